@@ -1,0 +1,286 @@
+"""From a name, a path or an entry point to a variant: its class, its file, its parent.
+
+The catalog's own variants are plain files, loaded by path and never imported as a package, so that they work from a
+checkout, an editable install and the wheel alike. What a list of them needs (parent, summary) is read from the source
+without running it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from mlpprof.errors import MissingExtra, MlpprofError, UsageError, VariantCrash, VariantError, did_you_mean
+from mlpprof.model import Variant
+
+ENTRY_POINT_GROUP = "mlpprof.variants"
+CLASS_NAME = "MLP"
+
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "__init__": ("network", "parameters"),
+    "fetch_batch": ("X", "Y", "index"),
+    "forward": (),
+    "loss": (),
+    "backward": (),
+    "update": (),
+    "train_step": ("X", "Y", "index"),
+    "parameters": (),
+    "gradients": (),
+    "predict": ("X",),
+}
+"""The methods of the interface and what the harness passes to each, by position."""
+
+SHORTEST_FIX = {
+    "fetch_batch": "self.X, self.Y = X[index], Y[index]",
+    "loss": "return the mean loss of the batch, without the penalty",
+    "train_step": "self.fetch_batch(X, Y, index); self.forward(); loss = self.loss(); self.backward(); "
+    "self.update(); return loss",
+    "parameters": "return [(W, b) for every layer], W (n_l, n_{l-1}) and b (n_l,)",
+    "gradients": "return [(dW, db) for every layer], shaped as the parameters",
+    "predict": "return the output activations (N, n_L) for X (N, n_0)",
+}
+"""What to write into a method that is missing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A variant as far as it is known without running its code.
+
+    reference: what the user may type to get it. module: the dotted name, for those that come from a package.
+    extra: the optional dependencies it needs, as the file's constant EXTRA names them.
+    """
+
+    name: str
+    reference: str
+    path: Path
+    class_name: str | None
+    parent: str | None
+    summary: str
+    extra: str | None = None
+    module: str | None = None
+    own: bool = False
+
+    def source(self) -> str:
+        """The file's text. Raises VariantError if it cannot be read."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise VariantError(f"cannot read the variant '{self.path}': {error}") from error
+
+
+def ladder_folder() -> Path:
+    """The folder of the catalog's own variants: inside the package in the wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "variants", package.parent / "variants"):
+        if (folder / "naive.py").is_file():
+            return folder
+    raise VariantError(f"the variants folder is missing beside {package}; reinstall mlpprof")
+
+
+def ladder() -> dict[str, Entry]:
+    """The catalog's own variants by name, each after its parent, branches below the rung they leave."""
+    folder = ladder_folder()
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if not path.name.startswith("_"):
+            found[name] = _read_entry(name, name, path, CLASS_NAME, own=True)
+    ordered: dict[str, Entry] = {}
+
+    def visit(parent: str | None) -> None:
+        for name, entry in found.items():
+            if entry.parent == parent and name not in ordered:
+                ordered[name] = entry
+                visit(name)
+
+    visit(None)
+    return ordered
+
+
+def third_party() -> dict[str, Entry]:
+    """Variants that installed packages offer through the entry-point group `mlpprof.variants`."""
+    found = {}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            spec = importlib.util.find_spec(point.module)
+        except (ImportError, ValueError) as error:
+            raise VariantError(f"entry point '{point.name}' = '{point.value}' cannot be imported: {error}") from error
+        if spec is None or spec.origin is None:
+            raise VariantError(f"entry point '{point.name}' = '{point.value}': no module '{point.module}'")
+        entry = _read_entry(point.name, point.name, Path(spec.origin), point.attr or None, module=point.module)
+        found[point.name] = entry
+    return found
+
+
+def find(reference: str) -> Entry:
+    """The variant that a user means by a name, a path `./mine.py`, or a class in a file `./mine.py:Class`.
+
+    Raises UsageError for a name that nothing has, VariantError for a file that cannot be read or parsed.
+    """
+    file, _, class_name = reference.partition(".py:")
+    if class_name or reference.endswith(".py"):
+        path = Path(f"{file}.py" if class_name else reference)
+        if not path.is_file():
+            raise UsageError(f"no variant file '{path}'; expected a Python file with a class that has the interface")
+        full = str(path.resolve()) + (f":{class_name}" if class_name else "")
+        return _read_entry(path.stem, full, path.resolve(), class_name or None)
+    known = ladder()
+    if reference in known:
+        return known[reference]
+    others = third_party()
+    if reference in others:
+        return others[reference]
+    hint = did_you_mean(reference, [*known, *others])
+    raise UsageError(f"no variant '{reference}'{hint} (mlpprof list shows all; a file of yours needs its .py)")
+
+
+def load(entry: Entry) -> type[Variant]:
+    """Run the variant's file and return its class, after a check of the interface.
+
+    Raises MissingExtra, VariantError (class or method missing, wrong signature) or VariantCrash (its own exception).
+    """
+    if entry.module is not None:
+        with variant_code(entry):
+            return class_in(importlib.import_module(entry.module), entry)
+    folder = str(entry.path.parent)
+    if not entry.own and folder not in sys.path:
+        sys.path.insert(0, folder)  # as Python does for a script: the file may import its neighbours
+    name = module_name(entry)
+    spec = importlib.util.spec_from_file_location(name, entry.path)
+    if spec is None or spec.loader is None:
+        raise VariantError(f"'{entry.path}' cannot be loaded as a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with variant_code(entry):
+        spec.loader.exec_module(module)
+    return class_in(module, entry)
+
+
+def module_name(entry: Entry) -> str:
+    """The name under which a variant's file stands in sys.modules."""
+    return entry.module or "mlpprof_variant_" + "".join(c if c.isalnum() else "_" for c in entry.name)
+
+
+def module_of(cls: type[Variant]) -> ModuleType:
+    """The module that a loaded variant class was defined in."""
+    return sys.modules[cls.__module__]
+
+
+def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
+    """The variant class of a loaded module; raises VariantError with the shortest fix if there is none."""
+    own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
+    if entry.class_name is not None:
+        wanted: Any = own.get(entry.class_name) or getattr(module, entry.class_name, None)
+        if not inspect.isclass(wanted):
+            raise VariantError(
+                f"no class '{entry.class_name}' in {entry.path.name}{did_you_mean(entry.class_name, own)} "
+                f"(classes there: {', '.join(own) or 'none'})"
+            )
+    else:
+        candidates = [c for c in own.values() if hasattr(c, "train_step")]
+        wanted = own.get(CLASS_NAME) or (candidates[0] if len(candidates) == 1 else None)
+        if wanted is None:
+            what = "several classes have" if candidates else "no class has"
+            raise VariantError(
+                f"{entry.path.name}: {what} a train_step (classes there: {', '.join(own) or 'none'}); name the class "
+                f"MLP or say which: {entry.path.name}:ClassName"
+            )
+    problems = interface_problems(wanted)
+    if problems:
+        raise VariantError(f"{entry.path.name}: class {wanted.__name__} lacks the interface: {'; '.join(problems)}")
+    return cast(type[Variant], wanted)
+
+
+def interface_problems(cls: type) -> list[str]:
+    """What keeps a class from being a variant, each with the shortest fix; empty if nothing does."""
+    problems = []
+    if getattr(cls, "DTYPE", None) is None:
+        problems.append("no DTYPE; add `DTYPE = np.float64` to the class")
+    for name, arguments in ARGUMENTS.items():
+        wanted = f"{name}({', '.join(('self', *arguments))})"
+        method = getattr(cls, name, None)
+        if not callable(method):
+            fix = SHORTEST_FIX.get(name)
+            problems.append(f"no method {wanted}" + (f"; shortest: {fix}" if fix else ""))
+            continue
+        try:
+            signature = inspect.signature(method)
+        except (TypeError, ValueError):
+            continue  # a compiled method need not tell its signature
+        try:
+            signature.bind(None, *arguments)
+        except TypeError:
+            problems.append(f"{name}{signature} should be {wanted}")
+    return problems
+
+
+@contextmanager
+def variant_code(entry: Entry) -> Iterator[None]:
+    """Around code of the variant: its exceptions become VariantCrash with the file and line in the variant.
+
+    A missing third-party module of one of the catalog's own variants becomes MissingExtra.
+    """
+    try:
+        yield
+    except MlpprofError:
+        raise
+    except ModuleNotFoundError as error:
+        if entry.extra is not None:
+            raise MissingExtra(
+                f"variant '{entry.name}' needs {error.name}; install it with: pip install 'mlpprof[{entry.extra}]'"
+            ) from error
+        raise VariantCrash(f"{_place(entry, error)}: {error}") from error
+    except SyntaxError as error:
+        raise VariantCrash(f"{entry.path.name}:{error.lineno}: SyntaxError: {error.msg}") from error
+    except Exception as error:  # a variant is a user's code, and may raise anything
+        raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {error}") from error
+
+
+def _place(entry: Entry, error: BaseException) -> str:
+    """The innermost line of the variant's file in a traceback: 'mine.py:41 in backward'."""
+    place = entry.path.name
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if Path(code.co_filename).name == entry.path.name:
+            place = f"{entry.path.name}:{trace.tb_lineno} in {code.co_name}"
+        trace = trace.tb_next
+    return place
+
+
+def _read_entry(
+    name: str,
+    reference: str,
+    path: Path,
+    class_name: str | None,
+    *,
+    module: str | None = None,
+    own: bool = False,
+) -> Entry:
+    """Read docstring, PARENT and EXTRA from the source; a file that does not parse has none of them."""
+    entry = Entry(name, reference, path, class_name, None, "", module=module, own=own)
+    try:
+        tree = ast.parse(entry.source())
+    except (SyntaxError, ValueError):
+        return entry  # loading it will say where the error is
+    constants = {
+        target.id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and isinstance(node.value.value, str)
+    }
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Entry(
+        name, reference, path, class_name, constants.get("PARENT"), summary, constants.get("EXTRA"), module, own
+    )

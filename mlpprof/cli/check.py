@@ -1,0 +1,61 @@
+"""`mlpprof check [VARIANT ...]`: does every variant compute what it should?"""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from mlpprof.catalog import find, ladder
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.errors import EXIT_FAILED, EXIT_OK
+from mlpprof.measure.profile import check
+from mlpprof.report.export.check_json import check_json
+from mlpprof.results import CheckResult
+
+
+@click.command("check")
+@click.argument("variants", nargs=-1)
+@click.option("--cases", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Random networks.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.pass_context
+def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:
+    """Check variants (default: all) on random networks, batch 1 included.
+
+    Each is compared with finite differences, with its parent, with itself in float32, and over 20 training steps.
+    A variant of your own (./mine.py) is compared with naive. Exit code 1 if one is wrong.
+    """
+    references = [find(name).reference for name in variants] or list(ladder())
+    with progress_bar() as progress:
+        results = check(references, cases, seed, progress)
+    if as_json:
+        print_json(check_json(results))
+    else:
+        _print(results)
+    ctx.exit(EXIT_FAILED if any(result.ok is False for result in results) else EXIT_OK)
+
+
+def _print(results: list[CheckResult]) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("variant")
+    table.add_column("result")
+    table.add_column("worst deviation", justify="right")
+    table.add_column("allowed", justify="right")
+    table.add_column("layer", justify="right")
+    table.add_column("of")
+    words = {True: Text("right", "green"), False: Text("WRONG", "bold red"), None: Text("skipped", "yellow")}
+    for result in results:
+        table.add_row(
+            Text(result.variant),
+            words[result.ok],
+            "" if result.deviation is None else f"{result.deviation:.1e}",
+            "" if result.tolerance is None else f"{result.tolerance:.0e}",
+            "" if result.layer is None else str(result.layer),
+            Text(result.skipped or result.what),
+        )
+    console = output_console()
+    console.print(table)
+    for result in results:
+        if result.message:
+            console.print(Text(result.message, "red"), soft_wrap=True)

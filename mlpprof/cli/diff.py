@@ -1,0 +1,45 @@
+"""`mlpprof diff OLD NEW`: the code that changed from one variant to another."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+
+import click
+from rich.text import Text
+
+from mlpprof.catalog import Entry, find
+from mlpprof.cli.terminal import output_console
+from mlpprof.errors import VariantCrash
+
+CONTEXT_LINES = 2
+STYLES = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--docstring", is_flag=True, help="Compare the files' docstrings too.")
+def command(old: str, new: str, docstring: bool) -> None:
+    """Show the code that changed from the variant OLD to the variant NEW, as a unified diff."""
+    first, second = find(old), find(new)
+    lines = difflib.unified_diff(
+        _code(first, docstring), _code(second, docstring), first.name, second.name, n=CONTEXT_LINES, lineterm=""
+    )
+    console = output_console()
+    for line in lines:
+        bold = " bold" if line.startswith(("+++", "---")) else ""
+        console.print(Text(line, style=(STYLES.get(line[:1], "") + bold).strip()), soft_wrap=True)
+
+
+def _code(entry: Entry, docstring: bool) -> list[str]:
+    """The file's lines, from below its docstring unless that is wanted."""
+    source = entry.source()
+    lines = source.splitlines()
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise VariantCrash(f"{entry.path.name}:{error.lineno}: SyntaxError: {error.msg}") from error
+    if not docstring and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        return lines[body[0].end_lineno :]
+    return lines

@@ -1,0 +1,133 @@
+"""`mlpprof`: the commands, the configuration, and the one place that turns errors into exit codes.
+
+Nothing here imports numpy: a command's module is imported when that command runs, so that `--help` and completion
+answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from mlpprof import __version__
+from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MlpprofError, UsageError, did_you_mean
+
+COMMANDS = {
+    "profile": "Profile a variant's training step, phase by phase.",
+    "report": "Show a stored run again.",
+    "check": "Check that variants compute the right gradients.",
+    "list": "List the variants as the ladder they form.",
+    "diff": "Show the code that two variants differ by.",
+    "data": "Look into data files, or fetch MNIST.",
+}
+"""Command -> its help in the list. The module is mlpprof.cli.NAME, its click command is called `command`."""
+
+EXIT_TERMINATED = 128 + signal.SIGTERM
+EXIT_BROKEN_PIPE = 128 + 13
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, from its module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"mlpprof.cli.{cmd_name}").command
+        _check_configured(command, cmd_name, (ctx.default_map or {}).get(cmd_name, {}))
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a hint for a mistyped name."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"no command '{args[0]}'{did_you_mean(args[0], COMMANDS)} (mlpprof --help shows all)")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MLPPROF"})
+@click.version_option(__version__, prog_name="mlpprof")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Profile hand-written NumPy multi-layer perceptrons.
+
+    Which array operation, on which shape and memory order, what it costs, and what the cure is worth.
+    Start with: mlpprof profile cached
+
+    Defaults of options may stand in pyproject.toml ([tool.mlpprof.profile] threads = 4) or in the environment
+    (MLPPROF_PROFILE_THREADS=4); the command line wins over the environment, and that over the file.
+
+    Exit codes: 0 done; 1 a check or gate failed; 2 bad usage or input; 3 inconclusive; 130 interrupted.
+    """
+    ctx.default_map = _configuration(Path.cwd())
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    """Option defaults by command from [tool.mlpprof] of the nearest pyproject.toml, hyphens as underscores."""
+    path = next((f / "pyproject.toml" for f in (folder, *folder.parents) if (f / "pyproject.toml").is_file()), None)
+    if path is None:
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("mlpprof", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    for name, options in table.items():
+        if name not in COMMANDS or not isinstance(options, dict):
+            raise UsageError(
+                f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; expected a table a command, such "
+                "as [tool.mlpprof.profile]"
+            )
+    return {command: {key.replace("-", "_"): v for key, v in options.items()} for command, options in table.items()}
+
+
+def _check_configured(command: click.Command, name: str, options: dict[str, Any]) -> None:
+    known = [p.name for p in command.params if p.name is not None]
+    for option in options:
+        if option not in known:
+            raise UsageError(
+                f"pyproject.toml: [tool.mlpprof.{name}] has '{option}'{did_you_mean(option, known)} "
+                f"(mlpprof {name} --help shows the options)"
+            )
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that workers and half files are cleaned up
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; errors are printed in one line on standard error."""
+    try:
+        code = cli.main(args=arguments, prog_name="mlpprof", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except MlpprofError as error:
+        click.echo(f"mlpprof: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mlpprof: interrupted; nothing was kept", err=True)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain again while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return code if isinstance(code, int) else EXIT_OK

@@ -1,0 +1,277 @@
+"""One set of samples with what they should give, whatever file or generator it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import DTypeLike, NDArray
+
+from mlpprof.errors import DataError
+
+Array = NDArray[Any]
+
+PIXEL_MAX = 255
+MAX_CLASSES = 10_000
+CHECK_BYTES = 16 << 20
+"""Arrays are searched for NaN in blocks of about this many bytes, so that no mask of the whole set is made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples and labels (or real targets), for training and, where there are any, for testing.
+
+    name: where they came from, for people.
+    X, X_test: (N, n_0), rows are samples, in the dtype they were stored in; uint8 above 1 are pixels (`scale`).
+    labels, labels_test: (N,) integer classes from 0, or None.  targets, targets_test: (N, k) real, or None.
+    classes: number of classes that labels can take, 0 for targets.
+    sample_shape: what one row was before it was flattened: (28, 28), (64, 64, 3) or (n_0,).
+    Raises DataError for lengths that differ, NaN or infinity (where and how many), labels that are no classes.
+    """
+
+    name: str
+    X: Array
+    labels: Array | None = None
+    targets: Array | None = None
+    X_test: Array | None = None
+    labels_test: Array | None = None
+    targets_test: Array | None = None
+    classes: int = 0
+    sample_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.labels is None) == (self.targets is None):
+            raise DataError(f"{self.name}: expected either labels or real targets")
+        _check_split(f"{self.name}: ", self.X, self.labels, self.targets)
+        if self.X_test is not None:
+            _check_split(f"{self.name}: test ", self.X_test, self.labels_test, self.targets_test)
+            if self.X_test.shape[1] != self.X.shape[1]:
+                raise DataError(
+                    f"{self.name}: test samples have {self.X_test.shape[1]} features, "
+                    f"training samples {self.X.shape[1]}; expected the same"
+                )
+            if (self.labels is None) != (self.labels_test is None) or (
+                self.targets is not None
+                and self.targets_test is not None
+                and self.targets.shape[1] != self.targets_test.shape[1]
+            ):
+                raise DataError(f"{self.name}: the test set's Y is of another kind or width than the training set's")
+
+    @property
+    def samples(self) -> int:
+        """N, the number of training samples."""
+        return int(self.X.shape[0])
+
+    @property
+    def test_samples(self) -> int:
+        """The number of test samples, 0 if there are none."""
+        return 0 if self.X_test is None else int(self.X_test.shape[0])
+
+    @property
+    def features(self) -> int:
+        """n_0, the numbers in a sample."""
+        return int(self.X.shape[1])
+
+    @property
+    def n_targets(self) -> int:
+        """k, the real targets of a sample; 0 for labels."""
+        return 0 if self.targets is None else int(self.targets.shape[1])
+
+    @property
+    def scale(self) -> int:
+        """What X is divided by on its way to a network: 255 for uint8 pixels, 1 for anything else.
+
+        uint8 that never exceeds 1 in the training set is a set of flags, not of pixels.
+        """
+        return PIXEL_MAX if self.X.dtype == np.uint8 and bool(self.X.max() > 1) else 1
+
+    def arrays(self, n_outputs: int, dtype: DTypeLike) -> tuple[Array, Array]:
+        """The training samples as a network takes them: X (N, n_0) and Y (N, n_outputs), C-contiguous, in dtype.
+
+        Labels become one-hot rows, or a column of 0 and 1 if n_outputs is 1; real targets stay as they are.
+        X or Y may share memory with the set. Raises DataError if the outputs do not fit or dtype cannot hold X.
+        """
+        return (
+            _scaled(f"{self.name}: X", self.X, self.scale, dtype),
+            _outputs(self.name, self.labels, self.targets, n_outputs, dtype),
+        )
+
+    def test_arrays(self, n_outputs: int, dtype: DTypeLike) -> tuple[Array, Array] | None:
+        """The test samples in the form of `arrays`, scaled alike; None if there are none."""
+        if self.X_test is None:
+            return None
+        return (
+            _scaled(f"{self.name}: test X", self.X_test, self.scale, dtype),
+            _outputs(f"{self.name}: test", self.labels_test, self.targets_test, n_outputs, dtype),
+        )
+
+    def fingerprint(self) -> str:
+        """sha256, in hexadecimal, over dtype, shape and little-endian bytes of X, Y, X_test and Y_test.
+
+        It tells what a run has seen, not which file: the same MNIST gives the same from IDX, npz and HDF5 if
+        the dtype is the same, gzipped or not.
+        """
+        digest = hashlib.sha256()
+        for array in (self.X, self.labels, self.targets, self.X_test, self.labels_test, self.targets_test):
+            if array is None:
+                digest.update(b"none;")
+                continue
+            plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            digest.update(f"{plain.dtype.str}{plain.shape};".encode())
+            digest.update(plain.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+    @classmethod
+    def from_arrays(
+        cls, name: str, X: Array, Y: Array, X_test: Array | None = None, Y_test: Array | None = None
+    ) -> Dataset:
+        """A set from arrays as they lie in a file.
+
+        X: (N, n_0), or images (N, h, w) or (N, h, w, c), which are flattened; any boolean, integer or real dtype.
+        Y: labels (N,) or (N, 1), one-hot rows (N, k), or real targets (N,) or (N, k). Whole numbers from 0 in one
+        column are labels, also as floating-point numbers; write targets such as counts as (N, 2) or scale them.
+        Raises DataError for anything else.
+        """
+        labels, targets, width = _answers(f"{name}: Y", Y)
+        labels_test, targets_test, width_test = None, None, 0
+        if X_test is not None and Y_test is not None:
+            labels_test, targets_test, width_test = _answers(f"{name}: test Y", Y_test)
+            if targets is not None and labels_test is not None:
+                # A few real targets can happen to be whole numbers: the training set decides what they are.
+                labels_test, targets_test, width_test = None, _as_columns(Y_test), 0
+        return cls(
+            name=name,
+            X=_flat(f"{name}: X", X),
+            labels=labels,
+            targets=targets,
+            X_test=None if X_test is None else _flat(f"{name}: test X", X_test),
+            labels_test=labels_test,
+            targets_test=targets_test,
+            classes=max(width, width_test),
+            sample_shape=tuple(X.shape[1:]),
+        )
+
+
+def require_memory(nbytes: int, what: str) -> None:
+    """Raise DataError if nbytes are more than the memory that is free now."""
+    free = int(psutil.virtual_memory().available)
+    if nbytes > free:
+        raise DataError(
+            f"{what} would need {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; "
+            "use fewer samples"
+        )
+
+
+def require_numbers(what: str, dtype: np.dtype[Any]) -> None:
+    """Raise DataError unless dtype is boolean, integer or real floating-point."""
+    if dtype.kind not in "biuf":
+        raise DataError(f"{what} has dtype {dtype}; expected booleans, integers or real numbers")
+
+
+def _flat(what: str, X: Array) -> Array:
+    require_numbers(what, X.dtype)
+    if X.ndim < 2 or X.size == 0:
+        raise DataError(f"{what} has shape {X.shape}; expected (samples, features) or images, 1 or more of each")
+    return X.reshape(X.shape[0], -1)
+
+
+def _as_columns(Y: Array) -> Array:
+    return Y.reshape(Y.shape[0], -1).astype(np.float64)
+
+
+def _answers(what: str, Y: Array) -> tuple[Array | None, Array | None, int]:
+    """Labels (N,) int64 and the number of classes, or targets (N, k) float64, from Y as stored."""
+    require_numbers(what, Y.dtype)
+    if Y.ndim not in (1, 2) or Y.size == 0:
+        raise DataError(f"{what} has shape {Y.shape}; expected (samples,) or (samples, outputs), 1 or more of each")
+    _check_finite(what, Y.reshape(Y.shape[0], -1))
+    if Y.ndim == 2 and Y.shape[1] > 1:
+        is_one_hot = bool(((Y == 0) | (Y == 1)).all() and (Y.sum(axis=1, dtype=np.int64) == 1).all())
+        return (Y.argmax(axis=1), None, Y.shape[1]) if is_one_hot else (None, _as_columns(Y), 0)
+    Y = Y.reshape(-1)
+    if Y.dtype.kind == "f" and not bool((np.floor(Y) == Y).all() and Y.min() >= 0 and Y.max() < MAX_CLASSES):
+        return None, _as_columns(Y), 0
+    for is_wrong, hint in (
+        (Y < 0, "; map them to 0, 1, ..."),
+        (Y >= MAX_CLASSES, "; store real targets as floating-point numbers"),
+    ):
+        if is_wrong.any():
+            row = int(np.argmax(is_wrong))
+            raise DataError(f"{what} has {Y[row]} in row {row}; expected labels from 0 to {MAX_CLASSES - 1:,}{hint}")
+    labels = Y.astype(np.int64)
+    return labels, None, int(labels.max()) + 1
+
+
+def _check_split(what: str, X: Array, labels: Array | None, targets: Array | None) -> None:
+    Y = labels if labels is not None else targets
+    if Y is None:
+        raise DataError(f"{what}X has no Y; expected labels or targets for it")
+    if X.ndim != 2 or X.size == 0:
+        raise DataError(f"{what}X has shape {X.shape}; expected (samples, features), 1 or more of each")
+    if len(X) != len(Y):
+        hint = "; is it stored feature-first? expected a sample in each row" if X.shape[1] == len(Y) else ""
+        raise DataError(f"{what}X has {len(X):,} samples, but Y has {len(Y):,}{hint}")
+    _check_finite(f"{what}X", X)
+    if targets is not None:
+        _check_finite(f"{what}Y", targets)
+
+
+def _check_finite(what: str, values: Array) -> None:
+    """Raise DataError at the first NaN or infinity of values (rows, columns)."""
+    if values.dtype.kind != "f":
+        return
+    block = max(1, CHECK_BYTES // max(1, values.shape[1] * values.itemsize))
+    count, first = 0, ""
+    for start in range(0, len(values), block):
+        is_bad = ~np.isfinite(values[start : start + block])
+        if is_bad.any():
+            if not count:
+                row, column = np.argwhere(is_bad)[0].tolist()
+                first = f"{values[start + row, column]} in row {start + row}, column {column}"
+            count += int(is_bad.sum())
+    if count:
+        raise DataError(f"{what} has {first} ({count:,} values are not finite); expected finite numbers throughout")
+
+
+def _scaled(what: str, X: Array, scale: int, dtype: DTypeLike) -> Array:
+    kind = np.dtype(dtype)
+    if X.dtype != kind:
+        require_memory(math.prod(X.shape) * kind.itemsize, what)
+    try:
+        with np.errstate(over="raise"):
+            if scale == 1:
+                return np.ascontiguousarray(X, dtype=kind)
+            # Straight from the stored dtype into the result: no temporary of the whole set.
+            return np.divide(X, scale, out=np.empty(X.shape, kind), dtype=kind)
+    except FloatingPointError:
+        limit = float(np.finfo(kind).max)
+        row, column = np.argwhere(np.abs(X) > limit)[0].tolist()
+        raise DataError(
+            f"{what} has {X[row, column]} in row {row}, column {column}, too large for {kind}; use float64 or scale it"
+        ) from None
+
+
+def _outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int, dtype: DTypeLike) -> Array:
+    if targets is not None:
+        if targets.shape[1] != n_outputs:
+            raise DataError(f"{name} has {targets.shape[1]} targets a sample, but the network has {n_outputs} outputs")
+        return _scaled(f"{name} Y", targets, 1, dtype)
+    assert labels is not None
+    classes = max(n_outputs, 2)
+    is_out = (labels < 0) | (labels >= classes)
+    if is_out.any():
+        row = int(np.argmax(is_out))
+        outputs = f"{n_outputs} outputs" if n_outputs > 1 else "1 output"
+        raise DataError(
+            f"{name} has label {labels[row]} in row {row}; {outputs} can tell labels 0 to {classes - 1} apart"
+        )
+    if n_outputs == 1:
+        return labels.reshape(-1, 1).astype(dtype)
+    require_memory(len(labels) * n_outputs * np.dtype(dtype).itemsize, f"{name} one-hot Y")
+    Y = np.zeros((len(labels), n_outputs), dtype)
+    Y[np.arange(len(labels)), labels] = 1
+    return Y

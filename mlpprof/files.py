@@ -1,0 +1,62 @@
+"""Files appear whole or not at all: everything mlpprof writes goes through `write_atomically`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlpprof.errors import UsageError
+
+
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which takes its place when the block ends without an exception.
+
+    The temporary file exists, empty, with the mode that the umask gives; it is flushed to disk before the renaming
+    and gone after any failure, Ctrl-C included. A symbolic link at `path` stays: the file it names is replaced.
+    Raises UsageError where the file cannot be written, also for an OSError in the block.
+    """
+    target = path.resolve()
+    _refuse_impossible(path, target)
+    # not made from the name, which may already be as long as a name can be
+    temporary = target.parent / f".mlpprof-{secrets.token_hex(8)}.part"
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise UsageError(f"cannot write {path}: {reason}; choose another place with -o") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_impossible(path: Path, target: Path) -> None:
+    if target.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
+    if target.exists() and not target.is_file():
+        # renaming would replace the device or pipe itself
+        raise UsageError(f"cannot write {path}: it is not a regular file; name one, or use --json for standard output")
+    if not target.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
+
+
+def _flush(path: Path) -> None:
+    # opened for writing because Windows flushes nothing else
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

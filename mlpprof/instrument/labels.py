@@ -1,0 +1,189 @@
+"""Clocks on labelled statements: a statement that ends in a comment ``# phase: derivative`` is timed.
+
+The label is documentation and instrument at once. Without the labels pass it is a comment and costs nothing; for the
+pass the file is parsed, every labelled statement is put between two clock readings, and the module is run in this
+form. The operands stay out of it: the statement runs as it stands, so NumPy elides its temporaries as ever.
+
+A label on the header of a `for`, `if` or `with` holds for the whole block. Labels nest: time under an inner label is
+the inner label's alone. The loop variable `l` (or `layer`) of the innermost such loop names the layer.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from mlpprof.instrument.phases import Clock, shadow
+from mlpprof.model import PHASES, Variant
+
+COMMENT = re.compile(r"#\s*phase:\s*(.*\S)\s*$")
+LAYER_VARIABLES = ("l", "layer")
+ENTER, EXIT = "__mlpprof_enter__", "__mlpprof_exit__"
+
+LabelKey = tuple[str, int | None, str]
+"""Phase, layer, label."""
+
+
+@dataclass(frozen=True)
+class StrayLabel:
+    """A label comment that stands on no statement, so that nothing can be timed under it."""
+
+    line: int
+    label: str
+
+
+class LabelClock:
+    """Seconds and calls by (phase, layer, label), summed until `take` reads and clears them.
+
+    clock: seconds, monotonic. Time between enter and exit of an inner label is taken off the outer one.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._phase = "train_step"
+        self._seconds: dict[LabelKey, float] = {}
+        self._calls: dict[LabelKey, int] = {}
+        self._open: list[list[Any]] = []  # [label, layer, seconds of inner labels, start]
+
+    def watch(self, instance: Variant) -> None:
+        """Note which phase of this instance is running, without reading a clock."""
+        for name in PHASES:
+            shadow(instance, name, self._noting(name, getattr(instance, name)))
+
+    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            outer, self._phase = self._phase, name
+            result = method(*arguments)
+            self._phase = outer
+            return result
+
+        return noting
+
+    def enter(self, label: str, layer: object = None) -> None:
+        """A labelled statement begins."""
+        self._open.append([label, layer, 0.0, self._clock()])
+
+    def exit(self) -> None:
+        """The labelled statement that began last has ended."""
+        now = self._clock()
+        label, layer, inner, start = self._open.pop()
+        elapsed = now - start
+        key = (self._phase, layer, label)
+        self._seconds[key] = self._seconds.get(key, 0.0) + elapsed - inner
+        self._calls[key] = self._calls.get(key, 0) + 1
+        if self._open:
+            self._open[-1][2] += elapsed
+
+    def take(self) -> dict[LabelKey, tuple[float, int]]:
+        """Seconds and calls by (phase, layer, label) since the last take, in the order of first execution."""
+        taken = {
+            (phase, layer if isinstance(layer, int) else None, label): (seconds, self._calls[phase, layer, label])
+            for (phase, layer, label), seconds in self._seconds.items()
+        }
+        self._seconds.clear()
+        self._calls.clear()
+        self._open.clear()
+        self._phase = "train_step"
+        return taken
+
+
+def labels_of(source: str) -> dict[int, str]:
+    """The labels in a file's comments: line number -> label."""
+    found = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        match = COMMENT.match(token.string) if token.type == tokenize.COMMENT else None
+        if match:
+            found[token.start[0]] = match.group(1)
+    return found
+
+
+def stray_labels(source: str) -> list[StrayLabel]:
+    """Labels that no statement ends in; raises SyntaxError if the source does not parse."""
+    held = {_label_line(node) for node in ast.walk(ast.parse(source)) if _can_be_labelled(node)}
+    return [StrayLabel(line, label) for line, label in labels_of(source).items() if line not in held]
+
+
+def instrumented_module(module: ModuleType, source: str, clock: LabelClock) -> ModuleType:
+    """The module run again from its source with clocks on its labelled statements.
+
+    Names and file are those of the original, so that imports, tracebacks and relative imports work as there.
+    """
+    tree = _Wrap(labels_of(source)).visit(ast.parse(source))
+    ast.fix_missing_locations(tree)
+    copy = ModuleType(module.__name__, module.__doc__)
+    for name in ("__file__", "__package__", "__spec__", "__loader__"):
+        setattr(copy, name, getattr(module, name, None))
+    vars(copy)[ENTER] = clock.enter
+    vars(copy)[EXIT] = clock.exit
+    exec(compile(tree, str(module.__file__), "exec"), vars(copy))
+    return copy
+
+
+def _can_be_labelled(node: ast.AST) -> bool:
+    return isinstance(node, ast.stmt) and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _label_line(statement: ast.AST) -> int:
+    """The line on which this statement's label stands: its last, or the last of a block's header."""
+    header: ast.AST = statement
+    match statement:
+        case ast.For(iter=last) | ast.While(test=last) | ast.If(test=last):
+            header = last
+        case ast.With(items=items):
+            header = items[-1].optional_vars or items[-1].context_expr
+        case ast.Try():
+            return statement.lineno
+    return int(getattr(header, "end_lineno", 0))
+
+
+class _Wrap(ast.NodeTransformer):
+    """Puts every labelled statement into try/finally between enter and exit; the outermost on a line wins."""
+
+    def __init__(self, labels: dict[int, str]) -> None:
+        self._labels = dict(labels)
+        self._layers: list[str | None] = []
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """A function body starts outside every loop."""
+        outer, self._layers = self._layers, []
+        self.generic_visit(node)
+        self._layers = outer
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Wrap labelled statements, outer ones before inner ones."""
+        label = None
+        if _can_be_labelled(node):
+            label = self._labels.pop(_label_line(node), None)
+        layer = self._layers[-1] if self._layers else None
+        if isinstance(node, ast.For):
+            self._layers.append(_layer_variable(node.target) or layer)
+            super().generic_visit(node)
+            self._layers.pop()
+        else:
+            super().generic_visit(node)
+        return node if label is None else _between_clocks(node, label, layer)
+
+
+def _layer_variable(target: ast.expr) -> str | None:
+    names = [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]
+    return next((name for name in LAYER_VARIABLES if name in names), None)
+
+
+def _between_clocks(statement: ast.AST, label: str, layer: str | None) -> ast.AST:
+    """``enter(label, l)``, then the statement in a try whose finally is ``exit()``: it may return or break."""
+    arguments: list[ast.expr] = [ast.Constant(label)]
+    if layer is not None:
+        arguments.append(ast.Name(layer, ast.Load()))
+    enter = ast.Expr(ast.Call(ast.Name(ENTER, ast.Load()), arguments, []))
+    leave = ast.Expr(ast.Call(ast.Name(EXIT, ast.Load()), [], []))
+    assert isinstance(statement, ast.stmt)
+    # One `if True:` holds both, since a statement may only be replaced by one where a single node is expected.
+    block = ast.If(ast.Constant(True), [enter, ast.Try([statement], [], [], [leave])], [])
+    return ast.copy_location(block, statement)

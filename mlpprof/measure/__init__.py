@@ -1,0 +1,1 @@
+"""Measuring: what runs in the worker processes, and what tells them to."""

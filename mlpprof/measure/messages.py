@@ -1,0 +1,50 @@
+"""A measured result as JSON on its way from a worker: arrays become nested lists, whose floats survive exactly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, PhaseSamples
+
+Message = dict[str, Any]
+
+
+def encode(record: BatchResult | CheckResult | LineProfile) -> Message:
+    """A record as plain JSON."""
+    encoded: Message = _plain(asdict(record))
+    return encoded
+
+
+def decode_batch_result(message: Message) -> BatchResult:
+    """The BatchResult that `encode` was given."""
+    return BatchResult(
+        **{
+            **message,
+            **{name: np.array(message[name]) for name in ("total_s", "phases_pass_s", "labels_pass_s", "losses")},
+            "phases": {
+                name: PhaseSamples(**{**phase, "step_s": np.array(phase["step_s"])})
+                for name, phase in message["phases"].items()
+            },
+            "labels": tuple(
+                LabelSamples(**{**label, "step_s": np.array(label["step_s"])}) for label in message["labels"]
+            ),
+        }
+    )
+
+
+def decode_line_profile(message: Message) -> LineProfile:
+    """The LineProfile that `encode` was given."""
+    return LineProfile(**{**message, "lines": tuple(LineTime(**line) for line in message["lines"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

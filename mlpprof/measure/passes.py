@@ -1,0 +1,257 @@
+"""The interleaved passes of `profile`: total, phases and labels in turn, each on an instance of its own.
+
+A round holds one block of steps of every pass, in an order that is reversed from round to round, so that a machine
+that slows down slows all of them alike: what an instrument disturbs is then the median ratio of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mlpprof.instrument.labels import LabelClock, LabelKey
+from mlpprof.instrument.memory import FaultCount, MemoryWatch, page_faults
+from mlpprof.instrument.phases import Clock, PhaseClock
+from mlpprof.measure.batches import batches, steps_per_epoch
+from mlpprof.model import PHASES, Array, Variant
+from mlpprof.model.gradcheck import close
+from mlpprof.process import Progress
+from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
+
+BLOCK_S = 0.015
+"""Least duration of a block: far above the clock's resolution and the cost of changing instances."""
+BUDGET_S = 4.0
+"""Time for the three timed passes of one batch size, unless the step is so slow that few rounds take longer."""
+ROUNDS = (5, 40)
+"""Fewest and most rounds; a step slower than SLOW_STEP_S gets the fewest, 3."""
+SLOW_STEP_S = 0.5
+SLOW_ROUNDS = 3
+WARMUP_S = 0.5
+WARMUP_WINDOW = 5
+SETTLED = 0.05
+"""Warm-up ends when the medians of two successive windows of steps differ by less than this."""
+MEMORY_STEPS = 3
+FAULT_STEPS = 10
+"""Steps whose page faults are counted, after as many that warm up; a slow step gets 1."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many rounds, and how many steps of each pass in a round."""
+
+    rounds: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: data in the run's dtype, and makers of fresh instances.
+
+    X (N, n_0), Y (N, n_L). make: a plain instance. make_labelled: one whose labelled statements report to the clock.
+    """
+
+    X: Array
+    Y: Array
+    seed: int
+    make: Callable[[], Variant]
+    make_labelled: Callable[[LabelClock], Variant]
+
+    def walk(self, m: int) -> Iterator[Array]:
+        """The batches of this run, from the first one on."""
+        return batches(len(self.X), m, self.seed)
+
+
+def plan_for(step_s: float, steps: int | None) -> Plan:
+    """Rounds and steps for a step of `step_s` seconds; `steps` fixes their product.
+
+    With steps given, a round holds the largest divisor of it that makes no block longer than needed.
+    """
+    wanted = max(1, math.ceil(BLOCK_S / step_s))
+    if steps is not None:
+        in_round = max(d for d in range(1, min(wanted, steps) + 1) if steps % d == 0)
+        return Plan(steps // in_round, in_round)
+    if step_s > SLOW_STEP_S:
+        return Plan(SLOW_ROUNDS, 1)
+    fewest, most = ROUNDS
+    return Plan(min(most, max(fewest, int(BUDGET_S / (3 * wanted * step_s)))), wanted)
+
+
+class TimedPass:
+    """One instance that walks through the batches, with or without an instrument that `take`s after every step."""
+
+    def __init__(self, subject: Subject, m: int, instance: Variant, take: Callable[[], Any], clock: Clock) -> None:
+        self.instance = instance
+        self._subject = subject
+        self._indices = subject.walk(m)
+        self._take = take
+        self._clock = clock
+        self.step_s: list[list[float]] = []
+        self.taken: list[list[Any]] = []
+        self.losses: list[float] = []
+
+    def step(self) -> tuple[float, Any]:
+        """One step: its seconds, and what the instrument saw."""
+        index = next(self._indices)
+        X, Y, train_step, clock = self._subject.X, self._subject.Y, self.instance.train_step, self._clock
+        start = clock()
+        loss = train_step(X, Y, index)
+        seconds = clock() - start
+        self.losses.append(float(loss))
+        return seconds, self._take()
+
+    def block(self, steps: int) -> None:
+        """One block of steps, kept as a row."""
+        pairs = [self.step() for _ in range(steps)]
+        self.step_s.append([seconds for seconds, _ in pairs])
+        self.taken.append([taken for _, taken in pairs])
+
+
+def warm_up(timed: TimedPass, clock: Clock) -> tuple[int, float]:
+    """Run steps until their time settles or half a second is over: how many, and the fastest in seconds."""
+    seconds: list[float] = []
+    start = clock()
+    while True:
+        seconds.append(timed.step()[0])
+        if len(seconds) >= 2 * WARMUP_WINDOW:
+            before = float(np.median(seconds[-2 * WARMUP_WINDOW : -WARMUP_WINDOW]))
+            now = float(np.median(seconds[-WARMUP_WINDOW:]))
+            if abs(now - before) < SETTLED * before:
+                break
+        if clock() - start > WARMUP_S:
+            break
+    return len(seconds), min(seconds)
+
+
+def profile_batch(
+    subject: Subject, m: int, steps: int | None, report: Progress, clock: Clock = perf_counter
+) -> BatchResult:
+    """All passes at batch size m: warm-up, the interleaved timed passes, then page faults and memory."""
+    plain = subject.make()
+    phased = subject.make()
+    phase_clock = PhaseClock(phased, clock)
+    label_clock = LabelClock(clock)
+    labelled = subject.make_labelled(label_clock)
+    label_clock.watch(labelled)
+    separately_told = getattr(phased, "phase_seconds", None)
+    total = TimedPass(subject, m, plain, lambda: None, clock)
+    phases = TimedPass(subject, m, phased, separately_told or phase_clock.take, clock)
+    labels = TimedPass(subject, m, labelled, label_clock.take, clock)
+    passes = (total, phases, labels)
+    try:
+        report("warming up", 0.0)
+        with paused_garbage_collection():
+            warm = [warm_up(timed, clock) for timed in passes]
+        plan = plan_for(warm[0][1], steps)
+        total.losses.clear()
+        for i in range(plan.rounds):
+            report("timing", (i + 0.5) / (plan.rounds + 1))
+            with paused_garbage_collection():
+                for timed in passes if i % 2 == 0 else reversed(passes):
+                    timed.block(plan.steps)
+    finally:
+        for timed in passes:
+            close(timed.instance)
+    separable = separately_told is not None or phase_clock.complete
+    report("memory", plan.rounds / (plan.rounds + 1))
+    return BatchResult(
+        batch=m,
+        steps_per_epoch=steps_per_epoch(len(subject.X), m),
+        total_s=np.array(total.step_s),
+        phases_pass_s=np.array(phases.step_s),
+        labels_pass_s=np.array(labels.step_s),
+        phases=_phase_samples(subject, m, phases.taken, warm[0][1]) if separable else {},
+        labels=_label_samples(labels.taken),
+        losses=np.array(total.losses),
+        warmup_steps=warm[0][0],
+        separable=separable,
+    )
+
+
+def _phase_samples(
+    subject: Subject, m: int, taken: list[list[dict[str, float]]], expected_step_s: float
+) -> dict[str, PhaseSamples]:
+    memory = _memory(subject, m)
+    faults = _faults(subject, m, FAULT_STEPS if expected_step_s < SLOW_STEP_S else 1)
+    return {
+        name: PhaseSamples(
+            step_s=np.array([[step.get(name, 0.0) for step in row] for row in taken]),
+            bytes_allocated=memory.get(name, (None, None))[0],
+            peak_bytes=memory.get(name, (None, None))[1],
+            page_faults=faults.get(name),
+        )
+        for name in PHASES
+    }
+
+
+def _label_samples(taken: list[list[dict[LabelKey, tuple[float, int]]]]) -> tuple[LabelSamples, ...]:
+    keys = dict.fromkeys(key for row in taken for step in row for key in step)
+    return tuple(
+        LabelSamples(
+            phase=key[0],
+            layer=key[1],
+            label=key[2],
+            step_s=np.array([[step.get(key, (0.0, 0))[0] for step in row] for row in taken]),
+            calls=max(step.get(key, (0.0, 0))[1] for row in taken for step in row),
+        )
+        for key in keys
+    )
+
+
+def _memory(subject: Subject, m: int) -> dict[str, tuple[float, float]]:
+    """Bytes allocated and peak by phase: medians over the steps, the first one (which fills lists) left out."""
+    instance = subject.make()
+    indices = subject.walk(m)
+    try:
+        with MemoryWatch(instance) as watch:
+            taken = []
+            for _ in range(MEMORY_STEPS):
+                instance.train_step(subject.X, subject.Y, next(indices))
+                taken.append(watch.take())
+    finally:
+        close(instance)
+    return {
+        name: (
+            float(np.median([step[name].bytes_allocated for step in taken[1:]])),
+            float(np.median([step[name].peak_bytes for step in taken[1:]])),
+        )
+        for name in taken[-1]
+    }
+
+
+def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
+    """Minor page faults a step by phase: means over steps of a warm instance."""
+    if page_faults() is None:
+        return {}
+    instance = subject.make()
+    indices = subject.walk(m)
+    try:
+        count = FaultCount(instance)
+        for _ in range(steps):
+            instance.train_step(subject.X, subject.Y, next(indices))
+        count.take()
+        for _ in range(steps):
+            instance.train_step(subject.X, subject.Y, next(indices))
+        taken = count.take()
+    finally:
+        close(instance)
+    return {name: faults / steps for name, faults in taken.items()}
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """No collection inside a timed block; what is due happens before it."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

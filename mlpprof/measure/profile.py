@@ -1,0 +1,120 @@
+"""`profile` and `check` from the outside: workers are started, asked, and what they answer becomes records."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mlpprof
+from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
+from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.versions import commit_facts
+from mlpprof.measure.messages import decode_batch_result, decode_line_profile
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress, Worker
+from mlpprof.results import BatchResult, CheckResult, DataRecord, Run, StackProfile, VariantRecord
+
+WORKER = "mlpprof.measure.worker"
+
+DEFAULT_THREADS = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: batch sizes, timed steps a pass (None: as the time allows), BLAS threads, extra views."""
+
+    batches: Sequence[int]
+    steps: int | None = None
+    threads: int | None = DEFAULT_THREADS
+    native_blas: bool = False
+    check: bool = True
+    lines: bool = False
+    stacks: bool = False
+
+
+def profile(request: Request, workload: str, settings: Settings, command: str, progress: Progress) -> Run:
+    """Measure one variant at every batch size, each in a worker of its own, and return the Run.
+
+    A fresh process for each batch size keeps the allocator's and BLAS's state of one from colouring the next.
+    Raises CheckFailed before anything is timed if the variant is wrong, and whatever `Worker.call` raises.
+    """
+    results: list[BatchResult] = []
+    checked: CheckResult | None = None
+    opened: dict[str, Any] = {}
+    lines = stacks = None
+    for i, batch in enumerate(settings.batches):
+
+        def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
+            progress(f"batch {batch}: {what}", (i + share) / len(settings.batches))
+
+        with Worker(WORKER, worker_environment(os.environ, settings.threads, settings.native_blas)) as worker:
+            answer = worker.call("prepare", part, request=request.to_json())
+            if not opened:
+                opened = answer
+                if settings.check:
+                    checked = CheckResult(**worker.call("quick_check", part))
+                    if checked.ok is False:
+                        raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")
+            results.append(decode_batch_result(worker.call("profile", part, batch=batch, steps=settings.steps)))
+            if i == 0 and settings.lines:
+                lines = decode_line_profile(worker.call("lines", part, batch=batch))
+            if i == 0 and settings.stacks:
+                stacks = StackProfile(**worker.call("stacks", part, batch=batch))
+    source = opened["variant"]["source"]
+    return Run(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlpprof_version=mlpprof.__version__,
+        command=command,
+        variant=VariantRecord(**opened["variant"], source_sha256=hashlib.sha256(source.encode()).hexdigest()),
+        workload=workload,
+        network=request.network,
+        dtype=opened["dtype"],
+        seed=request.seed,
+        threads=settings.threads,
+        native_blas=settings.native_blas,
+        data=DataRecord(**opened["data"]),
+        check=checked,
+        machine={**opened["machine"], **commit_facts(Path.cwd())},
+        results=tuple(results),
+        lines=lines,
+        stacks=stacks,
+        warnings=(*opened["warnings"], *_loss_warnings(results)),
+    )
+
+
+def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) -> list[CheckResult]:
+    """Check each variant in a worker of its own; one that lacks its extra is skipped with the hint."""
+    found = []
+    for i, name in enumerate(variants):
+
+        def part(what: str, share: float, i: int = i) -> None:
+            progress(what, (i + share) / len(variants))
+
+        part(f"checking {name}", 0.0)
+        with Worker(WORKER, worker_environment(os.environ, DEFAULT_THREADS, False)) as worker:
+            try:
+                answer = worker.call("check", part, variant=name, cases=cases, seed=seed)
+            except MissingExtra as missing:
+                found.append(CheckResult(name, None, skipped=str(missing)))
+            except (VariantCrash, WorkerDied) as crash:
+                found.append(CheckResult(name, False, message=f"{name}: {crash}"))
+            else:
+                found.append(CheckResult(**answer))
+    return found
+
+
+def _loss_warnings(results: Sequence[BatchResult]) -> list[str]:
+    return [
+        f"batch {result.batch}: the loss became NaN or infinite, so the times may be those of arithmetic on NaN; "
+        "use a smaller --rate"
+        for result in results
+        if not np.isfinite(result.losses).all()
+    ]
+

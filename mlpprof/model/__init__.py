@@ -1,0 +1,23 @@
+"""What a multi-layer perceptron is here: the network, the functions in it, and the interface of a variant.
+
+Variants import NumPy, SciPy and this package, and nothing else of mlpprof.
+"""
+
+from mlpprof.errors import UnsupportedNetwork
+from mlpprof.model.activations import ACTIVATIONS, Activation
+from mlpprof.model.interface import PHASES, Array, Parameters, Variant
+from mlpprof.model.losses import Loss, loss_of
+from mlpprof.model.network import Network
+
+__all__ = [
+    "ACTIVATIONS",
+    "PHASES",
+    "Activation",
+    "Array",
+    "Loss",
+    "Network",
+    "Parameters",
+    "UnsupportedNetwork",
+    "Variant",
+    "loss_of",
+]

@@ -1,0 +1,102 @@
+"""Activation functions, each with its derivative from Z (computed anew) and from A (from what forward kept)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from mlpprof.model.interface import Array
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation: elementwise (softmax: over the rows of a column), dtype in is dtype out.
+
+    value: Z (n, m) -> A (n, m).
+    derivative_from_Z: Z -> dA/dZ; evaluates the function again.
+    derivative_from_A: A -> dA/dZ; only cheap arithmetic on what forward has stored.
+    Softmax has no elementwise derivative; it comes with cross-entropy alone, where delta = A - Y needs none.
+    """
+
+    name: str
+    value: Callable[[Array], Array]
+    derivative_from_Z: Callable[[Array], Array]
+    derivative_from_A: Callable[[Array], Array]
+
+
+def sigmoid(Z: Array) -> Array:
+    """1 / (1 + exp(-Z)), without overflow."""
+    A: Array = expit(Z)
+    return A
+
+
+def sigmoid_derivative_from_Z(Z: Array) -> Array:
+    """The sigmoid is evaluated a second time: as dear as forward."""
+    S = sigmoid(Z)
+    D: Array = S * (1 - S)
+    return D
+
+
+def sigmoid_derivative_from_A(A: Array) -> Array:
+    """A (1 - A)."""
+    D: Array = A * (1 - A)
+    return D
+
+
+def tanh(Z: Array) -> Array:
+    """Hyperbolic tangent."""
+    A: Array = np.tanh(Z)
+    return A
+
+
+def tanh_derivative_from_Z(Z: Array) -> Array:
+    """1 - tanh(Z)**2, evaluated again."""
+    T = tanh(Z)
+    return 1 - T * T
+
+
+def tanh_derivative_from_A(A: Array) -> Array:
+    """1 - A**2."""
+    return 1 - A * A
+
+
+def relu(Z: Array) -> Array:
+    """max(Z, 0)."""
+    A: Array = np.maximum(Z, 0)
+    return A
+
+
+def relu_derivative(Z_or_A: Array) -> Array:
+    """1 where Z > 0, which is where A > 0; else 0 (also at the kink)."""
+    return (Z_or_A > 0).astype(Z_or_A.dtype)
+
+
+def identity(Z: Array) -> Array:
+    """Z itself."""
+    return Z
+
+
+def softmax(Z: Array) -> Array:
+    """exp(Z) normalized over the neurons, axis 0 of Z (n, m) or (n,); shifted by the maximum against overflow."""
+    E = np.exp(Z - Z.max(axis=0))
+    A: Array = E / E.sum(axis=0)
+    return A
+
+
+def _no_elementwise_derivative(_: Array) -> Array:
+    raise NotImplementedError("softmax comes with cross-entropy, where delta = A - Y needs no derivative")
+
+
+ACTIVATIONS = {
+    activation.name: activation
+    for activation in (
+        Activation("sigmoid", sigmoid, sigmoid_derivative_from_Z, sigmoid_derivative_from_A),
+        Activation("tanh", tanh, tanh_derivative_from_Z, tanh_derivative_from_A),
+        Activation("relu", relu, relu_derivative, relu_derivative),
+        Activation("identity", identity, np.ones_like, np.ones_like),
+        Activation("softmax", softmax, _no_elementwise_derivative, _no_elementwise_derivative),
+    )
+}

@@ -1,0 +1,266 @@
+"""Whether a variant computes what it should: finite differences and equivalence, never a clock.
+
+A deviation is normwise per layer: |ours - theirs| / |theirs| over W and b together. Tolerances: 1e-6 against the
+central differences of `mlpprof.model.oracle`, 1e-10 against the parent, and for float32 against the variant's own
+float64 a multiple of eps * sqrt(n), n the longest sum in the network (fan-in or batch).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlpprof.model.interface import Array, Parameters, Variant
+from mlpprof.model.network import ILLEGAL_PAIRS, LOSS_NAMES, OUTPUTS, Network
+from mlpprof.model.oracle import finite_difference_gradients, objective, outputs, penalty
+
+FINITE_DIFFERENCE_TOLERANCE = 1e-6
+EQUIVALENCE_TOLERANCE = 1e-10
+TRAJECTORY_STEPS = 20
+TRAJECTORY_TOLERANCE = 1e-8
+"""Per step the parent's 1e-10 holds; over 20 steps the differences feed back into the weights and grow."""
+SINGLE_PRECISION_FACTOR = 64.0
+"""c in c * eps * sqrt(n): over 2,000 random networks a right rung needed at most 14."""
+KINK_MARGIN = 1e-3
+"""Least |Z| of a ReLU and |W| under an L1 penalty: a hundred difference steps away from the kink."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One comparison: what was compared, in which layer (None: the whole network), how far off, how far is allowed."""
+
+    what: str
+    layer: int | None
+    size: float
+    tolerance: float
+
+    @property
+    def severity(self) -> float:
+        """Size over tolerance: above 1 the comparison failed; NaN counts as infinite."""
+        return self.size / self.tolerance if math.isfinite(self.size) else math.inf
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its parameters and samples, all float64, on which variants are compared.
+
+    X (N, n_0), Y (N, n_L); index: the rows of the first batch.
+    """
+
+    network: Network
+    parameters: Parameters
+    X: Array
+    Y: Array
+    index: Array
+
+    @property
+    def text(self) -> str:
+        """The case in one line, for messages."""
+        n = self.network
+        return f"{n.text} {n.hidden}/{n.output}, {n.loss}, batch {len(self.index)}"
+
+
+def far_from_kinks(case: Case) -> bool:
+    """Whether no difference step can cross a kink of ReLU or of the L1 penalty."""
+    if case.network.hidden == "relu":
+        _, hidden_Z = outputs(case.network, case.parameters, case.X)
+        if any(np.abs(Z).min() < KINK_MARGIN for Z in hidden_Z):
+            return False
+    return case.network.l1 == 0 or all(np.abs(W).min() > KINK_MARGIN for W, _ in case.parameters)
+
+
+def random_cases(count: int, seed: int) -> Iterator[Case]:
+    """Small random networks that between them hold every legal pair, sizes of 1, one layer, and batches of 1."""
+    rng = np.random.default_rng(seed)
+    pairs = [(o, c) for o in OUTPUTS for c in LOSS_NAMES if (o, c) not in ILLEGAL_PAIRS]
+    hidden_names = ("sigmoid", "tanh", "relu")
+    for i in range(count):
+        output, loss = pairs[i % len(pairs)]
+        n_out = int(rng.integers(2 if output == "softmax" else 1, 4))
+        network = Network(
+            layers=(int(rng.integers(1, 6)), *(int(n) for n in rng.integers(1, 6, size=i % 4)), n_out),
+            hidden=hidden_names[(i // len(pairs) + i) % 3],
+            output=output,
+            loss=loss,
+            rate=float(rng.uniform(0.01, 0.2)),
+            momentum=float(rng.choice((0.0, 0.9))),
+            l1=float(rng.choice((0.0, 0.01))),
+            l2=float(rng.choice((0.0, 0.1))),
+        )
+        m = 1 if i % 3 == 0 else int(rng.integers(2, 9))
+        yield random_case(network, m, int(rng.integers(2**32)))
+
+
+def random_case(network: Network, m: int, seed: int) -> Case:
+    """A case with m samples in the batch out of 2 m, drawn again until it lies away from all kinks."""
+    rng = np.random.default_rng(seed)
+    while True:
+        parameters = [
+            (rng.standard_normal((n_out, n_in)) / math.sqrt(n_in), 0.5 * rng.standard_normal(n_out))
+            for n_in, n_out in zip(network.layers[:-1], network.layers[1:], strict=True)
+        ]
+        X = rng.standard_normal((2 * m, network.layers[0]))
+        if network.loss == "cross_entropy":
+            Y = np.eye(network.layers[-1])[rng.integers(network.layers[-1], size=2 * m)]
+        else:
+            Y = rng.uniform(size=(2 * m, network.layers[-1]))
+        case = Case(network, parameters, X, Y, rng.permutation(2 * m)[:m])
+        if far_from_kinks(case):
+            return case
+
+
+def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerances: list[float]) -> list[Deviation]:
+    """Normwise deviation of every layer.
+
+    A layer whose norm is below a thousandth of the whole is held against that: what is lost there is lost in rounding.
+    Shapes that differ count as an infinite deviation.
+    """
+    norms = [math.hypot(np.linalg.norm(W), np.linalg.norm(b)) for W, b in theirs]
+    floor = max(1e-3 * math.hypot(*norms), np.finfo(np.float64).tiny)
+    found = []
+    for l, ((W, b), (W_ref, b_ref)) in enumerate(zip(ours, theirs, strict=True), start=1):
+        if W.shape != W_ref.shape or b.shape != b_ref.shape:
+            size = math.inf
+        else:
+            distance = math.hypot(np.linalg.norm(W - W_ref), np.linalg.norm(b - b_ref))
+            size = distance / max(norms[l - 1], floor)
+        found.append(Deviation(what, l, size, tolerances[l - 1]))
+    return found
+
+
+def first_gradients(cls: type[Variant], case: Case, dtype: type = np.float64) -> tuple[float, Parameters]:
+    """Loss and gradients of the first batch by a fresh instance, the five methods called singly."""
+    instance = cls(case.network, [(W.astype(dtype), b.astype(dtype)) for W, b in case.parameters])
+    try:
+        instance.fetch_batch(case.X.astype(dtype), case.Y.astype(dtype), case.index)
+        instance.forward()
+        loss = instance.loss()
+        instance.backward()
+        return float(loss), instance.gradients()
+    finally:
+        close(instance)
+
+
+def trajectory(cls: type[Variant], case: Case) -> tuple[list[float], Parameters]:
+    """Losses of 20 training steps that walk through the samples, and the parameters after them."""
+    instance = cls(case.network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    try:
+        losses = [float(instance.train_step(case.X, case.Y, index)) for index in _walk(case)]
+        return losses, instance.parameters()
+    finally:
+        close(instance)
+
+
+def oracle_trajectory(case: Case) -> tuple[list[float], Parameters]:
+    """The same 20 steps by finite differences and heavy ball: for the root of the ladder, which has no parent."""
+    network = case.network
+    parameters = [(W.copy(), b.copy()) for W, b in case.parameters]
+    velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in parameters]
+    losses = []
+    for index in _walk(case):
+        X, Y = case.X[index], case.Y[index]
+        losses.append(objective(network, parameters, X, Y) - penalty(network, parameters))
+        gradients = finite_difference_gradients(network, parameters, X, Y)
+        velocity = [
+            (network.momentum * v_W + dW, network.momentum * v_b + db)
+            for (v_W, v_b), (dW, db) in zip(velocity, gradients, strict=True)
+        ]
+        parameters = [
+            (W - network.rate * v_W, b - network.rate * v_b)
+            for (W, b), (v_W, v_b) in zip(parameters, velocity, strict=True)
+        ]
+    return losses, parameters
+
+
+def close(instance: Variant) -> None:
+    """Release what an instance holds, where it has a close()."""
+    release = getattr(instance, "close", None)
+    if release is not None:
+        release()
+
+
+def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> list[Deviation]:
+    """Every comparison of one variant on one case; parent None is the root, compared with the oracle alone.
+
+    Raises whatever the variant raises, UnsupportedNetwork among it.
+    """
+    network, index = case.network, case.index
+    X, Y = case.X[index], case.Y[index]
+    kept = [values.copy() for pair in case.parameters for values in pair] + [case.X.copy(), case.Y.copy()]
+
+    loss, gradients = first_gradients(cls, case)
+    expected = objective(network, case.parameters, X, Y) - penalty(network, case.parameters)
+    found = [Deviation("loss against the oracle", None, _relative(loss, expected), EQUIVALENCE_TOLERANCE)]
+    found += layer_deviations(
+        "gradients against finite differences",
+        gradients,
+        finite_difference_gradients(network, case.parameters, X, Y),
+        [FINITE_DIFFERENCE_TOLERANCE] * network.depth,
+    )
+    found.append(_prediction(cls, case))
+
+    _, single = first_gradients(cls, case, np.float32)
+    epsilon = float(np.finfo(np.float32).eps)
+    # A gradient sums over the batch, Z over the fan-in, delta over the fan-out.
+    longest_sum = max(*network.layers, len(index))
+    found += layer_deviations(
+        "float32 gradients against float64",
+        single,
+        gradients,
+        [SINGLE_PRECISION_FACTOR * epsilon * math.sqrt(longest_sum)] * network.depth,
+    )
+    smooth = network.hidden != "relu" and network.l1 == 0
+    if parent is not None:
+        found += layer_deviations(
+            "gradients against the parent",
+            gradients,
+            first_gradients(parent, case)[1],
+            [EQUIVALENCE_TOLERANCE] * network.depth,
+        )
+    if smooth:
+        ours, our_parameters = trajectory(cls, case)
+        tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
+        theirs, their_parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
+        size = max(_relative(a, b) for a, b in zip(ours, theirs, strict=True))
+        found.append(Deviation(f"losses over {TRAJECTORY_STEPS} steps", None, size, tolerance))
+        found += layer_deviations(
+            f"parameters after {TRAJECTORY_STEPS} steps", our_parameters, their_parameters, [tolerance] * network.depth
+        )
+    now = [values for pair in case.parameters for values in pair] + [case.X, case.Y]
+    untouched = all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
+    found.append(Deviation("arguments left as they were", None, 0.0 if untouched else math.inf, 1.0))
+    return found
+
+
+def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list[Deviation]:
+    """The gradients of two variants on one case in float64: the quick comparison on a user's own network and data."""
+    _, ours = first_gradients(cls, case)
+    _, theirs = first_gradients(other, case)
+    return layer_deviations("gradients against the parent", ours, theirs, [EQUIVALENCE_TOLERANCE] * case.network.depth)
+
+
+def _prediction(cls: type[Variant], case: Case) -> Deviation:
+    instance = cls(case.network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    try:
+        ours = instance.predict(case.X)
+    finally:
+        close(instance)
+    theirs, _ = outputs(case.network, case.parameters, case.X)
+    if ours.shape != theirs.shape:
+        return Deviation(f"predict, shape {ours.shape} for {theirs.shape},", None, math.inf, EQUIVALENCE_TOLERANCE)
+    size = float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), np.finfo(np.float64).tiny))
+    return Deviation("predict against the oracle", None, size, EQUIVALENCE_TOLERANCE)
+
+
+def _relative(ours: float, theirs: float) -> float:
+    return abs(ours - theirs) / max(abs(theirs), 1e-3)
+
+
+def _walk(case: Case) -> Iterator[Array]:
+    """Indices of 20 batches: the first batch, then the samples in turn."""
+    m = len(case.index)
+    for step in range(TRAJECTORY_STEPS):
+        yield case.index if step == 0 else (np.arange(m) + step * m) % len(case.X)

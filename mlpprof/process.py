@@ -1,0 +1,176 @@
+"""Start, talk to and clean up one worker process in a pinned environment.
+
+BLAS threads, the BLAS kernel and the allocator are fixed when a process starts, and a user's crash must not take the
+tool along: so everything that runs a variant runs in a worker. The two sides speak lines of JSON over the worker's
+standard input and its original standard output; whatever the variant prints goes to a file, whose end is shown if
+the worker dies. The worker ends when its input closes, so that it cannot outlive a parent that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+
+from mlpprof import errors
+from mlpprof.errors import MlpprofError, WorkerDied
+
+Handler = Callable[..., Any]
+Progress = Callable[[str, float], None]
+"""What is being done, and the share of the whole that is done, 0 to 1."""
+
+PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+STOP_TIMEOUT_S = 2.0
+
+
+class Worker:
+    """One worker process; a context manager that leaves no process behind, whatever happens inside.
+
+    module: dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
+    of the process. Errors that the worker raises are raised here again, by kind.
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
+        # -P keeps the working directory off sys.path, where a user's file could shadow a module. The package's own
+        # folder is appended, so that a checkout that is not installed works too.
+        program = f"import sys; sys.path.append({PACKAGE_PARENT!r}); from {module} import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=dict(environment),
+            text=True,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone, which then ends the worker
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The worker's process number."""
+        return self._process.pid
+
+    def call(self, name: str, progress: Progress | None = None, **arguments: Any) -> Any:
+        """Have the worker's handler `name` do its work, and return its JSON answer.
+
+        Raises the MlpprofError that the handler raised, or WorkerDied if the process ended without an answer.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps({"call": name, "arguments": arguments}) + "\n")
+            self._process.stdin.flush()
+        except (BrokenPipeError, OSError) as error:
+            raise self._death() from error
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if "progress" in message:
+                if progress is not None:
+                    progress(*message["progress"])
+            elif "error" in message:
+                raise _revive(message["error"])
+            else:
+                return message["answer"]
+        raise self._death()
+
+    def close(self) -> None:
+        """End the worker and everything it has started; harmless if it has ended already."""
+        if self._process.poll() is None:
+            family = _family(self._process.pid)
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):  # it may just have ended by itself
+                self._process.stdin.close()  # asks it to end
+            _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+            for process in alive:
+                process.kill()
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None and not stream.closed:
+                with contextlib.suppress(OSError):  # unsent input of a process that died
+                    stream.close()
+        self._log.close()
+
+    def _death(self) -> WorkerDied:
+        code = self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self._log.seek(0)
+        words = [line.strip() for line in self._log if line.strip()]
+        hint = f"; its last words: {words[-1]}" if words else ""
+        if code == -signal.SIGKILL:
+            hint += "; if memory was short, use a smaller batch or data set"
+        return WorkerDied(f"the worker process {how} before it answered{hint}")
+
+
+def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
+    """The worker's side: answer calls until the input closes.
+
+    Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns what JSON can hold.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # from here on, prints of a variant are not part of the conversation
+    signal.signal(signal.SIGTERM, _leave)
+    calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
+
+    def send(message: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    def report(what: str, share: float) -> None:
+        send({"progress": [what, share]})
+
+    while (line := calls.get()) is not None:
+        call = json.loads(line)
+        try:
+            answer = handlers[call["call"]](report=report, **call["arguments"])
+        except MlpprofError as error:
+            send({"error": {"kind": type(error).__name__, "message": str(error)}})
+        else:
+            send({"answer": answer})
+
+
+def _listen(calls: queue.SimpleQueue[str | None]) -> None:
+    """Pass lines on; when the parent is gone, end the process even in the middle of a call."""
+    inputs: TextIO = os.fdopen(os.dup(0), encoding="utf-8")
+    for line in inputs:
+        calls.put(line)
+    calls.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave(*_: object) -> None:
+    """SIGTERM as an exception in the main thread, so that `finally` blocks of a variant run, undisturbed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(0)
+
+
+def _revive(error: Mapping[str, str]) -> Exception:
+    kind = getattr(errors, error["kind"], MlpprofError)
+    revived: Exception = kind(error["message"])
+    return revived
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """The process and all its descendants that live."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

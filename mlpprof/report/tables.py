@@ -1,0 +1,217 @@
+"""The tables of a run: times, phases, what phases ask of memory, statements by layer and label, agreement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.padding import Padding
+
+from mlpprof.model import PHASES
+from mlpprof.report.format import (
+    UNKNOWN,
+    bar,
+    format_change,
+    format_number,
+    format_percent,
+    format_range,
+    format_size,
+    format_time,
+    plain,
+)
+from mlpprof.report.grid import GAP, GROUP_GAP, INDENT, Column, Group, group_tables
+from mlpprof.report.verdict import agreements
+from mlpprof.results import BatchResult, PhaseSamples
+
+BAR_STYLE = "cyan"
+TOP = 3
+"""So many statements of a batch are emphasised."""
+SMALL_SHARE = 0.005
+"""Statements below this share of the step, at every batch size, are added up in one line."""
+UNLABELLED = "(unlabelled)"
+
+
+def batch_text(result: BatchResult) -> str:
+    """'batch 20,000'."""
+    return f"batch {result.batch:,}"
+
+
+def time_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
+    """Time per step and per epoch with spread, samples per second, and how many steps that is from."""
+    names = ("step, median", "95 % of steps", "epoch, median", "95 % of epochs", "samples per second", "steps measured")
+    groups = []
+    for result in results:
+        step, epoch = result.step_s, result.epoch_s
+        cells = (
+            format_time(step.median),
+            format_range(step.low, step.high),
+            format_time(epoch.median),
+            format_range(epoch.low, epoch.high),
+            format_number(float(f"{result.batch / step.median:.3g}")) if step.median > 0 else UNKNOWN,
+            format_number(result.total_s.size),
+        )
+        groups.append(Group("", [Column(batch_text(result), cells)], frozenset({0})))
+    styles = ("", "dim", "", "dim", "", "dim")
+    yield from group_tables([Column("", names, is_text=True)], groups, styles, width)
+
+
+def phase_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
+    """A phase a row, execution order: share and time; memory beside it, or beneath it with several batch sizes."""
+    names = list(dict.fromkeys(name for result in results for name in result.phases))
+    left = [Column("phase", [plain(name) for name in names], is_text=True)]
+    bar_width = _bar_width(len(results), width)
+    largest = max(result.phase_share(name) for result in results for name in result.phases)
+    dominant = [frozenset({names.index(max(result.phases, key=result.phase_share))}) for result in results]
+    shares = [_share_columns(result, names, bar_width, largest) for result in results]
+    memory = [_memory_columns(result, names) for result in results]
+    styles = ["bold" if any(row in strong for strong in dominant) else "" for row in range(len(names))]
+    if len(results) == 1:
+        yield from group_tables(left, [Group("", shares[0] + memory[0], dominant[0])], styles, width)
+        return
+    titles = [batch_text(result) for result in results]
+    groups = [Group(title, columns, strong) for title, columns, strong in zip(titles, shares, dominant, strict=True)]
+    yield from group_tables(left, groups, [""] * len(names), width)
+    groups = [Group(title, columns) for title, columns in zip(titles, memory, strict=True)]
+    for table in group_tables(left, groups, [""] * len(names), width):
+        table.top = 1
+        yield table
+
+
+def _bar_width(n_batches: int, width: int) -> int:
+    """Characters for bars: generous beside one batch; with several, what lets all of them stand in one table."""
+    if n_batches == 1:
+        return 10 if width < 100 else 20
+    left = width - INDENT - max(map(len, PHASES)) - GAP - (n_batches - 1) * GROUP_GAP
+    bar_width = left // n_batches - len("48.1 %") - len("48.1 ms") - 2 * GAP
+    return min(bar_width, 10) if bar_width >= 4 else 0
+
+
+def _share_columns(result: BatchResult, names: Sequence[str], bar_width: int, largest: float) -> list[Column]:
+    shares = [result.phase_share(name) if name in result.phases else math.nan for name in names]
+    times = [result.phase_median_s(name) if name in result.phases else math.nan for name in names]
+    return [
+        Column("share", [format_percent(share) for share in shares]),
+        Column("", [bar(share, largest, bar_width) for share in shares], is_text=True, style=BAR_STYLE),
+        Column("time", [format_time(time_s) for time_s in times]),
+    ]
+
+
+def _memory_columns(result: BatchResult, names: Sequence[str]) -> list[Column]:
+    unknown = PhaseSamples(np.empty((0, 0)))
+    phases = [result.phases.get(name, unknown) for name in names]
+    return [
+        Column("allocated", [format_size(phase.bytes_allocated) for phase in phases]),
+        Column("peak", [format_size(phase.peak_bytes) for phase in phases]),
+        Column("faults", [format_number(phase.page_faults) for phase in phases]),
+    ]
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """What identifies a row of the label table at every batch size; `is_rest` where it adds up what has no label."""
+
+    phase: str
+    layer: int | None
+    label: str
+    is_rest: bool = False
+
+
+@dataclass(frozen=True)
+class _Figures:
+    share: float
+    time_s: float
+    calls: int | None
+
+
+_ABSENT = _Figures(math.nan, math.nan, None)
+
+
+def label_tables(results: Sequence[BatchResult], width: int, verbose: bool) -> Iterator[Padding]:
+    """A statement a row, phases in execution order; small ones in one line at the end unless verbose."""
+    figures = [_label_figures(result) for result in results]
+    order = list(dict.fromkeys([*PHASES, *(statement.phase for rows in figures for statement in rows)]))
+    statements = sorted(dict.fromkeys(s for rows in figures for s in rows), key=lambda s: order.index(s.phase))
+    small = [s for s in statements if all(rows[s].share < SMALL_SHARE for rows in figures if s in rows)]
+    if not verbose and len(small) > 1:
+        other = _Statement("", None, f"other, {len(small)} rows", is_rest=True)
+        figures = [{**rows, other: _sum([rows[s] for s in small if s in rows])} for rows in figures]
+        statements = [*(s for s in statements if s not in small), other]
+    first_of_phase = {s.phase: s for s in reversed(statements)}
+    calls = [[_calls_text(rows.get(s, _ABSENT)) for s in statements] for rows in figures]
+    left = [
+        Column("phase", [plain(s.phase) if first_of_phase[s.phase] is s else "" for s in statements], is_text=True),
+        Column("layer", ["" if s.layer is None else str(s.layer) for s in statements]),
+        Column("label", [plain(s.label) for s in statements], is_text=True),
+        Column("calls", calls[0]),
+    ]
+    groups = [_label_group(result, rows, statements) for result, rows in zip(results, figures, strict=True)]
+    if len(results) == 1:
+        bars = _label_bars(figures[0], statements, _bar_width(1, width))
+        groups = [Group("", [groups[0].columns[0], bars, groups[0].columns[1]], groups[0].strong)]
+    elif any(cells != calls[0] for cells in calls):
+        groups = [
+            Group(group.title, [*group.columns, Column("calls", cells)], group.strong)
+            for group, cells in zip(groups, calls, strict=True)
+        ]
+        left.pop()
+    yield from group_tables(left, groups, ["dim" if s.is_rest else "" for s in statements], width)
+
+
+def _label_figures(result: BatchResult) -> dict[_Statement, _Figures]:
+    """The labels of a batch, and after them what is left of every phase.
+
+    The rest is the phase's share in its own pass less the shares of its labels in theirs, so that it is as exact as
+    the passes agree; never below zero.
+    """
+    rows = {
+        _Statement(x.phase, x.layer, x.label): _Figures(result.label_share(x), float(np.median(x.step_s)), x.calls)
+        for x in result.labels
+    }
+    pass_s = float(np.median(result.labels_pass_s))
+    for name, phase in result.phases.items():
+        labelled = sum(figures.share for statement, figures in rows.items() if statement.phase == name)
+        share = max(0.0, float(np.median(phase.step_s / result.phases_pass_s)) - labelled)
+        rows[_Statement(name, None, "(unlabelled)", is_rest=True)] = _Figures(share, share * pass_s, None)
+    return rows
+
+
+def _sum(figures: Sequence[_Figures]) -> _Figures:
+    return _Figures(sum(f.share for f in figures), sum(f.time_s for f in figures), None)
+
+
+def _label_group(result: BatchResult, rows: Mapping[_Statement, _Figures], statements: Sequence[_Statement]) -> Group:
+    figures = [rows.get(statement, _ABSENT) for statement in statements]
+    labelled = [i for i, statement in enumerate(statements) if statement in rows and not statement.is_rest]
+    dearest = sorted(labelled, key=lambda i: figures[i].share, reverse=True)[:TOP]
+    columns = [
+        Column("share", [format_percent(f.share) for f in figures]),
+        Column("time", [format_time(f.time_s) for f in figures]),
+    ]
+    return Group(batch_text(result), columns, frozenset(dearest))
+
+
+def _label_bars(rows: Mapping[_Statement, _Figures], statements: Sequence[_Statement], bar_width: int) -> Column:
+    shares = [rows[statement].share for statement in statements]
+    return Column("", [bar(share, max(shares), bar_width) for share in shares], is_text=True, style=BAR_STYLE)
+
+
+def _calls_text(figures: _Figures) -> str:
+    return "" if figures.calls is None else format_number(figures.calls)
+
+
+def agreement_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
+    """How well the passes agree: the distance of each ratio from 1, its limit, and a mark where it is beyond."""
+    rows = [agreements(result) for result in results]
+    left = [
+        Column("", [row.name for row in rows[0]], is_text=True),
+        Column("limit", [f"{100 * row.limit:.0f} %" for row in rows[0]]),
+    ]
+    groups = []
+    for result, figures in zip(results, rows, strict=True):
+        marks = Column("", ["" if figure.is_within else "!" for figure in figures], is_text=True)
+        changes = Column(batch_text(result), [format_change(figure.ratio) for figure in figures])
+        beyond = frozenset(row for row, figure in enumerate(figures) if not figure.is_within)
+        groups.append(Group("", [changes, marks], beyond))
+    yield from group_tables(left, groups, [""] * len(rows[0]), width)

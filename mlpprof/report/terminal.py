@@ -1,0 +1,173 @@
+"""The report on the terminal, made from the run alone, so that a stored run prints as it did when it was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
+from mlpprof.report.format import encodable, plain
+from mlpprof.report.grid import GAP, INDENT
+from mlpprof.report.source_view import source_table
+from mlpprof.report.tables import agreement_tables, batch_text, label_tables, phase_tables, time_tables
+from mlpprof.report.verdict import NOT_SEPARABLE, agreements, verdict
+from mlpprof.results import BatchResult, CheckResult, Run
+
+PIPED_WIDTH = 100
+"""Columns where there is no terminal to ask."""
+MIN_WIDTH = 72
+"""Narrower terminals wrap our lines, which is better than losing digits."""
+
+
+def report_console(file: IO[str] | None = None) -> Console:
+    """A console for reports on standard output, or on `file`; nothing in a text is taken for markup."""
+    console = Console(file=file, markup=False, emoji=False, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED_WIDTH
+    return console
+
+
+def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
+    """Print the whole report of a run; verbose shows the small statements one by one."""
+    console.print(_Report(run, verbose), crop=False)
+
+
+class _Report:
+    """The sections of a report, at least `MIN_WIDTH` wide, in characters that the console's encoding has."""
+
+    def __init__(self, run: Run, verbose: bool) -> None:
+        self.run = run
+        self.verbose = verbose
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        options = options.update(width=max(options.max_width, MIN_WIDTH))
+        for renderable in _sections(self.run, options.max_width, self.verbose):
+            for line in Segment.split_lines(console.render(renderable, options)):
+                yield from _trimmed(line, options.encoding)
+                yield Segment.line()
+
+
+def _trimmed(line: Sequence[Segment], encoding: str) -> list[Segment]:
+    """A line without the blanks that tables end in, so that it can be copied or piped."""
+    segments = [Segment(encodable(text, encoding), style, control) for text, style, control in line]
+    while segments and not segments[-1].text.strip():
+        segments.pop()
+    if segments:
+        text, style, control = segments.pop()
+        segments.append(Segment(text.rstrip(), style, control))
+    return segments
+
+
+def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
+    results = run.results
+    separable = [result for result in results if result.phases]
+    labelled = [result for result in results if result.labels]
+    single = f" at {batch_text(results[0])}" if len(results) == 1 else ""
+
+    yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
+    yield Text()
+    yield _indented(_facts(run))
+    yield _heading("Time", "without instruments; the range holds 95 % of single steps")
+    yield from time_tables(results, width)
+    yield Text()
+    yield _indented(_pairs((batch_text(result), "", f"{plain(verdict(result))}.") for result in results))
+    yield _heading(f"Phases{single}", "shares of their sum; memory and page faults of one step")
+    if separable:
+        yield from phase_tables(separable, width)
+    if len(separable) < len(results):
+        yield _indented(Text(NOT_SEPARABLE))
+    yield _heading(
+        f"Statements{single}", "shares of the whole step, the three dearest in bold; other: each below 0.5 %"
+    )
+    if labelled:
+        yield from label_tables(labelled, width, verbose)
+    else:
+        yield _indented(Text("none is labelled: end a statement with a comment '# phase: my label' to see its time"))
+    yield _heading("Agreement", "how far each is from the step that it should equal")
+    yield from agreement_tables(results, width)
+    yield Text()
+    yield _indented(_doubts(results))
+    if run.lines is not None:
+        yield _heading(f"Lines at batch {run.lines.batch:,}", "calls and time are of one step, with all that is called")
+        yield source_table(run.lines, run.variant.source, width)
+    if run.stacks is not None:
+        # loading pyinstrument takes longer than the rest of the report
+        from mlpprof.report.call_view import call_tree
+
+        yield _heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
+        tree = Text(call_tree(run.stacks))
+        tree.highlight_regex(r"[│├└─]+|  \S+:\d+$", "dim")
+        yield _indented(tree)
+
+
+def _facts(run: Run) -> Table:
+    network = run.network
+    loss = network.loss.replace("_", " ")
+    penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
+    training = [f"rate {network.rate:g}", *(f"{name} {value:g}" for name, value in penalties.items() if value > 0)]
+    native = " · --native-blas" if run.native_blas else ""
+    pinned = pinned_kernel_warning(run.machine)
+    warnings = dict.fromkeys([*([pinned] if pinned else []), *run.warnings])
+    return _pairs(
+        [
+            ("workload", "", f"{run.workload}: {run.data.name}, {run.data.samples:,} samples"),
+            ("network", "", f"{network.text}, {network.hidden}, {network.output} output, {loss} loss"),
+            ("training", "", f"{run.dtype}, {', '.join(training)}, seed {run.seed}"),
+            ("check", *_check(run.check)),
+            ("machine", "", machine_line(run.machine)),
+            ("BLAS", "", blas_line(run.machine) + native),
+            ("measured", "", f"{run.created} by mlpprof {run.mlpprof_version}: {run.command}"),
+            *(("warning", "yellow", warning) for warning in warnings),
+        ]
+    )
+
+
+def _check(check: CheckResult | None) -> tuple[str, str]:
+    """Style and words of what was compared before anything was timed."""
+    if check is None:
+        return "yellow", "not checked (--no-check)"
+    if check.ok is None:
+        return "yellow", f"not checked: {check.skipped or 'no reason given'}"
+    if not check.ok:
+        return "red", f"FAILED: {check.message or check.what}"
+    parts = ["ok", check.what, "" if check.layer is None else f"layer {check.layer}"]
+    if check.deviation is not None and check.tolerance is not None:
+        parts.append(f"deviation {check.deviation:.1e}, tolerance {check.tolerance:.1e}")
+    return "", ", ".join(part for part in parts if part)
+
+
+def _pairs(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """(name, style of the text, text) below each other, long texts folded beside their names."""
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, style, text in rows:
+        table.add_row(name, Text(plain(text), style=style))
+    return table
+
+
+def _doubts(results: Sequence[BatchResult]) -> RenderableType:
+    """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
+    doubts: dict[str, list[str]] = {}
+    for result in results:
+        for figure in agreements(result):
+            if not figure.is_within:
+                doubts.setdefault(figure.meaning, []).append(f"{result.batch:,}")
+    if not doubts:
+        return Text("All within their limits: the shares above hold.", style="dim")
+    return _pairs((f"! batch {', '.join(batches)}", "yellow", meaning) for meaning, batches in doubts.items())
+
+
+def _heading(title: str, caption: str) -> Text:
+    return Text.assemble("\n", (title, "bold"), "  ", (caption, "dim"))
+
+
+def _indented(renderable: RenderableType) -> Padding:
+    return Padding(renderable, (0, 0, 0, INDENT))

@@ -1,0 +1,103 @@
+"""Single precision: half the bytes, twice the numbers in a vector register.
+
+Idea: a gradient that is averaged over some hundred noisy samples does not deserve 53 bits. With float32 every array
+is half as large, so every elementwise pass moves half the bytes, and each SIMD instruction of the matrix product
+works on twice as many numbers.
+
+What changes: one line. The data and the weights arrive in the run's dtype, and nothing in the class makes float64
+again: a new array takes its dtype from the array beside it (add_bias_row), and a Python number is weak: 0.5 * A is
+float32 if A is. `np.float64(0.5) * A`, or np.ones without a dtype, would quietly bring the double precision back.
+
+Source: "step I" of the series behind workload `stepiii`.
+"""
+
+import numpy as np
+
+from mlpprof.model import ACTIVATIONS, loss_of
+
+PARENT = "naive"
+
+
+def add_bias_row(A):
+    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype)
+    stacked[1:] = A
+    return stacked
+
+
+class MLP:
+    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        self.network = network
+        self.L = L = network.depth
+        self.activation = [ACTIVATIONS[network.hidden]] * L + [ACTIVATIONS[network.output]]
+        self.mean_loss = loss_of(network)
+        self.W = [None] + [np.hstack((b[:, None], W)) for W, b in parameters]
+        self.velocity = [None] + [np.zeros_like(W) for W in self.W[1:]]
+        self.dW = [None] * (L + 1)
+        self.Z = [None] * (L + 1)
+        self.A = [None] * (L + 1)
+        self.A_bias = [None] * L
+
+    def fetch_batch(self, X, Y, index):
+        self.A[0] = self.Z[0] = X[index].T  # phase: gather
+        self.Y = Y[index].T  # phase: gather
+
+    def forward(self):
+        for l in range(1, self.L + 1):
+            self.A_bias[l - 1] = add_bias_row(self.A[l - 1])  # phase: bias row
+            self.Z[l] = self.W[l] @ self.A_bias[l - 1]  # phase: weighted sum
+            self.A[l] = self.activation[l].value(self.Z[l])  # phase: activation
+
+    def loss(self):
+        return self.mean_loss(self.A[self.L], self.Y)  # phase: cost
+
+    def backward(self):
+        m = self.Y.shape[1]
+        for l in reversed(range(self.L + 1)):
+            if l == self.L:
+                delta = (self.A[l] - self.Y) / m  # phase: error
+                if self.network.delta_needs_derivative:
+                    delta = delta * self.activation[l].derivative_from_Z(self.Z[l])  # phase: derivative
+            else:
+                Z = add_bias_row(self.Z[l])  # phase: bias row
+                D = self.activation[l].derivative_from_Z(Z)  # phase: derivative
+                propagated = self.W[l + 1].T @ delta  # phase: propagate
+                delta = (propagated * D)[1:]  # phase: multiply
+            if l > 0:
+                self.dW[l] = delta @ self.A_bias[l - 1].T  # phase: gradient
+                self.regularize(l)  # phase: regularize
+
+    def regularize(self, l):
+        if self.network.l2 > 0:
+            self.dW[l][:, 1:] += self.network.l2 * self.W[l][:, 1:]
+        if self.network.l1 > 0:
+            self.dW[l][:, 1:] += self.network.l1 * np.sign(self.W[l][:, 1:])
+
+    def update(self):
+        for l in range(1, self.L + 1):
+            self.velocity[l] = self.network.momentum * self.velocity[l] + self.dW[l]  # phase: momentum
+            self.W[l] -= self.network.rate * self.velocity[l]  # phase: descend
+
+    def train_step(self, X, Y, index):
+        self.fetch_batch(X, Y, index)
+        self.forward()
+        loss = self.loss()
+        self.backward()
+        self.update()
+        return loss
+
+    def parameters(self):
+        return [(W[:, 1:].copy(), W[:, 0].copy()) for W in self.W[1:]]
+
+    def gradients(self):
+        return [(dW[:, 1:].copy(), dW[:, 0].copy()) for dW in self.dW[1:]]
+
+    def predict(self, X):
+        A = X.T
+        for l in range(1, self.L + 1):
+            A = self.activation[l].value(self.W[l] @ add_bias_row(A))
+        return A.T
