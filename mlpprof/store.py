@@ -177,6 +177,8 @@ def _read_run(file: h5py.File) -> Run:
     plain["variant"]["source"] = file["source"].asstr()[()]
     plain["machine"] = json.loads(file["machine"].asstr()[()])
     plain["results"] = [_read_result(file["results"][str(i)]) for i in range(len(file["results"]))]
+    if not plain["results"]:
+        raise ValueError("it holds no batch size")
     plain["lines"] = _read_lines(file["lines"]) if "lines" in file else None
     plain["stacks"] = _read_stacks(file["stacks"]) if "stacks" in file else None
     return _record(Run, plain)

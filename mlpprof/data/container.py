@@ -12,6 +12,9 @@ import numpy as np
 from mlpprof.data.dataset import Array, Dataset, require_memory
 from mlpprof.errors import DataError, did_you_mean
 
+Reader = Callable[[str], Array]
+"""An array's name -> the array; raises DataError."""
+
 LAYOUTS = (
     ("train_set_x", "train_set_y", "test_set_x", "test_set_y"),
     ("x_train", "y_train", "x_test", "y_test"),
@@ -58,7 +61,7 @@ class Container:
     kind: str
     path: Path
     arrays: Mapping[str, ArrayInfo]
-    reader: Callable[[str], Array]
+    reader: Reader
 
     def read(self, name: str) -> Array:
         """The array of that name; raises DataError if it is none, unreadable or larger than the free memory."""
@@ -76,13 +79,14 @@ class Container:
     def info(self, name: str) -> ArrayInfo:
         """What is known of the array of that name; raises DataError listing the names there are."""
         if name not in self.arrays:
-            raise DataError(f"{self.path}: no array '{name}'{did_you_mean(name, self.arrays)} ({self.listing})")
+            near = did_you_mean(name, [printable(known) for known in self.arrays])
+            raise DataError(f"{self.path}: no array '{name}'{near} ({self.listing})")
         return self.arrays[name]
 
     @property
     def listing(self) -> str:
         """The arrays with their shapes, for messages: 'it holds X (60000, 784), Y (60000,)'."""
-        named = [f"{info.name} {info.shape}" for info in self.arrays.values()]
+        named = [f"{printable(info.name)} {info.shape}" for info in self.arrays.values()]
         more = [f"{len(named) - LISTED} more"] if len(named) > LISTED else []
         return "it holds " + ", ".join(named[:LISTED] + more)
 
@@ -114,22 +118,20 @@ class Container:
 
     def dataset(self, roles: Roles) -> Dataset:
         """The samples and labels in these roles, read and checked; raises DataError."""
-        return Dataset.from_arrays(
-            str(self.path),
-            self.read(roles.X),
-            self.read(roles.Y),
-            None if roles.X_test is None else self.read(roles.X_test),
-            None if roles.Y_test is None else self.read(roles.Y_test),
-        )
+        return self.assemble(roles, self.read, self.read)
 
     def outline(self, roles: Roles) -> Dataset:
         """The set as `dataset` gives it, but for X and X_test, which are zeros that take neither time nor memory."""
+        return self.assemble(roles, self._blank, self.read)
+
+    def assemble(self, roles: Roles, X_of: Reader, Y_of: Reader) -> Dataset:
+        """The set of the arrays that X_of and Y_of give for the names in these roles; raises DataError."""
         return Dataset.from_arrays(
             str(self.path),
-            self._blank(roles.X),
-            self.read(roles.Y),
-            None if roles.X_test is None else self._blank(roles.X_test),
-            None if roles.Y_test is None else self.read(roles.Y_test),
+            X_of(roles.X),
+            Y_of(roles.Y),
+            None if roles.X_test is None else X_of(roles.X_test),
+            None if roles.Y_test is None else Y_of(roles.Y_test),
         )
 
     def _blank(self, name: str) -> Array:
@@ -144,4 +146,9 @@ def size_in_bytes(shape: tuple[int, ...], itemsize: int) -> int:
 
 def one_line(error: Exception) -> str:
     """A library's message without its line breaks and its end, for use within ours."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return printable(" ".join(str(error).split()))[:200] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text from a file without what a terminal would obey: control characters become '�'."""
+    return "".join(c if c.isprintable() else "�" for c in text)

@@ -42,11 +42,11 @@ def embedded_set(name: str) -> EmbeddedSet:
 
 
 def _tiny(seed: int) -> tuple[Array, Array, Array, Array]:
-    """Three patterns of 4x5 pixels under noise that is three fifths as strong."""
+    """Three patterns of 4x5 pixels under noise that is five thirds as strong."""
     draws = Draws(seed)
     patterns = draws.bytes((3, 4, 5)).astype(np.int64)
     labels = draws.below(3, (400,))
-    images = ((5 * patterns[labels] + 3 * draws.bytes((400, 4, 5)).astype(np.int64)) >> 3).astype(np.uint8)
+    images = ((3 * patterns[labels] + 5 * draws.bytes((400, 4, 5)).astype(np.int64)) >> 3).astype(np.uint8)
     return images[:300], labels[:300], images[300:], labels[300:]
 
 

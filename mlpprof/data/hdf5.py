@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mlpprof.data.container import ArrayInfo, Container, one_line, size_in_bytes
+from mlpprof.data.container import ArrayInfo, Container, one_line, printable, size_in_bytes
 from mlpprof.data.dataset import Array
 from mlpprof.errors import DataError
 
@@ -52,10 +52,10 @@ def _list(path: Path) -> dict[str, ArrayInfo]:
                 raise DataError(f"{path} holds more than {MAX_OBJECTS:,} datasets; put X and Y in a file of their own")
             link = group.get(key, getlink=True)
             if isinstance(link, h5py.ExternalLink):
-                arrays[name] = ArrayInfo(name, problem=f"it is a link to another file, {link.filename}")
+                arrays[name] = ArrayInfo(name, problem=f"it is a link to another file, {printable(link.filename)}")
                 continue
             if isinstance(link, h5py.SoftLink):
-                arrays[name] = ArrayInfo(name, problem=f"it is a soft link; name its target, {link.path}")
+                arrays[name] = ArrayInfo(name, problem=f"it is a soft link; name its target, {printable(link.path)}")
                 continue
             child = group[key]
             if isinstance(child, h5py.Dataset):
@@ -88,7 +88,7 @@ def _info(name: str, dataset: h5py.Dataset) -> ArrayInfo:
     elif dataset.is_virtual:
         problem = "it is virtual: its values are in other files; copy it into one file"
     elif dataset.external:
-        problem = f"its values are in another file, {dataset.external[0][0]}; copy it into one file"
+        problem = f"its values are in another file, {printable(dataset.external[0][0])}; copy it into one file"
     return ArrayInfo(name, shape, str(dtype), nbytes, problem)
 
 

@@ -26,7 +26,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
             quota_us, period_us = read_integer(folder, "cpu.cfs_quota_us"), read_integer(folder, "cpu.cfs_period_us")
         if quota_us is not None and period_us is not None and quota_us > 0 and period_us > 0:
             quotas.append(quota_us / period_us)
-    return max(quotas, default=None)
+    return min(quotas, default=None)
 
 
 def memory_limit_bytes(root: Path = Path("/")) -> int | None:

@@ -7,21 +7,40 @@ from __future__ import annotations
 
 import json
 
-from pyinstrument.renderers import ConsoleRenderer
+from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
+from pyinstrument.renderers.base import Renderer
 from pyinstrument.session import Session
 
+from mlpprof.errors import RunFileError
 from mlpprof.report.format import printable
 from mlpprof.results import StackProfile
 
 
 def call_tree(profile: StackProfile) -> str:
-    """The tree of calls with the share of each; one line on what is wrong where pyinstrument cannot read it."""
+    """The tree of calls as text, each with its share; where it cannot be drawn, one line that says why."""
     renderer = ConsoleRenderer(unicode=True, time="percent_of_total")
     try:
-        session = Session.from_json(json.loads(profile.session_json))
-        drawn: str = renderer.render(session)
-        tree = drawn.removeprefix(renderer.render_preamble(session))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # another version of pyinstrument may have written it
-        return f"pyinstrument cannot draw this session: {printable(repr(error))}"
+        drawn = _drawn(profile, renderer)
+    except RunFileError as error:
+        return str(error)
+    tree = drawn.split("\n\n", 3)[-1]
     return "\n".join(printable(line.rstrip()) for line in tree.strip("\n").splitlines())
+
+
+def call_page(profile: StackProfile) -> str:
+    """pyinstrument's own HTML page; raises RunFileError where the session cannot be read."""
+    return _drawn(profile, HTMLRenderer())
+
+
+def speedscope_json(profile: StackProfile) -> str:
+    """The session for https://www.speedscope.app; raises RunFileError where it cannot be read."""
+    return _drawn(profile, SpeedscopeRenderer())
+
+
+def _drawn(profile: StackProfile, renderer: Renderer) -> str:
+    try:
+        drawn: str = renderer.render(Session.from_json(json.loads(profile.session_json)))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # whoever stored the run may have had another version of pyinstrument
+        raise RunFileError(f"the call view of this run cannot be drawn: {printable(repr(error))}") from error
+    return drawn

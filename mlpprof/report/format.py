@@ -8,6 +8,9 @@ import unicodedata
 UNKNOWN = "–"
 """Stands where a figure was not measured."""
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Keeps words on one line while `textwrap` folds a text; a plain blank takes its place afterwards."""
+
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTE_UNITS = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 _EIGHTHS = " ▏▎▍▌▋▊▉"

@@ -12,10 +12,10 @@ from rich.text import Text
 
 INDENT = 2
 GAP = 2
-GROUP_GAP = 4
+GROUP_GAP = 3
 """Blanks before a table, between columns, and between groups of columns."""
 
-NAME_WIDTH = 20
+NAME_WIDTH = 24
 """What long names, in the last text column on the left, are folded to before a batch moves to a further table."""
 
 
@@ -55,7 +55,8 @@ def group_tables(
     styles: one a row, for the whole row.
     """
     widths = [max(column.width for column in same) for same in zip(*(group.columns for group in groups), strict=True)]
-    group_width = max([sum(widths) + GAP * (len(widths) - 1), *(len(group.title) for group in groups)])
+    gaps = GAP * (sum(w > 0 for w in widths) - 1)
+    group_width = max([sum(widths) + gaps, *(len(group.title) for group in groups)])
     left_width = INDENT + sum((min(c.width, NAME_WIDTH) if c is _names(left) else c.width) + GAP for c in left)
     per_table = max(1, (width - left_width + GROUP_GAP) // (group_width + GROUP_GAP))
     for start in range(0, len(groups), per_table):
@@ -71,24 +72,28 @@ def _table(left: Sequence[Column], groups: Sequence[Group], widths: Sequence[int
     table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="")
     top = "\n" if any(group.title for group in groups) else ""
     for column in left:
-        title = Text(top + column.title, style="dim")
         side: Literal["left", "right"] = "left" if column.is_text else "right"
+        title = Text(top + column.title, style="dim")
         table.add_column(title, justify=side, no_wrap=column is not _names(left), overflow="fold")
-    for group in groups:
-        between = " " * (GROUP_GAP - GAP if group is not groups[0] else 0)
-        titles = [column.padded(column.title, w) for column, w in zip(group.columns, widths, strict=True)]
-        header = Text.assemble((between + group.title, "bold"), top, (between + (" " * GAP).join(titles), "dim"))
-        table.add_column(header, no_wrap=True)
-    for row, style in enumerate(styles):
-        cells = [Text(column.cells[row]) for column in left]
-        cells += [_group_row(group, row, widths, " " * (GROUP_GAP - GAP if i else 0)) for i, group in enumerate(groups)]
+    rows = [[Text(column.cells[row]) for column in left] for row in range(len(styles))]
+    for i, group in enumerate(groups):
+        between = " " * (GROUP_GAP - GAP if i else 0)
+        titles = _joined([(column.title, "dim") for column in group.columns], group.columns, widths)
+        table.add_column(Text.assemble(between, (group.title, "bold"), top, between, titles), no_wrap=True)
+        for row, cells in enumerate(rows):
+            strong = "bold " if row in group.strong else ""
+            texts = [(column.cells[row], strong + column.style) for column in group.columns]
+            cells.append(Text(between) + _joined(texts, group.columns, widths))
+    for cells, style in zip(rows, styles, strict=True):
         table.add_row(*cells, style=style)
     return table
 
 
-def _group_row(group: Group, row: int, widths: Sequence[int], between: str) -> Text:
-    line = Text(between)
-    for i, (column, width) in enumerate(zip(group.columns, widths, strict=True)):
-        strong = "bold" if row in group.strong else ""
-        line.append(" " * (GAP if i else 0)).append(column.padded(column.cells[row], width), f"{strong} {column.style}")
-    return line
+def _joined(texts: Sequence[tuple[str, str]], columns: Sequence[Column], widths: Sequence[int]) -> Text:
+    """A group's (text, style) cells of one row side by side; a column without a character takes no room."""
+    padded = [
+        Text(column.padded(text, width), style)
+        for (text, style), column, width in zip(texts, columns, widths, strict=True)
+        if width > 0
+    ]
+    return Text(" " * GAP).join(padded)

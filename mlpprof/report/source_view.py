@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mlpprof.report.format import format_number, format_percent, format_time, printable
+from mlpprof.report.format import NO_BREAK, format_number, format_percent, format_time, printable
 from mlpprof.report.grid import GAP, INDENT
 from mlpprof.results import LineProfile, LineTime
 
@@ -17,7 +17,6 @@ CONTEXT = 1
 """Lines shown around each line that was executed."""
 HOT_SHARE = 0.1
 """Lines from this share of the wall time on are highlighted."""
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def source_table(profile: LineProfile, source: str, width: int) -> Padding:

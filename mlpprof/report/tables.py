@@ -58,25 +58,34 @@ def time_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]
 
 
 def phase_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
-    """A phase a row, execution order: share and time; memory beside it, or beneath it with several batch sizes."""
-    names = list(dict.fromkeys(name for result in results for name in result.phases))
-    left = [Column("phase", [plain(name) for name in names], is_text=True)]
+    """A phase a row, in execution order: share and time; with a single batch size memory beside it."""
+    names = _phase_names(results)
+    dominant = [names.index(max(result.phases, key=result.phase_share)) for result in results]
     bar_width = _bar_width(len(results), width)
     largest = max(result.phase_share(name) for result in results for name in result.phases)
-    dominant = [frozenset({names.index(max(result.phases, key=result.phase_share))}) for result in results]
-    shares = [_share_columns(result, names, bar_width, largest) for result in results]
-    memory = [_memory_columns(result, names) for result in results]
-    styles = ["bold" if any(row in strong for strong in dominant) else "" for row in range(len(names))]
+    columns = [_share_columns(result, names, bar_width, largest) for result in results]
     if len(results) == 1:
-        yield from group_tables(left, [Group("", shares[0] + memory[0], dominant[0])], styles, width)
-        return
-    titles = [batch_text(result) for result in results]
-    groups = [Group(title, columns, strong) for title, columns, strong in zip(titles, shares, dominant, strict=True)]
-    yield from group_tables(left, groups, [""] * len(names), width)
-    groups = [Group(title, columns) for title, columns in zip(titles, memory, strict=True)]
-    for table in group_tables(left, groups, [""] * len(names), width):
-        table.top = 1
-        yield table
+        columns[0] += _memory_columns(results[0], names, "allocated")
+    groups = [
+        Group(batch_text(result) if len(results) > 1 else "", same, frozenset({strong}))
+        for result, same, strong in zip(results, columns, dominant, strict=True)
+    ]
+    yield from group_tables([_name_column(names)], groups, [""] * len(names), width)
+
+
+def memory_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
+    """A phase a row: what it asks of memory at several batch sizes."""
+    names = _phase_names(results)
+    groups = [Group(batch_text(result), _memory_columns(result, names, "bytes")) for result in results]
+    yield from group_tables([_name_column(names)], groups, [""] * len(names), width)
+
+
+def _phase_names(results: Sequence[BatchResult]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for name in result.phases))
+
+
+def _name_column(names: Sequence[str]) -> Column:
+    return Column("phase", [plain(name) for name in names], is_text=True)
 
 
 def _bar_width(n_batches: int, width: int) -> int:
@@ -98,11 +107,11 @@ def _share_columns(result: BatchResult, names: Sequence[str], bar_width: int, la
     ]
 
 
-def _memory_columns(result: BatchResult, names: Sequence[str]) -> list[Column]:
+def _memory_columns(result: BatchResult, names: Sequence[str], bytes_title: str) -> list[Column]:
     unknown = PhaseSamples(np.empty((0, 0)))
     phases = [result.phases.get(name, unknown) for name in names]
     return [
-        Column("allocated", [format_size(phase.bytes_allocated) for phase in phases]),
+        Column(bytes_title, [format_size(phase.bytes_allocated) for phase in phases]),
         Column("peak", [format_size(phase.peak_bytes) for phase in phases]),
         Column("faults", [format_number(phase.page_faults) for phase in phases]),
     ]
@@ -135,7 +144,7 @@ def label_tables(results: Sequence[BatchResult], width: int, verbose: bool) -> I
     statements = sorted(dict.fromkeys(s for rows in figures for s in rows), key=lambda s: order.index(s.phase))
     small = [s for s in statements if all(rows[s].share < SMALL_SHARE for rows in figures if s in rows)]
     if not verbose and len(small) > 1:
-        other = _Statement("", None, f"other, {len(small)} rows", is_rest=True)
+        other = _Statement("other", None, f"{len(small)} below {100 * SMALL_SHARE:g} %", is_rest=True)
         figures = [{**rows, other: _sum([rows[s] for s in small if s in rows])} for rows in figures]
         statements = [*(s for s in statements if s not in small), other]
     first_of_phase = {s.phase: s for s in reversed(statements)}
@@ -186,7 +195,7 @@ def _label_group(result: BatchResult, rows: Mapping[_Statement, _Figures], state
     labelled = [i for i, statement in enumerate(statements) if statement in rows and not statement.is_rest]
     dearest = sorted(labelled, key=lambda i: figures[i].share, reverse=True)[:TOP]
     columns = [
-        Column("share", [format_percent(f.share) for f in figures]),
+        Column("share", [("*" if row in dearest else "") + format_percent(f.share) for row, f in enumerate(figures)]),
         Column("time", [format_time(f.time_s) for f in figures]),
     ]
     return Group(batch_text(result), columns, frozenset(dearest))
@@ -210,8 +219,7 @@ def agreement_tables(results: Sequence[BatchResult], width: int) -> Iterator[Pad
     ]
     groups = []
     for result, figures in zip(results, rows, strict=True):
-        marks = Column("", ["" if figure.is_within else "!" for figure in figures], is_text=True)
-        changes = Column(batch_text(result), [format_change(figure.ratio) for figure in figures])
+        changes = [("" if figure.is_within else "! ") + format_change(figure.ratio) for figure in figures]
         beyond = frozenset(row for row, figure in enumerate(figures) if not figure.is_within)
-        groups.append(Group("", [changes, marks], beyond))
+        groups.append(Group("", [Column(batch_text(result), changes)], beyond))
     yield from group_tables(left, groups, [""] * len(rows[0]), width)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -13,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.report.format import encodable, plain
+from mlpprof.report.format import NO_BREAK, encodable, plain
 from mlpprof.report.grid import GAP, INDENT
 from mlpprof.report.source_view import source_table
-from mlpprof.report.tables import agreement_tables, batch_text, label_tables, phase_tables, time_tables
+from mlpprof.report.tables import agreement_tables, batch_text, label_tables, memory_tables, phase_tables, time_tables
 from mlpprof.report.verdict import NOT_SEPARABLE, agreements, verdict
 from mlpprof.results import BatchResult, CheckResult, Run
 
@@ -37,6 +40,14 @@ def report_console(file: IO[str] | None = None) -> Console:
 def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
     """Print the whole report of a run; verbose shows the small statements one by one."""
     console.print(_Report(run, verbose), crop=False)
+
+
+def report_text(run: Run) -> str:
+    """The whole report as text without colours, `PIPED_WIDTH` wide whatever the environment says."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=PIPED_WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    print_run(run, console)
+    return buffer.getvalue()
 
 
 class _Report:
@@ -73,19 +84,22 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
 
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
-    yield _indented(_facts(run))
+    yield _indented(_facts(run, width))
     yield _heading("Time", "without instruments; the range holds 95 % of single steps")
     yield from time_tables(results, width)
     yield Text()
-    yield _indented(_pairs((batch_text(result), "", f"{plain(verdict(result))}.") for result in results))
-    yield _heading(f"Phases{single}", "shares of their sum; memory and page faults of one step")
+    yield _indented(_pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))
+    yield _heading(
+        f"Phases{single}", "shares of their sum" + ("; memory and page faults of one step" if single else "")
+    )
     if separable:
         yield from phase_tables(separable, width)
     if len(separable) < len(results):
         yield _indented(Text(NOT_SEPARABLE))
-    yield _heading(
-        f"Statements{single}", "shares of the whole step, the three dearest in bold; other: each below 0.5 %"
-    )
+    if len(separable) > 1:
+        yield _heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
+        yield from memory_tables(separable, width)
+    yield _heading(f"Statements{single}", "shares of the whole step; * the three dearest")
     if labelled:
         yield from label_tables(labelled, width, verbose)
     else:
@@ -93,7 +107,7 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield _heading("Agreement", "how far each is from the step that it should equal")
     yield from agreement_tables(results, width)
     yield Text()
-    yield _indented(_doubts(results))
+    yield _indented(_doubts(results, width))
     if run.lines is not None:
         yield _heading(f"Lines at batch {run.lines.batch:,}", "calls and time are of one step, with all that is called")
         yield source_table(run.lines, run.variant.source, width)
@@ -103,11 +117,11 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
 
         yield _heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
         tree = Text(call_tree(run.stacks))
-        tree.highlight_regex(r"[│├└─]+|  \S+:\d+$", "dim")
+        tree.highlight_regex(r"(?m)[│├└─]+|  \S+$", "dim")
         yield _indented(tree)
 
 
-def _facts(run: Run) -> Table:
+def _facts(run: Run, width: int) -> Table:
     network = run.network
     loss = network.loss.replace("_", " ")
     penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
@@ -125,7 +139,8 @@ def _facts(run: Run) -> Table:
             ("BLAS", "", blas_line(run.machine) + native),
             ("measured", "", f"{run.created} by mlpprof {run.mlpprof_version}: {run.command}"),
             *(("warning", "yellow", warning) for warning in warnings),
-        ]
+        ],
+        width,
     )
 
 
@@ -143,17 +158,19 @@ def _check(check: CheckResult | None) -> tuple[str, str]:
     return "", ", ".join(part for part in parts if part)
 
 
-def _pairs(rows: Iterable[tuple[str, str, str]]) -> Table:
+def _pairs(rows: Sequence[tuple[str, str, str]], width: int) -> Table:
     """(name, style of the text, text) below each other, long texts folded beside their names."""
     table = Table.grid(padding=(0, GAP, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    left_width = INDENT + max(len(name) for name, _, _ in rows) + GAP
     for name, style, text in rows:
-        table.add_row(name, Text(plain(text), style=style))
+        # a number stays with its sign or unit; rich itself would break at any kind of blank
+        bound = re.sub(r"(?<=\d) (?=[^\W\d]|%)", NO_BREAK, plain(text))
+        folded = "\n".join(textwrap.wrap(bound, width - left_width, break_on_hyphens=False))
+        table.add_row(Text(name, style="dim"), Text(folded.replace(NO_BREAK, " "), style=style))
     return table
 
 
-def _doubts(results: Sequence[BatchResult]) -> RenderableType:
+def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
     doubts: dict[str, list[str]] = {}
     for result in results:
@@ -162,7 +179,8 @@ def _doubts(results: Sequence[BatchResult]) -> RenderableType:
                 doubts.setdefault(figure.meaning, []).append(f"{result.batch:,}")
     if not doubts:
         return Text("All within their limits: the shares above hold.", style="dim")
-    return _pairs((f"! batch {', '.join(batches)}", "yellow", meaning) for meaning, batches in doubts.items())
+    rows = [(f"! batch {', '.join(batches)}", "yellow", meaning) for meaning, batches in doubts.items()]
+    return _pairs(rows, width)
 
 
 def _heading(title: str, caption: str) -> Text:

@@ -1,0 +1,210 @@
+"""`mlpprof data show` and `mlpprof data fetch`: look into data files, and fetch MNIST."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.data import Dataset, DataSource
+from mlpprof.data.container import printable
+from mlpprof.data.description import ArrayDescription, Description, describe
+from mlpprof.data.download import fetch_mnist
+from mlpprof.data.thumbnails import is_pictorial, thumbnails
+from mlpprof.errors import DataError
+from mlpprof.workloads import resolve
+
+SCHEMA = 1
+PICTURES, SIDE = 5, 28
+"""So many pictures at most, of so many pixels a side."""
+
+MAX_CLASSES_SHOWN = 20
+SHADES = " ░▒▓█"
+ASCII_SHADES = " .:*#"
+
+
+@click.group("data")
+def command() -> None:
+    """Look into data files, or fetch MNIST."""
+
+
+@command.command("show")
+@click.argument("file")
+@click.option("--x", metavar="NAME", help="Name of the samples in the file.")
+@click.option("--y", metavar="NAME", help="Name of the labels or targets in the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
+    """Show what is in FILE: arrays, samples, classes, a few pictures, and the line to profile with.
+
+    FILE is an IDX images file (MNIST's; gzipped or not) or the folder of the four, HDF5, .npz, or the name of an
+    embedded set: digits, tiny, random, teacher, cats. Where its arrays have names of their own, give them with --x
+    and --y. Exit code 2 if FILE cannot be used.
+    """
+    description = describe(DataSource.parse(file, x, y))
+    if as_json:
+        print_json(_as_json(description))
+    else:
+        _print(description, output_console())
+    if description.dataset is None:
+        raise DataError(description.problem)
+
+
+@command.command("fetch")
+@click.option("--url", required=True, metavar="URL", help="Folder on a server that holds MNIST's four .gz files.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where to put them (default: in the user's cache).",
+)
+def fetch(url: str, folder: Path | None) -> None:
+    """Fetch MNIST from a server of your choice; every file must have its published md5 sum.
+
+    What is there already is kept. Needs pooch (the extra `data`). Prints the line to profile with.
+    """
+    with progress_bar() as progress:
+        target = fetch_mnist(url, folder, progress)
+    click.echo(_next_line(DataSource(path=str(target))))
+
+
+def _next_line(source: DataSource, has_targets: bool = False) -> str:
+    """The command to go on with, with the sizes that fit the data."""
+    network = {"output": "identity", "loss": "squared_error"} if has_targets else {}
+    layers = resolve(source=source, output=network.get("output"), loss=network.get("loss")).network.text
+    options = {"data": source.text, "x": source.x, "y": source.y, "layers": layers, **network}
+    typed = [word for option, value in options.items() if value is not None for word in (f"--{option}", value)]
+    return shlex.join(["mlpprof", "profile", "cached", *typed])
+
+
+def _as_json(description: Description) -> dict[str, Any]:
+    document = {
+        "schema": SCHEMA,
+        "source": description.source.to_dict(),
+        "kind": description.kind,
+        "arrays": [
+            {
+                "name": array.name,
+                "role": array.role,
+                "shape": list(array.shape),
+                "dtype": array.dtype,
+                "low": array.low,
+                "high": array.high,
+                "not_finite": array.not_finite,
+                "problem": array.problem,
+            }
+            for array in description.arrays
+        ],
+        "problem": description.problem,
+    }
+    dataset = description.dataset
+    if dataset is None:
+        return document
+    return document | {
+        "samples": dataset.samples,
+        "test_samples": dataset.test_samples,
+        "features": dataset.features,
+        "sample_shape": list(dataset.sample_shape),
+        "scale": dataset.scale,
+        "classes": [{"label": label, "samples": n, "test_samples": t} for label, n, t in _class_counts(dataset)],
+        "targets": dataset.n_targets,
+        "sha256": dataset.fingerprint(),
+        "next": _next_line(description.source, dataset.targets is not None),
+    }
+
+
+def _class_counts(dataset: Dataset) -> list[tuple[int, int, int]]:
+    """Label, training samples, test samples of every class."""
+    if dataset.labels is None:
+        return []
+    test = np.zeros(0, np.int64) if dataset.labels_test is None else dataset.labels_test
+    counts, test_counts = (np.bincount(labels, minlength=dataset.classes) for labels in (dataset.labels, test))
+    return list(zip(range(dataset.classes), counts.tolist(), test_counts.tolist(), strict=True))
+
+
+def _print(description: Description, console: Console) -> None:
+    console.print(Text(f"{description.source.text}: {description.kind}", "bold"), soft_wrap=True)
+    console.print(_array_table(description.arrays))
+    dataset = description.dataset
+    if dataset is None:
+        return
+    shape = "x".join(str(n) for n in dataset.sample_shape)
+    features = f"{dataset.features:,} features" + (f" ({shape})" if len(dataset.sample_shape) > 1 else "")
+    test = f" and {dataset.test_samples:,} test" if dataset.test_samples else ", no test"
+    console.print(Text(f"\n{dataset.samples:,} training{test} samples of {features}"))
+    if dataset.scale > 1:
+        console.print(Text(f"pixels: a network sees them divided by {dataset.scale}, from 0 to 1"))
+    if dataset.labels is None:
+        console.print(Text(f"{dataset.n_targets} real targets a sample"))
+    else:
+        console.print(_class_table(dataset))
+    if is_pictorial(dataset):
+        _print_pictures(dataset, console)
+    console.print(Text("\ngo on with:"))
+    console.print(Text(_next_line(description.source, dataset.labels is None), "bold"), soft_wrap=True)
+
+
+def _array_table(arrays: tuple[ArrayDescription, ...]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("array", "used as", "shape", "dtype"):
+        table.add_column(title)
+    for title in ("lowest", "highest", "NaN, inf"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for array in arrays:
+        low, high = ("" if value is None else f"{value:g}" for value in (array.low, array.high))
+        table.add_row(
+            Text(printable(array.name)),
+            array.role,
+            Text(" x ".join(f"{n:,}" for n in array.shape)),
+            Text(array.dtype),
+            low,
+            high,
+            Text(f"{array.not_finite:,}", "bold red" if array.not_finite else "dim"),
+            Text(array.problem, "yellow"),
+        )
+    return table
+
+
+def _class_table(dataset: Dataset) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("class", "training", "test")[: 3 if dataset.test_samples else 2]:
+        table.add_column(title, justify="right")
+    counts = _class_counts(dataset)
+    for row in counts[:MAX_CLASSES_SHOWN]:
+        table.add_row(*(f"{n:,}" for n in row[: len(table.columns)]))
+    if len(counts) > MAX_CLASSES_SHOWN:
+        table.add_row(f"... {len(counts):,}")
+    return table
+
+
+def _print_pictures(dataset: Dataset, console: Console) -> None:
+    pictures = thumbnails(dataset, PICTURES, SIDE)
+    width = max(picture.shape[1] for _, picture in pictures) + 2
+    pictures = pictures[: max(1, console.width // width)]
+    console.print(Text("\n" + "".join(f"class {label}".ljust(width) for label, _ in pictures if label), "dim"))
+    lines = [_half_blocks(picture, console) for _, picture in pictures]
+    for same_line in zip(*lines, strict=True):
+        console.print(Text("  ").join(same_line), overflow="crop", no_wrap=True)
+
+
+def _half_blocks(picture: NDArray[np.uint8], console: Console) -> list[Text]:
+    """A picture (h, w, 3) in lines of text, two rows of pixels a line: colours where the terminal has them."""
+    height = picture.shape[0] // 2 * 2
+    lines = [Text() for _ in range(height // 2)] or [Text()]
+    shades = SHADES if console.encoding.startswith("utf") else ASCII_SHADES
+    for line, upper, lower in zip(lines, picture[:height:2].tolist(), picture[1:height:2].tolist(), strict=False):
+        for above, below in zip(upper, lower, strict=True):
+            if console.color_system is None or shades is ASCII_SHADES:
+                line.append(shades[sum(above + below) * len(shades) // (6 * 256)])
+            else:
+                line.append("▀", f"rgb({above[0]},{above[1]},{above[2]}) on rgb({below[0]},{below[1]},{below[2]})")
+    return lines

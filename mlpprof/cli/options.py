@@ -1,0 +1,98 @@
+"""Options that several commands share: the network, the data, and how to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from mlpprof.data import DataSource
+from mlpprof.errors import UsageError
+from mlpprof.measure.profile import DEFAULT_THREADS
+from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
+from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
+
+
+class BatchSizes(click.ParamType):
+    """Whole numbers of 1 or more, separated by commas."""
+
+    name = "SIZES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """'32,500' -> (32, 500)."""
+        parts = [str(v) for v in value] if isinstance(value, list | tuple) else str(value).split(",")
+        for part in parts:
+            if not (part.strip().isascii() and part.strip().isdigit()) or int(part) < 1:
+                self.fail(f"'{part.strip()}' is no batch size; expected whole numbers such as 32,500", param, ctx)
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+workload_options = _together(
+    click.option(
+        "--workload",
+        "workload_name",
+        default=DEFAULT_WORKLOAD,
+        show_default=True,
+        metavar="NAME",
+        help=f"Network, data and batch to start from: {', '.join(WORKLOADS)}.",
+    ),
+    click.option("--data", metavar="FILE|FOLDER", help="HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
+    click.option("--x", metavar="NAME", help="Name of the samples in the data file."),
+    click.option("--y", metavar="NAME", help="Name of the labels or targets in the data file."),
+    click.option("--layers", metavar="SIZES", help="Neurons a layer, input first, such as 784-70-30-10."),
+    click.option("--hidden", metavar="NAME", help=f"Hidden activation: {', '.join(HIDDEN)}."),
+    click.option("--output", metavar="NAME", help=f"Output activation: {', '.join(OUTPUTS)}."),
+    click.option("--loss", metavar="NAME", help=f"Loss: {', '.join(LOSS_NAMES)}."),
+    click.option("--rate", type=float, help="Learning rate, for the mean gradient of the batch."),
+    click.option("--momentum", type=float, help="Heavy-ball momentum, from 0 to below 1."),
+    click.option("--l1", type=float, help="L1 penalty on the weights."),
+    click.option("--l2", type=float, help="L2 penalty on the weights."),
+)
+"""What is trained on what; read them with `workload_from`."""
+
+measuring_options = _together(
+    click.option("--batch", "batches", type=BatchSizes(), help="Batch sizes, such as 32,500,20000."),
+    click.option(
+        "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(0, 1024),
+        default=DEFAULT_THREADS,
+        show_default=True,
+        help="BLAS threads; 0 leaves it to the BLAS and the environment.",
+    ),
+    click.option("--native-blas", is_flag=True, help="Clear what pins the BLAS kernel (OPENBLAS_CORETYPE, ...)."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
+)
+"""How it is measured."""
+
+
+def workload_from(options: Mapping[str, Any]) -> Workload:
+    """The workload that the `workload_options` describe.
+
+    Raises UsageError or DataError, naming the value that does not fit.
+    """
+    data, x, y = options["data"], options["x"], options["y"]
+    if data is None and (x is not None or y is not None):
+        raise UsageError(f"--x and --y name arrays in a file, but no file is given ('{x or y}'); add --data FILE")
+    return resolve(
+        options["workload_name"],
+        source=None if data is None else DataSource.parse(data, x, y),
+        layers=None if options["layers"] is None else parse_layers(options["layers"]),
+        **{name: options[name] for name in NETWORK_OPTIONS if options[name] is not None},
+    )
