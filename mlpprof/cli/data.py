@@ -158,7 +158,8 @@ def _array_table(arrays: tuple[ArrayDescription, ...]) -> Table:
         table.add_column(title)
     for title in ("lowest", "highest", "NaN, inf"):
         table.add_column(title, justify="right")
-    table.add_column("")
+    if any(array.problem for array in arrays):
+        table.add_column("cannot be used")
     for array in arrays:
         low, high = ("" if value is None else f"{value:g}" for value in (array.low, array.high))
         table.add_row(
@@ -169,7 +170,7 @@ def _array_table(arrays: tuple[ArrayDescription, ...]) -> Table:
             low,
             high,
             Text(f"{array.not_finite:,}", "bold red" if array.not_finite else "dim"),
-            Text(array.problem, "yellow"),
+            *([Text(array.problem, "yellow")] if array.problem else []),
         )
     return table
 
@@ -188,12 +189,14 @@ def _class_table(dataset: Dataset) -> Table:
 
 def _print_pictures(dataset: Dataset, console: Console) -> None:
     pictures = thumbnails(dataset, PICTURES, SIDE)
-    width = max(picture.shape[1] for _, picture in pictures) + 2
+    width = max(10, *(picture.shape[1] + 2 for _, picture in pictures))
     pictures = pictures[: max(1, console.width // width)]
     console.print(Text("\n" + "".join(f"class {label}".ljust(width) for label, _ in pictures if label), "dim"))
     lines = [_half_blocks(picture, console) for _, picture in pictures]
     for same_line in zip(*lines, strict=True):
-        console.print(Text("  ").join(same_line), overflow="crop", no_wrap=True)
+        for line in same_line:
+            line.pad_right(width - len(line))
+        console.print(Text("").join(same_line), overflow="crop", no_wrap=True)
 
 
 def _half_blocks(picture: NDArray[np.uint8], console: Console) -> list[Text]:

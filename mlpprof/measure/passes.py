@@ -86,10 +86,12 @@ def plan_for(step_s: float, steps: int | None) -> Plan:
 class TimedPass:
     """One instance that walks through the batches, with or without an instrument that `take`s after every step."""
 
-    def __init__(self, subject: Subject, m: int, instance: Variant, take: Callable[[], Any], clock: Clock) -> None:
+    def __init__(
+        self, subject: Subject, instance: Variant, indices: Iterator[Array], take: Callable[[], Any], clock: Clock
+    ) -> None:
         self.instance = instance
         self._subject = subject
-        self._indices = subject.walk(m)
+        self._indices = indices
         self._take = take
         self._clock = clock
         self.step_s: list[list[float]] = []
@@ -140,9 +142,9 @@ def profile_batch(
     labelled = subject.make_labelled(label_clock)
     label_clock.watch(labelled)
     separately_told = getattr(phased, "phase_seconds", None)
-    total = TimedPass(subject, m, plain, lambda: None, clock)
-    phases = TimedPass(subject, m, phased, separately_told or phase_clock.take, clock)
-    labels = TimedPass(subject, m, labelled, label_clock.take, clock)
+    total = TimedPass(subject, plain, subject.walk(m), lambda: None, clock)
+    phases = TimedPass(subject, phased, subject.walk(m), separately_told or phase_clock.take, clock)
+    labels = TimedPass(subject, labelled, subject.walk(m), label_clock.take, clock)
     passes = (total, phases, labels)
     try:
         report("warming up", 0.0)

@@ -59,14 +59,18 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
             if not opened:
                 opened = answer
                 if settings.check:
-                    checked = CheckResult(**worker.call("quick_check", part))
+                    checked = CheckResult(**worker.call("quick_check", part, variant=request.variant))
                     if checked.ok is False:
                         raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")
-            results.append(decode_batch_result(worker.call("profile", part, batch=batch, steps=settings.steps)))
+            results.append(
+                decode_batch_result(
+                    worker.call("profile", part, variant=request.variant, batch=batch, steps=settings.steps)
+                )
+            )
             if i == 0 and settings.lines:
-                lines = decode_line_profile(worker.call("lines", part, batch=batch))
+                lines = decode_line_profile(worker.call("lines", part, variant=request.variant, batch=batch))
             if i == 0 and settings.stacks:
-                stacks = StackProfile(**worker.call("stacks", part, batch=batch))
+                stacks = StackProfile(**worker.call("stacks", part, variant=request.variant, batch=batch))
     source = opened["variant"]["source"]
     return Run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,4 +121,3 @@ def _loss_warnings(results: Sequence[BatchResult]) -> list[str]:
         for result in results
         if not np.isfinite(result.losses).all()
     ]
-

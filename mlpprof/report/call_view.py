@@ -16,14 +16,20 @@ from mlpprof.report.format import printable
 from mlpprof.results import StackProfile
 
 
+class _TreeRenderer(ConsoleRenderer):
+    """pyinstrument's tree without its banner."""
+
+    def render_preamble(self, session: Session) -> str:
+        """Nothing: the report has said what was measured."""
+        return ""
+
+
 def call_tree(profile: StackProfile) -> str:
     """The tree of calls as text, each with its share; where it cannot be drawn, one line that says why."""
-    renderer = ConsoleRenderer(unicode=True, time="percent_of_total")
     try:
-        drawn = _drawn(profile, renderer)
+        tree = _drawn(profile, _TreeRenderer(unicode=True, time="percent_of_total"))
     except RunFileError as error:
         return str(error)
-    tree = drawn.split("\n\n", 3)[-1]
     return "\n".join(printable(line.rstrip()) for line in tree.strip("\n").splitlines())
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from mlpprof.report.format import NO_BREAK, format_number, format_percent, format_time, printable
 from mlpprof.report.grid import GAP, INDENT
+from mlpprof.report.tables import SMALL_SHARE
 from mlpprof.results import LineProfile, LineTime
 
 CONTEXT = 1
@@ -20,11 +21,11 @@ HOT_SHARE = 0.1
 
 
 def source_table(profile: LineProfile, source: str, width: int) -> Padding:
-    """Lines that ran, and their neighbours: executions and time a step, share of the wall time, the text.
+    """Lines that steps ran, and their neighbours: executions and time a step, share of the wall time, the text.
 
     The time of a line holds what it calls, so that shares add up to 100 % within a function and not over all.
     """
-    timed = {line.line: line for line in profile.lines if line.hits > 0}
+    timed = {line.line: line for line in profile.lines if not _is_setup(line, profile)}
     texts = source.expandtabs(4).splitlines()
     shown = [n for n in range(1, len(texts) + 1) if any(n + k in timed for k in range(-CONTEXT, CONTEXT + 1))]
     code = textwrap.dedent("\n".join(texts[n - 1] for n in shown)).split("\n")
@@ -48,6 +49,11 @@ def source_table(profile: LineProfile, source: str, width: int) -> Padding:
             *row, Text(_folded(printable(text), code_width)), style="bold" if hot else "" if n in timed else "dim"
         )
     return Padding(table, (0, 0, 0, INDENT))
+
+
+def _is_setup(line: LineTime, profile: LineProfile) -> bool:
+    """Whether a line ran in fewer than all steps and took next to nothing, as a constructor's do."""
+    return line.hits < profile.steps and line.time_s < SMALL_SHARE * profile.wall_s
 
 
 def _figures(line: LineTime, profile: LineProfile) -> tuple[str, str, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
@@ -23,18 +21,10 @@ from mlpprof.report.tables import agreement_tables, batch_text, label_tables, me
 from mlpprof.report.verdict import NOT_SEPARABLE, agreements, verdict
 from mlpprof.results import BatchResult, CheckResult, Run
 
-PIPED_WIDTH = 100
-"""Columns where there is no terminal to ask."""
+TEXT_WIDTH = 100
+"""Columns of the report as a text file."""
 MIN_WIDTH = 72
 """Narrower terminals wrap our lines, which is better than losing digits."""
-
-
-def report_console(file: IO[str] | None = None) -> Console:
-    """A console for reports on standard output, or on `file`; nothing in a text is taken for markup."""
-    console = Console(file=file, markup=False, emoji=False, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPED_WIDTH
-    return console
 
 
 def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
@@ -43,9 +33,9 @@ def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
 
 
 def report_text(run: Run) -> str:
-    """The whole report as text without colours, `PIPED_WIDTH` wide whatever the environment says."""
+    """The whole report as text without colours, `TEXT_WIDTH` wide, whatever the environment says."""
     buffer = io.StringIO()
-    console = Console(file=buffer, width=PIPED_WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
+    console = Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
     print_run(run, console)
     return buffer.getvalue()
 
@@ -126,6 +116,7 @@ def _facts(run: Run, width: int) -> Table:
     loss = network.loss.replace("_", " ")
     penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
     training = [f"rate {network.rate:g}", *(f"{name} {value:g}" for name, value in penalties.items() if value > 0)]
+    created = run.created.replace("T", " ").replace("+00:00", " UTC")
     native = " · --native-blas" if run.native_blas else ""
     pinned = pinned_kernel_warning(run.machine)
     warnings = dict.fromkeys([*([pinned] if pinned else []), *run.warnings])
@@ -137,7 +128,7 @@ def _facts(run: Run, width: int) -> Table:
             ("check", *_check(run.check)),
             ("machine", "", machine_line(run.machine)),
             ("BLAS", "", blas_line(run.machine) + native),
-            ("measured", "", f"{run.created} by mlpprof {run.mlpprof_version}: {run.command}"),
+            ("measured", "", f"{created} by mlpprof {run.mlpprof_version}: {run.command}"),
             *(("warning", "yellow", warning) for warning in warnings),
         ],
         width,

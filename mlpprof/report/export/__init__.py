@@ -6,6 +6,8 @@
 | .json     | figures and raw samples, as `schemas/profile.schema.json` tells         |
 | .csv      | raw samples, one a row (`samples_csv`)                                  |
 | .txt      | the report of the terminal                                              |
+
+`write_stacks` writes the call view alone, in pyinstrument's own formats.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ _TEXTS: dict[str, Callable[[Run], str]] = {
 }
 
 EXTENSIONS = (".h5", *_TEXTS)
+STACKS_EXTENSIONS = (".html", ".speedscope.json")
 
 
-def known_extension(path: Path) -> str:
+def require_known_extension(path: Path) -> str:
     """The extension of a file that `write_run` can write; raises UsageError for any other, before time is spent."""
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
@@ -45,10 +48,37 @@ def write_run(run: Run, path: Path) -> Path:
 
     Raises UsageError for an extension that is not known, and where the file cannot be written.
     """
-    extension = known_extension(path)
+    extension = require_known_extension(path)
     if extension == ".h5":
         return save_run(run, path)
     text = _TEXTS[extension](run)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def require_known_stacks_extension(path: Path) -> str:
+    """The extension of a file that `write_stacks` can write; raises UsageError for any other, before time is spent."""
+    for extension in STACKS_EXTENSIONS:
+        if path.name.lower().endswith(extension):
+            return extension
+    raise UsageError(
+        f"cannot write the call view as {path}; expected a name that ends in {' or '.join(STACKS_EXTENSIONS)}"
+    )
+
+
+def write_stacks(run: Run, path: Path) -> Path:
+    """Write a run's call view as a page or for speedscope, by the path's extension; returns the path.
+
+    Raises UsageError for another extension, for a run without a call view, and where the file cannot be written.
+    """
+    extension = require_known_stacks_extension(path)
+    if run.stacks is None:
+        raise UsageError(f"the run of {run.variant.name} has no call view; profile it with --stacks")
+    # loading pyinstrument takes longer than all other formats together
+    from mlpprof.report.call_view import call_page, speedscope_json
+
+    text = call_page(run.stacks) if extension == ".html" else speedscope_json(run.stacks)
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return path

@@ -1,0 +1,129 @@
+"""Inside a worker: from a request to a loaded variant on loaded data, ready to be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import cast
+
+import numpy as np
+
+from mlpprof import catalog
+from mlpprof.data import Dataset, DataSource
+from mlpprof.data import load as load_data
+from mlpprof.errors import UsageError, VariantError
+from mlpprof.instrument.labels import LabelClock, instrumented_module, stray_labels
+from mlpprof.measure.check import load_pair
+from mlpprof.measure.passes import Subject
+from mlpprof.measure.request import Request
+from mlpprof.model import Array, Variant
+from mlpprof.model.gradcheck import Case, close
+from mlpprof.process import Progress
+
+DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
+OWN_CASE_ROWS = 64
+"""Rows of the user's data on which the gradients are compared before anything is timed."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A variant and its data, loaded. warnings: what the user should hear about the file."""
+
+    request: Request
+    entry: catalog.Entry
+    cls: type[Variant]
+    parent: type[Variant] | None
+    module: ModuleType
+    source: str
+    data: Dataset
+    subject: Subject
+    warnings: tuple[str, ...]
+
+    @property
+    def dtype(self) -> str:
+        """float32 or float64."""
+        return str(self.subject.X.dtype.name)
+
+    def own_case(self) -> Case:
+        """The network to be measured, in float64, on the first rows of its data."""
+        rows = slice(0, OWN_CASE_ROWS)
+        X, Y = (values[rows].astype(np.float64) for values in (self.subject.X, self.subject.Y))
+        network = self.request.network
+        return Case(network, network.initial_parameters(self.request.seed), X, Y, np.arange(len(X)))
+
+    def require_batch(self, batch: int) -> None:
+        """Raise UsageError if the data has fewer samples than the batch."""
+        samples = len(self.subject.X)
+        if batch > samples:
+            raise UsageError(f"batch {batch} is larger than the {samples} samples; use --batch {samples} or fewer")
+
+
+class Loader:
+    """Loads variants and data; variants of one data set and dtype share its arrays."""
+
+    def __init__(self) -> None:
+        self._data: dict[DataSource, Dataset] = {}
+        self._arrays: dict[tuple[DataSource, int, str], tuple[Array, Array]] = {}
+
+    def prepare(self, request: Request, report: Progress) -> Prepared:
+        """Load the variant and its data, and refuse what does not fit together.
+
+        Raises any MlpprofError: of the catalog, of the data, UnsupportedNetwork of the variant's constructor.
+        """
+        report("loading the variant", 0.0)
+        entry = catalog.find(request.variant)
+        cls, parent = load_pair(entry, catalog.ladder())
+        source = entry.source()
+        warnings = label_warnings(entry, source)
+        module = catalog.module_of(cls)
+        report("loading the data", 0.05)
+        network = request.network
+        dtype = DTYPES[request.dtype] if request.dtype is not None else _own_dtype(entry, cls)
+        data, (X, Y) = self._load(request, dtype)
+
+        def make() -> Variant:
+            with catalog.variant_code(entry):
+                return cls(network, network.initial_parameters(request.seed, dtype))
+
+        def make_labelled(clock: LabelClock) -> Variant:
+            with catalog.variant_code(entry):
+                copy = instrumented_module(module, source, clock)
+                labelled = cast(type[Variant], getattr(copy, cls.__name__))
+                return labelled(network, network.initial_parameters(request.seed, dtype))
+
+        close(make())  # a network that this variant cannot do is refused here
+        subject = Subject(X, Y, request.seed, make, make_labelled)
+        return Prepared(request, entry, cls, parent, module, source, data, subject, tuple(warnings))
+
+    def _load(self, request: Request, dtype: type) -> tuple[Dataset, tuple[Array, Array]]:
+        source, layers = request.source, request.network.layers
+        if source not in self._data:
+            self._data[source] = load_data(source)
+        data = self._data[source]
+        if data.features != layers[0]:
+            raise UsageError(
+                f"the network {request.network.text} takes {layers[0]} inputs, but {data.name} has samples of "
+                f"{data.features}; use --layers {data.features}-..."
+            )
+        key = (source, layers[-1], np.dtype(dtype).name)
+        if key not in self._arrays:
+            self._arrays[key] = data.arrays(layers[-1], dtype)
+        return data, self._arrays[key]
+
+
+def label_warnings(entry: catalog.Entry, source: str) -> list[str]:
+    """Labels on no statement: an error in the catalog's own files, a warning in a user's."""
+    messages = [
+        f"{entry.path.name}:{stray.line}: the label '{stray.label}' ends no statement, so nothing is timed under it"
+        for stray in stray_labels(source)
+    ]
+    if messages and entry.own:
+        raise VariantError(messages[0])
+    return messages
+
+
+def _own_dtype(entry: catalog.Entry, cls: type[Variant]) -> type:
+    name = np.dtype(cls.DTYPE).name
+    if name not in DTYPES:
+        raise VariantError(f"{entry.path.name}: DTYPE {name} is not measured; expected float32 or float64")
+    return DTYPES[name]
