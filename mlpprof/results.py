@@ -234,3 +234,85 @@ class Run:
     lines: LineProfile | None = None
     stacks: StackProfile | None = None
     warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What paired replicates say about a speedup.
+
+    ratio: old time over new, above 1 the new one is faster; low, high: its 95 % interval.
+    outcome: "pass", "fail" or "inconclusive"; None where no speedup was claimed.
+    at_least: the claim. processes: replicates it rests on; in_process: they are blocks of one process instead.
+    reason: the outcome in words.
+    """
+
+    outcome: str | None
+    ratio: float
+    low: float
+    high: float
+    at_least: float | None
+    processes: int
+    reason: str
+    in_process: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one phase, or one label in it, cost before and after: seconds a step, and its share of the difference.
+
+    The seconds come from instrumented passes and are scaled to the uninstrumented step. label "" is the phase itself.
+    share: of old step minus new step, so all phases and the rest make 1; negative where it got slower while the
+    step got faster.
+    """
+
+    phase: str
+    layer: int | None
+    label: str
+    old_s: float
+    new_s: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Race:
+    """Variants timed against each other in interleaved blocks, one entry of turns_s a process.
+
+    variants: names; dtypes: of each. turns_s[p]: (blocks, variants, 2), seconds a step, NaN where a slow variant sat
+    out. slow: the variants that were timed in fewer blocks than the others.
+    """
+
+    variants: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    batch: int
+    turns_s: tuple[NDArray[np.float64], ...]
+
+    @property
+    def slow(self) -> tuple[str, ...]:
+        """Variants that sat out some blocks."""
+        sat_out = np.isnan(self.turns_s[0]).any(axis=(0, 2))
+        return tuple(name for name, out in zip(self.variants, sat_out, strict=True) if out)
+
+    def step_s(self, i: int) -> float:
+        """Median seconds a step of variant i, over all turns of all processes."""
+        return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One variant against an older one at one batch size.
+
+    waterfall: the phases, then the labels, of the difference; empty where it was not asked for.
+    equivalent: both compute the same; None where the user said --no-check.
+    """
+
+    old: str
+    new: str
+    workload: str
+    network: Network
+    batch: int
+    race: Race
+    verdict: Verdict
+    equivalent: bool | None
+    waterfall: tuple[Change, ...]
+    machine: Json
+    command: str = ""

@@ -53,7 +53,7 @@ def verify(path: Path, schema: int) -> None:
             f"{path} has schema {written_schema}, of a newer mlpprof; {__version__} reads up to {schema}: "
             "pip install --upgrade mlpprof"
         )
-    if block != _block(written_schema, size, digest):
+    if written_schema < 1 or block != _block(written_schema, size, digest):
         stated = _STATED_SIZE.search(block)
         cut = len(block) < BLOCK_SIZE or (stated is not None and int(stated[1]) > size)
         found = f"cut off after {len(block) + size:,} bytes" if cut else "its content does not match its digest"

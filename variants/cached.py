@@ -1,4 +1,4 @@
-"""The derivative from A, which forward has kept, and not from Z, where the activation is evaluated a second time.
+"""The derivative from A, which forward has kept: no second evaluation on Z.
 
 Idea: the derivative of every common activation is simple arithmetic on the activation's own value:
 

@@ -1,4 +1,4 @@
-"""Single precision: half the bytes, twice the numbers in a vector register.
+"""Single precision: half the bytes, twice the numbers in a SIMD register.
 
 Idea: a gradient that is averaged over some hundred noisy samples does not deserve 53 bits. With float32 every array
 is half as large, so every elementwise pass moves half the bytes, and each SIMD instruction of the matrix product

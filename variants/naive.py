@@ -1,4 +1,4 @@
-"""The whole batch in matrices, as one first writes it: no loop over samples, and everything else still wrong.
+"""The whole batch as matrices: no loop over samples, and every other flaw.
 
 Idea: the samples of a batch stand side by side as columns, X[index].T (n_0, m), so that one matrix product a layer
 does the work of m products with vectors. The parent calls NumPy about 20 times for every sample and layer; here the

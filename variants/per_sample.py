@@ -1,4 +1,4 @@
-"""One sample at a time: matrix times vector, inside a Python loop over the batch.
+"""One sample at a time: matrix times vector, in a Python loop over the batch.
 
 This is how backpropagation stands in the textbooks, and how most people write it first: take a sample, send it
 forward, send its error back, add its gradient to the sum, take the next one.

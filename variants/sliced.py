@@ -1,4 +1,4 @@
-"""Bias slices: cut the bias column out of W, so that no row has to be stacked on top of A.
+"""Bias slices: cut the bias column out of W instead of stacking rows on A.
 
 Idea: a row of ones on top of A only lets the bias ride along in the matrix product. It costs a copy of every
 activation matrix in forward, and another in backward, whose row is cut off again at once. W[l] (n_l, 1 + n_{l-1}) stays

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 from rich.text import Text
-from rich.tree import Tree
 
 from mlpprof.catalog import Entry, ladder, third_party
 from mlpprof.cli.terminal import output_console, print_json
@@ -15,7 +16,7 @@ SCHEMA = 1
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: name, parent, summary and needed extra of each.")
 def command(as_json: bool) -> None:
-    """List the variants: each stands below the one that it improves by one idea."""
+    """List the variants: each improves the one above it by one idea; side branches stand indented."""
     known = ladder() | third_party()
     if as_json:
         print_json(
@@ -27,20 +28,35 @@ def command(as_json: bool) -> None:
             }
         )
         return
-    width = max(len(name) + 3 * _depth(entry, known) for name, entry in known.items())
-    tree = Tree(Text("variants, each below the one it improves"), guide_style="dim")
-    nodes: dict[str, Tree] = {}
-    for name, entry in known.items():
-        above = nodes.get(entry.parent or "", tree)
-        line = Text(name, style="bold").append(" " * (width - len(name) - 3 * _depth(entry, known) + 2))
-        line.append(entry.summary, style="default not bold")
+    rows = [row for root in _children(None, known) for row in _branch(root, known, 0)]
+    width = max(2 * depth + len(entry.name) for entry, depth in rows)
+    console = output_console()
+    for entry, depth in rows:
+        line = Text("  " * depth + entry.name, style="bold", no_wrap=True, overflow="ellipsis")
+        line.append(" " * (width + 2 - len(line)) + entry.summary, style="not bold")
         if entry.extra is not None:
-            line.append(f"  (extra: {entry.extra})", style="dim")
-        line.no_wrap, line.overflow = True, "ellipsis"
-        nodes[name] = above.add(line)
-    output_console().print(tree)
+            line.append(f"  (extra: {entry.extra})", style="not bold dim")
+        console.print(line)
 
 
-def _depth(entry: Entry, known: dict[str, Entry]) -> int:
-    parent = known.get(entry.parent or "")
-    return 0 if parent is None else 1 + _depth(parent, known)
+def _children(parent: str | None, known: dict[str, Entry]) -> list[Entry]:
+    """Those that name it as parent; for None, those whose parent is not in the catalog."""
+    if parent is not None:
+        return [entry for entry in known.values() if entry.parent == parent]
+    return [entry for entry in known.values() if entry.parent not in known]
+
+
+def _height(entry: Entry, known: dict[str, Entry]) -> int:
+    return 1 + max((_height(child, known) for child in _children(entry.name, known)), default=0)
+
+
+def _branch(entry: Entry, known: dict[str, Entry], depth: int) -> Iterator[tuple[Entry, int]]:
+    """A variant, its side branches one step to the right, and then the longest way on at the same depth."""
+    yield entry, depth
+    children = _children(entry.name, known)
+    main = max(children, key=lambda child: _height(child, known), default=None)
+    for child in children:
+        if child is not main:
+            yield from _branch(child, known, depth + 1)
+    if main is not None:
+        yield from _branch(main, known, depth)

@@ -18,18 +18,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
 
-class BatchSizes(click.ParamType):
-    """Whole numbers of 1 or more, separated by commas."""
-
-    name = "SIZES"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """'32,500' -> (32, 500)."""
-        parts = [str(v) for v in value] if isinstance(value, list | tuple) else str(value).split(",")
-        for part in parts:
-            if not (part.strip().isascii() and part.strip().isdigit()) or int(part) < 1:
-                self.fail(f"'{part.strip()}' is no batch size; expected whole numbers such as 32,500", param, ctx)
-        return tuple(dict.fromkeys(int(part) for part in parts))
+def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """'32,500' -> (32, 500); raises UsageError naming the part that is no batch size."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in str(value).split(",")]
+    for part in parts:
+        if not (part.isascii() and part.isdigit()) or int(part) < 1:
+            raise UsageError(f"--batch {value}: '{part}' is no batch size; expected whole numbers such as 32,500")
+    return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -65,7 +62,9 @@ workload_options = _together(
 """What is trained on what; read them with `workload_from`."""
 
 measuring_options = _together(
-    click.option("--batch", "batches", type=BatchSizes(), help="Batch sizes, such as 32,500,20000."),
+    click.option(
+        "--batch", "batches", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."
+    ),
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
     ),

@@ -63,7 +63,11 @@ def command(variant: str, **options: Any) -> None:
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     with progress_bar() as progress:
         run = profile(request, workload.name, settings, typed, progress)
-    kept = save_run(run, out if out is not None and out.suffix == ".h5" else REPORTS / run_file_name(run))
+    if out is not None and out.suffix == ".h5":
+        kept = save_run(run, out)
+    else:
+        REPORTS.mkdir(exist_ok=True)
+        kept = save_run(run, REPORTS / run_file_name(run))
     if out is not None and out.suffix != ".h5":
         write_run(run, out)
     if stacks_file is not None:

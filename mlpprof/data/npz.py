@@ -63,12 +63,12 @@ def open_npz(path: Path) -> Container:
 
 
 def _info(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> ArrayInfo:
-    with archive.open(member) as file:
-        try:
+    try:
+        with archive.open(member) as file:
             shape, dtype = _header(file)
-        except DataError as error:
-            return ArrayInfo(name, problem=str(error))
-        offset = file.tell()
+            offset = file.tell()
+    except READ_ERRORS as error:
+        return ArrayInfo(name, problem=f"its header is damaged: {one_line(error)}")
     if dtype.kind not in "biuf":
         problem = "it holds Python objects, which could run code" if dtype.hasobject else "expected numbers"
         return ArrayInfo(name, shape, str(dtype), problem=f"dtype {dtype}: {problem}")
@@ -86,5 +86,5 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     elif version == (2, 0):
         shape, _, dtype = npy.read_array_header_2_0(file)
     else:
-        raise DataError(f"npy format {version[0]}.{version[1]}, which only arrays with named fields need")
+        raise ValueError(f"npy format {version[0]}.{version[1]}, which only arrays with named fields need")
     return shape, dtype

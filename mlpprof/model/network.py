@@ -110,7 +110,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
     """The sizes in '784-70-30-10'; raises UsageError naming the part that is no whole number."""
     sizes = []
     for part in text.strip().split("-"):
-        if not part.isascii() or not part.isdigit():
+        # Python itself refuses to read a number of thousands of digits.
+        if not part.isascii() or not part.isdigit() or len(part) > 18:
             raise UsageError(f"layers '{text}': '{part}' is no layer size; expected whole numbers such as 784-70-30-10")
         sizes.append(int(part))
     return tuple(sizes)

@@ -1,0 +1,180 @@
+"""What several test modules share: hypothesis settings, the data, and variants with a planted defect."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from mlpprof.catalog import ladder, load
+from mlpprof.data.source import DataSource
+from mlpprof.data.source import load as load_data
+from mlpprof.model import Variant
+
+# The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.
+settings.register_profile("mlpprof", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.load_profile("mlpprof")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+PLAIN = '''"""My own MLP."""
+
+import numpy as np
+
+from mlpprof.model import ACTIVATIONS, loss_of
+
+
+class MLP:
+    DTYPE = np.float64
+
+    def __init__(self, network, parameters):
+        self.network = network
+        self.L = network.depth
+        self.W = [None] + [W.copy() for W, _ in parameters]
+        self.b = [None] + [b.copy() for _, b in parameters]
+        self.v = [None] + [(np.zeros_like(W), np.zeros_like(b)) for W, b in parameters]
+        self.f = [ACTIVATIONS[network.hidden]] * self.L + [ACTIVATIONS[network.output]]
+
+    def fetch_batch(self, X, Y, index):
+        self.A = [X[index]]
+        self.Y = Y[index]  # phase: gather
+
+    def forward(self):
+        for l in range(1, self.L + 1):
+            Z = self.A[l - 1] @ self.W[l].T + self.b[l]  # phase: weighted sum
+            self.A.append(self.f[l].value(Z.T).T)
+
+    def loss(self):
+        return loss_of(self.network)(self.A[-1].T, self.Y.T)
+
+    def backward(self):
+        n = self.network
+        self.grads = [None] * (self.L + 1)
+        delta = (self.A[-1] - self.Y) / len(self.Y)
+        if n.delta_needs_derivative:
+            delta = delta * self.f[self.L].derivative_from_A(self.A[-1])
+        for l in reversed(range(1, self.L + 1)):
+            penalty = n.l1 * np.sign(self.W[l]) + n.l2 * self.W[l]
+            self.grads[l] = (delta.T @ self.A[l - 1] + penalty, delta.sum(axis=0))
+            if l > 1:
+                delta = (delta @ self.W[l]) * self.f[l - 1].derivative_from_A(self.A[l - 1])
+
+    def update(self):
+        for l in range(1, self.L + 1):
+            self.v[l] = tuple(self.network.momentum * v + g for v, g in zip(self.v[l], self.grads[l]))
+            self.W[l] -= self.network.rate * self.v[l][0]
+            self.b[l] -= self.network.rate * self.v[l][1]
+
+    def train_step(self, X, Y, index):
+        self.fetch_batch(X, Y, index)
+        self.forward()
+        loss = self.loss()
+        self.backward()
+        self.update()
+        return loss
+
+    def parameters(self):
+        return [(W.copy(), b.copy()) for W, b in zip(self.W[1:], self.b[1:])]
+
+    def gradients(self):
+        return [(dW.copy(), db.copy()) for dW, db in self.grads[1:]]
+
+    def predict(self, X):
+        A = X
+        for l in range(1, self.L + 1):
+            A = self.f[l].value((A @ self.W[l].T + self.b[l]).T).T
+        return A
+'''
+"""A user's file that is right in everything; tests break it in one place each."""
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with MNIST's four files and the cats; skips where it is absent."""
+    if not (SHARED_DATA / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("../shared/data is absent")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[np.ndarray, np.ndarray]:
+    """The embedded set of 300 patterns: X (300, 20) and one-hot Y (300, 3), float64."""
+    return load_data(DataSource("tiny")).arrays(3, np.float64)
+
+
+@pytest.fixture(scope="session")
+def rungs() -> dict[str, type[Variant]]:
+    """The classes of the ladder by name."""
+    return {name: load(entry) for name, entry in ladder().items()}
+
+
+@pytest.fixture
+def plain() -> str:
+    """The text of a user's variant that is right."""
+    return PLAIN
+
+
+@pytest.fixture
+def altered() -> Callable[..., type[Variant]]:
+    """A function that gives the class of a variant with pieces of its text replaced.
+
+    altered("sliced", ("self.W[l] -= ", "self.W[l] += ")); the name "plain" stands for the user's file above.
+    Every piece must be there exactly once, so that a defect cannot silently stay out when a variant changes.
+    """
+
+    def alter(name: str, *replacements: tuple[str, str]) -> Any:
+        text = PLAIN if name == "plain" else ladder()[name].source()
+        for old, new in replacements:
+            assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {name}"
+            text = text.replace(old, new)
+        module = ModuleType(f"altered_{name}")
+        exec(compile(text, f"{name}.py", "exec"), vars(module))
+        return module.MLP
+
+    return alter
+
+
+@pytest.fixture
+def fresh_imports() -> Iterator[None]:
+    """sys.path and sys.modules as they were, afterwards: loading a user's file changes both."""
+    path, modules = sys.path.copy(), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if name.startswith("mlpprof_") or not getattr(sys.modules[name], "__file__", None):
+            del sys.modules[name]
+
+
+class FakeClock:
+    """A clock that stands still until it is told to go on, or goes on by `tick` at every reading."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.now = 0.0
+        self.tick = tick
+        self.readings = 0
+
+    def __call__(self) -> float:
+        self.readings += 1
+        self.now += self.tick
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A fake clock at 0 that only `advance` moves."""
+    return FakeClock()
+
+
+@pytest.fixture
+def ticking_clock() -> FakeClock:
+    """A fake clock that goes on by one millisecond at every reading."""
+    return FakeClock(tick=0.001)
