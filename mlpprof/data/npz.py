@@ -22,6 +22,7 @@ READ_ERRORS = (
     ValueError,  # NumPy, for a header that is none
     RuntimeError,  # zipfile, for encryption and for methods of compression that it does not know
     SyntaxError,
+    TypeError,  # NumPy, where a key of the header is no text
     TokenError,
     zipfile.BadZipFile,
     zlib.error,

@@ -85,9 +85,7 @@ class Racer:
                     raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")
             first = self._requests[0]
             for request in self._requests[1:]:
-                agreed = CheckResult(
-                    **worker.call("agreement", progress, variant=request.variant, other=first.variant)
-                )
+                agreed = CheckResult(**worker.call("agreement", progress, variant=request.variant, other=first.variant))
                 if not agreed.ok:
                     raise CheckFailed(f"{agreed.message}; nothing was timed")
 

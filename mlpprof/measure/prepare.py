@@ -17,8 +17,9 @@ from mlpprof.measure.check import load_pair
 from mlpprof.measure.passes import Subject
 from mlpprof.measure.request import Request
 from mlpprof.model import Array, Variant
-from mlpprof.model.gradcheck import Case, close
+from mlpprof.model.gradcheck import Case, agreement_with, close
 from mlpprof.process import Progress
+from mlpprof.results import CheckResult
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
 OWN_CASE_ROWS = 64
@@ -109,6 +110,16 @@ class Loader:
         if key not in self._arrays:
             self._arrays[key] = data.arrays(layers[-1], dtype)
         return data, self._arrays[key]
+
+
+def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
+    """Whether two variants have the same gradients on the network and data to be measured, in float64."""
+    with catalog.variant_code(ours.entry):
+        worst = max(agreement_with(ours.cls, theirs.cls, ours.own_case()), key=lambda deviation: deviation.severity)
+    ok = worst.severity <= 1
+    names = f"{ours.entry.name}: layer {worst.layer}: gradients deviate from those of {theirs.entry.name}"
+    message = "" if ok else f"{names} by {worst.size:.1e}, at most {worst.tolerance:.0e} is allowed"
+    return CheckResult(ours.entry.name, ok, worst.size, worst.tolerance, worst.layer, worst.what, None, message)
 
 
 def label_warnings(entry: catalog.Entry, source: str) -> list[str]:

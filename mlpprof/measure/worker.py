@@ -12,7 +12,7 @@ from mlpprof.machine.description import describe
 from mlpprof.measure.check import QUICK_CASES, check_variant, load_pair
 from mlpprof.measure.messages import Message, encode
 from mlpprof.measure.passes import profile_batch
-from mlpprof.measure.prepare import Loader, Prepared, label_warnings
+from mlpprof.measure.prepare import Loader, Prepared, check_agreement, label_warnings
 from mlpprof.measure.race import VariantContestant, race
 from mlpprof.measure.request import Request
 from mlpprof.model.gradcheck import close
@@ -52,6 +52,11 @@ class Session:
         """The quick form of `mlpprof check`: a few random networks, and this network on the first rows of its data."""
         it = self._prepared[variant]
         return encode(check_variant(it.entry, it.cls, it.parent, QUICK_CASES, it.request.seed, report, it.own_case()))
+
+    def agreement(self, report: Progress, variant: str, other: str) -> Message:
+        """Whether two variants have the same gradients on this network and the first rows of its data."""
+        report("comparing gradients", 0.0)
+        return encode(check_agreement(self._prepared[variant], self._prepared[other]))
 
     def profile(self, report: Progress, variant: str, batch: int, steps: int | None) -> Message:
         """All passes of one variant at one batch size."""
@@ -127,5 +132,8 @@ def main() -> None:
     """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
     faulthandler.enable()
     session = Session()
-    handlers = (session.prepare, session.quick_check, session.profile, session.race, session.lines, session.stacks)
+    handlers = (
+        *(session.prepare, session.quick_check, session.agreement),
+        *(session.profile, session.race, session.lines, session.stacks),
+    )
     serve({handler.__name__: handler for handler in handlers} | {"check": check})

@@ -1,0 +1,382 @@
+"""The gradient check finds defects: each is planted in the text of a right variant, and must be named and placed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import LEGAL_PAIRS, cases
+
+from mlpprof.errors import UnsupportedNetwork
+from mlpprof.model import Network
+from mlpprof.model.gradcheck import (
+    EQUIVALENCE_TOLERANCE,
+    KINK_MARGIN,
+    TRAJECTORY_STEPS,
+    Case,
+    Deviation,
+    agreement_with,
+    deviations,
+    far_from_kinks,
+    layer_deviations,
+    oracle_trajectory,
+    random_case,
+    random_cases,
+    trajectory,
+)
+from mlpprof.model.oracle import outputs
+
+SQUARE = Network((4, 4, 4, 4), hidden="tanh", rate=0.1, momentum=0.9, l1=0.0, l2=0.1)
+FINITE, PARENT, SINGLE = (
+    "gradients against finite differences",
+    "gradients against the parent",
+    "float32 gradients against float64",
+)
+LOSSES, STEPS = f"losses over {TRAJECTORY_STEPS} steps", f"parameters after {TRAJECTORY_STEPS} steps"
+PREDICTION, LOSS, ARGUMENTS = "predict against the oracle", "loss against the oracle", "arguments left as they were"
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    """Three square layers (so that no defect trips over a shape), all of the optimizer in use, 5 samples a step."""
+    return random_case(SQUARE, 5, seed=1)
+
+
+def wrong(found: list[Deviation]) -> dict[str, set[int | None]]:
+    """What deviates, and in which layers."""
+    result: dict[str, set[int | None]] = {}
+    for deviation in found:
+        if deviation.severity > 1:
+            result.setdefault(deviation.what, set()).add(deviation.layer)
+    return result
+
+
+def test_no_deviation_is_found_in_a_right_variant_of_either_form(altered, rungs, case):
+    assert wrong(deviations(altered("plain"), rungs["naive"], case)) == {}
+    assert wrong(deviations(altered("sliced"), rungs["cached"], case)) == {}
+
+
+def test_the_persample_source_s_doubled_output_gradient_is_found_in_the_last_layer(altered, case):
+    add = "self.dW[l] += np.outer(delta, a_bias[l - 1])  # phase: gradient"
+    doubled = altered("per_sample", (add, f"{add}\n                    if l == self.L: self.dW[l] += 0 + {add[14:]}"))
+    found = wrong(deviations(doubled, None, case))
+    assert found[FINITE] == {3}
+    assert STEPS in found
+
+
+def test_a_missing_bias_gradient_is_found_in_every_layer(altered, rungs, case):
+    frozen = altered("sliced", ("self.dW[l][:, 0] = delta.sum(axis=1)", "self.dW[l][:, 0] = 0"))
+    found = wrong(deviations(frozen, rungs["cached"], case))
+    assert found[FINITE] == found[PARENT] == {1, 2, 3}
+
+
+def test_a_bias_gradient_missing_in_one_layer_is_found_in_that_layer_alone(altered, rungs, case):
+    frozen = altered("sliced", ("self.dW[l][:, 0] = delta.sum(axis=1)", "self.dW[l][:, 0] = delta.sum(axis=1) * (l != 2)"))
+    found = wrong(deviations(frozen, rungs["cached"], case))
+    assert found[FINITE] == found[PARENT] == {2}
+
+
+def test_a_W_that_is_not_transposed_is_found_in_the_layers_below_it(altered, rungs, case):
+    straight = altered("sliced", ("self.W[l + 1][:, 1:].T @ delta", "self.W[l + 1][:, 1:] @ delta"))
+    found = wrong(deviations(straight, rungs["cached"], case))
+    assert found[FINITE] == found[PARENT] == {1, 2}
+
+
+def test_a_missing_1_over_m_is_found_unless_the_batch_is_one_sample(altered, rungs, case):
+    summed = altered("cached", ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y)"))
+    assert wrong(deviations(summed, rungs["contiguous"], case))[FINITE] == {1, 2, 3}
+    single = random_case(SQUARE, 1, seed=1)
+    assert wrong(deviations(summed, rungs["contiguous"], single)) == {}
+
+
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_a_penalty_on_the_biases_is_found(altered, rungs, name):
+    case = random_case(replace(SQUARE, l1=0.01, l2=0.1), 5, seed=1)
+    term = {"l1": "self.network.l1 * np.sign(self.W[l][:, 1:])", "l2": "self.network.l2 * self.W[l][:, 1:]"}[name]
+    line = f"self.dW[l][:, 1:] += {term}"
+    on_all = altered("no_input_delta", (line, line.replace("[:, 1:]", "")))
+    assert wrong(deviations(on_all, rungs["float32"], case))[FINITE] == {1, 2, 3}
+
+
+def test_a_missing_penalty_is_found(altered, rungs, case):
+    free = altered("cached", ("self.network.l2 > 0", "self.network.l2 < 0"))
+    assert wrong(deviations(free, rungs["contiguous"], case))[FINITE] == {1, 2, 3}
+
+
+def test_a_penalty_that_is_part_of_the_loss_is_found(altered, rungs, case):
+    penalized = altered(
+        "cached",
+        (
+            "return self.mean_loss(self.A[self.L], self.Y)",
+            "return self.mean_loss(self.A[self.L], self.Y) + self.network.l2 * sum((W[:, 1:] ** 2).sum() for W in self.W[1:])",
+        ),
+    )
+    found = wrong(deviations(penalized, rungs["contiguous"], case))
+    assert found == {LOSS: {None}, LOSSES: {None}}
+
+
+@pytest.mark.parametrize(
+    ("defect", "text"),
+    [
+        ("averaging form", "self.network.momentum * self.velocity[l] + (1 - self.network.momentum) * self.dW[l]"),
+        ("momentum on the new gradient too", "self.network.momentum * (self.velocity[l] + self.dW[l])"),
+        ("the previous step's gradient only", "self.dW[l] + self.network.momentum * getattr(self, 'was', self.velocity)[l]"),
+        ("none", "self.dW[l]"),
+    ],
+)
+@pytest.mark.parametrize("parent", ["contiguous", None])
+def test_another_form_of_momentum_is_found_by_the_steps_and_not_by_the_gradients(
+    altered, rungs, case, defect, text, parent
+):
+    replacements = [("self.network.momentum * self.velocity[l] + self.dW[l]", text)]
+    if "was" in text:
+        replacements.append(("        return loss", "        self.was = self.dW.copy()\n        return loss"))
+    other = altered("cached", *replacements)
+    found = wrong(deviations(other, None if parent is None else rungs[parent], case))
+    assert set(found) == {LOSSES, STEPS}
+    assert found[STEPS] == {1, 2, 3}
+
+
+def test_an_update_with_the_wrong_sign_is_found_by_the_steps(altered, rungs, case):
+    climbing = altered("sliced", ("self.W[l] -= self.network.rate", "self.W[l] += self.network.rate"))
+    found = wrong(deviations(climbing, rungs["cached"], case))
+    assert set(found) == {LOSSES, STEPS}
+
+
+def test_an_update_that_forgets_the_last_layer_is_found_in_that_layer(altered, rungs, case):
+    lazy = altered("sliced", ("self.W[l] -= self.network.rate", "self.W[l] -= (l < self.L) * self.network.rate"))
+    assert 3 in wrong(deviations(lazy, rungs["cached"], case))[STEPS]
+
+
+def test_gradients_that_pile_up_from_step_to_step_are_found(altered, case):
+    fresh = "        self.dW = [None] + [np.zeros_like(W) for W in self.W[1:]]\n        for (z, a"
+    piling = altered(
+        "per_sample",
+        (fresh, "        for (z, a"),
+        ("self.dW = [None] * (L + 1)", "self.dW = [None] + [np.zeros_like(W) for W in self.W[1:]]"),
+    )
+    assert wrong(deviations(piling, None, case))[STEPS] == {1, 2, 3}
+
+
+@pytest.mark.parametrize("hidden", ["sigmoid", "relu"])
+@pytest.mark.parametrize("array", ["X", "Y"])
+def test_samples_overwritten_in_place_are_found_whatever_the_activation(altered, rungs, hidden, array):
+    case = random_case(replace(SQUARE, hidden=hidden), 5, seed=1)
+    gather = "self.A[0] = X[index].T  # phase: gather"
+    clearing = altered("sliced", (f"{gather}\n        self.Y = Y[index].T", f"{gather}\n        self.Y = Y[index].T; {array}[index] = 0.5"))
+    assert ARGUMENTS in wrong(deviations(clearing, rungs["cached"], case))
+
+
+@pytest.mark.parametrize("hidden", ["sigmoid", "relu"])
+def test_parameters_that_are_trained_in_place_instead_of_copied_are_found(altered, rungs, hidden):
+    case = random_case(replace(SQUARE, hidden=hidden), 5, seed=1)
+    sharing = altered("plain", ("[W.copy() for W, _ in parameters]", "[W for W, _ in parameters]"))
+    assert ARGUMENTS in wrong(deviations(sharing, rungs["naive"], case))
+
+
+def test_parameters_spoiled_by_the_constructor_are_found(altered, rungs, case):
+    line = "self.L = network.depth"
+    spoiling = altered("plain", (line, f"{line}\n        self.kept = [W.copy() for W, _ in parameters]\n        parameters[1][1][:] = 0"))
+    assert ARGUMENTS in wrong(deviations(spoiling, rungs["naive"], case))
+
+
+@pytest.mark.parametrize(("output", "loss"), [pair for pair in LEGAL_PAIRS if pair[0] != "sigmoid"])
+def test_a_predict_with_the_hidden_activation_at_the_output_is_found(altered, rungs, output, loss):
+    case = random_case(replace(SQUARE, output=output, loss=loss), 5, seed=1)
+    wrongly = altered("sliced", ("A = self.activation[l].value(self.W[l][:, 1:] @ A", "A = self.activation[0].value(self.W[l][:, 1:] @ A"))
+    assert wrong(deviations(wrongly, rungs["cached"], case)) == {PREDICTION: {None}}
+
+
+def test_a_predict_without_biases_is_found(altered, rungs, case):
+    wrongly = altered("sliced", ("self.W[l][:, 1:] @ A + self.W[l][:, :1]", "self.W[l][:, 1:] @ A"))
+    assert wrong(deviations(wrongly, rungs["cached"], case)) == {PREDICTION: {None}}
+
+
+def test_a_predict_that_lays_samples_in_columns_is_found_with_both_shapes(altered, rungs, case):
+    wrongly = altered("sliced", ("        return A.T\n", "        return A\n"))
+    [what] = wrong(deviations(wrongly, rungs["cached"], case))
+    assert what == "predict, shape (4, 10) for (10, 4),"
+
+
+def test_half_precision_that_leaks_into_single_precision_is_found(altered, rungs, case):
+    leaking = altered("sliced", ("self.A[0] = X[index].T", "self.A[0] = X[index].T.astype('f2' if X.itemsize == 4 else 'f8').astype(X.dtype)"))
+    found = wrong(deviations(leaking, rungs["cached"], case))
+    assert set(found) == {SINGLE}
+    assert 1 in found[SINGLE]
+
+
+def test_single_precision_that_leaks_into_double_precision_is_found(altered, rungs, case):
+    leaking = altered("sliced", ("self.A[0] = X[index].T", "self.A[0] = X[index].T.astype('f4').astype(X.dtype)"))
+    assert 1 in wrong(deviations(leaking, rungs["cached"], case))[PARENT]
+
+
+def test_a_batch_that_ignores_the_index_is_found(altered, rungs, case):
+    first = altered("sliced", ("X[index].T", "X[: len(index)].T"), ("Y[index].T", "Y[: len(index)].T"))
+    assert LOSS in wrong(deviations(first, rungs["cached"], case))
+
+
+def test_a_train_step_that_tells_the_loss_after_the_update_is_found(altered, rungs, case):
+    late = altered(
+        "sliced", ("        self.update()\n        return loss", "        self.update()\n        self.forward()\n        return self.loss()")
+    )
+    assert wrong(deviations(late, rungs["cached"], case)) == {LOSSES: {None}}
+
+
+def test_a_loss_that_becomes_nan_after_the_first_step_is_found(altered, rungs, case):
+    fading = altered("sliced", ("        return loss", "        self.n = getattr(self, 'n', 0) + 1\n        return loss if self.n == 1 else float('nan')"))
+    assert wrong(deviations(fading, rungs["cached"], case)) == {LOSSES: {None}}
+
+
+def test_gradients_of_nan_are_infinitely_wrong(altered, rungs, case):
+    nan = altered("sliced", ("delta.sum(axis=1)", "delta.sum(axis=1) * np.nan"))
+    found = deviations(nan, rungs["cached"], case)
+    assert wrong(found)[FINITE] == {1, 2, 3}
+    assert max(deviation.severity for deviation in found) == math.inf
+
+
+def test_gradients_of_another_shape_are_infinitely_wrong_and_do_not_broadcast(altered, rungs, case):
+    columns = altered("sliced", ("[(dW[:, 1:].copy(), dW[:, 0].copy())", "[(dW[:, 1:].copy(), dW[:, :1].copy())"))
+    found = [d for d in deviations(columns, rungs["cached"], case) if d.what == FINITE]
+    assert [d.size for d in found] == [math.inf] * 3
+
+
+def test_gradients_of_too_few_layers_are_infinitely_wrong_in_the_layer_that_is_missing(altered, rungs, case):
+    short = altered("sliced", ("dW[:, 0].copy()) for dW in self.dW[1:]]", "dW[:, 0].copy()) for dW in self.dW[1:-1]]"))
+    assert wrong(deviations(short, rungs["cached"], case))[FINITE] == {3}
+
+
+def test_gradients_of_too_many_layers_are_infinitely_wrong_in_the_layer_that_is_too_many(altered, rungs, case):
+    long = altered("sliced", ("dW[:, 0].copy()) for dW in self.dW[1:]]", "dW[:, 0].copy()) for dW in self.dW[1:] + self.dW[1:2]]"))
+    assert wrong(deviations(long, rungs["cached"], case))[FINITE] == {4}
+
+
+def test_what_a_variant_raises_comes_through(altered, rungs, case):
+    refusing = altered("plain", ("self.L = network.depth", "from mlpprof.model import UnsupportedNetwork; raise UnsupportedNetwork('only one layer')"))
+    with pytest.raises(UnsupportedNetwork, match="only one layer"):
+        deviations(refusing, rungs["naive"], case)
+
+
+def test_every_instance_is_closed_also_when_it_raises(altered, rungs, case):
+    counting = altered("plain")
+    opened, closed = [], []
+    original = counting.__init__
+
+    def opening(self, network, parameters):
+        original(self, network, parameters)
+        opened.append(self)
+
+    counting.__init__ = opening
+    counting.close = closed.append
+    deviations(counting, rungs["naive"], case)
+    assert opened
+    assert set(map(id, opened)) == set(map(id, closed))
+
+    counting.backward = lambda self: 1 / 0
+    opened.clear()
+    closed.clear()
+    with pytest.raises(ZeroDivisionError):
+        deviations(counting, rungs["naive"], case)
+    assert len(opened) == len(closed) == 1
+
+
+def test_the_quick_agreement_compares_the_gradients_of_two_variants(altered, rungs, case):
+    assert wrong(agreement_with(rungs["sliced"], rungs["naive"], case)) == {}
+    summed = altered("cached", ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y)"))
+    assert wrong(agreement_with(summed, rungs["naive"], case)) == {PARENT: {1, 2, 3}}
+
+
+def test_a_deviation_is_relative_to_the_norm_of_its_layer():
+    theirs = [(np.full((2, 2), 3.0), np.zeros(2)), (np.ones((1, 2)), np.ones(1))]
+    ours = [(np.full((2, 2), 3.0), np.array([0.6, 0.0])), (np.ones((1, 2)), np.ones(1))]
+    first, second = layer_deviations("here", ours, theirs, [0.1, 0.2])
+    assert (first.what, first.layer, first.tolerance) == ("here", 1, 0.1)
+    assert first.size == pytest.approx(0.6 / 6)
+    assert (second.layer, second.size, second.severity) == (2, 0.0, 0.0)
+
+
+def test_a_layer_without_gradient_is_held_against_the_whole_and_not_against_zero():
+    theirs = [(np.zeros((1, 1)), np.zeros(1)), (np.full((1, 1), 1000.0), np.zeros(1))]
+    ours = [(np.full((1, 1), 1e-12), np.zeros(1)), theirs[1]]
+    first, _ = layer_deviations("here", ours, theirs, [1e-10, 1e-10])
+    assert first.size == pytest.approx(1e-12)
+
+
+def test_severity_is_size_over_tolerance_and_infinite_for_nan():
+    assert Deviation("x", None, 3e-10, 1e-10).severity == pytest.approx(3)
+    assert Deviation("x", None, math.nan, 1e-10).severity == math.inf
+    assert Deviation("x", None, math.inf, 1e-10).severity == math.inf
+
+
+@given(cases())
+def test_random_cases_lie_away_from_all_kinks(case):
+    assert far_from_kinks(case)
+    if case.network.hidden == "relu":
+        _, hidden_Z = outputs(case.network, case.parameters, case.X)
+        assert all(np.abs(Z).min() >= KINK_MARGIN for Z in hidden_Z)
+    if case.network.l1 > 0:
+        assert all(np.abs(W).min() > KINK_MARGIN for W, _ in case.parameters)
+
+
+def test_a_case_on_a_kink_is_recognized():
+    network = Network((1, 1, 1), hidden="relu", l1=0.1)
+    zero, one = (np.zeros((1, 1)), np.ones(1)), (np.ones((1, 1)), np.ones(1))
+    at_kink = Case(network, [one, one], np.array([[-1.0]]), np.array([[1.0]]), np.array([0]))
+    assert not far_from_kinks(at_kink)
+    assert far_from_kinks(replace(at_kink, X=np.array([[1.0]])))
+    assert not far_from_kinks(replace(at_kink, parameters=[zero, one], X=np.array([[1.0]])))
+
+
+def test_30_random_cases_hold_every_legal_pair_activation_batch_of_one_and_one_layer():
+    seen = list(random_cases(30, seed=0))
+    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
+    assert {c.network.hidden for c in seen} == {"sigmoid", "tanh", "relu"}
+    assert {c.network.depth for c in seen} >= {1, 2, 3, 4}
+    assert {len(c.index) for c in seen} >= {1, 2}
+    assert {c.network.l1 > 0 for c in seen} == {c.network.l2 > 0 for c in seen} == {True, False}
+    assert any(1 in c.network.layers for c in seen)
+    for c in seen:
+        m = len(c.index)
+        assert len(set(c.index.tolist())) == m
+        assert len(c.X) == len(c.Y) == 2 * m
+
+
+def test_the_quick_check_s_6_cases_hold_every_legal_pair_and_a_batch_of_one():
+    seen = list(random_cases(6, seed=0))
+    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
+    assert 1 in {len(c.index) for c in seen}
+    assert any(c.network.hidden != "relu" and c.network.l1 == 0 and c.network.momentum > 0 for c in seen)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_random_cases_follow_their_seed(seed):
+    first, second = list(random_cases(3, seed)), list(random_cases(3, seed))
+    for a, b in zip(first, second, strict=True):
+        assert a.network == b.network
+        assert np.array_equal(a.X, b.X)
+        assert np.array_equal(a.index, b.index)
+
+
+def test_the_case_tells_itself_in_one_line(case):
+    assert case.text == "4-4-4-4 tanh/sigmoid, cross_entropy, batch 5"
+
+
+def test_the_oracle_s_own_steps_are_those_of_a_right_variant(rungs, case):
+    losses, parameters = oracle_trajectory(case)
+    ours, our_parameters = trajectory(rungs["sliced"], case)
+    assert len(losses) == len(ours) == TRAJECTORY_STEPS
+    assert ours == pytest.approx(losses, rel=1e-7)
+    assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
+    for (W, b), (W_ref, b_ref) in zip(our_parameters, parameters, strict=True):
+        assert W == pytest.approx(W_ref, abs=1e-7)
+        assert b == pytest.approx(b_ref, abs=1e-7)
+
+
+def test_the_tolerances_are_those_that_the_design_promises(rungs, case):
+    tolerances = {d.what: d.tolerance for d in deviations(rungs["sliced"], rungs["cached"], case)}
+    assert tolerances[PARENT] == EQUIVALENCE_TOLERANCE == 1e-10
+    assert tolerances[FINITE] == 1e-6
+    assert tolerances[SINGLE] < 1e-4
