@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 from mlpprof import __version__
 from mlpprof.errors import RunFileError
@@ -64,7 +64,7 @@ def _block(schema: int, size: int, digest: str) -> bytes:
     return f"mlpprof-run schema={schema} bytes={size} sha256={digest}\n".encode("ascii").ljust(BLOCK_SIZE, b"\0")
 
 
-def _rest(file: BinaryIO) -> tuple[int, str]:
+def _rest(file: BufferedIOBase) -> tuple[int, str]:
     """Length and SHA-256 of everything from the file's position on."""
     start = file.tell()
     digest = hashlib.file_digest(file, "sha256").hexdigest()

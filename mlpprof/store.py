@@ -76,8 +76,9 @@ def run_file_name(run: Run) -> str:
 
 
 def _name_part(name: str) -> str:
-    if ".py" in name:  # given by path: of '../nets/mine.py:Fast' the last part, 'mine-Fast', is enough
-        name = re.split(r"[/\\]", name)[-1].replace(".py", "")
+    by_path = re.fullmatch(r"(?:.*[/\\])?([^/\\]*)\.py(:\w+)?", name)
+    if by_path is not None:  # of '../nets/mine.py:Fast' the last part, 'mine-Fast', is enough
+        name = by_path[1] + (by_path[2] or "")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or "unnamed"
 
 

@@ -125,11 +125,13 @@ def altered() -> Callable[..., type[Variant]]:
     """A function that gives the class of a variant with pieces of its text replaced.
 
     altered("sliced", ("self.W[l] -= ", "self.W[l] += ")); the name "plain" stands for the user's file above.
-    Every piece must be there exactly once, so that a defect cannot silently stay out when a variant changes.
+    Every piece must stand exactly once in the code (the docstring is cut off), so that a defect cannot silently stay
+    out when a variant changes.
     """
 
     def alter(name: str, *replacements: tuple[str, str]) -> Any:
         text = PLAIN if name == "plain" else ladder()[name].source()
+        text = text.split('"""', 2)[2]
         for old, new in replacements:
             assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {name}"
             text = text.replace(old, new)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import CODES, SHARED, idx_bytes, needs_shared_data, write_idx, write_mnist
+from data_files import CODES, idx_bytes, write_idx, write_mnist
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -173,9 +173,8 @@ def test_an_empty_dimension_is_refused(tmp_path):
         read_header(write_idx(tmp_path / "images", np.zeros((3, 0, 2), np.uint8)))
 
 
-@needs_shared_data
-def test_the_real_mnist_is_what_its_authors_published():
-    data = load(source(SHARED))
+def test_the_real_mnist_is_what_its_authors_published(shared_data):
+    data = load(source(shared_data))
     assert (data.X.shape, data.X_test.shape) == ((60_000, 784), (10_000, 784))
     assert data.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert data.labels_test[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -184,8 +183,7 @@ def test_the_real_mnist_is_what_its_authors_published():
     assert (round(float(X.mean(dtype=np.float64)), 4), round(float(X.std(dtype=np.float64)), 4)) == (0.1307, 0.3081)
 
 
-@needs_shared_data
-def test_opening_mnist_reads_headers_and_not_the_images():
-    container = open_idx(SHARED / "train-images-idx3-ubyte.gz")
+def test_opening_mnist_reads_headers_and_not_the_images(shared_data):
+    container = open_idx(shared_data / "train-images-idx3-ubyte.gz")
     assert container.arrays["train_images"].shape == (60_000, 28, 28)
     assert container.arrays["test_labels"].nbytes == 10_000

@@ -61,7 +61,16 @@ def test_a_range_is_in_one_unit():
 
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
-    [(0, "0 B"), (512, "512 B"), (1536, "1.50 KiB"), (1048575, "1.00 MiB"), (3 << 30, "3.00 GiB"), (None, UNKNOWN)],
+    [
+        (0, "0 B"),
+        (512, "512 B"),
+        (1023, "1023 B"),
+        (1024, "1.00 KiB"),
+        (1536, "1.50 KiB"),
+        (1048575, "1.00 MiB"),
+        (3 << 30, "3.00 GiB"),
+        (None, UNKNOWN),
+    ],
 )
 def test_bytes_are_in_binary_units(n_bytes, text):
     assert format_size(n_bytes) == text

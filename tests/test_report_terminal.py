@@ -33,7 +33,8 @@ def section(text: str, title: str) -> str:
 
 def row(text: str, beginning: str) -> str:
     """The one line that begins so, blanks squeezed."""
-    rows = [" ".join(line.split()) for line in text.splitlines() if line.strip().startswith(beginning)]
+    squeezed = [" ".join(line.split()) for line in text.splitlines()]
+    rows = [line for line in squeezed if line.startswith(beginning)]
     assert len(rows) == 1, f"{len(rows)} rows begin with '{beginning}' in\n{text}"
     return rows[0]
 
@@ -81,6 +82,7 @@ def test_the_head_tells_what_was_run_on_what():
     assert row(text, "workload") == "workload digits: digits (embedded), 4,000 samples"
     assert row(text, "network") == "network 784-70-30-10, sigmoid, sigmoid output, cross entropy loss"
     assert row(text, "training") == "training float32, rate 0.1, momentum 0.9, L2 0.0001, seed 0"
+    assert row(text, "measured") == "measured 2026-11-21 00:30:05 UTC by mlpprof 0.1.0: mlpprof profile cached"
     assert row(text, "check").endswith("gradients against contiguous, layer 2, deviation 2.1e-12, tolerance 1.0e-10")
     assert row(text, "machine").startswith("machine AMD EPYC 9R14, 4 cores")
     assert row(text, "BLAS") == "BLAS NumPy 2.4.6 · OpenBLAS 0.3.31 kernel SkylakeX · 1 thread"
@@ -110,14 +112,14 @@ def test_a_pinned_kernel_is_warned_of_once():
 
 
 def test_times_are_per_step_and_per_epoch_with_their_spread():
-    total_s = np.linspace(1e-3, 2e-3, 41).reshape(1, 41)
+    total_s = np.linspace(1e-3, 3e-3, 42).reshape(2, 21)
     text = section(shown(known_run(known_result(total_s=total_s))), "Time")
-    assert row(text, "step") == "step, median 1.50 ms"
-    assert row(text, "95 % of steps") == "95 % of steps 1.02–1.98 ms"
-    assert row(text, "epoch") == "epoch, median 15.0 ms"
-    assert row(text, "95 % of epochs") == "95 % of epochs 10.2–19.8 ms"
-    assert row(text, "samples per second") == "samples per second 66,700"
-    assert row(text, "steps measured") == "steps measured 41"
+    assert row(text, "step, median") == "step, median 2.00 ms"
+    assert row(text, "95 % of steps") == "95 % of steps 1.05–2.95 ms"
+    assert row(text, "epoch") == "epoch, median 20.0 ms"
+    assert row(text, "95 % of epochs") == "95 % of epochs 10.5–29.5 ms"
+    assert row(text, "samples per second") == "samples per second 50,000"
+    assert row(text, "steps measured") == "steps measured 42"
 
 
 def test_the_verdict_names_the_dearest_phase_and_its_dearest_statement():
@@ -196,6 +198,12 @@ def test_a_file_without_labels_is_told_how_to_get_them():
     assert "end a statement with a comment '# phase: my label'" in section(text, "Statements")
 
 
+def test_agreement_is_not_claimed_where_nothing_was_compared():
+    text = section(shown(make_run(separable=False, labelled=False)), "Agreement")
+    assert "within their limits" not in text
+    assert row(text, "with clocks on labels") == "with clocks on labels 5 % –"
+
+
 def test_passes_that_agree_are_calmly_confirmed():
     text = section(shown(known_run()), "Agreement")
     assert "All within their limits" in text
@@ -253,10 +261,10 @@ def test_a_terminal_too_narrow_for_the_tables_loses_nothing():
 
 def test_long_names_are_folded_beside_whole_numbers():
     long = replace(known_result().labels[2], label="a label that goes on and on " * 4)
-    text = shown(known_run(known_result(labels=(long, *known_result().labels[:2])), known_result(2000)), 80)
+    text = section(shown(known_run(known_result(labels=(long, *known_result().labels[:2]))), 80), "Statements")
     assert max(map(len, text.splitlines())) <= 80
     assert "*49.0 %" in text
-    assert text.count("goes on and on") == 4 or "goes on" in text
+    assert text.count("goes") == 4
 
 
 def test_text_of_users_is_never_taken_for_markup():
@@ -329,7 +337,7 @@ def test_a_console_without_block_characters_gets_stand_ins_in_the_same_columns(e
 
 
 def test_lines_show_time_a_step_and_leave_out_what_ran_once():
-    source = "import numpy\n\n\ndef __init__(self):\n    self.n = 1\n\n\ndef forward(self):\n    a = 1\n    b = 2\n    return a\n"
+    source = "\n\n\ndef __init__(self):\n    self.n = 1\n\n\ndef forward(self):\n    a = 1\n    b = 2\n    return a\n"
     lines = (LineTime(5, 1, 1e-6), LineTime(9, 10, 0.4), LineTime(10, 20, 0.05), LineTime(11, 10, 0.01))
     run = known_run(lines=LineProfile(100, 10, 1.0, lines))
     text = section(shown(replace(run, variant=replace(run.variant, source=source))), "Lines at batch 100")
@@ -340,9 +348,7 @@ def test_lines_show_time_a_step_and_leave_out_what_ran_once():
         "9 1 40.0 ms 40.0 % a = 1",
         "10 2 5.00 ms 5.0 % b = 2",
         "11 1 1.00 ms 1.0 % return a",
-        "12",
     ]
-    assert "        a = 1" not in text.replace("share  ", "")
 
 
 def test_hot_lines_stand_out_and_lines_that_were_skipped_are_hinted_at():
@@ -361,7 +367,8 @@ def test_long_lines_of_code_go_on_further_in_and_keep_their_comment_whole():
     )
     run = known_run(lines=LineProfile(100, 1, 1.0, (LineTime(1, 1, 1.0),)))
     text = section(shown(replace(run, variant=replace(run.variant, source=source)), 80), "Lines at batch 100")
-    code = [line[32:] for line in text.splitlines()[1:] if line.strip()]
+    start = text.index("source")
+    code = [line[start:] for line in text.splitlines()[1:] if line.strip()]
     assert " ".join(" ".join(code).split()) == " ".join(source.split())
     assert all(line.startswith("    ") for line in code[1:])
     assert any("# phase: weighted sum" in line for line in code)

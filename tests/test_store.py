@@ -345,6 +345,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         ("./mine.py", "mine"),
         ("/home/me/nets/mine.py:Fast", "mine-Fast"),
         ("C:\\nets\\mine.py", "mine"),
+        ("my.pytorch", "my.pytorch"),
         ("../..", "unnamed"),
         ("", "unnamed"),
         ("größe\n*?", "gr-e"),

@@ -45,7 +45,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"mlpprof.cli.{cmd_name}").command
-        _check_configured(command, cmd_name, (ctx.default_map or {}).get(cmd_name, {}))
+        if isinstance(ctx.default_map, dict) and cmd_name in ctx.default_map:
+            ctx.default_map[cmd_name] = _by_parameter(command, cmd_name, ctx.default_map[cmd_name])
         return command
 
     def resolve_command(
@@ -54,6 +55,7 @@ class LazyGroup(click.Group):
         """As click does, with a hint for a mistyped name."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise UsageError(f"no command '{args[0]}'{did_you_mean(args[0], COMMANDS)} (mlpprof --help shows all)")
+        ctx.default_map = _configuration(Path.cwd())
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -64,8 +66,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MLPPROF"})
 @click.version_option(__version__, prog_name="mlpprof")
-@click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli() -> None:
     """Profile hand-written NumPy multi-layer perceptrons.
 
     Which array operation, on which shape and memory order, what it costs, and what the cure is worth.
@@ -76,11 +77,10 @@ def cli(ctx: click.Context) -> None:
 
     Exit codes: 0 done; 1 a check or gate failed; 2 bad usage or input; 3 inconclusive; 130 interrupted.
     """
-    ctx.default_map = _configuration(Path.cwd())
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
-    """Option defaults by command from [tool.mlpprof] of the nearest pyproject.toml, hyphens as underscores."""
+    """Option defaults by command from [tool.mlpprof] of the nearest pyproject.toml, named as the options are."""
     path = next((f / "pyproject.toml" for f in (folder, *folder.parents) if (f / "pyproject.toml").is_file()), None)
     if path is None:
         return {}
@@ -94,17 +94,22 @@ def _configuration(folder: Path) -> dict[str, Any]:
                 f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; expected a table a command, such "
                 "as [tool.mlpprof.profile]"
             )
-    return {command: {key.replace("-", "_"): v for key, v in options.items()} for command, options in table.items()}
+    return dict(table)
 
 
-def _check_configured(command: click.Command, name: str, options: dict[str, Any]) -> None:
-    known = [p.name for p in command.params if p.name is not None]
-    for option in options:
-        if option not in known:
+def _by_parameter(command: click.Command, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Configured values by the parameter names that click goes by: `native-blas` or `native_blas` is one option."""
+    known = {flag.lstrip("-"): p.name for p in command.params if isinstance(p, click.Option) for flag in p.opts}
+    by_parameter = {}
+    for option, value in options.items():
+        parameter = known.get(option.replace("_", "-"))
+        if parameter is None:
             raise UsageError(
                 f"pyproject.toml: [tool.mlpprof.{name}] has '{option}'{did_you_mean(option, known)} "
                 f"(mlpprof {name} --help shows the options)"
             )
+        by_parameter[parameter] = value
+    return by_parameter
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

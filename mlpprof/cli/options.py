@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -41,7 +42,6 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
 workload_options = _together(
     click.option(
         "--workload",
-        "workload_name",
         default=DEFAULT_WORKLOAD,
         show_default=True,
         metavar="NAME",
@@ -62,9 +62,7 @@ workload_options = _together(
 """What is trained on what; read them with `workload_from`."""
 
 measuring_options = _together(
-    click.option(
-        "--batch", "batches", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."
-    ),
+    click.option("--batch", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
     ),
@@ -90,8 +88,14 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
     if data is None and (x is not None or y is not None):
         raise UsageError(f"--x and --y name arrays in a file, but no file is given ('{x or y}'); add --data FILE")
     return resolve(
-        options["workload_name"],
+        options["workload"],
         source=None if data is None else DataSource.parse(data, x, y),
         layers=None if options["layers"] is None else parse_layers(options["layers"]),
         **{name: options[name] for name in NETWORK_OPTIONS if options[name] is not None},
     )
+
+
+def require_folder(path: Path | None) -> None:
+    """Raise UsageError if the folder that a file is to be written into is missing: before anything is measured."""
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")

@@ -11,7 +11,7 @@ import click
 from rich.text import Text
 
 from mlpprof.catalog import find
-from mlpprof.cli.options import measuring_options, workload_from, workload_options
+from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.measure.profile import Settings, profile
 from mlpprof.measure.request import Request
@@ -47,12 +47,14 @@ def command(variant: str, **options: Any) -> None:
     every raw sample, under reports/.
     """
     out, stacks_file = options["out"], options["stacks_file"]
+    for path in (out, stacks_file):
+        require_folder(path)
     if out is not None:
         require_known_extension(out)
     workload = workload_from(options)
     request = Request(find(variant).reference, workload.network, workload.source, options["dtype"], options["seed"])
     settings = Settings(
-        batches=options["batches"] or (workload.batch,),
+        batches=options["batch"] or (workload.batch,),
         steps=options["steps"],
         threads=options["threads"] or None,
         native_blas=options["native_blas"],

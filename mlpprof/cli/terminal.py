@@ -30,7 +30,8 @@ def output_console() -> Console:
 def progress_bar() -> Iterator[ReportProgress]:
     """A bar on standard error that vanishes at the end; where that is no terminal, nothing."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
 
         def report(what: str, share: float) -> None:

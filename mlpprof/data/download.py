@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from mlpprof.data.container import one_line
 from mlpprof.errors import DataError, MissingExtra, UsageError
 
 MNIST_MD5 = {
@@ -52,7 +53,7 @@ def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda wh
                 f"{address} is not the published {name}: its md5 differs from {md5}; use another --url"
             ) from error
         except OSError as error:
-            raise DataError(f"cannot fetch {address} into {target}: {error}; check --url and --to") from error
+            raise DataError(f"cannot fetch {address} into {target}: {one_line(error)}; check --url and --to") from error
         bar.close()
     return target
 

@@ -45,11 +45,36 @@ class LabelClock:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
         self._phase = "train_step"
-        self._seconds: dict[LabelKey, float] = {}
-        self._calls: dict[LabelKey, int] = {}
-        self._open: list[list[Any]] = []  # [label, layer, seconds of inner labels, start]
+        self._cells: dict[LabelKey, list[Any]] = {}  # [seconds, calls]
+        self._open: list[tuple[str, Any, float]] = []  # label, layer, start
+        self._inner: list[float] = []  # seconds of the labels within each open one
+        self.enter, self.exit = self._make_hooks(clock)
+
+    def _make_hooks(self, clock: Clock) -> tuple[Callable[..., None], Callable[[], None]]:
+        """Enter and exit as closures: they run for every labelled statement, and attribute look-ups add up."""
+        cells, opened, inner = self._cells, self._open, self._inner
+
+        def enter(label: str, layer: object = None) -> None:
+            inner.append(0.0)
+            opened.append((label, layer, clock()))
+
+        def leave() -> None:
+            now = clock()
+            label, layer, start = opened.pop()
+            elapsed = now - start
+            own = elapsed - inner.pop()
+            if inner:
+                inner[-1] += elapsed
+            key = (self._phase, layer, label)
+            if key in cells:
+                cell = cells[key]
+                cell[0] += own
+                cell[1] += 1
+            else:
+                cells[key] = [own, 1]
+
+        return enter, leave
 
     def watch(self, instance: Variant) -> None:
         """Note which phase of this instance is running, without reading a clock."""
@@ -65,30 +90,14 @@ class LabelClock:
 
         return noting
 
-    def enter(self, label: str, layer: object = None) -> None:
-        """A labelled statement begins."""
-        self._open.append([label, layer, 0.0, self._clock()])
-
-    def exit(self) -> None:
-        """The labelled statement that began last has ended."""
-        now = self._clock()
-        label, layer, inner, start = self._open.pop()
-        elapsed = now - start
-        key = (self._phase, layer, label)
-        self._seconds[key] = self._seconds.get(key, 0.0) + elapsed - inner
-        self._calls[key] = self._calls.get(key, 0) + 1
-        if self._open:
-            self._open[-1][2] += elapsed
-
     def take(self) -> dict[LabelKey, tuple[float, int]]:
         """Seconds and calls by (phase, layer, label) since the last take, in the order of first execution."""
         taken = {
-            (phase, layer if isinstance(layer, int) else None, label): (seconds, self._calls[phase, layer, label])
-            for (phase, layer, label), seconds in self._seconds.items()
+            (phase, layer if isinstance(layer, int) else None, label): (seconds, calls)
+            for (phase, layer, label), (seconds, calls) in self._cells.items()
         }
-        self._seconds.clear()
-        self._calls.clear()
-        self._open.clear()
+        for held in (self._cells, self._open, self._inner):
+            held.clear()
         self._phase = "train_step"
         return taken
 

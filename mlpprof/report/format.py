@@ -74,9 +74,8 @@ def format_size(n_bytes: float | None) -> str:
     """Bytes in B, KiB, MiB ...: '1.50 KiB'."""
     if n_bytes is None or not math.isfinite(n_bytes):
         return UNKNOWN
-    rounded = abs(float(f"{n_bytes:.3g}"))
     for scale, unit in _BYTE_UNITS:
-        if rounded >= scale:
+        if float(f"{n_bytes / scale:.3g}") >= 1:
             return f"{digits(n_bytes / scale)} {unit}"
     return f"{n_bytes:.0f} B"
 

@@ -26,7 +26,7 @@ def source_table(profile: LineProfile, source: str, width: int) -> Padding:
     The time of a line holds what it calls, so that shares add up to 100 % within a function and not over all.
     """
     timed = {line.line: line for line in profile.lines if not _is_setup(line, profile)}
-    texts = re.split(r"\r\n?|\n", source.expandtabs(4))  # str.splitlines knows more line ends than Python does
+    texts = re.split(r"\r\n?|\n", source.rstrip().expandtabs(4))  # str.splitlines knows more line ends than Python does
     shown = [n for n in range(1, len(texts) + 1) if any(n + k in timed for k in range(-CONTEXT, CONTEXT + 1))]
     code = textwrap.dedent("\n".join(texts[n - 1] for n in shown)).split("\n")
     rows: list[tuple[str, ...]] = []

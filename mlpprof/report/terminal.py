@@ -79,9 +79,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield from time_tables(results, width)
     yield Text()
     yield _indented(_pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))
-    yield _heading(
-        f"Phases{single}", "shares of their sum" + ("; memory and page faults of one step" if single else "")
-    )
+    caption = "shares of their sum" + ("; memory and page faults of one step" if single else "")
+    yield _heading(f"Phases{single}", caption if separable else "")
     if separable:
         yield from phase_tables(separable, width)
     if len(separable) < len(results):
@@ -89,7 +88,7 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     if len(separable) > 1:
         yield _heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
         yield from memory_tables(separable, width)
-    yield _heading(f"Statements{single}", "shares of the whole step; * the three dearest")
+    yield _heading(f"Statements{single}", "shares of the whole step; * the three dearest" if labelled else "")
     if labelled:
         yield from label_tables(labelled, width, verbose)
     else:
@@ -116,7 +115,7 @@ def _facts(run: Run, width: int) -> Table:
     loss = network.loss.replace("_", " ")
     penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
     training = [f"rate {network.rate:g}", *(f"{name} {value:g}" for name, value in penalties.items() if value > 0)]
-    created = run.created.replace("T", " ").replace("+00:00", " UTC")
+    created = run.created.replace("T", " ").replace("+00:00", "Z").replace("Z", " UTC")
     native = " · --native-blas" if run.native_blas else ""
     pinned = pinned_kernel_warning(run.machine)
     warnings = dict.fromkeys([*([pinned] if pinned else []), *run.warnings])
@@ -163,6 +162,8 @@ def _pairs(rows: Sequence[tuple[str, str, str]], width: int) -> Table:
 
 def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
+    if all(figure.ratio is None for result in results for figure in agreements(result)):
+        return Text("No instrument was used that could disturb the step.", style="dim")
     doubts: dict[str, list[str]] = {}
     for result in results:
         for figure in agreements(result):
@@ -175,7 +176,7 @@ def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
 
 
 def _heading(title: str, caption: str) -> Text:
-    return Text.assemble("\n", (title, "bold"), "  ", (caption, "dim"))
+    return Text.assemble("\n", (title, "bold"), "  " if caption else "", (caption, "dim"))
 
 
 def _indented(renderable: RenderableType) -> Padding:
