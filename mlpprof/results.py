@@ -316,3 +316,40 @@ class Comparison:
     waterfall: tuple[Change, ...]
     machine: Json
     command: str = ""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One variant of a ladder: against its parent and against the root of the race, both as paired ratios.
+
+    over_parent: None for the root. step_s: median seconds a step, from the same race.
+    """
+
+    name: str
+    summary: str
+    parent: str | None
+    step_s: float
+    over_parent: Verdict | None
+    over_root: Verdict | None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All rungs of a ladder in one interleaved race at one batch size.
+
+    rungs: in the order of the ladder, the root first. runs: a profile of every rung, where they were asked for.
+    skipped: variants that could not take part -> why.
+    """
+
+    created: str
+    command: str
+    workload: str
+    network: Network
+    data: DataRecord
+    batch: int
+    threads: int | None
+    race: Race
+    rungs: tuple[Rung, ...]
+    machine: Json
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    runs: tuple[Run, ...] = ()

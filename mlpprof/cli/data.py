@@ -15,11 +15,11 @@ from rich.text import Text
 
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.data import Dataset, DataSource
-from mlpprof.data.container import printable
 from mlpprof.data.description import ArrayDescription, Description, describe
 from mlpprof.data.download import fetch_mnist
 from mlpprof.data.thumbnails import is_pictorial, thumbnails
 from mlpprof.errors import DataError
+from mlpprof.report.format import encodable, printable
 from mlpprof.workloads import resolve
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ def command() -> None:
     """Look into data files, or fetch MNIST."""
 
 
-@command.command("show")
+@command.command("show", short_help="Show what is in a file, and how to profile with it.")
 @click.argument("file")
 @click.option("--x", metavar="NAME", help="Name of the samples in the file.")
 @click.option("--y", metavar="NAME", help="Name of the labels or targets in the file.")
@@ -57,7 +57,7 @@ def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
         raise DataError(description.problem)
 
 
-@command.command("fetch")
+@command.command("fetch", short_help="Fetch MNIST from a server of your choice.")
 @click.option("--url", required=True, metavar="URL", help="Folder on a server that holds MNIST's four .gz files.")
 @click.option(
     "--to",
@@ -131,8 +131,8 @@ def _class_counts(dataset: Dataset) -> list[tuple[int, int, int]]:
 
 
 def _print(description: Description, console: Console) -> None:
-    console.print(Text(f"{description.source.text}: {description.kind}", "bold"), soft_wrap=True)
-    console.print(_array_table(description.arrays))
+    console.print(_text(f"{description.source.text}: {description.kind}", console, "bold"), soft_wrap=True)
+    console.print(_array_table(description.arrays, console))
     dataset = description.dataset
     if dataset is None:
         return
@@ -149,10 +149,15 @@ def _print(description: Description, console: Console) -> None:
     if is_pictorial(dataset):
         _print_pictures(dataset, console)
     console.print(Text("\ngo on with:"))
-    console.print(Text(_next_line(description.source, dataset.labels is None), "bold"), soft_wrap=True)
+    console.print(_text(_next_line(description.source, dataset.labels is None), console, "bold"), soft_wrap=True)
 
 
-def _array_table(arrays: tuple[ArrayDescription, ...]) -> Table:
+def _text(foreign: str, console: Console, style: str = "") -> Text:
+    """A user's text, harmless and in characters that the console's encoding has."""
+    return Text(encodable(printable(foreign), console.encoding), style)
+
+
+def _array_table(arrays: tuple[ArrayDescription, ...], console: Console) -> Table:
     table = Table(box=None, pad_edge=False)
     for title in ("array", "used as", "shape", "dtype"):
         table.add_column(title)
@@ -163,14 +168,14 @@ def _array_table(arrays: tuple[ArrayDescription, ...]) -> Table:
     for array in arrays:
         low, high = ("" if value is None else f"{value:g}" for value in (array.low, array.high))
         table.add_row(
-            Text(printable(array.name)),
+            _text(array.name, console),
             array.role,
             Text(" x ".join(f"{n:,}" for n in array.shape)),
             Text(array.dtype),
             low,
             high,
             Text(f"{array.not_finite:,}", "bold red" if array.not_finite else "dim"),
-            *([Text(array.problem, "yellow")] if array.problem else []),
+            *([_text(array.problem, console, "yellow")] if array.problem else []),
         )
     return table
 

@@ -15,12 +15,18 @@ from mlpprof.cli.options import measuring_options, require_folder, workload_from
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.measure.profile import Settings, profile
 from mlpprof.measure.request import Request
-from mlpprof.report.export import require_known_extension, write_run, write_stacks
+from mlpprof.report.export import (
+    require_known_extension,
+    require_known_stacks_extension,
+    write_run,
+    write_stacks,
+)
 from mlpprof.report.export.profile_json import profile_json
 from mlpprof.report.terminal import print_run
-from mlpprof.store import run_file_name, save_run
+from mlpprof.store import save_new_run, save_run
 
 REPORTS = Path("reports")
+RUN_EXTENSION = ".h5"
 
 
 @click.command("profile")
@@ -49,8 +55,9 @@ def command(variant: str, **options: Any) -> None:
     out, stacks_file = options["out"], options["stacks_file"]
     for path in (out, stacks_file):
         require_folder(path)
-    if out is not None:
-        require_known_extension(out)
+    format_of = None if out is None else require_known_extension(out)
+    if stacks_file is not None:
+        require_known_stacks_extension(stacks_file)
     workload = workload_from(options)
     request = Request(find(variant).reference, workload.network, workload.source, options["dtype"], options["seed"])
     settings = Settings(
@@ -65,12 +72,8 @@ def command(variant: str, **options: Any) -> None:
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     with progress_bar() as progress:
         run = profile(request, workload.name, settings, typed, progress)
-    if out is not None and out.suffix == ".h5":
-        kept = save_run(run, out)
-    else:
-        REPORTS.mkdir(exist_ok=True)
-        kept = save_run(run, REPORTS / run_file_name(run))
-    if out is not None and out.suffix != ".h5":
+    kept = save_run(run, out) if out is not None and format_of == RUN_EXTENSION else save_new_run(run, REPORTS)
+    if out is not None and format_of != RUN_EXTENSION:
         write_run(run, out)
     if stacks_file is not None:
         write_stacks(run, stacks_file)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlpprof.process import Progress as ReportProgress
+from mlpprof.report.export.json_text import json_text
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal: wide enough for the tables, narrow enough for a log."""
@@ -40,6 +40,6 @@ def progress_bar() -> Iterator[ReportProgress]:
         yield report
 
 
-def print_json(value: Mapping[str, Any]) -> None:
+def print_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
     """A JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    click.echo(json_text(value), nl=False)

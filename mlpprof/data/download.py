@@ -53,7 +53,9 @@ def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda wh
                 f"{address} is not the published {name}: its md5 differs from {md5}; use another --url"
             ) from error
         except OSError as error:
-            raise DataError(f"cannot fetch {address} into {target}: {one_line(error)}; check --url and --to") from error
+            # Behind "Caused by" stand the names of classes and their addresses in memory.
+            reason = one_line(error).split(" (Caused by")[0]
+            raise DataError(f"cannot fetch {address} into {target}: {reason}; check --url and --to") from error
         bar.close()
     return target
 

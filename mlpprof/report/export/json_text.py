@@ -16,6 +16,6 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def json_text(document: dict[str, Any]) -> str:
+def json_text(document: dict[str, Any] | list[dict[str, Any]]) -> str:
     """The document in ASCII with a final newline, for files and for standard output alike."""
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,178 @@
+"""The variants are teaching files: one idea a rung, one skeleton, labels of one vocabulary."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+
+import pytest
+
+from mlpprof.catalog import ARGUMENTS, CLASS_NAME, interface_problems, ladder, ladder_folder, load
+from mlpprof.instrument.labels import labels_of, stray_labels
+from mlpprof.model import PHASES
+
+LADDER = ladder()
+
+CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32}
+"""Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
+CHANGES_THE_FORM_OF_EVERYTHING = {"naive"}
+
+IMPORTS = {"numpy", "scipy", "mlpprof.model"}
+LABELS = {
+    *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),
+    *("propagate", "multiply", "gradient", "regularize", "momentum", "descend"),
+}
+PHASE_OF_LABEL = {
+    "fetch_batch": {"gather"},
+    "forward": {"bias row", "weighted sum", "bias", "activation"},
+    "loss": {"cost"},
+    "backward": {"bias row", "error", "derivative", "propagate", "multiply", "gradient", "regularize"},
+    "update": {"momentum", "descend"},
+}
+
+each_rung = pytest.mark.parametrize("name", LADDER)
+
+
+def code(name: str) -> list[str]:
+    """The lines below the docstring."""
+    source = LADDER[name].source()
+    tree = ast.parse(source)
+    return source.splitlines()[tree.body[0].end_lineno :]
+
+
+def variant_class(name: str) -> ast.ClassDef:
+    tree = ast.parse(LADDER[name].source())
+    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == CLASS_NAME)
+
+
+def methods(name: str) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in variant_class(name).body if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_ladder_holds_the_rungs_in_the_order_in_which_they_are_climbed():
+    climbed = ["per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced"]
+    assert [name for name in LADDER if name in climbed] == climbed
+    assert [LADDER[name].parent for name in climbed] == [None, *climbed[:-1]]
+
+
+def test_every_file_in_the_folder_is_on_the_ladder_and_has_a_parent_that_exists():
+    files = {p.relative_to(ladder_folder()).with_suffix("").as_posix() for p in ladder_folder().rglob("*.py")}
+    assert files == set(LADDER)
+    for name, entry in LADDER.items():
+        assert entry.parent in {None, *LADDER}, name
+    assert [name for name, entry in LADDER.items() if entry.parent is None] == ["per_sample"]
+
+
+@each_rung
+def test_a_rung_differs_from_its_parent_by_few_lines(name):
+    parent = LADDER[name].parent
+    if parent is None or name in CHANGES_THE_FORM_OF_EVERYTHING:
+        pytest.skip("the root, or a rung that changes the form of everything")
+    assert name in CHANGED_LINES, f"decide how many lines {name} may change, in CHANGED_LINES"
+    difference = difflib.unified_diff(code(parent), code(name), n=0, lineterm="")
+    changed = [line for line in difference if line[0] in "+-" and not line.startswith(("---", "+++"))]
+    assert len(changed) <= CHANGED_LINES[name], "\n".join(changed)
+
+
+@each_rung
+def test_a_file_imports_only_numpy_scipy_and_the_model_and_no_private_name(name):
+    for node in ast.walk(ast.parse(LADDER[name].source())):
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported = [node.module or ""]
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+        else:
+            continue
+        for module in imported:
+            assert module in IMPORTS or module.split(".")[0] in IMPORTS, f"{name} imports {module}"
+
+
+@each_rung
+def test_a_file_is_a_docstring_imports_PARENT_functions_and_one_class(name):
+    docstring, *rest = ast.parse(LADDER[name].source()).body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(docstring.value, ast.Constant)
+    assert [node.name for node in rest if isinstance(node, ast.ClassDef)] == [CLASS_NAME]
+    assigned = [ast.unparse(target) for node in rest if isinstance(node, ast.Assign) for target in node.targets]
+    assert assigned == ["PARENT"]
+    kinds = ast.Import | ast.ImportFrom | ast.Assign | ast.FunctionDef | ast.ClassDef
+    assert all(isinstance(node, kinds) for node in rest)
+
+
+@each_rung
+def test_the_docstring_tells_the_idea_its_source_and_fits_a_line_of_the_list(name):
+    docstring = ast.get_docstring(ast.parse(LADDER[name].source())) or ""
+    first, blank, *more = docstring.splitlines()
+    assert first.endswith(".")
+    assert len(first) <= 80
+    assert blank == ""
+    assert any(line.startswith(("Idea:", "Why it is slow:")) for line in more)
+    assert any(line.startswith("Source:") for line in more)
+    assert LADDER[name].summary == first
+
+
+@each_rung
+def test_the_class_has_the_interface_and_its_methods_take_the_arguments_by_these_names(name):
+    assert interface_problems(load(LADDER[name])) == []
+    for method, arguments in ARGUMENTS.items():
+        declared = tuple(argument.arg for argument in methods(name)[method].args.args)
+        assert declared == ("self", *arguments)
+
+
+@each_rung
+def test_every_label_stands_on_a_statement_and_is_of_the_vocabulary(name):
+    source = LADDER[name].source()
+    assert stray_labels(source) == []
+    assert set(labels_of(source).values()) <= LABELS
+
+
+@each_rung
+def test_every_label_stands_in_the_phase_that_it_belongs_to_and_every_phase_has_one(name):
+    labels = labels_of(LADDER[name].source())
+    inside = {
+        phase: {labels[line] for line in labels if method.lineno <= line <= (method.end_lineno or 0)}
+        for phase, method in methods(name).items()
+    }
+    for phase in PHASES:
+        assert inside[phase], f"{name}.{phase} has no label"
+        assert inside[phase] <= PHASE_OF_LABEL[phase]
+    assert sum(len(inside[phase]) for phase in PHASES) >= len(set(labels.values()))
+    for method in set(inside) - set(PHASES):
+        assert inside[method] == set(), f"{name}.{method} is no phase but has labels"
+
+
+@each_rung
+def test_every_statement_of_a_phase_that_computes_has_a_label(name):
+    """What has no label is bookkeeping: plain names, attributes, list displays, and calls of nothing but methods of lists."""
+    labelled = labels_of(LADDER[name].source())
+    for phase in PHASES:
+        for node in ast.walk(methods(name)[phase]):
+            if isinstance(node, ast.Assign | ast.AugAssign) and node.end_lineno not in labelled:
+                computing = [n for n in ast.walk(node.value) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult)]
+                assert computing == [], f"{name}:{node.lineno}: {ast.unparse(node)}"
+
+
+@each_rung
+def test_train_step_is_the_five_phases_in_order(name):
+    body = "\n".join(ast.unparse(statement) for statement in methods(name)["train_step"].body)
+    assert body.splitlines() == [
+        "self.fetch_batch(X, Y, index)",
+        "self.forward()",
+        "loss = self.loss()",
+        "self.backward()",
+        "self.update()",
+        "return loss",
+    ]
+
+
+@each_rung
+def test_all_rungs_share_one_order_of_methods(name):
+    shared = [method for method in methods(name) if method in methods("naive")]
+    assert shared == list(methods("naive"))
+
+
+def test_the_rungs_that_the_sources_defect_concerns_tell_that_it_is_not_copied():
+    assert "added twice" in LADDER["per_sample"].source()
+    assert "not copied" in LADDER["per_sample"].source()
