@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,8 +114,10 @@ def third_party() -> dict[str, Entry]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             spec = importlib.util.find_spec(point.module)
-        except (ImportError, ValueError) as error:
-            raise VariantError(f"entry point '{point.name}' = '{point.value}' cannot be imported: {error}") from error
+        except Exception as error:  # find_spec runs the __init__ of the packages above the module
+            raise VariantError(
+                f"entry point '{point.name}' = '{point.value}' cannot be imported: {_one_line(error)}"
+            ) from error
         if spec is None or spec.origin is None:
             raise VariantError(f"entry point '{point.name}' = '{point.value}': no module '{point.module}'")
         entry = _read_entry(point.name, point.name, Path(spec.origin), point.attr or None, module=point.module)
@@ -167,8 +170,11 @@ def load(entry: Entry) -> type[Variant]:
 
 
 def module_name(entry: Entry) -> str:
-    """The name under which a variant's file stands in sys.modules."""
-    return entry.module or "mlpprof_variant_" + "".join(c if c.isalnum() else "_" for c in entry.name)
+    """The name under which a variant's file stands in sys.modules: its own, also if another file is called alike."""
+    if entry.module is not None:
+        return entry.module
+    name = entry.name if entry.own else f"{entry.name}_{zlib.crc32(str(entry.path).encode()):08x}"
+    return "mlpprof_variant_" + "".join(c if c.isalnum() else "_" for c in name)
 
 
 def module_of(cls: type[Variant]) -> ModuleType:
@@ -209,7 +215,7 @@ def interface_problems(cls: type) -> list[str]:
     for name, arguments in ARGUMENTS.items():
         wanted = f"{name}({', '.join(('self', *arguments))})"
         method = getattr(cls, name, None)
-        if not callable(method):
+        if not callable(method) or method is object.__init__:
             fix = SHORTEST_FIX.get(name)
             problems.append(f"no method {wanted}" + (f"; shortest: {fix}" if fix else ""))
             continue
@@ -241,9 +247,14 @@ def variant_code(entry: Entry) -> Iterator[None]:
             ) from error
         raise VariantCrash(f"{_place(entry, error)}: {error}") from error
     except SyntaxError as error:
-        raise VariantCrash(f"{entry.path.name}:{error.lineno}: SyntaxError: {error.msg}") from error
+        file = Path(error.filename or entry.path).name  # the file itself, or a neighbour that it imports
+        raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
     except Exception as error:  # a variant is a user's code, and may raise anything
-        raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {error}") from error
+        raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _place(entry: Entry, error: BaseException) -> str:

@@ -289,8 +289,8 @@ class Race:
     @property
     def slow(self) -> tuple[str, ...]:
         """Variants that sat out some blocks."""
-        sat_out = np.isnan(self.turns_s[0]).any(axis=(0, 2))
-        return tuple(name for name, out in zip(self.variants, sat_out, strict=True) if out)
+        turns_s = self.turns_s[0]
+        return tuple(name for i, name in enumerate(self.variants) if np.isnan(turns_s[:, i]).any())
 
     def step_s(self, i: int) -> float:
         """Median seconds a step of variant i, over all turns of all processes."""

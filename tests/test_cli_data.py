@@ -1,3 +1,4 @@
+import io
 import json
 import shlex
 
@@ -10,6 +11,8 @@ from rich.console import Console
 
 from mlpprof.cli import data as cli_data
 from mlpprof.cli.main import run
+from mlpprof.data import DataSource
+from mlpprof.data.description import describe
 
 
 @pytest.fixture
@@ -109,6 +112,16 @@ def test_markup_and_escapes_in_names_are_shown_as_they_are(show, tmp_path):
     assert code == 2
     assert "[red]X[nosuch]" in out
     assert "\x1b" not in out + err
+
+
+def test_output_keeps_to_an_encoding_without_accents(tmp_path):
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["größe"], file["X"], file["Y"] = np.zeros(2), np.full((3, 4, 4), 9), np.arange(3)
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    description = describe(DataSource(path=str(tmp_path / "d.h5")))
+    cli_data._print(description, Console(file=ascii_only, width=100))
+    ascii_only.seek(0)
+    assert "gr??e" in ascii_only.read()
 
 
 def test_json_holds_the_same_for_machines(show, tmp_path):

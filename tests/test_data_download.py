@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_made_is_told(served, tmp_path, monkeypatch):
     url, folder = served
     publish(folder, monkeypatch)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot fetch .* into .*file"):
+    with pytest.raises(DataError, match=r"cannot fetch .* into .*file"):
         fetch_mnist(url, tmp_path / "file" / "below")
 
 

@@ -57,9 +57,7 @@ def test_the_plain_layout_takes_a_test_set_along(tmp_path):
 
 def cats(folder: Path) -> Path:
     saved(folder / "test_catvnoncat.h5", test_set_x=PICTURES[:2], test_set_y=Y[:2], list_classes=[b"non-cat", b"cat"])
-    return saved(
-        folder / "train_catvnoncat.h5", train_set_x=PICTURES, train_set_y=Y, list_classes=[b"non-cat", b"cat"]
-    )
+    return saved(folder / "train_catvnoncat.h5", train_set_x=PICTURES, train_set_y=Y, list_classes=[b"non-cat", b"cat"])
 
 
 def test_the_cats_find_their_test_file_beside_them(tmp_path):

@@ -198,7 +198,9 @@ def test_a_damaged_archive_is_read_or_refused_in_one_line_but_never_a_crash(data
 def test_a_damaged_array_header_is_read_or_refused_but_never_a_crash(data):
     content = bytearray(npy_bytes(X))
     for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, 127))] = data.draw(st.sampled_from(list(b"0(),'{}: <>|fbOi8U\n\x00\x01\xff\\")))
+        content[data.draw(st.integers(0, 127))] = data.draw(
+            st.sampled_from(list(b"0(),'{}: <>|fbOi8U\n\x00\x01\xff\\"))
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = write_zip(Path(folder) / "data.npz", {"X.npy": bytes(content), "Y.npy": npy_bytes(Y)})
         try:

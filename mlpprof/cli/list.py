@@ -32,11 +32,11 @@ def command(as_json: bool) -> None:
     width = max(2 * depth + len(entry.name) for entry, depth in rows)
     console = output_console()
     for entry, depth in rows:
-        line = Text("  " * depth + entry.name, style="bold", no_wrap=True, overflow="ellipsis")
+        line = Text("  " * depth + entry.name, style="bold")
         line.append(" " * (width + 2 - len(line)) + entry.summary, style="not bold")
         if entry.extra is not None:
             line.append(f"  (extra: {entry.extra})", style="not bold dim")
-        console.print(line)
+        console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def _children(parent: str | None, known: dict[str, Entry]) -> list[Entry]:

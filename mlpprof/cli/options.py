@@ -80,7 +80,7 @@ measuring_options = _together(
 
 
 def workload_from(options: Mapping[str, Any]) -> Workload:
-    """The workload that the `workload_options` describe.
+    """The workload that the `workload_options` describe, with the largest of the batch sizes asked for.
 
     Raises UsageError or DataError, naming the value that does not fit.
     """
@@ -90,6 +90,7 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
     return resolve(
         options["workload"],
         source=None if data is None else DataSource.parse(data, x, y),
+        batch=None if options["batch"] is None else max(options["batch"]),
         layers=None if options["layers"] is None else parse_layers(options["layers"]),
         **{name: options[name] for name in NETWORK_OPTIONS if options[name] is not None},
     )

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from mlpprof.machine.blas import worker_environment
 from mlpprof.measure.messages import decode_batch_result
 from mlpprof.measure.profile import WORKER
 from mlpprof.measure.request import Request
-from mlpprof.model import PHASES
+from mlpprof.measure.waterfall import waterfall
 from mlpprof.process import Progress, Worker
-from mlpprof.results import BatchResult, Change, CheckResult, Race, Verdict
+from mlpprof.results import Change, CheckResult, Race, Verdict
 from mlpprof.stats import ACROSS_PROCESSES, Decision, NullResult, Procedure, decide, null_bias, replicate_log_ratio
 
 BLOCKS = 8

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -221,6 +222,9 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
         gradients,
         [SINGLE_PRECISION_FACTOR * epsilon * math.sqrt(longest_sum)] * network.depth,
     )
+    in_parts = hasattr(cls, "partial_steps")
+    if in_parts:
+        found += partial_deviations(cls, case)
     smooth = network.hidden != "relu" and network.l1 == 0
     if parent is not None:
         found += layer_deviations(
@@ -229,7 +233,7 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
             first_gradients(parent, case)[1],
             [EQUIVALENCE_TOLERANCE] * network.depth,
         )
-    if smooth:
+    if smooth and not in_parts:
         ours, our_parameters = trajectory(cls, case)
         tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
         theirs, their_parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
@@ -243,6 +247,28 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
     untouched = all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
     found.append(Deviation("X, Y or parameters, overwritten in place,", None, 0.0 if untouched else math.inf, 1.0))
     return found
+
+
+def partial_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
+    """The gradients of every partial update in one step against finite differences at the weights of that moment.
+
+    For a variant whose step is a schedule of partial updates and so follows no other's trajectory. An update that
+    starts near a kink is passed over. train_step must lead to the same parameters as the partial updates.
+    """
+    network, X, Y = case.network, case.X[case.index], case.Y[case.index]
+    tolerances = [FINITE_DIFFERENCE_TOLERANCE] * network.depth
+    found = []
+    instance: Any = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    for layers in instance.partial_steps(case.X, case.Y, case.index):
+        parameters = instance.parameters()
+        if far_from_kinks(replace(case, parameters=parameters)):
+            expected = finite_difference_gradients(network, parameters, X, Y)
+            every = layer_deviations("partial gradients", instance.gradients(), expected, tolerances)
+            found += [deviation for deviation in every if deviation.layer in layers]
+    whole = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    whole.train_step(case.X, case.Y, case.index)
+    what = "parameters after train_step against its partial updates"
+    return found + layer_deviations(what, whole.parameters(), instance.parameters(), tolerances)
 
 
 def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list[Deviation]:

@@ -23,7 +23,10 @@ class Variant(Protocol):
     """A multi-layer perceptron whose training step can be profiled phase by phase.
 
     Optional besides: ``train(X, Y, indices) -> losses`` for forms that span steps (the default is a loop over
-    train_step), ``close()`` for forms that hold processes or memory, ``phase_seconds()`` for forms that fuse phases.
+    train_step), ``close()`` for forms that hold processes or memory, ``phase_seconds()`` for forms that fuse phases,
+    and ``partial_steps(X, Y, index)`` for forms whose step is a schedule of partial updates: a generator that makes
+    one step and, before each update, yields the layers (1..L) that it moves, while gradients() and parameters() are
+    those it starts from. Such a form is checked update by update instead of by its losses.
     """
 
     DTYPE: type[np.floating[Any]]

@@ -68,7 +68,7 @@ def record(path: Path, report: Callable[[str, float], None], processes: int = PR
 
 def _timings(cpu: int, blocks: int, seed: int) -> tuple[Array, Array]:
     """In a fresh process: seconds of every timing, (blocks, 4), and which of them were A."""
-    psutil.Process().cpu_affinity([cpu])
+    psutil.Process().cpu_affinity(cpu if isinstance(cpu,list) else [cpu])
     rng = np.random.default_rng(seed)
     orders = ORDERS[rng.integers(2, size=blocks)]
     network = WORKLOADS[DEFAULT_WORKLOAD].network
@@ -113,7 +113,7 @@ def _burner(cpu: int) -> Iterator[None]:
 
 def _burn(cpu: int, parent: int) -> None:
     """Busy and idle in turn, until killed or orphaned."""
-    psutil.Process().cpu_affinity([cpu])
+    psutil.Process().cpu_affinity(cpu if isinstance(cpu,list) else [cpu])
     rng = np.random.default_rng(0)
     while os.getppid() == parent:
         end = perf_counter() + rng.exponential(SPELL_S)

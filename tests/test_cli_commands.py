@@ -1,0 +1,113 @@
+"""The small commands, the help and the completion."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from mlpprof import __version__
+from mlpprof.catalog import ladder
+from mlpprof.cli.main import COMMANDS, run
+from mlpprof.errors import EXIT_FAILED, EXIT_OK
+
+HEAVY = ("numpy", "scipy", "h5py", "matplotlib")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_module_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = importlib.import_module(f"mlpprof.cli.{name}").command
+    assert isinstance(command, click.Command)
+    assert run([name, "--help"]) == EXIT_OK
+    assert "Usage: mlpprof" in capsys.readouterr().out
+    for parameter in command.params:
+        assert not isinstance(parameter, click.Option) or parameter.help, parameter
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_the_group_starts_without_numpy(arguments: list[str]) -> None:
+    program = (
+        f"import sys; from mlpprof.cli.main import run; run({arguments!r}); "
+        f"sys.exit(str([m for m in {HEAVY!r} if m in sys.modules]) if any(m in sys.modules for m in {HEAVY!r}) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == EXIT_OK
+    assert __version__ in capsys.readouterr().out
+
+
+def test_list_shows_every_variant_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list"]) == EXIT_OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.strip()].count("naive") == 1
+    assert len([line for line in lines if line.strip()]) == len(ladder())
+
+
+def test_list_as_json_names_the_parents(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "--json"]) == EXIT_OK
+    variants = {v["name"]: v for v in json.loads(capsys.readouterr().out)["variants"]}
+    assert variants["cached"]["parent"] == "contiguous"
+
+
+def test_diff_shows_the_changed_code_and_not_the_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["diff", "naive", "float32"]) == EXIT_OK
+    changed = [x for x in capsys.readouterr().out.splitlines() if x[:1] in "+-" and x[:3] not in ("+++", "---")]
+    assert sorted(changed) == sorted(
+        ['-PARENT = "per_sample"', '+PARENT = "naive"', "-    DTYPE = np.float64", "+    DTYPE = np.float32"]
+    )
+
+
+def test_check_prints_the_contract_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", "naive", "sliced", "--cases", "6", "--json"]) == EXIT_OK
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == 1
+    assert set(document["variants"]) == {"naive", "sliced"}
+    for result in document["variants"].values():
+        assert result["ok"] is True
+        assert {"ok", "worst_deviation", "layer", "skipped"} <= set(result)
+
+
+def test_check_of_a_wrong_variant_names_layer_and_deviation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = (Path(__file__).resolve().parent.parent / "variants" / "naive.py").read_text(encoding="utf-8")
+    wrong = tmp_path / "twice.py"
+    wrong.write_text(source.replace("self.A[l] - self.Y) / m", "self.A[l] - self.Y) * 2 / m"), encoding="utf-8")
+    assert run(["check", str(wrong)]) == EXIT_FAILED
+    printed = capsys.readouterr().out
+    assert "WRONG" in printed
+    assert "layer" in printed
+    assert "gradients against finite differences" in printed or "gradients against the parent" in printed
+
+
+def test_no_color_gives_no_escape_sequences(tmp_path: Path) -> None:
+    environment = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpprof", "diff", "naive", "float32"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert "\x1b[3" not in done.stdout
+
+
+def test_completion_knows_the_commands(tmp_path: Path) -> None:
+    environment = {**os.environ, "_MLPPROF_COMPLETE": "bash_complete", "COMP_WORDS": "mlpprof pro", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from mlpprof.cli.main import main; main()"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert "profile" in done.stdout
