@@ -69,6 +69,36 @@ class LabelSamples:
 
 
 @dataclass(frozen=True)
+class Operation:
+    """Equal operations of one statement in one step, from the counts pass: figures are of all `times` together.
+
+    phase, layer, label: as in LabelSamples; label None for a statement without one. line: of the variant's file.
+    kind: product, evaluation (exp, tanh, the sigmoid ...), arithmetic, copy or fill. name: matmul, add, gather ...
+    shape: (p, k, q) of a product (p, k) by (k, q), else of the result or of what was reduced.
+    orders: memory orders of the operands, such as 'C·F'. bytes_moved: operands read and result written once.
+    useful_flop, useful_bytes: the part that the network's mathematics needs (`instrument.useful`).
+    bytes_allocated: of new arrays. bytes_copied: only moved, by an operation that computes nothing.
+    """
+
+    phase: str
+    layer: int | None
+    label: str | None
+    line: int
+    kind: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    orders: str
+    times: int
+    flop: int
+    useful_flop: int
+    bytes_moved: int
+    useful_bytes: int
+    bytes_allocated: int
+    bytes_copied: int
+
+
+@dataclass(frozen=True)
 class BatchResult:
     """Everything that was measured at one batch size.
 
@@ -76,6 +106,8 @@ class BatchResult:
     without instruments, with clocks on phases and with clocks on labels; the passes alternate within a round.
     losses: of the steps of the total pass, in order. warmup_steps: steps before anything was kept.
     separable: False where train_step does not call the five methods, so that no phase can be told from another.
+    operations: what one step computes and moves; empty where it could not be counted.
+    uncounted: names of functions on arrays that the counts pass does not understand, or why it gave up.
     """
 
     batch: int
@@ -88,6 +120,8 @@ class BatchResult:
     losses: NDArray[np.float64]
     warmup_steps: int
     separable: bool = True
+    operations: tuple[Operation, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     @property
     def step_s(self) -> Quantiles:
@@ -234,6 +268,8 @@ class Run:
     lines: LineProfile | None = None
     stacks: StackProfile | None = None
     warnings: tuple[str, ...] = field(default=())
+    limits: Json = field(default_factory=dict)
+    """What the machine can do at this run's threads: name -> {"value", "unit"}; empty where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -353,3 +389,20 @@ class Ladder:
     machine: Json
     skipped: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """The outcome of one assertion about a speedup.
+
+    subject: workload, network and batch, or "" for callables. waterfall: where the time went, for variants that
+    failed. command: shows more. notes: what the reader has to know about how it was measured.
+    """
+
+    new: str
+    old: str
+    subject: str
+    verdict: Verdict
+    waterfall: tuple[Change, ...] = ()
+    command: str = ""
+    notes: tuple[str, ...] = ()

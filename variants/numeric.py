@@ -78,7 +78,7 @@ class MLP:
     def backward(self):
         for l in range(1, self.L + 1):
             for j, i in np.ndindex(self.W[l].shape):
-                self.dW[l][j, i] = self.slope(l, j, i)  # phase: slope
+                self.dW[l][j, i] = self.slope(l, j, i)  # phase: gradient
 
     def update(self):
         for l in range(1, self.L + 1):

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import ast
 import io
+import operator
 import re
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -66,6 +67,8 @@ class LabelClock:
             own = elapsed - inner.pop()
             if inner:
                 inner[-1] += elapsed
+            if layer is not None and type(layer) is not int:
+                layer = _whole_number(layer)
             key = (self._phase, layer, label)
             if key in cells:
                 cell = cells[key]
@@ -92,14 +95,19 @@ class LabelClock:
 
     def take(self) -> dict[LabelKey, tuple[float, int]]:
         """Seconds and calls by (phase, layer, label) since the last take, in the order of first execution."""
-        taken = {
-            (phase, layer if isinstance(layer, int) else None, label): (seconds, calls)
-            for (phase, layer, label), (seconds, calls) in self._cells.items()
-        }
+        taken = {key: (seconds, calls) for key, (seconds, calls) in self._cells.items()}
         for held in (self._cells, self._open, self._inner):
             held.clear()
         self._phase = "train_step"
         return taken
+
+
+def _whole_number(layer: Any) -> int | None:
+    """The value of a loop variable if it is a whole number, of NumPy's too: a loop may run over anything."""
+    try:
+        return operator.index(layer)
+    except TypeError:
+        return None
 
 
 def labels_of(source: str) -> dict[int, str]:
@@ -119,18 +127,28 @@ def stray_labels(source: str) -> list[StrayLabel]:
 
 
 def instrumented_module(module: ModuleType, source: str, clock: LabelClock) -> ModuleType:
-    """The module run again from its source with clocks on its labelled statements.
+    """The module run again from its source with clocks on its labelled statements."""
+    return module_again(module, labelled_tree(source), {ENTER: clock.enter, EXIT: clock.exit})
+
+
+def labelled_tree(source: str) -> ast.Module:
+    """The parsed file with every labelled statement between calls of `ENTER` and `EXIT`."""
+    tree = _Wrap(labels_of(source)).visit(ast.parse(source))
+    assert isinstance(tree, ast.Module)
+    return ast.fix_missing_locations(tree)
+
+
+def module_again(module: ModuleType, tree: ast.Module, hooks: Mapping[str, Any]) -> ModuleType:
+    """The module run again in a rewritten form, which may call the hooks by name.
 
     Names and file are those of the original, so that imports, tracebacks and relative imports work as there.
     """
-    tree = _Wrap(labels_of(source)).visit(ast.parse(source))
-    ast.fix_missing_locations(tree)
     copy = ModuleType(module.__name__, module.__doc__)
     for name in ("__file__", "__package__", "__spec__", "__loader__"):
         setattr(copy, name, getattr(module, name, None))
-    vars(copy)[ENTER] = clock.enter
-    vars(copy)[EXIT] = clock.exit
-    exec(compile(tree, str(module.__file__), "exec"), vars(copy))
+    vars(copy).update(hooks)
+    # dont_inherit: the __future__ imports of this file are not the variant's
+    exec(compile(tree, str(module.__file__), "exec", dont_inherit=True), vars(copy))
     return copy
 
 
@@ -142,17 +160,17 @@ def _label_line(statement: ast.AST) -> int:
     """The line on which this statement's label stands: its last, or the last of a block's header."""
     header: ast.AST = statement
     match statement:
-        case ast.For(iter=last) | ast.While(test=last) | ast.If(test=last):
+        case ast.For(iter=last) | ast.While(test=last) | ast.If(test=last) | ast.Match(subject=last):
             header = last
         case ast.With(items=items):
             header = items[-1].optional_vars or items[-1].context_expr
-        case ast.Try():
+        case ast.Try() | ast.TryStar():
             return statement.lineno
     return int(getattr(header, "end_lineno", 0))
 
 
 class _Wrap(ast.NodeTransformer):
-    """Puts every labelled statement into try/finally between enter and exit; the outermost on a line wins."""
+    """Puts every labelled statement into try/finally between enter and exit; a block wins over what is inside it."""
 
     def __init__(self, labels: dict[int, str]) -> None:
         self._labels = dict(labels)
@@ -167,9 +185,8 @@ class _Wrap(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         """Wrap labelled statements, outer ones before inner ones."""
-        label = None
-        if _can_be_labelled(node):
-            label = self._labels.pop(_label_line(node), None)
+        line = _label_line(node) if _can_be_labelled(node) else 0
+        label = self._labels.pop(line, None)
         layer = self._layers[-1] if self._layers else None
         if isinstance(node, ast.For):
             self._layers.append(_layer_variable(node.target) or layer)
@@ -177,7 +194,10 @@ class _Wrap(ast.NodeTransformer):
             self._layers.pop()
         else:
             super().generic_visit(node)
-        return node if label is None else _between_clocks(node, label, layer)
+        if label is None:
+            return node
+        self._labels[line] = label  # for the next statement on the same line
+        return _between_clocks(node, label, layer)
 
 
 def _layer_variable(target: ast.expr) -> str | None:

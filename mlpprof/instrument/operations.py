@@ -150,8 +150,8 @@ class Rewriter:
     def _twin(self, function: FunctionType) -> CodeType | None:
         code = function.__code__
         if code not in self._twins:
-            rewritten_already = OPERATE in function.__globals__ and {OPERATE, CALL, STORE} & set(code.co_names)
-            self._twins[code] = None if rewritten_already or not self._is_open(function) else self._find(code)
+            is_rewritten = any({OPERATE, CALL, STORE} & set(one.co_names) for one in (code, *_nested(code)))
+            self._twins[code] = None if is_rewritten or not self._is_open(function) else self._find(code)
         return self._twins[code]
 
     def _find(self, code: CodeType) -> CodeType | None:
@@ -181,7 +181,9 @@ class Rewriter:
     def _operate(self, number: int, /, *operands: Any) -> Any:
         site = self._sites[number]
         assert site.function is not None
-        result = site.function(*operands)
+        # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
+        held = [*operands]
+        result = site.function(*held)
         self._observer.seen(site, site.function, operands, {}, result)
         return result
 
@@ -355,13 +357,6 @@ class _Transformer(ast.NodeTransformer):
 
     def visit_arguments(self, node: ast.arguments) -> ast.arguments:
         """Defaults of a lambda stand."""
-        return node
-
-    def visit_match_case(self, node: ast.match_case) -> ast.match_case:
-        """Patterns are no expressions."""
-        pattern = node.pattern
-        self.generic_visit(node)
-        node.pattern = pattern
         return node
 
     def visit_MatchValue(self, node: ast.MatchValue) -> ast.MatchValue:

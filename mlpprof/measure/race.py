@@ -93,6 +93,11 @@ class CallableContestant:
         return (clock() - start) / runs
 
 
+def no_arguments() -> tuple[()]:
+    """The arguments of a function that takes none."""
+    return ()
+
+
 def race(
     contestants: Sequence[Contestant], blocks: int, seed: int, report: Progress, clock: Clock = perf_counter
 ) -> NDArray[np.float64]:

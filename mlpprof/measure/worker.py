@@ -9,11 +9,12 @@ from mlpprof import catalog
 from mlpprof.instrument.lines import profile_lines
 from mlpprof.instrument.stacks import profile_stacks
 from mlpprof.machine.description import describe
+from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.check import QUICK_CASES, check_variant, load_pair
 from mlpprof.measure.messages import Message, encode
 from mlpprof.measure.passes import profile_batch
 from mlpprof.measure.prepare import Loader, Prepared, check_agreement, label_warnings
-from mlpprof.measure.race import VariantContestant, race
+from mlpprof.measure.race import CallableContestant, VariantContestant, no_arguments, race
 from mlpprof.measure.request import Request
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress, serve
@@ -120,6 +121,15 @@ class _View:
             close(instance)
 
 
+def race_functions(
+    report: Progress, functions: list[Message], make_arguments: Message | None, blocks: int, seed: int
+) -> Message:
+    """Interleaved blocks of importable functions: seconds a call, as nested lists (blocks, functions, 2)."""
+    arguments = no_arguments if make_arguments is None else FunctionReference.from_json(make_arguments).resolve()
+    contestants = [CallableContestant(FunctionReference.from_json(f).resolve(), arguments) for f in functions]
+    return {"step_s": race(contestants, blocks, seed, report).tolist()}
+
+
 def check(report: Progress, variant: str, cases: int, seed: int) -> Message:
     """`mlpprof check` for one variant."""
     entry = catalog.find(variant)
@@ -136,4 +146,4 @@ def main() -> None:
         *(session.prepare, session.quick_check, session.agreement),
         *(session.profile, session.race, session.lines, session.stacks),
     )
-    serve({handler.__name__: handler for handler in handlers} | {"check": check})
+    serve({handler.__name__: handler for handler in (*handlers, race_functions, check)})

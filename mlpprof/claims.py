@@ -1,0 +1,104 @@
+"""Frozen records of a reproduced source: what its author claims, what was measured, and whether the one bears the other.
+
+They hold words, numbers and curves and nothing that computes, so that the terminal, the page, the figures and the JSON
+are all made from the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of a source beside our measurement.
+
+    what: the quantity. claimed, measured: as numbers of the same unit (often a ratio), None where there is none.
+    claimed_text, measured_text: as people read them, with unit and spread. rule: when it counts as holding.
+    holds: by that rule; None where it could not be measured or the measurement does not settle it.
+    note: one sentence on what agrees, what does not, and why.
+    """
+
+    what: str
+    claimed: float | None
+    claimed_text: str
+    measured: float | None
+    measured_text: str
+    rule: str
+    holds: bool | None
+    note: str
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured over claimed, None where either is missing."""
+        if self.claimed is None or self.measured is None or self.claimed == 0:
+            return None
+        return self.measured / self.claimed
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table beside the claims: rows of texts under columns; the first column holds names, the others figures."""
+
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points (x, y), joined in order. low, high: the ends of a band around y, empty without one.
+
+    dashed: a reference rather than a contestant.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. y_limits: None lets the curves decide."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: tuple[Curve, ...]
+    log_x: bool = False
+    log_y: bool = False
+    y_limits: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels side by side. name: of the files, without extension. caption: what is to be seen, also in words alone."""
+
+    name: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One source, reproduced.
+
+    setting: (name, text) lines: data, network, training, where rates come from. choices: what was decided where the
+    source is silent. shortened: what --quick left out, and by how much; empty for a whole run. machine: as in a run.
+    """
+
+    name: str
+    title: str
+    setting: tuple[tuple[str, str], ...]
+    choices: tuple[str, ...]
+    shortened: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+    machine: Mapping[str, Any]

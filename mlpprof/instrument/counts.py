@@ -1,0 +1,180 @@
+"""What a step computes and moves, counted from the operands of its operations in a pass without a clock.
+
+The variant's file runs rewritten (`operations`), its labels as in the labels pass; what each operation did is told by
+`semantics`, and equal operations of a statement are kept once, with how often they ran. Activations and losses of
+`mlpprof.model` and the helpers that a user's file imports are opened and counted by what they do inside.
+"""
+
+from __future__ import annotations
+
+import ast
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from types import FunctionType, ModuleType
+from typing import Any
+
+from mlpprof.errors import MlpprofError
+from mlpprof.instrument.labels import ENTER, EXIT, labelled_tree, module_again
+from mlpprof.instrument.operations import Rewriter, Site
+from mlpprof.instrument.phases import shadow
+from mlpprof.instrument.semantics import NOTHING, Effect, effect_of
+from mlpprof.model import PHASES, Variant
+from mlpprof.results import Operation
+
+PATIENCE_S = 10.0
+"""A step of scalar loops has millions of operations, each some microseconds here: it is given up after this."""
+
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class TooManyOperations(MlpprofError):
+    """The counted step has so many operations that counting them one by one takes too long."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Where an operation stands: phase, layer and label as in the labels pass, and the line of the variant's file."""
+
+    phase: str
+    layer: int | None
+    label: str | None
+    line: int
+
+
+class Recorder:
+    """Collects the effects of operations while `recording`; an observer of `operations.Rewriter`."""
+
+    def __init__(self, file: str, clock: Callable[[], float] = perf_counter) -> None:
+        self._file = file
+        self._clock = clock
+        self._phase = "train_step"
+        self._labels: list[tuple[str, int | None]] = []
+        self._calls: list[int] = []
+        self._effects: dict[tuple[Statement, Effect], int] = {}
+        self._deadline = 0.0
+        self.uncounted: dict[str, None] = {}
+        self.recording = False
+        self.rewriter = Rewriter(self, is_open)
+
+    def enter(self, label: str, layer: object = None) -> None:
+        """A labelled statement begins."""
+        self._labels.append((label, layer if isinstance(layer, int) else None))
+
+    def exit(self) -> None:
+        """The labelled statement that began last has ended."""
+        self._labels.pop()
+
+    def watch(self, instance: Variant) -> None:
+        """Note which phase of this instance is running."""
+        for name in PHASES:
+            shadow(instance, name, self._noting(name, getattr(instance, name)))
+
+    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            outer, self._phase = self._phase, name
+            try:
+                return method(*arguments)
+            finally:
+                self._phase = outer
+
+        return noting
+
+    def start(self) -> None:
+        """Forget what was seen and begin to record."""
+        self._effects.clear()
+        self.uncounted.clear()
+        self._deadline = self._clock() + PATIENCE_S
+        self.recording = True
+
+    def before_call(self, site: Site) -> None:
+        """Remember the last line of the variant's own file on the way to a helper."""
+        self._calls.append(self._line(site))
+
+    def after_call(self) -> None:
+        """Back from the call."""
+        self._calls.pop()
+
+    def seen(
+        self,
+        site: Site,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        """Add an operation to its statement. Raises TooManyOperations when it has gone on for too long."""
+        if not self.recording or result is operands or (type(result) is int and not options):
+            return
+        effect = effect_of(function, operands, options, result)
+        if effect is NOTHING:
+            return
+        if effect is None:
+            self.uncounted[getattr(function, "__name__", type(function).__name__)] = None
+            return
+        label, layer = self._labels[-1] if self._labels else (None, None)
+        key = (Statement(self._phase, layer, label, self._line(site)), effect)
+        self._effects[key] = self._effects.get(key, 0) + 1
+        if self._clock() > self._deadline:
+            self.recording = False
+            raise TooManyOperations(f"a step has too many single operations to count in {PATIENCE_S:.0f} s")
+
+    def _line(self, site: Site) -> int:
+        if site.file == self._file or not self._calls:
+            return site.line
+        return self._calls[-1]
+
+    def operations(self) -> tuple[Operation, ...]:
+        """What was recorded, in the order of first execution; all of it taken as useful."""
+        return tuple(
+            Operation(
+                phase=statement.phase,
+                layer=statement.layer,
+                label=statement.label,
+                line=statement.line,
+                kind=effect.kind,
+                name=effect.name,
+                dtype=effect.dtype,
+                shape=effect.shape,
+                orders=effect.orders,
+                times=times,
+                flop=effect.flop * times,
+                useful_flop=effect.flop * times,
+                bytes_moved=effect.bytes_moved * times,
+                useful_bytes=effect.bytes_moved * times,
+                bytes_allocated=effect.bytes_allocated * times,
+                bytes_copied=effect.bytes_copied * times,
+            )
+            for (statement, effect), times in self._effects.items()
+        )
+
+
+def counted_module(module: ModuleType, source: str, recorder: Recorder) -> ModuleType:
+    """The module run again from its source, its labels and operations reported to the recorder."""
+    tree = recorder.rewriter.rewrite(labelled_tree(source), str(module.__file__))
+    assert isinstance(tree, ast.Module)
+    return module_again(module, tree, {ENTER: recorder.enter, EXIT: recorder.exit, **recorder.rewriter.hooks})
+
+
+def count_call(function: Callable[..., Any], *arguments: Any) -> tuple[Operation, ...]:
+    """The operations of one call of a Python function; phases are empty, lines those of the function's file.
+
+    Raises TooManyOperations.
+    """
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__func__", None), "__code__", None)
+    recorder = Recorder(code.co_filename if code is not None else "")
+    counted = recorder.rewriter.opened(function)
+    recorder.start()
+    counted(*arguments)
+    return recorder.operations()
+
+
+def is_open(function: FunctionType) -> bool:
+    """Whether a helper is counted by what it does inside: the model's functions, and files outside all libraries."""
+    if function.__module__.startswith("mlpprof.model."):
+        return True
+    file = Path(function.__code__.co_filename)
+    return file.is_file() and not any(file.is_relative_to(folder) for folder in (*LIBRARIES, PACKAGE))

@@ -1,0 +1,94 @@
+"""Functions that a fresh process can find again: by module and qualified name, as Python imports them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mlpprof.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FunctionReference:
+    """A function by module and qualified name, with what a fresh process needs to import it.
+
+    file: of the module, for one that is no package's, such as a test file or a script. sys_path: the parent's.
+    """
+
+    module: str
+    qualname: str
+    file: str | None
+    sys_path: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The reference as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, message: dict[str, Any]) -> FunctionReference:
+        """The reference from `to_json`."""
+        return cls(**{**message, "sys_path": tuple(message["sys_path"])})
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import the function; raises UsageError if the module or the name is not there."""
+        for folder in self.sys_path:
+            if folder not in sys.path:
+                sys.path.append(folder)
+        try:
+            found: Any = self._import()
+            for name in self.qualname.split("."):
+                found = getattr(found, name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"cannot import {self.module}.{self.qualname} in a fresh process: {error}") from error
+        function: Callable[..., Any] = found
+        return function
+
+    def _import(self) -> object:
+        if self.file is None:
+            return importlib.import_module(self.module)
+        known = sys.modules.get(self.module)
+        if known is not None:
+            return known
+        spec = importlib.util.spec_from_file_location(self.module, self.file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{self.file} is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.module] = module
+        spec.loader.exec_module(module)
+        return module
+
+
+def reference_to(function: Callable[..., Any]) -> FunctionReference | None:
+    """How a fresh process gets at this very function; None for closures, lambdas, bound methods and the like."""
+    module_name = str(getattr(function, "__module__", ""))
+    qualname = str(getattr(function, "__qualname__", "<"))
+    module = sys.modules.get(module_name)
+    if module is None or not inspect.isfunction(function) or "<" in qualname:
+        return None
+    found: Any = module
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    if found is not function:
+        return None  # replaced since, by a decorator or a monkeypatch
+    file = getattr(module, "__file__", None)
+    if module_name == "__main__":
+        return None if file is None else FunctionReference("__mlpprof_main__", qualname, file, tuple(sys.path))
+    by_name = "." in module_name or not _is_loose_file(module_name, file)
+    return FunctionReference(module_name, qualname, None if by_name else file, tuple(sys.path))
+
+
+def _is_loose_file(name: str, file: str | None) -> bool:
+    """Whether a module lies in a file that its name alone does not lead to, as pytest's importlib mode loads it."""
+    if file is None:
+        return False
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return True
+    return spec is None or spec.origin is None or Path(spec.origin) != Path(file)

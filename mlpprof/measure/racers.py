@@ -1,0 +1,195 @@
+"""What a verdict rests on: replicates of a race, each from a process of its own where that is possible.
+
+A process is one replicate: it loads the contestants, warms them up, and races them in interleaved blocks. What differs
+between processes (memory layout, the core, the neighbours of the moment) is part of the spread that the verdict sees.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpprof.errors import CheckFailed
+from mlpprof.machine.blas import worker_environment
+from mlpprof.measure.callables import FunctionReference
+from mlpprof.measure.messages import decode_batch_result
+from mlpprof.measure.profile import DEFAULT_THREADS, WORKER
+from mlpprof.measure.race import CallableContestant, race
+from mlpprof.measure.request import Request
+from mlpprof.measure.waterfall import waterfall
+from mlpprof.process import Progress, Worker
+from mlpprof.results import Change, CheckResult, Race
+
+BLOCKS = 8
+"""Blocks of one replicate: enough for a median that single outliers do not move."""
+WATERFALL_STEPS = 60
+"""Timed steps a pass for the attribution of a difference."""
+WATERFALL_S = 3.0
+"""Where so many steps would take longer than this, the worker chooses how many."""
+
+Turns = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Of the processes of a race: BLAS threads (None: as it comes) and whether kernel pins are cleared."""
+
+    threads: int | None = DEFAULT_THREADS
+    native_blas: bool = False
+
+    def worker(self) -> Worker:
+        """A new worker in this environment."""
+        return Worker(WORKER, worker_environment(os.environ, self.threads, self.native_blas))
+
+
+class Racer(Protocol):
+    """Something that can add one more replicate to a race."""
+
+    def run(self, progress: Progress) -> None:
+        """Add one replicate."""
+
+    def race(self) -> Race:
+        """All replicates so far."""
+
+
+class VariantRacer:
+    """Variants on one network and data; every replicate is a worker process.
+
+    requests: one for each variant, the oldest first; the same one twice makes an A/A race.
+    """
+
+    def __init__(self, requests: Sequence[Request], batch: int, environment: Environment) -> None:
+        self._requests = tuple(requests)
+        self._batch = batch
+        self._environment = environment
+        self._turns: list[Turns] = []
+        self._opened: dict[str, Mapping[str, Any]] = {}
+
+    def run(self, progress: Progress) -> None:
+        """One more process."""
+        with self._worker(progress) as worker:
+            answer = worker.call(
+                "race",
+                progress,
+                variants=[request.variant for request in self._requests],
+                batch=self._batch,
+                blocks=BLOCKS,
+                seed=self._requests[0].seed + len(self._turns),
+            )
+        self._turns.append(np.array(answer["step_s"]))
+
+    def race(self) -> Race:
+        """All processes so far."""
+        opened = [self._opened[request.variant] for request in self._requests]
+        return Race(
+            variants=tuple(answer["variant"]["name"] for answer in opened),
+            dtypes=tuple(answer["dtype"] for answer in opened),
+            batch=self._batch,
+            turns_s=tuple(self._turns),
+        )
+
+    def check(self, progress: Progress) -> None:
+        """Raise CheckFailed unless every variant is right and all agree on this network and data."""
+        with self._worker(progress) as worker:
+            first, *others = dict.fromkeys(request.variant for request in self._requests)
+            for name in (first, *others):
+                _require(worker.call("quick_check", progress, variant=name))
+            for name in others:
+                _require(worker.call("agreement", progress, variant=name, other=first))
+
+    def waterfall(self, progress: Progress) -> tuple[Change, ...]:
+        """Where the difference between the first and the last variant lies, from instrumented passes."""
+        race = self.race()
+        ends = (0, len(self._requests) - 1)
+        with self._worker(progress) as worker:
+            old, new = (
+                decode_batch_result(
+                    worker.call(
+                        "profile",
+                        progress,
+                        variant=self._requests[i].variant,
+                        batch=self._batch,
+                        steps=WATERFALL_STEPS if 3 * WATERFALL_STEPS * race.step_s(i) < WATERFALL_S else None,
+                    )
+                )
+                for i in ends
+            )
+        return waterfall(old, new, *(race.step_s(i) for i in ends))
+
+    @property
+    def opened(self) -> Mapping[str, Any]:
+        """What the first worker told when it loaded the first variant: data and machine among it."""
+        return self._opened[self._requests[0].variant]
+
+    @contextmanager
+    def _worker(self, progress: Progress) -> Iterator[Worker]:
+        with self._environment.worker() as worker:
+            for request in dict.fromkeys(self._requests):
+                answer = worker.call("prepare", progress, request=request.to_json())
+                self._opened.setdefault(request.variant, answer)
+            yield worker
+
+
+class FunctionRacer:
+    """Two importable functions; every replicate is a worker process that imports them afresh."""
+
+    def __init__(
+        self,
+        functions: Sequence[FunctionReference],
+        make_arguments: FunctionReference | None,
+        environment: Environment,
+    ) -> None:
+        self._functions = tuple(functions)
+        self._make_arguments = make_arguments
+        self._environment = environment
+        self._turns: list[Turns] = []
+
+    def run(self, progress: Progress) -> None:
+        """One more process."""
+        with self._environment.worker() as worker:
+            answer = worker.call(
+                "race_functions",
+                progress,
+                functions=[function.to_json() for function in self._functions],
+                make_arguments=None if self._make_arguments is None else self._make_arguments.to_json(),
+                blocks=BLOCKS,
+                seed=len(self._turns),
+            )
+        self._turns.append(np.array(answer["step_s"]))
+
+    def race(self) -> Race:
+        """All processes so far."""
+        return _function_race([function.qualname for function in self._functions], self._turns)
+
+
+class InProcessRacer:
+    """Closures and other callables that no fresh process can import: groups of blocks in this process."""
+
+    def __init__(self, functions: Sequence[Callable[..., Any]], make_arguments: Callable[[], Sequence[Any]]) -> None:
+        self._contestants = [CallableContestant(function, make_arguments) for function in functions]
+        self._names = [getattr(function, "__qualname__", repr(function)) for function in functions]
+        self._turns: list[Turns] = []
+
+    def run(self, progress: Progress) -> None:
+        """One more group of blocks."""
+        self._turns.append(race(self._contestants, BLOCKS, len(self._turns), progress))
+
+    def race(self) -> Race:
+        """All groups so far."""
+        return _function_race(self._names, self._turns)
+
+
+def _function_race(names: Sequence[str], turns: Sequence[Turns]) -> Race:
+    return Race(variants=tuple(names), dtypes=("",) * len(names), batch=0, turns_s=tuple(turns))
+
+
+def _require(answer: Mapping[str, Any]) -> None:
+    checked = CheckResult(**answer)
+    if checked.ok is False:
+        raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")

@@ -1,0 +1,210 @@
+"""`assert_speedup` and `assert_not_slower`: regression tests for speedups, decided as `mlpprof compare` decides."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mlpprof.catalog import find, interface_problems
+from mlpprof.errors import UsageError
+from mlpprof.measure.callables import FunctionReference, reference_to
+from mlpprof.measure.gate import measure, measure_null
+from mlpprof.measure.profile import DEFAULT_THREADS
+from mlpprof.measure.race import no_arguments
+from mlpprof.measure.racers import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress
+from mlpprof.report.speedup_table import speedup_table
+from mlpprof.results import Speedup
+from mlpprof.stats import ACROSS_PROCESSES, IN_PROCESS, NullResult
+from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
+
+Subject = str | type | Callable[..., Any]
+"""A variant by name, path or class, or any callable."""
+
+
+class InconclusiveWarning(UserWarning):
+    """A claim that the measurement could neither confirm nor refute."""
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How speedups are measured, shared by the tests of a session."""
+
+    environment: Environment = Environment()
+    budget_s: float | None = None
+    check: bool = True
+    progress: Progress = lambda what, share: None
+
+
+_nulls: dict[str, NullResult] = {}
+"""The A/A nulls of this session, by what was raced against itself."""
+
+
+def measure_speedup(
+    new: Subject,
+    *,
+    over: Subject,
+    at_least: float | None = None,
+    workload: str = DEFAULT_WORKLOAD,
+    batch: int | None = None,
+    dtype: str | None = None,
+    args: Callable[[], Sequence[Any]] | None = None,
+    measuring: Measuring = Measuring(),
+) -> Speedup:
+    """Measure old time over new time, until the claim is decided.
+
+    new, over: two variants (names, paths or classes), trained on `workload` at `batch` in `dtype` (None: as the
+    workload and the variants have it), or two callables, called with the fresh arguments that args() makes outside
+    the clock. Functions that a fresh process can import are measured in processes of their own; closures and bound
+    methods in this process alone, with the wider bounds that this needs.
+    Raises UsageError for a mix of the two kinds, CheckFailed if they do not compute the same.
+    """
+    if at_least is not None and not 0 < at_least < np.inf:
+        raise UsageError(f"at_least {at_least} is no speedup; expected a ratio above 0, such as 1.15")
+    variants = [_variant_reference(subject) for subject in (over, new)]
+    if all(variants):
+        references = [reference for reference in variants if reference is not None]
+        return _variants(references, at_least, workload, batch, dtype, measuring)
+    if any(variants) or not (callable(new) and callable(over)):
+        raise UsageError(f"cannot compare {new!r} with {over!r}; expected two variants or two callables")
+    return _callables(new, over, at_least, args, measuring)
+
+
+def assert_speedup(new: Subject, *, over: Subject, at_least: float = 1.0, **options: Any) -> Speedup:
+    """Assert that `new` is at least so many times as fast as `over`; options as for `measure_speedup`.
+
+    If the true speedup is at_least or more, it fails at most once in 1,000; if it is at most at_least / 1.10, it
+    passes at most once in 100. Raises AssertionError with a small table; warns with InconclusiveWarning where the
+    machine was too noisy to tell, which is never a silent pass.
+    """
+    speedup = measure_speedup(new, over=over, at_least=at_least, **options)
+    if speedup.verdict.outcome == "fail":
+        raise AssertionError(speedup_table(speedup))
+    if speedup.verdict.outcome == "inconclusive":
+        warnings.warn(InconclusiveWarning(speedup_table(speedup)), stacklevel=2)
+    return speedup
+
+
+def assert_not_slower(new: Subject, *, than: Subject, tolerance: float = 0.05, **options: Any) -> Speedup:
+    """Assert that `new` takes at most (1 + tolerance) times as long as `than`: a speedup of at least 1 / that."""
+    if not 0 <= tolerance < np.inf:
+        raise UsageError(f"tolerance {tolerance} is out of range; expected 0 or more, such as 0.05 for 5 %")
+    return assert_speedup(new, over=than, at_least=1 / (1 + tolerance), **options)
+
+
+def _variants(
+    references: Sequence[str],
+    at_least: float | None,
+    workload: str,
+    batch: int | None,
+    dtype: str | None,
+    measuring: Measuring,
+) -> Speedup:
+    trained = resolve(workload, batch=batch)
+    requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
+    racer = VariantRacer(requests, trained.batch, measuring.environment)
+    if measuring.check:
+        racer.check(measuring.progress)
+    null = partial(
+        _null,
+        f"{references[0]}, {workload}, {trained.batch}",
+        partial(VariantRacer, [requests[0], requests[0]], trained.batch, measuring.environment),
+        measuring,
+    )
+    verdict = measure(racer, measuring.progress, at_least, null, measuring.budget_s)
+    old, new = racer.race().variants
+    batch_option = f" --batch {trained.batch}"
+    return Speedup(
+        new=new,
+        old=old,
+        subject=f"{workload}, {trained.network.text}, batch {trained.batch:,}",
+        verdict=verdict,
+        waterfall=racer.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
+        command=f"mlpprof compare {references[0]} {references[1]} --workload {workload}{batch_option}",
+    )
+
+
+def _callables(
+    new: Callable[..., Any],
+    over: Callable[..., Any],
+    at_least: float | None,
+    args: Callable[[], Sequence[Any]] | None,
+    measuring: Measuring,
+) -> Speedup:
+    make = no_arguments if args is None else args
+    if measuring.check:
+        _require_same_result(new, over, make)
+    references = [reference_to(function) for function in (over, new)]
+    make_reference = None if args is None else reference_to(args)
+    importable = [reference for reference in references if reference is not None]
+    if len(importable) == 2 and (args is None or make_reference is not None):
+        racer: Racer = FunctionRacer(importable, make_reference, measuring.environment)
+        verdict = measure(
+            racer,
+            measuring.progress,
+            at_least,
+            _function_null(importable[0], make_reference, measuring),
+            measuring.budget_s,
+            ACROSS_PROCESSES,
+        )
+        notes: tuple[str, ...] = ()
+    else:
+        racer = InProcessRacer((over, new), make)
+        verdict = replace(
+            measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS), in_process=True
+        )
+        notes = ("measured in this process alone, with wider bounds: a fresh process cannot import these callables",)
+    old_name, new_name = racer.race().variants
+    return Speedup(new_name, old_name, "", verdict, notes=notes)
+
+
+def _function_null(
+    function: FunctionReference, make: FunctionReference | None, measuring: Measuring
+) -> Callable[[], NullResult]:
+    return partial(
+        _null,
+        f"{function.module}.{function.qualname}",
+        partial(FunctionRacer, [function, function], make, measuring.environment),
+        measuring,
+    )
+
+
+def _null(key: str, racer: Callable[[], Racer], measuring: Measuring) -> NullResult:
+    """The A/A null of this session, measured when a FAIL first needs it."""
+    if key not in _nulls:
+        _nulls[key] = measure_null(racer(), measuring.progress)
+    return _nulls[key]
+
+
+def _variant_reference(subject: Subject) -> str | None:
+    """How a worker finds a variant; None for a callable that is none. Raises UsageError for unknown names."""
+    if isinstance(subject, str):
+        return find(subject).reference
+    if inspect.isclass(subject) and not interface_problems(subject):
+        if "<locals>" in subject.__qualname__:
+            raise UsageError(f"class {subject.__qualname__} is local to a function; a worker process cannot load it")
+        return f"{inspect.getfile(subject)}:{subject.__qualname__}"
+    return None
+
+
+def _require_same_result(new: Callable[..., Any], over: Callable[..., Any], make: Callable[[], Sequence[Any]]) -> None:
+    """Raise AssertionError where both return numbers or arrays that differ; other results are not compared."""
+    arguments = tuple(make())
+    ours, theirs = (function(*copy.deepcopy(arguments)) for function in (new, over))
+    if not (_is_numeric(ours) and _is_numeric(theirs)):
+        return
+    np.testing.assert_allclose(
+        ours, theirs, rtol=1e-4, err_msg="the two callables compute different results; check=False skips this"
+    )
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, int | float | np.number | np.ndarray) and np.asarray(value).dtype.kind in "biuf"
