@@ -1,4 +1,4 @@
-"""Frozen records of a reproduced source: what its author claims, what was measured, and whether the one bears the other.
+"""Frozen records of a reproduced source: the author's claims, what was measured, and whether they hold.
 
 They hold words, numbers and curves and nothing that computes, so that the terminal, the page, the figures and the JSON
 are all made from the same record.

@@ -101,6 +101,7 @@ class Worker:
             for process in alive:
                 process.kill()
             self._process.wait()
+        _end_group(self._process.pid)  # children that a dead process in between has left behind
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 with contextlib.suppress(OSError):  # unsent input of a process that died
@@ -123,11 +124,16 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 
     Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns what JSON can hold.
     """
+    inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # from here on, prints of a variant are not part of the conversation
+    # From here on, what a variant prints or reads is not part of the conversation.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    if hasattr(os, "register_at_fork"):  # a forked child would keep the parent waiting if this process dies
+        os.register_at_fork(after_in_child=answers.close)
     signal.signal(signal.SIGTERM, _leave)
     calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(calls,), daemon=True).start()
+    threading.Thread(target=_listen, args=(inputs, calls), daemon=True).start()
 
     def send(message: Mapping[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -146,9 +152,8 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
             send({"answer": answer})
 
 
-def _listen(calls: queue.SimpleQueue[str | None]) -> None:
+def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None]) -> None:
     """Pass lines on; when the parent is gone, end the process even in the middle of a call."""
-    inputs: TextIO = os.fdopen(os.dup(0), encoding="utf-8")
     for line in inputs:
         calls.put(line)
     calls.put(None)
@@ -165,6 +170,13 @@ def _revive(error: Mapping[str, str]) -> Exception:
     kind = getattr(errors, error["kind"], MlpprofError)
     revived: Exception = kind(error["message"])
     return revived
+
+
+def _end_group(pid: int) -> None:
+    """Kill what is left of the process group that a worker has led, where there are groups."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or zombies only
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _family(pid: int) -> list[psutil.Process]:

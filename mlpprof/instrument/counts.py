@@ -8,6 +8,7 @@ The variant's file runs rewritten (`operations`), its labels as in the labels pa
 from __future__ import annotations
 
 import ast
+import operator
 import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +21,18 @@ from mlpprof.errors import MlpprofError
 from mlpprof.instrument.labels import ENTER, EXIT, labelled_tree, module_again
 from mlpprof.instrument.operations import Rewriter, Site
 from mlpprof.instrument.phases import shadow
-from mlpprof.instrument.semantics import NOTHING, Effect, effect_of
+from mlpprof.instrument.semantics import ARITHMETIC, NOTHING, Effect, effect_of
 from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
 
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 """A step of scalar loops has millions of operations, each some microseconds here: it is given up after this."""
+
+SCALARS = {
+    function: Effect(ARITHMETIC, function.__name__, "float64", (), flop=1)
+    for function in (operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, operator.isub)
+}
+"""Arithmetic of Python's floats."""
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -107,9 +114,12 @@ class Recorder:
         result: Any,
     ) -> None:
         """Add an operation to its statement. Raises TooManyOperations when it has gone on for too long."""
-        if not self.recording or result is operands or (type(result) is int and not options):
+        # first what a step of scalar loops does by the million
+        if not self.recording or type(result) is int or (function is operator.getitem and type(operands[0]) is list):
             return
-        effect = effect_of(function, operands, options, result)
+        effect = SCALARS.get(function) if type(result) is float else None
+        if effect is None:
+            effect = _effect(function, operands, options, result)
         if effect is NOTHING:
             return
         if effect is None:
@@ -150,6 +160,16 @@ class Recorder:
             )
             for (statement, effect), times in self._effects.items()
         )
+
+
+def _effect(
+    function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any], result: Any
+) -> Effect | None:
+    """The effect, or None where an operand has a form that the semantics do not expect: a count must not end a run."""
+    try:
+        return effect_of(function, operands, options, result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def counted_module(module: ModuleType, source: str, recorder: Recorder) -> ModuleType:

@@ -112,7 +112,9 @@ NOTHING = Effect(FILL, "", "", ())
 def effect_of(function: Callable[..., Any], operands: Operands, options: Options, result: Any) -> Effect | None:
     """What an operation did; `NOTHING` where it did nothing; None where arrays are in it and it is not understood."""
     if isinstance(function, FunctionType | MethodType | type) and not _is_numpy(function):
-        return NOTHING if isinstance(function, FunctionType | MethodType) or not _arrays(operands) else None
+        # what a Python function does is seen inside it; a class of C may hide anything, but not zip and its like
+        known = isinstance(function, FunctionType | MethodType) or function.__module__ == "builtins"
+        return NOTHING if known or not _arrays(operands) else None
     if function is operator.getitem:
         return _read(operands[0], operands[1], result)
     if function is operator.setitem:

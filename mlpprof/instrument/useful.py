@@ -16,7 +16,8 @@ What one step on m samples needs, n_l neurons in layer l, P_l = n_l n_{l-1} weig
 So what is not needed: a bias row or column multiplied by ones, the delta of the input layer, an activation that is
 evaluated again in backward, and every copy but the gather. An operation is recognised by its phase, its kind and its
 shape, one row or column more than the network has being a bias; it takes from what is needed until that is used up, in
-the order of execution. What no layer's shape explains is not needed, but for operations below `SMALL` elements.
+the order of execution. What no layer's shape explains is not needed. Single numbers, as scalar loops compute them, have
+no shape: they take whatever is left in their phase.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ Key = tuple[str, str, frozenset[int] | tuple[int, ...]]
 """Phase, what for, and the sizes: {n_l, n_{l-1}} of weights, (n_l,) of a layer's samples."""
 
 DERIVATIVE = {"sigmoid": 2, "tanh": 2, "relu": 1, "identity": 0}
-SMALL = 2
-
+"""Arithmetic for an element of the derivative from A."""
 
 class Needs:
     """What is still needed of a step; `take` hands out as much of it as there is."""
@@ -67,6 +67,14 @@ class Needs:
     def available(self, key: Key) -> float:
         """What is left under a key."""
         return self._left.get(key, 0.0)
+
+    def take_any(self, phase: str, amount: float) -> float:
+        """As much of `amount` as is left in a phase for whatever it is: for single numbers, which have no shape."""
+        taken = 0.0
+        for key in self._left:
+            if key[0] == phase:
+                taken += self.take(key, amount - taken)
+        return taken
 
     def take(self, key: Key, amount: float) -> float:
         """As much of `amount` as is left, which is then gone."""
@@ -104,11 +112,11 @@ def _marked(operation: Operation, network: Network, needs: Needs, gather_left: d
         return replace(operation, useful_flop=0, useful_bytes=round(operation.bytes_moved * share))
     if operation.flop == 0:
         return replace(operation, useful_bytes=0)
+    if not operation.shape:
+        return replace(operation, useful_flop=round(needs.take_any(operation.phase, operation.flop)))
     choices = list(_interpretations(operation, network))
     best = max(choices, key=lambda claims: sum(min(c.flop, needs.available(c.key)) for c in claims), default=())
     useful = round(sum(needs.take(claim.key, claim.flop) for claim in best))
-    if not choices and _elements(operation) <= SMALL:
-        useful = operation.flop
     return replace(
         operation, useful_flop=useful, useful_bytes=round(operation.bytes_moved * useful / operation.flop)
     )

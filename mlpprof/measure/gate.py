@@ -11,12 +11,24 @@ from numpy.typing import NDArray
 from mlpprof.measure.racers import Racer
 from mlpprof.process import Progress
 from mlpprof.results import Race, Verdict
-from mlpprof.stats import ACROSS_PROCESSES, Decision, NullResult, Procedure, decide, null_bias, replicate_log_ratio
+from mlpprof.stats import (
+    REPLICATED,
+    Decision,
+    NullResult,
+    Outcome,
+    Procedure,
+    block_log_ratio,
+    decide,
+    null_bias,
+    replicate_log_ratio,
+)
 
 Null = Callable[[], NullResult]
 """The A/A null of a session: measured when it is first asked for, then remembered."""
 
 UNGATED_REPLICATES = 5
+LEAST_REPLICATES = 2
+"""One replicate shows no scatter, so a budget never stops before the second."""
 
 
 def log_ratios(race: Race, old: int = 0, new: int = 1) -> NDArray[np.float64]:
@@ -25,10 +37,10 @@ def log_ratios(race: Race, old: int = 0, new: int = 1) -> NDArray[np.float64]:
     A block in which one of the two sat out is no block of this pair.
     """
     replicates = []
-    for turns in race.turns_s:
-        pair = turns[:, [old, new]]
-        pair = pair[~np.isnan(pair).any(axis=(1, 2))]
-        replicates.append(replicate_log_ratio(pair[:, 0], pair[:, 1]))
+    for turns_s in race.turns_s:
+        pairs = turns_s[:, [old, new]]
+        blocks = [block_log_ratio(*pair) for pair in pairs if not np.isnan(pair).any()]
+        replicates.append(replicate_log_ratio(blocks))
     return np.array(replicates)
 
 
@@ -38,35 +50,63 @@ def measure(
     at_least: float | None = None,
     null: Null | None = None,
     budget_s: float | None = None,
-    procedure: Procedure = ACROSS_PROCESSES,
+    procedure: Procedure = REPLICATED,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
     """Add replicates until the claim "old over new is at_least" passes or fails, or looks or budget run out.
 
     Without a claim, so many replicates that the interval means something. null: asked only before a FAIL is
     pronounced; where it is biased, the outcome is inconclusive instead. budget_s: no replicate is started that would
-    not end within it, as long as one has been measured.
+    not end within it, once there are two.
     """
     begun = clock()
-    looks = procedure.looks if at_least is not None else (UNGATED_REPLICATES,)
+    looks = (UNGATED_REPLICATES,) if at_least is None else procedure.looks
     done = 0
     for look in looks:
         while done < look:
-            elapsed_s = clock() - begun
-            if budget_s is not None and done > 0 and elapsed_s * (done + 1) / done > budget_s:
-                return _verdict(racer, at_least, procedure, f"the budget of {budget_s:g} s is spent")
-            racer.run(_part(progress, done, look))
+            if budget_s is not None and done >= LEAST_REPLICATES and (clock() - begun) * (done + 1) / done > budget_s:
+                decision = decide(log_ratios(racer.race()), at_least, procedure, final=True)
+                return verdict_of(decision, procedure, f"; the budget of {budget_s:g} s is spent")
+            racer.run(part_of(progress, done, look))
             done += 1
         decision = decide(log_ratios(racer.race()), at_least, procedure)
-        if decision.outcome == "fail" and null is not None and (bias := null()).biased:
-            return _verdict(racer, at_least, procedure, f"it would fail, but {bias.reason}")
-        if decision.outcome in ("pass", "fail"):
+        if decision.outcome is Outcome.FAIL and null is not None:
+            decision = decide(log_ratios(racer.race()), at_least, procedure, null=null())
+        if decision.outcome is not Outcome.CONTINUE:
             break
-    return _of(decision, at_least, procedure)
+    return verdict_of(decision, procedure)
 
 
-def measure_null(racer: Racer, progress: Progress, procedure: Procedure = ACROSS_PROCESSES) -> NullResult:
+def measure_null(racer: Racer, progress: Progress, procedure: Procedure = REPLICATED) -> NullResult:
     """Race something against itself through the same pipeline."""
-    for done in range(procedure.looks[0]):
-        racer.run(_part(progress, done, procedure.looks[0]))
+    add_replicates(racer, procedure.looks[0], progress)
     return null_bias(log_ratios(racer.race()), procedure)
+
+
+def add_replicates(racer: Racer, count: int, progress: Progress) -> None:
+    """So many more replicates."""
+    for done in range(count):
+        racer.run(part_of(progress, done, count))
+
+
+def verdict_of(decision: Decision, procedure: Procedure = REPLICATED, addition: str = "") -> Verdict:
+    """The record of a decision."""
+    return Verdict(
+        outcome=None if decision.outcome is None else str(decision.outcome),
+        ratio=decision.estimate,
+        low=decision.low,
+        high=decision.high,
+        at_least=decision.at_least,
+        processes=decision.replicates,
+        reason=decision.reason + addition,
+        in_process=procedure.process_sd > 0,
+    )
+
+
+def part_of(progress: Progress, done: int, of: int) -> Progress:
+    """Progress of one replicate among several."""
+
+    def part(what: str, share: float) -> None:
+        progress(f"process {done + 1} of {of}: {what}", (done + share) / of)
+
+    return part

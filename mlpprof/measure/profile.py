@@ -57,7 +57,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         with Worker(WORKER, worker_environment(os.environ, settings.threads, settings.native_blas)) as worker:
             answer = worker.call("prepare", part, request=request.to_json())
             if not opened:
-                opened = answer
+                opened = {**answer, **worker.call("describe", part, variant=request.variant)}
                 if settings.check:
                     checked = CheckResult(**worker.call("quick_check", part, variant=request.variant))
                     if checked.ok is False:

@@ -61,19 +61,24 @@ class Racer(Protocol):
 class VariantRacer:
     """Variants on one network and data; every replicate is a worker process.
 
-    requests: one for each variant, the oldest first; the same one twice makes an A/A race.
+    requests: one for each variant, the oldest first; the same one twice makes an A/A race. check: the first process
+    checks before it races that every variant is right and that all agree on this network and data.
     """
 
-    def __init__(self, requests: Sequence[Request], batch: int, environment: Environment) -> None:
+    def __init__(self, requests: Sequence[Request], batch: int, environment: Environment, check: bool = False) -> None:
         self._requests = tuple(requests)
+        self._check = check
         self._batch = batch
         self._environment = environment
         self._turns: list[Turns] = []
         self._opened: dict[str, Mapping[str, Any]] = {}
+        self._described: Mapping[str, Any] = {}
 
     def run(self, progress: Progress) -> None:
-        """One more process."""
+        """One more process; raises CheckFailed if a variant turns out to be wrong."""
         with self._worker(progress) as worker:
+            if self._check and not self._turns:
+                self._require_equivalence(worker, progress)
             answer = worker.call(
                 "race",
                 progress,
@@ -83,6 +88,11 @@ class VariantRacer:
                 seed=self._requests[0].seed + len(self._turns),
             )
         self._turns.append(np.array(answer["step_s"]))
+
+    def open(self, progress: Progress) -> None:
+        """Load everything once, without racing; raises what a variant or the data refuses."""
+        with self._worker(progress):
+            pass
 
     def race(self) -> Race:
         """All processes so far."""
@@ -94,14 +104,12 @@ class VariantRacer:
             turns_s=tuple(self._turns),
         )
 
-    def check(self, progress: Progress) -> None:
-        """Raise CheckFailed unless every variant is right and all agree on this network and data."""
-        with self._worker(progress) as worker:
-            first, *others = dict.fromkeys(request.variant for request in self._requests)
-            for name in (first, *others):
-                _require(worker.call("quick_check", progress, variant=name))
-            for name in others:
-                _require(worker.call("agreement", progress, variant=name, other=first))
+    def _require_equivalence(self, worker: Worker, progress: Progress) -> None:
+        first, *others = dict.fromkeys(request.variant for request in self._requests)
+        for name in (first, *others):
+            _require(worker.call("quick_check", progress, variant=name))
+        for name in others:
+            _require(worker.call("agreement", progress, variant=name, other=first))
 
     def waterfall(self, progress: Progress) -> tuple[Change, ...]:
         """Where the difference between the first and the last variant lies, from instrumented passes."""
@@ -123,9 +131,9 @@ class VariantRacer:
         return waterfall(old, new, *(race.step_s(i) for i in ends))
 
     @property
-    def opened(self) -> Mapping[str, Any]:
-        """What the first worker told when it loaded the first variant: data and machine among it."""
-        return self._opened[self._requests[0].variant]
+    def described(self) -> Mapping[str, Any]:
+        """What the first worker told of the data and the machine."""
+        return self._described
 
     @contextmanager
     def _worker(self, progress: Progress) -> Iterator[Worker]:
@@ -133,6 +141,8 @@ class VariantRacer:
             for request in dict.fromkeys(self._requests):
                 answer = worker.call("prepare", progress, request=request.to_json())
                 self._opened.setdefault(request.variant, answer)
+            if not self._described:
+                self._described = worker.call("describe", progress, variant=self._requests[0].variant)
             yield worker
 
 

@@ -33,20 +33,27 @@ class Session:
         self._prepared: dict[str, Prepared] = {}
 
     def prepare(self, report: Progress, request: Message) -> Message:
-        """Load variant and data; answers with what was loaded and what the machine is."""
+        """Load variant and data; answers with what the variant is."""
         it = self._loader.prepare(Request.from_json(request), report)
         self._prepared[it.request.variant] = it
         return {
             "dtype": it.dtype,
-            "data": {"name": it.data.name, "samples": it.data.samples, "sha256": it.data.fingerprint()},
             "variant": {
                 "name": it.entry.name,
                 "summary": it.entry.summary,
                 "parent": it.entry.parent,
                 "source": it.source,
             },
-            "machine": describe(),
             "warnings": it.warnings,
+        }
+
+    def describe(self, report: Progress, variant: str) -> Message:
+        """The data, with its fingerprint, and the machine with the BLAS that is loaded by now."""
+        report("describing the machine", 0.0)
+        data = self._prepared[variant].data
+        return {
+            "data": {"name": data.name, "samples": data.samples, "sha256": data.fingerprint()},
+            "machine": describe(),
         }
 
     def quick_check(self, report: Progress, variant: str) -> Message:
@@ -143,7 +150,7 @@ def main() -> None:
     faulthandler.enable()
     session = Session()
     handlers = (
-        *(session.prepare, session.quick_check, session.agreement),
+        *(session.prepare, session.describe, session.quick_check, session.agreement),
         *(session.profile, session.race, session.lines, session.stacks),
     )
     serve({handler.__name__: handler for handler in (*handlers, race_functions, check)})

@@ -6,7 +6,7 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,13 @@ from mlpprof.catalog import find, interface_problems
 from mlpprof.errors import UsageError
 from mlpprof.measure.callables import FunctionReference, reference_to
 from mlpprof.measure.gate import measure, measure_null
-from mlpprof.measure.profile import DEFAULT_THREADS
 from mlpprof.measure.race import no_arguments
 from mlpprof.measure.racers import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
 from mlpprof.report.speedup_table import speedup_table
 from mlpprof.results import Speedup
-from mlpprof.stats import ACROSS_PROCESSES, IN_PROCESS, NullResult
+from mlpprof.stats import IN_PROCESS, REPLICATED, NullResult, not_slower_than
 from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
 
 Subject = str | type | Callable[..., Any]
@@ -38,7 +37,7 @@ class InconclusiveWarning(UserWarning):
 class Measuring:
     """How speedups are measured, shared by the tests of a session."""
 
-    environment: Environment = Environment()
+    environment: Environment = field(default_factory=Environment)
     budget_s: float | None = None
     check: bool = True
     progress: Progress = lambda what, share: None
@@ -57,7 +56,7 @@ def measure_speedup(
     batch: int | None = None,
     dtype: str | None = None,
     args: Callable[[], Sequence[Any]] | None = None,
-    measuring: Measuring = Measuring(),
+    measuring: Measuring | None = None,
 ) -> Speedup:
     """Measure old time over new time, until the claim is decided.
 
@@ -69,6 +68,7 @@ def measure_speedup(
     """
     if at_least is not None and not 0 < at_least < np.inf:
         raise UsageError(f"at_least {at_least} is no speedup; expected a ratio above 0, such as 1.15")
+    measuring = measuring or Measuring()
     variants = [_variant_reference(subject) for subject in (over, new)]
     if all(variants):
         references = [reference for reference in variants if reference is not None]
@@ -95,9 +95,7 @@ def assert_speedup(new: Subject, *, over: Subject, at_least: float = 1.0, **opti
 
 def assert_not_slower(new: Subject, *, than: Subject, tolerance: float = 0.05, **options: Any) -> Speedup:
     """Assert that `new` takes at most (1 + tolerance) times as long as `than`: a speedup of at least 1 / that."""
-    if not 0 <= tolerance < np.inf:
-        raise UsageError(f"tolerance {tolerance} is out of range; expected 0 or more, such as 0.05 for 5 %")
-    return assert_speedup(new, over=than, at_least=1 / (1 + tolerance), **options)
+    return assert_speedup(new, over=than, at_least=not_slower_than(tolerance), **options)
 
 
 def _variants(
@@ -110,9 +108,7 @@ def _variants(
 ) -> Speedup:
     trained = resolve(workload, batch=batch)
     requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
-    racer = VariantRacer(requests, trained.batch, measuring.environment)
-    if measuring.check:
-        racer.check(measuring.progress)
+    racer = VariantRacer(requests, trained.batch, measuring.environment, measuring.check)
     null = partial(
         _null,
         f"{references[0]}, {workload}, {trained.batch}",
@@ -153,14 +149,12 @@ def _callables(
             at_least,
             _function_null(importable[0], make_reference, measuring),
             measuring.budget_s,
-            ACROSS_PROCESSES,
+            REPLICATED,
         )
         notes: tuple[str, ...] = ()
     else:
         racer = InProcessRacer((over, new), make)
-        verdict = replace(
-            measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS), in_process=True
-        )
+        verdict = measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
         notes = ("measured in this process alone, with wider bounds: a fresh process cannot import these callables",)
     old_name, new_name = racer.race().variants
     return Speedup(new_name, old_name, "", verdict, notes=notes)

@@ -1,0 +1,122 @@
+"""`mlpprof compare OLD NEW [NEW ...]`: is the new one faster, by how much, and where did the time go?"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlpprof.catalog import find
+from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.measure.gate import measure, measure_null
+from mlpprof.measure.racers import Environment, VariantRacer
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress
+from mlpprof.report.comparison import print_comparison, print_stored
+from mlpprof.report.export.comparison import comparison_json, require_comparison_format, write_comparisons
+from mlpprof.results import Comparison
+from mlpprof.stats import NullResult
+from mlpprof.store import load_run
+from mlpprof.workloads import Workload
+
+
+@click.command("compare")
+@click.argument("old")
+@click.argument("new", nargs=-1, required=True)
+@workload_options
+@measuring_options
+@click.option("--at-least", type=click.FloatRange(0, min_open=True), metavar="R", help="Claim: NEW is R times as fast.")
+@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Limit for a comparison.")
+@click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
+@click.option("--no-waterfall", is_flag=True, help="Do not measure where the difference lies.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .json .csv (--format for others)."
+)
+@click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
+@click.pass_context
+def command(ctx: click.Context, old: str, new: tuple[str, ...], **options: Any) -> None:
+    """Compare each variant NEW with the variant OLD, the baseline, in interleaved blocks.
+
+    Every replicate is a process of its own that races both. With --at-least R it is a gate: exit code 0 if the claim
+    passes, 1 if it fails, 3 if the machine was too noisy to tell. Stored runs (RUN.h5) are shown side by side, without
+    a verdict.
+    """
+    out = options["out"]
+    require_folder(out)
+    file_format = None if out is None else require_comparison_format(out, options["file_format"])
+    if any(name.endswith(".h5") for name in (old, *new)):
+        _stored(old, new, options)
+        return
+    workload = workload_from(options)
+    references = [find(name).reference for name in (old, *new)]
+    comparisons = []
+    total = len(new) * len(options["batch"] or (workload.batch,))
+    with progress_bar() as progress:
+        for batch in options["batch"] or (workload.batch,):
+            for reference in references[1:]:
+                part = partial(_part, progress, len(comparisons), total)
+                comparisons.append(_compare(references[0], reference, workload, batch, options, part))
+    if out is not None and file_format is not None:
+        write_comparisons(comparisons, out, file_format)
+    if options["as_json"]:
+        print_json([comparison_json(comparison) for comparison in comparisons])
+    else:
+        console = output_console()
+        for i, comparison in enumerate(comparisons):
+            if i:
+                console.print()
+            print_comparison(comparison, console)
+    outcomes = {comparison.verdict.outcome for comparison in comparisons}
+    ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
+
+
+def _compare(
+    old: str, new: str, workload: Workload, batch: int, options: dict[str, Any], progress: Progress
+) -> Comparison:
+    environment = Environment(options["threads"] or None, options["native_blas"])
+    requests = [
+        Request(name, workload.network, workload.source, options["dtype"], options["seed"]) for name in (old, new)
+    ]
+    racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
+
+    def null() -> NullResult:
+        return measure_null(VariantRacer([requests[0], requests[0]], batch, environment), progress)
+
+    verdict = measure(racer, progress, options["at_least"], null, options["budget"])
+    race = racer.race()
+    return Comparison(
+        old=race.variants[0],
+        new=race.variants[1],
+        workload=workload.name,
+        network=workload.network,
+        batch=batch,
+        race=race,
+        verdict=verdict,
+        equivalent=None if options["no_check"] else True,
+        waterfall=() if options["no_waterfall"] else racer.waterfall(progress),
+        machine=racer.described["machine"],
+        command=shlex.join(["mlpprof", *sys.argv[1:]]),
+    )
+
+
+def _part(progress: Progress, done: int, total: int, what: str, share: float) -> None:
+    progress(what, (done + share) / total)
+
+
+def _stored(old: str, new: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Stored runs ran at different times, so their ratio is a hint and no verdict."""
+    if options["at_least"] is not None:
+        raise UsageError(
+            f"--at-least {options['at_least']:g} needs a paired measurement, but '{old}' is a stored run; "
+            "name the variants instead"
+        )
+    if options["as_json"] or options["out"] is not None:
+        raise UsageError("stored runs give a hint and no comparison to write; use mlpprof report RUN.h5 --json")
+    print_stored([load_run(Path(name)) for name in (old, *new)], output_console())

@@ -1,0 +1,127 @@
+"""`mlpprof ladder`: every rung in one interleaved race."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlpprof.catalog import Entry, find, ladder
+from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
+from mlpprof.measure.gate import add_replicates
+from mlpprof.measure.ladder import main_line, rungs_of
+from mlpprof.measure.profile import Settings, profile
+from mlpprof.measure.racers import Environment, VariantRacer
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress
+from mlpprof.report.comparison import print_ladder
+from mlpprof.report.export.comparison import ladder_json, require_ladder_extension, write_ladders
+from mlpprof.results import DataRecord, Ladder, Run
+from mlpprof.workloads import Workload
+
+PROCESSES = 5
+
+
+@click.command("ladder")
+@click.argument("variants", nargs=-1)
+@workload_options
+@measuring_options
+@click.option("--root", default="naive", show_default=True, help="Rung to start from, and to hold the others against.")
+@click.option("--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Replicates.")
+@click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .html .png .svg .json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def command(variants: tuple[str, ...], **options: Any) -> None:
+    """Race all rungs of the ladder (or VARIANTS) at once, each against its parent and against the root.
+
+    Rungs whose step takes over half a second are timed on part of the work, and marked so.
+    """
+    out = options["out"]
+    require_folder(out)
+    if out is not None:
+        require_ladder_extension(out)
+    workload = workload_from(options)
+    entries = _entries(variants, options["root"])
+    batches = options["batch"] or (workload.batch,)
+    with_runs = out is not None and out.suffix.lower() == ".html"
+    ladders = []
+    with progress_bar() as progress:
+        for i, batch in enumerate(batches):
+
+            def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
+                progress(f"batch {batch}: {what}", (i + share) / len(batches))
+
+            ladders.append(_race(entries, workload, batch, options, part, with_runs))
+    if out is not None:
+        write_ladders(ladders, out)
+    if options["as_json"]:
+        print_json([ladder_json(one) for one in ladders])
+        return
+    console = output_console()
+    for one in ladders:
+        print_ladder(one, console)
+
+
+def _entries(variants: Sequence[str], root: str) -> list[Entry]:
+    known = ladder()
+    if variants:
+        first, *others = (find(name) for name in variants)
+        return [first, *others]
+    if root not in known:
+        find(root)
+        raise UsageError(
+            f"--root {root} is no rung of the ladder; name the variants to race: mlpprof ladder {root} ..."
+        )
+    return main_line(known, root)
+
+
+def _race(
+    entries: Sequence[Entry],
+    workload: Workload,
+    batch: int,
+    options: dict[str, Any],
+    progress: Progress,
+    with_runs: bool,
+) -> Ladder:
+    environment = Environment(options["threads"] or None, options["native_blas"])
+    skipped: dict[str, str] = {}
+    taking_part: list[Entry] = []
+    requests: list[Request] = []
+    for entry in entries:
+        request = Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
+        try:
+            VariantRacer([request], batch, environment).open(progress)
+        except (MissingExtra, UnsupportedNetwork) as reason:
+            skipped[entry.name] = str(reason)
+        else:
+            taking_part.append(entry)
+            requests.append(request)
+    racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
+    add_replicates(racer, options["processes"], progress)
+    race = racer.race()
+    typed = shlex.join(["mlpprof", *sys.argv[1:]])
+    runs: list[Run] = []
+    if with_runs:
+        settings = Settings([batch], None, environment.threads, environment.native_blas, check=False, lines=True)
+        runs = [profile(request, workload.name, settings, typed, progress) for request in requests]
+    return Ladder(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=typed,
+        workload=workload.name,
+        network=workload.network,
+        data=DataRecord(**racer.described["data"]),
+        batch=batch,
+        threads=environment.threads,
+        race=race,
+        rungs=rungs_of(race, taking_part),
+        machine=racer.described["machine"],
+        skipped=skipped,
+        runs=tuple(runs),
+    )

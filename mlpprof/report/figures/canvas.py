@@ -1,0 +1,211 @@
+"""The sheet that figures are drawn on: matplotlib without pyplot, in our style, with the same bytes every time.
+
+A figure is drawn at two widths, for a page beside text and for a phone, and saved as SVG for a page, SVG for a file,
+or PNG. Text stays text. Nothing in it is taken for mathematics, because names come from users and may hold a dollar.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from mlpprof.report.figures.palette import GRID, INK, MUTED, PAPER, THEME
+from mlpprof.report.format import plain
+
+WIDE, NARROW = 7.2, 3.5
+"""Inches."""
+POINTS = 72.0
+"""A unit of the SVG is a point."""
+PNG_DPI = 200
+
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
+
+_STYLE = {
+    "text.parse_math": False,
+    "text.usetex": False,
+    "font.size": 8.5,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mlpprof",
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8,
+    "axes.linewidth": 0.8,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Our settings and nobody else's: a user's matplotlibrc has no say in a report."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # a user's name may hold characters that the font for measuring lacks; the reader's browser has others
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+@dataclass
+class Sheet:
+    """A figure while it is drawn; `tags` holds what its marked parts shall carry into the SVG, by their id."""
+
+    width: float
+    height: float
+    figure: Figure = field(init=False)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.figure = Figure(figsize=(self.width, self.height), dpi=POINTS)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is the rendition for a phone."""
+        return self.width < (WIDE + NARROW) / 2
+
+    def axes(self, left: float, right: float, top: float, bottom: float) -> Axes:
+        """The plot, with margins in inches."""
+        box = (left / self.width, bottom / self.height)
+        size = (1 - (left + right) / self.width, 1 - (top + bottom) / self.height)
+        return self.figure.add_axes((*box, *size))
+
+    def tag(self, artist: Artist, title: str = "", **data: str | int | float) -> None:
+        """Mark a part: a title that shows under the pointer, and data attributes that scripts find it by."""
+        name = f"part{len(self.tags)}"
+        artist.set_gid(name)
+        self.tags[name] = {"title": title, **{f"data-{key}": str(value) for key, value in data.items()}}
+
+
+def text_width(text: str, size: float = 8.5) -> float:
+    """About how many points a text is wide, on the safe side."""
+    return 0.62 * size * len(text)
+
+
+def short(text: str, length: int = 28) -> str:
+    """A user's text on one line, cut to a length."""
+    line = plain(text)
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def png_bytes(sheet: Sheet) -> bytes:
+    """The sheet as a picture, on white."""
+    buffer = io.BytesIO()
+    with style():
+        FigureCanvasAgg(sheet.figure)
+        sheet.figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg_element(sheet: Sheet, prefix: str) -> ElementTree.Element:
+    """The sheet as an <svg> element without a size of its own; ids begin with the prefix, colours are variables."""
+    buffer = io.StringIO()
+    with style():
+        FigureCanvasSVG(sheet.figure)
+        sheet.figure.savefig(buffer, format="svg", facecolor="none", metadata=dict.fromkeys(("Date", "Creator")))
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    _apply_tags(root, sheet.tags)
+    _rename_ids(root, prefix)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for name, value in list(element.attrib.items()):
+            if name in ("style", "d", "transform", "x", "y", "viewBox", "points"):
+                element.set(name, _compact(value, name))
+    return root
+
+
+def _apply_tags(root: ElementTree.Element, tags: dict[str, dict[str, str]]) -> None:
+    for element in root.iter():
+        for name, value in tags.get(element.get("id", ""), {}).items():
+            if name != "title":
+                element.set(name, value)
+            elif value:
+                title = ElementTree.Element("title")
+                title.text = plain(value)
+                element.insert(0, title)
+
+
+def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
+    """Keep the ids that something refers to, under names that no other figure of the page has; drop the others."""
+    used: set[str] = set()
+    for element in root.iter():
+        for value in element.attrib.values():
+            used.update(re.findall(r"url\(#([^)]+)\)", value))
+        reference = element.attrib.pop(f"{{{XLINK}}}href", None)
+        if reference is not None:
+            element.set("href", reference)
+            used.add(reference.removeprefix("#"))
+    names = {name: f"{prefix}-{i}" for i, name in enumerate(sorted(used))}
+    for element in root.iter():
+        for key, value in list(element.attrib.items()):
+            if key == "id" and value not in names:
+                del element.attrib[key]
+            elif key == "id":
+                element.set(key, names[value])
+            elif key == "href":
+                element.set(key, "#" + names[value.removeprefix("#")])
+            elif "url(#" in value:
+                element.set(key, re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found[1]]})", value))
+
+
+def _compact(value: str, name: str) -> str:
+    """Two decimals, one font and themed colours."""
+    if name == "style":
+        value = re.sub(r"font: ((?:[\w.]+ )*?[\d.]+px) [^;]*", r"font: \1 system-ui, sans-serif", value)
+        for role, (light, _) in THEME.items():
+            value = value.replace(light, f"var(--{role})")
+    return " ".join(re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value).split())
+
+
+def svg_text(element: ElementTree.Element) -> str:
+    """The element as text without an XML header, to stand within HTML."""
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def standalone_svg(sheet: Sheet, title: str, description: str) -> str:
+    """The sheet as an SVG file that follows the reader's light or dark setting."""
+    root = svg_element(sheet, "figure")
+    root.set("xmlns", SVG)
+    root.set("role", "img")
+    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    sheet_style = f":root{{{light}background:var(--paper)}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    for name, text in (("style", sheet_style), ("desc", description), ("title", title)):
+        child = ElementTree.Element(name)
+        child.text = text if name == "style" else plain(text)
+        root.insert(0, child)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg_text(root) + "\n"

@@ -1,0 +1,185 @@
+"""Where the time goes: a step by phase, for variants or batch sizes, and one step by phase, layer and label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.patches import Rectangle
+
+from mlpprof.model import PHASES
+from mlpprof.report.anatomy import PhasePart, anatomy
+from mlpprof.report.figures.canvas import POINTS, Sheet, short, text_width
+from mlpprof.report.figures.palette import INK, MUTED, PAPER, REST, phase_color, text_on
+from mlpprof.report.figures.rows import RowPlot, phase_legend, row_plot, time_axis
+from mlpprof.report.format import format_percent, format_time
+from mlpprof.results import BatchResult
+
+TOO_LONG = 6.0
+"""A bar this many times as long as the next one is cut, so that the others can be read."""
+CUT = 1.12
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A step to draw; number: the variant's in its story. parts: (phase, share of the step)."""
+
+    name: str
+    number: int
+    step_s: float
+    parts: tuple[tuple[str, float], ...]
+
+
+def bar_parts(result: BatchResult) -> tuple[tuple[str, float], ...]:
+    """Phases and their shares, and what is left of the step."""
+    parts = [(part.phase, part.share) for part in anatomy(result)]
+    whole = sum(share for _, share in parts)
+    if whole > 1:
+        return tuple((phase, share / whole) for phase, share in parts)
+    return (*parts, ("rest", 1 - whole))
+
+
+def time_bars(bars: Sequence[Bar], width: int | float) -> Sheet:
+    """Steps of several variants at one batch size below each other, as long as they take."""
+    limit = _limit([bar.step_s for bar in bars])
+    plot = row_plot([bar.name for bar in bars], width, right=1.0, legend=True, xlabel="time of one step")
+    time_axis(plot.axes, limit * (CUT if any(bar.step_s > limit for bar in bars) else 1.0))
+    for i, bar in enumerate(bars):
+        is_cut = bar.step_s > limit
+        length = limit * CUT if is_cut else bar.step_s
+        _stack(plot, i, bar, length, f"{format_time(bar.step_s)}")
+        if is_cut:
+            _tear(plot, i, length)
+    _legend(plot, bars)
+    return plot.sheet
+
+
+def share_bars(bars: Sequence[Bar], width: float) -> Sheet:
+    """Steps at several batch sizes below each other, each 100 % long, its time at the right."""
+    plot = row_plot([bar.name for bar in bars], width, right=1.0, legend=True, xlabel="share of one step")
+    plot.axes.set_xlim(0, 1)
+    plot.axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
+    for i, bar in enumerate(bars):
+        _stack(plot, i, bar, 1.0, f"{format_time(bar.step_s)}")
+    _legend(plot, bars)
+    return plot.sheet
+
+
+def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:
+    begin, y = 0.0, plot.y(i)
+    for phase, share in bar.parts:
+        size = share * length
+        title = f"{bar.name}: {phase} {format_time(share * bar.step_s)}, {format_percent(share)} of the step"
+        _segment(plot, (begin, y), size, phase, title, bar.number)
+        label = format_percent(share) if share >= 0.1 else ""
+        if label and _points(plot, size) > text_width(label, 7):
+            text = plot.axes.text(
+                begin + size / 2, y, label, size=7, ha="center", va="center", color=text_on(phase), clip_on=True
+            )
+            plot.sheet.tag(text, phase=phase, rung=bar.number)
+        begin += size
+    text = plot.axes.text(length, y, f"  {figure}", va="center", color=INK, clip_on=False)
+    plot.sheet.tag(text, rung=bar.number)
+
+
+def _segment(plot: RowPlot, begin: tuple[float, float], size: float, phase: str, title: str, number: int) -> None:
+    x, y = begin
+    patch = Rectangle((x, y - plot.half), size, 2 * plot.half, facecolor=phase_color(phase), edgecolor=PAPER, lw=0.6)
+    plot.axes.add_patch(patch)
+    plot.sheet.tag(patch, title, phase=phase, rung=number, width=f"{_points(plot, size):.2f}")
+
+
+def _points(plot: RowPlot, size: float) -> float:
+    """A length along the axis in points."""
+    to_pixels = plot.axes.transData
+    return float(to_pixels.transform((size, 0))[0] - to_pixels.transform((0, 0))[0])
+
+
+def _tear(plot: RowPlot, i: int, length: float) -> None:
+    """Two gaps near the end of a bar that is cut."""
+    y, half = plot.y(i), plot.half
+    for k in (0.93, 0.95):
+        line = plot.axes.plot(
+            (length * (k - 0.006), length * (k + 0.006)), (y + 1.3 * half, y - 1.3 * half), color=PAPER, lw=2.2
+        )[0]
+        line.set_clip_on(False)
+
+
+def _limit(times_s: Sequence[float]) -> float:
+    """The longest time that is drawn to scale."""
+    ordered = sorted(times_s, reverse=True)
+    while len(ordered) > 2 and ordered[0] > TOO_LONG * ordered[1]:
+        ordered.pop(0)
+    return ordered[0]
+
+
+def _legend(plot: RowPlot, bars: Sequence[Bar]) -> None:
+    present = {phase for bar in bars for phase, share in bar.parts if share > 0.002}
+    order = [*(phase for phase in PHASES if phase in present), *sorted(present - {*PHASES, "rest"})]
+    if "rest" in present:
+        order.append("rest")
+    left = plot.axes.get_position().x0 * plot.sheet.width
+    phase_legend(plot.sheet, order, 0.12 if plot.sheet.is_narrow else left)
+
+
+def layer_bars(result: BatchResult, width: float) -> Sheet:
+    """A row a phase, as long as it takes, with its labelled statements in it and the layers marked below."""
+    parts = anatomy(result)
+    row = 0.56
+    plot = row_plot([part.phase for part in parts], width, row=row, right=1.15, xlabel="time of one step")
+    time_axis(plot.axes, max(part.time_s for part in parts))
+    for i, part in enumerate(parts):
+        _phase_row(plot, i, part)
+    return plot.sheet
+
+
+def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
+    y = plot.y(i) - 0.08 / plot.row
+    half = plot.half
+    begin = 0.0
+    for layer, parts in phase.layers():
+        start = begin
+        for part in parts:
+            is_rest = not part.label
+            title = f"{phase.phase}, {part.text}: {format_time(part.time_s)}, {format_percent(part.share)} of the step"
+            color = REST if is_rest else phase_color(phase.phase)
+            patch = Rectangle((begin, y - half), part.time_s, 2 * half, facecolor=color, edgecolor=PAPER, lw=0.9)
+            plot.axes.add_patch(patch)
+            plot.sheet.tag(patch, title, phase=phase.phase)
+            _inside(plot, begin, y, part.time_s, part.label, phase.phase)
+            begin += part.time_s
+        if layer is not None:
+            _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
+    figure = f"  {format_time(phase.time_s)}  {format_percent(phase.share)}"
+    if plot.sheet.is_narrow:
+        # above the bar, at the right end of the name's line
+        above = plot.axes.text(1, plot.y(i) - half - 0.11 / plot.row, figure, ha="right", va="bottom", color=INK)
+        above.set_transform(plot.axes.get_yaxis_transform())
+    else:
+        plot.axes.text(phase.time_s, y, figure, va="center", color=INK, clip_on=False)
+
+
+def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:
+    """The label in its part of the bar, where it fits."""
+    label = short(label)
+    room = _points(plot, size) - 3
+    if label and room > text_width(label, 7):
+        text = plot.axes.text(
+            begin + size / 2, y, label, size=7, ha="center", va="center", color=text_on(phase), clip_on=True
+        )
+        plot.sheet.tag(text, phase=phase)
+
+
+def _bracket(plot: RowPlot, begin: float, end: float, y: float, layer: int, phase: str) -> None:
+    """A line under all parts of a layer, with its name where it fits."""
+    inset = min(1.5 / POINTS, 0.2 * (end - begin))
+    line = plot.axes.plot((begin + inset, end - inset), (y, y), color=MUTED, lw=0.8, solid_capstyle="butt")[0]
+    plot.sheet.tag(line, phase=phase)
+    room = _points(plot, end - begin)
+    for text in (f"layer {layer}", str(layer)):
+        if room > text_width(text, 6.5) * 0.9:
+            artist = plot.axes.text(
+                (begin + end) / 2, y + 0.02 / plot.row, text, size=6.5, ha="center", va="top", color=MUTED
+            )
+            plot.sheet.tag(artist, phase=phase)
+            return

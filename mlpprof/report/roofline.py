@@ -1,0 +1,226 @@
+"""The roofline: what every phase and statement reaches of what this machine could do, and the lower bound of a step.
+
+Made from a run alone: its times, its counted operations and the limits measured on its machine (`machine.limits`).
+
+The limit time of an operation is the least that it can take: a product at the best rate of its shape; evaluations
+(exp, tanh, sigmoid) at the best rate of the function, or its bytes at the best bandwidth, whichever takes longer; all
+else its bytes at the best bandwidth for so many. A gather reads from where the data set fits. Calls cost nothing here,
+so the share of limit of many small operations is small.
+
+The bound of a step is what its mathematics needs, at the limits: the products in the shapes of the network, one
+gather, one evaluation of the activation for every neuron, the logarithms of the loss. Nothing for arithmetic between
+them, which could ride along, and nothing for calls: so it is loose for small batches, and the same for every variant
+of a network at one precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlpprof.instrument.semantics import EVALUATION, PRODUCT
+from mlpprof.machine.limits.names import FUNCTIONS, SIZES, Limits, product_name
+from mlpprof.model import Network
+from mlpprof.results import BatchResult, Operation, Run
+
+
+@dataclass(frozen=True)
+class Point:
+    """One phase (label None) or labelled statement: its time, what it did in one step, and the least that could take.
+
+    limit_s: None where the limits were not measured or nothing was counted.
+    """
+
+    phase: str
+    layer: int | None
+    label: str | None
+    time_s: float
+    operations: tuple[Operation, ...]
+    limit_s: float | None
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations executed."""
+        return sum(o.flop for o in self.operations)
+
+    @property
+    def useful_flop(self) -> int:
+        """Floating-point operations that the mathematics needs."""
+        return sum(o.useful_flop for o in self.operations)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes read and written, each operand once an operation."""
+        return sum(o.bytes_moved for o in self.operations)
+
+    @property
+    def useful_bytes(self) -> int:
+        """Bytes moved by needed operations."""
+        return sum(o.useful_bytes for o in self.operations)
+
+    @property
+    def calls(self) -> int:
+        """Operations, each of which is a call into NumPy."""
+        return sum(o.times for o in self.operations)
+
+    @property
+    def gflops(self) -> float | None:
+        """1e9 floating-point operations a second."""
+        return 1e-9 * self.flop / self.time_s if self.time_s > 0 and self.operations else None
+
+    @property
+    def intensity(self) -> float:
+        """Floating-point operations a byte."""
+        return self.flop / self.bytes_moved if self.bytes_moved else math.nan
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """Limit time over time; 1 is as fast as the machine can."""
+        return None if self.limit_s is None or self.time_s <= 0 else self.limit_s / self.time_s
+
+
+class Ceiling:
+    """The limits of one run, as times of operations."""
+
+    def __init__(self, limits: Limits, data_bytes: float) -> None:
+        self._limits = limits
+        self._data_bytes = data_bytes
+        self._bandwidths = [
+            (size, limits[f"bandwidth_{name}"]["value"]) for name, size in SIZES.items() if f"bandwidth_{name}" in limits
+        ]
+
+    @classmethod
+    def of(cls, run: Run) -> Ceiling | None:
+        """The limits that a run was stored with; None where they were not measured."""
+        if f"gemm_{run.dtype}" not in run.limits:
+            return None
+        return cls(run.limits, run.data.samples * run.network.layers[0] * np.dtype(run.dtype).itemsize)
+
+    def value(self, name: str) -> float | None:
+        """A limit in its unit, or None."""
+        limit = self._limits.get(name)
+        return None if limit is None else limit["value"]
+
+    def operation_s(self, operation: Operation) -> float:
+        """The least that an operation can take, all its repetitions together."""
+        if operation.kind == PRODUCT and len(operation.shape) == 3:
+            p, k, q = operation.shape
+            rate = self.product_gflops(operation.dtype, p, k, q)
+            if rate is not None:
+                return 1e-9 * operation.flop / rate
+        if operation.name == "gather":
+            moved_s = self.gather_s(operation.bytes_moved)
+        else:
+            moved_s = self.bytes_s(operation.bytes_moved, operation.bytes_moved / max(1, operation.times))
+        if operation.kind == EVALUATION:
+            return max(moved_s, self.evaluation_s((operation.name,), operation.dtype, operation.flop))
+        return moved_s
+
+    def product_gflops(self, dtype: str, p: int, k: int, q: int) -> float | None:
+        """The best rate of a product's shape, else that of large ones."""
+        return self.value(product_name(dtype, p, k, q)) or self.value(f"gemm_{dtype}")
+
+    def evaluation_s(self, functions: Iterable[str], dtype: str, elements: float) -> float:
+        """Seconds for evaluations by the fastest of some functions; of all, where none of them was measured."""
+        rates = [self.value(f"{f}_{dtype}") for f in functions]
+        known = [rate for rate in rates if rate] or [r for f in FUNCTIONS if (r := self.value(f"{f}_{dtype}"))]
+        return 1e-9 * elements / max(known) if known else 0.0
+
+    def bytes_s(self, total: float, at_a_time: float) -> float:
+        """Seconds for bytes that are moved so many at a time, at the best bandwidth near that size."""
+        if not self._bandwidths:
+            return 0.0
+        below = [i for i, (size, _) in enumerate(self._bandwidths) if size <= at_a_time]
+        first = below[-1] if below else 0
+        # between two measured sizes either may be the faster one; below the first, calls take over
+        best = max(rate for _, rate in self._bandwidths[first : first + (2 if below else 1)])
+        return 1e-9 * total / best
+
+    def gather_s(self, moved: float) -> float:
+        """Seconds for a gather: reads from where the data set fits, writes where the batch does."""
+        return self.bytes_s(moved / 2, max(self._data_bytes, moved)) + self.bytes_s(moved / 2, moved)
+
+
+def phase_points(result: BatchResult, ceiling: Ceiling | None) -> list[Point]:
+    """A point for every phase."""
+    return [
+        _point(name, None, None, result.phase_median_s(name), [o for o in result.operations if o.phase == name], ceiling)
+        for name in result.phases
+    ]
+
+
+def label_points(result: BatchResult, ceiling: Ceiling | None) -> list[Point]:
+    """A point for every label, in the order of `result.labels`."""
+    return [
+        _point(
+            x.phase,
+            x.layer,
+            x.label,
+            float(np.median(x.step_s)),
+            [o for o in result.operations if (o.phase, o.layer, o.label) == (x.phase, x.layer, x.label)],
+            ceiling,
+        )
+        for x in result.labels
+    ]
+
+
+def _point(
+    phase: str,
+    layer: int | None,
+    label: str | None,
+    time_s: float,
+    operations: list[Operation],
+    ceiling: Ceiling | None,
+) -> Point:
+    limit_s = None if ceiling is None or not operations else sum(ceiling.operation_s(o) for o in operations)
+    return Point(phase, layer, label, time_s, tuple(operations), limit_s)
+
+
+def needed_products(network: Network, m: int) -> Iterator[tuple[int, int, int]]:
+    """(p, k, q) of the products that a step needs: forward, gradient, and propagation but to the input layer."""
+    n = network.layers
+    for l in range(1, network.depth + 1):
+        yield n[l], n[l - 1], m
+        yield n[l], m, n[l - 1]
+        if l > 1:
+            yield n[l - 1], n[l], m
+
+
+FORMS = {"sigmoid": ("expit", "exp", "tanh"), "tanh": ("tanh",), "softmax": ("exp",)}
+"""The functions by any of which an activation can be had; what is not here costs no evaluation."""
+
+
+def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling) -> float:
+    """The lower bound of a step on m samples, seconds."""
+    n, L = network.layers, network.depth
+    products = 0.0
+    for p, k, q in needed_products(network, m):
+        rate = ceiling.product_gflops(dtype, p, k, q)
+        products += 2e-9 * p * k * q / rate if rate else 0.0
+    evaluations = 0.0
+    for l in range(1, L + 1):
+        function = network.hidden if l < L else network.output
+        if function in FORMS:
+            evaluations += ceiling.evaluation_s(FORMS[function], dtype, m * n[l])
+    if network.loss == "cross_entropy":
+        logarithms = 1 if network.output == "softmax" else 2
+        evaluations += ceiling.evaluation_s(("log",), dtype, logarithms * m * n[L])
+    return products + evaluations + ceiling.gather_s(2 * m * (n[0] + n[L]) * np.dtype(dtype).itemsize)
+
+
+def run_bound_s(run: Run, result: BatchResult) -> float | None:
+    """The lower bound of a run's step at one batch size; None where the limits were not measured."""
+    ceiling = Ceiling.of(run)
+    return None if ceiling is None else bound_s(run.network, result.batch, run.dtype, ceiling)
+
+
+def shapes_of(operations: Iterable[Operation]) -> Mapping[str, set[tuple[int, ...]]]:
+    """The shapes of the products among operations, by precision."""
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for operation in operations:
+        if operation.kind == PRODUCT and len(operation.shape) == 3 and operation.flop > 0:
+            shapes.setdefault(operation.dtype, set()).add(operation.shape)
+    return shapes

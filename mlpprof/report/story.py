@@ -1,0 +1,103 @@
+"""What a page or a figure is made from: runs, comparisons and ladders, put in order, every variant under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mlpprof.results import BatchResult, Comparison, Ladder, Rung, Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One variant at one batch size, from a run."""
+
+    name: str
+    run: Run
+    result: BatchResult
+
+
+@dataclass(frozen=True)
+class Story:
+    """Runs, comparisons and ladders that are told together; `profiles` also holds the runs of the ladders."""
+
+    runs: tuple[Run, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    ladders: tuple[Ladder, ...] = ()
+
+    @staticmethod
+    def of(
+        runs: Sequence[Run] = (), comparisons: Sequence[Comparison] = (), ladders: Sequence[Ladder] = ()
+    ) -> Story:
+        """From any sequences; raises ValueError if there is nothing to tell."""
+        if not (runs or comparisons or ladders):
+            raise ValueError("a report needs at least one run, comparison or ladder")
+        return Story(tuple(runs), tuple(comparisons), tuple(ladders))
+
+    @property
+    def profiles(self) -> tuple[tuple[str, Run], ...]:
+        """All runs with the name each goes by: its variant's, with a number where it would stand for two things."""
+        named: list[tuple[str, Run]] = []
+        taken: dict[str, set[int]] = {}
+        for run in (*(run for ladder in self.ladders for run in ladder.runs), *self.runs):
+            batches = {result.batch for result in run.results}
+            n, name = 1, run.variant.name
+            while taken.get(name, set()) & batches:
+                n += 1
+                name = f"{run.variant.name} ({n})"
+            taken.setdefault(name, set()).update(batches)
+            named.append((name, run))
+        return tuple(named)
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """Every variant at every batch size that was profiled."""
+        return tuple(Measured(name, run, result) for name, run in self.profiles for result in run.results)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All variants in the order of the ladder, then of comparisons and runs; the place is a variant's number."""
+        return tuple(dict.fromkeys(self._names()))
+
+    def _names(self) -> Iterator[str]:
+        for ladder in self.ladders:
+            yield from (rung.name for rung in ladder.rungs)
+        for comparison in self.comparisons:
+            yield from (comparison.old, comparison.new)
+        yield from (name for name, _ in self.profiles)
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """All batch sizes that were profiled or raced, in order."""
+        raced = [*self.ladders, *self.comparisons]
+        return tuple(sorted({one.result.batch for one in self.measured} | {race.batch for race in raced}))
+
+    def at(self, batch: int) -> tuple[Measured, ...]:
+        """What was profiled at a batch size."""
+        return tuple(one for one in self.measured if one.result.batch == batch)
+
+    def raced_step_s(self, name: str, batch: int) -> float | None:
+        """Median seconds a step in a ladder's race, which all rungs share; None where it was in none."""
+        for ladder in self.ladders:
+            for rung in ladder.rungs:
+                if ladder.batch == batch and rung.name == name:
+                    return rung.step_s
+        return None
+
+    def step_s(self, one: Measured) -> float:
+        """Median seconds a step: from the race of the ladder where there is one, else from the run."""
+        return self.raced_step_s(one.name, one.result.batch) or one.result.step_s.median
+
+    def find(self, name: str, batch: int) -> Measured | None:
+        """The profile of a variant at a batch size."""
+        return next((one for one in self.at(batch) if one.name == name), None)
+
+
+def root_of(ladder: Ladder) -> Rung:
+    """The rung that all others are compared with."""
+    return next((rung for rung in ladder.rungs if rung.over_root is None), ladder.rungs[0])
+
+
+def fastest(ladder: Ladder) -> Rung:
+    """The rung with the shortest step."""
+    return min(ladder.rungs, key=lambda rung: rung.step_s)

@@ -1,0 +1,252 @@
+"""The worker of the reproductions: races of whole steps and parts of them, training by the epoch, gradient checks."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mlpprof import catalog
+from mlpprof.machine.description import describe
+from mlpprof.measure.batches import batches
+from mlpprof.measure.messages import Message, encode
+from mlpprof.measure.passes import paused_garbage_collection, profile_batch
+from mlpprof.measure.prepare import Loader, Prepared
+from mlpprof.measure.race import CallableContestant, Contestant, VariantContestant, no_arguments, race
+from mlpprof.measure.request import Request
+from mlpprof.model import Array, Variant, loss_of
+from mlpprof.model.gradcheck import (
+    FINITE_DIFFERENCE_TOLERANCE,
+    agreement_with,
+    close,
+    first_gradients,
+    layer_deviations,
+    random_cases,
+)
+from mlpprof.model.oracle import finite_difference_gradients
+from mlpprof.process import Progress, serve
+from mlpprof.reproduce.persample_study import Study
+
+WHOLE = slice(None)
+"""An index that takes all rows as a view: a source that trains on its whole data at once has nothing to gather."""
+CHECK_CASES = 6
+
+
+class Session:
+    """The handlers of one worker; variants are known by the keys under which `prepare` has loaded them."""
+
+    def __init__(self) -> None:
+        self._loader = Loader()
+        self._prepared: dict[str, Prepared] = {}
+
+    def prepare(self, report: Progress, key: str, request: Message) -> Message:
+        """Load a variant and its data."""
+        it = self._loader.prepare(Request.from_json(request), report)
+        self._prepared[key] = it
+        return {"name": it.entry.name, "dtype": it.dtype, "samples": it.data.samples, "parent": it.entry.parent}
+
+    def machine(self, report: Progress) -> Message:
+        """What this machine and process are, once the work is done."""
+        return describe()
+
+    def race(self, report: Progress, entrants: list[tuple[str, str, int]], blocks: int, seed: int) -> Message:
+        """Interleaved blocks of entrants (key, call, batch): seconds a call, nested lists (blocks, entrants, 2).
+
+        call: "step", "whole step" (on all rows, nothing gathered), "forward", or "slope" (one weight of `numeric`).
+        """
+        made: list[tuple[Contestant, Callable[[], None]]] = []
+        try:
+            for key, call, batch in entrants:
+                made.append(_contestant(self._prepared[key], call, batch))
+            return {"step_s": race([contestant for contestant, _ in made], blocks, seed, report).tolist()}
+        finally:
+            for _, release in made:
+                release()
+
+    def profile(self, report: Progress, key: str, batch: int, steps: int | None) -> Message:
+        """All passes of one variant."""
+        it = self._prepared[key]
+        it.require_batch(batch)
+        with catalog.variant_code(it.entry):
+            return encode(profile_batch(it.subject, batch, steps, report))
+
+    def steps(self, report: Progress, key: str, batch: int, count: int) -> float:
+        """Seconds that a series of training steps takes as a whole, drawing its batches included."""
+        it = self._prepared[key]
+        it.require_batch(batch)
+        instance = it.subject.make()
+        indices = it.subject.walk(batch)
+        report(f"{count:,} steps of {it.entry.name}", 0.0)
+        with catalog.variant_code(it.entry), paused_garbage_collection():
+            start = perf_counter()
+            for _ in range(count):
+                instance.train_step(it.subject.X, it.subject.Y, next(indices))
+            seconds = perf_counter() - start
+        close(instance)
+        return seconds
+
+    def train(
+        self, report: Progress, keys: list[str], batch: int, epochs: int, each_epoch: bool
+    ) -> dict[str, dict[str, Any]]:
+        """Train several variants side by side, an epoch of each in turn, the order reversed from epoch to epoch.
+
+        The clock runs for the steps alone. Of each: epoch_s, loss (mean over the batches of an epoch, before their
+        updates), final_loss and accuracies after the last epoch; with each_epoch also the test accuracy of every one.
+        """
+        learners = {key: _Learner(self._prepared[key], batch) for key in keys}
+        try:
+            for epoch in range(epochs):
+                report(f"epoch {epoch + 1} of {epochs}", epoch / epochs)
+                for key in keys if epoch % 2 == 0 else reversed(keys):
+                    learners[key].epoch(each_epoch)
+            return {key: learner.result() for key, learner in learners.items()}
+        finally:
+            for learner in learners.values():
+                close(learner.instance)
+
+    def gradient_check(self, report: Progress, key: str, doubled: bool) -> Message:
+        """The worst deviation from finite differences over random networks, and its tolerance.
+
+        doubled: with the defect of the source, the output layer's gradient added twice.
+        """
+        it = self._prepared[key]
+        cls = _with_doubled_output_gradient(it.cls) if doubled else it.cls
+        found = []
+        for case in random_cases(CHECK_CASES, it.request.seed):
+            # the source has no penalties, and doubling must not double one
+            case = replace(case, network=replace(case.network, l1=0.0, l2=0.0))
+            X, Y = case.X[case.index], case.Y[case.index]
+            expected = finite_difference_gradients(case.network, case.parameters, X, Y)
+            tolerances = [FINITE_DIFFERENCE_TOLERANCE] * case.network.depth
+            found += layer_deviations("gradients", first_gradients(cls, case)[1], expected, tolerances)
+        worst = max(found, key=lambda deviation: deviation.severity)
+        return {"deviation": worst.size, "tolerance": worst.tolerance, "layer": worst.layer}
+
+    def compare_gradients(self, report: Progress, key: str, other: str) -> float:
+        """The largest normwise deviation of a layer between two variants on this network and the data's first rows."""
+        ours, theirs = self._prepared[key], self._prepared[other]
+        report(f"comparing {ours.entry.name} with {theirs.entry.name}", 0.0)
+        return max(deviation.size for deviation in agreement_with(ours.cls, theirs.cls, ours.own_case()))
+
+    def parallel(self, report: Progress, key: str, plan: dict[str, Any]) -> Message:
+        """The parallel forms of `persample_study` on a prepared network and the first rows of its data."""
+        it = self._prepared[key]
+        network = it.request.network
+        X, Y = (values[: plan["rows"]] for values in (it.subject.X, it.subject.Y))
+        with Study(network, X, Y, network.initial_parameters(it.request.seed), plan) as study:
+            return study.run(report)
+
+
+class _Learner:
+    """One variant in training, with what is noted along the way. batch 0 is all rows as a view."""
+
+    def __init__(self, it: Prepared, batch: int) -> None:
+        self._it = it
+        self._batch = batch
+        self.instance: Variant = it.subject.make()
+        samples = len(it.subject.X)
+        if batch:
+            it.require_batch(batch)
+            self._indices = batches(samples, batch, it.request.seed)
+        self._steps = samples // batch if batch else 1
+        self._last: Any = WHOLE
+        self._test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+        self._epoch_s: list[float] = []
+        self._loss: list[float] = []
+        self._accuracy: list[float] = []
+
+    def epoch(self, evaluate: bool) -> None:
+        """One pass over the data."""
+        X, Y, train_step = self._it.subject.X, self._it.subject.Y, self.instance.train_step
+        indices: list[Any] = [next(self._indices) for _ in range(self._steps)] if self._batch else [WHOLE]
+        gc.disable()
+        try:
+            with catalog.variant_code(self._it.entry):
+                start = perf_counter()
+                losses = [train_step(X, Y, index) for index in indices]
+                self._epoch_s.append(perf_counter() - start)
+        finally:
+            gc.enable()
+        self._loss.append(float(np.mean(losses)))
+        self._last = indices[-1]
+        if evaluate and self._test is not None:
+            self._accuracy.append(accuracy(self.instance.predict(self._test[0]), self._test[1]))
+
+    def result(self) -> dict[str, Any]:
+        """What was noted, and the accuracies and the loss after the last epoch."""
+        X, Y = self._it.subject.X, self._it.subject.Y
+        trained = self.instance.predict(X)
+        test = None if self._test is None else accuracy(self.instance.predict(self._test[0]), self._test[1])
+        return {
+            "epoch_s": self._epoch_s,
+            "loss": self._loss,
+            "test_accuracies": self._accuracy,
+            "final_loss": loss_of(self._it.request.network)(trained.T, Y.T),
+            "train_accuracy": accuracy(trained, Y),
+            "test_accuracy": test,
+            "last_batch_accuracy": accuracy(trained[self._last], Y[self._last]),
+        }
+
+
+def accuracy(outputs: Array, Y: Array) -> float:
+    """The share of samples whose largest output is the right one; of a single output, on the right side of 1/2."""
+    if Y.shape[1] == 1:
+        return float(np.mean((outputs > 0.5) == (Y > 0.5)))
+    return float(np.mean(outputs.argmax(axis=1) == Y.argmax(axis=1)))
+
+
+def _contestant(it: Prepared, call: str, batch: int) -> tuple[Contestant, Callable[[], None]]:
+    """Something to race, and what releases it afterwards."""
+    if call == "step":
+        it.require_batch(batch)
+        contestant = VariantContestant(it.entry, it.subject, batch)
+        return contestant, contestant.close
+    instance: Any = it.subject.make()
+    X, Y = it.subject.X, it.subject.Y
+    if call == "whole step":
+        function: Callable[[], object] = lambda: instance.train_step(X, Y, WHOLE)  # noqa: E731 - one of three forms
+    else:
+        it.require_batch(batch)
+        instance.fetch_batch(X, Y, next(it.subject.walk(batch)))
+        function = instance.forward if call == "forward" else _next_slope(instance, it.request.network.layers)
+    return CallableContestant(function, no_arguments), lambda: close(instance)
+
+
+def _next_slope(instance: Any, layers: Sequence[int]) -> Callable[[], object]:
+    """A function that differentiates by one weight after the other, each layer as often as it has weights."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([(n_in + 1) * n_out for n_in, n_out in pairwise(layers)])
+
+    def slope() -> object:
+        l = int(rng.choice(len(sizes), p=sizes / sizes.sum())) + 1
+        return instance.slope(l, int(rng.integers(layers[l])), int(rng.integers(layers[l - 1] + 1)))
+
+    return slope
+
+
+def _with_doubled_output_gradient(cls: type[Variant]) -> type[Variant]:
+    """The variant with the source's defect: what is added to dW of the output layer is added twice."""
+
+    class Doubled(cls):  # type: ignore[misc,valid-type] # the class is known only when it is loaded
+        def backward(self) -> None:
+            super().backward()
+            self.dW[self.L][:, 1:] *= 2
+
+    return Doubled
+
+
+def main() -> None:
+    """Serve until the parent is done."""
+    faulthandler.enable()
+    session = Session()
+    handlers = (
+        *(session.prepare, session.machine, session.race, session.profile, session.steps, session.train),
+        *(session.gradient_check, session.compare_gradients, session.parallel),
+    )
+    serve({handler.__name__: handler for handler in handlers})

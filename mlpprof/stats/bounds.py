@@ -1,0 +1,142 @@
+"""The bounds of the verdicts: which margin lets a mean of n log ratios be a FAIL or a PASS, and why.
+
+Guaranteed: a true speedup of at least `at_least` FAILs with probability at most `false_fail` (0.1 %), and one of at
+most `at_least / resolution` (10 % less) PASSes with probability at most `missed` (1 %), over all looks together. In
+between either may come: a PASS certifies `at_least / resolution`. This holds while replicates are independent, their
+standard deviation is at most 1.5 %, whatever their distribution, and what the run's replicates have in common is off
+by at most `bias` (3 %). Where they scatter more it still holds if they are roughly normal; see the last paragraph.
+
+With x the mean and s the standard deviation of n log ratios, T = log(at_least), R = log(resolution), D = log(bias):
+
+    FAIL    x + margin < T - D              tests "true speedup >= at_least, the run biased against it by D"
+    PASS    x - margin > T - R + D          tests "true speedup <= at_least / resolution, biased in its favour by D"
+    margin  max(t_k max(s, sd_floor), z_k shape_sd) / sqrt(n)
+
+Both can hold at once for a true speedup in between; then the answer is FAIL, since that is the claim that was made.
+
+Spending. Each of the two budgets is spent over the looks in proportion to the replicates, as Lan and DeMets's linear
+spending function does: a look at n_k of n_K replicates spends (n_k - n_(k-1)) / n_K of it; a quarter, 0.15, 0.2 and
+0.4 for 5, 8, 12 and 20. t_k and z_k are the one-sided quantiles at that level of Student's t with n_k - 1 degrees of
+freedom and of the normal distribution. By Boole's inequality the looks' levels add up to no more than the budget
+whatever their correlation. The exact joint distribution of the t statistics would return little of what that gives
+away, because levels this small hardly overlap (of the budgets 80 to 90 % are really used with normal replicates of
+3 %), and would hold for normal data only. FAIL and PASS each have their whole budget without counting on the other to
+stop first ("non-binding"), so a run may be ended early for any reason and looks may be left out.
+
+Why z_k shape_sd: at levels of 1e-4 a t statistic of 5 replicates stands on the normal distribution alone. Processes
+fall into modes (a memory layout, a huge page or not); five that by chance all fall into the same one show no scatter
+at all, and the plain t bound is then wrong 4 times in 100 instead of 1, for skewed mixtures 28 times. The margin of a
+normal mean with known deviation cures that: with shape_sd 1.75 % the error stays within the budget for every
+two-valued distribution of deviation up to 1.5 %, the least favourable kind (a test computes it exactly: at most 0.53 %
+and 0.07 %), and costs little, since the margins are small against R - 2 D.
+
+In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
+be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the
+margin once, and the other half is spent over the looks.
+
+Sources: Lan and DeMets, Biometrika 70 (1983) 659-663; Slud and Wei, JASA 77 (1982) 862-868 (a level for each look);
+Jennison and Turnbull, Group Sequential Methods (2000), chapters 7 (spending) and 9 (bounds that need no stopping).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """The constants of the verdicts; deviations are of log ratios, so 0.004 is 0.4 %.
+
+    looks: numbers of replicates at which to decide. false_fail, missed: error budgets over all looks together.
+    resolution: the factor by which a PASS certifies less than at_least. bias: tolerated run-level bias, as a ratio.
+    sd_floor: the sample's standard deviation is never taken below it. shape_sd: the deviation of the normal margin.
+    process_sd: deviation between processes that the replicates do not show; 0 where each is a process of its own.
+    Raises ValueError where the looks do not ascend from 2 on or there is no room between the two bias tolerances.
+    """
+
+    looks: tuple[int, ...] = (5, 8, 12, 20)
+    false_fail: float = 0.001
+    missed: float = 0.01
+    resolution: float = 1.10
+    bias: float = 1.03
+    sd_floor: float = 0.004
+    shape_sd: float = 0.0175
+    process_sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.looks or any(n >= m for n, m in pairwise((1, *self.looks))):
+            raise ValueError(f"looks are {self.looks}; expected ascending numbers of at least 2 replicates")
+        if not 1 <= self.bias**2 < self.resolution:
+            raise ValueError(f"bias {self.bias} twice leaves nothing of the resolution {self.resolution}")
+
+    def next_look(self, replicates: int) -> int | None:
+        """Replicates at the first look that needs more than these; None after the last."""
+        return next((n for n in self.looks if n > replicates), None)
+
+
+REPLICATED = Procedure()
+"""Every replicate is a process, or a pair of processes, of its own."""
+
+IN_PROCESS = Procedure(process_sd=0.015)
+"""Pseudo-replicates from one process, whose unseen effect is taken as large as the largest that is guaranteed for."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One bound at one look: a one-sided level and its quantiles of Student's t and of the normal distribution."""
+
+    replicates: int
+    level: float
+    t: float
+    z: float
+    sd_floor: float
+    shape_sd: float
+    process_margin: float
+
+    def margin(self, sd: ArrayLike) -> NDArray[np.float64]:
+        """How far a mean log ratio must lie beyond its limit; sd: standard deviation of the replicates, any shape."""
+        scatter = np.maximum(self.t * np.maximum(sd, self.sd_floor), self.z * self.shape_sd)
+        margin: NDArray[np.float64] = scatter / math.sqrt(self.replicates) + self.process_margin
+        return margin
+
+
+@dataclass(frozen=True)
+class Look:
+    """The two bounds at one number of replicates: `failing` for a FAIL, `passing` for a PASS."""
+
+    replicates: int
+    failing: Bound
+    passing: Bound
+
+
+@cache
+def bounds(procedure: Procedure) -> tuple[Look, ...]:
+    """The bounds at every look, computed once for each procedure."""
+    return tuple(
+        Look(n, _bound(procedure, procedure.false_fail, before, n), _bound(procedure, procedure.missed, before, n))
+        for before, n in pairwise((0, *procedure.looks))
+    )
+
+
+def _bound(procedure: Procedure, budget: float, before: int, replicates: int) -> Bound:
+    process_margin = 0.0
+    if procedure.process_sd > 0:
+        budget /= 2
+        process_margin = procedure.process_sd * float(-ndtri(budget))
+    level = budget * (replicates - before) / procedure.looks[-1]
+    return Bound(
+        replicates=replicates,
+        level=level,
+        t=float(-stdtrit(replicates - 1, level)),
+        z=float(-ndtri(level)),
+        sd_floor=procedure.sd_floor,
+        shape_sd=procedure.shape_sd,
+        process_margin=process_margin,
+    )

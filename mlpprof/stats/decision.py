@@ -1,0 +1,150 @@
+"""PASS, FAIL, INCONCLUSIVE or one more look: the verdict on a claimed speedup."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from numpy.typing import ArrayLike
+
+from mlpprof.errors import UsageError
+from mlpprof.stats.bounds import REPLICATED, Look, Procedure, bounds
+from mlpprof.stats.ratios import interval, replicates_of
+
+
+class Outcome(StrEnum):
+    """What a decision can say; CONTINUE asks for the replicates of the next look."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict and what it rests on; ratios are old time over new, above 1 new is faster.
+
+    outcome: None where no claim was made. estimate: geometric mean of the replicates. low, high: its 95 % interval,
+    run-level bias not included (see `interval`). at_least: the claim. reason: one sentence.
+    """
+
+    outcome: Outcome | None
+    estimate: float
+    low: float
+    high: float
+    replicates: int
+    at_least: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class NullResult:
+    """What the A/A null showed: a ratio that should be 1, its 95 % interval, and whether the run is biased."""
+
+    biased: bool
+    ratio: float
+    low: float
+    high: float
+    replicates: int
+
+    @property
+    def worst(self) -> float:
+        """The largest bias that the interval allows, as a ratio of at least 1."""
+        return max(self.high, 1 / self.low)
+
+
+def not_slower_than(tolerance: float) -> float:
+    """The at_least that `assert_not_slower(tolerance)` claims: 1 / (1 + tolerance).
+
+    New may take up to 1 + tolerance times as long as old. As with every claim, a PASS certifies a tenth less.
+    Raises UsageError if the tolerance is negative or not finite.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"tolerance is {tolerance}; expected 0 or more, such as 0.05 for 5 % slower")
+    return 1 / (1 + tolerance)
+
+
+def null_bias(log_ratios: ArrayLike, procedure: Procedure = REPLICATED) -> NullResult:
+    """Whether a run whose old and new are the same code is biased beyond the tolerance, from replicates (n,).
+
+    Biased: the whole 95 % interval lies beyond the tolerated bias on one side. A run that is biased by just the
+    tolerance is called so in 2.5 % of sessions, a less biased one more rarely; that costs a FAIL, never a false one.
+    Raises ValueError as `interval` does.
+    """
+    x = replicates_of(log_ratios)
+    low, high = interval(x, procedure=procedure)
+    biased = low > procedure.bias or high < 1 / procedure.bias
+    return NullResult(biased, math.exp(x.mean()), low, high, len(x))
+
+
+def decide(
+    log_ratios: ArrayLike,
+    at_least: float | None = None,
+    procedure: Procedure = REPLICATED,
+    *,
+    null: NullResult | None = None,
+    final: bool = False,
+) -> Decision:
+    """The verdict on the claim that the true speedup is `at_least`, from the log ratios of all replicates so far (n,).
+
+    Guaranteed: if the true speedup is at least `at_least`, P(FAIL) <= 0.001; if it is at most `at_least / 1.10`,
+    P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most 3 %
+    (`mlpprof.stats.bounds` derives it; single timings may vary by 25 % and more, as long as the replicates do not).
+
+    Decides at the procedure's looks and answers CONTINUE between them; INCONCLUSIVE after the last, or where `final`
+    says that there will be no more replicates. No at_least: estimate and interval only.
+    Under a biased null a FAIL becomes INCONCLUSIVE, and a PASS must hold for the largest bias that the null allows.
+    Raises ValueError for fewer than 2 replicates, more than the last look's, or values that are not finite;
+    UsageError if at_least is not positive and finite.
+    """
+    x = replicates_of(log_ratios)
+    n = len(x)
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    low, high = interval(x, procedure=procedure)
+
+    def decision(outcome: Outcome | None, reason: str) -> Decision:
+        return Decision(outcome, math.exp(mean), low, high, n, at_least, reason)
+
+    if at_least is None:
+        return decision(None, "no claim was made")
+    if not 0 < at_least < math.inf:
+        raise UsageError(f"at_least is {at_least}; expected a ratio above 0, such as 1.15")
+    if n > procedure.looks[-1]:
+        raise ValueError(f"{n} replicates; the procedure ends at {procedure.looks[-1]}")
+
+    look = next((look for look in bounds(procedure) if look.replicates == n), None)
+    certified = at_least / procedure.resolution
+    if look is not None and _fails(look, mean, sd, at_least, procedure):
+        if null is not None and null.biased:
+            return decision(Outcome.INCONCLUSIVE, f"below {at_least:.4g}, but {_biased(null)}")
+        return decision(Outcome.FAIL, f"below {at_least:.4g}, even in a run biased by {_percent(procedure.bias)}")
+    if look is not None and _passes(look, mean, sd, certified, procedure.bias):
+        if null is None or not null.biased:
+            return decision(Outcome.PASS, f"above {certified:.4g}, even in a run biased by {_percent(procedure.bias)}")
+        if _passes(look, mean, sd, certified, null.worst):
+            return decision(Outcome.PASS, f"above {certified:.4g}, although {_biased(null)}")
+    following = procedure.next_look(n)
+    if following is not None and not final:
+        return decision(Outcome.CONTINUE, f"undecided after {n} replicates; the next look is at {following}")
+    reason = f"undecided after {n} replicates, which scatter by {100 * sd:.1f} %"
+    if null is not None and null.biased:
+        reason += f"; {_biased(null)}"
+    return decision(Outcome.INCONCLUSIVE, reason)
+
+
+def _fails(look: Look, mean: float, sd: float, at_least: float, procedure: Procedure) -> bool:
+    return bool(mean + look.failing.margin(sd) < math.log(at_least / procedure.bias))
+
+
+def _passes(look: Look, mean: float, sd: float, certified: float, bias: float) -> bool:
+    return bool(mean - look.passing.margin(sd) > math.log(certified * bias))
+
+
+def _biased(null: NullResult) -> str:
+    return f"old against old measured {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) instead of 1"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * (ratio - 1):.3g} %"
