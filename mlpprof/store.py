@@ -15,6 +15,7 @@ The first 1,024 bytes, HDF5's user block, hold the digest of the rest (`mlpprof.
 |                           | peak_bytes, page_faults (an absent one was not measured)                               |
 | results/I/labels          | table: phase, label, in_loop, layer (meaningless unless in_loop), calls                |
 | results/I/label_step_s    | float64 (labels, rounds, steps): seconds a step under each row of the table            |
+| results/I/counts          | JSON: operations (`results.Operation`) of one step, uncounted; absent in older runs    |
 | lines                     | table: line, hits, time_s; attributes batch, steps, wall_s; absent without --lines     |
 | stacks                    | JSON text of pyinstrument; attributes batch, steps; absent without --stacks            |
 """
@@ -35,7 +36,17 @@ import numpy as np
 
 from mlpprof.errors import RunFileError, UsageError
 from mlpprof.files import write_atomically
-from mlpprof.results import BatchResult, LabelSamples, LineProfile, LineTime, PhaseSamples, Run, Samples, StackProfile
+from mlpprof.results import (
+    BatchResult,
+    LabelSamples,
+    LineProfile,
+    LineTime,
+    Operation,
+    PhaseSamples,
+    Run,
+    Samples,
+    StackProfile,
+)
 from mlpprof.seal import BLOCK_SIZE, seal, verify
 
 SCHEMA = 1
@@ -171,6 +182,7 @@ def _write_result(group: h5py.Group, result: BatchResult) -> None:
     for j, label in enumerate(result.labels):
         samples[j] = label.step_s
     group["label_step_s"] = samples
+    group["counts"] = _json({"operations": [asdict(o) for o in result.operations], "uncounted": result.uncounted})
 
 
 def _read_run(file: h5py.File) -> Run:
@@ -202,6 +214,7 @@ def _read_result(group: h5py.Group) -> BatchResult:
         )
         for j, row in enumerate(table)
     )
+    counts = json.loads(group["counts"].asstr()[()]) if "counts" in group else {}
     result = BatchResult(
         batch=int(group.attrs["batch"]),
         steps_per_epoch=int(group.attrs["steps_per_epoch"]),
@@ -213,6 +226,8 @@ def _read_result(group: h5py.Group) -> BatchResult:
         labels_pass_s=_samples(group["labels_pass_s"]),
         phases=phases,
         labels=labels,
+        operations=tuple(_record(Operation, operation) for operation in counts.get("operations", ())),
+        uncounted=tuple(str(name) for name in counts.get("uncounted", ())),
     )
     _refuse_mismatch(result)
     return result

@@ -171,6 +171,12 @@ class FakeClock:
 
 
 @pytest.fixture
+def fake_clock() -> type[FakeClock]:
+    """For tests that need several clocks."""
+    return FakeClock
+
+
+@pytest.fixture
 def clock() -> FakeClock:
     """A fake clock at 0 that only `advance` moves."""
     return FakeClock()

@@ -136,17 +136,20 @@ class MLP:
         self.W, self.b = windows(self.theta, network.layers)
         self.dW, self.db = windows(self.gradient, network.layers)
         self.weights = slice(sum(W.size for W in self.W[1:]))
-        self.m = None
+        self.m = self.most = 0
 
     def allocate(self, m):
-        """The arrays of a batch of m samples."""
-        sizes, dtype = self.network.layers, self.theta.dtype
-        self.m = m
-        self.A = [np.empty((m, n), dtype) for n in sizes]
-        self.delta = [None] + [np.empty((m, n), dtype) for n in sizes[1:]]
-        self.D = [None] + [np.empty((m, n), dtype) for n in sizes[1:]]
-        self.Y, self.P, self.Q = (np.empty((m, sizes[-1]), dtype) for _ in range(3))
-        self.ones = np.ones(m, dtype)
+        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
+        if m > self.most:
+            sizes = self.network.layers
+            widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
+            self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
+            self.most = m
+        self.m, L = m, self.L
+        rows = [array[:m] for array in self.arrays]
+        self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
+        self.Y, self.P, self.Q = rows[-3:]
+        self.ones = np.ones(m, self.theta.dtype)
 
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:

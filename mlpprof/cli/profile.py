@@ -42,6 +42,7 @@ RUN_EXTENSION = ".h5"
     help="Write the call view: .html, or .speedscope.json for speedscope. Implies --stacks.",
 )
 @click.option("--no-check", is_flag=True, help="Do not check the gradients first; the report will say so.")
+@click.option("--no-limits", is_flag=True, help="Do not hold the step against the limits of this machine.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the run: .h5 .json .csv .txt")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 @click.option("-v", "--verbose", is_flag=True, help="Show small labels too.")
@@ -68,6 +69,7 @@ def command(variant: str, **options: Any) -> None:
         check=not options["no_check"],
         lines=options["lines"],
         stacks=options["stacks"] or stacks_file is not None,
+        limits=not options["no_limits"],
     )
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     with progress_bar() as progress:

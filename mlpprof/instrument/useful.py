@@ -61,6 +61,11 @@ class Needs:
             self._add(("backward", WEIGHTS, pair), ((network.l2 > 0) * 2 + (network.l1 > 0) * 3) * weights)
             self._add(("update", WEIGHTS, pair), (4 if network.momentum > 0 else 2) * (weights + n[l]))
 
+    @property
+    def total(self) -> float:
+        """Floating-point operations that are still needed."""
+        return sum(self._left.values())
+
     def _add(self, key: Key, amount: float) -> None:
         self._left[key] = self._left.get(key, 0.0) + amount
 
@@ -99,9 +104,19 @@ def mark_useful(operations: Sequence[Operation], network: Network, m: int) -> tu
     return tuple(_marked(operation, network, needs, gather_left) for operation in operations)
 
 
+def needed_products(network: Network, m: int) -> Iterator[tuple[int, int, int]]:
+    """(p, k, q) of the products (p, k) by (k, q) that a step needs: forward, gradient, propagation but to the input."""
+    n = network.layers
+    for l in range(1, network.depth + 1):
+        yield n[l], n[l - 1], m
+        yield n[l], m, n[l - 1]
+        if l > 1:
+            yield n[l - 1], n[l], m
+
+
 def needed_flop(network: Network, m: int) -> int:
     """Floating-point operations that a step needs in its forward, backward and update phases."""
-    return int(sum(Needs(network, m)._left.values()))
+    return int(Needs(network, m).total)
 
 
 def _marked(operation: Operation, network: Network, needs: Needs, gather_left: dict[int, int]) -> Operation:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, PhaseSamples
+from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, Operation, PhaseSamples
 
 Message = dict[str, Any]
 
@@ -31,6 +31,8 @@ def decode_batch_result(message: Message) -> BatchResult:
             "labels": tuple(
                 LabelSamples(**{**label, "step_s": np.array(label["step_s"])}) for label in message["labels"]
             ),
+            "operations": tuple(Operation(**{**o, "shape": tuple(o["shape"])}) for o in message["operations"]),
+            "uncounted": tuple(message["uncounted"]),
         }
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -135,18 +135,22 @@ def profile_batch(
     subject: Subject, m: int, steps: int | None, report: Progress, clock: Clock = perf_counter
 ) -> BatchResult:
     """All passes at batch size m: warm-up, the interleaved timed passes, then page faults and memory."""
-    plain = subject.make()
-    phased = subject.make()
-    phase_clock = PhaseClock(phased, clock)
-    label_clock = LabelClock(clock)
-    labelled = subject.make_labelled(label_clock)
-    label_clock.watch(labelled)
-    separately_told = getattr(phased, "phase_seconds", None)
-    total = TimedPass(subject, plain, subject.walk(m), lambda: None, clock)
-    phases = TimedPass(subject, phased, subject.walk(m), separately_told or phase_clock.take, clock)
-    labels = TimedPass(subject, labelled, subject.walk(m), label_clock.take, clock)
-    passes = (total, phases, labels)
-    try:
+    with ExitStack() as opened:
+
+        def kept(instance: Variant) -> Variant:
+            opened.callback(close, instance)
+            return instance
+
+        plain, phased = kept(subject.make()), kept(subject.make())
+        label_clock = LabelClock(clock)
+        labelled = kept(subject.make_labelled(label_clock))
+        phase_clock = PhaseClock(phased, clock)
+        label_clock.watch(labelled)
+        separately_told = getattr(phased, "phase_seconds", None)
+        total = TimedPass(subject, plain, subject.walk(m), lambda: None, clock)
+        phases = TimedPass(subject, phased, subject.walk(m), separately_told or phase_clock.take, clock)
+        labels = TimedPass(subject, labelled, subject.walk(m), label_clock.take, clock)
+        passes = (total, phases, labels)
         report("warming up", 0.0)
         with paused_garbage_collection():
             warm = [warm_up(timed, clock) for timed in passes]
@@ -157,9 +161,6 @@ def profile_batch(
             with paused_garbage_collection():
                 for timed in passes if i % 2 == 0 else reversed(passes):
                     timed.block(plan.steps)
-    finally:
-        for timed in passes:
-            close(timed.instance)
     separable = separately_told is not None or phase_clock.complete
     report("memory", plan.rounds / (plan.rounds + 1))
     return BatchResult(

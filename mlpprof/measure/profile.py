@@ -15,6 +15,8 @@ import numpy as np
 import mlpprof
 from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
 from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.limits.names import Limits, names_for
+from mlpprof.machine.limits.obtain import limits_for
 from mlpprof.machine.versions import commit_facts
 from mlpprof.measure.messages import decode_batch_result, decode_line_profile
 from mlpprof.measure.request import Request
@@ -37,6 +39,8 @@ class Settings:
     check: bool = True
     lines: bool = False
     stacks: bool = False
+    limits: bool = True
+    """Hold the steps against the machine's limits: those that are not in the cache yet are measured at the end."""
 
 
 def profile(request: Request, workload: str, settings: Settings, command: str, progress: Progress) -> Run:
@@ -46,6 +50,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
     Raises CheckFailed before anything is timed if the variant is wrong, and whatever `Worker.call` raises.
     """
     results: list[BatchResult] = []
+    environment = worker_environment(os.environ, settings.threads, settings.native_blas)
     checked: CheckResult | None = None
     opened: dict[str, Any] = {}
     lines = stacks = None
@@ -54,7 +59,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
             progress(f"batch {batch}: {what}", (i + share) / len(settings.batches))
 
-        with Worker(WORKER, worker_environment(os.environ, settings.threads, settings.native_blas)) as worker:
+        with Worker(WORKER, environment) as worker:
             answer = worker.call("prepare", part, request=request.to_json())
             if not opened:
                 opened = {**answer, **worker.call("describe", part, variant=request.variant)}
@@ -71,6 +76,11 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
                 lines = decode_line_profile(worker.call("lines", part, variant=request.variant, batch=batch))
             if i == 0 and settings.stacks:
                 stacks = StackProfile(**worker.call("stacks", part, variant=request.variant, batch=batch))
+    limits: Limits = {}
+    if settings.limits:
+        operations = [operation for result in results for operation in result.operations]
+        names = names_for(request.network, opened["dtype"], settings.batches, operations)
+        limits = limits_for(names, opened["machine"], environment, progress)
     source = opened["variant"]["source"]
     return Run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,6 +100,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         lines=lines,
         stacks=stacks,
         warnings=(*opened["warnings"], *_loss_warnings(results)),
+        limits=dict(limits),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+from dataclasses import replace
 from time import perf_counter
 
 from mlpprof import catalog
@@ -11,6 +12,7 @@ from mlpprof.instrument.stacks import profile_stacks
 from mlpprof.machine.description import describe
 from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.check import QUICK_CASES, check_variant, load_pair
+from mlpprof.measure.counting import count_step
 from mlpprof.measure.messages import Message, encode
 from mlpprof.measure.passes import profile_batch
 from mlpprof.measure.prepare import Loader, Prepared, check_agreement, label_warnings
@@ -67,11 +69,14 @@ class Session:
         return encode(check_agreement(self._prepared[variant], self._prepared[other]))
 
     def profile(self, report: Progress, variant: str, batch: int, steps: int | None) -> Message:
-        """All passes of one variant at one batch size."""
+        """All timed passes of one variant at one batch size, then the counts."""
         it = self._prepared[variant]
         it.require_batch(batch)
         with catalog.variant_code(it.entry):
-            return encode(profile_batch(it.subject, batch, steps, report))
+            result = profile_batch(it.subject, batch, steps, report)
+        report("counting", 0.99)
+        operations, uncounted = count_step(it, batch)
+        return encode(replace(result, operations=operations, uncounted=uncounted))
 
     def race(self, report: Progress, variants: list[str], batch: int, blocks: int, seed: int) -> Message:
         """Interleaved blocks of all the variants: seconds a step, as nested lists (blocks, variants, 2)."""

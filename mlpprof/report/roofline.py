@@ -16,12 +16,13 @@ of a network at one precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mlpprof.instrument.semantics import EVALUATION, PRODUCT
+from mlpprof.instrument.useful import needed_products
 from mlpprof.machine.limits.names import FUNCTIONS, SIZES, Limits, product_name
 from mlpprof.model import Network
 from mlpprof.results import BatchResult, Operation, Run
@@ -179,16 +180,6 @@ def _point(
     return Point(phase, layer, label, time_s, tuple(operations), limit_s)
 
 
-def needed_products(network: Network, m: int) -> Iterator[tuple[int, int, int]]:
-    """(p, k, q) of the products that a step needs: forward, gradient, and propagation but to the input layer."""
-    n = network.layers
-    for l in range(1, network.depth + 1):
-        yield n[l], n[l - 1], m
-        yield n[l], m, n[l - 1]
-        if l > 1:
-            yield n[l - 1], n[l], m
-
-
 FORMS = {"sigmoid": ("expit", "exp", "tanh"), "tanh": ("tanh",), "softmax": ("exp",)}
 """The functions by any of which an activation can be had; what is not here costs no evaluation."""
 
@@ -215,12 +206,3 @@ def run_bound_s(run: Run, result: BatchResult) -> float | None:
     """The lower bound of a run's step at one batch size; None where the limits were not measured."""
     ceiling = Ceiling.of(run)
     return None if ceiling is None else bound_s(run.network, result.batch, run.dtype, ceiling)
-
-
-def shapes_of(operations: Iterable[Operation]) -> Mapping[str, set[tuple[int, ...]]]:
-    """The shapes of the products among operations, by precision."""
-    shapes: dict[str, set[tuple[int, ...]]] = {}
-    for operation in operations:
-        if operation.kind == PRODUCT and len(operation.shape) == 3 and operation.flop > 0:
-            shapes.setdefault(operation.dtype, set()).add(operation.shape)
-    return shapes

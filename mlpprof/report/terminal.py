@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.report.format import NO_BREAK, encodable, plain
+from mlpprof.report.format import NO_BREAK, encodable, format_time, plain
 from mlpprof.report.grid import GAP, INDENT
+from mlpprof.report.roofline_reason import distance
+from mlpprof.report.roofline_table import roofline_tables
 from mlpprof.report.source_view import source_table
 from mlpprof.report.tables import agreement_tables, batch_text, label_tables, memory_tables, phase_tables, time_tables
 from mlpprof.report.verdict import NOT_SEPARABLE, agreements, verdict
@@ -93,6 +95,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
         yield from label_tables(labelled, width, verbose)
     else:
         yield _indented(Text("none is labelled: end a statement with a comment '# phase: my label' to see its time"))
+    if any(result.operations for result in results):
+        yield from _roofline(run, width, verbose, single)
     yield _heading("Agreement", "how far each is from the step that it should equal")
     yield from agreement_tables(results, width)
     yield Text()
@@ -108,6 +112,23 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
         tree = Text(call_tree(run.stacks))
         tree.highlight_regex(r"(?m)[│├└─]+|  \S+$", "dim")
         yield _indented(tree)
+
+
+def _roofline(run: Run, width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
+    yield _heading(f"Roofline{single}", "what a step computes and moves, how much of it is needed, share of the limit")
+    yield from roofline_tables(run, width, verbose)
+    found = [(batch_text(result), distance(run, result)) for result in run.results]
+    rows = [(name, "", f"{far.sentence} (bound {format_time(far.bound_s)}).") for name, far in found if far is not None]
+    rows += [
+        (batch_text(result), "yellow", f"not counted: {', '.join(result.uncounted)}")
+        for result in run.results
+        if result.uncounted
+    ]
+    if not run.limits:
+        rows.append(("limits", "", "not measured (--no-limits), so there is no bound and no share of it"))
+    if rows:
+        yield Text()
+        yield _indented(_pairs(rows, width))
 
 
 def _facts(run: Run, width: int) -> Table:

@@ -18,6 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
+from mlpprof.instrument.semantics import PRODUCT
+from mlpprof.instrument.useful import needed_products
+from mlpprof.model import Network
+from mlpprof.results import Operation
+
 DTYPES = ("float32", "float64")
 FUNCTIONS = ("exp", "tanh", "log", "expit")
 SIZES = {"64KiB": 64 << 10, "1MiB": 1 << 20, "8MiB": 8 << 20, "64MiB": 64 << 20, "256MiB": 256 << 20}
@@ -55,8 +60,17 @@ def product_name(dtype: str, p: int, k: int, q: int) -> str:
     return f"product_{dtype}_{min(p, q)}x{k}x{max(p, q)}"
 
 
-def needed_names(dtype: str, shapes: Iterable[tuple[int, int, int]]) -> list[str]:
-    """The limits that a step in one precision is held against; shapes: (p, k, q) of its products."""
+def names_for(
+    network: Network, dtype: str, batches: Iterable[int], operations: Iterable[Operation] = ()
+) -> list[str]:
+    """The limits that steps of a network are held against.
+
+    Products in the shapes that the network needs at these batch sizes, and in those that `operations` have run.
+    """
+    shapes = {(dtype, *shape): None for m in batches for shape in needed_products(network, m)}
+    for operation in operations:
+        if operation.kind == PRODUCT and operation.dtype in DTYPES and len(operation.shape) == 3 and operation.flop > 0:
+            shapes[(operation.dtype, *operation.shape)] = None
     functions = [f"{function}_{dtype}" for function in FUNCTIONS]
-    products = dict.fromkeys(product_name(dtype, *shape) for shape in shapes)
+    products = dict.fromkeys(product_name(*shape) for shape in shapes)
     return [f"gemm_{dtype}", *COMMON, *functions, *products]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.report.export.json_text import without_nan
+from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.results import BatchResult, Quantiles, Run
 
 SCHEMA = 1
@@ -32,7 +33,8 @@ def profile_json(run: Run) -> dict[str, Any]:
         "native_blas": run.native_blas,
         "data": asdict(run.data),
         "check": None if run.check is None else asdict(run.check),
-        "results": [_result(result) for result in run.results],
+        "results": [_result(result, run) for result in run.results],
+        "limits": run.limits,
         "machine": run.machine,
         "warnings": run.warnings,
     }
@@ -40,13 +42,17 @@ def profile_json(run: Run) -> dict[str, Any]:
     return plain
 
 
-def _result(result: BatchResult) -> dict[str, Any]:
+def _result(result: BatchResult, run: Run) -> dict[str, Any]:
+    ceiling = Ceiling.of(run)
+    phase_figures = [_figures(point) for point in phase_points(result, ceiling)]
+    label_figures = [_figures(point) for point in label_points(result, ceiling)]
     return {
         "batch": result.batch,
         "steps_per_epoch": result.steps_per_epoch,
         "warmup_steps": result.warmup_steps,
         "step_s": {**_quantiles(result.step_s), "samples": result.total_s.ravel().tolist()},
         "epoch_s": _quantiles(result.epoch_s),
+        "bound_s": run_bound_s(run, result),
         "losses": result.losses.tolist(),
         "separable": result.separable,
         "phases": {
@@ -56,8 +62,9 @@ def _result(result: BatchResult) -> dict[str, Any]:
                 "bytes_allocated": phase.bytes_allocated,
                 "peak_bytes": phase.peak_bytes,
                 "page_faults": phase.page_faults,
+                **figures,
             }
-            for name, phase in result.phases.items()
+            for (name, phase), figures in zip(result.phases.items(), phase_figures, strict=True)
         },
         "labels": [
             {
@@ -67,14 +74,29 @@ def _result(result: BatchResult) -> dict[str, Any]:
                 "median_s": float(np.median(label.step_s)),
                 "share": result.label_share(label),
                 "calls": label.calls,
+                **figures,
             }
-            for label in result.labels
+            for label, figures in zip(result.labels, label_figures, strict=True)
         ],
+        "uncounted": result.uncounted,
         "agreement": {
             "phases_over_total": result.phases_over_total,
             "phases_disturbance": result.phases_disturbance,
             "labels_disturbance": result.labels_disturbance,
         },
+    }
+
+
+def _figures(point: Point) -> dict[str, float | None]:
+    """What a phase or label did in one step and how near that is to the limit; null where it was not counted."""
+    counted = bool(point.operations)
+    return {
+        "flop": point.flop if counted else None,
+        "useful_flop": point.useful_flop if counted else None,
+        "bytes": point.bytes_moved if counted else None,
+        "useful_bytes": point.useful_bytes if counted else None,
+        "gflops": point.gflops,
+        "share_of_limit": point.share_of_limit,
     }
 
 

@@ -9,9 +9,9 @@ from matplotlib.patches import Rectangle
 
 from mlpprof.model import PHASES
 from mlpprof.report.anatomy import PhasePart, anatomy
-from mlpprof.report.figures.canvas import POINTS, Sheet, short, text_width
+from mlpprof.report.figures.canvas import Sheet, short, text_width
 from mlpprof.report.figures.palette import INK, MUTED, PAPER, REST, phase_color, text_on
-from mlpprof.report.figures.rows import RowPlot, phase_legend, row_plot, time_axis
+from mlpprof.report.figures.rows import RowPlot, row_plot, time_axis
 from mlpprof.report.format import format_percent, format_time
 from mlpprof.results import BatchResult
 
@@ -39,10 +39,10 @@ def bar_parts(result: BatchResult) -> tuple[tuple[str, float], ...]:
     return (*parts, ("rest", 1 - whole))
 
 
-def time_bars(bars: Sequence[Bar], width: int | float) -> Sheet:
+def time_bars(bars: Sequence[Bar], width: float) -> Sheet:
     """Steps of several variants at one batch size below each other, as long as they take."""
     limit = _limit([bar.step_s for bar in bars])
-    plot = row_plot([bar.name for bar in bars], width, right=1.0, legend=True, xlabel="time of one step")
+    plot = row_plot([bar.name for bar in bars], width, right=1.0, xlabel="time of one step", phases=_present(bars))
     time_axis(plot.axes, limit * (CUT if any(bar.step_s > limit for bar in bars) else 1.0))
     for i, bar in enumerate(bars):
         is_cut = bar.step_s > limit
@@ -50,18 +50,16 @@ def time_bars(bars: Sequence[Bar], width: int | float) -> Sheet:
         _stack(plot, i, bar, length, f"{format_time(bar.step_s)}")
         if is_cut:
             _tear(plot, i, length)
-    _legend(plot, bars)
     return plot.sheet
 
 
 def share_bars(bars: Sequence[Bar], width: float) -> Sheet:
     """Steps at several batch sizes below each other, each 100 % long, its time at the right."""
-    plot = row_plot([bar.name for bar in bars], width, right=1.0, legend=True, xlabel="share of one step")
+    plot = row_plot([bar.name for bar in bars], width, right=1.0, xlabel="share of one step", phases=_present(bars))
     plot.axes.set_xlim(0, 1)
     plot.axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     for i, bar in enumerate(bars):
         _stack(plot, i, bar, 1.0, f"{format_time(bar.step_s)}")
-    _legend(plot, bars)
     return plot.sheet
 
 
@@ -113,20 +111,17 @@ def _limit(times_s: Sequence[float]) -> float:
     return ordered[0]
 
 
-def _legend(plot: RowPlot, bars: Sequence[Bar]) -> None:
+def _present(bars: Sequence[Bar]) -> list[str]:
+    """The phases that can be seen, in the order in which they run."""
     present = {phase for bar in bars for phase, share in bar.parts if share > 0.002}
     order = [*(phase for phase in PHASES if phase in present), *sorted(present - {*PHASES, "rest"})]
-    if "rest" in present:
-        order.append("rest")
-    left = plot.axes.get_position().x0 * plot.sheet.width
-    phase_legend(plot.sheet, order, 0.12 if plot.sheet.is_narrow else left)
+    return [*order, "rest"] if "rest" in present else order
 
 
 def layer_bars(result: BatchResult, width: float) -> Sheet:
     """A row a phase, as long as it takes, with its labelled statements in it and the layers marked below."""
     parts = anatomy(result)
-    row = 0.56
-    plot = row_plot([part.phase for part in parts], width, row=row, right=1.15, xlabel="time of one step")
+    plot = row_plot([part.phase for part in parts], width, below=0.2, right=1.15, xlabel="time of one step")
     time_axis(plot.axes, max(part.time_s for part in parts))
     for i, part in enumerate(parts):
         _phase_row(plot, i, part)
@@ -134,29 +129,25 @@ def layer_bars(result: BatchResult, width: float) -> Sheet:
 
 
 def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
-    y = plot.y(i) - 0.08 / plot.row
-    half = plot.half
+    y, half = plot.y(i), plot.half
     begin = 0.0
     for layer, parts in phase.layers():
         start = begin
         for part in parts:
-            is_rest = not part.label
             title = f"{phase.phase}, {part.text}: {format_time(part.time_s)}, {format_percent(part.share)} of the step"
-            color = REST if is_rest else phase_color(phase.phase)
-            patch = Rectangle((begin, y - half), part.time_s, 2 * half, facecolor=color, edgecolor=PAPER, lw=0.9)
+            color = phase_color(phase.phase) if part.label else REST
+            patch = Rectangle((begin, y - half), part.time_s, 2 * half, facecolor=color, edgecolor=PAPER, lw=0.7)
             plot.axes.add_patch(patch)
             plot.sheet.tag(patch, title, phase=phase.phase)
             _inside(plot, begin, y, part.time_s, part.label, phase.phase)
             begin += part.time_s
         if layer is not None:
             _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
-    figure = f"  {format_time(phase.time_s)}  {format_percent(phase.share)}"
+    figure = f"{format_time(phase.time_s)}  {format_percent(phase.share)}"
     if plot.sheet.is_narrow:
-        # above the bar, at the right end of the name's line
-        above = plot.axes.text(1, plot.y(i) - half - 0.11 / plot.row, figure, ha="right", va="bottom", color=INK)
-        above.set_transform(plot.axes.get_yaxis_transform())
+        plot.beside_name(i, figure, 1.0, ha="right")
     else:
-        plot.axes.text(phase.time_s, y, figure, va="center", color=INK, clip_on=False)
+        plot.axes.text(phase.time_s, y, f"  {figure}", va="center", color=INK, clip_on=False)
 
 
 def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:
@@ -172,7 +163,7 @@ def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phas
 
 def _bracket(plot: RowPlot, begin: float, end: float, y: float, layer: int, phase: str) -> None:
     """A line under all parts of a layer, with its name where it fits."""
-    inset = min(1.5 / POINTS, 0.2 * (end - begin))
+    inset = min(1.0 / _points(plot, 1.0), 0.2 * (end - begin))
     line = plot.axes.plot((begin + inset, end - inset), (y, y), color=MUTED, lw=0.8, solid_capstyle="butt")[0]
     plot.sheet.tag(line, phase=phase)
     room = _points(plot, end - begin)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
+from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mlpprof.measure.waterfall import REST as REST_PHASE
 from mlpprof.report.figures.canvas import Sheet
-from mlpprof.report.figures.palette import ACCENT, BAD, INK, MUTED, PAPER, REST, phase_color
+from mlpprof.report.figures.palette import ACCENT, BAD, INK, MUTED, PAPER, phase_color
 from mlpprof.report.figures.rows import RowPlot, ratio_text, row_plot, time_axis
-from mlpprof.report.format import format_percent, format_time
+from mlpprof.report.format import digits, format_percent, format_time
 from mlpprof.results import Comparison
 
 _ROUND = (1, 1.2, 1.5, 2, 3, 5, 7)
@@ -31,12 +33,9 @@ class Ratio:
     at_least: float | None = None
 
 
-def ratio_rows(ratios: Sequence[Ratio], width: float, xlabel: str, connected: bool) -> Sheet:
-    """A row each: a dot at the ratio, a line over its 95 % interval; a logarithmic axis, so that factors are lengths.
-
-    connected: the rows are steps of one ladder, and a line leads through them.
-    """
-    plot = row_plot([one.name for one in ratios], width, right=1.5, xlabel=xlabel)
+def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
+    """A row each: a bar from 1 to the ratio and a line over its 95 % interval; a logarithmic axis: factors are lengths."""
+    plot = row_plot([one.name for one in ratios], width, right=1.5, xlabel="times as fast, with 95 % interval")
     axes = plot.axes
     values = [x for one in ratios for x in (one.ratio, one.low, one.high, one.at_least or 1.0, 1.0) if x > 0]
     low, high = min(values), max(values)
@@ -47,38 +46,36 @@ def ratio_rows(ratios: Sequence[Ratio], width: float, xlabel: str, connected: bo
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:.3g} ×")
     axes.axvline(1.0, color=MUTED, lw=1.0)
-    ys = [plot.y(i) for i in range(len(ratios))]
-    if connected:
-        axes.step([one.ratio for one in ratios], ys, where="post", color=REST, lw=1.0, zorder=1)
-    for y, one in zip(ys, ratios, strict=True):
-        _dot(plot, y, one)
+    for i, one in enumerate(ratios):
+        _ratio(plot, i, one)
     return plot.sheet
 
 
-def _dot(plot: RowPlot, y: float, one: Ratio) -> None:
-    axes = plot.axes
-    color = ACCENT if one.high > 1 or one.low == one.high else BAD
-    interval = "" if one.low == one.high else f"{one.low:.3g}–{one.high:.3g}"
+def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
+    axes, y, half = plot.axes, plot.y(i), plot.half
+    is_root = one.low == one.high
+    color = BAD if one.high < 1 else MUTED if is_root else ACCENT
+    interval = "" if is_root else f"{digits(one.low)}–{digits(one.high)}"
     title = f"{one.name}: {ratio_text(one.ratio)}" + (f", 95 % interval {interval}" if interval else "")
-    if interval:
-        line = axes.plot((one.low, one.high), (y, y), color=color, lw=3.2, alpha=0.45, solid_capstyle="round")[0]
-        plot.sheet.tag(line, title, rung=one.number)
+    bar = Rectangle((1.0, y - 0.45 * half), one.ratio - 1.0, 0.9 * half, facecolor=color, alpha=0.35, lw=0)
+    axes.add_patch(bar)
     dot = axes.plot((one.ratio,), (y,), marker="o", color=color, markersize=5.5, markeredgecolor=PAPER, zorder=3)[0]
-    plot.sheet.tag(dot, title, rung=one.number)
+    parts: list[Artist] = [bar, dot]
+    if interval:
+        ends = ((one.low, one.low), (one.high, one.high))
+        parts += [axes.plot(end, (y - half, y + half), color=color, lw=1.2)[0] for end in ends]
+        parts += axes.plot((one.low, one.high), (y, y), color=color, lw=1.6)
     if one.at_least is not None:
-        gate = axes.plot((one.at_least,) * 2, (y - plot.half, y + plot.half), color=INK, lw=1.2)[0]
-        plot.sheet.tag(gate, f"at least {one.at_least:g}", rung=one.number)
+        gate = axes.plot((one.at_least,) * 2, (y - 1.5 * half, y + 1.5 * half), color=INK, lw=1.4, ls=(0, (2, 1)))[0]
+        plot.sheet.tag(gate, f"claimed: at least {one.at_least:g} times as fast", rung=one.number)
     if plot.sheet.is_narrow:
-        text = axes.text(1.0, y - plot.half - 0.03 / plot.row, ratio_text(one.ratio), ha="right", va="bottom", color=INK)
-        text.set_transform(axes.get_yaxis_transform())
+        parts.append(plot.beside_name(i, ratio_text(one.ratio), 1.0, ha="right"))
     else:
-        text = axes.text(1.02, y, ratio_text(one.ratio), va="center", color=INK, clip_on=False)
-        text.set_transform(axes.get_yaxis_transform())
-        if interval:
-            beside = axes.text(1.16, y, interval, va="center", color=MUTED, size=7, clip_on=False)
-            beside.set_transform(axes.get_yaxis_transform())
-            plot.sheet.tag(beside, rung=one.number)
-    plot.sheet.tag(text, rung=one.number)
+        for x, text, ink, size in ((1.02, ratio_text(one.ratio), INK, 8.5), (1.18, interval, MUTED, 7.5)):
+            artist = axes.text(x, y, text, va="center", color=ink, size=size, transform=axes.get_yaxis_transform())
+            parts.append(artist)
+    for part in parts:
+        plot.sheet.tag(part, title, rung=one.number)
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
@@ -92,39 +89,35 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:
-    """From the old step, phase by phase, to the new one; what was gained goes left, what was lost goes right."""
-    old_s, new_s = comparison.race.step_s(0), comparison.race.step_s(1)
+    """What every phase adds to the time saved, one after the other, and all together; what was lost goes left."""
     phases = [change for change in comparison.waterfall if not change.label]
-    names = [comparison.old, *(change.phase for change in phases), comparison.new]
-    plot = row_plot(names, width, right=1.25, xlabel="time of one step")
-    levels = [old_s]
-    for change in phases:
-        levels.append(levels[-1] - change.old_s + change.new_s)
-    time_axis(plot.axes, max(*levels, new_s) * 1.02)
-    _waterfall_bar(plot, 0, 0.0, old_s, REST, format_time(old_s))
-    for i, change in enumerate(phases, start=1):
-        name = "rest" if change.phase == REST_PHASE else change.phase
-        gain_s = change.old_s - change.new_s
-        sign = "−" if gain_s >= 0 else "+"
-        title = f"{name}: {format_time(change.old_s)} before, {format_time(change.new_s)} after"
-        text = f"{sign}{format_time(abs(gain_s))}, {format_percent(change.share)}"
-        bar = _waterfall_bar(plot, i, min(levels[i - 1], levels[i]), abs(gain_s), phase_color(name), text)
-        plot.sheet.tag(bar, title, phase=name)
-        y = plot.y(i)
-        plot.axes.plot((levels[i - 1],) * 2, (plot.y(i - 1) + plot.half, y - plot.half), color=MUTED, lw=0.6)
-    _waterfall_bar(plot, len(names) - 1, 0.0, new_s, REST, format_time(new_s))
+    rows = [("rest" if c.phase == REST_PHASE else c.phase, c.old_s, c.new_s) for c in phases]
+    plot = row_plot([*(name for name, _, _ in rows), "all"], width, right=1.2, xlabel="time saved in one step")
+    levels = [0.0, *accumulate(old_s - new_s for _, old_s, new_s in rows)]
+    low, high = min(levels), max(levels)
+    time_axis(plot.axes, max(high, 0.02 * (high - low)), low * 1.05)
+    plot.axes.axvline(0.0, color=MUTED, lw=1.0)
+    whole_s = levels[-1]
+    for i, (name, old_s, new_s) in enumerate(rows):
+        title = f"{name}: {format_time(old_s)} before, {format_time(new_s)} after"
+        _saved(plot, i, (levels[i], levels[i + 1]), name, title, whole_s)
+        x = (levels[i + 1],) * 2
+        plot.axes.plot(x, (plot.y(i) + plot.half, plot.y(i + 1) - plot.half), color=MUTED, lw=0.7)
+    old_s, new_s = comparison.race.step_s(0), comparison.race.step_s(1)
+    _saved(plot, len(rows), (0.0, whole_s), "all", f"{format_time(old_s)} before, {format_time(new_s)} after", whole_s)
     return plot.sheet
 
 
-def _waterfall_bar(plot: RowPlot, i: int, begin: float, size: float, color: str, text: str) -> Rectangle:
-    y = plot.y(i)
-    bar = Rectangle((begin, y - plot.half), size, 2 * plot.half, facecolor=color, edgecolor="none")
+def _saved(plot: RowPlot, i: int, ends: tuple[float, float], name: str, title: str, whole_s: float) -> None:
+    y, saved_s = plot.y(i), ends[1] - ends[0]
+    color = MUTED if name == "all" else phase_color(name)
+    bar = Rectangle((ends[0], y - plot.half), saved_s, 2 * plot.half, facecolor=color, edgecolor="none")
     plot.axes.add_patch(bar)
+    share = format_percent(saved_s / whole_s) if whole_s else ""
+    text = f"{format_time(saved_s)}  {share}".replace("-", "−")
     if plot.sheet.is_narrow:
-        above = plot.axes.text(1.0, y - plot.half - 0.03 / plot.row, text, ha="right", va="bottom", color=INK, size=7.5)
-        above.set_transform(plot.axes.get_yaxis_transform())
+        artist = plot.beside_name(i, text, 1.0, ha="right", size=7.5)
     else:
-        plot.axes.text(begin + size, y, f"  {text}", va="center", color=INK, size=7.5, clip_on=False)
-    return bar
-
-
+        artist = plot.axes.text(max(*ends, 0.0), y, f"  {text}", va="center", color=INK, size=7.5, clip_on=False)
+    for part in (bar, artist):
+        plot.sheet.tag(part, title, phase=name)

@@ -4,74 +4,95 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mlpprof.report.figures.canvas import POINTS, Sheet, short, text_width
+from mlpprof.report.figures.canvas import POINTS, WIDE, Sheet, short, text_width
 from mlpprof.report.figures.palette import INK, MUTED, phase_color
 from mlpprof.report.format import digits
 
 ROW = 0.36
 """Inches of a row; on a phone the name above it comes on top."""
 NAME = 0.2
-LEGEND = 0.3
+LEGEND = 0.2
+"""Inches of a line of the legend."""
+LEGEND_SIZE = 7.5
 
 
 @dataclass(frozen=True)
 class RowPlot:
-    """A sheet with rows 0, 1, 2 ... from the top; `y(i)` is the middle of a row, `half` half its thickness."""
+    """A sheet with rows 0, 1, 2 ... from the top; row and below: inches, of a row and of what stands below its bar."""
 
     sheet: Sheet
     axes: Axes
-    names: tuple[str, ...]
     row: float
+    below: float
 
     @property
     def half(self) -> float:
         """Half the thickness of a bar, in rows."""
         return 0.3 * ROW / self.row
 
+    def beside_name(self, i: int, text: str, x: float, *, ha: Literal["left", "right"], size: float = 8.5) -> Text:
+        """On a phone: a text above the bar, at a share x of the plot's width."""
+        artist = self.axes.text(x, self.y(i) - self.half - 0.03 / self.row, text, ha=ha, va="bottom", color=INK, size=size)
+        artist.set_transform(self.axes.get_yaxis_transform())
+        return artist
+
     def y(self, i: int) -> float:
-        """The middle of the bar of a row; on a phone it is below the middle of the row."""
-        return i + (0.5 * NAME / self.row if self.sheet.is_narrow else 0.0)
+        """The middle of the bar of a row: higher where something stands below it, lower where its name is above."""
+        return i + 0.5 * ((NAME if self.sheet.is_narrow else 0.0) - self.below) / self.row
 
 
 def row_plot(
-    names: Sequence[str], width: float, *, row: float = ROW, right: float = 0.75, legend: bool = False, xlabel: str = ""
+    names: Sequence[str],
+    width: float,
+    *,
+    right: float,
+    xlabel: str,
+    row: float = ROW,
+    below: float = 0.0,
+    phases: Sequence[str] = (),
 ) -> RowPlot:
-    """Rows for the names, room at the right for a figure each, and a labelled horizontal axis below.
+    """Rows for the names, room at the right for a figure each, and a labelled horizontal axis.
 
-    names: shown as they are, cut where too long. right: inches. legend: leave room for a line above.
+    names: cut where too long. right, row, below: inches; below: room under every bar. phases: for a legend on top.
     """
-    shown = tuple(short(name, 30) for name in names)
+    is_narrow = width < WIDE
+    shown = [short(name, 30) for name in names]
     widest = max((text_width(name) for name in shown), default=0) / POINTS
-    left = 0.12 if width < 5 else min(max(widest + 0.2, 0.6), 2.3)
-    row += NAME if width < 5 else 0.0
-    top, bottom = (LEGEND if legend else 0.08), (0.5 if xlabel else 0.3)
-    sheet = Sheet(width, top + bottom + row * len(shown))
-    axes = sheet.axes(left, min(right, 0.62) if sheet.is_narrow else right, top, bottom)
+    left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.3)
+    right = min(right, 0.62) if is_narrow else right
+    row += below + (NAME if is_narrow else 0.0)
+    legend = _legend_layout(phases, width - left) if phases else []
+    top = 0.1 + (LEGEND * (1 + legend[-1][2]) + 0.05 if legend else 0.0)
+    sheet = Sheet(width, top + 0.5 + row * len(shown))
+    axes = sheet.axes(left, right, top, 0.5)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_yticks([])
     axes.grid(axis="x")
     axes.set_xlabel(xlabel)
-    plot = RowPlot(sheet, axes, shown, row)
+    plot = RowPlot(sheet, axes, row, below)
     for i, name in enumerate(shown):
-        if sheet.is_narrow:
-            text = axes.text(0, plot.y(i) - plot.half - 0.03 / row, name, va="bottom", color=INK, clip_on=False)
-            text.set_transform(axes.get_yaxis_transform())
+        if is_narrow:
+            plot.beside_name(i, name, 0.0, ha="left")
         else:
             text = axes.text(-0.1 / (width - left - right), plot.y(i), name, va="center", ha="right", color=INK)
             text.set_transform(axes.get_yaxis_transform())
+    for phase, x, line in legend:
+        _legend_entry(sheet, phase, left * POINTS + x, sheet.height - 0.15 - line * LEGEND)
     return plot
 
 
-def time_axis(axes: Axes, high_s: float) -> None:
-    """Ticks from 0 in the unit that fits, each with its unit: '2 ms'."""
-    scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if high_s >= s), (1e-9, "ns"))
-    axes.set_xlim(0, high_s)
+def time_axis(axes: Axes, high_s: float, low_s: float = 0.0) -> None:
+    """Ticks in the unit that fits, each with its unit: '2 ms'."""
+    scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if max(high_s, -low_s) >= s), (1e-9, "ns"))
+    axes.set_xlim(low_s, high_s)
     axes.xaxis.set_major_locator(_ScaledLocator(scale, 5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / scale:.6g} {unit}" if x else "0"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / scale:.6g} {unit}".replace("-", "−") if x else "0"))
 
 
 class _ScaledLocator(MaxNLocator):
@@ -86,19 +107,25 @@ class _ScaledLocator(MaxNLocator):
         return [x * self._unit_s for x in self.tick_values(low / self._unit_s, high / self._unit_s)]
 
 
-def phase_legend(sheet: Sheet, phases: Sequence[str], left: float) -> None:
-    """A line above the plot that says which colour is which phase; left: inches."""
-    size = 7.5
-    x = left * POINTS
-    step = 8.0 if sheet.is_narrow else 16.0
-    y = sheet.height * POINTS - 10
+def _legend_layout(phases: Sequence[str], width: float) -> list[tuple[str, float, int]]:
+    """Of every phase the place in points and the line, as many lines as the width (inches) needs."""
+    places, x, line = [], 0.0, 0
     for phase in phases:
-        for text, color, dx in (("■", phase_color(phase), 0.0), (short(phase), MUTED, 10.0)):
-            artist = sheet.figure.text(
-                (x + dx) / (sheet.width * POINTS), y / (sheet.height * POINTS), text, size=size, color=color, va="center"
-            )
-            sheet.tag(artist, phase=phase)
-        x += 10 + 0.56 * size * len(phase) + step
+        size = 10 + 0.56 * LEGEND_SIZE * len(phase)
+        if places and x + size > width * POINTS - 4:
+            x, line = 0.0, line + 1
+        places.append((phase, x, line))
+        x += size + (9 if width < WIDE / 2 else 16)
+    return places
+
+
+def _legend_entry(sheet: Sheet, phase: str, x: float, y: float) -> None:
+    """A square in the phase's colour and its name; x: points from the left, y: inches from below."""
+    for text, color, dx in (("■", phase_color(phase), 0.0), (short(phase), MUTED, 10.0)):
+        artist = sheet.figure.text(
+            (x + dx) / (sheet.width * POINTS), y / sheet.height, text, size=LEGEND_SIZE, color=color, va="center"
+        )
+        sheet.tag(artist, phase=phase)
 
 
 def ratio_text(ratio: float) -> str:

@@ -31,7 +31,7 @@ class Strip:
 
 def strip_rows(strips: Sequence[Strip], width: float, xlabel: str) -> Sheet:
     """A row each: every dot a sample, the bar the median; what lies beyond the axis is counted at its end."""
-    plot = row_plot([strip.name for strip in strips], width, row=0.3, right=0.75, xlabel=xlabel)
+    plot = row_plot([strip.name for strip in strips], width, row=0.3, right=0.6, xlabel=xlabel)
     ratios = [strip.samples_s[np.isfinite(strip.samples_s)] / strip.reference_s for strip in strips]
     low = min(float(np.quantile(ratio, 0.01)) for ratio in ratios)
     high = max(float(np.quantile(ratio, 0.95)) for ratio in ratios)
@@ -44,7 +44,7 @@ def strip_rows(strips: Sequence[Strip], width: float, xlabel: str) -> Sheet:
         shown = shown[(shown >= low) & (shown <= high)]
         jitter = (np.arange(len(shown)) * GOLDEN % 1.0 - 0.5) * 1.7 * plot.half
         dots = plot.axes.plot(
-            shown, y + jitter, linestyle="none", marker="o", markersize=1.9, markeredgewidth=0, color=ACCENT, alpha=0.4
+            shown, y + jitter, linestyle="none", marker="o", markersize=2.5, markeredgewidth=0, color=ACCENT, alpha=0.45
         )[0]
         title = f"{strip.name}: {len(ratio)} samples, median {format_time(float(np.median(strip.samples_s)))}"
         plot.sheet.tag(dots, title, rung=strip.number)
@@ -81,7 +81,7 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
     is_narrow = width < WIDE
     sheet = Sheet(width, (2.9 if is_narrow else 3.4) + (0.17 * len(curves) if is_narrow else 0))
     below = 0.5 + (0.17 * len(curves) if is_narrow else 0)
-    axes = sheet.axes(0.75, 0.15 if is_narrow else 1.6, 0.12, below)
+    axes = sheet.axes(0.75, 0.15 if is_narrow else 1.6, 0.3, below)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.grid(axis="y")
@@ -104,7 +104,7 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
     axes.set_yticks(_ticks(low_s, high_s))
     axes.set_ylim(low_s, high_s)
     axes.set_xlabel("batch size")
-    axes.text(0.0, 1.0, "time per sample", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
+    axes.text(0.0, 1.03, "time per sample", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     _name_ends(sheet, axes.get_ylim(), ends)
     return sheet
 

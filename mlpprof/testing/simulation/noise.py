@@ -1,8 +1,9 @@
 """Models of timing noise: what single timings do within a process, and what differs between processes.
 
 All noise is on the log scale and sums up from three parts. The slow part (spells of a busy machine, drift) makes most
-of a single timing's variation and nearly cancels within a block. The fast part does not; its size is set so that replicates scatter as asked for, together
-with the third part, the effect of a process: memory layout, huge pages, the core it landed on.
+of a single timing's variation and nearly cancels within a block. The fast part does not; its size is set so that
+replicates scatter as asked for, together with the third part, the effect of a process: memory layout, huge pages, the
+core it landed on.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def _normal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def _heavy(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    return rng.standard_t(3, shape) / math.sqrt(3)
+    heavy: Array = rng.standard_t(3, shape) / math.sqrt(3)
+    return heavy
 
 
 def _autoregressive(memory: float) -> Draw:
@@ -65,7 +67,8 @@ def _autoregressive(memory: float) -> Draw:
 def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     """Linear drift through the process, up or down by a random amount."""
     ramp = np.linspace(-math.sqrt(3), math.sqrt(3), shape[1])
-    return rng.standard_normal((shape[0], 1)) * ramp
+    drift: Array = rng.standard_normal((shape[0], 1)) * ramp
+    return drift
 
 
 def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
@@ -80,7 +83,8 @@ def _modes(share: float) -> Draw:
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         odds = math.sqrt((1 - share) / share)
-        return np.where(rng.random(shape) < share, odds, -1 / odds)
+        two_valued: Array = np.where(rng.random(shape) < share, odds, -1 / odds)
+        return two_valued
 
     return draw
 

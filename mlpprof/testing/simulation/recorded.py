@@ -12,7 +12,8 @@ from mlpprof.errors import DataError
 from mlpprof.testing.simulation.noise import Array
 
 RECORDED = Path(__file__).with_name("recorded_noise.npz")
-CONDITIONS = ("shared machine", "CPU burner")
+UNDISTURBED = "shared machine"
+CONDITIONS = (UNDISTURBED, "CPU burner")
 RUN = 5
 """Blocks that are drawn together, so that what is correlated stays together (moving-block bootstrap)."""
 NAMES = ("timings_s", "is_a")

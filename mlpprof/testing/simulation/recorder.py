@@ -1,7 +1,7 @@
-"""Record the noise of real training steps: the same variant as A and as B, in fresh processes, quiet and disturbed.
+"""Record the noise of real training steps: the same variant as A and as B, in fresh processes, one thread each.
 
-One thread, pinned to one processor. Disturbed means that a second process shares that processor and burns it in
-spells, busy and idle in turn for random times: timings then fall into two modes. The other processors are left alone.
+Under two conditions: the machine as it is, and beside a process that burns the CPU in spells, busy and idle in turn
+for random times, so that timings fall into two modes. Both are then pinned to one processor, and the others left alone.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from mlpprof import catalog
 from mlpprof.errors import UsageError
 from mlpprof.files import write_atomically
 from mlpprof.model import Array
-from mlpprof.testing.simulation.recorded import CONDITIONS, ORDERS
+from mlpprof.testing.simulation.recorded import CONDITIONS, UNDISTURBED
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS
 
+ORDERS = np.array([[True, False, False, True], [False, True, True, False]])
+"""ABBA and BAAB, True for A."""
 VARIANT = "sliced"
 SAMPLES = 2000
 BATCH = 100
 TIMING_S = 0.015
 """Least duration of one timing, by repetition of the step."""
 WARMUP_S = 0.3
-PROCESSES = 24
-BLOCKS = 12
-"""Per condition 24 processes of 12 blocks: 1,152 timings of 15 ms, about half a minute with starting and warm-up."""
+PROCESSES = 20
+BLOCKS = 15
+"""Per condition 20 processes of 15 blocks: 1,200 timings of 15 ms or more, about half a minute with starting up."""
 SPELL_S = 0.1
 """Mean length of the spells in which the burner is busy or idle (exponential)."""
 
@@ -50,25 +52,26 @@ def record(path: Path, report: Callable[[str, float], None], processes: int = PR
     """
     if not hasattr(psutil.Process(), "cpu_affinity"):
         raise UsageError("this system cannot pin a process to a processor; record on Linux or Windows")
-    cpu = psutil.Process().cpu_affinity()[-1]
+    processors = psutil.Process().cpu_affinity()
     timings_s = np.empty((len(CONDITIONS), processes, blocks, 4), dtype=np.float32)
     is_a = np.empty(timings_s.shape, dtype=bool)
     context = multiprocessing.get_context("spawn")
     for i, condition in enumerate(CONDITIONS):
-        burning = _burner(cpu) if condition == "burner" else nullcontext()
+        allowed = processors if condition == UNDISTURBED else processors[-1:]
+        burning = nullcontext() if condition == UNDISTURBED else _burner(allowed)
         # a fresh process for every task: that is what a replicate is
         pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
         with burning, pool:
             for j in range(processes):
                 report(f"recording: {condition}", (i + j / processes) / len(CONDITIONS))
-                timings_s[i, j], is_a[i, j] = pool.submit(_timings, cpu, blocks, seed=j).result()
+                timings_s[i, j], is_a[i, j] = pool.submit(_timings, allowed, blocks, seed=j).result()
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, timings_s=timings_s, is_a=is_a)
 
 
-def _timings(cpu: int, blocks: int, seed: int) -> tuple[Array, Array]:
+def _timings(processors: list[int], blocks: int, seed: int) -> tuple[Array, Array]:
     """In a fresh process: seconds of every timing, (blocks, 4), and which of them were A."""
-    psutil.Process().cpu_affinity(cpu if isinstance(cpu,list) else [cpu])
+    psutil.Process().cpu_affinity(processors)
     rng = np.random.default_rng(seed)
     orders = ORDERS[rng.integers(2, size=blocks)]
     network = WORKLOADS[DEFAULT_WORKLOAD].network
@@ -100,9 +103,9 @@ def _timings(cpu: int, blocks: int, seed: int) -> tuple[Array, Array]:
 
 
 @contextmanager
-def _burner(cpu: int) -> Iterator[None]:
+def _burner(processors: list[int]) -> Iterator[None]:
     """A process that shares the processor while the block runs."""
-    process = multiprocessing.get_context("spawn").Process(target=_burn, args=(cpu, os.getpid()), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_burn, args=(processors, os.getpid()), daemon=True)
     process.start()
     try:
         yield
@@ -111,9 +114,9 @@ def _burner(cpu: int) -> Iterator[None]:
         process.join()
 
 
-def _burn(cpu: int, parent: int) -> None:
+def _burn(processors: list[int], parent: int) -> None:
     """Busy and idle in turn, until killed or orphaned."""
-    psutil.Process().cpu_affinity(cpu if isinstance(cpu,list) else [cpu])
+    psutil.Process().cpu_affinity(processors)
     rng = np.random.default_rng(0)
     while os.getppid() == parent:
         end = perf_counter() + rng.exponential(SPELL_S)

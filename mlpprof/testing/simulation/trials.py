@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class Runs:
     """
 
     def __init__(self, log_ratios: Array, procedure: Procedure = REPLICATED) -> None:
+        self.trials = len(log_ratios)
         self._procedure = procedure
         self._means = [log_ratios[:, :n].mean(axis=1) for n in procedure.looks]
         self._sds = [log_ratios[:, :n].std(axis=1, ddof=1) for n in procedure.looks]
@@ -70,8 +71,8 @@ class Runs:
         """
         procedure = self._procedure
         fail_below, pass_above = -math.log(procedure.bias), math.log(procedure.bias / procedure.resolution)
-        outcome = np.zeros(len(self._means[0]), dtype=np.int8)
-        replicates = np.zeros(len(outcome), dtype=np.int64)
+        outcome = np.full(self.trials, INCONCLUSIVE, dtype=np.int8)
+        replicates = np.zeros(self.trials, dtype=np.int64)
         for look, noise, sd in zip(bounds(procedure), self._means, self._sds, strict=True):
             mean = side * noise + math.log(speedup) + shift
             undecided = outcome == INCONCLUSIVE
@@ -112,20 +113,23 @@ def modelled(kind: Kind, cv: float, replicate_sd: float, processes: int, rng: np
     )
 
 
-def recorded(trace: Trace, processes: int, rng: np.random.Generator, replicate_sd: float | None = None) -> Material:
-    """Material from a recorded trace; with replicate_sd given, its replicates are scaled to scatter by that."""
-    replicates = trace.replicates(processes, BLOCKS, rng)
-    if replicate_sd is not None:
-        replicates *= replicate_sd / replicates.std()
-    return Material(replicates, trace.best_of_five(processes, rng), trace.separate_medians(processes, rng))
+def recorded(trace: Trace, processes: int, rng: np.random.Generator) -> Material:
+    """Material from processes of 25 blocks, drawn from a recorded trace."""
+    return Material(
+        trace.replicates(processes, BLOCKS, rng),
+        trace.best_of_five(processes, rng),
+        trace.separate_medians(processes, rng),
+    )
 
 
 def in_process(
-    kind: Kind, cv: float, pseudo_sd: float, process_sd: float, trials: int, procedure: Procedure, rng: np.random.Generator
+    kind: Kind, cv: float, pseudo_sd: float, trials: int, procedure: Procedure, rng: np.random.Generator
 ) -> Runs:
-    """Runs in one process each: pseudo-replicates that scatter by pseudo_sd, all shifted by one process effect."""
-    count = procedure.looks[-1]
-    one_median = PSEUDO_REPLICATE_BLOCKS
-    noise = simulate(kind, cv, pseudo_sd, (trials, count * one_median), one_median, rng)
-    medians = np.median(noise.block_log_ratios.reshape(trials, count, one_median), axis=2)
-    return Runs(medians + process_sd * rng.standard_normal((trials, 1)), procedure)
+    """Runs in one process each: pseudo-replicates that scatter by pseudo_sd, all shifted by one normal process effect.
+
+    That effect has the deviation that the procedure allows for.
+    """
+    count, size = procedure.looks[-1], PSEUDO_REPLICATE_BLOCKS
+    noise = simulate(replace(kind, process_share=0.0), cv, pseudo_sd, (trials, count * size), size, rng)
+    medians = np.median(noise.block_log_ratios.reshape(trials, count, size), axis=2)
+    return Runs(medians + procedure.process_sd * rng.standard_normal((trials, 1)), procedure)

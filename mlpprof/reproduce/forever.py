@@ -1,0 +1,282 @@
+"""`forever`: every weight's delta computed numerically, 28 minutes a pass, and what the answer advises instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlpprof.claims import Claim, Curve, Figure, Panel, Reproduction, Table
+from mlpprof.measure.request import Request
+from mlpprof.model import Network
+from mlpprof.process import Progress
+from mlpprof.report.format import digits, format_time
+from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.plans import Stages, data_text, shortened
+from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, at_least, ratio
+from mlpprof.results import Race
+from mlpprof.workloads import Workload, resolve
+
+NAME = "forever"
+PASS_S = 28 * 60.0
+WEIGHT_DELTAS = 39**2 * 3 * 10_000
+"""The question's own count for one pass."""
+LAYERS = ((39, 39, 39, 1), (39, 39, 39, 39))
+FORMS = ("numeric", "scalar", "per_sample", "sliced")
+SCALAR_FORWARD = len(FORMS)
+"""The entrant after the forms: the forward pass alone of `scalar`, on fewer observations."""
+SCALAR_SHARE = 10
+GRADIENT_TOLERANCE = 1e-6
+FASTER = 10.0
+"""What "much better" is taken to mean."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run; the defaults are the whole of it."""
+
+    observations: int = 10_000
+    processes: int = 1
+    blocks: int = 4
+    batches: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
+    epochs: int = 20
+
+
+QUICK = Plan(observations=1_000, blocks=2, epochs=5)
+FIELD_NAMES = {
+    "observations": "observations of a timed pass",
+    "processes": "processes a race",
+    "blocks": "blocks a process",
+    "batches": "mini-batch sizes",
+    "epochs": "epochs of every mini-batch size",
+}
+
+
+def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
+    """A pass in every form for both readings of the network; the gradient check; mini-batches."""
+    stages = Stages(NAME, len(LAYERS) + 1 + len(plan.batches), progress)
+    laboratory = Laboratory()
+    workload = resolve(NAME)
+    networks = [replace(workload.network, layers=layers) for layers in LAYERS]
+    races = {network.text: _race(laboratory, workload, network, plan, stages.next()) for network in networks}
+    requests = {name: Request(name, networks[0], workload.source) for name in FORMS}
+    with laboratory.prepared(requests, stages.next()) as worker:
+        deviation = max(worker.call("compare_gradients", key="numeric", other=name) for name in FORMS[1:])
+        planted = worker.call("gradient_check", key="per_sample", doubled=True)
+    # Plain gradient descent for the mini-batches: with momentum, the sizes would differ in more than the size.
+    plain = Request("sliced", replace(workload.network, momentum=0.0), workload.source)
+    runs: dict[int, dict[str, Any]] = {}
+    for m in plan.batches:
+        progress_part = stages.next()
+        with laboratory.prepared({"sliced": plain}, progress_part) as worker:
+            runs[m] = worker.call(
+                "train", progress_part, keys=["sliced"], batch=m, epochs=plan.epochs, each_epoch=False
+            )["sliced"]
+    first = races[networks[0].text]
+    numeric = _numeric_ratio(first, networks[0])
+    claims = (
+        *(_pass_claim(races[network.text], network, plan) for network in networks),
+        Claim(
+            what=f"numeric pass over backpropagation in matrices, {networks[0].text}",
+            claimed=FASTER,
+            claimed_text="frameworks and matrices perform much better (no number; 10 x is taken for it)",
+            measured=numeric.value,
+            measured_text=f"{numeric.text}, the numeric pass extrapolated",
+            rule=f"at least {FASTER:g}: {RULE_AT_LEAST}",
+            holds=at_least(numeric, FASTER),
+            note="Most of the factor is the method, two forward passes a weight against one backward pass for all of "
+            f"them; matrices against the loop over samples are {digits(ratio(first, 2, 3).value)} x, and that loop "
+            f"against Python's numbers {digits(ratio(first, 1, 2).value)} x.",
+        ),
+        Claim(
+            what="deviation of the numeric gradient from backpropagation",
+            claimed=None,
+            claimed_text="if estimate and backpropagation agree for all weights, the code is likely correct",
+            measured=deviation,
+            measured_text=f"{deviation:.1g} in the right forms, {planted['deviation']:.2g} with a planted defect",
+            rule=f"right forms at most {GRADIENT_TOLERANCE:g}, the defect above it",
+            holds=deviation <= GRADIENT_TOLERANCE < planted["deviation"],
+            note="The one test to have tells right from wrong by orders of magnitude, so its threshold is uncritical.",
+        ),
+        *_batch_claims(runs),
+    )
+    return Reproduction(
+        name=NAME,
+        title="Neural network backpropagation taking forever",
+        setting=(
+            ("data", f"{data_text(workload.source)}: {plan.observations:,} observations of 39 inputs"),
+            ("networks", f"{networks[0].text}, as the answer reads it; {networks[1].text}, as the question counts"),
+            ("training", f"sigmoid, squared error, rate {plain.network.rate:g}, plain gradient descent for the figure"),
+        ),
+        choices=(
+            "A pass is one gradient over all observations and one update.",
+            "The numeric pass is extrapolated from the time of a weight, two forward passes in matrices, drawn at "
+            "random from all layers, and raced against the other forms.",
+            "How the author computes a weight's delta is not in the text: between a forward pass in matrices a weight "
+            "and one in Python's numbers, the pass takes the two times in the tables.",
+            "Loss, rate and the observations themselves (a random teacher's answers) are ours.",
+        ),
+        shortened=shortened(plan, FIELD_NAMES),
+        claims=claims,
+        tables=(*(_pass_table(races[network.text], network, plan) for network in networks), _batch_table(runs)),
+        figures=(_figure(runs),),
+        machine=laboratory.machine,
+    )
+
+
+def _race(laboratory: Laboratory, workload: Workload, network: Network, plan: Plan, progress: Progress) -> Race:
+    calls = {"numeric": "slope"}
+    entrants = [
+        Entrant(Request(name, network, workload.source), plan.observations, calls.get(name, "step")) for name in FORMS
+    ]
+    scalar = Request("scalar", network, workload.source)
+    entrants.append(Entrant(scalar, plan.observations // SCALAR_SHARE, "forward"))
+    return laboratory.race(entrants, plan.processes, plan.blocks, progress)
+
+
+def _numeric_ratio(race: Race, network: Network) -> Ratio:
+    """The extrapolated numeric pass over a pass in matrices."""
+    return ratio(race, FORMS.index("numeric"), FORMS.index("sliced")).times(network.parameter_count)
+
+
+def _readings_s(race: Race, network: Network, plan: Plan) -> tuple[float, float]:
+    """Seconds of the numeric pass over 10,000 observations: forward passes in matrices, and in Python's numbers."""
+    scale = Plan().observations / plan.observations
+    weights = network.parameter_count
+    return scale * weights * race.step_s(0), scale * weights * 2 * SCALAR_SHARE * race.step_s(SCALAR_FORWARD)
+
+
+def _pass_claim(race: Race, network: Network, plan: Plan) -> Claim:
+    in_matrices_s, in_python_s = _readings_s(race, network, plan)
+    holds = in_matrices_s <= PASS_S <= in_python_s
+    return Claim(
+        what=f"one numeric pass over 10,000 observations, {network.text}",
+        claimed=PASS_S,
+        claimed_text="28 minutes",
+        measured=in_matrices_s,
+        measured_text=f"{_minutes(in_matrices_s)} in matrices, {_minutes(in_python_s)} in Python's numbers "
+        "(extrapolated)",
+        rule="28 minutes lie between the two readings of the author's code",
+        holds=holds,
+        note=f"28 minutes are {digits(1e6 * PASS_S / WEIGHT_DELTAS)} microseconds for each of the question's "
+        "45.6 million weight deltas"
+        + (
+            ": more than forward passes in matrices cost, less than a whole one in Python's numbers."
+            if holds
+            else ", which fits neither reading on this machine."
+        ),
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{digits(seconds / 60)} min" if seconds < 7200 else f"{digits(seconds / 3600)} h"
+
+
+def _batch_claims(runs: dict[int, dict[str, Any]]) -> tuple[Claim, Claim]:
+    smallest, largest = min(runs), max(runs)
+    middle = [m for m in runs if smallest < m < largest] or [largest]
+    epoch_s = {m: float(np.median(run["epoch_s"])) for m, run in runs.items()}
+    best = min(middle, key=lambda m: epoch_s[m])
+    end_s = min(sum(run["epoch_s"]) for run in runs.values())
+    loss = {m: float(np.interp(end_s, np.cumsum(run["epoch_s"]), run["loss"])) for m, run in runs.items()}
+    winner = min(middle, key=lambda m: loss[m])
+    ends = min(loss[smallest], loss[largest])
+    return (
+        Claim(
+            what=f"time of an epoch with single samples over that with mini-batches of {best:,}",
+            claimed=None,
+            claimed_text="an update only once every so many examples is more efficient",
+            measured=epoch_s[smallest] / epoch_s[best],
+            measured_text=f"{digits(epoch_s[smallest] / epoch_s[best])} x",
+            rule="above 1",
+            holds=epoch_s[smallest] > epoch_s[best],
+            note="A step of one sample is calls into NumPy and little else; a mini-batch shares them.",
+        ),
+        Claim(
+            what=f"loss of mini-batches of {winner:,} over that of the better of 1 and {largest:,}, "
+            f"after {format_time(end_s)} each",
+            claimed=None,
+            claimed_text="mini-batches have benefits for convergence",
+            measured=loss[winner] / ends,
+            measured_text=f"{loss[winner]:.4f} against {loss[smallest]:.4f} and {loss[largest]:.4f}",
+            rule="below 1",
+            holds=loss[winner] < ends,
+            note="At one rate for all sizes: single samples make the most updates an epoch, all samples at once one, "
+            "and what counts is updates by the second.",
+        ),
+    )
+
+
+def _pass_table(race: Race, network: Network, plan: Plan) -> Table:
+    in_matrices_s, in_python_s = _readings_s(race, network, plan)
+    scale = Plan().observations / plan.observations
+    batched_s = scale * race.step_s(FORMS.index("sliced"))
+    rows = [
+        ("numeric in Python's numbers", _minutes(in_python_s), digits(in_python_s / batched_s) + " x", "extrapolated"),
+        ("numeric in matrices", _minutes(in_matrices_s), digits(in_matrices_s / batched_s) + " x", "extrapolated"),
+    ]
+    for i, name in enumerate(FORMS[1:], start=1):
+        seconds = scale * race.step_s(i)
+        how = "measured" if scale == 1 else f"from {plan.observations:,} observations"
+        rows.append((name, format_time(seconds), digits(seconds / batched_s) + " x", how))
+    return Table(
+        title=f"One pass, {network.text}",
+        caption=f"{network.parameter_count:,} weights and biases, 10,000 observations",
+        columns=("form", "time", "over matrices", ""),
+        rows=tuple(rows),
+    )
+
+
+def _batch_table(runs: dict[int, dict[str, Any]]) -> Table:
+    return Table(
+        title="Mini-batches",
+        caption=f"variant sliced, {LAYERS[0][0]} inputs, {len(next(iter(runs.values()))['epoch_s'])} epochs each",
+        columns=("batch", "epoch", "loss after them", "test accuracy"),
+        rows=tuple(
+            (
+                f"{m:,}",
+                format_time(float(np.median(run["epoch_s"]))),
+                f"{run['final_loss']:.4f}",
+                f"{run['test_accuracy']:.3f}",
+            )
+            for m, run in runs.items()
+        ),
+    )
+
+
+def _figure(runs: dict[int, dict[str, Any]]) -> Figure:
+    sizes = tuple(float(m) for m in runs)
+    return Figure(
+        name=f"{NAME}-batches",
+        caption="Mini-batch size against the time of an epoch, against the loss after the same number of epochs, and "
+        "the loss by second of every size.",
+        panels=(
+            Panel(
+                "time",
+                "mini-batch size",
+                "seconds an epoch",
+                (Curve("sliced", sizes, tuple(float(np.median(run["epoch_s"])) for run in runs.values())),),
+                log_x=True,
+                log_y=True,
+            ),
+            Panel(
+                "loss",
+                "mini-batch size",
+                "loss after all epochs",
+                (Curve("sliced", sizes, tuple(run["final_loss"] for run in runs.values())),),
+                log_x=True,
+            ),
+            Panel(
+                "loss by second",
+                "second",
+                "mean loss of the epoch",
+                tuple(
+                    Curve(f"batch {m:,}", tuple(np.cumsum(run["epoch_s"]).tolist()), tuple(run["loss"]))
+                    for m, run in runs.items()
+                ),
+                log_x=True,
+            ),
+        ),
+    )

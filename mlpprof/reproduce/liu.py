@@ -1,0 +1,148 @@
+"""`liu`: neurons as lists of numbers against layers as objects with matrices, over 100,000 steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpprof.claims import Claim, Reproduction, Table
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress
+from mlpprof.report.format import digits, format_time
+from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.plans import Stages, data_text, digits_source, shortened
+from mlpprof.reproduce.rules import ELSEWHERE, RULE_ABOUT, RULE_ELSEWHERE, about, ratio
+from mlpprof.results import Race
+from mlpprof.workloads import resolve
+
+NAME = "liu"
+STEPS = 100_000
+SLOW_S, FAST_S = 9 * 3600.0, 65.0
+"""Roughly 9 hours; a little more than a minute, taken as 65 s."""
+VARIANTS = ("scalar", "dense_layers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run; the defaults are the whole of it."""
+
+    steps: int = STEPS
+    processes: int = 3
+    blocks: int = 8
+    mini_batch: int = 64
+
+
+QUICK = Plan(steps=5_000, processes=1, blocks=3)
+FIELD_NAMES = {
+    "steps": "steps of dense_layers that are run",
+    "processes": "processes a race",
+    "blocks": "blocks a process",
+    "mini_batch": "samples of a mini-batch",
+}
+
+
+def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
+    """Both readings of a step, raced; the fast form run for as many steps as the source, the slow one extrapolated."""
+    sizes = {"single samples": 1, f"mini-batches of {plan.mini_batch}": plan.mini_batch}
+    stages = Stages(NAME, 2 * len(sizes), progress)
+    laboratory = Laboratory()
+    source = digits_source(data)
+    workload = resolve(NAME, source=source)
+    requests = {name: Request(name, workload.network, source) for name in VARIANTS}
+    races, series_s = {}, {}
+    for reading, m in sizes.items():
+        entrants = [Entrant(requests[name], m) for name in VARIANTS]
+        races[reading] = laboratory.race(entrants, plan.processes, plan.blocks, stages.next())
+        progress_part = stages.next()
+        with laboratory.prepared({"dense_layers": requests["dense_layers"]}, progress_part) as worker:
+            seconds = worker.call("steps", progress_part, key="dense_layers", batch=m, count=plan.steps)
+        series_s[reading] = seconds * STEPS / plan.steps
+    claims = []
+    for reading in sizes:
+        claims += _claims(reading, races[reading], series_s[reading], plan)
+    network = workload.network
+    return Reproduction(
+        name=NAME,
+        title="Vectorization in fully-connected neural networks",
+        setting=(
+            ("data", data_text(source)),
+            ("network", f"{network.text}, sigmoid, cross-entropy, rate {network.rate:g}"),
+        ),
+        choices=(
+            "No sizes are given; ours are in the line above. A smaller network brings the two forms closer, a larger "
+            "one takes them apart.",
+            f"Whether a step is one sample or a batch is not said: both are measured, a batch with {plan.mini_batch}.",
+            "The 100,000 steps of the slow form are its raced step times 100,000; those of the fast form are run, with "
+            "the drawing of their batches.",
+            "Weights start at N(0, 1) / sqrt(fan_in) instead of 0.01 times a normal number.",
+        ),
+        shortened=shortened(plan, FIELD_NAMES),
+        claims=tuple(claims),
+        tables=(_table(races, series_s, plan),),
+        figures=(),
+        machine=laboratory.machine,
+    )
+
+
+def _claims(reading: str, race: Race, fast_s: float, plan: Plan) -> list[Claim]:
+    measured = ratio(race, 0, 1)
+    slow_s = race.step_s(0) * STEPS
+    holds = about(measured.value, SLOW_S / FAST_S)
+    ran = "run" if plan.steps == STEPS else f"extrapolated from {plan.steps:,}"
+    relation = "Fewer" if measured.value < SLOW_S / FAST_S else "More"
+    return [
+        Claim(
+            what=f"iterative over vectorized, {reading}: ratio of their step times",
+            claimed=SLOW_S / FAST_S,
+            claimed_text="about 500 x (9 hours to a little more than a minute)",
+            measured=measured.value,
+            measured_text=measured.text,
+            rule=f"about 500: {RULE_ABOUT}",
+            holds=holds,
+            note=f"With {reading} the matrices win by as much here."
+            if holds
+            else f"{relation} with {reading} of this network: the ratio is a property of sizes that the text does not "
+            "give, since one call into NumPy costs as much for one product as for hundreds.",
+        ),
+        Claim(
+            what=f"100,000 steps iteratively, {reading}",
+            claimed=SLOW_S,
+            claimed_text="roughly 9 hours",
+            measured=slow_s,
+            measured_text=f"{_duration(slow_s)}, extrapolated",
+            rule=RULE_ELSEWHERE,
+            holds=about(slow_s, SLOW_S, ELSEWHERE),
+            note=f"9 hours are {format_time(SLOW_S / STEPS)} a step; ours takes {format_time(race.step_s(0))}.",
+        ),
+        Claim(
+            what=f"100,000 steps vectorized, {reading}",
+            claimed=FAST_S,
+            claimed_text="a little more than a minute",
+            measured=fast_s,
+            measured_text=f"{_duration(fast_s)}, {ran}",
+            rule=RULE_ELSEWHERE,
+            holds=about(fast_s, FAST_S, ELSEWHERE),
+            note=f"A minute is {format_time(FAST_S / STEPS)} a step; ours takes {format_time(race.step_s(1))}.",
+        ),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return format_time(seconds)
+    return f"{digits(seconds / 60)} min" if seconds < 7200 else f"{digits(seconds / 3600)} h"
+
+
+def _table(races: dict[str, Race], series_s: dict[str, float], plan: Plan) -> Table:
+    rows = []
+    for reading, race in races.items():
+        ran = "run" if plan.steps == STEPS else "extrapolated"
+        slow_s = race.step_s(0)
+        rows.append((f"scalar, {reading}", format_time(slow_s), _duration(slow_s * STEPS), "extrapolated"))
+        rows.append((f"dense_layers, {reading}", format_time(race.step_s(1)), _duration(series_s[reading]), ran))
+    return Table(
+        title="100,000 steps",
+        caption="the step from the race, the series with its batches drawn",
+        columns=("form", "step", "100,000 steps", ""),
+        rows=tuple(rows),
+    )

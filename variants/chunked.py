@@ -1,0 +1,227 @@
+"""A large batch in pieces of 500 samples, which stay in cache.
+
+Idea: a sample is gathered, read by forward, and read again by backward for the gradient. In a batch of 20,000 it has
+left every cache by then (X alone is 63 MB), so it comes from memory three times. The mean over a batch is a sum of
+means over pieces of it: take 500 samples, go forward and backward with them while they are at hand, add their gradient
+to the sum, take the next 500. Only the update waits for the whole batch. A step needs memory for one piece, however
+large the batch.
+
+What changes: a loop around four of the five phases. A piece's gradient counts by its share of the batch; the first
+piece writes it, and with it the penalty, the others add theirs. A batch of up to 500 samples is one piece, and takes
+the parent's way.
+
+TODO
+
+Source: "500-row chunks" in the project's own measurements.
+"""
+
+import numpy as np
+
+PARENT = "buffered"
+
+ROWS = 500
+
+
+def sigmoid(Z):
+    """Z becomes 1 / (1 + exp(-Z)) = (1 + tanh(Z / 2)) / 2."""
+    Z *= 0.5
+    np.tanh(Z, out=Z)
+    Z *= 0.5
+    Z += 0.5
+
+
+def tanh(Z):
+    """Z becomes tanh(Z)."""
+    np.tanh(Z, out=Z)
+
+
+def relu(Z):
+    """Z becomes max(Z, 0)."""
+    np.maximum(Z, 0, out=Z)
+
+
+def identity(Z):
+    """Z stays."""
+
+
+def softmax(Z):
+    """Z becomes exp(Z), normalized over each row."""
+    Z -= Z.max(axis=1, keepdims=True)
+    np.exp(Z, out=Z)
+    Z /= Z.sum(axis=1, keepdims=True)
+
+
+def sigmoid_derivative(A, D):
+    """D becomes A (1 - A)."""
+    np.subtract(1, A, out=D)
+    D *= A
+
+
+def tanh_derivative(A, D):
+    """D becomes 1 - A**2."""
+    np.multiply(A, A, out=D)
+    np.subtract(1, D, out=D)
+
+
+def relu_derivative(A, D):
+    """D becomes 1 where A > 0, else 0."""
+    np.greater(A, 0, out=D)
+
+
+def squared_error(A, Y, P, Q):
+    """Half the sum of (A - Y)**2; P is scratch."""
+    np.subtract(A, Y, out=P)
+    return 0.5 * float(np.vdot(P, P))
+
+
+def binary_cross_entropy(A, Y, P, Q):
+    """-sum(Y log A + (1 - Y) log(1 - A)), A an epsilon inside (0, 1) at least; P and Q are scratch."""
+    epsilon = float(np.finfo(A.dtype).eps)
+    np.maximum(A, epsilon, out=P)
+    np.minimum(P, 1 - epsilon, out=P)
+    np.log(P, out=Q)
+    np.subtract(1, P, out=P)
+    np.log(P, out=P)
+    Q -= P
+    return -float(np.vdot(Y, Q)) - float(P.sum())
+
+
+def categorical_cross_entropy(A, Y, P, Q):
+    """-sum(Y log A), A kept away from 0; P is scratch."""
+    np.maximum(A, np.finfo(A.dtype).tiny, out=P)
+    np.log(P, out=P)
+    return -float(np.vdot(Y, P))
+
+
+VALUE = {"sigmoid": sigmoid, "tanh": tanh, "relu": relu, "identity": identity, "softmax": softmax}
+DERIVATIVE = {"sigmoid": sigmoid_derivative, "tanh": tanh_derivative, "relu": relu_derivative}
+COST = {
+    ("squared_error", "sigmoid"): squared_error,
+    ("squared_error", "identity"): squared_error,
+    ("cross_entropy", "sigmoid"): binary_cross_entropy,
+    ("cross_entropy", "softmax"): categorical_cross_entropy,
+}
+
+
+def windows(block, sizes):
+    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+    W, b, start = [None], [None], 0
+    for l in range(1, len(sizes)):
+        end = start + sizes[l] * sizes[l - 1]
+        W.append(block[start:end].reshape(sizes[l], sizes[l - 1]))
+        start = end
+    for n in sizes[1:]:
+        b.append(block[start : start + n])
+        start += n
+    return W, b
+
+
+class MLP:
+    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        self.network = network
+        self.L = L = network.depth
+        self.value = [VALUE[network.hidden]] * L + [VALUE[network.output]]
+        self.derivative = [DERIVATIVE[network.hidden]] * L + [DERIVATIVE.get(network.output)]
+        self.cost = COST[network.loss, network.output]
+        self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
+        self.velocity = np.zeros_like(self.theta)
+        self.gradient = np.zeros_like(self.theta)
+        self.scratch = np.empty_like(self.theta)
+        self.W, self.b = windows(self.theta, network.layers)
+        self.dW, self.db = windows(self.gradient, network.layers)
+        self.dW_more, self.db_more = windows(self.scratch, network.layers)
+        self.weights = slice(sum(W.size for W in self.W[1:]))
+        self.m = self.most = 0
+
+    def allocate(self, m):
+        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
+        if m > self.most:
+            sizes = self.network.layers
+            widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
+            self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
+            self.most = m
+        self.m, L = m, self.L
+        rows = [array[:m] for array in self.arrays]
+        self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
+        self.Y, self.P, self.Q = rows[-3:]
+        self.ones = np.ones(m, self.theta.dtype)
+
+    def fetch_batch(self, X, Y, index):
+        if len(index) != self.m:
+            self.allocate(len(index))
+        self.first, self.share = True, 1.0
+        X.take(index, axis=0, out=self.A[0], mode="clip")  # phase: gather
+        Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
+
+    def forward(self):
+        for l in range(1, self.L + 1):
+            np.matmul(self.A[l - 1], self.W[l].T, out=self.A[l])  # phase: weighted sum
+            self.A[l] += self.b[l]  # phase: bias
+            self.value[l](self.A[l])  # phase: activation
+
+    def loss(self):
+        return self.cost(self.A[self.L], self.Y, self.P, self.Q) / self.m  # phase: cost
+
+    def backward(self):
+        dW, db = (self.dW, self.db) if self.first else (self.dW_more, self.db_more)
+        for l in reversed(range(1, self.L + 1)):
+            delta = self.delta[l]
+            if l == self.L:
+                np.subtract(self.A[l], self.Y, out=delta)  # phase: error
+                delta *= self.share / self.m  # phase: error
+            else:
+                np.matmul(self.delta[l + 1], self.W[l + 1], out=delta)  # phase: propagate
+            if l < self.L or self.network.delta_needs_derivative:
+                self.derivative[l](self.A[l], self.D[l])  # phase: derivative
+                delta *= self.D[l]  # phase: multiply
+            np.matmul(delta.T, self.A[l - 1], out=dW[l])  # phase: gradient
+            np.dot(self.ones, delta, out=db[l])  # phase: gradient
+        if self.first:
+            self.regularize()  # phase: regularize
+        else:
+            self.gradient += self.scratch  # phase: gradient
+
+    def regularize(self):
+        weights, gradient, scratch = (block[self.weights] for block in (self.theta, self.gradient, self.scratch))
+        if self.network.l2 > 0:
+            np.multiply(weights, self.network.l2, out=scratch)
+            gradient += scratch
+        if self.network.l1 > 0:
+            np.sign(weights, out=scratch)
+            scratch *= self.network.l1
+            gradient += scratch
+
+    def update(self):
+        self.velocity *= self.network.momentum  # phase: momentum
+        self.velocity += self.gradient  # phase: momentum
+        np.multiply(self.velocity, self.network.rate, out=self.scratch)  # phase: descend
+        self.theta -= self.scratch  # phase: descend
+
+    def train_step(self, X, Y, index):
+        loss, pieces = 0.0, -(-len(index) // ROWS)
+        rows = -(-len(index) // pieces)  # all pieces are equal, but for the last
+        for start in range(0, len(index), rows):
+            self.fetch_batch(X, Y, index[start : start + rows])
+            self.first, self.share = start == 0, self.m / len(index)
+            self.forward()
+            loss += self.share * self.loss()
+            self.backward()
+        self.update()
+        return loss
+
+    def parameters(self):
+        return [(W.copy(), b.copy()) for W, b in zip(self.W[1:], self.b[1:], strict=True)]
+
+    def gradients(self):
+        return [(dW.copy(), db.copy()) for dW, db in zip(self.dW[1:], self.db[1:], strict=True)]
+
+    def predict(self, X):
+        A = X
+        for l in range(1, self.L + 1):
+            A = A @ self.W[l].T + self.b[l]
+            self.value[l](A)
+        return A
