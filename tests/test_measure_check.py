@@ -61,10 +61,10 @@ def test_a_user_s_right_variant_is_right_for_every_seed(mine, seed):
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        ("delta.sum(axis=0))", "0 * delta.sum(axis=0))", "gradients against finite differences"),
-        ("(self.A[-1] - self.Y) / len(self.Y)", "(self.A[-1] - self.Y)", "gradients against finite differences"),
-        ("n.l1 * np.sign(self.W[l]) + ", "", "gradients against finite differences"),
-        (" + n.l2 * self.W[l]", "", "gradients against finite differences"),
+        ("delta.sum(axis=0))", "0 * delta.sum(axis=0))", "gradients against the parent"),
+        ("(self.A[-1] - self.Y) / len(self.Y)", "(self.A[-1] - self.Y)", "gradients against the parent"),
+        ("n.l1 * np.sign(self.W[l]) + ", "", "gradients against the parent"),
+        (" + n.l2 * self.W[l]", "", "gradients against the parent"),
         ("self.W[l] -= self.network.rate", "self.W[l] += self.network.rate", "parameters after 20 steps"),
         ("self.network.momentum * v + g", "self.network.momentum * (v + g)", "parameters after 20 steps"),
         ("self.network.momentum * v + g", "v + self.network.momentum * g", "parameters after 20 steps"),

@@ -58,14 +58,18 @@ def opened(variant: str, network: Network = NETWORK, **fields: object) -> Sessio
     return session
 
 
-def test_prepare_answers_with_what_was_loaded(write):
-    answer = json.loads(json.dumps(Session().prepare(quiet, Request("cached", NETWORK, TINY).to_json())))
+def test_prepare_tells_the_variant_with_its_source_and_describe_the_data_and_the_machine():
+    session = Session()
+    answer = json.loads(json.dumps(session.prepare(quiet, Request("cached", NETWORK, TINY).to_json())))
     assert answer["dtype"] == "float32"
-    assert answer["data"]["samples"] == 300
+    assert answer["warnings"] == []
     assert answer["variant"]["name"] == "cached"
     assert answer["variant"]["parent"] == "contiguous"
     assert answer["variant"]["source"] == find("cached").source()
-    assert answer["warnings"] == []
+    described = json.loads(json.dumps(session.describe(quiet, "cached")))
+    assert described["data"]["samples"] == 300
+    assert len(described["data"]["sha256"]) == 64
+    assert described["machine"]["numpy_version"] == np.__version__
 
 
 @pytest.mark.parametrize(("asked", "got"), [(None, "float32"), ("float64", "float64"), ("float32", "float32")])
@@ -122,7 +126,7 @@ def test_the_own_case_is_the_first_rows_in_double_precision():
         (Request("cachd", NETWORK, TINY), UsageError, "did you mean 'cached'?"),
         (Request("nowhere.py", NETWORK, TINY), UsageError, "no variant file 'nowhere.py'"),
         (Request("cached", Network((784, 3)), TINY), UsageError, "takes 784 inputs, but tiny has samples of 20; use --layers 20-"),
-        (Request("cached", Network((20, 2)), TINY), DataError, "3 classes"),
+        (Request("cached", Network((20, 2)), TINY), DataError, "label 2 in row 3; 2 outputs"),
         (Request("cached", NETWORK, DataSource(path="nowhere.h5")), DataError, "no data file 'nowhere.h5'"),
     ],
 )
@@ -262,4 +266,4 @@ def test_check_answers_for_one_variant(write):
 
 def test_the_variants_of_the_ladder_have_no_stray_labels():
     for name in ladder():
-        assert Session().prepare(quiet, Request(name, NETWORK, TINY).to_json())["warnings"] == []
+        assert not Loader().prepare(Request(name, NETWORK, TINY), quiet).warnings

@@ -134,7 +134,10 @@ def label_warnings(entry: catalog.Entry, source: str) -> list[str]:
 
 
 def _own_dtype(entry: catalog.Entry, cls: type[Variant]) -> type:
-    name = np.dtype(cls.DTYPE).name
+    try:
+        name = np.dtype(cls.DTYPE).name
+    except TypeError:  # it may be anything
+        name = repr(cls.DTYPE)
     if name not in DTYPES:
         raise VariantError(f"{entry.path.name}: DTYPE {name} is not measured; expected float32 or float64")
     return DTYPES[name]

@@ -1,123 +1,183 @@
-"""The roofline as a picture, PNG or SVG: arithmetic intensity against GFLOP/s, both logarithmic.
+"""The roofline as a picture: arithmetic intensity against GFLOP/s, both logarithmic.
 
-Roofs are the limits of the run's machine at its threads and precision. A circle is a statement, its area the time; a
-square is a phase; the bar above a product is the best that its shape can reach. The only module that loads matplotlib.
+Roofs are the limits of the run's machine at its threads and precision, a diagonal for every working set from cache to
+memory. A circle is a statement, its area the time; a square is a phase; a bar is the best that a product's shape can
+reach. What computes nothing, a gather or a copy, is in the tables only.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlpprof.errors import UsageError
+from mlpprof.files import write_atomically
 from mlpprof.instrument.semantics import PRODUCT
 from mlpprof.machine.limits.names import SIZES
-from mlpprof.report.format import format_percent, plain
+from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, short, standalone_svg, style
+from mlpprof.report.figures.palette import INK, MUTED, PAPER, phase_color
+from mlpprof.report.format import digits, format_percent, format_time
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.tables import batch_text
 from mlpprof.results import BatchResult, Run
 
-COLORS = {
-    "fetch_batch": "#7a6fac",
-    "forward": "#2c7fb8",
-    "loss": "#8c8c8c",
-    "backward": "#d95f0e",
-    "update": "#3d9a50",
-}
-OTHER_COLOR = "#555555"
+EXTENSIONS = (".png", ".svg")
 NAMED = 6
-"""So many of the dearest statements are named in the picture."""
-LARGEST_AREA = 900.0
-FORMATS = ("png", "svg")
+"""So many of the dearest statements are named; all tell their figures under the pointer."""
+NAME_GAP = 0.045
+"""Least distance of two names, as a share of the picture's height."""
+LARGEST_AREA = 420.0
+SMALLEST_AREA = 8.0
 
 
-def roofline_picture(run: Run, picture_format: str) -> bytes:
-    """A panel for every batch size. Raises UsageError for a run without counts or limits."""
-    ceiling = Ceiling.of(run)
-    results = [result for result in run.results if result.operations]
-    if ceiling is None or not results:
-        missing = "its limits were not measured" if results else "its operations were not counted"
-        raise UsageError(f"the run of {run.variant.name} has no roofline: {missing}; profile again without --no-limits")
-    figure = Figure(figsize=(9, 5.5 * len(results)), layout="constrained")
-    for result, axes in zip(results, np.atleast_1d(figure.subplots(len(results), 1)), strict=True):
-        _draw(axes, run, result, ceiling)
-    buffer = io.BytesIO()
-    # no date: the same run gives the same picture
-    metadata = {"Date": None} if picture_format == "svg" else {}
-    figure.savefig(buffer, format=picture_format, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+def has_roofline(run: Run, result: BatchResult) -> bool:
+    """Whether a batch was counted and its run holds limits."""
+    return Ceiling.of(run) is not None and any(operation.flop for operation in result.operations)
+
+
+def roofline_title(run: Run, result: BatchResult) -> str:
+    """'Roofline of cached, batch 500, float32'."""
+    return f"Roofline of {run.variant.name}, {batch_text(result)}, {run.dtype}"
 
 
 def roofline_text(run: Run, result: BatchResult) -> str:
     """What the picture shows, in words, for those who cannot see it."""
-    points = [p for p in label_points(result, Ceiling.of(run)) if p.share_of_limit is not None]
-    dearest = sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]
-    told = "; ".join(f"{_name(p)} at {format_percent(p.share_of_limit)} of its limit" for p in dearest)
-    return f"Roofline of {run.variant.name} at {batch_text(result)}: {told}"
+    points = label_points(result, Ceiling.of(run)) or phase_points(result, Ceiling.of(run))
+    dearest = sorted((p for p in points if p.share_of_limit), key=lambda p: p.time_s, reverse=True)[:NAMED]
+    return "Points under the roofs of this machine. The dearest: " + "; ".join(
+        f"{_name(p)} in {p.phase} at {format_percent(p.share_of_limit)} of its limit" for p in dearest
+    )
 
 
-def _draw(axes: Axes, run: Run, result: BatchResult, ceiling: Ceiling) -> None:
+def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
+    """The picture of one batch size. Raises UsageError for a run without counts or limits."""
+    ceiling = Ceiling.of(run)
+    if ceiling is None or not has_roofline(run, result):
+        raise UsageError(f"the run of {run.variant.name} has no roofline; profile it again, without --no-limits")
+    sheet = Sheet(width, 0.62 * width if width > WIDE / 2 else 1.05 * width)
+    axes = sheet.axes(0.6, 0.2, 0.25, 0.5)
+    axes.set(xscale="log", yscale="log")
     phases = [p for p in phase_points(result, ceiling) if p.flop and p.gflops]
     labels = [p for p in label_points(result, ceiling) if p.flop and p.gflops]
-    x = [p.intensity for p in (*phases, *labels)] or [1.0]
-    low, high = min(0.03, min(x) / 2), max(60.0, 2 * max(x))
-    _draw_roofs(axes, run, ceiling, low, high)
-    longest = max([p.time_s for p in labels], default=1.0)
-    for p in labels:
-        color = COLORS.get(p.phase, OTHER_COLOR)
-        area = 12 + LARGEST_AREA * p.time_s / longest
-        axes.scatter(p.intensity, p.gflops or 0.0, s=area, color=color, alpha=0.45, linewidths=0)
-        _draw_shape_limit(axes, p, ceiling, color)
+    shown = (*phases, *labels)
+    low, high = min(0.03, *(p.intensity / 2 for p in shown)), max(60.0, *(2 * p.intensity for p in shown))
+    _draw_roofs(axes, run, ceiling, low, high, sheet.is_narrow)
+    _draw_statements(sheet, axes, labels, ceiling)
     for p in phases:
-        color = COLORS.get(p.phase, OTHER_COLOR)
-        axes.scatter(p.intensity, p.gflops or 0.0, s=46, marker="s", color=color, edgecolors="white", label=p.phase)
-    _name_dearest(axes, labels)
-    axes.set(xscale="log", yscale="log", xlim=(low, high))
-    axes.set_xlabel("arithmetic intensity, floating-point operations a byte")
-    axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"{plain(run.variant.name)} on {run.network.text}, {run.dtype}, {batch_text(result)}", loc="left")
-    axes.grid(True, which="major", alpha=0.25)
-    axes.legend(loc="lower right", frameon=False, title="phases (squares)")
+        square = axes.plot(
+            p.intensity, p.gflops, marker="s", markersize=6, color=phase_color(p.phase), markeredgecolor=PAPER, zorder=4
+        )[0]
+        sheet.tag(square, _told(p), phase=p.phase)
+    axes.set_xlim(low, high)
+    bottom = min((p.gflops or 1.0) for p in shown) / 2
+    axes.set_ylim(bottom, 2 * (ceiling.value(f"gemm_{run.dtype}") or 1.0))
+    axes.grid(axis="y")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+    axes.set_xlabel("floating-point operations a byte")
+    axes.text(0.0, 1.02, "GFLOP/s", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
+    if not sheet.is_narrow:
+        for i, p in enumerate(reversed(phases)):
+            x = 1.0 - 0.13 * i
+            axes.text(x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)).set_transform(
+                axes.transAxes
+            )
+        _name_dearest(axes, labels)
+    return sheet
 
 
-def _draw_roofs(axes: Axes, run: Run, ceiling: Ceiling, low: float, high: float) -> None:
+def write_roofline(run: Run, path: Path, batch: int | None = None) -> Path:
+    """Write the picture of one batch size (the first by default) as PNG or SVG, by the path's extension.
+
+    Raises UsageError for another extension, for a batch that the run has not, and where there is no roofline.
+    """
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UsageError(f"cannot write the roofline as {path}; expected one of {', '.join(EXTENSIONS)}")
+    found = [result for result in run.results if batch in (None, result.batch)]
+    if not found:
+        known = ", ".join(str(result.batch) for result in run.results)
+        raise UsageError(f"the run of {run.variant.name} has no batch {batch} (it has: {known})")
+    with style():
+        sheet = roofline_sheet(run, found[0])
+    if path.suffix.lower() == ".png":
+        content = png_bytes(sheet)
+    else:
+        title, description = roofline_title(run, found[0]), roofline_text(run, found[0])
+        content = standalone_svg(sheet, title, description).encode()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _draw_roofs(axes: Axes, run: Run, ceiling: Ceiling, low: float, high: float, is_narrow: bool) -> None:
     peak = ceiling.value(f"gemm_{run.dtype}") or 1.0
-    x = np.geomspace(low, high, 200)
-    for name, style in zip(SIZES, ("-", "--", "-.", (0, (5, 1)), ":"), strict=True):
-        bandwidth = ceiling.value(f"bandwidth_{name}")
-        if bandwidth is not None:
-            axes.plot(x, np.minimum(peak, bandwidth * x), linestyle=style, color="#333333", linewidth=0.9)
-    axes.annotate(f"largest products {peak:.0f} GFLOP/s", (high, peak), ha="right", va="bottom", fontsize=8)
-    largest = list(SIZES)[-1]
-    memory = ceiling.value(f"bandwidth_{largest}")
-    if memory is not None:
-        axes.annotate(
-            f"memory {memory:.0f} GB/s", (low * 1.3, memory * low * 1.3), fontsize=8, va="top", ha="left", rotation=0
-        )
+    x = np.geomspace(low, high, 100)
+    known = [(name, rate) for name in SIZES if (rate := ceiling.value(f"bandwidth_{name}")) is not None]
+    for name, rate in known:
+        is_memory = name == known[-1][0]
+        axes.plot(x, np.minimum(peak, rate * x), color=INK if is_memory else MUTED, lw=1.2 if is_memory else 0.5)
+    axes.text(high, peak * 1.08, f"largest products: {digits(peak)} GFLOP/s ", ha="right", va="bottom", size=7.5)
+    if known and not is_narrow:
+        rate = known[-1][1]
+        axes.text(low * 1.1, rate * low * 0.75, f"memory: {digits(rate)} GB/s", va="top", size=7.5, color=MUTED)
 
 
-def _draw_shape_limit(axes: Axes, point: Point, ceiling: Ceiling, color: str) -> None:
-    """A bar at the rate that the shape of a statement's largest product can reach."""
-    products = [o for o in point.operations if o.kind == PRODUCT and len(o.shape) == 3]
-    if not products:
-        return
-    largest = max(products, key=lambda o: o.flop)
-    p, k, q = largest.shape
-    rate = ceiling.product_gflops(largest.dtype, p, k, q)
-    if rate is not None:
-        x = point.intensity
-        axes.plot([x / 1.15, x * 1.15], [rate, rate], color=color, linewidth=2, solid_capstyle="butt")
+def _draw_statements(sheet: Sheet, axes: Axes, points: Sequence[Point], ceiling: Ceiling) -> None:
+    longest = max((p.time_s for p in points), default=1.0)
+    for p in points:
+        color, y = phase_color(p.phase), p.gflops or 0.0
+        area = SMALLEST_AREA + LARGEST_AREA * p.time_s / longest
+        circle = axes.scatter(p.intensity, y, s=area, color=color, alpha=0.5, linewidths=0, zorder=3)
+        sheet.tag(circle, _told(p), phase=p.phase)
+        products = [o for o in p.operations if o.kind == PRODUCT and len(o.shape) == 3]
+        if products:
+            largest = max(products, key=lambda o: o.flop)
+            rate = ceiling.product_gflops(largest.dtype, *_sizes(largest.shape))
+            if rate is not None:
+                ends = (p.intensity / 1.12, p.intensity * 1.12)
+                axes.plot(ends, (rate, rate), color=color, lw=2, solid_capstyle="butt", zorder=2)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    p, k, q = shape
+    return p, k, q
 
 
 def _name_dearest(axes: Axes, points: Sequence[Point]) -> None:
-    for p in sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]:
-        text = f"{_name(p)}, {format_percent(p.share_of_limit)}"
-        axes.annotate(text, (p.intensity, p.gflops or 0.0), xytext=(7, 4), textcoords="offset points", fontsize=7)
+    """Names beside the dearest statements, towards the middle and moved apart where they would overlap."""
+    dearest = sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = {p: to_axes.transform((p.intensity, p.gflops or 0.0)) for p in dearest}
+    for is_right in (False, True):
+        side = [p for p in dearest if (places[p][0] > 0.5) == is_right]
+        lowest = 2.0
+        for p in sorted(side, key=lambda p: places[p][1], reverse=True):
+            x, y = places[p]
+            lowest = min(y - 0.02, lowest - NAME_GAP)
+            axes.annotate(
+                f"{short(_name(p), 26)}, {format_percent(p.share_of_limit)}",
+                (p.intensity, p.gflops or 0.0),
+                xytext=(x + (-0.06 if is_right else 0.06), lowest),
+                textcoords="axes fraction",
+                arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.4},
+                size=7,
+                color=INK,
+                ha="right" if is_right else "left",
+                va="center",
+            )
+
+
+def _told(point: Point) -> str:
+    return (
+        f"{_name(point)}, {point.phase}: {format_time(point.time_s)}, {digits(point.gflops or 0.0)} GFLOP/s, "
+        f"{format_percent(point.share_of_limit)} of its limit"
+    )
 
 
 def _name(point: Point) -> str:
-    return f"{plain(point.label or point.phase)}" + ("" if point.layer is None else f" {point.layer}")
+    return (point.label or point.phase) + ("" if point.layer is None else f" of layer {point.layer}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlpprof.results import BatchResult, Comparison, Ladder, Rung, Run
+from mlpprof.results import BatchResult, Comparison, Ladder, Run, Rung
 
 
 @dataclass(frozen=True)

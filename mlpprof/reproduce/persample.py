@@ -100,7 +100,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             rule=f"about 24: {RULE_ABOUT}",
             holds=holds,
             note=("As much as claimed" if holds else "Less here" if measured.value < LOOP_S / MATRIX_S else "More here")
-            + f": on one core the loop does {_rate(network, race.step_s(0))} billion operations a second and the matrices "
+            + f": on one core the loop does {_rate(network, race.step_s(0))} billion operations a second, the matrices "
             f"{_rate(network, race.step_s(1))}, and BLAS on {most} threads makes the matrices "
             f"{digits(steps['batched', 'BLAS threads', 1] / steps['batched', 'BLAS threads', most])} x as fast again.",
         ),
@@ -125,13 +125,16 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         name=NAME,
         title="Code review: a neural network in NumPy, with a loop over the samples of a batch",
         setting=(
-            ("data", f"{data_text(workload.source)} (1,000 random samples); for the loss by the second: "
-            f"the first {plan.rows:,} digits, {data_text(digits_data)}"),
+            (
+                "data",
+                f"{data_text(workload.source)} (1,000 random samples); for the loss by the second: "
+                f"the first {plan.rows:,} digits, {data_text(digits_data)}",
+            ),
             ("network", f"{network.text}, sigmoid, squared error, rate {network.rate:g}, batch {workload.batch}"),
             ("learning", f"{LEARNABLE.text}, rate {LEARNABLE.rate:g}, for the loss by the second"),
         ),
         choices=(
-            "Weights start at N(0, 1) / sqrt(fan_in); the source's standard-normal ones drive every sigmoid to its end.",
+            "Weights start at N(0, 1) / sqrt(fan_in); the source's standard-normal ones saturate every sigmoid.",
             "The doubled output gradient is in the checked copy alone: no timed variant has it.",
             "With random labels every method stands at the same plateau after one epoch, so the loss by the second is "
             "measured on digits as well.",
@@ -190,16 +193,14 @@ def _averaging_claim(study: dict[str, Any], most: int) -> Claim:
         rule="averaging has the lower loss after the same time (below 1)",
         holds=many < one if most > 1 else None,
         note=f"An epoch takes {format_time(np.median(averaged['epoch_s']))} instead of "
-        f"{format_time(np.median(single['epoch_s']))}, but in it each worker makes only 1/{most} of the updates, and an "
+        f"{format_time(np.median(single['epoch_s']))}, but each worker makes only 1/{most} of its updates, and an "
         "average of few updates is not many updates.",
     )
 
 
 def _training(study: dict[str, Any], method: str, workers: int, average: str) -> dict[str, Any]:
     return next(
-        t
-        for t in study["trainings"]
-        if (t["method"], t["workers"], t["average"]) == (method, workers, average)
+        t for t in study["trainings"] if (t["method"], t["workers"], t["average"]) == (method, workers, average)
     )
 
 

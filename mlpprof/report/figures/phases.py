@@ -42,7 +42,7 @@ def bar_parts(result: BatchResult) -> tuple[tuple[str, float], ...]:
 def time_bars(bars: Sequence[Bar], width: float) -> Sheet:
     """Steps of several variants at one batch size below each other, as long as they take."""
     limit = _limit([bar.step_s for bar in bars])
-    plot = row_plot([bar.name for bar in bars], width, right=1.0, xlabel="time of one step", phases=_present(bars))
+    plot = _bar_plot(bars, width, "time of one step")
     time_axis(plot.axes, limit * (CUT if any(bar.step_s > limit for bar in bars) else 1.0))
     for i, bar in enumerate(bars):
         is_cut = bar.step_s > limit
@@ -55,12 +55,17 @@ def time_bars(bars: Sequence[Bar], width: float) -> Sheet:
 
 def share_bars(bars: Sequence[Bar], width: float) -> Sheet:
     """Steps at several batch sizes below each other, each 100 % long, its time at the right."""
-    plot = row_plot([bar.name for bar in bars], width, right=1.0, xlabel="share of one step", phases=_present(bars))
+    plot = _bar_plot(bars, width, "share of one step")
     plot.axes.set_xlim(0, 1)
     plot.axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
     for i, bar in enumerate(bars):
         _stack(plot, i, bar, 1.0, f"{format_time(bar.step_s)}")
     return plot.sheet
+
+
+def _bar_plot(bars: Sequence[Bar], width: float, xlabel: str) -> RowPlot:
+    names = [bar.name for bar in bars]
+    return row_plot(names, width, right=1.0, narrow_right=0.62, xlabel=xlabel, phases=_present(bars))
 
 
 def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:

@@ -35,7 +35,7 @@ class Ratio:
 
 def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
     """A row each: a bar from 1 to the ratio and a line over its 95 % interval; a logarithmic axis: factors are lengths."""
-    plot = row_plot([one.name for one in ratios], width, right=1.5, xlabel="times as fast, with 95 % interval")
+    plot = row_plot([one.name for one in ratios], width, right=1.75, xlabel="times as fast, with 95 % interval")
     axes = plot.axes
     values = [x for one in ratios for x in (one.ratio, one.low, one.high, one.at_least or 1.0, 1.0) if x > 0]
     low, high = min(values), max(values)
@@ -63,7 +63,7 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
     parts: list[Artist] = [bar, dot]
     if interval:
         ends = ((one.low, one.low), (one.high, one.high))
-        parts += [axes.plot(end, (y - half, y + half), color=color, lw=1.2)[0] for end in ends]
+        parts += [axes.plot(end, (y - 0.7 * half, y + 0.7 * half), color=color, lw=1.2)[0] for end in ends]
         parts += axes.plot((one.low, one.high), (y, y), color=color, lw=1.6)
     if one.at_least is not None:
         gate = axes.plot((one.at_least,) * 2, (y - 1.5 * half, y + 1.5 * half), color=INK, lw=1.4, ls=(0, (2, 1)))[0]
@@ -101,8 +101,9 @@ def waterfall_rows(comparison: Comparison, width: float) -> Sheet:
     for i, (name, old_s, new_s) in enumerate(rows):
         title = f"{name}: {format_time(old_s)} before, {format_time(new_s)} after"
         _saved(plot, i, (levels[i], levels[i + 1]), name, title, whole_s)
-        x = (levels[i + 1],) * 2
-        plot.axes.plot(x, (plot.y(i) + plot.half, plot.y(i + 1) - plot.half), color=MUTED, lw=0.7)
+        if not plot.sheet.is_narrow:  # there, texts stand between the bars
+            x = (levels[i + 1],) * 2
+            plot.axes.plot(x, (plot.y(i) + plot.half, plot.y(i + 1) - plot.half), color=MUTED, lw=0.7)
     old_s, new_s = comparison.race.step_s(0), comparison.race.step_s(1)
     _saved(plot, len(rows), (0.0, whole_s), "all", f"{format_time(old_s)} before, {format_time(new_s)} after", whole_s)
     return plot.sheet
@@ -113,7 +114,7 @@ def _saved(plot: RowPlot, i: int, ends: tuple[float, float], name: str, title: s
     color = MUTED if name == "all" else phase_color(name)
     bar = Rectangle((ends[0], y - plot.half), saved_s, 2 * plot.half, facecolor=color, edgecolor="none")
     plot.axes.add_patch(bar)
-    share = format_percent(saved_s / whole_s) if whole_s else ""
+    share = format_percent(round(saved_s / whole_s, 3) + 0.0) if whole_s else ""
     text = f"{format_time(saved_s)}  {share}".replace("-", "−")
     if plot.sheet.is_narrow:
         artist = plot.beside_name(i, text, 1.0, ha="right", size=7.5)

@@ -55,17 +55,19 @@ def row_plot(
     xlabel: str,
     row: float = ROW,
     below: float = 0.0,
+    narrow_right: float = 0.2,
     phases: Sequence[str] = (),
 ) -> RowPlot:
     """Rows for the names, room at the right for a figure each, and a labelled horizontal axis.
 
-    names: cut where too long. right, row, below: inches; below: room under every bar. phases: for a legend on top.
+    names: cut where too long. right, row, below: inches; below: room under every bar; narrow_right: right, on a phone.
+    phases: for a legend on top.
     """
     is_narrow = width < WIDE
     shown = [short(name, 30) for name in names]
     widest = max((text_width(name) for name in shown), default=0) / POINTS
     left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.3)
-    right = min(right, 0.62) if is_narrow else right
+    right = narrow_right if is_narrow else right
     row += below + (NAME if is_narrow else 0.0)
     legend = _legend_layout(phases, width - left) if phases else []
     top = 0.1 + (LEGEND * (1 + legend[-1][2]) + 0.05 if legend else 0.0)
