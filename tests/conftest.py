@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,13 @@ from mlpprof.model import Variant
 # The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.
 settings.register_profile("mlpprof", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.load_profile("mlpprof")
+
+
+def pytest_collection_finish() -> None:
+    """Spare what is imported by now: every timed block is preceded by a collection, which would go through all of it."""
+    gc.collect()
+    gc.freeze()
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -118,14 +118,6 @@ class World:
         )
 
 
-@pytest.fixture(autouse=True)
-def short_collections() -> Iterator[None]:
-    """Every block is preceded by a collection, which would go through all that the test suite has imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def world(clock: Any) -> World:
     return World(clock)

@@ -125,15 +125,6 @@ def test_memory_is_told_and_page_faults_where_they_are_counted(cached):
     assert small < large / 2
 
 
-def test_the_extra_views_are_kept_when_they_are_asked_for(write):
-    both = run(write(), lines=True, stacks=True, check=False)
-    assert both.lines is not None
-    assert both.stacks is not None
-    assert both.lines.steps >= 3
-    assert both.lines.lines
-    assert both.stacks.batch == both.lines.batch == 30
-
-
 def test_progress_names_the_batch_and_rises_to_the_end():
     told: list[tuple[str, float]] = []
     request = Request("sliced", NETWORK, DataSource("tiny"))

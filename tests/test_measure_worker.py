@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpprof.catalog import find, ladder
+from mlpprof.catalog import find
 from mlpprof.data.source import DataSource
 from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
 from mlpprof.measure import worker
@@ -262,8 +262,3 @@ def test_a_race_answers_with_seconds_for_every_block_variant_and_way():
 def test_check_answers_for_one_variant(write):
     assert CheckResult(**worker.check(quiet, "cached", 6, 0)).ok is True
     assert CheckResult(**worker.check(quiet, write(), 6, 0)).ok is True
-
-
-def test_the_variants_of_the_ladder_have_no_stray_labels():
-    for name in ladder():
-        assert not Loader().prepare(Request(name, NETWORK, TINY), quiet).warnings

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.report.format import bar, format_percent, format_time, plain
-from mlpprof.results import Change, Comparison, Ladder, Verdict
+from mlpprof.results import Change, Comparison, Ladder, Run, Verdict
 
 BAR_WIDTH = 24
 SMALL_SHARE = 0.02
@@ -132,3 +132,8 @@ def _ratio_cells(verdict: Verdict | None) -> tuple[str, str]:
     if verdict is None:
         return "", ""
     return f"{verdict.ratio:.2f}", f"{verdict.low:.2f}–{verdict.high:.2f}"
+
+
+def print_stored(runs: Sequence[Run], console: Console) -> None:
+    """Stored runs side by side, the first as the baseline; their ratio is a hint, never a verdict."""
+    console.print(Text("stored runs, measured at different times", "bold"))

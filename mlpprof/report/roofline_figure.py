@@ -158,7 +158,7 @@ def _name_dearest(axes: Axes, points: Sequence[Point]) -> None:
         lowest = 2.0
         for p in sorted(side, key=lambda p: places[p][1], reverse=True):
             x, y = places[p]
-            lowest = min(y - 0.02, lowest - NAME_GAP)
+            lowest = min(y - (0.24 if is_right else 0.02), lowest - NAME_GAP)
             axes.annotate(
                 f"{short(_name(p), 26)}, {format_percent(p.share_of_limit)}",
                 (p.intensity, p.gflops or 0.0),

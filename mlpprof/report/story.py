@@ -69,8 +69,8 @@ class Story:
     @property
     def batches(self) -> tuple[int, ...]:
         """All batch sizes that were profiled or raced, in order."""
-        raced = [*self.ladders, *self.comparisons]
-        return tuple(sorted({one.result.batch for one in self.measured} | {race.batch for race in raced}))
+        profiled = {one.result.batch for one in self.measured}
+        return tuple(sorted(profiled | {x.batch for x in self.ladders} | {x.batch for x in self.comparisons}))
 
     def at(self, batch: int) -> tuple[Measured, ...]:
         """What was profiled at a batch size."""

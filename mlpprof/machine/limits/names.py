@@ -55,6 +55,11 @@ def is_better(name: str, value: float, than: float) -> bool:
     return value < than if name in CALLS else value > than
 
 
+def depends_on_threads(name: str) -> bool:
+    """Whether a limit changes with the threads of BLAS: products alone do."""
+    return name not in CALLS and name.startswith(("gemm_", "product_"))
+
+
 def product_name(dtype: str, p: int, k: int, q: int) -> str:
     """The name of a product's limit; (p, k) by (k, q) and its transpose are the same work."""
     return f"product_{dtype}_{min(p, q)}x{k}x{max(p, q)}"

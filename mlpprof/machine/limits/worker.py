@@ -25,7 +25,6 @@ BUDGET_S = {"gemm": 0.4, "product": 0.1, "bandwidth": 0.08}
 OTHER_BUDGET_S = 0.04
 CLOCKED_S = 0.0005
 """Least time between two readings of the clock; shorter operations are repeated."""
-LEAST_ROUNDS = 2
 
 GEMM_SIZE = {"float32": 1536, "float64": 1280}
 VECTOR_ELEMENTS = 1 << 14
@@ -45,15 +44,18 @@ def best_s(runs: Sequence[Run], budget_s: float, clock: Callable[[], float] = pe
         run()  # touches what it needs
         start = clock()
         run()
-        repeats.append(max(1, math.ceil(CLOCKED_S / max(clock() - start, 1e-9))))
-    begun, rounds = clock(), 0
-    while rounds < LEAST_ROUNDS or clock() - begun < budget_s:
-        for run, n in zip(runs, repeats, strict=True):
-            start = clock()
-            for _ in itertools.repeat(None, n):
-                run()
-            best = min(best, (clock() - start) / n)
-        rounds += 1
+        seconds = max(clock() - start, 1e-9)
+        best = min(best, seconds)
+        repeats.append(max(1, math.ceil(CLOCKED_S / seconds)))
+    begun = clock()
+    for run, n in itertools.cycle(zip(runs, repeats, strict=True)):
+        start = clock()
+        for _ in itertools.repeat(None, n):
+            run()
+        now = clock()
+        best = min(best, (now - start) / n)
+        if now - begun > budget_s:
+            return best
     return best
 
 

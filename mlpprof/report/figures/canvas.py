@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -33,7 +34,7 @@ PNG_DPI = 200
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "text.usetex": False,
     "font.size": 8.5,

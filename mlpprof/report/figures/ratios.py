@@ -34,7 +34,7 @@ class Ratio:
 
 
 def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
-    """A row each: a bar from 1 to the ratio and a line over its 95 % interval; a logarithmic axis: factors are lengths."""
+    """A row each: a bar from 1 to the ratio and its 95 % interval; on a logarithmic axis, so that factors are lengths."""
     plot = row_plot([one.name for one in ratios], width, right=1.75, xlabel="times as fast, with 95 % interval")
     axes = plot.axes
     values = [x for one in ratios for x in (one.ratio, one.low, one.high, one.at_least or 1.0, 1.0) if x > 0]
@@ -82,7 +82,8 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     """Round factors between the two, 1 among them, no more than can be read."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for choice in (_ROUND, (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        ticks = [factor * 10.0**decade for decade in decades for factor in choice if low <= factor * 10.0**decade <= high]
+        every = [factor * 10.0**decade for decade in decades for factor in choice]
+        ticks = [tick for tick in every if low <= tick <= high]
         if len(ticks) <= most:
             return ticks
     return [10.0**decade for decade in decades][:: math.ceil(len(decades) / most)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from mlpprof.report.figures.canvas import POINTS, WIDE, Sheet, short, text_width
 from mlpprof.report.figures.palette import INK, MUTED, phase_color
@@ -38,7 +38,8 @@ class RowPlot:
 
     def beside_name(self, i: int, text: str, x: float, *, ha: Literal["left", "right"], size: float = 8.5) -> Text:
         """On a phone: a text above the bar, at a share x of the plot's width."""
-        artist = self.axes.text(x, self.y(i) - self.half - 0.03 / self.row, text, ha=ha, va="bottom", color=INK, size=size)
+        y = self.y(i) - self.half - 0.03 / self.row
+        artist = self.axes.text(x, y, text, ha=ha, va="bottom", color=INK, size=size)
         artist.set_transform(self.axes.get_yaxis_transform())
         return artist
 
@@ -91,27 +92,20 @@ def row_plot(
 
 def time_axis(axes: Axes, high_s: float, low_s: float = 0.0) -> None:
     """Ticks in the unit that fits, each with its unit: '2 ms'."""
-    scale, unit = next(((s, u) for s, u in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")) if max(high_s, -low_s) >= s), (1e-9, "ns"))
+    units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+    longest_s = max(high_s, -low_s)
+    scale, unit = next((one for one in units if longest_s >= one[0]), units[-1])
     axes.set_xlim(low_s, high_s)
-    axes.xaxis.set_major_locator(_ScaledLocator(scale, 5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / scale:.6g} {unit}".replace("-", "−") if x else "0"))
-
-
-class _ScaledLocator(MaxNLocator):
-    """Round ticks in a unit."""
-
-    def __init__(self, scale: float, n: int) -> None:
-        super().__init__(n, steps=[1, 2, 2.5, 5, 10])
-        self._unit_s = scale
-
-    def __call__(self) -> list[float]:
-        low, high = self.axis.get_view_interval()
-        return [x * self._unit_s for x in self.tick_values(low / self._unit_s, high / self._unit_s)]
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low_s / scale, high_s / scale)
+    shown = [float(tick) for tick in ticks if low_s <= tick * scale <= high_s]
+    texts = [f"{tick:.6g} {unit}".replace("-", "−") if tick else "0" for tick in shown]
+    axes.set_xticks([tick * scale for tick in shown], texts)
 
 
 def _legend_layout(phases: Sequence[str], width: float) -> list[tuple[str, float, int]]:
     """Of every phase the place in points and the line, as many lines as the width (inches) needs."""
-    places, x, line = [], 0.0, 0
+    places: list[tuple[str, float, int]] = []
+    x, line = 0.0, 0
     for phase in phases:
         size = 10 + 0.56 * LEGEND_SIZE * len(phase)
         if places and x + size > width * POINTS - 4:

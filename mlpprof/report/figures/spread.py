@@ -112,7 +112,8 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
 def _ticks(low: float, high: float) -> list[float]:
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     for choice in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [factor * 10.0**decade for decade in decades for factor in choice if low <= factor * 10.0**decade <= high]
+        every = [factor * 10.0**decade for decade in decades for factor in choice]
+        ticks = [tick for tick in every if low <= tick <= high]
         if len(ticks) <= 8:
             break
     return ticks

@@ -67,8 +67,7 @@ def _autoregressive(memory: float) -> Draw:
 def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     """Linear drift through the process, up or down by a random amount."""
     ramp = np.linspace(-math.sqrt(3), math.sqrt(3), shape[1])
-    drift: Array = rng.standard_normal((shape[0], 1)) * ramp
-    return drift
+    return np.asarray(rng.standard_normal((shape[0], 1)) * ramp, dtype=np.float64)
 
 
 def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:

@@ -1,0 +1,115 @@
+"""Comparisons and ladders as files for people and for other programs.
+
+| comparison: --format     | extension | what                                                                    |
+| ------------------------ | --------- | ----------------------------------------------------------------------- |
+| json                     | .json     | figures and raw timings, as `schemas/compare.schema.json` tells         |
+| csv                      | .csv      | a row a comparison                                                      |
+| pytest-benchmark         |           | what `pytest-benchmark compare` reads                                   |
+| github-action-benchmark  |           | for its tool `customSmallerIsBetter`                                    |
+| by the extension alone   | .png .svg | the ratios with their intervals                                         |
+
+A ladder is written as .json (`schemas/ladder.schema.json`), .csv, .png or .svg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.files import write_atomically
+from mlpprof.report.export.comparison_csv import comparisons_csv, ladders_csv
+from mlpprof.report.export.comparison_json import comparison_json
+from mlpprof.report.export.github_action import github_action_json
+from mlpprof.report.export.json_text import json_text
+from mlpprof.report.export.ladder_json import ladder_json
+from mlpprof.report.export.pytest_benchmark import pytest_benchmark_json
+from mlpprof.report.story import Story
+from mlpprof.results import Comparison, Ladder
+
+__all__ = [
+    "comparison_json",
+    "ladder_json",
+    "require_comparison_format",
+    "require_ladder_extension",
+    "write_comparisons",
+    "write_ladders",
+]
+
+PICTURES = ("png", "svg")
+
+_COMPARISON_TEXTS: dict[str, Callable[[Sequence[Comparison]], str]] = {
+    "json": lambda comparisons: json_text([comparison_json(one) for one in comparisons]),
+    "csv": comparisons_csv,
+    "pytest-benchmark": lambda comparisons: json_text(pytest_benchmark_json(comparisons)),
+    "github-action-benchmark": lambda comparisons: json_text(github_action_json(comparisons)),
+}
+_LADDER_TEXTS: dict[str, Callable[[Sequence[Ladder]], str]] = {
+    ".json": lambda ladders: json_text([ladder_json(one) for one in ladders]),
+    ".csv": ladders_csv,
+}
+
+COMPARISON_FORMATS = tuple(_COMPARISON_TEXTS)
+LADDER_EXTENSIONS = (*_LADDER_TEXTS, *(f".{picture}" for picture in PICTURES))
+
+
+def require_comparison_format(path: Path, file_format: str | None) -> str:
+    """The format to write, as named or by the extension; raises UsageError for any other, before time is spent."""
+    if file_format is not None:
+        if file_format not in COMPARISON_FORMATS:
+            raise UsageError(
+                f"no format '{file_format}'{did_you_mean(file_format, COMPARISON_FORMATS)} "
+                f"(known: {', '.join(COMPARISON_FORMATS)})"
+            )
+        return file_format
+    by_extension = path.suffix.lower().removeprefix(".")
+    if by_extension not in ("json", "csv", *PICTURES):
+        raise UsageError(
+            f"cannot tell the format of {path}; name it .json, .csv, .png or .svg, "
+            f"or use --format ({', '.join(COMPARISON_FORMATS)})"
+        )
+    return by_extension
+
+
+def write_comparisons(comparisons: Sequence[Comparison], path: Path, file_format: str) -> Path:
+    """Write comparisons in a format that `require_comparison_format` has given; returns the path.
+
+    Raises UsageError where the file cannot be written.
+    """
+    if file_format in PICTURES:
+        return _draw(path, Story.of(comparisons=comparisons), file_format)
+    return _write(path, _COMPARISON_TEXTS[file_format](comparisons))
+
+
+def require_ladder_extension(path: Path) -> str:
+    """The extension of a file that `write_ladders` can write; raises UsageError for any other."""
+    extension = path.suffix.lower()
+    if extension not in LADDER_EXTENSIONS:
+        found = f"has extension '{path.suffix}'" if path.suffix else "has no extension"
+        raise UsageError(f"cannot write {path}: it {found}; expected one of {', '.join(LADDER_EXTENSIONS)}")
+    return extension
+
+
+def write_ladders(ladders: Sequence[Ladder], path: Path) -> Path:
+    """Write ladders in the format of the path's extension; returns the path.
+
+    A picture shows the first one, so write one for each batch size. Raises UsageError for an extension that is not
+    known, and where the file cannot be written.
+    """
+    extension = require_ladder_extension(path)
+    if extension.removeprefix(".") in PICTURES:
+        return _draw(path, Story.of(ladders=ladders), extension.removeprefix("."))
+    return _write(path, _LADDER_TEXTS[extension](ladders))
+
+
+def _write(path: Path, text: str) -> Path:
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _draw(path: Path, story: Story, kind: str) -> Path:
+    # loading matplotlib takes longer than writing all other formats together
+    from mlpprof.report.figures import write_figure
+
+    return write_figure(path, story)

@@ -1,0 +1,101 @@
+"""The raw data within a page: every record and every sample, compressed, and made small enough to share.
+
+It is JSON, compressed with gzip and written in base64, which the page's own button turns back. A run in it is what
+`mlpprof profile --json` prints, and under `raw_ns` every sample of every pass in whole nanoseconds, which is what the
+clock can tell. Where all of it would make the page too long to share, the samples of single labels stay out, their
+medians do not, and `left_out` says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpprof import __version__
+from mlpprof.report.export.json_text import without_nan
+from mlpprof.report.export.profile_json import profile_json
+from mlpprof.report.story import Story
+from mlpprof.results import BatchResult, Run
+
+SCHEMA = 1
+BUDGET = 1_000_000
+"""Characters of base64 from which on the samples of single labels stay out."""
+LEFT_OUT = "samples of single labels: their medians are here, the samples in the run's .h5 file"
+
+
+def embedded(story: Story) -> str:
+    """All data of the story as base64 of gzipped JSON."""
+    text = _packed(document(story, with_labels=True))
+    return text if len(text) <= BUDGET else _packed(document(story, with_labels=False))
+
+
+def unpacked(text: str) -> dict[str, Any]:
+    """What `embedded` packed."""
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(text)))
+    return found
+
+
+def document(story: Story, *, with_labels: bool) -> dict[str, Any]:
+    """All data of the story as plain JSON."""
+    whole = {
+        "schema": SCHEMA,
+        "mlpprof": __version__,
+        "left_out": None if with_labels else LEFT_OUT,
+        "runs": [{"name": name, **_run(run, with_labels)} for name, run in story.profiles],
+        "comparisons": [plain_json(one) for one in story.comparisons],
+        "ladders": [{k: v for k, v in plain_json(one).items() if k != "runs"} for one in story.ladders],
+    }
+    found: dict[str, Any] = without_nan(whole)
+    return found
+
+
+def plain_json(value: Any) -> Any:
+    """A record as JSON: objects by field, arrays as lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain_json(getattr(value, field.name)) for field in fields(value) if field.name != "runs"}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    return value
+
+
+def _run(run: Run, with_labels: bool) -> dict[str, Any]:
+    plain = profile_json(run)
+    plain["source"] = run.variant.source
+    plain["lines"] = plain_json(run.lines)
+    for found, result in zip(plain["results"], run.results, strict=True):
+        # nanoseconds tell the same in fewer characters
+        del found["step_s"]["samples"]
+        found["raw_ns"] = _raw_ns(result, with_labels)
+    return plain
+
+
+def _raw_ns(result: BatchResult, with_labels: bool) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "total": _whole_ns(result.total_s),
+        "phases_pass": _whole_ns(result.phases_pass_s),
+        "labels_pass": _whole_ns(result.labels_pass_s),
+        "phases": {name: _whole_ns(phase.step_s) for name, phase in result.phases.items()},
+    }
+    if with_labels:
+        raw["labels"] = [_whole_ns(label.step_s) for label in result.labels]
+    return raw
+
+
+def _whole_ns(samples: NDArray[np.float64]) -> list[list[int]]:
+    whole: list[list[int]] = np.rint(samples * 1e9).astype(np.int64).tolist()
+    return whole
+
+
+def _packed(content: dict[str, Any]) -> str:
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
