@@ -13,7 +13,7 @@ from mlpprof.catalog import Entry, find, ladder, load
 from mlpprof.errors import VariantCrash
 from mlpprof.measure.check import QUICK_CASES, check_variant, load_pair, parent_of
 from mlpprof.model import Network
-from mlpprof.model.gradcheck import Case, random_case
+from mlpprof.model.cases import Case, random_case
 
 pytestmark = pytest.mark.usefixtures("fresh_imports")
 

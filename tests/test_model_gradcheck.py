@@ -13,19 +13,15 @@ from strategies import LEGAL_PAIRS, cases
 
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model import Network
+from mlpprof.model.cases import KINK_MARGIN, Case, far_from_kinks, random_case, random_cases
 from mlpprof.model.gradcheck import (
     EQUIVALENCE_TOLERANCE,
-    KINK_MARGIN,
     TRAJECTORY_STEPS,
-    Case,
     Deviation,
     agreement_with,
     deviations,
-    far_from_kinks,
     layer_deviations,
     oracle_trajectory,
-    random_case,
-    random_cases,
     trajectory,
 )
 from mlpprof.model.oracle import outputs
@@ -37,7 +33,11 @@ FINITE, PARENT, SINGLE = (
     "float32 gradients against float64",
 )
 LOSSES, STEPS = f"losses over {TRAJECTORY_STEPS} steps", f"parameters after {TRAJECTORY_STEPS} steps"
-PREDICTION, LOSS, ARGUMENTS = "predict against the oracle", "loss against the oracle", "X, Y or parameters, overwritten in place,"
+PREDICTION, LOSS, ARGUMENTS = (
+    "predict against the oracle",
+    "loss against the oracle",
+    "X, Y or parameters, overwritten in place,",
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,9 @@ def test_a_missing_bias_gradient_is_found_in_every_layer(altered, rungs, case):
 
 
 def test_a_bias_gradient_missing_in_one_layer_is_found_in_that_layer_alone(altered, rungs, case):
-    frozen = altered("sliced", ("self.dW[l][:, 0] = delta.sum(axis=1)", "self.dW[l][:, 0] = delta.sum(axis=1) * (l != 2)"))
+    frozen = altered(
+        "sliced", ("self.dW[l][:, 0] = delta.sum(axis=1)", "self.dW[l][:, 0] = delta.sum(axis=1) * (l != 2)")
+    )
     found = wrong(deviations(frozen, rungs["cached"], case))
     assert found[FINITE] == found[PARENT] == {2}
 
@@ -124,7 +126,10 @@ def test_a_penalty_that_is_part_of_the_loss_is_found(altered, rungs, case):
     [
         ("averaging form", "self.network.momentum * self.velocity[l] + (1 - self.network.momentum) * self.dW[l]"),
         ("momentum on the new gradient too", "self.network.momentum * (self.velocity[l] + self.dW[l])"),
-        ("the previous step's gradient only", "self.dW[l] + self.network.momentum * getattr(self, 'was', self.velocity)[l]"),
+        (
+            "the previous step's gradient only",
+            "self.dW[l] + self.network.momentum * getattr(self, 'was', self.velocity)[l]",
+        ),
         ("none", "self.dW[l]"),
     ],
 )
@@ -167,7 +172,10 @@ def test_gradients_that_pile_up_from_step_to_step_are_found(altered, case):
 def test_samples_overwritten_in_place_are_found_whatever_the_activation(altered, rungs, hidden, array):
     case = random_case(replace(SQUARE, hidden=hidden), 5, seed=1)
     gather = "self.A[0] = X[index].T  # phase: gather"
-    clearing = altered("sliced", (f"{gather}\n        self.Y = Y[index].T", f"{gather}\n        self.Y = Y[index].T; {array}[index] = 0.5"))
+    clearing = altered(
+        "sliced",
+        (f"{gather}\n        self.Y = Y[index].T", f"{gather}\n        self.Y = Y[index].T; {array}[index] = 0.5"),
+    )
     assert ARGUMENTS in wrong(deviations(clearing, rungs["cached"], case))
 
 
@@ -178,14 +186,20 @@ def test_parameters_that_are_trained_in_place_instead_of_copied_are_found(altere
 
 def test_parameters_spoiled_by_the_constructor_are_found(altered, rungs, case):
     line = "self.L = network.depth"
-    spoiling = altered("plain", (line, f"{line}\n        self.kept = [W.copy() for W, _ in parameters]\n        parameters[1][1][:] = 0"))
+    spoiling = altered(
+        "plain",
+        (line, f"{line}\n        self.kept = [W.copy() for W, _ in parameters]\n        parameters[1][1][:] = 0"),
+    )
     assert ARGUMENTS in wrong(deviations(spoiling, rungs["naive"], case))
 
 
 @pytest.mark.parametrize(("output", "loss"), [pair for pair in LEGAL_PAIRS if pair[0] != "sigmoid"])
 def test_a_predict_with_the_hidden_activation_at_the_output_is_found(altered, rungs, output, loss):
     case = random_case(replace(SQUARE, output=output, loss=loss), 5, seed=1)
-    wrongly = altered("sliced", ("A = self.activation[l].value(self.W[l][:, 1:] @ A", "A = self.activation[0].value(self.W[l][:, 1:] @ A"))
+    wrongly = altered(
+        "sliced",
+        ("A = self.activation[l].value(self.W[l][:, 1:] @ A", "A = self.activation[0].value(self.W[l][:, 1:] @ A"),
+    )
     assert wrong(deviations(wrongly, rungs["cached"], case)) == {PREDICTION: {None}}
 
 
@@ -201,7 +215,10 @@ def test_a_predict_that_lays_samples_in_columns_is_found_with_both_shapes(altere
 
 
 def test_half_precision_that_leaks_into_single_precision_is_found(altered, rungs, case):
-    leaking = altered("sliced", ("self.A[0] = X[index].T", "self.A[0] = X[index].T.astype('f2' if X.itemsize == 4 else 'f8').astype(X.dtype)"))
+    leaking = altered(
+        "sliced",
+        ("self.A[0] = X[index].T", "self.A[0] = X[index].T.astype('f2' if X.itemsize == 4 else 'f8').astype(X.dtype)"),
+    )
     found = wrong(deviations(leaking, rungs["cached"], case))
     assert set(found) == {SINGLE}
     assert 1 in found[SINGLE]
@@ -219,13 +236,23 @@ def test_a_batch_that_ignores_the_index_is_found(altered, rungs, case):
 
 def test_a_train_step_that_tells_the_loss_after_the_update_is_found(altered, rungs, case):
     late = altered(
-        "sliced", ("        self.update()\n        return loss", "        self.update()\n        self.forward()\n        return self.loss()")
+        "sliced",
+        (
+            "        self.update()\n        return loss",
+            "        self.update()\n        self.forward()\n        return self.loss()",
+        ),
     )
     assert wrong(deviations(late, rungs["cached"], case)) == {LOSSES: {None}}
 
 
 def test_a_loss_that_becomes_nan_after_the_first_step_is_found(altered, rungs, case):
-    fading = altered("sliced", ("        return loss", "        self.n = getattr(self, 'n', 0) + 1\n        return loss if self.n == 1 else float('nan')"))
+    fading = altered(
+        "sliced",
+        (
+            "        return loss",
+            "        self.n = getattr(self, 'n', 0) + 1\n        return loss if self.n == 1 else float('nan')",
+        ),
+    )
     assert wrong(deviations(fading, rungs["cached"], case)) == {LOSSES: {None}}
 
 
@@ -248,12 +275,20 @@ def test_gradients_of_too_few_layers_are_infinitely_wrong_in_the_layer_that_is_m
 
 
 def test_gradients_of_too_many_layers_are_infinitely_wrong_in_the_layer_that_is_too_many(altered, rungs, case):
-    long = altered("sliced", ("dW[:, 0].copy()) for dW in self.dW[1:]]", "dW[:, 0].copy()) for dW in self.dW[1:] + self.dW[1:2]]"))
+    long = altered(
+        "sliced", ("dW[:, 0].copy()) for dW in self.dW[1:]]", "dW[:, 0].copy()) for dW in self.dW[1:] + self.dW[1:2]]")
+    )
     assert wrong(deviations(long, rungs["cached"], case))[FINITE] == {4}
 
 
 def test_what_a_variant_raises_comes_through(altered, rungs, case):
-    refusing = altered("plain", ("self.L = network.depth", "from mlpprof.model import UnsupportedNetwork; raise UnsupportedNetwork('only one layer')"))
+    refusing = altered(
+        "plain",
+        (
+            "self.L = network.depth",
+            "from mlpprof.model import UnsupportedNetwork; raise UnsupportedNetwork('only one layer')",
+        ),
+    )
     with pytest.raises(UnsupportedNetwork, match="only one layer"):
         deviations(refusing, rungs["naive"], case)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from mlpprof.catalog import Entry, load, variant_code
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model import Variant
-from mlpprof.model.gradcheck import Case, Deviation, agreement_with, deviations, random_cases
+from mlpprof.model.cases import Case, random_cases
+from mlpprof.model.gradcheck import Deviation, agreement_with, deviations
 from mlpprof.process import Progress
 from mlpprof.results import CheckResult
 

@@ -17,7 +17,8 @@ from mlpprof.measure.check import load_pair
 from mlpprof.measure.passes import Subject
 from mlpprof.measure.request import Request
 from mlpprof.model import Array, Variant
-from mlpprof.model.gradcheck import Case, agreement_with, close
+from mlpprof.model.cases import Case
+from mlpprof.model.gradcheck import agreement_with, close
 from mlpprof.process import Progress
 from mlpprof.results import CheckResult
 

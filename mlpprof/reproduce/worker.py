@@ -21,13 +21,13 @@ from mlpprof.measure.prepare import Loader, Prepared
 from mlpprof.measure.race import CallableContestant, Contestant, VariantContestant, no_arguments, race
 from mlpprof.measure.request import Request
 from mlpprof.model import Array, Variant, loss_of
+from mlpprof.model.cases import random_cases
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
     agreement_with,
     close,
     first_gradients,
     layer_deviations,
-    random_cases,
 )
 from mlpprof.model.oracle import finite_difference_gradients
 from mlpprof.process import Progress, serve
