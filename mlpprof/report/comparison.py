@@ -13,6 +13,7 @@ from mlpprof.report.format import bar, format_percent, format_time, plain
 from mlpprof.results import Change, Comparison, Ladder, Run, Verdict
 
 BAR_WIDTH = 24
+LADDER_BAR_WIDTH = 12
 SMALL_SHARE = 0.02
 """Labels that hold less of the difference than this are left to their phase's line."""
 OUTCOME_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -118,7 +119,7 @@ def print_ladder(ladder: Ladder, console: Console) -> None:
             format_time(rung.step_s),
             *_ratio_cells(rung.over_parent),
             *_ratio_cells(over_root),
-            Text(bar(over_root.ratio if over_root else 1.0, fastest, BAR_WIDTH), "cyan"),
+            Text(bar(over_root.ratio if over_root else 1.0, fastest, LADDER_BAR_WIDTH), "cyan"),
         )
     console.print(Padding(table, (0, 0, 0, 2)))
     if ladder.race.slow:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.cpu import cpu_times_s
-from mlpprof.machine.doctor.pairs import PAIRS, QUICK_PAIRS, measure_gain
+from mlpprof.machine.doctor.pairs import PAIRS, QUICK_PAIRS, measure_gains
 from mlpprof.machine.doctor.records import Examination, Tried
 from mlpprof.machine.doctor.settings import not_known, notes, settings_to_try, usable_cpus
 from mlpprof.machine.doctor.worker import NETWORK
@@ -59,17 +59,15 @@ def examine(
         names = [name for name in dict.fromkeys(products) if depends_on_threads(name)]
         _, threaded = measure_again(names, many, limits_part, share_of_budget=share, forget=forget, folder=folder)
         limits |= {_threaded(name, cpus): limit for name, limit in threaded.items()}
-    tried = []
     settings = list(settings_to_try(machine, quick=quick))
-    for i, setting in enumerate(settings):
+    left_s = (QUICK_EXAMINATION_S if quick else EXAMINATION_S) - (clock() - begun)
 
-        def part(what: str, done: float, i: int = i) -> None:
-            progress(what, LIMITS_SHARE + (1 - LIMITS_SHARE) * (i + done) / len(settings))
+    def settings_part(what: str, done: float) -> None:
+        progress(what, LIMITS_SHARE + (1 - LIMITS_SHARE) * done)
 
-        left_s = (QUICK_EXAMINATION_S if quick else EXAMINATION_S) - (clock() - begun)
-        budget_s = max(left_s, 0.0) / (len(settings) - i)
-        gain = measure_gain(setting, environment, QUICK_PAIRS if quick else PAIRS, budget_s, part)
-        tried.append(Tried(setting, gain))
+    pairs = QUICK_PAIRS if quick else PAIRS
+    gains = measure_gains(settings, environment, pairs, max(left_s, 1.0), settings_part)
+    tried = [Tried(setting, gain) for setting, gain in zip(settings, gains, strict=True)]
     steal = _steal_share(before, cpu_times_s())
     return Examination(
         machine, limits, tuple(tried), tuple(not_known(machine)), tuple(notes(machine, steal)), steal, quick

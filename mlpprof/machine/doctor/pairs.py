@@ -11,7 +11,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 
 import numpy as np
@@ -24,7 +24,7 @@ from mlpprof.process import Progress, Worker
 WORKER = "mlpprof.machine.doctor.worker"
 PAIRS = 5
 QUICK_PAIRS = 3
-BLOCKS = 3
+BLOCKS = 2
 HOPELESS = 2
 """After so many pairs without one at the least gain, no more follow."""
 CONFIDENCE = 0.95
@@ -37,26 +37,37 @@ NEIGHBOUR = "import sys, threading\ndef spin():\n    while True: pass\n"
 NEIGHBOUR += "threading.Thread(target=spin, daemon=True).start()\nsys.stdin.read()\n"
 
 
-def measure_gain(
-    setting: Setting, environment: Environment, pairs: int, budget_s: float, progress: Progress, clock: Clock = perf_counter
-) -> Gain:
-    """The gain of a setting over an environment, from at most so many pairs, and in about budget_s seconds.
+def measure_gains(
+    settings: Sequence[Setting],
+    environment: Environment,
+    most_pairs: int,
+    budget_s: float,
+    progress: Progress,
+    clock: Clock = perf_counter,
+) -> list[Gain]:
+    """The gain of each setting over an environment, in about budget_s seconds.
 
-    Raises whatever `Worker.call` raises.
+    The settings take turns, a pair of processes each, so that none has all of a busy minute. Every setting gets two
+    pairs while there is time, and at most most_pairs. Raises whatever `Worker.call` raises.
     """
-    base = worker_environment(environment, setting.task.threads, False)
-    without, changed = with_change(base, setting.beside), with_change(base, setting.change)
-    found: list[float] = []
+    found: list[list[float]] = [[] for _ in settings]
+    cost_s = [0.0] * len(settings)
     begun = clock()
-    with neighbour() if setting.with_neighbour else ExitStack():
-        for i in range(pairs):
-            progress(setting.what, i / pairs)
-            found.append(_pair(setting, without, changed, budget_s / pairs, clock))
-            spent_s = clock() - begun
-            is_hopeless = i + 1 >= HOPELESS and max(found) < math.log(LEAST_GAIN)
-            if is_hopeless or spent_s * (i + 2) / (i + 1) > budget_s:
-                break
-    return gain_of(found)
+    for i in range(most_pairs):
+        for k, setting in enumerate(settings):
+            left_s = budget_s - (clock() - begun)
+            is_late = left_s < cost_s[k] if i >= 2 else left_s < 0
+            if i > 0 and (is_late or _is_hopeless(found[k])):
+                continue
+            progress(setting.what, min(1.0, 1 - left_s / budget_s))
+            start = clock()
+            found[k].append(_pair(setting, environment))
+            cost_s[k] = clock() - start
+    return [gain_of(log_ratios) for log_ratios in found]
+
+
+def _is_hopeless(log_ratios: Sequence[float]) -> bool:
+    return len(log_ratios) >= HOPELESS and max(log_ratios) < math.log(LEAST_GAIN)
 
 
 def gain_of(log_ratios: Sequence[float]) -> Gain:
@@ -82,23 +93,23 @@ def with_change(environment: Environment, change: Sequence[tuple[str, str | None
     return changed
 
 
-def _pair(setting: Setting, without: Environment, changed: Environment, budget_s: float, clock: Clock) -> float:
-    """The log ratio of one pair of processes, time without the setting over time with it: median of its blocks."""
-    task, begun = setting.task, clock()
-    with Worker(WORKER, without) as slow, Worker(WORKER, changed) as fast:
+def _pair(setting: Setting, environment: Environment) -> float:
+    """The log ratio of one pair of processes, time without the setting over time with it: mean of its blocks."""
+    task = setting.task
+    base = worker_environment(environment, task.threads, False)
+    without, changed = with_change(base, setting.beside), with_change(base, setting.change)
+    with (
+        neighbour() if setting.with_neighbour else nullcontext(),
+        Worker(WORKER, without) as slow,
+        Worker(WORKER, changed) as fast,
+    ):
         for worker in (slow, fast):
-            worker.call("prepare", kind=task.kind, batch=task.batch, variant=task.variant)
-        blocks = []
+            worker.call("prepare", kind=task.kind, batch=task.batch, variant=task.variant, pause=task.threads != 1)
+        logs = []
         for block in range(BLOCKS):
             order = (slow, fast, fast, slow) if block % 2 == 0 else (fast, slow, slow, fast)
-            seconds: dict[int, list[float]] = {id(slow): [], id(fast): []}
-            for worker in order:
-                seconds[id(worker)].append(worker.call("turn")["seconds"])
-            logs = {key: sum(math.log(s) for s in values) / len(values) for key, values in seconds.items()}
-            blocks.append(logs[id(slow)] - logs[id(fast)])
-            if clock() - begun > budget_s:
-                break
-    return float(np.median(blocks))
+            logs += [(1 if w is slow else -1) * math.log(w.call("turn")["seconds"]) / 2 for w in order]
+    return sum(logs) / BLOCKS
 
 
 @contextmanager

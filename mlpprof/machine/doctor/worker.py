@@ -18,7 +18,7 @@ from mlpprof.process import Progress, serve
 NETWORK = Network((784, 70, 30, 10), rate=0.1, momentum=0.9, l2=1e-4)
 """The network that perf figures are told for: MNIST's shape."""
 TURN_S = 0.03
-SETTLE_S = 0.25
+SETTLE_S = 0.12
 """Runs before the first turn: until this time is over, and at least 2."""
 IDLE_S = 0.03
 """Pause after a turn, in which this process's BLAS threads go to sleep, so that they do not disturb the other's."""
@@ -34,12 +34,14 @@ class Task:
     def __init__(self) -> None:
         self._run: Run | None = None
         self._runs = 1
+        self._pause_s = 0.0
 
-    def prepare(self, report: Progress, kind: str, batch: int, variant: str) -> dict[str, float]:
+    def prepare(self, report: Progress, kind: str, batch: int, variant: str, pause: bool) -> dict[str, float]:
         """Make the task and run it until it has settled; answers with seconds of the fastest run."""
         report(f"preparing {kind}", 0.0)
         makers = {"step": _step, "product": _product, "two_pools": _two_pools}
         self._run = makers[kind](batch, variant)
+        self._pause_s = IDLE_S if pause else 0.0
         gc.disable()
         fastest, begun, done = math.inf, perf_counter(), 0
         while done < 2 or perf_counter() - begun < SETTLE_S:
@@ -58,7 +60,7 @@ class Task:
         for _ in range(self._runs):
             self._run()
         seconds = (perf_counter() - start) / self._runs
-        time.sleep(IDLE_S)
+        time.sleep(self._pause_s)
         return {"seconds": seconds}
 
 
