@@ -76,5 +76,3 @@ def response(network, l2, w, v, gradient):
         w, gradient = w - network.rate * v, 0.0
         states.append((w, v))
     return np.array(states).T
-
-

@@ -19,90 +19,11 @@ Source: "update inside the GEMM" in the project's own measurements.
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
+from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
+
 PARENT = "chunked"
 
 ROWS = 500
-
-
-def sigmoid(Z):
-    """Z becomes 1 / (1 + exp(-Z)) = (1 + tanh(Z / 2)) / 2."""
-    Z *= 0.5
-    np.tanh(Z, out=Z)
-    Z *= 0.5
-    Z += 0.5
-
-
-def tanh(Z):
-    """Z becomes tanh(Z)."""
-    np.tanh(Z, out=Z)
-
-
-def relu(Z):
-    """Z becomes max(Z, 0)."""
-    np.maximum(Z, 0, out=Z)
-
-
-def identity(Z):
-    """Z stays."""
-
-
-def softmax(Z):
-    """Z becomes exp(Z), normalized over each row."""
-    Z -= Z.max(axis=1, keepdims=True)
-    np.exp(Z, out=Z)
-    Z /= Z.sum(axis=1, keepdims=True)
-
-
-def sigmoid_derivative(A, D):
-    """D becomes A (1 - A)."""
-    np.subtract(1, A, out=D)
-    D *= A
-
-
-def tanh_derivative(A, D):
-    """D becomes 1 - A**2."""
-    np.multiply(A, A, out=D)
-    np.subtract(1, D, out=D)
-
-
-def relu_derivative(A, D):
-    """D becomes 1 where A > 0, else 0."""
-    np.greater(A, 0, out=D)
-
-
-def squared_error(A, Y, P, Q):
-    """Half the sum of (A - Y)**2; P is scratch."""
-    np.subtract(A, Y, out=P)
-    return 0.5 * float(np.vdot(P, P))
-
-
-def binary_cross_entropy(A, Y, P, Q):
-    """-sum(Y log A + (1 - Y) log(1 - A)), A an epsilon inside (0, 1) at least; P and Q are scratch."""
-    epsilon = float(np.finfo(A.dtype).eps)
-    np.maximum(A, epsilon, out=P)
-    np.minimum(P, 1 - epsilon, out=P)
-    np.log(P, out=Q)
-    np.subtract(1, P, out=P)
-    np.log(P, out=P)
-    Q -= P
-    return -float(np.vdot(Y, Q)) - float(P.sum())
-
-
-def categorical_cross_entropy(A, Y, P, Q):
-    """-sum(Y log A), A kept away from 0; P is scratch."""
-    np.maximum(A, np.finfo(A.dtype).tiny, out=P)
-    np.log(P, out=P)
-    return -float(np.vdot(Y, P))
-
-
-VALUE = {"sigmoid": sigmoid, "tanh": tanh, "relu": relu, "identity": identity, "softmax": softmax}
-DERIVATIVE = {"sigmoid": sigmoid_derivative, "tanh": tanh_derivative, "relu": relu_derivative}
-COST = {
-    ("squared_error", "sigmoid"): squared_error,
-    ("squared_error", "identity"): squared_error,
-    ("cross_entropy", "sigmoid"): binary_cross_entropy,
-    ("cross_entropy", "softmax"): categorical_cross_entropy,
-}
 
 
 def windows(block, sizes):
@@ -126,9 +47,9 @@ class MLP:
     def __init__(self, network, parameters):
         self.network = network
         self.L = L = network.depth
-        self.value = [VALUE[network.hidden]] * L + [VALUE[network.output]]
-        self.derivative = [DERIVATIVE[network.hidden]] * L + [DERIVATIVE.get(network.output)]
-        self.cost = COST[network.loss, network.output]
+        self.value = [VALUES[network.hidden]] * L + [VALUES[network.output]]
+        self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
+        self.cost = COSTS[network.loss, network.output]
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         self.velocity = np.zeros_like(self.theta)
         self.W, self.b = windows(self.theta, network.layers)

@@ -169,7 +169,9 @@ class MLP:
         """W[1] and its velocity."""
         if self.G is None:
             return self.W[1], self.V1
-        return tuple(c[:-2].T @ self.X + c[-2][:, None] * self.W[1] + c[-1][:, None] * self.V1 for c in (self.cW, self.cV))
+        return tuple(
+            c[:-2].T @ self.X + c[-2][:, None] * self.W[1] + c[-1][:, None] * self.V1 for c in (self.cW, self.cV)
+        )
 
     def allocate(self, m):
         """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""

@@ -17,7 +17,6 @@ below z = -17 a float32 sigmoid is 0 here, and 4e-8 in the parent.
 Source: variant 5 of the workload `digits` in the project's own measurements.
 """
 
-
 import numpy as np
 
 from mlpprof.model import ACTIVATIONS, Activation, loss_of

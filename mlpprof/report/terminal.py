@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.padding import Padding
-from rich.segment import Segment
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.report.format import NO_BREAK, encodable, format_time, plain
-from mlpprof.report.grid import GAP, INDENT
+from mlpprof.report.format import format_time, plain
+from mlpprof.report.layout import heading, indented, pairs, print_trimmed
 from mlpprof.report.roofline_reason import distance
 from mlpprof.report.roofline_table import roofline_tables
 from mlpprof.report.source_view import source_table
@@ -25,13 +21,11 @@ from mlpprof.results import BatchResult, CheckResult, Run
 
 TEXT_WIDTH = 100
 """Columns of the report as a text file."""
-MIN_WIDTH = 72
-"""Narrower terminals wrap our lines, which is better than losing digits."""
 
 
 def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
     """Print the whole report of a run; verbose shows the small statements one by one."""
-    console.print(_Report(run, verbose), crop=False)
+    print_trimmed(console, lambda width: _sections(run, width, verbose))
 
 
 def report_text(run: Run) -> str:
@@ -42,32 +36,6 @@ def report_text(run: Run) -> str:
     return buffer.getvalue()
 
 
-class _Report:
-    """The sections of a report, at least `MIN_WIDTH` wide, in characters that the console's encoding has."""
-
-    def __init__(self, run: Run, verbose: bool) -> None:
-        self.run = run
-        self.verbose = verbose
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        options = options.update(width=max(options.max_width, MIN_WIDTH))
-        for renderable in _sections(self.run, options.max_width, self.verbose):
-            for line in Segment.split_lines(console.render(renderable, options)):
-                yield from _trimmed(line, options.encoding)
-                yield Segment.line()
-
-
-def _trimmed(line: Sequence[Segment], encoding: str) -> list[Segment]:
-    """A line without the blanks that tables end in, so that it can be copied or piped."""
-    segments = [Segment(encodable(text, encoding), style, control) for text, style, control in line]
-    while segments and not segments[-1].text.strip():
-        segments.pop()
-    if segments:
-        text, style, control = segments.pop()
-        segments.append(Segment(text.rstrip(), style, control))
-    return segments
-
-
 def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     results = run.results
     separable = [result for result in results if result.phases]
@@ -76,46 +44,46 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
 
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
-    yield _indented(_facts(run, width))
-    yield _heading("Time", "without instruments; the range holds 95 % of single steps")
+    yield indented(_facts(run, width))
+    yield heading("Time", "without instruments; the range holds 95 % of single steps")
     yield from time_tables(results, width)
     yield Text()
-    yield _indented(_pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))
+    yield indented(pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))
     caption = "shares of their sum" + ("; memory and page faults of one step" if single else "")
-    yield _heading(f"Phases{single}", caption if separable else "")
+    yield heading(f"Phases{single}", caption if separable else "")
     if separable:
         yield from phase_tables(separable, width)
     if len(separable) < len(results):
-        yield _indented(Text(NOT_SEPARABLE))
+        yield indented(Text(NOT_SEPARABLE))
     if len(separable) > 1:
-        yield _heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
+        yield heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
         yield from memory_tables(separable, width)
-    yield _heading(f"Statements{single}", "shares of the whole step; * the three dearest" if labelled else "")
+    yield heading(f"Statements{single}", "shares of the whole step; * the three dearest" if labelled else "")
     if labelled:
         yield from label_tables(labelled, width, verbose)
     else:
-        yield _indented(Text("none is labelled: end a statement with a comment '# phase: my label' to see its time"))
+        yield indented(Text("none is labelled: end a statement with a comment '# phase: my label' to see its time"))
     if any(result.operations for result in results):
         yield from _roofline(run, width, verbose, single)
-    yield _heading("Agreement", "how far each is from the step that it should equal")
+    yield heading("Agreement", "how far each is from the step that it should equal")
     yield from agreement_tables(results, width)
     yield Text()
-    yield _indented(_doubts(results, width))
+    yield indented(_doubts(results, width))
     if run.lines is not None:
-        yield _heading(f"Lines at batch {run.lines.batch:,}", "calls and time are of one step, with all that is called")
+        yield heading(f"Lines at batch {run.lines.batch:,}", "calls and time are of one step, with all that is called")
         yield source_table(run.lines, run.variant.source, width)
     if run.stacks is not None:
         # loading pyinstrument takes longer than the rest of the report
         from mlpprof.report.call_view import call_tree
 
-        yield _heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
+        yield heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
         tree = Text(call_tree(run.stacks))
         tree.highlight_regex(r"(?m)[│├└─]+|  \S+$", "dim")
-        yield _indented(tree)
+        yield indented(tree)
 
 
 def _roofline(run: Run, width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
-    yield _heading(f"Roofline{single}", "what a step computes and moves, how much of it is needed, share of the limit")
+    yield heading(f"Roofline{single}", "what a step computes and moves, how much of it is needed, share of the limit")
     yield from roofline_tables(run, width, verbose)
     found = [(batch_text(result), distance(run, result)) for result in run.results]
     rows = [(name, "", f"{far.sentence} (bound {format_time(far.bound_s)}).") for name, far in found if far is not None]
@@ -128,7 +96,7 @@ def _roofline(run: Run, width: int, verbose: bool, single: str) -> Iterator[Rend
         rows.append(("limits", "", "not measured (--no-limits), so there is no bound and no share of it"))
     if rows:
         yield Text()
-        yield _indented(_pairs(rows, width))
+        yield indented(pairs(rows, width))
 
 
 def _facts(run: Run, width: int) -> Table:
@@ -140,7 +108,7 @@ def _facts(run: Run, width: int) -> Table:
     native = " · --native-blas" if run.native_blas else ""
     pinned = pinned_kernel_warning(run.machine)
     warnings = dict.fromkeys([*([pinned] if pinned else []), *run.warnings])
-    return _pairs(
+    return pairs(
         [
             ("workload", "", f"{run.workload}: {run.data.name}, {run.data.samples:,} samples"),
             ("network", "", f"{network.text}, {network.hidden}, {network.output} output, {loss} loss"),
@@ -169,18 +137,6 @@ def _check(check: CheckResult | None) -> tuple[str, str]:
     return "", ", ".join(part for part in parts if part)
 
 
-def _pairs(rows: Sequence[tuple[str, str, str]], width: int) -> Table:
-    """(name, style of the text, text) below each other, long texts folded beside their names."""
-    table = Table.grid(padding=(0, GAP, 0, 0))
-    left_width = INDENT + max(len(name) for name, _, _ in rows) + GAP
-    for name, style, text in rows:
-        # a number stays with its sign or unit; rich itself would break at any kind of blank
-        bound = re.sub(r"(?<=\d) (?=[^\W\d]|%)", NO_BREAK, plain(text))
-        folded = "\n".join(textwrap.wrap(bound, width - left_width, break_on_hyphens=False))
-        table.add_row(Text(name, style="dim"), Text(folded.replace(NO_BREAK, " "), style=style))
-    return table
-
-
 def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
     if all(figure.ratio is None for result in results for figure in agreements(result)):
@@ -193,12 +149,4 @@ def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
     if not doubts:
         return Text("All within their limits: the shares above hold.", style="dim")
     rows = [(f"! batch {', '.join(batches)}", "yellow", meaning) for meaning, batches in doubts.items()]
-    return _pairs(rows, width)
-
-
-def _heading(title: str, caption: str) -> Text:
-    return Text.assemble("\n", (title, "bold"), "  " if caption else "", (caption, "dim"))
-
-
-def _indented(renderable: RenderableType) -> Padding:
-    return Padding(renderable, (0, 0, 0, INDENT))
+    return pairs(rows, width)

@@ -46,17 +46,19 @@ def examine(
     def limits_part(what: str, done: float) -> None:
         progress(what, LIMITS_SHARE * done / 2)
 
-    products = [name for dtype in DTYPES for name in names_for(NETWORK, dtype, (BATCH,))]
+    # the shapes of products in one precision are enough to see what small ones lose
+    wanted = [name for dtype in DTYPES for name in names_for(NETWORK, dtype, (BATCH,))]
+    products = [name for name in dict.fromkeys(wanted) if not name.startswith("product_float64")]
     one = worker_environment(environment, 1, False)
     _, single = measure_again(
-        list(dict.fromkeys(products)), one, limits_part, share_of_budget=share, forget=forget, folder=folder
+        products, one, limits_part, share_of_budget=share, forget=forget, folder=folder
     )
     limits: Limits = {_threaded(name, 1): limit for name, limit in single.items()}
     machine, as_set = measure_again([], environment, limits_part, folder=folder)
     cpus = usable_cpus(machine)
     if cpus > 1:
         many = worker_environment(environment, cpus, False)
-        names = [name for name in dict.fromkeys(products) if depends_on_threads(name)]
+        names = [name for name in products if depends_on_threads(name)]
         _, threaded = measure_again(names, many, limits_part, share_of_budget=share, forget=forget, folder=folder)
         limits |= {_threaded(name, cpus): limit for name, limit in threaded.items()}
     settings = list(settings_to_try(machine, quick=quick))

@@ -19,6 +19,7 @@ from scipy.special import stdtrit
 
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.doctor.records import LEAST_GAIN, Gain, Setting
+from mlpprof.machine.doctor.worker import SLOW_S
 from mlpprof.process import Progress, Worker
 
 WORKER = "mlpprof.machine.doctor.worker"
@@ -103,13 +104,16 @@ def _pair(setting: Setting, environment: Environment) -> float:
         Worker(WORKER, without) as slow,
         Worker(WORKER, changed) as fast,
     ):
+        slowest_s = 0.0
         for worker in (slow, fast):
-            worker.call("prepare", kind=task.kind, batch=task.batch, variant=task.variant, pause=task.threads != 1)
+            arguments = {"kind": task.kind, "batch": task.batch, "variant": task.variant, "pause": task.threads != 1}
+            slowest_s = max(slowest_s, worker.call("prepare", **arguments)["fastest_s"])
         logs = []
-        for block in range(BLOCKS):
+        blocks = BLOCKS if slowest_s < SLOW_S else 1
+        for block in range(blocks):
             order = (slow, fast, fast, slow) if block % 2 == 0 else (fast, slow, slow, fast)
             logs += [(1 if w is slow else -1) * math.log(w.call("turn")["seconds"]) / 2 for w in order]
-    return sum(logs) / BLOCKS
+    return sum(logs) / blocks
 
 
 @contextmanager

@@ -24,12 +24,13 @@ KERNEL_OF = {VectorRank.AVX512: "SkylakeX", VectorRank.AVX2: "Haswell"}
 def settings_to_try(machine: Machine, *, quick: bool) -> Iterator[Setting]:
     """The settings that could matter here, the likely ones first; quick leaves out what takes long."""
     yield from _kernel(machine)
-    yield from _threads(machine, quick)
+    yield from _threads(machine, SMALL_BATCH)
     yield from _allocator(machine, quick)
-    yield from _huge_pages(machine)
     if not quick:
         yield from _pools(machine)
+        yield from _huge_pages(machine)
         yield from _neighbour(machine)
+        yield from _threads(machine, LARGE_BATCH)
 
 
 def numpy_blas(machine: Machine) -> Mapping[str, Json] | None:
@@ -85,16 +86,15 @@ def _kernel(machine: Machine) -> Iterator[Setting]:
         yield Setting(what, f"export OPENBLAS_CORETYPE={better}", (("OPENBLAS_CORETYPE", better),), product)
 
 
-def _threads(machine: Machine, quick: bool) -> Iterator[Setting]:
+def _threads(machine: Machine, batch: int) -> Iterator[Setting]:
     """One thread against those of the environment, and all against them where it has fewer."""
     now, cpus, variable = blas_threads(machine), usable_cpus(machine), threads_variable(machine)
-    for batch in (SMALL_BATCH,) if quick else (SMALL_BATCH, LARGE_BATCH):
-        if now > 1:
-            what = f"{now} BLAS threads where one is faster: {_text(batch)}"
-            yield Setting(what, f"export {variable}=1", ((variable, "1"),), _step(batch))
-        if now != cpus and cpus > 1:
-            what = f"{now} BLAS thread{'s' if now > 1 else ''} on {cpus} CPUs: {_text(batch)}"
-            yield Setting(what, f"export {variable}={cpus}", ((variable, str(cpus)),), _step(batch))
+    if now > 1:
+        what = f"{now} BLAS threads where one is faster: {_text(batch)}"
+        yield Setting(what, f"export {variable}=1", ((variable, "1"),), _step(batch))
+    if now != cpus and cpus > 1:
+        what = f"{now} BLAS thread{'s' if now > 1 else ''} on {cpus} CPUs: {_text(batch)}"
+        yield Setting(what, f"export {variable}={cpus}", ((variable, str(cpus)),), _step(batch))
 
 
 def _allocator(machine: Machine, quick: bool) -> Iterator[Setting]:
