@@ -41,7 +41,7 @@ from mlpprof.workloads import Workload
 @click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
-def command(ctx: click.Context, old: str, new: tuple[str, ...], **options: Any) -> None:
+def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
     """Compare each variant NEW with the variant OLD, the baseline, in interleaved blocks.
 
     Every replicate is a process of its own that races both. With --at-least R it is a gate: exit code 0 if the claim
@@ -56,7 +56,7 @@ def command(ctx: click.Context, old: str, new: tuple[str, ...], **options: Any) 
         return
     workload = workload_from(options)
     references = [find(name).reference for name in (old, *new)]
-    comparisons = []
+    comparisons: list[Comparison] = []
     total = len(new) * len(options["batch"] or (workload.batch,))
     with progress_bar() as progress:
         for batch in options["batch"] or (workload.batch,):

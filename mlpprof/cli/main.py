@@ -24,7 +24,7 @@ COMMANDS = {
     "report": "Show a stored run again.",
     "compare": "Compare variants, or gate on a speedup.",
     "ladder": "Race all rungs of the ladder at once.",
-    "calibrate": "Store measured speedups as the claims of tests.",
+    "calibrate": "Store a measured speedup as a claim for tests.",
     "check": "Check that variants compute the right gradients.",
     "list": "List the variants as the ladder they form.",
     "diff": "Show the code that two variants differ by.",

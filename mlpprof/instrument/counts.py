@@ -17,11 +17,14 @@ from time import perf_counter
 from types import FunctionType, ModuleType
 from typing import Any
 
-from mlpprof.errors import MlpprofError
+from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.instrument.labels import ENTER, EXIT, labelled_tree, module_again
-from mlpprof.instrument.operations import Rewriter, Site
+from mlpprof.instrument.operations import Rewriter
 from mlpprof.instrument.phases import shadow
-from mlpprof.instrument.semantics import ARITHMETIC, NOTHING, Effect, effect_of
+from mlpprof.instrument.rewriting import Site
+from mlpprof.instrument.semantics import effect_of
+from mlpprof.instrument.semantics_arrays import NOTHING, Effect
+from mlpprof.instrument.semantics_table import ARITHMETIC
 from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
 
@@ -36,6 +39,10 @@ SCALARS = {
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 PACKAGE = Path(__file__).resolve().parent.parent
+
+
+CALL = "call"
+"""The phase of what is no step."""
 
 
 class TooManyOperations(MlpprofError):
@@ -55,10 +62,10 @@ class Statement:
 class Recorder:
     """Collects the effects of operations while `recording`; an observer of `operations.Rewriter`."""
 
-    def __init__(self, file: str, clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, file: str, phase: str = "train_step", clock: Callable[[], float] = perf_counter) -> None:
         self._file = file
         self._clock = clock
-        self._phase = "train_step"
+        self._phase = phase
         self._labels: list[tuple[str, int | None]] = []
         self._calls: list[int] = []
         self._effects: dict[tuple[Statement, Effect], int] = {}
@@ -179,17 +186,21 @@ def counted_module(module: ModuleType, source: str, recorder: Recorder) -> Modul
     return module_again(module, tree, {ENTER: recorder.enter, EXIT: recorder.exit, **recorder.rewriter.hooks})
 
 
-def count_call(function: Callable[..., Any], *arguments: Any) -> tuple[Operation, ...]:
-    """The operations of one call of a Python function; phases are empty, lines those of the function's file.
+def count_call(function: Callable[..., Any], *arguments: Any) -> tuple[tuple[Operation, ...], tuple[str, ...]]:
+    """The operations of one call of a Python function, all in phase CALL, and the names of what is not understood.
 
-    Raises TooManyOperations.
+    Lines are those of the function's file. Raises UsageError where the source cannot be had, and TooManyOperations.
     """
-    code = getattr(function, "__code__", None) or getattr(getattr(function, "__func__", None), "__code__", None)
-    recorder = Recorder(code.co_filename if code is not None else "")
+    inner = getattr(function, "__func__", function)
+    recorder = Recorder(inner.__code__.co_filename, CALL)
     counted = recorder.rewriter.opened(function)
+    if counted is function:
+        raise UsageError(
+            f"{inner.__qualname__} cannot be counted: its source is not found, or it is part of an installed library"
+        )
     recorder.start()
     counted(*arguments)
-    return recorder.operations()
+    return recorder.operations(), tuple(recorder.uncounted)
 
 
 def is_open(function: FunctionType) -> bool:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mlpprof.instrument.semantics import ARITHMETIC, COPY, EVALUATION, FILL, PRODUCT
+from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, FILL, PRODUCT
 from mlpprof.model import Network
 from mlpprof.results import Operation
 
@@ -36,6 +36,7 @@ Key = tuple[str, str, frozenset[int] | tuple[int, ...]]
 
 DERIVATIVE = {"sigmoid": 2, "tanh": 2, "relu": 1, "identity": 0}
 """Arithmetic for an element of the derivative from A."""
+
 
 class Needs:
     """What is still needed of a step; `take` hands out as much of it as there is."""
@@ -132,9 +133,7 @@ def _marked(operation: Operation, network: Network, needs: Needs, gather_left: d
     choices = list(_interpretations(operation, network))
     best = max(choices, key=lambda claims: sum(min(c.flop, needs.available(c.key)) for c in claims), default=())
     useful = round(sum(needs.take(claim.key, claim.flop) for claim in best))
-    return replace(
-        operation, useful_flop=useful, useful_bytes=round(operation.bytes_moved * useful / operation.flop)
-    )
+    return replace(operation, useful_flop=useful, useful_bytes=round(operation.bytes_moved * useful / operation.flop))
 
 
 def _elements(operation: Operation) -> int:

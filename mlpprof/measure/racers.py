@@ -90,9 +90,10 @@ class VariantRacer:
         self._turns.append(np.array(answer["step_s"]))
 
     def open(self, progress: Progress) -> None:
-        """Load everything once, without racing; raises what a variant or the data refuses."""
-        with self._worker(progress):
-            pass
+        """Load everything once, and check it if so asked, without racing; raises what is refused or wrong."""
+        with self._worker(progress) as worker:
+            if self._check:
+                self._require_equivalence(worker, progress)
 
     def race(self) -> Race:
         """All processes so far."""

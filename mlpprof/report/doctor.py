@@ -24,12 +24,16 @@ def print_examination(found: Examination, console: Console) -> None:
     console.print(Padding(_pairs(_facts(found.machine, found.steal_share)), (0, 0, 0, INDENT)))
     _heading(console, "Limits", "the best that was seen; products depend on BLAS threads, all else runs on one")
     console.print(Padding(_limits_table(found.limits), (0, 0, 0, INDENT)))
-    _heading(console, "Advice", "gain: time without over time with the setting, fresh processes in turns, 95 % interval")
+    _heading(
+        console, "Advice", "gain: time without over time with the setting, fresh processes in turns, 95 % interval"
+    )
     if found.advice:
         for tried in found.advice:
             console.print(Padding(_advice(tried), (0, 0, 0, INDENT)))
     else:
-        console.print(Padding(Text(f"none: nothing that was tried gives {LEAST_GAIN - 1:.0%} or more"), (0, 0, 0, INDENT)))
+        console.print(
+            Padding(Text(f"none: nothing that was tried gives {LEAST_GAIN - 1:.0%} or more"), (0, 0, 0, INDENT))
+        )
     for title, lines in (
         ("Notes", [Text(plain(note), "yellow") for note in found.notes]),
         ("Tried, and no advice", [_tried(tried) for tried in found.tried if not tried.gain.is_advice]),

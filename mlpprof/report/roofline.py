@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpprof.instrument.semantics import EVALUATION, PRODUCT
+from mlpprof.instrument.semantics_table import EVALUATION, PRODUCT
 from mlpprof.instrument.useful import needed_products
 from mlpprof.machine.limits.names import FUNCTIONS, SIZES, Limits, product_name
 from mlpprof.model import Network
@@ -90,7 +90,9 @@ class Ceiling:
         self._limits = limits
         self._data_bytes = data_bytes
         self._bandwidths = [
-            (size, limits[f"bandwidth_{name}"]["value"]) for name, size in SIZES.items() if f"bandwidth_{name}" in limits
+            (size, limits[f"bandwidth_{name}"]["value"])
+            for name, size in SIZES.items()
+            if f"bandwidth_{name}" in limits
         ]
 
     @classmethod
@@ -148,7 +150,9 @@ class Ceiling:
 def phase_points(result: BatchResult, ceiling: Ceiling | None) -> list[Point]:
     """A point for every phase."""
     return [
-        _point(name, None, None, result.phase_median_s(name), [o for o in result.operations if o.phase == name], ceiling)
+        _point(
+            name, None, None, result.phase_median_s(name), [o for o in result.operations if o.phase == name], ceiling
+        )
         for name in result.phases
     ]
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlpprof.errors import UsageError
 from mlpprof.files import write_atomically
-from mlpprof.instrument.semantics import PRODUCT
+from mlpprof.instrument.semantics_table import PRODUCT
 from mlpprof.machine.limits.names import SIZES
 from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, short, standalone_svg, style
 from mlpprof.report.figures.palette import INK, MUTED, PAPER, phase_color
@@ -69,7 +69,13 @@ def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
     _draw_statements(sheet, axes, labels, ceiling)
     for p in phases:
         square = axes.plot(
-            p.intensity, p.gflops, marker="s", markersize=6, color=phase_color(p.phase), markeredgecolor=PAPER, zorder=4
+            p.intensity,
+            p.gflops or 0.0,
+            marker="s",
+            markersize=6,
+            color=phase_color(p.phase),
+            markeredgecolor=PAPER,
+            zorder=4,
         )[0]
         sheet.tag(square, _told(p), phase=p.phase)
     axes.set_xlim(low, high)
@@ -84,9 +90,9 @@ def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
     if not sheet.is_narrow:
         for i, p in enumerate(reversed(phases)):
             x = 1.0 - 0.13 * i
-            axes.text(x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)).set_transform(
-                axes.transAxes
-            )
+            axes.text(
+                x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)
+            ).set_transform(axes.transAxes)
         _name_dearest(axes, labels)
     return sheet
 

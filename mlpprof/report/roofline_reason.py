@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlpprof.instrument.semantics import COPY, EVALUATION, FILL, PRODUCT
+from mlpprof.instrument.semantics_table import COPY, EVALUATION, FILL, PRODUCT
 from mlpprof.report.format import digits, plain
 from mlpprof.report.roofline import Ceiling, Point, bound_s, label_points, phase_points
 from mlpprof.results import BatchResult, Run
@@ -50,7 +50,7 @@ def _reason(run: Run, result: BatchResult, ceiling: Ceiling) -> str:
     faults_s = 1e-6 * (ceiling.value("page_fault") or 0.0)
     excess = {point: point.time_s - _needed_s(point, ceiling) for point in points}
     worst = sorted(points, key=lambda point: excess[point], reverse=True)[:2]
-    parts = []
+    parts: list[str] = []
     for point in worst:
         if excess[point] <= 0.02 * result.step_s.median and parts:
             break
@@ -79,7 +79,8 @@ def _cause(point: Point, result: BatchResult, ceiling: Ceiling, fault_s: float) 
     limits = {o: ceiling.operation_s(o) for o in point.operations}
     limit_s = sum(limits.values())
     wasted_s = sum(
-        s * (1 - (o.useful_flop / o.flop if o.flop else o.useful_bytes / max(1, o.bytes_moved))) for o, s in limits.items()
+        s * (1 - (o.useful_flop / o.flop if o.flop else o.useful_bytes / max(1, o.bytes_moved)))
+        for o, s in limits.items()
     )
     dearest = max(point.operations, key=lambda o: limits[o])
     if wasted_s > MOSTLY * limit_s:
@@ -96,8 +97,8 @@ def _cause(point: Point, result: BatchResult, ceiling: Ceiling, fault_s: float) 
         return "already runs near the limit of its memory or function, but the bound does without it"
     if dearest.kind == PRODUCT:
         p, k, q = dearest.shape
-        rate = ceiling.product_gflops(dearest.dtype, p, k, q) or 0.0
-        return f"reaches {digits(point.gflops or 0.0)} of the {digits(rate)} GFLOP/s that {p} x {k} by {k} x {q} can"
+        best = digits(ceiling.product_gflops(dearest.dtype, p, k, q) or 0.0)
+        return f"reaches {digits(point.gflops or 0.0)} of the {best} GFLOP/s that {p} x {k} by {k} x {q} can"
     if dearest.kind == EVALUATION:
         rate = ceiling.value(f"{dearest.name}_{dearest.dtype}")
         per_s = 1e-9 * dearest.flop / point.time_s

@@ -50,7 +50,9 @@ def _columns(points: Sequence[Point | None]) -> list[Column]:
     return [
         Column("time", [UNKNOWN if p is None else format_time(p.time_s) for p in points]),
         Column("Mflop", [UNKNOWN if p is None or not p.operations else digits(1e-6 * p.flop) for p in points]),
-        Column("needed", [UNKNOWN if p is None or not p.flop else format_percent(p.useful_flop / p.flop) for p in points]),
+        Column(
+            "needed", [UNKNOWN if p is None or not p.flop else format_percent(p.useful_flop / p.flop) for p in points]
+        ),
         Column("moved", [UNKNOWN if p is None or not p.operations else format_size(p.bytes_moved) for p in points]),
         Column("flop/B", [UNKNOWN if p is None else digits(p.intensity) for p in points]),
         Column("GFLOP/s", [UNKNOWN if p is None or p.gflops is None else digits(p.gflops) for p in points]),

@@ -13,7 +13,7 @@ def speedup_table(speedup: Speedup) -> str:
     """Plain text, a fact a line, for a test's output."""
     verdict = speedup.verdict
     rows = [
-        ("claimed", "" if verdict.at_least is None else f"at least {verdict.at_least:.3g} x as fast"),
+        ("claimed", "" if verdict.at_least is None else f"at least {verdict.at_least:.4g} x as fast"),
         ("measured", ratio_text(verdict)),
         ("verdict", f"{(verdict.outcome or 'none').upper()}: {verdict.reason}"),
         ("slower", _slower(speedup.waterfall)),

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from mlpprof.process import Progress
 from mlpprof.report.speedup_table import speedup_table
 from mlpprof.results import Speedup
 from mlpprof.stats import IN_PROCESS, REPLICATED, NullResult, not_slower_than
+from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
 from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
+
+BASELINE = "baseline"
 
 Subject = str | type | Callable[..., Any]
 """A variant by name, path or class, or any callable."""
@@ -35,12 +39,17 @@ class InconclusiveWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Measuring:
-    """How speedups are measured, shared by the tests of a session."""
+    """How speedups are measured, shared by the tests of a session.
+
+    budget_s: seconds for one claim, or None. check: whether both compute the same is checked first. baselines: the
+    file of claims for at_least="baseline".
+    """
 
     environment: Environment = field(default_factory=Environment)
     budget_s: float | None = None
     check: bool = True
     progress: Progress = lambda what, share: None
+    baselines: Path = DEFAULT_FILE
 
 
 _nulls: dict[str, NullResult] = {}
@@ -51,14 +60,14 @@ def measure_speedup(
     new: Subject,
     *,
     over: Subject,
-    at_least: float | None = None,
+    at_least: float | str | None = None,
     workload: str = DEFAULT_WORKLOAD,
     batch: int | None = None,
     dtype: str | None = None,
     args: Callable[[], Sequence[Any]] | None = None,
     measuring: Measuring | None = None,
 ) -> Speedup:
-    """Measure old time over new time, until the claim is decided.
+    """Measure old time over new time, until the claim is decided; at_least "baseline" is what calibrate stored.
 
     new, over: two variants (names, paths or classes), trained on `workload` at `batch` in `dtype` (None: as the
     workload and the variants have it), or two callables, called with the fresh arguments that args() makes outside
@@ -66,19 +75,57 @@ def measure_speedup(
     methods in this process alone, with the wider bounds that this needs.
     Raises UsageError for a mix of the two kinds, CheckFailed if they do not compute the same.
     """
-    if at_least is not None and not 0 < at_least < np.inf:
+    if isinstance(at_least, str) and at_least != BASELINE:
+        raise UsageError(f"at_least '{at_least}' is no speedup; expected a ratio such as 1.15, or '{BASELINE}'")
+    if isinstance(at_least, int | float) and not 0 < at_least < np.inf:
         raise UsageError(f"at_least {at_least} is no speedup; expected a ratio above 0, such as 1.15")
     measuring = measuring or Measuring()
-    variants = [_variant_reference(subject) for subject in (over, new)]
-    if all(variants):
-        references = [reference for reference in variants if reference is not None]
+    references = _both_variants(new, over)
+    if references is not None:
         return _variants(references, at_least, workload, batch, dtype, measuring)
-    if any(variants) or not (callable(new) and callable(over)):
+    return _callables(_function(new), _function(over), at_least, args, measuring)
+
+
+def require_equivalent(
+    new: Subject,
+    *,
+    over: Subject,
+    workload: str = DEFAULT_WORKLOAD,
+    batch: int | None = None,
+    dtype: str | None = None,
+    args: Callable[[], Sequence[Any]] | None = None,
+    measuring: Measuring | None = None,
+) -> None:
+    """Only the check: raises CheckFailed or AssertionError unless both compute the same."""
+    measuring = measuring or Measuring()
+    references = _both_variants(new, over)
+    if references is None:
+        _require_same_result(_function(new), _function(over), no_arguments if args is None else args)
+    else:
+        trained = resolve(workload, batch=batch)
+        requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
+        VariantRacer(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
+
+
+def _both_variants(new: Subject, over: Subject) -> tuple[str, str] | None:
+    """The references of old and new if both are variants, None if both are callables; UsageError for a mix."""
+    old_reference, new_reference = _variant_reference(over), _variant_reference(new)
+    if old_reference is not None and new_reference is not None:
+        return old_reference, new_reference
+    if old_reference is not None or new_reference is not None:
         raise UsageError(f"cannot compare {new!r} with {over!r}; expected two variants or two callables")
-    return _callables(new, over, at_least, args, measuring)
+    return None
 
 
-def assert_speedup(new: Subject, *, over: Subject, at_least: float = 1.0, **options: Any) -> Speedup:
+def _function(subject: Subject) -> Callable[..., Any]:
+    if isinstance(subject, str) or not callable(subject):
+        raise UsageError(
+            f"{subject!r} is neither a variant nor callable; expected a name, a path, a class or a function"
+        )
+    return subject
+
+
+def assert_speedup(new: Subject, *, over: Subject, at_least: float | str = 1.0, **options: Any) -> Speedup:
     """Assert that `new` is at least so many times as fast as `over`; options as for `measure_speedup`.
 
     If the true speedup is at_least or more, it fails at most once in 1,000; if it is at most at_least / 1.10, it
@@ -99,8 +146,8 @@ def assert_not_slower(new: Subject, *, than: Subject, tolerance: float = 0.05, *
 
 
 def _variants(
-    references: Sequence[str],
-    at_least: float | None,
+    references: tuple[str, str],
+    at_least: float | str | None,
     workload: str,
     batch: int | None,
     dtype: str | None,
@@ -115,8 +162,9 @@ def _variants(
         partial(VariantRacer, [requests[0], requests[0]], trained.batch, measuring.environment),
         measuring,
     )
-    verdict = measure(racer, measuring.progress, at_least, null, measuring.budget_s)
-    old, new = racer.race().variants
+    old, new = (find(reference).name for reference in references)
+    claim = _claim(at_least, claim_key(new, old, workload, trained.batch), measuring)
+    verdict = measure(racer, measuring.progress, claim, null, measuring.budget_s)
     batch_option = f" --batch {trained.batch}"
     return Speedup(
         new=new,
@@ -131,11 +179,12 @@ def _variants(
 def _callables(
     new: Callable[..., Any],
     over: Callable[..., Any],
-    at_least: float | None,
+    at_least: float | str | None,
     args: Callable[[], Sequence[Any]] | None,
     measuring: Measuring,
 ) -> Speedup:
     make = no_arguments if args is None else args
+    claim = _claim(at_least, f"{_name(new)} over {_name(over)}", measuring)
     if measuring.check:
         _require_same_result(new, over, make)
     references = [reference_to(function) for function in (over, new)]
@@ -146,7 +195,7 @@ def _callables(
         verdict = measure(
             racer,
             measuring.progress,
-            at_least,
+            claim,
             _function_null(importable[0], make_reference, measuring),
             measuring.budget_s,
             REPLICATED,
@@ -154,10 +203,20 @@ def _callables(
         notes: tuple[str, ...] = ()
     else:
         racer = InProcessRacer((over, new), make)
-        verdict = measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
+        verdict = measure(racer, measuring.progress, claim, None, measuring.budget_s, IN_PROCESS)
         notes = ("measured in this process alone, with wider bounds: a fresh process cannot import these callables",)
     old_name, new_name = racer.race().variants
     return Speedup(new_name, old_name, "", verdict, notes=notes)
+
+
+def _claim(at_least: float | str | None, what: str, measuring: Measuring) -> float | None:
+    if isinstance(at_least, str):
+        return claimed(measuring.baselines, what, machine_class())
+    return at_least
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
 
 
 def _function_null(

@@ -50,11 +50,9 @@ def examine(
     wanted = [name for dtype in DTYPES for name in names_for(NETWORK, dtype, (BATCH,))]
     products = [name for name in dict.fromkeys(wanted) if not name.startswith("product_float64")]
     one = worker_environment(environment, 1, False)
-    _, single = measure_again(
-        products, one, limits_part, share_of_budget=share, forget=forget, folder=folder
-    )
+    _, single = measure_again(products, one, limits_part, share_of_budget=share, forget=forget, folder=folder)
     limits: Limits = {_threaded(name, 1): limit for name, limit in single.items()}
-    machine, as_set = measure_again([], environment, limits_part, folder=folder)
+    machine, _ = measure_again([], environment, limits_part, folder=folder)
     cpus = usable_cpus(machine)
     if cpus > 1:
         many = worker_environment(environment, cpus, False)
@@ -83,9 +81,7 @@ def _threaded(name: str, threads: int) -> str:
     return f"{name}_{threads}_thread{'s' if threads > 1 else ''}"
 
 
-def _steal_share(
-    before: tuple[float | None, float | None], after: tuple[float | None, float | None]
-) -> float | None:
+def _steal_share(before: tuple[float | None, float | None], after: tuple[float | None, float | None]) -> float | None:
     """The share of CPU time between two readings that a hypervisor took."""
     if before[0] is None or after[0] is None or before[1] is None or after[1] is None or after[0] <= before[0]:
         return None

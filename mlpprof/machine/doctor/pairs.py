@@ -106,8 +106,10 @@ def _pair(setting: Setting, environment: Environment) -> float:
     ):
         slowest_s = 0.0
         for worker in (slow, fast):
-            arguments = {"kind": task.kind, "batch": task.batch, "variant": task.variant, "pause": task.threads != 1}
-            slowest_s = max(slowest_s, worker.call("prepare", **arguments)["fastest_s"])
+            found = worker.call(
+                "prepare", kind=task.kind, batch=task.batch, variant=task.variant, pause=task.threads != 1
+            )
+            slowest_s = max(slowest_s, found["fastest_s"])
         logs = []
         blocks = BLOCKS if slowest_s < SLOW_S else 1
         for block in range(blocks):

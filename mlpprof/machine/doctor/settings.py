@@ -72,7 +72,9 @@ def _step(batch: int, threads: int | None = None) -> Task:
 def _kernel(machine: Machine) -> Iterator[Setting]:
     blas = numpy_blas(machine) or {}
     pinned = machine.get("blas_environment")
-    product = Task(f"a product of {PRODUCT_SIZE} x {PRODUCT_SIZE} matrices, float32, 1 thread", "product", PRODUCT_SIZE, threads=1)
+    product = Task(
+        f"a product of {PRODUCT_SIZE} x {PRODUCT_SIZE} matrices, float32, 1 thread", "product", PRODUCT_SIZE, threads=1
+    )
     if isinstance(pinned, dict):
         for variable, vendor in KERNEL_VARIABLES.items():
             if variable in pinned and vendor == blas.get("vendor"):
@@ -104,7 +106,11 @@ def _allocator(machine: Machine, quick: bool) -> Iterator[Setting]:
         ("MALLOC_MMAP_THRESHOLD_", str(LARGEST_MMAP_THRESHOLD)),
         ("MALLOC_TRIM_THRESHOLD_", str(TRIM_THRESHOLD)),
     )
-    never = (("MALLOC_MMAP_MAX_", "0"), ("MALLOC_TRIM_THRESHOLD_", str(TRIM_THRESHOLD)), ("MALLOC_TOP_PAD_", "67108864"))
+    never = (
+        ("MALLOC_MMAP_MAX_", "0"),
+        ("MALLOC_TRIM_THRESHOLD_", str(TRIM_THRESHOLD)),
+        ("MALLOC_TOP_PAD_", "67108864"),
+    )
     choices = [(SMALL_BATCH, thresholds)] if quick else [(SMALL_BATCH, thresholds), (LARGE_BATCH, never)]
     for batch, change in choices:
         line = "export " + " ".join(f"{name}={value}" for name, value in change)
@@ -124,13 +130,19 @@ def _huge_pages(machine: Machine) -> Iterator[Setting]:
     elif "GLIBC_TUNABLES" not in set_here and _is_glibc(machine):
         what = f"the allocator does not ask for huge pages: {_text(LARGE_BATCH)}, 1 BLAS thread"
         tunable = "glibc.malloc.hugetlb=1"
-        yield Setting(what, f"export GLIBC_TUNABLES={tunable}", (("GLIBC_TUNABLES", tunable),), _step(LARGE_BATCH, threads=1))
+        yield Setting(
+            what, f"export GLIBC_TUNABLES={tunable}", (("GLIBC_TUNABLES", tunable),), _step(LARGE_BATCH, threads=1)
+        )
 
 
 def _pools(machine: Machine) -> Iterator[Setting]:
     """Only where NumPy and SciPy bring a BLAS each, with threads."""
     found = machine.get("blas")
-    owners = {library.get("loaded_by") for library in found if isinstance(library, dict)} if isinstance(found, list) else set()
+    owners = (
+        {library.get("loaded_by") for library in found if isinstance(library, dict)}
+        if isinstance(found, list)
+        else set()
+    )
     if {"numpy", "scipy"} <= owners and blas_threads(machine) > 1:
         variable = threads_variable(machine)
         what = "NumPy and SciPy bring a BLAS each, whose threads get in each other's way where a step calls both"
@@ -169,7 +181,7 @@ def notes(machine: Machine, steal_share: float | None) -> Iterator[str]:
     if isinstance(load, int | float) and load >= 0.5:
         yield f"the load was {load:.1f} when the doctor came: limits may be higher and gains differ on a quiet machine"
     if steal_share is not None and steal_share >= 0.01:
-        yield f"a hypervisor took {100 * steal_share:.0f} % of the CPU time meanwhile: timings here are not to be trusted"
+        yield f"a hypervisor took {100 * steal_share:.0f} % of the CPU time meanwhile: do not trust these timings"
     policy = machine.get("transparent_hugepages")
     if policy == "never":
         yield "transparent huge pages are off for the whole system; only its administrator can try them"

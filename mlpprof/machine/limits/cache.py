@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -44,19 +45,28 @@ def cache_path(key: Mapping[str, Json], folder: Path | None = None) -> Path:
     return (default_folder() if folder is None else folder) / f"{digest[:16]}.json"
 
 
-def read(key: Mapping[str, Json], folder: Path | None = None) -> Limits:
-    """The limits kept for a key; none where there is no file, or one that is damaged or of another schema."""
+@dataclass(frozen=True)
+class Kept:
+    """The limits kept for a key, and the names of those that were measured beside others' work: worth another try."""
+
+    limits: Limits = field(default_factory=dict)
+    doubtful: frozenset[str] = frozenset()
+
+
+def read(key: Mapping[str, Json], folder: Path | None = None) -> Kept:
+    """What is kept for a key; nothing where there is no file, or one that is damaged or of another schema."""
     try:
         document = json.loads(cache_path(key, folder).read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or document["key"] != json.loads(json.dumps(key)):
-            return {}
-        return {
+            return Kept()
+        limits: Limits = {
             name: {"value": float(limit["value"]), "unit": unit_of(name)}
             for name, limit in document["limits"].items()
             if limit["unit"] == unit_of(name) and float(limit["value"]) > 0
         }
+        return Kept(limits, frozenset(str(name) for name in document["doubtful"]))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
+        return Kept()
 
 
 def merged(kept: Mapping[str, Limit], measured: Mapping[str, Limit]) -> Limits:
@@ -68,13 +78,13 @@ def merged(kept: Mapping[str, Limit], measured: Mapping[str, Limit]) -> Limits:
     return best
 
 
-def write(key: Mapping[str, Json], limits: Mapping[str, Limit], folder: Path | None = None) -> None:
+def write(key: Mapping[str, Json], kept: Kept, folder: Path | None = None) -> None:
     """Keep the limits of a key, instead of what was kept before.
 
     Raises UsageError where the file cannot be written.
     """
     path = cache_path(key, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"schema": SCHEMA, "key": key, "limits": limits}
+    document = {"schema": SCHEMA, "key": key, "limits": kept.limits, "doubtful": sorted(kept.doubtful)}
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

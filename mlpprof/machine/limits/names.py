@@ -1,13 +1,13 @@
 """What limits there are: a limit's name says what is measured, so that a worker can measure it from the name alone.
 
-| name                       | unit    | what                                                                            |
-| -------------------------- | ------- | ------------------------------------------------------------------------------- |
-| gemm_DTYPE                 | GFLOP/s | product of large square matrices: the peak                                      |
-| product_DTYPE_PxKxQ        | GFLOP/s | product (p, k) by (k, q), p <= q, in the best of eight memory orders            |
-| bandwidth_SIZE             | GB/s    | np.copyto or np.add, SIZE bytes read and written in all: 64KiB ... 256MiB       |
-| FUNCTION_DTYPE             | Gelem/s | exp, tanh, log and expit on numbers that fit into the cache                     |
-| ufunc_call, product_call   | us      | one ufunc on one number, one product of 16 by 16                                |
-| page_fault                 | us      | the first touch of a small page of memory                                       |
+| name                       | unit    | what                                                                          |
+| -------------------------- | ------- | ----------------------------------------------------------------------------- |
+| gemm_DTYPE                 | GFLOP/s | product of large square matrices: the peak                                    |
+| product_DTYPE_PxKxQ        | GFLOP/s | product (p, k) by (k, q), p <= q, in the best of eight memory orders          |
+| bandwidth_SIZE             | GB/s    | np.copyto or np.add, SIZE bytes read and written in all: 64KiB ... 256MiB     |
+| FUNCTION_DTYPE             | Gelem/s | exp, tanh, log and expit on numbers that fit into the cache                   |
+| ufunc_call, product_call   | us      | one ufunc on one number, one product of 16 by 16                              |
+| page_fault                 | us      | the first touch of a small page of memory                                     |
 
 GFLOP/s, GB/s and Gelem/s are 1e9 a second; a call and a fault are better the shorter they are. Products hold for the
 threads of their process; NumPy does everything else on one thread.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypedDict
 
-from mlpprof.instrument.semantics import PRODUCT
+from mlpprof.instrument.semantics_table import PRODUCT
 from mlpprof.instrument.useful import needed_products
 from mlpprof.model import Network
 from mlpprof.results import Operation
@@ -65,9 +65,7 @@ def product_name(dtype: str, p: int, k: int, q: int) -> str:
     return f"product_{dtype}_{min(p, q)}x{k}x{max(p, q)}"
 
 
-def names_for(
-    network: Network, dtype: str, batches: Iterable[int], operations: Iterable[Operation] = ()
-) -> list[str]:
+def names_for(network: Network, dtype: str, batches: Iterable[int], operations: Iterable[Operation] = ()) -> list[str]:
     """The limits that steps of a network are held against.
 
     Products in the shapes that the network needs at these batch sizes, and in those that `operations` have run.

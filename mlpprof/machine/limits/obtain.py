@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from mlpprof.errors import UsageError
+from mlpprof.machine.cpu import load_average
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import cache
-from mlpprof.machine.limits.names import Limits
+from mlpprof.machine.limits.names import Limits, depends_on_threads
 from mlpprof.process import Progress, Worker
 
 WORKER = "mlpprof.machine.limits.worker"
+LOOKS, LOOK_EVERY_S = 5, 0.01
 
 
 def limits_for(
@@ -24,17 +28,21 @@ def limits_for(
 ) -> Limits:
     """The named limits of a process: from the cache, the missing ones measured in a fresh process and kept.
 
+    Products on several threads suffer most from a busy neighbour, so those that were measured beside one are measured
+    again, until they were once measured alone.
     machine: the description of a process in that environment. folder: of the cache, the user's own by default.
     Raises whatever `Worker.call` raises.
     """
     key = cache.key_of(machine)
     kept = cache.read(key, folder)
-    missing = [name for name in names if name not in kept]
+    missing = [name for name in names if name not in kept.limits or name in kept.doubtful]
     if missing:
+        busy = neighbours_run()
         with Worker(WORKER, environment) as worker:
-            kept = cache.merged(kept, worker.call("measure", progress, names=missing))
+            measured: Limits = worker.call("measure", progress, names=missing)
+        kept = updated(kept, measured, busy)
         keep(key, kept, folder)
-    return {name: kept[name] for name in names}
+    return {name: kept.limits[name] for name in names}
 
 
 def measure_again(
@@ -50,16 +58,33 @@ def measure_again(
 
     share_of_budget: below 1 for a quick look. forget: leave out what was kept before.
     """
+    busy = neighbours_run()
     with Worker(WORKER, environment) as worker:
         machine: dict[str, Json] = worker.call("machine", progress)
         measured: Limits = worker.call("measure", progress, names=list(names), share_of_budget=share_of_budget)
     key = cache.key_of(machine)
-    kept = cache.merged({} if forget else cache.read(key, folder), measured)
+    kept = updated(cache.Kept() if forget else cache.read(key, folder), measured, busy)
     keep(key, kept, folder)
-    return machine, {name: kept[name] for name in names}
+    return machine, {name: kept.limits[name] for name in names}
 
 
-def keep(key: Mapping[str, Json], limits: Limits, folder: Path | None) -> None:
+def updated(kept: cache.Kept, measured: Limits, busy: bool) -> cache.Kept:
+    """The better of the kept and the measured limits; those of threads are doubtful while others ran beside them."""
+    names = {name for name in measured if depends_on_threads(name)}
+    doubtful = kept.doubtful | names if busy else kept.doubtful - names
+    return cache.Kept(cache.merged(kept.limits, measured), frozenset(doubtful))
+
+
+def neighbours_run() -> bool:
+    """Whether other threads than this one are running on this machine; False where the system does not tell."""
+    runnable = []
+    for _ in range(LOOKS):
+        runnable.append(load_average()[1] or 1)
+        time.sleep(LOOK_EVERY_S)
+    return median(runnable) > 1
+
+
+def keep(key: Mapping[str, Json], kept: cache.Kept, folder: Path | None) -> None:
     """Write the cache where that is possible; where it is not, the next run measures again."""
     with contextlib.suppress(OSError, UsageError):
-        cache.write(key, limits, folder)
+        cache.write(key, kept, folder)

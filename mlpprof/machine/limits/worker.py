@@ -77,9 +77,7 @@ def measure_one(name: str, share_of_budget: float = 1.0) -> float:
     return _elements_per_s(kind, rest, budget_s)
 
 
-def _product_gflops(
-    p: int, k: int, q: int, dtype: str, budget_s: float, orders: Sequence[str] = ("C", "F")
-) -> float:
+def _product_gflops(p: int, k: int, q: int, dtype: str, budget_s: float, orders: Sequence[str] = ("C", "F")) -> float:
     """The best over both memory orders of both factors, and over both orders of the result."""
     rng = np.random.default_rng(0)
     A, B = rng.random((p, k)).astype(dtype), rng.random((k, q)).astype(dtype)
@@ -111,9 +109,12 @@ def _bandwidth_gb_per_s(moved_bytes: int, budget_s: float) -> float:
 
 
 def _elements_per_s(function: str, dtype: str, budget_s: float) -> float:
+    ufunc: np.ufunc
     if function == "expit":
         # loads SciPy's library of functions, which only this limit needs
-        from scipy.special import expit as ufunc
+        from scipy import special
+
+        ufunc = special.expit
     else:
         ufunc = {"exp": np.exp, "tanh": np.tanh, "log": np.log}[function]
     # around zero as Z is; log takes activations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mlpprof.results import Comparison, Ladder, Verdict
 
@@ -20,29 +20,31 @@ LADDER_COLUMNS = (
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     """A row a comparison; empty where there is no claim or no check."""
-    rows = []
-    for one in comparisons:
-        race, verdict = one.race, one.verdict
-        rows.append(
-            (one.old, one.new, one.workload, one.batch, *race.dtypes, race.step_s(0), race.step_s(1))
-            + (verdict.ratio, verdict.low, verdict.high, verdict.outcome, verdict.at_least, verdict.processes)
-            + (one.equivalent,)
-        )
-    return _text(COMPARISON_COLUMNS, rows)
+    return _text(COMPARISON_COLUMNS, map(_comparison_row, comparisons))
+
+
+def _comparison_row(one: Comparison) -> list[object]:
+    race, verdict = one.race, one.verdict
+    return [
+        *(one.old, one.new, one.workload, one.batch, *race.dtypes, race.step_s(0), race.step_s(1)),
+        *(verdict.ratio, verdict.low, verdict.high, verdict.outcome, verdict.at_least, verdict.processes),
+        one.equivalent,
+    ]
 
 
 def ladders_csv(ladders: Sequence[Ladder]) -> str:
     """A row a rung; empty where there is nothing to hold it against."""
-    return _text(
-        LADDER_COLUMNS,
-        [
-            (ladder.workload, ladder.batch, rung.name, rung.parent)
-            + (ladder.race.dtypes[ladder.race.variants.index(rung.name)], rung.step_s)
-            + (*_ratio(rung.over_parent), *_ratio(rung.over_root), rung.name in ladder.race.slow)
-            for ladder in ladders
-            for rung in ladder.rungs
-        ],
-    )
+    return _text(LADDER_COLUMNS, (row for ladder in ladders for row in _ladder_rows(ladder)))
+
+
+def _ladder_rows(ladder: Ladder) -> Iterator[list[object]]:
+    race = ladder.race
+    for rung in ladder.rungs:
+        dtype = race.dtypes[race.variants.index(rung.name)]
+        yield [
+            *(ladder.workload, ladder.batch, rung.name, rung.parent, dtype, rung.step_s),
+            *(*_ratio(rung.over_parent), *_ratio(rung.over_root), rung.name in race.slow),
+        ]
 
 
 def _ratio(verdict: Verdict | None) -> tuple[float | None, float | None, float | None]:

@@ -1,0 +1,66 @@
+"""Stored claims: written, read, replaced, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlpprof.cli.main import run
+from mlpprof.errors import EXIT_OK, EXIT_USAGE, UsageError
+from mlpprof.testing import measure_speedup
+from mlpprof.testing.baseline import Claim, claim_key, claimed, machine_class, read_claims, write_claim
+
+CLAIM = Claim("b over a, tiny, batch 30", "x86_64 AVX2, 4 cores, openblas Haswell", 2.0, 1.9, 2.1, "2026-11-21")
+
+
+def test_a_claim_is_read_as_it_was_written_and_stands_for_its_lower_end(tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    write_claim(path, CLAIM)
+    assert read_claims(path) == [CLAIM]
+    assert claimed(path, CLAIM.what, CLAIM.machine) == 1.9
+
+
+def test_a_new_claim_replaces_only_the_one_about_the_same_on_the_same_machine(tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    other = Claim(CLAIM.what, "arm64", 3.0, 2.9, 3.1, "2026-11-20")
+    for claim in (CLAIM, other, Claim(CLAIM.what, CLAIM.machine, 2.5, 2.4, 2.6, "2026-11-22")):
+        write_claim(path, claim)
+    assert sorted(claim.ratio for claim in read_claims(path)) == [2.5, 3.0]
+
+
+def test_a_missing_claim_names_the_command_and_where_else_it_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    write_claim(path, CLAIM)
+    with pytest.raises(UsageError, match=r"no baseline .* on arm64 \(stored for: x86_64.*mlpprof calibrate"):
+        claimed(path, CLAIM.what, "arm64")
+
+
+@pytest.mark.parametrize("text", ["[[claim]]\nwhat = 1\n", "[[claim\n", '[[claim]]\nwhat = "a"\nratio = -1\n'])
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"claims\.toml"):
+        read_claims(path)
+
+
+def test_the_class_of_this_machine_names_cores_and_kernel() -> None:
+    assert "cores" in machine_class()
+    assert machine_class() == machine_class()
+
+
+@pytest.mark.timing
+def test_calibrate_stores_what_a_test_then_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["calibrate", "per_sample", "sliced", "--workload", "tiny", "--json"]) == EXIT_OK
+    stored = json.loads(capsys.readouterr().out)
+    assert stored["what"] == claim_key("sliced", "per_sample", "tiny", 30)
+    assert stored["ratio"] > 2
+    assert run(["calibrate", "per_sample", "sliced", "--workload", "tiny"]) == EXIT_USAGE
+    assert "--update" in capsys.readouterr().err
+    speedup = measure_speedup("sliced", over="per_sample", at_least="baseline", workload="tiny")
+    assert speedup.verdict.at_least == pytest.approx(stored["low"], abs=1e-3)
+    assert speedup.verdict.outcome in ("pass", "inconclusive")
