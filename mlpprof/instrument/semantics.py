@@ -161,7 +161,9 @@ def _read(container: Any, key: Any, result: Any) -> Effect:
     if not isinstance(container, np.ndarray):
         # np.c_[...] and np.r_[...] stack; a list of arrays is only looked into
         parts = key if isinstance(key, tuple) else (key,)
-        return move("concatenate", parts, result) if _is_stacker(container) else NOTHING
+        if not _is_stacker(container):
+            return NOTHING
+        return replace(move("concatenate", parts, result), bytes_allocated=result.nbytes)
     if np.may_share_memory(container, result):
         return NOTHING
     indices = sum(x.nbytes for x in arrays_in(key if isinstance(key, tuple) else (key,)))

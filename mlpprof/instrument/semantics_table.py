@@ -100,16 +100,8 @@ OPERATOR_NAMES = {
 UFUNC_LIKE = frozenset(
     (
         *OPERATOR_NAMES.values(),
-        "clip",
-        "where",
-        "select",
-        "choose",
-        "round",
-        "around",
-        "nan_to_num",
-        "real",
-        "conj",
-        "conjugate",
+        *("square", "absolute", "clip", "where", "select", "choose", "round", "around", "nan_to_num", "real"),
+        *("conj", "conjugate"),
     )
 )
 BUILTIN_UFUNCS = {"abs": "absolute", "pow": "power", "round": "round", "divmod": "divmod"}

@@ -110,6 +110,6 @@ def _write(path: Path, text: str) -> Path:
 
 def _draw(path: Path, story: Story, kind: str) -> Path:
     # loading matplotlib takes longer than writing all other formats together
-    from mlpprof.report.figures import write_figure
+    from mlpprof.report.gallery import write_figure
 
     return write_figure(path, story)

@@ -74,8 +74,7 @@ def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     """Two speeds in turn, as beside a process that burns the CPU in spells of 200 timings (3 s) on average."""
     start = rng.integers(2, size=(shape[0], 1))
     switches = np.cumsum(rng.random(shape) < 1 / 200, axis=1)
-    speed: Array = 2.0 * ((start + switches) % 2) - 1
-    return speed
+    return np.asarray(2.0 * ((start + switches) % 2) - 1, dtype=np.float64)
 
 
 def _modes(share: float) -> Draw:

@@ -1,0 +1,43 @@
+"""The simulation of the verdicts: seeded, within its budgets, and recorded noise is data and no code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlpprof.testing.simulation.benchmark import by_kind, by_process, by_trace
+from mlpprof.testing.simulation.recorded import load
+
+
+def test_every_kind_of_noise_that_is_guaranteed_for_keeps_its_budgets() -> None:
+    rows = by_kind(0.25, 0.015, processes=2000, trials=8000, seed=2)
+    assert len(rows) >= 5
+    assert all(row.kept for row in rows if row.guaranteed)
+    assert any(row.guaranteed for row in rows)
+
+
+def test_the_same_seed_gives_the_same_table() -> None:
+    assert by_process(500, seed=4) == by_process(500, seed=4)
+
+
+def test_recorded_noise_is_of_a_quiet_and_of_a_burdened_machine() -> None:
+    traces = load()
+    assert len(traces) >= 2
+    rows = by_trace(traces, processes=1000, trials=2000, seed=0)
+    assert len(rows) >= len(traces)
+
+
+@pytest.mark.timing
+def test_the_command_prints_its_counts_as_json() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpprof.testing.simulation", "--trials", "500", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    document = json.loads(done.stdout)
+    assert document["schema"] == 1
+    assert document["trials"] == 500
