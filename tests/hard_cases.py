@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LOG: list[str] = []
+HALF = np.float64(0.5)
 
 
 def say(text, value):
@@ -25,7 +26,7 @@ class Base:
 class Derived(Base):
     __secret = 3
 
-    def scaled(self, x, *, shift=np.float64(0.5) * 2):
+    def scaled(self, x, *, shift=HALF * 2):
         return super().scaled(x) + self.__secret + shift
 
     @property

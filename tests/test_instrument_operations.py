@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+import hard_cases
 import numpy as np
 import pytest
 
-import hard_cases
 from mlpprof.instrument.labels import module_again
 from mlpprof.instrument.operations import Rewriter
 from mlpprof.instrument.rewriting import Site
@@ -71,7 +71,9 @@ def test_the_hard_cases_compute_bitwise_the_same_when_every_operation_is_watched
 
 
 def test_an_exception_leaves_rewritten_code_as_it_was_raised(tmp_path):
-    module = module_of(tmp_path / "raising.py", "def f(d):\n    return d['missing'] + 1\n\n\ndef g(x):\n    return f(x)\n")
+    module = module_of(
+        tmp_path / "raising.py", "def f(d):\n    return d['missing'] + 1\n\n\ndef g(x):\n    return f(x)\n"
+    )
     watch = Watch()
     with pytest.raises(KeyError, match="missing"):
         again(module, watch).g({})
@@ -92,7 +94,9 @@ def test_operands_are_told_as_they_were_though_numpy_could_have_reused_them(tmp_
 
 def test_a_helper_is_opened_only_if_it_is_asked_for(tmp_path):
     helper = module_of(tmp_path / "helper_of_test.py", "def square(x):\n    y = x * x\n    return y\n")
-    main = module_of(tmp_path / "uses_helper.py", "from helper_of_test import square\n\n\ndef f(x):\n    return square(x)\n")
+    main = module_of(
+        tmp_path / "uses_helper.py", "from helper_of_test import square\n\n\ndef f(x):\n    return square(x)\n"
+    )
     x = np.arange(3.0)
     closed = Watch()
     again(main, closed).f(x)

@@ -83,7 +83,9 @@ def test_the_allocator_is_tried_on_glibc_alone():
     assert any("MALLOC_MMAP_THRESHOLD_" in line and "MALLOC_TRIM_THRESHOLD_" in line for line in lines(MACHINE))
     for other in (changed(libc_version=None), changed(preloaded_libraries=["libjemalloc.so.2"])):
         assert not any("MALLOC" in line or "glibc" in line for line in lines(other))
-    assert "the C library, so the settings of its allocator were not tried" in list(not_known(changed(libc_version=None)))
+    assert "the C library, so the settings of its allocator were not tried" in list(
+        not_known(changed(libc_version=None))
+    )
 
 
 def test_huge_pages_are_tried_where_a_process_may_ask_for_them():
@@ -136,9 +138,7 @@ def test_only_a_certain_gain_of_three_percent_is_advice(gain, is_advice):
 
 
 def test_advice_comes_with_the_largest_gain_first():
-    tried = tuple(
-        Tried(Setting(str(g), "", (), TASK), Gain(g, g - 0.01, g + 0.01, 5)) for g in (1.1, 1.01, 3.0)
-    )
+    tried = tuple(Tried(Setting(str(g), "", (), TASK), Gain(g, g - 0.01, g + 0.01, 5)) for g in (1.1, 1.01, 3.0))
     found = Examination({}, {}, tried, (), (), None, False)
     assert [t.gain.ratio for t in found.advice] == [3.0, 1.1]
 
@@ -177,8 +177,8 @@ def test_a_setting_without_promise_gets_two_pairs_and_one_with_gets_all(monkeypa
 def test_the_time_is_kept_and_no_setting_takes_it_from_the_others(monkeypatch):
     fake = Pairs(monkeypatch, {"slow": (0.5, 8.0), "quick": (0.5, 1.0), "other": (0.5, 1.0)})
     gains = fake.gains(30.0)
-    assert fake.now <= 30.0
-    assert [gain.pairs for gain in gains] == [3, 4, 4] or min(gain.pairs for gain in gains) >= 2
+    assert fake.now == 30.0
+    assert [gain.pairs for gain in gains] == [3, 3, 3]
 
 
 def test_every_setting_is_tried_once_even_when_time_is_up(monkeypatch):

@@ -108,7 +108,9 @@ def test_the_names_of_a_step_hold_the_shapes_of_the_network_and_of_what_ran():
 
 
 def test_a_product_and_its_transpose_have_one_name():
-    assert product_name("float32", 500, 784, 70) == product_name("float32", 70, 784, 500) == "product_float32_70x784x500"
+    assert (
+        product_name("float32", 500, 784, 70) == product_name("float32", 70, 784, 500) == "product_float32_70x784x500"
+    )
 
 
 def test_more_is_better_but_for_calls_and_faults():

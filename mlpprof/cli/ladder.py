@@ -14,11 +14,11 @@ import click
 from mlpprof.catalog import Entry, find, ladder
 from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
+from mlpprof.errors import UsageError
 from mlpprof.measure.gate import add_replicates
 from mlpprof.measure.ladder import main_line, rungs_of
 from mlpprof.measure.profile import Settings, profile
-from mlpprof.measure.racers import Environment, VariantRacer
+from mlpprof.measure.racers import Environment, VariantRacer, refusals
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
 from mlpprof.report.comparison import print_ladder
@@ -91,18 +91,16 @@ def _race(
     with_runs: bool,
 ) -> Ladder:
     environment = Environment(options["threads"] or None, options["native_blas"])
-    skipped: dict[str, str] = {}
-    taking_part: list[Entry] = []
-    requests: list[Request] = []
-    for entry in entries:
-        request = Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
-        try:
-            VariantRacer([request], batch, environment).open(progress)
-        except (MissingExtra, UnsupportedNetwork) as reason:
-            skipped[entry.name] = str(reason)
-        else:
-            taking_part.append(entry)
-            requests.append(request)
+    requests = [
+        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
+        for entry in entries
+    ]
+    refused = refusals(requests, environment, progress)
+    requests = [request for request in requests if request.variant not in refused]
+    taking_part = [entry for entry in entries if entry.reference not in refused]
+    if not taking_part or taking_part[0] is not entries[0]:
+        reason = refused[entries[0].reference]
+        raise UsageError(f"the root '{entries[0].name}' cannot take part: {reason}; choose another with --root")
     racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
     add_replicates(racer, options["processes"], progress)
     race = racer.race()
@@ -122,6 +120,6 @@ def _race(
         race=race,
         rungs=rungs_of(race, taking_part),
         machine=racer.described["machine"],
-        skipped=skipped,
+        skipped={entry.name: refused[entry.reference] for entry in entries if entry.reference in refused},
         runs=tuple(runs),
     )

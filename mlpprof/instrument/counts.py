@@ -13,7 +13,6 @@ import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -28,8 +27,8 @@ from mlpprof.instrument.semantics_table import ARITHMETIC
 from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
 
-PATIENCE_S = 5.0
-"""A step of scalar loops has millions of operations, each some microseconds here: it is given up after this."""
+MOST_OPERATIONS = 400_000
+"""A step of scalar loops has many millions, each some microseconds here: it is given up after so many."""
 
 SCALARS = {
     function: Effect(ARITHMETIC, function.__name__, "float64", (), flop=1)
@@ -62,14 +61,13 @@ class Statement:
 class Recorder:
     """Collects the effects of operations while `recording`; an observer of `operations.Rewriter`."""
 
-    def __init__(self, file: str, phase: str = "train_step", clock: Callable[[], float] = perf_counter) -> None:
+    def __init__(self, file: str, phase: str = "train_step") -> None:
         self._file = file
-        self._clock = clock
         self._phase = phase
         self._labels: list[tuple[str, int | None]] = []
         self._calls: list[int] = []
         self._effects: dict[tuple[Statement, Effect], int] = {}
-        self._deadline = 0.0
+        self._seen = 0
         self.uncounted: dict[str, None] = {}
         self.recording = False
         self.rewriter = Rewriter(self, is_open)
@@ -101,7 +99,7 @@ class Recorder:
         """Forget what was seen and begin to record."""
         self._effects.clear()
         self.uncounted.clear()
-        self._deadline = self._clock() + PATIENCE_S
+        self._seen = 0
         self.recording = True
 
     def before_call(self, site: Site) -> None:
@@ -120,7 +118,7 @@ class Recorder:
         options: Mapping[str, Any],
         result: Any,
     ) -> None:
-        """Add an operation to its statement. Raises TooManyOperations when it has gone on for too long."""
+        """Add an operation to its statement. Raises TooManyOperations when there are more than `MOST_OPERATIONS`."""
         # first what a step of scalar loops does by the million
         if not self.recording or type(result) is int or (function is operator.getitem and type(operands[0]) is list):
             return
@@ -135,9 +133,12 @@ class Recorder:
         label, layer = self._labels[-1] if self._labels else (None, None)
         key = (Statement(self._phase, layer, label, self._line(site)), effect)
         self._effects[key] = self._effects.get(key, 0) + 1
-        if self._clock() > self._deadline:
+        self._seen += 1
+        if self._seen > MOST_OPERATIONS:
             self.recording = False
-            raise TooManyOperations(f"a step has too many single operations to count in {PATIENCE_S:.0f} s")
+            raise TooManyOperations(
+                f"a step has more than {MOST_OPERATIONS:,} operations: too many to count one by one"
+            )
 
     def _line(self, site: Site) -> int:
         if site.file == self._file or not self._calls:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import cast
 
@@ -16,6 +18,7 @@ from mlpprof.instrument.labels import LabelClock, instrumented_module, stray_lab
 from mlpprof.measure.check import load_pair
 from mlpprof.measure.passes import Subject
 from mlpprof.measure.request import Request
+from mlpprof.measure.shared_arrays import SharedArrays
 from mlpprof.model import Array, Variant
 from mlpprof.model.cases import Case
 from mlpprof.model.gradcheck import agreement_with, close
@@ -37,9 +40,14 @@ class Prepared:
     parent: type[Variant] | None
     module: ModuleType
     source: str
-    data: Dataset
+    load_data: Callable[[], Dataset]
     subject: Subject
     warnings: tuple[str, ...]
+
+    @property
+    def data(self) -> Dataset:
+        """The data set, which is only loaded by now if nobody had made the arrays ready."""
+        return self.load_data()
 
     @property
     def dtype(self) -> str:
@@ -61,11 +69,15 @@ class Prepared:
 
 
 class Loader:
-    """Loads variants and data; variants of one data set and dtype share its arrays."""
+    """Loads variants and data; variants of one data set and dtype share its arrays.
 
-    def __init__(self) -> None:
+    shared: arrays that other workers of the race have made ready.
+    """
+
+    def __init__(self, shared: SharedArrays | None = None) -> None:
+        self.shared = shared
         self._data: dict[DataSource, Dataset] = {}
-        self._arrays: dict[tuple[DataSource, int, str], tuple[Array, Array]] = {}
+        self._arrays: dict[tuple[DataSource, int, int, str], tuple[Array, Array]] = {}
 
     def prepare(self, request: Request, report: Progress) -> Prepared:
         """Load the variant and its data, and refuse what does not fit together.
@@ -81,7 +93,7 @@ class Loader:
         report("loading the data", 0.05)
         network = request.network
         dtype = DTYPES[request.dtype] if request.dtype is not None else _own_dtype(entry, cls)
-        data, (X, Y) = self._load(request, dtype)
+        X, Y = self._arrays_for(request, dtype)
 
         def make() -> Variant:
             with catalog.variant_code(entry):
@@ -95,22 +107,32 @@ class Loader:
 
         close(make())  # a network that this variant cannot do is refused here
         subject = Subject(X, Y, request.seed, make, make_labelled)
-        return Prepared(request, entry, cls, parent, module, source, data, subject, tuple(warnings))
+        load = partial(self._load, request.source)
+        return Prepared(request, entry, cls, parent, module, source, load, subject, tuple(warnings))
 
-    def _load(self, request: Request, dtype: type) -> tuple[Dataset, tuple[Array, Array]]:
-        source, layers = request.source, request.network.layers
+    def _load(self, source: DataSource) -> Dataset:
         if source not in self._data:
             self._data[source] = load_data(source)
-        data = self._data[source]
+        return self._data[source]
+
+    def _arrays_for(self, request: Request, dtype: type) -> tuple[Array, Array]:
+        source, layers = request.source, request.network.layers
+        key = (source, layers[0], layers[-1], np.dtype(dtype).name)
+        if key not in self._arrays:
+            found = None if self.shared is None else self.shared.get(key)
+            self._arrays[key] = found or self._make_arrays(request, dtype)
+            if self.shared is not None and found is None:
+                self.shared.keep(key, self._arrays[key])
+        return self._arrays[key]
+
+    def _make_arrays(self, request: Request, dtype: type) -> tuple[Array, Array]:
+        layers, data = request.network.layers, self._load(request.source)
         if data.features != layers[0]:
             raise UsageError(
                 f"the network {request.network.text} takes {layers[0]} inputs, but {data.name} has samples of "
                 f"{data.features}; use --layers {data.features}-..."
             )
-        key = (source, layers[-1], np.dtype(dtype).name)
-        if key not in self._arrays:
-            self._arrays[key] = data.arrays(layers[-1], dtype)
-        return data, self._arrays[key]
+        return data.arrays(layers[-1], dtype)
 
 
 def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:

@@ -7,6 +7,9 @@ between processes (memory layout, the core, the neighbours of the moment) is par
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpprof.errors import CheckFailed
+from mlpprof.errors import CheckFailed, MissingExtra, UnsupportedNetwork
 from mlpprof.machine.blas import worker_environment
 from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.messages import decode_batch_result
@@ -73,6 +76,8 @@ class VariantRacer:
         self._turns: list[Turns] = []
         self._opened: dict[str, Mapping[str, Any]] = {}
         self._described: Mapping[str, Any] = {}
+        self._shared = tempfile.mkdtemp(prefix="mlpprof-race-")
+        weakref.finalize(self, shutil.rmtree, self._shared, ignore_errors=True)
 
     def run(self, progress: Progress) -> None:
         """One more process; raises CheckFailed if a variant turns out to be wrong."""
@@ -140,11 +145,23 @@ class VariantRacer:
     def _worker(self, progress: Progress) -> Iterator[Worker]:
         with self._environment.worker() as worker:
             for request in dict.fromkeys(self._requests):
-                answer = worker.call("prepare", progress, request=request.to_json())
+                answer = worker.call("prepare", progress, request=request.to_json(), shared=self._shared)
                 self._opened.setdefault(request.variant, answer)
             if not self._described:
                 self._described = worker.call("describe", progress, variant=self._requests[0].variant)
             yield worker
+
+
+def refusals(requests: Sequence[Request], environment: Environment, progress: Progress) -> dict[str, str]:
+    """The variants that cannot take part, because an extra is missing or they cannot do the network -> why."""
+    refused = {}
+    with environment.worker() as worker:
+        for request in requests:
+            try:
+                worker.call("prepare", progress, request=request.to_json())
+            except (MissingExtra, UnsupportedNetwork) as reason:
+                refused[request.variant] = str(reason)
+    return refused
 
 
 class FunctionRacer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from mlpprof import catalog
@@ -12,12 +13,12 @@ from mlpprof.instrument.stacks import profile_stacks
 from mlpprof.machine.description import describe
 from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.check import QUICK_CASES, check_variant, load_pair
-from mlpprof.measure.counting import count_step
 from mlpprof.measure.messages import Message, encode
 from mlpprof.measure.passes import profile_batch
 from mlpprof.measure.prepare import Loader, Prepared, check_agreement, label_warnings
 from mlpprof.measure.race import CallableContestant, VariantContestant, no_arguments, race
 from mlpprof.measure.request import Request
+from mlpprof.measure.shared_arrays import SharedArrays
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress, serve
 from mlpprof.results import LineProfile
@@ -34,8 +35,10 @@ class Session:
         self._loader = Loader()
         self._prepared: dict[str, Prepared] = {}
 
-    def prepare(self, report: Progress, request: Message) -> Message:
-        """Load variant and data; answers with what the variant is."""
+    def prepare(self, report: Progress, request: Message, shared: str | None = None) -> Message:
+        """Load variant and data; answers with what the variant is. shared: folder of arrays that workers share."""
+        if shared is not None:
+            self._loader.shared = SharedArrays(Path(shared))
         it = self._loader.prepare(Request.from_json(request), report)
         self._prepared[it.request.variant] = it
         return {
@@ -70,6 +73,9 @@ class Session:
 
     def profile(self, report: Progress, variant: str, batch: int, steps: int | None) -> Message:
         """All timed passes of one variant at one batch size, then the counts."""
+        # loading this takes a tenth of a race's replicate, and a race counts nothing
+        from mlpprof.measure.counting import count_step
+
         it = self._prepared[variant]
         it.require_batch(batch)
         with catalog.variant_code(it.entry):
