@@ -24,7 +24,7 @@ settings.load_profile("mlpprof")
 
 
 def pytest_collection_finish() -> None:
-    """Spare what is imported by now: every timed block is preceded by a collection, which would go through all of it."""
+    """Spare what is imported by now: a collection precedes every timed block, and would go through it."""
     gc.collect()
     gc.freeze()
 

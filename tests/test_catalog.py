@@ -138,7 +138,9 @@ def test_a_file_is_found_by_its_path_and_its_class_is_loaded(write, plain):
     assert load(entry).__name__ == "MLP"
 
 
-def test_the_reference_of_a_file_is_absolute_so_that_a_worker_finds_it_from_anywhere(write, plain, tmp_path, monkeypatch):
+def test_the_reference_of_a_file_is_absolute_so_that_a_worker_finds_it_from_anywhere(
+    write, plain, tmp_path, monkeypatch
+):
     write(plain)
     monkeypatch.chdir(tmp_path)
     assert find("./mine.py").reference == find("mine.py").reference == str(tmp_path / "mine.py")
@@ -315,7 +317,11 @@ def test_a_name_that_is_no_class_is_refused(write, plain):
 
 @pytest.mark.parametrize("method", [name for name in ARGUMENTS if name != "__init__"])
 def test_a_missing_method_is_named_with_its_signature_and_the_shortest_fix(write, plain, method):
-    message = message_of(write(plain.replace(f"def {method}(", f"def {method}_renamed(")) if method != "train_step" else f"{write(plain.replace('def train_step(', 'def step('))}:MLP")
+    message = message_of(
+        write(plain.replace(f"def {method}(", f"def {method}_renamed("))
+        if method != "train_step"
+        else f"{write(plain.replace('def train_step(', 'def step('))}:MLP"
+    )
     assert message.startswith("mine.py: class MLP lacks the interface: ")
     assert f"no method {method}({', '.join(('self', *ARGUMENTS[method]))})" in message
     assert SHORTEST_FIX.get(method, "") in message
@@ -389,7 +395,10 @@ def test_a_syntax_error_in_a_neighbour_is_told_with_the_neighbour_s_name(write, 
 
 
 def test_an_exception_at_import_is_told_with_file_line_and_kind(write, plain):
-    assert message_of(write("\n\nLAYERS = 1 / 0\n"), VariantCrash) == "mine.py:3 in <module>: ZeroDivisionError: division by zero"
+    assert (
+        message_of(write("\n\nLAYERS = 1 / 0\n"), VariantCrash)
+        == "mine.py:3 in <module>: ZeroDivisionError: division by zero"
+    )
 
 
 def test_a_module_that_is_not_there_is_told_with_the_line_that_imports_it(write, plain):
@@ -398,7 +407,9 @@ def test_a_module_that_is_not_there_is_told_with_the_line_that_imports_it(write,
 
 
 def test_a_name_that_a_module_lacks_is_told_with_the_line_that_imports_it(write):
-    assert message_of(write("from numpy import Arrray\n"), VariantCrash).startswith("mine.py:1 in <module>: ImportError: ")
+    assert message_of(write("from numpy import Arrray\n"), VariantCrash).startswith(
+        "mine.py:1 in <module>: ImportError: "
+    )
 
 
 def test_a_variant_whose_extra_is_missing_tells_the_line_that_installs_it(write, plain):

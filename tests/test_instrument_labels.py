@@ -44,40 +44,52 @@ def seconds(taken: dict) -> dict[tuple[int | None, str], float]:
 
 
 def test_a_labelled_statement_is_timed_and_its_neighbours_are_not(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         work(1)
         work(2)  # phase: gather
         work(4)
-    """)
+    """,
+    )
     assert taken == {("train_step", None, "gather"): (2.0, 1)}
 
 
 def test_the_same_label_on_several_statements_is_summed_and_its_calls_counted(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         work(1)  # phase: gather
         work(2)  # phase: cost
         work(4)  # phase: gather
-    """)
+    """,
+    )
     assert taken == {("train_step", None, "gather"): (5.0, 2), ("train_step", None, "cost"): (2.0, 1)}
 
 
 def test_labels_come_in_the_order_of_their_first_execution(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         for l in (2, 1):
             work(1)  # phase: b
             work(1)  # phase: a
-    """)
+    """,
+    )
     assert [(layer, label) for _, layer, label in taken] == [(2, "b"), (2, "a"), (1, "b"), (1, "a")]
 
 
 def test_a_statement_over_several_lines_is_labelled_on_its_last(clock):
-    value, taken = run(clock, """
+    value, taken = run(
+        clock,
+        """
         result = (
             work(1),
             work(2),
         )  # phase: multiply
         return result
-    """)
+    """,
+    )
     assert value == (None, None)
     assert seconds(taken) == {(None, "multiply"): 3.0}
 
@@ -122,60 +134,80 @@ def test_a_label_on_the_last_statement_of_a_block_is_that_statement_s_alone(cloc
 
 
 def test_labels_nest_and_the_inner_time_is_taken_off_the_outer(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         for _ in range(2):  # phase: outer
             work(1)
             for _ in range(3):  # phase: middle
                 work(10)
                 work(100)  # phase: inner
             work(1)
-    """)
+    """,
+    )
     assert seconds(taken) == {(None, "outer"): 4.0, (None, "middle"): 60.0, (None, "inner"): 600.0}
     assert [calls for _, calls in taken.values()] == [6, 2, 1]  # inner ones end first
 
 
 def test_a_labelled_call_of_a_function_with_labels_nests_too(clock):
-    _, taken = run(clock, "helper(work)  # phase: outer", setup="""
+    _, taken = run(
+        clock,
+        "helper(work)  # phase: outer",
+        setup="""
         def helper(work):
             work(1)
             work(10)  # phase: inner
-    """)
+    """,
+    )
     assert seconds(taken) == {(None, "inner"): 10.0, (None, "outer"): 1.0}
 
 
 def test_recursion_counts_every_second_once(clock):
-    _, taken = run(clock, "helper(work, 3)", setup="""
+    _, taken = run(
+        clock,
+        "helper(work, 3)",
+        setup="""
         def helper(work, depth):
             work(1)  # phase: own
             if depth > 0:
                 helper(work, depth - 1)  # phase: recursion
-    """)
+    """,
+    )
     assert seconds(taken) == {(None, "own"): 4.0, (None, "recursion"): 0.0}
 
 
 def test_a_labelled_return_returns_and_is_timed(clock):
-    value, taken = run(clock, """
+    value, taken = run(
+        clock,
+        """
         for _ in range(5):
             return [7, work(2)]  # phase: cost
-    """)
+    """,
+    )
     assert value == [7, None]
     assert seconds(taken) == {(None, "cost"): 2.0}
 
 
 def test_a_return_inside_a_labelled_block_ends_the_label(clock):
-    value, taken = run(clock, "a = helper(work)\nwork(5)  # phase: after\nreturn a", setup="""
+    value, taken = run(
+        clock,
+        "a = helper(work)\nwork(5)  # phase: after\nreturn a",
+        setup="""
         def helper(work):
             for i in range(5):  # phase: block
                 work(1)
                 if i == 2:
                     return i
-    """)
+    """,
+    )
     assert value == 2
     assert seconds(taken) == {(None, "block"): 3.0, (None, "after"): 5.0}
 
 
 def test_break_and_continue_inside_labelled_statements_end_the_label(clock):
-    value, taken = run(clock, """
+    value, taken = run(
+        clock,
+        """
         done = []
         for l in range(1, 5):
             if l == 2:  # phase: skip
@@ -187,7 +219,8 @@ def test_break_and_continue_inside_labelled_statements_end_the_label(clock):
             work(100)  # phase: rest
             done.append(l)
         return done
-    """)
+    """,
+    )
     assert value == [1, 3]
     totals: dict[str, float] = {}
     for (_, label), s in seconds(taken).items():
@@ -196,7 +229,9 @@ def test_break_and_continue_inside_labelled_statements_end_the_label(clock):
 
 
 def test_an_exception_passes_through_and_ends_the_label(clock):
-    value, taken = run(clock, """
+    value, taken = run(
+        clock,
+        """
         try:
             for _ in range(3):  # phase: block
                 work(1)
@@ -204,7 +239,8 @@ def test_an_exception_passes_through_and_ends_the_label(clock):
         except IndexError:
             work(4)  # phase: handler
             return "handled"
-    """)
+    """,
+    )
     assert value == "handled"
     assert seconds(taken) == {(None, "failing"): 2.0, (None, "block"): 1.0, (None, "handler"): 4.0}
 
@@ -217,14 +253,17 @@ def test_the_loop_variable_names_the_layer(clock, loop):
 
 
 def test_the_innermost_loop_over_layers_counts_and_others_do_not(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         for l in (1, 2):
             for j in (7, 8):
                 work(1)  # phase: inner
             for layer in (5,):
                 work(1)  # phase: other
             work(1)  # phase: outer
-    """)
+    """,
+    )
     assert seconds(taken) == {
         **{(1, "inner"): 2.0, (5, "other"): 2.0, (1, "outer"): 1.0},
         **{(2, "inner"): 2.0, (2, "outer"): 1.0},
@@ -237,25 +276,31 @@ def test_a_label_on_the_loop_s_own_header_has_no_layer(clock):
 
 
 def test_two_loops_one_after_the_other_keep_their_layers_apart(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         for l in (1, 2):
             work(1)  # phase: forward
         work(1)  # phase: between
         for l in reversed((1, 2)):
             work(2)  # phase: back
-    """)
+    """,
+    )
     assert seconds(taken) == {
         **{(1, "forward"): 1.0, (2, "forward"): 1.0, (None, "between"): 1.0, (2, "back"): 2.0, (1, "back"): 2.0}
     }
 
 
 def test_a_function_inside_a_loop_starts_outside_of_it(clock):
-    _, taken = run(clock, """
+    _, taken = run(
+        clock,
+        """
         for l in (1, 2):
             def inner():
                 work(1)  # phase: inner
             inner()
-    """)
+    """,
+    )
     assert seconds(taken) == {(None, "inner"): 2.0}
 
 
@@ -266,7 +311,14 @@ def test_layers_that_numpy_counts_are_numbers_too(clock):
 
 
 @pytest.mark.parametrize(
-    "layers", ["[object(), object(), object()]", "['a', 'b', 'c']", "[{}, [], set()]", "list(np.ones((3, 2)))", "[0.5, None, ()]"]
+    "layers",
+    [
+        "[object(), object(), object()]",
+        "['a', 'b', 'c']",
+        "[{}, [], set()]",
+        "list(np.ones((3, 2)))",
+        "[0.5, None, ()]",
+    ],
 )
 def test_layers_that_are_no_numbers_are_summed_under_no_layer(clock, layers):
     _, taken = run(clock, f"for layer in {layers}:\n    work(1)  # phase: sum", setup="import numpy as np\n")
@@ -312,7 +364,9 @@ def test_a_label_is_what_follows_the_colon(comment, label):
     assert labels_of(f"x = 1  {comment}\n") == {1: label}
 
 
-@pytest.mark.parametrize("comment", ["# phase", "# phase:", "# Phase: x", "# the phase: x", "# phases: x", "# x phase: y"])
+@pytest.mark.parametrize(
+    "comment", ["# phase", "# phase:", "# Phase: x", "# the phase: x", "# phases: x", "# x phase: y"]
+)
 def test_other_comments_are_no_labels(comment):
     assert labels_of(f"x = 1  {comment}\n") == {}
 
@@ -495,7 +549,12 @@ def test_every_layer_of_a_rung_shows_up_under_its_labels(name, rungs, clock):
     labels.watch(instance)
     instance.train_step(np.ones((5, 3)), np.ones((5, 2)), np.arange(5))
     taken = labels.take()
-    for key in (("forward", "weighted sum"), ("forward", "activation"), ("backward", "gradient"), ("update", "descend")):
+    for key in (
+        ("forward", "weighted sum"),
+        ("forward", "activation"),
+        ("backward", "gradient"),
+        ("update", "descend"),
+    ):
         assert sorted(l for phase, l, label in taken if (phase, label) == key) == [1, 2, 3]
     assert ("loss", None, "cost") in taken
     assert ("fetch_batch", None, "gather") in taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -43,10 +44,8 @@ def test_the_line_view_ends_with_the_run_also_after_an_exception(tiny):
     def run() -> None:
         raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         profile_lines(module_of(cls), run)
-    except KeyboardInterrupt:
-        pass
     network = Network((20, 5, 3))
     X, Y = tiny
     assert profile_lines(module_of(cls), lambda: None) == ()

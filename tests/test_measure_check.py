@@ -70,7 +70,11 @@ def test_a_user_s_right_variant_is_right_for_every_seed(mine, seed):
         ("self.network.momentum * v + g", "v + self.network.momentum * g", "parameters after 20 steps"),
         ("self.f[l].value((A @ self.W[l].T + self.b[l]).T).T", "self.f[l].value((A @ self.W[l].T).T).T", "predict"),
         ("return loss_of(self.network)(", "return 2 * loss_of(self.network)(", "loss"),
-        ("[W.copy() for W, _ in parameters]", "[W for W, _ in parameters]", "X, Y or parameters, overwritten in place,"),
+        (
+            "[W.copy() for W, _ in parameters]",
+            "[W for W, _ in parameters]",
+            "X, Y or parameters, overwritten in place,",
+        ),
     ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
@@ -83,7 +87,9 @@ def test_a_defect_in_a_user_s_variant_is_found_by_the_quick_check_whatever_the_s
 
 def test_the_message_tells_variant_layer_size_tolerance_and_network_in_one_line(mine):
     result = checked(mine(("delta.sum(axis=0))", "0 * delta.sum(axis=0))")))
-    assert result.message.startswith(f"mine: layer {result.layer}: {result.what} deviate by {result.deviation:.1e}, at most ")
+    assert result.message.startswith(
+        f"mine: layer {result.layer}: {result.what} deviate by {result.deviation:.1e}, at most "
+    )
     assert "batch" in result.message
     assert "\n" not in result.message
 

@@ -36,7 +36,10 @@ def result(rng: np.random.Generator, rounds: int, steps: int, separable: bool = 
         }
         if separable
         else {},
-        labels=(LabelSamples("forward", 2, "weighted sum", samples[8], 3), LabelSamples("loss", None, "cost", samples[0], 1)),
+        labels=(
+            LabelSamples("forward", 2, "weighted sum", samples[8], 3),
+            LabelSamples("loss", None, "cost", samples[0], 1),
+        ),
         losses=rng.standard_normal(rounds * steps),
         warmup_steps=11,
         separable=separable,
@@ -102,7 +105,9 @@ def test_a_check_result_arrives_as_it_was(sent):
 
 @given(
     networks(),
-    st.sampled_from([DataSource("digits"), DataSource(path="/data/größe.h5", x="X", y="labels"), DataSource(path="a b")]),
+    st.sampled_from(
+        [DataSource("digits"), DataSource(path="/data/größe.h5", x="X", y="labels"), DataSource(path="a b")]
+    ),
     st.sampled_from([None, "float32", "float64"]),
     st.integers(0, 2**63),
 )

@@ -83,10 +83,13 @@ FUSED = SOURCE.replace(
     "        self.backward()\n        self.update()\n        return loss",
     "        self.work(5)  # phase: fused\n        return loss",
 )
-TELLING = FUSED + '''
+TELLING = (
+    FUSED
+    + """
     def phase_seconds(self):
         return {"fetch_batch": 0.001, "forward": 0.002, "loss": 0.0, "backward": 0.003, "update": 0.002}
-'''
+"""
+)
 
 
 class World:

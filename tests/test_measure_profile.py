@@ -175,7 +175,12 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 
 def test_a_variant_that_takes_the_process_down_is_told_with_its_last_words(write):
-    path = write(("def loss(self):\n", "def loss(self):\n        import os, sys; print('so long', file=sys.stderr, flush=True); os._exit(3)\n"))
+    path = write(
+        (
+            "def loss(self):\n",
+            "def loss(self):\n        import os, sys; print('so long', file=sys.stderr, flush=True); os._exit(3)\n",
+        )
+    )
     with pytest.raises(WorkerDied, match="ended with exit code 3 before it answered; its last words: so long"):
         run(path)
 
@@ -189,7 +194,12 @@ def test_a_loss_that_diverges_is_a_warning():
     import dataclasses
 
     with np.errstate(all="ignore"):
-        diverged = run("sliced", dataclasses.replace(NETWORK, output="identity", loss="squared_error", hidden="relu", rate=1e6), steps=30, check=False)
+        diverged = run(
+            "sliced",
+            dataclasses.replace(NETWORK, output="identity", loss="squared_error", hidden="relu", rate=1e6),
+            steps=30,
+            check=False,
+        )
     [warning] = diverged.warnings
     assert warning.startswith("batch 30: the loss became NaN or infinite")
 

@@ -125,7 +125,11 @@ def test_the_own_case_is_the_first_rows_in_double_precision():
     [
         (Request("cachd", NETWORK, TINY), UsageError, "did you mean 'cached'?"),
         (Request("nowhere.py", NETWORK, TINY), UsageError, "no variant file 'nowhere.py'"),
-        (Request("cached", Network((784, 3)), TINY), UsageError, "takes 784 inputs, but tiny has samples of 20; use --layers 20-"),
+        (
+            Request("cached", Network((784, 3)), TINY),
+            UsageError,
+            "takes 784 inputs, but tiny has samples of 20; use --layers 20-",
+        ),
         (Request("cached", Network((20, 2)), TINY), DataError, "label 2 in row 3; 2 outputs"),
         (Request("cached", NETWORK, DataSource(path="nowhere.h5")), DataError, "no data file 'nowhere.h5'"),
     ],
@@ -150,7 +154,13 @@ def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
 
 def test_a_network_that_the_variant_cannot_do_is_refused_when_it_is_loaded(write):
     line = "self.L = network.depth"
-    path = write((line, f"{line}\n        from mlpprof.model import UnsupportedNetwork\n        raise UnsupportedNetwork('too deep')"))
+    path = write(
+        (
+            line,
+            f"{line}\n        from mlpprof.model import UnsupportedNetwork\n"
+            "        raise UnsupportedNetwork('too deep')",
+        )
+    )
     with pytest.raises(UnsupportedNetwork, match="^too deep$"):
         opened(path)
 
@@ -162,7 +172,9 @@ def test_a_constructor_that_raises_is_the_variant_s_crash(write):
 
 @pytest.mark.parametrize("method", ["forward", "loss", "backward", "update"])
 def test_an_exception_while_it_is_measured_names_file_line_and_method(write, method, plain):
-    path = write((f"def {method}(self):\n", f"def {method}(self):\n        if len(self.Y) == 30: raise IndexError('at 30')\n"))
+    path = write(
+        (f"def {method}(self):\n", f"def {method}(self):\n        if len(self.Y) == 30: raise IndexError('at 30')\n")
+    )
     session = opened(path)
     with pytest.raises(VariantCrash, match=rf"^mine\.py:\d+ in {method}: IndexError: at 30$"):
         session.profile(quiet, path, 30, 5)

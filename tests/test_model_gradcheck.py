@@ -114,7 +114,8 @@ def test_a_penalty_that_is_part_of_the_loss_is_found(altered, rungs, case):
         "cached",
         (
             "return self.mean_loss(self.A[self.L], self.Y)",
-            "return self.mean_loss(self.A[self.L], self.Y) + self.network.l2 * sum((W[:, 1:] ** 2).sum() for W in self.W[1:])",
+            "return self.mean_loss(self.A[self.L], self.Y) "
+            "+ self.network.l2 * sum((W[:, 1:] ** 2).sum() for W in self.W[1:])",
         ),
     )
     found = wrong(deviations(penalized, rungs["contiguous"], case))
@@ -412,7 +413,7 @@ def test_the_oracle_s_own_steps_are_those_of_a_right_variant(rungs, case):
     assert ours == pytest.approx(losses, rel=1e-7)
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
     for (W, b), (W_ref, b_ref) in zip(our_parameters, parameters, strict=True):
-        assert W == pytest.approx(W_ref, abs=1e-7)
+        assert pytest.approx(W_ref, abs=1e-7) == W
         assert b == pytest.approx(b_ref, abs=1e-7)
 
 

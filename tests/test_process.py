@@ -19,7 +19,7 @@ from mlpprof.process import Worker
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
 
-MODULE = '''
+MODULE = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -123,7 +123,7 @@ def stubborn(report):
 
 def main():
     serve({name: value for name, value in globals().items() if callable(value) and name not in ("serve", "Path")})
-'''
+"""
 
 Start = Callable[[], Worker]
 
@@ -226,7 +226,9 @@ def test_after_an_error_the_worker_goes_on(worker):
 
 
 def test_a_bug_in_a_handler_is_the_worker_s_death_with_its_last_words(worker):
-    with pytest.raises(WorkerDied, match=r"ended with exit code 1 before it answered; its last words: KeyError: 'missing key'"):
+    with pytest.raises(
+        WorkerDied, match=r"ended with exit code 1 before it answered; its last words: KeyError: 'missing key'"
+    ):
         worker.call("bug")
 
 
@@ -384,7 +386,11 @@ def test_a_worker_that_will_not_end_is_killed(environment, monkeypatch):
 @posix
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_worker_ends_when_its_parent_is_killed(environment, tmp_path, busy):
-    call = "worker.call('spin', lambda *_: os.kill(os.getpid(), 9), marker='marker')" if busy else "os.kill(os.getpid(), 9)"
+    call = (
+        "worker.call('spin', lambda *_: os.kill(os.getpid(), 9), marker='marker')"
+        if busy
+        else "os.kill(os.getpid(), 9)"
+    )
     program = (
         "import os, sys\n"
         f"sys.path.append({process.PACKAGE_PARENT!r})\n"

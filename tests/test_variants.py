@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_shapes_are_canonical_and_the_loss_is_a_number(name, network, m, dtype):
     sizes = network.layers
     for given_ in (instance.parameters(), instance.gradients()):
         shapes = [(W.shape, b.shape) for W, b in given_]
-        assert shapes == [((n, k), (n,)) for k, n in zip(sizes[:-1], sizes[1:], strict=True)]
+        assert shapes == [((n, k), (n,)) for k, n in itertools.pairwise(sizes)]
     assert instance.predict(X).shape == (m + 1, sizes[-1])
 
 

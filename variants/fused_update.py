@@ -1,6 +1,6 @@
 """The update inside the BLAS call: no gradient is ever stored.
 
-Idea: what BLAS calls gemm is C = alpha A B + beta C. NumPy offers it with beta = 0 only, so the parent writes a gradient
+Idea: what BLAS calls gemm is C = alpha A B + beta C. NumPy offers beta = 0 only, so the parent writes a gradient
 as large as W, reads it to add it to the velocity, and reads that to change W: six passes over all parameters, and for
 a small batch or wide layers they are the step. SciPy offers the whole of gemm. With the velocity v in units of a step
 (rate included), and delta and A[l - 1] at hand, one call does the product and the sum:
@@ -11,9 +11,10 @@ a small batch or wide layers they are the step. SciPy offers the whole of gemm. 
 What changes: backward only propagates delta; the products with A go into update, behind the last use of W. The arrays
 gradient and scratch are gone.
 
-TODO
+Limits: it pays where the update is a large part of the step, for wide layers and small batches. With more than one
+BLAS thread it mixes NumPy's pool of threads with SciPy's, and both then wait for each other's cores.
 
-Source: "update inside the GEMM" in the project's own measurements.
+Source: the project's own measurements; what the rung is worth tells variants/README.md.
 """
 
 import numpy as np

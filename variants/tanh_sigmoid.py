@@ -10,11 +10,10 @@ cheap passes around it (halve, halve, add) cost less than the calls that they sa
 
 What changes: one function, and the table that it stands in. The derivative A (1 - A) is as before.
 
-TODO
 Limits: in absolute terms the result is as exact as before, but a small sigmoid has lost its leading zeros in the sum:
 below z = -17 a float32 sigmoid is 0 here, and 4e-8 in the parent.
 
-Source: variant 5 of the workload `digits` in the project's own measurements.
+Source: the project's own measurements; what the rung is worth tells variants/README.md.
 """
 
 import numpy as np

@@ -25,6 +25,8 @@ COMMANDS = {
     "compare": "Compare variants, or gate on a speedup.",
     "ladder": "Race all rungs of the ladder at once.",
     "calibrate": "Store a measured speedup as a claim for tests.",
+    "reproduce": "Run the published sources: claimed beside measured.",
+    "doctor": "Examine this machine: what it can do, and what holds it back.",
     "check": "Check that variants compute the right gradients.",
     "list": "List the variants as the ladder they form.",
     "diff": "Show the code that two variants differ by.",

@@ -6,11 +6,10 @@ Colours are the eight of Okabe and Ito, which colour-blind readers can tell apar
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
 from mlpprof.claims import Figure, Panel
@@ -19,7 +18,12 @@ from mlpprof.files import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 PANEL_INCHES = (4.6, 3.6)
 DOTS_PER_INCH = 150
-SETTINGS = {"svg.hashsalt": "mlpprof", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "mlpprof",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 """The salt makes the same figure the same file."""
 
 
@@ -32,11 +36,9 @@ def write_figure(figure: Figure, folder: Path) -> tuple[Path, Path]:
             _draw(panel, axes)
         png, svg = folder / f"{figure.name}.png", folder / f"{figure.name}.svg"
         with write_atomically(png) as temporary:
-            FigureCanvasAgg(canvas).print_png(
-                str(temporary), metadata={"Description": figure.caption, "Software": None}
-            )
+            canvas.savefig(temporary, format="png", metadata={"Description": figure.caption, "Software": None})
         with write_atomically(svg) as temporary:
-            FigureCanvasSVG(canvas).print_svg(str(temporary), metadata={"Description": figure.caption, "Date": None})
+            canvas.savefig(temporary, format="svg", metadata={"Description": figure.caption, "Date": None})
     return png, svg
 
 

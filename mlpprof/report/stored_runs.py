@@ -63,7 +63,7 @@ def _table(names: Sequence[str], results: Sequence[BatchResult | None]) -> Table
     table.add_column("", no_wrap=True)
     for name in names:
         table.add_column(Text(name), justify="right")
-    table.add_row("step", *(_time(result and result.step_s.median) for result in results), style="bold")
+    table.add_row("step", *(_time(None if r is None else r.step_s.median) for r in results), style="bold")
     ranges = (UNKNOWN if r is None else format_range(r.step_s.low, r.step_s.high) for r in results)
     table.add_row("95 % of steps", *ranges, style="dim")
     first = results[0]

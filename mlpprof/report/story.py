@@ -26,9 +26,7 @@ class Story:
     ladders: tuple[Ladder, ...] = ()
 
     @staticmethod
-    def of(
-        runs: Sequence[Run] = (), comparisons: Sequence[Comparison] = (), ladders: Sequence[Ladder] = ()
-    ) -> Story:
+    def of(runs: Sequence[Run] = (), comparisons: Sequence[Comparison] = (), ladders: Sequence[Ladder] = ()) -> Story:
         """From any sequences; raises ValueError if there is nothing to tell."""
         if not (runs or comparisons or ladders):
             raise ValueError("a report needs at least one run, comparison or ladder")

@@ -12,7 +12,7 @@ from mlpprof.errors import UsageError
 from mlpprof.machine.cpu import load_average
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import cache
-from mlpprof.machine.limits.names import Limits, depends_on_threads
+from mlpprof.machine.limits.names import Limits
 from mlpprof.process import Progress, Worker
 
 WORKER = "mlpprof.machine.limits.worker"
@@ -28,16 +28,19 @@ def limits_for(
 ) -> Limits:
     """The named limits of a process: from the cache, the missing ones measured in a fresh process and kept.
 
-    Products on several threads suffer most from a busy neighbour, so those that were measured beside one are measured
-    again, until they were once measured alone.
+    What was measured while others kept the machine busy is doubtful: it is used, and measured again by the first run
+    that has the machine to itself.
     machine: the description of a process in that environment. folder: of the cache, the user's own by default.
     Raises whatever `Worker.call` raises.
     """
     key = cache.key_of(machine)
     kept = cache.read(key, folder)
-    missing = [name for name in names if name not in kept.limits or name in kept.doubtful]
+    missing = [name for name in names if name not in kept.limits]
+    doubtful = [name for name in names if name in kept.doubtful]
+    busy = bool(missing or doubtful) and neighbours_run()
+    if doubtful and not busy:
+        missing += doubtful
     if missing:
-        busy = neighbours_run()
         with Worker(WORKER, environment) as worker:
             measured: Limits = worker.call("measure", progress, names=missing)
         kept = updated(kept, measured, busy)
@@ -69,9 +72,9 @@ def measure_again(
 
 
 def updated(kept: cache.Kept, measured: Limits, busy: bool) -> cache.Kept:
-    """The better of the kept and the measured limits; those of threads are doubtful while others ran beside them."""
-    names = {name for name in measured if depends_on_threads(name)}
-    doubtful = kept.doubtful | names if busy else kept.doubtful - names
+    """The better of the kept and the measured limits; new ones are doubtful if others ran beside them."""
+    new = measured.keys() - kept.limits.keys()
+    doubtful = kept.doubtful | new if busy else kept.doubtful - measured.keys()
     return cache.Kept(cache.merged(kept.limits, measured), frozenset(doubtful))
 
 

@@ -119,9 +119,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _name_ends(
-    sheet: Sheet, limits: tuple[float, float], ends: Sequence[tuple[float, float, Curve, str, str]]
-) -> None:
+def _name_ends(sheet: Sheet, limits: tuple[float, float], ends: Sequence[tuple[float, float, Curve, str, str]]) -> None:
     """The name of each line beside its end, moved apart where they would overlap; on a phone in a list below."""
     axes = sheet.figure.axes[0]
     if sheet.is_narrow:
@@ -136,7 +134,9 @@ def _name_ends(
     gap, place = 0.055, 1.0
     for median, _, curve, color, marker in sorted(ends, key=lambda end: -end[0]):
         place = min((np.log(median) - low) / (high - low), place - gap if place < 1.0 else 1.0)
-        text = axes.text(1.015, place, f"{_GLYPHS[marker]} ", color=color, size=8, va="center", transform=axes.transAxes)
+        text = axes.text(
+            1.015, place, f"{_GLYPHS[marker]} ", color=color, size=8, va="center", transform=axes.transAxes
+        )
         name = axes.text(1.055, place, short(curve.name, 20), color=INK, size=8, va="center", transform=axes.transAxes)
         sheet.tag(text, rung=curve.number)
         sheet.tag(name, rung=curve.number)
