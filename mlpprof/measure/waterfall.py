@@ -36,10 +36,14 @@ def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s:
 
 
 def _phases(result: BatchResult, step_s: float) -> dict[str, float]:
+    if not result.phases:
+        return {}  # a fused step has no pass with clocks on phases
     scale = step_s / float(np.median(result.phases_pass_s))
     return {name: result.phase_median_s(name) * scale for name in result.phases}
 
 
 def _labels(result: BatchResult, step_s: float) -> dict[tuple[str, int | None, str], float]:
+    if not result.labels:
+        return {}
     scale = step_s / float(np.median(result.labels_pass_s))
     return {(label.phase, label.layer, label.label): float(np.median(label.step_s)) * scale for label in result.labels}

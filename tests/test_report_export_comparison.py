@@ -1,0 +1,82 @@
+"""Comparisons and ladders as files: the JSON contracts, and what other programs read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from runs import make_run
+
+from mlpprof.errors import UsageError
+from mlpprof.measure.waterfall import waterfall
+from mlpprof.report.export.comparison import (
+    ladder_json,
+    require_comparison_format,
+    require_ladder_extension,
+    write_comparisons,
+)
+from mlpprof.results import Comparison, Ladder, Race, Rung, Verdict
+
+RUN = make_run((32, 500))
+TURNS_S = np.full((4, 2, 2), 1e-3)
+TURNS_S[:, 0] = 2e-3
+TURNS_S[3, 0] = np.nan
+RACE = Race(("naive", "cached"), ("float64", "float32"), 32, (TURNS_S, TURNS_S))
+VERDICT = Verdict("pass", 2.0, 1.9, 2.1, 1.15, 2, "above 1.045")
+CHANGES = waterfall(RUN.results[1], RUN.results[0], 2e-3, 1e-3)
+COMPARISON = Comparison(
+    "naive", "cached", "tiny", RUN.network, 32, RACE, VERDICT, True, CHANGES, RUN.machine, "mlpprof compare"
+)
+
+
+def write(tmp_path: Path, file_format: str) -> str:
+    return write_comparisons([COMPARISON], tmp_path / "out", file_format).read_text(encoding="utf-8")
+
+
+def validate(name: str, document: object) -> None:
+    schema = json.loads(files("mlpprof.report.export").joinpath(f"schemas/{name}.schema.json").read_text("utf-8"))
+    Draft202012Validator(schema).validate(document)
+
+
+def test_a_comparison_keeps_its_contract_and_its_phases_share_all_of_the_difference(tmp_path):
+    document = json.loads(write(tmp_path, "json"))
+    validate("compare", document)
+    assert document[0]["turns_s"][0][3][0] == [None, None]
+    assert sum(phase["share_of_difference"] for phase in document[0]["phases"].values()) == pytest.approx(1)
+
+
+def test_a_ladder_keeps_its_contract():
+    rungs = (Rung("naive", "a", None, 2e-3, None, None), Rung("cached", "b", "naive", 1e-3, VERDICT, VERDICT))
+    ladder = Ladder("now", "mlpprof ladder", "tiny", RUN.network, RUN.data, 32, 1, RACE, rungs, RUN.machine)
+    validate("ladder", [ladder_json(ladder)])
+
+
+def test_csv_has_a_row_a_comparison(tmp_path):
+    (row,) = csv.DictReader(write(tmp_path, "csv").splitlines())
+    assert (row["old"], row["new"], row["ratio"], row["verdict"]) == ("naive", "cached", "2.0", "pass")
+
+
+def test_pytest_benchmark_gets_old_and_new_with_finite_rounds(tmp_path):
+    old, new = json.loads(write(tmp_path, "pytest-benchmark"))["benchmarks"]
+    assert (old["stats"]["rounds"], new["stats"]["rounds"]) == (12, 16)
+    assert new["extra_info"]["ratio"] == 2.0
+
+
+def test_the_github_action_gets_a_relative_time_that_is_better_when_smaller(tmp_path):
+    relative, step = json.loads(write(tmp_path, "github-action-benchmark"))
+    assert relative["value"] == pytest.approx(0.5)
+    assert (step["unit"], step["value"]) == ("µs", pytest.approx(1000.0))
+
+
+def test_unknown_formats_are_refused_with_those_there_are():
+    with pytest.raises(UsageError, match="did you mean 'csv'"):
+        require_comparison_format(Path("a.txt"), "cvs")
+    with pytest.raises(UsageError, match="cannot tell the format"):
+        require_comparison_format(Path("a.txt"), None)
+    with pytest.raises(UsageError, match="expected one of"):
+        require_ladder_extension(Path("a.pdf"))
