@@ -16,7 +16,8 @@ LADDER = ladder()
 RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced")
 """The rungs that share one skeleton, in the order in which they are climbed; other variants branch off."""
 
-CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32, "fused_update": 66}
+CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32}
+CHANGED_LINES_FURTHER_UP = {"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64}
 """Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
 CHANGED_LINES_OF_A_BRANCH = 60
 CHANGES_THE_FORM_OF_EVERYTHING = {
@@ -26,7 +27,7 @@ CHANGES_THE_FORM_OF_EVERYTHING = {
     "buffered",
 }  # buffered: every result lies elsewhere
 
-IMPORTS = {"math", "numpy", "scipy", "mlpprof.model"}
+IMPORTS = {"math", "numpy", "scipy", "mlpprof.model", "mlpprof.model.in_place"}
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),
     *("propagate", "multiply", "gradient", "regularize", "momentum", "descend"),
@@ -78,7 +79,7 @@ def test_a_variant_differs_from_its_parent_by_few_lines(name):
     assert parent is not None
     difference = difflib.unified_diff(code(parent), code(name), n=0, lineterm="")
     changed = [line for line in difference if line[0] in "+-" and not line.startswith(("---", "+++"))]
-    assert len(changed) <= CHANGED_LINES.get(name, CHANGED_LINES_OF_A_BRANCH), "\n".join(changed)
+    assert len(changed) <= (CHANGED_LINES | CHANGED_LINES_FURTHER_UP).get(name, CHANGED_LINES_OF_A_BRANCH), "\n".join(changed)
 
 
 def test_every_rung_has_a_cap_of_its_own_on_what_it_changes():

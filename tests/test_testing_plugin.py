@@ -1,11 +1,17 @@
-"""The pytest plugin in a sample project: passes, catches a reverted optimization, and never passes in silence."""
+"""The pytest plugin in a sample project: passes, catches a reverted optimization, and never passes in silence.
+
+What the plugin makes of an outcome is tested with canned outcomes; two sessions and the README's measure for real.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mlpprof.catalog import ladder
 
@@ -13,169 +19,98 @@ pytest_plugins = ("pytester",)
 
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:benchmark")
 
+CANNED = '''
+"""Measures nothing: the name of `new` is the outcome."""
+
+import mlpprof.testing.speedup as real
+from mlpprof.errors import CheckFailed
+from mlpprof.results import Speedup, Verdict
+
+CALLS = []
+
+
+def measure_speedup(new, *, over, at_least=None, workload="digits", batch=None, measuring=None):
+    CALLS.append((new, over, at_least, workload, batch, measuring))
+    if new == "wrong":
+        raise CheckFailed("wrong: layer 2: gradients deviate")
+    outcome = "pass" if callable(new) else new
+    verdict = Verdict(outcome, 1.5, 1.4, 1.6, at_least, 5, "as canned")
+    return Speedup(str(new), str(over), workload, verdict, command="mlpprof compare", notes=("canned",))
+
+
+def require_equivalent(new, *, over, measuring=None):
+    if new == "wrong":
+        raise CheckFailed("wrong: layer 2: gradients deviate")
+
+
+real.measure_speedup = measure_speedup
+real.require_equivalent = require_equivalent
+'''
+
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A project whose own MLP, the cached rung, is claimed to be faster than the per-sample loop."""
-    pytester.makepyfile(mine=ladder()["cached"].source())
+def canned(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project in which the name of the new variant is the outcome."""
+    pytester.makeconftest(CANNED)
     return pytester
 
 
-@pytest.mark.timing
-def test_a_true_speedup_passes_and_stands_in_the_summary_and_in_junit(project: pytest.Pytester) -> None:
-    project.makepyfile(
-        """
-        def test_mine_is_fast(speedup):
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project whose own MLP is the sliced rung, with its tests."""
+    pytester.makepyfile(mine=ladder()["sliced"].source())
+    pytester.makepyfile(
+        test_mine="""
+        import pytest
+
+        def test_mine_beats_the_loop(speedup):
             speedup("mine.py", over="per_sample", at_least=1.5, workload="tiny")
+
+        @pytest.mark.speedup(new="mine.py", over="sliced", at_least=0.6, workload="tiny")
+        def test_mine_keeps_up_with_the_rung():
+            pass
         """
     )
-    result = project.runpytest_subprocess(*OPTIONS, "--junitxml=junit.xml")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*speedups (mlpprof)*", "*mine over per_sample >= 1.5*PASS*"])
+    return pytester
+
+
+# Measured for real
+
+
+@pytest.mark.timing
+def test_true_speedups_pass_and_stand_in_the_summary_in_junit_and_in_json(project: pytest.Pytester) -> None:
+    result = project.runpytest_subprocess(*OPTIONS, "--junitxml=junit.xml", "--mlpprof-json=claims.json")
+    outcomes = result.parseoutcomes()
+    assert outcomes["passed"] == 2
+    result.stdout.fnmatch_lines(
+        ["*speedups (mlpprof)*", "*mine over per_sample >= 1.5*PASS", "*mine over sliced >= 0.6*"]
+    )
     junit = (project.path / "junit.xml").read_text(encoding="utf-8")
     assert 'name="mlpprof_verdict" value="pass"' in junit
     assert 'name="mlpprof_ratio"' in junit
+    document = json.loads((project.path / "claims.json").read_text(encoding="utf-8"))
+    schema = files("mlpprof.report.export").joinpath("schemas/speedups.schema.json").read_text(encoding="utf-8")
+    Draft202012Validator(json.loads(schema)).validate(document)
+    assert [claim["at_least"] for claim in document["claims"]] == [1.5, 0.6]
 
 
 @pytest.mark.timing
 def test_a_reverted_optimization_fails_and_the_phase_that_got_slower_is_named(project: pytest.Pytester) -> None:
+    fast = "            Z += self.W[l][:, :1]  # phase: bias\n"
     slow = (
-        ladder()["sliced"]
-        .source()
-        .replace(
-            "            Z += self.W[l][:, :1]  # phase: bias",
-            "            for j in range(len(Z)):  # phase: bias\n                for i in range(Z.shape[1]):\n"
-            "                    Z[j, i] += self.W[l][j, 0]",
-        )
+        "            for j in range(len(Z)):  # phase: bias\n                for i in range(Z.shape[1]):\n"
+        "                    Z[j, i] += self.W[l][j, 0]\n"
     )
-    project.makepyfile(mine=slow)
-    project.makepyfile(
-        """
-        import pytest
-
-        @pytest.mark.speedup(new="mine.py", over="cached", at_least=0.95, workload="tiny")
-        def test_mine_is_as_fast():
-            raise AssertionError("the body must not run after a failed claim")
-        """
-    )
-    result = project.runpytest_subprocess(*OPTIONS)
+    source = ladder()["sliced"].source()
+    assert source.count(fast) == 1
+    project.makepyfile(mine=source.replace(fast, slow))
+    result = project.runpytest_subprocess(*OPTIONS, "-k", "rung")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*claimed*at least 0.95*", "*measured*95 %*", "*verdict*FAIL*", "*slower*forward*bias*", "*mlpprof compare*"]
+        ["*claimed*at least 0.6*", "*measured*95 %*", "*verdict*FAIL*", "*slower*forward*bias*", "*mlpprof compare*"]
     )
-    assert "the body must not run" not in result.stdout.str().split("short test summary")[-1]
-
-
-@pytest.mark.timing
-def test_closures_are_measured_in_this_process_and_the_message_says_so(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import numpy as np
-
-        def test_vectorized(speedup):
-            x = np.arange(20_000.0)
-            def fast():
-                return x.sum()
-            def slow():
-                return sum(x)
-            result = speedup(fast, over=slow, at_least=2.0)
-            assert result.verdict.in_process
-            assert "this process" in result.notes[0]
-        """
-    )
-    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=1)
-
-
-@pytest.mark.timing
-def test_importable_functions_are_measured_in_processes_of_their_own(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import numpy as np
-
-        def arguments():
-            return (np.arange(20_000.0),)
-
-        def fast(x):
-            return x.sum()
-
-        def slow(x):
-            return sum(x)
-
-        def test_vectorized(speedup):
-            result = speedup(fast, over=slow, at_least=2.0, args=arguments)
-            assert not result.verdict.in_process
-
-        def test_different_results_are_not_timed(speedup):
-            speedup(np.zeros_like, over=fast, args=arguments)
-        """
-    )
-    result = pytester.runpytest_subprocess(*OPTIONS)
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*compute different results*"])
-
-
-def test_skip_skips_where_a_speedup_is_measured(project: pytest.Pytester) -> None:
-    project.makepyfile("def test_mine(speedup):\n    speedup('mine.py', over='naive', at_least=99)\n")
-    project.runpytest_subprocess(*OPTIONS, "--mlpprof-skip").assert_outcomes(skipped=1)
-
-
-@pytest.mark.timing
-@pytest.mark.parametrize(("action", "outcome"), [("warn", "passed"), ("fail", "failed"), ("skip", "skipped")])
-def test_an_undecided_claim_is_never_a_silent_pass(project: pytest.Pytester, action: str, outcome: str) -> None:
-    project.makepyfile(
-        "def test_mine(speedup):\n    speedup('mine.py', over='mine.py', at_least=1.0, workload='tiny')\n"
-    )
-    result = project.runpytest_subprocess(*OPTIONS, "--mlpprof-budget=0.01", f"--mlpprof-inconclusive={action}")
-    result.assert_outcomes(**{outcome: 1}, **({"warnings": 1} if action == "warn" else {}))
-    assert "INCONCLUSIVE" in result.stdout.str()
-
-
-def test_a_wrong_name_fails_in_one_line_without_a_traceback(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_mine(speedup):\n    speedup('cachd', over='naive')\n")
-    result = pytester.runpytest_subprocess(*OPTIONS)
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*no variant 'cachd'; did you mean 'cached'*"])
-    assert "Traceback" not in result.stdout.str()
-
-
-@pytest.mark.parametrize(
-    ("option", "named"), [("--mlpprof-inconclusive=maybe", "maybe"), ("--mlpprof-budget=soon", "soon")]
-)
-def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:
-    pytester.makepyfile("def test_nothing():\n    pass\n")
-    result = pytester.runpytest_subprocess(*OPTIONS, option)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert named in result.stderr.str() + result.stdout.str()
-
-
-def test_the_ini_file_sets_the_options(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nmlpprof_inconclusive = never\n")
-    pytester.makepyfile("def test_nothing():\n    pass\n")
-    result = pytester.runpytest_subprocess(*OPTIONS)
-    assert "never" in result.stderr.str() + result.stdout.str()
-
-
-def test_under_xdist_only_correctness_is_checked_and_a_warning_says_so(project: pytest.Pytester) -> None:
-    pytest.importorskip("xdist")
-    project.makepyfile(
-        "def test_mine(speedup):\n    assert speedup('mine.py', over='naive', workload='tiny') is None\n"
-    )
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:benchmark", "-n", "2")
-    result.assert_outcomes(passed=1, warnings=1)
-    assert "only correctness was checked" in result.stdout.str()
-
-
-def test_it_lives_beside_pytest_benchmark(pytester: pytest.Pytester) -> None:
-    pytest.importorskip("pytest_benchmark")
-    pytester.makepyfile(
-        "def test_both(speedup, benchmark):\n    benchmark.pedantic(int, rounds=1)\n    assert speedup\n"
-    )
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
-
-
-def test_pytest_starts_without_numpy(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("import sys\n\ndef test_light():\n    assert 'numpy' not in sys.modules\n")
-    pytester.runpytest_subprocess(*OPTIONS, "-p", "no:hypothesispytest").assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*mlpprof/testing/*")
 
 
 @pytest.mark.timing
@@ -185,3 +120,278 @@ def test_the_five_lines_of_the_readme_pass(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(snippet)
     result = pytester.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(passed=snippet.count("def test_"))
+
+
+# What becomes of an outcome
+
+
+def test_every_claim_stands_in_the_summary_with_its_outcome(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        def test_good(speedup):
+            assert speedup("pass", over="naive", at_least=1.15).verdict.ratio == 1.5
+            speedup.not_slower("pass", than="cached", tolerance=0.25)
+
+        def test_bad(speedup):
+            speedup("fail", over="naive", at_least=9)
+            raise RuntimeError("the test must end at a failed claim")
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*speedups (mlpprof)*",
+            "*::test_good *pass over naive >= 1.15 *1.500 (1.400-1.600) *PASS",
+            "*::test_good *pass over cached >= 0.8 *PASS",
+            "*::test_bad *fail over naive >= 9 *FAIL",
+            "note: canned",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*RuntimeError*")
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome"), [(None, "passed"), ("warn", "passed"), ("fail", "failed"), ("skip", "skipped")]
+)
+def test_an_undecided_claim_is_never_a_silent_pass(canned: pytest.Pytester, action: str | None, outcome: str) -> None:
+    canned.makepyfile("def test_mine(speedup):\n    speedup('inconclusive', over='naive')\n")
+    options = () if action is None else (f"--mlpprof-inconclusive={action}",)
+    result = canned.runpytest_subprocess(*OPTIONS, *options)
+    result.assert_outcomes(**{outcome: 1}, **({"warnings": 1} if outcome == "passed" else {}))
+    assert "INCONCLUSIVE: as canned" in result.stdout.str() or outcome == "skipped"
+    result.stdout.fnmatch_lines(["*inconclusive over naive*INCONCLUSIVE"])
+
+
+def test_a_test_that_claims_nothing_gets_a_warning(canned: pytest.Pytester) -> None:
+    canned.makepyfile("def test_mine(speedup):\n    pass\n")
+    result = canned.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*takes the fixture 'speedup' but claims nothing*"])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("speedup('wrong', over='naive')", "*wrong: layer 2: gradients deviate*"),
+        ("speedup('pass', over='naive', worklaod='tiny')", "*unexpected keyword argument 'worklaod'*"),
+        ("speedup.not_slower('pass', than='naive', tolerance=-1)", "*tolerance is -1*"),
+    ],
+)
+def test_a_claim_that_cannot_be_decided_fails_in_one_line(canned: pytest.Pytester, call: str, said: str) -> None:
+    canned.makepyfile(f"def test_mine(speedup):\n    {call}\n")
+    result = canned.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([said])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*claims.py*")
+
+
+def test_a_wrong_name_fails_with_the_nearest_one(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_mine(speedup):\n    speedup('cachd', over='naive')\n")
+    result = pytester.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no variant 'cachd'; did you mean 'cached'*"])
+
+
+# The marker
+
+
+def test_a_marked_test_s_claim_is_decided_before_its_body_runs(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        import pytest
+        from conftest import CALLS
+
+        @pytest.mark.speedup(new="pass", over="naive", at_least=1.2, workload="tiny", batch=7)
+        def test_good(tmp_path):
+            assert CALLS[0][:5] == ("pass", "naive", 1.2, "tiny", 7)
+
+        @pytest.mark.speedup(new="fail", over="naive")
+        def test_bad():
+            raise RuntimeError("the body must not run")
+
+        @pytest.mark.speedup(new="pass", over="naive")
+        @pytest.mark.speedup(new="pass", over="cached")
+        def test_two_claims():
+            pass
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.stdout.str().count(" over naive >= 1") == 3
+    result.stdout.no_fnmatch_line("*RuntimeError*")
+
+
+def test_without_new_the_test_s_own_function_is_the_new_one(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        import pytest
+        from conftest import CALLS
+
+        def old():
+            pass
+
+        @pytest.fixture(autouse=True)
+        def something():
+            pass
+
+        @pytest.mark.speedup(over=old, at_least=2)
+        def test_new():
+            if CALLS:
+                assert CALLS[0][:3] == (test_new, old, 2)
+
+        @pytest.mark.speedup(over=old)
+        def test_with_a_fixture(tmp_path):
+            pass
+
+        @pytest.mark.speedup("pass")
+        def test_without_over():
+            pass
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*which takes no fixtures then*", "*takes keywords, over= among them*"])
+
+
+# Options
+
+
+def test_skip_skips_where_a_speedup_is_claimed(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        import pytest
+
+        def test_fixture(speedup):
+            speedup("fail", over="naive")
+
+        @pytest.mark.speedup(new="fail", over="naive")
+        def test_marker():
+            pass
+        """
+    )
+    canned.runpytest_subprocess(*OPTIONS, "--mlpprof-skip").assert_outcomes(skipped=2)
+    canned.makeini("[pytest]\nmlpprof_skip = true\n")
+    canned.runpytest_subprocess(*OPTIONS).assert_outcomes(skipped=2)
+
+
+def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.Pytester) -> None:
+    canned.makeini("[pytest]\nmlpprof_budget = 7\nmlpprof_threads = 3\nmlpprof_native_blas = true\n")
+    canned.makepyfile(
+        """
+        from conftest import CALLS
+
+        def test_mine(speedup, request):
+            speedup("pass", over="naive")
+            measuring = CALLS[0][5]
+            assert measuring.budget_s == 7
+            assert measuring.environment.threads == 2
+            assert measuring.environment.native_blas
+            assert measuring.baselines == request.config.rootpath / "claims.toml"
+        """
+    )
+    options = ("--mlpprof-threads=2", "--mlpprof-baselines=claims.toml")
+    canned.runpytest_subprocess(*OPTIONS, *options).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--mlpprof-inconclusive=maybe", "expected one of warn, fail, skip"),
+        ("--mlpprof-budget=soon", "budget is 'soon'"),
+        ("--mlpprof-budget=0", "budget is '0'"),
+        ("--mlpprof-threads=-1", "threads is '-1'"),
+        ("--mlpprof-json=no/such/folder.json", "a folder that exists"),
+    ],
+)
+def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:
+    pytester.makepyfile("def test_nothing():\n    pass\n")
+    result = pytester.runpytest_subprocess(*OPTIONS, option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert named in result.stderr.str()
+
+
+def test_help_tells_the_options_and_the_marker(pytester: pytest.Pytester) -> None:
+    told = pytester.runpytest_subprocess("--help").stdout.str()
+    for name in ("skip", "budget", "inconclusive", "threads", "native-blas", "baselines", "json"):
+        assert f"--mlpprof-{name}" in told
+        assert f"mlpprof_{name.replace('-', '_')}" in told
+    assert "speedup(over, new=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+
+
+# Other plugins
+
+
+def test_under_xdist_only_correctness_is_checked_and_a_warning_says_so(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        def test_mine(speedup):
+            assert speedup("fail", over="naive") is None
+
+        def test_wrong(speedup):
+            speedup("wrong", over="naive")
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS, "-n", "2", "--mlpprof-json=claims.json")
+    result.assert_outcomes(passed=1, failed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*only correctness was checked*", "*fail over naive*NOT TIMED"])
+    (claim,) = json.loads((canned.path / "claims.json").read_text(encoding="utf-8"))["claims"]
+    assert claim["verdict"] is None
+
+
+def test_under_xdist_s_loadgroup_all_timing_tests_run_on_one_worker(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.parametrize("i", range(6))
+        def test_timed(speedup, i):
+            speedup(f"pass", over=os.environ["PYTEST_XDIST_WORKER"])
+
+        @pytest.mark.speedup(new="pass", over="naive")
+        def test_marked():
+            assert os.environ["PYTEST_XDIST_WORKER"]
+
+        @pytest.mark.parametrize("i", range(6))
+        def test_other(i):
+            pass
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS, "-n", "2", "--dist", "loadgroup")
+    result.assert_outcomes(passed=13)
+    workers = set(re.findall(r"pass over (gw\d)", result.stdout.str()))
+    assert len(workers) == 1
+    assert result.stdout.str().count("PASS\n") == 7
+
+
+def test_it_lives_beside_pytest_benchmark(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        def test_both(speedup, benchmark):
+            benchmark.pedantic(int, rounds=1)
+            speedup("pass", over="naive")
+        """
+    )
+    canned.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_without_the_plugin_there_is_no_fixture_and_no_option(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_mine(speedup):\n    pass\n")
+    result = pytester.runpytest_subprocess(*OPTIONS, "-p", "no:mlpprof")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*fixture 'speedup' not found*"])
+
+
+def test_pytest_starts_without_numpy(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_light(request):
+            assert request.config.pluginmanager.hasplugin("mlpprof")
+            assert not {"numpy", "scipy", "rich", "click", "h5py"} & set(sys.modules)
+        """
+    )
+    pytester.runpytest_subprocess(*OPTIONS, "-p", "no:hypothesispytest").assert_outcomes(passed=1)

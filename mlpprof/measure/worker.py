@@ -148,6 +148,12 @@ def race_functions(
     return {"step_s": race(contestants, blocks, seed, report).tolist()}
 
 
+def machine(report: Progress) -> Message:
+    """What this machine is, without loading a variant."""
+    report("describing the machine", 0.0)
+    return dict(describe())
+
+
 def check(report: Progress, variant: str, cases: int, seed: int) -> Message:
     """`mlpprof check` for one variant."""
     entry = catalog.find(variant)
@@ -164,4 +170,4 @@ def main() -> None:
         *(session.prepare, session.describe, session.quick_check, session.agreement),
         *(session.profile, session.race, session.lines, session.stacks),
     )
-    serve({handler.__name__: handler for handler in (*handlers, race_functions, check)})
+    serve({handler.__name__: handler for handler in (*handlers, race_functions, machine, check)})

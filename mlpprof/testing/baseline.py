@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Any
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
-from mlpprof.machine.description import describe
 from mlpprof.machine.kernels import cpu_rank
+from mlpprof.measure.profile import DEFAULT_THREADS
 
 DEFAULT_FILE = Path("mlpprof-baselines.toml")
 
@@ -39,23 +38,28 @@ class Claim:
     date: str
 
 
-def claim_key(new: str, old: str, workload: str, batch: int) -> str:
-    """What a claim is about, in words: 'sliced over naive, digits, batch 500'."""
-    return f"{new} over {old}, {workload}, batch {batch}"
+def claim_key(
+    new: str, old: str, workload: str, batch: int, dtype: str | None = None, threads: int | None = DEFAULT_THREADS
+) -> str:
+    """What a claim is about, in words: 'sliced over naive, digits, batch 500'; what is not the default follows."""
+    key = f"{new} over {old}, {workload}, batch {batch}"
+    if dtype is not None:
+        key += f", {dtype}"
+    return key if threads == DEFAULT_THREADS else f"{key}, {threads or 'all'} threads"
 
 
-def machine_class(description: Mapping[str, Any] | None = None) -> str:
-    """The class of this machine: architecture, vector width, cores, BLAS and its kernel.
+def machine_class(description: Mapping[str, Any]) -> str:
+    """The class of a described machine: architecture, vector width, cores, NumPy's BLAS and its kernel.
 
     Machines of one class run the same kernels on as many cores; their ratios are near each other, their times need
     not be.
     """
-    facts: Mapping[str, Any] = describe() if description is None else description
-    rank = cpu_rank(facts)
-    libraries = facts.get("blas") or []
-    blas = next((f"{b.get('vendor')} {b.get('kernel')}" for b in libraries), "unknown BLAS")
-    vector = "unknown vectors" if rank is None else rank.name
-    return f"{platform.machine()} {vector}, {facts.get('cpu_count')} cores, {blas}"
+    rank = cpu_rank(description)
+    libraries = sorted(description.get("blas") or [], key=lambda library: library.get("loaded_by") != "numpy")
+    blas = next((f"{library.get('vendor')} {library.get('kernel')}" for library in libraries), "unknown BLAS")
+    vector = "unknown vectors" if rank is None else rank.text
+    cores = description.get("cpu_core_count") or description.get("cpu_count")
+    return f"{description.get('cpu_architecture')} {vector}, {cores} cores, {blas}"
 
 
 def read_claims(path: Path) -> list[Claim]:
@@ -92,10 +96,11 @@ def write_claim(path: Path, claim: Claim) -> None:
         temporary.write_text("\n".join(blocks), encoding="utf-8", newline="\n")
 
 
-def claimed(path: Path, what: str, machine: str) -> float:
+def claimed(path: Path, what: str, machine: str, command: str) -> float:
     """The at_least that a stored claim stands for: the lower end of its interval.
 
-    Raises UsageError with the command to run if nothing is stored about this on this class of machine.
+    command: stores such a claim. Raises UsageError that names it if nothing is stored about this on this class of
+    machine.
     """
     claims = read_claims(path)
     for claim in claims:
@@ -103,4 +108,4 @@ def claimed(path: Path, what: str, machine: str) -> float:
             return claim.low
     elsewhere = [claim.machine for claim in claims if claim.what == what]
     hint = f" (stored for: {'; '.join(elsewhere)})" if elsewhere else did_you_mean(what, [c.what for c in claims])
-    raise UsageError(f"no baseline in {path} for '{what}' on {machine}{hint}; store one with mlpprof calibrate")
+    raise UsageError(f"no baseline in {path} for '{what}' on {machine}{hint}; store one with: {command}")

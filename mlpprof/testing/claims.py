@@ -1,4 +1,4 @@
-"""What a test does with the fixture `speedup`; like the plugin, it loads nothing heavy before a test claims something."""
+"""What a test does with the fixture `speedup`; nothing heavy is loaded before a test claims something."""
 
 from __future__ import annotations
 

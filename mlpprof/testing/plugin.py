@@ -88,7 +88,6 @@ def speedup_fixture(request: pytest.FixtureRequest) -> SpeedupClaims:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
     """Claims of `@pytest.mark.speedup` are decided before the body runs."""
-    __tracebackhide__ = True
     for marker in item.iter_markers("speedup"):
         options = dict(marker.kwargs)
         if marker.args or "over" not in options:

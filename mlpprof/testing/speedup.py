@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 
 from mlpprof.catalog import find, interface_problems
 from mlpprof.errors import UsageError
-from mlpprof.measure.callables import FunctionReference, reference_to
+from mlpprof.measure.callables import reference_to
 from mlpprof.measure.gate import measure, measure_null
+from mlpprof.measure.profile import DEFAULT_THREADS
 from mlpprof.measure.race import no_arguments
 from mlpprof.measure.racers import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
 from mlpprof.measure.request import Request
@@ -156,23 +158,31 @@ def _variants(
     trained = resolve(workload, batch=batch)
     requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
     racer = VariantRacer(requests, trained.batch, measuring.environment, measuring.check)
+    key = f"{references[0]}, {workload}, {trained.batch}, {dtype}, {measuring.environment}"
     null = partial(
         _null,
-        f"{references[0]}, {workload}, {trained.batch}",
+        key,
         partial(VariantRacer, [requests[0], requests[0]], trained.batch, measuring.environment),
         measuring,
     )
     old, new = (find(reference).name for reference in references)
-    claim = _claim(at_least, claim_key(new, old, workload, trained.batch), measuring)
+    options = _options(references, workload, trained.batch, dtype, measuring.environment)
+    claim: float | None
+    if isinstance(at_least, str):
+        what = claim_key(new, old, workload, trained.batch, dtype, measuring.environment.threads)
+        calibrate = f"mlpprof calibrate {options}"
+        claim = claimed(measuring.baselines, what, _machine_class(measuring.environment), calibrate)
+    else:
+        claim = at_least
     verdict = measure(racer, measuring.progress, claim, null, measuring.budget_s)
-    batch_option = f" --batch {trained.batch}"
     return Speedup(
         new=new,
         old=old,
         subject=f"{workload}, {trained.network.text}, batch {trained.batch:,}",
         verdict=verdict,
         waterfall=racer.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
-        command=f"mlpprof compare {references[0]} {references[1]} --workload {workload}{batch_option}",
+        command=f"mlpprof compare {options}",
+        notes=_null_notes(key),
     )
 
 
@@ -183,8 +193,9 @@ def _callables(
     args: Callable[[], Sequence[Any]] | None,
     measuring: Measuring,
 ) -> Speedup:
+    if isinstance(at_least, str):
+        raise UsageError(f"at_least='{at_least}' is for variants; claim a ratio such as 1.15 for functions")
     make = no_arguments if args is None else args
-    claim = _claim(at_least, f"{_name(new)} over {_name(over)}", measuring)
     if measuring.check:
         _require_same_result(new, over, make)
     references = [reference_to(function) for function in (over, new)]
@@ -192,42 +203,39 @@ def _callables(
     importable = [reference for reference in references if reference is not None]
     if len(importable) == 2 and (args is None or make_reference is not None):
         racer: Racer = FunctionRacer(importable, make_reference, measuring.environment)
-        verdict = measure(
-            racer,
-            measuring.progress,
-            claim,
-            _function_null(importable[0], make_reference, measuring),
-            measuring.budget_s,
-            REPLICATED,
+        key = f"{importable[0].module}.{importable[0].qualname}, {measuring.environment}"
+        null = partial(
+            _null,
+            key,
+            partial(FunctionRacer, [importable[0]] * 2, make_reference, measuring.environment),
+            measuring,
         )
-        notes: tuple[str, ...] = ()
+        verdict = measure(racer, measuring.progress, at_least, null, measuring.budget_s, REPLICATED)
+        notes = _null_notes(key)
     else:
         racer = InProcessRacer((over, new), make)
-        verdict = measure(racer, measuring.progress, claim, None, measuring.budget_s, IN_PROCESS)
+        verdict = measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
         notes = ("measured in this process alone, with wider bounds: a fresh process cannot import these callables",)
     old_name, new_name = racer.race().variants
     return Speedup(new_name, old_name, "", verdict, notes=notes)
 
 
-def _claim(at_least: float | str | None, what: str, measuring: Measuring) -> float | None:
-    if isinstance(at_least, str):
-        return claimed(measuring.baselines, what, machine_class())
-    return at_least
+def _options(
+    references: tuple[str, str], workload: str, batch: int, dtype: str | None, environment: Environment
+) -> str:
+    """What to type after `mlpprof compare` for the same measurement."""
+    words = [*references, "--workload", workload, "--batch", str(batch)]
+    words += [] if dtype is None else ["--dtype", dtype]
+    words += [] if environment.threads == DEFAULT_THREADS else ["--threads", str(environment.threads or 0)]
+    words += ["--native-blas"] if environment.native_blas else []
+    return shlex.join(words)
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
-
-
-def _function_null(
-    function: FunctionReference, make: FunctionReference | None, measuring: Measuring
-) -> Callable[[], NullResult]:
-    return partial(
-        _null,
-        f"{function.module}.{function.qualname}",
-        partial(FunctionRacer, [function, function], make, measuring.environment),
-        measuring,
-    )
+@cache
+def _machine_class(environment: Environment) -> str:
+    """Of a worker in this environment, since that decides the kernel of the BLAS."""
+    with environment.worker() as worker:
+        return machine_class(worker.call("machine"))
 
 
 def _null(key: str, racer: Callable[[], Racer], measuring: Measuring) -> NullResult:
@@ -235,6 +243,14 @@ def _null(key: str, racer: Callable[[], Racer], measuring: Measuring) -> NullRes
     if key not in _nulls:
         _nulls[key] = measure_null(racer(), measuring.progress)
     return _nulls[key]
+
+
+def _null_notes(key: str) -> tuple[str, ...]:
+    """What the null showed, where a FAIL has asked for it."""
+    if key not in _nulls:
+        return ()
+    null = _nulls[key]
+    return (f"old against old: {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}), {null.replicates} processes",)
 
 
 def _variant_reference(subject: Subject) -> str | None:
