@@ -44,7 +44,6 @@ class Task:
         makers = {"step": _step, "product": _product, "two_pools": _two_pools}
         self._run = makers[kind](batch, variant)
         self._pause_s = IDLE_S if pause else 0.0
-        gc.disable()
         fastest, begun, done = math.inf, perf_counter(), 0
         while done < 1 or perf_counter() - begun < SETTLE_S or (done < 2 and fastest < SLOW_S):
             start = perf_counter()
@@ -103,5 +102,6 @@ def _two_pools(batch: int, variant: str) -> Run:
 
 def main() -> None:
     """Serve until the parent is done."""
+    gc.disable()  # nothing here outlives its turn
     task = Task()
     serve({"prepare": task.prepare, "turn": task.turn})
