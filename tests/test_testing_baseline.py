@@ -58,5 +58,3 @@ def test_what_a_claim_is_about_tells_what_is_not_the_default() -> None:
     assert claim_key("b", "a", "tiny", 30) == "b over a, tiny, batch 30"
     assert claim_key("b", "a", "tiny", 30, "float64", 4) == "b over a, tiny, batch 30, float64, 4 threads"
     assert claim_key("b", "a", "tiny", 30, None, None) == "b over a, tiny, batch 30, all threads"
-
-

@@ -340,7 +340,7 @@ def test_under_xdist_only_correctness_is_checked_and_a_warning_says_so(canned: p
     assert claim["verdict"] is None
 
 
-def test_under_xdist_s_loadgroup_all_timing_tests_run_on_one_worker(canned: pytest.Pytester) -> None:
+def test_under_xdist_s_loadgroup_timing_tests_share_a_worker_or_are_not_timed(canned: pytest.Pytester) -> None:
     canned.makepyfile(
         """
         import os
@@ -348,11 +348,11 @@ def test_under_xdist_s_loadgroup_all_timing_tests_run_on_one_worker(canned: pyte
 
         @pytest.mark.parametrize("i", range(6))
         def test_timed(speedup, i):
-            speedup(f"pass", over=os.environ["PYTEST_XDIST_WORKER"])
+            speedup("pass", over=os.environ["PYTEST_XDIST_WORKER"])
 
         @pytest.mark.speedup(new="pass", over="naive")
         def test_marked():
-            assert os.environ["PYTEST_XDIST_WORKER"]
+            pass
 
         @pytest.mark.parametrize("i", range(6))
         def test_other(i):
@@ -360,10 +360,14 @@ def test_under_xdist_s_loadgroup_all_timing_tests_run_on_one_worker(canned: pyte
         """
     )
     result = canned.runpytest_subprocess(*OPTIONS, "-n", "2", "--dist", "loadgroup")
-    result.assert_outcomes(passed=13)
-    workers = set(re.findall(r"pass over (gw\d)", result.stdout.str()))
-    assert len(workers) == 1
-    assert result.stdout.str().count("PASS\n") == 7
+    printed = result.stdout.str()
+    if "@mlpprof" in printed:
+        result.assert_outcomes(passed=13)
+        assert printed.count("PASS\n") == 7
+        assert len(set(re.findall(r"pass over (gw\d)", printed))) == 1
+    else:  # pytest 9.2 hides xdist 3.8's groups from its scheduler
+        result.assert_outcomes(passed=13, warnings=7)
+        assert printed.count("NOT TIMED\n") == 7
 
 
 def test_it_lives_beside_pytest_benchmark(canned: pytest.Pytester) -> None:

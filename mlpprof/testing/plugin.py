@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mlpprof.testing.claims import CLAIMS, SpeedupClaims, option
+from mlpprof.testing.claims import CLAIMS, XDIST_GROUP, SpeedupClaims, option
 
 INCONCLUSIVE = ("warn", "fail", "skip")
 FIXTURE = "speedup"
@@ -24,7 +24,6 @@ MARKER = (
     "speedup(over, new=None, at_least=1.0, **options): measure before the test's body that `new` (a variant or a "
     "callable; None: the test's own function, which then takes no fixtures) is so many times as fast as `over`"
 )
-XDIST_GROUP = "mlpprof"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
