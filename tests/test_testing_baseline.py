@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from mlpprof.cli.main import run
-from mlpprof.errors import EXIT_OK, EXIT_USAGE, UsageError
-from mlpprof.testing import measure_speedup
+from mlpprof.errors import UsageError
 from mlpprof.testing.baseline import Claim, claim_key, claimed, machine_class, read_claims, write_claim
 
 CLAIM = Claim("b over a, tiny, batch 30", "x86_64 AVX2, 4 cores, openblas Haswell", 2.0, 1.9, 2.1, "2026-11-21")
