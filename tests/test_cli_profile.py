@@ -144,6 +144,8 @@ def test_ctrl_c_ends_the_workers_and_leaves_no_half_file(tmp_path: Path) -> None
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # a suite that runs in the background ignores SIGINT, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     tool = psutil.Process(process.pid)
     deadline = time.monotonic() + 30

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,6 +67,23 @@ def test_pytest_benchmark_gets_old_and_new_with_finite_rounds(tmp_path):
     old, new = json.loads(write(tmp_path, "pytest-benchmark"))["benchmarks"]
     assert (old["stats"]["rounds"], new["stats"]["rounds"]) == (12, 16)
     assert new["extra_info"]["ratio"] == 2.0
+
+
+def test_pytest_benchmark_itself_reads_it_and_agrees_on_the_figures(tmp_path):
+    stats = pytest.importorskip("pytest_benchmark.stats")
+    path = tmp_path / "0001_mlpprof.json"
+    write_comparisons([COMPARISON], path, "pytest-benchmark")
+    parsed = json.loads(path.read_text(encoding="utf-8"))["benchmarks"][1]["stats"]
+    theirs = stats.Stats()
+    for seconds in parsed["data"]:
+        theirs.update(seconds)
+    for name in ("min", "max", "mean", "stddev", "rounds", "median", "total", "ops", "stddev_outliers"):
+        assert parsed[name] == pytest.approx(getattr(theirs, name)), name
+    assert set(theirs.as_dict()) <= set(parsed)
+    report = tmp_path / "report.csv"
+    command = ["--storage", tmp_path.as_uri(), "compare", str(path), "--csv", str(report)]
+    subprocess.run([sys.executable, "-m", "pytest_benchmark", *command], check=True, capture_output=True)
+    assert len(report.read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_the_github_action_gets_a_relative_time_that_is_better_when_smaller(tmp_path):

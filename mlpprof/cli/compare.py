@@ -36,7 +36,10 @@ from mlpprof.workloads import Workload
 @click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure where the difference lies.")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .json .csv (--format for others)."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it: .json .csv .png .svg (--format for others).",
 )
 @click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
@@ -50,6 +53,8 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     """
     out = options["out"]
     require_folder(out)
+    if out is None and options["file_format"] is not None:
+        raise UsageError(f"--format {options['file_format']} is of a file, but none is named; add -o FILE")
     file_format = None if out is None else require_comparison_format(out, options["file_format"])
     if any(name.endswith(".h5") for name in (old, *new)):
         _stored(old, new, options)

@@ -36,7 +36,7 @@ PROCESSES = 5
 @click.option("--root", default="naive", show_default=True, help="Rung to start from, and to hold the others against.")
 @click.option("--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Replicates.")
 @click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .html .png .svg .json")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .png .svg .json .csv")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def command(variants: tuple[str, ...], **options: Any) -> None:
     """Race all rungs of the ladder (or VARIANTS) at once, each against its parent and against the root.

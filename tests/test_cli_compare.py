@@ -1,0 +1,214 @@
+"""`mlpprof compare` as a user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from rich.console import Console
+from runs import make_run
+
+from mlpprof.catalog import ladder
+from mlpprof.cli import compare
+from mlpprof.cli.main import run
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE
+from mlpprof.measure.waterfall import waterfall
+from mlpprof.model import PHASES
+from mlpprof.report.comparison import print_comparison
+from mlpprof.results import Comparison, Race, Verdict
+from mlpprof.store import save_run
+
+TINY = ["--workload", "tiny"]
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def make_comparison(outcome: str | None = "pass", old_s: float = 3e-3, new_s: float = 1e-3) -> Comparison:
+    """A comparison without a clock; the phases come from runs at two batch sizes."""
+    old, new = make_run((500,)), make_run((32,))
+    turns_s = np.empty((8, 2, 2))
+    turns_s[:, 0], turns_s[:, 1] = old_s, new_s
+    ratio = old_s / new_s
+    at_least = None if outcome is None else 1.5
+    return Comparison(
+        old="naive",
+        new="cached",
+        workload="digits",
+        network=old.network,
+        batch=500,
+        race=Race(("naive", "cached"), ("float64", "float32"), 500, (turns_s, turns_s)),
+        verdict=Verdict(outcome, ratio, 0.97 * ratio, 1.03 * ratio, at_least, 5, "as made up"),
+        equivalent=True,
+        waterfall=waterfall(old.results[0], new.results[0], old_s, new_s),
+        machine=old.machine,
+    )
+
+
+def printed(comparison: Comparison, width: int) -> str:
+    buffer = io.StringIO()
+    print_comparison(comparison, Console(file=buffer, width=width, color_system=None))
+    return buffer.getvalue()
+
+
+# The layout
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("new_s", [1e-3, 2.999e-3, 3e-3, 9e-3])
+def test_the_report_fits_its_width_and_attributes_all_of_the_difference(width: int, new_s: float) -> None:
+    comparison = make_comparison(new_s=new_s)
+    text = printed(comparison, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.splitlines() == [line.rstrip() for line in text.splitlines()]
+    for word in ("3.00 ms →", "5 processes", "PASS", "same gradients", "scaled", *PHASES, "rest", "OpenBLAS"):
+        assert word in text
+    rows = [line.split() for line in text.splitlines()]
+    shares = [float(row[row.index("%") - 1]) for row in rows if row[:1] and row[0] in (*PHASES, "rest")]
+    if new_s != 3e-3:
+        assert sum(shares) == pytest.approx(100, abs=0.5 if new_s != 2.999e-3 else 5)
+
+
+def test_what_got_slower_is_told_as_lost_and_within_the_noise_as_such() -> None:
+    assert "lost in a step of 3.00 ms" in printed(make_comparison(new_s=9e-3), 80)
+    assert "within the noise" in printed(make_comparison(new_s=2.999e-3), 80)
+    assert "within the noise" not in printed(make_comparison(), 80)
+
+
+def test_statements_and_others_make_up_their_phase() -> None:
+    lines = printed(make_comparison(), 100).splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.startswith("  backward"))
+    end = next(i for i, line in enumerate(lines) if line.startswith("  update"))
+    phase, *parts = [float(line.split("%")[0].split()[-1]) for line in lines[begin:end]]
+    assert len(parts) >= 2
+    assert sum(parts) == pytest.approx(phase, abs=0.5)
+
+
+def test_a_name_with_an_escape_sequence_does_not_reach_the_terminal() -> None:
+    assert "\x1b" not in printed(replace(make_comparison(), new="\x1b[31mred"), 80)
+
+
+def test_a_pinned_kernel_is_a_warning() -> None:
+    comparison = make_comparison()
+    machine = {**comparison.machine, "blas_environment": {"OPENBLAS_CORETYPE": "Nehalem"}}
+    machine["blas"] = [{"vendor": "openblas", "kernel": "Nehalem", "loaded_by": "numpy"}]
+    assert "OPENBLAS_CORETYPE=Nehalem pins" in printed(replace(comparison, machine=machine), 80)
+
+
+def test_without_a_claim_or_a_check_the_report_says_so() -> None:
+    text = printed(replace(make_comparison(None), equivalent=None), 80)
+    assert "none asked for (--at-least R makes it a gate)" in text
+    assert "not checked (--no-check)" in text
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        (["pass"], EXIT_OK),
+        ([None], EXIT_OK),
+        (["pass", "fail"], EXIT_FAILED),
+        (["inconclusive", "pass"], EXIT_INCONCLUSIVE),
+        (["inconclusive", "fail"], EXIT_FAILED),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst_outcome(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[str | None], code: int
+) -> None:
+    made = iter(outcomes)
+    monkeypatch.setattr(compare, "_compare", lambda *arguments: make_comparison(next(made)))
+    assert run(["compare", "naive", *["cached"] * len(outcomes)]) == code
+
+
+@pytest.mark.timing
+def test_every_new_and_batch_is_compared_and_the_json_keeps_its_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["per_sample", "cached", "sliced", *TINY, "--batch", "30,60", "--no-waterfall", "--budget", "0.1"]
+    assert run(["compare", *arguments, "--json"]) == EXIT_OK
+    document = json.loads(capsys.readouterr().out)
+    schema = files("mlpprof.report.export").joinpath("schemas/compare.schema.json").read_text(encoding="utf-8")
+    Draft202012Validator(json.loads(schema)).validate(document)
+    assert [(one["old"], one["new"], one["batch"]) for one in document] == [
+        ("per_sample", name, batch) for batch in (30, 60) for name in ("cached", "sliced")
+    ]
+    for one in document:
+        assert one["ratio"] > 2
+        assert one["verdict"] is one["at_least"] is None
+        assert one["equivalent"] is True
+        assert one["phases"] == {}
+
+
+@pytest.mark.timing
+def test_a_gate_fails_with_exit_code_1_and_shows_where_the_difference_lies(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "sliced", "per_sample", *TINY, "--at-least", "1.0", "--json"]) == EXIT_FAILED
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["verdict"] == "fail"
+    assert one["ratio"] < 0.5
+    assert set(one["phases"]) == {*PHASES, "rest"}
+    assert sum(phase["share_of_difference"] for phase in one["phases"].values()) == pytest.approx(1)
+    assert sum(phase["old_s"] for phase in one["phases"].values()) == pytest.approx(one["old_s"])
+    assert sum(phase["new_s"] for phase in one["phases"].values()) == pytest.approx(one["new_s"])
+
+
+@pytest.mark.timing
+def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> None:
+    source = ladder()["sliced"].source()
+    wrong = source.replace("self.A[l] - self.Y) / m", "self.A[l] - self.Y) * 2 / m")
+    assert wrong != source
+    Path("mine.py").write_text(wrong, encoding="utf-8")
+    assert run(["compare", "sliced", "mine.py", *TINY]) == EXIT_FAILED
+    assert "nothing was timed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cached"], "Missing argument 'NEW...'"),
+        (["cached", "slicd"], "did you mean 'sliced'"),
+        (["cached", "sliced", "-o", "out.xyz"], "cannot tell the format of out.xyz"),
+        (["cached", "sliced", "-o", "out", "--format", "jsn"], "no format 'jsn'; did you mean 'json'"),
+        (["cached", "sliced", "--format", "json"], "none is named; add -o FILE"),
+        (["cached", "sliced", "-o", "no/out.json"], "there is no folder no"),
+        (["cached", "sliced", "--at-least", "0"], "--at-least"),
+        (["run.h5", "sliced"], "run.h5"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(["compare", *arguments]) == EXIT_USAGE
+    assert said in capsys.readouterr().err
+
+
+# Stored runs
+
+
+def test_stored_runs_stand_side_by_side_and_give_a_hint_but_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, made in (("old.h5", make_run((32, 500), variant="naive")), ("new.h5", make_run((500,), seed=1))):
+        save_run(made, Path(name))
+    assert run(["compare", "old.h5", "new.h5"]) == EXIT_OK
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("naive → cached", "Unpaired", "hints and no verdict", "ratio (a hint)", "batch 32", "batch 500"):
+        assert words in text
+    assert "batch sizes: 32, 500 | 500" in text
+    for verdict in ("PASS", "FAIL", "INCONCLUSIVE"):
+        assert verdict not in text
+
+
+@pytest.mark.parametrize("option", [["--at-least", "1.1"], ["--json"], ["-o", "out.json"]])
+def test_stored_runs_refuse_what_needs_a_paired_measurement(
+    capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    save_run(make_run(), Path("old.h5"))
+    assert run(["compare", "old.h5", "old.h5", *option]) == EXIT_USAGE
+    assert "stored run" in capsys.readouterr().err

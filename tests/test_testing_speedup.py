@@ -1,0 +1,181 @@
+"""What `assert_speedup` compares, what it refuses, and what its message tells."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlpprof.catalog import ladder
+from mlpprof.errors import CheckFailed, UsageError
+from mlpprof.report.speedup_table import speedup_table
+from mlpprof.results import Change, Speedup, Verdict
+from mlpprof.stats import not_slower_than
+from mlpprof.testing import (
+    InconclusiveWarning,
+    Measuring,
+    assert_not_slower,
+    assert_speedup,
+    measure_speedup,
+    speedup,
+)
+from mlpprof.testing.speedup import require_equivalent
+
+pytestmark = pytest.mark.usefixtures("fresh_imports")
+
+HURRY = Measuring(budget_s=0.01, check=False)
+"""Two replicates, which can decide nothing."""
+
+
+def numbers():
+    return (np.arange(2_000.0),)
+
+
+def vectorized(x):
+    return x.sum()
+
+
+def loop(x):
+    return sum(x.tolist())
+
+
+def slow_loop(x):
+    total = 0.0
+    for value in x.tolist():
+        for _ in range(20):
+            pass
+        total += value
+    return total
+
+
+def test_at_least_becomes_the_claim_and_the_message_tells_everything():
+    verdict = Verdict("fail", 1.02, 1.0, 1.04, 1.15, 5, "below 1.15")
+    changes = (
+        Change("forward", None, "", 1e-3, 1e-3, 0.0),
+        Change("backward", None, "", 1e-3, 2e-3, 1.0),
+        Change("backward", 2, "gradient", 1e-4, 9e-4, 0.8),
+        Change("backward", 1, "gradient", 1e-4, 2e-4, 0.1),
+    )
+    told = speedup_table(Speedup("new", "old", "tiny", verdict, changes, "mlpprof compare old new", ("a note",)))
+    assert told.splitlines()[0] == "new over old (tiny)"
+    for text in (
+        *("at least 1.15 x as fast", "1.020 x as fast (95 %: 1.000–1.040), 5 processes", "FAIL: below 1.15"),
+        *("backward: 1.00 ms → 2.00 ms; most in gradient of layer 2", "mlpprof compare old new", "a note"),
+    ):
+        assert text in told
+
+
+@pytest.mark.timing
+def test_variants_by_path_and_class_are_raced_in_processes(rungs, tmp_path: Path):
+    (tmp_path / "mine.py").write_text(ladder()["sliced"].source(), encoding="utf-8")
+    for new in (str(tmp_path / "mine.py"), rungs["sliced"]):
+        found = measure_speedup(new, over="per_sample", at_least=1.0, workload="tiny", measuring=HURRY)
+        assert (found.new, found.old) == ("mine" if "mine" in str(new) else "sliced", "per_sample")
+        assert found.verdict.processes == 2
+        assert not found.verdict.in_process
+        assert found.verdict.ratio > 2
+        assert "--workload tiny --batch 30" in found.command
+
+
+@pytest.mark.timing
+def test_importable_functions_get_processes_of_their_own():
+    found = measure_speedup(vectorized, over=loop, at_least=2.0, args=numbers, measuring=HURRY)
+    assert (found.new, found.old) == ("vectorized", "loop")
+    assert found.verdict.processes == 2
+    assert not found.verdict.in_process
+    assert found.verdict.ratio > 2
+
+
+@pytest.mark.timing
+def test_closures_are_measured_in_this_process_and_the_message_says_so():
+    x = np.arange(2_000.0)
+    found = assert_speedup(lambda: x.sum(), over=lambda: sum(x.tolist()), at_least=2.0)
+    assert found.verdict.outcome == "pass"
+    assert found.verdict.in_process
+    assert "in this process" in speedup_table(found)
+
+
+@pytest.mark.timing
+def test_a_clear_loss_fails_with_claim_measurement_and_verdict():
+    x = numbers()[0]
+    with pytest.raises(AssertionError, match=r" over .*\n +claimed .*1 x.*\n +measured .*95 %.*\n +verdict +FAIL"):
+        assert_speedup(lambda: slow_loop(x), over=lambda: loop(x), at_least=1.0)
+
+
+@pytest.mark.timing
+def test_what_is_undecided_at_the_budget_is_a_warning_and_no_silent_pass():
+    with pytest.warns(InconclusiveWarning, match=r"INCONCLUSIVE.*budget of 0.01 s is spent"):
+        found = assert_speedup("sliced", over="sliced", workload="tiny", measuring=HURRY)
+    assert found.verdict.outcome == "inconclusive"
+
+
+def test_not_slower_is_a_claim_of_the_inverse(monkeypatch: pytest.MonkeyPatch):
+    claimed = []
+
+    def measured(new, *, over, at_least, **options):
+        claimed.append((new, over, at_least, options))
+        return Speedup(new, over, "", Verdict("pass", 1.0, 0.9, 1.1, at_least, 5, ""))
+
+    monkeypatch.setattr(speedup, "measure_speedup", measured)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_not_slower("a", than="b", tolerance=0.25, workload="tiny")
+    assert claimed == [("a", "b", 0.8, {"workload": "tiny"})]
+    assert not_slower_than(0.25) == 0.8
+
+
+@pytest.mark.parametrize(
+    ("new", "over", "options", "said"),
+    [
+        ("slicd", "naive", {}, "no variant 'slicd'; did you mean 'sliced'"),
+        ("sliced", loop, {}, "expected two variants or two callables"),
+        (3, loop, {}, "3 is neither a variant nor callable"),
+        ("sliced", "naive", {"at_least": 0.0}, "at_least 0.0 is no speedup"),
+        ("sliced", "naive", {"at_least": float("nan")}, "at_least nan is no speedup"),
+        ("sliced", "naive", {"at_least": "base"}, "at_least 'base' is no speedup"),
+        ("sliced", "naive", {"workload": "tinny"}, "did you mean 'tiny'"),
+        ("sliced", "naive", {"workload": "tiny", "batch": 301}, "batch 301 is out of range"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(new, over, options, said):
+    with pytest.raises(UsageError, match=said):
+        measure_speedup(new, over=over, **options)
+
+
+def test_a_class_of_a_function_is_refused(rungs):
+    class Local(rungs["sliced"]):
+        pass
+
+    with pytest.raises(UsageError, match="is local to a function"):
+        measure_speedup(Local, over="naive")
+
+
+def test_functions_that_compute_something_else_are_not_timed():
+    for measured in (measure_speedup, require_equivalent):
+        with pytest.raises(AssertionError, match="compute different results"):
+            measured(np.zeros_like, over=vectorized, args=numbers)
+
+
+def test_functions_may_change_their_arguments_without_disturbing_the_check():
+    def in_place(x):
+        x += 1
+        return x
+
+    require_equivalent(in_place, over=lambda x: x + 1, args=numbers)
+
+
+def test_results_that_are_no_numbers_are_not_compared():
+    require_equivalent(lambda: "a", over=lambda: "b")
+
+
+@pytest.mark.timing
+def test_a_wrong_variant_is_not_timed(plain: str, tmp_path: Path):
+    path = tmp_path / "mine.py"
+    right = "delta = (self.A[-1] - self.Y) / len(self.Y)"
+    assert plain.count(right) == 1
+    path.write_text(plain.replace(right, f"{right} * 2"), encoding="utf-8")
+    for measured in (measure_speedup, require_equivalent):
+        with pytest.raises(CheckFailed, match="nothing was timed"):
+            measured(str(path), over="naive", workload="tiny", measuring=Measuring(budget_s=0.01))
