@@ -10,11 +10,11 @@ import pytest
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE, UsageError
-from mlpprof.testing import measure_speedup
+from mlpprof.testing import Measuring, measure_speedup
 from mlpprof.testing.baseline import claim_key
 
 FILE = Path("mlpprof-baselines.toml")
-QUICK = ["per_sample", "sliced", "--workload", "tiny", "--processes", "3"]
+QUICK = ["per_sample", "sliced", "--workload", "tiny", "--processes", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +32,9 @@ def test_a_test_claims_what_calibrate_has_stored(capsys: pytest.CaptureFixture[s
     assert stored["ratio"] > 2
     (kept,) = tomllib.loads(FILE.read_text(encoding="utf-8"))["claim"]
     assert kept["machine"] == stored["machine"]
-    speedup = measure_speedup("sliced", over="per_sample", at_least="baseline", workload="tiny")
+    hurry = Measuring(budget_s=0.01, check=False)
+    speedup = measure_speedup("sliced", over="per_sample", at_least="baseline", workload="tiny", measuring=hurry)
     assert speedup.verdict.at_least == kept["low"]
-    assert speedup.verdict.outcome in ("pass", "inconclusive")
 
 
 @pytest.mark.timing

@@ -48,6 +48,13 @@ real.require_equivalent = require_equivalent
 '''
 
 
+@pytest.fixture(autouse=True)
+def outside_of_xdist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample projects' runs are no workers, though this suite may be."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def canned(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project in which the name of the new variant is the outcome."""
@@ -307,17 +314,17 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
 )
 def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:
     pytester.makepyfile("def test_nothing():\n    pass\n")
-    result = pytester.runpytest_subprocess(*OPTIONS, option)
+    result = pytester.runpytest_inprocess(*OPTIONS, option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert named in result.stderr.str()
+    assert named in result.stderr.str() + result.stdout.str()
 
 
 def test_help_tells_the_options_and_the_marker(pytester: pytest.Pytester) -> None:
-    told = pytester.runpytest_subprocess("--help").stdout.str()
+    told = pytester.runpytest_inprocess("--help").stdout.str()
     for name in ("skip", "budget", "inconclusive", "threads", "native-blas", "baselines", "json"):
         assert f"--mlpprof-{name}" in told
         assert f"mlpprof_{name.replace('-', '_')}" in told
-    assert "speedup(over, new=None" in pytester.runpytest_subprocess("--markers").stdout.str()
+    assert "speedup(over, new=None" in pytester.runpytest_inprocess("--markers").stdout.str()
 
 
 # Other plugins
@@ -383,7 +390,7 @@ def test_it_lives_beside_pytest_benchmark(canned: pytest.Pytester) -> None:
 
 def test_without_the_plugin_there_is_no_fixture_and_no_option(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_mine(speedup):\n    pass\n")
-    result = pytester.runpytest_subprocess(*OPTIONS, "-p", "no:mlpprof")
+    result = pytester.runpytest_inprocess(*OPTIONS, "-p", "no:mlpprof")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'speedup' not found*"])
 
