@@ -367,7 +367,8 @@ def test_a_forked_child_that_outlives_the_worker_does_not_keep_the_parent_waitin
         worker.call("fork_and_die")
 
 
-def test_an_interrupted_call_ends_the_worker_and_its_finally_blocks_run(environment, tmp_path):
+def test_an_interrupted_call_ends_the_worker_and_its_finally_blocks_run(environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "STOP_TIMEOUT_S", 30.0)  # a busy machine may be slow to wake the worker
     marker = tmp_path / "marker"
     with pytest.raises(KeyboardInterrupt), Worker("worker_of_the_test", environment) as worker:
         worker.call("spin", spinning, marker=str(marker))
