@@ -34,6 +34,7 @@ ORDER = (
     ("report",),
     ("testing",),
     ("reproduce",),
+    ("studies",),
     ("workshop",),
     ("cli",),
     ("__main__",),
@@ -43,8 +44,11 @@ ORDER = (
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profiler", "pyinstrument", "threadpoolctl")
 MOST_LINES = 300
-PROGRAMS = {"mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"}
-"""Benchmarks of the verdicts, started with `python -m`: command lines of their own."""
+PROGRAMS = {
+    *("mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"),
+    *(f"mlpprof.studies.{name}" for name in ("goals", "memory", "scaling", "sweep")),
+}
+"""Benchmarks of the verdicts and studies of the variants, started with `python -m`: command lines of their own."""
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,1 @@
+"""Studies of the fast rungs: goals, sweep over shapes, memory and scaling; each a program of its own, `python -m`."""
