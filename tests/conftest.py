@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +24,24 @@ from mlpprof.model import Variant
 # The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.
 settings.register_profile("mlpprof", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.load_profile("mlpprof")
+
+
+CACHE = pytest.StashKey[tuple[str, str | None]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The measured limits of the tests stay out of the user's cache, and what the user keeps there out of the tests."""
+    config.stash[CACHE] = (tempfile.mkdtemp(prefix="mlpprof-tests-"), os.environ.get("XDG_CACHE_HOME"))
+    os.environ["XDG_CACHE_HOME"] = config.stash[CACHE][0]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder, before = config.stash[CACHE]
+    shutil.rmtree(folder, ignore_errors=True)
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
 
 
 def pytest_collection_finish() -> None:

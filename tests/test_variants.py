@@ -19,7 +19,10 @@ from mlpprof.measure.batches import batches
 from mlpprof.model import Network, Parameters, UnsupportedNetwork, Variant
 from mlpprof.model.gradcheck import deviations, first_gradients, layer_deviations, trajectory
 
-RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced")
+RUNGS = (
+    *("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced"),
+    *("tanh_sigmoid", "buffered", "chunked", "fused_update"),
+)
 BATCHED = RUNGS[1:]
 LADDER = ladder()
 CLASSES = {name: load(LADDER[name]) for name in RUNGS}
