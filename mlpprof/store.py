@@ -7,7 +7,8 @@ The first 1,024 bytes, HDF5's user block, hold the digest of the rest (`mlpprof.
 | run                       | JSON: every field of `results.Run` that is in no other row                             |
 | source                    | text of the variant's file                                                             |
 | machine                   | JSON: the description of the machine                                                   |
-| results/I                 | batch I, counted from 0; attributes batch, steps_per_epoch, warmup_steps, separable    |
+| results/I                 | batch I, counted from 0; attributes batch, steps_per_epoch, warmup_steps, separable,   |
+|                           | steps_a_sample (1 where absent)                                                        |
 | results/I/total_s         | float64 (rounds, steps): seconds a step without instruments; alike phases_pass_s       |
 |                           | and labels_pass_s                                                                      |
 | results/I/losses          | float64 (steps,)                                                                       |
@@ -58,7 +59,7 @@ SCHEMA = 1
 _TEXT = h5py.string_dtype()
 _LABELS = np.dtype([("phase", _TEXT), ("label", _TEXT), ("in_loop", "?"), ("layer", "i8"), ("calls", "i8")])
 _LINES = np.dtype([("line", "i8"), ("hits", "i8"), ("time_s", "f8")])
-_BATCH_NUMBERS = ("batch", "steps_per_epoch", "warmup_steps", "separable")
+_BATCH_NUMBERS = ("batch", "steps_per_epoch", "warmup_steps", "separable", "steps_a_sample")
 _BATCH_SAMPLES = ("total_s", "phases_pass_s", "labels_pass_s", "losses")
 _PHASE_FIGURES = ("bytes_allocated", "peak_bytes", "page_faults")
 _NOT_IN_JSON = ("machine", "results", "lines", "stacks")
@@ -220,6 +221,7 @@ def _read_result(group: h5py.Group) -> BatchResult:
         steps_per_epoch=int(group.attrs["steps_per_epoch"]),
         warmup_steps=int(group.attrs["warmup_steps"]),
         separable=bool(group.attrs["separable"]),
+        steps_a_sample=int(group.attrs.get("steps_a_sample", 1)),
         losses=np.asarray(group["losses"], np.float64),
         total_s=_samples(group["total_s"]),
         phases_pass_s=_samples(group["phases_pass_s"]),

@@ -20,10 +20,12 @@ Counted = tuple[tuple[Operation, ...], tuple[str, ...]]
 
 
 def count_step(it: Prepared, m: int) -> Counted:
-    """What one step of a prepared variant does at batch size m; no operations where there are too many to count.
+    """What one step of a prepared variant does at batch size m; nothing where it does too much, or spans steps.
 
     Raises VariantCrash where the variant's code raises.
     """
+    if hasattr(it.cls, "train"):
+        return (), ("train, which spans steps",)
     try:
         return count_variant(
             it.entry, it.cls, it.request.network, it.subject.X, it.subject.Y, it.subject.walk(m), it.request.seed

@@ -84,7 +84,11 @@ def plan_for(step_s: float, steps: int | None) -> Plan:
 
 
 class TimedPass:
-    """One instance that walks through the batches, with or without an instrument that `take`s after every step."""
+    """One instance that walks through the batches, with or without an instrument that `take`s after every step.
+
+    A form that spans steps, with a method `train`, is run and timed through it, a whole block at a time: a row then
+    holds one sample, the mean over the block, of the clock and of the instrument alike.
+    """
 
     def __init__(
         self, subject: Subject, instance: Variant, indices: Iterator[Array], take: Callable[[], Any], clock: Clock
@@ -94,6 +98,8 @@ class TimedPass:
         self._indices = indices
         self._take = take
         self._clock = clock
+        self._train = getattr(instance, "train", None)
+        self._span = 1
         self.step_s: list[list[float]] = []
         self.taken: list[list[Any]] = []
         self.losses: list[float] = []
@@ -108,11 +114,40 @@ class TimedPass:
         self.losses.append(float(loss))
         return seconds, self._take()
 
+    def span(self, steps: int) -> tuple[float, Any]:
+        """So many steps through `train`: seconds a step, and what the instrument saw in a step on average."""
+        assert self._train is not None
+        indices = [next(self._indices) for _ in range(steps)]
+        start = self._clock()
+        losses = self._train(self._subject.X, self._subject.Y, indices)
+        seconds = self._clock() - start
+        self.losses += [float(loss) for loss in losses]
+        return seconds / steps, _per_step(self._take(), steps)
+
+    def warming_s(self) -> float:
+        """Seconds of one more step; through `train` of twice as many as before, until they last as long as a block."""
+        if self._train is None:
+            return self.step()[0]
+        step_s, _ = self.span(self._span)
+        if step_s * self._span < BLOCK_S:
+            self._span *= 2
+        return step_s
+
     def block(self, steps: int) -> None:
         """One block of steps, kept as a row."""
-        pairs = [self.step() for _ in range(steps)]
+        pairs = [self.step() for _ in range(steps)] if self._train is None else [self.span(steps)]
         self.step_s.append([seconds for seconds, _ in pairs])
         self.taken.append([taken for _, taken in pairs])
+
+
+def _per_step(taken: Any, steps: int) -> Any:
+    """What an instrument has summed over steps, divided by their number."""
+    if not taken:
+        return taken
+    return {
+        key: tuple(part / steps for part in value) if isinstance(value, tuple) else value / steps
+        for key, value in taken.items()
+    }
 
 
 def warm_up(timed: TimedPass, clock: Clock) -> tuple[int, float]:
@@ -120,7 +155,7 @@ def warm_up(timed: TimedPass, clock: Clock) -> tuple[int, float]:
     seconds: list[float] = []
     start = clock()
     while True:
-        seconds.append(timed.step()[0])
+        seconds.append(timed.warming_s())
         if len(seconds) >= 2 * WARMUP_WINDOW:
             before = float(np.median(seconds[-2 * WARMUP_WINDOW : -WARMUP_WINDOW]))
             now = float(np.median(seconds[-WARMUP_WINDOW:]))
@@ -174,6 +209,7 @@ def profile_batch(
         losses=np.array(total.losses),
         warmup_steps=warm[0][0],
         separable=separable,
+        steps_a_sample=plan.steps if hasattr(plain, "train") else 1,
     )
 
 
@@ -201,7 +237,7 @@ def _label_samples(taken: list[list[dict[LabelKey, tuple[float, int]]]]) -> tupl
             layer=key[1],
             label=key[2],
             step_s=np.array([[step.get(key, (0.0, 0))[0] for step in row] for row in taken]),
-            calls=max(step.get(key, (0.0, 0))[1] for row in taken for step in row),
+            calls=math.ceil(max(step.get(key, (0.0, 0))[1] for row in taken for step in row)),
         )
         for key in keys
     )

@@ -108,6 +108,7 @@ class VariantRacer:
             dtypes=tuple(answer["dtype"] for answer in opened),
             batch=self._batch,
             turns_s=tuple(self._turns),
+            trained=tuple(dict.fromkeys(answer["variant"]["name"] for answer in opened if answer["spans_steps"])),
         )
 
     def _require_equivalence(self, worker: Worker, progress: Progress) -> None:

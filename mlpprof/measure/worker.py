@@ -43,6 +43,7 @@ class Session:
         self._prepared[it.request.variant] = it
         return {
             "dtype": it.dtype,
+            "spans_steps": hasattr(it.cls, "train"),
             "variant": {
                 "name": it.entry.name,
                 "summary": it.entry.summary,

@@ -6,7 +6,7 @@ Variants import NumPy, SciPy and this package, and nothing else of mlpprof.
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model.activations import ACTIVATIONS, Activation
 from mlpprof.model.interface import PHASES, Array, Parameters, Variant
-from mlpprof.model.losses import Loss, loss_of
+from mlpprof.model.losses import Loss, loss_of, sample_losses
 from mlpprof.model.network import Network
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "UnsupportedNetwork",
     "Variant",
     "loss_of",
+    "sample_losses",
 ]

@@ -90,6 +90,27 @@ def trajectory(cls: type[Variant], case: Case) -> tuple[list[float], Parameters]
         close(instance)
 
 
+def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
+    """For a form that spans steps: what its `train` makes of many steps against the same steps one by one."""
+    indices = 3 * list(_walk(case))  # longer than the blocks that such a form may work in
+    spanning: Any = cls(case.network, list(case.parameters))
+    single = cls(case.network, list(case.parameters))
+    try:
+        ours = [float(loss) for loss in spanning.train(case.X, case.Y, indices)]
+        theirs = [float(single.train_step(case.X, case.Y, index)) for index in indices]
+        what, tolerance = f"of {len(indices)} steps by train against train_step", TRAJECTORY_TOLERANCE
+        size = _furthest(ours, theirs) if len(ours) == len(theirs) else math.inf
+        return [
+            Deviation(f"losses {what}", None, size, tolerance),
+            *layer_deviations(
+                f"parameters {what}", spanning.parameters(), single.parameters(), [tolerance] * case.network.depth
+            ),
+        ]
+    finally:
+        close(spanning)
+        close(single)
+
+
 def oracle_trajectory(case: Case) -> tuple[list[float], Parameters]:
     """The same 20 steps by finite differences and heavy ball: for the root of the ladder, which has no parent."""
     network = case.network
@@ -165,12 +186,12 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
         ours, our_parameters = trajectory(cls, case)
         tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
         theirs, their_parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
-        # np.max, since max() passes over a NaN
-        size = float(np.max([_relative(a, b) for a, b in zip(ours, theirs, strict=True)]))
-        found.append(Deviation(f"losses over {TRAJECTORY_STEPS} steps", None, size, tolerance))
+        found.append(Deviation(f"losses over {TRAJECTORY_STEPS} steps", None, _furthest(ours, theirs), tolerance))
         found += layer_deviations(
             f"parameters after {TRAJECTORY_STEPS} steps", our_parameters, their_parameters, [tolerance] * network.depth
         )
+    if smooth and hasattr(cls, "train"):
+        found += training_deviations(cls, case)
     now = [values for pair in case.parameters for values in pair] + [case.X, case.Y]
     untouched = all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
     found.append(Deviation("X, Y or parameters, overwritten in place,", None, 0.0 if untouched else math.inf, 1.0))
@@ -217,6 +238,11 @@ def _prediction(cls: type[Variant], case: Case) -> Deviation:
         return Deviation(f"predict, shape {ours.shape} for {theirs.shape},", None, math.inf, EQUIVALENCE_TOLERANCE)
     size = float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), np.finfo(np.float64).tiny))
     return Deviation("predict against the oracle", None, size, EQUIVALENCE_TOLERANCE)
+
+
+def _furthest(ours: list[float], theirs: list[float]) -> float:
+    # np.max, since max() passes over a NaN
+    return float(np.max([_relative(a, b) for a, b in zip(ours, theirs, strict=True)]))
 
 
 def _relative(ours: float, theirs: float) -> float:

@@ -34,6 +34,20 @@ def categorical_cross_entropy(A: Array, Y: Array) -> float:
     return float(-np.sum(Y * np.log(np.maximum(A, np.finfo(A.dtype).tiny))) / A.shape[1])
 
 
+def sample_losses(network: Network, A: Array, Y: Array) -> Array:
+    """The loss of every sample by itself, (m,): what `loss_of` is the mean of. A, Y (n_L, m)."""
+    if network.loss == "squared_error":
+        losses = 0.5 * (A - Y) ** 2
+    elif network.output == "softmax":
+        losses = -Y * np.log(np.maximum(A, np.finfo(A.dtype).tiny))
+    else:
+        epsilon = np.finfo(A.dtype).eps
+        A = np.clip(A, epsilon, 1 - epsilon)
+        losses = -(Y * np.log(A) + (1 - Y) * np.log(1 - A))
+    total: Array = losses.sum(axis=0)
+    return total
+
+
 def loss_of(network: Network) -> Loss:
     """The loss of a network: cross-entropy is categorical behind a softmax and binary behind a sigmoid."""
     if network.loss == "squared_error":

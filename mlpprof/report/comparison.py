@@ -17,6 +17,7 @@ from mlpprof.report.waterfall_table import waterfall_sections
 from mlpprof.results import Comparison, Json, Ladder, Run, Rung, Verdict
 
 WIDEST_BAR, NARROWEST_BAR = 40, 6
+THROUGH_TRAIN = "through train, which spans steps, a turn at a time"
 OUTCOME_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 
 
@@ -56,6 +57,7 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
                 ("ratio", "bold", ratio_text(verdict)),
                 ("verdict", *_outcome(verdict)),
                 ("equivalent", *_equivalence(comparison.equivalent)),
+                *(("timed", "", f"{plain(name)} {THROUGH_TRAIN}") for name in race.trained),
                 *_machine(comparison.machine),
             ],
             width,
@@ -104,6 +106,7 @@ def _ladder_sections(ladder: Ladder, width: int) -> Iterator[RenderableType]:
     ]
     if race.slow:
         notes.append("† slow: timed on part of the work, in the first blocks of each process only.")
+    notes += [f"{plain(name)} is timed {THROUGH_TRAIN}." for name in race.trained]
     for note in notes:
         yield indented(Text(note, "dim"))
     for name, why in ladder.skipped.items():

@@ -50,7 +50,7 @@ def time_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]
             format_time(epoch.median),
             format_range(epoch.low, epoch.high),
             format_number(float(f"{result.batch / step.median:.3g}")) if step.median > 0 else UNKNOWN,
-            format_number(result.total_s.size),
+            format_number(result.total_s.size * result.steps_a_sample),
         )
         groups.append(Group("", [Column(batch_text(result), cells)], frozenset({0})))
     styles = ("", "dim", "", "dim", "", "dim")

@@ -45,7 +45,9 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
     yield indented(_facts(run, width))
-    yield heading("Time", "without instruments; the range holds 95 % of single steps")
+    spans = ", ".join(f"{r.steps_a_sample:,}" for r in results if r.steps_a_sample > 1)
+    of = f"blocks of {spans} steps, through train, which spans steps" if spans else "single steps"
+    yield heading("Time", f"without instruments; the range holds 95 % of {of}")
     yield from time_tables(results, width)
     yield Text()
     yield indented(pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))

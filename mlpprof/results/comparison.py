@@ -54,13 +54,15 @@ class Race:
     """Variants timed against each other in interleaved blocks, one entry of turns_s a process.
 
     variants: names; dtypes: of each. turns_s[p]: (blocks, variants, 2), seconds a step, NaN where a slow variant sat
-    out. slow: the variants that were timed in fewer blocks than the others.
+    out. slow: the variants that were timed in fewer blocks than the others. trained: those that were timed through
+    `train`, which spans steps, a turn at a time.
     """
 
     variants: tuple[str, ...]
     dtypes: tuple[str, ...]
     batch: int
     turns_s: tuple[NDArray[np.float64], ...]
+    trained: tuple[str, ...] = ()
 
     @property
     def slow(self) -> tuple[str, ...]:

@@ -107,6 +107,7 @@ class BatchResult:
     separable: False where train_step does not call the five methods, so that no phase can be told from another.
     operations: what one step computes and moves; empty where it could not be counted.
     uncounted: names of functions on arrays that the counts pass does not understand, or why it gave up.
+    steps_a_sample: above 1 where the variant's `train` spans steps: a sample is then the mean over so many steps.
     """
 
     batch: int
@@ -121,6 +122,7 @@ class BatchResult:
     separable: bool = True
     operations: tuple[Operation, ...] = ()
     uncounted: tuple[str, ...] = ()
+    steps_a_sample: int = 1
 
     @property
     def step_s(self) -> Quantiles:

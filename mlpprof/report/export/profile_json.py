@@ -55,6 +55,7 @@ def _result(result: BatchResult, run: Run) -> dict[str, Any]:
         "bound_s": run_bound_s(run, result),
         "losses": result.losses.tolist(),
         "separable": result.separable,
+        "steps_a_sample": result.steps_a_sample,
         "phases": {
             name: {
                 "median_s": result.phase_median_s(name),

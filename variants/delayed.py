@@ -1,0 +1,223 @@
+"""Single-sample steps: the first layer changes once in 32 steps, and the steps between make up for it.
+
+Idea: with one sample a step, W[1] is read for Z[1] and changed for the next step: each of its numbers is fetched twice
+to be used once, where a matrix product would use it for many samples. It may. Step t sees W[1] only through its product
+with the sample x_t, and what an earlier step s of a block has changed, -rate delta_s x_s.T, has with x_t the product
+-rate (x_s . x_t) delta_s. So, with W[1] and b[1] as the block of 32 steps found them,
+
+    Z[1] of step t = W[1] x_t + b[1] - rate * sum over s < t of (x_s . x_t + 1) delta_s       (+ 1: the bias)
+
+All W[1] x_t of a block are one matrix product, all x_s . x_t another, and the changes go into W[1] in a third, as one
+update of rank 32. An L2 penalty shrinks W[1] by the factor q = 1 - rate * l2 a step, and with it what earlier steps
+have added. The result is exact but for rounding.
+
+What is left of a step is some 17 calls on short vectors, and a call costs more than what it computes. So a block's
+arrays exist once, and the views of every step too. D holds W[1] x_t + b[1] in the rows to come and -rate delta[1] in
+those behind, so that the sum above is one product with a row of K. H holds the hidden activations of a step side by
+side, a one before each layer for the biases; so the derivative is taken of all of them at once. The weights above the
+first layer lie in one block, and are changed in one addition.
+
+What changes: `train`, which is given the indices of many steps. train_step is the parent's; for batches of more than
+one sample, train is a loop over it.
+
+Limits: momentum and L1 are refused: a velocity would have to be made up for like W[1], and a sign is not linear.
+
+Source: "first layer's rank-1 updates delayed" in the project's own measurements; what it is worth tells
+variants/README.md.
+"""
+
+import numpy as np
+
+from scipy.special import expit
+
+from mlpprof.model import ACTIVATIONS, UnsupportedNetwork, loss_of, sample_losses
+
+PARENT = "sliced"
+
+STEPS = 32  # in a block
+
+
+def relu(Z, A):
+    """A becomes max(Z, 0)."""
+    np.maximum(Z, 0, A)
+
+
+def softmax(Z, A):
+    """A becomes exp(Z), normalized."""
+    np.exp(Z - Z.max(), A)
+    A /= A.sum()
+
+
+def sigmoid_derivative(A, D):
+    """D becomes A - A**2."""
+    np.multiply(A, A, D)
+    np.subtract(A, D, D)
+
+
+def tanh_derivative(A, D):
+    """D becomes 1 - A**2."""
+    np.multiply(A, A, D)
+    np.subtract(1, D, D)
+
+
+def relu_derivative(A, D):
+    """D becomes 1 where A > 0, else 0."""
+    np.greater(A, 0, D)
+
+
+VALUES = {"sigmoid": expit, "tanh": np.tanh, "relu": relu, "identity": np.positive, "softmax": softmax}
+DERIVATIVES = {"sigmoid": sigmoid_derivative, "tanh": tanh_derivative, "relu": relu_derivative}
+
+
+class MLP:
+    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        if network.momentum > 0 or network.l1 > 0:
+            raise UnsupportedNetwork(
+                f"delayed cannot do momentum {network.momentum:g} with l1 {network.l1:g}: it does plain gradient descent, "
+                "with L2 at most; use --momentum 0 --l1 0"
+            )
+        self.network = network
+        self.L = L = network.depth
+        self.activation = [ACTIVATIONS[network.hidden]] * L + [ACTIVATIONS[network.output]]
+        self.mean_loss = loss_of(network)
+        self.W = [None] + [np.hstack((b[:, None], W)) for W, b in parameters]
+        self.velocity = [None] + [np.zeros_like(W) for W in self.W[1:]]
+        self.dW = [None] + [np.empty_like(W) for W in self.W[1:]]
+        self.A = [None] * (L + 1)
+        self.prepare_blocks(network.layers, self.W[1].dtype)
+
+    def prepare_blocks(self, n, dtype):
+        """What the steps of a block work with: vectors z[l], delta[l] (n_l,) and h[l] (1 + n_l,), h[l][0] = 1."""
+        L, self.q = self.L, 1 - self.network.rate * self.network.l2
+        self.hidden, self.last = VALUES[self.network.hidden], VALUES[self.network.output]
+        self.derivative = DERIVATIVES[self.network.hidden]
+        age = np.arange(STEPS)[:, None] - np.arange(STEPS) - 1  # of the change by step s in step t: t - s - 1
+        self.decay = np.tril(self.q ** np.maximum(age, 0.0), -1).astype(dtype)
+        self.shrunk = (self.q ** np.arange(STEPS + 1.0)[:, None]).astype(dtype)
+        self.tri = np.tri(STEPS, dtype=dtype)
+        self.K, self.D = np.zeros((STEPS, STEPS), dtype), np.zeros((STEPS, n[1]), dtype)
+        self.output = np.empty((STEPS, n[L]), dtype)
+        self.rows = [(self.K[t, : t + 1], self.D[: t + 1], self.D[t], self.output[t]) for t in range(STEPS)]
+        self.theta = np.concatenate([np.empty(0, dtype), *(W.ravel() for W in self.W[2:])])
+        self.shrink, self.change = np.full_like(self.theta, self.q), np.empty_like(self.theta)
+        self.H = np.ones(sum(1 + k for k in n[1:L]), dtype)
+        self.slopes = np.empty_like(self.H)
+        self.z, self.delta = ([None, *(np.empty(k, dtype) for k in n[1:])] for _ in range(2))
+        self.dW_upper, self.h, self.slope = [None] * (L + 1), [None] * L, [None] * L
+        start = first = 0
+        for l in range(2, L + 1):
+            shape = n[l], 1 + n[l - 1]
+            end, last = start + shape[0] * shape[1], first + shape[1]
+            self.W[l], self.dW_upper[l] = (block[start:end].reshape(shape) for block in (self.theta, self.change))
+            self.shrink[start : end : shape[1]] = 1  # biases
+            self.h[l - 1], self.slope[l - 1] = self.H[first:last], self.slopes[first + 1 : last]
+            start, first = end, last
+
+    def fetch_batch(self, X, Y, index):
+        self.A[0] = X[index].T  # phase: gather
+        self.Y = Y[index].T  # phase: gather
+
+    def forward(self):
+        for l in range(1, self.L + 1):
+            Z = self.W[l][:, 1:] @ self.A[l - 1]  # phase: weighted sum
+            Z += self.W[l][:, :1]  # phase: bias
+            self.A[l] = self.activation[l].value(Z)  # phase: activation
+
+    def loss(self):
+        return self.mean_loss(self.A[self.L], self.Y)  # phase: cost
+
+    def backward(self):
+        m = self.Y.shape[1]
+        for l in reversed(range(1, self.L + 1)):
+            if l == self.L:
+                delta = (self.A[l] - self.Y) / m  # phase: error
+                if self.network.delta_needs_derivative:
+                    delta = delta * self.activation[l].derivative_from_A(self.A[l])  # phase: derivative
+            else:
+                D = self.activation[l].derivative_from_A(self.A[l])  # phase: derivative
+                propagated = self.W[l + 1][:, 1:].T @ delta  # phase: propagate
+                delta = propagated * D  # phase: multiply
+            self.dW[l][:, 1:] = delta @ self.A[l - 1].T  # phase: gradient
+            self.dW[l][:, 0] = delta.sum(axis=1)  # phase: gradient
+            self.regularize(l)  # phase: regularize
+
+    def regularize(self, l):
+        if self.network.l2 > 0:
+            self.dW[l][:, 1:] += self.network.l2 * self.W[l][:, 1:]
+        if self.network.l1 > 0:
+            self.dW[l][:, 1:] += self.network.l1 * np.sign(self.W[l][:, 1:])
+
+    def update(self):
+        for l in range(1, self.L + 1):
+            self.velocity[l] = self.network.momentum * self.velocity[l] + self.dW[l]  # phase: momentum
+            self.W[l] -= self.network.rate * self.velocity[l]  # phase: descend
+
+    def train_step(self, X, Y, index):
+        self.fetch_batch(X, Y, index)
+        self.forward()
+        loss = self.loss()
+        self.backward()
+        self.update()
+        return loss
+
+    def train(self, X, Y, indices):
+        if any(len(index) != 1 for index in indices):
+            return [self.train_step(X, Y, index) for index in indices]
+        order, losses = np.concatenate(indices), []
+        for start in range(0, len(order), STEPS):
+            index = order[start : start + STEPS]
+            losses += self.block(X[index], Y[index])
+        return losses
+
+    def block(self, x, y):
+        """A step for each of the samples x (m, n_0), y (m, n_L); returns their losses."""
+        m, W, b = len(x), self.W[1][:, 1:], self.W[1][:, 0]
+        np.multiply(x @ x.T, self.decay[:m, :m], out=self.K[:m, :m])  # phase: weighted sum
+        self.K += self.tri  # phase: weighted sum
+        np.multiply(x @ W.T, self.shrunk[:m], out=self.D[:m])  # phase: weighted sum
+        self.D[:m] += b  # phase: bias
+        for t in range(m):  # phase: steps
+            self.step(*self.rows[t], y[t])
+        D = self.D[:m]
+        b += D.sum(axis=0)  # phase: descend
+        W *= self.shrunk[m]  # phase: descend
+        W += (D * self.shrunk[:m][::-1]).T @ x  # phase: descend
+        return sample_losses(self.network, self.output[:m].T, y.T).tolist()  # phase: cost
+
+    def step(self, K, D, change, output, y):
+        """One step on the row K of its block; `change`, its row of D, becomes -rate delta[1]."""
+        L, W, z, h, delta = self.L, self.W, self.z, self.h, self.delta
+        np.dot(K, D, z[1])
+        for l in range(1, L):
+            self.hidden(z[l], h[l][1:])
+            np.dot(W[l + 1], h[l], z[l + 1])
+        self.last(z[L], output)
+        np.subtract(output, y, delta[L])
+        if self.network.delta_needs_derivative:
+            delta[L] *= output - output * output
+        delta[L] *= -self.network.rate
+        self.derivative(self.H, self.slopes)
+        for l in range(L, 1, -1):
+            np.dot(delta[l], W[l][:, 1:], delta[l - 1])
+            delta[l - 1] *= self.slope[l - 1]
+            np.multiply(delta[l][:, None], h[l - 1], self.dW_upper[l])
+        if self.q != 1:
+            self.theta *= self.shrink
+        self.theta += self.change
+        change[:] = delta[1]
+
+    def parameters(self):
+        return [(W[:, 1:].copy(), W[:, 0].copy()) for W in self.W[1:]]
+
+    def gradients(self):
+        return [(dW[:, 1:].copy(), dW[:, 0].copy()) for dW in self.dW[1:]]
+
+    def predict(self, X):
+        A = X.T
+        for l in range(1, self.L + 1):
+            A = self.activation[l].value(self.W[l][:, 1:] @ A + self.W[l][:, :1])
+        return A.T
