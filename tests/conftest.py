@@ -19,6 +19,7 @@ from hypothesis import settings
 from mlpprof.catalog import ladder, load
 from mlpprof.data.source import DataSource
 from mlpprof.data.source import load as load_data
+from mlpprof.machine.container import cpu_quota
 from mlpprof.model import Variant
 
 # The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.
@@ -42,6 +43,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         del os.environ["XDG_CACHE_HOME"]
     else:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Workers of `pytest -n auto`: no more than a container's quota lets run, which xdist does not ask for."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cpus, int(cpu_quota() or cpus)))
 
 
 def pytest_collection_finish() -> None:

@@ -33,11 +33,11 @@ def test_recorded_noise_is_of_a_quiet_and_of_a_burdened_machine() -> None:
 @pytest.mark.timing
 def test_the_command_prints_its_counts_as_json() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mlpprof.testing.simulation", "--trials", "500", "--json"],
+        [sys.executable, "-m", "mlpprof.testing.simulation", "--trials", "100", "--json"],
         capture_output=True,
         text=True,
         check=False,
     )
     document = json.loads(done.stdout)
     assert document["schema"] == 1
-    assert document["trials"] == 500
+    assert document["trials"] == 100
