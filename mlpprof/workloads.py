@@ -56,6 +56,14 @@ WORKLOADS = {
             batch=30,
             source=DataSource("tiny"),
         ),
+        # Narrow and deep, so that what the hidden layers do is a clear part of the step too.
+        Workload(
+            "workshop",
+            "784-40-40-40-40-10 on the embedded digits, batch 200: what `mlpprof workshop` trains",
+            Network((784, 40, 40, 40, 40, 10), rate=0.2, momentum=0.9, l2=1e-4),
+            batch=200,
+            source=DataSource("digits"),
+        ),
         # The source sums the gradients of 500 samples at rate 0.0009994: 0.5 on their mean. Its momentum, whose
         # value it does not tell, adds the previous step's gradient only; ours is heavy ball, and 0.5 and the
         # penalties are our choice.

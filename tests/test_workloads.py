@@ -38,6 +38,7 @@ def test_the_workloads_have_the_sizes_of_their_sources():
     assert told == {
         "digits": ("784-70-30-10", 500),
         "tiny": ("20-8-5-3", 30),
+        "workshop": ("784-40-40-40-40-10", 200),
         "stepiii": ("784-70-30-10", 500),
         "persample": ("1000-900-900-900-10", 100),
         "forever": ("39-39-39-1", 10_000),

@@ -1,0 +1,202 @@
+"""One check of one exercise: is it right, is it built as the exercise asks, is it fast enough on this machine?
+
+The stages come in the order of what they cost, and the first that fails ends the check: what is wrong is not timed, and
+a loop over samples need not be raced to be told. The learner's code runs in worker processes only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlpprof import __version__
+from mlpprof.errors import VariantError, WorkerDied
+from mlpprof.machine.blas import worker_environment
+from mlpprof.measure.profile import Settings, profile
+from mlpprof.measure.racers import Environment, VariantRacer
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress, Worker
+from mlpprof.report.format import printable
+from mlpprof.report.roofline import run_bound_s
+from mlpprof.workloads import Workload
+from mlpprof.workshop.exercises import Exercise
+from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
+from mlpprof.workshop.outcome import LONGEST_TEXT, Result, Speed
+from mlpprof.workshop.racing import Places, lost_time, measure_speed
+from mlpprof.workshop.setting import Setting
+from mlpprof.workshop.solutions import RUNGS, solution_text
+from mlpprof.workshop.worker import MODULE
+
+PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
+REFERENCE_OF_ALL = 6
+"""The exercise whose solution the first exercise measures: where the workshop leads to."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A learner's file after everything but the race.
+
+    result: what is known so far; its outcome is "pass" where the race may begin. trained: network, data and batch.
+    mixed: statements in which memory orders meet, as (line, what).
+    """
+
+    exercise: Exercise
+    folder: Path
+    setting: Setting
+    trained: Workload
+    result: Result
+    mixed: tuple[tuple[int, str], ...] = ()
+
+
+def examine(folder: Path, exercise: Exercise, learner: str, setting: Setting, progress: Progress) -> Examined:
+    """Load the file, check the gradients, count a step; nothing is timed. Raises UsageError where there is no file."""
+    file = require_folder(folder)
+    trained = setting.trained(folder)
+    source = file.read_bytes()
+    begun = Result(
+        exercise=exercise.number,
+        learner=learner,
+        place=place_of(folder),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlpprof_version=__version__,
+        workload=f"{setting.workload}, {trained.network.text}, batch {trained.batch}",
+        outcome="pass",
+        stage="load",
+        source_sha256=hashlib.sha256(source).hexdigest(),
+    )
+
+    def examined(result: Result, mixed: tuple[tuple[int, str], ...] = ()) -> Examined:
+        return Examined(exercise, folder, setting, trained, result, mixed)
+
+    environment = worker_environment(os.environ, setting.environment.threads, setting.environment.native_blas)
+    request = Request(str(file.resolve()), trained.network, trained.source).to_json()
+    try:
+        with Worker(MODULE, environment) as worker:
+            answer = worker.call(
+                "examine", progress, file=request["variant"], network=request["network"], facts=list(exercise.facts)
+            )
+    except (VariantError, WorkerDied) as problem:
+        return examined(_failed(begun, "load", str(problem), source))
+    networks = replace(begun, networks=answer["networks"])
+    if answer["wrong"] is not None:
+        return examined(_failed(replace(networks, networks=0), "correctness", answer["wrong"], source))
+    notes = _notes(answer)
+    broken = answer["broken"]
+    held = exercise.facts if broken is None else exercise.facts[: exercise.facts.index(broken["fact"])]
+    known = replace(networks, facts=held, notes=notes)
+    if broken is not None:
+        message = f"{broken['what']}. {broken['fact']} is what the exercise asks for: {broken['advice']}"
+        return examined(_failed(known, "structure", message, source, broken["line"]))
+    return examined(replace(known, stage="speed"), tuple((line, what) for line, what in answer["mixed"]))
+
+
+def race(examined: Examined, guess: float | None, progress: Progress) -> Result:
+    """Race what has been examined, and judge; raises whatever a worker raises."""
+    exercise, setting, trained = examined.exercise, examined.setting, examined.trained
+    share = None if exercise.number == 0 else exercise.share
+    with _contestants(examined) as (files, places):
+        requests = [Request(str(path), trained.network, trained.source) for path in files]
+        racer = VariantRacer(requests, trained.batch, setting.environment)
+        speed = measure_speed(racer, places, share, setting.procedure, setting.budget_s, progress)
+        if speed.outcome == "fail":
+            speed = replace(speed, lost=lost_time(racer.waterfall(progress)))
+        machine = racer.described["machine"]
+    if exercise.is_free and setting.roofline:
+        speed = replace(speed, share_of_limit=_share_of_limit(examined, speed, progress))
+    result = replace(
+        examined.result, guess=guess, speed=speed, outcome=speed.outcome, cpu=printable(_cpu(machine))[:LONGEST_TEXT]
+    )
+    message, line = _advice(examined, speed)
+    source = (examined.folder / MY_MLP).read_bytes()
+    return replace(result, message=message, line=line, text=_line_text(source, line))
+
+
+@contextmanager
+def _contestants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
+    """The files of a race, the reference first and the learner's last, and where each contestant stands."""
+    number = examined.exercise.number
+    solved, start = number or REFERENCE_OF_ALL, max(0, number - 1)
+    mine = (examined.folder / MY_MLP).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="mlpprof-workshop-"))
+    try:
+        # a rung that stands for two of the three takes part once
+        numbers: dict[str, int] = {}
+        for n in (solved, start, 0):
+            numbers.setdefault(RUNGS[n], n)
+        for rung, n in numbers.items():
+            (folder / f"{rung}.py").write_text(solution_text(n), encoding="utf-8")
+        order = list(numbers)
+        places = Places(*(order.index(RUNGS[n]) for n in (solved, start, 0)), mine=len(order))
+        yield [*(folder / f"{rung}.py" for rung in order), mine], places
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
+    """What to say of the speed, and the line it is about."""
+    if speed.outcome == "pass":
+        return "", None
+    if speed.outcome == "inconclusive":
+        return (
+            f"the machine was too busy to tell after {speed.processes} processes: close other programs, plug the laptop "
+            "in, and check again",
+            None,
+        )
+    parts = ["right, and built as it should be, but not fast enough yet"]
+    if speed.lost:
+        parts.append(speed.lost)
+    line = None
+    if examined.mixed:
+        line, what = examined.mixed[0]
+        parts.append(
+            f"here rows meet columns ({what}): C is row by row and F column by column in memory, and the pass hops from "
+            "cache line to cache line; give both the same order"
+        )
+    return "; ".join(parts), line
+
+
+def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> float | None:
+    """The lower bound of a step on this machine over the time of the learner's, 0 to 1."""
+    environment: Environment = examined.setting.environment
+    trained = examined.trained
+    settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
+    request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
+    run = profile(request, examined.setting.workload, settings, "mlpprof workshop check", progress)
+    bound_s = run_bound_s(run, run.results[0])
+    return None if bound_s is None else bound_s / speed.step_s
+
+
+def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:
+    """The result of a stage that ends the check; the line is taken from the message where it names one."""
+    if line is None:
+        named = PLACE.search(message)
+        line = None if named is None else int(named.group(1))
+    text = _line_text(source, line)
+    shown = printable(message)[:LONGEST_TEXT]
+    return replace(result, outcome="fail", stage=stage, message=shown, line=line if text else None, text=text)
+
+
+def _line_text(source: bytes, line: int | None) -> str:
+    """A line of the file as it may be shown; empty where there is none."""
+    lines = source.decode("utf-8", "replace").splitlines()
+    return printable(lines[line - 1].strip())[:LONGEST_TEXT] if line is not None and 0 < line <= len(lines) else ""
+
+
+def _notes(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    uncounted = answer["uncounted"]
+    if not uncounted:
+        return ()
+    return (f"not counted, so that the structure is only partly known: {printable(', '.join(uncounted))[:200]}",)
+
+
+def _cpu(machine: Mapping[str, Any]) -> str:
+    return str(machine.get("cpu_model_name") or "")

@@ -1,0 +1,247 @@
+"""What is wrong with a learner's MLP, in words that help: run inside a worker, on one small network.
+
+The five methods are called one by one, each is held against what it should have done, and a wrong number against what
+typical mistakes come to (`mistakes`). The first finding is told: what follows from it would only confuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlpprof.model import Array, Network, Parameters, Variant, loss_of
+from mlpprof.model.cases import Case, random_case
+from mlpprof.model.gradcheck import close, layer_deviations
+from mlpprof.model.oracle import finite_difference_gradients, outputs
+from mlpprof.workshop.mistakes import GRADIENT_MISTAKES, RIGHT, UPDATE_MISTAKES, forward, heavy_ball, loss_mistakes
+
+DIAGNOSED_LAYERS = (5, 3, 3, 3)
+"""Square weights above the first layer: a transposed W fits there, and shows in its numbers."""
+DIAGNOSED_SAMPLES = 4
+LIKE_A_MISTAKE = 1e-6
+DEEPEST = 3
+"""Lists in lists are followed so far."""
+
+
+def diagnosed_case(network: Network) -> Case:
+    """The network of the workshop, small, with momentum and penalty large enough to be seen."""
+    small = replace(network, layers=DIAGNOSED_LAYERS, rate=0.5, momentum=0.7, l2=0.1)
+    return random_case(small, DIAGNOSED_SAMPLES, seed=1)
+
+
+def diagnose(cls: type[Variant], network: Network) -> str | None:
+    """The first thing that is wrong; None where this small network shows nothing.
+
+    Raises whatever the learner's code raises.
+    """
+    case = diagnosed_case(network)
+    instance = cls(case.network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    try:
+        return _diagnose_step(instance, case) or _diagnose_update(instance, case) or _diagnose_rest(cls, case)
+    finally:
+        close(instance)
+
+
+def _diagnose_step(instance: Variant, case: Case) -> str | None:
+    """One step up to backward."""
+    X, Y = case.X.copy(), case.Y.copy()
+    instance.fetch_batch(X, Y, case.index)
+    instance.forward()
+    found = _loss_problem(instance.loss(), case)
+    if found:
+        return found
+    before = instance.parameters()
+    held = activations_held(instance, case)
+    instance.backward()
+    gradients = instance.gradients()
+    found = _shape_problem(gradients, case)
+    if found:
+        return found
+    if not (np.array_equal(X, case.X) and np.array_equal(Y, case.Y)):
+        return (
+            "the data were overwritten: X and Y belong to the caller; fetch_batch takes copies (X[index] with an "
+            "array of indices is one, a slice or X itself is not)"
+        )
+    if _distance(instance.parameters(), before) > 0:
+        return (
+            "backward changes the weights: delta[l] needs W[l + 1] as it was in forward; compute all gradients first, "
+            "and move the weights in update()"
+        )
+    right = finite_difference_gradients(case.network, case.parameters, X[case.index], Y[case.index])
+    if _agree(gradients, right):
+        return None
+    overwritten = [l for l, arrays in held.items() if not all(_is_still(array, case, l) for array in arrays)]
+    for backward, message in GRADIENT_MISTAKES:
+        try:
+            wrong = backward.gradients(case)
+        except ValueError:
+            continue  # a mistake whose shapes do not fit here
+        if _agree(gradients, wrong):
+            return _with_place(message, gradients, right)
+    if overwritten:
+        layers = ", ".join(f"A[{l}]" for l in overwritten)
+        return (
+            f"{layers} was overwritten in backward, in place (`*=`, `-=`, `+=` or out=), and the gradients are wrong: "
+            "it is still needed for a gradient; let the result have an array of its own"
+        )
+    return _with_place("the gradients are wrong", gradients, right)
+
+
+def _diagnose_update(instance: Variant, case: Case) -> str | None:
+    """The update of that step, then a second step on other samples, where state of the first one shows."""
+    network = case.network
+    first = instance.gradients()
+    instance.update()
+    after_one = instance.parameters()
+    index = (case.index + 1) % len(case.X)
+    instance.fetch_batch(case.X, case.Y, index)
+    instance.forward()
+    instance.loss()
+    instance.backward()
+    second = instance.gradients()
+    there = replace(case, parameters=after_one, index=index)
+    right = RIGHT.gradients(there)
+    if not _agree(second, right):
+        added = [(a + c, b + d) for (a, b), (c, d) in zip(first, right, strict=True)]
+        stale = RIGHT.gradients(replace(case, parameters=after_one))
+        if _agree(second, added):
+            return "the gradients of one step are added to those of the step before: set dW to 0 when backward begins"
+        if _agree(second, stale):
+            return "the second step is on the samples of the first: fetch_batch has to take the rows `index` each time"
+        return "the first step is right and the second is not: something is kept from one step to the next"
+    instance.update()
+    after_two = instance.parameters()
+    expected = _updates(heavy_ball, case.parameters, [first, second], network)
+    if _agree(after_two, expected[1]) and _agree(after_one, expected[0]):
+        return None
+    for rule, message in UPDATE_MISTAKES:
+        wrong = _updates(rule, case.parameters, [first, second], network)
+        if _agree(after_one, wrong[0]) and _agree(after_two, wrong[1]):
+            return message
+    unmoved = [all(np.array_equal(x[1], y[1]) for x, y in zip(after_two, case.parameters, strict=True))]
+    if all(unmoved):
+        return "update() leaves the biases where they are: they move by rate * v as the weights do"
+    return "update() moves the weights elsewhere than v = momentum * v + gradient; W -= rate * v does"
+
+
+def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
+    """train_step against the five methods called singly, and predict."""
+    singly, whole = (cls(case.network, [(W.copy(), b.copy()) for W, b in case.parameters]) for _ in range(2))
+    for _ in range(2):
+        singly.fetch_batch(case.X, case.Y, case.index)
+        singly.forward()
+        loss = singly.loss()
+        singly.backward()
+        singly.update()
+        told = whole.train_step(case.X, case.Y, case.index)
+    if _distance(singly.parameters(), whole.parameters()) > LIKE_A_MISTAKE:
+        return "train_step does something else than fetch_batch, forward, loss, backward, update in this order"
+    if told is None or abs(float(told) - float(loss)) > LIKE_A_MISTAKE:
+        return "train_step has to return the loss of the batch before the update"
+    fresh = cls(case.network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    predicted = np.asarray(fresh.predict(case.X))
+    right, _ = outputs(case.network, case.parameters, case.X)
+    if predicted.shape == right.shape[::-1] and predicted.shape != right.shape:
+        return f"predict returns {predicted.shape}: a row has to be a sample, {right.shape}; return A.T"
+    if predicted.shape != right.shape:
+        return f"predict returns {predicted.shape}, expected {right.shape}: a row a sample"
+    if not np.allclose(predicted, right, rtol=1e-8, atol=1e-10):
+        return "predict computes something else than forward: the same layers, with the biases, on all rows of X"
+    return None
+
+
+def _loss_problem(loss: Any, case: Case) -> str | None:
+    right = loss_of(case.network)(forward(case)[1][-1].T, case.Y[case.index].T)
+    if loss is None:
+        return "loss() returns nothing; expected the mean loss of the batch"
+    if np.isclose(float(loss), right, rtol=1e-8):
+        return None
+    for value, message in loss_mistakes(case):
+        if np.isclose(float(loss), value, rtol=1e-8):
+            return message
+    return (
+        f"loss() is {float(loss):.6g}, expected {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ A[l - 1] + b[l], "
+        "A[l] = sigmoid(Z[l]), a column a sample, and column 0 of the stored W[l] holds b[l]"
+    )
+
+
+def _shape_problem(gradients: Parameters, case: Case) -> str | None:
+    if len(gradients) != case.network.depth:
+        return f"gradients() has {len(gradients)} pairs (dW, db); expected {case.network.depth}, one a layer"
+    for l, ((dW, db), (W, b)) in enumerate(zip(gradients, case.parameters, strict=True), start=1):
+        if np.shape(dW) == W.shape and np.shape(db) == b.shape:
+            continue
+        if np.shape(dW) == W.shape[::-1]:
+            return f"dW[{l}] is transposed: it is {np.shape(dW)}, and W[{l}] is {W.shape}; dW[l] = delta[l] @ A[l - 1].T"
+        return (
+            f"layer {l}: gradients() has shapes {np.shape(dW)} and {np.shape(db)}; expected {W.shape} and {b.shape}, as "
+            "parameters() has them"
+        )
+    return None
+
+
+def activations_held(instance: Variant, case: Case) -> dict[int, list[Array]]:
+    """The arrays that an instance holds after forward and that are A[l] of a hidden layer, with or without biases."""
+    _, A = forward(case)
+    held: dict[int, list[Array]] = {}
+    for array in _arrays(vars(instance), DEEPEST):
+        for l in range(1, case.network.depth):
+            if _is_like(array, A[l]):
+                held.setdefault(l, []).append(array)
+    return held
+
+
+def _is_still(array: Array, case: Case, l: int) -> bool:
+    return _is_like(array, forward(case)[1][l])
+
+
+def _is_like(array: Array, A: Array) -> bool:
+    """Whether an array is A (m, n), as rows or as columns."""
+    return any(x.shape == A.shape and np.allclose(x, A, rtol=1e-9, atol=1e-12) for x in (array, array.T))
+
+
+def _arrays(value: object, depth: int) -> Iterator[Array]:
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        yield value
+    elif depth and isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(item, depth - 1)
+
+
+def _updates(
+    rule: Callable[..., tuple[Array, Array]], parameters: Parameters, gradients: list[Parameters], network: Network
+) -> list[Parameters]:
+    """The parameters after each of some steps by a rule."""
+    flat = [value for pair in parameters for value in pair]
+    velocity = [np.zeros_like(value) for value in flat]
+    found = []
+    for step in gradients:
+        moved = [
+            rule(W, v, g, network.rate, network.momentum)
+            for W, v, g in zip(flat, velocity, (value for pair in step for value in pair), strict=True)
+        ]
+        flat, velocity = [W for W, _ in moved], [v for _, v in moved]
+        found.append(list(zip(flat[::2], flat[1::2], strict=True)))
+    return found
+
+
+def _agree(ours: Parameters, theirs: Parameters) -> bool:
+    return _distance(ours, theirs) < LIKE_A_MISTAKE
+
+
+def _distance(ours: Parameters, theirs: Parameters) -> float:
+    """The largest deviation of a layer, normwise; infinite where shapes differ or a value is not finite."""
+    found = layer_deviations("", ours, theirs, [1.0] * max(1, len(ours)))
+    sizes = [deviation.size for deviation in found]
+    return float(np.max(sizes)) if np.isfinite(sizes).all() else float("inf")
+
+
+def _with_place(message: str, gradients: Parameters, right: Parameters) -> str:
+    """The message with the layers in which the gradients are off, from the output on, where backward begins."""
+    found = layer_deviations("", gradients, right, [LIKE_A_MISTAKE] * len(right))
+    layers = [str(deviation.layer) for deviation in reversed(found) if deviation.severity > 1]
+    where = f" (layer {layers[0]})" if len(layers) == 1 else f" (layers {', '.join(layers)}, seen from the output)"
+    return message + where

@@ -1,0 +1,55 @@
+"""What the exercises are measured on, and how long that may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mlpprof.data import DataSource
+from mlpprof.data import load as load_data
+from mlpprof.files import write_atomically
+from mlpprof.measure.racers import Environment
+from mlpprof.stats import Procedure
+from mlpprof.workloads import Workload, resolve
+
+WORKLOAD = "workshop"
+SAMPLES = 4_000
+"""Of the embedded digits: a class has small machines, and every process of a check loads them."""
+DIGITS_FILE = "digits.npz"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The network and data of a check, and what it may spend.
+
+    procedure: looks and error budgets of the verdict. budget_s: no process of the race is started that would not end
+    within it, once there are two. roofline: whether the free exercise is held against the machine's limits.
+    """
+
+    workload: str = WORKLOAD
+    procedure: Procedure = field(default_factory=lambda: Procedure(looks=(3, 5, 8)))
+    environment: Environment = field(default_factory=Environment)
+    budget_s: float = 30.0
+    roofline: bool = True
+
+    def trained(self, folder: Path) -> Workload:
+        """The workload on the digits that lie in the folder, which are made where they are missing."""
+        if self.workload != WORKLOAD:
+            return resolve(self.workload)
+        path = folder / DIGITS_FILE
+        if not path.is_file():
+            write_digits(path)
+        return resolve(self.workload, source=DataSource(path=str(path.resolve())))
+
+
+CLASSROOM = Setting()
+"""What `mlpprof workshop check` takes: three, five or eight processes."""
+
+
+def write_digits(path: Path) -> None:
+    """The first of the embedded digits as .npz, the same on every machine."""
+    data = load_data(DataSource("digits"))
+    with write_atomically(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, X=data.X[:SAMPLES], Y=data.labels[:SAMPLES])
