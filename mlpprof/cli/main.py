@@ -31,6 +31,7 @@ COMMANDS = {
     "list": "List the variants as the ladder they form.",
     "diff": "Show the code that two variants differ by.",
     "data": "Look into data files, or fetch MNIST.",
+    "workshop": "Teach performance with exercises that learners check themselves.",
 }
 """Command -> its help in the list. The module is mlpprof.cli.NAME, its click command is called `command`."""
 

@@ -175,7 +175,9 @@ def _shape_problem(gradients: Parameters, case: Case) -> str | None:
         if np.shape(dW) == W.shape and np.shape(db) == b.shape:
             continue
         if np.shape(dW) == W.shape[::-1]:
-            return f"dW[{l}] is transposed: it is {np.shape(dW)}, and W[{l}] is {W.shape}; dW[l] = delta[l] @ A[l - 1].T"
+            return (
+                f"dW[{l}] is transposed: it is {np.shape(dW)}, and W[{l}] is {W.shape}; dW[l] = delta[l] @ A[l - 1].T"
+            )
         return (
             f"layer {l}: gradients() has shapes {np.shape(dW)} and {np.shape(db)}; expected {W.shape} and {b.shape}, as "
             "parameters() has them"

@@ -81,7 +81,7 @@ def place_of(folder: Path) -> str:
 
 def result_file(folder: Path, learner: str, number: int) -> Path:
     """Where the result of an exercise lies; files of a whole class can be put into one folder."""
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in learner.lower()).strip("-")[:LONGEST_NAME // 2]
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in learner.lower()).strip("-")[: LONGEST_NAME // 2]
     return folder / RESULTS / f"{name or 'learner'}-{place_of(folder)}-{number}.json"
 
 
@@ -101,7 +101,9 @@ def stored_results(folder: Path) -> dict[int, Result]:
 
 def next_exercise(done: dict[int, Result]) -> int:
     """The first exercise that is not passed yet; the last one where all are."""
-    return next((e.number for e in EXERCISES if e.number not in done or not done[e.number].passed), EXERCISES[-1].number)
+    return next(
+        (e.number for e in EXERCISES if e.number not in done or not done[e.number].passed), EXERCISES[-1].number
+    )
 
 
 def keep(folder: Path, result: Result) -> tuple[Path, bool]:

@@ -204,7 +204,10 @@ UPDATE_MISTAKES: tuple[tuple[Step, str], ...] = (
         lambda W, v, g, rate, mu: (W - rate * (mu * (v + g)), mu * (v + g)),
         "the momentum multiplies the gradient too: v = momentum * v + gradient",
     ),
-    (lambda W, v, g, rate, mu: (W, v), "update() changes nothing: W -= rate * v has to write into the W that forward uses"),
+    (
+        lambda W, v, g, rate, mu: (W, v),
+        "update() changes nothing: W -= rate * v has to write into the W that forward uses",
+    ),
 )
 """What an update does instead -> what to say."""
 

@@ -1,0 +1,151 @@
+"""The leaderboard of a class: result files of many learners become one page, ranked by speed over the first version.
+
+The files come from other people: whatever is no sound result is named and skipped, and every text is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from mlpprof.errors import DataError, UsageError
+from mlpprof.files import write_atomically
+from mlpprof.report.format import digits, format_percent, plain
+from mlpprof.workshop.exercises import EXERCISES, Exercise
+from mlpprof.workshop.folder import next_exercise
+from mlpprof.workshop.outcome import Result, read_result
+from mlpprof.workshop.wording import guess_error
+
+TEMPLATE = "board.html.jinja"
+MOST_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One exercise of one learner. state: pass, open (tried, not there yet) or none. value: to sort by."""
+
+    state: str
+    text: str
+    value: float
+    hint: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner. ratio: the best speed over the first version among passed exercises, 0 where there is none.
+
+    share: of the roofline, in words. off: the median factor by which guesses were off, in words.
+    """
+
+    rank: int
+    name: str
+    ratio: float
+    ratio_text: str
+    passed: int
+    following: int
+    share: str
+    off: str
+    cells: tuple[Cell, ...]
+
+
+def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
+    """All results in files and folders, and why others were skipped; raises UsageError for far too many files."""
+    results, skipped = [], []
+    for path in _files(paths):
+        try:
+            results.append(read_result(path))
+        except DataError as reason:
+            skipped.append(plain(str(reason)))
+    return results, skipped
+
+
+def rows_of(results: Sequence[Result]) -> list[Row]:
+    """A row a learner, the fastest first; learners of one name in different folders stay apart."""
+    learners: dict[tuple[str, str], dict[int, Result]] = {}
+    for result in results:
+        best = learners.setdefault((plain(result.learner), result.place), {})
+        known = best.get(result.exercise)
+        if known is None or result.is_better_than(known):
+            best[result.exercise] = result
+    ordered = sorted(learners.items(), key=lambda item: (-_speedup(item[1]), -_passed(item[1]), item[0]))
+    return [_row(rank, name, best) for rank, ((name, _), best) in enumerate(ordered, start=1)]
+
+
+def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) -> str:
+    """The page as text."""
+    source = (files("mlpprof.workshop") / "texts" / TEMPLATE).read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    rows = rows_of(results)
+    return environment.from_string(source).render(
+        rows=rows,
+        exercises=EXERCISES,
+        skipped=skipped,
+        created=created,
+        fastest=max((row.ratio for row in rows), default=0.0) or 1.0,
+        workloads=sorted({plain(result.workload) for result in results}),
+    )
+
+
+def write_board(results: Sequence[Result], skipped: Sequence[str], path: Path) -> int:
+    """Write the page, whole or not at all; the number of learners on it."""
+    created = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"
+    with write_atomically(path) as part:
+        part.write_text(board_html(results, skipped, created), encoding="utf-8")
+    return len({(plain(result.learner), result.place) for result in results})
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    found: dict[Path, Path] = {}
+    for path in paths:
+        for file in sorted(path.rglob("*.json")) if path.is_dir() else (path,):
+            # notebooks keep settings of their own beside the results
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
+                found.setdefault(file.resolve(), file)
+                if len(found) > MOST_FILES:
+                    raise UsageError(f"{path} has more than {MOST_FILES:,} .json files; name the folders of the class")
+    yield from found.values()
+
+
+def _speedup(best: dict[int, Result]) -> float:
+    return max((r.speed.over_first.ratio for r in best.values() if r.passed and r.exercise and r.speed), default=0.0)
+
+
+def _passed(best: dict[int, Result]) -> int:
+    return sum(result.passed for result in best.values())
+
+
+def _row(rank: int, name: str, best: dict[int, Result]) -> Row:
+    ratio = _speedup(best)
+    last = best.get(EXERCISES[-1].number)
+    share = None if last is None or last.speed is None or not last.passed else last.speed.share_of_limit
+    off = sorted(error for result in best.values() if (error := guess_error(result)) is not None)
+    return Row(
+        rank=rank,
+        name=name,
+        ratio=ratio,
+        ratio_text=f"{digits(ratio)} ×" if ratio else "–",
+        passed=_passed(best),
+        following=next_exercise(best),
+        share="–" if share is None else format_percent(share),
+        off=f"{digits(off[len(off) // 2])} ×" if off else "–",
+        cells=tuple(_cell(exercise, best.get(exercise.number)) for exercise in EXERCISES),
+    )
+
+
+def _cell(exercise: Exercise, result: Result | None) -> Cell:
+    if result is None:
+        return Cell("none", "·", -1.0, f"{exercise.title}: not tried yet")
+    if not result.passed or result.speed is None:
+        return Cell("open", "…", 0.0, f"{exercise.title}: not there yet")
+    ratio = result.speed.reference_over_start if exercise.number == 0 else result.speed.over_start
+    if exercise.number == 0:
+        return Cell("pass", "✓", 1.0, f"{exercise.title}: the goal is {digits(ratio.ratio)} × as fast on this machine")
+    hint = (
+        f"{exercise.title}: {digits(ratio.ratio)} × as fast as before (95 %: {digits(ratio.low)}–{digits(ratio.high)})"
+    )
+    return Cell("pass", f"{digits(ratio.ratio)} ×", ratio.ratio, hint)
