@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -141,12 +142,11 @@ def _earlier_guess(done: dict[int, Result], chosen: Exercise) -> float | None:
 
 def _ask(chosen: Exercise) -> float | None:
     """The learner's guess, where somebody can be asked; nothing typed is no guess."""
-    if not (click.get_text_stream("stdin").isatty() and click.get_text_stream("stderr").isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     while True:
-        typed = click.prompt(
-            f"Right so far. {chosen.question} Guess (Enter: none)", default="", show_default=False, err=True
-        )
+        question = f"Right so far. {chosen.question} Guess (Enter: none)"
+        typed: str = click.prompt(question, default="", show_default=False, err=True)
         try:
             return parse_guess(typed)
         except UsageError as problem:

@@ -135,7 +135,8 @@ def _contestants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
         for rung, n in numbers.items():
             (folder / f"{rung}.py").write_text(solution_text(n), encoding="utf-8")
         order = list(numbers)
-        places = Places(*(order.index(RUNGS[n]) for n in (solved, start, 0)), mine=len(order))
+        reference, beginning, first = (order.index(RUNGS[n]) for n in (solved, start, 0))
+        places = Places(reference, beginning, first, mine=len(order))
         yield [*(folder / f"{rung}.py" for rung in order), mine], places
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,8 +148,8 @@ def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
         return "", None
     if speed.outcome == "inconclusive":
         return (
-            f"the machine was too busy to tell after {speed.processes} processes: close other programs, plug the laptop "
-            "in, and check again",
+            f"the machine was too busy to tell after {speed.processes} processes: close other programs, plug the "
+            "laptop in, and check again",
             None,
         )
     parts = ["right, and built as it should be, but not fast enough yet"]
@@ -158,8 +159,8 @@ def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
     if examined.mixed:
         line, what = examined.mixed[0]
         parts.append(
-            f"here rows meet columns ({what}): C is row by row and F column by column in memory, and the pass hops from "
-            "cache line to cache line; give both the same order"
+            f"here rows meet columns ({what}): C is row by row and F column by column in memory, and the pass hops "
+            "from cache line to cache line; give both the same order"
         )
     return "; ".join(parts), line
 

@@ -163,8 +163,8 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
         if np.isclose(float(loss), value, rtol=1e-8):
             return message
     return (
-        f"loss() is {float(loss):.6g}, expected {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ A[l - 1] + b[l], "
-        "A[l] = sigmoid(Z[l]), a column a sample, and column 0 of the stored W[l] holds b[l]"
+        f"loss() is {float(loss):.6g}, expected {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ A[l - 1] + "
+        "b[l], A[l] = sigmoid(Z[l]), a column a sample, and column 0 of the stored W[l] holds b[l]"
     )
 
 
@@ -179,8 +179,8 @@ def _shape_problem(gradients: Parameters, case: Case) -> str | None:
                 f"dW[{l}] is transposed: it is {np.shape(dW)}, and W[{l}] is {W.shape}; dW[l] = delta[l] @ A[l - 1].T"
             )
         return (
-            f"layer {l}: gradients() has shapes {np.shape(dW)} and {np.shape(db)}; expected {W.shape} and {b.shape}, as "
-            "parameters() has them"
+            f"layer {l}: gradients() has shapes {np.shape(dW)} and {np.shape(db)}; expected {W.shape} and {b.shape}, "
+            "as parameters() has them"
         )
     return None
 

@@ -138,8 +138,8 @@ GRADIENT_MISTAKES: tuple[tuple[Backward, str], ...] = (
     ),
     (
         Backward(overwritten=True),
-        "A[l] was overwritten by its derivative before dW[l + 1] was taken from it: in place (`*=`, `out=`) on an array "
-        "that is still needed; take dW[l + 1] first, or let the derivative have an array of its own",
+        "A[l] was overwritten by its derivative before dW[l + 1] was taken from it: in place (`*=`, `out=`) on an "
+        "array that is still needed; take dW[l + 1] first, or let the derivative have an array of its own",
     ),
     (
         Backward(updated=True),

@@ -51,5 +51,6 @@ CLASSROOM = Setting()
 def write_digits(path: Path) -> None:
     """The first of the embedded digits as .npz, the same on every machine."""
     data = load_data(DataSource("digits"))
+    assert data.labels is not None
     with write_atomically(path) as part, part.open("wb") as file:
         np.savez_compressed(file, X=data.X[:SAMPLES], Y=data.labels[:SAMPLES])

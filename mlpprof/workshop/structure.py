@@ -192,7 +192,7 @@ def mixed_orders(counts: Counts) -> list[tuple[int, str]]:
         and math.prod(o.shape) >= least
         and {"C", "F"} <= set(o.orders.replace("*", "").split("·"))
     ]
-    lines = {}
+    lines: dict[int, str] = {}
     for operation in sorted(found, key=lambda o: -math.prod(o.shape)):
         lines.setdefault(operation.line, f"{described(operation)} with operands in order {operation.orders}")
     return list(lines.items())
