@@ -27,7 +27,6 @@ variants/README.md.
 """
 
 import numpy as np
-
 from scipy.special import expit
 
 from mlpprof.model import ACTIVATIONS, UnsupportedNetwork, loss_of, sample_losses
@@ -77,8 +76,8 @@ class MLP:
     def __init__(self, network, parameters):
         if network.momentum > 0 or network.l1 > 0:
             raise UnsupportedNetwork(
-                f"delayed cannot do momentum {network.momentum:g} with l1 {network.l1:g}: it does plain gradient descent, "
-                "with L2 at most; use --momentum 0 --l1 0"
+                f"delayed cannot do momentum {network.momentum:g} with l1 {network.l1:g}: it does plain gradient "
+                "descent, with L2 at most; use --momentum 0 --l1 0"
             )
         self.network = network
         self.L = L = network.depth
