@@ -15,9 +15,9 @@ from runs import assert_equal_records, make_run
 
 from mlpprof.errors import RunFileError, UsageError
 from mlpprof.report.export import (
-    require_known_extension,
-    require_known_stacks_extension,
-    write_run,
+    choose_format,
+    require_known_stacks_ending,
+    write_runs,
     write_stacks,
 )
 from mlpprof.report.export.check_json import check_json
@@ -147,7 +147,7 @@ def test_a_check_tells_right_wrong_and_skipped_apart():
 
 def test_csv_holds_every_sample_of_every_pass(tmp_path):
     run = make_run((32, 500), rounds=2, steps=3)
-    text = write_run(run, tmp_path / "run.csv").read_text()
+    text = write_runs([run], tmp_path / "run.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     series = {}
     for row in rows:
@@ -175,22 +175,22 @@ def test_csv_quotes_what_would_break_it():
 
 def test_the_extension_picks_the_format(tmp_path):
     run = make_run((32, 500))
-    assert_equal_records(load_run(write_run(run, tmp_path / "run.h5")), run)
-    assert json.loads(write_run(run, tmp_path / "run.JSON").read_text()) == profile_json(run)
-    assert write_run(run, tmp_path / "run.txt").read_text(encoding="utf-8") == report_text(run)
-    assert write_run(run, tmp_path / "run.csv").read_bytes().startswith(b"batch,pass,")
+    assert_equal_records(load_run(write_runs([run], tmp_path / "run.h5")), run)
+    assert json.loads(write_runs([run], tmp_path / "run.JSON").read_text()) == profile_json(run)
+    assert write_runs([run], tmp_path / "run.txt").read_text(encoding="utf-8") == report_text(run)
+    assert write_runs([run], tmp_path / "run.csv").read_bytes().startswith(b"batch,pass,")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.JSON", "run.csv", "run.h5", "run.txt"]
 
 
-@pytest.mark.parametrize("name", ["run.html", "run", "run.h5.gz", ".json"])
+@pytest.mark.parametrize("name", ["run.docx", "run", "run.h5.gz", ".json"])
 def test_an_unknown_extension_is_told_with_the_known_ones(tmp_path, name):
     path = tmp_path / name
     with pytest.raises(UsageError) as caught:
-        write_run(make_run(), path)
+        write_runs([make_run()], path)
     assert str(path) in str(caught.value)
     assert ".h5, .json, .csv, .txt" in str(caught.value)
     with pytest.raises(UsageError):
-        require_known_extension(path)
+        choose_format(path)
     assert not path.exists()
 
 
@@ -204,7 +204,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, name, monkeypatch):
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_run(make_run(), path)
+        write_runs([make_run()], path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -225,5 +225,5 @@ def test_a_call_view_that_cannot_be_written_is_told(tmp_path):
         write_stacks(make_run(), tmp_path / "calls.html")
     with pytest.raises(RunFileError, match="cannot be drawn"):
         write_stacks(replace(make_run(), stacks=StackProfile(500, 1, "{}")), tmp_path / "calls.html")
-    assert require_known_stacks_extension(tmp_path / "x.SpeedScope.json") == ".speedscope.json"
+    assert require_known_stacks_ending(tmp_path / "x.SpeedScope.json") == ".speedscope.json"
     assert list(tmp_path.iterdir()) == []

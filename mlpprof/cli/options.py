@@ -79,6 +79,36 @@ measuring_options = _together(
 """How it is measured."""
 
 
+FILE_HELP = "Write it: .h5 .json .csv .txt .png .svg .speedscope.json .trace.json .lprof .lprof.txt .pyisession"
+
+
+def _needs_a_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Raise UsageError where the option tells how to write a file, but none is named."""
+    if value is not None and ctx.params.get("out") is None:
+        raise UsageError(f"{param.opts[0]} {value} is of a file, but none is named; add -o FILE")
+    return value
+
+
+file_options = _together(
+    # eager, so that the two others know it
+    click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, help=FILE_HELP),
+    click.option(
+        "--format",
+        "file_format",
+        metavar="NAME",
+        callback=_needs_a_file,
+        help="Of the file, where its name does not tell: chrome-trace, speedscope, line-profiler ...",
+    ),
+    click.option(
+        "--figure",
+        metavar="NAME",
+        callback=_needs_a_file,
+        help="Which one a .png or .svg shows: layers, roofline, samples ... (default: the most telling one).",
+    ),
+)
+"""Where a run's report goes, and as what."""
+
+
 def workload_from(options: Mapping[str, Any]) -> Workload:
     """The workload that the `workload_options` describe, with the largest of the batch sizes asked for.
 

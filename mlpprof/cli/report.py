@@ -1,4 +1,4 @@
-"""`mlpprof report RUN.h5`: a stored run's report, from the file alone."""
+"""`mlpprof report RUN.h5 ...`: the reports of stored runs, from their files alone."""
 
 from __future__ import annotations
 
@@ -6,33 +6,55 @@ from pathlib import Path
 
 import click
 
+from mlpprof.cli.options import file_options
 from mlpprof.cli.terminal import output_console, print_json
-from mlpprof.report.export import require_known_extension, write_run, write_stacks
+from mlpprof.errors import UsageError
+from mlpprof.report.export import choose_format, require_known_stacks_ending, write_runs, write_stacks
 from mlpprof.report.export.profile_json import profile_json
 from mlpprof.report.terminal import print_run
 from mlpprof.store import load_run
 
 
 @click.command("report")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .h5 .json .csv .txt")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@file_options
 @click.option(
     "--stacks-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the call view, if the run has one: .html, or .speedscope.json for speedscope.",
+    help="Write the call view, if the run has one: .html, .speedscope.json or .pyisession.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 @click.option("-v", "--verbose", is_flag=True, help="Show small labels too.")
-def command(run: Path, out: Path | None, stacks_file: Path | None, as_json: bool, verbose: bool) -> None:
-    """Show the report of a stored RUN again; its digest is verified before it is opened."""
+def command(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    file_format: str | None,
+    figure: str | None,
+    stacks_file: Path | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Show the report of a stored RUN again; its digest is verified before it is opened.
+
+    With several runs, traces and figures show them together.
+    """
     if out is not None:
-        require_known_extension(out)
-    stored = load_run(run)
-    if out is not None:
-        write_run(stored, out)
+        choose_format(out, file_format, figure)
     if stacks_file is not None:
-        write_stacks(stored, stacks_file)
+        require_known_stacks_ending(stacks_file)
+        if len(runs) > 1:
+            raise UsageError(f"--stacks-file {stacks_file} holds the call view of one run, not of {len(runs)}")
+    stored = [load_run(path) for path in runs]
+    if out is not None:
+        write_runs(stored, out, file_format, figure)
+    if stacks_file is not None:
+        write_stacks(stored[0], stacks_file)
     if as_json:
-        print_json(profile_json(stored))
+        documents = [profile_json(run) for run in stored]
+        print_json(documents if len(documents) > 1 else documents[0])
     elif out is None and stacks_file is None:
-        print_run(stored, output_console(), verbose=verbose)
+        console = output_console()
+        for i, run in enumerate(stored):
+            if i:
+                console.print()
+            print_run(run, console, verbose=verbose)

@@ -38,7 +38,7 @@ def call_page(profile: StackProfile) -> str:
     return _drawn(profile, HTMLRenderer())
 
 
-def speedscope_json(profile: StackProfile) -> str:
+def call_speedscope_json(profile: StackProfile) -> str:
     """The session for https://www.speedscope.app; raises RunFileError where it cannot be read."""
     return _drawn(profile, SpeedscopeRenderer())
 

@@ -35,7 +35,7 @@ from mlpprof.report.roofline_figure import has_roofline, roofline_sheet, rooflin
 from mlpprof.report.story import Measured, Story, root_of
 from mlpprof.results import Comparison, Ladder, Verdict
 
-EXTENSIONS = (".png", ".svg")
+KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
 MOST_CURVES = 14
 """Variants in one picture of scaling: more lines than this cannot be told apart."""
 
@@ -62,6 +62,12 @@ def drawings(story: Story) -> dict[str, Drawing]:
     return {drawing.name: drawing for drawing in found}
 
 
+def require_known_kind(name: str) -> None:
+    """Raise UsageError for the name of a figure that no data could give, before time is spent on measuring."""
+    if name.partition("-")[0] not in KINDS:
+        raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
+
+
 def select(story: Story, name: str | None) -> Drawing:
     """A figure by name, else the most telling one. Raises UsageError that tells the names there are."""
     known = drawings(story)
@@ -72,14 +78,14 @@ def select(story: Story, name: str | None) -> Drawing:
     return known[name]
 
 
-def write_figure(path: Path, story: Story, name: str | None = None) -> Path:
-    """Write one figure as PNG or SVG, by the path's extension; returns the path.
+def write_figure(path: Path, story: Story, name: str | None = None, picture: str | None = None) -> Path:
+    """Write one figure as "png" or "svg", else by the path's extension; returns the path.
 
     Raises UsageError for a name that the story has no figure of, and where the file cannot be written.
     """
     drawing = select(story, name)
     sheet = drawing.sheet()
-    if path.suffix.lower() == ".png":
+    if (picture or path.suffix.lower().removeprefix(".")) == "png":
         content = png_bytes(sheet)
     else:
         content = standalone_svg(sheet, drawing.title, drawing.description).encode()
