@@ -1,19 +1,20 @@
 """Steps as Chrome trace events, which https://ui.perfetto.dev, chrome://tracing and speedscope open.
 
-A process a run, a thread a batch size, on each one median step: complete events ("ph": "X") of the step, its phases
+A process a run, a thread a batch size, on each one median step: begin and end ("ph": "B", "E") of the step, its phases
 and their labelled statements, nested, with layer, shapes and precision as arguments. All tracks begin at 0, so that
-steps can be compared by eye. Times are microseconds with the nanoseconds behind the point. Perfetto drops a slice that
-overlaps another without being inside it, so begins and ends of neighbours are the same whole nanosecond.
+steps can be compared by eye. Times are microseconds with the nanoseconds behind the point.
+
+Readers drop a slice that overlaps another without being inside it. Complete events ("X") would come to that: their end
+is the sum of two rounded numbers, which differs in its last bit from where the next one begins.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlpprof.instrument.semantics_table import PRODUCT
-from mlpprof.report.export.timeline import Slice, timeline, track_names
+from mlpprof.report.export.timeline import Slice, openings, timeline, track_names
 from mlpprof.results import BatchResult, Operation, Run
 
 Event = dict[str, Any]
@@ -34,7 +35,7 @@ def chrome_trace_json(runs: Sequence[Run]) -> dict[str, Any]:
             events += [
                 _meta("thread_name", pid, tid, name=f"batch {result.batch:,}"),
                 _meta("thread_sort_index", pid, tid, sort_index=tid),
-                *(_complete(one, result, pid, tid) for one in timeline(result)),
+                *(_event(one, opens, result, pid, tid) for one, opens in openings(timeline(result))),
             ]
     return {
         "displayTimeUnit": "ns",
@@ -46,27 +47,20 @@ def chrome_trace_json(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def microseconds(time_ns: int) -> float:
-    """A time as the format wants it, which gives the same nanoseconds again also to readers that cut digits off."""
-    value = time_ns / 1000
-    return value if int(value * 1000) == time_ns else math.nextafter(value, math.inf)
-
-
 def _meta(kind: str, pid: int, tid: int, **arguments: str | int) -> Event:
     return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": arguments}
 
 
-def _complete(one: Slice, result: BatchResult, pid: int, tid: int) -> Event:
-    return {
-        "ph": "X",
+def _event(one: Slice, opens: bool, result: BatchResult, pid: int, tid: int) -> Event:
+    event: Event = {
+        "ph": "B" if opens else "E",
         "name": one.name,
         "cat": ("step", "phase", "label")[one.depth],
         "pid": pid,
         "tid": tid,
-        "ts": microseconds(one.begin_ns),
-        "dur": microseconds(one.end_ns - one.begin_ns),
-        "args": dict(_arguments(one, result)),
+        "ts": (one.begin_ns if opens else one.end_ns) / 1000,
     }
+    return {**event, "args": dict(_arguments(one, result))} if opens else event
 
 
 def _arguments(one: Slice, result: BatchResult) -> Iterator[tuple[str, Any]]:
@@ -80,7 +74,8 @@ def _arguments(one: Slice, result: BatchResult) -> Iterator[tuple[str, Any]]:
         yield "clocked calls", one.calls
     if not one.operations:
         return
-    yield "dtype", ", ".join(dict.fromkeys(o.dtype for o in one.operations))
+    on_arrays = [o for o in one.operations if o.shape] or one.operations
+    yield "dtype", ", ".join(dict.fromkeys(o.dtype for o in on_arrays))
     if one.depth == 2:
         yield "shape", shape_text(max(one.operations, key=lambda o: (o.flop, o.bytes_moved)))
         yield "operations", [operation_text(o) for o in one.operations]

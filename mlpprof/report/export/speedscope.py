@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlpprof import __version__
-from mlpprof.report.export.timeline import Slice, timeline, track_names
+from mlpprof.report.export.timeline import Slice, openings, timeline, track_names
 from mlpprof.results import Run
 
 SCHEMA_URL = "https://www.speedscope.app/file-format-schema.json"
@@ -47,20 +47,11 @@ def speedscope_json(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _events(slices: Sequence[Slice], file: str, frames: dict[Frame, int]) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    opened: list[tuple[Slice, int]] = []
-
-    def close_to(depth: int) -> None:
-        while len(opened) > depth:
-            inner, number = opened.pop()
-            events.append({"type": "C", "frame": number, "at": inner.end_ns})
-
-    for one in slices:
-        close_to(one.depth)
+    for one, opens in openings(slices):
         line = min((o.line for o in one.operations), default=None) if one.label else None
         number = frames.setdefault((one.name, file, line), len(frames))
-        events.append({"type": "O", "frame": number, "at": one.begin_ns})
-        opened.append((one, number))
-    close_to(0)
+        at = one.begin_ns if opens else one.end_ns
+        events.append({"type": "O" if opens else "C", "frame": number, "at": at})
     return events
 
 

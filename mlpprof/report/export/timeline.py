@@ -7,7 +7,7 @@ step; where the phases of their own pass add up to more than the step, which is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mlpprof.report.anatomy import Part, PhasePart, anatomy
@@ -63,6 +63,18 @@ def _phase_slices(result: BatchResult, phase: PhasePart, begin_s: float) -> Iter
 
 def _statement(part: Part, begin_ns: int, end_ns: int, operations: tuple[Operation, ...]) -> Slice:
     return Slice(part.text, 2, begin_ns, end_ns, part.share, part.phase, part.layer, part.label, part.calls, operations)
+
+
+def openings(slices: Sequence[Slice]) -> Iterator[tuple[Slice, bool]]:
+    """Each slice twice, in order of time: where it opens (True) and where it closes, inner ones before outer ones."""
+    opened: list[Slice] = []
+    for one in slices:
+        while len(opened) > one.depth:
+            yield opened.pop(), False
+        yield one, True
+        opened.append(one)
+    while opened:
+        yield opened.pop(), False
 
 
 def operations_of(result: BatchResult, phase: str, layer: int | None, label: str) -> tuple[Operation, ...]:
