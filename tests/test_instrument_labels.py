@@ -15,7 +15,7 @@ from strategies import cases
 from mlpprof.catalog import ladder, load, module_of
 from mlpprof.instrument.labels import LabelClock, StrayLabel, instrumented_module, labels_of, stray_labels
 
-LADDER = ladder()
+LADDER = {name: entry for name, entry in ladder().items() if entry.extra is None}
 
 
 def blank_module() -> ModuleType:

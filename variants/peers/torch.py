@@ -1,0 +1,103 @@
+"""PyTorch, eager: a reference line, every operation dispatched from Python by itself.
+
+The network as its users write it: nn.Linear layers, gradients by autograd, torch.optim.SGD, whose momentum is heavy
+ball. The penalty on the weights is the optimizer's weight_decay, given for the weights alone; L1, which it does not
+know, goes into what is differentiated. The loss takes the output before its activation, as PyTorch's stable forms do.
+
+Threads: as OMP_NUM_THREADS says. X and Y are used where they lie; a batch is gathered by index_select.
+
+Source: PyTorch's documentation.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+PARENT = "sliced"
+EXTRA = "peers"
+
+HIDDEN = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def engine():
+    """What computes: version, library, threads."""
+    library = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
+    kernel = torch.backends.cpu.get_cpu_capability()
+    return f"PyTorch {torch.__version__} · {library} · kernel {kernel} · {torch.get_num_threads()} threads"
+
+
+class MLP:
+    """model maps X (m, n_0) to Z[L] (m, n_L); its linear layers hold W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        self.network = network
+        self.linear = [self.layer(W, b) for W, b in parameters]
+        between = [[HIDDEN[network.hidden]()] for _ in self.linear[1:]]
+        self.model = nn.Sequential(
+            *(module for pair in zip(self.linear, [*between, []], strict=True) for module in [pair[0], *pair[1]])
+        )
+        weights, biases = [layer.weight for layer in self.linear], [layer.bias for layer in self.linear]
+        groups = [{"params": weights, "weight_decay": network.l2}, {"params": biases}]
+        self.optimizer = torch.optim.SGD(groups, lr=network.rate, momentum=network.momentum, fused=True)
+
+    def layer(self, W, b):
+        """A linear layer with the given parameters, copied."""
+        linear = nn.utils.skip_init(nn.Linear, *reversed(W.shape), dtype=torch.from_numpy(W).dtype)
+        linear.load_state_dict({"weight": torch.from_numpy(W.copy()), "bias": torch.from_numpy(b.copy())})
+        return linear
+
+    def fetch_batch(self, X, Y, index):
+        index = torch.from_numpy(index)
+        self.X = torch.index_select(torch.from_numpy(X), 0, index)
+        self.Y = torch.index_select(torch.from_numpy(Y), 0, index)
+
+    def forward(self):
+        self.Z = self.model(self.X)
+        self.cost = self.mean_loss(self.Z, self.Y)
+
+    def mean_loss(self, Z, Y):
+        """The mean loss from what the output's activation is still to be applied to."""
+        if self.network.loss == "squared_error":
+            A = torch.sigmoid(Z) if self.network.output == "sigmoid" else Z
+            return (A - Y).square().sum() / (2 * len(Y))
+        if self.network.output == "softmax":
+            return functional.cross_entropy(Z, Y)
+        return functional.binary_cross_entropy_with_logits(Z, Y, reduction="sum") / len(Y)
+
+    def loss(self):
+        return self.cost.item()
+
+    def backward(self):
+        objective = self.cost
+        if self.network.l1 > 0:
+            objective = objective + self.network.l1 * sum(layer.weight.abs().sum() for layer in self.linear)
+        self.optimizer.zero_grad()
+        objective.backward()
+
+    def update(self):
+        self.optimizer.step()
+
+    def train_step(self, X, Y, index):
+        self.fetch_batch(X, Y, index)
+        self.forward()
+        loss = self.loss()
+        self.backward()
+        self.update()
+        return loss
+
+    def parameters(self):
+        return [(layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in self.linear]
+
+    def gradients(self):
+        decayed = [layer.weight.grad + self.network.l2 * layer.weight.detach() for layer in self.linear]
+        return [(dW.numpy(), layer.bias.grad.numpy().copy()) for dW, layer in zip(decayed, self.linear, strict=True)]
+
+    def predict(self, X):
+        with torch.no_grad():
+            Z = self.model(torch.from_numpy(X))
+            if self.network.output == "identity":
+                return Z.numpy()
+            return (torch.softmax(Z, 1) if self.network.output == "softmax" else torch.sigmoid(Z)).numpy()
