@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,25 +53,12 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     passes, 1 if it fails, 3 if the machine was too noisy to tell. Stored runs (RUN.h5) are shown side by side, without
     a verdict.
     """
-    out = options["out"]
-    require_folder(out)
-    if out is None and options["file_format"] is not None:
-        raise UsageError(f"--format {options['file_format']} is of a file, but none is named; add -o FILE")
-    file_format = None if out is None else require_comparison_format(out, options["file_format"])
+    _file_format(options)
     if any(name.endswith(".h5") for name in (old, *new)):
         _stored(old, new, options)
         return
-    workload = workload_from(options)
-    references = [find(name).reference for name in (old, *new)]
-    comparisons: list[Comparison] = []
-    total = len(new) * len(options["batch"] or (workload.batch,))
-    with progress_bar() as progress:
-        for batch in options["batch"] or (workload.batch,):
-            for reference in references[1:]:
-                part = partial(_part, progress, len(comparisons), total)
-                comparisons.append(_compare(references[0], reference, workload, batch, options, part))
-    if out is not None and file_format is not None:
-        write_comparisons(comparisons, out, file_format)
+    typed = shlex.join(["mlpprof", *sys.argv[1:]])
+    comparisons = compare_as_asked(old, new, options, typed, progress_bar)
     if options["as_json"]:
         print_json([comparison_json(comparison) for comparison in comparisons])
     else:
@@ -82,8 +71,44 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
 
 
+def compare_as_asked(
+    old: str,
+    new: Sequence[str],
+    options: Mapping[str, Any],
+    typed: str,
+    bar: Callable[[], AbstractContextManager[Progress]],
+) -> list[Comparison]:
+    """All but the printing: race each new one with the old one at every batch size, and write the file.
+
+    typed: what the user gave, as the comparisons tell it. bar: shows progress while it is entered. Raises any
+    MlpprofError.
+    """
+    out = options["out"]
+    require_folder(out)
+    file_format = _file_format(options)
+    workload = workload_from(options)
+    first, *others = (find(name).reference for name in (old, *new))
+    batches = options["batch"] or (workload.batch,)
+    comparisons: list[Comparison] = []
+    with bar() as progress:
+        for batch in batches:
+            for reference in others:
+                part = partial(_part, progress, len(comparisons), len(others) * len(batches))
+                comparisons.append(_compare(first, reference, workload, batch, options, typed, part))
+    if out is not None and file_format is not None:
+        write_comparisons(comparisons, out, file_format)
+    return comparisons
+
+
+def _file_format(options: Mapping[str, Any]) -> str | None:
+    out, named = options["out"], options["file_format"]
+    if out is None and named is not None:
+        raise UsageError(f"--format {named} is of a file, but none is named; add -o FILE")
+    return None if out is None else require_comparison_format(out, named)
+
+
 def _compare(
-    old: str, new: str, workload: Workload, batch: int, options: dict[str, Any], progress: Progress
+    old: str, new: str, workload: Workload, batch: int, options: Mapping[str, Any], typed: str, progress: Progress
 ) -> Comparison:
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
@@ -107,7 +132,7 @@ def _compare(
         equivalent=None if options["no_check"] else True,
         waterfall=() if options["no_waterfall"] else racer.waterfall(progress),
         machine=racer.described["machine"],
-        command=shlex.join(["mlpprof", *sys.argv[1:]]),
+        command=typed,
     )
 
 
@@ -115,7 +140,7 @@ def _part(progress: Progress, done: int, total: int, what: str, share: float) ->
     progress(what, (done + share) / total)
 
 
-def _stored(old: str, new: tuple[str, ...], options: dict[str, Any]) -> None:
+def _stored(old: str, new: Sequence[str], options: Mapping[str, Any]) -> None:
     """Stored runs ran at different times, so their ratio is a hint and no verdict."""
     if options["at_least"] is not None:
         raise UsageError(
