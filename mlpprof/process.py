@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import platformdirs
 import psutil
 
 from mlpprof import errors
@@ -32,6 +33,11 @@ Progress = Callable[[str, float], None]
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 STOP_TIMEOUT_S = 2.0
+
+
+def compiled_code_folder() -> str:
+    """Where numba keeps machine code between processes, since it would keep it beside the variant's file otherwise."""
+    return str(Path(platformdirs.user_cache_dir("mlpprof", appauthor=False)) / "numba")
 
 
 class Worker:
@@ -51,7 +57,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=dict(environment),
+            env={"NUMBA_CACHE_DIR": compiled_code_folder(), **environment},
             text=True,
             start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone, which then ends the worker
         )

@@ -36,16 +36,40 @@ EXACTLY = njit(cache=bool(config.CACHE_DIR), error_model="numpy", fastmath=False
 
 CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "softmax": 3, "identity": 4}
 SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
-ROUNDING = 1.5 * 2.0**52  # added and taken off again, it leaves a whole number
-SMALL = 1e-250
+LEAST_PRODUCT = 1e-250
+ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
+PIECE = 2048  # numbers that a pass leaves in the first level of cache for the next one
+
+# of float32: a plain number in the code would turn the whole expression into float64
+ONE, LOG2E, TOP, WHOLE = (np.float32(value) for value in (1, 1.4426950408889634, 87, 1.5 * 2**23))
+LOG2_HIGH, LOG2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+C_2, C_3, C_4, C_5, C_6, C_7 = (np.float32(1 / factorial) for factorial in (2, 6, 24, 120, 720, 5040))
 
 
 @EXACTLY
-def exp(x):
-    """2**k times the series of exp(r), x = k log 2 + r; the bits of k become the exponent."""
+def exp_single(x):
+    """2**k times the series of exp(r), where x = k log 2 + r; adding WHOLE rounds k, and its bits are the exponent."""
+    x = max(-TOP, min(x, TOP))
+    shifted = x * LOG2E + WHOLE
+    k = shifted - WHOLE
+    r = (x - k * LOG2_HIGH) - k * LOG2_LOW
+    p = C_7 * r + C_6
+    p = p * r + C_5
+    p = p * r + C_4
+    p = p * r + C_3
+    p = p * r + C_2
+    p = p * r + ONE
+    p = p * r + ONE
+    bits = np.float32(shifted).view(np.int32) + 127
+    return p * np.int32(bits << 23).view(np.float32)
+
+
+@EXACTLY
+def exp_double(x):
+    """The same in float64."""
     x = max(-700.0, min(x, 700.0))
-    shifted = x * 1.4426950408889634 + ROUNDING
-    k = shifted - ROUNDING
+    shifted = x * 1.4426950408889634 + 1.5 * 2.0**52
+    k = shifted - 1.5 * 2.0**52
     r = (x - k * 0.6931471803691238) - k * 1.9082149292705877e-10
     p = 1 / 479001600
     p = p * r + 1 / 39916800
@@ -65,45 +89,65 @@ def exp(x):
 
 
 @COMPILE
-def activate(function, Z, b):
-    """Z (m, n) becomes the activation of Z + b."""
-    for i in range(Z.shape[0]):
-        z = Z[i]
-        if function == SIGMOID:
-            for j in range(z.size):
-                z[j] = 1 / (1 + exp(-np.float64(z[j] + b[j])))
-        elif function == TANH:
-            for j in range(z.size):
-                z[j] = 1 - 2 / (1 + exp(2 * np.float64(z[j] + b[j])))
-        elif function == RELU:
-            for j in range(z.size):
-                z[j] = max(z[j] + b[j], 0)
-        else:
-            for j in range(z.size):
-                z[j] += b[j]
-        if function == SOFTMAX:
-            highest, total = z.max(), 0.0
-            for j in range(z.size):
-                z[j] = exp(np.float64(z[j] - highest))
-                total += z[j]
-            for j in range(z.size):
-                z[j] /= total
+def sigmoid(z):
+    """z (n,) becomes 1 / (1 + exp(-z))."""
+    if z.itemsize == 4:
+        for j in range(z.size):
+            z[j] = ONE / (ONE + exp_single(-np.float32(z[j])))
+    else:
+        for j in range(z.size):
+            z[j] = 1 / (1 + exp_double(-np.float64(z[j])))
 
 
 @COMPILE
-def slope(function, A, delta):
-    """delta (m, n) is multiplied by the derivative, told from A."""
-    for i in range(A.shape[0]):
-        a, d = A[i], delta[i]
+def activate(function, Z, b):
+    """Z (m, n) becomes the activation of Z + b, a piece of it after the other."""
+    rows = max(1, PIECE // Z.shape[1])
+    for start in range(0, Z.shape[0], rows):
+        piece = Z[start : start + rows]
+        for i in range(piece.shape[0]):
+            z = piece[i]
+            for j in range(z.size):
+                z[j] += b[j]
+        z = piece.reshape(piece.size)
         if function == SIGMOID:
-            for j in range(a.size):
-                d[j] *= a[j] - a[j] * a[j]
-        elif function == TANH:
-            for j in range(a.size):
-                d[j] -= d[j] * a[j] * a[j]
+            sigmoid(z)
+        elif function == TANH:  # tanh(z) = 2 sigmoid(2 z) - 1
+            z *= 2
+            sigmoid(z)
+            z *= 2
+            z -= 1
         elif function == RELU:
-            for j in range(a.size):
-                d[j] = d[j] if a[j] > 0 else 0
+            for j in range(z.size):
+                z[j] = max(z[j], 0)
+        elif function == SOFTMAX:
+            for i in range(piece.shape[0]):
+                softmax(piece[i])
+
+
+@COMPILE
+def softmax(z):
+    """z (n,) becomes exp(z), normalized."""
+    highest, total = z.max(), 0.0
+    for j in range(z.size):
+        z[j] = exp_double(np.float64(z[j] - highest))
+        total += z[j]
+    for j in range(z.size):
+        z[j] /= total
+
+
+@COMPILE
+def slope(function, a, d):
+    """d (n,) is multiplied by the derivative, told from a (n,)."""
+    if function == SIGMOID:
+        for j in range(a.size):
+            d[j] *= a[j] - a[j] * a[j]
+    elif function == TANH:
+        for j in range(a.size):
+            d[j] -= d[j] * a[j] * a[j]
+    elif function == RELU:
+        for j in range(a.size):
+            d[j] = d[j] if a[j] > 0 else 0
 
 
 @COMPILE
@@ -122,7 +166,7 @@ def cost(squared, output, A, Y, least):
                 a = max(least, min(a, 1 - least))
                 if y == 0 or y == 1:
                     product *= a if y == 1 else 1 - a
-                    if product < SMALL:
+                    if product < LEAST_PRODUCT:
                         total -= np.log(product)
                         product = 1.0
                 else:
@@ -154,8 +198,11 @@ def gather(X, Y, index, n, A, T):
     """The rows `index` of X into the first layer of A, those of Y into T."""
     A_0 = matrix(A, 0, len(index), n[0])
     for i in range(len(index)):
-        A_0[i] = X[index[i]]
-        T[i] = Y[index[i]]
+        x, y, a, t = X[index[i]], Y[index[i]], A_0[i], T[i]
+        for k in range(x.size):
+            a[k] = x[k]
+        for k in range(y.size):
+            t[k] = y[k]
 
 
 @COMPILE
@@ -169,20 +216,28 @@ def forward(codes, n, at, theta, A, m):
 
 
 @COMPILE
-def backward(codes, n, at, theta, A, T, delta, gradient, m):
-    """The gradients of the loss; delta lies like A."""
+def backward(codes, n, at, theta, A, T, delta, gradient, m, of):
+    """The gradients of the loss of m samples out of a batch of `of`; delta lies like A."""
     for l in range(n.size - 1, 0, -1):
         A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
         if l == n.size - 1:
+            share = theta.dtype.type(1 / of)
             for i in range(m):
                 for j in range(n[l]):
-                    delta_l[i, j] = (A_l[i, j] - T[i, j]) / m
-            if codes[0]:
-                slope(codes[l], A_l, delta_l)
+                    delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
         else:
-            W_next = matrix(theta, at[0, l + 1], n[l + 1], n[l])
-            np.dot(matrix(delta, m * at[2, l + 1], m, n[l + 1]), W_next, delta_l)
-            slope(codes[l], A_l, delta_l)
+            W_above, delta_above = (
+                matrix(theta, at[0, l + 1], n[l + 1], n[l]),
+                matrix(delta, m * at[2, l + 1], m, n[l + 1]),
+            )
+            if n[l + 1] > 1:
+                np.dot(delta_above, W_above, delta_l)
+            else:  # BLAS packs columns of one number each
+                for i in range(m):
+                    for j in range(n[l]):
+                        delta_l[i, j] = delta_above[i, 0] * W_above[0, j]
+        if l < n.size - 1 or codes[0]:
+            slope(codes[l], A_l.reshape(A_l.size), delta_l.reshape(A_l.size))
         dW = matrix(gradient, at[0, l], n[l], n[l - 1])
         np.dot(delta_l.T, matrix(A, m * at[2, l - 1], m, n[l - 1]), dW)
         db = gradient[at[1, l] : at[1, l] + n[l]]
@@ -220,7 +275,7 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
     for j in range(n[L]):
         d[j] = below[j] - y[j]
     if codes[0]:
-        slope(codes[L], below.reshape(1, n[L]), d.reshape(1, n[L]))
+        slope(codes[L], below, d)
     for l in range(L, 0, -1):
         W, V = matrix(theta, at[0, l], n[l], n[l - 1]), matrix(velocity, at[0, l], n[l], n[l - 1])
         d = delta[at[2, l] : at[2, l] + n[l]]
@@ -232,7 +287,7 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
                 w = W[j]
                 for k in range(w.size):
                     propagated[k] += d[j] * w[k]
-            slope(codes[l - 1], below.reshape(1, n[l - 1]), propagated.reshape(1, n[l - 1]))
+            slope(codes[l - 1], below, propagated)
         for j in range(n[l]):
             descend(W[j], V[j], below, d[j], rate, momentum, l1, l2)
         start, end = at[1, l], at[1, l] + n[l]
@@ -240,21 +295,25 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
 
 
 @COMPILE
-def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T, delta, least, losses):
-    """Steps on the batches indices (steps, m)."""
+def run(X, Y, indices, codes, n, at, theta, velocity, gradient, more, optimizer, A, T, delta, least, losses):
+    """Steps on the batches indices (steps, m), each in pieces of as many samples as T has rows."""
     m, L = indices.shape[1], n.size - 1
     for step in range(len(indices)):
-        index = indices[step]
         if m == 1:
-            learn(X[index[0]], Y[index[0]], codes, n, at, theta, velocity, A, delta, optimizer)
-            T[0] = Y[index[0]]
-        else:
+            x, y = X[indices[step, 0]], Y[indices[step, 0]]
+            learn(x, y, codes, n, at, theta, velocity, A, delta, optimizer)
+            losses[step] = cost(codes[n.size], codes[L], matrix(A, at[2, L], 1, n[L]), y.reshape(1, n[L]), least)
+            continue
+        for start in range(0, m, len(T)):
+            index = indices[step, start : start + len(T)]
+            rows = len(index)
             gather(X, Y, index, n, A, T)
-            forward(codes, n, at, theta, A, m)
-        losses[step] = cost(codes[n.size], codes[L], matrix(A, m * at[2, L], m, n[L]), T, least) / m
-        if m > 1:
-            backward(codes, n, at, theta, A, T, delta, gradient, m)
-            update(n, at, theta, velocity, gradient, optimizer)
+            forward(codes, n, at, theta, A, rows)
+            losses[step] += cost(codes[n.size], codes[L], matrix(A, rows * at[2, L], rows, n[L]), T[:rows], least) / m
+            backward(codes, n, at, theta, A, T, delta, gradient if start == 0 else more, rows, m)
+            if start > 0:
+                gradient += more
+        update(n, at, theta, velocity, gradient, optimizer)
 
 
 class MLP:
@@ -268,6 +327,7 @@ class MLP:
         dtype = self.theta.dtype
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
+        self.more = np.zeros_like(self.theta)
         self.n = n = np.array(network.layers)
         self.at = np.zeros((3, n.size), np.int64)
         self.at[0, 2:] = np.cumsum(n[1:-1] * n[:-2])
@@ -301,9 +361,7 @@ class MLP:
         return cost(self.codes[-1], self.codes[-2], A, self.T, self.least) / self.m  # phase: cost
 
     def backward(self):
-        backward(
-            *(self.codes, self.n, self.at, self.theta, self.A, self.T, self.delta, self.gradient, self.m)
-        )
+        backward(*(self.codes, self.n, self.at, self.theta, self.A, self.T, self.delta, self.gradient, self.m, self.m))
 
     def update(self):
         update(self.n, self.at, self.theta, self.velocity, self.gradient, self.optimizer)
@@ -319,12 +377,14 @@ class MLP:
     def train(self, X, Y, indices):
         if any(len(index) != len(indices[0]) for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
-        batches, losses = np.array(indices), np.empty(len(indices))
-        if batches.shape[1] != self.m:
-            self.allocate(batches.shape[1])
+        batches, losses = np.array(indices), np.zeros(len(indices))
+        pieces = -(-batches.shape[1] // ROWS)
+        rows = -(-batches.shape[1] // pieces)  # all pieces are equal, but for the last
+        if rows != self.m:
+            self.allocate(rows)
         run(
-            *(X, Y, batches, self.codes, self.n, self.at, self.theta, self.velocity, self.gradient, self.optimizer),
-            *(self.A, self.T, self.delta, self.least, losses),
+            *(X, Y, batches, self.codes, self.n, self.at, self.theta, self.velocity, self.gradient, self.more),
+            *(self.optimizer, self.A, self.T, self.delta, self.least, losses),
         )
         return losses.tolist()
 

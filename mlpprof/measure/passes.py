@@ -133,6 +133,11 @@ class TimedPass:
             self._span *= 2
         return step_s
 
+    def get_ready(self, steps: int) -> None:
+        """Let a form that spans steps prepare itself for blocks of so many, as a compiler does."""
+        if self._train is not None:
+            self.span(steps)
+
     def block(self, steps: int) -> None:
         """One block of steps, kept as a row."""
         pairs = [self.step() for _ in range(steps)] if self._train is None else [self.span(steps)]
@@ -190,6 +195,8 @@ def profile_batch(
         with paused_garbage_collection():
             warm = [warm_up(timed, clock) for timed in passes]
         plan = plan_for(warm[0][1], steps)
+        for timed in passes:
+            timed.get_ready(plan.steps)
         total.losses.clear()
         for i in range(plan.rounds):
             report("timing", (i + 0.5) / (plan.rounds + 1))

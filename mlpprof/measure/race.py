@@ -48,6 +48,7 @@ class VariantContestant:
         self._subject = subject
         self._instance = subject.make()
         self._indices = subject.walk(batch)
+        self._prepared_for = 0
 
     def warm_up(self, clock: Clock) -> float:
         """Train until the time of a step settles."""
@@ -61,6 +62,9 @@ class VariantContestant:
         train = getattr(self._instance, "train", None)
         indices = [next(self._indices) for _ in range(runs)]
         with catalog.variant_code(self._entry):
+            if train is not None and runs != self._prepared_for:
+                train(X, Y, indices)  # a compiler may have to learn the new number
+                self._prepared_for = runs
             start = clock()
             if train is not None:
                 train(X, Y, indices)

@@ -1,0 +1,265 @@
+"""The worker of a relay: its entrants stay ready, and run when it is their turn.
+
+A relay is a race whose entrants cannot share a process: each has its own BLAS threads, or is a framework. All workers
+are there at once; the one that is called has the token, the others wait for their input. After its turn a worker waits
+until its threads have gone to sleep, since many pools go on spinning for a while, and only then gives the token back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import psutil
+
+from mlpprof import catalog
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.instrument.phases import Clock
+from mlpprof.machine.blas import blas_line
+from mlpprof.machine.description import describe
+from mlpprof.measure.messages import Message
+from mlpprof.measure.passes import Subject, paused_garbage_collection
+from mlpprof.measure.prepare import Loader, Prepared
+from mlpprof.measure.race import Contestant, VariantContestant
+from mlpprof.measure.request import Request
+from mlpprof.measure.shared_arrays import SharedArrays
+from mlpprof.measure.worker import handlers
+from mlpprof.model import Array
+from mlpprof.model.gradcheck import close
+from mlpprof.process import Progress, serve
+
+LEAD_IN_S = 0.01
+"""A run shorter than this is made once, untimed, before a turn: other processes have used the caches in between."""
+SETTLING_S = 0.4
+"""After this a pool that still spins is left to itself."""
+WINDOW_S = 0.002
+"""How long the processor time of a worker is watched to see whether it sleeps."""
+CHILDREN_WINDOW_S = 0.03
+"""The same where it has child processes, whose time is told in hundredths of a second."""
+IDLE = 0.1
+"""A worker sleeps if it uses less than this share of a processor."""
+WARM_UP_S = 0.3
+LOSSES_S = 5.0
+"""The comparison of losses ends after this time, with as many steps as there are by then."""
+
+
+class EpochContestant:
+    """Whole epochs as a user runs them: shuffle, then batch after batch, each gathered by the variant.
+
+    steps: of one run; fewer than an epoch has where that would take too long. What is left over at the end of an epoch
+    and makes no whole batch is passed over. The full batch is not shuffled.
+    """
+
+    def __init__(self, entry: catalog.Entry, subject: Subject, batch: int, steps: int) -> None:
+        self._entry = entry
+        self._subject = subject
+        self._batch = batch
+        self._steps = steps
+        self._rng = np.random.default_rng(subject.seed)
+        self._instance = subject.make()
+
+    def warm_up(self, clock: Clock) -> float:
+        """Two epochs at least; seconds of the fastest."""
+        begun = clock()
+        seconds = [self.turn(1, clock), self.turn(1, clock)]
+        while clock() - begun < WARM_UP_S:
+            seconds.append(self.turn(1, clock))
+        return min(seconds)
+
+    def turn(self, runs: int, clock: Clock) -> float:
+        """Seconds an epoch, shuffling included."""
+        X, Y, instance = self._subject.X, self._subject.Y, self._instance
+        train = getattr(instance, "train", None)
+        with catalog.variant_code(self._entry):
+            start = clock()
+            for _ in range(runs):
+                indices = self._indices()
+                if train is not None:
+                    train(X, Y, indices)
+                else:
+                    for index in indices:
+                        instance.train_step(X, Y, index)
+            return (clock() - start) / runs
+
+    def close(self) -> None:
+        """Release the instance."""
+        close(self._instance)
+
+    def _indices(self) -> list[Array]:
+        samples, m = len(self._subject.X), self._batch
+        order = np.arange(samples) if m == samples else self._rng.permutation(samples)
+        return [order[start : start + m] for start in range(0, m * self._steps, m)]
+
+
+@dataclass
+class Slot:
+    """An entrant of this worker: what was loaded, what runs, and the lengths of turns that it has seen."""
+
+    prepared: Prepared
+    contestant: Contestant
+    settle: Callable[[], None]
+    run_s: float = 0.0
+    seen: set[int] = field(default_factory=set)
+
+
+class Residence:
+    """The handlers of one worker, and its entrants by their places in the race."""
+
+    def __init__(self) -> None:
+        self._loader = Loader()
+        self._slots: dict[int, Slot] = {}
+
+    def enter(
+        self,
+        report: Progress,
+        place: int,
+        request: Message,
+        batch: int,
+        steps: int | None,
+        constants: dict[str, int],
+        shared: str | None = None,
+    ) -> Message:
+        """Load an entrant and run it once, which compiles what it compiles; steps: of an epoch, None for single steps.
+
+        constants: of the variant's file, to be replaced. Answers with what it is and how long that first run took.
+        """
+        if shared is not None:
+            self._loader.shared = SharedArrays(Path(shared))
+        it = self._loader.prepare(Request.from_json(request), report)
+        it.require_batch(batch)
+        replace_constants(it, constants)
+        report(f"starting {it.entry.name}", 0.5)
+        make: Callable[[], VariantContestant | EpochContestant] = (
+            (lambda: VariantContestant(it.entry, it.subject, batch))
+            if steps is None
+            else (lambda: EpochContestant(it.entry, it.subject, batch, steps))
+        )
+        begun = perf_counter()
+        contestant = make()
+        contestant.turn(1, perf_counter)
+        first_s = perf_counter() - begun
+        self._slots[place] = Slot(it, contestant, settling())
+        self._slots[place].settle()
+        engine = getattr(it.module, "engine", None)
+        return {
+            "first_s": first_s,
+            "dtype": it.dtype,
+            "spans_steps": hasattr(it.cls, "train"),
+            "variant": {"name": it.entry.name, "summary": it.entry.summary, "parent": it.entry.parent},
+            "engine": blas_line(describe()) if engine is None else str(engine()),
+        }
+
+    def facts(self, report: Progress, place: int) -> Message:
+        """The data, with its fingerprint, and the machine with the BLAS that is loaded by now."""
+        report("describing the machine", 0.0)
+        data = self._slots[place].prepared.data
+        return {
+            "data": {"name": data.name, "samples": data.samples, "sha256": data.fingerprint()},
+            "machine": describe(),
+        }
+
+    def losses(self, report: Progress, place: int, batch: int, steps: int) -> Message:
+        """The losses of a fresh instance over the first steps, in the precision of the race."""
+        it = self._slots[place].prepared
+        report(f"comparing the losses of {it.entry.name}", 0.0)
+        instance = it.subject.make()
+        X, Y = it.subject.X, it.subject.Y
+        try:
+            with catalog.variant_code(it.entry):
+                if hasattr(instance, "train"):
+                    walk = it.subject.walk(batch)
+                    found = [float(loss) for loss in instance.train(X, Y, [next(walk) for _ in range(steps)])]
+                else:
+                    found = [float(instance.train_step(X, Y, index)) for index in _until(it, batch, steps)]
+        finally:
+            close(instance)
+        self._slots[place].settle()
+        return {"losses": found}
+
+    def warm(self, report: Progress, place: int) -> float:
+        """Run until the time settles; seconds of the fastest run."""
+        slot = self._slots[place]
+        report(f"warming up {slot.prepared.entry.name}", 0.0)
+        with paused_garbage_collection():
+            slot.run_s = slot.contestant.warm_up(perf_counter)
+        slot.settle()
+        return slot.run_s
+
+    def turn(self, report: Progress, place: int, runs: int) -> float:
+        """Seconds a run, over so many; what compiles for a number of runs does so before the clock starts."""
+        slot = self._slots[place]
+        with paused_garbage_collection():
+            if runs not in slot.seen and hasattr(slot.prepared.cls, "train"):
+                slot.contestant.turn(runs, perf_counter)
+                slot.seen.add(runs)
+            elif slot.run_s < LEAD_IN_S and not hasattr(slot.prepared.cls, "train"):
+                slot.contestant.turn(1, perf_counter)
+            seconds = slot.contestant.turn(runs, perf_counter)
+        slot.settle()
+        return seconds
+
+
+def replace_constants(it: Prepared, constants: Mapping[str, int]) -> None:
+    """Set constants of a loaded variant's file; raises UsageError for one that the file does not have."""
+    for name, value in constants.items():
+        if not hasattr(it.module, name):
+            known = [one for one in vars(it.module) if one.isupper()]
+            raise UsageError(f"{it.entry.path.name} has no constant {name}{did_you_mean(name, known)}")
+        setattr(it.module, name, value)
+
+
+def settling(
+    busy_s: Callable[[], float] | None = None,
+    clock: Clock = perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[[], None]:
+    """A function that returns once this process, and the children that it has by now, sleep.
+
+    busy_s: processor seconds used so far.
+    """
+    children = psutil.Process().children(recursive=True)
+    window_s = CHILDREN_WINDOW_S if children else WINDOW_S
+
+    def used_s() -> float:
+        return time.process_time() + sum(_processor_s(child) for child in children)
+
+    used = busy_s or used_s
+
+    def settle() -> None:
+        begun = clock()
+        while clock() - begun < SETTLING_S:
+            before, start = used(), clock()
+            sleep(window_s)
+            if used() - before < IDLE * (clock() - start):
+                return
+
+    return settle
+
+
+def _processor_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def _until(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
+    """The first batches, as far as the time goes; two at least."""
+    begun = perf_counter()
+    walk = it.subject.walk(batch)
+    for step in range(steps):
+        if step >= 2 and perf_counter() - begun > LOSSES_S:
+            return
+        yield next(walk)
+
+
+def main() -> None:
+    """Serve until the parent is done."""
+    home = Residence()
+    own = (home.enter, home.facts, home.losses, home.warm, home.turn)
+    serve({**handlers(), **{handler.__name__: handler for handler in own}})
