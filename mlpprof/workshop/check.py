@@ -94,7 +94,7 @@ def examine(folder: Path, exercise: Exercise, learner: str, setting: Setting, pr
     held = exercise.facts if broken is None else exercise.facts[: exercise.facts.index(broken["fact"])]
     known = replace(networks, facts=held, notes=notes)
     if broken is not None:
-        message = f"{broken['what']}. {broken['fact']} is what the exercise asks for: {broken['advice']}"
+        message = f"{broken['what']}. Wanted: {broken['fact']}; {broken['advice']}"
         return examined(_failed(known, "structure", message, source, broken["line"]))
     return examined(replace(known, stage="speed"), tuple((line, what) for line, what in answer["mixed"]))
 

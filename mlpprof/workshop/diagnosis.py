@@ -87,6 +87,13 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
             f"{layers} was overwritten in backward, in place (`*=`, `-=`, `+=` or out=), and the gradients are wrong: "
             "it is still needed for a gradient; let the result have an array of its own"
         )
+    if _agree([(dW, 0 * db) for dW, db in gradients], [(dW, 0 * db) for dW, db in right]):
+        return _with_place(
+            "only the gradient of the biases is wrong: db[l] is the sum of delta[l] over the samples, column 0 of "
+            "dW[l]; is it written at all?",
+            gradients,
+            right,
+        )
     return _with_place("the gradients are wrong", gradients, right)
 
 

@@ -65,9 +65,12 @@ def result_shape(operation: Operation) -> tuple[int, ...]:
 
 
 def described(operation: Operation) -> str:
-    """'add float32 (70, 47)', as the profile names it."""
-    shape = " x ".join(str(n) for n in result_shape(operation))
-    return f"{operation.name} {operation.dtype} ({shape})"
+    """'add float32 (70 x 47)', as the profile names it."""
+    return f"{operation.name} {operation.dtype} {_shape_text(operation)}"
+
+
+def _shape_text(operation: Operation) -> str:
+    return f"({' x '.join(str(n) for n in result_shape(operation))})"
 
 
 def _loop(counts: Counts) -> Broken | None:
@@ -90,16 +93,28 @@ def _loop(counts: Counts) -> Broken | None:
 
 
 def _double(counts: Counts) -> Broken | None:
-    found = [o for o in counts.large if o.dtype == "float64" and math.prod(o.shape) > 1]
+    found = [o for o in counts.large if _makes_double(o)]
     if not found:
         return None
     return Broken(
         exercises.SINGLE,
         found[0].line,
-        f"{described(found[0])} in {found[0].phase}: double precision from here on",
+        f"{found[0].name} makes a float64 array {_shape_text(found[0])} in {found[0].phase}: double precision from here "
+        "on",
         "data and weights come as float32; np.ones, np.zeros and np.array without a dtype make float64, and so does a "
         "product with np.float64(...) or with an array that is float64 (a Python number is harmless)",
     )
+
+
+def _makes_double(operation: Operation) -> bool:
+    """Whether an array of doubles comes out; a float32 operand beside a double may have given the dtype its name."""
+    size = math.prod(result_shape(operation))
+    widened = (
+        operation.kind in (ARITHMETIC, EVALUATION)
+        and operation.dtype == "float32"
+        and operation.bytes_allocated == 8 * size * operation.times
+    )
+    return size > 1 and (operation.dtype == "float64" or widened)
 
 
 def _input_delta(counts: Counts) -> Broken | None:
@@ -107,10 +122,11 @@ def _input_delta(counts: Counts) -> Broken | None:
     found = [o for o in counts.large if o.phase == "backward" and sorted(result_shape(o)) in _with(inputs, LARGE)]
     if not found:
         return None
+    dearest = max(found, key=lambda o: (o.kind == EVALUATION, o.flop))
     return Broken(
         exercises.NO_INPUT_DELTA,
-        found[0].line,
-        f"{described(found[0])} in backward: as large as the input",
+        dearest.line,
+        f"{described(dearest)} in backward: as large as the input",
         "delta[l] is needed for dW[l] and for delta[l - 1]; layer 0 has neither: end the loop at layer 1",
     )
 
@@ -190,7 +206,7 @@ def mixed_orders(counts: Counts) -> list[tuple[int, str]]:
         if o.kind in (ARITHMETIC, COPY, EVALUATION)
         and counts.is_batch(o)
         and math.prod(o.shape) >= least
-        and {"C", "F"} <= set(o.orders.replace("*", "").split("·"))
+        and {"C", "F"} <= set(o.orders.replace("*", "").replace(">", "·").split("·"))
     ]
     lines: dict[int, str] = {}
     for operation in sorted(found, key=lambda o: -math.prod(o.shape)):
