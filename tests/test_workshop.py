@@ -1,0 +1,499 @@
+"""The workshop: folder, texts, solutions, results, targets, and what a learner sees."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import pytest
+from workshop_results import SPEED, FakeRacer, result
+
+from mlpprof.catalog import find, ladder
+from mlpprof.cli import workshop as command
+from mlpprof.cli.main import COMMANDS, run
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, DataError, UsageError
+from mlpprof.measure.counting import count_network
+from mlpprof.measure.gate import add_replicates
+from mlpprof.measure.racers import Environment, VariantRacer
+from mlpprof.measure.request import Request
+from mlpprof.results import Change
+from mlpprof.stats import Procedure
+from mlpprof.workloads import resolve
+from mlpprof.workshop import check, learner, setting
+from mlpprof.workshop.exercises import EXERCISES, text
+from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file, stored_results
+from mlpprof.workshop.learner import learner_name, parse_guess
+from mlpprof.workshop.outcome import read_result, result_json, write_result
+from mlpprof.workshop.racing import Places, _values, lost_time, measure_speed
+from mlpprof.workshop.setting import Setting
+from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
+from mlpprof.workshop.wording import guess_error, last_line, rows
+
+QUICK = Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), roofline=False)
+"""Two or three processes on the small embedded set: what is tested is the way, not the ratio."""
+PROCEDURE = Procedure(looks=(3, 5, 8))
+
+
+def silent(what: str, share: float) -> None:
+    pass
+
+
+def code_of(source: str) -> str:
+    """The code without docstring and PARENT."""
+    body = ast.parse(source).body[1:]
+    return "\n".join(ast.unparse(node) for node in body if not ast.unparse(node).startswith("PARENT"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("class") / "anna"
+    new_folder(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh folder of a learner, which is the working directory, with a quick setting."""
+    mine = tmp_path / "anna"
+    shutil.copytree(made, mine)
+    monkeypatch.chdir(mine)
+    monkeypatch.setattr(setting, "CLASSROOM", QUICK)
+    return mine
+
+
+def solve(folder: Path, number: int) -> None:
+    (folder / "my_mlp.py").write_text(solution_text(number), encoding="utf-8")
+
+
+# the folder
+
+
+def test_a_new_folder_has_everything_but_a_solution(made):
+    names = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    assert names == {"README.md", "my_mlp.py", "digits.npz", *(f"exercises/{e.file_name}" for e in EXERCISES)}
+    assert (made / "results").is_dir()
+    assert code_of((made / "my_mlp.py").read_text(encoding="utf-8")) == code_of(ladder()["per_sample"].source())
+
+
+def test_an_existing_folder_is_refused_and_an_empty_one_is_taken(tmp_path, capsys):
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    full.mkdir()
+    (full / "my_mlp.py").write_text("precious", encoding="utf-8")
+    assert run(["workshop", "new", str(full)]) == EXIT_USAGE
+    assert "nothing in it is overwritten" in capsys.readouterr().err
+    assert (full / "my_mlp.py").read_text(encoding="utf-8") == "precious"
+    empty.mkdir()
+    assert run(["workshop", "new", str(empty)]) == EXIT_OK
+    assert (empty / "my_mlp.py").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    with pytest.raises(UsageError, match="there is no folder"):
+        new_folder(tmp_path / "no" / "where")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        new_folder(tmp_path / "file")
+
+
+def test_an_interrupted_new_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlpprof.workshop.folder.write_digits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        new_folder(tmp_path / "anna")
+    assert list(tmp_path.iterdir()) == []
+
+
+# texts and solutions
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.name)
+def test_a_page_says_what_to_learn_what_to_predict_and_has_three_closed_hints(exercise):
+    page = text(exercise.file_name)
+    assert page.startswith(f"# Exercise {exercise.number}: {exercise.title}\n")
+    for part in ("**What you learn.**", "**Predict.**", "**Do.**", "**In the profile.**"):
+        assert part in page
+    assert re.findall(r"<details><summary>Hint (\d)", page) == ["1", "2", "3"]
+    assert page.count("</details>") == 3
+    assert max(len(line) for line in page.splitlines()) <= 122
+    assert len(page.splitlines()) < 60
+
+
+def test_the_readme_leads_to_every_page(made):
+    readme = (made / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (made / target).is_file()
+    assert all(exercise.file_name in readme and exercise.title in readme for exercise in EXERCISES)
+
+
+def test_commands_of_the_texts_exist():
+    for name in ("README.md", "guide.md", *(e.file_name for e in EXERCISES)):
+        for words in re.findall(r"mlpprof workshop (\w+)", text(name)):
+            assert words in command.command.commands
+        for words in re.findall(r"(?:^|`)mlpprof (\w+)", text(name), re.MULTILINE):
+            assert words in COMMANDS
+
+
+def test_counted_figures_of_the_pages_are_those_of_the_solutions(tmp_path, fresh_imports):
+    """Operations, millions of floating-point operations and MB moved in a step: of a page's solution and its start."""
+    told = {0: ["16,038"], 1: ["106", "16,038", "45.1"], 2: ["106", "38.4", "19.2"]}
+    told |= {3: ["31.9", "45.1", "10.3", "19.2"], 5: ["8.0", "10.0"]}
+    trained = resolve("workshop")
+    figures: dict[int, set[str]] = {-1: set()}
+    for number in range(6):
+        file = tmp_path / f"solution_{number}.py"
+        file.write_text(solution_text(number), encoding="utf-8")
+        operations, _ = count_network(find(str(file)), trained.network, trained.batch)
+        figures[number] = {
+            f"{sum(o.times for o in operations):,}",
+            f"{sum(o.flop for o in operations) / 1e6:.1f}",
+            f"{sum(o.bytes_moved for o in operations) / 1e6:.1f}",
+        }
+    for number, wanted in told.items():
+        assert set(wanted) <= figures[number] | figures[number - 1]
+        assert all(figure in text(EXERCISES[number].file_name) for figure in wanted)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 5, 6])
+def test_a_solution_is_the_code_of_its_rung(number, capsys):
+    assert run(["workshop", "solution", str(number)]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert code_of(printed) == code_of(ladder()[RUNGS[number]].source())
+    assert printed.startswith(f'"""Exercise {number}, solved: ')
+    assert max(len(line) for line in printed.splitlines()) <= 120
+
+
+def test_solution_four_caches_and_keeps_the_memory_order_for_the_next_exercise():
+    solved, cached = code_of(solution_text(4)), code_of(ladder()["cached"].source())
+    assert solved != cached
+    assert "derivative_from_A" in solved
+    assert "order=" not in solved
+    assert "order=" in cached
+
+
+def test_the_start_tells_the_learner_what_to_type():
+    assert "mlpprof workshop check" in start_text()
+    assert "PARENT" not in start_text()
+
+
+def test_an_exercise_that_is_not_there_is_refused(folder, capsys):
+    assert run(["workshop", "solution", "8"]) == EXIT_USAGE
+    assert run(["workshop", "check", "8"]) == EXIT_USAGE
+
+
+def test_the_guide_is_printed_as_markdown_where_there_is_no_terminal(capsys):
+    assert run(["workshop", "guide"]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert printed == text("guide.md")
+    for part in ("Ninety minutes", "A day", "Accelerate", "Hyper-threads", "Power saving", "roofline", "Questions"):
+        assert part in printed
+
+
+# results
+
+
+def test_a_result_becomes_json_by_the_schema_and_comes_back(tmp_path):
+    schema = json.loads((files("mlpprof.workshop") / "result.schema.json").read_text(encoding="utf-8"))
+    for one in (
+        result(),
+        result(guess=2.5, notes=("a note",)),
+        result(outcome="fail", stage="structure", speed=None, message="what", line=3, text="x = 1", facts=()),
+        result(exercise=7, speed=replace(SPEED, share_of_limit=0.6, target=None)),
+    ):
+        path = tmp_path / "one.json"
+        write_result(one, path)
+        jsonschema.validate(json.loads(path.read_text(encoding="utf-8")), schema)
+        assert read_result(path) == one
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"kind": "something"}, "no result of a workshop"),
+        ({"schema": 2}, "schema 2"),
+        ({"learner": 5}, "'learner'"),
+        ({"learner": "x" * 100}, "'learner'"),
+        ({"exercise": "3"}, "'exercise'"),
+        ({"exercise": True}, "'exercise'"),
+        ({"outcome": "won"}, "'outcome'"),
+        ({"speed": {"ratio": 1}}, "damaged"),
+        ({"speed": []}, "damaged"),
+        ({"guess": -1}, "'guess'"),
+        ({"facts": "many"}, "'facts'"),
+    ],
+)
+def test_a_result_that_was_changed_by_hand_is_refused_by_name(tmp_path, changes, named):
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(result_json(result()) | changes), encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(named)) as caught:
+        read_result(path)
+    assert "one.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"kind": NaN}', b"[" * 100_000, b"0" * 200_000])
+def test_a_file_that_is_no_result_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "one.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"one\.json"):
+        read_result(path)
+
+
+def test_the_better_result_of_an_exercise_is_kept(tmp_path):
+    slow, fast, failed = result(ratio=5.0), result(ratio=9.0), result(outcome="fail", speed=None, stage="load")
+    assert keep(tmp_path, failed)[1]
+    assert keep(tmp_path, slow)[1]
+    assert keep(tmp_path, fast)[1]
+    assert not keep(tmp_path, slow)[1]
+    path, stored = keep(tmp_path, failed)
+    assert not stored
+    assert read_result(path) == fast
+    assert stored_results(tmp_path) == {3: fast}
+
+
+def test_results_of_learners_of_one_name_have_different_files(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    names = {result_file(tmp_path / name, "Student", 1).name for name in ("a", "b")}
+    assert len(names) == 2
+
+
+def test_the_next_exercise_is_the_first_that_is_not_passed():
+    done = {0: result(0), 1: result(1), 2: result(2, outcome="inconclusive"), 3: result(3)}
+    assert next_exercise({}) == 0
+    assert next_exercise(done) == 2
+    assert next_exercise({n: result(n) for n in range(8)}) == 7
+
+
+# who is learning, and guesses
+
+
+def test_the_name_is_the_given_one_then_the_earlier_one_then_git_s_then_the_account_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, "_git_name", lambda folder: "Git")
+    monkeypatch.setattr(learner, "_account", lambda: "account")
+    assert learner_name("  Berta \n B. ", {}, tmp_path) == "Berta B."
+    assert learner_name(None, {1: result(1, learner="Anna")}, tmp_path) == "Anna"
+    assert learner_name(None, {}, tmp_path) == "Git"
+    monkeypatch.setattr(learner, "_git_name", lambda folder: "")
+    assert learner_name(None, {}, tmp_path) == "account"
+    with pytest.raises(UsageError, match="no name"):
+        learner_name("x" * 81, {}, tmp_path)
+
+
+@pytest.mark.parametrize(("typed", "guess"), [("2.5", 2.5), ("2,5", 2.5), (" 3 x ", 3.0), ("10×", 10.0), ("", None)])
+def test_a_guess_is_read_as_people_type_it(typed, guess):
+    assert parse_guess(typed) == guess
+
+
+@pytest.mark.parametrize("typed", ["many", "-1", "0", "nan", "1e99"])
+def test_what_is_no_guess_is_refused(typed):
+    with pytest.raises(UsageError, match="is no guess"):
+        parse_guess(typed)
+
+
+# the race
+
+
+def speed_of(step_ms: list[float], share: float | None, **options):
+    """Contestants: reference, start, first, mine."""
+    return measure_speed(FakeRacer(step_ms, **options), Places(0, 1, 2, 3), share, PROCEDURE, 1e9, silent)
+
+
+def test_a_version_as_fast_as_the_solution_passes_at_the_first_look():
+    speed = speed_of([1.0, 2.0, 20.0, 1.0], 0.6)
+    assert (speed.outcome, speed.processes) == ("pass", 3)
+    assert speed.over_start.ratio == pytest.approx(2.0, rel=0.01)
+    assert speed.over_first.ratio == pytest.approx(20.0, rel=0.01)
+    assert speed.target == pytest.approx(2.0**0.6, rel=0.01)
+
+
+def test_a_version_that_gained_nothing_fails():
+    speed = speed_of([1.0, 2.0, 20.0, 2.0], 0.6)
+    assert (speed.outcome, speed.processes) == ("fail", 3)
+    assert speed.over_start.ratio == pytest.approx(1.0, rel=0.01)
+
+
+def test_the_target_is_a_part_of_what_the_solution_gains_on_this_machine():
+    slow_machine = speed_of([10.0, 12.0, 400.0, 11.0], 0.5)
+    fast_machine = speed_of([0.1, 0.9, 4.0, 0.25], 0.5)
+    assert slow_machine.target == pytest.approx(1.2**0.5, rel=0.01)
+    assert fast_machine.target == pytest.approx(9**0.5, rel=0.01)
+    assert (slow_machine.outcome, fast_machine.outcome) == ("pass", "pass")
+
+
+def test_a_machine_that_is_too_busy_is_told_and_never_passed_silently():
+    speed = speed_of([1.0, 2.0, 20.0, 1.45], 0.6, scatter=(1.0, 2.0, 0.5, 3.0, 0.3))
+    assert (speed.outcome, speed.processes) == ("inconclusive", 8)
+
+
+def test_the_budget_ends_a_race(ticking_clock):
+    racer = FakeRacer([1.0, 2.0, 20.0, 1.5])
+    speed = measure_speed(racer, Places(0, 1, 2, 3), 0.6, PROCEDURE, 1e-9, silent, ticking_clock)
+    assert speed.processes == 2
+    assert speed.outcome in ("inconclusive", "fail", "pass")
+
+
+def test_exercise_zero_claims_nothing_and_takes_the_first_look():
+    speed = measure_speed(FakeRacer([1.0, 40.0, 40.0]), Places(0, 1, 1, 2), None, PROCEDURE, 1e9, silent)
+    assert (speed.outcome, speed.processes, speed.target) == ("pass", 3, None)
+    assert speed.reference_over_start.ratio == pytest.approx(40.0)
+
+
+def test_where_the_time_went_is_told_of_the_phase_that_lost_most():
+    changes = (
+        Change("forward", None, "", 1e-3, 0.9e-3, 0.0),
+        Change("backward", None, "", 1e-3, 3e-3, 1.0),
+        Change("backward", 1, "gradient", 0.5e-3, 2e-3, 0.7),
+    )
+    told = lost_time(changes)
+    assert told.startswith("backward takes 3.00 ms, that of the reference 1.00 ms; most of it in 'gradient' of layer 1")
+    assert lost_time(changes[:1]) == ""
+
+
+# what a learner sees
+
+
+def test_a_guess_stands_beside_what_was_measured():
+    told = dict(rows(result(guess=4.0)))
+    assert told["guess"] == "4.00 x; measured 2.00 x"
+    assert guess_error(result(guess=4.0)) == pytest.approx(2.0)
+    assert guess_error(result(guess=1.0)) == pytest.approx(2.0)
+    assert guess_error(result()) is None
+
+
+def test_the_last_line_tells_what_comes_next():
+    assert last_line(result(3)).startswith("PASS. Next: exercise 4, exercises/4-cached-activations.md")
+    assert "yours" in last_line(result(7))
+    assert "three hints" in last_line(result(3, outcome="fail"))
+    assert "nothing was timed" in last_line(result(3, outcome="fail", stage="load", speed=None))
+
+
+@pytest.fixture
+def raced(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Races that are over at once, passed, with the guesses that they were given."""
+    guesses: list[float | None] = []
+
+    def race(examined, guess, progress):
+        guesses.append(guess)
+        return replace(examined.result, guess=guess, speed=SPEED)
+
+    monkeypatch.setattr(command, "race", race)
+    return guesses
+
+
+def test_a_check_goes_on_with_the_first_exercise_that_is_not_passed(folder, raced, capsys):
+    assert run(["workshop", "check", "--predict", "12", "--name", "Anna"]) == EXIT_OK
+    printed = capsys.readouterr().out
+    assert "Exercise 0: Measure first" in printed
+    assert "12.0 x; measured" in printed
+    solve(folder, 1)
+    assert run(["workshop", "check"]) == EXIT_OK
+    assert "Exercise 1: The loop over samples" in capsys.readouterr().out
+    assert raced == [12.0, None]
+    assert {r.learner for r in stored_results(folder).values()} == {"Anna"}
+
+
+def test_the_first_guess_is_the_one_that_counts(folder, raced, capsys):
+    for words in (["--predict", "2"], [], ["--predict", "3"]):
+        assert run(["workshop", "check", "0", *words]) == EXIT_OK
+    assert raced == [2.0, 2.0, 3.0]
+
+
+def test_somebody_at_a_terminal_is_asked_and_may_type_nonsense_first(folder, raced, monkeypatch, capsys):
+    typed = iter(["many", "7,5"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *words, **options: next(typed))
+    assert run(["workshop", "check", "0"]) == EXIT_OK
+    assert raced == [7.5]
+    assert "'many' is no guess" in capsys.readouterr().err
+
+
+def test_what_is_not_there_yet_is_exit_code_one_and_kept(folder, raced, capsys):
+    assert run(["workshop", "check", "1", "--name", "Anna", "--json"]) == EXIT_FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert (document["outcome"], document["stage"], raced) == ("fail", "structure", [])
+    assert document["text"] in (folder / "my_mlp.py").read_text(encoding="utf-8").splitlines()[document["line"] - 1]
+    assert stored_results(folder)[1].outcome == "fail"
+
+
+def test_a_syntax_error_is_shown_with_its_line_and_without_a_traceback(folder, raced, capsys):
+    file = folder / "my_mlp.py"
+    file.write_text(file.read_text(encoding="utf-8").replace("def loss(self):", "def loss(self)"), encoding="utf-8")
+    assert run(["workshop", "check", "1"]) == EXIT_FAILED
+    printed = capsys.readouterr()
+    assert "SyntaxError" in printed.out
+    assert "def loss(self)" in printed.out
+    assert "Traceback" not in printed.out + printed.err
+
+
+def test_a_file_that_ends_its_process_is_told(folder, raced, capsys):
+    file = folder / "my_mlp.py"
+    file.write_text("import os\nos._exit(7)\n", encoding="utf-8")
+    assert run(["workshop", "check", "1"]) == EXIT_FAILED
+    assert "exit code 7" in capsys.readouterr().out
+
+
+def test_an_inconclusive_race_is_exit_code_three(folder, monkeypatch, capsys):
+    def race(examined, guess, progress):
+        return replace(examined.result, outcome="inconclusive", speed=replace(SPEED, outcome="inconclusive"))
+
+    monkeypatch.setattr(command, "race", race)
+    assert run(["workshop", "check", "0"]) == EXIT_INCONCLUSIVE
+    assert "INCONCLUSIVE" in capsys.readouterr().out
+
+
+def test_a_check_outside_of_a_folder_says_what_to_type(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["workshop", "check"]) == EXIT_USAGE
+    assert "mlpprof workshop new" in capsys.readouterr().err
+
+
+def test_a_slow_version_hears_where_rows_meet_columns(folder):
+    examined = check.examine(folder, EXERCISES[0], "Anna", QUICK, silent)
+    slow = replace(SPEED, outcome="fail", lost="backward takes 2 ms, that of the reference 1 ms")
+    message, line = check._advice(replace(examined, mixed=((17, "copy with operands in order F>C"),)), slow)
+    assert "backward takes 2 ms" in message
+    assert "rows meet columns (copy with operands in order F>C)" in message
+    assert line == 17
+
+
+# with real time
+
+
+@pytest.mark.timing
+def test_a_whole_check_races_in_processes_and_leaves_nothing_behind(folder, monkeypatch, tmp_path, capsys):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    solve(folder, 1)
+    assert run(["workshop", "check", "1", "--predict", "4", "--name", "Anna"]) in (EXIT_OK, EXIT_INCONCLUSIVE)
+    kept = stored_results(folder)[1]
+    assert kept.speed is not None
+    assert kept.speed.over_start.ratio > 1.5
+    assert kept.guess == 4.0
+    assert [path.name for path in temporary.iterdir() if path.name.startswith("mlpprof-workshop")] == []
+
+
+@pytest.mark.timing
+def test_the_target_of_every_exercise_is_reached_by_its_solution(made, tmp_path):
+    """All solutions in one race on the classroom's network: each gains what its exercise asks, with room to spare."""
+    trained = setting.CLASSROOM.trained(made)
+    paths = []
+    for number in range(len(EXERCISES) - 1):
+        paths.append(tmp_path / f"solution_{number}.py")
+        paths[-1].write_text(solution_text(number), encoding="utf-8")
+    requests = [Request(str(path), trained.network, trained.source) for path in paths]
+    racer = VariantRacer(requests, trained.batch, Environment())
+    add_replicates(racer, 2, silent)
+    for exercise in EXERCISES[1:-1]:
+        n = exercise.number
+        values = _values(racer.race(), Places(n, n - 1, 0, n), exercise.share)
+        assert values.mean() > 0, f"the solution of exercise {n} does not reach its target on this machine"

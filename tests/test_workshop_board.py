@@ -1,0 +1,126 @@
+"""The board: made from files of other people, ranked, escaped, and complete by itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from workshop_results import SPEED, result
+
+from mlpprof.cli.main import run
+from mlpprof.errors import EXIT_OK, EXIT_USAGE
+from mlpprof.workshop.board import board_html, read_folders, rows_of
+from mlpprof.workshop.outcome import result_json, write_result
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the texts of the table's cells."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self._in_cell = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag == "td":
+            self.cells.append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = self._in_cell and tag != "td"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+def test_learners_are_ranked_by_speed_over_the_first_version():
+    results = [result(3, "Anna", "a", 10.0), result(6, "Anna", "a", 40.0), result(3, "Berta", "b", 50.0)]
+    results += [result(1, "Carl", "c", 99.0, outcome="fail"), result(0, "Dora", "d")]
+    assert [(row.name, row.ratio, row.passed) for row in rows_of(results)] == [
+        ("Berta", 50.0, 1),
+        ("Anna", 40.0, 2),
+        ("Dora", 0.0, 1),
+        ("Carl", 0.0, 0),
+    ]
+
+
+def test_learners_of_one_name_stay_apart_and_files_of_one_learner_come_together():
+    results = [result(1, "Student", "a"), result(2, "Student", "a"), result(1, "Student", "b")]
+    assert [row.passed for row in rows_of(results)] == [2, 1]
+
+
+def test_a_cell_tells_the_speedup_of_its_exercise_and_whether_it_was_tried():
+    row = rows_of([result(3), result(4, outcome="inconclusive"), result(0)])[0]
+    assert [cell.state for cell in row.cells] == ["pass", "none", "none", "pass", "open", "none", "none", "none"]
+    assert row.cells[3].text == "2.00 ×"
+    assert row.cells[0].text == "✓"
+
+
+def test_guesses_and_the_roofline_stand_on_the_board():
+    last = result(7, speed=replace(SPEED, share_of_limit=0.5), guess=4.0)
+    row = rows_of([last, result(1, guess=1.0), result(2, guess=2.2)])[0]
+    assert (row.share, row.off) == ("50.0 %", "2.00 ×")
+
+
+def test_a_name_that_is_html_is_shown_as_text():
+    page = board_html([result(learner=EVIL, workload=EVIL)], [f"{EVIL}.json is damaged"], EVIL)
+    parsed = Page(page)
+    assert EVIL in [cell.strip() for cell in parsed.cells]
+    assert [tag for tag, _ in parsed.tags].count("script") == 1
+    assert "img" not in [tag for tag, _ in parsed.tags]
+    assert not any(name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+
+
+def test_the_page_needs_no_network_and_fits_phone_and_projector():
+    page = board_html([result()], [], "now")
+    parsed = Page(page)
+    assert not any({"src", "href"} & set(attributes) for _, attributes in parsed.tags)
+    assert "http" not in page
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in parsed.tags
+    assert "prefers-color-scheme: dark" in page
+    assert "overflow-x: auto" in page
+
+
+def test_every_column_can_be_sorted_by_keyboard():
+    parsed = Page(board_html([result()], [], "now"))
+    tags = [tag for tag, _ in parsed.tags]
+    assert tags.count("th") == tags.count("button") == 14
+    assert sum(attributes.get("aria-sort") == "descending" for tag, attributes in parsed.tags if tag == "th") == 1
+
+
+def test_a_broken_and_a_foreign_file_are_named_and_skipped(tmp_path: Path, capsys):
+    folder = tmp_path / "class"
+    (folder / "anna" / "results").mkdir(parents=True)
+    write_result(result(), folder / "anna" / "results" / "a.json")
+    (folder / "broken.json").write_text("{", encoding="utf-8")
+    (folder / "foreign.json").write_text('{"kind": "something"}', encoding="utf-8")
+    (folder / "huge.json").write_text(json.dumps(result_json(result()) | {"learner": "x" * 999}), encoding="utf-8")
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "state.json").write_text("{", encoding="utf-8")
+    results, skipped = read_folders([folder, folder / "anna"])
+    assert len(results) == 1
+    assert [re.search(r"(\w+)\.json", reason).group(1) for reason in skipped] == ["broken", "foreign", "huge"]
+    out = tmp_path / "board.html"
+    assert run(["workshop", "board", str(folder), "-o", str(out)]) == EXIT_OK
+    printed = capsys.readouterr()
+    assert "1 learners, 1 results" in printed.out
+    assert printed.err.count("skipped: ") == 3
+    assert "foreign.json" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("words", "named"), [(["-o", "board.txt"], ".html"), ([], "no results")])
+def test_a_board_that_cannot_be_made_says_why(tmp_path, monkeypatch, capsys, words, named):
+    monkeypatch.chdir(tmp_path)
+    assert run(["workshop", "board", ".", *words]) == EXIT_USAGE
+    assert named in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
