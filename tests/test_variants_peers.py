@@ -36,7 +36,7 @@ def test_a_peer_tells_its_idea_its_threads_and_its_source_and_has_the_interface(
     docstring = ast.get_docstring(tree) or ""
     assert "Threads: " in docstring
     assert "Source: " in docstring
-    assert [node.name for node in tree.body if isinstance(node, ast.FunctionDef)][0] == "engine"
+    assert next(node.name for node in tree.body if isinstance(node, ast.FunctionDef)) == "engine"
     cls = next(node for node in tree.body if isinstance(node, ast.ClassDef))
     methods = {node.name: [a.arg for a in node.args.args] for node in cls.body if isinstance(node, ast.FunctionDef)}
     for method, arguments in ARGUMENTS.items():

@@ -112,17 +112,22 @@ def no_arguments() -> tuple[()]:
 
 
 def race(
-    contestants: Sequence[Contestant], blocks: int, seed: int, report: Progress, clock: Clock = perf_counter
+    contestants: Sequence[Contestant],
+    blocks: int,
+    seed: int,
+    report: Progress,
+    clock: Clock = perf_counter,
+    turn_s: float = TURN_S,
 ) -> NDArray[np.float64]:
     """Seconds a run in every turn, (blocks, contestants, 2): the turn on the way out and the one on the way back.
 
-    NaN where a slow contestant sat out.
+    turn_s: least duration of a turn. NaN where a slow contestant sat out.
     """
     rng = np.random.default_rng(seed)
     report("warming up", 0.0)
     with paused_garbage_collection():
         fastest_s = [contestant.warm_up(clock) for contestant in contestants]
-    runs = [max(1, math.ceil(TURN_S / seconds)) for seconds in fastest_s]
+    runs = [max(1, math.ceil(turn_s / seconds)) for seconds in fastest_s]
     seconds = np.full((blocks, len(contestants), 2), np.nan)
     for block in range(blocks):
         report("racing", (block + 0.5) / (blocks + 0.5))
