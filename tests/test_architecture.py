@@ -37,6 +37,7 @@ ORDER = (
     ("studies",),
     ("workshop",),
     ("cli",),
+    ("jupyter",),
     ("__main__",),
 )
 """The groups, each importing only itself and those above it."""

@@ -174,9 +174,8 @@ def _phases(story: Story) -> Iterator[Drawing]:
         return
     for batch in by_batch:
         bars = [_bar(story, one, one.name) for one in shown if one.result.batch == batch]
-        title = f"A step by phase, batch {batch:,}"
         name = _suffixed("phases", len(by_batch), batch)
-        yield Drawing(name, title, _bars_text(bars), partial(time_bars, bars))
+        yield Drawing(name, f"A step by phase, batch {batch:,}", _bars_text(bars), partial(time_bars, bars))
 
 
 def _bar(story: Story, one: Measured, name: str) -> Bar:

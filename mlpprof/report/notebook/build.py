@@ -23,7 +23,7 @@ TIMEOUT_S = 600
 def built(source: str) -> Any:
     """The notebook that a text describes, not yet run. Raises MissingExtra without nbformat."""
     v4 = _optional("nbformat.v4")
-    cells = []
+    cells: list[Any] = []
     for i, part in enumerate(FENCE.split(source)):
         if part.strip():
             make = v4.new_code_cell if i % 2 else v4.new_markdown_cell
