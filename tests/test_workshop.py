@@ -497,3 +497,12 @@ def test_the_target_of_every_exercise_is_reached_by_its_solution(made, tmp_path)
         n = exercise.number
         values = _values(racer.race(), Places(n, n - 1, 0, n), exercise.share)
         assert values.mean() > 0, f"the solution of exercise {n} does not reach its target on this machine"
+
+
+def test_the_wheel_holds_the_texts_the_template_and_the_schema():
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    root = Path(__file__).resolve().parent.parent
+    held = {file.distribution_path for file in builders.WheelBuilder(str(root)).recurse_included_files()}
+    names = ("README.md", "guide.md", "board.html.jinja", *(e.file_name for e in EXERCISES))
+    assert {f"mlpprof/workshop/texts/{name}" for name in names} <= held
+    assert "mlpprof/workshop/result.schema.json" in held
