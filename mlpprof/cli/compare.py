@@ -16,6 +16,7 @@ from mlpprof.catalog import find
 from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.measure.apart import compare_apart, need_apart
 from mlpprof.measure.gate import measure, measure_null
 from mlpprof.measure.racers import Environment, VariantRacer
 from mlpprof.measure.request import Request
@@ -50,8 +51,9 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     """Compare each variant NEW with the variant OLD, the baseline, in interleaved blocks.
 
     Every replicate is a process of its own that races both. With --at-least R it is a gate: exit code 0 if the claim
-    passes, 1 if it fails, 3 if the machine was too noisy to tell. Stored runs (RUN.h5) are shown side by side, without
-    a verdict.
+    passes, 1 if it fails, 3 if the machine was too noisy to tell. Where a framework takes part (peers/...), each
+    variant stays in a process of its own, a framework with 1 thread or all, whichever is faster. Stored runs (RUN.h5)
+    are shown side by side, without a verdict.
     """
     _file_format(options)
     if any(name.endswith(".h5") for name in (old, *new)):
@@ -92,6 +94,10 @@ def compare_as_asked(
     comparisons: list[Comparison] = []
     with bar() as progress:
         for batch in batches:
+            if need_apart([first, *others]):
+                part = partial(_part, progress, len(comparisons) // len(others), len(batches))
+                comparisons += _compare_apart((first, *others), workload, batch, options, typed, part)
+                continue
             for reference in others:
                 part = partial(_part, progress, len(comparisons), len(others) * len(batches))
                 comparisons.append(_compare(first, reference, workload, batch, options, typed, part))
@@ -133,6 +139,24 @@ def _compare(
         waterfall=() if options["no_waterfall"] else racer.waterfall(progress),
         machine=racer.described["machine"],
         command=typed,
+    )
+
+
+def _compare_apart(
+    references: Sequence[str], workload: Workload, batch: int, options: Mapping[str, Any], typed: str, part: Progress
+) -> list[Comparison]:
+    """Frameworks share no process: all variants in one race between processes."""
+    return compare_apart(
+        [Request(name, workload.network, workload.source, options["dtype"], options["seed"]) for name in references],
+        workload.name,
+        batch,
+        options["threads"] or None,
+        at_least=options["at_least"],
+        budget_s=options["budget"],
+        check=not options["no_check"],
+        with_waterfall=not options["no_waterfall"],
+        typed=typed,
+        progress=part,
     )
 
 

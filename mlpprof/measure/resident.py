@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -21,13 +21,12 @@ from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.phases import Clock
 from mlpprof.machine.blas import blas_line
 from mlpprof.machine.description import describe
-from mlpprof.measure.messages import Message
-from mlpprof.measure.passes import Subject, paused_garbage_collection
+from mlpprof.measure.messages import Message, encode
+from mlpprof.measure.passes import Subject, paused_garbage_collection, profile_batch
 from mlpprof.measure.prepare import Loader, Prepared
 from mlpprof.measure.race import Contestant, VariantContestant
 from mlpprof.measure.request import Request
 from mlpprof.measure.shared_arrays import SharedArrays
-from mlpprof.measure.worker import handlers
 from mlpprof.model import Array
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress, serve
@@ -97,13 +96,12 @@ class EpochContestant:
 
 @dataclass
 class Slot:
-    """An entrant of this worker: what was loaded, what runs, and the lengths of turns that it has seen."""
+    """An entrant of this worker: what was loaded, what runs, and how long its fastest run took."""
 
     prepared: Prepared
     contestant: Contestant
     settle: Callable[[], None]
     run_s: float = 0.0
-    seen: set[int] = field(default_factory=set)
 
 
 class Residence:
@@ -111,46 +109,43 @@ class Residence:
 
     def __init__(self) -> None:
         self._loader = Loader()
+        self._loaded: dict[int, Prepared] = {}
         self._slots: dict[int, Slot] = {}
 
-    def enter(
-        self,
-        report: Progress,
-        place: int,
-        request: Message,
-        batch: int,
-        steps: int | None,
-        constants: dict[str, int],
-        shared: str | None = None,
+    def load(
+        self, report: Progress, place: int, request: Message, constants: dict[str, int], shared: str | None
     ) -> Message:
-        """Load an entrant and run it once, which compiles what it compiles; steps: of an epoch, None for single steps.
-
-        constants: of the variant's file, to be replaced. Answers with what it is and how long that first run took.
-        """
+        """Load an entrant and its samples; constants: of the variant's file, to be replaced."""
         if shared is not None:
             self._loader.shared = SharedArrays(Path(shared))
         it = self._loader.prepare(Request.from_json(request), report)
-        it.require_batch(batch)
         replace_constants(it, constants)
-        report(f"starting {it.entry.name}", 0.5)
-        make: Callable[[], VariantContestant | EpochContestant] = (
-            (lambda: VariantContestant(it.entry, it.subject, batch))
-            if steps is None
-            else (lambda: EpochContestant(it.entry, it.subject, batch, steps))
-        )
+        self._loaded[place] = it
+        return {}
+
+    def enter(self, report: Progress, place: int, batch: int, steps: int | None) -> Message:
+        """Run an entrant once, which compiles what it compiles; steps: of an epoch, None for single steps.
+
+        Answers with what it is and how long that first run took.
+        """
+        it = self._loaded[place]
+        it.require_batch(batch)
         begun = perf_counter()
-        contestant = make()
+        contestant: VariantContestant | EpochContestant = (
+            VariantContestant(it.entry, it.subject, batch)
+            if steps is None
+            else EpochContestant(it.entry, it.subject, batch, steps)
+        )
         contestant.turn(1, perf_counter)
         first_s = perf_counter() - begun
         self._slots[place] = Slot(it, contestant, settling())
         self._slots[place].settle()
         engine = getattr(it.module, "engine", None)
         return {
-            "first_s": first_s,
             "dtype": it.dtype,
-            "spans_steps": hasattr(it.cls, "train"),
-            "variant": {"name": it.entry.name, "summary": it.entry.summary, "parent": it.entry.parent},
             "engine": blas_line(describe()) if engine is None else str(engine()),
+            "first_s": first_s,
+            "spans_steps": hasattr(it.cls, "train"),
         }
 
     def facts(self, report: Progress, place: int) -> Message:
@@ -190,17 +185,20 @@ class Residence:
         return slot.run_s
 
     def turn(self, report: Progress, place: int, runs: int) -> float:
-        """Seconds a run, over so many; what compiles for a number of runs does so before the clock starts."""
+        """Seconds a run, over so many."""
         slot = self._slots[place]
         with paused_garbage_collection():
-            if runs not in slot.seen and hasattr(slot.prepared.cls, "train"):
-                slot.contestant.turn(runs, perf_counter)
-                slot.seen.add(runs)
-            elif slot.run_s < LEAD_IN_S and not hasattr(slot.prepared.cls, "train"):
+            if slot.run_s < LEAD_IN_S and not hasattr(slot.prepared.cls, "train"):
                 slot.contestant.turn(1, perf_counter)
             seconds = slot.contestant.turn(runs, perf_counter)
         slot.settle()
         return seconds
+
+    def profile(self, report: Progress, place: int, batch: int, steps: int | None) -> Message:
+        """The passes with clocks."""
+        it = self._slots[place].prepared
+        with catalog.variant_code(it.entry):
+            return encode(profile_batch(it.subject, batch, steps, report))
 
 
 def replace_constants(it: Prepared, constants: Mapping[str, int]) -> None:
@@ -261,5 +259,9 @@ def _until(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
 def main() -> None:
     """Serve until the parent is done."""
     home = Residence()
-    own = (home.enter, home.facts, home.losses, home.warm, home.turn)
-    serve({**handlers(), **{handler.__name__: handler for handler in own}})
+    serve(
+        {
+            handler.__name__: handler
+            for handler in (home.load, home.enter, home.facts, home.losses, home.warm, home.turn)
+        }
+    )

@@ -56,8 +56,9 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
                 ("step", "", f"{format_time(race.step_s(0))} → {format_time(race.step_s(1))}"),
                 ("ratio", "bold", ratio_text(verdict)),
                 ("verdict", *_outcome(verdict)),
-                ("equivalent", *_equivalence(comparison.equivalent)),
+                ("equivalent", *_equivalence(comparison)),
                 *(("timed", "", f"{plain(name)} {THROUGH_TRAIN}") for name in race.trained),
+                *(("engine", "", plain(engine)) for engine in comparison.engines),
                 *_machine(comparison.machine),
             ],
             width,
@@ -78,9 +79,11 @@ def claim_text(verdict: Verdict) -> str:
     return "" if verdict.at_least is None else f"at least {verdict.at_least:.4g} x as fast was claimed"
 
 
-def _equivalence(equivalent: bool | None) -> tuple[str, str]:
-    if equivalent is None:
+def _equivalence(comparison: Comparison) -> tuple[str, str]:
+    if comparison.equivalent is None:
         return "yellow", "not checked (--no-check)"
+    if comparison.engines:
+        return "", "same losses over the first steps; each in a process of its own, kernel pins cleared"
     return "", "same gradients, on random networks and on this one"
 
 

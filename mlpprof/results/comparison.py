@@ -80,7 +80,8 @@ class Comparison:
     """One variant against an older one at one batch size.
 
     waterfall: the phases, then the labels, of the difference; empty where it was not asked for.
-    equivalent: both compute the same; None where the user said --no-check.
+    equivalent: both compute the same; None where the user said --no-check. engines: where each ran in a process of its
+    own, and their losses were compared instead of their gradients: what each of the two runs on, and its compile time.
     """
 
     old: str
@@ -94,6 +95,7 @@ class Comparison:
     waterfall: tuple[Change, ...]
     machine: Json
     command: str = ""
+    engines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
