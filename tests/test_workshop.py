@@ -456,6 +456,18 @@ def test_a_check_outside_of_a_folder_says_what_to_type(tmp_path, monkeypatch, ca
     assert "mlpprof workshop new" in capsys.readouterr().err
 
 
+def test_damaged_digits_are_told_with_what_to_do_and_missing_ones_are_made_anew(folder, raced, monkeypatch, capsys):
+    monkeypatch.setattr(setting, "CLASSROOM", replace(QUICK, workload="workshop"))
+    digits = folder / "digits.npz"
+    whole = digits.read_bytes()
+    digits.write_bytes(whole[:1000])
+    assert run(["workshop", "check", "0"]) == EXIT_USAGE
+    assert "delete digits.npz" in capsys.readouterr().err
+    digits.unlink()
+    assert run(["workshop", "check", "0"]) == EXIT_OK
+    assert len(digits.read_bytes()) == len(whole)
+
+
 def test_a_slow_version_hears_where_rows_meet_columns(folder):
     examined = check.examine(folder, EXERCISES[0], "Anna", QUICK, silent)
     slow = replace(SPEED, outcome="fail", lost="backward takes 2 ms, that of the reference 1 ms")

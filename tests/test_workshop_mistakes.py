@@ -111,6 +111,17 @@ WRONG = {
         ),
         "a derivative too much",
     ),
+    "cast to float32": (1, ("self.Y = Y[index].T", "self.Y = Y[index].T.astype(np.float32) * 0.9999999"), "float32"),
+    "gradient cast to float32": (
+        1,
+        ("delta @ self.A_bias[l - 1].T", "(delta @ self.A_bias[l - 1].T).astype(np.float32)"),
+        "only to single precision",
+    ),
+    "gradients returns nothing": (
+        1,
+        ("return [(dW[:, 1:].copy(), dW[:, 0].copy())", "[(dW[:, 1:].copy(), dW[:, 0].copy())"),
+        "gradients() returns NoneType",
+    ),
     "the loss is a sum": (
         1,
         ("return self.mean_loss(self.A[self.L], self.Y)", "return self.mean_loss(self.A[self.L], self.Y) * 4"),

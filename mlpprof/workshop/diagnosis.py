@@ -22,6 +22,13 @@ DIAGNOSED_LAYERS = (5, 3, 3, 3)
 """Square weights above the first layer: a transposed W fits there, and shows in its numbers."""
 DIAGNOSED_SAMPLES = 4
 LIKE_A_MISTAKE = 1e-6
+LIKE_SINGLE_PRECISION = 1e-4
+"""A deviation below this that is none of the mistakes is what float32 loses."""
+ONLY_SINGLE = (
+    "the numbers are right, but only to single precision, although this check runs the class in float64 too: something "
+    "is cast to float32 on the way (astype(np.float32), dtype=np.float32, np.float32(...)); take the dtype from the "
+    "array beside it (A.dtype), so that the class works in both"
+)
 DEEPEST = 3
 """Lists in lists are followed so far."""
 
@@ -81,6 +88,8 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
             continue  # a mistake whose shapes do not fit here
         if _agree(gradients, wrong):
             return _with_place(message, gradients, right)
+    if _distance(gradients, right) < LIKE_SINGLE_PRECISION:
+        return ONLY_SINGLE
     if overwritten:
         layers = ", ".join(f"A[{l}]" for l in overwritten)
         return (
@@ -169,6 +178,8 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
     for value, message in loss_mistakes(case):
         if np.isclose(float(loss), value, rtol=1e-8):
             return message
+    if np.isclose(float(loss), right, rtol=LIKE_SINGLE_PRECISION):
+        return ONLY_SINGLE
     return (
         f"loss() is {float(loss):.6g}, expected {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ A[l - 1] + "
         "b[l], A[l] = sigmoid(Z[l]), a column a sample, and column 0 of the stored W[l] holds b[l]"
@@ -176,6 +187,8 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
 
 
 def _shape_problem(gradients: Parameters, case: Case) -> str | None:
+    if not isinstance(gradients, list | tuple):
+        return f"gradients() returns {type(gradients).__name__}; expected a list of pairs (dW, db), one a layer"
     if len(gradients) != case.network.depth:
         return f"gradients() has {len(gradients)} pairs (dW, db); expected {case.network.depth}, one a layer"
     for l, ((dW, db), (W, b)) in enumerate(zip(gradients, case.parameters, strict=True), start=1):

@@ -9,6 +9,7 @@ import numpy as np
 
 from mlpprof.data import DataSource
 from mlpprof.data import load as load_data
+from mlpprof.errors import DataError
 from mlpprof.files import write_atomically
 from mlpprof.measure.racers import Environment
 from mlpprof.stats import Procedure
@@ -41,7 +42,10 @@ class Setting:
         path = folder / DIGITS_FILE
         if not path.is_file():
             write_digits(path)
-        return resolve(self.workload, source=DataSource(path=str(path.resolve())))
+        try:
+            return resolve(self.workload, source=DataSource(path=str(path.resolve())))
+        except DataError as error:
+            raise DataError(f"{error}; delete {DIGITS_FILE}, and the next check makes it anew") from error
 
 
 CLASSROOM = Setting()

@@ -99,8 +99,8 @@ def _double(counts: Counts) -> Broken | None:
     return Broken(
         exercises.SINGLE,
         found[0].line,
-        f"{found[0].name} makes a float64 array {_shape_text(found[0])} in {found[0].phase}: double precision from here "
-        "on",
+        f"{found[0].name} makes a float64 array {_shape_text(found[0])} in {found[0].phase}: double precision from "
+        "here on",
         "data and weights come as float32; np.ones, np.zeros and np.array without a dtype make float64, and so does a "
         "product with np.float64(...) or with an array that is float64 (a Python number is harmless)",
     )

@@ -16,10 +16,10 @@ from mlpprof.measure.counting import count_network
 from mlpprof.measure.messages import Message
 from mlpprof.model import Network, Variant
 from mlpprof.model.cases import Case, random_case
-from mlpprof.model.gradcheck import deviations
+from mlpprof.model.gradcheck import Deviation, deviations
 from mlpprof.process import Progress, serve
 from mlpprof.workshop import exercises
-from mlpprof.workshop.diagnosis import diagnose
+from mlpprof.workshop.diagnosis import LIKE_SINGLE_PRECISION, ONLY_SINGLE, diagnose
 from mlpprof.workshop.structure import LARGE, SMALL, Broken, Counts, broken_fact, mixed_orders
 
 MODULE = "mlpprof.workshop.worker"
@@ -62,7 +62,7 @@ def examine(report: Progress, file: str, network: Message, facts: list[str]) -> 
 
 def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, report: Progress) -> str | None:
     reference = catalog.load(catalog.ladder()[ORACLE])
-    worst: tuple[float, str] | None = None
+    worst: str | None = None
     try:
         for i, (layers, m) in enumerate(SHAPES):
             report("checking gradients", 0.1 + 0.6 * i / len(SHAPES))
@@ -70,22 +70,26 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, repor
             with catalog.variant_code(entry):
                 found = max(deviations(cls, reference, case), key=lambda deviation: deviation.severity)
             if found.severity > 1:
-                layer = "" if found.layer is None else f"layer {found.layer}: "
-                worst = (
-                    found.severity,
-                    f"{layer}{found.what} deviate by {found.size:.1e}, at most {found.tolerance:.0e} is allowed "
-                    f"({case.text})",
-                )
+                worst = _deviates(found, case)
                 break
     except VariantCrash as crash:
-        worst = (float("inf"), _with_shapes(str(crash)))
+        worst = _with_shapes(str(crash))
     if worst is None:
         return None
     try:
         with catalog.variant_code(entry):
-            return diagnose(cls, own) or worst[1]
+            return diagnose(cls, own) or worst
     except VariantCrash as crash:
         return _with_shapes(str(crash))
+
+
+def _deviates(found: Deviation, case: Case) -> str:
+    """What is told where the diagnosis finds nothing."""
+    if found.size < LIKE_SINGLE_PRECISION and not found.what.startswith("float32"):
+        return ONLY_SINGLE
+    layer = "" if found.layer is None else f"layer {found.layer}: "
+    allowed = f"at most {found.tolerance:.0e} is allowed"
+    return f"{layer}{found.what} deviate by {found.size:.1e}, {allowed} ({case.text})"
 
 
 def _case(own: Network, layers: tuple[int, ...], m: int, seed: int) -> Case:
