@@ -134,7 +134,8 @@ def test_the_exit_code_is_that_of_the_worst_outcome(
 def test_every_new_is_compared_at_every_batch_with_the_options_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def compared(old, new, workload, batch, options, progress):
+    def compared(old, new, workload, batch, options, typed, progress):
+        assert typed.startswith("mlpprof ")
         asked.append((old, new, workload.network.text, batch, options["dtype"], options["threads"]))
         return make_comparison(None)
 
