@@ -17,7 +17,7 @@ from workshop_results import SPEED, FakeRacer, result
 from mlpprof.catalog import find, ladder
 from mlpprof.cli import workshop as command
 from mlpprof.cli.main import COMMANDS, run
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, DataError, UsageError
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DataError, UsageError
 from mlpprof.measure.counting import count_network
 from mlpprof.measure.gate import add_replicates
 from mlpprof.measure.racers import Environment, VariantRacer
@@ -448,6 +448,15 @@ def test_an_inconclusive_race_is_exit_code_three(folder, monkeypatch, capsys):
     monkeypatch.setattr(command, "race", race)
     assert run(["workshop", "check", "0"]) == EXIT_INCONCLUSIVE
     assert "INCONCLUSIVE" in capsys.readouterr().out
+
+
+def test_an_interrupted_check_keeps_nothing(folder, monkeypatch, capsys):
+    def race(examined, guess, progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "race", race)
+    assert run(["workshop", "check", "0"]) == EXIT_INTERRUPTED
+    assert list((folder / "results").iterdir()) == []
 
 
 def test_a_check_outside_of_a_folder_says_what_to_type(tmp_path, monkeypatch, capsys):

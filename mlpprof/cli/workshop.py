@@ -80,10 +80,11 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     if as_json:
         print_json(result_json(result))
     else:
-        _print(result, output_console())
+        console = output_console()
+        _print(result, console)
         where = path.relative_to(folder)
         told = f"kept in {where}" if kept else f"{where} holds a better result of before, and keeps it"
-        click.echo(click.style(told, dim=True))
+        console.print(Text(told, "dim"), soft_wrap=True)
     ctx.exit(EXIT_CODES[result.outcome])
 
 
