@@ -99,3 +99,15 @@ def test_unknown_formats_are_refused_with_those_there_are():
         require_comparison_format(Path("a.txt"), None)
     with pytest.raises(UsageError, match="expected one of"):
         require_ladder_extension(Path("a.pdf"))
+
+
+def test_any_figure_of_a_comparison_is_drawn_by_its_name(tmp_path):
+    path = tmp_path / "a.svg"
+    turns = write_comparisons([COMPARISON], path, "svg", "turns").read_text(encoding="utf-8")
+    assert turns != write_comparisons([COMPARISON], path, "svg").read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="no figure 'layers' .there are: speedup, .*turns"):
+        write_comparisons([COMPARISON], path, "svg", "layers")
+    with pytest.raises(UsageError, match="--figure turns is drawn as"):
+        require_comparison_format(tmp_path / "a.csv", None, "turns")
+    with pytest.raises(UsageError, match="no figure 'turn'; did you mean 'turns'"):
+        require_ladder_extension(tmp_path / "a.png", "turn")

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import find
-from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.options import figure_option, measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.measure.apart import compare_apart, need_apart
@@ -42,8 +42,10 @@ from mlpprof.workloads import Workload
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
     help="Write it: .json .csv .png .svg (--format for others).",
 )
+@figure_option
 @click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
@@ -102,7 +104,7 @@ def compare_as_asked(
                 part = partial(_part, progress, len(comparisons), len(others) * len(batches))
                 comparisons.append(_compare(first, reference, workload, batch, options, typed, part))
     if out is not None and file_format is not None:
-        write_comparisons(comparisons, out, file_format)
+        write_comparisons(comparisons, out, file_format, options["figure"])
     return comparisons
 
 
@@ -110,7 +112,7 @@ def _file_format(options: Mapping[str, Any]) -> str | None:
     out, named = options["out"], options["file_format"]
     if out is None and named is not None:
         raise UsageError(f"--format {named} is of a file, but none is named; add -o FILE")
-    return None if out is None else require_comparison_format(out, named)
+    return None if out is None else require_comparison_format(out, named, options["figure"])
 
 
 def _compare(

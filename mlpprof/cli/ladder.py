@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import Entry, find, ladder
-from mlpprof.cli.options import measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.options import figure_option, measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.measure.gate import add_replicates
@@ -36,7 +36,14 @@ PROCESSES = 5
 @click.option("--root", default="naive", show_default=True, help="Rung to start from, and to hold the others against.")
 @click.option("--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Replicates.")
 @click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it: .png .svg .json .csv")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    help="Write it: .png .svg .json .csv",
+)
+@figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def command(variants: tuple[str, ...], **options: Any) -> None:
     """Race all rungs of the ladder (or VARIANTS) at once, each against its parent and against the root.
@@ -46,7 +53,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
     out = options["out"]
     require_folder(out)
     if out is not None:
-        require_ladder_extension(out)
+        require_ladder_extension(out, options["figure"])
     workload = workload_from(options)
     entries = _entries(variants, options["root"])
     batches = options["batch"] or (workload.batch,)
@@ -60,7 +67,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
 
             ladders.append(_race(entries, workload, batch, options, part, with_runs))
     if out is not None:
-        write_ladders(ladders, out)
+        write_ladders(ladders, out, options["figure"])
     if options["as_json"]:
         print_json([ladder_json(one) for one in ladders])
         return

@@ -89,8 +89,15 @@ def _needs_a_file(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
+figure_option = click.option(
+    "--figure",
+    metavar="NAME",
+    callback=_needs_a_file,
+    help="Which one a .png or .svg shows: layers, roofline, samples ... (default: the most telling one).",
+)
+"""For commands whose option -o is eager, so that this one knows it."""
+
 file_options = _together(
-    # eager, so that the two others know it
     click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, help=FILE_HELP),
     click.option(
         "--format",
@@ -99,12 +106,7 @@ file_options = _together(
         callback=_needs_a_file,
         help="Of the file, where its name does not tell: chrome-trace, speedscope, line-profiler ...",
     ),
-    click.option(
-        "--figure",
-        metavar="NAME",
-        callback=_needs_a_file,
-        help="Which one a .png or .svg shows: layers, roofline, samples ... (default: the most telling one).",
-    ),
+    figure_option,
 )
 """Where a run's report goes, and as what."""
 

@@ -79,11 +79,6 @@ def profile_as_asked(
     for path in (out, stacks_file):
         require_folder(path)
     file_format = None if out is None else choose_format(out, options["file_format"], figure)
-    if figure is not None:
-        # loading matplotlib takes a while
-        from mlpprof.report.gallery import require_known_kind
-
-        require_known_kind(figure)
     if stacks_file is not None:
         require_known_stacks_ending(stacks_file)
     workload = workload_from(options)

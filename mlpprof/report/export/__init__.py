@@ -25,6 +25,7 @@ from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.report.export.chrome_trace import chrome_trace_json
 from mlpprof.report.export.json_text import json_text
+from mlpprof.report.export.pictures import PICTURES, require_picture, write_picture
 from mlpprof.report.export.profile_json import profile_json
 from mlpprof.report.export.samples_csv import samples_csv
 from mlpprof.report.export.speedscope import speedscope_json
@@ -49,7 +50,6 @@ ENDINGS = {
 """End of a file's name -> format; the longest end that fits is meant."""
 
 FORMATS = tuple(ENDINGS.values())
-PICTURES = ("png", "svg")
 LINE_FORMATS = ("line-profiler", "line-profiler-text")
 """What needs the line view."""
 STACK_FORMATS = ("pyinstrument",)
@@ -81,8 +81,7 @@ def choose_format(path: Path, named: str | None = None, figure: str | None = Non
         found = f"has extension '{path.suffix}'" if path.suffix else "has no extension"
         raise UsageError(f"cannot write {path}: it {found}; expected one of {', '.join(ENDINGS)}, or --format NAME")
     chosen = named or ENDINGS[max(fitting, key=len)]
-    if figure is not None and chosen not in PICTURES:
-        raise UsageError(f"--figure {figure} is drawn as .png or .svg, but {path} is to be {chosen}; name it so")
+    require_picture(figure, path, chosen)
     return chosen
 
 
@@ -93,12 +92,11 @@ def write_runs(runs: Sequence[Run], path: Path, named: str | None = None, figure
     Raises UsageError as `choose_format` does, for several runs in a format of one, where a run lacks the view that is
     asked for, and where the file cannot be written.
     """
-    chosen = choose_format(path, named, figure)
+    chosen = choose_format(path, named)
     if chosen in PICTURES:
-        # loading matplotlib takes longer than all other formats together
-        from mlpprof.report.gallery import write_figure
-
-        return write_figure(path, Story.of(runs=runs), figure, picture=chosen)
+        # which tells an unknown figure with the names of all that these runs have data for
+        return write_picture(path, Story.of(runs=runs), figure, chosen)
+    require_picture(figure, path, chosen)
     if chosen in _TEXTS_OF_SEVERAL:
         return _write(path, _TEXTS_OF_SEVERAL[chosen](runs))
     if len(runs) != 1:

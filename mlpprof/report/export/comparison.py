@@ -23,6 +23,7 @@ from mlpprof.report.export.comparison_json import comparison_json
 from mlpprof.report.export.github_action import github_action_json
 from mlpprof.report.export.json_text import json_text
 from mlpprof.report.export.ladder_json import ladder_json
+from mlpprof.report.export.pictures import PICTURES, require_picture, write_picture
 from mlpprof.report.export.pytest_benchmark import pytest_benchmark_json
 from mlpprof.report.story import Story
 from mlpprof.results import Comparison, Ladder
@@ -35,8 +36,6 @@ __all__ = [
     "write_comparisons",
     "write_ladders",
 ]
-
-PICTURES = ("png", "svg")
 
 _COMPARISON_TEXTS: dict[str, Callable[[Sequence[Comparison]], str]] = {
     "json": lambda comparisons: json_text([comparison_json(one) for one in comparisons]),
@@ -53,8 +52,17 @@ COMPARISON_FORMATS = tuple(_COMPARISON_TEXTS)
 LADDER_EXTENSIONS = (*_LADDER_TEXTS, *(f".{picture}" for picture in PICTURES))
 
 
-def require_comparison_format(path: Path, file_format: str | None) -> str:
-    """The format to write, as named or by the extension; raises UsageError for any other, before time is spent."""
+def require_comparison_format(path: Path, file_format: str | None, figure: str | None = None) -> str:
+    """The format to write, as named or by the extension; raises UsageError for any other, before time is spent.
+
+    figure: raises as `require_picture` does.
+    """
+    chosen = _comparison_format(path, file_format)
+    require_picture(figure, path, chosen)
+    return chosen
+
+
+def _comparison_format(path: Path, file_format: str | None) -> str:
     if file_format is not None:
         if file_format not in COMPARISON_FORMATS:
             raise UsageError(
@@ -71,34 +79,41 @@ def require_comparison_format(path: Path, file_format: str | None) -> str:
     return by_extension
 
 
-def write_comparisons(comparisons: Sequence[Comparison], path: Path, file_format: str) -> Path:
+def write_comparisons(
+    comparisons: Sequence[Comparison], path: Path, file_format: str, figure: str | None = None
+) -> Path:
     """Write comparisons in a format that `require_comparison_format` has given; returns the path.
 
-    Raises UsageError where the file cannot be written.
+    figure: the one that a picture shows, else the ratios. Raises UsageError where there is no such figure, and where
+    the file cannot be written.
     """
     if file_format in PICTURES:
-        return _draw(path, Story.of(comparisons=comparisons), file_format)
+        return write_picture(path, Story.of(comparisons=comparisons), figure, file_format)
     return _write(path, _COMPARISON_TEXTS[file_format](comparisons))
 
 
-def require_ladder_extension(path: Path) -> str:
-    """The extension of a file that `write_ladders` can write; raises UsageError for any other."""
+def require_ladder_extension(path: Path, figure: str | None = None) -> str:
+    """The extension of a file that `write_ladders` can write; raises UsageError for any other.
+
+    figure: raises as `require_picture` does.
+    """
     extension = path.suffix.lower()
     if extension not in LADDER_EXTENSIONS:
         found = f"has extension '{path.suffix}'" if path.suffix else "has no extension"
         raise UsageError(f"cannot write {path}: it {found}; expected one of {', '.join(LADDER_EXTENSIONS)}")
+    require_picture(figure, path, extension.removeprefix("."))
     return extension
 
 
-def write_ladders(ladders: Sequence[Ladder], path: Path) -> Path:
+def write_ladders(ladders: Sequence[Ladder], path: Path, figure: str | None = None) -> Path:
     """Write ladders in the format of the path's extension; returns the path.
 
-    A picture shows the first one, so write one for each batch size. Raises UsageError for an extension that is not
-    known, and where the file cannot be written.
+    figure: the one that a picture shows, else the speedups of the first ladder. Raises UsageError for an extension or a
+    figure that is not known, and where the file cannot be written.
     """
     extension = require_ladder_extension(path)
     if extension.removeprefix(".") in PICTURES:
-        return _draw(path, Story.of(ladders=ladders), extension.removeprefix("."))
+        return write_picture(path, Story.of(ladders=ladders), figure, extension.removeprefix("."))
     return _write(path, _LADDER_TEXTS[extension](ladders))
 
 
@@ -106,10 +121,3 @@ def _write(path: Path, text: str) -> Path:
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
     return path
-
-
-def _draw(path: Path, story: Story, kind: str) -> Path:
-    # loading matplotlib takes longer than writing all other formats together
-    from mlpprof.report.gallery import write_figure
-
-    return write_figure(path, story)

@@ -36,7 +36,8 @@ class RunView:
     verbose: bool = False
 
     def __repr__(self) -> str:
-        return _text(partial(print_run, self.run, verbose=self.verbose))
+        text = _text(partial(print_run, self.run, verbose=self.verbose))
+        return f"{text}\nkept in {self.kept}" if self.kept else text
 
     def _repr_html_(self) -> str:
         run = self.run
