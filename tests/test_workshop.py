@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from workshop_results import SPEED, FakeRacer, result
 
@@ -23,7 +24,7 @@ from mlpprof.measure.gate import add_replicates
 from mlpprof.measure.racers import Environment, VariantRacer
 from mlpprof.measure.request import Request
 from mlpprof.results import Change
-from mlpprof.stats import Procedure
+from mlpprof.stats import Outcome, Procedure, decide
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check, learner, setting
 from mlpprof.workshop.exercises import EXERCISES, text
@@ -31,13 +32,12 @@ from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.outcome import read_result, result_json, write_result
 from mlpprof.workshop.racing import Places, _values, lost_time, measure_speed
-from mlpprof.workshop.setting import Setting
+from mlpprof.workshop.setting import PROCEDURE, Setting
 from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
 from mlpprof.workshop.wording import guess_error, last_line, rows
 
 QUICK = Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), roofline=False)
 """Two or three processes on the small embedded set: what is tested is the way, not the ratio."""
-PROCEDURE = Procedure(looks=(3, 5, 8))
 
 
 def silent(what: str, share: float) -> None:
@@ -333,11 +333,35 @@ def test_a_machine_that_is_too_busy_is_told_and_never_passed_silently():
     assert (speed.outcome, speed.processes) == ("inconclusive", 8)
 
 
+@pytest.mark.parametrize("sd", [0.01, 0.05])
+def test_a_version_as_fast_as_wanted_is_not_refused_and_a_much_slower_one_does_not_pass(sd):
+    rng = np.random.default_rng(0)
+
+    def outcomes(true_ratio: float) -> set[Outcome | None]:
+        found = set()
+        for _ in range(300):
+            values = rng.normal(np.log(true_ratio), sd, PROCEDURE.looks[-1])
+            decisions = (decide(values[:look], 1.0, PROCEDURE).outcome for look in PROCEDURE.looks)
+            found.add(next(outcome for outcome in decisions if outcome is not Outcome.CONTINUE))
+        return found
+
+    assert Outcome.FAIL not in outcomes(1.0)
+    assert Outcome.PASS not in outcomes(0.88)
+
+
 def test_the_budget_ends_a_race(ticking_clock):
     racer = FakeRacer([1.0, 2.0, 20.0, 1.5])
     speed = measure_speed(racer, Places(0, 1, 2, 3), 0.6, PROCEDURE, 1e-9, silent, ticking_clock)
     assert speed.processes == 2
     assert speed.outcome in ("inconclusive", "fail", "pass")
+
+
+def test_in_the_free_exercise_an_unchanged_version_passes_and_a_slower_one_does_not():
+    outcomes = [
+        measure_speed(FakeRacer([1.0, 20.0, mine]), Places(0, 0, 1, 2), 0.0, PROCEDURE, 1e9, silent).outcome
+        for mine in (0.9, 1.0, 1.12)
+    ]
+    assert outcomes == ["pass", "pass", "fail"]
 
 
 def test_exercise_zero_claims_nothing_and_takes_the_first_look():
@@ -459,6 +483,13 @@ def test_an_interrupted_check_keeps_nothing(folder, monkeypatch, capsys):
     assert list((folder / "results").iterdir()) == []
 
 
+def test_what_is_probably_too_slow_hears_so_instead_of_being_sent_away(folder):
+    examined = check.examine(folder, EXERCISES[0], "Anna", QUICK, silent)
+    near = replace(SPEED, outcome="inconclusive", target=1.9)
+    assert check._advice(examined, near)[0].startswith("too close to tell")
+    assert "probably not fast enough" in check._advice(examined, replace(near, target=2.2))[0]
+
+
 def test_a_check_outside_of_a_folder_says_what_to_type(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["workshop", "check"]) == EXIT_USAGE
@@ -484,6 +515,45 @@ def test_a_slow_version_hears_where_rows_meet_columns(folder):
     assert "backward takes 2 ms" in message
     assert "rows meet columns (copy with operands in order F>C)" in message
     assert line == 17
+
+
+class SlowRacer(FakeRacer):
+    """The learner's version gathers twice as long as the solution and gains nothing."""
+
+    described = {"machine": {"cpu_model_name": "a \x1b[31mcpu"}}  # noqa: RUF012 - a constant of a test
+
+    def __init__(self, requests: list[Request], batch: int, environment: Environment) -> None:
+        super().__init__([1.0, 1.2, 20.0, 1.3])
+        assert [Path(request.variant).stem for request in requests] == [
+            *("cached", "no_input_delta"),
+            "per_sample",
+            "my_mlp",
+        ]
+
+    def waterfall(self, progress: object) -> tuple[Change, ...]:
+        return (
+            Change("fetch_batch", None, "", 0.1e-3, 0.2e-3, -1.0),
+            Change("fetch_batch", None, "gather", 0.1e-3, 0.2e-3, -1.0),
+        )
+
+
+def test_the_solution_in_a_poor_memory_order_hears_what_costs_it_the_gain(folder, monkeypatch, capsys):
+    monkeypatch.setattr(check, "VariantRacer", SlowRacer)
+    source = solution_text(4)
+    for old, new in (
+        ("self.A[0] = X[index].T", "self.A[0] = np.ascontiguousarray(X[index].T)"),
+        ("A.shape[1]), A.dtype)", 'A.shape[1]), A.dtype, order="F")'),
+    ):
+        assert source.count(old) == 1
+        source = source.replace(old, new)
+    (folder / "my_mlp.py").write_text(source, encoding="utf-8")
+    assert run(["workshop", "check", "4", "--json"]) == EXIT_FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert (document["stage"], document["outcome"]) == ("speed", "fail")
+    assert "fetch_batch takes 200 µs, that of the reference 100 µs; most of it in 'gather'" in document["message"]
+    assert "rows meet columns" in document["message"]
+    assert document["text"] == "stacked[1:] = A"
+    assert "\x1b" not in document["cpu"]
 
 
 # with real time

@@ -61,7 +61,7 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
 
     First whether it is right, then how it is built, then how fast: against where the exercise starts and against its
     solution, in the same processes, so that the speed of the machine does not matter. The result is kept in results/.
-    Exit code 0: passed; 1: not there yet; 3: the machine was too busy to tell.
+    Exit code 0: passed; 1: not there yet; 3: too close to tell.
     """
     folder = Path.cwd()
     require_folder(folder)

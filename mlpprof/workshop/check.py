@@ -107,7 +107,7 @@ def race(examined: Examined, guess: float | None, progress: Progress) -> Result:
         requests = [Request(str(path), trained.network, trained.source) for path in files]
         racer = VariantRacer(requests, trained.batch, setting.environment)
         speed = measure_speed(racer, places, share, setting.procedure, setting.budget_s, progress)
-        if speed.outcome == "fail":
+        if speed.outcome != "pass" and _is_below(speed):
             speed = replace(speed, lost=lost_time(racer.waterfall(progress)))
         machine = racer.described["machine"]
     if exercise.is_free and setting.roofline:
@@ -146,13 +146,16 @@ def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
     """What to say of the speed, and the line it is about."""
     if speed.outcome == "pass":
         return "", None
-    if speed.outcome == "inconclusive":
+    if speed.outcome == "inconclusive" and not _is_below(speed):
         return (
-            f"the machine was too busy to tell after {speed.processes} processes: close other programs, plug the "
-            "laptop in, and check again",
+            f"too close to tell after {speed.processes} processes: close other programs, plug the laptop in, and check "
+            "again",
             None,
         )
-    parts = ["right, and built as it should be, but not fast enough yet"]
+    if speed.outcome == "inconclusive":
+        parts = [f"right, and probably not fast enough yet, but too close to tell after {speed.processes} processes"]
+    else:
+        parts = ["right, and built as it should be, but not fast enough yet"]
     if speed.lost:
         parts.append(speed.lost)
     line = None
@@ -163,6 +166,11 @@ def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
             "from cache line to cache line; give both the same order"
         )
     return "; ".join(parts), line
+
+
+def _is_below(speed: Speed) -> bool:
+    """Whether what was measured, noise aside, is less than what was wanted."""
+    return speed.target is not None and speed.over_start.ratio < speed.target
 
 
 def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> float | None:

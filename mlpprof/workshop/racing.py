@@ -3,7 +3,7 @@
 All of them take turns in the same processes. What is wanted is a share of what the rung itself gains over the start in
 the same run (its square root for a share of 0.5), so that it fits every machine: a replicate's value is
 
-    log(start / mine) - share * log(start / reference)
+    log(start / mine) - share * log(start / reference)        (+ log 1.05 where the share is 0)
 
 and the claim that it is 0 or more is decided as `mlpprof compare --at-least 1` decides, in fewer looks.
 """
@@ -24,6 +24,9 @@ from mlpprof.report.format import format_time, plain
 from mlpprof.results import Change, Race
 from mlpprof.stats import Decision, Outcome, Procedure, decide
 from mlpprof.workshop.outcome import Ratio, Speed
+
+AS_FAST = 1.05
+"""Where nothing is to be gained, this factor still counts as equally fast: a version that is unchanged must pass."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ def measure_speed(
 
 def _values(race: Race, places: Places, share: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     gained = log_ratios(race, places.start, places.mine)
-    if share == 0 or places.reference == places.start:
-        return gained
+    if share == 0:
+        return gained + math.log(AS_FAST)
     return gained - share * log_ratios(race, places.start, places.reference)
 
 
