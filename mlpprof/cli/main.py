@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Show a stored run again.",
     "compare": "Compare variants, or gate on a speedup.",
     "ladder": "Race all rungs of the ladder at once.",
+    "peers": "Race the variants against PyTorch, JAX, TensorFlow and scikit-learn.",
     "calibrate": "Store a measured speedup as a claim for tests.",
     "reproduce": "Run the published sources: claimed beside measured.",
     "doctor": "Examine this machine: what it can do, and what holds it back.",

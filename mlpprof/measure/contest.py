@@ -30,7 +30,7 @@ LOSS_STEPS = 20
 """Steps after which the losses of all entrants are compared."""
 REFERENCE = "sliced"
 """Whose losses all others are held against: it is checked against finite differences with every change."""
-TRIAL_BLOCKS = 2
+TRIAL_BLOCKS = 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class Chosen:
     entered: Entered
     compile_s: float
     deviation: float | None
+
+
+class EntrantWrong(CheckFailed):
+    """The losses of an entrant deviate."""
+
+    def __init__(self, message: str, variant: str) -> None:
+        super().__init__(message)
+        self.variant = variant
 
 
 class Contest:
@@ -91,7 +99,7 @@ class Contest:
     def run(self, progress: Progress) -> None:
         """One more set of processes.
 
-        Raises CheckFailed before anything is timed if losses deviate, WorkerDied that names who died, and
+        Raises EntrantWrong before anything is timed if losses deviate, EntrantDied if a worker ended, and
         UnsupportedNetwork if nobody is left, or not everybody where that was asked for.
         """
         if self._turns:
@@ -163,7 +171,7 @@ def require_agreement(
 ) -> dict[int, float]:
     """How far the losses of every entrant are from those of `sliced`, run beside them in the same precision.
 
-    Raises CheckFailed, naming the entrant, where rounding does not explain it.
+    Raises EntrantWrong where rounding does not explain it.
     """
     deviations: dict[int, float] = {}
     for dtype in sorted({entered.dtype for entered in relay.entered.values()}):
@@ -179,10 +187,11 @@ def require_agreement(
             ours = relay.losses(place, LOSS_STEPS)
             deviations[place] = loss_deviation(ours, expected)
             if deviations[place] > allowed:
-                raise CheckFailed(
+                raise EntrantWrong(
                     f"{relay.entrants[place].name}: the losses of the first {min(len(ours), len(expected))} steps "
                     f"deviate from those of {REFERENCE} by {deviations[place]:.1e}, at most {allowed:.0e} is allowed; "
-                    "nothing was timed"
+                    "nothing was timed",
+                    relay.entrants[place].variant,
                 )
     return deviations
 

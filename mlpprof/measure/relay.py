@@ -80,6 +80,14 @@ def start_resident(environment: Environment) -> Worker:
     return Worker(RESIDENT, worker_environment(os.environ, environment.threads, environment.native_blas))
 
 
+class EntrantDied(WorkerDied):
+    """The worker of an entrant has ended without an answer."""
+
+    def __init__(self, message: str, variant: str) -> None:
+        super().__init__(message)
+        self.variant = variant
+
+
 class RemoteContestant:
     """An entrant of a race, in a worker; the clock is the worker's own."""
 
@@ -130,7 +138,7 @@ class Relay:
     def open(self, progress: Progress) -> None:
         """Start the workers and let everybody enter, several at a time; who cannot do the network is absent.
 
-        Raises WorkerDied that names the entrant, and what its code raises.
+        Raises EntrantDied, and what its code raises.
         """
         # Entered first, so that it is left last: when the workers are gone, no thread waits for one any more.
         pool = self._opened.enter_context(ThreadPoolExecutor(max_workers=max(2, all_threads())))
@@ -149,11 +157,12 @@ class Relay:
             self._enter(place)
 
     def call(self, place: int, name: str, **arguments: Any) -> Any:
-        """Have the entrant's worker do something; raises WorkerDied that names the entrant."""
+        """Have the entrant's worker do something; raises EntrantDied."""
         try:
             return self._worker_of[place].call(name, place=place, **arguments)
         except WorkerDied as death:
-            raise WorkerDied(f"{self.entrants[place].name}: {death}") from death
+            entrant = self.entrants[place]
+            raise EntrantDied(f"{entrant.name}: {death}", entrant.variant) from death
 
     def losses(self, place: int, steps: int) -> list[float]:
         """The losses of a fresh instance over its first steps; of a slow one fewer, but two at least."""

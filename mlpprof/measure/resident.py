@@ -41,7 +41,7 @@ CHILDREN_WINDOW_S = 0.03
 """The same where it has child processes, whose time is told in hundredths of a second."""
 IDLE = 0.1
 """A worker sleeps if it uses less than this share of a processor."""
-WARM_UP_S = 0.3
+WARM_UP_S = 0.2
 LOSSES_S = 5.0
 """The comparison of losses ends after this time, with as many steps as there are by then."""
 
@@ -176,8 +176,10 @@ class Residence:
         return {"losses": found}
 
     def warm(self, report: Progress, place: int) -> float:
-        """Run until the time settles; seconds of the fastest run."""
+        """Run until the time settles, if that has not been done; seconds of the fastest run."""
         slot = self._slots[place]
+        if slot.run_s > 0:
+            return slot.run_s
         report(f"warming up {slot.prepared.entry.name}", 0.0)
         with paused_garbage_collection():
             slot.run_s = slot.contestant.warm_up(perf_counter)

@@ -1,0 +1,62 @@
+"""`mlpprof peers [ROW ...]`: the variants against PyTorch, JAX, TensorFlow and scikit-learn."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.measure.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
+from mlpprof.report.export.peers_files import peers_json, write_peers
+from mlpprof.report.export.reproduction_files import require_folder
+from mlpprof.report.peers_table import print_peers
+from mlpprof.results.peers import PeersRow, PeersTable
+
+FOLDER = Path("reports") / "peers"
+
+
+@click.command("peers")
+@click.argument("rows", nargs=-1, metavar=f"[{'|'.join(PLANS)}]...")
+@click.option("--quick", is_flag=True, help="One set of processes, and the beginning of long epochs; says so.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=FOLDER,
+    show_default=True,
+    help="Folder for table, data and figure.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def command(rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> None:
+    """Race the variants against the frameworks that are installed (extra: peers), on eight networks.
+
+    Whole epochs with shuffling and gathering; all entrants of a row are interleaved. Who cannot do a network is absent
+    from its row, with the reason. The files are written after every row, so that Ctrl-C keeps what is finished.
+    """
+    plans = plans_of(rows)
+    require_a_framework()
+    require_folder(out)
+    effort = QUICK if quick else FULL
+    typed, created = shlex.join(["mlpprof", *sys.argv[1:]]), datetime.now(UTC).isoformat(timespec="seconds")
+    finished: list[PeersRow] = []
+    with progress_bar() as progress:
+        for i, plan in enumerate(plans):
+
+            def part(what: str, share: float, i: int = i) -> None:
+                progress(f"{plans[i].title}: {what}", (i + share) / len(plans))
+
+            row, machine = measure_row(plan, effort, part)
+            finished.append(row)
+            table = PeersTable(created, typed, quick, effort.replicates, tuple(finished), dict(machine))
+            written = write_peers(table, out)
+    if as_json:
+        print_json(peers_json(table))
+        return
+    console = output_console()
+    print_peers(table, console)
+    console.print(Text(f"{len(written)} files in {out}", "dim"), soft_wrap=True)

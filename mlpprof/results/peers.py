@@ -1,0 +1,84 @@
+"""The project's variants against frameworks: who took part, how fast, and who wins by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlpprof.model import Network
+from mlpprof.results.comparison import Race, Verdict
+from mlpprof.results.run import Json
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One entrant of a row, at its best setting.
+
+    name: with the setting; is_peer: a framework; is_single: one process and no threads of its own making. engine: the
+    library, its kernel and threads. epoch_s: median seconds of a run. compile_s: what the first run took longer.
+    deviation: largest relative difference of its losses from those of the reference. over_best_peer: its speed over
+    the fastest framework's, above 1 it is faster; None without a framework, and for that one itself.
+    """
+
+    name: str
+    variant: str
+    is_peer: bool
+    is_single: bool
+    engine: str
+    dtype: str
+    epoch_s: float
+    compile_s: float
+    deviation: float | None
+    over_best_peer: Verdict | None
+
+
+@dataclass(frozen=True)
+class PeersRow:
+    """One network at one batch size, all entrants in one interleaved race.
+
+    steps: of a run: an epoch with shuffling and gathering, or its beginning where it has more. absent: who does not
+    take part -> why.
+    """
+
+    name: str
+    title: str
+    network: Network
+    samples: int
+    batch: int
+    steps: int
+    competitors: tuple[Competitor, ...]
+    absent: Mapping[str, str]
+    race: Race
+
+    @property
+    def is_whole_epoch(self) -> bool:
+        """Whether a run is an epoch, and not its beginning."""
+        return self.steps == self.samples // self.batch
+
+    @property
+    def best_peer(self) -> Competitor | None:
+        """The fastest framework."""
+        return min((one for one in self.competitors if one.is_peer), key=lambda one: one.epoch_s, default=None)
+
+    @property
+    def best_ours(self) -> Competitor | None:
+        """The fastest of ours."""
+        return min((one for one in self.competitors if not one.is_peer), key=lambda one: one.epoch_s, default=None)
+
+    @property
+    def best_single(self) -> Competitor | None:
+        """The fastest of ours in a single process."""
+        ours = (one for one in self.competitors if not one.is_peer and one.is_single)
+        return min(ours, key=lambda one: one.epoch_s, default=None)
+
+
+@dataclass(frozen=True)
+class PeersTable:
+    """All rows of one call of `mlpprof peers`; replicates: sets of processes a row."""
+
+    created: str
+    command: str
+    quick: bool
+    replicates: int
+    rows: tuple[PeersRow, ...]
+    machine: Json
