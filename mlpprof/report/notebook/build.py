@@ -7,6 +7,7 @@ cells. The notebook runs in an empty folder that is removed, and keeps nothing o
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 import tempfile
@@ -37,12 +38,13 @@ def executed(notebook: Any) -> Any:
     Raises UsageError with the one line of a cell that failed, and MissingExtra without nbclient.
     """
     nbclient = _optional("nbclient")
-    with tempfile.TemporaryDirectory(prefix="mlpprof-notebook-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mlpprof-notebook-", ignore_cleanup_errors=True) as folder:
         client = nbclient.NotebookClient(
             notebook, timeout=TIMEOUT_S, kernel_name=KERNEL["name"], resources={"metadata": {"path": folder}}
         )
         try:
-            client.execute()
+            # IPython's own folder too, so that neither a user's settings nor the history of this kernel matter
+            client.execute(env={**os.environ, "IPYTHONDIR": str(Path(folder) / ".ipython")})
         except nbclient.exceptions.CellExecutionError as error:
             raise UsageError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from error
         _clean(notebook)
