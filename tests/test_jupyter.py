@@ -216,6 +216,10 @@ def check_outputs(notebook: Any) -> None:
             assert '<div class="mlpprof' in output.data["text/html"]
             assert "<svg" in output.data["text/html"]
             assert "machine" in output.data["text/plain"]
+            for number, line in enumerate(cell.source.splitlines(), start=1):
+                label = line.partition("# phase: ")[2]
+                if label in ("gather", "weighted sum", "gradient"):
+                    assert f'>{label}</td><td class="word">{number}</td>' in output.data["text/html"]
     assert measured == 3
 
 
