@@ -36,7 +36,7 @@ from mlpprof.workshop.setting import PROCEDURE, Setting
 from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
 from mlpprof.workshop.wording import guess_error, last_line, rows
 
-QUICK = Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), roofline=False)
+QUICK = Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), blocks=4, roofline=False)
 """Two or three processes on the small embedded set: what is tested is the way, not the ratio."""
 
 
@@ -522,7 +522,7 @@ class SlowRacer(FakeRacer):
 
     described = {"machine": {"cpu_model_name": "a \x1b[31mcpu"}}  # noqa: RUF012 - a constant of a test
 
-    def __init__(self, requests: list[Request], batch: int, environment: Environment) -> None:
+    def __init__(self, requests: list[Request], batch: int, environment: Environment, blocks: int) -> None:
         super().__init__([1.0, 1.2, 20.0, 1.3])
         assert [Path(request.variant).stem for request in requests] == [
             *("cached", "no_input_delta"),

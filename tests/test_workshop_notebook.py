@@ -21,7 +21,7 @@ from mlpprof.workshop.solutions import start_text
 QUICKLY = """
 from mlpprof.stats import Procedure
 from mlpprof.workshop import setting
-setting.CLASSROOM = setting.Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), roofline=False)
+setting.CLASSROOM = setting.Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), blocks=4, roofline=False)
 """
 """A cell for the test alone: the small embedded set instead of the digits."""
 

@@ -65,12 +65,21 @@ class VariantRacer:
     """Variants on one network and data; every replicate is a worker process.
 
     requests: one for each variant, the oldest first; the same one twice makes an A/A race. check: the first process
-    checks before it races that every variant is right and that all agree on this network and data.
+    checks before it races that every variant is right and that all agree on this network and data. blocks: of every
+    replicate.
     """
 
-    def __init__(self, requests: Sequence[Request], batch: int, environment: Environment, check: bool = False) -> None:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        batch: int,
+        environment: Environment,
+        check: bool = False,
+        blocks: int = BLOCKS,
+    ) -> None:
         self._requests = tuple(requests)
         self._check = check
+        self._blocks = blocks
         self._batch = batch
         self._environment = environment
         self._turns: list[Turns] = []
@@ -89,7 +98,7 @@ class VariantRacer:
                 progress,
                 variants=[request.variant for request in self._requests],
                 batch=self._batch,
-                blocks=BLOCKS,
+                blocks=self._blocks,
                 seed=self._requests[0].seed + len(self._turns),
             )
         self._turns.append(np.array(answer["step_s"]))

@@ -105,7 +105,7 @@ def race(examined: Examined, guess: float | None, progress: Progress) -> Result:
     share = None if exercise.number == 0 else exercise.share
     with _contestants(examined) as (files, places):
         requests = [Request(str(path), trained.network, trained.source) for path in files]
-        racer = VariantRacer(requests, trained.batch, setting.environment)
+        racer = VariantRacer(requests, trained.batch, setting.environment, blocks=setting.blocks)
         speed = measure_speed(racer, places, share, setting.procedure, setting.budget_s, progress)
         if speed.outcome != "pass" and _is_below(speed):
             speed = replace(speed, lost=lost_time(racer.waterfall(progress)))
