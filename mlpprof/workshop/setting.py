@@ -36,8 +36,9 @@ BLOCKS = 16
 class Setting:
     """The network and data of a check, and what it may spend.
 
-    procedure: looks and error budgets of the verdict. blocks: of every process of the race. budget_s: no process of the race is started that would not end
-    within it, once there are two. roofline: whether the free exercise is held against the machine's limits.
+    procedure: looks and error budgets of the verdict. blocks: of every process of the race. budget_s: no process of
+    the race is started that would not end within it, once there are two. roofline: whether the free exercise is held
+    against the machine's limits.
     """
 
     workload: str = WORKLOAD
