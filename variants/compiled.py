@@ -260,14 +260,15 @@ def update(n, at, theta, velocity, gradient, optimizer):
 def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
     """One step on one sample; a and delta hold the vectors of all layers, one behind the other."""
     rate, momentum, l1, l2, one, zero = optimizer
+    keep = one - rate * l2
     L = n.size - 1
     below = x
     for l in range(1, L + 1):
         W, above = matrix(theta, at[0, l], n[l], n[l - 1]), a[at[2, l] : at[2, l] + n[l]]
         for j in range(n[l]):
-            total, w = zero, W[j]
-            for k in range(w.size):
-                total += w[k] * below[k]
+            total = zero
+            for k in range(n[l - 1]):
+                total += W[j, k] * below[k]
             above[j] = total
         activate(codes[l], above.reshape(1, n[l]), theta[at[1, l] : at[1, l] + n[l]])
         below = above
@@ -278,20 +279,25 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
         slope(codes[L], below, d)
     for l in range(L, 0, -1):
         W, V = matrix(theta, at[0, l], n[l], n[l - 1]), matrix(velocity, at[0, l], n[l], n[l - 1])
-        d = delta[at[2, l] : at[2, l] + n[l]]
         below = a[at[2, l - 1] : at[2, l]] if l > 1 else x
+        propagated = delta[at[2, l - 1] : at[2, l]]
         if l > 1:
-            propagated = delta[at[2, l - 1] : at[2, l]]
             propagated[:] = 0
             for j in range(n[l]):
-                w = W[j]
-                for k in range(w.size):
-                    propagated[k] += d[j] * w[k]
+                for k in range(n[l - 1]):
+                    propagated[k] += d[j] * W[j, k]
             slope(codes[l - 1], below, propagated)
-        for j in range(n[l]):
-            descend(W[j], V[j], below, d[j], rate, momentum, l1, l2)
+        for j in range(n[l]):  # as in descend; but a call for every short row costs as much as the row
+            if momentum == 0 and l1 == 0:
+                for k in range(n[l - 1]):
+                    W[j, k] = keep * W[j, k] - rate * d[j] * below[k]
+            else:
+                for k in range(n[l - 1]):
+                    V[j, k] = momentum * V[j, k] + d[j] * below[k] + l2 * W[j, k] + l1 * np.sign(W[j, k])
+                    W[j, k] -= rate * V[j, k]
         start, end = at[1, l], at[1, l] + n[l]
         descend(theta[start:end], velocity[start:end], d, one, rate, momentum, zero, zero)
+        d = propagated
 
 
 @COMPILE
