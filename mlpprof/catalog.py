@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from mlpprof.errors import MissingExtra, MlpprofError, UsageError, VariantCrash, VariantError, did_you_mean
-from mlpprof.model import Variant
+from mlpprof.model import UnsupportedNetwork, Variant
 
 ENTRY_POINT_GROUP = "mlpprof.variants"
 CLASS_NAME = "MLP"
@@ -250,6 +250,8 @@ def variant_code(entry: Entry) -> Iterator[None]:
         file = Path(error.filename or entry.path).name  # the file itself, or a neighbour that it imports
         raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
     except Exception as error:  # a variant is a user's code, and may raise anything
+        if type(error).__name__ == UnsupportedNetwork.__name__:  # of a file that stands alone, and so has its own
+            raise UnsupportedNetwork(_one_line(error)) from error
         raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": "Compare variants, or gate on a speedup.",
     "ladder": "Race all rungs of the ladder at once.",
     "peers": "Race the variants against PyTorch, JAX, TensorFlow and scikit-learn.",
+    "autotune": "Find the fastest variant for a network, and write it as a file of its own.",
     "calibrate": "Store a measured speedup as a claim for tests.",
     "reproduce": "Run the published sources: claimed beside measured.",
     "doctor": "Examine this machine: what it can do, and what holds it back.",

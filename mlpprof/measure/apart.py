@@ -19,7 +19,7 @@ from mlpprof.measure.gate import (
 )
 from mlpprof.measure.messages import decode_batch_result
 from mlpprof.measure.racers import Environment
-from mlpprof.measure.relay import Entrant, Relay, all_threads
+from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident
 from mlpprof.measure.request import Request
 from mlpprof.measure.waterfall import waterfall
 from mlpprof.process import Progress
@@ -125,14 +125,24 @@ def engine_of(chosen: Chosen) -> str:
     return f"{chosen.entrant.name}: {chosen.entered.engine}{compiled}"
 
 
-def difference(contest: Contest, old: int, new: int, progress: Progress) -> tuple[Change, ...]:
-    """Where the difference between two of a contest lies, from passes with clocks in processes of their own."""
+def difference(
+    contest: Contest,
+    old: int,
+    new: int,
+    progress: Progress,
+    steps: int | None = None,
+    start: StartWorker = start_resident,
+) -> tuple[Change, ...]:
+    """Where the difference between two of a contest lies, from passes with clocks in processes of their own.
+
+    steps: timed steps a pass; None leaves it to the worker.
+    """
     race = contest.race()
     ends = (old, new)
-    with Relay([contest.chosen[i].entrant for i in ends], race.batch) as relay:
+    with Relay([contest.chosen[i].entrant for i in ends], race.batch, start=start) as relay:
         relay.open(progress)
         before, after = (
-            decode_batch_result(relay.call(place, "profile", batch=race.batch, steps=None)) for place in (0, 1)
+            decode_batch_result(relay.call(place, "profile", batch=race.batch, steps=steps)) for place in (0, 1)
         )
     changes = waterfall(before, after, race.step_s(old), race.step_s(new))
     # An instrumented copy of a file has its constants as they stand there.

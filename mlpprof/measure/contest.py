@@ -167,7 +167,12 @@ class Contest:
 
 
 def require_agreement(
-    relay: Relay, batch: int, shared: str, progress: Progress, start: StartWorker = start_resident
+    relay: Relay,
+    batch: int,
+    shared: str,
+    progress: Progress,
+    start: StartWorker = start_resident,
+    steps: int = LOSS_STEPS,
 ) -> dict[int, float]:
     """How far the losses of every entrant are from those of `sliced`, run beside them in the same precision.
 
@@ -180,11 +185,11 @@ def require_agreement(
         reference = Entrant(Request(REFERENCE, one.network, one.source, dtype, one.seed))
         with Relay([reference], batch, None, shared, start) as beside:
             beside.open(progress)
-            expected = beside.losses(0, LOSS_STEPS)
+            expected = beside.losses(0, steps)
         allowed = loss_tolerance(one.network, batch, dtype)
         for place in places:
             progress(f"comparing the losses of {relay.entrants[place].name}", 0.0)
-            ours = relay.losses(place, LOSS_STEPS)
+            ours = relay.losses(place, steps)
             deviations[place] = loss_deviation(ours, expected)
             if deviations[place] > allowed:
                 raise EntrantWrong(

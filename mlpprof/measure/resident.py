@@ -261,9 +261,5 @@ def _until(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
 def main() -> None:
     """Serve until the parent is done."""
     home = Residence()
-    serve(
-        {
-            handler.__name__: handler
-            for handler in (home.load, home.enter, home.facts, home.losses, home.warm, home.turn)
-        }
-    )
+    own = (home.load, home.enter, home.facts, home.losses, home.warm, home.turn, home.profile)
+    serve({handler.__name__: handler for handler in own})

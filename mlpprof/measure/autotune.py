@@ -1,0 +1,172 @@
+"""The fastest variant and setting for one network on this machine, by successive halving.
+
+All candidates are ready at once, those of one environment in one process. A round races the ones that are left in
+interleaved blocks, drops the slower half, and doubles the blocks; the last two race again in fresh processes, so that
+the interval of their ratio counts what differs between processes.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from mlpprof.catalog import ladder
+from mlpprof.errors import UnsupportedNetwork
+from mlpprof.measure.apart import difference
+from mlpprof.measure.contest import Contest, Participant, require_agreement
+from mlpprof.measure.gate import measure
+from mlpprof.measure.race import TURN_S
+from mlpprof.measure.racers import Environment, Turns
+from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident
+from mlpprof.measure.request import Request
+from mlpprof.process import Progress
+from mlpprof.results import Change, Verdict
+from mlpprof.results.tuning import Trial, Tuning
+
+CHUNKS = (125, 250, 1000, 2000)
+"""Rows of a piece that are tried beside the 500 of the file."""
+IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "delayed", "gram")
+IN_SEVERAL = ("threaded", "processes", "mpi")
+WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
+AGREEING_STEPS = 5
+"""Steps whose losses are compared before anything is timed."""
+HALVING_SHARE = 0.45
+"""Of the time for the whole search; when it is spent, the two fastest go on at once."""
+DIFFERENCE_STEPS = 30
+
+RaceOf = Callable[[Sequence[int], int, int], Turns]
+"""Places, blocks, seed -> seconds a step in every turn, (blocks, places, 2)."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The candidates that are left, the fastest first, and the round and step of every one that took part."""
+
+    left: tuple[int, ...]
+    rounds: Mapping[int, int]
+    step_s: Mapping[int, float]
+
+
+def candidates(request: Request, batch: int) -> list[Entrant]:
+    """Rungs times settings: chunk sizes below the batch, one BLAS thread and all of them, both memory layouts."""
+    known = ladder()
+    alone, together = Environment(1, native_blas=True), Environment(all_threads(), native_blas=True)
+
+    def entrant(name: str, environment: Environment, constants: Mapping[str, int], apart: bool = False) -> Entrant:
+        wanted = Request(name, request.network, request.source, request.dtype, request.seed)
+        return Entrant(wanted, environment, constants, apart)
+
+    found = []
+    for environment in dict.fromkeys((alone, together)):
+        for name in IN_ONE_PROCESS:
+            if name not in known or (environment is not alone and name not in WITH_ALL_THREADS):
+                continue
+            found.append(entrant(name, environment, {}))
+            if name == "chunked":
+                found += [entrant(name, environment, {"ROWS": rows}) for rows in CHUNKS if rows < batch]
+    return found + [entrant(name, alone, {}, apart=True) for name in IN_SEVERAL if name in known]
+
+
+def halve(places: Sequence[int], race_of: RaceOf, out_of_time: Callable[[], bool]) -> Standing:
+    """Drop the slower half, round by round, until two are left; every round has twice the blocks of the last.
+
+    A candidate's value is its median log time against the others of the same block, so that drift falls on all alike.
+    """
+    left = list(places)
+    rounds: dict[int, int] = {}
+    step_s: dict[int, float] = {}
+    blocks = 1
+    while True:
+        turns = race_of(left, blocks, len(rounds) + blocks)
+        logs = np.log(turns).mean(axis=2)
+        relative = logs - np.nanmean(logs, axis=1, keepdims=True)
+        value = dict(zip(left, np.nanmedian(relative, axis=0), strict=True))
+        for i, place in enumerate(left):
+            rounds[place] = rounds.get(place, 0) + 1
+            step_s[place] = float(np.nanmedian(turns[:, i]))
+        left.sort(key=lambda place: float(value[place]))
+        if len(left) <= 2 and blocks > 1:
+            break
+        left = left[: 2 if out_of_time() else max(2, math.ceil(len(left) / 2))]
+        blocks *= 2
+        if out_of_time():
+            break
+    return Standing(tuple(left), rounds, step_s)
+
+
+def autotune(
+    request: Request,
+    workload: str,
+    batch: int,
+    budget_s: float,
+    progress: Progress,
+    start: StartWorker = start_resident,
+    clock: Callable[[], float] = time.monotonic,
+) -> Tuning:
+    """Search, decide between the last two, and tell where their difference lies, in about budget_s seconds.
+
+    Raises EntrantWrong before anything is timed if losses deviate, and UnsupportedNetwork if no candidate can do it.
+    """
+    begun = clock()
+    entrants = candidates(request, batch)
+    shared = tempfile.mkdtemp(prefix="mlpprof-tune-")
+    try:
+        with Relay(entrants, batch, None, shared, start) as relay:
+            relay.open(lambda what, share: progress(what, 0.0))
+            if not relay.entered:
+                raise UnsupportedNetwork("; ".join(relay.absent.values()))
+            require_agreement(relay, batch, shared, progress, start, AGREEING_STEPS)
+
+            def race_of(places: Sequence[int], blocks: int, seed: int) -> Turns:
+                progress(f"racing {len(places)} candidates", 0.1 + 0.3 / len(places))
+                return relay.race(places, blocks, seed, lambda what, share: None, TURN_S)
+
+            standing = halve(sorted(relay.entered), race_of, lambda: clock() - begun > HALVING_SHARE * budget_s)
+            dtype = relay.entered[standing.left[0]].dtype
+            absent = {relay.entrants[place].variant: why for place, why in relay.absent.items()}
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+    last = [entrants[place] for place in standing.left[:2]]
+    contest = Contest([Participant((one,)) for one in reversed(last)], batch, check=False, start=start)
+    verdict: Verdict | None = None
+    phases: tuple[Change, ...] = ()
+    if len(last) > 1:
+        left_s = max(10.0, 0.8 * (budget_s - (clock() - begun)))
+        verdict = measure(contest, lambda what, share: progress(what, 0.5 + 0.4 * share), budget_s=left_s)
+        if verdict.ratio < 1:  # fresh processes have the last word
+            last.reverse()
+            verdict = replace(verdict, ratio=1 / verdict.ratio, low=1 / verdict.high, high=1 / verdict.low)
+        names = contest.race().variants
+        old, new = names.index(last[1].name), names.index(last[0].name)
+        progress("where the difference lies", 0.9)
+        phases = difference(contest, old, new, progress, DIFFERENCE_STEPS, start)
+        step_s = contest.race().step_s(new)
+    else:
+        step_s = standing.step_s[standing.left[0]]
+    winner = last[0]
+    ordered = sorted(standing.rounds, key=lambda place: (-standing.rounds[place], standing.step_s[place]))
+    return Tuning(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        workload=workload,
+        network=request.network,
+        batch=batch,
+        dtype=dtype,
+        seed=request.seed,
+        winner=winner.name,
+        variant=winner.request.variant,
+        constants=dict(winner.constants),
+        threads=winner.environment.threads or all_threads(),
+        step_s=step_s,
+        runner_up=last[1].name if len(last) > 1 else None,
+        over_runner_up=verdict,
+        phases=tuple(change for change in phases if not change.label),
+        trials=tuple(Trial(entrants[place].name, standing.rounds[place], standing.step_s[place]) for place in ordered),
+        absent=absent,
+    )
