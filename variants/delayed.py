@@ -11,11 +11,11 @@ All W[1] x_t of a block are one matrix product, all x_s . x_t another, and the c
 update of rank 32. An L2 penalty shrinks W[1] by the factor q = 1 - rate * l2 a step, and with it what earlier steps
 have added. The result is exact but for rounding.
 
-What is left of a step is some 17 calls on short vectors, and a call costs more than what it computes. So a block's
+What is left of a step is some 16 calls on short vectors, and a call costs more than what it computes. So a block's
 arrays exist once, and the views of every step too. D holds W[1] x_t + b[1] in the rows to come and -rate delta[1] in
 those behind, so that the sum above is one product with a row of K. H holds the hidden activations of a step side by
-side, a one before each layer for the biases; so the derivative is taken of all of them at once. The weights above the
-first layer lie in one block, and are changed in one addition.
+side, a one before each layer for the biases; so the derivative is taken of all of them at once. BLAS has a call, ger,
+that adds an outer product to the weights above the first layer where they lie.
 
 What changes: `train`, which is given the indices of many steps. train_step is the parent's; for batches of more than
 one sample, train is a loop over it.
@@ -27,6 +27,7 @@ variants/README.md.
 """
 
 import numpy as np
+from scipy.linalg import get_blas_funcs
 from scipy.special import expit
 
 from mlpprof.model import ACTIVATIONS, UnsupportedNetwork, loss_of, sample_losses
@@ -91,7 +92,7 @@ class MLP:
 
     def prepare_blocks(self, n, dtype):
         """What the steps of a block work with: vectors z[l], delta[l] (n_l,) and h[l] (1 + n_l,), h[l][0] = 1."""
-        L, self.q = self.L, 1 - self.network.rate * self.network.l2
+        L, self.rate, self.q = self.L, self.network.rate, 1 - self.network.rate * self.network.l2
         self.hidden, self.last = VALUES[self.network.hidden], VALUES[self.network.output]
         self.derivative = DERIVATIVES[self.network.hidden]
         age = np.arange(STEPS)[:, None] - np.arange(STEPS) - 1  # of the change by step s in step t: t - s - 1
@@ -101,20 +102,14 @@ class MLP:
         self.K, self.D = np.zeros((STEPS, STEPS), dtype), np.zeros((STEPS, n[1]), dtype)
         self.output = np.empty((STEPS, n[L]), dtype)
         self.rows = [(self.K[t, : t + 1], self.D[: t + 1], self.D[t], self.output[t]) for t in range(STEPS)]
-        self.theta = np.concatenate([np.empty(0, dtype), *(W.ravel() for W in self.W[2:])])
-        self.shrink, self.change = np.full_like(self.theta, self.q), np.empty_like(self.theta)
-        self.H = np.ones(sum(1 + k for k in n[1:L]), dtype)
-        self.slopes = np.empty_like(self.H)
-        self.z, self.delta = ([None, *(np.empty(k, dtype) for k in n[1:])] for _ in range(2))
-        self.dW_upper, self.h, self.slope = [None] * (L + 1), [None] * L, [None] * L
-        start = first = 0
-        for l in range(2, L + 1):
-            shape = n[l], 1 + n[l - 1]
-            end, last = start + shape[0] * shape[1], first + shape[1]
-            self.W[l], self.dW_upper[l] = (block[start:end].reshape(shape) for block in (self.theta, self.change))
-            self.shrink[start : end : shape[1]] = 1  # biases
-            self.h[l - 1], self.slope[l - 1] = self.H[first:last], self.slopes[first + 1 : last]
-            start, first = end, last
+        self.z = [None] + [np.empty(k, dtype) for k in n[1:]]
+        self.ger = get_blas_funcs("ger", dtype=dtype)
+        self.W_T = [None] + [W.T for W in self.W[1:]]
+        self.H, self.slopes, self.deltas = (np.ones(sum(1 + k for k in n[1:L]), dtype) for _ in range(3))
+        ends = np.cumsum([1 + k for k in n[1:L]])[:-1]
+        self.h, self.slope, self.e = ([None, *np.split(block, ends)] for block in (self.H, self.slopes, self.deltas))
+        self.a = [None] + [h[1:] for h in self.h[1:]]
+        self.delta = [None, *(e[1:] for e in self.e[1:])][:L] + [np.empty(n[L], dtype)]
 
     def fetch_batch(self, X, Y, index):
         self.A[0] = X[index].T  # phase: gather
@@ -166,14 +161,15 @@ class MLP:
     def train(self, X, Y, indices):
         if any(len(index) != 1 for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
-        order, losses = np.concatenate(indices), []
+        order = np.concatenate(indices)
+        A = np.empty((len(order), self.network.layers[-1]), X.dtype)
         for start in range(0, len(order), STEPS):
             index = order[start : start + STEPS]
-            losses += self.block(X[index], Y[index])
-        return losses
+            A[start : start + STEPS] = self.block(X[index], Y[index])
+        return sample_losses(self.network, A.T, Y[order].T).tolist()  # phase: cost
 
     def block(self, x, y):
-        """A step for each of the samples x (m, n_0), y (m, n_L); returns their losses."""
+        """A step for each of the samples x (m, n_0), y (m, n_L); returns their outputs (m, n_L)."""
         m, W, b = len(x), self.W[1][:, 1:], self.W[1][:, 0]
         np.multiply(x @ x.T, self.decay[:m, :m], out=self.K[:m, :m])  # phase: weighted sum
         self.K += self.tri  # phase: weighted sum
@@ -183,31 +179,31 @@ class MLP:
             self.step(*self.rows[t], y[t])
         D = self.D[:m]
         b += D.sum(axis=0)  # phase: descend
-        W *= self.shrunk[m]  # phase: descend
-        W += (D * self.shrunk[:m][::-1]).T @ x  # phase: descend
-        return sample_losses(self.network, self.output[:m].T, y.T).tolist()  # phase: cost
+        if self.q != 1:
+            W *= self.shrunk[m]  # phase: descend
+            D *= self.shrunk[:m][::-1]  # phase: descend
+        W += D.T @ x  # phase: descend
+        return self.output[:m]
 
     def step(self, K, D, change, output, y):
         """One step on the row K of its block; `change`, its row of D, becomes -rate delta[1]."""
-        L, W, z, h, delta = self.L, self.W, self.z, self.h, self.delta
+        L, W, z, h, e, delta = self.L, self.W, self.z, self.h, self.e, self.delta
         np.dot(K, D, z[1])
         for l in range(1, L):
-            self.hidden(z[l], h[l][1:])
+            self.hidden(z[l], self.a[l])
             np.dot(W[l + 1], h[l], z[l + 1])
         self.last(z[L], output)
         np.subtract(output, y, delta[L])
         if self.network.delta_needs_derivative:
             delta[L] *= output - output * output
-        delta[L] *= -self.network.rate
         self.derivative(self.H, self.slopes)
         for l in range(L, 1, -1):
-            np.dot(delta[l], W[l][:, 1:], delta[l - 1])
-            delta[l - 1] *= self.slope[l - 1]
-            np.multiply(delta[l][:, None], h[l - 1], self.dW_upper[l])
-        if self.q != 1:
-            self.theta *= self.shrink
-        self.theta += self.change
-        change[:] = delta[1]
+            np.dot(delta[l], W[l], e[l - 1])
+            e[l - 1] *= self.slope[l - 1]
+            if self.q != 1:
+                W[l][:, 1:] *= self.q
+            self.ger(-self.rate, h[l - 1], delta[l], 1, 1, self.W_T[l], 1, 1, 1)  # in place, since nothing is copied
+        np.multiply(delta[1], -self.rate, change)
 
     def parameters(self):
         return [(W[:, 1:].copy(), W[:, 0].copy()) for W in self.W[1:]]
