@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mlpprof.catalog import find
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.phases import Clock
 from mlpprof.machine.blas import worker_environment
@@ -54,8 +54,9 @@ class Entrant:
 
     @property
     def variant(self) -> str:
-        """The variant's name."""
-        return find(self.request.variant).name
+        """The variant's name: of a file, without folder and ending."""
+        file, is_file, _ = self.request.variant.partition(".py")
+        return Path(file).name if is_file else file
 
     @property
     def name(self) -> str:
