@@ -55,7 +55,7 @@ def tuning(**changes: object) -> Tuning:
         step_s=1e-3,
         runner_up="buffered",
         over_runner_up=Verdict(None, 1.2, 1.1, 1.3, None, 5, ""),
-        phases=(Change("forward", None, "", 5e-4, 4e-4, 0.5), Change("backward", None, "", 7e-4, 6e-4, 0.5)),
+        phases=(Change("forward", None, "", 5e-4, 3.5e-4, 0.6), Change("backward", None, "", 7e-4, 6e-4, 0.4)),
         trials=(Trial("chunked ROWS=8", 3, 1e-3), Trial("buffered", 3, 1.2e-3)),
         absent={"gram": "too many samples"},
     )
@@ -136,7 +136,7 @@ def test_three_lines_tell_what_won_by_how_much_and_why():
     won, ratio, why = three_lines(tuning())
     assert won == "chunked ROWS=8: 1.00 ms a step, the fastest of 2 candidates"
     assert ratio == "1.200 x as fast (95 %: 1.100–1.300) as buffered"
-    assert why.startswith("why: forward 500 µs → 400 µs, backward 700 µs → 600 µs; ")
+    assert why.startswith("why: forward 500 µs → 350 µs, backward 700 µs → 600 µs; ")
     assert "of the step saved" in why
 
 

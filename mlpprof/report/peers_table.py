@@ -33,7 +33,7 @@ def peers_text(table: PeersTable) -> str:
 
 
 def how_measured(table: PeersTable) -> str:
-    """What a reader has to know about how it was measured, in two sentences."""
+    """What a reader has to know about how it was measured."""
     sets = "1 set of processes" if table.replicates == 1 else f"{table.replicates} sets of fresh processes"
     return (
         "Seconds an epoch, shuffling and gathering included, all entrants interleaved, each in a process of its own "
@@ -102,7 +102,7 @@ def _notes(row: PeersRow) -> Iterator[str]:
 def peers_markdown(table: PeersTable) -> str:
     """The short table: a line a row, with the best of ours and the best framework."""
     lines = [
-        "| network | best of ours | best framework | ratio (95 %) | best single process |",
+        "| network | best of ours | best framework | ratio (95 %) | also |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in table.rows:
@@ -111,7 +111,7 @@ def peers_markdown(table: PeersTable) -> str:
             _named(row.best_ours),
             _named(row.best_peer),
             _ratio(row.best_ours),
-            "" if row.best_single is row.best_ours else f"{_named(row.best_single)}: {_ratio(row.best_single)}",
+            _also(row),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(
@@ -123,6 +123,14 @@ def peers_markdown(table: PeersTable) -> str:
             *lines,
             "",
         ]
+    )
+
+
+def _also(row: PeersRow) -> str:
+    """The best in a single process, and the best without the Gram matrix, where another one won."""
+    others = {"single process": row.best_single, "without the Gram matrix": row.best_direct}
+    return "; ".join(
+        f"{what}: {_named(one)}, {_ratio(one)}" for what, one in others.items() if one is not row.best_ours
     )
 
 

@@ -71,6 +71,12 @@ class PeersRow:
         ours = (one for one in self.competitors if not one.is_peer and one.is_single)
         return min(ours, key=lambda one: one.epoch_s, default=None)
 
+    @property
+    def best_direct(self) -> Competitor | None:
+        """The fastest of ours that multiplies with the samples themselves: a framework could do as `gram` does too."""
+        ours = (one for one in self.competitors if not one.is_peer and one.variant != "gram")
+        return min(ours, key=lambda one: one.epoch_s, default=None)
+
 
 @dataclass(frozen=True)
 class PeersTable:

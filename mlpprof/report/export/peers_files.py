@@ -57,11 +57,10 @@ def _draw(table: PeersTable, folder: Path) -> list[Path]:
     ratios = [
         Ratio(f"{row.name}: {one.variant}", number, verdict.ratio, verdict.low, verdict.high)
         for number, row in enumerate(table.rows)
-        for one in (row.best_ours, row.best_single)
+        for one in (row.best_ours, row.best_single, row.best_direct)
         if one is not None and (verdict := one.over_best_peer) is not None
-        if one is row.best_ours or row.best_single is not row.best_ours
     ]
-    ratios = list({one.name: one for one in ratios}.values())
+    ratios = list({one.name: one for one in ratios}.values())  # they are often the same
     if not ratios:
         return []
     with style():
