@@ -74,7 +74,7 @@ class Effort:
 
 
 FULL = Effort(replicates=3, blocks=5, most_steps=2000, turn_s=0.1)
-QUICK = Effort(replicates=1, blocks=4, most_steps=60, turn_s=0.02)
+QUICK = Effort(replicates=1, blocks=4, most_steps=300, turn_s=0.02)
 
 
 def plans_of(names: Sequence[str]) -> list[Plan]:

@@ -49,8 +49,8 @@ LOSSES_S = 5.0
 class EpochContestant:
     """Whole epochs as a user runs them: shuffle, then batch after batch, each gathered by the variant.
 
-    steps: of one run; fewer than an epoch has where that would take too long. What is left over at the end of an epoch
-    and makes no whole batch is passed over. The full batch is not shuffled.
+    steps: of one run; fewer than an epoch has where that would take too long: then samples are drawn at random. What is
+    left over at the end of an epoch and makes no whole batch is passed over. The full batch is not shuffled.
     """
 
     def __init__(self, entry: catalog.Entry, subject: Subject, batch: int, steps: int) -> None:
@@ -90,7 +90,12 @@ class EpochContestant:
 
     def _indices(self) -> list[Array]:
         samples, m = len(self._subject.X), self._batch
-        order = np.arange(samples) if m == samples else self._rng.permutation(samples)
+        if m == samples:
+            order = np.arange(samples)
+        elif self._steps < samples // m:  # shuffling all samples would be dear beside so few steps
+            order = self._rng.integers(samples, size=m * self._steps)
+        else:
+            order = self._rng.permutation(samples)
         return [order[start : start + m] for start in range(0, m * self._steps, m)]
 
 

@@ -58,7 +58,7 @@ def _sections(table: PeersTable, width: int) -> Iterator[RenderableType]:
 def _of_run(row: PeersRow) -> str:
     if row.is_whole_epoch:
         return f"an epoch: {row.steps:,} {'step' if row.steps == 1 else 'steps'}"
-    return f"the first {row.steps:,} of an epoch's {row.samples // row.batch:,} steps"
+    return f"{row.steps:,} of an epoch's {row.samples // row.batch:,} steps, on samples drawn at random"
 
 
 def _table(row: PeersRow) -> Table:
