@@ -12,10 +12,14 @@ loops to machine code, where
                of the C library, which numba would call, takes one number at a time
 
 The matrix products stay with BLAS. With one sample a step there are none: `learn` reads each row of weights once on the
-way up and once on the way down, where it propagates delta through it and changes it at once.
+way up and once on the way down, where it propagates delta through it and changes it.
 
-What changes: `train`, which runs many steps without coming back to Python. The five methods call the same functions one
-by one.
+What changes: these functions in place of NumPy's passes, and `train`, which runs the steps of a small network or a
+small batch without coming back to Python. numba calls SciPy's BLAS, which here was up to a fifth slower than NumPy's in
+the gradient of layer 1: so large batches of large networks stay in Python, and go in pieces of 500 samples as in
+`chunked`. What the profile showed: at batch 500 of 784-70-30-10 the products with 784 inputs are two thirds of the step
+and run at 92 % of what this shape allows, so little is left to win; at batch 32 half of the parent's step was calls and
+passes. On 39-39-39-1 the sigmoids were 30 %; by this exp they take a third of what they take by NumPy's tanh on AVX2.
 
 Limits: the first call compiles, a few seconds for each precision. numba may add in any order and contract a product and
 a sum into one operation (fastmath, but for what tells NaN and infinity apart), so results differ from the parent's in
@@ -38,6 +42,7 @@ CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "softmax": 3, "identity": 4}
 SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
 LEAST_PRODUCT = 1e-250
 ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
+MOST_WEIGHTS, MOST_SAMPLES = 20_000, 64  # beyond both, a better BLAS is worth more than sparing calls
 PIECE = 2048  # numbers that a pass leaves in the first level of cache for the next one
 
 # of float32: a plain number in the code would turn the whole expression into float64
@@ -216,12 +221,12 @@ def forward(codes, n, at, theta, A, m):
 
 
 @COMPILE
-def backward(codes, n, at, theta, A, T, delta, gradient, m, of):
-    """The gradients of the loss of m samples out of a batch of `of`; delta lies like A."""
+def backward(codes, n, at, theta, A, T, delta, gradient, m):
+    """The gradients of the loss; delta lies like A."""
     for l in range(n.size - 1, 0, -1):
         A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
         if l == n.size - 1:
-            share = theta.dtype.type(1 / of)
+            share = theta.dtype.type(1 / m)
             for i in range(m):
                 for j in range(n[l]):
                     delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
@@ -301,25 +306,34 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
 
 
 @COMPILE
-def run(X, Y, indices, codes, n, at, theta, velocity, gradient, more, optimizer, A, T, delta, least, losses):
-    """Steps on the batches indices (steps, m), each in pieces of as many samples as T has rows."""
+def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T, delta, least, losses):
+    """Steps on the batches indices (steps, m)."""
     m, L = indices.shape[1], n.size - 1
     for step in range(len(indices)):
+        index = indices[step]
         if m == 1:
-            x, y = X[indices[step, 0]], Y[indices[step, 0]]
-            learn(x, y, codes, n, at, theta, velocity, A, delta, optimizer)
-            losses[step] = cost(codes[n.size], codes[L], matrix(A, at[2, L], 1, n[L]), y.reshape(1, n[L]), least)
-            continue
-        for start in range(0, m, len(T)):
-            index = indices[step, start : start + len(T)]
-            rows = len(index)
+            learn(X[index[0]], Y[index[0]], codes, n, at, theta, velocity, A, delta, optimizer)
+            T[0] = Y[index[0]]
+        else:
             gather(X, Y, index, n, A, T)
-            forward(codes, n, at, theta, A, rows)
-            losses[step] += cost(codes[n.size], codes[L], matrix(A, rows * at[2, L], rows, n[L]), T[:rows], least) / m
-            backward(codes, n, at, theta, A, T, delta, gradient if start == 0 else more, rows, m)
-            if start > 0:
-                gradient += more
-        update(n, at, theta, velocity, gradient, optimizer)
+            forward(codes, n, at, theta, A, m)
+        losses[step] = cost(codes[n.size], codes[L], matrix(A, m * at[2, L], m, n[L]), T, least) / m
+        if m > 1:
+            backward(codes, n, at, theta, A, T, delta, gradient, m)
+            update(n, at, theta, velocity, gradient, optimizer)
+
+
+def windows(block, sizes):
+    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+    W, b, start = [None], [None], 0
+    for l in range(1, len(sizes)):
+        end = start + sizes[l] * sizes[l - 1]
+        W.append(block[start:end].reshape(sizes[l], sizes[l - 1]))
+        start = end
+    for n in sizes[1:]:
+        b.append(block[start : start + n])
+        start += n
+    return W, b
 
 
 class MLP:
@@ -334,6 +348,10 @@ class MLP:
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
         self.more = np.zeros_like(self.theta)
+        self.L = network.depth
+        self.W, self.b = windows(self.theta, network.layers)
+        self.dW, self.db = windows(self.gradient, network.layers)
+        self.dW_more, self.db_more = windows(self.more, network.layers)
         self.n = n = np.array(network.layers)
         self.at = np.zeros((3, n.size), np.int64)
         self.at[0, 2:] = np.cumsum(n[1:-1] * n[:-2])
@@ -349,66 +367,85 @@ class MLP:
         self.m = 0
 
     def allocate(self, m):
+        """Flat blocks for m samples, and their windows A[l] and delta[l] (m, n_l)."""
         self.m, dtype = m, self.theta.dtype
-        self.A = np.empty(m * self.n.sum(), dtype)
-        self.delta = np.empty_like(self.A)
+        self.A_all = np.empty(m * self.n.sum(), dtype)
+        self.delta_all = np.empty_like(self.A_all)
+        ends = np.cumsum(m * self.n)[:-1]
+        self.A, self.delta = (
+            [layer.reshape(m, -1) for layer in np.split(block, ends)] for block in (self.A_all, self.delta_all)
+        )
         self.T = np.empty((m, self.n[-1]), dtype)
+        self.ones = np.ones(m, dtype)
 
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:
             self.allocate(len(index))
-        gather(X, Y, index, self.n, self.A, self.T)  # phase: gather
+        self.first, self.share = True, 1.0
+        X.take(index, axis=0, out=self.A[0], mode="clip")  # phase: gather
+        Y.take(index, axis=0, out=self.T, mode="clip")  # phase: gather
 
     def forward(self):
-        forward(self.codes, self.n, self.at, self.theta, self.A, self.m)
+        for l in range(1, self.L + 1):
+            np.matmul(self.A[l - 1], self.W[l].T, out=self.A[l])  # phase: weighted sum
+            activate(self.codes[l], self.A[l], self.b[l])  # phase: activation
 
     def loss(self):
-        A = self.A[self.m * self.at[2, -1] :].reshape(self.m, -1)
-        return cost(self.codes[-1], self.codes[-2], A, self.T, self.least) / self.m  # phase: cost
+        return cost(self.codes[-1], self.codes[-2], self.A[self.L], self.T, self.least) / self.m  # phase: cost
 
     def backward(self):
-        backward(*(self.codes, self.n, self.at, self.theta, self.A, self.T, self.delta, self.gradient, self.m, self.m))
+        dW, db = (self.dW, self.db) if self.first else (self.dW_more, self.db_more)
+        for l in reversed(range(1, self.L + 1)):
+            delta = self.delta[l]
+            if l == self.L:
+                np.subtract(self.A[l], self.T, out=delta)  # phase: error
+                delta *= self.share / self.m  # phase: error
+            else:
+                product = np.matmul if self.n[l + 1] > 1 else np.multiply  # BLAS is slow with columns of one number
+                product(self.delta[l + 1], self.W[l + 1], out=delta)  # phase: propagate
+            if l < self.L or self.codes[0]:
+                slope(self.codes[l], self.A[l].ravel(), delta.ravel())  # phase: multiply
+            np.matmul(delta.T, self.A[l - 1], out=dW[l])  # phase: gradient
+            np.dot(self.ones, delta, out=db[l])  # phase: gradient
+        if not self.first:
+            self.gradient += self.more  # phase: gradient
 
     def update(self):
-        update(self.n, self.at, self.theta, self.velocity, self.gradient, self.optimizer)
+        update(self.n, self.at, self.theta, self.velocity, self.gradient, self.optimizer)  # phase: descend
 
     def train_step(self, X, Y, index):
-        self.fetch_batch(X, Y, index)
-        self.forward()
-        loss = self.loss()
-        self.backward()
+        loss, pieces = 0.0, -(-len(index) // ROWS)
+        rows = -(-len(index) // pieces)  # all pieces are equal, but for the last
+        for start in range(0, len(index), rows):
+            self.fetch_batch(X, Y, index[start : start + rows])
+            self.first, self.share = start == 0, self.m / len(index)
+            self.forward()
+            loss += self.share * self.loss()
+            self.backward()
         self.update()
         return loss
 
     def train(self, X, Y, indices):
-        if any(len(index) != len(indices[0]) for index in indices):
+        m = len(indices[0])
+        large = self.theta.size > MOST_WEIGHTS and m > MOST_SAMPLES
+        if large or any(len(index) != m for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
-        batches, losses = np.array(indices), np.zeros(len(indices))
-        pieces = -(-batches.shape[1] // ROWS)
-        rows = -(-batches.shape[1] // pieces)  # all pieces are equal, but for the last
-        if rows != self.m:
-            self.allocate(rows)
+        batches, losses = np.array(indices), np.empty(len(indices))
+        if m != self.m:
+            self.allocate(m)
         run(
-            *(X, Y, batches, self.codes, self.n, self.at, self.theta, self.velocity, self.gradient, self.more),
-            *(self.optimizer, self.A, self.T, self.delta, self.least, losses),
+            *(X, Y, batches, self.codes, self.n, self.at, self.theta, self.velocity, self.gradient),
+            *(self.optimizer, self.A_all, self.T, self.delta_all, self.least, losses),
         )
         return losses.tolist()
 
-    def windows(self, block):
-        """W[l] (n_l, n_{l-1}) and b[l] (n_l,) of a block, copied."""
-        sizes, found = self.network.layers, []
-        for l in range(1, len(sizes)):
-            (w, b), size = self.at[:2, l], sizes[l] * sizes[l - 1]
-            found.append((block[w : w + size].reshape(sizes[l], sizes[l - 1]).copy(), block[b : b + sizes[l]].copy()))
-        return found
-
     def parameters(self):
-        return self.windows(self.theta)
+        return [(W.copy(), b.copy()) for W, b in zip(self.W[1:], self.b[1:], strict=True)]
 
     def gradients(self):
         l1, l2, found = self.network.l1, self.network.l2, []
-        for (W, _), (dW, db) in zip(self.parameters(), self.windows(self.gradient), strict=True):
-            found.append((dW + l1 * np.sign(W) + l2 * W, db))
+        for W, dW, db in zip(self.W[1:], self.dW[1:], self.db[1:], strict=True):
+            found.append((dW + l1 * np.sign(W) + l2 * W, db.copy()))
         return found
 
     def predict(self, X):

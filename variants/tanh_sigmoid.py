@@ -13,6 +13,9 @@ What changes: one function, and the table that it stands in. The derivative A (1
 Limits: in absolute terms the result is as exact as before, but a small sigmoid has lost its leading zeros in the sum:
 below z = -17 a float32 sigmoid is 0 here, and 4e-8 in the parent.
 
+What it is worth depends on the registers. Thousand million float32 sigmoids a second by expit, by exp and by tanh:
+0.37, 1.46 and 2.43 with AVX-512, but 0.24, 0.55 and 0.34 with AVX2, where NumPy's tanh is half as fast as its exp.
+
 Source: the project's own measurements; what the rung is worth tells variants/README.md.
 """
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 PANEL_INCHES = (2.1, 1.55)
 MOST = 4.0
-"""Ratios from 1 / MOST to MOST have colours of their own; orange loses, blue wins."""
+"""Ratios from 1 / MOST to MOST have colours of their own; orange loses, violet wins."""
 
 Cell = tuple[str, int, int, int]
 """Rung, hidden layers, neurons, batch."""
@@ -55,6 +55,6 @@ def sweep_figure(
         if image is not None:
             ticks = [1 / MOST, 0.5, 1, 2, MOST]
             bar = figure.colorbar(image, ax=axes, shrink=0.5, ticks=ticks, format=lambda x, _: f"{x:g}")
-            bar.set_label(f"times as fast as {base}")
+            bar.set_label(f"times as fast as {base}: violet wins, orange loses")
             bar.minorticks_off()
     return figure
