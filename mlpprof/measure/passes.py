@@ -116,7 +116,6 @@ class TimedPass:
 
     def span(self, steps: int) -> tuple[float, Any]:
         """So many steps through `train`: seconds a step, and what the instrument saw in a step on average."""
-        assert self._train is not None
         indices = [next(self._indices) for _ in range(steps)]
         start = self._clock()
         losses = self._train(self._subject.X, self._subject.Y, indices)
@@ -147,9 +146,7 @@ class TimedPass:
 
 def _per_step(taken: Any, steps: int) -> Any:
     """What an instrument has summed over steps, divided by their number."""
-    if not taken:
-        return taken
-    return {
+    return taken and {
         key: tuple(part / steps for part in value) if isinstance(value, tuple) else value / steps
         for key, value in taken.items()
     }
