@@ -98,7 +98,7 @@ class TimedPass:
         self._indices = indices
         self._take = take
         self._clock = clock
-        self._train = getattr(instance, "train", None)
+        self._train: Any = getattr(instance, "train", None)
         self._span = 1
         self.step_s: list[list[float]] = []
         self.taken: list[list[Any]] = []
