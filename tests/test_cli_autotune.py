@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
@@ -29,6 +31,8 @@ def test_it_measures_once_keeps_it_and_writes_a_file_that_passes_the_check(tmp_p
     command = ["autotune", "--workload", "tiny", "--budget", "12", "--json"]
     assert run([*command, "-o", "fast_mlp.py"]) == EXIT_OK
     first = json.loads(capsys.readouterr().out)
+    schema = files("mlpprof.report.export").joinpath("schemas/autotune.schema.json").read_text("utf-8")
+    Draft202012Validator(json.loads(schema)).validate(first)
     assert first["kept"] is False
     assert {trial["name"] for trial in first["trials"]} == {"tanh_sigmoid", "buffered"}
     assert first["over_runner_up"]["low"] <= first["over_runner_up"]["ratio"] <= first["over_runner_up"]["high"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from test_measure_relay import Office, quiet
 
 from mlpprof.cli.main import run
@@ -110,6 +112,8 @@ def test_all_files_are_written_and_the_json_holds_every_turn(tmp_path):
     assert {path.name for path in written} == {"table.txt", "README.md", "peers.json", "peers.png", "peers.svg"}
     document = json.loads((tmp_path / "peers.json").read_text())
     assert document == json.loads(json.dumps(peers_json(table)))
+    schema = files("mlpprof.report.export").joinpath("schemas/peers.schema.json").read_text("utf-8")
+    Draft202012Validator(json.loads(schema)).validate(document)
     (row,) = document["rows"]
     assert len(row["turns_s"]) == FULL.replicates
     assert len(row["turns_s"][0]) == FULL.blocks

@@ -136,8 +136,8 @@ def run(arguments: list[str] | None = None) -> int:
     except MlpprofError as error:
         click.echo(f"mlpprof: {error}", err=True)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("mlpprof: interrupted; nothing was kept", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        click.echo(f"mlpprof: interrupted; {str(stop) or 'nothing was kept'}", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain again while it flushes at exit.

@@ -50,7 +50,12 @@ def command(rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> Non
             def part(what: str, share: float, i: int = i) -> None:
                 progress(f"{plans[i].title}: {what}", (i + share) / len(plans))
 
-            row, machine = measure_row(plan, effort, part)
+            try:
+                row, machine = measure_row(plan, effort, part)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"{len(finished)} finished rows are kept in {out}" if finished else ""
+                ) from None
             finished.append(row)
             table = PeersTable(created, typed, quick, effort.replicates, tuple(finished), dict(machine))
             written = write_peers(table, out)

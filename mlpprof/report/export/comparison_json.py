@@ -47,6 +47,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         ],
         "turns_s": [turns.tolist() for turns in race.turns_s],
         "machine": comparison.machine,
+        "engines": list(comparison.engines),
     }
     plain: dict[str, Any] = without_nan(document)
     return plain
