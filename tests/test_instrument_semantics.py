@@ -159,3 +159,12 @@ def test_what_is_not_understood_is_not_guessed():
 
 def test_functions_of_the_model_are_seen_inside_and_not_as_calls():
     assert effect(ACTIVATIONS["sigmoid"].value, A) is NOTHING
+
+
+def test_take_is_a_gather_that_reads_only_the_rows_it_takes_and_with_out_allocates_nothing():
+    X, index = np.zeros((60_000, 784), np.float32), np.arange(500)
+    by_index = effect_of(operator.getitem, (X, index), {}, X[index])
+    taken = X.take(index, axis=0)
+    assert effect_of(X.take, (index,), {"axis": 0}, taken) == by_index
+    into = effect_of(X.take, (index,), {"axis": 0, "out": taken, "mode": "clip"}, taken)
+    assert (into.name, into.bytes_moved, into.bytes_allocated) == ("gather", 2 * taken.nbytes + index.nbytes, 0)

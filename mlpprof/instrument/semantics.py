@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import builtins
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -102,6 +102,8 @@ def _array_effect(
         return elementwise(name, inputs, result)
     if name.removesuffix(".reduce") in REDUCTIONS or name.endswith((".reduce", ".accumulate", ".at")):
         return reduction(name, inputs, result)
+    if name == "take" and isinstance(result, np.ndarray):
+        return _gathered(inputs[0], arrays_in(inputs[1:]), result)
     if name in COPIES:
         return move(name, inputs, result)
     if name in FILLS:
@@ -166,11 +168,14 @@ def _read(container: Any, key: Any, result: Any) -> Effect:
         return replace(move("concatenate", parts, result), bytes_allocated=result.nbytes)
     if np.may_share_memory(container, result):
         return NOTHING
-    indices = sum(x.nbytes for x in arrays_in(key if isinstance(key, tuple) else (key,)))
-    moved = 2 * result.nbytes + indices
-    return Effect(
-        COPY, "gather", dtype_of(result), result.shape, order_of(container), 0, moved, result.nbytes, result.nbytes
-    )
+    return _gathered(container, arrays_in(key if isinstance(key, tuple) else (key,)), result)
+
+
+def _gathered(container: Any, indices: Sequence[np.ndarray[Any, Any]], result: np.ndarray[Any, Any]) -> Effect:
+    """Rows or elements by an index array, as ``X[index]`` or ``X.take(index)``: what is left in X is not read."""
+    moved = 2 * result.nbytes + sum(x.nbytes for x in indices)
+    orders = order_of(container)
+    return Effect(COPY, "gather", dtype_of(result), result.shape, orders, 0, moved, result.nbytes, result.nbytes)
 
 
 def _is_stacker(container: Any) -> bool:
