@@ -113,7 +113,7 @@ def test_the_number_of_steps_in_a_sample_survives_storing_and_the_report_tells_i
     assert {result.steps_a_sample for result in again.results} == {64}
     console = Console(file=io.StringIO(), width=120)
     print_run(again, console)
-    assert "through train, which spans steps" in console.file.getvalue()
+    assert "of blocks of 64 steps through train" in " ".join(console.file.getvalue().split())
 
 
 def test_a_train_that_does_other_steps_than_train_step_is_found_wrong():

@@ -1,4 +1,4 @@
-"""Compiled by numba: one pass over an array where NumPy needs several, and no call to wait for.
+"""Compiled by numba: one pass where NumPy needs several, and no call to wait for.
 
 Idea: two costs are left in the parent that no NumPy code can avoid. A step is some 50 calls of half a microsecond or
 more, which for small batches is the step. And every call is a pass of its own: a layer's bias, sigmoid, derivative and

@@ -1,4 +1,4 @@
-"""Single-sample steps: the first layer changes once in 32 steps, and the steps between make up for it.
+"""Single-sample steps: layer 1 changes once in 32 steps; products make up for it.
 
 Idea: with one sample a step, W[1] is read for Z[1] and changed for the next step: each of its numbers is fetched twice
 to be used once, where a matrix product would use it for many samples. It may. Step t sees W[1] only through its product

@@ -1,4 +1,4 @@
-"""Full batch, fewer samples than features: the products of the samples with each other replace the samples.
+"""Full batch, fewer samples than features: their products replace the samples.
 
 Idea: in full batch every step moves W[1] by a sum of the same N samples, -rate delta[1].T X. So W[1] never leaves the
 span of the samples and of where it began, W_0, and N numbers a neuron tell it instead of n_0:

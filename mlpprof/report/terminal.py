@@ -16,7 +16,7 @@ from mlpprof.report.roofline_reason import distance
 from mlpprof.report.roofline_table import roofline_tables
 from mlpprof.report.source_view import source_table
 from mlpprof.report.tables import agreement_tables, batch_text, label_tables, memory_tables, phase_tables, time_tables
-from mlpprof.report.verdict import NOT_SEPARABLE, agreements, verdict
+from mlpprof.report.verdict import agreements, not_separable, verdict
 from mlpprof.results import BatchResult, CheckResult, Run
 
 TEXT_WIDTH = 100
@@ -45,8 +45,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
     yield indented(_facts(run, width))
-    spans = ", ".join(f"{r.steps_a_sample:,}" for r in results if r.steps_a_sample > 1)
-    of = f"blocks of {spans} steps, through train, which spans steps" if spans else "single steps"
+    spans = " or ".join(dict.fromkeys(f"{r.steps_a_sample:,}" for r in results if r.steps_a_sample > 1))
+    of = f"blocks of {spans} steps through train" if spans else "single steps"
     yield heading("Time", f"without instruments; the range holds 95 % of {of}")
     yield from time_tables(results, width)
     yield Text()
@@ -56,7 +56,7 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     if separable:
         yield from phase_tables(separable, width)
     if len(separable) < len(results):
-        yield indented(Text(NOT_SEPARABLE))
+        yield indented(Text(not_separable(next(result for result in results if not result.phases))))
     if len(separable) > 1:
         yield heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
         yield from memory_tables(separable, width)

@@ -12,10 +12,15 @@ LABELS_LIMIT = 0.05
 NOT_SEPARABLE = "not separable: train_step fuses the phases"
 
 
+def not_separable(result: BatchResult) -> str:
+    """Why no phase can be told from another."""
+    return NOT_SEPARABLE if result.steps_a_sample == 1 else "not separable: train spans steps"
+
+
 def verdict(result: BatchResult) -> str:
     """'backward takes 48 % of the step; its dearest statement is the derivative of layer 1, 22 %'."""
     labels = result.labels
-    sentence = f"{NOT_SEPARABLE}; the dearest statement is"
+    sentence = f"{not_separable(result)}; the dearest statement is"
     if result.phases:
         phase = max(result.phases, key=result.phase_share)
         sentence = f"{phase} takes {100 * result.phase_share(phase):.0f} % of the step"
@@ -24,7 +29,7 @@ def verdict(result: BatchResult) -> str:
             return sentence
         sentence += "; its dearest statement is"
     elif not labels:
-        return NOT_SEPARABLE
+        return not_separable(result)
     dearest = max(labels, key=result.label_share)
     return f"{sentence} {label_text(dearest)}, {100 * result.label_share(dearest):.0f} %"
 
