@@ -42,12 +42,16 @@ MOST_CURVES = 14
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that can be drawn at any width; description: what it shows, for who cannot see it."""
+    """A figure that can be drawn at any width; description: what it shows, for who cannot see it.
+
+    subject: the variant and batch size that it is about, where it is about one.
+    """
 
     name: str
     title: str
     description: str
     draw: Callable[[float], Sheet]
+    subject: Measured | None = None
 
     def sheet(self, width: float = WIDE) -> Sheet:
         """Drawn; width in inches."""
@@ -208,6 +212,7 @@ def _layers(story: Story) -> Iterator[Drawing]:
             f"A step of {one.name} at batch {batch:,}, by phase and layer",
             f"Bars by phase, divided into statements by layer. The dearest: {', '.join(texts)} of the step",
             partial(layer_bars, one.result),
+            one,
         )
 
 
@@ -221,6 +226,7 @@ def _rooflines(story: Story) -> Iterator[Drawing]:
             roofline_title(one.run, one.result),
             roofline_text(one.run, one.result),
             partial(roofline_sheet, one.run, one.result),
+            one,
         )
 
 

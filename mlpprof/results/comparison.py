@@ -118,7 +118,7 @@ class Ladder:
     """All rungs of a ladder in one interleaved race at one batch size.
 
     rungs: in the order of the ladder, the root first. runs: a profile of every rung, where they were asked for.
-    skipped: variants that could not take part -> why.
+    skipped: variants that could not take part -> why. checked: first, that all compute the same.
     """
 
     created: str
@@ -133,6 +133,7 @@ class Ladder:
     machine: Json
     skipped: Mapping[str, str] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
+    checked: bool = True
 
 
 @dataclass(frozen=True)

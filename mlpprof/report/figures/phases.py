@@ -65,7 +65,8 @@ def share_bars(bars: Sequence[Bar], width: float) -> Sheet:
 
 def _bar_plot(bars: Sequence[Bar], width: float, xlabel: str) -> RowPlot:
     names = [bar.name for bar in bars]
-    return row_plot(names, width, right=1.0, narrow_right=0.62, xlabel=xlabel, phases=_present(bars))
+    tags = [{"rung": bar.number} for bar in bars]
+    return row_plot(names, width, right=1.0, narrow_right=0.62, xlabel=xlabel, phases=_present(bars), tags=tags)
 
 
 def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:
@@ -73,23 +74,23 @@ def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:
     for phase, share in bar.parts:
         size = share * length
         title = f"{bar.name}: {phase} {format_time(share * bar.step_s)}, {format_percent(share)} of the step"
-        _segment(plot, (begin, y), size, phase, title, bar.number)
+        _segment(plot, i, begin, size, phase, title, bar.number)
         label = format_percent(share) if share >= 0.1 else ""
         if label and _points(plot, size) > text_width(label, 7):
             text = plot.axes.text(
                 begin + size / 2, y, label, size=7, ha="center", va="center", color=text_on(phase), clip_on=True
             )
-            plot.sheet.tag(text, phase=phase, rung=bar.number)
+            plot.sheet.tag(text, phase=phase, rung=bar.number, bar=i)
         begin += size
     text = plot.axes.text(length, y, f"  {figure}", va="center", color=INK, clip_on=False)
-    plot.sheet.tag(text, rung=bar.number)
+    plot.sheet.tag(text, rung=bar.number, bar=i)
 
 
-def _segment(plot: RowPlot, begin: tuple[float, float], size: float, phase: str, title: str, number: int) -> None:
-    x, y = begin
-    patch = Rectangle((x, y - plot.half), size, 2 * plot.half, facecolor=phase_color(phase), edgecolor=PAPER, lw=0.6)
+def _segment(plot: RowPlot, i: int, begin: float, size: float, phase: str, title: str, number: int) -> None:
+    """A part of bar i; its width in points lets a script close the gap where the part is switched off."""
+    patch = Rectangle((begin, plot.y(i) - plot.half), size, 2 * plot.half, facecolor=phase_color(phase), edgecolor=PAPER, lw=0.6)
     plot.axes.add_patch(patch)
-    plot.sheet.tag(patch, title, phase=phase, rung=number, width=f"{_points(plot, size):.2f}")
+    plot.sheet.tag(patch, title, phase=phase, rung=number, bar=i, width=f"{_points(plot, size):.2f}")
 
 
 def _points(plot: RowPlot, size: float) -> float:
@@ -126,7 +127,9 @@ def _present(bars: Sequence[Bar]) -> list[str]:
 def layer_bars(result: BatchResult, width: float) -> Sheet:
     """A row a phase, as long as it takes, with its labelled statements in it and the layers marked below."""
     parts = anatomy(result)
-    plot = row_plot([part.phase for part in parts], width, below=0.2, right=1.15, xlabel="time of one step")
+    names = [part.phase for part in parts]
+    tags = [{"phase": name} for name in names]
+    plot = row_plot(names, width, below=0.2, right=1.15, xlabel="time of one step", tags=tags)
     time_axis(plot.axes, max(part.time_s for part in parts))
     for i, part in enumerate(parts):
         _phase_row(plot, i, part)
@@ -150,9 +153,10 @@ def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
             _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
     figure = f"{format_time(phase.time_s)}  {format_percent(phase.share)}"
     if plot.sheet.is_narrow:
-        plot.beside_name(i, figure, 1.0, ha="right")
+        text = plot.beside_name(i, figure, 1.0, ha="right")
     else:
-        plot.axes.text(phase.time_s, y, f"  {figure}", va="center", color=INK, clip_on=False)
+        text = plot.axes.text(phase.time_s, y, f"  {figure}", va="center", color=INK, clip_on=False)
+    plot.sheet.tag(text, phase=phase.phase)
 
 
 def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:

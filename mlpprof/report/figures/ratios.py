@@ -35,7 +35,8 @@ class Ratio:
 
 def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
     """A row each: a bar from 1 to the ratio and its 95 % interval; the axis is logarithmic, so factors are lengths."""
-    plot = row_plot([one.name for one in ratios], width, right=1.75, xlabel="times as fast, with 95 % interval")
+    names, tags = [one.name for one in ratios], [{"rung": one.number} for one in ratios]
+    plot = row_plot(names, width, right=1.75, xlabel="times as fast, with 95 % interval", tags=tags)
     axes = plot.axes
     values = [x for one in ratios for x in (one.ratio, one.low, one.high, one.at_least or 1.0, 1.0) if x > 0]
     low, high = min(values), max(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,11 +58,12 @@ def row_plot(
     below: float = 0.0,
     narrow_right: float = 0.2,
     phases: Sequence[str] = (),
+    tags: Sequence[Mapping[str, str | int]] = (),
 ) -> RowPlot:
     """Rows for the names, room at the right for a figure each, and a labelled horizontal axis.
 
     names: cut where too long. right, row, below: inches; below: room under every bar; narrow_right: right, on a phone.
-    phases: for a legend on top.
+    phases: for a legend on top. tags: what scripts find each name by.
     """
     is_narrow = width < WIDE
     shown = [short(name, 30) for name in names]
@@ -81,10 +82,12 @@ def row_plot(
     plot = RowPlot(sheet, axes, row, below)
     for i, name in enumerate(shown):
         if is_narrow:
-            plot.beside_name(i, name, 0.0, ha="left")
+            text = plot.beside_name(i, name, 0.0, ha="left")
         else:
             text = axes.text(-0.1 / (width - left - right), plot.y(i), name, va="center", ha="right", color=INK)
             text.set_transform(axes.get_yaxis_transform())
+        if tags:
+            sheet.tag(text, part="name", **tags[i])
     for phase, x, line in legend:
         _legend_entry(sheet, phase, left * POINTS + x, sheet.height - 0.15 - line * LEGEND)
     return plot

@@ -31,7 +31,8 @@ class Strip:
 
 def strip_rows(strips: Sequence[Strip], width: float, xlabel: str) -> Sheet:
     """A row each: every dot a sample, the bar the median; what lies beyond the axis is counted at its end."""
-    plot = row_plot([strip.name for strip in strips], width, row=0.3, right=0.6, narrow_right=0.45, xlabel=xlabel)
+    names, tags = [strip.name for strip in strips], [{"rung": strip.number} for strip in strips]
+    plot = row_plot(names, width, row=0.3, right=0.6, narrow_right=0.45, xlabel=xlabel, tags=tags)
     ratios = [strip.samples_s[np.isfinite(strip.samples_s)] / strip.reference_s for strip in strips]
     low = min(float(np.quantile(ratio, 0.01)) for ratio in ratios)
     high = max(float(np.quantile(ratio, 0.95)) for ratio in ratios)

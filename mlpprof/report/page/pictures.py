@@ -1,0 +1,54 @@
+"""The figures of a page as inline SVG, each drawn twice: for a desk and for a phone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from mlpprof.report.figures.canvas import NARROW, WIDE, svg_element, svg_text
+from mlpprof.report.format import plain
+from mlpprof.report.gallery import Drawing, drawings
+from mlpprof.report.story import Measured, Story
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption; description: what it shows, in words."""
+
+    title: str
+    description: str
+    wide: Markup
+    narrow: Markup
+
+
+class Pictures:
+    """The figures of a story, by kind and by what they show; each is drawn when it is asked for."""
+
+    def __init__(self, story: Story) -> None:
+        self._drawings = tuple(drawings(story).values())
+
+    def of(self, kind: str) -> list[Picture]:
+        """All figures of a kind, as `report.gallery` names them."""
+        return [self._picture(i, d) for i, d in enumerate(self._drawings) if d.name.partition("-")[0] == kind]
+
+    def about(self, kind: str, subject: Measured) -> Picture | None:
+        """The figure of a kind that shows one variant at one batch size."""
+        for i, drawing in enumerate(self._drawings):
+            shown = drawing.subject
+            if shown is None or drawing.name.partition("-")[0] != kind:
+                continue
+            if (shown.name, shown.result.batch) == (subject.name, subject.result.batch):
+                return self._picture(i, drawing)
+        return None
+
+    def _picture(self, i: int, drawing: Drawing) -> Picture:
+        wide, narrow = (self._svg(drawing, width, f"f{i}{name}") for width, name in ((WIDE, "w"), (NARROW, "n")))
+        return Picture(plain(drawing.title), plain(drawing.description), wide, narrow)
+
+    def _svg(self, drawing: Drawing, width: float, prefix: str) -> Markup:
+        element = svg_element(drawing.sheet(width), prefix)
+        element.set("role", "img")
+        element.set("aria-label", f"{plain(drawing.title)}. {plain(drawing.description)}")
+        # ElementTree has escaped every text of a user
+        return Markup(svg_text(element))

@@ -1,0 +1,82 @@
+"""What a page shows of each variant at each batch size: its statements, its roofline and its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlpprof.report.page.pictures import Picture, Pictures
+from mlpprof.report.page.source_lines import SourceLine, source_lines
+from mlpprof.report.page.tables import PageTable, roofline_table, statement_table
+from mlpprof.report.roofline_reason import Distance, distance
+from mlpprof.report.story import Story, fastest
+from mlpprof.report.verdict import verdict
+from mlpprof.results import BatchResult
+
+
+@dataclass(frozen=True)
+class VariantPage:
+    """One variant at one batch size; number: its place among the names of the story.
+
+    is_main: the one that the story is about, which is shown open. source: empty where another batch size of the same
+    run shows it.
+    """
+
+    name: str
+    number: int
+    batch: int
+    is_main: bool
+    verdict: str
+    layers: Picture | None
+    statements: PageTable | None
+    distance: Distance | None
+    roofline: Picture | None
+    limits: PageTable | None
+    uncounted: tuple[str, ...]
+    source: tuple[SourceLine, ...]
+    lines_batch: int | None
+
+    @property
+    def title(self) -> str:
+        """'cached, batch 500'."""
+        return f"{self.name}, batch {self.batch:,}"
+
+
+def variant_pages(story: Story, pictures: Pictures) -> list[VariantPage]:
+    """Every variant at every batch size, in the order of the story."""
+    main = _main(story)
+    pages = []
+    for one in story.measured:
+        run, result = one.run, one.result
+        sourced = run.results[-1] if run.lines is None else _at(run.lines.batch, run.results)
+        pages.append(
+            VariantPage(
+                name=one.name,
+                number=story.names.index(one.name),
+                batch=result.batch,
+                is_main=(one.name, result.batch) == main,
+                verdict=verdict(result),
+                layers=pictures.about("layers", one),
+                statements=statement_table(one) if result.labels else None,
+                distance=distance(run, result),
+                roofline=pictures.about("roofline", one),
+                limits=roofline_table(one) if result.operations else None,
+                uncounted=result.uncounted,
+                source=tuple(source_lines(run)) if result is sourced else (),
+                lines_batch=None if run.lines is None else run.lines.batch,
+            )
+        )
+    return pages
+
+
+def _at(batch: int, results: tuple[BatchResult, ...]) -> BatchResult:
+    return next((result for result in results if result.batch == batch), results[-1])
+
+
+def _main(story: Story) -> tuple[str, int]:
+    """Of a ladder the fastest rung, of a comparison the new variant, else the first run at its last batch size."""
+    if story.ladders:
+        return fastest(story.ladders[-1]).name, story.ladders[-1].batch
+    if story.measured:
+        last = story.profiles[0][1].results[-1]
+        return story.profiles[0][0], last.batch
+    return "", 0
