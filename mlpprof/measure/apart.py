@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mlpprof.catalog import find
 from mlpprof.measure.contest import Chosen, Contest, Participant
 from mlpprof.measure.gate import (
     LEAST_REPLICATES,
@@ -18,7 +17,7 @@ from mlpprof.measure.gate import (
     verdict_of,
 )
 from mlpprof.measure.messages import decode_batch_result
-from mlpprof.measure.racers import Environment
+from mlpprof.measure.racers import FRAMEWORKS, Environment
 from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident
 from mlpprof.measure.request import Request
 from mlpprof.measure.waterfall import waterfall
@@ -26,22 +25,18 @@ from mlpprof.process import Progress
 from mlpprof.results import Change, Comparison, Race, Verdict
 from mlpprof.stats import REPLICATED, Decision, NullResult, Outcome, decide
 
-PEERS = "peers"
-"""The extra of the variants that are frameworks."""
-
-
 COMPILING_S = 0.1
 """A first step that is longer than a warm one by less than this has compiled nothing worth telling."""
 
 
 def need_apart(references: Sequence[str]) -> bool:
     """Whether one of the variants is a framework: it needs a process and threads of its own."""
-    return any(find(reference).extra == PEERS for reference in references)
+    return any(reference.startswith(FRAMEWORKS) for reference in references)
 
 
 def settings_of(request: Request, threads: int | None) -> Participant:
     """A framework with 1 thread and with all, whichever is faster; others, and where threads were given, as given."""
-    counts = (1, all_threads()) if find(request.variant).extra == PEERS and threads == 1 else (threads,)
+    counts = (1, all_threads()) if request.variant.startswith(FRAMEWORKS) and threads == 1 else (threads,)
     return Participant(tuple(Entrant(request, Environment(count, native_blas=True)) for count in dict.fromkeys(counts)))
 
 

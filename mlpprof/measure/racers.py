@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpprof.errors import CheckFailed, MissingExtra, UnsupportedNetwork
+from mlpprof.errors import CheckFailed, MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.messages import decode_batch_result
@@ -35,6 +35,9 @@ WATERFALL_STEPS = 60
 """Timed steps a pass for the attribution of a difference."""
 WATERFALL_S = 3.0
 """Where so many steps would take longer than this, the worker chooses how many."""
+
+FRAMEWORKS = "peers/"
+"""How the names of the variants begin that are frameworks."""
 
 Turns = NDArray[np.float64]
 
@@ -66,7 +69,7 @@ class VariantRacer:
 
     requests: one for each variant, the oldest first; the same one twice makes an A/A race. check: the first process
     checks before it races that every variant is right and that all agree on this network and data. blocks: of every
-    replicate.
+    replicate. Raises UsageError for a framework beside others: they share no process.
     """
 
     def __init__(
@@ -78,6 +81,11 @@ class VariantRacer:
         blocks: int = BLOCKS,
     ) -> None:
         self._requests = tuple(requests)
+        frameworks = [one.variant for one in requests if one.variant.startswith(FRAMEWORKS)]
+        if frameworks and len({one.variant for one in requests}) > 1:
+            raise UsageError(
+                f"'{frameworks[0]}' is a framework and shares no process with others; use mlpprof compare, or peers"
+            )
         self._check = check
         self._blocks = blocks
         self._batch = batch
