@@ -11,7 +11,7 @@ import pytest
 from mlpprof.measure.autotune import CHUNKS, WITH_ALL_THREADS, candidates, halve
 from mlpprof.measure.relay import all_threads
 from mlpprof.measure.request import Request
-from mlpprof.measure.tuned import keep_tuned, read_tuned, tuned_key, tuned_path
+from mlpprof.measure.tuned import SCHEMA, keep_tuned, read_tuned, tuned_key, tuned_path
 from mlpprof.model import Network
 from mlpprof.report.tuning import three_lines
 from mlpprof.results import Change, Verdict
@@ -52,6 +52,7 @@ def tuning(**changes: object) -> Tuning:
         variant="chunked",
         constants={"ROWS": 8},
         threads=1,
+        variables={},
         step_s=1e-3,
         runner_up="buffered",
         over_runner_up=Verdict(None, 1.2, 1.1, 1.3, None, 5, ""),
@@ -129,7 +130,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
     keep_tuned(key, tuning(), tmp_path)
     assert read_tuned(key, tmp_path) == tuning()
     assert path == tuned_path(key, tmp_path)
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == SCHEMA
 
 
 def test_three_lines_tell_what_won_by_how_much_and_why():

@@ -59,8 +59,8 @@ def test_the_file_mentions_no_import_of_the_package_and_defines_all_that_it_uses
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {module.split(".")[0] for module in imported} <= {
-        *("os", "sys", "math", "dataclasses", "difflib", "collections", "typing", "functools"),
-        *("numpy", "scipy", "numba"),
+        *sys.stdlib_module_names,
+        *("numpy", "scipy", "numba", "threadpoolctl"),  # threadpoolctl may be missing
     }
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--select", "F", "-"],
@@ -98,6 +98,11 @@ def test_the_constants_and_the_threads_that_were_measured_stand_in_the_file():
     assert 'os.environ.setdefault(variable, "3")' in text
     assert text.index("setdefault(variable") < text.index("import numpy")
     assert "NETWORK = Network(layers=(20, 8, 5, 3)" in text
+
+
+def test_the_number_of_workers_that_was_measured_stands_in_the_file():
+    text = tuned_file(tuning(variant="processes", constants={}, variables={"MLPPROF_WORKERS": "3"})).text
+    assert "os.environ.setdefault('MLPPROF_WORKERS', '3')\n" in text
 
 
 def test_definitions_are_the_source_text_of_the_real_files_with_their_docstrings():

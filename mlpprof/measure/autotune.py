@@ -24,7 +24,7 @@ from mlpprof.measure.contest import Contest, Participant, require_agreement
 from mlpprof.measure.gate import measure
 from mlpprof.measure.race import TURN_S
 from mlpprof.measure.racers import Environment, Turns
-from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident
+from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident, with_workers, worker_counts
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
 from mlpprof.results import Change, Verdict
@@ -33,7 +33,9 @@ from mlpprof.results.tuning import Trial, Tuning
 CHUNKS = (125, 250, 1000, 2000)
 """Rows of a piece that are tried beside the 500 of the file."""
 IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "delayed", "gram")
-IN_SEVERAL = ("threaded", "processes", "mpi")
+SHARING = ("threaded", "processes")
+"""Those that share a step among workers, whose number is a setting."""
+IN_SEVERAL = (*SHARING, "mpi")
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 5
 """Steps whose losses are compared before anything is timed."""
@@ -71,7 +73,10 @@ def candidates(request: Request, batch: int) -> list[Entrant]:
             found.append(entrant(name, environment, {}))
             if name == "chunked":
                 found += [entrant(name, environment, {"ROWS": rows}) for rows in CHUNKS if rows < batch]
-    return found + [entrant(name, alone, {}, apart=True) for name in IN_SEVERAL if name in known]
+    for name in IN_SEVERAL:
+        environments = [with_workers(count) for count in worker_counts()] if name in SHARING else [alone]
+        found += [entrant(name, environment, {}, apart=True) for environment in environments if name in known]
+    return found
 
 
 def halve(places: Sequence[int], race_of: RaceOf, out_of_time: Callable[[], bool]) -> Standing:
@@ -163,6 +168,7 @@ def autotune(
         variant=winner.request.variant,
         constants=dict(winner.constants),
         threads=winner.environment.threads or all_threads(),
+        variables=dict(winner.environment.variables),
         step_s=step_s,
         runner_up=last[1].name if len(last) > 1 else None,
         over_runner_up=verdict,

@@ -15,7 +15,15 @@ from mlpprof.errors import MissingExtra, UsageError, did_you_mean
 from mlpprof.measure.contest import Chosen, Contest, EntrantWrong, Participant
 from mlpprof.measure.gate import log_ratios, part_of, verdict_of
 from mlpprof.measure.racers import Environment
-from mlpprof.measure.relay import Entrant, EntrantDied, StartWorker, all_threads, start_resident
+from mlpprof.measure.relay import (
+    Entrant,
+    EntrantDied,
+    StartWorker,
+    all_threads,
+    start_resident,
+    with_workers,
+    worker_counts,
+)
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
 from mlpprof.results import Race, Verdict
@@ -36,6 +44,8 @@ OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", "t
 """The rungs that can win; those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """Of ours, those that are tried with all BLAS threads as well."""
+SHARING = ("threaded", "processes")
+"""Those that share a step among workers, whose number is a setting."""
 SEVERAL_PROCESSES = ("threaded", "processes", "mpi")
 
 
@@ -104,8 +114,10 @@ def participants_of(plan: Plan, names: Sequence[str]) -> list[Participant]:
             continue
         request = Request(name, workload.network, workload.source, plan.dtype)
         both = name in PACKAGES or name in WITH_ALL_THREADS
-        counts = dict.fromkeys((1, all_threads()) if both else (1,))
-        found.append(Participant(tuple(Entrant(request, Environment(count, native_blas=True)) for count in counts)))
+        environments = [Environment(count, native_blas=True) for count in ((1, all_threads()) if both else (1,))]
+        if name in SHARING:
+            environments = [with_workers(count) for count in worker_counts()]
+        found.append(Participant(tuple(Entrant(request, one) for one in dict.fromkeys(environments))))
     return found
 
 

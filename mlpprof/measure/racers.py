@@ -44,14 +44,18 @@ Turns = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Environment:
-    """Of the processes of a race: BLAS threads (None: as it comes) and whether kernel pins are cleared."""
+    """Of the processes of a race: BLAS threads (None: as it comes) and whether kernel pins are cleared.
+
+    variables: further ones to set, as (name, value), such as MLPPROF_WORKERS.
+    """
 
     threads: int | None = DEFAULT_THREADS
     native_blas: bool = False
+    variables: tuple[tuple[str, str], ...] = ()
 
-    def worker(self) -> Worker:
-        """A new worker in this environment."""
-        return Worker(WORKER, worker_environment(os.environ, self.threads, self.native_blas))
+    def worker(self, module: str = WORKER) -> Worker:
+        """A new worker in this environment; module: its program."""
+        return Worker(module, worker_environment(os.environ, self.threads, self.native_blas) | dict(self.variables))
 
 
 class Racer(Protocol):

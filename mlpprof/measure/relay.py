@@ -17,13 +17,15 @@ from typing import Any
 
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.phases import Clock
-from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.container import cpu_quota
 from mlpprof.machine.cpu import affinity
 from mlpprof.measure.race import TURN_S, race
 from mlpprof.measure.racers import Environment, Turns
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress, Worker
+
+WORKERS_VARIABLE = "MLPPROF_WORKERS"
+"""How many processes or threads the variants take that share a step among them."""
 
 RESIDENT = "mlpprof.measure.resident"
 
@@ -38,6 +40,16 @@ def all_threads() -> int:
     count = len(cpus) if cpus else os.cpu_count() or 1
     quota = cpu_quota()
     return max(1, count if quota is None else min(count, int(quota)))
+
+
+def worker_counts() -> list[int]:
+    """Numbers of workers that are tried: all processors, and half of them."""
+    return list(dict.fromkeys((all_threads(), max(1, all_threads() // 2))))
+
+
+def with_workers(count: int) -> Environment:
+    """For a variant that shares a step among so many workers, each with one BLAS thread."""
+    return Environment(1, native_blas=True, variables=((WORKERS_VARIABLE, str(count)),))
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,15 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """'chunked', or 'chunked ROWS=250, 4 threads' where it is not as it comes."""
+        """'chunked', or 'chunked ROWS=250, 4 threads', or 'processes, 4 workers', where it is not as it comes."""
         words = [self.variant, *(f"{key}={value}" for key, value in self.constants.items())]
         threads = self.environment.threads
-        return " ".join(words) + ("" if threads == 1 else f", {'all' if threads is None else threads} threads")
+        workers = dict(self.environment.variables).get(WORKERS_VARIABLE)
+        return (
+            " ".join(words)
+            + ("" if threads == 1 else f", {'all' if threads is None else threads} threads")
+            + ("" if workers is None else f", {workers} workers")
+        )
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,7 @@ class Entered:
 
 def start_resident(environment: Environment) -> Worker:
     """A worker that keeps entrants ready."""
-    return Worker(RESIDENT, worker_environment(os.environ, environment.threads, environment.native_blas))
+    return environment.worker(RESIDENT)
 
 
 class EntrantDied(WorkerDied):

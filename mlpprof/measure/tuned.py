@@ -18,7 +18,7 @@ from mlpprof.model import Network
 from mlpprof.results import Change, Verdict
 from mlpprof.results.tuning import Trial, Tuning
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def tuned_key(machine: Mapping[str, Json], network: Network, batch: int, dtype: str | None) -> dict[str, Any]:

@@ -22,7 +22,8 @@ class Trial:
 class Tuning:
     """The fastest variant and setting.
 
-    variant: its reference; constants: of its file, where they differ; threads: of BLAS. step_s: its median step.
+    variant: its reference; constants: of its file, where they differ; threads: of BLAS. variables: of
+    the environment, beside those of BLAS. step_s: its median step.
     over_runner_up: its speed over the second, paired in fresh processes; None where it was the only one. phases: where
     the difference to the second lies, empty where a step has no phases. trials: all candidates, the fastest first.
     absent: who could not do the network -> why.
@@ -38,6 +39,7 @@ class Tuning:
     variant: str
     constants: Mapping[str, int]
     threads: int
+    variables: Mapping[str, str]
     step_s: float
     runner_up: str | None
     over_runner_up: Verdict | None

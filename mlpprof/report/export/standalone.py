@@ -23,6 +23,22 @@ from mlpprof.report.export.definitions import (
     read_source,
 )
 
+OPTIONAL = {
+    "from threadpoolctl import threadpool_limits": '''try:
+    from threadpoolctl import threadpool_limits
+except ModuleNotFoundError:
+
+    class threadpool_limits:
+        """Without threadpoolctl: the variables set above hold BLAS to its threads already."""
+
+        def __init__(self, limits, user_api):
+            pass
+
+        def restore_original_limits(self):
+            pass''',
+}
+"""Imports of what is neither NumPy nor SciPy nor numba, and does not have to be there."""
+
 
 @dataclass(frozen=True)
 class Standalone:
@@ -63,9 +79,11 @@ def assemble(
     blocks = _blocks(_unique(pieces), sources, renamed)
     body = "\n".join(variant.lines[_first_definition(variant) - 1 :]).rstrip()
     aliases = list(_aliases(variant, sources, renamed))
+    optional = [OPTIONAL[line] for line in sorted(outer & set(OPTIONAL))]
     parts = [
         f'"""{docstring.strip()}\n"""',
-        "\n".join(filter(None, [setup.strip(), "\n".join(_sorted_imports(outer))])),
+        "\n".join(filter(None, [setup.strip(), "\n".join(_sorted_imports(outer - set(OPTIONAL)))])),
+        *optional,
         *blocks,
         *(["\n".join(aliases)] if aliases else []),
         body,

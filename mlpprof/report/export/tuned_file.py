@@ -84,7 +84,8 @@ def tuned_file(tuning: Tuning) -> Standalone:
         docstring,
         tuning.constants,
         also=[("mlpprof.model", "Network")],
-        setup=SETUP.format(threads=tuning.threads),
+        setup=SETUP.format(threads=tuning.threads)
+        + "".join(f"os.environ.setdefault({name!r}, {value!r})\n" for name, value in tuning.variables.items()),
         ending=ENDING.format(network=f"Network({fields})", batch=tuning.batch, dtype=tuning.dtype),
     )
 
