@@ -12,7 +12,7 @@ from mlpprof.catalog import ladder
 from mlpprof.measure.waterfall import waterfall
 from mlpprof.results import BatchResult, Comparison, Ladder, LineProfile, LineTime, Race, Rung, Run, Verdict
 
-HOSTILE = '<script>alert(1)</script> $x^2$ "\'&</title>\x1b[31m\u202e'
+HOSTILE = "<script>alert(1)</script> $x^2$ \"'&</title>\x1b[31m\u202e"
 
 CHANGES = {
     "per_sample": {},
@@ -86,9 +86,7 @@ def make_ladder(
         runs.append(replace(run, variant=variant, results=(result,), lines=profile, dtype="float32"))
         steps.append(result.step_s.median)
     shape = (8, len(names), 2)
-    turns = tuple(
-        np.array(steps)[None, :, None] * np.exp(0.02 * rng.standard_normal(shape)) for _ in range(processes)
-    )
+    turns = tuple(np.array(steps)[None, :, None] * np.exp(0.02 * rng.standard_normal(shape)) for _ in range(processes))
     if "per_sample" in names:
         for block in turns:
             block[2:, names.index("per_sample")] = np.nan

@@ -43,7 +43,7 @@ from mlpprof.workloads import Workload
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     is_eager=True,
-    help="Write it: .json .csv .png .svg (--format for others).",
+    help="Write it: .html .json .csv .png .svg (--format for others).",
 )
 @figure_option
 @click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")

@@ -24,9 +24,11 @@ from mlpprof.process import Progress
 from mlpprof.report.comparison import print_ladder
 from mlpprof.report.export.comparison import ladder_json, require_ladder_extension, write_ladders
 from mlpprof.results import DataRecord, Ladder, Run
+from mlpprof.store import save_new_run
 from mlpprof.workloads import Workload
 
 PROCESSES = 5
+REPORTS = Path("reports")
 
 
 @click.command("ladder")
@@ -48,7 +50,8 @@ PROCESSES = 5
 def command(variants: tuple[str, ...], **options: Any) -> None:
     """Race all rungs of the ladder (or VARIANTS) at once, each against its parent and against the root.
 
-    Rungs whose step takes over half a second are timed on part of the work, and marked so.
+    Rungs whose step takes over half a second are timed on part of the work, and marked so. A page (-o FILE.html) shows
+    also where the time of every rung goes: each is profiled after the race, and these runs are kept under reports/.
     """
     out = options["out"]
     require_folder(out)
@@ -116,6 +119,8 @@ def _race(
     if with_runs:
         settings = Settings([batch], None, environment.threads, environment.native_blas, check=False, lines=True)
         runs = [profile(request, workload.name, settings, typed, progress) for request in requests]
+        for run in runs:
+            save_new_run(run, REPORTS)
     return Ladder(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=typed,
@@ -129,4 +134,5 @@ def _race(
         machine=racer.described["machine"],
         skipped={entry.name: refused[entry.reference] for entry in entries if entry.reference in refused},
         runs=tuple(runs),
+        checked=not options["no_check"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from mlpprof.data import DataSource
 from mlpprof.errors import UsageError
 from mlpprof.measure.profile import DEFAULT_THREADS
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
+from mlpprof.model.team import WORKERS_VARIABLE
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +30,21 @@ def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) 
         if not (part.isascii() and part.isdigit()) or int(part) < 1:
             raise UsageError(f"--batch {value}: '{part}' is no batch size; expected whole numbers such as 32,500")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _workers(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+    """Tell the variants, which read it in the worker process, for as long as the command runs."""
+    if value is not None:
+        before = os.environ.get(WORKERS_VARIABLE)
+        os.environ[WORKERS_VARIABLE] = str(value)
+        ctx.call_on_close(lambda: _restore(WORKERS_VARIABLE, before))
+
+
+def _restore(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -74,12 +91,19 @@ measuring_options = _together(
         help="BLAS threads; 0 leaves it to the BLAS and the environment.",
     ),
     click.option("--native-blas", is_flag=True, help="Clear what pins the BLAS kernel (OPENBLAS_CORETYPE, ...)."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1, 1024),
+        callback=_workers,
+        expose_value=False,
+        help="Of variants that share a step (processes, threaded); all CPUs by default.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
 )
 """How it is measured."""
 
 
-FILE_HELP = "Write it: .h5 .json .csv .txt .png .svg .speedscope.json .trace.json .lprof .lprof.txt .pyisession"
+FILE_HELP = "Write it: .html .h5 .json .csv .txt .png .svg .speedscope.json .trace.json .lprof .lprof.txt .pyisession"
 
 
 def _needs_a_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -24,7 +24,7 @@ def code_diff(old: str, new: str) -> list[DiffLine]:
     old_lines, old_start = _code(old)
     new_lines, new_start = _code(new)
     matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
-    lines = []
+    lines: list[DiffLine] = []
     for group in matcher.get_grouped_opcodes(CONTEXT):
         if lines:
             lines.append(DiffLine("@", None, None, ""))

@@ -122,10 +122,10 @@ def write_roofline(run: Run, path: Path, batch: int | None = None) -> Path:
 
 def _draw_roofs(axes: Axes, run: Run, ceiling: Ceiling, low: float, high: float, is_narrow: bool) -> None:
     peak = ceiling.value(f"gemm_{run.dtype}") or 1.0
-    x = np.geomspace(low, high, 100)
     known = [(name, rate) for name in SIZES if (rate := ceiling.value(f"bandwidth_{name}")) is not None]
     for name, rate in known:
         is_memory = name == known[-1][0]
+        x = np.array([low, min(max(peak / rate, low), high), high])
         axes.plot(x, np.minimum(peak, rate * x), color=INK if is_memory else MUTED, lw=1.2 if is_memory else 0.5)
     axes.text(high, peak * 1.08, f"largest products: {digits(peak)} GFLOP/s ", ha="right", va="bottom", size=7.5)
     if known and not is_narrow:

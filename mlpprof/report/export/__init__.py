@@ -6,6 +6,7 @@
 | json               | .json           | figures and raw samples, as `schemas/profile.schema.json` tells         |
 | csv                | .csv            | raw samples, one a row (`samples_csv`)                                  |
 | txt                | .txt            | the report of the terminal                                              |
+| html               | .html           | one page that tells everything (`report.page`), also of several runs     |
 | png, svg           | .png .svg       | one figure (`--figure`, `report.gallery`), also of several runs         |
 | speedscope         | .speedscope.json| phases and labels for speedscope, also of several runs                  |
 | chrome-trace       | .trace.json     | the same as trace events for Perfetto, also of several runs             |
@@ -39,6 +40,7 @@ ENDINGS = {
     ".json": "json",
     ".csv": "csv",
     ".txt": "txt",
+    ".html": "html",
     ".png": "png",
     ".svg": "svg",
     ".speedscope.json": "speedscope",
@@ -50,8 +52,8 @@ ENDINGS = {
 """End of a file's name -> format; the longest end that fits is meant."""
 
 FORMATS = tuple(ENDINGS.values())
-LINE_FORMATS = ("line-profiler", "line-profiler-text")
-"""What needs the line view."""
+LINE_FORMATS = ("html", "line-profiler", "line-profiler-text")
+"""What shows the line view."""
 STACK_FORMATS = ("pyinstrument",)
 """What needs the call view."""
 
@@ -97,10 +99,14 @@ def write_runs(runs: Sequence[Run], path: Path, named: str | None = None, figure
         # which tells an unknown figure with the names of all that these runs have data for
         return write_picture(path, Story.of(runs=runs), figure, chosen)
     require_picture(figure, path, chosen)
+    if chosen == "html":
+        from mlpprof.report.page.write import write_page
+
+        return write_page(path, runs=runs)
     if chosen in _TEXTS_OF_SEVERAL:
         return _write(path, _TEXTS_OF_SEVERAL[chosen](runs))
     if len(runs) != 1:
-        several = ", ".join((*_TEXTS_OF_SEVERAL, *PICTURES))
+        several = ", ".join((*_TEXTS_OF_SEVERAL, "html", *PICTURES))
         raise UsageError(f"cannot write {path}: {chosen} holds one run, not {len(runs)}; of several: {several}")
     (run,) = runs
     if chosen == "h5":

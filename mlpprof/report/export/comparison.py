@@ -6,9 +6,10 @@
 | csv                      | .csv      | a row a comparison                                                      |
 | pytest-benchmark         |           | what `pytest-benchmark compare` reads                                   |
 | github-action-benchmark  |           | for its tool `customSmallerIsBetter`                                    |
+| by the extension alone   | .html     | one page that tells everything (`report.page`)                          |
 | by the extension alone   | .png .svg | the ratios with their intervals                                         |
 
-A ladder is written as .json (`schemas/ladder.schema.json`), .csv, .png or .svg.
+A ladder is written as .html, .json (`schemas/ladder.schema.json`), .csv, .png or .svg.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _LADDER_TEXTS: dict[str, Callable[[Sequence[Ladder]], str]] = {
 }
 
 COMPARISON_FORMATS = tuple(_COMPARISON_TEXTS)
-LADDER_EXTENSIONS = (*_LADDER_TEXTS, *(f".{picture}" for picture in PICTURES))
+LADDER_EXTENSIONS = (".html", *_LADDER_TEXTS, *(f".{picture}" for picture in PICTURES))
 
 
 def require_comparison_format(path: Path, file_format: str | None, figure: str | None = None) -> str:
@@ -71,9 +72,9 @@ def _comparison_format(path: Path, file_format: str | None) -> str:
             )
         return file_format
     by_extension = path.suffix.lower().removeprefix(".")
-    if by_extension not in ("json", "csv", *PICTURES):
+    if by_extension not in ("json", "csv", "html", *PICTURES):
         raise UsageError(
-            f"cannot tell the format of {path}; name it .json, .csv, .png or .svg, "
+            f"cannot tell the format of {path}; name it .html, .json, .csv, .png or .svg, "
             f"or use --format ({', '.join(COMPARISON_FORMATS)})"
         )
     return by_extension
@@ -112,6 +113,10 @@ def write_ladders(ladders: Sequence[Ladder], path: Path, figure: str | None = No
     figure that is not known, and where the file cannot be written.
     """
     extension = require_ladder_extension(path)
+    if extension == ".html":
+        from mlpprof.report.page.write import write_page
+
+        return write_page(path, ladders=ladders)
     if extension.removeprefix(".") in PICTURES:
         return write_picture(path, Story.of(ladders=ladders), figure, extension.removeprefix("."))
     return _write(path, _LADDER_TEXTS[extension](ladders))

@@ -144,10 +144,26 @@ def svg_element(sheet: Sheet, prefix: str) -> ElementTree.Element:
     _rename_ids(root, prefix)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+        if element.tag not in ("text", "tspan", "title"):
+            element.text = None
+        element.tail = None
         for name, value in list(element.attrib.items()):
             if name in ("style", "d", "transform", "x", "y", "viewBox", "points"):
                 element.set(name, _compact(value, name))
+    for group in root.iter("g"):
+        _share_style(group)
     return root
+
+
+def _share_style(group: ElementTree.Element) -> None:
+    """The dots of a strip look alike: say it once, on their group."""
+    styles = {child.get("style") for child in group}
+    if len(group) > 1 and len(styles) == 1 and all(child.tag == "use" for child in group):
+        (shared,) = styles
+        if shared is not None and "style" not in group.attrib:
+            group.set("style", shared)
+            for child in group:
+                del child.attrib["style"]
 
 
 def _apply_tags(root: ElementTree.Element, tags: dict[str, dict[str, str]]) -> None:
@@ -185,12 +201,14 @@ def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
 
 
 def _compact(value: str, name: str) -> str:
-    """Two decimals, one font and themed colours."""
+    """Two decimals, no blanks that nothing needs, one font and themed colours."""
     if name == "style":
         value = re.sub(r"font: ((?:[\w.]+ )*?[\d.]+px) [^;]*", r"font: \1 system-ui, sans-serif", value)
         for role, (light, _) in THEME.items():
             value = value.replace(light, f"var(--{role})")
-    return " ".join(re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value).split())
+        value = value.replace(": ", ":").replace("; ", ";")
+    short_text = " ".join(re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", value).split())
+    return re.sub(r" ?([A-Za-z]) ?", r"\1", short_text) if name == "d" else short_text
 
 
 def svg_text(element: ElementTree.Element) -> str:

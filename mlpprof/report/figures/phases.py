@@ -88,7 +88,8 @@ def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:
 
 def _segment(plot: RowPlot, i: int, begin: float, size: float, phase: str, title: str, number: int) -> None:
     """A part of bar i; its width in points lets a script close the gap where the part is switched off."""
-    patch = Rectangle((begin, plot.y(i) - plot.half), size, 2 * plot.half, facecolor=phase_color(phase), edgecolor=PAPER, lw=0.6)
+    y, color = plot.y(i) - plot.half, phase_color(phase)
+    patch = Rectangle((begin, y), size, 2 * plot.half, facecolor=color, edgecolor=PAPER, lw=0.6)
     plot.axes.add_patch(patch)
     plot.sheet.tag(patch, title, phase=phase, rung=number, bar=i, width=f"{_points(plot, size):.2f}")
 

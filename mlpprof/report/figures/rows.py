@@ -87,7 +87,7 @@ def row_plot(
             text = axes.text(-0.1 / (width - left - right), plot.y(i), name, va="center", ha="right", color=INK)
             text.set_transform(axes.get_yaxis_transform())
         if tags:
-            sheet.tag(text, part="name", **tags[i])
+            sheet.tag(text, "", part="name", **tags[i])
     for phase, x, line in legend:
         _legend_entry(sheet, phase, left * POINTS + x, sheet.height - 0.15 - line * LEGEND)
     return plot

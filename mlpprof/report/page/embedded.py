@@ -22,7 +22,7 @@ from mlpprof.report.story import Story
 from mlpprof.results import BatchResult, Run
 
 SCHEMA = 1
-BUDGET = 600_000
+BUDGET = 400_000
 """Characters from which on the samples of single labels stay out."""
 LEFT_OUT = "samples of single labels: their medians are here, the samples in the run's .h5 file"
 

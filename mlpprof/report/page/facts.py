@@ -9,7 +9,7 @@ from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
 from mlpprof.model import Network
 from mlpprof.report.format import format_size
 from mlpprof.report.story import Story
-from mlpprof.results import CheckResult, DataRecord, Json, Run
+from mlpprof.results import CheckResult, Comparison, DataRecord, Json, Ladder, Run
 
 Fact = tuple[str, str]
 
@@ -17,13 +17,14 @@ Fact = tuple[str, str]
 def work_facts(story: Story) -> list[Fact]:
     """What was trained on what, once for each that differs."""
     rows: list[Fact] = []
-    for one in (*story.ladders, *story.runs):
+    measured: tuple[Ladder | Run, ...] = (*story.ladders, *story.runs)
+    for one in measured:
         rows += [("workload", f"{one.workload}: {_data(one.data)}"), ("network", _network(one.network))]
     for comparison in story.comparisons:
         rows += [("workload", comparison.workload), ("network", _network(comparison.network))]
     for run in story.runs:
         rows.append((f"check of {run.variant.name}", check_text(run.check)))
-    for one in (*story.ladders, *story.runs):
+    for one in measured:
         rows.append(("measured", f"{_when(one.created)}: {one.command}"))
     rows += [("measured", comparison.command) for comparison in story.comparisons if comparison.command]
     return list(dict.fromkeys(rows))
@@ -32,7 +33,12 @@ def work_facts(story: Story) -> list[Fact]:
 def machine_facts(story: Story) -> list[Fact]:
     """The machine, once where all measurements share it."""
     machines: list[Json] = []
-    for one in (*story.ladders, *story.comparisons, *(run for _, run in story.profiles)):
+    everything: tuple[Ladder | Comparison | Run, ...] = (
+        *story.ladders,
+        *story.comparisons,
+        *(run for _, run in story.profiles),
+    )
+    for one in everything:
         if one.machine and not any(_same_machine(one.machine, known) for known in machines):
             machines.append(one.machine)
     return [fact for machine in machines for fact in _machine(machine)]
@@ -41,7 +47,8 @@ def machine_facts(story: Story) -> list[Fact]:
 def warnings_of(story: Story) -> list[str]:
     """Everything a reader should know before believing a number."""
     found = [warning for _, run in story.profiles for warning in run.warnings]
-    machines = [one.machine for one in (*story.ladders, *story.comparisons, *story.runs)]
+    raced: tuple[Ladder | Comparison | Run, ...] = (*story.ladders, *story.comparisons, *story.runs)
+    machines = [one.machine for one in raced]
     found += [warning for machine in machines if (warning := pinned_kernel_warning(machine))]
     found += [f"{run.variant.name} was not checked (--no-check)" for run in story.runs if run.check is None]
     found += [f"{one.new} was not checked (--no-check)" for one in story.comparisons if one.equivalent is None]

@@ -10,6 +10,9 @@ from mlpprof.report.story import Story, fastest, root_of
 from mlpprof.report.verdict import verdict as run_verdict
 from mlpprof.results import Comparison, Ladder, Run, Verdict
 
+MOST_TILES = 4
+"""A row on a wide screen."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -87,8 +90,12 @@ def _of_comparisons(story: Story) -> Headline:
     best = max(story.comparisons, key=lambda one: one.verdict.ratio)
     shown = first if len(story.comparisons) == 1 else best
     tiles = tuple(
-        Tile(f"{digits(one.verdict.ratio)} ×", f"{one.new} over {one.old}", f"{interval(one.verdict)}, batch {one.batch:,}")
-        for one in story.comparisons[:6]
+        Tile(
+            f"{digits(one.verdict.ratio)} ×",
+            f"{one.new} over {one.old}",
+            f"{interval(one.verdict)}, batch {one.batch:,}",
+        )
+        for one in story.comparisons[:MOST_TILES]
     )
     return Headline(title, comparison_sentence(shown), (*_told(shown),), tiles, _worst(story.comparisons))
 
@@ -143,7 +150,8 @@ def _of_runs(story: Story) -> Headline:
     steps = sorted(story.at(batch), key=lambda one: one.result.step_s.median)
     first, last = steps[0], steps[-1]
     ratio = last.result.step_s.median / first.result.step_s.median
-    tiles = tuple(Tile(format_time(one.result.step_s.median), one.name, f"batch {batch:,}") for one in steps[:6])
+    shown = steps[:MOST_TILES]
+    tiles = tuple(Tile(format_time(one.result.step_s.median), one.name, f"batch {batch:,}") for one in shown)
     if len(steps) == 1:
         sentence = f"At batch {batch:,}, {first.name}: {run_verdict(first.result)}."
     else:

@@ -1,4 +1,4 @@
-"""The figures of a page as inline SVG, each drawn twice: for a desk and for a phone."""
+"""The figures of a page as inline SVG, most of them drawn twice: for a desk and for a phone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from mlpprof.report.story import Measured, Story
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption; description: what it shows, in words."""
+    """A figure with its caption; narrow: None where a phone shows the wide one too, in a box that scrolls."""
 
     title: str
-    description: str
     wide: Markup
-    narrow: Markup
+    narrow: Markup | None
 
 
 class Pictures:
@@ -32,19 +31,19 @@ class Pictures:
         """All figures of a kind, as `report.gallery` names them."""
         return [self._picture(i, d) for i, d in enumerate(self._drawings) if d.name.partition("-")[0] == kind]
 
-    def about(self, kind: str, subject: Measured) -> Picture | None:
-        """The figure of a kind that shows one variant at one batch size."""
+    def about(self, kind: str, subject: Measured, *, twice: bool) -> Picture | None:
+        """The figure of a kind that shows one variant at one batch size; twice: also drawn for a phone."""
         for i, drawing in enumerate(self._drawings):
             shown = drawing.subject
             if shown is None or drawing.name.partition("-")[0] != kind:
                 continue
             if (shown.name, shown.result.batch) == (subject.name, subject.result.batch):
-                return self._picture(i, drawing)
+                return self._picture(i, drawing, twice)
         return None
 
-    def _picture(self, i: int, drawing: Drawing) -> Picture:
-        wide, narrow = (self._svg(drawing, width, f"f{i}{name}") for width, name in ((WIDE, "w"), (NARROW, "n")))
-        return Picture(plain(drawing.title), plain(drawing.description), wide, narrow)
+    def _picture(self, i: int, drawing: Drawing, twice: bool = True) -> Picture:
+        narrow = self._svg(drawing, NARROW, f"f{i}n") if twice else None
+        return Picture(plain(drawing.title), self._svg(drawing, WIDE, f"f{i}w"), narrow)
 
     def _svg(self, drawing: Drawing, width: float, prefix: str) -> Markup:
         element = svg_element(drawing.sheet(width), prefix)

@@ -177,9 +177,7 @@ def agreement_table(story: Story) -> PageTable | None:
         ]
         samples = one.result.total_s.size * one.result.steps_a_sample
         head = (Cell(plain(one.name)), Cell(f"{one.result.batch:,}", one.result.batch))
-        rows.append(
-            Row((*head, Cell(format_number(samples), samples), *cells), rung=story.names.index(one.name))
-        )
+        rows.append(Row((*head, Cell(format_number(samples), samples), *cells), rung=story.names.index(one.name)))
     if not rows:
         return None
     titles = ("batch", "steps measured", "sum of the phases", "with clocks on phases", "with clocks on labels")

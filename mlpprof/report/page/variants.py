@@ -47,18 +47,19 @@ def variant_pages(story: Story, pictures: Pictures) -> list[VariantPage]:
     pages = []
     for one in story.measured:
         run, result = one.run, one.result
+        is_main = (one.name, result.batch) == main
         sourced = run.results[-1] if run.lines is None else _at(run.lines.batch, run.results)
         pages.append(
             VariantPage(
                 name=one.name,
                 number=story.names.index(one.name),
                 batch=result.batch,
-                is_main=(one.name, result.batch) == main,
+                is_main=is_main,
                 verdict=verdict(result),
-                layers=pictures.about("layers", one),
+                layers=pictures.about("layers", one, twice=is_main),
                 statements=statement_table(one) if result.labels else None,
                 distance=distance(run, result),
-                roofline=pictures.about("roofline", one),
+                roofline=pictures.about("roofline", one, twice=is_main),
                 limits=roofline_table(one) if result.operations else None,
                 uncounted=result.uncounted,
                 source=tuple(source_lines(run)) if result is sourced else (),
@@ -73,10 +74,11 @@ def _at(batch: int, results: tuple[BatchResult, ...]) -> BatchResult:
 
 
 def _main(story: Story) -> tuple[str, int]:
-    """Of a ladder the fastest rung, of a comparison the new variant, else the first run at its last batch size."""
+    """Of a ladder the fastest rung, else the fastest variant at the batch size that most were measured at."""
     if story.ladders:
         return fastest(story.ladders[-1]).name, story.ladders[-1].batch
-    if story.measured:
-        last = story.profiles[0][1].results[-1]
-        return story.profiles[0][0], last.batch
-    return "", 0
+    if not story.measured:
+        return "", 0
+    batch = max(story.batches, key=lambda m: (len(story.at(m)), m))
+    best = min(story.at(batch), key=lambda one: one.result.step_s.median)
+    return best.name, batch

@@ -82,7 +82,7 @@
   unfold.addEventListener("click", () => {
     const open = unfold.getAttribute("aria-pressed") !== "true";
     unfold.setAttribute("aria-pressed", String(open));
-    for (const part of all("details")) part.open = open;
+    for (const part of all("main details")) part.open = open;
   });
 
   document.getElementById("download").addEventListener("click", () => {
@@ -94,6 +94,16 @@
     URL.revokeObjectURL(link.href);
   });
 
+  // The listing opens where the time is.
+  const scrollToHot = (part) => {
+    const hot = all("tr.hot", part)[0];
+    if (hot) hot.closest(".tall").scrollTop = hot.offsetTop - 80;
+  };
+  for (const part of all("main details")) {
+    part.addEventListener("toggle", () => { if (part.open) scrollToHot(part); }, { once: true });
+    if (part.open) scrollToHot(part);
+  }
+
   const links = new Map(all("nav a").map((link) => [link.hash.slice(1), link]));
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -103,6 +113,15 @@
     }
   }, { rootMargin: "-20% 0px -70% 0px" });
   for (const section of all("main > section")) seen.observe(section);
+
+  addEventListener("beforeprint", () => { for (const part of all("main details")) part.open = true; });
+
+  // On a phone the verdict comes first, and the switches when they are asked for.
+  const panel = document.querySelector(".panel");
+  const narrow = matchMedia("(max-width: 60rem)");
+  const fold = () => { panel.open = !narrow.matches; };
+  narrow.addEventListener("change", fold);
+  fold();
 
   for (const part of all(".controls")) part.hidden = false;
 })();
