@@ -8,11 +8,14 @@ loops to machine code, where
     activate   adds the bias and applies the function in one pass
     descend    penalizes, adds to the velocity and changes the weights in one pass
     cost       takes one logarithm a sample, of the product of what it would have taken the logarithms of
-    exp        is a polynomial, without a branch, so that the compiler puts 4 numbers into a register; the exponential
-               of the C library, which numba would call, takes one number at a time
+    exp        is a polynomial, without a branch, so that the compiler fills the registers with numbers; the
+               exponential of the C library, which numba would call, takes one number at a time
 
-The matrix products stay with BLAS. With one sample a step there are none: `learn` reads each row of weights once on the
-way up and once on the way down, where it propagates delta through it and changes it.
+The matrix products stay with BLAS, whose kernels take columns by the four: so the hidden layers are padded to a
+multiple of 4 neurons, whose weights and activations are and stay 0. On AVX2 the products of 784 inputs with 72 neurons
+took 5 to 7 % less time than with 70; with AVX-512, padding to 80 had gained nothing. With one sample a step there are
+no matrix products: `learn` reads each row of weights once on the way up and once on the way down, where it propagates
+delta through it and changes it.
 
 What changes: these functions in place of NumPy's passes, and `train`, which runs the steps of a small network or a
 small batch without coming back to Python. numba calls SciPy's BLAS, which here was up to a fifth slower than NumPy's in
@@ -43,6 +46,7 @@ SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
 LEAST_PRODUCT = 1e-250
 ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
 MOST_WEIGHTS, MOST_SAMPLES = 20_000, 64  # beyond both, a better BLAS is worth more than sparing calls
+EVEN = 4  # hidden layers have a multiple of so many neurons
 PIECE = 2048  # numbers that a pass leaves in the first level of cache for the next one
 
 # of float32: a plain number in the code would turn the whole expression into float64
@@ -105,8 +109,8 @@ def sigmoid(z):
 
 
 @COMPILE
-def activate(function, Z, b):
-    """Z (m, n) becomes the activation of Z + b, a piece of it after the other."""
+def activate(function, Z, b, used):
+    """Z (m, n) becomes the activation of Z + b, a piece of it after the other; its columns from `used` on become 0."""
     rows = max(1, PIECE // Z.shape[1])
     for start in range(0, Z.shape[0], rows):
         piece = Z[start : start + rows]
@@ -128,6 +132,8 @@ def activate(function, Z, b):
         elif function == SOFTMAX:
             for i in range(piece.shape[0]):
                 softmax(piece[i])
+        if used < Z.shape[1]:
+            piece[:, used:] = 0
 
 
 @COMPILE
@@ -212,12 +218,12 @@ def gather(X, Y, index, n, A, T):
 
 @COMPILE
 def forward(codes, n, at, theta, A, m):
-    """Layer by layer; n (L + 1,) sizes, at (3, L + 1) where W[l] and b[l] begin in theta, and A[l] for one sample."""
+    """Layer by layer; n: padded sizes; at: where W[l] and b[l] begin in theta and A[l] of one sample, and neurons."""
     for l in range(1, n.size):
         W = matrix(theta, at[0, l], n[l], n[l - 1])
         Z = matrix(A, m * at[2, l], m, n[l])
         np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), W.T, Z)
-        activate(codes[l], Z, theta[at[1, l] : at[1, l] + n[l]])
+        activate(codes[l], Z, theta[at[1, l] : at[1, l] + n[l]], at[3, l])
 
 
 @COMPILE
@@ -275,7 +281,7 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
             for k in range(n[l - 1]):
                 total += W[j, k] * below[k]
             above[j] = total
-        activate(codes[l], above.reshape(1, n[l]), theta[at[1, l] : at[1, l] + n[l]])
+        activate(codes[l], above.reshape(1, n[l]), theta[at[1, l] : at[1, l] + n[l]], at[3, l])
         below = above
     d = delta[at[2, L] : at[2, L] + n[L]]
     for j in range(n[L]):
@@ -323,6 +329,13 @@ def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T,
             update(n, at, theta, velocity, gradient, optimizer)
 
 
+def padded(W, b, n, k):
+    """W (n, k) and b (n,), zero where the network has no neuron."""
+    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
+    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
+    return W_padded, b_padded
+
+
 def windows(block, sizes):
     """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
     W, b, start = [None], [None], 0
@@ -343,20 +356,23 @@ class MLP:
 
     def __init__(self, network, parameters):
         self.network = network
+        sizes = [network.layers[0], *(-(-n // EVEN) * EVEN for n in network.layers[1:-1]), network.layers[-1]]
+        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         dtype = self.theta.dtype
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
         self.more = np.zeros_like(self.theta)
         self.L = network.depth
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
-        self.dW_more, self.db_more = windows(self.more, network.layers)
-        self.n = n = np.array(network.layers)
-        self.at = np.zeros((3, n.size), np.int64)
+        self.W, self.b = windows(self.theta, sizes)
+        self.dW, self.db = windows(self.gradient, sizes)
+        self.dW_more, self.db_more = windows(self.more, sizes)
+        self.n = n = np.array(sizes)
+        self.at = np.zeros((4, n.size), np.int64)
         self.at[0, 2:] = np.cumsum(n[1:-1] * n[:-2])
         self.at[1, 1:] = np.sum(n[1:] * n[:-1]) + np.cumsum(n[1:]) - n[1:]
         self.at[2, 1:] = np.cumsum(n[:-1])
+        self.at[3] = network.layers
         functions = [network.hidden] * (network.depth - 1) + [network.output]
         squared = network.loss == "squared_error"
         self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions), squared])
@@ -388,7 +404,7 @@ class MLP:
     def forward(self):
         for l in range(1, self.L + 1):
             np.matmul(self.A[l - 1], self.W[l].T, out=self.A[l])  # phase: weighted sum
-            activate(self.codes[l], self.A[l], self.b[l])  # phase: activation
+            activate(self.codes[l], self.A[l], self.b[l], self.at[3, l])  # phase: activation
 
     def loss(self):
         return cost(self.codes[-1], self.codes[-2], self.A[self.L], self.T, self.least) / self.m  # phase: cost
@@ -440,17 +456,20 @@ class MLP:
         return losses.tolist()
 
     def parameters(self):
-        return [(W.copy(), b.copy()) for W, b in zip(self.W[1:], self.b[1:], strict=True)]
+        return self.used_part(self.W, self.b)
 
     def gradients(self):
-        l1, l2, found = self.network.l1, self.network.l2, []
-        for W, dW, db in zip(self.W[1:], self.dW[1:], self.db[1:], strict=True):
-            found.append((dW + l1 * np.sign(W) + l2 * W, db.copy()))
-        return found
+        l1, l2 = self.network.l1, self.network.l2
+        dW = [None] + [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
+        return self.used_part(dW, self.db)
+
+    def used_part(self, W, b):
+        n = self.network.layers
+        return [(W[l][: n[l], : n[l - 1]].copy(), b[l][: n[l]].copy()) for l in range(1, self.L + 1)]
 
     def predict(self, X):
         A = np.ascontiguousarray(X)
         for l, (W, b) in enumerate(self.parameters(), start=1):
             A = A @ W.T
-            activate(self.codes[l], A, b)
+            activate(self.codes[l], A, b, len(b))
         return A
