@@ -10,13 +10,13 @@ from runs import make_run
 
 from mlpprof.catalog import ladder
 from mlpprof.measure.waterfall import waterfall
-from mlpprof.results import BatchResult, Comparison, Ladder, LineProfile, LineTime, Race, Rung, Run, Verdict
+from mlpprof.results import BatchResult, Comparison, Ladder, LineProfile, LineTime, Race, Run, Rung, Verdict
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \"'&</title>\x1b[31m\u202e"
 
 CHANGES = {
     "per_sample": {},
-    "naive": {phase: 0.09 for phase in ("fetch_batch", "forward", "loss", "backward", "update")},
+    "naive": dict.fromkeys(("fetch_batch", "forward", "loss", "backward", "update"), 0.09),
     "float32": {"fetch_batch": 0.7, "forward": 0.5, "loss": 0.55, "backward": 0.48, "update": 0.6},
     "no_input_delta": {"backward": 0.6},
     "contiguous": {"forward": 0.97, "backward": 0.99},

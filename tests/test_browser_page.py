@@ -85,8 +85,7 @@ def test_a_page_opens_from_a_file_without_complaint_and_asks_for_nothing_else(op
     assert opened.requests == [(folder / f"{name}.html").as_uri()]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 375])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_as_wide_as_the_screen_and_shows_its_pictures(open_page, tmp_path, name, width, scheme):
     page = open_page(name, width, scheme).page
@@ -223,8 +222,9 @@ def test_paper_is_light_and_has_everything_unfolded(open_page):
     assert len(page.pdf()) > 20_000
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("ladder", "light"), ("ladder", "dark"), ("run", "dark"), ("comparison", "light")]
+)
 def test_axe_finds_no_serious_barrier(open_page, name, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     page = open_page(name, scheme=scheme).page

@@ -1,7 +1,7 @@
 """The raw data within a page: every record and every sample, as JSON in which no tag can begin.
 
-A run in it is what `mlpprof profile --json` prints, and under `raw_ns` every sample of every pass in whole
-nanoseconds, which is what the clock can tell. Where all of it would make the page too long to share, the samples of
+A run in it is what `mlpprof profile --json` prints, figures to six digits, and under `raw_ns` every sample of every
+pass in whole nanoseconds, which is what the clock can tell. Where all of it would make the page too long to share, the samples of
 single labels stay out, their medians do not, and `left_out` says so.
 """
 
@@ -53,6 +53,7 @@ def _run(run: Run, with_labels: bool) -> dict[str, Any]:
     for found, result in zip(plain["results"], run.results, strict=True):
         # nanoseconds tell the same in fewer characters
         del found["step_s"]["samples"]
+        found.update(_rounded(found))
         found["raw_ns"] = _raw_ns(result, with_labels)
     return plain
 
@@ -72,6 +73,15 @@ def _raw_ns(result: BatchResult, with_labels: bool) -> dict[str, Any]:
 def _whole_ns(samples: NDArray[np.float64]) -> list[list[int]]:
     whole: list[list[int]] = np.rint(samples * 1e9).astype(np.int64).tolist()
     return whole
+
+
+def _rounded(value: Any) -> Any:
+    """The same with six significant digits: no figure here is known better."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _text(content: dict[str, Any]) -> str:
