@@ -17,7 +17,10 @@ RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cach
 """The rungs that share one skeleton, in the order in which they are climbed; other variants branch off."""
 
 CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32}
-CHANGED_LINES_FURTHER_UP = {"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130}
+CHANGED_LINES_FURTHER_UP = {
+    **{"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130},
+    **{"processes": 150, "threaded": 24},
+}
 """Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
 CHANGED_LINES_OF_A_BRANCH = 60
 CHANGES_THE_FORM_OF_EVERYTHING = {
@@ -28,7 +31,7 @@ CHANGES_THE_FORM_OF_EVERYTHING = {
     "compiled",
 }
 
-IMPORTS = {"math", "numpy", "scipy", "mlpprof.model", "mlpprof.model.in_place"}
+IMPORTS = {"math", "numpy", "scipy", "mlpprof.model", "mlpprof.model.in_place", "mlpprof.model.team"}
 ENGINES = {"compiled": {"numba"}}
 """What the extra of a variant installs, which it imports besides."""
 LABELS = {
@@ -36,6 +39,7 @@ LABELS = {
     *("propagate", "multiply", "gradient", "regularize", "momentum", "descend"),
     "slope",  # of a finite difference
     "steps",  # all that `delayed` does one by one
+    "wait",  # of a worker for the others
 }
 PHASE_OF_LABEL = {
     "fetch_batch": {"gather"},

@@ -1,8 +1,8 @@
 """The raw data within a page: every record and every sample, as JSON in which no tag can begin.
 
 A run in it is what `mlpprof profile --json` prints, figures to six digits, and under `raw_ns` every sample of every
-pass in whole nanoseconds, which is what the clock can tell. Where all of it would make the page too long to share, the samples of
-single labels stay out, their medians do not, and `left_out` says so.
+pass in whole nanoseconds, which is what the clock can tell. Where all of it would make the page too long to share, the
+samples of single labels stay out, their medians do not, and `left_out` says so.
 """
 
 from __future__ import annotations

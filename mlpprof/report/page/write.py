@@ -29,7 +29,7 @@ from mlpprof.report.page.facts import machine_facts, warnings_of, work_facts
 from mlpprof.report.page.headline import headline, interval
 from mlpprof.report.page.pictures import Pictures
 from mlpprof.report.page.tables import agreement_table, memory_table, race_table, time_table
-from mlpprof.report.page.variants import variant_pages
+from mlpprof.report.page.variant_views import variant_views
 from mlpprof.report.story import Story
 from mlpprof.results import Comparison, Ladder, Run
 
@@ -67,7 +67,7 @@ def page_html(story: Story) -> str:
             times=time_table(story),
             races=[race_table(ladder) for ladder in story.ladders],
             memory=memory_table(story),
-            variants=variant_pages(story, pictures),
+            variants=variant_views(story, pictures),
             changes=rung_changes(story),
             agreement=agreement_table(story),
             work=work_facts(story),

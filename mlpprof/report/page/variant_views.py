@@ -14,7 +14,7 @@ from mlpprof.results import BatchResult
 
 
 @dataclass(frozen=True)
-class VariantPage:
+class VariantView:
     """One variant at one batch size; number: its place among the names of the story.
 
     is_main: the one that the story is about, which is shown open. source: empty where another batch size of the same
@@ -41,16 +41,16 @@ class VariantPage:
         return f"{self.name}, batch {self.batch:,}"
 
 
-def variant_pages(story: Story, pictures: Pictures) -> list[VariantPage]:
+def variant_views(story: Story, pictures: Pictures) -> list[VariantView]:
     """Every variant at every batch size, in the order of the story."""
     main = _main(story)
-    pages = []
+    views = []
     for one in story.measured:
         run, result = one.run, one.result
         is_main = (one.name, result.batch) == main
         sourced = run.results[-1] if run.lines is None else _at(run.lines.batch, run.results)
-        pages.append(
-            VariantPage(
+        views.append(
+            VariantView(
                 name=one.name,
                 number=story.names.index(one.name),
                 batch=result.batch,
@@ -66,7 +66,7 @@ def variant_pages(story: Story, pictures: Pictures) -> list[VariantPage]:
                 lines_batch=None if run.lines is None else run.lines.batch,
             )
         )
-    return pages
+    return views
 
 
 def _at(batch: int, results: tuple[BatchResult, ...]) -> BatchResult:
