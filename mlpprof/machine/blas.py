@@ -6,6 +6,7 @@ starts, and read inside the worker.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -13,8 +14,12 @@ from pathlib import PurePath
 import threadpoolctl
 
 from mlpprof.errors import UsageError
+from mlpprof.machine.container import cpu_quota
 from mlpprof.machine.kernels import VectorRank, cpu_rank, kernel_rank
 from mlpprof.machine.keys import Json
+
+WORKERS_VARIABLE = "MLPPROF_WORKERS"
+"""What `mlpprof.model.team` reads; not imported, since whoever starts workers does not load NumPy."""
 
 VENDOR_NAMES = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS", "flexiblas": "FlexiBLAS"}
 
@@ -102,6 +107,7 @@ def worker_environment(base: Mapping[str, str], threads: int | None, native_blas
 
     threads: of every BLAS and of OpenMP; None leaves all of them as `base` has them.
     native_blas: drop what pins a kernel, so that each BLAS chooses by the CPU.
+    Where a container's quota allows fewer CPUs than there are, teams get no more workers than that.
     Raises UsageError if threads is less than 1.
     """
     environment = dict(base)
@@ -114,6 +120,8 @@ def worker_environment(base: Mapping[str, str], threads: int | None, native_blas
     if native_blas:
         for name in KERNEL_VARIABLES:
             environment.pop(name, None)
+    if (quota := cpu_quota()) is not None:
+        environment.setdefault(WORKERS_VARIABLE, str(max(1, min(int(quota), os.cpu_count() or 1))))
     return environment
 
 
