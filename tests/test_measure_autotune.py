@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlpprof.measure.autotune import CHUNKS, WITH_ALL_THREADS, candidates, halve
-from mlpprof.measure.relay import all_threads
+from mlpprof.measure.autotune import CHUNKS, WITH_ALL_THREADS, candidates, halve, slow_starters
+from mlpprof.measure.relay import Entered, all_threads
 from mlpprof.measure.request import Request
 from mlpprof.measure.tuned import SCHEMA, keep_tuned, read_tuned, tuned_key, tuned_path
 from mlpprof.model import Network
@@ -95,6 +95,15 @@ def test_a_slow_candidate_that_sat_out_is_judged_by_the_blocks_that_it_was_in():
     assert halve(range(4), race_of, PATIENT).left == (1, 2)
 
 
+def test_a_first_run_far_slower_than_the_fastest_drops_out_at_once_unless_it_may_have_compiled():
+    def entered(first_s: float, spans_steps: bool = False) -> Entered:
+        return Entered("float32", "fake", first_s, spans_steps)
+
+    field = {0: entered(0.1), 1: entered(0.3), 2: entered(5.0), 3: entered(9.0, spans_steps=True)}
+    assert slow_starters(field) == [2]
+    assert slow_starters({0: entered(7.0)}) == []
+
+
 def test_candidates_are_rungs_times_settings_and_chunks_are_below_the_batch():
     found = candidates(REQUEST, 500)
     names = [one.name for one in found]
@@ -147,5 +156,7 @@ def test_a_difference_that_the_interval_does_not_show_is_not_claimed():
 
 
 def test_a_fused_step_has_no_reason_by_phase_and_a_lone_candidate_no_runner_up():
-    assert "no phases" in three_lines(tuning(phases=()))[2]
+    fused = (Change("forward", None, "", 0.0, 0.0, 0.0), Change("(rest)", None, "", 2e-3, 1e-3, 1.0))
+    assert "no phases" in three_lines(tuning(phases=fused))[2]
+    assert "the time for the search was spent" in three_lines(tuning(phases=()))[2]
     assert "no runner-up" in three_lines(tuning(over_runner_up=None, runner_up=None))[1]

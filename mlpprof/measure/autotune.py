@@ -24,7 +24,16 @@ from mlpprof.measure.contest import Contest, Participant, require_agreement
 from mlpprof.measure.gate import measure
 from mlpprof.measure.race import TURN_S
 from mlpprof.measure.racers import Environment, Turns
-from mlpprof.measure.relay import Entrant, Relay, StartWorker, all_threads, start_resident, with_workers, worker_counts
+from mlpprof.measure.relay import (
+    Entered,
+    Entrant,
+    Relay,
+    StartWorker,
+    all_threads,
+    start_resident,
+    with_workers,
+    worker_counts,
+)
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
 from mlpprof.results import Change, Verdict
@@ -37,11 +46,16 @@ SHARING = ("threaded", "processes")
 """Those that share a step among workers, whose number is a setting."""
 IN_SEVERAL = (*SHARING, "mpi")
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
-AGREEING_STEPS = 5
+AGREEING_STEPS = 3
 """Steps whose losses are compared before anything is timed."""
 HALVING_SHARE = 0.45
 """Of the time for the whole search; when it is spent, the two fastest go on at once."""
-DIFFERENCE_STEPS = 30
+DIFFERENCE_STEPS, FEWEST_STEPS = 30, 3
+DIFFERENCE_S = 6.0
+"""Timed steps a pass for the reason by phase: so many, or as the time allows."""
+HOPELESS = 4.0
+HOPELESS_S = 0.3
+"""A candidate whose first run, in which nothing compiles, takes so many times the fastest one's is not raced."""
 
 RaceOf = Callable[[Sequence[int], int, int], Turns]
 """Places, blocks, seed -> seconds a step in every turn, (blocks, places, 2)."""
@@ -106,6 +120,16 @@ def halve(places: Sequence[int], race_of: RaceOf, out_of_time: Callable[[], bool
     return Standing(tuple(left), rounds, step_s)
 
 
+def slow_starters(entered: Mapping[int, Entered]) -> list[int]:
+    """The places of candidates that are out of the running by their first run; those that may compile in it stay."""
+    fastest_s = min(one.first_s for one in entered.values())
+    return [
+        place
+        for place, one in entered.items()
+        if not one.spans_steps and one.first_s > HOPELESS * fastest_s + HOPELESS_S
+    ]
+
+
 def autotune(
     request: Request,
     workload: str,
@@ -125,16 +149,22 @@ def autotune(
     try:
         with Relay(entrants, batch, None, shared, start) as relay:
             relay.open(lambda what, share: progress(what, 0.0))
-            if not relay.entered:
+            entered = relay.entered
+            if not entered:
                 raise UnsupportedNetwork("; ".join(relay.absent.values()))
+            first_s = {place: one.first_s for place, one in entered.items()}
+            hopeless = slow_starters(relay.entered)
+            relay.dismiss(hopeless)
+            for place in hopeless:
+                entered.pop(place)
             require_agreement(relay, batch, shared, progress, start, AGREEING_STEPS)
 
             def race_of(places: Sequence[int], blocks: int, seed: int) -> Turns:
                 progress(f"racing {len(places)} candidates", 0.1 + 0.3 / len(places))
                 return relay.race(places, blocks, seed, lambda what, share: None, TURN_S)
 
-            standing = halve(sorted(relay.entered), race_of, lambda: clock() - begun > HALVING_SHARE * budget_s)
-            dtype = relay.entered[standing.left[0]].dtype
+            standing = halve(sorted(entered), race_of, lambda: clock() - begun > HALVING_SHARE * budget_s)
+            dtype = entered[standing.left[0]].dtype
             absent = {relay.entrants[place].variant: why for place, why in relay.absent.items()}
     finally:
         shutil.rmtree(shared, ignore_errors=True)
@@ -150,13 +180,17 @@ def autotune(
             verdict = replace(verdict, ratio=1 / verdict.ratio, low=1 / verdict.high, high=1 / verdict.low)
         names = contest.race().variants
         old, new = names.index(last[1].name), names.index(last[0].name)
-        progress("where the difference lies", 0.9)
-        phases = difference(contest, old, new, progress, DIFFERENCE_STEPS, start)
         step_s = contest.race().step_s(new)
+        if clock() - begun < budget_s:
+            progress("where the difference lies", 0.9)
+            steps = max(FEWEST_STEPS, min(DIFFERENCE_STEPS, int(DIFFERENCE_S / (6 * step_s))))  # 3 passes of 2
+            phases = difference(contest, old, new, progress, steps, start)
     else:
         step_s = standing.step_s[standing.left[0]]
     winner = last[0]
-    ordered = sorted(standing.rounds, key=lambda place: (-standing.rounds[place], standing.step_s[place]))
+    step_of = first_s | dict(standing.step_s)
+    rounds = dict.fromkeys(first_s, 0) | dict(standing.rounds)
+    ordered = sorted(rounds, key=lambda place: (-rounds[place], step_of[place]))
     return Tuning(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         workload=workload,
@@ -173,6 +207,6 @@ def autotune(
         runner_up=last[1].name if len(last) > 1 else None,
         over_runner_up=verdict,
         phases=tuple(change for change in phases if not change.label),
-        trials=tuple(Trial(entrants[place].name, standing.rounds[place], standing.step_s[place]) for place in ordered),
+        trials=tuple(Trial(entrants[place].name, rounds[place], step_of[place]) for place in ordered),
         absent=absent,
     )

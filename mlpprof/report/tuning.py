@@ -29,6 +29,8 @@ def three_lines(tuning: Tuning) -> tuple[str, str, str]:
 
 def _why(tuning: Tuning) -> str:
     """The phases that make most of the difference, those that lose among them."""
+    if not tuning.phases:
+        return "the time for the search was spent before the phases could be compared"
     if not any(change.old_s > 0 or change.new_s > 0 for change in tuning.phases if change.phase != "(rest)"):
         return "their steps are fused, and have no phases that could be told apart"
     moved = sorted(tuning.phases, key=lambda change: -abs(change.old_s - change.new_s))[:3]

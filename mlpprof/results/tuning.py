@@ -11,7 +11,10 @@ from mlpprof.results.comparison import Change, Verdict
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate: its name with the settings, the last round that it took part in, and its step there."""
+    """One candidate: its name with the settings, the last round that it took part in, and its step there.
+
+    rounds 0: it was dropped for its first run, and step_s is that.
+    """
 
     name: str
     rounds: int
