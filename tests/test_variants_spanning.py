@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from mlpprof.errors import MissingExtra
 from mlpprof.model import Network, UnsupportedNetwork
 from mlpprof.model.cases import random_case
 from mlpprof.model.gradcheck import deviations, training_deviations
-from mlpprof.process import compiled_code_folder
 
 
 def variant(name: str) -> Any:
@@ -23,16 +21,6 @@ def variant(name: str) -> Any:
         return load(find(name))
     except MissingExtra as missing:
         pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_compilation() -> Iterator[None]:
-    """numba keeps its machine code where the workers of this session look for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "numba" in sys.modules:
-            patch.setattr("numba.config.CACHE_DIR", compiled_code_folder())
-        patch.setenv("NUMBA_CACHE_DIR", compiled_code_folder())
-        yield
 
 
 # Gram
