@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import cases
 
 from mlpprof.catalog import ladder, load, module_of
+from mlpprof.errors import UnsupportedNetwork
 from mlpprof.instrument.labels import LabelClock, StrayLabel, instrumented_module, labels_of, stray_labels
 
 LADDER = {name: entry for name, entry in ladder().items() if entry.extra is None}
