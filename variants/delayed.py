@@ -109,7 +109,7 @@ class MLP:
         ends = np.cumsum([1 + k for k in n[1:L]])[:-1]
         self.h, self.slope, self.e = ([None, *np.split(block, ends)] for block in (self.H, self.slopes, self.deltas))
         self.a = [None] + [h[1:] for h in self.h[1:]]
-        self.delta = [None, *(e[1:] for e in self.e[1:])][:L] + [np.empty(n[L], dtype)]
+        self.delta = [*[None, *(e[1:] for e in self.e[1:])][:L], np.empty(n[L], dtype)]
 
     def fetch_batch(self, X, Y, index):
         self.A[0] = X[index].T  # phase: gather
