@@ -134,3 +134,16 @@ def test_a_rung_that_cannot_do_the_network_is_left_out_and_told(capsys: pytest.C
 def test_what_cannot_be_raced_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     assert run(["ladder", *arguments]) == EXIT_USAGE
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.timing
+def test_a_ladder_writes_a_page_with_the_phases_of_every_rung_and_keeps_their_runs(tmp_path):
+    arguments = ["naive", "cached", "--workload", "tiny", "--processes", "2", "-o", "page.html", "-o", "page.png"]
+    assert run(["ladder", *arguments]) == EXIT_OK
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert (tmp_path / "page.png").stat().st_size > 5_000
+    data = json.loads(page.partition('id="raw">')[2].partition("</script>")[0])
+    assert [one["name"] for one in data["runs"]] == ["naive", "cached"]
+    assert all(len(one["results"][0]["phases"]) == 5 for one in data["runs"])
+    assert str(tmp_path) not in page
+    assert len(list((tmp_path / "reports").glob("*.h5"))) == 2

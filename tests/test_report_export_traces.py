@@ -243,7 +243,7 @@ def test_the_longest_ending_that_fits_is_meant_and_a_format_wins_over_it(tmp_pat
 
 
 def test_a_format_of_one_run_refuses_several_and_names_those_that_take_them(tmp_path):
-    with pytest.raises(UsageError, match="csv holds one run, not 2; of several: speedscope, chrome-trace, png, svg"):
+    with pytest.raises(UsageError, match="csv holds one run, not 2; of several: speedscope, chrome-trace, html, png"):
         write_runs([make_run(), make_run()], tmp_path / "a.csv")
 
 

@@ -41,9 +41,10 @@ REPORTS = Path("reports")
 @click.option(
     "-o",
     "--out",
+    multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
     is_eager=True,
-    help="Write it: .png .svg .json .csv",
+    help="Write it: .html .png .svg .json .csv; may be given several times.",
 )
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
@@ -53,14 +54,15 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
     Rungs whose step takes over half a second are timed on part of the work, and marked so. A page (-o FILE.html) shows
     also where the time of every rung goes: each is profiled after the race, and these runs are kept under reports/.
     """
-    out = options["out"]
-    require_folder(out)
-    if out is not None:
-        require_ladder_extension(out, options["figure"])
+    pictures = [path for path in options["out"] if path.suffix.lower() in (".png", ".svg")]
+    figures = {path: options["figure"] if path in pictures or not pictures else None for path in options["out"]}
+    for path, figure in figures.items():
+        require_folder(path)
+        require_ladder_extension(path, figure)
     workload = workload_from(options)
     entries = _entries(variants, options["root"])
     batches = options["batch"] or (workload.batch,)
-    with_runs = out is not None and out.suffix.lower() == ".html"
+    with_runs = any(path.suffix.lower() == ".html" for path in figures)
     ladders = []
     with progress_bar() as progress:
         for i, batch in enumerate(batches):
@@ -69,8 +71,8 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
                 progress(f"batch {batch}: {what}", (i + share) / len(batches))
 
             ladders.append(_race(entries, workload, batch, options, part, with_runs))
-    if out is not None:
-        write_ladders(ladders, out, options["figure"])
+    for path, figure in figures.items():
+        write_ladders(ladders, path, figure)
     if options["as_json"]:
         print_json([ladder_json(one) for one in ladders])
         return

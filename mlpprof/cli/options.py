@@ -108,7 +108,7 @@ FILE_HELP = "Write it: .html .h5 .json .csv .txt .png .svg .speedscope.json .tra
 
 def _needs_a_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Raise UsageError where the option tells how to write a file, but none is named."""
-    if value is not None and ctx.params.get("out") is None:
+    if value is not None and not ctx.params.get("out"):
         raise UsageError(f"{param.opts[0]} {value} is of a file, but none is named; add -o FILE")
     return value
 

@@ -17,8 +17,7 @@ Where there are several of a kind, batch sizes and names follow: phases-500, lay
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,8 @@ import numpy as np
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
-from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, standalone_svg, style
+from mlpprof.report.drawing import Drawing
+from mlpprof.report.figures.canvas import png_bytes, standalone_svg
 from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars, time_bars
 from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
 from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
@@ -38,25 +38,6 @@ from mlpprof.results import Comparison, Ladder, Verdict
 KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
 MOST_CURVES = 14
 """Variants in one picture of scaling: more lines than this cannot be told apart."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure that can be drawn at any width; description: what it shows, for who cannot see it.
-
-    subject: the variant and batch size that it is about, where it is about one.
-    """
-
-    name: str
-    title: str
-    description: str
-    draw: Callable[[float], Sheet]
-    subject: Measured | None = None
-
-    def sheet(self, width: float = WIDE) -> Sheet:
-        """Drawn; width in inches."""
-        with style():
-            return self.draw(width)
 
 
 def drawings(story: Story) -> dict[str, Drawing]:

@@ -88,6 +88,10 @@ def write_comparisons(
     figure: the one that a picture shows, else the ratios. Raises UsageError where there is no such figure, and where
     the file cannot be written.
     """
+    if file_format == "html":
+        from mlpprof.report.page.write import write_page
+
+        return write_page(path, comparisons=comparisons)
     if file_format in PICTURES:
         return write_picture(path, Story.of(comparisons=comparisons), figure, file_format)
     return _write(path, _COMPARISON_TEXTS[file_format](comparisons))
