@@ -22,10 +22,8 @@ from mlpprof.machine.cpu import affinity
 from mlpprof.measure.race import TURN_S, race
 from mlpprof.measure.racers import Environment, Turns
 from mlpprof.measure.request import Request
+from mlpprof.model.team import WORKERS_VARIABLE
 from mlpprof.process import Progress, Worker
-
-WORKERS_VARIABLE = "MLPPROF_WORKERS"
-"""How many processes or threads the variants take that share a step among them."""
 
 RESIDENT = "mlpprof.measure.resident"
 
