@@ -31,6 +31,8 @@ LOSS_STEPS = 20
 REFERENCE = "sliced"
 """Whose losses all others are held against: it is checked against finite differences with every change."""
 TRIAL_BLOCKS = 1
+HOPELESS = 3.0
+"""A setting whose second run takes so many times as long as another's is not tried further."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Contest:
             if not relay.entered or (relay.absent and self._everybody):
                 raise UnsupportedNetwork("; ".join(relay.absent.values()) or "nobody takes part")
             self.described = relay.call(next(iter(relay.entered)), "facts")
+            self._screen(relay, progress)
             deviations = (
                 require_agreement(relay, self._batch, self._shared, progress, self._start) if self._check else {}
             )
@@ -146,13 +149,31 @@ class Contest:
     def _race(self, relay: Relay, places: Sequence[int], progress: Progress) -> None:
         self._turns.append(relay.race(places, self._blocks, len(self._turns), progress, self._turn_s))
 
+    def _screen(self, relay: Relay, progress: Progress) -> None:
+        """Dismiss settings far slower than another one of the same participant: all threads on a busy machine."""
+        for group in self._groups():
+            present = [place for place in group if place in relay.entered]
+            if len(present) < 2:
+                continue
+            progress(f"settings of {relay.entrants[group[0]].variant}", 0.0)
+            run_s = {place: float(relay.call(place, "turn", runs=1)) for place in present}
+            hopeless = [place for place in present if run_s[place] > HOPELESS * min(run_s.values())]
+            relay.dismiss(hopeless)
+            for place in hopeless:
+                del relay.entered[place]
+
+    def _groups(self) -> list[list[int]]:
+        """The places of each participant's settings."""
+        groups, first = [], 0
+        for participant in self._participants:
+            groups.append(list(range(first, first + len(participant.settings))))
+            first += len(participant.settings)
+        return groups
+
     def _trial(self, relay: Relay, progress: Progress) -> list[int]:
         """The place of every participant's best setting; who cannot take part is noted as absent."""
         groups: list[list[int]] = []
-        first = 0
-        for participant in self._participants:
-            group = list(range(first, first + len(participant.settings)))
-            first += len(group)
+        for group in self._groups():
             present = [place for place in group if place in relay.entered]
             if present:
                 groups.append(present)
