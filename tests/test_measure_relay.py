@@ -183,6 +183,14 @@ def test_the_better_setting_of_each_races_and_further_replicates_have_it_alone()
     assert race.step_s(1) == pytest.approx(0.05)
 
 
+def test_a_setting_that_is_out_of_the_running_goes_after_its_second_run():
+    office = Office({"naive@1": 0.1, "naive@4": 2.0})
+    contest = Contest([Participant((entrant("naive", 1), entrant("naive", 4)))], BATCH, start=office)
+    contest.run(quiet)
+    assert [one.entrant.environment.threads for one in contest.chosen] == [1]
+    assert [name for _, name, place in office.log if place == 1 and name in ("warm", "turn")] == ["turn"]
+
+
 def test_what_the_first_run_took_longer_is_told_beside_the_race():
     contest = Contest([Participant((entrant("naive"),))], BATCH, start=Office({"naive": 0.1}))
     contest.run(quiet)
