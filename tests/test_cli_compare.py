@@ -135,7 +135,7 @@ def test_every_new_is_compared_at_every_batch_with_the_options_given(monkeypatch
     asked = []
 
     def compared(old, new, workload, batch, options, typed, progress):
-        assert typed.startswith("mlpprof ")
+        assert typed.startswith("mlpprof")  # and what stands in sys.argv
         asked.append((old, new, workload.network.text, batch, options["dtype"], options["threads"]))
         return make_comparison(None)
 

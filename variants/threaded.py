@@ -5,8 +5,8 @@ without shared memory, forks, or anything to clean up. But between two calls of 
 waits until another gives it up; a step has some fifty calls a worker. So threads pay off once a call takes long
 against that, with thousands of samples a worker, and lose below.
 
-What changes: ThreadTeam for ProcessTeam, and ordinary arrays for shared ones; `processes` tells the plan. "wait" in a
-profile is worker 0 waiting for the others; BLAS has one thread.
+What changes against `processes`, which tells the plan (`mlpprof diff processes threaded`): ThreadTeam for ProcessTeam,
+and ordinary arrays for shared ones. "wait" in a profile is worker 0 waiting for the others; BLAS has one thread.
 
 Source: the project's own measurements ("Python threads"); what it is worth tells variants/README.md.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
 from mlpprof.model.team import ThreadTeam, workers_wanted
 
-PARENT = "processes"
+PARENT = "chunked"
 
 ROWS = 500
 TAKE, DESCEND = 1, 2
