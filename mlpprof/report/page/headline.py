@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from mlpprof.report.format import digits, format_number, format_range, format_time
 from mlpprof.report.roofline_reason import distance
@@ -47,7 +48,7 @@ def headline(story: Story) -> Headline:
 
 def _of_ladder(story: Story, ladder: Ladder) -> Headline:
     root, best = root_of(ladder), fastest(ladder)
-    title = f"Ladder on {ladder.workload}"
+    title = f"Ladder on {PurePath(ladder.data.name).name}"
     if best.over_root is None:
         return Headline(title, f"No rung is faster than {root.name} at batch {ladder.batch:,}.")
     sentence = (
