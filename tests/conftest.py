@@ -21,31 +21,29 @@ from mlpprof.data.source import DataSource
 from mlpprof.data.source import load as load_data
 from mlpprof.machine.container import cpu_quota
 from mlpprof.model import Variant
-from mlpprof.process import compiled_code_folder
 
 # The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.
 settings.register_profile("mlpprof", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.load_profile("mlpprof")
 
 
-CACHE = pytest.StashKey[tuple[str, str | None]]()
+CACHE = pytest.StashKey[str]()
+CACHE_VARIABLES = {"XDG_CACHE_HOME": "", "NUMBA_CACHE_DIR": "numba"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The measured limits of the tests stay out of the user's cache, and what the user keeps there out of the tests."""
-    config.stash[CACHE] = (tempfile.mkdtemp(prefix="mlpprof-tests-"), os.environ.get("XDG_CACHE_HOME"))
-    os.environ["XDG_CACHE_HOME"] = config.stash[CACHE][0]
-    os.environ["NUMBA_CACHE_DIR"] = compiled_code_folder()  # one compilation for all tests and their workers
+    """What tests measure and compile stays out of the user's cache, and what the user keeps there out of the tests.
+
+    The workers of xdist inherit the folder, so that each piece is measured and compiled once.
+    """
+    if not hasattr(config, "workerinput"):
+        config.stash[CACHE] = tempfile.mkdtemp(prefix="mlpprof-tests-")
+        os.environ.update({name: str(Path(config.stash[CACHE], part)) for name, part in CACHE_VARIABLES.items()})
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    folder, before = config.stash[CACHE]
-    shutil.rmtree(folder, ignore_errors=True)
-    del os.environ["NUMBA_CACHE_DIR"]
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
 @pytest.hookimpl(optionalhook=True)
