@@ -33,6 +33,8 @@ def _why(tuning: Tuning) -> str:
         return "the time for the search was spent before the phases could be compared"
     if not any(change.old_s > 0 or change.new_s > 0 for change in tuning.phases if change.phase != "(rest)"):
         return "their steps are fused, and have no phases that could be told apart"
+    if (told := _only_one_has_phases(tuning)) is not None:
+        return told
     moved = sorted(tuning.phases, key=lambda change: -abs(change.old_s - change.new_s))[:3]
     words = [
         f"{'the rest' if change.phase == '(rest)' else change.phase} {format_time(change.old_s)} → "
@@ -43,6 +45,21 @@ def _why(tuning: Tuning) -> str:
     whole_s = sum(change.old_s for change in tuning.phases)
     share = f"; {format_percent(saved_s / whole_s)} of the step saved" if saved_s > 0 and whole_s > 0 else ""
     return ", ".join(words) + share
+
+
+def _only_one_has_phases(tuning: Tuning) -> str | None:
+    """Where one of the two fuses its steps, what the other spends its own on; None where both have phases, or none."""
+    phases = [change for change in tuning.phases if change.phase != "(rest)"]
+    spent = {
+        tuning.runner_up: {change.phase: change.old_s for change in phases if change.old_s > 0},
+        tuning.winner: {change.phase: change.new_s for change in phases if change.new_s > 0},
+    }
+    if all(spent.values()):
+        return None
+    (name, times), (fused, _) = sorted(spent.items(), key=lambda item: not item[1])
+    dearest = sorted(times, key=lambda phase: -times[phase])[:3]
+    words = ", ".join(f"{phase} {format_time(times[phase])}" for phase in dearest)
+    return f"{fused} fuses its steps, whose phases cannot be told apart; {name} spends {words}"
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
