@@ -158,7 +158,8 @@ def test_a_difference_that_the_interval_does_not_show_is_not_claimed():
 def test_where_only_one_has_phases_no_time_is_said_to_have_moved():
     half = (Change("forward", None, "", 4e-4, 0.0, 0.4), Change("(rest)", None, "", 1e-4, 4e-4, 0.6))
     why = three_lines(tuning(phases=half))[2]
-    assert why == "why: chunked ROWS=8 fuses its steps, whose phases cannot be told apart; buffered spends forward 400 µs"
+    assert why.startswith("why: chunked ROWS=8 fuses its steps, whose phases cannot be told apart; ")
+    assert why.endswith("; buffered spends forward 400 µs")
 
 
 def test_a_fused_step_has_no_reason_by_phase_and_a_lone_candidate_no_runner_up():
