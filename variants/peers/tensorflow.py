@@ -1,7 +1,8 @@
 """TensorFlow: a reference line, the whole step as one graph, called once a batch.
 
 The step is a tf.function: gather, forward, loss, the gradients of a tape, and the update of the variables. It is traced
-once, with the batch size open; the race reports that beside the step. XLA is left out: `jax_step` shows what it makes of the same step.
+once, with the batch size open; the race reports that beside the step. XLA is left out: `jax_step` shows what it makes
+of the same step.
 
 Called singly, the five methods run eagerly and backward goes forward again: the step has no phases.
 
