@@ -113,7 +113,7 @@ def test_a_broken_and_a_foreign_file_are_named_and_skipped(tmp_path: Path, capsy
     out = tmp_path / "board.html"
     assert run(["workshop", "board", str(folder), "-o", str(out)]) == EXIT_OK
     printed = capsys.readouterr()
-    assert "1 learners, 1 results" in printed.out
+    assert "1 learner, 1 result" in printed.out
     assert printed.err.count("skipped: ") == 3
     assert "foreign.json" in out.read_text(encoding="utf-8")
 

@@ -112,7 +112,11 @@ def board(folders: tuple[Path, ...], out: Path) -> None:
     if not results:
         raise UsageError("no results there; learners' results lie in results/*.json of their folders")
     learners = write_board(results, skipped, out)
-    click.echo(f"{out}: {learners} learners, {len(results)} results")
+    click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @command.command("solution", short_help="Print the solved my_mlp.py of an exercise.")
