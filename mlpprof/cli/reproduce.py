@@ -42,7 +42,7 @@ def command(names: tuple[str, ...], data: Path | None, quick: bool, out: Path, a
     """Reproduce published sources (default: all): what their authors claim beside what is measured here.
 
     Speeds come from interleaved races. Without --data, embedded sets stand in for MNIST and the cats. A claim that does
-    not hold is a finding, not a failure: the exit code is 0. A whole run takes some ten minutes, --quick about two.
+    not hold is a finding, not a failure: the exit code is 0. A whole run takes some twenty minutes, --quick about two.
     """
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     created = datetime.now(UTC).isoformat(timespec="seconds")
