@@ -65,6 +65,21 @@ def format_range(low_s: float, high_s: float) -> str:
     return f"{low_s / scale:.{decimals}f}–{high_s / scale:.{decimals}f} {unit}"
 
 
+def format_payoff(low_s: float, high_s: float) -> str:
+    """A range of times, as one where both ends read the same: '0.79–1.31 ms', '1.20 ms'."""
+    low, high = format_time(low_s), format_time(high_s)
+    return high if low == high or high_s <= 0 else format_range(low_s, high_s)
+
+
+def format_shares(low: float, high: float) -> str:
+    """A range of shares, to a tenth of a percent where it is small: '10–12 %', '0.8–1.1 %'."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return UNKNOWN
+    decimals = 0 if 100 * high >= 9.95 else 1
+    first, last = (f"{100 * share:.{decimals}f}" for share in (low, high))
+    return f"{last} %" if first == last else f"{first}–{last} %"
+
+
 def _time_unit(seconds: float) -> tuple[float, str]:
     rounded = abs(float(f"{seconds:.3g}"))  # 999.9 µs reads as 1.00 ms
     for scale, unit in _TIME_UNITS:

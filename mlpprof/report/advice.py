@@ -1,0 +1,136 @@
+"""Findings on somebody's own step, on the terminal: a table by payoff, then each with its source and its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mlpprof.machine.blas import machine_line
+from mlpprof.report.advice_words import (
+    ONE_BY_ONE,
+    CureLine,
+    SourceLine,
+    confidence_text,
+    cure_lines,
+    evidence_text,
+    excerpt,
+    looked_for,
+    measured_text,
+    payoff_text,
+    place_text,
+    related_text,
+    share_text,
+    steps_text,
+)
+from mlpprof.report.format import format_time, plain, printable
+from mlpprof.report.grid import GAP, INDENT
+from mlpprof.report.layout import heading, indented, pairs, print_trimmed
+from mlpprof.results.advice import Advice, Finding
+
+WIDE = 110
+"""Columns from which on place and category have columns of their own in the table of findings."""
+MARK, POINTER = ">", "^"
+NUMBERS = 12
+"""Columns that the line numbers of a source take, with room to spare."""
+STYLES = {"+": "green", "-": "red", "@": "cyan", "code": "", "words": ""}
+LABEL = 11
+"""Columns that the names of a finding's parts take."""
+
+
+def print_advice(advice: Advice, console: Console) -> None:
+    """Print the findings, or in words that there are none."""
+    print_trimmed(console, lambda width: _sections(advice, width))
+
+
+def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
+    yield Text.assemble(("advise", "bold"), "  ", plain(advice.step))
+    yield Text()
+    facts = [("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")]
+    if advice.environment:
+        facts.append(("machine", "", machine_line(advice.environment)))
+    yield indented(pairs(facts, width))
+    if advice.findings:
+        yield heading("Findings", ONE_BY_ONE)
+        yield indented(_summary(advice.findings, width))
+    else:
+        yield heading("No findings")
+        yield indented(pairs([("", "", looked_for())], width))
+    for number, finding in enumerate(advice.findings, start=1):
+        yield Text.assemble("\n", (f"{number}  ", "dim"), (plain(finding.title), "bold"))
+        yield Padding(Group(*_finding(advice, finding, width - INDENT)), (0, 0, 0, INDENT))
+    if advice.notes:
+        yield heading("Notes")
+        yield indented(pairs([("!", "yellow", note) for note in advice.notes], width))
+
+
+def _summary(findings: Sequence[Finding], width: int) -> Table:
+    """A finding a row; where there is little room, its place and category stand below its title."""
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    table.add_column("#", justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("place", overflow="fold", max_width=30)
+        table.add_column("category", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("payoff a step", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    for number, finding in enumerate(findings, start=1):
+        place, title = place_text(finding), plain(finding.title)
+        if width >= WIDE:
+            words = [Text(place), Text(finding.category), Text(title)]
+        else:
+            words = [Text.assemble(title, "\n", (f"{place}  {finding.category}", "dim"))]
+        table.add_row(Text(str(number)), *words, Text(payoff_text(finding), "bold"), Text(share_text(finding)))
+    return table
+
+
+def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[RenderableType]:
+    likely = "" if finding.confidence == "certain" else f", {plain(finding.confidence)}"
+    yield Text.assemble((place_text(finding), "cyan"), ("  " + finding.category + likely, "dim"))
+    source = excerpt(advice, finding)
+    if source:
+        yield indented(_source(source, width))
+    yield _part("why", finding.why, width)
+    evidence = evidence_text(finding.evidence)
+    if evidence:
+        yield _part("evidence", evidence, width)
+    yield Text("cure", "dim")
+    for line in cure_lines(finding.cure):
+        yield _cure_line(line)
+    yield _part("payoff", f"{payoff_text(finding)} a step, {share_text(finding)} of it", width, "bold green")
+    measured = measured_text(finding)
+    if measured:
+        yield _part("measured", measured, width)
+    if finding.confidence != "certain":
+        yield _part("how sure", confidence_text(finding), width)
+    if finding.related:
+        yield _part("see also", related_text(finding), width)
+
+
+def _part(name: str, text: str, width: int, style: str = "") -> Table:
+    return pairs([(name.ljust(LABEL - GAP), style, text)], width)
+
+
+def _source(lines: Sequence[SourceLine], width: int) -> Table:
+    """The source with its line numbers, the finding's own lines marked, and a pointer below where it begins."""
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        mark = MARK if line.marked and line.number is not None else " "
+        number = "" if line.number is None else str(line.number)
+        table.add_row(Text(f"{mark} {number}"), Text(printable(line.text)), style="" if line.marked else "dim")
+        # below a line that is folded it would point at something else
+        if line.begin and len(line.text) < width - NUMBERS and line.text[: line.begin].strip():
+            table.add_row("", Text(" " * line.begin + POINTER, "cyan"))
+    return table
+
+
+def _cure_line(line: CureLine) -> RenderableType:
+    if line.kind == "words":
+        return indented(Text(printable(line.text)))
+    sign = line.kind if line.kind in ("+", "-") else " " if line.kind == "code" else ""
+    return indented(Text(f"{sign} {printable(line.text)}".rstrip(), STYLES[line.kind]))

@@ -1,0 +1,218 @@
+"""How findings are told, on the terminal and on a page alike: places, payoffs, evidence, source and cure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from mlpprof.report.format import (
+    UNKNOWN,
+    digits,
+    format_number,
+    format_payoff,
+    format_percent,
+    format_shares,
+    format_size,
+    format_time,
+    plain,
+)
+from mlpprof.results.advice import CATEGORIES, Advice, Finding
+
+CONTEXT = 2
+"""Lines shown above and below those of a finding."""
+MOST_LINES = 9
+"""Lines of a finding that are shown; of a longer one its beginning and its end."""
+MEASURED = "measured"
+"""The key of a finding's evidence that tells how its payoff was measured."""
+LEFT_OUT = "⋮"
+
+ONE_BY_ONE = "each payoff is of that cure alone: they overlap, and do not add up"
+CONFIDENCE = {
+    "certain": "certain: it follows from the values that were recorded",
+    "likely": "likely: whether it can be changed is for you to judge",
+}
+
+_NAMES = {"times": "", "dtypes": "", "dtype": "", "shape": "", "shapes": "", "orders": "orders", "order": "order"}
+"""Keys of evidence that everybody knows by their values, in the order in which they are told."""
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """One line of an excerpt; number None for a gap. marked: it is a line of the finding.
+
+    begin: where in the text the finding begins, 0-based, in its first line.
+    """
+
+    number: int | None
+    text: str
+    marked: bool = False
+    begin: int | None = None
+
+
+@dataclass(frozen=True)
+class CureLine:
+    """One line of a cure: words, code as it stays, a line to add or to remove, or a gap."""
+
+    kind: Literal["words", "code", "+", "-", "@"]
+    text: str
+
+
+def place_text(finding: Finding) -> str:
+    """'net.py:41:9'."""
+    return f"{plain(finding.file)}:{finding.line}:{finding.column}"
+
+
+def payoff_text(finding: Finding) -> str:
+    """'0.79–1.31 ms'."""
+    return format_payoff(*finding.payoff_s)
+
+
+def share_text(finding: Finding) -> str:
+    """'10–12 %'."""
+    return format_shares(*finding.payoff_share)
+
+
+def related_text(finding: Finding) -> str:
+    """'net.py:18, net.py:7'; empty where there is none."""
+    return ", ".join(f"{plain(place.file)}:{place.line}" for place in finding.related)
+
+
+def confidence_text(finding: Finding) -> str:
+    """What the word means for the reader."""
+    return CONFIDENCE.get(finding.confidence, plain(finding.confidence))
+
+
+def measured_text(finding: Finding) -> str:
+    """How the payoff was measured; empty where the finding does not tell."""
+    return _value_text(MEASURED, finding.evidence[MEASURED]) if MEASURED in finding.evidence else ""
+
+
+def evidence_text(evidence: Mapping[str, object]) -> str:
+    """Shapes, dtypes, orders, times a step and what else there is, on one line."""
+    known = [name for name in _NAMES if name in evidence]
+    others = [name for name in evidence if name not in _NAMES and name != MEASURED]
+    return ", ".join(text for name in (*known, *others) if (text := _evidence(name, evidence[name])))
+
+
+def headline_text(advice: Advice) -> str:
+    """What was found, in one sentence."""
+    step = plain(advice.step)
+    if not advice.findings:
+        return f"Nothing found in {step}"
+    count = len(advice.findings)
+    largest = max(advice.findings, key=lambda finding: finding.payoff_s[1])
+    found = "One finding" if count == 1 else f"{count} findings"
+    gives = f"gives {payoff_text(largest)} of its {format_time(advice.step_s)} ({share_text(largest)})"
+    return f"{found} in {step}; {'its cure' if count == 1 else 'the largest'} {gives}"
+
+
+def looked_for() -> str:
+    """All that a step was searched for, in one sentence."""
+    return f"Looked for: {'; '.join(CATEGORIES.values())}."
+
+
+def steps_text(advice: Advice) -> str:
+    """'median of 5 steps without instruments'."""
+    return f"median of {advice.steps:,} {'step' if advice.steps == 1 else 'steps'} without instruments"
+
+
+def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
+    """The lines of a finding with their neighbours, moved left together; empty where the file's text is not known."""
+    source = advice.source.get(finding.file)
+    if source is None:
+        return []
+    raw = re.split(r"\r\n?|\n", source)
+    texts = [text.expandtabs(4) for text in raw]
+    first, last = finding.line, max(finding.line, finding.end_line)
+    if not 1 <= first <= len(texts):
+        return []
+    numbers = range(max(1, first - CONTEXT), min(len(texts), last + CONTEXT) + 1)
+    if last - first >= MOST_LINES:
+        half = MOST_LINES // 2
+        hidden = range(first + MOST_LINES - half, last - half + 1)
+        shown = [n for n in numbers if n not in hidden]
+    else:
+        shown = list(numbers)
+    indent = min((len(texts[n - 1]) - len(texts[n - 1].lstrip()) for n in shown if texts[n - 1].strip()), default=0)
+    lines: list[SourceLine] = []
+    for previous, n in pairwise([shown[0] - 1, *shown]):
+        if n > previous + 1:
+            lines.append(SourceLine(None, LEFT_OUT, True))
+        begin = len(raw[n - 1][: finding.column - 1].expandtabs(4)) - indent if n == first else None
+        lines.append(SourceLine(n, texts[n - 1][indent:].rstrip(), first <= n <= last, begin))
+    while lines and not lines[0].text and not lines[0].marked:
+        del lines[0]
+    while lines and not lines[-1].text and not lines[-1].marked:
+        del lines[-1]
+    return lines
+
+
+def cure_lines(cure: str) -> list[CureLine]:
+    """A cure line by line, its code moved left together: '+' and '-' begin what changes, a blank what stays.
+
+    All other lines are words.
+    """
+    raw = re.split(r"\r\n?|\n", cure.expandtabs(4).strip("\n"))
+    lines = [_cure_line(line) for line in raw]
+    code = [line.text for line in lines if line.kind in ("code", "+", "-") and line.text.strip()]
+    indent = min((len(text) - len(text.lstrip()) for text in code), default=0)
+    return [CureLine(line.kind, line.text[indent:] if line.kind in ("code", "+", "-") else line.text) for line in lines]
+
+
+def _cure_line(line: str) -> CureLine:
+    if line.startswith(("+++ ", "--- ", "@@")):
+        return CureLine("@", line)
+    if line.startswith(("+", "-")):
+        return CureLine("+" if line[0] == "+" else "-", line[1:])
+    if line.startswith(" "):
+        return CureLine("code", line[1:])
+    return CureLine("words", line.strip())
+
+
+def _evidence(name: str, value: object) -> str:
+    text = _value_text(name, value)
+    if not text:
+        return ""
+    if name == "times":
+        return "once a step" if value == 1 else f"{text} times a step"
+    title = _NAMES.get(name, plain(name.removesuffix("_s").removesuffix("_share").replace("_", " ")))
+    return f"{title} {text}".strip()
+
+
+def _value_text(name: str, value: object) -> str:
+    """A value of evidence as people read it; the end of its name tells the unit."""
+    if value is None or value == [] or value == {} or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _number_text(name, value)
+    if isinstance(value, list | tuple):
+        if name.startswith("shape") and all(isinstance(item, int) for item in value):
+            return f"({', '.join(map(str, value))}{',' if len(value) == 1 else ''})"
+        joint = " · " if name.startswith("shape") else ", "
+        return joint.join(dict.fromkeys(_value_text(name, item) or UNKNOWN for item in value))
+    if isinstance(value, dict):
+        return ", ".join(_items(value))
+    return plain(str(value))
+
+
+def _items(values: Mapping[str, object]) -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{plain(str(name))} {_value_text(str(name), value) or UNKNOWN}"
+
+
+def _number_text(name: str, value: float) -> str:
+    if not math.isfinite(value):
+        return UNKNOWN
+    if name.endswith("_s"):
+        return format_time(value)
+    if name.endswith("_share") or name == "share":
+        return format_percent(value)
+    if "bytes" in name:
+        return format_size(value)
+    return format_number(value) if isinstance(value, int) else digits(value)

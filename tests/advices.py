@@ -1,0 +1,158 @@
+"""Advice and step profiles without a clock: findings of a made-up program, and one whose every text attacks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pages import HOSTILE
+
+from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.results.step_profile import Expression, StepProfile
+
+SOURCE = '''"""A network as people write it."""
+
+import numpy as np
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+class Net:
+    def __init__(self, sizes):
+        rng = np.random.default_rng(0)
+        self.W1 = rng.normal(size=(sizes[1], sizes[0]))
+        self.W2 = rng.normal(size=(sizes[2], sizes[1]))
+
+    def step(self, X, Y, rate):
+        self.Z1 = self.W1 @ X
+        self.A1 = sigmoid(self.Z1)
+        self.A2 = sigmoid(self.W2 @ self.A1)
+        d2 = self.A2 - Y
+        d1 = (self.W2.T @ d2) * sigmoid(self.Z1) * (1 - sigmoid(self.Z1))
+        for i in range(X.shape[1]):
+            self.W2 -= rate * np.outer(d2[:, i], self.A1[:, i])
+            self.W1 -= rate * np.outer(d1[:, i], X[:, i])
+'''
+
+LOOP = Finding(
+    category="sample-loop",
+    file="net.py",
+    line=22,
+    end_line=24,
+    column=9,
+    title="the loop adds one outer product a sample",
+    why="500 small products a step, each with its own temporary, where one product does the same work.",
+    cure="One product a layer:\n"
+    "-        for i in range(X.shape[1]):\n"
+    "-            self.W2 -= rate * np.outer(d2[:, i], self.A1[:, i])\n"
+    "-            self.W1 -= rate * np.outer(d1[:, i], X[:, i])\n"
+    "+        self.W2 -= rate * (d2 @ self.A1.T)\n"
+    "+        self.W1 -= rate * (d1 @ X.T)",
+    payoff_s=(0.0142, 0.0161),
+    payoff_share=(0.71, 0.805),
+    confidence="certain",
+    evidence={
+        "shapes": [[30, 784], [10, 30]],
+        "dtypes": ["float64"],
+        "times": 1000,
+        "bytes_allocated": 94_080_000,
+        "measured": "the cure's products on the values of 5 steps, in turns with the loop",
+    },
+)
+SIGMOID = Finding(
+    category="recomputation",
+    file="net.py",
+    line=21,
+    end_line=21,
+    column=33,
+    title="sigmoid(self.Z1) is evaluated again on the values of line 18",
+    why="self.Z1 has not changed since line 18, whose result is still there as self.A1.",
+    cure="-        d1 = (self.W2.T @ d2) * sigmoid(self.Z1) * (1 - sigmoid(self.Z1))\n"
+    "+        d1 = (self.W2.T @ d2) * self.A1 * (1 - self.A1)",
+    payoff_s=(0.00041, 0.00052),
+    payoff_share=(0.0205, 0.026),
+    confidence="certain",
+    related=(Place("net.py", 18), Place("net.py", 7)),
+    evidence={"shapes": [[30, 500]], "dtypes": ["float64"], "orders": "C·F", "times": 2, "measured": "replayed"},
+)
+DOUBLE = Finding(
+    category="float64",
+    file="net.py",
+    line=13,
+    end_line=13,
+    column=9,
+    title="weights are float64, and make every product so",
+    why="The data are float32.",
+    cure="self.W1 = rng.normal(size=(sizes[1], sizes[0])).astype(np.float32)",
+    payoff_s=(0.0002, 0.0002),
+    payoff_share=(0.01, 0.01),
+    confidence="likely",
+)
+
+
+def make_advice(**changes: object) -> Advice:
+    """Three findings of one file, in a step of 20 ms."""
+    made = Advice(
+        step="net.py:Net.step",
+        step_s=0.02,
+        steps=5,
+        findings=(LOOP, SIGMOID, DOUBLE),
+        notes=("The loop of line 22 was recorded for 8 of its 500 rounds.",),
+        source={"net.py": SOURCE},
+        environment={"python_version": "3.12.1", "numpy_version": "2.1.0", "cpu_model_name": "Test CPU"},
+    )
+    return replace(made, **changes)
+
+
+def hostile_advice() -> Advice:
+    """Every text that comes from a user's file, or tells one, attacks the page or the terminal."""
+    bad = replace(
+        SIGMOID,
+        file=f"{HOSTILE}[bold].py",
+        title=f"{HOSTILE} [red]title[/red]",
+        why=f"{HOSTILE} [/nothing] why",
+        cure=f"-{HOSTILE}\n+{HOSTILE} [blink]\n{HOSTILE}",
+        related=(Place(f"{HOSTILE}.py", 3),),
+        evidence={f"key {HOSTILE}": HOSTILE, "measured": HOSTILE, "shapes": [[HOSTILE, 3]]},
+    )
+    source = SOURCE.replace("d2 = self.A2 - Y", f"d2 = '{HOSTILE}'")
+    return Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
+
+
+def make_step_profile(**changes: object) -> StepProfile:
+    """A step of 20 ms in two phases and four expressions, one of them below 1 %."""
+    common = {"file": "net.py", "dtype": "float64", "orders": "C·C"}
+    expressions = (
+        Expression(
+            **common, line=18, column=19, text="sigmoid(self.Z1)", phase="forward", times=1,
+            seconds=(0.001, 0.0012, 0.0011), kind="evaluation", name="exp", shape=(30, 500), flop=60_000,
+            bytes_moved=480_000, bytes_allocated=120_000,
+        ),
+        Expression(
+            **common, line=17, column=19, text="self.W1 @ X", phase="forward", times=1,
+            seconds=(0.002, 0.0024, 0.0022), kind="product", name="matmul", shape=(30, 784, 500), flop=23_520_000,
+            bytes_moved=3_444_160, bytes_allocated=120_000,
+        ),
+        Expression(
+            **common, line=24, column=31, text="np.outer(d1[:, i], X[:, i])", phase="update", times=500,
+            seconds=(0.012, 0.0124, 0.0122), kind="product", name="outer", shape=(30, 1, 784), flop=11_760_000,
+            bytes_moved=97_256_000, bytes_allocated=94_080_000,
+        ),
+        Expression(
+            **common, line=20, column=14, text="self.A2 - Y", phase="forward", times=1,
+            seconds=(0.00001, 0.00001, 0.00001), kind="arithmetic", name="subtract", shape=(10, 500), flop=5_000,
+            bytes_moved=120_000, bytes_allocated=40_000,
+        ),
+    )  # fmt: skip
+    made = StepProfile(
+        step="net.py:Net.step",
+        step_s=(0.02, 0.021, 0.0205),
+        clocked_s=(0.022, 0.023, 0.0226),
+        phases={"forward": (0.005, 0.0052, 0.0051), "update": (0.014, 0.0142, 0.0141)},
+        phases_from="comments",
+        expressions=expressions,
+        notes=("The loop of line 22 was clocked as a whole.",),
+        environment={"python_version": "3.12.1", "cpu_model_name": "Test CPU"},
+    )
+    return replace(made, **changes)
