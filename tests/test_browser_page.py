@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from advices import hostile_advice, make_advice
 from pages import HOSTILE, hostile_run, make_comparison, make_ladder
 from runs import make_run
 
+from mlpprof.report.page.advice import write_advice_page
 from mlpprof.report.page.write import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
@@ -23,7 +25,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
-PAGES = ("ladder", "run", "comparison", "hostile")
+PAGES = ("ladder", "run", "comparison", "hostile", "advice", "hostile_advice")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_page(made / "run.html", runs=[make_run((32, 500), lines=True)])
     write_page(made / "comparison.html", comparisons=[make_comparison()])
     write_page(made / "hostile.html", runs=[hostile_run()])
+    write_advice_page(made / "advice.html", make_advice())
+    write_advice_page(made / "hostile_advice.html", hostile_advice())
+    write_advice_page(made / "no_findings.html", make_advice(findings=()))
     return made
 
 
@@ -222,7 +227,13 @@ def test_paper_is_light_and_has_everything_unfolded(open_page):
     assert len(page.pdf()) > 20_000
 
 
-@pytest.mark.parametrize(("name", "scheme"), [("ladder", "light"), ("run", "dark"), ("comparison", "dark")])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        *(("ladder", "light"), ("run", "dark"), ("comparison", "dark")),
+        *(("advice", "light"), ("advice", "dark"), ("no_findings", "light")),
+    ],
+)
 def test_axe_finds_no_serious_barrier(open_page, name, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
     page = open_page(name, scheme=scheme).page
@@ -234,3 +245,25 @@ def test_axe_finds_no_serious_barrier(open_page, name, scheme):
         if found["impact"] in ("serious", "critical")
     ]
     assert serious == []
+
+
+def test_the_page_of_findings_leads_to_each_and_sorts_by_keyboard(open_page):
+    page = open_page("advice").page
+    page.locator("nav a", has_text="2. net.py:21").click()
+    page.wait_for_timeout(600)
+    assert page.locator("#finding-2 h3").bounding_box()["y"] < 400
+    assert page.locator("#finding-2 tr.hot").inner_text().strip().startswith("21")
+    assert page.locator("#finding-1 tr.hot").count() == 3
+    table = page.locator("table.sortable").first
+    payoff = table.locator("thead th", has_text="payoff a step")
+    payoff.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert column(page, table, "category") == ["float64", "recomputation", "sample-loop"]
+    assert page.locator("#unfold").count() == 0, "nothing is folded here"
+
+
+def test_hostile_text_of_a_finding_shows_as_text(open_page):
+    opened = open_page("hostile_advice")
+    assert opened.complaints == []
+    assert opened.page.locator("script").count() == 2
+    assert opened.page.locator("main").inner_text().count("<script>alert(1)</script>") > 8

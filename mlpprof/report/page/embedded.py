@@ -29,8 +29,8 @@ LEFT_OUT = "samples of single labels: their medians are here, the samples in the
 
 def embedded(story: Story) -> str:
     """All data of the story as JSON text that can stand within <script>."""
-    text = _text(document(story, with_labels=True))
-    return text if len(text) <= BUDGET else _text(document(story, with_labels=False))
+    text = script_text(document(story, with_labels=True))
+    return text if len(text) <= BUDGET else script_text(document(story, with_labels=False))
 
 
 def document(story: Story, *, with_labels: bool) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _text(content: dict[str, Any]) -> str:
+def script_text(content: dict[str, Any]) -> str:
     """ASCII, in which `<` is written as an escape: neither </script> nor <!-- can stand in it."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

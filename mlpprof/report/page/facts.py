@@ -41,7 +41,7 @@ def machine_facts(story: Story) -> list[Fact]:
     for one in everything:
         if one.machine and not any(_same_machine(one.machine, known) for known in machines):
             machines.append(one.machine)
-    return [fact for machine in machines for fact in _machine(machine)]
+    return [fact for machine in machines for fact in facts_of_machine(machine)]
 
 
 def warnings_of(story: Story) -> list[str]:
@@ -81,7 +81,8 @@ def training_text(run: Run) -> str:
     return ", ".join([*parts, f"seed {run.seed}", threads.replace("1 BLAS threads", "1 BLAS thread")])
 
 
-def _machine(machine: Json) -> Iterator[Fact]:
+def facts_of_machine(machine: Json) -> Iterator[Fact]:
+    """What is known of one machine, a row each."""
     yield "machine", machine_line(machine)
     yield "BLAS", blas_line(machine)
     caches = [

@@ -43,12 +43,18 @@ class Pictures:
         return None
 
     def _picture(self, i: int, drawing: Drawing, twice: bool = True) -> Picture:
-        narrow = self._svg(drawing, NARROW, f"f{i}n") if twice else None
-        return Picture(plain(drawing.title), self._svg(drawing, WIDE, f"f{i}w"), narrow)
+        return picture_of(drawing, f"f{i}", twice=twice)
 
-    def _svg(self, drawing: Drawing, width: float, prefix: str) -> Markup:
-        element = svg_element(drawing.sheet(width), prefix)
-        element.set("role", "img")
-        element.set("aria-label", f"{plain(drawing.title)}. {plain(drawing.description)}")
-        # ElementTree has escaped every text of a user
-        return Markup(svg_text(element))
+
+def picture_of(drawing: Drawing, prefix: str, *, twice: bool = True) -> Picture:
+    """A drawing as SVG whose ids begin with the prefix; twice: also drawn for a phone."""
+    narrow = _svg(drawing, NARROW, f"{prefix}n") if twice else None
+    return Picture(plain(drawing.title), _svg(drawing, WIDE, f"{prefix}w"), narrow)
+
+
+def _svg(drawing: Drawing, width: float, prefix: str) -> Markup:
+    element = svg_element(drawing.sheet(width), prefix)
+    element.set("role", "img")
+    element.set("aria-label", f"{plain(drawing.title)}. {plain(drawing.description)}")
+    # ElementTree has escaped every text of a user
+    return Markup(svg_text(element))

@@ -79,7 +79,7 @@
   tellTheme();
 
   const unfold = document.getElementById("unfold");
-  unfold.addEventListener("click", () => {
+  unfold?.addEventListener("click", () => {
     const open = unfold.getAttribute("aria-pressed") !== "true";
     unfold.setAttribute("aria-pressed", String(open));
     for (const part of all("main details")) part.open = open;
