@@ -1,0 +1,77 @@
+"""Softmax regression on top of one ReLU layer, trained with Adam."""
+
+import math
+
+import numpy as np
+
+
+class Adam:
+    def __init__(self, parameters, rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8):
+        self.rate, self.beta1, self.beta2, self.epsilon = rate, beta1, beta2, epsilon
+        self.m = [np.zeros_like(p) for p in parameters]
+        self.v = [np.zeros_like(p) for p in parameters]
+        self.scratch = [np.empty_like(p) for p in parameters]
+        self.t = 0
+
+    def update(self, parameters, gradients):
+        """The gradients are overwritten."""
+        self.t += 1
+        rate = self.rate * math.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        for p, g, m, v, s in zip(parameters, gradients, self.m, self.v, self.scratch):
+            np.multiply(g, g, out=s)
+            s *= 1 - self.beta2
+            v *= self.beta2
+            v += s
+            g *= 1 - self.beta1
+            m *= self.beta1
+            m += g
+            np.sqrt(v, out=s)
+            s += self.epsilon
+            np.divide(m, s, out=s)
+            s *= rate
+            p -= s
+
+
+class Classifier:
+    def __init__(self, n_in, n_hidden, n_out, rng):
+        self.W1 = rng.standard_normal((n_in, n_hidden), dtype=np.float32) * np.float32(0.05)
+        self.b1 = np.zeros(n_hidden, dtype=np.float32)
+        self.W2 = rng.standard_normal((n_hidden, n_out), dtype=np.float32) * np.float32(0.05)
+        self.b2 = np.zeros(n_out, dtype=np.float32)
+        self.dW1 = np.empty_like(self.W1)
+
+    @property
+    def parameters(self):
+        return [self.W1, self.b1, self.W2, self.b2]
+
+    def step(self, X, labels, optimizer):  # step
+        Z1 = X @ self.W1 + self.b1
+        A1 = np.maximum(Z1, 0)
+        scores = A1 @ self.W2 + self.b2
+        scores -= scores.max(axis=1, keepdims=True)
+        P = np.exp(scores)
+        P /= P.sum(axis=1, keepdims=True)
+        rows = np.arange(len(labels))
+        loss = -np.log(P[rows, labels] + 1e-12).mean()
+        P[rows, labels] -= 1
+        P /= len(labels)
+        dW2, db2 = A1.T @ P, P.sum(axis=0)
+        dZ1 = P @ self.W2.T
+        dZ1[Z1 <= 0] = 0
+        np.matmul(X.T, dZ1, out=self.dW1)
+        optimizer.update(self.parameters, [self.dW1, dZ1.sum(axis=0), dW2, db2])
+        return loss
+
+
+if __name__ == "__main__":
+    rng = np.random.default_rng(31)
+    labels = rng.integers(0, 10, 1600)
+    X = rng.random((10, 784), dtype=np.float32)[labels] + rng.random((1600, 784), dtype=np.float32)
+    net = Classifier(784, 128, 10, rng)
+    optimizer = Adam(net.parameters)
+    history = []
+    for epoch in range(3):
+        for start in range(0, len(X), 64):
+            history.append(net.step(X[start : start + 64], labels[start : start + 64], optimizer))
+    print("first and last loss:", history[0], history[-1])
+    print(float(history[0]), *[float(np.abs(p).sum()) for p in net.parameters[::2]])

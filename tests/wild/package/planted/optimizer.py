@@ -1,0 +1,12 @@
+"""Plain gradient descent."""
+
+
+class SGD:
+    def __init__(self, rate):
+        self.rate = rate
+
+    def step(self, model):
+        for layer in model.layers:
+            if hasattr(layer, "W"):
+                layer.W -= self.rate * layer.dW  # acceptable: float64
+                layer.b -= self.rate * layer.db  # acceptable: float64
