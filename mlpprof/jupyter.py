@@ -23,6 +23,7 @@ import click
 from mlpprof.cli.compare import compare_as_asked
 from mlpprof.cli.main import cli
 from mlpprof.cli.profile import profile_as_asked
+from mlpprof.cli.profile_step import require_no_step_options
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
@@ -93,6 +94,9 @@ def _run(shell: Any, line: str, cell: str | None) -> Any:
 def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
     if _count_variants(words) < 2:
         options = _options("profile", words)
+        if options["step"] is not None:
+            raise UsageError(f"--step {options['step']} is of a script; use !mlpprof profile FILE.py --step NAME")
+        require_no_step_options(options)
         run, kept = profile_as_asked(options.pop("variant"), options, typed, bar)
         if options["as_json"]:
             return profile_json(run)

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.catalog import find, ladder
+from mlpprof.cli.options import rank_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.measure.profile import check
@@ -18,6 +19,7 @@ from mlpprof.results import CheckResult
 @click.argument("variants", nargs=-1)
 @click.option("--cases", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Random networks.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
+@rank_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:

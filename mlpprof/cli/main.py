@@ -21,6 +21,7 @@ from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MlpprofError, 
 
 COMMANDS = {
     "profile": "Profile a variant's training step, phase by phase.",
+    "advise": "Find what to fix in your own program's training step, and what that gives.",
     "report": "Show a stored run again.",
     "compare": "Compare variants, or gate on a speedup.",
     "ladder": "Race all rungs of the ladder at once.",

@@ -14,6 +14,7 @@ from mlpprof.errors import UsageError
 from mlpprof.measure.profile import DEFAULT_THREADS
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.model.team import WORKERS_VARIABLE
+from mlpprof.mpiexec import HOSTFILE_VARIABLE, RANKS_VARIABLE
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -32,12 +33,16 @@ def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) 
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _workers(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
-    """Tell the variants, which read it in the worker process, for as long as the command runs."""
-    if value is not None:
-        before = os.environ.get(WORKERS_VARIABLE)
-        os.environ[WORKERS_VARIABLE] = str(value)
-        ctx.call_on_close(lambda: _restore(WORKERS_VARIABLE, before))
+def _told_by(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """A callback that tells workers and variants through their environment, for as long as the command runs."""
+
+    def tell(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value is not None:
+            before = os.environ.get(variable)
+            os.environ[variable] = str(value)
+            ctx.call_on_close(lambda: _restore(variable, before))
+
+    return tell
 
 
 def _restore(name: str, value: str | None) -> None:
@@ -47,7 +52,9 @@ def _restore(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
-def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown by --help in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -56,7 +63,7 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
     return decorate
 
 
-workload_options = _together(
+workload_options = together(
     click.option(
         "--workload",
         default=DEFAULT_WORKLOAD,
@@ -78,7 +85,25 @@ workload_options = _together(
 )
 """What is trained on what; read them with `workload_from`."""
 
-measuring_options = _together(
+rank_options = together(
+    click.option(
+        "--ranks",
+        type=click.IntRange(1, 100_000),
+        callback=_told_by(RANKS_VARIABLE),
+        expose_value=False,
+        help="Of variants that are MPI programs (mpi); as many as --workers by default.",
+    ),
+    click.option(
+        "--hostfile",
+        metavar="FILE",
+        callback=_told_by(HOSTFILE_VARIABLE),
+        expose_value=False,
+        help="Machines for the ranks, as mpiexec takes it.",
+    ),
+)
+"""How many ranks and where, for commands that run `mpi`."""
+
+measuring_options = together(
     click.option("--batch", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
@@ -94,10 +119,11 @@ measuring_options = _together(
     click.option(
         "--workers",
         type=click.IntRange(1, 1024),
-        callback=_workers,
+        callback=_told_by(WORKERS_VARIABLE),
         expose_value=False,
         help="Of variants that share a step (processes, threaded); all CPUs by default.",
     ),
+    rank_options,
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
 )
 """How it is measured."""
@@ -121,7 +147,7 @@ figure_option = click.option(
 )
 """For commands whose option -o is eager, so that this one knows it."""
 
-file_options = _together(
+file_options = together(
     click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, help=FILE_HELP),
     click.option(
         "--format",

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from mlpprof.catalog import find
 from mlpprof.cli.options import file_options, measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.profile_step import profile_program_step, require_no_step_options
+from mlpprof.cli.program import arguments_argument, modules_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.measure.profile import Settings, profile
@@ -37,6 +39,11 @@ REPORTS = Path("reports")
 
 @click.command("profile")
 @click.argument("variant")
+@arguments_argument
+@click.option(
+    "--step", metavar="NAME", help="Profile this step of a script as it stands: Class.method, function or FILE.py:LINE."
+)
+@modules_options
 @workload_options
 @measuring_options
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps a pass (default: as time allows).")
@@ -52,13 +59,21 @@ REPORTS = Path("reports")
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 @click.option("-v", "--verbose", is_flag=True, help="Show small labels too.")
-def command(variant: str, **options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
     """Profile the training step of VARIANT: a name (mlpprof list), a file ./mine.py, or ./mine.py:Class.
 
     Without options it trains 784-70-30-10 on the embedded digits. Time is taken in worker processes, in passes that
     alternate: without instruments, with clocks on phases, with clocks on labelled statements. The run is kept, with
     every raw sample, under reports/.
+
+    With --step NAME it is a script as it stands that runs, with the arguments behind --, and each array expression of
+    that step is timed: mlpprof profile train.py --step Net.update -- --epochs 3
     """
+    if options["step"] is not None:
+        profile_program_step(ctx, variant, options)
+        return
+    require_no_step_options(options)
     run, kept = profile_as_asked(variant, options, shlex.join(["mlpprof", *sys.argv[1:]]), progress_bar)
     if options["as_json"]:
         print_json(profile_json(run))

@@ -1,4 +1,4 @@
-"""Tests about speed whose verdict can be trusted: `assert_speedup`, and a pytest plugin around it.
+"""Tests about speed whose verdict can be trusted: `assert_speedup`, a pytest plugin around it, and gates.
 
 The names are imported when they are first used, so that pytest starts without numpy.
 """
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlpprof.testing.advice import assert_no_finding
     from mlpprof.testing.counts_gates import assert_max_allocations, assert_max_flops, assert_no_copies
     from mlpprof.testing.speedup import (
         InconclusiveWarning,
@@ -24,16 +25,22 @@ __all__ = [
     "assert_max_allocations",
     "assert_max_flops",
     "assert_no_copies",
+    "assert_no_finding",
     "assert_not_slower",
     "assert_speedup",
     "measure_speedup",
 ]
 
-_IN_COUNTS = ("assert_max_allocations", "assert_max_flops", "assert_no_copies")
+_ELSEWHERE = {
+    "assert_max_allocations": "counts_gates",
+    "assert_max_flops": "counts_gates",
+    "assert_no_copies": "counts_gates",
+    "assert_no_finding": "advice",
+}
+"""Name -> module of all that is not in `speedup`."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "mlpprof.testing.counts_gates" if name in _IN_COUNTS else "mlpprof.testing.speedup"
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"mlpprof.testing.{_ELSEWHERE.get(name, 'speedup')}"), name)

@@ -234,7 +234,7 @@ def _options(
 @cache
 def _machine_class(environment: Environment) -> str:
     """Of a worker in this environment, since that decides the kernel of the BLAS."""
-    with environment.worker() as worker:
+    with environment.worker(()) as worker:
         return machine_class(worker.call("machine"))
 
 

@@ -1,0 +1,56 @@
+"""`mlpprof advise TARGET`: what to fix in somebody's own program, where, and what it will give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlpprof.advise import find
+from mlpprof.cli.options import require_folder
+from mlpprof.cli.program import arguments_argument, modules_options, subject_from
+from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.report.advice import print_advice
+from mlpprof.report.export.advice_files import require_advice_ending, write_advice
+from mlpprof.report.export.advice_json import advice_json
+
+
+@click.command("advise")
+@click.argument("target")
+@arguments_argument
+@click.option(
+    "--step",
+    metavar="NAME",
+    help="The training step: Class.method, a function, or FILE.py:LINE of the loop whose body it is; else it is found.",
+)
+@modules_options
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it: .html .json .txt"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
+def command(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Find what to fix in the training step of TARGET: a script as it stands, or a variant (mlpprof list).
+
+    The script runs with its own arguments until a few training steps are recorded; then it is stopped, and what was
+    recorded is searched for work that need not be done or could be done faster. Each finding has its place, the
+    reason, the cure as code to read, and its payoff, measured on the values of the step. The file is not changed.
+
+    \b
+    mlpprof advise train.py
+    mlpprof advise train.py --step Net.update_mini_batch
+    mlpprof advise train.py -o page.html -- --epochs 3
+    mlpprof advise naive
+    """
+    require_folder(out)
+    if out is not None:
+        require_advice_ending(out)
+    subject = subject_from(target, options)
+    with progress_bar() as progress:
+        advice = find(subject, progress=progress)
+    if out is not None:
+        write_advice(out, advice)
+    if as_json:
+        print_json(advice_json(advice))
+    else:
+        print_advice(advice, output_console())

@@ -1,0 +1,163 @@
+"""`mlpprof advise` and `mlpprof profile --step` as a user types them; what they run is made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from advices import make_advice, make_step_profile
+
+from mlpprof.cli import advise, profile_step
+from mlpprof.cli.main import run
+from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError, VariantCrash
+from mlpprof.report.export.advice_json import advice_json
+from mlpprof.report.export.step_profile_json import step_profile_json
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("print('hello')\n", encoding="utf-8")
+
+
+@pytest.fixture
+def subjects(monkeypatch):
+    """What was asked for; the answers are made up."""
+    asked = []
+
+    def answer(made):
+        def look(subject, *, progress=None):
+            progress("recording", 0.5)
+            asked.append(subject)
+            return made
+
+        return look
+
+    monkeypatch.setattr(advise, "find", answer(make_advice()))
+    monkeypatch.setattr(profile_step, "profile_step", answer(make_step_profile()))
+    return asked
+
+
+def failing(error):
+    def look(subject, *, progress=None):
+        raise error
+
+    return look
+
+
+def test_findings_are_printed_and_nothing_else_is_written(subjects, capsys):
+    assert run(["advise", "net.py"]) == EXIT_OK
+    captured = capsys.readouterr()
+    assert "sigmoid(self.Z1) is evaluated again" in captured.out
+    assert captured.err == ""
+    assert [path.name for path in Path().iterdir()] == ["net.py"]
+
+
+def test_everything_behind_the_dashes_goes_to_the_script(subjects, capsys):
+    typed = ["advise", "net.py", "--step", "Net.step", "--include", "a/*", "--exclude", "b", "--exclude", "c"]
+    assert run([*typed, "--", "--json", "-o", "x", "--", "--help"]) == EXIT_OK
+    (subject,) = subjects
+    assert (subject.target, subject.step) == ("net.py", "Net.step")
+    assert tuple(subject.arguments) == ("--json", "-o", "x", "--", "--help")
+    assert (tuple(subject.include), tuple(subject.exclude)) == (("a/*",), ("b", "c"))
+    assert capsys.readouterr().out.startswith("advise")
+
+
+def test_json_goes_to_standard_output_alone(subjects, capsys):
+    assert run(["advise", "net.py", "--json"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(advice_json(make_advice())))
+
+
+def test_the_ending_picks_the_format_of_findings(subjects, capsys):
+    for name in ("a.html", "a.json", "a.txt", "b.HTML"):
+        assert run(["advise", "net.py", "-o", name]) == EXIT_OK
+    capsys.readouterr()
+    assert Path("a.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert Path("b.HTML").read_bytes() == Path("a.html").read_bytes()
+    assert json.loads(Path("a.json").read_text(encoding="utf-8"))["findings"][0]["category"] == "sample-loop"
+    assert "No findings" not in Path("a.txt").read_text(encoding="utf-8")
+
+
+def test_no_findings_are_no_failure(monkeypatch, capsys):
+    monkeypatch.setattr(advise, "find", lambda subject, progress: make_advice(findings=()))
+    assert run(["advise", "naive"]) == EXIT_OK
+    assert "No findings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["advise"], ["TARGET"]),
+        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json, .txt"]),
+        (["advise", "net.py", "-o", "nowhere/a.html"], ["nowhere"]),
+        (["advise", "naive", "--", "--epochs"], ["--epochs", "naive"]),
+        (["advise", "naive", "cached"], ["cached", "naive"]),
+        (["profile", "net.py", "--step", "Net.step", "-o", "a.html"], ["a.html", ".json, .csv, .txt"]),
+        (["profile", "net.py", "--step", "Net.step", "-o", "nowhere/a.json"], ["nowhere"]),
+        (
+            ["profile", "net.py", "--step", "Net.step", "--layers", "4-3", "--no-check", "--steps", "5"],
+            ["--layers, --no-check, --steps"],
+        ),
+        (["profile", "net.py", "--step", "Net.step", "-o", "a.json", "--format", "json"], ["--format"]),
+        (["profile", "naive", "--step", "MLP.train_step", "--", "x"], ["'x'", "naive"]),
+        (["profile", "naive", "cached"], ["unexpected", "cached"]),
+        (["profile", "naive", "--", "--epochs"], ["unexpected", "--epochs"]),
+        (["profile", "naive", "--include", "a"], ["--include a", "--step"]),
+        (["profile", "naive", "--exclude", "a"], ["--exclude a", "--step"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input_gives_one_line_before_anything_runs(subjects, capsys, arguments, named):
+    assert run(arguments) == EXIT_USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    message = captured.err.strip().splitlines()[-1]
+    for word in named:
+        assert word in message
+    assert subjects == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no step 'x'"), EXIT_USAGE),
+        (VariantCrash("net.py:3: ValueError: bad"), EXIT_USAGE),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("typed", [["advise", "net.py"], ["profile", "net.py", "--step", "x"]], ids=" ".join)
+def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, error, code, typed):
+    monkeypatch.setattr(advise, "find", failing(error))
+    monkeypatch.setattr(profile_step, "profile_step", failing(error))
+    assert run(typed) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1
+    assert str(error) in captured.err
+
+
+def test_the_profile_of_a_step_is_printed_with_its_arguments_passed_on(subjects, capsys):
+    assert run(["profile", "net.py", "--step", "Net.step", "-v", "--", "--epochs", "3"]) == EXIT_OK
+    (subject,) = subjects
+    assert (subject.target, subject.step, tuple(subject.arguments)) == ("net.py", "Net.step", ("--epochs", "3"))
+    printed = capsys.readouterr().out
+    assert "np.outer(d1[:, i], X[:, i])" in printed
+    assert not Path("reports").exists()
+
+
+def test_the_profile_of_a_step_as_json_and_as_files(subjects, capsys):
+    assert run(["profile", "net.py", "--step", "Net.step", "--json", "-o", "a.csv"]) == EXIT_OK
+    wanted = json.loads(json.dumps(step_profile_json(make_step_profile())))
+    assert json.loads(capsys.readouterr().out) == wanted
+    assert Path("a.csv").read_text(encoding="utf-8").startswith("what,phase,file,")
+    for name in ("a.json", "a.txt"):
+        assert run(["profile", "net.py", "--step", "Net.step", "-o", name]) == EXIT_OK
+    assert json.loads(Path("a.json").read_text(encoding="utf-8")) == wanted
+    assert Path("a.txt").read_text(encoding="utf-8").startswith("profile  net.py:Net.step")
+
+
+def test_defaults_of_a_variants_profile_in_pyproject_do_not_stand_in_the_way(subjects, capsys):
+    Path("pyproject.toml").write_text("[tool.mlpprof.profile]\nthreads = 2\nno-check = true\n", encoding="utf-8")
+    assert run(["profile", "net.py", "--step", "Net.step"]) == EXIT_OK
