@@ -26,7 +26,7 @@ modules_options = together(
         "--exclude",
         multiple=True,
         metavar="PATTERN",
-        help="Leave these modules of the program alone, such as '*/plots.py'; may be given several times.",
+        help="Leave these modules of the program alone, such as plots.py or '*/drawing/*.py'; stronger than --include.",
     ),
 )
 """Which of the program's modules are looked into."""
