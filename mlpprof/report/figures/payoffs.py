@@ -49,8 +49,9 @@ def _payoff(plot: RowPlot, i: int, one: Payoff) -> None:
     if plot.sheet.is_narrow:
         parts.append(plot.beside_name(i, time, 1.0, ha="right"))
     else:
-        for x, text, ink, size in ((1.02, time, INK, 8.5), (1.26, share, MUTED, 7.5)):
-            at_right = plot.axes.get_yaxis_transform()
+        inches = plot.axes.get_position().width * plot.sheet.width
+        for beside, text, ink, size in ((0.08, time, INK, 8.5), (1.1, share, MUTED, 7.5)):
+            x, at_right = 1 + beside / inches, plot.axes.get_yaxis_transform()
             parts.append(plot.axes.text(x, y, text, va="center", color=ink, size=size, transform=at_right))
     for part in parts:
         plot.sheet.tag(part, f"{one.name}: {time}, {share} of the step")

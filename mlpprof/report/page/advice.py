@@ -134,7 +134,7 @@ def _picture(findings: Sequence[FindingView]) -> Picture:
     drawn = findings[:MOST_DRAWN]
     rows = [
         Payoff(
-            f"{one.number}. {plain(one.finding.file)}:{one.finding.line}",
+            _row_name(one),
             one.finding.payoff_s,
             one.finding.payoff_share,
         )
@@ -142,3 +142,9 @@ def _picture(findings: Sequence[FindingView]) -> Picture:
     ]
     told = "; ".join(f"{one.number}, {plain(one.finding.title)}: {one.payoff}, {one.share}" for one in drawn)
     return picture_of(Drawing("payoffs", "What each cure gives", told, partial(payoff_rows, rows)), "payoffs")
+
+
+def _row_name(one: FindingView) -> str:
+    """'1. net.py:41': without its folder, so that the line is not cut off."""
+    name = plain(one.finding.file).replace("\\", "/").rpartition("/")[2]
+    return f"{one.number}. {name}:{one.finding.line}"
