@@ -30,8 +30,13 @@ class Subject:
     exclude: Sequence[str] = ()
 
 
-def find(subject: Subject | str | Path, *, step: str | None = None, arguments: Sequence[str] = (),
-         progress: Progress | None = None) -> Advice:
+def find(
+    subject: Subject | str | Path,
+    *,
+    step: str | None = None,
+    arguments: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Advice:
     """Findings on a program's training step, the largest payoff first.
 
     Raises UsageError (no such file, a step that never runs, no step found), or VariantCrash where the program itself

@@ -65,7 +65,7 @@ TRANSPARENT_DECORATORS = frozenset(("staticmethod", "classmethod", "property", "
 
 @dataclass(frozen=True)
 class Site:
-    """One operation where it stands: file, 1-based line, 0-based column, and the function that performs it.
+    """One operation where it stands: file, 1-based lines, 0-based columns, and the function that performs it.
 
     function: None for a call, whose function is only known when it runs.
     """
@@ -74,6 +74,8 @@ class Site:
     line: int
     column: int
     function: Callable[..., Any] | None
+    end_line: int = 0
+    end_column: int = 0
 
 
 class OperationHooks(ast.NodeTransformer):
@@ -86,7 +88,8 @@ class OperationHooks(ast.NodeTransformer):
     def _hook(
         self, hook: str, node: ast.expr | ast.stmt, function: Callable[..., Any] | None, *operands: ast.expr
     ) -> ast.Call:
-        self._sites.append(Site(self._file, node.lineno, node.col_offset, function))
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        self._sites.append(Site(self._file, node.lineno, node.col_offset, function, end_line, end_column))
         call = ast.Call(ast.Name(hook, ast.Load()), [ast.Constant(len(self._sites) - 1), *operands], [])
         return ast.copy_location(call, node)
 

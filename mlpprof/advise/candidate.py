@@ -1,0 +1,61 @@
+"""What a detector says: a place, words, and what the cure saves, before overlapping findings are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mlpprof.advise.trace import Event
+from mlpprof.instrument.rewriting import Site
+from mlpprof.results.run import Json
+
+CERTAIN, LIKELY = "certain", "likely"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible finding.
+
+    saved_s: (low, high) seconds a step. measured: how. covers: indices of the events that the cure removes or
+    changes; `covered` of them is a whole loop, by its site.
+    """
+
+    category: str
+    site: Site
+    title: str
+    why: str
+    cure: str
+    saved_s: tuple[float, float]
+    measured: str
+    confidence: str = CERTAIN
+    covers: frozenset[int] = frozenset()
+    related: tuple[Site, ...] = ()
+    evidence: dict[str, Json] = field(default_factory=dict)
+
+
+def indices(events: Iterable[Event]) -> frozenset[int]:
+    """The indices of events, with those inside calls."""
+    return frozenset(i for event in events for i in range(event.index, max(event.end, event.index + 1)))
+
+
+def facts(event: Event, times: int) -> dict[str, Json]:
+    """Shapes, dtype and orders of an event's operands, and how often it runs."""
+    arrays = [value for value in event.inputs if value.is_array]
+    return {
+        "operation": event.name or getattr(event.function, "__qualname__", "call"),
+        "shapes": [list(value.shape) for value in arrays],
+        "dtypes": [value.dtype for value in arrays],
+        "orders": [value.order for value in arrays],
+        "times_per_step": times,
+    }
+
+
+def around(seconds: float, share: float = 0.15) -> tuple[float, float]:
+    """A range around a time that was taken under clocks."""
+    return seconds * (1 - share), seconds * (1 + share)
+
+
+def total(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of ranges."""
+    held = list(parts)
+    return sum(low for low, _ in held), sum(high for _, high in held)

@@ -1,0 +1,102 @@
+"""Memory orders that collide: C with F in one elementwise expression or copy, and operands that BLAS must copy."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Value
+from mlpprof.advise.perform import again
+from mlpprof.advise.replay import of_time, saved_share
+from mlpprof.advise.trace import Event
+from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
+
+LEAST_SIZE = 4_096
+LEAST_SHARE = 0.15
+"""Of an operation's time, for its orders to be a flaw."""
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate for every line whose operation is faster in one memory order."""
+    by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
+    for event in graph.last:
+        if not event.is_own and _collides(event):
+            saved = _saved(event, graph)
+            if saved[1] > 0:
+                site = graph.site(event)
+                by_place[site.file, site.line].append((event, saved))
+    return [_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> Candidate:
+    head = max(parts, key=lambda part: part[1][1])[0]
+    site = graph.site(head)
+    values = [v for v in head.inputs if v.is_array and v.size >= LEAST_SIZE]
+    orders = " with ".join(f"{v.shape} in order {v.order}" for v in values[:2])
+    makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
+    line = graph.line_text(site.file, site.line)
+    if head.kind == PRODUCT:
+        why = "one operand has no unit stride, so NumPy copies it before every call of BLAS"
+        cure = f"- {line}\n+ # make the operand contiguous once, where it is created: np.ascontiguousarray(...)"
+    else:
+        why = "one operand is walked through against its memory order: every element is a jump to another cache line"
+        cure = f"- {line}\n+ # keep both in one order: samples as rows throughout (X[index], A @ W.T), or as columns"
+    low, high = total(saved for _, saved in parts)
+    return Candidate(
+        category="layout",
+        site=site,
+        title=f"{graph.text(head, 50)} meets two memory orders: {orders}",
+        why=why,
+        cure=cure,
+        saved_s=(low, 2 * high),
+        measured="performed again with the operands in one order; what follows may gain as well, so up to twice as much",
+        covers=indices(event for event, _ in parts),
+        related=tuple(makers),
+        evidence=facts(head, len(parts)),
+    )
+
+
+def _collides(event: Event) -> bool:
+    matrices = [v for v in event.inputs if v.is_array and len(v.shape) == 2 and min(v.shape) > 1]
+    large = [v for v in matrices if v.size >= LEAST_SIZE]
+    if event.kind == PRODUCT:
+        return any(v.order == "?" for v in large)
+    if event.function is operator.setitem and large:
+        target = event.operands[0] if event.operands else None
+        return isinstance(target, np.ndarray) and _direction(large[0]) not in ("", _flow(target))
+    if event.kind not in (ARITHMETIC, EVALUATION):
+        return False
+    return len({_direction(v) for v in large} - {""}) > 1 or any(v.order == "?" for v in large)
+
+
+def _direction(value: Value) -> str:
+    return value.order[:1] if value.order[:1] in ("C", "F") else ""
+
+
+def _flow(array: np.ndarray[Any, Any]) -> str:
+    if array.ndim != 2:
+        return ""
+    return "C" if abs(array.strides[1]) <= abs(array.strides[0]) else "F"
+
+
+def _saved(event: Event, graph: Graph) -> tuple[float, float]:
+    """Against the faster of all-C and all-F."""
+    slow = again(event)
+    if slow is None:
+        return 0.0, 0.0
+    shares = []
+    for order in ("C", "F"):
+        fast = again(event, lambda array, order=order: _ordered(array, order))  # type: ignore[misc]
+        if fast is not None:
+            shares.append(saved_share(slow, fast))
+    best = max(shares, default=(0.0, 0.0))
+    return of_time(best, graph.seconds([event])) if best[0] >= LEAST_SHARE else (0.0, 0.0)
+
+
+def _ordered(array: np.ndarray[Any, Any], order: str) -> np.ndarray[Any, Any]:
+    return np.require(array, requirements=order) if array.ndim == 2 else array

@@ -1,0 +1,205 @@
+"""Python loops over samples, and over neurons or weights, that array operations could do at once.
+
+A loop can be done at once if a turn needs nothing of the turn before but sums that grow. Layers need the layer before
+them, and online learning needs the weights that the sample before has changed: those are no findings.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.replay import seconds_of
+from mlpprof.advise.trace import Event, LoopRun
+from mlpprof.instrument.rewriting import Site
+from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
+
+LEAST_TURNS = 4
+FEWEST_NEURONS = 4
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """Loops over samples, then loops over neurons that are in none of them."""
+    start, stop = graph.trace.steps[-1]
+    runs = [run for run in graph.trace.loops if start <= run.first_event <= stop and run.step == graph.last_step]
+    by_site: dict[int, list[LoopRun]] = defaultdict(list)
+    for run in runs:
+        by_site[run.site].append(run)
+    found = []
+    for site, of_site in by_site.items():
+        longest = max(of_site, key=lambda run: run.turns)
+        if longest.turns < LEAST_TURNS or longest.recorded < 3:
+            continue
+        turns = graph.turns(longest)
+        kind = _kind(longest, turns, graph, runs)
+        if kind is not None:
+            found.append(_candidate(kind, site, of_site, longest, turns, graph))
+    return list(_without_inner(found, graph))
+
+
+def _kind(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[LoopRun]) -> str | None:
+    work = [[event for event in turn if event.kind] for turn in turns]
+    if any(work):
+        if not work[1] or [e.name for e in work[1]] != [e.name for e in work[2]] or _carries(turns):
+            return None
+        if _uses_same_matrix(work):
+            return "sample-loop"
+        return "neuron-loop" if _takes_rows(work) else None
+    return "neuron-loop" if _is_scalar(run, runs) and run.turns >= FEWEST_NEURONS else None
+
+
+def _is_scalar(run: LoopRun, runs: list[LoopRun]) -> bool:
+    """Whether its turns, or those of the loops right within it, compute with single numbers and no arrays."""
+    return run.scalars > 0 or any(
+        inner.scalars > 0
+        and inner.loops[: len(run.loops) + 1][-1:] != ()
+        and len(inner.loops) == len(run.loops) + 1
+        and (inner.loops[-1].site, inner.loops[-1].execution) == (run.site, run.execution)
+        for inner in runs
+    )
+
+
+def _carries(turns: list[list[Event]]) -> bool:
+    """Whether a turn reads what the turn before has written, other than to add to it."""
+    for before, turn in zip(turns, turns[1:], strict=False):
+        written = {root for e in before for root in e.writes}
+        written |= {e.output.root for e in before if e.output is not None and e.output.is_array and not e.is_view}
+        grown = {e.output.root for e in before if e.output is not None and e.name == "add"}
+        for event in turn:
+            if event.is_own or event.is_view:
+                continue
+            read = {value.root for value in event.inputs if value.is_array}
+            for root in read & written:
+                is_sum = event.name == "add" and (root in grown or root in event.writes)
+                if not is_sum and not _is_part_of_sum(event, root, before):
+                    return True
+    return False
+
+
+def _is_part_of_sum(event: Event, root: int, before: list[Event]) -> bool:
+    """Whether the turn before did the same at the same place to another part of the array: rows that are filled."""
+    if root not in event.writes:
+        return False
+    starts = {v.start for e in before if e.site == event.site for v in e.inputs if v.root == root}
+    return all(value.start not in starts for value in event.inputs if value.root == root)
+
+
+def _uses_same_matrix(work: list[list[Event]]) -> bool:
+    """Whether all turns multiply different vectors by the same matrix, or add outer products up in one."""
+    for event, following in zip(work[1], work[2], strict=True):
+        if event.site != following.site:
+            return False
+        pairs = list(zip(event.inputs, following.inputs, strict=False))
+        same = [a for a, b in pairs if a.is_array and min(a.shape, default=1) > 1 and a.content == b.content]
+        moved = [a for a, b in pairs if a.is_array and (a.start != b.start or a.content != b.content)]
+        if event.kind == PRODUCT and same and moved:
+            return True
+        is_outer = event.name == "outer" or (event.kind == PRODUCT and _inner_size(event) == 1)
+        if is_outer and moved:
+            return True
+    return False
+
+
+def _inner_size(event: Event) -> int:
+    return event.effect.shape[1] if event.effect is not None and len(event.effect.shape) == 3 else 0
+
+
+def _takes_rows(work: list[list[Event]]) -> bool:
+    """Whether the turns go through the rows, columns or elements of one array."""
+    for event, following in zip(work[1], work[2], strict=True):
+        for a, b in zip(event.inputs, following.inputs, strict=False):
+            if a.is_array and a.root == b.root and a.start != b.start and a.shape == b.shape and len(a.shape) <= 2:
+                if min(a.shape, default=1) <= 1 or len(a.shape) == 1:
+                    return True
+    return False
+
+
+def _candidate(
+    kind: str, site: int, runs: list[LoopRun], longest: LoopRun, turns: list[list[Event]], graph: Graph
+) -> Candidate:
+    place = graph.trace.sites[site]
+    seconds = _loop_seconds(place, runs, graph)
+    at_once = _at_once_s(turns[1], longest.turns) * len(runs)
+    saved = max(0.0, seconds - min(at_once, 0.9 * seconds))
+    line = graph.line_text(place.file, place.line)
+    turned = sum(run.turns for run in runs)
+    if kind == "sample-loop":
+        title = f"a Python loop propagates the {longest.turns} samples one by one"
+        why = "every sample costs all the calls of NumPy again, and reads all the weights again: one product of matrices does the whole batch"
+        cure = (
+            f"- {line}\n+ # the samples as rows of one array X (m, n):\n+ Z = X @ W.T + b\n+ dW = delta.T @ A / m\n"
+            "+ db = delta.mean(axis=0)"
+        )
+    else:
+        title = f"a Python loop goes through {longest.turns} neurons or weights one by one"
+        why = "every number passes through Python's interpreter: one operation on the whole array does the loop in C"
+        cure = f"- {line}\n+ # on whole arrays: Z = W @ A + b for the weighted sums, dW = np.outer(delta, A), W -= rate * dW"
+    head = next((e for e in turns[1] if e.kind == PRODUCT), turns[1][0] if turns[1] else None)
+    evidence = facts(head, turned) if head is not None else {"times_per_step": turned}
+    return Candidate(
+        category=kind,
+        site=place,
+        title=title,
+        why=why,
+        cure=cure,
+        saved_s=around(saved, 0.2),
+        measured="the time of the loop in the step, less that of its array operations performed once on all turns",
+        confidence=CERTAIN if turns[1] else LIKELY,
+        covers=frozenset(event.index for turn in turns for event in turn),
+        evidence={**evidence, "turns": longest.turns},
+    )
+
+
+def _loop_seconds(place: Site, runs: list[LoopRun], graph: Graph) -> float:
+    """Of the expressions in its lines and of the functions that they call: their share of the step's clocks."""
+    inside = {index for run in runs for index in range(run.first_event, run.end)}
+    by_events = graph.seconds(e for e in graph.last if e.index in inside)
+    return max(by_events, graph.lines_seconds(place.file, place.line, place.end_line))
+
+
+def _at_once_s(turn: list[Event], m: int) -> float:
+    """Seconds for the operations of one turn, on m samples at once."""
+    return sum(seconds_of(action) for action in _at_once(turn, m))
+
+
+def _at_once(turn: list[Event], m: int) -> Iterator[Callable[[], object]]:
+    random = np.random.default_rng(0)
+    for event in turn:
+        effect, output = event.effect, event.output
+        if event.is_own or effect is None or not effect.name:
+            continue
+        dtype = np.float32 if effect.dtype == "float32" else np.float64
+        if event.kind == PRODUCT and len(effect.shape) == 3:
+            p, k, q = effect.shape
+            sizes = (p, m, q) if k == 1 else (p, k, m * q)
+            A, B = random.random(sizes[:2]).astype(dtype), random.random(sizes[1:]).astype(dtype)
+            yield lambda A=A, B=B: A @ B  # type: ignore[misc]
+        elif event.kind in (ARITHMETIC, EVALUATION) and output is not None and min(output.shape, default=1) <= 1:
+            x = random.random(output.size * m).astype(dtype)
+            if event.kind == EVALUATION:
+                yield lambda x=x: np.exp(x)  # type: ignore[misc]
+            else:
+                yield lambda x=x: x + x  # type: ignore[misc]
+
+
+def _without_inner(found: list[Candidate], graph: Graph) -> Iterator[Candidate]:
+    """Without loops within a loop of the same kind, by lines or by events."""
+    ordered = sorted(found, key=lambda c: -c.saved_s[1])
+    kept: list[Candidate] = []
+    for candidate in ordered:
+        is_inside = any(
+            other.category == candidate.category
+            and (_is_within(candidate.site, other.site) or (candidate.covers and candidate.covers < other.covers))
+            for other in kept
+        )
+        if not is_inside:
+            kept.append(candidate)
+            yield candidate
+
+
+def _is_within(inner: Site, outer: Site) -> bool:
+    return inner.file == outer.file and outer.line <= inner.line and inner.end_line <= outer.end_line

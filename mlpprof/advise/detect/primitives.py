@@ -1,0 +1,221 @@
+"""Slow ways to say what NumPy has a fast way for; both are performed on the step's own operands."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices, total
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.perform import again
+from mlpprof.advise.replay import of_time, saved_share
+from mlpprof.advise.trace import Event
+
+LEAST_SHARE = 0.15
+"""Of an operation's time that the other form must save."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """A faster form: what it is called, how it is written, and how to perform it (None: its time is nothing)."""
+
+    title: str
+    why: str
+    written: str
+    perform: Callable[[], object] | None
+    confidence: str = CERTAIN
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate for every line and kind of slowness."""
+    by_place: dict[tuple[str, int, str], list[tuple[Event, Other, tuple[float, float]]]] = defaultdict(list)
+    for event in graph.last:
+        for other in _others(event):
+            saved = _saved(event, other, graph)
+            if saved[1] > 0:
+                site = graph.site(event)
+                by_place[site.file, site.line, other.title].append((event, other, saved))
+    found = [_candidate(parts, graph) for parts in by_place.values()]
+    return [*found, *_matrices(graph)]
+
+
+def _candidate(parts: list[tuple[Event, Other, tuple[float, float]]], graph: Graph) -> Candidate:
+    event, other, _ = max(parts, key=lambda part: part[2][1])
+    site = graph.site(event)
+    line = graph.line_text(site.file, site.line)
+    return Candidate(
+        category="slow-primitive",
+        site=site,
+        title=f"{graph.text(event, 50)}: {other.title}",
+        why=other.why,
+        cure=f"- {line}\n+ {other.written}",
+        saved_s=total(saved for _, _, saved in parts),
+        measured="both forms performed in turns on the operands of the step",
+        confidence=other.confidence,
+        covers=indices(e for e, _, _ in parts),
+        evidence=facts(event, len(parts)),
+    )
+
+
+def _saved(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
+    seconds = graph.seconds([event])
+    if other.perform is None:
+        return around(seconds)
+    slow = again(event)
+    if slow is None:
+        return 0.0, 0.0
+    share = saved_share(slow, other.perform)
+    return of_time(share, seconds) if share[0] >= LEAST_SHARE else (0.0, 0.0)
+
+
+def _others(event: Event) -> Iterator[Other]:
+    if event.is_own or event.writes and event.function is operator.setitem:
+        return
+    yield from _powers(event)
+    yield from _calls(event)
+    yield from _indices(event)
+
+
+def _powers(event: Event) -> Iterator[Other]:
+    if event.name not in ("power", "float_power") or len(event.operands) != 2:
+        return
+    base, exponent = event.operands
+    if isinstance(base, np.ndarray) and isinstance(exponent, int | float) and float(exponent) in (3.0, 4.0, 1.5):
+        forms: dict[float, tuple[str, Callable[[], object]]] = {
+            3.0: ("x * x * x", lambda: base * base * base),
+            4.0: ("np.square(np.square(x))", lambda: np.square(np.square(base))),
+            1.5: ("x * np.sqrt(x)", lambda: base * np.sqrt(base)),
+        }
+        written, perform = forms[float(exponent)]
+        yield Other(
+            "a power by the general function",
+            "a general power is a logarithm and an exponential for every element; a small whole one is a few products",
+            written,
+            perform,
+        )
+    if isinstance(exponent, np.ndarray) and isinstance(base, float) and abs(base - np.e) < 1e-12:
+        yield Other("a power of e", "np.exp is made for it", "np.exp(x)", lambda: np.exp(exponent))
+
+
+def _calls(event: Event) -> Iterator[Other]:
+    function, operands = event.function, event.operands
+    arrays = [x for x in operands if isinstance(x, np.ndarray)]
+    if isinstance(function, np.vectorize) and arrays:
+        yield Other(
+            "np.vectorize calls Python for every element",
+            "it is a loop in Python, whatever its name: one call of a Python function an element",
+            "# write the function with NumPy's own (np.exp, np.where, np.maximum), which take whole arrays",
+            lambda: 1.0 / (1.0 + np.exp(-arrays[0])),
+        )
+    elif function is np.einsum and len(operands) == 3:
+        yield Other(
+            "a contraction that BLAS can do",
+            "einsum of two operands loops by itself, where a product of matrices goes to BLAS",
+            "A @ B  # or np.tensordot, or einsum(..., optimize=True)",
+            lambda: np.einsum(*operands, optimize=True),
+        )
+    elif function is builtins.sum and operands:
+        yield from _sums(operands[0])
+    elif function in (builtins.max, builtins.min) and len(operands) == 1 and arrays:
+        reduce = np.max if function is builtins.max else np.min
+        yield Other(
+            "Python looks at every element",
+            "NumPy's own does it in C",
+            f"np.{reduce.__name__}(x)",
+            lambda: reduce(arrays[0]),
+        )
+    elif event.name == "append" and function is np.append:
+        yield Other(
+            "the whole array is copied to append to it",
+            "every call allocates a new array, so a loop of appends is quadratic",
+            "# collect in a list and concatenate once, or write into an array that is allocated once",
+            None,
+            LIKELY,
+        )
+    elif event.name == "expit" and arrays and arrays[0].dtype == np.float32:
+        half = np.float32(0.5)
+        yield Other(
+            "scipy's expit has no vector form in float32",
+            "np.tanh has one: sigmoid(z) = 0.5 tanh(0.5 z) + 0.5",
+            "0.5 * np.tanh(0.5 * Z) + 0.5",
+            lambda: half * np.tanh(half * arrays[0]) + half,
+        )
+
+
+def _sums(operand: Any) -> Iterator[Other]:
+    if isinstance(operand, np.ndarray):
+        yield Other(
+            "Python adds element by element",
+            "np.sum does it in C",
+            "np.sum(x, axis=0)",
+            lambda: np.sum(operand, axis=0),
+        )
+    elif isinstance(operand, list | tuple) and len(operand) > 3 and isinstance(operand[0], np.ndarray):
+        yield Other(
+            "sum() of a list makes a new array for every term",
+            "every partial sum is an array of its own",
+            "np.sum(list_of_arrays, axis=0)  # better: one product that sums over the samples",
+            lambda: np.add.reduce(operand),
+        )
+
+
+def _indices(event: Event) -> Iterator[Other]:
+    """An index array that is an arithmetic progression: a slice is a view, and copies nothing."""
+    if event.name != "gather" or event.function is not operator.getitem:
+        return
+    container, key = event.operands
+    keys = key if isinstance(key, tuple) else (key,)
+    lists = [k for k in keys if isinstance(k, np.ndarray | list)]
+    if len(lists) != 1:
+        return
+    index = np.asarray(lists[0])
+    if index.ndim != 1 or index.dtype.kind not in "iu" or index.size < 3:
+        return
+    steps = np.diff(index)
+    if steps[0] > 0 and bool(np.all(steps == steps[0])):
+        view = slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
+        replaced = tuple(view if isinstance(k, np.ndarray | list) else k for k in keys)
+        yield Other(
+            "an index array where a slice serves",
+            "consecutive rows are a view, which costs nothing; an index array copies them",
+            f"X[start : start + {index.size}]",
+            lambda: container[replaced],
+        )
+
+
+def _matrices(graph: Graph) -> list[Candidate]:
+    """np.matrix: every operation goes through Python's wrapper of the class."""
+    events = [e for e in graph.last if not e.is_own and any(v.is_matrix for v in e.inputs)]
+    if not events:
+        return []
+    parts = []
+    for event in sorted(events, key=lambda e: -graph.seconds([e]))[:16]:
+        slow = again(event)
+        fast = again(event, lambda x: x.view(np.ndarray)) if event.name != "multiply" else None
+        if slow is not None and fast is not None:
+            parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
+    low, high = total(parts)
+    head = max(events, key=lambda e: graph.seconds([e]))
+    site = graph.site(head)
+    return [
+        Candidate(
+            category="slow-primitive",
+            site=site,
+            title="np.matrix: a class that NumPy advises against",
+            why="every operation on it passes through Python code that keeps it two-dimensional",
+            cure="- np.matrix(...), np.mat(...), np.asmatrix(...)\n+ np.array(...), with @ for products and * for elements",
+            saved_s=(low, high),
+            measured=f"{len(parts)} operations performed in turns on matrices and on arrays",
+            covers=indices(events),
+            related=tuple(
+                {graph.site(e).line: graph.site(e) for e in events if graph.site(e).line != site.line}.values()
+            )[:8],
+            evidence=facts(head, len(events)),
+        )
+    ]

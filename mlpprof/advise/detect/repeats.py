@@ -1,0 +1,199 @@
+"""The same function of the same values, evaluated again; also a whole second forward pass.
+
+Values are compared, not names. A row of ones that was stacked onto an array in between is seen through. Two samples
+that happen to be equal look the same, so both evaluations must be in the same turn of every loop that they share.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, Candidate, around, facts, indices
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.trace import Event
+from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
+
+LEAST_SIZE = 8
+"""Elements: less is not worth keeping."""
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """Second forward passes, then whatever else is evaluated again."""
+    repeats = _repeats(graph)
+    found = _second_forward(graph, repeats)
+    taken = frozenset().union(*(one.covers for one in found)) if found else frozenset()
+    by_place: dict[tuple[str, int, str], list[tuple[Event, Event]]] = defaultdict(list)
+    for again, first in _outermost(repeats, graph):
+        if again.index not in taken:
+            site = graph.site(again)
+            by_place[site.file, site.line, _what(again)].append((again, first))
+    for pairs in by_place.values():
+        found.append(_candidate(pairs, graph))
+    return found
+
+
+def _candidate(pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
+    again, first = max(pairs, key=lambda pair: graph.seconds([pair[0]]))
+    events = [pair[0] for pair in pairs]
+    seconds = graph.seconds(events)
+    here, there = graph.site(again), graph.site(first)
+    text = graph.text(again)
+    where = f"of line {there.line}" if there.line != here.line else "of the same line"
+    return Candidate(
+        category="recomputation",
+        site=here,
+        title=f"{text} is evaluated again on the values {where}",
+        why=f"{_what(again)} of exactly these values is known since {graph.shown(there.file)}:{there.line} "
+        f"({graph.text(first)}): nothing has changed them in between",
+        cure=_cure(again, first, graph),
+        saved_s=around(seconds, 0.3 if seconds < 2e-5 else 0.15),
+        measured="the time of the repeated expressions in the step",
+        confidence=CERTAIN,
+        covers=indices(events),
+        related=(there,),
+        evidence=facts(again, len(events)),
+    )
+
+
+def _cure(again: Event, first: Event, graph: Graph) -> str:
+    site = graph.site(again)
+    line = graph.line_text(site.file, site.line)
+    name = _what(again)
+    note = f"# keep the result of {graph.text(first, 40)} where it is computed first, and use it here\n"
+    if name in ("sigmoid", "expit", "tanh") or "sigmoid" in name:
+        derivative = "A * (1 - A)" if "tanh" not in name else "1 - A * A"
+        note += f"# the derivative needs only the activation A: {derivative}\n"
+    return f"{note}- {line}"
+
+
+def _what(event: Event) -> str:
+    return str(getattr(event.function, "__name__", event.name)) if event.is_own else event.name
+
+
+def _repeats(graph: Graph) -> list[tuple[Event, Event]]:
+    """(again, first) of the last step."""
+    known: dict[Hashable, list[Event]] = defaultdict(list)
+    found = []
+    for event in graph.last:
+        if not _is_worthwhile(event):
+            continue
+        keys = _keys(event)
+        first = next((e for key in keys for e in known[key] if _is_same_turn(event, e) and e.end <= event.index), None)
+        if first is not None and not _is_constant(event):
+            found.append((event, first))
+        for key in keys:
+            known[key].append(event)
+    return found
+
+
+def _is_worthwhile(event: Event) -> bool:
+    arrays = [value for value in event.inputs if value.is_array]
+    if not arrays or event.writes or event.is_view or max(value.size for value in arrays) < LEAST_SIZE:
+        return False
+    if event.is_own:
+        return event.output is not None and not event.output.is_matrix
+    # what only moves elements, and what a generator of random numbers gives, is no function of values
+    return event.kind in (PRODUCT, EVALUATION, ARITHMETIC) and event.output is not None
+
+
+def _keys(event: Event) -> list[Hashable]:
+    """What says that two events are the same; of elementwise functions also without a row or a column."""
+    contents = tuple(value.content for value in event.inputs)
+    if event.is_own:
+        assert event.output is not None
+        code = getattr(getattr(event.function, "__func__", event.function), "__code__", id(event.function))
+        return [(code, contents, event.output.content)]
+    keys: list[Hashable] = [(event.name, contents)]
+    if event.kind == EVALUATION and event.name not in REDUCTIONS and len(event.inputs) == 1:
+        keys += [(event.name, (trim,)) for trim in event.inputs[0].trims]
+    return keys
+
+
+def _is_same_turn(one: Event, other: Event) -> bool:
+    """Whether no loop that both are in has turned between them."""
+    turns = {(turn.site, turn.execution): turn.turn for turn in other.loops}
+    return all(turns.get((turn.site, turn.execution), turn.turn) == turn.turn for turn in one.loops)
+
+
+def _is_constant(event: Event) -> bool:
+    """Whether all elements of an operand are the same: zeros are equal without a common origin."""
+    arrays = [x for x in event.operands if isinstance(x, np.ndarray) and x.size > 1 and x.dtype.kind in "fiub"]
+    with np.errstate(all="ignore"):
+        return any(bool(np.all(x == x.flat[0])) for x in arrays)
+
+
+def _outermost(repeats: list[tuple[Event, Event]], graph: Graph) -> list[tuple[Event, Event]]:
+    """Without those inside a call that is itself repeated, and without parts of a repeated expression."""
+    again = {event.index for event, _ in repeats}
+    found = []
+    spans: list[tuple[tuple[str, int], int, int, tuple[int, ...]]] = []
+    for event, first in sorted(repeats, key=lambda pair: (pair[0].is_own, -_width(pair[0], graph)), reverse=False):
+        site = graph.site(event)
+        if any(call in again for call in event.calls):
+            continue
+        own = [span for span in spans if span[0] == (site.file, site.line) and span[3] == event.calls]
+        if any(start <= site.column and site.end_column <= end for _, start, end, _ in own):
+            continue
+        spans.append(((site.file, site.line), site.column, site.end_column, event.calls))
+        found.append((event, first))
+    return found
+
+
+def _width(event: Event, graph: Graph) -> int:
+    site = graph.site(event)
+    return (site.end_line - site.line) * 1000 + site.end_column - site.column
+
+
+def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Candidate]:
+    """A call that multiplies the data by the weights once more: with the same weights, or with those just updated."""
+    again = {event.index: first for event, first in repeats}
+    products = [e for e in graph.last if e.kind == PRODUCT and not e.is_own]
+    first_of: dict[tuple[int, tuple[int, ...]], Event] = {}
+    hits: dict[int, list[Event]] = defaultdict(list)
+    starts: dict[int, Event] = {}
+    for event in products:
+        data = [v for v in event.inputs if v.is_array and v.root not in graph.parameters and len(v.shape) == 2]
+        weights = [v for v in event.inputs if v.is_array and v.root in graph.parameters]
+        if len(data) != 1 or not weights:
+            continue
+        key = (data[0].content, weights[0].shape)
+        before = first_of.setdefault(key, event)
+        if before is not event and _is_same_turn(event, before):
+            call = _own_branch(event, before)
+            if call is not None:
+                hits[call].append(event)
+                starts[call] = before
+    found = []
+    for call, events in hits.items():
+        outer = graph.events[call]
+        inside = [e for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
+        if len(inside) < 2:
+            continue
+        seconds = graph.seconds([outer])
+        here, there = graph.site(outer), graph.site(starts[call])
+        is_same = events[0].index in again
+        found.append(
+            Candidate(
+                category="second-forward",
+                site=here,
+                title=f"{graph.text(outer)} propagates the batch forward a second time",
+                why=f"the step has already multiplied this batch by the weights in line {there.line}"
+                + ("" if is_same else "; this pass, with the new weights, serves no update"),
+                cure=f"- {graph.line_text(here.file, here.line)}\n+ # take the loss or the error from the activations "
+                "of the first pass",
+                saved_s=around(seconds),
+                measured="the time of the call in the step",
+                covers=indices([outer]),
+                related=(there,),
+                evidence=facts(events[0], len(events)),
+            )
+        )
+    return found
+
+
+def _own_branch(event: Event, before: Event) -> int | None:
+    """The outermost call that the second pass is in and the first is not."""
+    return next((call for call in event.calls if call not in before.calls), None)

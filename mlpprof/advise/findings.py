@@ -1,0 +1,87 @@
+"""From what the detectors say to findings: overlapping ones under their root cause, small ones left out, ordered."""
+
+from __future__ import annotations
+
+from mlpprof.advise.candidate import Candidate
+from mlpprof.advise.detect import (
+    dead,
+    extra_work,
+    layout,
+    loops,
+    precision,
+    primitives,
+    repeats,
+    stacking,
+    temporaries,
+    threads,
+    whole_set,
+)
+from mlpprof.advise.graph import Graph
+from mlpprof.instrument.rewriting import Site
+from mlpprof.results.advice import Finding, Place
+
+LEAST_SHARE = 0.02
+"""Of the step, that a finding must promise."""
+
+CAUSES = {
+    "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
+    "neuron-loop": ("layout", "temporaries", "small-product", "slow-primitive"),
+    "work-in-step": ("second-forward", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
+    "second-forward": ("work-in-step", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
+    "dead-computation": ("recomputation", "bias-stacking", "temporaries", "layout", "slow-primitive", "gather"),
+    "recomputation": ("temporaries", "slow-primitive", "layout", "bias-stacking"),
+    "bias-stacking": ("temporaries", "slow-primitive"),
+    "gather": ("temporaries", "layout", "slow-primitive"),
+    "slow-primitive": ("temporaries", "layout"),
+    "layout": ("temporaries",),
+}
+"""A category -> those that it brings along: with the cause gone, they are gone too."""
+
+MOSTLY = 0.6
+"""Of a finding's operations that lie in a cause, for it to be a consequence."""
+
+DETECTORS = (loops, repeats, dead, stacking, extra_work, whole_set, primitives, layout, temporaries, precision, threads)
+
+
+def findings_of(graph: Graph) -> tuple[Finding, ...]:
+    """All findings on a recorded step, the largest payoff first."""
+    candidates = [one for detector in DETECTORS for one in detector.detect(graph)]
+    worthwhile = [one for one in candidates if graph.step_s and one.saved_s[1] >= LEAST_SHARE * graph.step_s]
+    merged = merge(worthwhile)
+    return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
+
+
+def merge(candidates: list[Candidate]) -> list[Candidate]:
+    """Without those that are consequences of others."""
+    kept = []
+    for one in candidates:
+        causes = [c for c in candidates if c is not one and one.category in CAUSES.get(c.category, ())]
+        inside = [c for c in causes if one.covers and len(one.covers & c.covers) >= MOSTLY * len(one.covers)]
+        mutual = [c for c in inside if c.category in CAUSES.get(one.category, ()) and c.covers == one.covers]
+        if not inside or (mutual and inside == mutual and candidates.index(one) < candidates.index(mutual[0])):
+            kept.append(one)
+    return kept
+
+
+def _finding(one: Candidate, graph: Graph) -> Finding:
+    step_s = graph.step_s
+    low, high = (min(seconds, step_s) for seconds in one.saved_s)
+    return Finding(
+        category=one.category,
+        file=graph.shown(one.site.file),
+        line=one.site.line,
+        end_line=one.site.end_line,
+        column=one.site.column + 1,
+        title=one.title,
+        why=one.why,
+        cure=one.cure,
+        payoff_s=(low, high),
+        payoff_share=(low / step_s, high / step_s),
+        confidence=one.confidence,
+        related=_places(one.related, graph),
+        evidence={**one.evidence, "measured": one.measured},
+    )
+
+
+def _places(sites: tuple[Site, ...], graph: Graph) -> tuple[Place, ...]:
+    return tuple(dict.fromkeys(Place(graph.shown(site.file), site.line) for site in sites))

@@ -1,0 +1,171 @@
+"""A recorded step as its detectors look at it: who made a value, who reads it, what it costs, what it says in the file.
+
+Times are those of the steps under clocks, scaled to the undisturbed step. An expression's time is shared among its
+executions by what they compute and move.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+from mlpprof.advise.trace import Event, LoopRun, Trace
+from mlpprof.instrument.rewriting import Site
+
+Span = tuple[str, int, int, int, int]
+
+
+class Graph:
+    """The trace with its cross references."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.events = trace.events
+        first, last = trace.steps[0], trace.steps[-1]
+        self.first = self.events[slice(*first)]
+        """The first recorded step: what becomes of its results is known."""
+        self.last = self.events[slice(*last)]
+        """The last one: its operands are alive."""
+        self.last_step = len(trace.steps) - 1
+        self.step_s = median(trace.times.plain_s or trace.times.clocked_s or [0.0])
+        self._seconds = self._seconds_by_span()
+        self._costs: dict[Span, float] = defaultdict(float)
+        for event in self.last:
+            self._costs[self.span(event.site)] += _cost(event)
+
+    @cached_property
+    def trees(self) -> dict[str, ast.Module]:
+        """The parsed files."""
+        return {path: ast.parse(source, path) for path, source in self.trace.sources.items()}
+
+    def site(self, event: Event) -> Site:
+        """Where an event stands."""
+        return self.trace.sites[event.site]
+
+    def span(self, number: int) -> Span:
+        """The place of a site, the same in all forms."""
+        site = self.trace.sites[number]
+        return site.file, site.line, site.column, site.end_line, site.end_column
+
+    def text(self, event: Event, most: int = 70) -> str:
+        """The source of an expression, in one line."""
+        site = self.site(event)
+        lines = self.trace.sources.get(site.file, "").splitlines()[site.line - 1 : site.end_line]
+        if not lines:
+            return event.name
+        lines[-1] = lines[-1].encode()[: site.end_column].decode(errors="ignore")
+        lines[0] = lines[0].encode()[site.column :].decode(errors="ignore")
+        found = " ".join(" ".join(lines).split())
+        return found if len(found) <= most else found[: most - 3] + "..."
+
+    def line_text(self, file: str, line: int) -> str:
+        """A line of a file without its indentation."""
+        lines = self.trace.sources.get(file, "").splitlines()
+        return lines[line - 1].strip() if 0 < line <= len(lines) else ""
+
+    def shown(self, file: str) -> str:
+        """A file relative to the script's folder."""
+        try:
+            return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
+        except ValueError:
+            return file
+
+    # Time
+
+    def seconds(self, events: Iterable[Event]) -> float:
+        """Seconds a step of some events of the last recorded step; with those inside, of calls."""
+        total, seen = 0.0, set()
+        for event in events:
+            inner = self.events[event.index : event.end] if event.is_own else [event]
+            for one in inner:
+                if one.index not in seen:
+                    seen.add(one.index)
+                    total += self._of(one)
+        return min(total, self.step_s)
+
+    def _of(self, event: Event) -> float:
+        span = self.span(event.site)
+        cost = self._costs.get(span, 0.0)
+        return self._seconds.get(span, 0.0) * (_cost(event) / cost if cost else 1.0)
+
+    def lines_seconds(self, file: str, line: int, end_line: int) -> float:
+        """Seconds a step of the expressions in some lines, and in the functions that they call."""
+        inside = [s for span, s in self._seconds.items() if span[0] == file and line <= span[1] <= end_line]
+        called = 0.0
+        for event in self.last:
+            site = self.site(event)
+            if event.is_own and not event.calls and site.file == file and line <= site.line <= end_line:
+                called += self.seconds([event])
+        return min(self.step_s, sum(inside) + called)
+
+    def _seconds_by_span(self) -> dict[Span, float]:
+        times = self.trace.times
+        if not times.sites:
+            return {}
+        scale = min(1.0, self.step_s / median(times.clocked_s)) if times.plain_s else 1.0
+        spans: dict[Span, list[float]] = defaultdict(list)
+        for step in times.sites:
+            summed: dict[Span, float] = defaultdict(float)
+            for number, (seconds, _) in step.items():
+                summed[self.span(number)] += seconds
+            for span, seconds in summed.items():
+                spans[span].append(seconds)
+        return {span: scale * median(found) for span, found in spans.items()}
+
+    # Values
+
+    def read_later(self, event: Event) -> list[int]:
+        """Indices at which the buffer of an event's output was looked at after it."""
+        if event.output is None:
+            return []
+        return [index for index in self.trace.reads.get(event.output.root, ()) if index > event.index]
+
+    @cached_property
+    def parameters(self) -> frozenset[int]:
+        """Buffers of the last step that the step before had changed or made, and that this step reads."""
+        start, stop = self.trace.steps[-1]
+        before = self.events[:start]
+        changed = {root for event in before for root in event.writes}
+        changed |= {event.output.root for event in before if event.output is not None and not event.is_view}
+        read = {value.root for event in self.events[start:stop] for value in event.inputs if value.is_array}
+        return frozenset(changed & read) | self._changed_in_place
+
+    @cached_property
+    def _changed_in_place(self) -> frozenset[int]:
+        start, stop = self.trace.steps[-1]
+        made = {
+            e.output.root for e in self.events[start:stop] if e.output is not None and not e.is_view and not e.writes
+        }
+        return frozenset({root for e in self.events[start:stop] for root in e.writes} - made - {-1})
+
+    def makers(self, root: int, before: int) -> list[Event]:
+        """The events of the last step that made or changed a buffer before an event."""
+        return [
+            event
+            for event in self.last
+            if event.index < before
+            and not event.is_view
+            and not event.is_own
+            and (root in event.writes or (event.output is not None and event.output.root == root))
+        ]
+
+    def turns(self, run: LoopRun) -> list[list[Event]]:
+        """The recorded events of each turn of a loop."""
+        depth = len(run.loops)
+        found: list[list[Event]] = [[] for _ in range(run.recorded)]
+        for event in self.events[run.first_event : run.end]:
+            if len(event.loops) > depth:
+                turn = event.loops[depth]
+                if turn.site == run.site and turn.execution == run.execution and turn.turn < run.recorded:
+                    found[turn.turn].append(event)
+        return found
+
+
+def _cost(event: Event) -> float:
+    """How the executions of one expression share its time: by floating-point operations and bytes."""
+    effect = event.effect
+    return 1.0 + (effect.flop + effect.bytes_moved if effect is not None else 0)

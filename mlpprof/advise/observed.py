@@ -1,0 +1,143 @@
+"""The observed form of a file: its operations go through hooks that see operands, its loops tell their turns.
+
+Every function holds its plain body beside the observed one, and every loop its plain turn: what is not recorded, as
+the later turns of a long loop, runs as it was written.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+
+from mlpprof.advise.bodies import Function, copied, is_plain, own_functions, split
+from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED, call, statement
+from mlpprof.instrument.rewriting import OperationHooks, Site
+
+Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp
+
+
+class ObservedForm(OperationHooks):
+    """Rewrites one file; sites of loops are kept among those of the operations."""
+
+    def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
+        super().__init__(sites, file)
+        self._own = own_functions(tree)
+
+    def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
+        """A new site of its own for what is no operation."""
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
+        return ast.Constant(len(self._sites) - 1)
+
+    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The observed form of some statements."""
+        found: list[ast.stmt] = []
+        for one in body:
+            visited = self.visit(one)
+            found += visited if isinstance(visited, list) else [visited]
+        return found
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """Both bodies, unless a decorator wants the function as it was written."""
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        """As it stands: what awaits has no order of its own."""
+        return node
+
+    def _function(self, node: Function) -> ast.stmt:
+        if not is_plain(node, self._own):
+            return node
+        first, body = split(node)
+        if not body:
+            return node
+        observed = ast.If(call(RECORDING), self.statements(copied(body)), body)
+        node.body = [*first, ast.copy_location(observed, body[0])]
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        """As a function."""
+        plain = copy.deepcopy(node.body)
+        node.body = ast.copy_location(ast.IfExp(call(RECORDING), self._visited(node.body), plain), plain)
+        return node
+
+    def visit_For(self, node: ast.For) -> list[ast.stmt]:
+        """A loop between LOOP and LEAVE; each turn is observed if TURN says so."""
+        number = self._number(node)
+        node.iter = ast.copy_location(call(OVER, number, self._visited(node.iter)), node.iter)
+        return self._loop(node, number)
+
+    def visit_While(self, node: ast.While) -> list[ast.stmt]:
+        """As `for`."""
+        node.test = self._visited(node.test)
+        return self._loop(node, self._number(node))
+
+    def _loop(self, node: ast.For | ast.While, number: ast.Constant) -> list[ast.stmt]:
+        plain = node.body
+        turn = ast.If(call(TURN, number), self.statements(copied(plain)), plain)
+        node.body = [ast.copy_location(turn, plain[0])]
+        node.orelse = self.statements(node.orelse)
+        guarded = ast.Try([node], [], [], [statement(LEAVE, number)])
+        return [ast.copy_location(one, node) for one in (statement(LOOP, number), guarded)]
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        """``[f(x) for x in X]`` is a loop too."""
+        return self._comprehension(node)
+
+    def visit_SetComp(self, node: ast.SetComp) -> ast.expr:
+        """As a list."""
+        return self._comprehension(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
+        """As a list."""
+        return self._comprehension(node)
+
+    def _comprehension(self, node: Comprehension) -> ast.expr:
+        if any(part.is_async for part in node.generators):
+            return node
+        number = self._number(node)
+        plain = copy.deepcopy(node.elt)
+        self.generic_visit(node)
+        first = node.generators[0]
+        first.iter = ast.copy_location(call(TURNS, number, first.iter), first.iter)
+        node.elt = ast.copy_location(ast.IfExp(call(TURN, number), node.elt, plain), plain)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """A chain or a test of membership stays; what it compares has been used."""
+        visited = super().visit_Compare(node)
+        if isinstance(visited, ast.Compare):
+            visited.left = self._used(visited.left)
+            visited.comparators = [self._used(one) for one in visited.comparators]
+        return visited
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        """What is printed has been used."""
+        node.value = self._used(self._visited(node.value))
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.expr:
+        """``*A`` takes A apart."""
+        node.value = self._visited(node.value)
+        if isinstance(node.ctx, ast.Load):
+            node.value = self._used(node.value)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | list[ast.stmt]:
+        """``a, b = A`` takes A apart."""
+        if isinstance(node.targets[0], ast.Tuple | ast.List) and not isinstance(node.value, ast.Tuple | ast.List):
+            node.value = self._used(self._visited(node.value))
+        return super().visit_Assign(node)
+
+    def _used(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Constant):
+            return node
+        return ast.copy_location(call(USED, self._number(node), node), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """As any call; ``locals()`` does not show the names that the rewriting needs."""
+        visited = super().visit_Call(node)
+        match visited:
+            case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
+                return ast.copy_location(call(LOCALS, visited), visited)
+        return visited

@@ -1,0 +1,71 @@
+"""The step as the user names it, found in a file: a function by its qualified name, or a loop by its line."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpprof.errors import UsageError
+
+Loop = ast.For | ast.While
+
+
+@dataclass(frozen=True)
+class StepPlace:
+    """A step: a function (`name` is its qualified name or the end of it), or the body of the loop on `line`.
+
+    file: the path as the user gave it, matched from its end; None for any file of the program.
+    """
+
+    file: str | None
+    name: str | None = None
+    line: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> StepPlace:
+        """From 'Class.method', 'function', '41', 'file.py:Class.method' or 'file.py:41'; UsageError for others."""
+        file, _, rest = text.rpartition(":")
+        if not rest or (file and not file.endswith(".py")):
+            raise UsageError(
+                f"--step '{text}' is no place; expected Class.method, a function, or the line of a loop, each also "
+                "with its file in front: file.py:Class.method"
+            )
+        if rest.isdigit():
+            return cls(file or None, line=int(rest))
+        return cls(file or None, name=rest)
+
+    @property
+    def text(self) -> str:
+        """As the user may write it, without the file."""
+        return str(self.line) if self.name is None else self.name
+
+    def concerns(self, path: str) -> bool:
+        """Whether this file may hold the step."""
+        if self.file is None:
+            return True
+        wanted, have = Path(self.file).parts, Path(path).parts
+        return have[-len(wanted) :] == wanted
+
+    def node(self, tree: ast.Module) -> ast.FunctionDef | Loop | None:
+        """The function or the loop in a parsed file."""
+        for name, node in functions(tree):
+            if self.name is not None and f".{name}".endswith(f".{self.name}"):
+                return node
+        if self.line is None:
+            return None
+        loops = [node for node in ast.walk(tree) if isinstance(node, Loop) and node.lineno == self.line]
+        return loops[0] if loops else None
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions of a file with their qualified names; those within functions as 'outer.inner'."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.stmt | ast.ExceptHandler):
+            yield from functions(node, prefix)

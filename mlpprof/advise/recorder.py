@@ -1,0 +1,366 @@
+"""What the hooks of the observed form do: perform an operation as Python would, and write down what it was.
+
+Of a long loop only the first turns are recorded; the rest runs as it was written.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
+from mlpprof.advise.identity import Roots, Value, value_of
+from mlpprof.advise.trace import Event, LoopRun, Turn
+from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
+from mlpprof.instrument.semantics import effect_of
+from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
+from mlpprof.instrument.semantics_table import EVALUATIONS
+
+MOST_EVENTS = 60_000
+"""Recorded of a step; what comes after them runs unseen."""
+
+FIRST_TURNS, FEW_TURNS = 4, 12
+"""Recorded of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
+
+WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
+"""Operations in whose operands a row of ones is looked for."""
+
+IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
+NOTED_CALLS = frozenset(("print", "append", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
+"""Calls that are written down also where no array is in them."""
+
+WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
+WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
+
+
+class Recorder:
+    """Records events while `active`, of the thread that has made it. sites: of all forms."""
+
+    def __init__(self, sites: list[Site]) -> None:
+        self._sites = sites
+        self._thread = threading.get_ident()
+        self.active = False
+        self._muted = 0
+        self._step = 0
+        self._step_start = 0
+        self._keeps = False
+        self.events: list[Event] = []
+        self.loops: list[LoopRun] = []
+        self.steps: list[tuple[int, int]] = []
+        self.reads: dict[int, list[int]] = {}
+        self.is_cut = False
+        self._running: list[LoopRun] = []
+        self._executions: dict[int, int] = {}
+        self._calls: list[int] = []
+        self.roots = Roots(lambda: len(self.events))
+        self.hooks: dict[str, Any] = {
+            OPERATE: self._operate,
+            CALL: self._call,
+            STORE: self._store,
+            SLICE: slice,
+            RECORDING: self._recording,
+            LOOP: self._loop,
+            OVER: self._over,
+            TURN: self._turn,
+            LEAVE: self._leave,
+            TURNS: self._turns,
+            USED: self._used,
+            LOCALS: _without_ours,
+        }
+
+    def start(self, keeps: bool) -> None:
+        """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
+        self._keeps, self._step_start = keeps, len(self.events)
+        self.active = True
+
+    def stop(self) -> None:
+        """The step has ended."""
+        self.active = False
+        self.steps.append((self._step_start, len(self.events)))
+        self._step += 1
+        self._muted = 0
+        self._running.clear()
+        self._calls.clear()
+
+    def _recording(self) -> bool:
+        return self.active and not self._muted and threading.get_ident() == self._thread
+
+    def _used(self, site: int, value: Any) -> Any:
+        if self._recording() and isinstance(value, np.ndarray):
+            self.reads.setdefault(self.roots.number(value), []).append(len(self.events))
+        return value
+
+    # Loops
+
+    def _loop(self, site: int) -> None:
+        if not self._recording():
+            return
+        execution = self._executions.get(site, 0)
+        self._executions[site] = execution + 1
+        run = LoopRun(site, execution, self._step, len(self.events), self._turns_now(), tuple(self._calls))
+        self.loops.append(run)
+        self._running.append(run)
+
+    def _over(self, site: int, iterable: Any) -> Any:
+        self._used(site, iterable)
+        if self._recording() and self._running and self._running[-1].site == site:
+            self._running[-1].length = operator.length_hint(iterable, -1)
+        return iterable
+
+    def _turn(self, site: int) -> bool:
+        if not self.active or not self._running:
+            return False
+        run = self._running[-1]
+        if run.site != site:
+            return self._recording()
+        run.turns += 1
+        most = FIRST_TURNS if run.length > FEW_TURNS else FEW_TURNS
+        if run.turns == most + 1:
+            self._muted += 1
+        if self._muted:
+            return False
+        run.recorded += 1
+        return True
+
+    def _leave(self, site: int) -> None:
+        while self._running:
+            run = self._running.pop()
+            run.end = len(self.events)
+            if run.turns > run.recorded and self._muted:
+                self._muted -= 1
+            if run.site == site:
+                break
+
+    def _turns(self, site: int, iterable: Iterable[Any]) -> Iterable[Any]:
+        if not self._recording():
+            return iterable
+        self._used(site, iterable)
+        return self._each(site, iterable, operator.length_hint(iterable, -1))
+
+    def _each(self, site: int, iterable: Iterable[Any], length: int) -> Iterator[Any]:
+        self._loop(site)
+        if self._running:
+            self._running[-1].length = length
+        try:
+            yield from iterable
+        finally:
+            if any(run.site == site for run in self._running):
+                self._leave(site)
+
+    def _turns_now(self) -> tuple[Turn, ...]:
+        return tuple(Turn(run.site, run.execution, run.turns - 1) for run in self._running)
+
+    # Operations
+
+    def _operate(self, number: int, /, *operands: Any) -> Any:
+        function = self._sites[number].function
+        assert function is not None
+        if not self._recording():
+            held = [*operands]
+            return function(*held)
+        if function is operator.getitem:
+            return self._read(number, *operands)
+        inputs = self._values(operands, {}, function is operator.matmul)
+        # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
+        held = [*operands]
+        result = function(*held)
+        if not inputs and not isinstance(result, np.ndarray):
+            self._count_scalar(result)
+            return result
+        writes = (operands[0],) if function in IN_PLACE_OPERATORS else ()
+        self._write(number, function, operands, {}, inputs, result, writes)
+        return result
+
+    def _read(self, number: int, container: Any, key: Any) -> Any:
+        """``container[key]``: an element, a view, or a gather; what is left in the container has not been looked at."""
+        result = container[key]
+        if isinstance(result, np.ndarray) and isinstance(container, np.ndarray):
+            keys = self._values(key if isinstance(key, tuple) else (key,), {}, False)
+            inputs = (value_of(container, self.roots, with_content=False), *keys)
+            self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
+        elif isinstance(container, np.ndarray):
+            self.reads.setdefault(self.roots.number(container), []).append(len(self.events))
+            self._count_scalar(result)
+        elif isinstance(result, np.ndarray) and not isinstance(container, list | tuple | dict):
+            inputs = self._values(key if isinstance(key, tuple) else (key,), {}, False)  # as np.c_[...]
+            self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
+        else:
+            self._count_scalar(result)
+        return result
+
+    def _count_scalar(self, result: Any) -> None:
+        if isinstance(result, float) and self._running:  # np.float64 is one
+            self._running[-1].scalars += 1
+
+    def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
+        if not self._recording() or not isinstance(target, np.ndarray):
+            target[key] = value
+            return
+        if isinstance(value, float) and not isinstance(key, slice | np.ndarray | list):
+            target[key] = value
+            self._count_scalar(value)
+            return
+        inputs = self._values((value, *(key if isinstance(key, tuple) else (key,))), {}, False)
+        target[key] = value
+        self._write(number, operator.setitem, (target, key, value), {}, inputs, None, (target,))
+
+    def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        if not self._recording():
+            return function(*arguments, **options)
+        code = _code_of(function)
+        if code is not None and RECORDING in code.co_names:
+            return self._call_own(number, function, arguments, options)
+        owner = getattr(function, "__self__", None)
+        with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
+        name = _name(function)
+        inputs = self._values(with_owner, options, name in WITH_BIAS)
+        result = function(*arguments, **options)
+        if inputs or isinstance(result, np.ndarray) or name in NOTED_CALLS:
+            written = _written(function, name, owner, arguments, options)
+            self._write(number, function, arguments, options, inputs, result, written)
+        else:
+            self._count_scalar(result)
+        return result
+
+    def _call_own(
+        self, number: int, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Any:
+        inputs = self._values(arguments, options, False)
+        event = self._event(number, "", function, None, inputs, None, ())
+        event.is_own = True
+        self.events.append(event)
+        self._calls.append(event.index)
+        depth, running = len(self._calls), len(self._running)
+        try:
+            result = function(*arguments, **options)
+        finally:
+            del self._calls[depth - 1 :]
+            del self._running[running:]
+            event.end = len(self.events)
+        if isinstance(result, np.ndarray):
+            event.output = value_of(result, self.roots)
+        if self._keeps:
+            event.operands, event.options, event.result = arguments, options, result
+        return result
+
+    # Writing down
+
+    def _values(self, operands: Iterable[Any], options: Mapping[str, Any], with_trims: bool) -> tuple[Value, ...]:
+        held = tuple(operands)
+        found = [value_of(x, self.roots, with_trims) for x in arrays_in((*held, *options.values()))]
+        if found:
+            found += [value_of(x, self.roots) for x in held if isinstance(x, float | int | np.generic)]
+        return tuple(found)
+
+    def _write(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        inputs: tuple[Value, ...],
+        result: Any,
+        written: tuple[Any, ...],
+    ) -> None:
+        effect = _effect(function, operands, options, result)
+        roots = tuple(self.roots.number(x) for x in written if isinstance(x, np.ndarray))
+        name = effect.name if effect is not None and effect.name else _name(function)
+        event = self._event(number, name, function, effect, inputs, result, roots)
+        buffers = {value.root for value in inputs}
+        event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
+        for value in inputs:
+            if value.is_array and not event.is_view:
+                self.reads.setdefault(value.root, []).append(event.index)
+        if self._keeps:
+            event.operands, event.options, event.result = operands, options, result
+        self.events.append(event)
+        event.end = len(self.events)
+        if len(self.events) - self._step_start >= MOST_EVENTS:
+            self.active, self.is_cut = False, True
+
+    def _event(
+        self,
+        number: int,
+        name: str,
+        function: Callable[..., Any],
+        effect: Effect | None,
+        inputs: tuple[Value, ...],
+        result: Any,
+        writes: tuple[int, ...],
+    ) -> Event:
+        is_known = isinstance(result, np.ndarray | float) and bool(inputs)
+        output = value_of(result, self.roots) if is_known or isinstance(result, np.ndarray) else None
+        calls = tuple(self._calls)
+        return Event(
+            index=len(self.events),
+            site=number,
+            name=name,
+            function=function,
+            effect=effect,
+            inputs=inputs,
+            output=output,
+            writes=writes,
+            is_view=False,
+            loops=self._turns_now(),
+            calls=calls,
+            step=self._step,
+        )
+
+
+def _effect(
+    function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any], result: Any
+) -> Effect | None:
+    """The effect, or None where an operand has a form that the semantics do not expect."""
+    try:
+        return effect_of(function, operands, options, result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
+def _written(
+    function: Callable[..., Any],
+    name: str,
+    owner: Any,
+    arguments: tuple[Any, ...],
+    options: Mapping[str, Any],
+) -> tuple[Any, ...]:
+    """The arrays that a call changes."""
+    out = options.get("out")
+    found = list(out) if isinstance(out, tuple) else [out]
+    if isinstance(function, np.ufunc):
+        found += arguments[function.nin :]
+    if isinstance(owner, np.ndarray) and name in WRITING_METHODS:
+        found.append(owner)
+    if name in WRITING_FUNCTIONS and arguments:
+        found.append(arguments[0])
+    return tuple(x for x in found if isinstance(x, np.ndarray))
+
+
+def _code_of(function: Callable[..., Any]) -> CodeType | None:
+    """The code of a Python function, of a method, of a class's constructor, or of what an object is called by."""
+    if isinstance(function, type):
+        found = getattr(function.__init__, "__code__", None)
+    else:
+        inner = getattr(function, "__func__", function)
+        found = getattr(inner, "__code__", None) or getattr(getattr(type(inner), "__call__", None), "__code__", None)
+    return found if isinstance(found, CodeType) else None
+
+
+def _name(function: Callable[..., Any]) -> str:
+    if isinstance(function, FunctionType | MethodType | BuiltinFunctionType):
+        return function.__name__
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _without_ours(names: Any) -> Any:
+    """What ``locals()``, ``vars()`` or ``dir()`` gave, without the names that the rewriting has put in."""
+    if isinstance(names, list):
+        return [name for name in names if not name.startswith("__mlpprof_")]
+    if any(name.startswith("__mlpprof_") for name in names):
+        return {name: value for name, value in names.items() if not name.startswith("__mlpprof_")}
+    return names

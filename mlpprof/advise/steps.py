@@ -1,0 +1,110 @@
+"""What happens at each step of the program: undisturbed, under clocks, observed; and when there is enough.
+
+Undisturbed steps and steps under clocks alternate in blocks, so that the disturbance is a ratio of neighbours. The two
+observed steps come last: the second tells what becomes of the first one's results.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+
+from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.forms import CLOCKED, OBSERVED, PLAIN
+from mlpprof.advise.hooks import BEGIN, END, MODE
+from mlpprof.advise.recorder import Recorder
+from mlpprof.advise.switch import Switch
+from mlpprof.advise.trace import Times
+
+WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
+BLOCK_S = 0.03
+MOST_BLOCKS = 20
+OBSERVED_STEPS = 2
+
+
+class Enough(BaseException):
+    """The step has been recorded: the program may end. Not an Exception, which programs catch."""
+
+
+class Steps:
+    """Decides for every step in which form it runs, and takes its time.
+
+    few: the program has only so many steps, as an earlier run of it showed; 0 if that is not known.
+    """
+
+    def __init__(
+        self, switch: Switch, clocks: Clocks, recorder: Recorder, clock: Callable[[], float], few: int = 0
+    ) -> None:
+        self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
+        self._modes = self._few_modes(few) if few else self._plan()
+        self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
+        self._depth = 0
+        self._mode = PLAIN
+        self._form = PLAIN
+        self._start = 0.0
+        self._elapsed = 0.0
+        self.times = Times()
+        self.count = 0
+        self.is_done = False
+        self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
+
+    def _few_modes(self, few: int) -> Iterator[int]:
+        """Of a program with three steps or so: clocks first, if there is one to spare."""
+        for number in range(few):
+            left = few - number
+            yield CLOCKED if left > OBSERVED_STEPS else OBSERVED
+
+    def _plan(self) -> Iterator[int]:
+        """The form of each step; `_elapsed` is what the step before took."""
+        begun, warm = self._clock(), 0
+        while warm < 1 or (self._clock() - begun < WARM_UP_S and warm < MOST_BLOCKS):
+            yield PLAIN
+            warm += 1
+        begun = self._clock()
+        for block in range(MOST_BLOCKS):
+            for mode in (PLAIN, CLOCKED):
+                spent = 0.0
+                while spent < BLOCK_S:
+                    yield mode
+                    spent += max(self._elapsed, 1e-9)
+            passed = self._clock() - begun
+            if passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
+                break
+        for _ in range(OBSERVED_STEPS):
+            yield OBSERVED
+
+    def _begin(self) -> None:
+        self._depth += 1
+        if self._depth > 1 or self.is_done:
+            return
+        self.count += 1
+        self._mode = next(self._modes, PLAIN)
+        if self._mode != self._form:
+            self._switch.to(self._mode)
+            self._form = self._mode
+            gc.collect()
+        if self._mode == OBSERVED:
+            self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
+        self._clocks.take()
+        self._start = self._clock()
+
+    def _end(self) -> None:
+        now = self._clock()
+        self._depth -= 1
+        if self._depth > 0 or self.is_done:
+            if self.is_done and self._depth == 0 and sys.exc_info()[0] is None:
+                raise Enough
+            return
+        self._elapsed = now - self._start
+        if self._mode == PLAIN:
+            self.times.plain_s.append(self._elapsed)
+        elif self._mode == CLOCKED:
+            self.times.clocked_s.append(self._elapsed)
+            self.times.sites.append(self._clocks.take())
+        else:
+            self._recorder.stop()
+            if len(self._recorder.steps) == self._wanted:
+                self.is_done = True
+                if sys.exc_info()[0] is None:
+                    raise Enough

@@ -1,0 +1,107 @@
+"""What was recorded of a program's step: its operations with their values, its loops and calls, and its times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mlpprof.advise.identity import Value
+from mlpprof.instrument.rewriting import Site
+from mlpprof.instrument.semantics_arrays import Effect
+
+
+class Turn(NamedTuple):
+    """One turn of a loop: its site, which execution of the loop, which turn of it, from 0."""
+
+    site: int
+    execution: int
+    turn: int
+
+
+@dataclass(slots=True)
+class Event:
+    """One operation, or one call of a function of the program's own.
+
+    index: in the order of beginning; a call comes before what happens inside it, which ends before `end`.
+    site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
+    inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
+    writes: buffers that it changes. is_view: it gives another view of an operand and computes nothing.
+    loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
+    step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
+    """
+
+    index: int
+    site: int
+    name: str
+    function: Callable[..., Any]
+    effect: Effect | None
+    inputs: tuple[Value, ...]
+    output: Value | None
+    writes: tuple[int, ...]
+    is_view: bool
+    loops: tuple[Turn, ...]
+    calls: tuple[int, ...]
+    step: int
+    end: int = 0
+    is_own: bool = False
+    operands: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = None
+
+    @property
+    def kind(self) -> str:
+        """product, evaluation, arithmetic, copy or fill; '' of what does nothing to arrays."""
+        return self.effect.kind if self.effect is not None and self.effect.name else ""
+
+
+@dataclass(slots=True)
+class LoopRun:
+    """One execution of a loop: its turns, counted also where they were not recorded.
+
+    loops, calls: what it runs in, as of an event. length: of what it runs over; -1 if that does not tell.
+    scalars: operations on single numbers, in its recorded turns and not in a loop or a function within.
+    """
+
+    site: int
+    execution: int
+    step: int
+    first_event: int
+    loops: tuple[Turn, ...]
+    calls: tuple[int, ...]
+    length: int = -1
+    turns: int = 0
+    recorded: int = 0
+    scalars: int = 0
+    end: int = 0
+
+
+@dataclass
+class Times:
+    """Seconds by site of the clocked form, own time without what is inside: for each step under clocks."""
+
+    plain_s: list[float] = field(default_factory=list)
+    clocked_s: list[float] = field(default_factory=list)
+    sites: list[dict[int, tuple[float, int]]] = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """The recording of a step.
+
+    sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
+    the event before which it was freed. reads: buffer -> events that looked at its values. sources: text by file.
+    """
+
+    sites: list[Site]
+    events: list[Event]
+    loops: list[LoopRun]
+    steps: list[tuple[int, int]]
+    died: dict[int, int]
+    reads: dict[int, list[int]]
+    times: Times
+    sources: dict[str, str]
+    step_file: str
+    step_text: str
+    folder: str
+    notes: list[str] = field(default_factory=list)
