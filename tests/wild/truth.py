@@ -92,7 +92,7 @@ def _marks(path: Path, name: str) -> tuple[list[tuple[bool, str, str, Place]], l
         node = max((s for s in statements if s.lineno <= line <= (s.end_lineno or 0)), key=lambda s: s.lineno)
         place = Place(name, node.lineno, node.end_lineno or node.lineno)
         if not found:
-            steps.append(f"{name}:{owner[node]}{node.name if isinstance(node, SCOPES) else node.lineno}")
+            steps.append(f"{name}:{owner[node] + node.name if isinstance(node, SCOPES) else node.lineno}")
         for kind, category, anywhere, key in (match.groups() for match in found):
             where = Place(name, 1, len(source.splitlines())) if anywhere else place
             marks.append((kind == "planted", category, key or f"{name}:{line}", where))
