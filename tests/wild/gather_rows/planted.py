@@ -5,7 +5,7 @@ import numpy as np
 
 def get_batch(X, T, k, size):
     index = np.arange(k * size, (k + 1) * size)  # acceptable: slow-primitive; acceptable: gather
-    return X[index], T[index]  # planted: slow-primitive; acceptable: gather
+    return X[index], T[index]  # planted: slow-primitive; acceptable: gather; acceptable: temporaries
 
 
 def train_step(params, x, t, rate):  # step

@@ -10,7 +10,7 @@ class Neurons:
 
     def activate(self, X):
         outputs = np.empty((len(X), len(self.weights)), dtype=np.float32)
-        for j in range(len(self.weights)):  # planted: neuron-loop
+        for j in range(len(self.weights)):  # planted: neuron-loop; acceptable: layout; acceptable: small-product
             outputs[:, j] = np.tanh(np.dot(X, self.weights[j]) + self.biases[j])
         return outputs
 
@@ -21,7 +21,7 @@ class Network:
         self.output = Neurons(40, 4, rng)
 
     def adjust(self, layer, inputs, delta, rate):
-        for j in range(len(layer.weights)):  # planted: neuron-loop
+        for j in range(len(layer.weights)):  # planted: neuron-loop; acceptable: layout; acceptable: small-product
             layer.weights[j] -= rate * np.dot(delta[:, j], inputs)
             layer.biases[j] -= rate * delta[:, j].sum()
 

@@ -20,8 +20,8 @@ class Regression:
         delta = (A[-1] - Y) * (1 - A[-1] ** 2)  # acceptable: recomputation
         for l in range(len(self.W) - 1, -1, -1):
             dW = np.zeros_like(self.W[l])
-            for i in range(m):  # planted: sample-loop; acceptable: temporaries; acceptable: small-product
-                dW += np.outer(delta[:, i], A[l][:, i])
+            for i in range(m):  # planted: sample-loop; acceptable: small-product; acceptable: layout
+                dW += np.outer(delta[:, i], A[l][:, i])  # acceptable: temporaries
             db = delta.sum(axis=1, keepdims=True)
             if l > 0:
                 delta = (self.W[l].T @ delta) * (1 - A[l] ** 2)

@@ -15,8 +15,8 @@ lr = np.float32(0.1)
 for epoch in range(2):
     order = rng.permutation(n)
     for start in range(0, n, batch_size):  # step
-        shuffled = X[order]  # planted: gather
-        onehot = np.eye(n_classes, dtype=np.float32)[labels[order]]  # planted: gather
+        shuffled = X[order]  # planted: gather; acceptable: temporaries
+        onehot = np.eye(n_classes, dtype=np.float32)[labels[order]]  # planted: gather; acceptable: temporaries
         x, t = shuffled[start : start + batch_size], onehot[start : start + batch_size]
         hidden = np.tanh(x @ W1 + b1)
         scores = hidden @ W2 + b2

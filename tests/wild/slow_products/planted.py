@@ -17,7 +17,7 @@ def gradients(x, y, W1, b1, W2, b2):
     delta = np.einsum("ij,kj->ik", error, W2) * (1 - a * a) * (1 + 3 * C * z * z)  # acceptable: slow-primitive
     dW1 = np.einsum("ij,ik->jk", x, delta)  # planted: slow-primitive
     dW2 = np.einsum("ij,ik->jk", a, error)  # acceptable: slow-primitive
-    return dW1, sum(delta), dW2, sum(error), float(np.sum(error**2))  # planted: slow-primitive
+    return dW1, sum(delta), dW2, sum(list(error)), float(np.sum(error**2))  # planted: slow-primitive
 
 
 def fit(X, Y, n_hidden=24, rate=np.float32(0.2), batch_size=200, epochs=3):

@@ -21,8 +21,8 @@ class Net:
 
     def step(self, samples, targets, rate):  # step
         x = np.empty((0, 100), dtype=np.float32)
-        for sample in samples:  # acceptable: sample-loop
-            x = np.append(x, sample.reshape(1, 100), axis=0)  # planted: slow-primitive; acceptable: sample-loop
+        for sample in samples:  # acceptable: sample-loop; acceptable: gather; acceptable: temporaries
+            x = np.append(x, sample.reshape(1, 100), axis=0)  # planted: slow-primitive
         a1 = sigmoid(x @ self.W1)  # planted: slow-primitive [vectorize]
         a2 = sigmoid(a1 @ self.W2)  # acceptable: slow-primitive
         delta2 = (a2 - targets) * a2 * (1 - a2)  # acceptable: recomputation

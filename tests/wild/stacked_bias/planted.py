@@ -24,10 +24,14 @@ class BiasedNet:
         delta = (self.outputs[-1] - target) * (1 - self.outputs[-1] ** 2) / len(target)
         gradients = [None] * len(self.weights)
         for l in range(len(self.weights) - 1, -1, -1):
-            biased = np.c_[np.ones((len(delta), 1), dtype=np.float32), self.outputs[l]]  # planted: bias-stacking
+            biased = np.c_[
+                np.ones((len(delta), 1), dtype=np.float32), self.outputs[l]
+            ]  # planted: bias-stacking; acceptable: recomputation
             gradients[l] = biased.T @ delta
             if l > 0:
-                delta = (delta @ self.weights[l].T)[:, 1:] * (1 - self.outputs[l] ** 2)  # acceptable: layout
+                delta = (delta @ self.weights[l].T)[:, 1:] * (
+                    1 - self.outputs[l] ** 2
+                )  # acceptable: layout; acceptable: dead-computation
         return gradients
 
 

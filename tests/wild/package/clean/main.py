@@ -15,7 +15,7 @@ def batches(X, labels, size, rng):
 def train_step(model, optimizer, X, labels):  # step
     from losses import CrossEntropy  # only training needs it
 
-    criterion = CrossEntropy(n_classes=8)
+    criterion = CrossEntropy()
     loss = criterion.value(model.forward(X), labels)
     model.backward(criterion.gradient())
     optimizer.step(model)
