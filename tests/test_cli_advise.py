@@ -64,6 +64,27 @@ def test_everything_behind_the_dashes_goes_to_the_script(subjects, capsys):
     assert capsys.readouterr().out.startswith("advise")
 
 
+def test_a_variant_is_trained_on_what_the_options_say(subjects):
+    typed = ["--workload", "tiny", "--batch", "7", "--dtype", "float64", "--rate", "0.25", "--seed", "3"]
+    assert run(["advise", "naive", *typed, "--threads", "2"]) == EXIT_OK
+    (subject,) = subjects
+    request = subject.request
+    assert (request.network.layers, request.network.rate, request.source.name) == ((20, 8, 5, 3), 0.25, "tiny")
+    assert (request.dtype, request.seed, subject.batch, subject.threads) == ("float64", 3, 7, 2)
+
+
+def test_a_script_brings_its_own_network_and_threads(subjects):
+    assert run(["advise", "net.py"]) == EXIT_OK
+    (subject,) = subjects
+    assert (subject.request, subject.batch, subject.threads) == (None, None, None)
+
+
+def test_threads_of_a_profiled_step_are_the_programs_own_unless_they_are_given(subjects):
+    for more in ([], ["--threads", "2"], ["--threads", "0"]):
+        assert run(["profile", "net.py", "--step", "x", *more]) == EXIT_OK
+    assert [subject.threads for subject in subjects] == [None, 2, None]
+
+
 def test_json_goes_to_standard_output_alone(subjects, capsys):
     assert run(["advise", "net.py", "--json"]) == EXIT_OK
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(advice_json(make_advice())))
@@ -92,6 +113,11 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
         (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json, .txt"]),
         (["advise", "net.py", "-o", "nowhere/a.html"], ["nowhere"]),
         (["advise", "naive", "--", "--epochs"], ["--epochs", "naive"]),
+        (["advise", "net.py", "--layers", "4-3", "--batch", "5"], ["--layers, --batch", "net.py"]),
+        (["advise", "net.py", "--seed", "0"], ["--seed"]),
+        (["advise", "naive", "--layers", "4-x"], ["4-x"]),
+        (["advise", "naive", "--batch", "0"], ["0"]),
+        (["advise", "net.py", "--threads", "0"], ["0"]),
         (["advise", "naive", "cached"], ["cached", "naive"]),
         (["profile", "net.py", "--step", "Net.step", "-o", "a.html"], ["a.html", ".json, .csv, .txt"]),
         (["profile", "net.py", "--step", "Net.step", "-o", "nowhere/a.json"], ["nowhere"]),

@@ -9,7 +9,7 @@ import click
 
 from mlpprof.advise import find
 from mlpprof.cli.options import require_folder
-from mlpprof.cli.program import arguments_argument, modules_options, subject_from
+from mlpprof.cli.program import arguments_argument, modules_options, subject_from, trained_on, variant_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.report.advice import print_advice
 from mlpprof.report.export.advice_files import require_advice_ending, write_advice
@@ -26,26 +26,36 @@ from mlpprof.report.export.advice_json import advice_json
 )
 @modules_options
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="BLAS threads; by default those that a script gets when it runs by itself, and one for a variant.",
+)
+@click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it: .html .json .txt"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
-def command(target: str, out: Path | None, as_json: bool, **options: Any) -> None:
+@variant_options
+@click.pass_context
+def command(
+    ctx: click.Context, /, target: str, out: Path | None, as_json: bool, threads: int | None, **options: Any
+) -> None:
     """Find what to fix in the training step of TARGET: a script as it stands, or a variant (mlpprof list).
 
     The script runs with its own arguments until a few training steps are recorded; then it is stopped, and what was
     recorded is searched for work that need not be done or could be done faster. Each finding has its place, the
     reason, the cure as code to read, and its payoff, measured on the values of the step. The file is not changed.
+    The options from --workload on say what a variant trains on.
 
     \b
     mlpprof advise train.py
     mlpprof advise train.py --step Net.update_mini_batch
     mlpprof advise train.py -o page.html -- --epochs 3
-    mlpprof advise naive
+    mlpprof advise naive --batch 2000
     """
     require_folder(out)
     if out is not None:
         require_advice_ending(out)
-    subject = subject_from(target, options)
+    subject = trained_on(subject_from(target, options, threads), options, ctx)
     with progress_bar() as progress:
         advice = find(subject, progress=progress)
     if out is not None:

@@ -15,7 +15,7 @@ from mlpprof.report.export.advice_files import require_step_ending, write_step_p
 from mlpprof.report.export.step_profile_json import step_profile_json
 from mlpprof.report.step_profile import print_step_profile
 
-MEANINGFUL = ("variant", "arguments", "step", "include", "exclude", "out", "as_json", "verbose")
+MEANINGFUL = ("variant", "arguments", "step", "include", "exclude", "threads", "out", "as_json", "verbose")
 """Parameters of `mlpprof profile` that mean something where --step is given."""
 
 
@@ -32,7 +32,8 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
     require_folder(out)
     if out is not None:
         require_step_ending(out)
-    subject = subject_from(target, options)
+    threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
+    subject = subject_from(target, options, threads)
     with progress_bar() as progress:
         profile = profile_step(subject, progress=progress)
     if out is not None:

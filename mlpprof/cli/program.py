@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from mlpprof.advise import Subject
-from mlpprof.cli.options import together
+from mlpprof.cli.options import NETWORK_OPTIONS, together, workload_from, workload_options
 from mlpprof.errors import UsageError
+from mlpprof.measure.request import Request
 
 arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
 """What stands behind `--` and goes to the script."""
@@ -32,9 +33,17 @@ modules_options = together(
 """Which of the program's modules are looked into."""
 
 
-def is_script(target: str) -> bool:
-    """Whether a target is a file; if not, it is the name of a variant."""
-    return target.endswith(".py") or Path(target).is_file()
+variant_options = together(
+    workload_options,
+    click.option("--batch", type=click.IntRange(1), help="Batch size, instead of the workload's."),
+    click.option(
+        "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
+)
+"""What a variant trains on; a script brings its own."""
+
+_VARIANT_ONLY = ("workload", "data", "x", "y", "layers", *NETWORK_OPTIONS, "batch", "dtype", "seed")
 
 
 def given_options(ctx: click.Context, names: Sequence[str]) -> list[str]:
@@ -44,15 +53,32 @@ def given_options(ctx: click.Context, names: Sequence[str]) -> list[str]:
     return [flags[name] for name in names if ctx.get_parameter_source(name) is typed]
 
 
-def subject_from(target: str, options: Mapping[str, Any]) -> Subject:
-    """The program that the options mean. Raises UsageError for arguments without a script to take them."""
-    arguments = options["arguments"]
-    if arguments and not is_script(target):
-        raise UsageError(f"'{arguments[0]}' would go to a script, but '{target}' is no file; a script needs its .py")
-    return Subject(
-        target,
-        step=options["step"],
-        arguments=arguments,
-        include=options["include"],
-        exclude=options["exclude"],
-    )
+def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -> Subject:
+    """The program that the options mean; threads: of BLAS, None for its own or the default.
+
+    Raises UsageError for arguments without a script to take them.
+    """
+    arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
+    subject = Subject(target, options["step"], arguments, include, exclude, threads=threads)
+    if arguments and not subject.is_script:
+        raise UsageError(f"'{arguments[0]}' would go to a script, but '{target}' is none; a script needs its .py")
+    return subject
+
+
+def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:
+    """The same, a variant with what the `variant_options` say.
+
+    Raises UsageError where a script is given any of them, and as `workload_from`.
+    """
+    if subject.is_script:
+        given = given_options(ctx, _VARIANT_ONLY)
+        if given:
+            raise UsageError(
+                f"{', '.join(given)} cannot be used with the script '{subject.target}', which brings its own network "
+                "and data; what stands behind -- goes to the script"
+            )
+        return subject
+    batch = options["batch"]
+    workload = workload_from({**options, "batch": None if batch is None else (batch,)})
+    request = Request(str(subject.target), workload.network, workload.source, options["dtype"], options["seed"])
+    return replace(subject, request=request, batch=workload.batch)
