@@ -107,14 +107,17 @@ def test_a_cure_is_words_and_code_and_changes_and_its_code_is_moved_left_togethe
         ("+", "    b = 1"),
         ("words", "and an end"),
     ]
+    commented = cure_lines("# keep both\n- a = 1\n+ b = 1")
+    assert [(line.kind, line.text) for line in commented] == [("words", "keep both"), ("-", "a = 1"), ("+", "b = 1")]
     assert [line.kind for line in cure_lines("--- a.py\n+++ a.py\n@@ -1 +1 @@\n-a\n+b\n c")] == [*"@@@-+", "code"]
 
 
 def test_added_and_removed_lines_have_their_colours_and_none_where_colours_are_off(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     coloured = shown(make_advice(), force_terminal=True, color_system="standard")
-    assert "\x1b[31m- for i in range" in coloured
-    assert "\x1b[32m+ self.W2 -= rate" in coloured
+    for sign, code, colour in (("-", "for i in range", 31), ("+", "self.W2 -= rate", 32)):
+        assert f"\x1b[{colour}m{sign}\x1b" in coloured
+        assert f"\x1b[{colour}m{code}" in coloured
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[31m" not in shown(make_advice(), force_terminal=True, color_system="standard")
 
@@ -128,10 +131,12 @@ def test_evidence_is_one_line_with_the_units_that_the_names_tell():
         "measured": "x",
         "none": None,
     }
-    assert evidence_text(evidence) == "once a step, (30, 500), copied bytes 2.00 KiB, replayed 1.20 ms"
+    assert evidence_text(evidence) == "(30, 500), once a step, copied bytes 2.00 KiB, replayed 1.20 ms"
     assert evidence_text(
         {"shapes": [[3, 4], [4], [3, 4]], "waste_share": 0.25, "calls": {"exp": 3, "tanh_s": 2e-6}}
     ) == ("(3, 4) · (4,), waste 25.0 %, calls exp 3, tanh_s 2.00 µs")
+    found = {"operation": "matmul", "dtypes": ["float64"] * 2, "orders": ["F", "F"], "times_per_step": 6}
+    assert evidence_text(found) == "matmul, float64, orders F · F, 6 times a step"
     assert evidence_text({"ratio": float("nan"), "merged": ["a", "b", "a"], "late": True}) == (
         "ratio –, merged a, b, late yes"
     )

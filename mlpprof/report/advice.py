@@ -60,7 +60,8 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
         yield heading("No findings")
         yield indented(pairs([("", "", looked_for())], width))
     for number, finding in enumerate(advice.findings, start=1):
-        yield Text.assemble("\n", (f"{number}  ", "dim"), (plain(finding.title), "bold"))
+        yield Text()
+        yield _beside(Text(str(number), "dim"), Text(plain(finding.title), "bold"))
         yield Padding(Group(*_finding(advice, finding, width - INDENT)), (0, 0, 0, INDENT))
     if advice.notes:
         yield heading("Notes")
@@ -99,7 +100,7 @@ def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[Renderabl
         yield _part("evidence", evidence, width)
     yield Text("cure", "dim")
     for line in cure_lines(finding.cure):
-        yield _cure_line(line)
+        yield indented(_cure_line(line))
     yield _part("payoff", f"{payoff_text(finding)} a step, {share_text(finding)} of it", width, "bold green")
     measured = measured_text(finding)
     if measured:
@@ -130,7 +131,17 @@ def _source(lines: Sequence[SourceLine], width: int) -> Table:
 
 
 def _cure_line(line: CureLine) -> RenderableType:
+    """A line of code behind its sign, also where it is folded; words stand for themselves."""
+    text = Text(printable(line.text), STYLES[line.kind])
     if line.kind == "words":
-        return indented(Text(printable(line.text)))
-    sign = line.kind if line.kind in ("+", "-") else " " if line.kind == "code" else ""
-    return indented(Text(f"{sign} {printable(line.text)}".rstrip(), STYLES[line.kind]))
+        return text
+    return _beside(Text(line.kind if line.kind in ("+", "-") else " ", STYLES[line.kind]), text, gap=1)
+
+
+def _beside(left: Text, right: Text, gap: int = GAP) -> Table:
+    """Two texts, of which the right one is folded beneath itself."""
+    table = Table.grid(padding=(0, gap, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(left, right)
+    return table

@@ -36,7 +36,16 @@ CONFIDENCE = {
     "likely": "likely: whether it can be changed is for you to judge",
 }
 
-_NAMES = {"times": "", "dtypes": "", "dtype": "", "shape": "", "shapes": "", "orders": "orders", "order": "order"}
+_NAMES = {
+    "operation": "",
+    "shapes": "",
+    "shape": "",
+    "dtypes": "",
+    "dtype": "",
+    "orders": "orders",
+    "times_per_step": "",
+    "times": "",
+}
 """Keys of evidence that everybody knows by their values, in the order in which they are told."""
 
 
@@ -154,7 +163,7 @@ def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
 def cure_lines(cure: str) -> list[CureLine]:
     """A cure line by line, its code moved left together: '+' and '-' begin what changes, a blank what stays.
 
-    All other lines are words.
+    All other lines are words, also where they are written as a comment.
     """
     raw = re.split(r"\r\n?|\n", cure.expandtabs(4).strip("\n"))
     lines = [_cure_line(line) for line in raw]
@@ -170,14 +179,14 @@ def _cure_line(line: str) -> CureLine:
         return CureLine("+" if line[0] == "+" else "-", line[1:])
     if line.startswith(" "):
         return CureLine("code", line[1:])
-    return CureLine("words", line.strip())
+    return CureLine("words", line.removeprefix("#").strip())
 
 
 def _evidence(name: str, value: object) -> str:
     text = _value_text(name, value)
     if not text:
         return ""
-    if name == "times":
+    if name in ("times", "times_per_step"):
         return "once a step" if value == 1 else f"{text} times a step"
     title = _NAMES.get(name, plain(name.removesuffix("_s").removesuffix("_share").replace("_", " ")))
     return f"{title} {text}".strip()
@@ -194,6 +203,8 @@ def _value_text(name: str, value: object) -> str:
     if isinstance(value, list | tuple):
         if name.startswith("shape") and all(isinstance(item, int) for item in value):
             return f"({', '.join(map(str, value))}{',' if len(value) == 1 else ''})"
+        if name == "orders":
+            return " · ".join(_value_text(name, item) or UNKNOWN for item in value)
         joint = " · " if name.startswith("shape") else ", "
         return joint.join(dict.fromkeys(_value_text(name, item) or UNKNOWN for item in value))
     if isinstance(value, dict):
