@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +26,7 @@ import psutil
 
 from mlpprof import errors
 from mlpprof.errors import MlpprofError, WorkerDied
+from mlpprof.mpiexec import dead_rank, launched_program
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
@@ -44,16 +45,17 @@ class Worker:
     """One worker process; a context manager that leaves no process behind, whatever happens inside.
 
     module: dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
-    of the process. Errors that the worker raises are raised here again, by kind.
+    of the process. mpiexec: the command that starts it as rank 0 of several, where it is one of them. Errors that the
+    worker raises are raised here again, by kind.
     """
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = ()) -> None:
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
         # -P keeps the working directory off sys.path, where a user's file could shadow a module. The package's own
         # folder is appended, so that a checkout that is not installed works too.
-        program = f"import sys; sys.path.append({PACKAGE_PARENT!r}); from {module} import main; main()"
+        main = launched_program(module, mpiexec) if mpiexec else f"from {module} import main; main()"
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", program],
+            [*mpiexec, sys.executable, "-P", "-c", f"import sys; sys.path.append({PACKAGE_PARENT!r}); {main}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -86,6 +88,8 @@ class Worker:
         except (BrokenPipeError, OSError) as error:
             raise self._death() from error
         for line in self._process.stdout:
+            if not line.startswith("{"):
+                continue  # mpiexec tells here that a rank has died
             message = json.loads(line)
             if "progress" in message:
                 if progress is not None:
@@ -118,7 +122,11 @@ class Worker:
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._log.seek(0)
-        words = [line.strip() for line in self._log if line.strip()]
+        log = self._log.read()
+        rank = dead_rank(log)
+        if rank is not None:
+            return WorkerDied(f"{rank}, before rank 0 had answered")
+        words = [line.strip() for line in log.splitlines() if line.strip()]
         hint = f"; its last words: {words[-1]}" if words else ""
         if code == -signal.SIGKILL:
             hint += "; if memory was short, use a smaller batch or data set"

@@ -19,7 +19,7 @@ RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cach
 CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32}
 CHANGED_LINES_FURTHER_UP = {
     **{"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130},
-    **{"processes": 150, "threaded": 150},
+    **{"processes": 150, "threaded": 150, "mpi": 70},
 }
 """Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
 CHANGED_LINES_OF_A_BRANCH = 60
@@ -32,7 +32,7 @@ CHANGES_THE_FORM_OF_EVERYTHING = {
 }
 
 IMPORTS = {"math", "numpy", "scipy", "mlpprof.model", "mlpprof.model.in_place", "mlpprof.model.team"}
-ENGINES = {"compiled": {"numba"}}
+ENGINES = {"compiled": {"numba"}, "mpi": {"mlpprof.model.ranks"}}
 """What the extra of a variant installs, which it imports besides."""
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),
@@ -40,6 +40,7 @@ LABELS = {
     "slope",  # of a finite difference
     "steps",  # all that `delayed` does one by one
     "wait",  # of a worker for the others
+    "all-reduce",  # of the ranks
 }
 PHASE_OF_LABEL = {
     "fetch_batch": {"gather"},

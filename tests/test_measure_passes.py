@@ -208,6 +208,13 @@ def test_warm_up_ends_after_half_a_second_at_the_latest(clock):
     assert clock.now > WARMUP_S
 
 
+def test_a_first_step_that_sends_data_or_compiles_is_not_taken_for_the_time_of_a_step(clock):
+    first_is_slow = [1000.0] + [2.0] * 1000
+    steps, fastest = warm_up(total_pass(durations(clock, iter(first_is_slow)), clock), clock)
+    assert steps > 1
+    assert fastest == pytest.approx(0.002)
+
+
 def test_a_slow_step_is_warmed_up_once(clock):
     assert warm_up(total_pass(durations(clock, iter([3000.0] * 10)), clock), clock) == (1, pytest.approx(3.0))
 

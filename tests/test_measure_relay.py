@@ -45,8 +45,8 @@ class Office:
         self.dies_in: dict[str, str] = {}
         self.losses: dict[str, list[float]] = {}
 
-    def __call__(self, environment: Environment) -> Any:
-        self.workers.append(FakeWorker(self, environment, len(self.workers)))
+    def __call__(self, entrant: Entrant) -> Any:
+        self.workers.append(FakeWorker(self, entrant.environment, len(self.workers)))
         return self.workers[-1]
 
 

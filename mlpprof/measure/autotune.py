@@ -44,7 +44,6 @@ CHUNKS = (125, 250, 1000, 2000)
 IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "delayed", "gram")
 SHARING = ("threaded", "processes")
 """Those that share a step among workers, whose number is a setting."""
-IN_SEVERAL = (*SHARING, "mpi")
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 3
 """Steps whose losses are compared before anything is timed."""
@@ -87,8 +86,8 @@ def candidates(request: Request, batch: int) -> list[Entrant]:
             found.append(entrant(name, environment, {}))
             if name == "chunked":
                 found += [entrant(name, environment, {"ROWS": rows}) for rows in CHUNKS if rows < batch]
-    for name in IN_SEVERAL:
-        environments = [with_workers(count) for count in worker_counts()] if name in SHARING else [alone]
+    for name in SHARING:  # not `mpi`: the file that is written runs without mpiexec
+        environments = [with_workers(count) for count in worker_counts()]
         found += [entrant(name, environment, {}, apart=True) for environment in environments if name in known]
     return found
 

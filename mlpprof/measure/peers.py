@@ -44,9 +44,8 @@ OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", "t
 """The rungs that can win; those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """Of ours, those that are tried with all BLAS threads as well."""
-SHARING = ("threaded", "processes")
+SHARING = ("threaded", "processes", "mpi")
 """Those that share a step among workers, whose number is a setting."""
-SEVERAL_PROCESSES = ("threaded", "processes", "mpi")
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
             name=one.entrant.name,
             variant=one.entrant.variant,
             is_peer=i in peers,
-            is_single=one.entrant.variant not in SEVERAL_PROCESSES,
+            is_single=one.entrant.variant not in SHARING,
             engine=one.entered.engine,
             dtype=one.entered.dtype,
             epoch_s=race.step_s(i),

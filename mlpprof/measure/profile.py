@@ -19,8 +19,10 @@ from mlpprof.machine.limits.names import Limits, names_for
 from mlpprof.machine.limits.obtain import limits_for
 from mlpprof.machine.versions import commit_facts
 from mlpprof.measure.messages import decode_batch_result, decode_line_profile
+from mlpprof.measure.ranks import start_worker
 from mlpprof.measure.request import Request
-from mlpprof.process import Progress, Worker
+from mlpprof.mpiexec import find_mpiexec
+from mlpprof.process import Progress
 from mlpprof.results import BatchResult, CheckResult, DataRecord, Run, StackProfile, VariantRecord
 
 WORKER = "mlpprof.measure.worker"
@@ -59,7 +61,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
             progress(f"batch {batch}: {what}", (i + share) / len(settings.batches))
 
-        with Worker(WORKER, environment) as worker:
+        with start_worker(WORKER, environment, [request.variant]) as worker:
             answer = worker.call("prepare", part, request=request.to_json())
             if not opened:
                 opened = {**answer, **worker.call("describe", part, variant=request.variant)}
@@ -105,15 +107,19 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
 
 
 def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) -> list[CheckResult]:
-    """Check each variant in a worker of its own; one that lacks its extra is skipped with the hint."""
+    """Check each variant in a worker of its own; one that lacks its extra is skipped with the hint.
+
+    A variant of several ranks is checked with one where there is no mpiexec.
+    """
     found = []
+    environment = worker_environment(os.environ, DEFAULT_THREADS, False)
     for i, name in enumerate(variants):
 
         def part(what: str, share: float, i: int = i) -> None:
             progress(what, (i + share) / len(variants))
 
         part(f"checking {name}", 0.0)
-        with Worker(WORKER, worker_environment(os.environ, DEFAULT_THREADS, False)) as worker:
+        with start_worker(WORKER, environment, [name] if find_mpiexec() else []) as worker:
             try:
                 answer = worker.call("check", part, variant=name, cases=cases, seed=seed)
             except MissingExtra as missing:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from mlpprof.measure.callables import FunctionReference
 from mlpprof.measure.messages import decode_batch_result
 from mlpprof.measure.profile import DEFAULT_THREADS, WORKER
 from mlpprof.measure.race import CallableContestant, race
+from mlpprof.measure.ranks import mpiexec_for, start_worker
 from mlpprof.measure.request import Request
 from mlpprof.measure.waterfall import waterfall
 from mlpprof.process import Progress, Worker
@@ -53,9 +54,10 @@ class Environment:
     native_blas: bool = False
     variables: tuple[tuple[str, str], ...] = ()
 
-    def worker(self, module: str = WORKER) -> Worker:
-        """A new worker in this environment; module: its program."""
-        return Worker(module, worker_environment(os.environ, self.threads, self.native_blas) | dict(self.variables))
+    def worker(self, variants: Iterable[str], module: str = WORKER) -> Worker:
+        """A new worker in this environment, for these variants; module: its program."""
+        environment = worker_environment(os.environ, self.threads, self.native_blas) | dict(self.variables)
+        return start_worker(module, environment, variants)
 
 
 class Racer(Protocol):
@@ -165,7 +167,7 @@ class VariantRacer:
 
     @contextmanager
     def _worker(self, progress: Progress) -> Iterator[Worker]:
-        with self._environment.worker() as worker:
+        with self._environment.worker(one.variant for one in self._requests) as worker:
             for request in dict.fromkeys(self._requests):
                 answer = worker.call("prepare", progress, request=request.to_json(), shared=self._shared)
                 self._opened.setdefault(request.variant, answer)
@@ -177,9 +179,10 @@ class VariantRacer:
 def refusals(requests: Sequence[Request], environment: Environment, progress: Progress) -> dict[str, str]:
     """The variants that cannot take part, because an extra is missing or they cannot do the network -> why."""
     refused = {}
-    with environment.worker() as worker:
+    with environment.worker(()) as worker:
         for request in requests:
             try:
+                mpiexec_for([request.variant], os.environ | dict(environment.variables))
                 worker.call("prepare", progress, request=request.to_json())
             except (MissingExtra, UnsupportedNetwork) as reason:
                 refused[request.variant] = str(reason)
@@ -202,7 +205,7 @@ class FunctionRacer:
 
     def run(self, progress: Progress) -> None:
         """One more process."""
-        with self._environment.worker() as worker:
+        with self._environment.worker(()) as worker:
             answer = worker.call(
                 "race_functions",
                 progress,

@@ -29,7 +29,7 @@ RESIDENT = "mlpprof.measure.resident"
 
 ONE_THREAD = Environment(1, native_blas=True)
 
-StartWorker = Callable[[Environment], Worker]
+StartWorker = Callable[["Entrant"], Worker]
 
 
 def all_threads() -> int:
@@ -91,9 +91,9 @@ class Entered:
     spans_steps: bool
 
 
-def start_resident(environment: Environment) -> Worker:
-    """A worker that keeps entrants ready."""
-    return environment.worker(RESIDENT)
+def start_resident(entrant: Entrant) -> Worker:
+    """A worker that keeps this entrant ready, and others of its environment."""
+    return entrant.environment.worker([entrant.request.variant], RESIDENT)
 
 
 class EntrantDied(WorkerDied):
@@ -159,9 +159,14 @@ class Relay:
         # Entered first, so that it is left last: when the workers are gone, no thread waits for one any more.
         pool = self._opened.enter_context(ThreadPoolExecutor(max_workers=max(2, all_threads())))
         groups = self._groups()
-        for group in groups:
-            worker = self._opened.enter_context(self._start(self.entrants[group[0]].environment))
-            self._worker_of.update(dict.fromkeys(group, worker))
+        for group in groups.copy():
+            try:
+                worker = self._opened.enter_context(self._start(self.entrants[group[0]]))
+            except MissingExtra as reason:
+                self.absent.update(dict.fromkeys(group, str(reason)))
+                groups.remove(group)
+            else:
+                self._worker_of.update(dict.fromkeys(group, worker))
         progress("starting the entrants", 0.0)
         # One worker makes the samples ready, and the others read them.
         for places in (groups[:1], groups[1:]):
