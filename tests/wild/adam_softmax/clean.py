@@ -67,11 +67,11 @@ if __name__ == "__main__":
     rng = np.random.default_rng(31)
     labels = rng.integers(0, 10, 1600)
     X = rng.random((10, 784), dtype=np.float32)[labels] + rng.random((1600, 784), dtype=np.float32)
-    net = Classifier(784, 128, 10, rng)
+    net = Classifier(784, 256, 10, rng)
     optimizer = Adam(net.parameters)
     history = []
-    for epoch in range(3):
-        for start in range(0, len(X), 64):
-            history.append(net.step(X[start : start + 64], labels[start : start + 64], optimizer))
+    for epoch in range(2):
+        for start in range(0, len(X), 32):
+            history.append(net.step(X[start : start + 32], labels[start : start + 32], optimizer))
     print("first and last loss:", history[0], history[-1])
     print(float(history[0]), *[float(np.abs(p).sum()) for p in net.parameters[::2]])

@@ -42,9 +42,9 @@ def main():
     rng = np.random.default_rng(23)
     x = rng.uniform(-1, 1, (5000, 400)).astype(np.float32)
     t = np.tanh(x[:, :6] - x[:, 6:12])
-    net = BiasedNet([400, 60, 6], rng)
+    net = BiasedNet([400, 24, 6], rng)
     for epoch in range(3):
-        train_epoch(net, x, t, 125, np.float32(0.3))
+        train_epoch(net, x, t, 200, np.float32(0.3))
     error = float(np.mean((net.forward(x) - t) ** 2))
     print("mean squared error", error)
     print(error, *[float(np.abs(w).sum()) for w in net.weights])
