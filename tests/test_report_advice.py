@@ -134,13 +134,19 @@ def test_evidence_is_one_line_with_the_units_that_the_names_tell():
     assert evidence_text(evidence) == "(30, 500), once a step, copied bytes 2.00 KiB, replayed 1.20 ms"
     assert evidence_text(
         {"shapes": [[3, 4], [4], [3, 4]], "waste_share": 0.25, "calls": {"exp": 3, "tanh_s": 2e-6}}
-    ) == ("(3, 4) · (4,), waste 25.0 %, calls exp 3, tanh_s 2.00 µs")
+    ) == ("(3, 4) · (4,) · (3, 4), waste 25.0 %, calls exp 3, tanh_s 2.00 µs")
     found = {"operation": "matmul", "dtypes": ["float64"] * 2, "orders": ["F", "F"], "times_per_step": 6}
     assert evidence_text(found) == "matmul, float64, orders F · F, 6 times a step"
     assert evidence_text({"ratio": float("nan"), "merged": ["a", "b", "a"], "late": True}) == (
         "ratio –, merged a, b, late yes"
     )
     assert evidence_text({}) == ""
+
+
+def test_evidence_on_many_operands_stays_on_one_line():
+    found = {"shapes": [[4]] * 200, "dtypes": ["float32"] * 200, "orders": ["C"] * 200}
+    assert evidence_text(found) == "(4,) × 200, float32, orders C × 200"
+    assert evidence_text({"shapes": [[n] for n in range(9)]}) == "(0,) · (1,) · (2,) · (3,) · (4,) · (5,) · …"
 
 
 def test_no_findings_are_told_in_words_with_what_was_looked_for():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal
 
 from mlpprof.report.format import (
@@ -26,6 +26,8 @@ CONTEXT = 2
 """Lines shown above and below those of a finding."""
 MOST_LINES = 9
 """Lines of a finding that are shown; of a longer one its beginning and its end."""
+MOST_VALUES = 6
+"""Of a list of evidence, so many are told."""
 MEASURED = "measured"
 """The key of a finding's evidence that tells how its payoff was measured."""
 LEFT_OUT = "⋮"
@@ -203,13 +205,23 @@ def _value_text(name: str, value: object) -> str:
     if isinstance(value, list | tuple):
         if name.startswith("shape") and all(isinstance(item, int) for item in value):
             return f"({', '.join(map(str, value))}{',' if len(value) == 1 else ''})"
-        if name == "orders":
-            return " · ".join(_value_text(name, item) or UNKNOWN for item in value)
-        joint = " · " if name.startswith("shape") else ", "
-        return joint.join(dict.fromkeys(_value_text(name, item) or UNKNOWN for item in value))
+        texts = [_value_text(name, item) or UNKNOWN for item in value]
+        if name.startswith("shape") or name == "orders":
+            return _operands(texts)
+        return _few(list(dict.fromkeys(texts)), ", ")
     if isinstance(value, dict):
         return ", ".join(_items(value))
     return plain(str(value))
+
+
+def _operands(texts: Sequence[str]) -> str:
+    """One an operand, those of a long list of equal arrays together: '(4,) × 200'."""
+    runs = [(text, len(list(same))) for text, same in groupby(texts)]
+    return _few([part for text, n in runs for part in ([text] * n if n <= 3 else [f"{text} × {n:,}"])], " · ")
+
+
+def _few(texts: Sequence[str], joint: str) -> str:
+    return joint.join([*texts[:MOST_VALUES], *(["…"] if len(texts) > MOST_VALUES else [])])
 
 
 def _items(values: Mapping[str, object]) -> Iterator[str]:
