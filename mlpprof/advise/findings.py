@@ -21,7 +21,7 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.results.advice import Finding, Place
 
 LEAST_SHARE = 0.02
-"""Of the step, that a finding must promise."""
+"""Of the step, that a finding must promise, in the middle of its range."""
 
 CAUSES = {
     "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
@@ -46,7 +46,7 @@ DETECTORS = (loops, repeats, dead, stacking, extra_work, whole_set, primitives, 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
     candidates = [one for detector in DETECTORS for one in detector.detect(graph)]
-    worthwhile = [one for one in candidates if graph.step_s and one.saved_s[1] >= LEAST_SHARE * graph.step_s]
+    worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= LEAST_SHARE * graph.step_s]
     merged = merge(worthwhile)
     return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
+from mlpprof.advise.own_files import PACKAGE
 from mlpprof.advise.trace import Event, LoopRun, Trace
 from mlpprof.instrument.rewriting import Site
 
@@ -43,8 +44,17 @@ class Graph:
         return {path: ast.parse(source, path) for path, source in self.trace.sources.items()}
 
     def site(self, event: Event) -> Site:
-        """Where an event stands."""
-        return self.trace.sites[event.site]
+        """Where an event stands; in the program's own file also if the model's functions did it."""
+        site = self.trace.sites[event.site]
+        for call in reversed(event.calls):
+            if not self.is_ours(site.file):
+                break
+            site = self.trace.sites[self.events[call].site]
+        return site
+
+    def is_ours(self, path: str) -> bool:
+        """Whether a file is of `mlpprof.model`, which variants use and nobody is to change."""
+        return Path(path).is_relative_to(PACKAGE)
 
     def span(self, number: int) -> Span:
         """The place of a site, the same in all forms."""
@@ -73,6 +83,11 @@ class Graph:
             return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
         except ValueError:
             return file
+
+    @property
+    def step_name(self) -> str:
+        """The step as 'file.py:Class.method' or 'file.py:LINE'."""
+        return f"{self.shown(self.trace.step_file)}:{self.trace.step_text}"
 
     # Time
 
@@ -152,6 +167,14 @@ class Graph:
             and not event.is_own
             and (root in event.writes or (event.output is not None and event.output.root == root))
         ]
+
+    def is_cut_short(self, event: Event) -> bool:
+        """Whether an event is in a loop of which not all turns were recorded."""
+        return any((turn.site, turn.execution) in self._cut for turn in event.loops)
+
+    @cached_property
+    def _cut(self) -> frozenset[tuple[int, int]]:
+        return frozenset((run.site, run.execution) for run in self.trace.loops if run.turns > run.recorded)
 
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""

@@ -23,8 +23,10 @@ comprehension; a value is looked at; the names of a frame."""
 PRE, POST, OPEN, CLOSE = (f"__mlpprof_{name}__" for name in ("pre", "post", "open", "close"))
 """Of the clocked form: around an expression, and around a statement."""
 
-CALLED, RETURNED, UPDATED = (f"__mlpprof_{name}__" for name in ("called", "returned", "updated"))
-"""Of the search for the step: a function begins and ends; something is changed."""
+CALLED, RETURNED, MULTIPLIED, UPDATED = (
+    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "updated")
+)
+"""Of the search for the step: a function begins and ends; a product is made; something is changed."""
 
 
 def install(hooks: Mapping[str, Any]) -> None:

@@ -103,6 +103,11 @@ def value_of(thing: Any, roots: Roots, with_trims: bool = False, with_content: b
     )
 
 
+def upright(array: Array) -> Array:
+    """The array, or its transpose if that lies in C order."""
+    return array.T if array.flags.f_contiguous and not array.flags.c_contiguous else array
+
+
 def content_of(array: Array) -> int:
     """A checksum of shape, dtype and values."""
     if array.dtype.hasobject:
@@ -120,5 +125,9 @@ def _bytes_sum(array: Array) -> int:
 
 
 def _trims(array: Array) -> tuple[int, ...]:
-    """Contents without the first row, the last row, the first column, the last column."""
+    """Contents without the first row, the last row, the first column, the last column.
+
+    Of an array in F order those of its transpose, which is what the program has stacked.
+    """
+    array = upright(array)
     return tuple(content_of(part) for part in (array[1:], array[:-1], array[:, 1:], array[:, :-1]))

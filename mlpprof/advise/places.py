@@ -25,15 +25,16 @@ class StepPlace:
 
     @classmethod
     def parse(cls, text: str) -> StepPlace:
-        """From 'Class.method', 'function', '41', 'file.py:Class.method' or 'file.py:41'; UsageError for others."""
+        """From 'Class.method', 'function', '41', 'fit.41', each with its file in front or without; else UsageError."""
         file, _, rest = text.rpartition(":")
         if not rest or (file and not file.endswith(".py")):
             raise UsageError(
                 f"--step '{text}' is no place; expected Class.method, a function, or the line of a loop, each also "
                 "with its file in front: file.py:Class.method"
             )
-        if rest.isdigit():
-            return cls(file or None, line=int(rest))
+        last = rest.rpartition(".")[2]
+        if last.isdigit():
+            return cls(file or None, line=int(last))
         return cls(file or None, name=rest)
 
     @property

@@ -5,33 +5,49 @@ from __future__ import annotations
 import ast
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.advise import hooks
 from mlpprof.advise.clocks import Clocks
 from mlpprof.advise.forms import Forms
-from mlpprof.advise.own_files import load_through, own_files
+from mlpprof.advise.own_files import PACKAGE, load_through, own_files
 from mlpprof.advise.places import StepPlace, functions
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.recorder import Recorder
-from mlpprof.advise.steps import Steps
+from mlpprof.advise.steps import OBSERVED_STEPS, Steps
 from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Trace
 from mlpprof.errors import UsageError, did_you_mean
+
+
+ENOUGH_STEPS = 20
+"""With so many the run that records takes its own times."""
+
+
+@dataclass
+class Recording:
+    """What a run of the program gave. trace: None if the program ended too early; count: how often the step ran."""
+
+    trace: Trace | None
+    count: int
+    plain_s: list[float]
 
 
 def record(
     program: Script | VariantLoop,
     step: StepPlace,
     folder: str,
-    include: list[str],
-    exclude: list[str],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     few: int = 0,
-) -> tuple[Trace, int]:
-    """The trace of a program's step, and how often it ran; without recorded steps if it ran too seldom.
+    plain_s: Sequence[float] = (),
+) -> Recording:
+    """Run a program until its step has been recorded.
 
-    few: the number of steps if the program is known to have few. Raises UsageError if the step never ran, and what
-    the program's `run` raises.
+    few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
+    Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     is_own = own_files(include, exclude)
     forms = Forms(step)
@@ -46,6 +62,10 @@ def record(
     program.run(forms.module_code)
     if forms.step_file is None or steps.count == 0:
         raise UsageError(_not_seen(step, forms))
+    if not recorder.steps:
+        return Recording(None, steps.count, steps.times.plain_s)
+    if few and few < ENOUGH_STEPS:
+        steps.times.plain_s += plain_s
     trace = Trace(
         sites=forms.sites,
         events=recorder.events,
@@ -61,15 +81,20 @@ def record(
     )
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
-    return trace, steps.count
+    if len(trace.steps) < OBSERVED_STEPS:
+        trace.notes.append("the program makes a single step, so what becomes of its results is not known")
+    if not trace.times.sites:
+        trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
+    return Recording(trace, steps.count, steps.times.plain_s)
 
 
 def _not_seen(step: StepPlace, forms: Forms) -> str:
     if forms.step_file is not None:
         return f"the step '{step.text}' in {Path(forms.step_file).name} was never run; is it the right one?"
-    names = [name for path, source in forms.sources.items() for name, _ in functions(ast.parse(source, path))]
+    sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
+    names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
     what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
-    files = ", ".join(Path(path).name for path in forms.sources)
+    files = ", ".join(Path(path).name for path in sources)
     return (
         f"{what} in {files or 'the program'}{did_you_mean(step.text, names)} (functions: {', '.join(names) or 'none'})"
     )

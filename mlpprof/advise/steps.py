@@ -10,6 +10,11 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
 from mlpprof.advise.clocks import Clocks
 from mlpprof.advise.forms import CLOCKED, OBSERVED, PLAIN
 from mlpprof.advise.hooks import BEGIN, END, MODE
@@ -37,41 +42,40 @@ class Steps:
         self, switch: Switch, clocks: Clocks, recorder: Recorder, clock: Callable[[], float], few: int = 0
     ) -> None:
         self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
-        self._modes = self._few_modes(few) if few else self._plan()
         self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
+        self._modes = self._plan(few)
         self._depth = 0
         self._mode = PLAIN
         self._form = PLAIN
         self._start = 0.0
         self._elapsed = 0.0
+        self._faults = 0
         self.times = Times()
         self.count = 0
         self.is_done = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
 
-    def _few_modes(self, few: int) -> Iterator[int]:
-        """Of a program with three steps or so: clocks first, if there is one to spare."""
-        for number in range(few):
-            left = few - number
-            yield CLOCKED if left > OBSERVED_STEPS else OBSERVED
-
-    def _plan(self) -> Iterator[int]:
+    def _plan(self, few: int) -> Iterator[int]:
         """The form of each step; `_elapsed` is what the step before took."""
+        left = few or sys.maxsize
+        before = max(0, left - OBSERVED_STEPS)  # steps that can be timed
+        most = max(1, before // 6)  # of a block
         begun, warm = self._clock(), 0
-        while warm < 1 or (self._clock() - begun < WARM_UP_S and warm < MOST_BLOCKS):
+        while before and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
             yield PLAIN
-            warm += 1
+            warm, before = warm + 1, before - 1
         begun = self._clock()
         for block in range(MOST_BLOCKS):
-            for mode in (PLAIN, CLOCKED):
-                spent = 0.0
-                while spent < BLOCK_S:
+            for mode in (CLOCKED, PLAIN):
+                spent, steps = 0.0, 0
+                while before and spent < BLOCK_S and steps < most:
                     yield mode
+                    before, steps = before - 1, steps + 1
                     spent += max(self._elapsed, 1e-9)
             passed = self._clock() - begun
-            if passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
+            if not before or passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
                 break
-        for _ in range(OBSERVED_STEPS):
+        for _ in range(self._wanted):
             yield OBSERVED
 
     def _begin(self) -> None:
@@ -87,6 +91,7 @@ class Steps:
         if self._mode == OBSERVED:
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
         self._clocks.take()
+        self._faults = page_faults()
         self._start = self._clock()
 
     def _end(self) -> None:
@@ -99,12 +104,19 @@ class Steps:
         self._elapsed = now - self._start
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
+            self.times.faults.append(page_faults() - self._faults)
         elif self._mode == CLOCKED:
             self.times.clocked_s.append(self._elapsed)
             self.times.sites.append(self._clocks.take())
         else:
+            gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
             if len(self._recorder.steps) == self._wanted:
                 self.is_done = True
                 if sys.exc_info()[0] is None:
                     raise Enough
+
+
+def page_faults() -> int:
+    """Pages that this process has been given so far; 0 where the system does not tell."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -78,9 +78,13 @@ class LoopRun:
 
 @dataclass
 class Times:
-    """Seconds by site of the clocked form, own time without what is inside: for each step under clocks."""
+    """Seconds by site of the clocked form, own time without what is inside: for each step under clocks.
+
+    faults: pages that the system had to provide during each undisturbed step.
+    """
 
     plain_s: list[float] = field(default_factory=list)
+    faults: list[int] = field(default_factory=list)
     clocked_s: list[float] = field(default_factory=list)
     sites: list[dict[int, tuple[float, int]]] = field(default_factory=list)
 

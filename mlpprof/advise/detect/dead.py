@@ -34,7 +34,7 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int) -> bool:
         return False
     root = event.output.root
     died = graph.trace.died.get(root)
-    if died is None or died >= end or _is_last_turn(event, graph):
+    if died is None or died > end or _is_last_turn(event, graph):
         return False
     if event.writes and root not in event.writes:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices
+from mlpprof.advise.detect.dead import dead_events
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import PRODUCT
@@ -55,7 +56,9 @@ def useful_events(graph: Graph) -> frozenset[int]:
         if event.is_own:
             continue
         output = event.output
-        gives = any(root in roots for root in event.writes)
+        # what later turns of a loop read was not seen
+        gives = graph.is_cut_short(event)
+        gives = gives or any(root in roots for root in event.writes)
         if output is not None:
             gives = gives or (output.root in roots if output.is_array else output.content in numbers)
         if gives:
@@ -67,12 +70,16 @@ def useful_events(graph: Graph) -> frozenset[int]:
 
 def _evaluations(graph: Graph) -> list[Candidate]:
     useful = useful_events(graph)
-    idle = [e for e in graph.first if not e.is_own and e.kind == PRODUCT and e.index not in useful]
+    dead = {event.index for event in dead_events(graph)}  # nobody reads them, so they evaluate nothing
+    idle = [e for e in graph.first if not e.is_own and e.kind == PRODUCT and e.index not in useful | dead]
     calls: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
+    loose: list[Event] = []
     for event in idle:
         outer = next((graph.events[c] for c in event.calls if not _has_useful(graph.events[c], useful)), None)
         if outer is not None:
             calls[graph.span(outer.site)[:3]].append(event)
+        else:
+            loose.append(event)
     found = []
     for place, products in calls.items():
         again = [e for e in graph.last if e.is_own and graph.span(e.site)[:3] == place]
@@ -95,7 +102,45 @@ def _evaluations(graph: Graph) -> list[Candidate]:
                 evidence=facts(inside[0], len(inside)),
             )
         )
-    return found
+    return [*found, *_loose_evaluation(loose, useful, graph)]
+
+
+def _loose_evaluation(products: list[Event], useful: frozenset[int], graph: Graph) -> list[Candidate]:
+    """Products that stand in the step itself, with what is computed from them."""
+    heads = [e for e in products if _is_forward([e], graph)]
+    if not heads:
+        return []
+    roots = {e.output.root for e in heads if e.output is not None}
+    spans = {graph.span(e.site) for e in heads}
+    for event in graph.first:
+        if event.is_own or event.index in useful or event.index <= heads[0].index:
+            continue
+        if roots & {value.root for value in event.inputs if value.is_array}:
+            spans.add(graph.span(event.site))
+            if event.output is not None and event.output.is_array:
+                roots.add(event.output.root)
+    again = [e for e in graph.last if graph.span(e.site) in spans]
+    head = next((e for e in again if graph.span(e.site) == graph.span(heads[0].site)), None)
+    if head is None:
+        return []
+    site = graph.site(head)
+    return [
+        Candidate(
+            category="work-in-step",
+            site=site,
+            title=f"{graph.text(head, 50)} evaluates the network within the step",
+            why="what is computed from it reaches no parameter: it is work for the reader, not for the training",
+            cure=f"- {graph.line_text(site.file, site.line)}\n+ # once an epoch",
+            saved_s=around(graph.seconds(again)),
+            measured="the time of these expressions in the step",
+            confidence=LIKELY,
+            covers=indices(again),
+            related=tuple(
+                {graph.site(e).line: graph.site(e) for e in again if graph.site(e).line != site.line}.values()
+            ),
+            evidence=facts(head, len(heads)),
+        )
+    ]
 
 
 def _has_useful(call: Event, useful: frozenset[int]) -> bool:
@@ -103,5 +148,6 @@ def _has_useful(call: Event, useful: frozenset[int]) -> bool:
 
 
 def _is_forward(products: list[Event], graph: Graph) -> bool:
-    """Whether the weights are multiplied by something."""
-    return any(value.root in graph.parameters for event in products for value in event.inputs if value.is_array)
+    """Whether something is multiplied by weights that is none itself: the norm of the weights is no forward pass."""
+    sides = [{v.root in graph.parameters for v in event.inputs if v.is_array} for event in products]
+    return any(len(side) == 2 for side in sides)

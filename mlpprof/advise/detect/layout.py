@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 from collections import defaultdict
 from typing import Any
@@ -14,6 +15,7 @@ from mlpprof.advise.identity import Value
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
+from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
 
 LEAST_SIZE = 4_096
@@ -47,6 +49,14 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         why = "one operand is walked through against its memory order: every element is a jump to another cache line"
         cure = f"- {line}\n+ # keep both in one order: samples as rows throughout (X[index], A @ W.T), or as columns"
     low, high = total(saved for _, saved in parts)
+    strided = next((v for v in values if v.order == "?"), None)
+    if strided is not None and not graph.makers(strided.root, head.index):
+        source = _strided_source(graph)
+        if source is not None:  # it came to the step as it is
+            makers.insert(0, site)
+            site = source
+            line = graph.line_text(site.file, site.line)
+            cure = f"- {line}\n+ # once, before training: np.ascontiguousarray(...)"
     return Candidate(
         category="layout",
         site=site,
@@ -59,6 +69,22 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         related=tuple(makers),
         evidence=facts(head, len(parts)),
     )
+
+
+def _strided_source(graph: Graph) -> Site | None:
+    """The one assignment in the program that takes every so manyth row or column, if there is just one."""
+    found = [
+        Site(path, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
+        for path, tree in graph.trees.items()
+        if not graph.is_ours(path)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(_has_step(one) for one in ast.walk(node.value))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _has_step(node: ast.AST) -> bool:
+    return isinstance(node, ast.Slice) and node.step is not None
 
 
 def _collides(event: Event) -> bool:

@@ -46,7 +46,9 @@ def _kind(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[LoopR
     if any(work):
         if not work[1] or [e.name for e in work[1]] != [e.name for e in work[2]] or _carries(turns):
             return None
-        if _uses_same_matrix(work):
+        if any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1]):
+            return None  # small batches, and layers
+        if _uses_same_weights(work, graph.parameters):
             return "sample-loop"
         return "neuron-loop" if _takes_rows(work) else None
     return "neuron-loop" if _is_scalar(run, runs) and run.turns >= FEWEST_NEURONS else None
@@ -70,8 +72,8 @@ def _carries(turns: list[list[Event]]) -> bool:
         written |= {e.output.root for e in before if e.output is not None and e.output.is_array and not e.is_view}
         grown = {e.output.root for e in before if e.output is not None and e.name == "add"}
         for event in turn:
-            if event.is_own or event.is_view:
-                continue
+            if event.is_own or event.is_view or (event.effect is not None and not event.kind):
+                continue  # what only passes arrays on, as zip() and append()
             read = {value.root for value in event.inputs if value.is_array}
             for root in read & written:
                 is_sum = event.name == "add" and (root in grown or root in event.writes)
@@ -88,20 +90,25 @@ def _is_part_of_sum(event: Event, root: int, before: list[Event]) -> bool:
     return all(value.start not in starts for value in event.inputs if value.root == root)
 
 
-def _uses_same_matrix(work: list[list[Event]]) -> bool:
-    """Whether all turns multiply different vectors by the same matrix, or add outer products up in one."""
+def _uses_same_weights(work: list[list[Event]], parameters: frozenset[int]) -> bool:
+    """Whether all turns multiply different vectors by the same weights, or make outer products of them."""
     for event, following in zip(work[1], work[2], strict=True):
         if event.site != following.site:
             return False
         pairs = list(zip(event.inputs, following.inputs, strict=False))
-        same = [a for a, b in pairs if a.is_array and min(a.shape, default=1) > 1 and a.content == b.content]
+        same = [a for a, b in pairs if a.root in parameters and min(a.shape, default=1) > 1 and a.content == b.content]
         moved = [a for a, b in pairs if a.is_array and (a.start != b.start or a.content != b.content)]
-        if event.kind == PRODUCT and same and moved:
+        vectors = [a for a in moved if min(a.shape, default=1) <= 1]
+        if event.kind == PRODUCT and same and vectors:
             return True
         is_outer = event.name == "outer" or (event.kind == PRODUCT and _inner_size(event) == 1)
         if is_outer and moved:
             return True
     return False
+
+
+def _is_of_matrices(event: Event) -> bool:
+    return event.effect is not None and len(event.effect.shape) == 3 and min(event.effect.shape) > 1
 
 
 def _inner_size(event: Event) -> int:

@@ -24,6 +24,8 @@ MAKERS = frozenset(
     )
 )
 
+SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64"))
+
 
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate: where float64 comes from."""
@@ -44,7 +46,10 @@ def detect(graph: Graph) -> list[Candidate]:
     upcast = next((e for e in doubles if _is_upcast(e)), None)
     places = list(_sources(graph))
     head = upcast or timed[0]
-    site = graph.site(upcast) if upcast is not None else next(iter(places), graph.site(timed[0]))
+    if upcast is not None and _is_made_here(upcast, graph):
+        site = graph.site(upcast)
+    else:
+        site = next(iter(places), graph.site(head))
     line = graph.line_text(site.file, site.line)
     what = "an operation turns float32 into float64" if upcast is not None else "the step computes in float64"
     return [
@@ -64,6 +69,12 @@ def detect(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(doubles)),
         )
     ]
+
+
+def _is_made_here(upcast: Event, graph: Graph) -> bool:
+    """Whether the float64 in an operation is a number, or an array of this step; else weights or data are float64."""
+    doubles = [value for value in upcast.inputs if value.is_array and value.dtype == "float64"]
+    return not doubles or any(graph.makers(value.root, upcast.index) for value in doubles)
 
 
 def _is_double(event: Event) -> bool:
@@ -99,6 +110,8 @@ def _sources(graph: Graph) -> Iterator[Site]:
     step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
     ranked: list[tuple[int, Site]] = []
     for path, tree in graph.trees.items():
+        if graph.is_ours(path):
+            continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) or node.value is None:
                 continue
@@ -106,8 +119,9 @@ def _sources(graph: Graph) -> Iterator[Site]:
                 continue
             names = {_called(one) for one in ast.walk(node.value) if isinstance(one, ast.Call)}
             has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node.value))
-            text = ast.unparse(node.value)
-            if names & MAKERS and not has_dtype and "float32" not in text:
+            is_single = has_dtype or "astype" in names or "float32" in ast.unparse(node.value)
+            # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
+            if names & MAKERS and (not is_single or names & SCALARS):
                 is_weight = bool(names & {"randn", "standard_normal", "normal", "uniform", "rand"})
                 end = node.end_lineno or node.lineno
                 site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)

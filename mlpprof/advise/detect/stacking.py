@@ -8,7 +8,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import Candidate, around, facts, indices
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.identity import Value
+from mlpprof.advise.identity import Value, upright
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import FILL
 
@@ -47,7 +47,7 @@ def _is_ones(event: Event, number: int, trim: int) -> bool:
         arrays.insert(0, owner)
     if number >= len(arrays) or arrays[number].ndim != 2:
         return False
-    part = arrays[number][TRIMMED[trim]]
+    part = upright(arrays[number])[TRIMMED[trim]]
     # sigmoid of a stacked row of ones, and the like, is constant too, but what goes in is ones
     return bool(part.size) and bool(np.all(part == 1))
 

@@ -5,9 +5,13 @@ The system hands large blocks out as pages that are not there yet: the first wri
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import operator
-from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,52 +19,105 @@ import numpy as np
 from mlpprof.advise.candidate import Candidate, facts, indices, total
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
-from mlpprof.advise.replay import of_time, saved_share
+from mlpprof.advise.replay import Action, of_time, saved_share
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 
+Part = tuple[Event, tuple[float, float]]
+"""An operation, and what `out=` saves of it."""
+
+NEAR = 2
+"""Lines between two operations that one finding tells of."""
+
 LEAST_BYTES = 64 * 1024
+LEAST_FAULTED = 0.05
+LEAST_EACH = 0.003
 LEAST_TOTAL = 0.05
 """Of the step, for all of them together: less is not worth the code."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for all of them, at the line where most is saved."""
-    parts: list[tuple[Event, tuple[float, float]]] = []
-    for event in graph.last:
-        if _is_large(event):
+    """One candidate for every few lines of them, if they are worth it together."""
+    parts: list[Part] = []
+    large = [event for event in graph.last if _is_large(event)]
+    faulted = _faulted_share(large, graph)
+    for event in large:
+        if graph.seconds([event]) > LEAST_EACH * graph.step_s:
             slow, fast = again(event), _into(event)
             if slow is not None and fast is not None:
-                saved = of_time(saved_share(slow, fast), graph.seconds([event]))
+                saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
                     parts.append((event, saved))
     low, high = total(saved for _, saved in parts)
     if not parts or high < LEAST_TOTAL * graph.step_s:
         return []
-    by_line: dict[tuple[str, int], float] = defaultdict(float)
-    for event, saved in parts:
-        by_line[graph.site(event).file, graph.site(event).line] += saved[1]
-    best = max(by_line, key=lambda place: by_line[place])
-    head = next(e for e, _ in parts if (graph.site(e).file, graph.site(e).line) == best)
-    related = {(graph.site(e).file, graph.site(e).line): graph.site(e) for e, _ in parts}
-    related.pop(best)
+    return [_candidate(group, graph) for group in _neighbours(parts, graph)]
+
+
+def _neighbours(parts: list[Part], graph: Graph) -> list[list[Part]]:
+    """Those of one function on neighbouring lines together."""
+    groups: list[list[Part]] = []
+    ordered = sorted(parts, key=lambda part: (graph.site(part[0]).file, graph.site(part[0]).line))
+    for part in ordered:
+        site = graph.site(part[0])
+        last = graph.site(groups[-1][-1][0]) if groups else None
+        if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return groups
+
+
+def _candidate(parts: list[Part], graph: Graph) -> Candidate:
+    head, _ = max(parts, key=lambda part: part[1][1])
+    sites = [graph.site(event) for event, _ in parts]
+    first = sites[0]
+    whole = replace(first, end_line=max(site.end_line for site in sites))
     size = sum(e.output.nbytes for e, _ in parts if e.output is not None)
-    line = graph.line_text(*best)
-    return [
-        Candidate(
-            category="temporaries",
-            site=graph.site(head),
-            title=f"{len(parts)} large results are allocated anew in every step, {size / 1e6:.1f} MB in all",
-            why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
-            "that are allocated once stay in cache",
-            cure=f"- {line}\n+ # allocate once before training, then: {_out_form(head)}",
-            saved_s=(low, high),
-            measured=f"{len(parts)} operations performed again with and without an array for the result",
-            covers=indices(event for event, _ in parts),
-            related=tuple(related.values()),
-            evidence={**facts(head, len(parts)), "bytes_allocated": size},
-        )
-    ]
+    line = graph.line_text(first.file, graph.site(head).line)
+    return Candidate(
+        category="temporaries",
+        site=whole,
+        title=f"{len(parts)} large results are allocated anew in every step, {size / 1e6:.1f} MB in all",
+        why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
+        "that are allocated once stay in cache",
+        cure=f"- {line}\n+ # allocate once before training, then: {_out_form(head)}",
+        saved_s=total(saved for _, saved in parts),
+        measured=f"{len(parts)} operations performed again with and without an array for the result",
+        covers=indices(event for event, _ in parts),
+        evidence={**facts(head, len(parts)), "bytes_allocated": size},
+    )
+
+
+def _faulted_share(large: list[Event], graph: Graph) -> float:
+    """Of the bytes that these results take, how much was on pages that the system had to provide, in a usual step."""
+    size = sum(event.output.nbytes for event in large if event.output is not None)
+    faults = graph.trace.times.faults
+    return min(1.0, median(faults) * mmap.PAGESIZE / size) if faults and size else 0.0
+
+
+def _share(slow: Action, fast: Action, faulted: float) -> tuple[float, float]:
+    """The saved share: with memory that the allocator still holds, and with pages that it has given back.
+
+    Which of the two happens in the step depends on what was freed before; the page faults of the step tell.
+    """
+    warm = saved_share(slow, fast)
+    release = _release()
+    if release is None or faulted < LEAST_FAULTED:
+        return warm
+    cold = saved_share(slow, fast, before_slow=release)
+    low, high = (held + faulted * (max(given, held) - held) for held, given in zip(warm, cold, strict=True))
+    return low, high
+
+
+@cache
+def _release() -> Action | None:
+    """What has the allocator give its free memory back to the system; None where it cannot be told to."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    return lambda: trim(0)
 
 
 def _out_form(event: Event) -> str:
@@ -102,6 +159,8 @@ def _into(event: Event) -> Callable[[], object] | None:
 
 def _function(event: Event) -> Callable[..., Any] | None:
     """NumPy's function for the operation, if it takes `out`."""
+    if event.name == "square":
+        return lambda x, *_, out: np.square(x, out=out)
     if event.function in OPERATOR_NAMES:
         found = getattr(np, OPERATOR_NAMES[event.function])
         return found if isinstance(found, np.ufunc) else None
