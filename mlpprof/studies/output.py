@@ -79,9 +79,9 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
-def write_document(folder: Path, name: str, text: str, document: dict[str, Any]) -> None:
-    """NAME.txt and NAME.json."""
-    for suffix, content in (("txt", text), ("json", json.dumps(document, indent=1, allow_nan=False) + "\n")):
+def write_document(folder: Path, name: str, text: str, document: dict[str, Any], text_suffix: str = "txt") -> None:
+    """NAME.txt, or with another ending, and NAME.json."""
+    for suffix, content in ((text_suffix, text), ("json", json.dumps(document, indent=1, allow_nan=False) + "\n")):
         with write_atomically(folder / f"{name}.{suffix}") as temporary:
             temporary.write_text(content, encoding="utf-8")
 
