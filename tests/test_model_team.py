@@ -21,7 +21,9 @@ from mlpprof.model.team import WORKERS_VARIABLE, ProcessTeam, ThreadTeam, shared
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
-each_variant = pytest.mark.parametrize("name", [pytest.param("processes", marks=forks), "threaded"])
+FORKED = ("processes", "feature_shards")
+each_forked = pytest.mark.parametrize("name", FORKED)
+each_variant = pytest.mark.parametrize("name", [*(pytest.param(name, marks=forks) for name in FORKED), "threaded"])
 
 TRAIN = """
 import sys, time
@@ -180,9 +182,10 @@ def test_workers_end_with_a_process_that_is_interrupted_or_killed(number):
 
 
 @forks
-def test_a_killed_worker_of_a_variant_is_told_and_leaves_nothing(monkeypatch):
+@each_forked
+def test_a_killed_worker_of_a_variant_is_told_and_leaves_nothing(name, monkeypatch):
     monkeypatch.setenv(WORKERS_VARIABLE, "3")
-    mlp, X, Y = small("processes")
+    mlp, X, Y = small(name)
     mlp.train_step(X, Y, np.arange(9))
     pids = mlp.team.pids
     os.kill(pids[0], signal.SIGKILL)
@@ -227,6 +230,26 @@ def test_a_shared_step_is_the_step_of_one_process(name, workers, l1, l2, monkeyp
         for (W, b), (W_theirs, b_theirs) in zip(ours.parameters(), theirs.parameters(), strict=True):
             np.testing.assert_allclose(W, W_theirs, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(b, b_theirs, rtol=1e-10, atol=1e-12)
+    ours.close()
+
+
+@each_variant
+def test_steps_of_the_team_and_of_worker_0_alone_may_alternate(name, monkeypatch):
+    monkeypatch.setenv(WORKERS_VARIABLE, "3")
+    (ours, X, Y), (theirs, *_) = small(name, 0.01, 0.02), small("buffered", 0.01, 0.02)
+    for m in (9, 40, 5):
+        for instance in (ours, theirs):
+            instance.train_step(X, Y, np.arange(m))
+            instance.fetch_batch(X, Y, np.arange(m))
+            instance.forward()
+            instance.loss()
+            instance.backward()
+            instance.update()
+            instance.train_step(X, Y, np.arange(m))
+        for (W, b), (W_theirs, b_theirs) in zip(ours.parameters(), theirs.parameters(), strict=True):
+            np.testing.assert_allclose(W, W_theirs, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(b, b_theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-9)
     ours.close()
 
 

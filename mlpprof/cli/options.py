@@ -121,7 +121,7 @@ measuring_options = together(
         type=click.IntRange(1, 1024),
         callback=_told_by(WORKERS_VARIABLE),
         expose_value=False,
-        help="Of variants that share a step (processes, threaded); all CPUs by default.",
+        help="Of variants that share a step (processes, threaded ...); all CPUs by default.",
     ),
     rank_options,
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),

@@ -40,12 +40,12 @@ PACKAGES = {
     "peers/sklearn": "sklearn",
 }
 """Framework variant -> the package that it needs."""
-OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", "threaded", "processes", "mpi")
+SHARING = ("threaded", "processes", "feature_shards", "mpi")
+"""Those that share a step among workers, whose number is a setting."""
+OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *SHARING)
 """The rungs that can win; those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """Of ours, those that are tried with all BLAS threads as well."""
-SHARING = ("threaded", "processes", "mpi")
-"""Those that share a step among workers, whose number is a setting."""
 
 
 @dataclass(frozen=True)
