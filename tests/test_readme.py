@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("mlpprof ")]
 
-TRAIN = '''import argparse
+TRAIN = """import argparse
 
 import numpy as np
 
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     for epoch in range(epochs):
         for start in range(0, 4000, 200):
             net.step(X[:, start : start + 200], Y[:, start : start + 200], 1e-4)
-'''
+"""
 """A program of a reader's own, for the commands that look at one."""
 
 
