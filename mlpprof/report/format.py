@@ -61,7 +61,8 @@ def format_range(low_s: float, high_s: float) -> str:
     if not (math.isfinite(low_s) and math.isfinite(high_s)):
         return UNKNOWN
     scale, unit = _time_unit(high_s)
-    decimals = max(0, 2 - math.floor(math.log10(high_s / scale))) if high_s > 0 else 0
+    # 9.996 reads as 10.0
+    decimals = max(0, 2 - math.floor(math.log10(float(f"{high_s / scale:.3g}")))) if high_s > 0 else 0
     return f"{low_s / scale:.{decimals}f}–{high_s / scale:.{decimals}f} {unit}"
 
 
