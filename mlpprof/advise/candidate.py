@@ -9,6 +9,9 @@ from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
 from mlpprof.results.run import Json
 
+LEAST_SHARE = 0.01
+"""Of the step, that a finding must promise, in the middle of its range."""
+
 CERTAIN, LIKELY = "certain", "likely"
 
 
@@ -17,7 +20,7 @@ class Candidate:
     """A possible finding.
 
     saved_s: (low, high) seconds a step. measured: how. covers: indices of the events that the cure removes or
-    changes; `covered` of them is a whole loop, by its site.
+    changes. least_share: of the step that it must save to be told.
     """
 
     category: str
@@ -31,6 +34,7 @@ class Candidate:
     covers: frozenset[int] = frozenset()
     related: tuple[Site, ...] = ()
     evidence: dict[str, Json] = field(default_factory=dict)
+    least_share: float = LEAST_SHARE
 
 
 def indices(events: Iterable[Event]) -> frozenset[int]:

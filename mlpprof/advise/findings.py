@@ -20,9 +20,6 @@ from mlpprof.advise.graph import Graph
 from mlpprof.instrument.rewriting import Site
 from mlpprof.results.advice import Finding, Place
 
-LEAST_SHARE = 0.02
-"""Of the step, that a finding must promise, in the middle of its range."""
-
 CAUSES = {
     "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
     "neuron-loop": ("layout", "temporaries", "small-product", "slow-primitive"),
@@ -46,7 +43,7 @@ DETECTORS = (loops, repeats, dead, stacking, extra_work, whole_set, primitives, 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
     candidates = [one for detector in DETECTORS for one in detector.detect(graph)]
-    worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= LEAST_SHARE * graph.step_s]
+    worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
     merged = merge(worthwhile)
     return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
 

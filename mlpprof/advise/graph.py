@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 
@@ -54,7 +54,7 @@ class Graph:
 
     def is_ours(self, path: str) -> bool:
         """Whether a file is of `mlpprof.model`, which variants use and nobody is to change."""
-        return Path(path).is_relative_to(PACKAGE)
+        return _is_in_package(path)
 
     def span(self, number: int) -> Span:
         """The place of a site, the same in all forms."""
@@ -186,6 +186,11 @@ class Graph:
                 if turn.site == run.site and turn.execution == run.execution and turn.turn < run.recorded:
                     found[turn.turn].append(event)
         return found
+
+
+@cache
+def _is_in_package(path: str) -> bool:
+    return Path(path).is_relative_to(PACKAGE / "model")
 
 
 def _cost(event: Event) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
 from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
 from mlpprof.instrument.semantics import effect_of
-from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
+from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in, product
 from mlpprof.instrument.semantics_table import EVALUATIONS
 
-MOST_EVENTS = 60_000
+MOST_EVENTS = 30_000
 """Recorded of a step; what comes after them runs unseen."""
 
 FIRST_TURNS, FEW_TURNS = 4, 12
@@ -31,8 +31,16 @@ WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
 """Operations in whose operands a row of ones is looked for."""
 
 IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
-NOTED_CALLS = frozenset(("print", "append", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
+NOTED_CALLS = frozenset(("print", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
 """Calls that are written down also where no array is in them."""
+
+PASSING = frozenset(
+    (
+        *("zip", "enumerate", "reversed", "list", "tuple", "dict", "set", "len", "append", "extend", "insert", "iter"),
+        *("isinstance", "type", "id", "hasattr", "getattr", "setattr", "callable", "map", "filter", "pop", "update"),
+    )
+)
+"""Calls that pass arrays on, or look at what they are, without a look at their values."""
 
 WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
 WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
@@ -57,6 +65,8 @@ class Recorder:
         self._running: list[LoopRun] = []
         self._executions: dict[int, int] = {}
         self._calls: list[int] = []
+        self._turns_key: tuple[int, int, int, int] | None = None
+        self._turns_held: tuple[Turn, ...] = ()
         self.roots = Roots(lambda: len(self.events))
         self.hooks: dict[str, Any] = {
             OPERATE: self._operate,
@@ -125,6 +135,7 @@ class Recorder:
         if self._muted:
             return False
         run.recorded += 1
+        run.signatures.append(0)
         return True
 
     def _leave(self, site: int) -> None:
@@ -153,7 +164,14 @@ class Recorder:
                 self._leave(site)
 
     def _turns_now(self) -> tuple[Turn, ...]:
-        return tuple(Turn(run.site, run.execution, run.turns - 1) for run in self._running)
+        last = self._running[-1] if self._running else None
+        key = None if last is None else (len(self._running), last.site, last.execution, last.turns)
+        if key is None:
+            return ()
+        if key != self._turns_key:  # deep recursion makes it long, and most events are in the same turn
+            self._turns_key = key
+            self._turns_held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in self._running)
+        return self._turns_held
 
     # Operations
 
@@ -165,12 +183,12 @@ class Recorder:
             return function(*held)
         if function is operator.getitem:
             return self._read(number, *operands)
-        inputs = self._values(operands, {}, function is operator.matmul)
+        inputs = self._values(operands, {}, function is operator.matmul or _is_matrix_product(function, operands))
         # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
         held = [*operands]
         result = function(*held)
         if not inputs and not isinstance(result, np.ndarray):
-            self._count_scalar(result)
+            self._count_scalar(number, result)
             return result
         writes = (operands[0],) if function in IN_PLACE_OPERATORS else ()
         self._write(number, function, operands, {}, inputs, result, writes)
@@ -185,17 +203,19 @@ class Recorder:
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         elif isinstance(container, np.ndarray):
             self.reads.setdefault(self.roots.number(container), []).append(len(self.events))
-            self._count_scalar(result)
+            self._count_scalar(number, result)
         elif isinstance(result, np.ndarray) and not isinstance(container, list | tuple | dict):
             inputs = self._values(key if isinstance(key, tuple) else (key,), {}, False)  # as np.c_[...]
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         else:
-            self._count_scalar(result)
+            self._count_scalar(number, result)
         return result
 
-    def _count_scalar(self, result: Any) -> None:
+    def _count_scalar(self, number: int, result: Any) -> None:
         if isinstance(result, float) and self._running:  # np.float64 is one
-            self._running[-1].scalars += 1
+            run = self._running[-1]
+            run.scalars += 1
+            run.signatures[-1] = hash((run.signatures[-1], number)) if run.signatures else 0
 
     def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
         if not self._recording() or not isinstance(target, np.ndarray):
@@ -203,11 +223,15 @@ class Recorder:
             return
         if isinstance(value, float) and not isinstance(key, slice | np.ndarray | list):
             target[key] = value
-            self._count_scalar(value)
+            self._count_scalar(number, value)
             return
-        inputs = self._values((value, *(key if isinstance(key, tuple) else (key,))), {}, False)
+        keys = key if isinstance(key, tuple) else (key,)
+        inputs = self._values((value, *keys), {}, False)
         target[key] = value
         self._write(number, operator.setitem, (target, key, value), {}, inputs, None, (target,))
+        if all(isinstance(k, int | slice | np.integer) for k in keys) and self.events[-1].site == number:
+            region = target[key]
+            self.events[-1].region = value_of(region, self.roots, with_content=False) if np.ndim(region) else None
 
     def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         if not self._recording():
@@ -224,13 +248,13 @@ class Recorder:
             written = _written(function, name, owner, arguments, options)
             self._write(number, function, arguments, options, inputs, result, written)
         else:
-            self._count_scalar(result)
+            self._count_scalar(number, result)
         return result
 
     def _call_own(
         self, number: int, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Any:
-        inputs = self._values(arguments, options, False)
+        inputs = self._values(arguments, options, False) or self._numbers(arguments)
         event = self._event(number, "", function, None, inputs, None, ())
         event.is_own = True
         self.events.append(event)
@@ -242,13 +266,19 @@ class Recorder:
             del self._calls[depth - 1 :]
             del self._running[running:]
             event.end = len(self.events)
-        if isinstance(result, np.ndarray):
+        if isinstance(result, np.ndarray | float):
             event.output = value_of(result, self.roots)
         if self._keeps:
             event.operands, event.options, event.result = arguments, options, result
         return result
 
     # Writing down
+
+    def _numbers(self, arguments: tuple[Any, ...]) -> tuple[Value, ...]:
+        """The arguments of a function of single numbers."""
+        if not arguments or not all(isinstance(x, float) for x in arguments):
+            return ()
+        return tuple(value_of(x, self.roots) for x in arguments)
 
     def _values(self, operands: Iterable[Any], options: Mapping[str, Any], with_trims: bool) -> tuple[Value, ...]:
         held = tuple(operands)
@@ -274,7 +304,7 @@ class Recorder:
         buffers = {value.root for value in inputs}
         event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
         for value in inputs:
-            if value.is_array and not event.is_view:
+            if value.is_array and not event.is_view and name not in PASSING:
                 self.reads.setdefault(value.root, []).append(event.index)
         if self._keeps:
             event.operands, event.options, event.result = operands, options, result
@@ -300,7 +330,7 @@ class Recorder:
             index=len(self.events),
             site=number,
             name=name,
-            function=function,
+            function=function if self._keeps else _unbound(function),
             effect=effect,
             inputs=inputs,
             output=output,
@@ -317,9 +347,17 @@ def _effect(
 ) -> Effect | None:
     """The effect, or None where an operand has a form that the semantics do not expect."""
     try:
+        if _is_matrix_product(function, operands):
+            return product("matmul", operands, result)
         return effect_of(function, operands, options, result)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
+
+
+def _is_matrix_product(function: Callable[..., Any], operands: tuple[Any, ...]) -> bool:
+    """Whether ``a * b`` is a product because one of the two is an np.matrix."""
+    is_matrix = any(isinstance(x, np.matrix) for x in operands)
+    return function is operator.mul and is_matrix and all(np.ndim(x) == 2 for x in operands)
 
 
 def _written(
@@ -339,6 +377,17 @@ def _written(
     if name in WRITING_FUNCTIONS and arguments:
         found.append(arguments[0])
     return tuple(x for x in found if isinstance(x, np.ndarray))
+
+
+def _unbound(function: Any) -> Any:
+    """The function without what it is bound to or closes over, which would else be kept alive."""
+    code = _code_of(function)
+    if code is not None:
+        return code
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, ModuleType | np.ufunc):
+        return getattr(type(owner), getattr(function, "__name__", ""), type(function))
+    return function
 
 
 def _code_of(function: Callable[..., Any]) -> CodeType | None:

@@ -26,7 +26,7 @@ class Event:
     index: in the order of beginning; a call comes before what happens inside it, which ends before `end`.
     site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
     inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
-    writes: buffers that it changes. is_view: it gives another view of an operand and computes nothing.
+    writes: buffers that it changes. region: the part of an array that is stored into. is_view: it gives another view of an operand and computes nothing.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
     step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
     """
@@ -45,6 +45,7 @@ class Event:
     step: int
     end: int = 0
     is_own: bool = False
+    region: Value | None = None
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     result: Any = None
@@ -60,7 +61,7 @@ class LoopRun:
     """One execution of a loop: its turns, counted also where they were not recorded.
 
     loops, calls: what it runs in, as of an event. length: of what it runs over; -1 if that does not tell.
-    scalars: operations on single numbers, in its recorded turns and not in a loop or a function within.
+    scalars: operations on single numbers in its recorded turns, not in a loop within; signatures: for each turn, which.
     """
 
     site: int
@@ -74,6 +75,7 @@ class LoopRun:
     recorded: int = 0
     scalars: int = 0
     end: int = 0
+    signatures: list[int] = field(default_factory=list)
 
 
 @dataclass

@@ -10,6 +10,9 @@ from mlpprof.advise.graph import Graph
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import PRODUCT
 
+LEAST_PRINTED = 0.003
+"""Of the step: printing is timed into a file here, and a terminal is many times slower."""
+
 WRITERS = frozenset(("print", "write", "info", "debug", "warning", "savefig", "show", "dump", "save", "savetxt"))
 
 
@@ -36,6 +39,7 @@ def _printing(graph: Graph) -> list[Candidate]:
             confidence=CERTAIN,
             covers=indices(events),
             evidence=facts(events[0], len(events)),
+            least_share=LEAST_PRINTED,
         )
         for place, events in by_place.items()
     ]

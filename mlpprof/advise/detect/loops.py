@@ -19,7 +19,8 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
 
 LEAST_TURNS = 4
-FEWEST_NEURONS = 4
+FEWEST_NUMBERS = 2
+"""Turns of a loop that computes with single numbers."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -32,7 +33,8 @@ def detect(graph: Graph) -> list[Candidate]:
     found = []
     for site, of_site in by_site.items():
         longest = max(of_site, key=lambda run: run.turns)
-        if longest.turns < LEAST_TURNS or longest.recorded < 3:
+        is_scalar = longest.scalars > 0 and longest.turns >= FEWEST_NUMBERS
+        if not is_scalar and (longest.turns < LEAST_TURNS or longest.recorded < 3):
             continue
         turns = graph.turns(longest)
         kind = _kind(longest, turns, graph, runs)
@@ -44,19 +46,21 @@ def detect(graph: Graph) -> list[Candidate]:
 def _kind(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[LoopRun]) -> str | None:
     work = [[event for event in turn if event.kind] for turn in turns]
     if any(work):
-        if not work[1] or [e.name for e in work[1]] != [e.name for e in work[2]] or _carries(turns):
+        if len(work) < 3 or not work[1] or [e.name for e in work[1]] != [e.name for e in work[2]] or _carries(turns):
             return None
         if any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1]):
             return None  # small batches, and layers
         if _uses_same_weights(work, graph.parameters):
             return "sample-loop"
         return "neuron-loop" if _takes_rows(work) else None
-    return "neuron-loop" if _is_scalar(run, runs) and run.turns >= FEWEST_NEURONS else None
+    return "neuron-loop" if _is_scalar(run, runs) else None
 
 
 def _is_scalar(run: LoopRun, runs: list[LoopRun]) -> bool:
-    """Whether its turns, or those of the loops right within it, compute with single numbers and no arrays."""
-    return run.scalars > 0 or any(
+    """Whether its turns, or those of the loops right within it, compute alike with single numbers and no arrays."""
+    if run.scalars > 0:
+        return len(set(run.signatures[1:])) == 1  # others go through unlike things, as the nodes of a graph
+    return any(
         inner.scalars > 0
         and inner.loops[: len(run.loops) + 1][-1:] != ()
         and len(inner.loops) == len(run.loops) + 1
@@ -117,6 +121,12 @@ def _inner_size(event: Event) -> int:
 
 def _takes_rows(work: list[list[Event]]) -> bool:
     """Whether the turns go through the rows, columns or elements of one array."""
+    regions = [event.region for event in work[1]], [event.region for event in work[2]]
+    if any(
+        a is not None and b is not None and a.root == b.root and a.start != b.start
+        for a, b in zip(*regions, strict=True)
+    ):
+        return True
     for event, following in zip(work[1], work[2], strict=True):
         for a, b in zip(event.inputs, following.inputs, strict=False):
             if a.is_array and a.root == b.root and a.start != b.start and a.shape == b.shape and len(a.shape) <= 2:
@@ -130,7 +140,7 @@ def _candidate(
 ) -> Candidate:
     place = graph.trace.sites[site]
     seconds = _loop_seconds(place, runs, graph)
-    at_once = _at_once_s(turns[1], longest.turns) * len(runs)
+    at_once = _at_once_s(turns[1], longest.turns) * len(runs) if len(turns) > 1 else 0.0
     saved = max(0.0, seconds - min(at_once, 0.9 * seconds))
     line = graph.line_text(place.file, place.line)
     turned = sum(run.turns for run in runs)
@@ -142,10 +152,11 @@ def _candidate(
             "+ db = delta.mean(axis=0)"
         )
     else:
-        title = f"a Python loop goes through {longest.turns} neurons or weights one by one"
+        title = f"a Python loop goes through {longest.turns} neurons, weights or elements one by one"
         why = "every number passes through Python's interpreter: one operation on the whole array does the loop in C"
         cure = f"- {line}\n+ # on whole arrays: Z = W @ A + b for the weighted sums, dW = np.outer(delta, A), W -= rate * dW"
-    head = next((e for e in turns[1] if e.kind == PRODUCT), turns[1][0] if turns[1] else None)
+    work = [event for turn in turns[1:2] for event in turn]
+    head = next((e for e in work if e.kind == PRODUCT), work[0] if work else None)
     evidence = facts(head, turned) if head is not None else {"times_per_step": turned}
     return Candidate(
         category=kind,
@@ -155,7 +166,7 @@ def _candidate(
         cure=cure,
         saved_s=around(saved, 0.2),
         measured="the time of the loop in the step, less that of its array operations performed once on all turns",
-        confidence=CERTAIN if turns[1] else LIKELY,
+        confidence=CERTAIN if work else LIKELY,
         covers=frozenset(event.index for turn in turns for event in turn),
         evidence={**evidence, "turns": longest.turns},
     )

@@ -11,6 +11,7 @@ import numpy as np
 from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices, total
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
+from mlpprof.advise.places import functions
 from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
@@ -43,15 +44,19 @@ def detect(graph: Graph) -> list[Candidate]:
     rest = graph.seconds(timed[MOST_REPLAYS:])
     done = graph.seconds(replayed)
     factor = 1 + rest / done if done else 1.0
-    upcast = next((e for e in doubles if _is_upcast(e)), None)
-    places = list(_sources(graph))
+    first = next((e for e in graph.last if _makes_double(e)), doubles[0])
+    is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
+    upcast = first if is_source else None
+    places = list(_sources(graph))  # of weights before others, of their own file's order
     head = upcast or timed[0]
     if upcast is not None and _is_made_here(upcast, graph):
         site = graph.site(upcast)
     else:
         site = next(iter(places), graph.site(head))
     line = graph.line_text(site.file, site.line)
-    what = "an operation turns float32 into float64" if upcast is not None else "the step computes in float64"
+    what = "the step computes in float64"
+    if upcast is not None:
+        what = "an array of float64 is made" if upcast.kind == FILL else "an operation turns float32 into float64"
     return [
         Candidate(
             category="float64",
@@ -82,6 +87,21 @@ def _is_double(event: Event) -> bool:
     return any(value.is_array and value.dtype == "float64" and value.size > 1 for value in values)
 
 
+def _has_double_weights(graph: Graph) -> bool:
+    return any(
+        value.dtype == "float64" and value.size > 1 and value.root in graph.parameters
+        for event in graph.last
+        for value in event.inputs
+    )
+
+
+def _makes_double(event: Event) -> bool:
+    """Whether its result is the first float64 array of a size, also where it is made out of nothing."""
+    output = event.output
+    is_double = output is not None and output.is_array and output.dtype == "float64" and output.size > 1
+    return is_double and bool(event.kind) and not event.is_own and not event.is_view
+
+
 def _is_upcast(event: Event) -> bool:
     """Whether all arrays of a size are float32 and the result is float64."""
     large = [value for value in event.inputs if value.is_array and value.dtype.startswith("float")]
@@ -108,14 +128,15 @@ def _cured(line: str) -> str:
 def _sources(graph: Graph) -> Iterator[Site]:
     """Statements that make weights or data, in the program's own files: with a call that gives float64 by default."""
     step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
-    ranked: list[tuple[int, Site]] = []
+    ranked: list[tuple[bool, bool, Site]] = []
+    own = graph.trace.step_file
     for path, tree in graph.trees.items():
         if graph.is_ours(path):
             continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) or node.value is None:
                 continue
-            if path == graph.trace.step_file and node.lineno in step:
+            if (path == graph.trace.step_file and node.lineno in step) or isinstance(node.value, ast.Compare):
                 continue
             names = {_called(one) for one in ast.walk(node.value) if isinstance(one, ast.Call)}
             has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node.value))
@@ -125,8 +146,14 @@ def _sources(graph: Graph) -> Iterator[Site]:
                 is_weight = bool(names & {"randn", "standard_normal", "normal", "uniform", "rand"})
                 end = node.end_lineno or node.lineno
                 site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
-                ranked.append((0 if is_weight else 1, site))
-    yield from (site for _, site in sorted(ranked, key=lambda pair: (pair[0], pair[1].file, pair[1].line)))
+                ranked.append((not is_weight, _is_forward(tree, node.lineno), site))
+    yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
+
+
+def _is_forward(tree: ast.Module, line: int) -> bool:
+    """Whether a line is in a function that weights are used in, and not where they are made."""
+    names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
+    return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
 
 
 def _called(node: ast.Call) -> str:

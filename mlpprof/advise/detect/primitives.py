@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import operator
 from collections import defaultdict
@@ -16,6 +17,7 @@ from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
+from mlpprof.instrument.rewriting import Site
 
 LEAST_SHARE = 0.15
 """Of an operation's time that the other form must save."""
@@ -202,7 +204,8 @@ def _matrices(graph: Graph) -> list[Candidate]:
             parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
     low, high = total(parts)
     head = max(events, key=lambda e: graph.seconds([e]))
-    site = graph.site(head)
+    makers = list(_calls_of(graph, MATRIX_MAKERS))
+    site = makers[0] if makers else graph.site(head)
     return [
         Candidate(
             category="slow-primitive",
@@ -219,3 +222,19 @@ def _matrices(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(events)),
         )
     ]
+
+
+MATRIX_MAKERS = frozenset(("matrix", "mat", "asmatrix", "bmat"))
+
+
+def _calls_of(graph: Graph, names: frozenset[str]) -> Iterator[Site]:
+    """Statements of the program that call NumPy functions of these names."""
+    for path, tree in graph.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign | ast.Return | ast.Expr | ast.AnnAssign):
+                called = {
+                    c.func.attr for c in ast.walk(node) if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute)
+                }
+                if called & names and not graph.is_ours(path):
+                    end = node.end_lineno or node.lineno
+                    yield Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)

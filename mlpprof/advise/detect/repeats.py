@@ -85,15 +85,24 @@ def _repeats(graph: Graph) -> list[tuple[Event, Event]]:
             continue
         keys = _keys(event)
         first = next((e for key in keys for e in known[key] if _is_same_turn(event, e) and e.end <= event.index), None)
-        if first is not None and not _is_constant(event):
+        if first is not None and not _is_constant(event) and _computes(event, graph):
             found.append((event, first))
         for key in keys:
             known[key].append(event)
     return found
 
 
+def _computes(event: Event, graph: Graph) -> bool:
+    """Whether an operation, or something within a call, computes; numbers are not recorded one by one."""
+    if not event.is_own or not any(value.is_array for value in event.inputs):
+        return True
+    return any(e.kind in (PRODUCT, EVALUATION, ARITHMETIC) for e in graph.events[event.index + 1 : event.end])
+
+
 def _is_worthwhile(event: Event) -> bool:
     arrays = [value for value in event.inputs if value.is_array]
+    if event.is_own and event.inputs and not arrays:
+        return event.output is not None and not event.output.is_array  # a function of single numbers
     if not arrays or event.writes or event.is_view or max(value.size for value in arrays) < LEAST_SIZE:
         return False
     if event.is_own:
