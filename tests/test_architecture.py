@@ -47,7 +47,7 @@ HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profile
 MOST_LINES = 300
 PROGRAMS = {
     *("mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"),
-    *(f"mlpprof.studies.{name}" for name in ("goals", "memory", "scaling", "sweep")),
+    *(f"mlpprof.studies.{name}" for name in ("advice", "goals", "memory", "scaling", "sweep")),
 }
 """Benchmarks of the verdicts and studies of the variants, started with `python -m`: command lines of their own."""
 
