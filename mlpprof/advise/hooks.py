@@ -23,10 +23,11 @@ comprehension; a value is looked at; the names of a frame."""
 PRE, POST, OPEN, CLOSE = (f"__mlpprof_{name}__" for name in ("pre", "post", "open", "close"))
 """Of the clocked form: around an expression, and around a statement."""
 
-CALLED, RETURNED, MULTIPLIED, UPDATED = (
-    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "updated")
+CALLED, RETURNED, MULTIPLIED, UPDATED, QUIET = (
+    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "updated", "quiet")
 )
-"""Of the search for the step: a function begins and ends; a product is made; something is changed."""
+"""Of the search for the step: a function begins and ends; a product is made; something is changed; whether an item or
+an attribute can be read once more without anybody noticing."""
 
 
 def install(hooks: Mapping[str, Any]) -> None:

@@ -13,6 +13,9 @@ from mlpprof.advise.bodies import Function, copied, is_plain, own_functions, spl
 from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED, call, statement
 from mlpprof.instrument.rewriting import OperationHooks, Site
 
+FRAME_READING_METHODS = frozenset(("currentframe", "_getframe", "stack", "warn"))
+"""Of `inspect`, `sys` and `warnings`: what they tell depends on the frame that calls them."""
+
 Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp
 
 
@@ -136,6 +139,9 @@ class ObservedForm(OperationHooks):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """As any call; ``locals()`` does not show the names that the rewriting needs."""
+        if isinstance(node.func, ast.Attribute) and node.func.attr in FRAME_READING_METHODS:
+            self.generic_visit(node)
+            return node
         visited = super().visit_Call(node)
         match visited:
             case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):

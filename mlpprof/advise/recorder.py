@@ -215,7 +215,8 @@ class Recorder:
         if isinstance(result, float) and self._running:  # np.float64 is one
             run = self._running[-1]
             run.scalars += 1
-            run.signatures[-1] = hash((run.signatures[-1], number)) if run.signatures else 0
+            if run.signatures:  # not yet in a comprehension's condition
+                run.signatures[-1] = hash((run.signatures[-1], number))
 
     def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
         if not self._recording() or not isinstance(target, np.ndarray):

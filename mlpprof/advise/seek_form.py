@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 
 from mlpprof.advise.bodies import is_plain, own_functions, split
-from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, RETURNED, TURN, UPDATED, call, statement
+from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED, call, statement
 from mlpprof.instrument.rewriting import Site
 
 PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
@@ -138,7 +138,12 @@ class SeekForm(ast.NodeTransformer):
         if not _is_pure(owner) or not _is_pure(target):
             return []
         in_place = ast.Constant(isinstance(node, ast.AugAssign | ast.Expr))
-        parts = [self._number(node), ast.Constant(name), _loaded(owner), _loaded(key), _loaded(target), in_place]
+        value = _loaded(target)
+        if not isinstance(target, ast.Name):  # properties and containers of the program's own may notice being read
+            is_attribute = ast.Constant(isinstance(target, ast.Attribute))
+            quiet = call(QUIET, _loaded(owner), _loaded(key), is_attribute)
+            value = ast.IfExp(quiet, value, ast.Constant(None))
+        parts = [self._number(node), ast.Constant(name), _loaded(owner), _loaded(key), value, in_place]
         return [statement(UPDATED, *parts)]
 
 

@@ -8,6 +8,7 @@ all parameters and holds hardly any of the products, as `optimizer.step()`, is a
 from __future__ import annotations
 
 import ast
+import inspect
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise import hooks
-from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, RETURNED, TURN, UPDATED
+from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.advise.identity import Roots
 from mlpprof.advise.own_files import load_through, own_files
 from mlpprof.advise.program import Script, VariantLoop
@@ -81,6 +82,7 @@ class Observer:
             LEAVE: self._end,
             MULTIPLIED: self._multiplied,
             UPDATED: self._updated,
+            QUIET: is_quiet,
         }
 
     def _begin(self, site: int) -> None:
@@ -153,6 +155,16 @@ class Observer:
         if now > self._first_s + LONGEST_S or self.is_done():
             self.has_ended = True
             raise Enough
+
+
+def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
+    """Whether the attribute `key`, or `owner[key]`, is read without code of the program's own being run."""
+    kind = type(owner)
+    if not is_attribute:
+        return isinstance(owner, np.ndarray) or kind in (list, dict)
+    found = inspect.getattr_static(kind, key, None)
+    is_computed = hasattr(type(found), "__get__") and not inspect.ismemberdescriptor(found)
+    return kind.__getattribute__ is object.__getattribute__ and not is_computed
 
 
 def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str]) -> str:
