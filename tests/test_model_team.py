@@ -16,12 +16,13 @@ import pytest
 from mlpprof.catalog import ladder, load
 from mlpprof.errors import UsageError, WorkerDied
 from mlpprof.model import Network
+from mlpprof.model.board import Meeting
 from mlpprof.model.team import WORKERS_VARIABLE, ProcessTeam, ThreadTeam, shared_zeros, workers_wanted
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
-FORKED = ("processes", "feature_shards")
+FORKED = ("processes", "feature_shards", "neuron_shards")
 each_forked = pytest.mark.parametrize("name", FORKED)
 each_variant = pytest.mark.parametrize("name", [*(pytest.param(name, marks=forks) for name in FORKED), "threaded"])
 
@@ -140,6 +141,36 @@ def test_a_killed_process_is_named_with_its_signal_and_the_others_end():
     team.go(2)
     with pytest.raises(WorkerDied, match=rf"worker 3 of 0 to 3 \(process {team.pids[2]}\) was killed by SIGKILL"):
         team.wait()
+    assert gone(team.pids)
+
+
+@forks
+def test_members_that_meet_within_a_task_see_what_all_others_have_done_before():
+    done, seen = shared_zeros((4, 50), np.int64), shared_zeros((4, 50), np.int64)
+    meeting = Meeting(4)
+
+    def work(member, task):
+        for i in range(50):
+            done[member, i] = 1
+            meeting.meet(member, lambda: None)
+            seen[member, i] = done[:, i].sum()
+            meeting.meet(member, lambda: None)
+
+    team = ProcessTeam(4, work)
+    team.go(1)
+    work(0, 1)
+    team.wait()
+    team.close()
+    assert (seen == 4).all()
+
+
+@forks
+def test_who_waits_at_a_meeting_for_a_killed_member_is_told():
+    meeting = Meeting(3)
+    team = ProcessTeam(3, lambda member, task: time.sleep(1000))
+    os.kill(team.pids[0], signal.SIGKILL)
+    with pytest.raises(WorkerDied, match=r"worker 1 of 0 to 2 .* was killed by SIGKILL"):
+        meeting.meet(0, team.require_all_alive)
     assert gone(team.pids)
 
 

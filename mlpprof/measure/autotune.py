@@ -42,7 +42,7 @@ from mlpprof.results.tuning import Trial, Tuning
 CHUNKS = (125, 250, 1000, 2000)
 """Rows of a piece that are tried beside the 500 of the file."""
 IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "delayed", "gram")
-SHARING = ("threaded", "processes", "feature_shards")
+SHARING = ("threaded", "processes", "feature_shards", "neuron_shards")
 """Those that share a step among workers, whose number is a setting."""
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 3

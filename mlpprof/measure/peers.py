@@ -40,7 +40,7 @@ PACKAGES = {
     "peers/sklearn": "sklearn",
 }
 """Framework variant -> the package that it needs."""
-SHARING = ("threaded", "processes", "feature_shards", "mpi")
+SHARING = ("threaded", "processes", "feature_shards", "neuron_shards", "mpi")
 """Those that share a step among workers, whose number is a setting."""
 OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *SHARING)
 """The rungs that can win; those that cannot do a network are absent from its row."""

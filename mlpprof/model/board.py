@@ -8,6 +8,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 
 LINE = 8
 """Numbers of 8 bytes in a line of cache: every member writes into one of its own."""
@@ -91,5 +92,44 @@ class Board:
         self._pipes = []
 
     def _order(self) -> None:
+        with self._fence:
+            pass
+
+
+class Meeting:
+    """Where the members of a team of processes wait for each other in the midst of a task.
+
+    Made before they are forked; line k holds how often member k has come here.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._numbers = memoryview(mmap.mmap(-1, 8 * LINE * workers)).cast("q")
+        self._workers = workers
+        self._fence = threading.Lock()
+        self._made_by = os.getpid()
+        self._count = 0
+
+    def meet(self, member: int, look: Callable[[], None]) -> None:
+        """Return when all have come; look: what member 0 does now and then while it waits, and may raise.
+
+        The other members end where their parent is gone.
+        """
+        self._count += 1
+        with self._fence:  # what was written before is seen by those who see the number
+            pass
+        self._numbers[LINE * member] = self._count
+        looks, looked = 0, time.perf_counter()
+        for other in range(self._workers):
+            while self._numbers[LINE * other] < self._count:
+                looks += 1
+                if looks < SPINS:
+                    continue
+                os.sched_yield()
+                if time.perf_counter() - looked > PATIENCE_S:
+                    looked = time.perf_counter()
+                    if member == 0:
+                        look()
+                    elif os.getppid() != self._made_by:
+                        os._exit(1)
         with self._fence:
             pass

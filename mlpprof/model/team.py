@@ -157,9 +157,10 @@ class ProcessTeam:
                 time.sleep(AWAKE_S / 20)
             if now - looked > PATIENCE_S:
                 looked = now
-                self._require_all_alive()
+                self.require_all_alive()
 
-    def _require_all_alive(self) -> None:
+    def require_all_alive(self) -> None:
+        """Raise WorkerDied, naming the member, if one has ended."""
         for member, pid in enumerate(self.pids, start=1):
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)

@@ -15,7 +15,7 @@ from mlpprof.results import Race
 
 BASE = "sliced"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
-ON_ALL_CORES = ("threaded", "processes", "feature_shards")
+ON_ALL_CORES = ("threaded", "processes", "feature_shards", "neuron_shards")
 
 
 @dataclass(frozen=True)
