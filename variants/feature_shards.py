@@ -8,6 +8,7 @@ are small, so each computes them for itself, forward, backward and their update,
 gradient of the own weights needs delta[1], which each has now, and the own columns; so each updates its weights at
 once, and nobody adds up gradients.
 
+    own     (N, n_0 / workers) a worker's columns of X: together a second copy of the data, made once
     first   (n_0, n_1)         W[1] transposed: the weights of a worker's features are rows that lie together
     upper   (2, workers, all)  the other weights and all biases, and their velocity: a row a worker, all rows equal
     parts   (workers, m, n_1)  the parts of Z[1], each written by one worker and read by all

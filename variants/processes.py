@@ -15,6 +15,9 @@ The caller's process is worker 0; it is the one whose phases a profile shows, an
 Called singly, the five methods make a step without them. `mlpprof.model.team` holds what is not this variant's idea:
 how workers are started, told to go, waited for, and ended, if one of them dies too.
 
+A gradient is as large for a small batch as for a large one. Where that is most of what a step moves, it is better to
+share the input features (`feature_shards`) or the neurons (`neuron_shards`) than the samples.
+
 What changes: `take` and `descend` are the parent's step for a part of the rows and of the weights.
 
 Source: the project's own measurements ("processes, sample shards"); what it is worth tells variants/README.md.

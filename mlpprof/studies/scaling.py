@@ -26,11 +26,11 @@ import psutil
 from mlpprof.data import DataSource
 from mlpprof.errors import MlpprofError
 from mlpprof.instrument.phases import Clock
-from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.blas import WORKERS_VARIABLE, worker_environment
 from mlpprof.measure.race import race
 from mlpprof.measure.racers import Environment, Turns, refusals
 from mlpprof.measure.ranks import start_worker
-from mlpprof.measure.relay import RESIDENT, all_threads, with_workers
+from mlpprof.measure.relay import RESIDENT, all_threads
 from mlpprof.measure.request import Request
 from mlpprof.mpiexec import RANKS_VARIABLE
 from mlpprof.process import Progress, Worker
@@ -96,13 +96,18 @@ def measure_steps(workload: Workload, cells: Sequence[Cell], blocks: int, progre
             progress(f"starting {cell.variant}, {cell.workers} workers", i / len(cells) / 3)
             key = cell.variant, cell.workers
             if key not in workers:
-                environment = with_workers(cell.workers)
+                environment = _environment(cell.workers)
                 workers[key] = opened.enter_context(environment.worker([cell.variant], RESIDENT))
             request = Request(cell.variant, workload.network, workload.source, "float32").to_json()
             workers[key].call("load", place=i, request=request, constants={}, shared=folder)
             workers[key].call("enter", place=i, batch=cell.batch, steps=None)
             runners.append(Runner(workers[key], i))
         return race(runners, blocks, 0, part_of(progress, 1 / 3, 2 / 3))
+
+
+def _environment(workers: int) -> Environment:
+    """For so many workers or ranks, whatever the user's own environment says."""
+    return Environment(1, True, tuple((name, str(workers)) for name in (WORKERS_VARIABLE, RANKS_VARIABLE)))
 
 
 def measure_exchange(
@@ -192,8 +197,7 @@ def main(
         with progress_bar() as progress:
             workload = resolve("digits", source=None if data is None else DataSource(path=str(data)))
             requests = [Request(name, workload.network, workload.source, "float32") for name in VARIANTS]
-            variables = ((RANKS_VARIABLE, str(workers[-1])),)
-            refused = refusals(requests, Environment(1, True, variables), part_of(progress, 0, 0.05))
+            refused = refusals(requests, _environment(workers[-1]), part_of(progress, 0, 0.05))
             variants = [name for name in VARIANTS if name not in refused]
             cells = cells_of(variants, workers)
             blocks, rounds = (QUICK_BLOCKS, QUICK_ROUNDS) if quick else (BLOCKS, ROUNDS)
