@@ -213,6 +213,12 @@ def test_expressions_come_dearest_first_and_small_ones_in_one_line_unless_all_ar
     assert "other" not in shown_profile(make_step_profile()), "a single one needs no folding"
 
 
+def test_phases_come_dearest_first():
+    lines = shown_profile(make_step_profile()).splitlines()
+    names = [line.split()[0] for line in lines if "█" in line]
+    assert names == ["update", "forward"]
+
+
 def test_clocks_that_weigh_are_told():
     assert "rough" not in shown_profile(make_step_profile())
     assert "rough" in shown_profile(make_step_profile(clocked_s=(0.04,)))

@@ -73,7 +73,7 @@ def _facts(profile: StepProfile) -> list[tuple[str, str, str]]:
 
 
 def _phases(profile: StepProfile) -> Table:
-    """A phase a row, as the step runs them."""
+    """A phase a row, the dearest first."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     table.add_column("phase", overflow="fold")
     table.add_column("share", justify="right", no_wrap=True)
@@ -81,7 +81,7 @@ def _phases(profile: StepProfile) -> Table:
     table.add_column("time", justify="right", no_wrap=True)
     shares = {name: share_of(seconds, profile) for name, seconds in profile.phases.items()}
     largest = max(shares.values())
-    for name, seconds in profile.phases.items():
+    for name, seconds in sorted(profile.phases.items(), key=lambda item: -shares[item[0]]):
         strong = "bold" if shares[name] == largest else ""
         time = format_time(median_s(seconds))
         table.add_row(
