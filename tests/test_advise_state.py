@@ -1,0 +1,64 @@
+"""No instrument of `advise` changes what a program prints or computes, to the last bit, in any of its forms."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from under_instruments import STEPS, UNAVAILABLE, outputs
+from wild.truth import HERE, scripts, truth
+
+from mlpprof.catalog import ladder, load
+from mlpprof.errors import MissingExtra
+
+HARD_CASES = str(HERE / "hard_cases.py")
+OWN_VARIANTS = sorted(name for name, entry in ladder().items() if entry.extra != "peers")
+MODES = ("undisturbed", "clocked", "observed", "sought", "all clocked", "all observed")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process")
+
+
+def assert_equal_to_the_first(found, names):
+    first, *others = found
+    assert "Traceback" not in first
+    for name, other in zip(names, others, strict=True):
+        assert other == first, name
+
+
+def test_the_hard_cases_print_the_same_and_have_the_same_state_in_every_form():
+    jobs = [{"script": HARD_CASES, "step": "main", "mode": mode} for mode in ("plain", *MODES)]
+    jobs.append({"script": HARD_CASES, "step": "train.step", "mode": "in turns"})
+    assert_equal_to_the_first(outputs(*jobs), (*MODES, "in turns"))
+
+
+def chunks(names, size):
+    return [names[first : first + size] for first in range(0, len(names), size)]
+
+
+@pytest.mark.parametrize("some", chunks(scripts(), 6), ids=lambda some: some[0].parent.name)
+def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(some):
+    modes = ("plain", "sought", "in turns")
+    jobs = [{"script": str(script), "step": truth(script).step, "mode": mode} for script in some for mode in modes]
+    for script, found in zip(some, chunks(outputs(*jobs), len(modes)), strict=True):
+        assert_equal_to_the_first(found, [f"{script.relative_to(HERE)} {mode}" for mode in modes[1:]])
+
+
+@pytest.mark.parametrize("some", chunks(OWN_VARIANTS, 6), ids=lambda some: some[0])
+def test_variants_have_the_same_parameters_gradients_and_losses_in_every_form(some):
+    jobs = [{"variant": name, "mode": mode} for name in some for mode in ("plain", "in turns")]
+    for name, (plain, in_turns) in zip(some, chunks(outputs(*jobs), 2), strict=True):
+        if plain.startswith(UNAVAILABLE):
+            assert ladder()[name].extra is not None
+        else:
+            assert len(plain.split()) == 3 * STEPS + 1
+            assert in_turns == plain, name
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ladder() if name not in OWN_VARIANTS))
+def test_a_framework_has_the_same_state_in_every_form(name):
+    try:
+        load(ladder()[name])
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    plain, in_turns = outputs({"variant": name, "mode": "plain"}, {"variant": name, "mode": "in turns"})
+    assert in_turns == plain

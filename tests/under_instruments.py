@@ -1,0 +1,221 @@
+"""Runs programs plain and under the instruments of `mlpprof.advise`, each in a process of its own, to the very end.
+
+`python under_instruments.py` reads jobs as JSON from its standard input and prints what each of them wrote, as JSON.
+A job is a script or a variant, and a mode: which form every step takes, or the search for the step, or all rewritten.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+PLANS = {
+    "undisturbed": itertools.repeat(0),
+    "clocked": itertools.repeat(1),
+    "observed": itertools.repeat(2),
+    "in turns": itertools.chain((0, 1, 2, 1, 0, 2, 2, 0), itertools.repeat(0)),
+}
+"""Modes in which the step is chosen as in `advise`, and the forms that its runs take, one after the other."""
+
+LONGEST_S = 100
+STEPS = 8
+UNAVAILABLE = "not to be had"
+
+
+def outputs(*jobs: dict[str, Any]) -> list[str]:
+    """What the jobs printed, each in a child of one process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    run = subprocess.run(
+        [sys.executable, __file__],
+        input=json.dumps(jobs),
+        cwd=tempfile.gettempdir(),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found: list[str] = json.loads(run.stdout)
+    return found
+
+
+def main() -> None:
+    """Do the jobs that standard input tells of."""
+    import mlpprof.advise.runner  # noqa: F401  # imported once, before the children split off
+
+    print(json.dumps([_in_child(job) for job in json.load(sys.stdin)]))
+
+
+def _in_child(job: dict[str, Any]) -> str:
+    with tempfile.TemporaryFile("w+") as written:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.dup2(written.fileno(), 1)
+                os.dup2(written.fileno(), 2)
+                _do(**job)
+                sys.stdout.flush()
+                status = 0
+            except Exception:  # noqa: BLE001 - the parent is told by what is printed
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(status)  # the child must not go on as its parent
+        _, status = os.waitpid(child, 0)
+        written.seek(0)
+        text = written.read()
+        return text if status == 0 else f"{text}\nended with status {status}"
+
+
+def _do(mode: str, script: str | None = None, step: str | None = None, variant: str | None = None) -> None:
+    from mlpprof import catalog
+    from mlpprof.advise.program import Script
+
+    program = _Training(variant) if variant is not None else Script(str(script), ())
+    if variant is not None:
+        path = catalog.find(variant).path
+        step = f"{path.name}:{catalog.find(variant).class_name or catalog.CLASS_NAME}.train_step"
+    if mode == "plain":
+        program.run(lambda path, source: compile(source, path, "exec", dont_inherit=True))
+    elif mode == "sought":
+        _seek(program)
+    elif mode in PLANS:
+        _record(program, str(step), PLANS[mode])
+    else:
+        _whole(program, mode)
+
+
+def _record(program: Any, step: str, modes: Iterator[int]) -> None:
+    """As `advise` records, but through all steps, and so that the program ends by itself."""
+    from mlpprof.advise import steps
+    from mlpprof.advise.clocks import Clocks
+    from mlpprof.advise.places import StepPlace
+    from mlpprof.advise.recorder import Recorder
+    from mlpprof.advise.recording import record
+
+    ran: set[int] = set()
+
+    def plan(self: steps.Steps, few: int) -> Iterator[int]:
+        self._wanted = sys.maxsize
+        for mode in modes:
+            ran.add(mode)
+            yield mode
+
+    take, timed = Clocks.take, []
+
+    def kept(self: Clocks) -> Any:
+        timed.append(take(self))
+        return timed[-1]
+
+    start = Recorder.start
+    Clocks.take = kept  # type: ignore[method-assign]
+    steps.Steps._plan = plan  # type: ignore[method-assign]
+    Recorder.start = lambda self, keeps: start(self, True)  # type: ignore[method-assign]
+    recording = record(program, StepPlace.parse(step), "/")
+    assert ran
+    assert 2 not in ran or (recording.trace is not None and recording.trace.events)
+    assert 1 not in ran or any(timed)
+
+
+def _seek(program: Any) -> None:
+    from mlpprof.advise import seeking
+
+    seeking.Observer._look = lambda self: None  # type: ignore[method-assign]
+    with contextlib.suppress(seeking.UsageError):
+        seeking.seek(program, (), ())
+
+
+def _whole(program: Any, mode: str) -> None:
+    """Everything in one form from the first line on, as if the program were one long step."""
+    from mlpprof.advise import hooks
+    from mlpprof.advise.clocked import ClockedForm
+    from mlpprof.advise.clocks import Clocks
+    from mlpprof.advise.observed import ObservedForm
+    from mlpprof.advise.own_files import load_through, own_files
+    from mlpprof.advise.recorder import Recorder
+    from mlpprof.instrument.rewriting import Site
+
+    sites: list[Site] = []
+    clocks, recorder = Clocks(iter(range(10**9)).__next__), Recorder(sites)
+    hooks.install(clocks.hooks)
+    hooks.install(recorder.hooks)
+
+    def compiled(path: str, source: str) -> Any:
+        tree = ast.parse(source, path)
+        form = (ClockedForm if mode == "all clocked" else ObservedForm)(sites, path, tree)
+        tree.body = form.statements(tree.body)
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    load_through(own_files((), ()), compiled)
+    recorder.start(keeps=True)
+    program.run(compiled)
+    recorder.stop()
+    assert clocks.take() or recorder.events
+
+
+class _Training:
+    """A variant on the workload `tiny`: its state after some steps goes to standard output, to the last bit."""
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+
+    def run(self, compiled: Any) -> None:
+        """Train, and print digests."""
+        import numpy as np
+
+        from mlpprof.errors import MissingExtra
+        from mlpprof.measure.prepare import Loader
+        from mlpprof.measure.request import Request
+        from mlpprof.model import UnsupportedNetwork
+        from mlpprof.model.gradcheck import close
+        from mlpprof.workloads import get_workload
+
+        workload = get_workload("tiny")
+        request = Request(self.variant, workload.network, workload.source)
+        try:
+            prepared = Loader().prepare(request, lambda what, share: None)
+        except UnsupportedNetwork:  # it does plain gradient descent
+            simple = replace(workload.network, momentum=0.0, l1=0.0)
+            prepared = Loader().prepare(replace(request, network=simple), lambda what, share: None)
+        except MissingExtra as error:
+            print(f"{UNAVAILABLE}: {error}")
+            sys.stdout.flush()
+            os._exit(0)
+        X, Y = prepared.subject.X, prepared.subject.Y
+        variant = prepared.subject.make()
+        random = np.random.default_rng(1)
+        for _ in range(STEPS):
+            loss = variant.train_step(X, Y, random.choice(len(X), min(workload.batch, 20), replace=False))
+            print(repr(float(loss)), digest(variant.parameters()), digest(variant.gradients()))
+        print(digest([(variant.predict(X),)]))
+        close(variant)
+
+
+def digest(layers: Any) -> str:
+    """Shapes, dtypes and bytes of arrays in tuples in a list."""
+    import numpy as np
+
+    total = hashlib.sha256()
+    for array in itertools.chain.from_iterable(layers):
+        held = np.asarray(array)
+        total.update(f"{held.dtype}{held.shape}".encode() + held.tobytes())
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    main()
