@@ -33,7 +33,7 @@ class Candidate:
     confidence: str = CERTAIN
     covers: frozenset[int] = frozenset()
     related: tuple[Site, ...] = ()
-    evidence: dict[str, Json] = field(default_factory=dict)
+    evidence: Json = field(default_factory=dict)
     least_share: float = LEAST_SHARE
 
 
@@ -42,7 +42,7 @@ def indices(events: Iterable[Event]) -> frozenset[int]:
     return frozenset(i for event in events for i in range(event.index, max(event.end, event.index + 1)))
 
 
-def facts(event: Event, times: int) -> dict[str, Json]:
+def facts(event: Event, times: int) -> Json:
     """Shapes, dtype and orders of an event's operands, and how often it runs."""
     arrays = [value for value in event.inputs if value.is_array]
     return {

@@ -64,11 +64,16 @@ class Graph:
     def text(self, event: Event, most: int = 70) -> str:
         """The source of an expression, in one line."""
         site = self.site(event)
-        lines = self.trace.sources.get(site.file, "").splitlines()[site.line - 1 : site.end_line]
+        return self.span_text((site.file, site.line, site.column, site.end_line, site.end_column), most) or event.name
+
+    def span_text(self, span: Span, most: int = 70) -> str:
+        """The source between two places, in one line."""
+        file, line, column, end_line, end_column = span
+        lines = self.trace.sources.get(file, "").splitlines()[line - 1 : end_line]
         if not lines:
-            return event.name
-        lines[-1] = lines[-1].encode()[: site.end_column].decode(errors="ignore")
-        lines[0] = lines[0].encode()[site.column :].decode(errors="ignore")
+            return ""
+        lines[-1] = lines[-1].encode()[:end_column].decode(errors="ignore")
+        lines[0] = lines[0].encode()[column:].decode(errors="ignore")
         found = " ".join(" ".join(lines).split())
         return found if len(found) <= most else found[: most - 3] + "..."
 

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.called import code_of, is_matrix_product, known_effect, name_of, unbound, written_by
 from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
+from mlpprof.advise.turns import Turns
 from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
-from mlpprof.instrument.semantics import effect_of
-from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in, product
+from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
 from mlpprof.instrument.semantics_table import EVALUATIONS
 
 MOST_EVENTS = 30_000
 """Recorded of a step; what comes after them runs unseen."""
-
-FIRST_TURNS, FEW_TURNS = 4, 12
-"""Recorded of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
 
 WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
 """Operations in whose operands a row of ones is looked for."""
@@ -42,9 +39,6 @@ PASSING = frozenset(
 )
 """Calls that pass arrays on, or look at what they are, without a look at their values."""
 
-WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
-WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
-
 
 class Recorder:
     """Records events while `active`, of the thread that has made it. sites: of all forms."""
@@ -53,7 +47,6 @@ class Recorder:
         self._sites = sites
         self._thread = threading.get_ident()
         self.active = False
-        self._muted = 0
         self._step = 0
         self._step_start = 0
         self._keeps = False
@@ -62,11 +55,9 @@ class Recorder:
         self.steps: list[tuple[int, int]] = []
         self.reads: dict[int, list[int]] = {}
         self.is_cut = False
-        self._running: list[LoopRun] = []
-        self._executions: dict[int, int] = {}
         self._calls: list[int] = []
-        self._turns_key: tuple[int, int, int, int] | None = None
-        self._turns_held: tuple[Turn, ...] = ()
+        self._turns = Turns(self._begun)
+        self._turns.finished_at = lambda: len(self.events)
         self.roots = Roots(lambda: len(self.events))
         self.hooks: dict[str, Any] = {
             OPERATE: self._operate,
@@ -74,11 +65,11 @@ class Recorder:
             STORE: self._store,
             SLICE: slice,
             RECORDING: self._recording,
-            LOOP: self._loop,
+            LOOP: self._turns.begin,
             OVER: self._over,
-            TURN: self._turn,
-            LEAVE: self._leave,
-            TURNS: self._turns,
+            TURN: lambda site: self.active and self._turns.turn(site, self._recording()),
+            LEAVE: self._turns.leave,
+            TURNS: self._each,
             USED: self._used,
             LOCALS: _without_ours,
         }
@@ -93,85 +84,35 @@ class Recorder:
         self.active = False
         self.steps.append((self._step_start, len(self.events)))
         self._step += 1
-        self._muted = 0
-        self._running.clear()
+        self._turns.clear()
         self._calls.clear()
 
     def _recording(self) -> bool:
-        return self.active and not self._muted and threading.get_ident() == self._thread
+        return self.active and not self._turns.is_muted and threading.get_ident() == self._thread
 
     def _used(self, site: int, value: Any) -> Any:
         if self._recording() and isinstance(value, np.ndarray):
             self.reads.setdefault(self.roots.number(value), []).append(len(self.events))
         return value
 
-    # Loops
-
-    def _loop(self, site: int) -> None:
+    def _begun(self, site: int, execution: int, turns: tuple[Turn, ...]) -> LoopRun | None:
         if not self._recording():
-            return
-        execution = self._executions.get(site, 0)
-        self._executions[site] = execution + 1
-        run = LoopRun(site, execution, self._step, len(self.events), self._turns_now(), tuple(self._calls))
+            return None
+        run = LoopRun(site, execution, self._step, len(self.events), turns, tuple(self._calls))
         self.loops.append(run)
-        self._running.append(run)
+        return run
 
     def _over(self, site: int, iterable: Any) -> Any:
-        self._used(site, iterable)
-        if self._recording() and self._running and self._running[-1].site == site:
-            self._running[-1].length = operator.length_hint(iterable, -1)
+        if self._recording():
+            self._used(site, iterable)
+            self._turns.over(site, iterable)
         return iterable
 
-    def _turn(self, site: int) -> bool:
-        if not self.active or not self._running:
-            return False
-        run = self._running[-1]
-        if run.site != site:
-            return self._recording()
-        run.turns += 1
-        most = FIRST_TURNS if run.length > FEW_TURNS else FEW_TURNS
-        if run.turns == most + 1:
-            self._muted += 1
-        if self._muted:
-            return False
-        run.recorded += 1
-        run.signatures.append(0)
-        return True
-
-    def _leave(self, site: int) -> None:
-        while self._running:
-            run = self._running.pop()
-            run.end = len(self.events)
-            if run.turns > run.recorded and self._muted:
-                self._muted -= 1
-            if run.site == site:
-                break
-
-    def _turns(self, site: int, iterable: Iterable[Any]) -> Iterable[Any]:
+    def _each(self, site: int, iterable: Iterable[Any]) -> Iterable[Any]:
         if not self._recording():
             return iterable
         self._used(site, iterable)
-        return self._each(site, iterable, operator.length_hint(iterable, -1))
-
-    def _each(self, site: int, iterable: Iterable[Any], length: int) -> Iterator[Any]:
-        self._loop(site)
-        if self._running:
-            self._running[-1].length = length
-        try:
-            yield from iterable
-        finally:
-            if any(run.site == site for run in self._running):
-                self._leave(site)
-
-    def _turns_now(self) -> tuple[Turn, ...]:
-        last = self._running[-1] if self._running else None
-        key = None if last is None else (len(self._running), last.site, last.execution, last.turns)
-        if key is None:
-            return ()
-        if key != self._turns_key:  # deep recursion makes it long, and most events are in the same turn
-            self._turns_key = key
-            self._turns_held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in self._running)
-        return self._turns_held
+        return self._turns.each(site, iterable)
 
     # Operations
 
@@ -183,7 +124,7 @@ class Recorder:
             return function(*held)
         if function is operator.getitem:
             return self._read(number, *operands)
-        inputs = self._values(operands, {}, function is operator.matmul or _is_matrix_product(function, operands))
+        inputs = self._values(operands, {}, function is operator.matmul or is_matrix_product(function, operands))
         # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
         held = [*operands]
         result = function(*held)
@@ -212,11 +153,8 @@ class Recorder:
         return result
 
     def _count_scalar(self, number: int, result: Any) -> None:
-        if isinstance(result, float) and self._running:  # np.float64 is one
-            run = self._running[-1]
-            run.scalars += 1
-            if run.signatures:  # not yet in a comprehension's condition
-                run.signatures[-1] = hash((run.signatures[-1], number))
+        if isinstance(result, float):  # np.float64 is one
+            self._turns.count_scalar(number)
 
     def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
         if not self._recording() or not isinstance(target, np.ndarray):
@@ -237,16 +175,16 @@ class Recorder:
     def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         if not self._recording():
             return function(*arguments, **options)
-        code = _code_of(function)
+        code = code_of(function)
         if code is not None and RECORDING in code.co_names:
             return self._call_own(number, function, arguments, options)
         owner = getattr(function, "__self__", None)
         with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
-        name = _name(function)
+        name = name_of(function)
         inputs = self._values(with_owner, options, name in WITH_BIAS)
         result = function(*arguments, **options)
         if inputs or isinstance(result, np.ndarray) or name in NOTED_CALLS:
-            written = _written(function, name, owner, arguments, options)
+            written = written_by(function, name, owner, arguments, options)
             self._write(number, function, arguments, options, inputs, result, written)
         else:
             self._count_scalar(number, result)
@@ -260,12 +198,12 @@ class Recorder:
         event.is_own = True
         self.events.append(event)
         self._calls.append(event.index)
-        depth, running = len(self._calls), len(self._running)
+        depth, running = len(self._calls), len(self._turns.running)
         try:
             result = function(*arguments, **options)
         finally:
             del self._calls[depth - 1 :]
-            del self._running[running:]
+            del self._turns.running[running:]
             event.end = len(self.events)
         if isinstance(result, np.ndarray | float):
             event.output = value_of(result, self.roots)
@@ -298,14 +236,14 @@ class Recorder:
         result: Any,
         written: tuple[Any, ...],
     ) -> None:
-        effect = _effect(function, operands, options, result)
+        effect = known_effect(function, operands, options, result)
         roots = tuple(self.roots.number(x) for x in written if isinstance(x, np.ndarray))
-        name = effect.name if effect is not None and effect.name else _name(function)
+        name = effect.name if effect is not None and effect.name else name_of(function)
         event = self._event(number, name, function, effect, inputs, result, roots)
         buffers = {value.root for value in inputs}
         event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
         for value in inputs:
-            if value.is_array and not event.is_view and name not in PASSING:
+            if value.is_array and not event.is_view and not (name in PASSING and event.output is None):
                 self.reads.setdefault(value.root, []).append(event.index)
         if self._keeps:
             event.operands, event.options, event.result = operands, options, result
@@ -331,80 +269,16 @@ class Recorder:
             index=len(self.events),
             site=number,
             name=name,
-            function=function if self._keeps else _unbound(function),
+            function=function if self._keeps else unbound(function),
             effect=effect,
             inputs=inputs,
             output=output,
             writes=writes,
             is_view=False,
-            loops=self._turns_now(),
+            loops=self._turns.now(),
             calls=calls,
             step=self._step,
         )
-
-
-def _effect(
-    function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any], result: Any
-) -> Effect | None:
-    """The effect, or None where an operand has a form that the semantics do not expect."""
-    try:
-        if _is_matrix_product(function, operands):
-            return product("matmul", operands, result)
-        return effect_of(function, operands, options, result)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        return None
-
-
-def _is_matrix_product(function: Callable[..., Any], operands: tuple[Any, ...]) -> bool:
-    """Whether ``a * b`` is a product because one of the two is an np.matrix."""
-    is_matrix = any(isinstance(x, np.matrix) for x in operands)
-    return function is operator.mul and is_matrix and all(np.ndim(x) == 2 for x in operands)
-
-
-def _written(
-    function: Callable[..., Any],
-    name: str,
-    owner: Any,
-    arguments: tuple[Any, ...],
-    options: Mapping[str, Any],
-) -> tuple[Any, ...]:
-    """The arrays that a call changes."""
-    out = options.get("out")
-    found = list(out) if isinstance(out, tuple) else [out]
-    if isinstance(function, np.ufunc):
-        found += arguments[function.nin :]
-    if isinstance(owner, np.ndarray) and name in WRITING_METHODS:
-        found.append(owner)
-    if name in WRITING_FUNCTIONS and arguments:
-        found.append(arguments[0])
-    return tuple(x for x in found if isinstance(x, np.ndarray))
-
-
-def _unbound(function: Any) -> Any:
-    """The function without what it is bound to or closes over, which would else be kept alive."""
-    code = _code_of(function)
-    if code is not None:
-        return code
-    owner = getattr(function, "__self__", None)
-    if owner is not None and not isinstance(owner, ModuleType | np.ufunc):
-        return getattr(type(owner), getattr(function, "__name__", ""), type(function))
-    return function
-
-
-def _code_of(function: Callable[..., Any]) -> CodeType | None:
-    """The code of a Python function, of a method, of a class's constructor, or of what an object is called by."""
-    if isinstance(function, type):
-        found = getattr(function.__init__, "__code__", None)
-    else:
-        inner = getattr(function, "__func__", function)
-        found = getattr(inner, "__code__", None) or getattr(getattr(type(inner), "__call__", None), "__code__", None)
-    return found if isinstance(found, CodeType) else None
-
-
-def _name(function: Callable[..., Any]) -> str:
-    if isinstance(function, FunctionType | MethodType | BuiltinFunctionType):
-        return function.__name__
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _without_ours(names: Any) -> Any:

@@ -21,7 +21,6 @@ from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Trace
 from mlpprof.errors import UsageError, did_you_mean
 
-
 ENOUGH_STEPS = 20
 """With so many the run that records takes its own times."""
 

@@ -74,6 +74,7 @@ class Observer:
         self.is_number: dict[Slot, bool] = {}
         self.is_done: Callable[[], bool] = lambda: False
         self.has_ended = False
+        self.functions: set[int] = set()
         self.hooks: dict[str, Any] = {
             CALLED: self._begin,
             RETURNED: self._end,
@@ -143,8 +144,6 @@ class Observer:
         """The call that a local name belongs to."""
         return next((run.start_s for run in reversed(self._open) if run.site in self.functions), 0.0)
 
-    functions: set[int] = set()
-
     def _look(self) -> None:
         if self._first_s is None or self.has_ended:
             return
@@ -174,7 +173,6 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     names: dict[int, str] = {}
     trees: dict[str, ast.Module] = {}
     observer = Observer(time.perf_counter)
-    observer.functions = set()
 
     def compiled(path: str, source: str) -> CodeType:
         trees[path] = ast.parse(source, path)

@@ -26,7 +26,8 @@ class Event:
     index: in the order of beginning; a call comes before what happens inside it, which ends before `end`.
     site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
     inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
-    writes: buffers that it changes. region: the part of an array that is stored into. is_view: it gives another view of an operand and computes nothing.
+    writes: buffers that it changes. region: the part of an array that is stored into.
+    is_view: it gives another view of an operand and computes nothing.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
     step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
     """

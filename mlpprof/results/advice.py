@@ -57,7 +57,7 @@ class Finding:
     payoff_share: tuple[float, float]
     confidence: str
     related: tuple[Place, ...] = ()
-    evidence: dict[str, Json] = field(default_factory=dict)
+    evidence: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,4 @@ class Advice:
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
     source: dict[str, str] = field(default_factory=dict)
-    environment: dict[str, Json] = field(default_factory=dict)
+    environment: Json = field(default_factory=dict)

@@ -49,4 +49,4 @@ class StepProfile:
     phases_from: str
     expressions: tuple[Expression, ...]
     notes: tuple[str, ...] = ()
-    environment: dict[str, Json] = field(default_factory=dict)
+    environment: Json = field(default_factory=dict)

@@ -53,10 +53,12 @@ def _is_last_turn(event: Event, graph: Graph) -> bool:
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for every chain of dead results."""
-    dead = dead_events(graph)
+    """One candidate for every place where a chain of dead results begins."""
+    chains: dict[tuple[int, ...], list[Event]] = defaultdict(list)
+    for chain in _chains(dead_events(graph), graph):
+        chains[tuple(sorted({event.site for event in chain}))] += chain  # of all turns of a loop
     found = []
-    for chain in _chains(dead, graph):
+    for chain in chains.values():
         seen = {(event.site, event.loops and event.loops[-1].turn, len(event.calls)) for event in chain}
         again = [e for e in graph.last if (e.site, e.loops and e.loops[-1].turn, len(e.calls)) in seen and not e.is_own]
         costly = [e for e in again if e.kind != FILL]
@@ -95,7 +97,7 @@ def _chains(dead: list[Event], graph: Graph) -> list[list[Event]]:
     """Dead events that feed each other, together."""
     chain_of: dict[int, int] = {}
     chains: dict[int, list[Event]] = defaultdict(list)
-    made = {}
+    made: dict[int, int] = {}
     for event in dead:
         parents = {made[value.root] for value in event.inputs if value.root in made}
         number = min((chain_of[p] for p in parents), default=event.index)

@@ -64,7 +64,7 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         why=why,
         cure=cure,
         saved_s=(low, 2 * high),
-        measured="performed again with the operands in one order; what follows may gain as well, so up to twice as much",
+        measured="performed again with the operands in one order; what follows may gain too, so up to twice as much",
         covers=indices(event for event, _ in parts),
         related=tuple(makers),
         evidence=facts(head, len(parts)),
@@ -125,4 +125,4 @@ def _saved(event: Event, graph: Graph) -> tuple[float, float]:
 
 
 def _ordered(array: np.ndarray[Any, Any], order: str) -> np.ndarray[Any, Any]:
-    return np.require(array, requirements=order) if array.ndim == 2 else array
+    return np.asarray(array, order="C" if order == "C" else "F") if array.ndim == 2 else array

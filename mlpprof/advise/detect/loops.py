@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _is_scalar(run: LoopRun, runs: list[LoopRun]) -> bool:
 
 def _carries(turns: list[list[Event]]) -> bool:
     """Whether a turn reads what the turn before has written, other than to add to it."""
-    for before, turn in zip(turns, turns[1:], strict=False):
+    for before, turn in pairwise(turns):
         written = {root for e in before for root in e.writes}
         written |= {e.output.root for e in before if e.output is not None and e.output.is_array and not e.is_view}
         grown = {e.output.root for e in before if e.output is not None and e.name == "add"}
@@ -102,7 +103,7 @@ def _uses_same_weights(work: list[list[Event]], parameters: frozenset[int]) -> b
         pairs = list(zip(event.inputs, following.inputs, strict=False))
         same = [a for a, b in pairs if a.root in parameters and min(a.shape, default=1) > 1 and a.content == b.content]
         moved = [a for a, b in pairs if a.is_array and (a.start != b.start or a.content != b.content)]
-        vectors = [a for a in moved if min(a.shape, default=1) <= 1]
+        vectors = [a for a in moved if len(a.shape) < 2 or min(a.shape) <= 1]
         if event.kind == PRODUCT and same and vectors:
             return True
         is_outer = event.name == "outer" or (event.kind == PRODUCT and _inner_size(event) == 1)
@@ -129,9 +130,9 @@ def _takes_rows(work: list[list[Event]]) -> bool:
         return True
     for event, following in zip(work[1], work[2], strict=True):
         for a, b in zip(event.inputs, following.inputs, strict=False):
-            if a.is_array and a.root == b.root and a.start != b.start and a.shape == b.shape and len(a.shape) <= 2:
-                if min(a.shape, default=1) <= 1 or len(a.shape) == 1:
-                    return True
+            is_next = a.is_array and a.root == b.root and a.start != b.start and a.shape == b.shape
+            if is_next and (len(a.shape) < 2 or min(a.shape) <= 1):
+                return True
     return False
 
 
@@ -146,7 +147,10 @@ def _candidate(
     turned = sum(run.turns for run in runs)
     if kind == "sample-loop":
         title = f"a Python loop propagates the {longest.turns} samples one by one"
-        why = "every sample costs all the calls of NumPy again, and reads all the weights again: one product of matrices does the whole batch"
+        why = (
+            "every sample costs all the calls of NumPy again, and reads all the weights again: one product of matrices "
+            "does the whole batch"
+        )
         cure = (
             f"- {line}\n+ # the samples as rows of one array X (m, n):\n+ Z = X @ W.T + b\n+ dW = delta.T @ A / m\n"
             "+ db = delta.mean(axis=0)"
@@ -154,7 +158,10 @@ def _candidate(
     else:
         title = f"a Python loop goes through {longest.turns} neurons, weights or elements one by one"
         why = "every number passes through Python's interpreter: one operation on the whole array does the loop in C"
-        cure = f"- {line}\n+ # on whole arrays: Z = W @ A + b for the weighted sums, dW = np.outer(delta, A), W -= rate * dW"
+        cure = (
+            f"- {line}\n+ # on whole arrays: Z = W @ A + b for the weighted sums,\n+ # dW = np.outer(delta, A), "
+            "W -= rate * dW"
+        )
     work = [event for turn in turns[1:2] for event in turn]
     head = next((e for e in work if e.kind == PRODUCT), work[0] if work else None)
     evidence = facts(head, turned) if head is not None else {"times_per_step": turned}

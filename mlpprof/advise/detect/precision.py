@@ -138,6 +138,11 @@ def _sources(graph: Graph) -> Iterator[Site]:
                 continue
             if (path == graph.trace.step_file and node.lineno in step) or isinstance(node.value, ast.Compare):
                 continue
+            if ast.unparse(node.value) in ("np.float64", "numpy.float64", "float") and path == own:
+                end = node.end_lineno or node.lineno
+                ranked.append(
+                    (False, False, Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0))
+                )
             names = {_called(one) for one in ast.walk(node.value) if isinstance(one, ast.Call)}
             has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node.value))
             is_single = has_dtype or "astype" in names or "float32" in ast.unparse(node.value)

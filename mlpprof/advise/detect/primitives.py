@@ -77,7 +77,7 @@ def _saved(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
 
 
 def _others(event: Event) -> Iterator[Other]:
-    if event.is_own or event.writes and event.function is operator.setitem:
+    if event.is_own or event.function is operator.setitem:
         return
     yield from _powers(event)
     yield from _calls(event)
@@ -212,7 +212,7 @@ def _matrices(graph: Graph) -> list[Candidate]:
             site=site,
             title="np.matrix: a class that NumPy advises against",
             why="every operation on it passes through Python code that keeps it two-dimensional",
-            cure="- np.matrix(...), np.mat(...), np.asmatrix(...)\n+ np.array(...), with @ for products and * for elements",
+            cure="- np.matrix(...), np.mat(...), np.asmatrix(...)\n+ np.array(...)  # @ for products, * for elements",
             saved_s=(low, high),
             measured=f"{len(parts)} operations performed in turns on matrices and on arrays",
             covers=indices(events),

@@ -11,13 +11,16 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, Candidate, around, facts, indices
+from mlpprof.advise.candidate import CERTAIN, LEAST_SHARE, Candidate, around, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
 
 LEAST_SIZE = 8
 """Elements: less is not worth keeping."""
+
+LEAST_OF_ARITHMETIC = 0.03
+"""Of the step: a product with a number that is written twice is often easier to read than a name for it."""
 
 SMALL_S = 5e-6
 """An expression so short is overestimated: the clock around it is a good part of its time."""
@@ -58,6 +61,7 @@ def _candidate(pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
         covers=indices(events),
         related=(there,),
         evidence=facts(again, len(events)),
+        least_share=LEAST_SHARE if again.is_own or again.kind != ARITHMETIC else LEAST_OF_ARITHMETIC,
     )
 
 

@@ -48,7 +48,7 @@ def detect(graph: Graph) -> list[Candidate]:
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
                     parts.append((event, saved))
-    low, high = total(saved for _, saved in parts)
+    _, high = total(saved for _, saved in parts)
     if not parts or high < LEAST_TOTAL * graph.step_s:
         return []
     return [_candidate(group, graph) for group in _neighbours(parts, graph)]

@@ -1,4 +1,4 @@
-"""Work on the whole data set in every batch: gathers, shuffles and conversions of which a slice is used; one-hot rows."""
+"""Work on the whole data set in every batch: gathers, shuffles, conversions of which a slice is used; one-hot rows."""
 
 from __future__ import annotations
 

@@ -1,0 +1,107 @@
+"""The loops that run while a step is recorded: which turn each is in, and whether it is still observed.
+
+Of a long loop the first turns are observed; the rest runs as it was written.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mlpprof.advise.trace import LoopRun, Turn
+
+FIRST_TURNS, FEW_TURNS = 4, 12
+"""Observed of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
+
+
+class Turns:
+    """Keeps the executions of loops. begun: makes the record of one that begins, or None if nothing is recorded."""
+
+    def __init__(self, begun: Callable[[int, int, tuple[Turn, ...]], LoopRun | None]) -> None:
+        self._begun = begun
+        self.running: list[LoopRun] = []
+        self.finished_at: Callable[[], int] = lambda: 0
+        self._executions: dict[int, int] = {}
+        self._muted = 0
+        self._key: tuple[int, int, int, int] | None = None
+        self._held: tuple[Turn, ...] = ()
+
+    @property
+    def is_muted(self) -> bool:
+        """Whether a loop is past the turns that are observed."""
+        return self._muted > 0
+
+    def clear(self) -> None:
+        """The step has ended."""
+        self.running.clear()
+        self._muted = 0
+
+    def begin(self, site: int, length: int = -1) -> None:
+        """A loop begins; length as in `LoopRun`."""
+        execution = self._executions.get(site, 0)
+        run = self._begun(site, execution, self.now())
+        if run is not None:
+            self._executions[site] = execution + 1
+            run.length = length
+            self.running.append(run)
+
+    def over(self, site: int, iterable: Any) -> None:
+        """What the loop that has begun runs over."""
+        if self.running and self.running[-1].site == site:
+            self.running[-1].length = operator.length_hint(iterable, -1)
+
+    def turn(self, site: int, is_recording: bool) -> bool:
+        """A turn begins; whether it is observed."""
+        if not self.running:
+            return False
+        run = self.running[-1]
+        if run.site != site:
+            return is_recording
+        run.turns += 1
+        most = FIRST_TURNS if run.length > FEW_TURNS else FEW_TURNS
+        if run.turns == most + 1:
+            self._muted += 1
+        if self._muted:
+            return False
+        run.recorded += 1
+        run.signatures.append(0)
+        return True
+
+    def leave(self, site: int) -> None:
+        """A loop has ended, and with it those within that an exception has ended."""
+        while self.running:
+            run = self.running.pop()
+            run.end = self.finished_at()
+            if run.turns > run.recorded and self._muted:
+                self._muted -= 1
+            if run.site == site:
+                break
+
+    def each(self, site: int, iterable: Iterable[Any]) -> Iterator[Any]:
+        """The turns of a comprehension."""
+        self.begin(site, operator.length_hint(iterable, -1))
+        try:
+            yield from iterable
+        finally:
+            if any(run.site == site for run in self.running):
+                self.leave(site)
+
+    def count_scalar(self, site: int) -> None:
+        """An operation on single numbers, in the innermost loop."""
+        if self.running:
+            run = self.running[-1]
+            run.scalars += 1
+            if run.signatures:
+                run.signatures[-1] = hash((run.signatures[-1], site))
+
+    def now(self) -> tuple[Turn, ...]:
+        """The turns that run, the outermost first."""
+        if not self.running:
+            return ()
+        last = self.running[-1]
+        key = (len(self.running), last.site, last.execution, last.turns)
+        if key != self._key:  # deep recursion makes it long, and most events are in the same turn
+            self._key = key
+            self._held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in self.running)
+        return self._held
