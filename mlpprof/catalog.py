@@ -15,7 +15,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +58,8 @@ class Entry:
     """A variant as far as it is known without running its code.
 
     reference: what the user may type to get it. module: the dotted name, for those that come from a package.
-    extra: the optional dependencies it needs, as the file's constant EXTRA names them.
+    extra: the optional dependencies it needs, as the file's constant EXTRA names them. branch: what kind of branch it
+    belongs to, as its constant BRANCH says; None for what may be a rung of the main line.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Entry:
     extra: str | None = None
     module: str | None = None
     own: bool = False
+    branch: str | None = None
 
     def source(self) -> str:
         """The file's text. Raises VariantError if it cannot be read."""
@@ -280,7 +282,7 @@ def _read_entry(
     module: str | None = None,
     own: bool = False,
 ) -> Entry:
-    """Read docstring, PARENT and EXTRA from the source; a file that does not parse has none of them."""
+    """Read docstring, PARENT, EXTRA and BRANCH from the source; a file that does not parse has none of them."""
     entry = Entry(name, reference, path, class_name, None, "", module=module, own=own)
     try:
         tree = ast.parse(entry.source())
@@ -294,6 +296,5 @@ def _read_entry(
         if isinstance(target, ast.Name) and isinstance(node.value.value, str)
     }
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Entry(
-        name, reference, path, class_name, constants.get("PARENT"), summary, constants.get("EXTRA"), module, own
-    )
+    parent, extra, branch = (constants.get(name) for name in ("PARENT", "EXTRA", "BRANCH"))
+    return replace(entry, parent=parent, summary=summary, extra=extra, branch=branch)

@@ -76,6 +76,7 @@ def test_the_table_fits_and_holds_every_rung_against_parent_and_root(width: int)
 def test_the_main_line_begins_at_the_root_and_follows_the_longest_way() -> None:
     names = [entry.name for entry in main_line(ladder(), "naive")]
     assert names[:3] == ["naive", "float32", "no_input_delta"]
+    assert names[-2:] == ["chunked", "fused_update"]  # though the way over `processes` is as long
     assert {"numeric", "dense_layers", "layerwise"}.isdisjoint(names)
     assert [entry.name for entry in main_line(ladder(), "scalar")][:3] == ["scalar", "per_sample", "naive"]
 

@@ -28,6 +28,7 @@ from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "processes"
+BRANCH = "workers"
 
 PART, REST = 1, 2
 

@@ -27,6 +27,7 @@ from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
 from mlpprof.model.ranks import Ranks
 
 PARENT = "chunked"
+BRANCH = "workers"
 EXTRA = "mpi"
 
 ROWS = 500

@@ -29,6 +29,7 @@ from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "chunked"
+BRANCH = "workers"
 
 ROWS = 500
 TAKE, DESCEND = 1, 2

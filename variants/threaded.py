@@ -17,6 +17,7 @@ from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
 from mlpprof.model.team import ThreadTeam, workers_wanted
 
 PARENT = "chunked"
+BRANCH = "workers"
 
 ROWS = 500
 TAKE, DESCEND = 1, 2

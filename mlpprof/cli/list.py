@@ -54,7 +54,8 @@ def _branch(entry: Entry, known: dict[str, Entry], depth: int) -> Iterator[tuple
     """A variant, its side branches one step to the right, and then the longest way on at the same depth."""
     yield entry, depth
     children = _children(entry.name, known)
-    main = max(children, key=lambda child: _height(child, known), default=None)
+    rungs = [child for child in children if child.branch is None]
+    main = max(rungs, key=lambda child: _height(child, known), default=None)
     for child in children:
         if child is not main:
             yield from _branch(child, known, depth + 1)

@@ -16,7 +16,11 @@ def main_line(known: dict[str, Entry], root: str) -> list[Entry]:
     def way(entry: Entry) -> list[Entry]:
         return [
             entry,
-            *max((way(child) for child in known.values() if child.parent == entry.name), key=len, default=[]),
+            *max(
+                (way(child) for child in known.values() if child.parent == entry.name and child.branch is None),
+                key=len,
+                default=[],
+            ),
         ]
 
     return way(known[root])
