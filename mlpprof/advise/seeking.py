@@ -35,7 +35,7 @@ LOOKING_S, LONGEST_S = 2.0, 8.0
 
 ENOUGH_TIMES = 5
 LEAST_COVERED, LEAST_PRODUCTS, LEAST_TIME = 0.9, 0.7, 0.5
-LEAST_TOGETHER = 0.4
+LEAST_TOGETHER = 0.6
 OFTEN = 0.4
 """Of the times that the most frequent parameter is changed: what is changed less often is no parameter."""
 
@@ -310,6 +310,8 @@ def _is_update(node: ast.AST) -> bool:
     if isinstance(node, ast.Assign):
         mentioned = {ast.unparse(one) for one in ast.walk(node.value) if isinstance(one, ast.expr)}
         return any(ast.unparse(target) in mentioned for target in node.targets)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr == "fill"  # with zeros, for the next sum
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("zip", "len")
 
 
