@@ -67,7 +67,7 @@ def unbound(function: Any) -> Any:
 def code_of(function: Callable[..., Any]) -> CodeType | None:
     """The code of a Python function, of a method, of a class's constructor, or of what an object is called by."""
     if isinstance(function, type):
-        found = getattr(vars(function).get("__init__") or function.__init__, "__code__", None)
+        found = getattr(_of_class(function, "__init__"), "__code__", None)
     else:
         inner = getattr(function, "__func__", function)
         found = getattr(inner, "__code__", None) or getattr(_of_class(type(inner), "__call__"), "__code__", None)

@@ -12,6 +12,9 @@ from mlpprof.results.run import Json
 LEAST_SHARE = 0.01
 """Of the step, that a finding must promise, in the middle of its range."""
 
+MOST_ARRAYS = 6
+"""Of an operation that are told: a list may hold hundreds."""
+
 CERTAIN, LIKELY = "certain", "likely"
 
 
@@ -44,7 +47,7 @@ def indices(events: Iterable[Event]) -> frozenset[int]:
 
 def facts(event: Event, times: int) -> Json:
     """Shapes, dtype and orders of an event's operands, and how often it runs."""
-    arrays = [value for value in event.inputs if value.is_array]
+    arrays = [value for value in event.inputs if value.is_array][:MOST_ARRAYS]
     return {
         "operation": event.name or getattr(event.function, "__qualname__", "call"),
         "shapes": [list(value.shape) for value in arrays],

@@ -62,7 +62,9 @@ def merge(candidates: list[Candidate]) -> list[Candidate]:
 
 def _finding(one: Candidate, graph: Graph) -> Finding:
     step_s = graph.step_s
-    low, high = (min(seconds, step_s) for seconds in one.saved_s)
+    low, high = one.saved_s
+    if not any(graph.events[index].is_outside for index in one.covers):
+        low, high = min(low, step_s), min(high, step_s)
     return Finding(
         category=one.category,
         file=graph.shown(one.site.file),
@@ -73,7 +75,7 @@ def _finding(one: Candidate, graph: Graph) -> Finding:
         why=one.why,
         cure=one.cure,
         payoff_s=(low, high),
-        payoff_share=(low / step_s, high / step_s),
+        payoff_share=(min(1.0, low / step_s), min(1.0, high / step_s)),
         confidence=one.confidence,
         related=_places(one.related, graph),
         evidence={**one.evidence, "measured": one.measured},

@@ -15,7 +15,7 @@ from mlpprof.advise.bodies import copied, split
 from mlpprof.advise.clocked import ClockedForm
 from mlpprof.advise.hooks import BEGIN, END, MODE, PRE, RECORDING, call, statement
 from mlpprof.advise.observed import ObservedForm
-from mlpprof.advise.places import StepPlace
+from mlpprof.advise.places import StepPlace, loops_around
 from mlpprof.instrument.rewriting import Site
 
 PLAIN, CLOCKED, OBSERVED = 0, 1, 2
@@ -28,11 +28,15 @@ Key = tuple[str, int, tuple[str, ...]]
 
 @dataclass
 class Forms:
-    """Compiled files. step: where the step is; None looks for nothing."""
+    """Compiled files.
+
+    step: where the step is; None looks for nothing. with_turns: whether loops that call the step are looked at too.
+    """
 
     step: StepPlace | None = None
     sites: list[Site] = field(default_factory=list)
     step_file: str | None = None
+    with_turns: bool = True
     sources: dict[str, str] = field(default_factory=dict)
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
@@ -43,13 +47,23 @@ class Forms:
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree)
+        around = []
+        if self.step is not None and self.step.name is not None and self.with_turns:
+            around = loops_around(tree, self.step.name)
         if node is not None:
             self.step_file = path
-            self._dispatch(node, path, tree)
+            self._dispatch(node, path, tree, is_turn=False)
+        for loop in around:
+            self._dispatch(loop, path, tree, is_turn=True)
         return _compiled(tree, path)
 
-    def _dispatch(self, node: ast.FunctionDef | ast.For | ast.While, path: str, tree: ast.Module) -> None:
-        """``begin(); try: if mode() == 0: plain elif mode() == 1: clocked else: observed finally: end()``."""
+    def _dispatch(
+        self, node: ast.FunctionDef | ast.For | ast.While, path: str, tree: ast.Module, *, is_turn: bool
+    ) -> None:
+        """``begin(); try: if mode() == 0: plain elif mode() == 1: clocked else: observed finally: end()``.
+
+        is_turn: it is the loop around the step, which may prepare what the step works on.
+        """
         if isinstance(node, ast.FunctionDef):
             first, body = split(node)
         else:
@@ -61,8 +75,8 @@ class Forms:
             return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])
 
         chosen = ast.If(is_mode(PLAIN), body or [ast.Pass()], [ast.If(is_mode(CLOCKED), clocked, observed)])
-        guarded = ast.Try([chosen], [], [], [statement(END)])
-        node.body = [*first, statement(BEGIN), guarded]
+        guarded = ast.Try([chosen], [], [], [statement(END, ast.Constant(is_turn))])
+        node.body = [*first, statement(BEGIN, ast.Constant(is_turn)), guarded]
 
     def twin(self, code: CodeType, mode: int) -> CodeType | None:
         """The code of a plain function in another form; None where the file has no such function, or two of a kind."""

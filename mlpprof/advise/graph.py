@@ -27,15 +27,17 @@ class Graph:
         self.trace = trace
         self.events = trace.events
         first, last = trace.steps[0], trace.steps[-1]
-        self.first = self.events[slice(*first)]
+        self.first = [event for event in self.events[slice(*first)] if not event.is_outside]
         """The first recorded step: what becomes of its results is known."""
-        self.last = self.events[slice(*last)]
+        self.turn = self.events[slice(*last)]
+        """The last one with what the loop around it does."""
+        self.last = [event for event in self.turn if not event.is_outside]
         """The last one: its operands are alive."""
         self.last_step = len(trace.steps) - 1
         self.step_s = median(trace.times.plain_s or trace.times.clocked_s or [0.0])
         self._seconds = self._seconds_by_span()
         self._costs: dict[Span, float] = defaultdict(float)
-        for event in self.last:
+        for event in self.turn:
             self._costs[self.span(event.site)] += _cost(event)
 
     @cached_property
@@ -87,7 +89,7 @@ class Graph:
         try:
             return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
         except ValueError:
-            return file
+            return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
 
     @property
     def step_name(self) -> str:
@@ -105,7 +107,7 @@ class Graph:
                 if one.index not in seen:
                     seen.add(one.index)
                     total += self._of(one)
-        return min(total, self.step_s)
+        return total if any(self.events[index].is_outside for index in seen) else min(total, self.step_s)
 
     def _of(self, event: Event) -> float:
         span = self.span(event.site)
@@ -121,6 +123,13 @@ class Graph:
             if event.is_own and not event.calls and site.file == file and line <= site.line <= end_line:
                 called += self.seconds([event])
         return min(self.step_s, sum(inside) + called)
+
+    @cached_property
+    def unclocked(self) -> float:
+        """The step's time over that of its expressions: what loops and names take beside them, at least 1."""
+        outside = {self.span(event.site) for event in self.turn if event.is_outside}
+        clocked = sum(seconds for span, seconds in self._seconds.items() if span not in outside)
+        return max(1.0, self.step_s / clocked) if clocked else 1.0
 
     def _seconds_by_span(self) -> dict[Span, float]:
         times = self.trace.times
@@ -166,7 +175,7 @@ class Graph:
         """The events of the last step that made or changed a buffer before an event."""
         return [
             event
-            for event in self.last
+            for event in self.turn
             if event.index < before
             and not event.is_view
             and not event.is_own

@@ -10,6 +10,10 @@ from pathlib import Path
 from mlpprof.errors import UsageError
 
 Loop = ast.For | ast.While
+INNER = (
+    ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.ListComp | ast.GeneratorExp | ast.DictComp
+)
+"""What has turns or a life of its own within a loop."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,26 @@ class StepPlace:
             return None
         loops = [node for node in ast.walk(tree) if isinstance(node, Loop) and node.lineno == self.line]
         return loops[0] if loops else None
+
+
+def loops_around(tree: ast.Module, name: str) -> list[Loop]:
+    """The innermost loops of a file whose turns call a function of this name, last part alone."""
+    found = []
+    for loop in ast.walk(tree):
+        if isinstance(loop, Loop) and any(_calls(one, name.rpartition(".")[2]) for one in loop.body):
+            found.append(loop)
+    return found
+
+
+def _calls(node: ast.AST, name: str) -> bool:
+    """Whether a statement calls the name, in no loop and no function within."""
+    if isinstance(node, Loop | INNER):
+        return False
+    if isinstance(node, ast.Call):
+        match node.func:
+            case ast.Name(id=found) | ast.Attribute(attr=found) if found == name:
+                return True
+    return any(_calls(child, name) for child in ast.iter_child_nodes(node))
 
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:

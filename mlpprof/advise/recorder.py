@@ -47,6 +47,7 @@ class Recorder:
         self._sites = sites
         self._thread = threading.get_ident()
         self.active = False
+        self.is_inside = True
         self._step = 0
         self._step_start = 0
         self._keeps = False
@@ -78,6 +79,14 @@ class Recorder:
         """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
         self._keeps, self._step_start = keeps, len(self.events)
         self.active = True
+
+    def discard(self) -> None:
+        """Forget what was recorded since `start`: it was no step."""
+        self.active = False
+        del self.events[self._step_start :]
+        self.loops = [run for run in self.loops if run.step != self._step]
+        self._turns.clear()
+        self._calls.clear()
 
     def stop(self) -> None:
         """The step has ended."""
@@ -278,6 +287,7 @@ class Recorder:
             loops=self._turns.now(),
             calls=calls,
             step=self._step,
+            is_outside=not self.is_inside,
         )
 
 

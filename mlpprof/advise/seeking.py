@@ -163,7 +163,8 @@ def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
         return isinstance(owner, np.ndarray) or kind in (list, dict)
     found = inspect.getattr_static(kind, key, None)
     is_computed = hasattr(type(found), "__get__") and not inspect.ismemberdescriptor(found)
-    return kind.__getattribute__ is object.__getattribute__ and not is_computed
+    is_plain = inspect.getattr_static(kind, "__getattribute__", None) is vars(object)["__getattribute__"]
+    return is_plain and not is_computed
 
 
 def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str]) -> str:

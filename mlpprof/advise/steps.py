@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 try:
     import resource
@@ -27,6 +28,8 @@ BLOCK_S = 0.03
 MOST_BLOCKS = 20
 OBSERVED_STEPS = 2
 
+STEP, TURN, IGNORED = "step", "turn of the loop around it", "within"
+
 
 class Enough(BaseException):
     """The step has been recorded: the program may end. Not an Exception, which programs catch."""
@@ -42,47 +45,66 @@ class Steps:
         self, switch: Switch, clocks: Clocks, recorder: Recorder, clock: Callable[[], float], few: int = 0
     ) -> None:
         self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
+        self.count = 0
         self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
-        self._modes = self._plan(few)
-        self._depth = 0
+        self._modes: Iterator[int] = self._plan(few)
+        self._open: list[str] = []
+        self._has_turns = True
+        self._runs = 0
         self._mode = PLAIN
         self._form = PLAIN
         self._start = 0.0
         self._elapsed = 0.0
         self._faults = 0
         self.times = Times()
-        self.count = 0
         self.is_done = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
 
     def _plan(self, few: int) -> Iterator[int]:
         """The form of each step; `_elapsed` is what the step before took."""
-        left = few or sys.maxsize
-        before = max(0, left - OBSERVED_STEPS)  # steps that can be timed
-        most = max(1, before // 6)  # of a block
+
+        def left() -> int:
+            """Steps that can still be timed."""
+            return (few or sys.maxsize) - OBSERVED_STEPS - self.count
+
+        most = max(1, left() // 6)  # of a block
         begun, warm = self._clock(), 0
-        while before and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
+        while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
             yield PLAIN
-            warm, before = warm + 1, before - 1
+            warm += 1
         begun = self._clock()
         for block in range(MOST_BLOCKS):
             for mode in (CLOCKED, PLAIN):
                 spent, steps = 0.0, 0
-                while before and spent < BLOCK_S and steps < most:
+                while left() > 0 and spent < BLOCK_S and steps < most:
                     yield mode
-                    before, steps = before - 1, steps + 1
+                    steps += 1
                     spent += max(self._elapsed, 1e-9)
             passed = self._clock() - begun
-            if not before or passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
+            if left() <= 0 or passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
                 break
         for _ in range(self._wanted):
             yield OBSERVED
 
-    def _begin(self) -> None:
-        self._depth += 1
-        if self._depth > 1 or self.is_done:
+    def _begin(self, is_turn: bool) -> None:
+        """The step begins, or a turn of the loop around it."""
+        if self.is_done or (is_turn and (self._open or not self._has_turns)):
+            self._open.append(IGNORED)
             return
-        self.count += 1
+        if not self._open:
+            self._start_form()
+        is_step = not is_turn and STEP not in self._open
+        self._open.append(TURN if is_turn else STEP if is_step else IGNORED)
+        if is_step:
+            self._runs += 1
+            self.count += 1
+            self._recorder.is_inside = True
+            self._faults = page_faults()
+            self._start = self._clock()
+
+    def _start_form(self) -> None:
+        """Put the program into the form that is next."""
+        self._runs, self._elapsed = 0, 0.0
         self._mode = next(self._modes, PLAIN)
         if self._mode != self._form:
             self._switch.to(self._mode)
@@ -91,30 +113,40 @@ class Steps:
         if self._mode == OBSERVED:
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
         self._clocks.take()
-        self._faults = page_faults()
-        self._start = self._clock()
 
-    def _end(self) -> None:
+    def _end(self, is_turn: bool) -> None:
         now = self._clock()
-        self._depth -= 1
-        if self._depth > 0 or self.is_done:
-            if self.is_done and self._depth == 0 and sys.exc_info()[0] is None:
-                raise Enough
+        kind = self._open.pop()
+        if kind == STEP:
+            self._recorder.is_inside = False
+            self._elapsed += now - self._start
+            if self._mode == PLAIN:
+                self.times.faults.append(page_faults() - self._faults)
+        if self._open:
             return
-        self._elapsed = now - self._start
+        if kind != IGNORED:
+            self._finish()
+        if self.is_done and sys.exc_info()[0] is None:
+            raise Enough
+
+    def _finish(self) -> None:
+        """The step has ended, and the turn around it; keep what was measured."""
+        if self._runs != 1:
+            # the turn made no step, or several: of the latter loops each is looked at by itself
+            self._has_turns = self._has_turns and self._runs == 0
+            self._modes = chain([self._mode], self._modes)
+            if self._mode == OBSERVED:
+                self._recorder.discard()
+            return
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
-            self.times.faults.append(page_faults() - self._faults)
         elif self._mode == CLOCKED:
             self.times.clocked_s.append(self._elapsed)
             self.times.sites.append(self._clocks.take())
         else:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
-            if len(self._recorder.steps) == self._wanted:
-                self.is_done = True
-                if sys.exc_info()[0] is None:
-                    raise Enough
+            self.is_done = len(self._recorder.steps) == self._wanted
 
 
 def page_faults() -> int:

@@ -29,6 +29,7 @@ class Event:
     writes: buffers that it changes. region: the part of an array that is stored into.
     is_view: it gives another view of an operand and computes nothing.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
+    is_outside: it is not in the step, but in the loop around it.
     step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
     """
 
@@ -46,6 +47,7 @@ class Event:
     step: int
     end: int = 0
     is_own: bool = False
+    is_outside: bool = False
     region: Value | None = None
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)

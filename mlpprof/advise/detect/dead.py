@@ -74,7 +74,7 @@ def detect(graph: Graph) -> list[Candidate]:
                 site=graph.site(head),
                 title=f"the result of {text} is never used",
                 why=f"its values, and what is computed from them, are freed without anybody having looked at them "
-                f"(lines {', '.join(map(str, others))})",
+                f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})",
                 cure=_cure(head, graph),
                 saved_s=around(seconds),
                 measured="the time of these expressions in the step",

@@ -12,13 +12,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.replay import seconds_of
 from mlpprof.advise.trace import Event, LoopRun
 from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
 
+REMAINS = (2.0, 0.5)
+"""What the array operations will take, as factors of what they take here one by one: at most, at least."""
+
+MOST_SHARE = 0.995
 LEAST_TURNS = 4
 FEWEST_NUMBERS = 2
 """Turns of a loop that computes with single numbers."""
@@ -31,7 +35,8 @@ def detect(graph: Graph) -> list[Candidate]:
     by_site: dict[int, list[LoopRun]] = defaultdict(list)
     for run in runs:
         by_site[run.site].append(run)
-    found = []
+    found: list[Candidate] = []
+    kinds: list[tuple[str, int, list[LoopRun], LoopRun, list[list[Event]]]] = []
     for site, of_site in by_site.items():
         longest = max(of_site, key=lambda run: run.turns)
         is_scalar = longest.scalars > 0 and longest.turns >= FEWEST_NUMBERS
@@ -40,7 +45,12 @@ def detect(graph: Graph) -> list[Candidate]:
         turns = graph.turns(longest)
         kind = _kind(longest, turns, graph, runs)
         if kind is not None:
-            found.append(_candidate(kind, site, of_site, longest, turns, graph))
+            kinds.append((kind, site, of_site, longest, turns))
+    samples = {longest.turns for kind, _, _, longest, _ in kinds if kind == "sample-loop"}
+    for kind, site, of_site, longest, turns in kinds:
+        # another loop over the samples, which meets no weights
+        is_samples = longest.turns in samples and not longest.loops
+        found.append(_candidate("sample-loop" if is_samples else kind, site, of_site, longest, turns, graph))
     return list(_without_inner(found, graph))
 
 
@@ -140,9 +150,9 @@ def _candidate(
     kind: str, site: int, runs: list[LoopRun], longest: LoopRun, turns: list[list[Event]], graph: Graph
 ) -> Candidate:
     place = graph.trace.sites[site]
-    seconds = _loop_seconds(place, runs, graph)
+    seconds = _loop_seconds(place, runs, graph) * graph.unclocked
     at_once = _at_once_s(turns[1], longest.turns) * len(runs) if len(turns) > 1 else 0.0
-    saved = max(0.0, seconds - min(at_once, 0.9 * seconds))
+    saved = tuple(max(0.0, seconds - factor * at_once) for factor in REMAINS)
     line = graph.line_text(place.file, place.line)
     turned = sum(run.turns for run in runs)
     if kind == "sample-loop":
@@ -171,7 +181,7 @@ def _candidate(
         title=title,
         why=why,
         cure=cure,
-        saved_s=around(saved, 0.2),
+        saved_s=(saved[0], min(saved[1], MOST_SHARE * graph.step_s)),
         measured="the time of the loop in the step, less that of its array operations performed once on all turns",
         confidence=CERTAIN if work else LIKELY,
         covers=frozenset(event.index for turn in turns for event in turn),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices,
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
 from mlpprof.advise.places import functions
-from mlpprof.advise.replay import of_time, saved_share
+from mlpprof.advise.replay import of_time, saved_share, seconds_of
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import FILL
 
 MOST_REPLAYS = 24
+FEW_FAULTS = 20
+"""Page faults a step, with which memory is handed out anew in every step; `FAULTING_BYTES`: of an array that is."""
+FAULTING_BYTES = 128 * 1024
+
 MAKERS = frozenset(
     (
         *("randn", "rand", "standard_normal", "normal", "uniform", "random", "random_sample", "zeros", "ones"),
@@ -36,10 +41,15 @@ def detect(graph: Graph) -> list[Candidate]:
     timed = sorted(doubles, key=lambda e: -graph.seconds([e]))
     replayed = timed[:MOST_REPLAYS]
     parts = []
+    faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= FEW_FAULTS
     for event in replayed:
         slow, fast = again(event), again(event, _single)
         if slow is not None and fast is not None:
-            parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
+            seconds = graph.seconds([event])
+            low, high = of_time(saved_share(slow, fast), seconds)
+            if faulted and event.output is not None and event.output.nbytes >= FAULTING_BYTES:
+                high = max(high, seconds - seconds_of(fast))  # arrays of half the size may need no new pages at all
+            parts.append((low, high))
     saved = total(parts)
     rest = graph.seconds(timed[MOST_REPLAYS:])
     done = graph.seconds(replayed)

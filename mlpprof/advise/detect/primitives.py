@@ -37,7 +37,7 @@ class Other:
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for every line and kind of slowness."""
     by_place: dict[tuple[str, int, str], list[tuple[Event, Other, tuple[float, float]]]] = defaultdict(list)
-    for event in graph.last:
+    for event in graph.turn:
         for other in _others(event):
             saved = _saved(event, other, graph)
             if saved[1] > 0:

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import cycle
 from statistics import median
 from typing import Any
 
@@ -30,9 +31,12 @@ NEAR = 2
 """Lines between two operations that one finding tells of."""
 
 LEAST_BYTES = 64 * 1024
+LEAST_OF_GATHER = 256 * 1024
+FRESH_INDICES = 16
+
 LEAST_FAULTED = 0.05
 LEAST_EACH = 0.003
-LEAST_TOTAL = 0.05
+LEAST_TOTAL = 0.03
 """Of the step, for all of them together: less is not worth the code."""
 
 
@@ -43,7 +47,7 @@ def detect(graph: Graph) -> list[Candidate]:
     faulted = _faulted_share(large, graph)
     for event in large:
         if graph.seconds([event]) > LEAST_EACH * graph.step_s:
-            slow, fast = again(event), _into(event)
+            slow, fast = _gathers(event) or (again(event), _into(event))
             if slow is not None and fast is not None:
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
@@ -78,7 +82,7 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
     return Candidate(
         category="temporaries",
         site=whole,
-        title=f"{len(parts)} large results are allocated anew in every step, {size / 1e6:.1f} MB in all",
+        title=_title(len(parts), size),
         why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
         "that are allocated once stay in cache",
         cure=f"- {line}\n+ # allocate once before training, then: {_out_form(head)}",
@@ -87,6 +91,12 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
         covers=indices(event for event, _ in parts),
         evidence={**facts(head, len(parts)), "bytes_allocated": size},
     )
+
+
+def _title(number: int, size: int) -> str:
+    if number == 1:
+        return f"a large result is allocated anew in every step, {size / 1e6:.1f} MB"
+    return f"{number} large results are allocated anew in every step, {size / 1e6:.1f} MB in all"
 
 
 def _faulted_share(large: list[Event], graph: Graph) -> float:
@@ -134,7 +144,24 @@ def _is_large(event: Event) -> bool:
         return False
     if event.kind not in (ARITHMETIC, EVALUATION, PRODUCT, COPY) or any(v.root == output.root for v in event.inputs):
         return False
-    return output.nbytes >= LEAST_BYTES
+    return output.nbytes >= (LEAST_OF_GATHER if event.name == "gather" else LEAST_BYTES)
+
+
+def _gathers(event: Event) -> tuple[Action, Action] | None:
+    """``X[index]`` without and with an array for the result; of other rows every time, not in cache."""
+    if event.name != "gather" or event.function is not operator.getitem:
+        return None
+    container, key = event.operands
+    is_index = isinstance(key, np.ndarray) and key.dtype.kind in "iu" and key.ndim == 1 and key.size > 0
+    if not is_index or not isinstance(event.result, np.ndarray):
+        return None
+    random = np.random.default_rng(0)
+    indices_of_rows = cycle([random.permutation(len(container))[: key.size] for _ in range(FRESH_INDICES)])
+    out = np.empty_like(event.result)
+    return (
+        lambda: container[next(indices_of_rows)],
+        lambda: np.take(container, next(indices_of_rows), axis=0, out=out, mode="clip"),
+    )
 
 
 def _into(event: Event) -> Callable[[], object] | None:
@@ -143,11 +170,6 @@ def _into(event: Event) -> Callable[[], object] | None:
     if not isinstance(result, np.ndarray) or isinstance(result, np.matrix):
         return None
     out = np.empty_like(result)
-    if event.name == "gather" and event.function is operator.getitem:
-        container, key = event.operands
-        if isinstance(key, np.ndarray) and key.dtype.kind in "iu" and key.ndim == 1:
-            return lambda: np.take(container, key, axis=0, out=out, mode="clip")
-        return None
     function = _function(event)
     if function is None:
         return None

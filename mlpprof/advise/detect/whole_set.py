@@ -17,8 +17,8 @@ LEAST_SIZE = 1_024
 
 def detect(graph: Graph) -> list[Candidate]:
     """Results of which only a part is looked at, and labels that are encoded in every batch."""
-    found = [_partly(event, graph) for event in graph.last if _is_partly_used(event, graph)]
-    found += [_shuffled(event, graph) for event in graph.last if _is_shuffle(event, graph)]
+    found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
+    found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
     return [*found, *_one_hot(graph)]
 
 
@@ -30,7 +30,7 @@ def _is_partly_used(event: Event, graph: Graph) -> bool:
         return False
     sizes = [
         value.size
-        for reader in graph.last
+        for reader in graph.turn
         if reader.index > event.index and not reader.is_view and not reader.is_own
         for value in reader.inputs
         if value.root == output.root
@@ -91,7 +91,7 @@ def _shuffled(event: Event, graph: Graph) -> Candidate:
 
 def _one_hot(graph: Graph) -> list[Candidate]:
     found: list[Candidate] = []
-    for event in graph.last:
+    for event in graph.turn:
         makers = _one_hot_parts(event, graph)
         if not makers:
             continue
