@@ -56,6 +56,7 @@ def main() -> None:
     """Do the jobs that standard input tells of."""
     import mlpprof.advise.runner  # noqa: F401  # imported once, before the children split off
 
+    del globals()["__file__"]  # or this file would be one of the program's
     print(json.dumps([_in_child(job) for job in json.load(sys.stdin)]))
 
 
@@ -81,11 +82,18 @@ def _in_child(job: dict[str, Any]) -> str:
         return text if status == 0 else f"{text}\nended with status {status}"
 
 
-def _do(mode: str, script: str | None = None, step: str | None = None, variant: str | None = None) -> None:
+def _do(
+    mode: str,
+    script: str | None = None,
+    step: str | None = None,
+    variant: str | None = None,
+    arguments: tuple[str, ...] = (),
+    few: int = 0,
+) -> None:
     from mlpprof import catalog
     from mlpprof.advise.program import Script
 
-    program = _Training(variant) if variant is not None else Script(str(script), ())
+    program = _Training(variant) if variant is not None else Script(str(script), tuple(arguments))
     if variant is not None:
         path = catalog.find(variant).path
         step = f"{path.name}:{catalog.find(variant).class_name or catalog.CLASS_NAME}.train_step"
@@ -93,6 +101,10 @@ def _do(mode: str, script: str | None = None, step: str | None = None, variant: 
         program.run(lambda path, source: compile(source, path, "exec", dont_inherit=True))
     elif mode == "sought":
         _seek(program)
+    elif mode == "found":
+        _find(program)
+    elif mode == "recorded":
+        _record_as_it_is(program, str(step), few)
     elif mode in PLANS:
         _record(program, str(step), PLANS[mode])
     else:
@@ -137,6 +149,39 @@ def _seek(program: Any) -> None:
     seeking.Observer._look = lambda self: None  # type: ignore[method-assign]
     with contextlib.suppress(seeking.UsageError):
         seeking.seek(program, (), ())
+
+
+def _find(program: Any) -> None:
+    """The last line names the step that is found, or tells the error."""
+    from mlpprof.advise import seeking
+    from mlpprof.errors import MlpprofError
+
+    seeking.LOOKING_S = 0.3  # most programs here are over before that
+    try:
+        found = seeking.seek(program, (), ())
+    except MlpprofError as error:
+        found = f"{type(error).__name__}: {error}"
+    print(f"\n{found}")
+
+
+def _record_as_it_is(program: Any, step: str, few: int) -> None:
+    """The last line tells as JSON what `record` gave, or the error."""
+    from mlpprof.advise.places import StepPlace
+    from mlpprof.advise.recording import record
+    from mlpprof.errors import MlpprofError
+
+    try:
+        recording = record(program, StepPlace.parse(step), "/", few=few, plain_s=[1.0])
+    except MlpprofError as error:
+        print(f"\n{type(error).__name__}: {error}")
+        return
+    trace = recording.trace
+    told: dict[str, Any] = {"count": recording.count}
+    if trace is not None:
+        times = trace.times
+        told |= {"observed": len(trace.steps), "plain": len(times.plain_s), "clocked": len(times.clocked_s)}
+        told |= {"notes": trace.notes, "step": trace.step_text, "file": Path(trace.step_file).name}
+    print(f"\n{json.dumps(told)}")
 
 
 def _whole(program: Any, mode: str) -> None:
