@@ -17,6 +17,7 @@ from mlpprof.advise.detect import (
     whole_set,
 )
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.steps import OBSERVED_STEPS
 from mlpprof.instrument.rewriting import Site
 from mlpprof.results.advice import Finding, Place
 
@@ -42,10 +43,19 @@ DETECTORS = (loops, repeats, dead, stacking, extra_work, whole_set, primitives, 
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
-    candidates = [one for detector in DETECTORS for one in detector.detect(graph)]
+    candidates = [one for detector in DETECTORS for one in detector.detect(graph) if _is_usual(one, graph)]
     worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
     merged = merge(worthwhile)
     return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
+
+
+def _is_usual(one: Candidate, graph: Graph) -> bool:
+    """Whether both recorded steps have done it: what happens every so many steps is no flaw of a step."""
+    if len(graph.trace.steps) < OBSERVED_STEPS or not one.covers:
+        return True
+    covered = [graph.events[index] for index in one.covers]
+    here = [event for event in covered if graph.site(event) == one.site] or covered
+    return any(graph.span(event.site) in graph.usual for event in here)
 
 
 def merge(candidates: list[Candidate]) -> list[Candidate]:

@@ -91,6 +91,12 @@ class Graph:
         except ValueError:
             return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
 
+    @cached_property
+    def usual(self) -> frozenset[Span]:
+        """Where the first recorded step has been."""
+        start, stop = self.trace.steps[0]
+        return frozenset(self.span(event.site) for event in self.events[start:stop])
+
     @property
     def step_name(self) -> str:
         """The step as 'file.py:Class.method' or 'file.py:LINE'."""

@@ -115,13 +115,14 @@ def content_of(array: Array) -> int:
     plain = array.view(np.ndarray) if type(array) is not np.ndarray else array
     if plain.nbytes > MOST_BYTES and plain.ndim > 0:
         step = max(1, len(plain) // 64)
-        total = np.add.reduce(plain, axis=None, dtype=np.float64) if plain.dtype.kind in "fiub" else 0.0
+        with np.errstate(all="ignore"):  # the program may have infinities, and have them raise
+            total = np.add.reduce(plain, axis=None, dtype=np.float64) if plain.dtype.kind in "fiub" else 0.0
         return hash((plain.shape, plain.dtype.name, _bytes_sum(plain[::step]), float(total)))
     return hash((plain.shape, plain.dtype.name, _bytes_sum(plain)))
 
 
 def _bytes_sum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.nbytes else b"")
 
 
 def _trims(array: Array) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ Of a long loop only the first turns are recorded; the rest runs as it was writte
 from __future__ import annotations
 
 import operator
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,6 +24,12 @@ from mlpprof.instrument.semantics_table import EVALUATIONS
 
 MOST_EVENTS = 30_000
 """Recorded of a step; what comes after them runs unseen."""
+
+DEEPEST, HALF = 40, 20
+"""Calls within calls that are written down with an event; of deeper ones the outermost and the innermost half."""
+
+FRAMES_A_CALL = 3
+"""On the stack for a call of the program's own: its own, and the two of the hooks that perform it."""
 
 WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
 """Operations in whose operands a row of ones is looked for."""
@@ -51,6 +58,7 @@ class Recorder:
         self._step = 0
         self._step_start = 0
         self._keeps = False
+        self._depth = 0
         self.events: list[Event] = []
         self.loops: list[LoopRun] = []
         self.steps: list[tuple[int, int]] = []
@@ -79,10 +87,12 @@ class Recorder:
         """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
         self._keeps, self._step_start = keeps, len(self.events)
         self.active = True
+        self._depth = sys.getrecursionlimit()
+        sys.setrecursionlimit(FRAMES_A_CALL * self._depth)
 
     def discard(self) -> None:
         """Forget what was recorded since `start`: it was no step."""
-        self.active = False
+        self._end()
         del self.events[self._step_start :]
         self.loops = [run for run in self.loops if run.step != self._step]
         self._turns.clear()
@@ -90,11 +100,16 @@ class Recorder:
 
     def stop(self) -> None:
         """The step has ended."""
-        self.active = False
+        self._end()
         self.steps.append((self._step_start, len(self.events)))
         self._step += 1
         self._turns.clear()
         self._calls.clear()
+
+    def _end(self) -> None:
+        self.active = False
+        if sys.getrecursionlimit() == FRAMES_A_CALL * self._depth:
+            sys.setrecursionlimit(self._depth)
 
     def _recording(self) -> bool:
         return self.active and not self._turns.is_muted and threading.get_ident() == self._thread
@@ -273,7 +288,7 @@ class Recorder:
     ) -> Event:
         is_known = isinstance(result, np.ndarray | float) and bool(inputs)
         output = value_of(result, self.roots) if is_known or isinstance(result, np.ndarray) else None
-        calls = tuple(self._calls)
+        calls = tuple(self._calls if len(self._calls) <= DEEPEST else self._calls[:HALF] + self._calls[-HALF:])
         return Event(
             index=len(self.events),
             site=number,

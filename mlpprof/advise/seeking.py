@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from types import CodeType
@@ -94,7 +95,7 @@ class Observer:
         self._begin(site)
 
     def _end(self, site: int) -> None:
-        if not any(run.site == site for run in self._open):
+        if not self._open or (self._open[-1].site != site and not any(run.site == site for run in self._open)):
             return
         while self._open:
             run = self._open.pop()
@@ -161,6 +162,11 @@ def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
     kind = type(owner)
     if not is_attribute:
         return isinstance(owner, np.ndarray) or kind in (list, dict)
+    return _is_plain_attribute(kind, key)
+
+
+@cache
+def _is_plain_attribute(kind: type, key: str) -> bool:
     found = inspect.getattr_static(kind, key, None)
     is_computed = hasattr(type(found), "__get__") and not inspect.ismemberdescriptor(found)
     is_plain = inspect.getattr_static(kind, "__getattribute__", None) is vars(object)["__getattribute__"]

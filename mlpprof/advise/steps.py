@@ -28,6 +28,12 @@ BLOCK_S = 0.03
 MOST_BLOCKS = 20
 OBSERVED_STEPS = 2
 
+LAST_STEPS = 3
+"""Not observed if there are enough others: programs often do something of their own in the last step."""
+
+LEFT_OUT = 0.3
+"""Of the steps of an earlier run: a program may end sooner when it runs again, where chance has a say."""
+
 STEP, TURN, IGNORED = "step", "turn of the loop around it", "within"
 
 
@@ -65,7 +71,9 @@ class Steps:
 
         def left() -> int:
             """Steps that can still be timed."""
-            return (few or sys.maxsize) - OBSERVED_STEPS - self.count
+            return (few or sys.maxsize) - OBSERVED_STEPS - spare - self.count
+
+        spare = max(LAST_STEPS, int(LEFT_OUT * few)) if few > 6 * LAST_STEPS else 0
 
         most = max(1, left() // 6)  # of a block
         begun, warm = self._clock(), 0

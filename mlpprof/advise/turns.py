@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
 from typing import Any
 
 from mlpprof.advise.trace import LoopRun, Turn
 
 FIRST_TURNS, FEW_TURNS = 4, 12
 """Observed of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
+
+DEEPEST, HALF = 40, 20
+"""Loops within loops that are told of an event; of deeper ones, as in a recursion, the outer and the inner half."""
 
 
 class Turns:
@@ -49,7 +53,7 @@ class Turns:
     def over(self, site: int, iterable: Any) -> None:
         """What the loop that has begun runs over."""
         if self.running and self.running[-1].site == site:
-            self.running[-1].length = operator.length_hint(iterable, -1)
+            self.running[-1].length = _length(iterable)
 
     def turn(self, site: int, is_recording: bool) -> bool:
         """A turn begins; whether it is observed."""
@@ -70,6 +74,8 @@ class Turns:
 
     def leave(self, site: int) -> None:
         """A loop has ended, and with it those within that an exception has ended."""
+        if not any(run.site == site for run in self.running):
+            return  # it has begun unseen, as one of a generator that goes on in another place
         while self.running:
             run = self.running.pop()
             run.end = self.finished_at()
@@ -79,13 +85,16 @@ class Turns:
                 break
 
     def each(self, site: int, iterable: Iterable[Any]) -> Iterator[Any]:
-        """The turns of a comprehension."""
-        self.begin(site, operator.length_hint(iterable, -1))
+        """The turns of a comprehension; what it runs over is asked for them at once, and is not closed with it."""
+        return self._told(site, _length(iterable), iter(iterable))
+
+    def _told(self, site: int, length: int, turns: Iterator[Any]) -> Iterator[Any]:
+        self.begin(site, length)
         try:
-            yield from iterable
+            for turn in turns:  # noqa: UP028 - `yield from` would close a generator of the program's own
+                yield turn
         finally:
-            if any(run.site == site for run in self.running):
-                self.leave(site)
+            self.leave(site)
 
     def count_scalar(self, site: int) -> None:
         """An operation on single numbers, in the innermost loop."""
@@ -103,5 +112,14 @@ class Turns:
         key = (len(self.running), last.site, last.execution, last.turns)
         if key != self._key:  # deep recursion makes it long, and most events are in the same turn
             self._key = key
-            self._held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in self.running)
+            held = self.running if len(self.running) <= DEEPEST else self.running[:HALF] + self.running[-HALF:]
+            self._held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in held)
         return self._held
+
+
+def _length(iterable: Any) -> int:
+    """How many turns it has; -1 if it does not tell, or if the program's own code would have to be asked."""
+    kind = type(iterable)
+    if any(isinstance(getattr(kind, name, None), FunctionType) for name in ("__len__", "__length_hint__")):
+        return -1
+    return operator.length_hint(iterable, -1)
