@@ -74,7 +74,7 @@ class Turns:
 
     def leave(self, site: int) -> None:
         """A loop has ended, and with it those within that an exception has ended."""
-        if not any(run.site == site for run in self.running):
+        if not self.running or (self.running[-1].site != site and all(run.site != site for run in self.running)):
             return  # it has begun unseen, as one of a generator that goes on in another place
         while self.running:
             run = self.running.pop()
