@@ -11,7 +11,7 @@ import ast
 import inspect
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,11 +27,12 @@ from mlpprof.advise.identity import Roots
 from mlpprof.advise.own_files import load_through, own_files
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.seek_form import SeekForm
+from mlpprof.advise.seek_sums import growing_sums
 from mlpprof.advise.steps import Enough
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
 
-LOOKING_S, LONGEST_S = 2.0, 8.0
+LOOKING_S, LONGEST_S = 2.0, 5.0
 """After the first update: what is looked at in any case, and at most if the step is long."""
 
 ENOUGH_TIMES = 5
@@ -40,8 +41,6 @@ LEAST_TOGETHER = 0.6
 OFTEN = 0.4
 """Of the times that the most frequent parameter is changed: what is changed less often is no parameter."""
 
-ZEROS = frozenset(("zeros", "zeros_like"))
-ITERATORS = frozenset(("zip", "enumerate", "reversed"))
 Slot = tuple[Any, ...]
 
 
@@ -166,7 +165,7 @@ def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
 
 
 @cache
-def _is_plain_attribute(kind: type, key: str) -> bool:
+def _is_plain_attribute(kind: Any, key: str) -> bool:
     found = inspect.getattr_static(kind, key, None)
     is_computed = hasattr(type(found), "__get__") and not inspect.ismemberdescriptor(found)
     is_plain = inspect.getattr_static(kind, "__getattribute__", None) is vars(object)["__getattribute__"]
@@ -242,7 +241,7 @@ def _parameters(observer: Observer, trees: dict[str, ast.Module]) -> set[Slot]:
     again = _lasting(observer)
     arrays = {slot for slot in again if not observer.is_number[slot]}
     found = arrays or again
-    sums = _sums(trees)
+    sums = growing_sums(trees)
     kept = {slot for slot in found if observer.name_of[slot] not in sums} or found
     if not kept:  # a single step
         kept = {slot for slot in observer.times if not observer.is_number[slot]}
@@ -274,67 +273,3 @@ def _lasting(observer: Observer) -> set[Slot]:
         if found := {slot for slot, count in times.items() if count > 1}:
             return found
     return set()
-
-
-def _sums(trees: dict[str, ast.Module]) -> set[str]:
-    """Names that start from zeros, and that only updates, returns and calls of zip() read."""
-    zeroed: set[str] = set()
-    read: set[str] = set()
-    for tree in trees.values():
-        updates = {id(one) for node in ast.walk(tree) if _is_update(node) for one in ast.walk(node)}
-        updates |= {id(part) for one in ast.walk(tree) if _is_filled(one) for part in ast.walk(one)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and _is_zero(node.value):
-                zeroed |= {_name(target) for target in node.targets}
-            is_read = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
-            if is_read and id(node) not in updates:
-                read.add(_name(node))
-        aliases = [pair for node in ast.walk(tree) for pair in _aliases(node)]
-        zeroed |= {alias for alias, name in aliases if name in zeroed}
-    return zeroed - read - {""}
-
-
-def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """(w, weights) of ``for w, dw in zip(weights, gradients)``."""
-    if isinstance(node, ast.For | ast.comprehension):
-        targets = node.target.elts if isinstance(node.target, ast.Tuple) else [node.target]
-        sources = [node.iter]
-        while len(sources) == 1 and isinstance(sources[0], ast.Call) and _name(sources[0].func) in ITERATORS:
-            if _name(sources[0].func) == "enumerate":
-                inner = targets[1:]
-                targets = inner[0].elts if inner and isinstance(inner[0], ast.Tuple) else inner
-            sources = sources[0].args
-        for target, source in zip(targets, sources, strict=False):
-            yield _name(target), _name(source)
-
-
-def _is_update(node: ast.AST) -> bool:
-    if isinstance(node, ast.AugAssign):
-        return True
-    if isinstance(node, ast.Return):
-        parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
-        return all(isinstance(part, ast.Name | ast.Attribute) for part in parts)
-    if isinstance(node, ast.Assign):
-        mentioned = {ast.unparse(one) for one in ast.walk(node.value) if isinstance(one, ast.expr)}
-        return any(ast.unparse(target) in mentioned for target in node.targets)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr == "fill"  # with zeros, for the next sum
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("zip", "len")
-
-
-def _is_filled(node: ast.AST) -> bool:
-    return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
-
-
-def _is_zero(node: ast.expr) -> bool:
-    calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
-    return any(isinstance(one.func, ast.Attribute | ast.Name) and _name(one.func) in ZEROS for one in calls)
-
-
-def _name(node: ast.AST) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.Subscript(value=value):
-            return _name(value)
-    return ""
