@@ -12,6 +12,7 @@ from mlpprof.catalog import ladder, load
 from mlpprof.errors import MissingExtra
 
 HARD_CASES = str(HERE / "hard_cases.py")
+SURROUNDINGS = str(HERE / "hard_surroundings.py")
 OWN_VARIANTS = sorted(name for name, entry in ladder().items() if entry.extra != "peers")
 MODES = ("undisturbed", "clocked", "observed", "sought", "all clocked", "all observed")
 
@@ -29,6 +30,14 @@ def test_the_hard_cases_print_the_same_and_have_the_same_state_in_every_form():
     jobs = [{"script": HARD_CASES, "step": "main", "mode": mode} for mode in ("plain", *MODES)]
     jobs.append({"script": HARD_CASES, "step": "train.step", "mode": "in turns"})
     assert_equal_to_the_first(outputs(*jobs), (*MODES, "in turns"))
+
+
+def test_dtypes_generators_recursion_threads_and_closures_are_as_they_were_in_every_form():
+    modes = (*MODES, "in turns")
+    jobs = [{"script": SURROUNDINGS, "step": "step", "mode": mode} for mode in ("plain", *modes)]
+    found = outputs(*jobs)
+    assert found[0].endswith("\nend\n")
+    assert_equal_to_the_first(found, modes)
 
 
 def chunks(names, size):
