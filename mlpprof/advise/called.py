@@ -11,6 +11,21 @@ import numpy as np
 
 from mlpprof.instrument.semantics import effect_of
 from mlpprof.instrument.semantics_arrays import Effect, product
+from mlpprof.instrument.semantics_table import EVALUATIONS
+
+WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
+"""Operations in whose operands a row of ones is looked for."""
+
+NOTED_CALLS = frozenset(("print", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
+"""Calls that are written down also where no array is in them."""
+
+PASSING = frozenset(
+    (
+        *("zip", "enumerate", "reversed", "list", "tuple", "dict", "set", "len", "append", "extend", "insert", "iter"),
+        *("isinstance", "type", "id", "hasattr", "getattr", "setattr", "callable", "map", "filter", "pop", "update"),
+    )
+)
+"""Calls that pass arrays on, or look at what they are, without a look at their values."""
 
 WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
 WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
@@ -84,3 +99,12 @@ def name_of(function: Callable[..., Any]) -> str:
     if isinstance(function, FunctionType | MethodType | BuiltinFunctionType):
         return function.__name__
     return getattr(function, "__name__", type(function).__name__)
+
+
+def without_ours(names: Any) -> Any:
+    """What ``locals()``, ``vars()`` or ``dir()`` gave, without the names that the rewriting has put in."""
+    if isinstance(names, list):
+        return [name for name in names if not name.startswith("__mlpprof_")]
+    if any(name.startswith("__mlpprof_") for name in names):
+        return {name: value for name, value in names.items() if not name.startswith("__mlpprof_")}
+    return names

@@ -122,7 +122,9 @@ def content_of(array: Array) -> int:
 
 
 def _bytes_sum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8) if array.nbytes else b"")
+    if not array.nbytes:
+        return 0
+    return zlib.crc32(memoryview(np.ascontiguousarray(array).view(np.uint8)))
 
 
 def _trims(array: Array) -> tuple[int, ...]:

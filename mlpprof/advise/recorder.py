@@ -13,14 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.called import code_of, is_matrix_product, known_effect, name_of, unbound, written_by
+from mlpprof.advise.called import (
+    NOTED_CALLS,
+    PASSING,
+    WITH_BIAS,
+    code_of,
+    is_matrix_product,
+    known_effect,
+    name_of,
+    unbound,
+    without_ours,
+    written_by,
+)
 from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
 from mlpprof.advise.turns import Turns
 from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
 from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
-from mlpprof.instrument.semantics_table import EVALUATIONS
 
 MOST_EVENTS = 30_000
 """Recorded of a step; what comes after them runs unseen."""
@@ -31,20 +41,7 @@ DEEPEST, HALF = 40, 20
 FRAMES_A_CALL = 3
 """On the stack for a call of the program's own: its own, and the two of the hooks that perform it."""
 
-WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
-"""Operations in whose operands a row of ones is looked for."""
-
 IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
-NOTED_CALLS = frozenset(("print", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
-"""Calls that are written down also where no array is in them."""
-
-PASSING = frozenset(
-    (
-        *("zip", "enumerate", "reversed", "list", "tuple", "dict", "set", "len", "append", "extend", "insert", "iter"),
-        *("isinstance", "type", "id", "hasattr", "getattr", "setattr", "callable", "map", "filter", "pop", "update"),
-    )
-)
-"""Calls that pass arrays on, or look at what they are, without a look at their values."""
 
 
 class Recorder:
@@ -80,7 +77,7 @@ class Recorder:
             LEAVE: self._turns.leave,
             TURNS: self._each,
             USED: self._used,
-            LOCALS: _without_ours,
+            LOCALS: without_ours,
         }
 
     def start(self, keeps: bool) -> None:
@@ -304,12 +301,3 @@ class Recorder:
             step=self._step,
             is_outside=not self.is_inside,
         )
-
-
-def _without_ours(names: Any) -> Any:
-    """What ``locals()``, ``vars()`` or ``dir()`` gave, without the names that the rewriting has put in."""
-    if isinstance(names, list):
-        return [name for name in names if not name.startswith("__mlpprof_")]
-    if any(name.startswith("__mlpprof_") for name in names):
-        return {name: value for name, value in names.items() if not name.startswith("__mlpprof_")}
-    return names

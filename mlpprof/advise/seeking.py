@@ -158,7 +158,7 @@ class Observer:
 
 def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
     """Whether the attribute `key`, or `owner[key]`, is read without code of the program's own being run."""
-    kind = type(owner)
+    kind: Any = type(owner)
     if not is_attribute:
         return isinstance(owner, np.ndarray) or kind in (list, dict)
     return _is_plain_attribute(kind, key)
