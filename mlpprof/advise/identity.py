@@ -124,7 +124,7 @@ def content_of(array: Array) -> int:
 def _bytes_sum(array: Array) -> int:
     if not array.nbytes:
         return 0
-    return zlib.crc32(memoryview(np.ascontiguousarray(array).view(np.uint8)))
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data)
 
 
 def _trims(array: Array) -> tuple[int, ...]:

@@ -13,18 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.called import (
-    NOTED_CALLS,
-    PASSING,
-    WITH_BIAS,
-    code_of,
-    is_matrix_product,
-    known_effect,
-    name_of,
-    unbound,
-    without_ours,
-    written_by,
-)
+from mlpprof.advise import called
 from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
@@ -77,7 +66,7 @@ class Recorder:
             LEAVE: self._turns.leave,
             TURNS: self._each,
             USED: self._used,
-            LOCALS: without_ours,
+            LOCALS: called.without_ours,
         }
 
     def start(self, keeps: bool) -> None:
@@ -145,7 +134,7 @@ class Recorder:
             return function(*held)
         if function is operator.getitem:
             return self._read(number, *operands)
-        inputs = self._values(operands, {}, function is operator.matmul or is_matrix_product(function, operands))
+        inputs = self._values(operands, {}, function is operator.matmul or called.is_matrix_product(function, operands))
         # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
         held = [*operands]
         result = function(*held)
@@ -196,16 +185,16 @@ class Recorder:
     def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         if not self._recording():
             return function(*arguments, **options)
-        code = code_of(function)
+        code = called.code_of(function)
         if code is not None and RECORDING in code.co_names:
             return self._call_own(number, function, arguments, options)
         owner = getattr(function, "__self__", None)
         with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
-        name = name_of(function)
-        inputs = self._values(with_owner, options, name in WITH_BIAS)
+        name = called.name_of(function)
+        inputs = self._values(with_owner, options, name in called.WITH_BIAS)
         result = function(*arguments, **options)
-        if inputs or isinstance(result, np.ndarray) or name in NOTED_CALLS:
-            written = written_by(function, name, owner, arguments, options)
+        if inputs or isinstance(result, np.ndarray) or name in called.NOTED_CALLS:
+            written = called.written_by(function, name, owner, arguments, options)
             self._write(number, function, arguments, options, inputs, result, written)
         else:
             self._count_scalar(number, result)
@@ -257,14 +246,14 @@ class Recorder:
         result: Any,
         written: tuple[Any, ...],
     ) -> None:
-        effect = known_effect(function, operands, options, result)
+        effect = called.known_effect(function, operands, options, result)
         roots = tuple(self.roots.number(x) for x in written if isinstance(x, np.ndarray))
-        name = effect.name if effect is not None and effect.name else name_of(function)
+        name = effect.name if effect is not None and effect.name else called.name_of(function)
         event = self._event(number, name, function, effect, inputs, result, roots)
         buffers = {value.root for value in inputs}
         event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
         for value in inputs:
-            if value.is_array and not event.is_view and not (name in PASSING and event.output is None):
+            if value.is_array and not event.is_view and not (name in called.PASSING and event.output is None):
                 self.reads.setdefault(value.root, []).append(event.index)
         if self._keeps:
             event.operands, event.options, event.result = operands, options, result
@@ -290,7 +279,7 @@ class Recorder:
             index=len(self.events),
             site=number,
             name=name,
-            function=function if self._keeps else unbound(function),
+            function=function if self._keeps else called.unbound(function),
             effect=effect,
             inputs=inputs,
             output=output,
