@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -25,12 +26,12 @@ PLANS = {
     "undisturbed": itertools.repeat(0),
     "clocked": itertools.repeat(1),
     "observed": itertools.repeat(2),
-    "in turns": itertools.chain((0, 1, 2, 1, 0, 2, 2, 0), itertools.repeat(0)),
+    "in turns": itertools.chain((0, 1, 2, 2, 1, 0), itertools.repeat(0)),
 }
 """Modes in which the step is chosen as in `advise`, and the forms that its runs take, one after the other."""
 
 LONGEST_S = 100
-STEPS = 8
+STEPS = 6
 UNAVAILABLE = "not to be had"
 
 
@@ -94,6 +95,8 @@ def _do(
     from mlpprof.advise.program import Script
 
     program = _Training(variant) if variant is not None else Script(str(script), tuple(arguments))
+    if script is not None:
+        gc.freeze()  # what is imported by now is none of the program's, and every change of form goes through the rest
     if variant is not None:
         path = catalog.find(variant).path
         step = f"{path.name}:{catalog.find(variant).class_name or catalog.CLASS_NAME}.train_step"
