@@ -30,8 +30,11 @@ class Clocks:
 
         def post(site: int, value: Any) -> Any:
             now = clock()
+            passed_on = 0.0  # of expressions that an exception has ended
             while opened:
                 number, start, inside = opened.pop()
+                inside += passed_on
+                passed_on = inside
                 if number == site:
                     elapsed = now - start
                     if opened:

@@ -96,7 +96,9 @@ class Steps:
 
     def _begin(self, is_turn: bool) -> None:
         """The step begins, or a turn of the loop around it."""
-        if self.is_done or (is_turn and (self._open or not self._has_turns)):
+        if is_turn and not self._has_turns:
+            return
+        if self.is_done or (is_turn and self._open):
             self._open.append(IGNORED)
             return
         if not self._open:
@@ -112,8 +114,8 @@ class Steps:
 
     def _start_form(self) -> None:
         """Put the program into the form that is next."""
+        self._mode = next(self._modes, PLAIN)  # which asks what the step before took
         self._runs, self._elapsed = 0, 0.0
-        self._mode = next(self._modes, PLAIN)
         if self._mode != self._form:
             self._switch.to(self._mode)
             self._form = self._mode
@@ -124,6 +126,8 @@ class Steps:
 
     def _end(self, is_turn: bool) -> None:
         now = self._clock()
+        if is_turn and not self._has_turns:
+            return
         kind = self._open.pop()
         if kind == STEP:
             self._recorder.is_inside = False
