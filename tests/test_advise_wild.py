@@ -1,0 +1,66 @@
+"""`advise` on programs in the styles found in the wild: every planted flaw is found, and nothing is told that is none.
+
+What a cure is worth is measured, so a disturbed machine can move a finding across a threshold: a program whose
+findings differ from the truth is looked at once more, and what the first look has said is printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from wild.truth import HERE, scripts, truth
+
+from mlpprof.advise import Subject, find
+
+pytestmark = pytest.mark.timing
+
+
+def told(script) -> list[dict[str, Any]]:
+    """What is found in a program's step."""
+    advice = find(Subject(script, truth(script).step, threads=1))
+    assert advice.step == truth(script).step
+    return [asdict(finding) for finding in advice.findings]
+
+
+def differences(script, findings) -> dict[str, list[str]]:
+    """Planted flaws that were missed, and findings that are wrong."""
+    expected = truth(script)
+    missed = [
+        f"{flaw.category} in {', '.join(f'{p.file}:{p.line}' for p in flaw.places)}"
+        for flaw in expected.missed(findings)
+    ]
+    wrong = [
+        f"{one['category']} in {one['file']}:{one['line']}, {one['payoff_share']}: {one['title']}"
+        for one in expected.wrong(findings)
+    ]
+    return {name: lines for name, lines in (("missed", missed), ("wrong", wrong)) if lines}
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda script: str(script.relative_to(HERE)))
+def test_planted_flaws_are_found_and_nothing_else_is_told(script):
+    found = differences(script, told(script))
+    if found:
+        print(f"at first: {found}")
+        found = differences(script, told(script))
+    assert not found
+
+
+def test_findings_tell_places_payoffs_and_reasons():
+    script = HERE / "per_sample_backprop" / "planted.py"
+    lines = script.read_text().splitlines()
+    findings = told(script)
+    assert findings
+    for one in findings:
+        assert one["file"] == "planted.py"
+        assert 1 <= one["line"] <= one["end_line"] <= len(lines)
+        assert 1 <= one["column"] <= len(lines[one["line"] - 1])
+        assert 0 <= one["payoff_share"][0] <= one["payoff_share"][1] <= 1
+        assert 0 <= one["payoff_s"][0] <= one["payoff_s"][1]
+        assert one["title"]
+        assert one["why"]
+        assert one["cure"]
+        assert one["evidence"]["measured"]
+    middles = [sum(one["payoff_s"]) for one in findings]
+    assert middles == sorted(middles, reverse=True)
