@@ -442,6 +442,32 @@ def test_a_program_that_swallows_the_end_ends_by_itself_and_has_told_enough(tmp_
 
 
 @in_forks
+def test_a_program_that_swallows_the_end_and_would_go_on_for_ever_is_ended(tmp_path):
+    text = (
+        TRAINING
+        + """
+def forever():
+    while True:
+        try:
+            step(X, Y)
+        except:
+            pass
+
+try:
+    forever()
+finally:
+    print("cleaned up")
+"""
+    )
+    path = tmp_path / "net.py"
+    path.write_text(text)
+    jobs = ({"mode": "found"}, {"mode": "recorded", "step": "step", "few": 60})
+    for answer in outputs(*({"script": str(path), **job} for job in jobs)):
+        assert answer.startswith("cleaned up\n")
+        assert answer.splitlines()[-1] == "net.py:step" or json.loads(answer.splitlines()[-1])["observed"] == 2
+
+
+@in_forks
 def test_exceptions_that_the_program_handles_do_not_end_it(tmp_path):
     text = (
         TRAINING

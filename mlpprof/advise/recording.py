@@ -59,6 +59,7 @@ def record(
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
     load_through(is_own, forms.module_code)
     program.run(forms.module_code)
+    sys.settrace(None)  # `Steps` may have set one
     if forms.step_file is None or steps.count == 0:
         raise UsageError(_not_seen(step, forms))
     if not recorder.steps:

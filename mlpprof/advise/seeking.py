@@ -90,6 +90,8 @@ class Observer:
         self._open.append(Run(site, len(self._open), self._clock(), self._products))
 
     def _turn(self, site: int) -> None:
+        if self.has_ended:  # the program has caught it
+            raise Enough
         self._end(site)
         self._begin(site)
 
