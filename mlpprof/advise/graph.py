@@ -133,17 +133,20 @@ class Graph:
     @cached_property
     def unclocked(self) -> float:
         """The step's time over that of its expressions: what loops and names take beside them, at least 1."""
-        outside = {self.span(event.site) for event in self.turn if event.is_outside}
-        clocked = sum(seconds for span, seconds in self._seconds.items() if span not in outside)
+        clocked = sum(self._by_span(self.trace.times.sites).values())
         return max(1.0, self.step_s / clocked) if clocked else 1.0
 
     def _seconds_by_span(self) -> dict[Span, float]:
+        inside, around = self._by_span(self.trace.times.sites), self._by_span(self.trace.times.around)
+        return {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
+
+    def _by_span(self, steps: list[dict[int, tuple[float, int]]]) -> dict[Span, float]:
         times = self.trace.times
-        if not times.sites:
+        if not steps:
             return {}
         scale = min(1.0, self.step_s / median(times.clocked_s)) if times.plain_s else 1.0
         spans: dict[Span, list[float]] = defaultdict(list)
-        for step in times.sites:
+        for step in steps:
             summed: dict[Span, float] = defaultdict(float)
             for number, (seconds, _) in step.items():
                 summed[self.span(number)] += seconds

@@ -63,6 +63,8 @@ class Steps:
         self._start = 0.0
         self._elapsed = 0.0
         self._faults = 0
+        self._inside: dict[int, tuple[float, int]] = {}
+        self._around: list[dict[int, tuple[float, int]]] = []
         self.times = Times()
         self.is_done = False
         self._has_told = False
@@ -111,6 +113,7 @@ class Steps:
             self._runs += 1
             self.count += 1
             self._recorder.is_inside = True
+            self._around.append(self._clocks.take())
             self._faults = page_faults()
             self._start = self._clock()
 
@@ -118,6 +121,7 @@ class Steps:
         """Put the program into the form that is next."""
         self._mode = next(self._modes, PLAIN)  # which asks what the step before took
         self._runs, self._elapsed = 0, 0.0
+        self._around.clear()
         if self._mode != self._form:
             self._switch.to(self._mode)
             self._form = self._mode
@@ -133,6 +137,7 @@ class Steps:
         kind = self._open.pop()
         if kind == STEP:
             self._recorder.is_inside = False
+            self._inside = self._clocks.take()
             self._elapsed += now - self._start
             if self._mode == PLAIN:
                 self.times.faults.append(page_faults() - self._faults)
@@ -159,7 +164,8 @@ class Steps:
             self.times.plain_s.append(self._elapsed)
         elif self._mode == CLOCKED:
             self.times.clocked_s.append(self._elapsed)
-            self.times.sites.append(self._clocks.take())
+            self.times.sites.append(self._inside)
+            self.times.around.append(merged([*self._around, self._clocks.take()]))
         else:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
@@ -182,6 +188,16 @@ def _insist() -> None:
         frame.f_trace = again
         frame = frame.f_back
     sys.settrace(lambda frame, event, arg: None)
+
+
+def merged(parts: list[dict[int, tuple[float, int]]]) -> dict[int, tuple[float, int]]:
+    """Seconds and executions by site, of several takes of the clocks."""
+    found: dict[int, tuple[float, int]] = {}
+    for part in parts:
+        for site, (seconds, times) in part.items():
+            held = found.get(site, (0.0, 0))
+            found[site] = (held[0] + seconds, held[1] + times)
+    return found
 
 
 def page_faults() -> int:

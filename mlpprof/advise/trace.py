@@ -85,13 +85,14 @@ class LoopRun:
 class Times:
     """Seconds by site of the clocked form, own time without what is inside: for each step under clocks.
 
-    faults: pages that the system had to provide during each undisturbed step.
+    around: of the loop around the step, without the step. faults: pages that the system had to provide during each undisturbed step.
     """
 
     plain_s: list[float] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
     clocked_s: list[float] = field(default_factory=list)
     sites: list[dict[int, tuple[float, int]]] = field(default_factory=list)
+    around: list[dict[int, tuple[float, int]]] = field(default_factory=list)
 
 
 @dataclass
