@@ -62,12 +62,18 @@ def merge(candidates: list[Candidate]) -> list[Candidate]:
     """Without those that are consequences of others."""
     kept = []
     for one in candidates:
-        causes = [c for c in candidates if c is not one and one.category in CAUSES.get(c.category, ())]
-        inside = [c for c in causes if one.covers and len(one.covers & c.covers) >= MOSTLY * len(one.covers)]
-        mutual = [c for c in inside if c.category in CAUSES.get(one.category, ()) and c.covers == one.covers]
-        if not inside or (mutual and inside == mutual and candidates.index(one) < candidates.index(mutual[0])):
+        inside = [c for c in candidates if c is not one and one.covers and _is_cause(c, one)]
+        # of two that would each bring the other along, the first stays
+        stronger = [c for c in inside if not _is_cause(one, c) or candidates.index(c) < candidates.index(one)]
+        if not stronger:
             kept.append(one)
     return kept
+
+
+def _is_cause(one: Candidate, other: Candidate) -> bool:
+    """Whether `other` would go with `one`."""
+    is_kind = other.category in CAUSES.get(one.category, ())
+    return is_kind and len(other.covers & one.covers) >= MOSTLY * max(1, len(other.covers))
 
 
 def _finding(one: Candidate, graph: Graph) -> Finding:

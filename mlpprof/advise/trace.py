@@ -85,7 +85,8 @@ class LoopRun:
 class Times:
     """Seconds by site of the clocked form, own time without what is inside: for each step under clocks.
 
-    around: of the loop around the step, without the step. faults: pages that the system had to provide during each undisturbed step.
+    around: of the loop around the step, without the step. faults: pages that the system had to provide during each
+    undisturbed step.
     """
 
     plain_s: list[float] = field(default_factory=list)

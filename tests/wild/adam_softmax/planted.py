@@ -14,11 +14,11 @@ class Adam:
         self.t += 1
         rate = self.rate * np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)  # planted: float64 [rate]
         for i, (p, g) in enumerate(zip(parameters, gradients)):
-            self.m[i] = self.beta1 * self.m[i] + (1 - self.beta1) * g  # planted: temporaries [adam]
-            self.v[i] = self.beta2 * self.v[i] + (1 - self.beta2) * g**2  # planted: temporaries [adam]
+            self.m[i] = self.beta1 * self.m[i] + (1 - self.beta1) * g  # acceptable: temporaries
+            self.v[i] = self.beta2 * self.v[i] + (1 - self.beta2) * g**2  # acceptable: temporaries
             p -= (
                 rate * self.m[i] / (np.sqrt(self.v[i]) + self.epsilon)
-            )  # planted: temporaries [adam]; planted: float64 [rate]
+            )  # acceptable: temporaries; planted: float64 [rate]
 
 
 class Classifier:
