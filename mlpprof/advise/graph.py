@@ -180,6 +180,11 @@ class Graph:
         }
         return frozenset({root for e in self.events[start:stop] for root in e.writes} - made - {-1})
 
+    def is_changed(self, root: int, first: Event, later: Event) -> bool:
+        """Whether something was written into a buffer between two events."""
+        between = self.events[first.index + 1 : later.index]
+        return any(root in event.writes for event in between)
+
     def makers(self, root: int, before: int) -> list[Event]:
         """The events of the last step that made or changed a buffer before an event."""
         return [

@@ -48,12 +48,14 @@ def detect(graph: Graph) -> list[Candidate]:
             seconds = graph.seconds([event])
             low, high = of_time(saved_share(slow, fast), seconds)
             if faulted and event.output is not None and event.output.nbytes >= FAULTING_BYTES:
-                high = max(high, seconds - seconds_of(fast))  # arrays of half the size may need no new pages at all
+                # the rest of the time goes into new pages: arrays of half the size need half of them, or none
+                high = max(high, seconds - seconds_of(fast))
+                low = max(low, (low + high) / 2)
             parts.append((low, high))
     saved = total(parts)
     rest = graph.seconds(timed[MOST_REPLAYS:])
     done = graph.seconds(replayed)
-    factor = 1 + rest / done if done else 1.0
+    factor = (1 + rest / done if done else 1.0) * graph.unclocked  # what is freed is smaller as well
     first = next((e for e in graph.last if _makes_double(e)), doubles[0])
     is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
     upcast = first if is_source else None

@@ -27,6 +27,9 @@ from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, OPE
 Part = tuple[Event, tuple[float, float]]
 """An operation, and what `out=` saves of it."""
 
+LONG_AFTER = 8
+"""Operations after which a result that lives is one that is kept."""
+
 NEAR = 2
 """Lines between two operations that one finding tells of."""
 
@@ -36,7 +39,7 @@ FRESH_INDICES = 16
 
 LEAST_FAULTED = 0.05
 LEAST_EACH = 0.003
-LEAST_TOTAL = 0.03
+LEAST_TOTAL = 0.015
 """Of the step, for all of them together: less is not worth the code."""
 
 
@@ -45,10 +48,13 @@ def detect(graph: Graph) -> list[Candidate]:
     parts: list[Part] = []
     large = [event for event in graph.last if _is_large(event)]
     faulted = _faulted_share(large, graph)
+    kept = _kept_sites(graph)
     for event in large:
         if graph.seconds([event]) > LEAST_EACH * graph.step_s:
             slow, fast = _gathers(event) or (again(event), _into(event))
             if slow is not None and fast is not None:
+                if (event.site, event.name) in kept:
+                    slow = _keeping(slow)
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
                     parts.append((event, saved))
@@ -56,6 +62,26 @@ def detect(graph: Graph) -> list[Candidate]:
     if not parts or high < LEAST_TOTAL * graph.step_s:
         return []
     return [_candidate(group, graph) for group in _neighbours(parts, graph)]
+
+
+def _kept_sites(graph: Graph) -> set[tuple[int, str]]:
+    """Operations whose results outlive what follows, as those that stay in an attribute until the next step."""
+    died = graph.trace.died
+    return {
+        (event.site, event.name)
+        for event in graph.first
+        if event.output is not None and died.get(event.output.root, len(graph.events)) > event.index + LONG_AFTER
+    }
+
+
+def _keeping(action: Action) -> Action:
+    """The action with its result kept until the next one is there: two arrays take turns, as in the program."""
+    held: list[object] = [None]
+
+    def again_kept() -> None:
+        held[0] = action()
+
+    return again_kept
 
 
 def _neighbours(parts: list[Part], graph: Graph) -> list[list[Part]]:

@@ -19,7 +19,36 @@ def detect(graph: Graph) -> list[Candidate]:
     """Results of which only a part is looked at, and labels that are encoded in every batch."""
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
-    return [*found, *_one_hot(graph)]
+    return [*found, *_taken_twice(graph), *_one_hot(graph)]
+
+
+def _taken_twice(graph: Graph) -> list[Candidate]:
+    """Rows that a step takes from the set once more, though it has them."""
+    found, first_of = [], dict[tuple[int, int], Event]()
+    for event in graph.turn:
+        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < LEAST_SIZE:
+            continue
+        rows = (event.inputs[0].root, hash(tuple(value.content for value in event.inputs[1:])))
+        first = first_of.setdefault(rows, event)
+        if first is event or first.loops != event.loops or graph.is_changed(rows[0], first, event):
+            continue
+        site, before = graph.site(event), graph.site(first)
+        line = graph.line_text(site.file, site.line)
+        found.append(
+            Candidate(
+                category="gather",
+                site=site,
+                title=f"{graph.text(event, 50)} takes the rows of line {before.line} once more",
+                why="an index array copies the rows every time; nothing has changed them in between",
+                cure=f"- {line}\n+ # keep the batch under a name of its own: X_batch = {graph.text(first, 40)}",
+                saved_s=around(graph.seconds([event])),
+                measured="the time of the expression in the step",
+                covers=indices([event]),
+                related=(before,),
+                evidence=facts(event, 1),
+            )
+        )
+    return found
 
 
 def _is_partly_used(event: Event, graph: Graph) -> bool:
