@@ -9,7 +9,7 @@ class RowNet:
         self.W2 = (rng.standard_normal((n_hidden, 1)) / n_hidden**0.5).astype(np.float32)
 
     def train_on(self, X, y, rows, rate):  # step
-        batch = X[rows]  # acceptable: temporaries
+        batch = X[rows]
         H = np.tanh(batch @ self.W1)
         error = (H @ self.W2 - y[rows]) / np.float32(len(rows))
         dH = (error @ self.W2.T) * (1 - H * H)
@@ -26,4 +26,4 @@ if __name__ == "__main__":
         order = rng.permutation(4000)
         for start in range(0, 4000, 200):
             net.train_on(X, y, order[start : start + 200], np.float32(0.1))
-    print(float(np.abs(net.W1).sum()), float(np.abs(net.W2).sum()))
+    print(float(np.tanh(X @ net.W1).mean()), float(np.abs(net.W1).sum()), float(np.abs(net.W2).sum()))

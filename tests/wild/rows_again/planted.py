@@ -25,4 +25,4 @@ if __name__ == "__main__":
         order = rng.permutation(4000)
         for start in range(0, 4000, 200):
             net.train_on(X, y, order[start : start + 200], np.float32(0.1))
-    print(float(np.abs(net.W1).sum()), float(np.abs(net.W2).sum()))
+    print(float(np.tanh(X @ net.W1).mean()), float(np.abs(net.W1).sum()), float(np.abs(net.W2).sum()))
