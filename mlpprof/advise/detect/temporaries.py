@@ -34,7 +34,7 @@ NEAR = 2
 """Lines between two operations that one finding tells of."""
 
 LEAST_BYTES = 64 * 1024
-LEAST_OF_GATHER = 256 * 1024
+LEAST_OF_GATHER = 1024 * 1024
 FRESH_INDICES = 16
 
 LEAST_FAULTED = 0.05
