@@ -310,12 +310,12 @@ def matched(value):
     match value:
         case {"shape": [rows, *others], **rest} if rows * 2 > 2:
             return rows + len(others) * 10 + len(rest)
+        case np.ndarray(ndim=2 as dimensions):
+            return dimensions + 1
         case [x, y] | Point(x=x, y=y) if x != y:
             return x - y
         case Record(loss=float() as loss):
             return loss * 3
-        case np.ndarray(ndim=2 as dimensions):
-            return dimensions + 1
         case -1 | 1.5 | "text":
             return "literal"
         case _:
