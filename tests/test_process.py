@@ -106,8 +106,8 @@ def fork_and_die(report):
 
 
 def spin(report, marker):
-    report("spinning", 0.5)
     try:
+        report("spinning", 0.5)  # within the try: the interrupt may come while the report is still being sent
         while True:
             pass
     finally:
