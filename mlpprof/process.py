@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,12 +34,18 @@ Progress = Callable[[str, float], None]
 """What is being done, and the share of the whole that is done, 0 to 1."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+SHARED_BY_COMPILED = Path(__file__).resolve().parent / "model" / "one_pass.py"
 STOP_TIMEOUT_S = 2.0
 
 
 def compiled_code_folder() -> str:
-    """Where numba keeps machine code between processes, since it would keep it beside the variant's file otherwise."""
-    return str(Path(platformdirs.user_cache_dir("mlpprof", appauthor=False)) / "numba")
+    """Where numba keeps machine code between processes, since it would keep it beside the variant's file otherwise.
+
+    numba asks whether the file of a function has changed, but not that of the functions it calls: so another version
+    of those that variants share gets a folder of its own.
+    """
+    version = zlib.crc32(SHARED_BY_COMPILED.read_bytes())
+    return str(Path(platformdirs.user_cache_dir("mlpprof", appauthor=False)) / "numba" / f"{version:08x}")
 
 
 class Worker:

@@ -20,6 +20,7 @@ CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 
 CHANGED_LINES_FURTHER_UP = {
     **{"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130},
     **{"processes": 150, "threaded": 150, "mpi": 70, "feature_shards": 222, "neuron_shards": 230},
+    **{"compiled_processes": 140, "compiled_feature_shards": 200},
 }
 """Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
 CHANGED_LINES_OF_A_BRANCH = 60
@@ -40,7 +41,7 @@ IMPORTS = {
     "mlpprof.model.team",
     "mlpprof.model.board",
 }
-ENGINES = {"compiled": {"numba"}, "mpi": {"mlpprof.model.ranks"}}
+ENGINES = {"compiled": {"mlpprof.model.one_pass"}, "mpi": {"mlpprof.model.ranks"}}
 """What the extra of a variant installs, which it imports besides."""
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),

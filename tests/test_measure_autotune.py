@@ -95,11 +95,11 @@ def test_a_slow_candidate_that_sat_out_is_judged_by_the_blocks_that_it_was_in():
     assert halve(range(4), race_of, PATIENT).left == (1, 2)
 
 
-def test_a_first_run_far_slower_than_the_fastest_drops_out_at_once_unless_it_may_have_compiled():
-    def entered(first_s: float, spans_steps: bool = False) -> Entered:
-        return Entered("float32", "fake", first_s, spans_steps)
+def test_a_first_run_far_slower_than_the_fastest_drops_out_at_once_unless_it_compiles():
+    def entered(first_s: float, compiles: bool = False) -> Entered:
+        return Entered("float32", "fake", first_s, False, compiles)
 
-    field = {0: entered(0.1), 1: entered(0.3), 2: entered(5.0), 3: entered(9.0, spans_steps=True)}
+    field = {0: entered(0.1), 1: entered(0.3), 2: entered(5.0), 3: entered(9.0, compiles=True)}
     assert slow_starters(field) == [2]
     assert slow_starters({0: entered(7.0)}) == []
 

@@ -86,7 +86,7 @@ class FakeWorker:
             raise WorkerDied("the worker process was killed by SIGKILL before it answered")
         step_s = office.run_s.get(f"{variant}@{self.environment.threads}", office.run_s.get(variant, 0.1))
         if name == "enter":
-            return {"dtype": "float64", "engine": "fake", "first_s": 5.0, "spans_steps": False}
+            return {"dtype": "float64", "engine": "fake", "first_s": 5.0, "spans_steps": False, "compiles": False}
         if name == "losses":
             return {"losses": office.losses.get(variant, [0.7, 0.6, 0.5])}
         if name == "facts":

@@ -25,6 +25,7 @@ from mlpprof.measure.gate import measure
 from mlpprof.measure.race import TURN_S
 from mlpprof.measure.racers import Environment, Turns
 from mlpprof.measure.relay import (
+    SHARING,
     Entered,
     Entrant,
     Relay,
@@ -42,8 +43,6 @@ from mlpprof.results.tuning import Trial, Tuning
 CHUNKS = (125, 250, 1000, 2000)
 """Rows of a piece that are tried beside the 500 of the file."""
 IN_ONE_PROCESS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled", "delayed", "gram")
-SHARING = ("threaded", "processes", "feature_shards", "neuron_shards")
-"""Those that share a step among workers, whose number is a setting."""
 WITH_ALL_THREADS = ("tanh_sigmoid", "buffered", "chunked")
 AGREEING_STEPS = 3
 """Steps whose losses are compared before anything is timed."""
@@ -120,12 +119,10 @@ def halve(places: Sequence[int], race_of: RaceOf, out_of_time: Callable[[], bool
 
 
 def slow_starters(entered: Mapping[int, Entered]) -> list[int]:
-    """The places of candidates that are out of the running by their first run; those that may compile in it stay."""
+    """The places of candidates that are out of the running by their first run; those that compile in it stay."""
     fastest_s = min(one.first_s for one in entered.values())
     return [
-        place
-        for place, one in entered.items()
-        if not one.spans_steps and one.first_s > HOPELESS * fastest_s + HOPELESS_S
+        place for place, one in entered.items() if not one.compiles and one.first_s > HOPELESS * fastest_s + HOPELESS_S
     ]
 
 

@@ -16,6 +16,7 @@ from mlpprof.measure.contest import Chosen, Contest, EntrantWrong, Participant
 from mlpprof.measure.gate import log_ratios, part_of, verdict_of
 from mlpprof.measure.racers import Environment
 from mlpprof.measure.relay import (
+    SHARING,
     Entrant,
     EntrantDied,
     StartWorker,
@@ -40,9 +41,8 @@ PACKAGES = {
     "peers/sklearn": "sklearn",
 }
 """Framework variant -> the package that it needs."""
-SHARING = ("threaded", "processes", "feature_shards", "neuron_shards", "mpi")
-"""Those that share a step among workers, whose number is a setting."""
-OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *SHARING)
+WITH_WORKERS = (*SHARING, "mpi")
+OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *WITH_WORKERS)
 """The rungs that can win; those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
 """Of ours, those that are tried with all BLAS threads as well."""
@@ -114,7 +114,7 @@ def participants_of(plan: Plan, names: Sequence[str]) -> list[Participant]:
         request = Request(name, workload.network, workload.source, plan.dtype)
         both = name in PACKAGES or name in WITH_ALL_THREADS
         environments = [Environment(count, native_blas=True) for count in ((1, all_threads()) if both else (1,))]
-        if name in SHARING:
+        if name in WITH_WORKERS:
             environments = [with_workers(count) for count in worker_counts()]
         found.append(Participant(tuple(Entrant(request, one) for one in dict.fromkeys(environments))))
     return found
@@ -169,7 +169,7 @@ def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
             name=one.entrant.name,
             variant=one.entrant.variant,
             is_peer=i in peers,
-            is_single=one.entrant.variant not in SHARING,
+            is_single=one.entrant.variant not in WITH_WORKERS,
             engine=one.entered.engine,
             dtype=one.entered.dtype,
             epoch_s=race.step_s(i),

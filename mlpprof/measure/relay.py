@@ -40,6 +40,17 @@ def all_threads() -> int:
     return max(1, count if quota is None else min(count, int(quota)))
 
 
+SHARING = (
+    "threaded",
+    "processes",
+    "feature_shards",
+    "neuron_shards",
+    "compiled_processes",
+    "compiled_feature_shards",
+)
+"""The variants that share a step among workers, whose number is a setting; but for `mpi`, which starts its own."""
+
+
 def worker_counts() -> list[int]:
     """Numbers of workers that are tried: all processors, and half of them."""
     return list(dict.fromkeys((all_threads(), max(1, all_threads() // 2))))
@@ -83,12 +94,13 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Entered:
-    """What an entrant's worker told when it was ready; first_s: its first run, which compiles what it compiles."""
+    """What an entrant's worker told when it was ready; first_s: its first run, in which it compiles if it compiles."""
 
     dtype: str
     engine: str
     first_s: float
     spans_steps: bool
+    compiles: bool
 
 
 def start_resident(entrant: Entrant) -> Worker:

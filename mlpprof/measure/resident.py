@@ -151,6 +151,7 @@ class Residence:
             "engine": blas_line(describe()) if engine is None else str(engine()),
             "first_s": first_s,
             "spans_steps": hasattr(it.cls, "train"),
+            "compiles": it.entry.extra == "compiled",
         }
 
     def facts(self, report: Progress, place: int) -> Message:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.measure.gate import log_ratios
+from mlpprof.measure.relay import SHARING
 from mlpprof.results import Race
 
 BASE = "sliced"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
-ON_ALL_CORES = ("threaded", "processes", "feature_shards", "neuron_shards")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Result:
 
     def times_bound(self, name: str) -> float:
         """Step over the bound of the cores that the rung works on."""
-        return self.step_s(name) / (self.bound_all_s if name in ON_ALL_CORES else self.bound_s)
+        return self.step_s(name) / (self.bound_all_s if name in SHARING else self.bound_s)
 
 
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -20,9 +20,10 @@ from mlpprof.catalog import ladder
 from mlpprof.data import DataSource
 from mlpprof.errors import MlpprofError
 from mlpprof.measure.racers import Environment, VariantRacer, refusals
+from mlpprof.measure.relay import SHARING
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.studies.goal_works import ON_ALL_CORES, RUNGS, WORKS, Result, Work, as_json
+from mlpprof.studies.goal_works import RUNGS, WORKS, Result, Work, as_json
 from mlpprof.studies.goals_table import goals_text
 from mlpprof.studies.machine_bound import Rates, best_of, bound_s, measure_rates
 from mlpprof.studies.output import (
@@ -71,7 +72,7 @@ def _racer(work: Work, data: Path | None, progress: Progress) -> tuple[VariantRa
     source = DataSource(path=str(data)) if data is not None and work.workload == "digits" else None
     workload = resolve(work.workload, source=source, batch=work.batch)
     known = ladder()
-    names = [name for name in (*RUNGS, *ON_ALL_CORES, *work.rungs) if name in known]
+    names = [name for name in (*RUNGS, *SHARING, *work.rungs) if name in known]
     requests = [Request(name, workload.network, workload.source, work.dtype) for name in names]
     environment = Environment(threads=1, native_blas=True)
     refused = refusals(requests, environment, progress)

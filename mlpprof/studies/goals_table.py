@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mlpprof.measure.relay import SHARING
 from mlpprof.report.format import digits, format_time
-from mlpprof.studies.goal_works import BASE, GRAM_OVER_DIRECT, ON_ALL_CORES, Result
+from mlpprof.studies.goal_works import BASE, GRAM_OVER_DIRECT, Result
 from mlpprof.studies.machine_bound import Rates
 
 HEADER = f"  {'rung':<14} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
@@ -47,8 +48,8 @@ def _work(result: Result, cores: int) -> Iterator[str]:
 def _goals(result: Result) -> Iterator[str]:
     work, names = result.work, result.race.variants
     for where, rungs in (
-        ("one process", [name for name in names if name not in (*ON_ALL_CORES, "gram")]),
-        ("all cores", [name for name in names if name in ON_ALL_CORES]),
+        ("one process", [name for name in names if name not in (*SHARING, "gram")]),
+        ("all cores", [name for name in names if name in SHARING]),
     ):
         if work.goal is not None and rungs:
             best = min(rungs, key=result.times_bound)

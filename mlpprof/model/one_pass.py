@@ -1,0 +1,176 @@
+"""Activations, derivatives, losses and the update in one pass over memory each, translated by numba.
+
+What `in_place` is to the rungs that allocate nothing, this is to those that are compiled. All arrays are (m, n): a
+sample is a row. The functions are called from Python and from other compiled code. The first call for each precision
+takes a second or so, unless NUMBA_CACHE_DIR names a folder for machine code, as it does in mlpprof's workers.
+
+Source: the exponential is 2**k times a Taylor series; the two parts of log 2 are those of the Cephes library.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import config, njit
+
+from mlpprof.model.interface import Array
+
+# Machine code is kept only where a folder for it was named, and never beside this file. fastmath lets the compiler add
+# in any order and contract a product and a sum; not what tells NaN and infinity apart, which `cost` needs.
+COMPILE = njit(cache=bool(config.CACHE_DIR), error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+EXACTLY = njit(cache=bool(config.CACHE_DIR), error_model="numpy", fastmath=False)
+
+CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "softmax": 3, "identity": 4}
+"""What the compiled functions know the activations by."""
+SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
+LEAST_PRODUCT = 1e-250
+PIECE = 2048
+"""Numbers that a pass leaves in the first level of cache for the next one."""
+
+# of float32: a plain number in the code would turn the whole expression into float64
+ONE, LOG2E, TOP, WHOLE = (np.float32(value) for value in (1, 1.4426950408889634, 87, 1.5 * 2**23))
+LOG2_HIGH, LOG2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+C_2, C_3, C_4, C_5, C_6, C_7 = (np.float32(1 / factorial) for factorial in (2, 6, 24, 120, 720, 5040))
+
+
+@EXACTLY
+def exp_single(x: np.float32) -> np.float32:
+    """2**k times the series of exp(r), where x = k log 2 + r; adding WHOLE rounds k, and its bits are the exponent."""
+    x = max(-TOP, min(x, TOP))
+    shifted = x * LOG2E + WHOLE
+    k = shifted - WHOLE
+    r = (x - k * LOG2_HIGH) - k * LOG2_LOW
+    p = C_7 * r + C_6
+    p = p * r + C_5
+    p = p * r + C_4
+    p = p * r + C_3
+    p = p * r + C_2
+    p = p * r + ONE
+    p = p * r + ONE
+    bits = np.float32(shifted).view(np.int32) + 127
+    return p * np.int32(bits << 23).view(np.float32)
+
+
+@EXACTLY
+def exp_double(x: float) -> float:
+    """The same in float64."""
+    x = max(-700.0, min(x, 700.0))
+    shifted = x * 1.4426950408889634 + 1.5 * 2.0**52
+    k = shifted - 1.5 * 2.0**52
+    r = (x - k * 0.6931471803691238) - k * 1.9082149292705877e-10
+    p = 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 1 / 2
+    p = p * r + 1
+    p = p * r + 1
+    bits = np.float64(shifted).view(np.int64) + 1023
+    return p * np.int64(bits << 52).view(np.float64)
+
+
+@COMPILE
+def sigmoid(z: Array) -> None:
+    """z (n,) becomes 1 / (1 + exp(-z))."""
+    if z.itemsize == 4:
+        for j in range(z.size):
+            z[j] = ONE / (ONE + exp_single(-np.float32(z[j])))
+    else:
+        for j in range(z.size):
+            z[j] = 1 / (1 + exp_double(-np.float64(z[j])))
+
+
+@COMPILE
+def activate(function: int, Z: Array, b: Array, used: int) -> None:
+    """Z (m, n) becomes the activation of Z + b, a piece of it after the other; its columns from `used` on become 0."""
+    rows = max(1, PIECE // Z.shape[1])
+    for start in range(0, Z.shape[0], rows):
+        piece = Z[start : start + rows]
+        for i in range(piece.shape[0]):
+            z = piece[i]
+            for j in range(z.size):
+                z[j] += b[j]
+        z = piece.reshape(piece.size)
+        if function == SIGMOID:
+            sigmoid(z)
+        elif function == TANH:  # tanh(z) = 2 sigmoid(2 z) - 1
+            z *= 2
+            sigmoid(z)
+            z *= 2
+            z -= 1
+        elif function == RELU:
+            for j in range(z.size):
+                z[j] = max(z[j], 0)
+        elif function == SOFTMAX:
+            for i in range(piece.shape[0]):
+                softmax(piece[i])
+        if used < Z.shape[1]:
+            piece[:, used:] = 0
+
+
+@COMPILE
+def softmax(z: Array) -> None:
+    """z (n,) becomes exp(z), normalized."""
+    highest, total = z.max(), 0.0
+    for j in range(z.size):
+        z[j] = exp_double(np.float64(z[j] - highest))
+        total += z[j]
+    for j in range(z.size):
+        z[j] /= total
+
+
+@COMPILE
+def slope(function: int, a: Array, d: Array) -> None:
+    """d (n,) is multiplied by the derivative, told from a (n,)."""
+    if function == SIGMOID:
+        for j in range(a.size):
+            d[j] *= a[j] - a[j] * a[j]
+    elif function == TANH:
+        for j in range(a.size):
+            d[j] -= d[j] * a[j] * a[j]
+    elif function == RELU:
+        for j in range(a.size):
+            d[j] = d[j] if a[j] > 0 else 0
+
+
+@COMPILE
+def cost(squared: bool, output: int, A: Array, Y: Array, least: float) -> float:
+    """The sum of the losses of all samples; no output is taken to be nearer to 0 or 1 than `least`."""
+    total = 0.0
+    for i in range(A.shape[0]):
+        product = 1.0
+        for j in range(A.shape[1]):
+            a: float = np.float64(A[i, j])
+            y: float = np.float64(Y[i, j])
+            if squared:
+                total += 0.5 * (a - y) ** 2
+            elif output == SOFTMAX:
+                total -= y * np.log(max(a, least)) if y > 0 else 0.0
+            else:
+                a = max(least, min(a, 1 - least))
+                if y == 0 or y == 1:
+                    product *= a if y == 1 else 1 - a
+                    if product < LEAST_PRODUCT:
+                        total -= np.log(product)
+                        product = 1.0
+                else:
+                    total -= y * np.log(a) + (1 - y) * np.log(1 - a)
+        total -= np.log(product)
+    return total
+
+
+@COMPILE
+def descend(w: Array, v: Array, g: Array, scale: float, rate: float, momentum: float, l1: float, l2: float) -> None:
+    """v = momentum v + scale g + penalty; w -= rate v."""
+    if momentum == 0 and l1 == 0:
+        for k in range(w.size):
+            w[k] -= rate * (scale * g[k] + l2 * w[k])
+    else:
+        for k in range(w.size):
+            v[k] = momentum * v[k] + scale * g[k] + l2 * w[k] + l1 * np.sign(w[k])
+            w[k] -= rate * v[k]

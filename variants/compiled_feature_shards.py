@@ -1,0 +1,273 @@
+"""Shares of the input features, compiled: a worker's step is two matrix products and a few calls.
+
+Idea: on a small batch most of a step of `feature_shards` are calls: every worker does the small layers above layer 1
+for itself, in some forty calls of NumPy on short arrays. So these layers become one function a phase, translated by
+numba, which also adds up the parts of Z[1] on its way in. What is left to Python is the gather, the two products with
+the features, and the meetings.
+
+    A, delta    flat blocks: the vectors of layers 1..L for all samples of the batch, layer by layer
+    n, at       the sizes of the layers; where W[l] and b[l] begin in upper, and A[l] of one sample in A
+
+What changes: `forward`, `backward` and `update` of the layers above, as compiled functions on flat blocks. They are
+compiled before the workers are forked; so the first step takes seconds, unless a folder keeps the machine code.
+
+Source: the project's own measurements ("input-feature shards (with numba at 32)"); what it is worth tells
+variants/README.md.
+"""
+
+import numpy as np
+
+from mlpprof.model.one_pass import CODES, COMPILE, activate, cost, descend, slope
+from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
+
+PARENT = "feature_shards"
+BRANCH = "workers"
+EXTRA = "compiled"
+
+PART, REST = 1, 2
+
+
+@COMPILE
+def matrix(block, start, rows, columns):
+    """A window of a flat block."""
+    return block[start : start + rows * columns].reshape(rows, columns)
+
+
+@COMPILE
+def forward(parts, codes, n, at, upper, A, m):
+    """Add up the parts (workers, m, n_1) of Z[1], and go on to the output."""
+    Z = matrix(A, 0, m, n[1])
+    Z[:] = parts[0, :m]
+    for k in range(1, len(parts)):
+        Z += parts[k, :m]
+    for l in range(1, n.size):
+        Z = matrix(A, m * at[2, l], m, n[l])
+        if l > 1:
+            np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), matrix(upper, at[0, l], n[l], n[l - 1]).T, Z)
+        activate(codes[l], Z, upper[at[1, l] : at[1, l] + n[l]], n[l])
+
+
+@COMPILE
+def backward(codes, n, at, upper, A, T, delta, gradient, m):
+    """The gradients of all but W[1], and delta[1], which that needs."""
+    for l in range(n.size - 1, 0, -1):
+        A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
+        if l == n.size - 1:
+            share = upper.dtype.type(1 / m)
+            for i in range(m):
+                for j in range(n[l]):
+                    delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
+        else:
+            above = matrix(delta, m * at[2, l + 1], m, n[l + 1])
+            np.dot(above, matrix(upper, at[0, l + 1], n[l + 1], n[l]), delta_l)
+        if l < n.size - 1 or codes[0]:
+            slope(codes[l], A_l.reshape(A_l.size), delta_l.reshape(A_l.size))
+        if l > 1:
+            dW = matrix(gradient, at[0, l], n[l], n[l - 1])
+            np.dot(delta_l.T, matrix(A, m * at[2, l - 1], m, n[l - 1]), dW)
+        db = gradient[at[1, l] : at[1, l] + n[l]]
+        db[:] = 0
+        for i in range(m):
+            for j in range(n[l]):
+                db[j] += delta_l[i, j]
+
+
+@COMPILE
+def update(first, upper, weights, optimizer):
+    """The weights of some features, `first`, and all of `upper`, biases last; each is (w, v, gradient)."""
+    rate, momentum, l1, l2, one, zero = optimizer
+    w, v, g = first
+    descend(w, v, g, one, rate, momentum, l1, l2)
+    w, v, g = upper
+    descend(w[:weights], v[:weights], g[:weights], one, rate, momentum, l1, l2)
+    descend(w[weights:], v[weights:], g[weights:], one, rate, momentum, zero, zero)
+
+
+def windows(block, sizes):
+    """W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,), views of a flat block: the weights, then all biases."""
+    W, b, start = [None, None], [None], 0
+    for l in range(2, len(sizes)):
+        end = start + sizes[l] * sizes[l - 1]
+        W.append(block[start:end].reshape(sizes[l], sizes[l - 1]))
+        start = end
+    for n in sizes[1:]:
+        b.append(block[start : start + n])
+        start += n
+    return W, b
+
+
+class Worker:
+    """What one worker does. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are windows into its row of upper."""
+
+    def __init__(self, network, first, upper, k):
+        self.network, self.k = network, k
+        self.first, self.first_velocity, self.first_gradient = first
+        self.upper, self.upper_velocity = upper[:, k]
+        self.L = L = network.depth
+        self.upper_gradient = np.zeros_like(self.upper)
+        self.W, self.b = windows(self.upper, network.layers)
+        self.dW, self.db = windows(self.upper_gradient, network.layers)
+        self.n = n = np.array(network.layers)
+        self.weights = self.upper.size - n[1:].sum()
+        self.at = np.zeros((3, L + 1), np.int64)
+        self.at[0, 3:] = np.cumsum(n[2:-1] * n[1:-2])
+        self.at[1, 1:] = self.weights + np.cumsum(n[1:]) - n[1:]
+        self.at[2, 2:] = np.cumsum(n[1:-1])
+        functions = [network.hidden] * (L - 1) + [network.output]
+        self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions)])
+        dtype = self.upper.dtype
+        self.optimizer = tuple(
+            dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
+        )
+        self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
+        workers = upper.shape[1]
+        self.columns = slice(n[0] * k // workers, n[0] * (k + 1) // workers)
+        self.m = self.width = 0
+        self.together = False  # whether a step of the whole team is under way
+
+    def own_columns(self, X):
+        """The worker's columns of all samples, lying together so that a batch is gathered in whole rows."""
+        return np.ascontiguousarray(X[:, self.columns])
+
+    def allocate(self, m, width):
+        """Arrays for a batch of m samples with so many features."""
+        self.m, self.width, n, dtype = m, width, self.n, self.upper.dtype
+        self.x, self.T = np.empty((m, width), dtype), np.empty((m, n[-1]), dtype)
+        self.whole = np.empty((1, m, n[1]), dtype)
+        self.A, self.delta = np.empty((2, m * n[1:].sum()), dtype)
+        self.A_L, self.delta_1 = self.A[-m * n[-1] :].reshape(m, n[-1]), self.delta[: m * n[1]].reshape(m, n[1])
+
+    def fetch_batch(self, X, Y, index):
+        if (len(index), X.shape[1]) != (self.m, self.width):
+            self.allocate(len(index), X.shape[1])
+        self.rows = self.columns if self.together else slice(None)
+        X.take(index, axis=0, out=self.x, mode="clip")  # phase: gather
+        Y.take(index, axis=0, out=self.T, mode="clip")  # phase: gather
+
+    def part(self, out):
+        """The part of Z[1] that comes from the features at hand."""
+        np.matmul(self.x, self.first[self.rows], out=out)  # phase: weighted sum
+
+    def rest(self, parts):
+        """Add up the parts, and go on forward."""
+        forward(parts, self.codes, self.n, self.at, self.upper, self.A, self.m)  # phase: activation
+
+    def forward(self):
+        self.part(self.whole[0])
+        self.rest(self.whole)
+
+    def loss(self):
+        squared = self.network.loss == "squared_error"
+        return cost(squared, self.codes[-1], self.A_L, self.T, self.least) / self.m  # phase: cost
+
+    def backward(self):
+        layers = self.codes, self.n, self.at, self.upper
+        backward(*layers, self.A, self.T, self.delta, self.upper_gradient, self.m)  # phase: propagate
+        np.matmul(self.x.T, self.delta_1, out=self.first_gradient[self.rows])  # phase: gradient
+
+    def update(self):
+        first = tuple(a[self.rows].ravel() for a in (self.first, self.first_velocity, self.first_gradient))
+        upper = self.upper, self.upper_velocity, self.upper_gradient
+        update(first, upper, self.weights, self.optimizer)  # phase: descend
+
+
+class MLP(Worker):
+    """Worker 0, and what the others need from it."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        first = [shared_zeros(parameters[0][0].T.shape, parameters[0][0].dtype) for _ in range(3)]
+        upper = np.concatenate([W.ravel() for W, _ in parameters[1:]] + [b for _, b in parameters])
+        self.upper_of_all = shared_zeros((2, workers_wanted(), upper.size), upper.dtype)
+        first[0][:], self.upper_of_all[0] = parameters[0][0].T, upper
+        super().__init__(network, first, self.upper_of_all, 0)
+        self.of_first = first
+        self.team = self.X = self.T_all = None
+        self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
+
+    def compile(self, X, Y):
+        """Have all functions translated for this network and precision; no weight is changed."""
+        self.fetch_batch(X, Y, np.arange(1))
+        super().forward()
+        self.loss()
+        self.backward()
+        update((self.upper[:0],) * 3, (self.upper[:0],) * 3, 0, self.optimizer)
+
+    def call_together(self, X, Y, m):
+        """Fork the other workers, which see X, Y and the arrays as they are now."""
+        self.close()
+        self.compile(X, Y)
+        workers, n = self.upper_of_all.shape[1], self.network.layers[1]
+        self.X, self.T_all, self.index = X, Y, shared_zeros(m, np.int64)
+        self.parts = shared_zeros((workers, m, n), self.upper.dtype)
+        self.own = self.own_columns(X)
+        others = [Worker(self.network, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
+
+        def work(k, task):
+            me = others[k - 1]
+            if task == PART:
+                if not me.together:
+                    me.own, me.together = me.own_columns(X), True
+                me.fetch_batch(me.own, Y, self.index[: self.size[0]])
+                me.part(self.parts[k, : me.m])
+            else:
+                me.rest(self.parts)
+                me.backward()
+                me.update()
+
+        self.team = ProcessTeam(workers, work)
+
+    def train_step(self, X, Y, index):
+        if self.team is None or X is not self.X or Y is not self.T_all or len(index) > len(self.index):
+            self.call_together(X, Y, len(index))
+        self.size[0] = len(index)
+        self.index[: len(index)] = index
+        self.team.go(PART)
+        self.together = True
+        self.fetch_batch(self.own, Y, index)
+        self.forward()
+        loss = self.loss()
+        self.backward()
+        self.update()
+        self.together = False
+        return loss
+
+    def forward(self):
+        if self.together:
+            self.part(self.parts[0, : self.m])
+            self.team.wait()  # phase: wait
+            self.team.go(REST)
+            self.rest(self.parts)
+        else:
+            super().forward()
+
+    def update(self):
+        super().update()
+        if self.together:
+            self.team.wait()  # phase: wait
+        else:
+            self.upper_of_all[:, 1:] = self.upper_of_all[:, :1]
+
+    def close(self):
+        if self.team is not None:
+            self.team.close()
+            self.team = None
+
+    def parameters(self):
+        W = [self.first.T.copy(), *(W.copy() for W in self.W[2:])]
+        return [(W, b.copy()) for W, b in zip(W, self.b[1:], strict=True)]
+
+    def gradients(self):
+        l1, l2, found = self.network.l1, self.network.l2, []
+        gradients = zip([self.first_gradient.T, *self.dW[2:]], self.db[1:], strict=True)
+        for (W, _), (dW, db) in zip(self.parameters(), gradients, strict=True):
+            found.append((dW + l1 * np.sign(W) + l2 * W, db.copy()))
+        return found
+
+    def predict(self, X):
+        A = X @ self.first
+        for l in range(1, self.L + 1):
+            A = A if l == 1 else A @ self.W[l].T
+            activate(self.codes[l], A, self.b[l], self.b[l].size)
+        return A

@@ -1,0 +1,241 @@
+"""Shares of a batch, compiled: what each worker does between two matrix products is one pass over memory.
+
+Idea: `processes` and `compiled` shorten different parts of a step, so do both. The team of processes shares out the
+samples; within a share, numba's functions of `mlpprof.model.one_pass` take the place of NumPy's passes, as they do in
+`compiled`. And where the parent's workers add up the gradients of all, penalize, and descend in a pass for each worker
+and seven more, `add_up_and_descend` goes over a piece of the weights once: the piece of every gradient is read, the
+weight and its velocity are read and written, and that is all the memory that the second half of a step touches. As in
+`compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights are and stay 0, because BLAS takes
+columns by the four.
+
+What changes: the functions that a worker calls, and the padding. The functions are compiled before the workers are
+forked, by the caller, so that all have the machine code; so the first step takes seconds, unless a folder keeps it.
+
+Source: the project's own measurements ("processes, sample shards", "numba"); what it is worth tells variants/README.md.
+"""
+
+import numpy as np
+
+from mlpprof.model.one_pass import CODES, COMPILE, activate, cost, descend, slope
+from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
+
+PARENT = "processes"
+BRANCH = "workers"
+EXTRA = "compiled"
+
+ROWS = 500
+EVEN = 4  # hidden layers have a multiple of so many neurons
+TAKE, DESCEND = 1, 2
+
+
+@COMPILE
+def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights, optimizer):
+    """Update theta from start to end with the sum of the workers' gradients; only the first `weights` are penalized."""
+    rate, momentum, l1, l2, one, zero = optimizer
+    g = gradients[0, start:end]
+    for k in range(1, workers):
+        more = gradients[k, start:end]
+        for i in range(g.size):
+            g[i] += more[i]
+    cut = max(start, min(weights, end))
+    descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
+    descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
+
+
+def padded(W, b, n, k):
+    """W (n, k) and b (n,), zero where the network has no neuron."""
+    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
+    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
+    return W_padded, b_padded
+
+
+def windows(block, sizes):
+    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+    W, b, start = [None], [None], 0
+    for l in range(1, len(sizes)):
+        end = start + sizes[l] * sizes[l - 1]
+        W.append(block[start:end].reshape(sizes[l], sizes[l - 1]))
+        start = end
+    for n in sizes[1:]:
+        b.append(block[start : start + n])
+        start += n
+    return W, b
+
+
+class Worker:
+    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+
+    def __init__(self, network, sizes, theta, velocity, gradients, losses, k):
+        self.network, self.sizes = network, sizes
+        self.theta, self.velocity, self.losses, self.k = theta, velocity, losses, k
+        self.of_workers = gradients
+        self.L = L = network.depth
+        self.activation = [CODES[network.hidden]] * L + [CODES[network.output]]
+        dtype = theta.dtype
+        self.optimizer = tuple(
+            dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
+        )
+        self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
+        self.gradient = gradients[k]
+        self.scratch = np.empty_like(self.theta)
+        self.W, self.b = windows(self.theta, sizes)
+        self.dW, self.db = windows(self.gradient, sizes)
+        self.dW_more, self.db_more = windows(self.scratch, sizes)
+        self.weights = sum(W.size for W in self.W[1:])
+        self.m = self.most = 0
+
+    def allocate(self, m):
+        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
+        if m > self.most:
+            widths = (*self.sizes, *self.sizes[1:], self.sizes[-1])
+            self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
+            self.most = m
+        self.m, L = m, self.L
+        rows = [array[:m] for array in self.arrays]
+        self.A, self.delta, self.Y = rows[: L + 1], [None, *rows[L + 1 : -1]], rows[-1]
+        self.ones = np.ones(m, self.theta.dtype)
+
+    def fetch_batch(self, X, Y, index):
+        if len(index) != self.m:
+            self.allocate(len(index))
+        self.first, self.share = True, 1.0
+        X.take(index, axis=0, out=self.A[0], mode="clip")  # phase: gather
+        Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
+
+    def forward(self):
+        for l in range(1, self.L + 1):
+            np.matmul(self.A[l - 1], self.W[l].T, out=self.A[l])  # phase: weighted sum
+            activate(self.activation[l], self.A[l], self.b[l], self.network.layers[l])  # phase: activation
+
+    def loss(self):
+        squared = self.network.loss == "squared_error"
+        return cost(squared, self.activation[-1], self.A[self.L], self.Y, self.least) / self.m  # phase: cost
+
+    def backward(self):
+        dW, db = (self.dW, self.db) if self.first else (self.dW_more, self.db_more)
+        for l in reversed(range(1, self.L + 1)):
+            delta = self.delta[l]
+            if l == self.L:
+                np.subtract(self.A[l], self.Y, out=delta)  # phase: error
+                delta *= self.share / self.m  # phase: error
+            else:
+                product = np.matmul if self.sizes[l + 1] > 1 else np.multiply  # BLAS is slow with columns of one number
+                product(self.delta[l + 1], self.W[l + 1], out=delta)  # phase: propagate
+            if l < self.L or self.network.delta_needs_derivative:
+                slope(self.activation[l], self.A[l].ravel(), delta.ravel())  # phase: multiply
+            np.matmul(delta.T, self.A[l - 1], out=dW[l])  # phase: gradient
+            np.dot(self.ones, delta, out=db[l])  # phase: gradient
+        if not self.first:
+            self.gradient += self.scratch  # phase: gradient
+
+    def take(self, X, Y, index):
+        """Forward and backward with this worker's rows of the batch: its loss and gradient."""
+        workers, loss = len(self.of_workers), 0.0
+        mine = index[len(index) * self.k // workers : len(index) * (self.k + 1) // workers]
+        if len(mine) == 0:
+            self.gradient[:] = 0
+        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal, but for the last
+        for start in range(0, len(mine), rows or 1):
+            self.fetch_batch(X, Y, mine[start : start + rows])
+            self.first, self.share = start == 0, self.m / len(index)
+            self.forward()
+            loss += self.share * self.loss()
+            self.backward()
+        self.losses[self.k] = loss
+
+    def descend(self, workers):
+        """Add up the gradients of so many workers, for this worker's piece of theta, and update that."""
+        size = self.theta.size
+        start, end = size * self.k // workers, size * (self.k + 1) // workers
+        state = self.of_workers, workers, self.theta, self.velocity
+        add_up_and_descend(*state, start, end, self.weights, self.optimizer)
+
+    def compile(self, X, Y, index):
+        """Have all functions translated for this network and precision; no weight is changed."""
+        self.fetch_batch(X, Y, index)
+        self.forward()
+        self.loss()
+        self.backward()
+        add_up_and_descend(self.of_workers, 1, self.theta, self.velocity, 0, 0, 0, self.optimizer)
+
+
+class MLP(Worker):
+    """Worker 0, and what the others need from it."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        n = network.layers
+        sizes = [n[0], *(-(-k // EVEN) * EVEN for k in n[1:-1]), n[-1]]
+        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
+        theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
+        workers = workers_wanted()
+        shared = [shared_zeros(theta.shape, theta.dtype) for _ in range(2)]
+        gradients = shared_zeros((workers, theta.size), theta.dtype)
+        shared[0][:] = theta
+        super().__init__(network, sizes, *shared, gradients, shared_zeros(workers, np.float64), 0)
+        self.team = self.X = self.T = None
+        self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
+        self.together = False  # whether a step of the whole team is under way
+
+    def call_together(self, X, Y, m):
+        """Fork the other workers, which see X, Y and the arrays as they are now."""
+        self.close()
+        self.compile(X, Y, np.arange(1))
+        self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
+        workers = len(self.of_workers)
+        state = self.network, self.sizes, self.theta, self.velocity, self.of_workers, self.losses
+        team = [Worker(*state, k) for k in range(workers)]
+
+        def work(k, task):
+            if task == TAKE:
+                team[k].take(X, Y, self.index[: self.size[0]])
+            else:
+                team[k].descend(workers)
+
+        self.team = ProcessTeam(workers, work)
+
+    def train_step(self, X, Y, index):
+        if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
+            self.call_together(X, Y, len(index))
+        self.size[0] = len(index)
+        self.index[: len(index)] = index
+        self.team.go(TAKE)
+        self.together = True
+        self.take(X, Y, index)
+        self.update()
+        self.together = False
+        return float(self.losses.sum())
+
+    def update(self):
+        if self.together:
+            self.team.wait()  # phase: wait
+            self.team.go(DESCEND)
+            self.descend(self.team.workers)  # phase: descend
+            self.team.wait()  # phase: wait
+        else:
+            self.descend(1)  # phase: descend
+
+    def close(self):
+        if self.team is not None:
+            self.team.close()
+            self.team = None
+
+    def parameters(self):
+        return self.used_part(self.W, self.b)
+
+    def gradients(self):
+        l1, l2 = self.network.l1, self.network.l2
+        dW = [None] + [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
+        return self.used_part(dW, self.db)
+
+    def used_part(self, W, b):
+        n = self.network.layers
+        return [(W[l][: n[l], : n[l - 1]].copy(), b[l][: n[l]].copy()) for l in range(1, self.L + 1)]
+
+    def predict(self, X):
+        A = np.ascontiguousarray(X)
+        for l, (W, b) in enumerate(self.parameters(), start=1):
+            A = A @ W.T
+            activate(self.activation[l], A, b, b.size)
+        return A
