@@ -22,7 +22,14 @@ from mlpprof.model.team import WORKERS_VARIABLE, ProcessTeam, ThreadTeam, shared
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
-FORKED = ("processes", "feature_shards", "neuron_shards", "compiled_processes", "compiled_feature_shards")
+FORKED = (
+    "processes",
+    "feature_shards",
+    "neuron_shards",
+    "fused_neuron_shards",
+    "compiled_processes",
+    "compiled_feature_shards",
+)
 each_forked = pytest.mark.parametrize("name", FORKED)
 each_variant = pytest.mark.parametrize("name", [*(pytest.param(name, marks=forks) for name in FORKED), "threaded"])
 

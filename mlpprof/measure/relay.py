@@ -45,6 +45,7 @@ SHARING = (
     "processes",
     "feature_shards",
     "neuron_shards",
+    "fused_neuron_shards",
     "compiled_processes",
     "compiled_feature_shards",
 )
