@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,24 +27,39 @@ SMALL_S = 5e-6
 """An expression so short is overestimated: the clock around it is a good part of its time."""
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """An evaluation that has a first one on the same values. parts: repeats within its expression, which go with it."""
+
+    again: Event
+    first: Event
+    parts: list[Event]
+
+    @property
+    def events(self) -> list[Event]:
+        """All that need not be done again."""
+        return [self.again, *self.parts]
+
+
 def detect(graph: Graph) -> list[Candidate]:
     """Second forward passes, then whatever else is evaluated again."""
     repeats = _repeats(graph)
     found = _second_forward(graph, repeats)
     taken = frozenset().union(*(one.covers for one in found)) if found else frozenset()
-    by_place: dict[tuple[str, int, str], list[tuple[Event, Event]]] = defaultdict(list)
-    for again, first in _outermost(repeats, graph):
-        if again.index not in taken:
-            site = graph.site(again)
-            by_place[site.file, site.line, _what(again)].append((again, first))
-    for pairs in by_place.values():
-        found.append(_candidate(pairs, graph))
+    by_place: dict[tuple[str, int, str], list[Repeat]] = defaultdict(list)
+    for one in _outermost(repeats, graph):
+        if one.again.index not in taken:
+            site = graph.site(one.again)
+            by_place[site.file, site.line, _what(one.again)].append(one)
+    for of_place in by_place.values():
+        found.append(_candidate(of_place, graph))
     return found
 
 
-def _candidate(pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
-    again, first = max(pairs, key=lambda pair: graph.seconds([pair[0]]))
-    events = [pair[0] for pair in pairs]
+def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
+    head = max(repeats, key=lambda one: graph.seconds(one.events))
+    again, first = head.again, head.first
+    events = [event for one in repeats for event in one.events]
     seconds = graph.seconds(events)
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
@@ -60,9 +76,13 @@ def _candidate(pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
         confidence=CERTAIN,
         covers=indices(events),
         related=(there,),
-        evidence=facts(again, len(events)),
-        least_share=LEAST_SHARE if again.is_own or again.kind != ARITHMETIC else LEAST_OF_ARITHMETIC,
+        evidence=facts(again, len(repeats)),
+        least_share=LEAST_OF_ARITHMETIC if all(map(_is_arithmetic, head.events)) else LEAST_SHARE,
     )
+
+
+def _is_arithmetic(event: Event) -> bool:
+    return not event.is_own and event.kind == ARITHMETIC
 
 
 def _cure(again: Event, first: Event, graph: Graph) -> str:
@@ -110,7 +130,7 @@ def _is_worthwhile(event: Event) -> bool:
     if not arrays or event.writes or event.is_view or max(value.size for value in arrays) < LEAST_SIZE:
         return False
     if event.is_own:
-        return event.output is not None and not event.output.is_matrix
+        return event.output is not None
     # what only moves elements, and what a generator of random numbers gives, is no function of values
     return event.kind in (PRODUCT, EVALUATION, ARITHMETIC) and event.output is not None
 
@@ -141,21 +161,28 @@ def _is_constant(event: Event) -> bool:
         return any(bool(np.all(x == x.flat[0])) for x in arrays)
 
 
-def _outermost(repeats: list[tuple[Event, Event]], graph: Graph) -> list[tuple[Event, Event]]:
-    """Without those inside a call that is itself repeated, and without parts of a repeated expression."""
-    again = {event.index for event, _ in repeats}
-    found = []
-    spans: list[tuple[tuple[str, int], int, int, tuple[int, ...]]] = []
-    for event, first in sorted(repeats, key=lambda pair: (pair[0].is_own, -_width(pair[0], graph)), reverse=False):
-        site = graph.site(event)
+def _outermost(pairs: list[tuple[Event, Event]], graph: Graph) -> list[Repeat]:
+    """Without those inside a call that is itself repeated; parts of a repeated expression go with the whole."""
+    again = {event.index for event, _ in pairs}
+    found: list[Repeat] = []
+    for event, first in sorted(pairs, key=lambda pair: -_width(pair[0], graph)):
         if any(call in again for call in event.calls):
             continue
-        own = [span for span in spans if span[0] == (site.file, site.line) and span[3] == event.calls]
-        if any(start <= site.column and site.end_column <= end for _, start, end, _ in own):
-            continue
-        spans.append(((site.file, site.line), site.column, site.end_column, event.calls))
-        found.append((event, first))
+        whole = next((one for one in found if _is_part(event, one.again, graph)), None)
+        if whole is not None:
+            whole.parts.append(event)
+        else:
+            found.append(Repeat(event, first, []))
     return found
+
+
+def _is_part(event: Event, whole: Event, graph: Graph) -> bool:
+    """Whether an expression stands within another, and was evaluated for it."""
+    inner, outer = graph.site(event), graph.site(whole)
+    starts_within = (outer.line, outer.column) <= (inner.line, inner.column)
+    ends_within = (inner.end_line, inner.end_column) <= (outer.end_line, outer.end_column)
+    is_within = inner.file == outer.file and starts_within and ends_within
+    return is_within and event.calls == whole.calls and event.loops[: len(whole.loops)] == whole.loops
 
 
 def _width(event: Event, graph: Graph) -> int:

@@ -1,0 +1,73 @@
+"""A few lines of a program, recorded in this process, as detectors look at them: nothing has to run for seconds."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import time
+
+import numpy as np
+
+from mlpprof.advise import hooks
+from mlpprof.advise.clocked import ClockedForm
+from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.observed import ObservedForm
+from mlpprof.advise.recorder import Recorder
+from mlpprof.advise.trace import Times, Trace
+from mlpprof.instrument.rewriting import Site
+
+FILE = "net.py"
+TIMED_STEPS = 5
+
+
+def graph_of(text: str) -> Graph:
+    """The graph of a file that has a function `step`: timed plain and under clocks, then observed twice."""
+    before = set(vars(builtins))
+    sites: list[Site] = []
+    clocks, recorder, times = Clocks(time.perf_counter), Recorder(sites), Times()
+    hooks.install({**clocks.hooks, **recorder.hooks})
+    try:
+        plain, clocked, observed = (_step(text, form, sites) for form in (None, ClockedForm, ObservedForm))
+        for step, seconds in ((plain, times.plain_s), (clocked, times.clocked_s)):
+            step()
+            for _ in range(TIMED_STEPS):
+                clocks.take()
+                start = time.perf_counter()
+                step()
+                seconds.append(time.perf_counter() - start)
+                if step is clocked:
+                    times.sites.append(clocks.take())
+                    times.around.append({})
+        for number in range(2):
+            recorder.start(keeps=number == 1)
+            try:
+                observed()
+            finally:
+                recorder.stop()
+    finally:
+        for name in set(vars(builtins)) - before:
+            delattr(builtins, name)
+    trace = Trace(
+        sites=sites,
+        events=recorder.events,
+        loops=recorder.loops,
+        steps=recorder.steps,
+        died=recorder.roots.died,
+        reads=recorder.reads,
+        times=times,
+        sources={FILE: text},
+        step_file=FILE,
+        step_text="step",
+        folder=".",
+    )
+    return Graph(trace)
+
+
+def _step(text, form, sites):
+    tree = ast.parse(text)
+    if form is not None:
+        tree.body = form(sites, FILE, ast.parse(text)).statements(tree.body)
+    space = {"np": np}
+    exec(compile(ast.fix_missing_locations(tree), FILE, "exec"), space)
+    return space["step"]
