@@ -8,6 +8,7 @@ from mlpprof.advise.detect import (
     extra_work,
     layout,
     loops,
+    outer_sums,
     precision,
     primitives,
     repeats,
@@ -38,7 +39,20 @@ CAUSES = {
 MOSTLY = 0.6
 """Of a finding's operations that lie in a cause, for it to be a consequence."""
 
-DETECTORS = (loops, repeats, dead, stacking, extra_work, whole_set, primitives, layout, temporaries, precision, threads)
+DETECTORS = (
+    loops,
+    repeats,
+    dead,
+    stacking,
+    extra_work,
+    whole_set,
+    primitives,
+    outer_sums,
+    layout,
+    temporaries,
+    precision,
+    threads,
+)
 
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
