@@ -478,6 +478,9 @@ def test_the_content_of_a_large_array_tells_every_element(row):
     assert a.nbytes > 4_000_000
     b = np.asfortranarray(a)
     assert content_of(b) == content_of(a)
+    for magnitude in 10.0 ** np.arange(0, 20, 4):  # a rounded sum would depend on the order of the elements
+        wide = np.hstack((np.ones((2000, 1)), a * magnitude))
+        assert content_of(wide[:, 1:]) == content_of(a * magnitude)
     b[row, 3] += 1
     assert content_of(b) != content_of(a)
 

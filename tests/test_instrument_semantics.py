@@ -37,6 +37,9 @@ def effect(function, *operands, **options) -> Effect:
         (operator.matmul, (a2, A), "product", (1, 2, 3), 12, 8 + 24 + 12, 12, 0),
         (np.vdot, (A, A), "product", (1, 6, 1), 12, 24 + 24 + 4, 0, 0),
         (np.einsum, ("ij,jk->ik", A, B), "product", (2, 3, 4), 48, 104, 32, 0),
+        (np.einsum, ("...ij,ik->...jk", A, A), "product", (3, 2, 3), 36, 24 + 24 + 36, 36, 0),
+        (np.einsum, ("...i,ij", A, B), "product", (2, 3, 4), 48, 104, 32, 0),
+        (np.einsum, ("...j,...j->...", A, A[:1]), "product", (2, 3, 1), 12, 24 + 12 + 8, 8, 0),
         (np.outer, (a2, b3), "arithmetic", (2, 3), 6, 8 + 12 + 24, 24, 0),
         # elementwise: 1 an element; a broadcast operand is as small as it is stored
         (operator.add, (A, A), "arithmetic", (2, 3), 6, 72, 24, 0),

@@ -18,7 +18,10 @@ import numpy as np
 from mlpprof.instrument.semantics_arrays import order_of
 
 MOST_BYTES = 4_000_000
-"""Of larger arrays a part of the rows is summed up, and all elements are added."""
+"""Of larger arrays a part of the rows is summed up, and the bits of all elements are added."""
+
+BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+"""Bytes of an element -> what its bits are read as."""
 
 Array = np.ndarray[Any, Any]
 
@@ -115,9 +118,7 @@ def content_of(array: Array) -> int:
     plain = array.view(np.ndarray) if type(array) is not np.ndarray else array
     if plain.nbytes > MOST_BYTES and plain.ndim > 0:
         step = max(1, len(plain) // 64)
-        with np.errstate(all="ignore"):  # the program may have infinities, and have them raise
-            total = np.add.reduce(plain, axis=None, dtype=np.float64) if plain.dtype.kind in "fiub" else 0.0
-        return hash((plain.shape, plain.dtype.name, _bytes_sum(plain[::step]), float(total)))
+        return hash((plain.shape, plain.dtype.name, _bytes_sum(plain[::step]), _bits_sum(plain)))
     return hash((plain.shape, plain.dtype.name, _bytes_sum(plain)))
 
 
@@ -125,6 +126,12 @@ def _bytes_sum(array: Array) -> int:
     if not array.nbytes:
         return 0
     return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data)
+
+
+def _bits_sum(array: Array) -> int:
+    """The bits of all elements, added with wrapping: the same in whatever order, where floats would round."""
+    bits = BITS.get(array.itemsize)
+    return 0 if bits is None else int(np.add.reduce(array.view(bits), axis=None, dtype=np.uint64))
 
 
 def _trims(array: Array) -> tuple[int, ...]:

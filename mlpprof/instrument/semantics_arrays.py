@@ -94,14 +94,20 @@ def blas_product(name: str, inputs: Operands, options: Options, result: Any) -> 
 
 def einsum(inputs: Operands, result: Any) -> Effect | None:
     """A contraction of two operands; None for other forms."""
-    if not isinstance(inputs[0], str) or len(inputs) != 3 or "." in inputs[0]:
+    if not isinstance(inputs[0], str) or len(inputs) != 3:
         return None
+    a, b = np.asarray(inputs[1]), np.asarray(inputs[2])
     left, arrow, out = inputs[0].replace(" ", "").partition("->")
     first, second = left.split(",")
+    spread = [_spread(letters, x.ndim) for letters, x in ((first, a), (second, b))]
     if not arrow:
-        out = "".join(sorted(c for c in {*left} - {","} if left.count(c) == 1))
-    a, b = np.asarray(inputs[1]), np.asarray(inputs[2])
-    sizes = dict(zip(first, a.shape, strict=True)) | dict(zip(second, b.shape, strict=True))
+        once = {*left} - {",", "."}
+        out = max(spread, key=len) + "".join(sorted(c for c in once if left.count(c) == 1))
+    first, second = (letters.replace("...", more) for letters, more in zip((first, second), spread, strict=True))
+    out = out.replace("...", max(spread, key=len))
+    sizes = dict(zip(first, a.shape, strict=True))
+    for letter, size in zip(second, b.shape, strict=True):
+        sizes[letter] = max(size, sizes.get(letter, 1))  # of the axes under '...' one may be broadcast
     inner = {*sizes} - {*out}
     p, k, q = (
         math.prod(sizes[c] for c in chosen) for chosen in ({*out} & {*first}, inner, ({*out} & {*second}) - {*first})
@@ -109,6 +115,12 @@ def einsum(inputs: Operands, result: Any) -> Effect | None:
     flop = math.prod(sizes.values()) * (2 if inner else 1)
     moved = a.nbytes + b.nbytes + bytes_in_memory(result)
     return Effect(PRODUCT, "einsum", dtype_of(result), (p, k, q), f"{order_of(a)}·{order_of(b)}", flop, moved)
+
+
+def _spread(letters: str, ndim: int) -> str:
+    """What '...' stands for in an operand of einsum: the last of some letters that no subscript is."""
+    count = ndim - len(letters.replace("...", "")) if "..." in letters else 0
+    return "".join(chr(ord("0") + n) for n in reversed(range(count)))
 
 
 def elementwise(name: str, inputs: Operands, result: Any) -> Effect:
