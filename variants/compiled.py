@@ -3,7 +3,7 @@
 Idea: two costs are left in the parent that no NumPy code can avoid. A step is some 50 calls of half a microsecond or
 more, which for small batches is the step. And every call is a pass of its own: a layer's bias, sigmoid, derivative and
 product are seven passes over A[l] and delta[l], penalty, momentum and update eight over all weights. numba translates
-loops to machine code, where
+loops to machine code, where (in `mlpprof.model.one_pass`, which the compiled shards use too)
 
     activate   adds the bias and applies the function in one pass
     descend    penalizes, adds to the velocity and changes the weights in one pass

@@ -6,7 +6,10 @@ numba, which also adds up the parts of Z[1] on its way in. What is left to Pytho
 the features, and the meetings.
 
     A, delta    flat blocks: the vectors of layers 1..L for all samples of the batch, layer by layer
-    n, at       the sizes of the layers; where W[l] and b[l] begin in upper, and A[l] of one sample in A
+    n, at       the sizes of the layers; where W[l] and b[l] begin in upper, and A[l] of one sample in A; neurons
+
+As in `compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights are and stay 0, because BLAS takes
+columns by the four: with 72 columns in place of 70 the two products took 6 to 10 % less time.
 
 What changes: `forward`, `backward` and `update` of the layers above, as compiled functions on flat blocks. They are
 compiled before the workers are forked; so the first step takes seconds, unless a folder keeps the machine code.
@@ -24,6 +27,7 @@ PARENT = "feature_shards"
 BRANCH = "workers"
 EXTRA = "compiled"
 
+EVEN = 4  # hidden layers have a multiple of so many neurons
 PART, REST = 1, 2
 
 
@@ -44,7 +48,7 @@ def forward(parts, codes, n, at, upper, A, m):
         Z = matrix(A, m * at[2, l], m, n[l])
         if l > 1:
             np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), matrix(upper, at[0, l], n[l], n[l - 1]).T, Z)
-        activate(codes[l], Z, upper[at[1, l] : at[1, l] + n[l]], n[l])
+        activate(codes[l], Z, upper[at[1, l] : at[1, l] + n[l]], at[3, l])
 
 
 @COMPILE
@@ -83,6 +87,13 @@ def update(first, upper, weights, optimizer):
     descend(w[weights:], v[weights:], g[weights:], one, rate, momentum, zero, zero)
 
 
+def padded(W, b, n, k):
+    """W (n, k) and b (n,), zero where the network has no neuron."""
+    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
+    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
+    return W_padded, b_padded
+
+
 def windows(block, sizes):
     """W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,), views of a flat block: the weights, then all biases."""
     W, b, start = [None, None], [None], 0
@@ -99,20 +110,21 @@ def windows(block, sizes):
 class Worker:
     """What one worker does. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are windows into its row of upper."""
 
-    def __init__(self, network, first, upper, k):
-        self.network, self.k = network, k
+    def __init__(self, network, sizes, first, upper, k):
+        self.network, self.sizes, self.k = network, sizes, k
         self.first, self.first_velocity, self.first_gradient = first
         self.upper, self.upper_velocity = upper[:, k]
         self.L = L = network.depth
         self.upper_gradient = np.zeros_like(self.upper)
-        self.W, self.b = windows(self.upper, network.layers)
-        self.dW, self.db = windows(self.upper_gradient, network.layers)
-        self.n = n = np.array(network.layers)
+        self.W, self.b = windows(self.upper, sizes)
+        self.dW, self.db = windows(self.upper_gradient, sizes)
+        self.n = n = np.array(sizes)
         self.weights = self.upper.size - n[1:].sum()
-        self.at = np.zeros((3, L + 1), np.int64)
+        self.at = np.zeros((4, L + 1), np.int64)
         self.at[0, 3:] = np.cumsum(n[2:-1] * n[1:-2])
         self.at[1, 1:] = self.weights + np.cumsum(n[1:]) - n[1:]
         self.at[2, 2:] = np.cumsum(n[1:-1])
+        self.at[3] = network.layers
         functions = [network.hidden] * (L - 1) + [network.output]
         self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions)])
         dtype = self.upper.dtype
@@ -132,6 +144,9 @@ class Worker:
     def allocate(self, m, width):
         """Arrays for a batch of m samples with so many features."""
         self.m, self.width, n, dtype = m, width, self.n, self.upper.dtype
+        rows = self.columns if self.together else slice(None)
+        first = [array[rows] for array in (self.first, self.first_velocity, self.first_gradient)]
+        self.W_1, self.dW_1, self.own_first = first[0], first[2], tuple(array.ravel() for array in first)
         self.x, self.T = np.empty((m, width), dtype), np.empty((m, n[-1]), dtype)
         self.whole = np.empty((1, m, n[1]), dtype)
         self.A, self.delta = np.empty((2, m * n[1:].sum()), dtype)
@@ -140,13 +155,12 @@ class Worker:
     def fetch_batch(self, X, Y, index):
         if (len(index), X.shape[1]) != (self.m, self.width):
             self.allocate(len(index), X.shape[1])
-        self.rows = self.columns if self.together else slice(None)
         X.take(index, axis=0, out=self.x, mode="clip")  # phase: gather
         Y.take(index, axis=0, out=self.T, mode="clip")  # phase: gather
 
     def part(self, out):
         """The part of Z[1] that comes from the features at hand."""
-        np.matmul(self.x, self.first[self.rows], out=out)  # phase: weighted sum
+        np.matmul(self.x, self.W_1, out=out)  # phase: weighted sum
 
     def rest(self, parts):
         """Add up the parts, and go on forward."""
@@ -163,12 +177,11 @@ class Worker:
     def backward(self):
         layers = self.codes, self.n, self.at, self.upper
         backward(*layers, self.A, self.T, self.delta, self.upper_gradient, self.m)  # phase: propagate
-        np.matmul(self.x.T, self.delta_1, out=self.first_gradient[self.rows])  # phase: gradient
+        np.matmul(self.x.T, self.delta_1, out=self.dW_1)  # phase: gradient
 
     def update(self):
-        first = tuple(a[self.rows].ravel() for a in (self.first, self.first_velocity, self.first_gradient))
         upper = self.upper, self.upper_velocity, self.upper_gradient
-        update(first, upper, self.weights, self.optimizer)  # phase: descend
+        update(self.own_first, upper, self.weights, self.optimizer)  # phase: descend
 
 
 class MLP(Worker):
@@ -177,11 +190,14 @@ class MLP(Worker):
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
+        n = network.layers
+        sizes = [n[0], *(-(-k // EVEN) * EVEN for k in n[1:-1]), n[-1]]
+        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
         first = [shared_zeros(parameters[0][0].T.shape, parameters[0][0].dtype) for _ in range(3)]
         upper = np.concatenate([W.ravel() for W, _ in parameters[1:]] + [b for _, b in parameters])
         self.upper_of_all = shared_zeros((2, workers_wanted(), upper.size), upper.dtype)
         first[0][:], self.upper_of_all[0] = parameters[0][0].T, upper
-        super().__init__(network, first, self.upper_of_all, 0)
+        super().__init__(network, sizes, first, self.upper_of_all, 0)
         self.of_first = first
         self.team = self.X = self.T_all = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
@@ -198,11 +214,11 @@ class MLP(Worker):
         """Fork the other workers, which see X, Y and the arrays as they are now."""
         self.close()
         self.compile(X, Y)
-        workers, n = self.upper_of_all.shape[1], self.network.layers[1]
+        workers, n = self.upper_of_all.shape[1], self.sizes[1]
         self.X, self.T_all, self.index = X, Y, shared_zeros(m, np.int64)
         self.parts = shared_zeros((workers, m, n), self.upper.dtype)
         self.own = self.own_columns(X)
-        others = [Worker(self.network, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
+        others = [Worker(self.network, self.sizes, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
 
         def work(k, task):
             me = others[k - 1]
@@ -255,19 +271,20 @@ class MLP(Worker):
             self.team = None
 
     def parameters(self):
-        W = [self.first.T.copy(), *(W.copy() for W in self.W[2:])]
-        return [(W, b.copy()) for W, b in zip(W, self.b[1:], strict=True)]
+        return self.used_part([self.first.T, *self.W[2:]], self.b[1:])
 
     def gradients(self):
-        l1, l2, found = self.network.l1, self.network.l2, []
-        gradients = zip([self.first_gradient.T, *self.dW[2:]], self.db[1:], strict=True)
-        for (W, _), (dW, db) in zip(self.parameters(), gradients, strict=True):
-            found.append((dW + l1 * np.sign(W) + l2 * W, db.copy()))
-        return found
+        l1, l2 = self.network.l1, self.network.l2
+        W, dW = [self.first.T, *self.W[2:]], [self.first_gradient.T, *self.dW[2:]]
+        return self.used_part([dW + l1 * np.sign(W) + l2 * W for W, dW in zip(W, dW, strict=True)], self.db[1:])
+
+    def used_part(self, W, b):
+        n = self.network.layers
+        return [(W[: n[l], : n[l - 1]].copy(), b[: n[l]].copy()) for l, (W, b) in enumerate(zip(W, b, strict=True), 1)]
 
     def predict(self, X):
-        A = X @ self.first
-        for l in range(1, self.L + 1):
-            A = A if l == 1 else A @ self.W[l].T
-            activate(self.codes[l], A, self.b[l], self.b[l].size)
+        A = np.ascontiguousarray(X)
+        for l, (W, b) in enumerate(self.parameters(), start=1):
+            A = A @ W.T
+            activate(self.codes[l], A, b, b.size)
         return A

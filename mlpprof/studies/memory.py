@@ -97,13 +97,14 @@ def measure(
 
 def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
     """A row a rung and batch."""
+    width = max(len(need.variant) for need in needs)
     lines = [
         "\nResident memory above the bare interpreter's on S1 (784-70-30-10, 60,000 samples), one process:",
-        f"  {'rung':<16} {'batch':>7} {'peak':>10} {'libraries':>10} {'X and Y':>10} {'steps':>10}",
+        f"  {'rung':<{width}} {'batch':>7} {'peak':>10} {'libraries':>10} {'X and Y':>10} {'steps':>10}",
     ]
     for need in needs:
         sizes = (format_size(size) for size in (need.peak, need.libraries, need.data, need.steps))
-        lines.append(f"  {need.variant:<16} {need.batch:>7,} " + " ".join(f"{size:>10}" for size in sizes))
+        lines.append(f"  {need.variant:<{width}} {need.batch:>7,} " + " ".join(f"{size:>10}" for size in sizes))
     lines += [f"  {name} did not take part: {why}" for name, why in refused.items()]
     lines.append(
         "steps: what the instance and its steps take at most; the rest of the peak is what loading left behind."
