@@ -9,7 +9,8 @@ from mlpprof.report.format import digits, format_time
 from mlpprof.studies.goal_works import BASE, GRAM_OVER_DIRECT, Result
 from mlpprof.studies.machine_bound import Rates
 
-HEADER = f"  {'rung':<14} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
+WIDTH = max(len(name) for name in SHARING)
+HEADER = f"  {'rung':<{WIDTH}} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
 
 
 def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -> str:
@@ -37,7 +38,7 @@ def _work(result: Result, cores: int) -> Iterator[str]:
         ratio, error = result.over_base(name)
         spread = "" if name == BASE or error != error else f"{100 * (error - 1):.1f}"
         yield (
-            f"  {name:<14} {format_time(result.step_s(name)):>9} {result.times_bound(name):8.2f} "
+            f"  {name:<{WIDTH}} {format_time(result.step_s(name)):>9} {result.times_bound(name):8.2f} "
             f"{'' if name == BASE else digits(ratio):>12} {spread:>6}"
         )
     for name, why in result.refused.items():
