@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -21,7 +23,8 @@ FILE = "net.py"
 TIMED_STEPS = 5
 
 
-def graph_of(text: str) -> Graph:
+@contextmanager
+def recorded(text: str) -> Iterator[Graph]:
     """The graph of a file that has a function `step`: timed plain and under clocks, then observed twice."""
     before = set(vars(builtins))
     sites: list[Site] = []
@@ -45,23 +48,24 @@ def graph_of(text: str) -> Graph:
                 observed()
             finally:
                 recorder.stop()
+        trace = Trace(
+            sites=sites,
+            events=recorder.events,
+            loops=recorder.loops,
+            steps=recorder.steps,
+            died=recorder.roots.died,
+            reads=recorder.reads,
+            times=times,
+            sources={FILE: text},
+            step_file=FILE,
+            step_text="step",
+            folder=".",
+            singles=recorder.singles,
+        )
+        yield Graph(trace)  # functions of the program that are performed again still need the hooks
     finally:
         for name in set(vars(builtins)) - before:
             delattr(builtins, name)
-    trace = Trace(
-        sites=sites,
-        events=recorder.events,
-        loops=recorder.loops,
-        steps=recorder.steps,
-        died=recorder.roots.died,
-        reads=recorder.reads,
-        times=times,
-        sources={FILE: text},
-        step_file=FILE,
-        step_text="step",
-        folder=".",
-    )
-    return Graph(trace)
 
 
 def _step(text, form, sites):

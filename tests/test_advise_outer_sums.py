@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recorded_step import graph_of
+from recorded_step import recorded
 
 from mlpprof.advise.detect import outer_sums
 
@@ -25,8 +25,8 @@ TAIL = """
 
 def found(*lines):
     """(line, share of the step at least) of each candidate."""
-    graph = graph_of(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL)
-    return [(one.site.line, one.saved_s[0] / graph.step_s) for one in outer_sums.detect(graph)]
+    with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
+        return [(one.site.line, one.saved_s[0] / graph.step_s) for one in outer_sums.detect(graph)]
 
 
 @pytest.mark.parametrize(

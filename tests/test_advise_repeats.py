@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recorded_step import graph_of
+from recorded_step import recorded
 
 from mlpprof.advise.detect import repeats
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.timing
 
 def found(text):
     """(line, title, share of the step) of each candidate that is worth its least share."""
-    graph = graph_of(text)
-    told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in repeats.detect(graph)]
+    with recorded(text) as graph:
+        told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in repeats.detect(graph)]
     return [(one.site.line, one.title, share) for one, share in told if share >= one.least_share]
 
 

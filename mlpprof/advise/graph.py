@@ -13,11 +13,18 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 
+from mlpprof.advise.clocks import seconds_of_clock
 from mlpprof.advise.own_files import PACKAGE
 from mlpprof.advise.trace import Event, LoopRun, Trace
 from mlpprof.instrument.rewriting import Site
 
 Span = tuple[str, int, int, int, int]
+
+COST_OF_CALL = 3000
+"""What the call of a NumPy function takes, in operations and bytes that it does in the time."""
+
+LEAST_OF_CLOCKED = 0.1
+"""Of what an expression has taken under clocks, that is its own in any case."""
 
 
 class Graph:
@@ -39,6 +46,8 @@ class Graph:
         self._costs: dict[Span, float] = defaultdict(float)
         for event in self.turn:
             self._costs[self.span(event.site)] += _cost(event)
+        for number, times in trace.singles.items():
+            self._costs[self.span(number)] += times * COST_OF_CALL
 
     @cached_property
     def trees(self) -> dict[str, ast.Module]:
@@ -105,15 +114,27 @@ class Graph:
     # Time
 
     def seconds(self, events: Iterable[Event]) -> float:
-        """Seconds a step of some events of the last recorded step; with those inside, of calls."""
+        """Seconds a step of some events of the last recorded step; with what is inside, of calls."""
         total, seen = 0.0, set()
-        for event in events:
+        for event in sorted(events, key=lambda one: one.index):
+            if event.is_own and event.index not in seen:
+                total += self._of_singles(event)
             inner = self.events[event.index : event.end] if event.is_own else [event]
             for one in inner:
                 if one.index not in seen:
                     seen.add(one.index)
                     total += self._of(one)
         return total if any(self.events[index].is_outside for index in seen) else min(total, self.step_s)
+
+    def seconds_with_callbacks(self, event: Event) -> float:
+        """Seconds a step of a call of somebody else's function, with those of the program's that it calls."""
+        inside = self.events[event.start : event.index] if event.start >= 0 else []
+        return min(self.step_s, sum(map(self._of, [*inside, event])) + self._of_singles(event))
+
+    def _of_singles(self, event: Event) -> float:
+        """Of what an event has executed without arrays."""
+        spans = ((self.span(number), times * COST_OF_CALL) for number, times in event.singles.items())
+        return sum(self._seconds.get(span, 0.0) * cost / self._costs[span] for span, cost in spans)
 
     def _of(self, event: Event) -> float:
         span = self.span(event.site)
@@ -144,15 +165,25 @@ class Graph:
         times = self.trace.times
         if not steps:
             return {}
-        scale = min(1.0, self.step_s / median(times.clocked_s)) if times.plain_s else 1.0
+        clock_s, scale = self._disturbance if times.plain_s else (0.0, 1.0)
         spans: dict[Span, list[float]] = defaultdict(list)
         for step in steps:
             summed: dict[Span, float] = defaultdict(float)
-            for number, (seconds, _) in step.items():
-                summed[self.span(number)] += seconds
+            for number, (seconds, executions) in step.items():
+                summed[self.span(number)] += _without_clocks(seconds, executions, clock_s)
             for span, seconds in summed.items():
                 spans[span].append(seconds)
         return {span: scale * median(found) for span, found in spans.items()}
+
+    @cached_property
+    def _disturbance(self) -> tuple[float, float]:
+        """What each execution under clocks has taken longer, and the factor for what that does not explain."""
+        times = self.trace.times
+        longer = max(0.0, median(times.clocked_s) - self.step_s)
+        executions = median([sum(n for _, n in step.values()) for step in times.sites] or [0])
+        clock_s = min(seconds_of_clock(), longer / executions) if executions else 0.0
+        taken = [sum(s - _without_clocks(s, n, clock_s) for s, n in step.values()) for step in times.sites]
+        return clock_s, min(1.0, self.step_s / (median(times.clocked_s) - median(taken or [0.0])))
 
     # Values
 
@@ -221,7 +252,11 @@ def _is_in_package(path: str) -> bool:
     return Path(path).is_relative_to(PACKAGE / "model")
 
 
+def _without_clocks(seconds: float, executions: int, clock_s: float) -> float:
+    return max(LEAST_OF_CLOCKED * seconds, seconds - executions * clock_s)
+
+
 def _cost(event: Event) -> float:
     """How the executions of one expression share its time: by floating-point operations and bytes."""
     effect = event.effect
-    return 1.0 + (effect.flop + effect.bytes_moved if effect is not None else 0)
+    return COST_OF_CALL + (effect.flop + effect.bytes_moved if effect is not None else 0)

@@ -50,6 +50,7 @@ class Recorder:
         self.steps: list[tuple[int, int]] = []
         self.reads: dict[int, list[int]] = {}
         self.is_cut = False
+        self.singles: dict[int, int] = {}
         self._calls: list[int] = []
         self._turns = Turns(self._begun)
         self._turns.finished_at = lambda: len(self.events)
@@ -89,6 +90,7 @@ class Recorder:
         self._end()
         self.steps.append((self._step_start, len(self.events)))
         self._step += 1
+        self.singles = self._turns.singles
         self._turns.clear()
         self._calls.clear()
 
@@ -139,7 +141,7 @@ class Recorder:
         held = [*operands]
         result = function(*held)
         if not inputs and not isinstance(result, np.ndarray):
-            self._count_scalar(number, result)
+            self._turns.count_single(number, result)
             return result
         writes = (operands[0],) if function in IN_PLACE_OPERATORS else ()
         self._write(number, function, operands, {}, inputs, result, writes)
@@ -154,17 +156,13 @@ class Recorder:
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         elif isinstance(container, np.ndarray):
             self.reads.setdefault(self.roots.number(container), []).append(len(self.events))
-            self._count_scalar(number, result)
+            self._turns.count_single(number, result)
         elif isinstance(result, np.ndarray) and not isinstance(container, list | tuple | dict):
             inputs = self._values(key if isinstance(key, tuple) else (key,), {}, False)  # as np.c_[...]
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         else:
-            self._count_scalar(number, result)
+            self._turns.count_single(number, result)
         return result
-
-    def _count_scalar(self, number: int, result: Any) -> None:
-        if isinstance(result, float):  # np.float64 is one
-            self._turns.count_scalar(number)
 
     def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
         if not self._recording() or not isinstance(target, np.ndarray):
@@ -172,7 +170,7 @@ class Recorder:
             return
         if isinstance(value, float) and not isinstance(key, slice | np.ndarray | list):
             target[key] = value
-            self._count_scalar(number, value)
+            self._turns.count_single(number, value)
             return
         keys = key if isinstance(key, tuple) else (key,)
         inputs = self._values((value, *keys), {}, False)
@@ -192,12 +190,17 @@ class Recorder:
         with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
         name = called.name_of(function)
         inputs = self._values(with_owner, options, name in called.WITH_BIAS)
-        result = function(*arguments, **options)
+        start, before, self._turns.singles = len(self.events), self._turns.singles, {}
+        try:
+            result = function(*arguments, **options)
+        finally:
+            singles = self._turns.joined(before)
         if inputs or isinstance(result, np.ndarray) or name in called.NOTED_CALLS:
             written = called.written_by(function, name, owner, arguments, options)
             self._write(number, function, arguments, options, inputs, result, written)
+            self.events[-1].start, self.events[-1].singles = start, singles
         else:
-            self._count_scalar(number, result)
+            self._turns.count_single(number, result)
         return result
 
     def _call_own(
@@ -209,12 +212,14 @@ class Recorder:
         self.events.append(event)
         self._calls.append(event.index)
         depth, running = len(self._calls), len(self._turns.running)
+        before, self._turns.singles = self._turns.singles, {}
         try:
             result = function(*arguments, **options)
         finally:
             del self._calls[depth - 1 :]
             del self._turns.running[running:]
             event.end = len(self.events)
+            event.singles = self._turns.joined(before)
         if isinstance(result, np.ndarray | float):
             event.output = value_of(result, self.roots)
         if self._keeps:

@@ -78,6 +78,7 @@ def record(
         step_file=forms.step_file,
         step_text=step.text,
         folder=folder,
+        singles=recorder.singles,
     )
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")

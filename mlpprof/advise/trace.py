@@ -30,6 +30,8 @@ class Event:
     is_view: it gives another view of an operand and computes nothing.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
     is_outside: it is not in the step, but in the loop around it.
+    singles: executions without arrays of each site, while it ran the program's own functions. start: the first event
+    then, of a function of somebody else's that calls back, as np.vectorize; it comes before its own index.
     step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
     """
 
@@ -52,6 +54,8 @@ class Event:
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     result: Any = None
+    singles: Mapping[int, int] = field(default_factory=dict)
+    start: int = -1
 
     @property
     def kind(self) -> str:
@@ -102,6 +106,7 @@ class Trace:
 
     sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
     the event before which it was freed. reads: buffer -> events that looked at its values. sources: text by file.
+    singles: executions without arrays, which are no events, by site: of the last recorded step.
     """
 
     sites: list[Site]
@@ -116,3 +121,4 @@ class Trace:
     step_text: str
     folder: str
     notes: list[str] = field(default_factory=list)
+    singles: dict[int, int] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Turns:
         self._muted = 0
         self._key: tuple[int, int, int, int] | None = None
         self._held: tuple[Turn, ...] = ()
+        self.singles: dict[int, int] = {}
 
     @property
     def is_muted(self) -> bool:
@@ -40,6 +41,7 @@ class Turns:
         """The step has ended."""
         self.running.clear()
         self._muted = 0
+        self.singles = {}
 
     def begin(self, site: int, length: int = -1) -> None:
         """A loop begins; length as in `LoopRun`."""
@@ -96,9 +98,17 @@ class Turns:
         finally:
             self.leave(site)
 
-    def count_scalar(self, site: int) -> None:
-        """An operation on single numbers, in the innermost loop."""
-        if self.running:
+    def joined(self, before: dict[int, int]) -> dict[int, int]:
+        """What `singles` has counted since it was set to an empty one in the place of `before`, which goes on."""
+        since, self.singles = self.singles, before
+        for site, times in since.items():
+            before[site] = before.get(site, 0) + times
+        return since
+
+    def count_single(self, site: int, result: Any) -> None:
+        """An execution without arrays; of an operation on single numbers also in the innermost loop."""
+        self.singles[site] = self.singles.get(site, 0) + 1
+        if isinstance(result, float) and self.running:  # np.float64 is one
             run = self.running[-1]
             run.scalars += 1
             if run.signatures:

@@ -19,6 +19,9 @@ from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
 
+REFUSED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a function of numbers raises that is given arrays."""
+
 LEAST_SHARE = 0.15
 """Of an operation's time that the other form must save."""
 
@@ -66,7 +69,8 @@ def _candidate(parts: list[tuple[Event, Other, tuple[float, float]]], graph: Gra
 
 
 def _saved(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
-    seconds = graph.seconds([event])
+    is_calling_back = isinstance(event.function, np.vectorize)
+    seconds = graph.seconds_with_callbacks(event) if is_calling_back else graph.seconds([event])
     if other.perform is None:
         return around(seconds)
     slow = again(event)
@@ -109,11 +113,14 @@ def _calls(event: Event) -> Iterator[Other]:
     function, operands = event.function, event.operands
     arrays = [x for x in operands if isinstance(x, np.ndarray)]
     if isinstance(function, np.vectorize) and arrays:
+        whole = _whole(event)
         yield Other(
             "np.vectorize calls Python for every element",
             "it is a loop in Python, whatever its name: one call of a Python function an element",
-            "# write the function with NumPy's own (np.exp, np.where, np.maximum), which take whole arrays",
-            lambda: 1.0 / (1.0 + np.exp(-arrays[0])),
+            "# the function takes whole arrays as it stands: call it without np.vectorize"
+            if whole is not None
+            else "# write the function with NumPy's own (np.exp, np.where, np.maximum), which take whole arrays",
+            whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
         )
     elif function is np.einsum and len(operands) == 3:
         yield Other(
@@ -148,6 +155,20 @@ def _calls(event: Event) -> Iterator[Other]:
             "0.5 * np.tanh(0.5 * Z) + 0.5",
             lambda: half * np.tanh(half * arrays[0]) + half,
         )
+
+
+def _whole(event: Event) -> Callable[[], object] | None:
+    """The function within np.vectorize, called once with the arrays; None where that gives something else."""
+    function, expected = getattr(event.function, "pyfunc", None), event.result
+    if function is None or event.options or not isinstance(expected, np.ndarray):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            found = function(*event.operands)
+            is_same = isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
+    except REFUSED:
+        return None
+    return (lambda: function(*event.operands)) if is_same else None
 
 
 def _sums(operand: Any) -> Iterator[Other]:

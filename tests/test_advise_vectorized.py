@@ -1,0 +1,58 @@
+"""Python functions that NumPy calls for every element: their time is that of the call, and of nobody else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_step import recorded
+
+from mlpprof.advise.clocks import seconds_of_clock
+from mlpprof.advise.detect import primitives
+
+pytestmark = pytest.mark.timing
+
+LIFTED = """\
+X = np.random.default_rng(3).normal(0, 1, (1, 500))
+def squashed(z):
+    return 1 / (1 + np.exp(-z))
+def slope(z):
+    return squashed(z) * (1 - squashed(z))
+lifted = np.vectorize(slope)
+def step():
+    global X
+    A = lifted(X)
+    B = squashed(X)
+    X = X + 1e-6 * (A - B)
+"""
+
+
+def told_of_lifting(text):
+    """(the least share of the step, the cure) of the np.vectorize of a text."""
+    with recorded(text) as graph:
+        (told,) = (one for one in primitives.detect(graph) if "np.vectorize" in one.title)
+        return told.saved_s[0] / graph.step_s, told.cure
+
+
+def test_what_runs_for_single_numbers_is_not_counted_for_arrays():
+    with recorded(LIFTED) as graph:
+        (array,) = (e for e in graph.last if e.is_own and graph.site(e).line == 10)
+        (call,) = (e for e in graph.last if isinstance(e.function, np.vectorize))
+        assert graph.seconds([array]) < 0.2 * graph.step_s
+        assert graph.seconds_with_callbacks(call) > 0.7 * graph.step_s
+        inside = [e for e in graph.events[call.start : call.index] if e.is_own]
+        assert len(inside) > 900
+        assert 0.4 * graph.step_s < graph.seconds(inside) <= graph.step_s
+
+
+def test_a_function_that_takes_arrays_as_it_stands_is_told_so_and_compared_with_itself():
+    least, cure = told_of_lifting(LIFTED)
+    assert least > 0.6
+    assert "takes whole arrays as it stands" in cure
+    guarded = LIFTED.replace("    return 1 /", "    if z < -30:\n        return 0.0\n    return 1 /")
+    least, cure = told_of_lifting(guarded.replace("squashed(X)", "X"))
+    assert least > 0.6
+    assert "takes whole arrays as it stands" not in cure
+
+
+def test_the_hooks_have_a_time_of_their_own():
+    assert 0 < seconds_of_clock() < 1e-4
