@@ -15,6 +15,14 @@ from mlpprof.instrument.rewriting import Site
 
 PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
 
+CONVERSIONS = frozenset(
+    (
+        *("float", "int", "str", "list", "tuple", "array", "asarray", "asmatrix", "matrix", "ascontiguousarray"),
+        *("float32", "float64", "astype", "copy", "strip", "reshape", "ravel", "flatten", "squeeze", "transpose"),
+    )
+)
+"""Calls that give what they take in another form, with the same numbers."""
+
 
 class SeekForm(ast.NodeTransformer):
     """Rewrites one file. names: number of a site -> the qualified name of the function, or '' of a loop."""
@@ -24,6 +32,7 @@ class SeekForm(ast.NodeTransformer):
         self._own = own_functions(tree)
         self._scopes: list[str] = []
         self._globals: frozenset[str] = frozenset()
+        self._made_of = _made_of(tree)
 
     def _number(self, node: ast.stmt, name: str = "") -> ast.Constant:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
@@ -43,13 +52,14 @@ class SeekForm(ast.NodeTransformer):
         if not is_plain(node, self._own):
             return node
         self._scopes.append(node.name)
-        outer = self._globals
+        outer = self._globals, self._made_of
+        self._made_of = _made_of(node)
         named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
         self._globals = frozenset(name for one in named for name in one.names)
         number = self._number(node, ".".join(self._scopes))
         self.generic_visit(node)
         self._scopes.pop()
-        self._globals = outer
+        self._globals, self._made_of = outer
         first, body = split(node)
         if body and not any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node)):
             guarded = ast.Try(body, [], [], [statement(RETURNED, number)])
@@ -98,10 +108,16 @@ class SeekForm(ast.NodeTransformer):
         return [node, *tells]
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        """``W = W - rate * dW``; ``X = X[order]`` changes nothing but an order."""
+        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``.
+
+        ``X = X[order]`` changes nothing but an order, and ``x = float(x)`` nothing but a form.
+        """
         tells = []
-        if not isinstance(node.value, ast.Subscript):
-            mentioned = {ast.unparse(one) for one in ast.walk(node.value) if isinstance(one, ast.expr)}
+        given = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
+        if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
+            mentioned |= _mentioned(node.value)
+        if mentioned:
             for target in _targets(node.targets):
                 owner = target.value if isinstance(target, ast.Subscript) else target
                 if ast.unparse(target) in mentioned or (owner is not target and ast.unparse(owner) in mentioned):
@@ -147,12 +163,46 @@ class SeekForm(ast.NodeTransformer):
         return [statement(UPDATED, *parts)]
 
 
+def _mentioned(node: ast.AST) -> set[str]:
+    return {ast.unparse(one) for one in ast.walk(node) if isinstance(one, ast.expr)}
+
+
+def _made_of(scope: ast.AST) -> dict[str, set[str]]:
+    """Names of a function -> what their values are computed from, where that is more than another name."""
+    found: dict[str, set[str]] = {}
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        inner = _made_of(node)
+        if isinstance(node, ast.Assign) and isinstance(_unconverted(node.value), ast.BinOp | ast.Call):
+            names = [target.id for target in _targets(node.targets) if isinstance(target, ast.Name)]
+            inner = {**inner, **{name: _mentioned(node.value) for name in names}}
+        for name, texts in inner.items():
+            found[name] = found.get(name, set()) | texts
+    return found
+
+
 def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:
     for target in targets:
         if isinstance(target, ast.Tuple | ast.List):
             yield from _targets(target.elts)
         elif isinstance(target, ast.Name | ast.Attribute | ast.Subscript):
             yield target
+
+
+def _unconverted(node: ast.expr) -> ast.expr:
+    """What is converted: x of ``np.array(x.strip())``."""
+    while isinstance(node, ast.Call):
+        match node.func:
+            case ast.Name(id=name) if name in CONVERSIONS and node.args:
+                node = node.args[0]
+            case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name) if name in CONVERSIONS and node.args:
+                node = node.args[0]
+            case ast.Attribute(value=owner, attr=name) if name in CONVERSIONS:
+                node = owner
+            case _:
+                break
+    return node
 
 
 def _last_name(node: ast.expr) -> str:

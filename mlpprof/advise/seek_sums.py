@@ -1,4 +1,4 @@
-"""Names of a program's sums: what starts from zeros and is read in updates only, as a gradient that is added up."""
+"""Names of what is changed from its own value and is no parameter: sums that start from zeros, and buffers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from collections.abc import Iterator
 
 ZEROS = frozenset(("zeros", "zeros_like"))
 ITERATORS = frozenset(("zip", "enumerate", "reversed"))
+
+
+def buffers(trees: dict[str, ast.Module]) -> set[str]:
+    """Names of what is written over: ``np.dot(x, W, out=z)``, whatever ``z += b`` does to it afterwards."""
+    found = set()
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                mentioned = {ast.unparse(one) for one in node.args}
+                outs = [one.value for one in node.keywords if one.arg == "out"]
+                found |= {_name(out) for out in outs if ast.unparse(out) not in mentioned}
+    return found - {""}
 
 
 def growing_sums(trees: dict[str, ast.Module]) -> set[str]:

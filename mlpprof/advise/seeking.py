@@ -1,8 +1,6 @@
-"""The training step of a program, found: the innermost repeated call or turn of a loop that changes the parameters.
+"""The training step of a program, found: the program is run until enough of its calls and loops has been seen.
 
-Parameters are what is changed again and again, from its own value: arrays, lists of numbers, at last single numbers.
-Sums that grow (gradients, velocities) start from zero and are read in updates only: they are none. A call that changes
-all parameters and holds hardly any of the products, as `optimizer.step()`, is a part of the step and not the step.
+What is seen is written down here; which of it is the step, `seek_choice` says.
 """
 
 from __future__ import annotations
@@ -10,12 +8,9 @@ from __future__ import annotations
 import ast
 import inspect
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from statistics import median
 from types import CodeType
 from typing import Any
 
@@ -26,34 +21,21 @@ from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNE
 from mlpprof.advise.identity import Roots
 from mlpprof.advise.own_files import load_through, own_files
 from mlpprof.advise.program import Script, VariantLoop
+from mlpprof.advise.seek_choice import Run, Seen, Slot, choose
 from mlpprof.advise.seek_form import SeekForm
-from mlpprof.advise.seek_sums import growing_sums
 from mlpprof.advise.steps import Enough
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
 
-LOOKING_S, LONGEST_S = 2.0, 5.0
-"""After the first update: what is looked at in any case, and at most if the step is long."""
+LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 5.0
+"""After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
+has none; and at most."""
 
-ENOUGH_TIMES = 5
-LEAST_COVERED, LEAST_PRODUCTS, LEAST_TIME = 0.9, 0.7, 0.5
-LEAST_TOGETHER = 0.6
-OFTEN = 0.4
-"""Of the times that the most frequent parameter is changed: what is changed less often is no parameter."""
+CALLS = 1_000
+"""To find what one takes."""
 
-Slot = tuple[Any, ...]
-
-
-@dataclass
-class Run:
-    """One call of a function, or one turn of a loop, that changed something."""
-
-    site: int
-    depth: int
-    start_s: float
-    products: int
-    slots: set[Slot] = field(default_factory=set)
-    spent_s: float = 0.0
+ENOUGH_TIMES, FEW_TIMES = 5, 3
+"""That the step has run; the latter after LONGER_S."""
 
 
 class Observer:
@@ -67,27 +49,48 @@ class Observer:
         self._next_look_s = 0.0
         self._roots = Roots(lambda: 0)
         self._kept: dict[int, Any] = {}
-        self._frames = 0
-        self.runs: dict[int, list[Run]] = defaultdict(list)
-        self.times: dict[Slot, int] = defaultdict(int)
-        self.name_of: dict[Slot, str] = {}
-        self.is_number: dict[Slot, bool] = {}
-        self.is_done: Callable[[], bool] = lambda: False
+        self._own_s = 0.0
+        self._first_keys: dict[int, Any] = {}
+        self.seen = Seen()
+        self.is_done: Callable[[bool], bool] = lambda is_late: False
         self.has_ended = False
         self.functions: set[int] = set()
         self.hooks: dict[str, Any] = {
-            CALLED: self._begin,
-            RETURNED: self._end,
-            LOOP: lambda site: None,
-            TURN: self._turn,
-            LEAVE: self._end,
+            CALLED: self._timed(self._begin),
+            RETURNED: self._timed(self._end),
+            LOOP: self._timed(lambda site: None),
+            TURN: self._timed(self._turn),
+            LEAVE: self._timed(self._end),
             MULTIPLIED: self._multiplied,
-            UPDATED: self._updated,
-            QUIET: is_quiet,
+            UPDATED: self._timed(self._updated),
+            QUIET: self._timed(is_quiet),
         }
+        self._call_s = self._time_of_a_call()
+
+    def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """The hook, whose own time is not to be counted: beside operations on single numbers it is long."""
+
+        def timed(*arguments: Any) -> Any:
+            start_s = self._clock()
+            try:
+                return hook(*arguments)
+            finally:
+                self._own_s += self._clock() - start_s + self._call_s
+
+        return timed
+
+    def _time_of_a_call(self) -> float:
+        """What a call of a hook takes that the hook itself does not see."""
+        self._call_s = 0.0
+        hook = self._timed(lambda site: None)
+        before_s, start_s = self._own_s, self._clock()
+        for site in range(CALLS):
+            hook(site)
+        return max(0.0, (self._clock() - start_s - (self._own_s - before_s)) / CALLS)
 
     def _begin(self, site: int) -> None:
-        self._open.append(Run(site, len(self._open), self._clock(), self._products))
+        parent = self._open[-1].site if self._open else -1
+        self._open.append(Run(site, len(self._open), self._clock(), self._products, self._own_s, parent))
 
     def _turn(self, site: int) -> None:
         if self.has_ended:  # the program has caught it
@@ -101,9 +104,9 @@ class Observer:
         while self._open:
             run = self._open.pop()
             if run.slots:
-                run.spent_s = self._clock() - run.start_s
+                run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
                 run.products = self._products - run.products
-                self.runs[run.site].append(run)
+                self.seen.runs[run.site].append(run)
             if run.site == site:
                 break
         self._look()
@@ -116,18 +119,20 @@ class Observer:
         slot = self._slot(site, owner, key, value, in_place)
         if slot is None:
             return
+        now = self._clock()
         if self._first_s is None:
-            self._first_s = self._clock()
+            self._first_s = now
             self._next_look_s = self._first_s + LOOKING_S
-        self.times[slot] += 1
-        self.name_of[slot] = name
-        self.is_number[slot] = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
+        is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
+        self.seen.change(slot, name, is_number, now)
         for run in self._open:
             run.slots.add(slot)
 
     def _slot(self, site: int, owner: Any, key: Any, value: Any, in_place: bool) -> Slot | None:
         """What is changed: an array's memory, a part of an object, or a name in a call; None of no parameter."""
-        if isinstance(value, bool | int | str | bytes) or (isinstance(value, np.ndarray) and value.dtype.kind != "f"):
+        if isinstance(value, bool | int | str | bytes):
+            return None
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "fO":  # of objects: a list of arrays, mostly
             return None
         if isinstance(owner, str):
             return ("global", owner, key)
@@ -138,7 +143,8 @@ class Observer:
         if owner is not None:
             self._kept[id(owner)] = owner  # so that nothing else gets its number
             if isinstance(owner, list) and isinstance(value, float | np.generic):
-                return ("numbers", id(owner))
+                # one list of numbers has two parts, so that no turn over its elements changes all of it
+                return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) is key)
             return ("part", id(owner), key if isinstance(key, str | int | tuple) else None)
         return None if isinstance(value, float | np.generic) else ("name", site, self._frame())  # a number is a sum
 
@@ -153,7 +159,7 @@ class Observer:
         if now < self._next_look_s:
             return
         self._next_look_s = now + 0.5
-        if now > self._first_s + LONGEST_S or self.is_done():
+        if now > self._first_s + LONGEST_S or self.is_done(now > self._first_s + LONGER_S):
             self.has_ended = True
             raise Enough
 
@@ -191,15 +197,17 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
         code: CodeType = compile(rewritten, path, "exec", dont_inherit=True)
         return code
 
-    def is_done() -> bool:
-        found = choose(observer, trees)
-        return found is not None and len(observer.runs[found]) >= ENOUGH_TIMES
+    def is_done(is_late: bool) -> bool:
+        found = choose(observer.seen, trees)
+        if found is None or (not is_late and not observer.seen.has_products(found)):
+            return False
+        return len(observer.seen.runs[found]) >= (FEW_TIMES if is_late else ENOUGH_TIMES)
 
     observer.is_done = is_done
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
     program.run(compiled)
-    site = choose(observer, trees)
+    site = choose(observer.seen, trees)
     if site is None:
         raise UsageError(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
@@ -207,71 +215,3 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
         )
     place = sites[site]
     return f"{Path(place.file).name}:{names[site] or place.line}"
-
-
-def choose(observer: Observer, trees: dict[str, ast.Module]) -> int | None:
-    """The site of the step, as far as is known."""
-    slots = _parameters(observer, trees)
-    if not slots:
-        return None
-    covering = {}
-    for site, runs in observer.runs.items():
-        changing = [len(run.slots & slots) / len(slots) for run in runs if run.slots & slots]
-        if changing and median(changing) >= LEAST_COVERED:
-            covering[site] = [run for run in runs if run.slots & slots]
-    if not covering:
-        return None
-    most = max(len(runs) for runs in covering.values())
-    often = {
-        site: runs for site, runs in covering.items() if len(runs) >= 0.9 * most - 1 and (most < 2 or len(runs) > 1)
-    }
-    outermost = min(often, key=lambda site: median(run.depth for run in often[site]))
-    whole = often[outermost]
-    products, spent = median(run.products for run in whole), median(run.spent_s for run in whole)
-
-    def is_step(site: int) -> bool:
-        runs = often[site]
-        if products:
-            return median(run.products for run in runs) >= LEAST_PRODUCTS * products
-        return median(run.spent_s for run in runs) >= LEAST_TIME * spent
-
-    return max((site for site in often if is_step(site)), key=lambda site: median(run.depth for run in often[site]))
-
-
-def _parameters(observer: Observer, trees: dict[str, ast.Module]) -> set[Slot]:
-    """What is changed more than once, without sums, and without what is changed more seldom than the rest."""
-    again = _lasting(observer)
-    arrays = {slot for slot in again if not observer.is_number[slot]}
-    found = arrays or again
-    sums = growing_sums(trees)
-    kept = {slot for slot in found if observer.name_of[slot] not in sums} or found
-    if not kept:  # a single step
-        kept = {slot for slot in observer.times if not observer.is_number[slot]}
-    return _frequent(kept, observer)
-
-
-def _frequent(slots: set[Slot], observer: Observer) -> set[Slot]:
-    """Without what is changed more seldom than the rest: counted where half of all is changed together."""
-    halves = [
-        runs
-        for runs in observer.runs.values()
-        if slots and median(len(run.slots & slots) for run in runs) >= LEAST_TOGETHER * len(slots)
-    ]
-    if not halves:
-        return slots
-    runs = max(halves, key=len)
-    times = {slot: sum(slot in run.slots for run in runs) for slot in slots}
-    return {slot for slot in slots if times[slot] >= OFTEN * max(times.values())}
-
-
-def _lasting(observer: Observer) -> set[Slot]:
-    """What is changed in more than one turn of the outermost loop, or call, that runs more than once."""
-    by_depth = sorted((runs for runs in observer.runs.values() if len(runs) > 1), key=lambda runs: runs[0].depth)
-    for runs in by_depth:
-        times: dict[Slot, int] = defaultdict(int)
-        for run in runs:
-            for slot in run.slots:
-                times[slot] += 1
-        if found := {slot for slot, count in times.items() if count > 1}:
-            return found
-    return set()

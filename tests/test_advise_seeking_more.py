@@ -1,0 +1,248 @@
+"""The training step is found where parameters are changed in less usual ways, or where the data are changed as well."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from under_instruments import outputs
+
+in_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process")
+
+HEAD = """
+import numpy as np
+rng = np.random.default_rng(0)
+X = rng.standard_normal((64, 6))
+Y = np.tanh(X[:, :2])
+"""
+
+STYLES = {
+    "an optimizer that keeps arrays of arrays": (
+        """
+class Adam:
+    def __init__(self):
+        self.m = 0
+    def step(self, weights, gradients):
+        self.m += 0.1 * (gradients - self.m)
+        return weights - 0.1 * self.m
+
+class Net:
+    def __init__(self):
+        self.weights = np.empty(2, dtype=object)
+        self.weights[:] = [rng.standard_normal((6, 4)), rng.standard_normal((4, 2))]
+    def forward(self, x):
+        self.kept = []
+        for W in self.weights:
+            self.kept.append(x)
+            x = x @ W
+        return x
+    def backward(self, d):
+        found = np.empty(2, dtype=object)
+        for l in (1, 0):
+            found[l] = self.kept[l].T @ d
+            d = d @ self.weights[l].T
+        return found
+
+def main():
+    net, adam = Net(), Adam()
+    for epoch in range(3):
+        for k in range(0, 64, 16):  # THE STEP
+            out = net.forward(X[k : k + 16])
+            net.weights = adam.step(net.weights, net.backward((out - Y[k : k + 16]) / 16))
+
+main()
+""",
+        "loop",
+    ),
+    "layers that are made anew": (
+        """
+class Layer:
+    def __init__(self, W):
+        self.W = W
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+    def backward(self, d):
+        return d @ self.W.T, Layer(self.W - 0.1 * self.x.T @ d)
+
+def main():
+    layers = [Layer(rng.standard_normal((6, 4))), Layer(rng.standard_normal((4, 2)))]
+    for epoch in range(3):
+        for k in range(0, 64, 16):  # THE STEP
+            x, made = X[k : k + 16], []
+            for layer in layers:
+                x = layer.forward(x)
+            d = x - Y[k : k + 16]
+            for layer in reversed(layers):
+                d, one = layer.backward(d)
+                made.insert(0, one)
+            layers = made
+
+main()
+""",
+        "loop",
+    ),
+    "texts that become numbers, and folds": (
+        """
+rows = [[str(v) for v in row] for row in X]
+
+def to_number(rows, column):
+    for row in rows:
+        row[column] = float(row[column].strip())
+
+def centre(rows):
+    means = [sum(column) / len(rows) for column in zip(*rows)]
+    for row in rows:
+        for i in range(len(row)):
+            row[i] = row[i] - means[i]
+
+for column in range(6):
+    to_number(rows, column)
+centre(rows)
+
+def output(neuron, row):
+    total = neuron["bias"]
+    for i in range(len(row)):
+        total += neuron["weights"][i] * row[i]
+    return total
+
+def forward(hidden, neurons, row):
+    for neuron in hidden:
+        neuron["output"] = output(neuron, row)
+    return [output(neuron, [one["output"] for one in hidden]) for neuron in neurons]
+
+def backward(hidden, neurons, errors):
+    for i in range(len(hidden)):
+        error = 0.0
+        for neuron, one in zip(neurons, errors):
+            error += neuron["weights"][i] * one
+        hidden[i]["delta"] = error
+
+def update(neurons, row, errors):
+    for neuron, error in zip(neurons, errors):
+        for i in range(len(row)):
+            neuron["weights"][i] -= 0.01 * error * row[i]
+        neuron["bias"] -= 0.01 * error
+
+for fold in range(3):
+    hidden = [{"weights": [0.1 * k] * 6, "bias": 0.0} for k in range(3)]
+    neurons = [{"weights": [0.1 * k] * 3, "bias": 0.0} for k in range(2)]
+    for epoch in range(4):
+        for row, answer in zip(rows, Y.tolist()):  # THE STEP
+            errors = [p - y for p, y in zip(forward(hidden, neurons, row), answer)]
+            backward(hidden, neurons, errors)
+            update(neurons, [one["output"] for one in hidden], errors)
+            update(hidden, row, [one["delta"] for one in hidden])
+""",
+        "loop",
+    ),
+    "one list of numbers": (
+        """
+def output(w, x):
+    return sum(v * u for v, u in zip(w, x))
+
+def learn(w, x, y):
+    error = output(w, x) - y
+    for i in range(len(w)):
+        w[i] -= 0.01 * error * x[i]
+
+w, rows = [0.1] * 6, X.tolist()
+for epoch in range(5):
+    for x, y in zip(rows, Y[:, 0].tolist()):
+        learn(w, x, y)
+""",
+        "learn",
+    ),
+    "parameters of functions": (
+        """
+def gradient(W, xs, ys):
+    total = np.zeros_like(W)
+    for x, y in zip(xs, ys):
+        total = total + np.outer(x, x @ W - y)
+    return total / len(xs)
+
+def train(W):
+    for epoch in range(3):
+        for k in range(0, 64, 16):  # THE STEP
+            W = W - 0.1 * gradient(W, X[k : k + 16], Y[k : k + 16])
+    return W
+
+train(rng.standard_normal((6, 2)))
+""",
+        "loop",
+    ),
+    "new parameters under a name of their own": (
+        """
+class Net:
+    def __init__(self):
+        self.W = rng.standard_normal((6, 2))
+    def learn(self, x, y):
+        d = (x @ self.W - y) / len(x)
+        new = self.W - 0.1 * x.T @ d
+        self.W = new
+
+net = Net()
+for epoch in range(3):
+    for k in range(0, 64, 16):
+        net.learn(X[k : k + 16], Y[k : k + 16])
+""",
+        "Net.learn",
+    ),
+    "a short training and a long evaluation with buffers": (
+        """
+class Net:
+    def __init__(self):
+        self.W, self.b, self.z = rng.standard_normal((6, 2)), np.zeros(2), np.zeros((16, 2))
+    def forward(self, x):
+        if len(x) != len(self.z):
+            self.z = np.zeros((len(x), 2))
+        np.matmul(x, self.W, out=self.z)
+        self.z += self.b
+        return self.z
+    def fit(self):
+        for k in range(0, 64, 16):  # THE STEP
+            d = (self.forward(X[k : k + 16]) - Y[k : k + 16]) / 16
+            self.W -= 0.1 * X[k : k + 16].T @ d
+            self.b -= 0.1 * d.sum(axis=0)
+    def score(self):
+        return sum(float(np.square(self.forward(x[None]) - y).sum()) for x, y in zip(X, Y))
+    def scores(self):
+        for k in range(300):
+            self.score()
+
+net = Net()
+for epoch in range(3):
+    net.fit()
+for k in range(2):
+    net.scores()
+""",
+        "loop",
+    ),
+}
+"""A name -> a program without its head, and its step; that of "loop" is the loop on the line marked THE STEP."""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What is found in every style: all programs of STYLES in one go."""
+    folder = tmp_path_factory.mktemp("styles")
+    jobs = []
+    for number, (text, _) in enumerate(STYLES.values()):
+        path = folder / f"style_{number}.py"
+        path.write_text(HEAD + text)
+        jobs.append({"script": str(path), "mode": "found"})
+    return {
+        style: (Path(job["script"]), output.splitlines()[-1])
+        for style, job, output in zip(STYLES, jobs, outputs(*jobs), strict=True)
+    }
+
+
+@in_forks
+@pytest.mark.parametrize("style", STYLES)
+def test_the_step_is_found_with(found, style):
+    path, answer = found[style]
+    name = STYLES[style][1]
+    if name == "loop":
+        (name,) = (str(n) for n, line in enumerate(path.read_text().splitlines(), 1) if "THE STEP" in line)
+    assert answer == f"{path.name}:{name}"
