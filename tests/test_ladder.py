@@ -20,7 +20,7 @@ CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 
 CHANGED_LINES_FURTHER_UP = {
     **{"tanh_sigmoid": 24, "chunked": 34, "fused_update": 64, "gram": 88, "delayed": 130},
     **{"processes": 150, "threaded": 150, "mpi": 70, "feature_shards": 222, "neuron_shards": 230},
-    **{"compiled_processes": 140, "compiled_feature_shards": 235, "fused_neuron_shards": 70},
+    **{"compiled_processes": 190, "compiled_feature_shards": 235, "fused_neuron_shards": 70},
 }
 """Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
 CHANGED_LINES_OF_A_BRANCH = 60

@@ -33,7 +33,17 @@ Source: "numba" in the project's own measurements; what it is worth tells varian
 
 import numpy as np
 
-from mlpprof.model.one_pass import CODES, COMPILE, activate, cost, descend, slope
+from mlpprof.model.one_pass import (
+    CODES,
+    COMPILE,
+    activate,
+    backward_above,
+    cost,
+    descend,
+    forward_above,
+    matrix,
+    slope,
+)
 
 PARENT = "buffered"
 EXTRA = "compiled"
@@ -41,12 +51,6 @@ EXTRA = "compiled"
 ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
 MOST_WEIGHTS, MOST_SAMPLES = 20_000, 64  # beyond both, a better BLAS is worth more than sparing calls
 EVEN = 4  # hidden layers have a multiple of so many neurons
-
-
-@COMPILE
-def matrix(block, start, rows, columns):
-    """A window of a flat block."""
-    return block[start : start + rows * columns].reshape(rows, columns)
 
 
 @COMPILE
@@ -64,43 +68,17 @@ def gather(X, Y, index, n, A, T):
 @COMPILE
 def forward(codes, n, at, theta, A, m):
     """Layer by layer; n: padded sizes; at: where W[l] and b[l] begin in theta and A[l] of one sample, and neurons."""
-    for l in range(1, n.size):
-        W = matrix(theta, at[0, l], n[l], n[l - 1])
-        Z = matrix(A, m * at[2, l], m, n[l])
-        np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), W.T, Z)
-        activate(codes[l], Z, theta[at[1, l] : at[1, l] + n[l]], at[3, l])
+    W = matrix(theta, at[0, 1], n[1], n[0])
+    np.dot(matrix(A, 0, m, n[0]), W.T, matrix(A, m * at[2, 1], m, n[1]))
+    forward_above(codes, n, at, theta, A, m)
 
 
 @COMPILE
 def backward(codes, n, at, theta, A, T, delta, gradient, m):
     """The gradients of the loss; delta lies like A."""
-    for l in range(n.size - 1, 0, -1):
-        A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
-        if l == n.size - 1:
-            share = theta.dtype.type(1 / m)
-            for i in range(m):
-                for j in range(n[l]):
-                    delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
-        else:
-            W_above, delta_above = (
-                matrix(theta, at[0, l + 1], n[l + 1], n[l]),
-                matrix(delta, m * at[2, l + 1], m, n[l + 1]),
-            )
-            if n[l + 1] > 1:
-                np.dot(delta_above, W_above, delta_l)
-            else:  # BLAS packs columns of one number each
-                for i in range(m):
-                    for j in range(n[l]):
-                        delta_l[i, j] = delta_above[i, 0] * W_above[0, j]
-        if l < n.size - 1 or codes[0]:
-            slope(codes[l], A_l.reshape(A_l.size), delta_l.reshape(A_l.size))
-        dW = matrix(gradient, at[0, l], n[l], n[l - 1])
-        np.dot(delta_l.T, matrix(A, m * at[2, l - 1], m, n[l - 1]), dW)
-        db = gradient[at[1, l] : at[1, l] + n[l]]
-        db[:] = 0
-        for i in range(m):
-            for j in range(n[l]):
-                db[j] += delta_l[i, j]
+    backward_above(codes, n, at, theta, A, T, delta, gradient, theta.dtype.type(1 / m))
+    dW = matrix(gradient, at[0, 1], n[1], n[0])
+    np.dot(matrix(delta, m * at[2, 1], m, n[1]).T, matrix(A, 0, m, n[0]), dW)
 
 
 @COMPILE

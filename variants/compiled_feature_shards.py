@@ -1,9 +1,9 @@
 """Shares of the input features, compiled: a worker's step is two matrix products and a few calls.
 
 Idea: on a small batch most of a step of `feature_shards` are calls: every worker does the small layers above layer 1
-for itself, in some forty calls of NumPy on short arrays. So these layers become one function a phase, translated by
-numba, which also adds up the parts of Z[1] on its way in. What is left to Python is the gather, the two products with
-the features, and the meetings.
+for itself, in some forty calls of NumPy on short arrays. So these layers become one function each way, translated by
+numba: `forward_above` and `backward_above` of `mlpprof.model.one_pass`. What is left to Python is the gather, the two
+products with the features, and the meetings.
 
     A, delta    flat blocks: the vectors of layers 1..L for all samples of the batch, layer by layer
     n, at       the sizes of the layers; where W[l] and b[l] begin in upper, and A[l] of one sample in A; neurons
@@ -11,8 +11,8 @@ the features, and the meetings.
 As in `compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights are and stay 0, because BLAS takes
 columns by the four: with 72 columns in place of 70 the two products took 6 to 10 % less time.
 
-What changes: `forward`, `backward` and `update` of the layers above, as compiled functions on flat blocks. They are
-compiled before the workers are forked; so the first step takes seconds, unless a folder keeps the machine code.
+What changes: compiled functions on flat blocks in place of NumPy's on a list of arrays. They are compiled before the
+workers are forked; so the first step takes seconds, unless a folder keeps the machine code.
 
 Source: the project's own measurements ("input-feature shards (with numba at 32)"); what it is worth tells
 variants/README.md.
@@ -20,7 +20,7 @@ variants/README.md.
 
 import numpy as np
 
-from mlpprof.model.one_pass import CODES, COMPILE, activate, cost, descend, slope
+from mlpprof.model.one_pass import CODES, COMPILE, activate, backward_above, cost, descend, forward_above
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "feature_shards"
@@ -32,48 +32,16 @@ PART, REST = 1, 2
 
 
 @COMPILE
-def matrix(block, start, rows, columns):
-    """A window of a flat block."""
-    return block[start : start + rows * columns].reshape(rows, columns)
-
-
-@COMPILE
-def forward(parts, codes, n, at, upper, A, m):
-    """Add up the parts (workers, m, n_1) of Z[1], and go on to the output."""
-    Z = matrix(A, 0, m, n[1])
-    Z[:] = parts[0, :m]
-    for k in range(1, len(parts)):
-        Z += parts[k, :m]
-    for l in range(1, n.size):
-        Z = matrix(A, m * at[2, l], m, n[l])
-        if l > 1:
-            np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), matrix(upper, at[0, l], n[l], n[l - 1]).T, Z)
-        activate(codes[l], Z, upper[at[1, l] : at[1, l] + n[l]], at[3, l])
-
-
-@COMPILE
-def backward(codes, n, at, upper, A, T, delta, gradient, m):
-    """The gradients of all but W[1], and delta[1], which that needs."""
-    for l in range(n.size - 1, 0, -1):
-        A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
-        if l == n.size - 1:
-            share = upper.dtype.type(1 / m)
-            for i in range(m):
-                for j in range(n[l]):
-                    delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
-        else:
-            above = matrix(delta, m * at[2, l + 1], m, n[l + 1])
-            np.dot(above, matrix(upper, at[0, l + 1], n[l + 1], n[l]), delta_l)
-        if l < n.size - 1 or codes[0]:
-            slope(codes[l], A_l.reshape(A_l.size), delta_l.reshape(A_l.size))
-        if l > 1:
-            dW = matrix(gradient, at[0, l], n[l], n[l - 1])
-            np.dot(delta_l.T, matrix(A, m * at[2, l - 1], m, n[l - 1]), dW)
-        db = gradient[at[1, l] : at[1, l] + n[l]]
-        db[:] = 0
-        for i in range(m):
-            for j in range(n[l]):
-                db[j] += delta_l[i, j]
+def exchange(parts, Z):
+    """Z (m, n_1) becomes the sum of the parts (workers, m, n_1) of it, which may have room for more samples."""
+    for i in range(len(Z)):
+        z, part = Z[i], parts[0, i]
+        for j in range(z.size):
+            z[j] = part[j]
+        for k in range(1, len(parts)):
+            part = parts[k, i]
+            for j in range(z.size):
+                z[j] += part[j]
 
 
 @COMPILE
@@ -147,16 +115,17 @@ class Worker:
         rows = self.columns if self.together else slice(None)
         first = [array[rows] for array in (self.first, self.first_velocity, self.first_gradient)]
         self.W_1, self.dW_1, self.own_first = first[0], first[2], tuple(array.ravel() for array in first)
-        self.x, self.T = np.empty((m, width), dtype), np.empty((m, n[-1]), dtype)
+        self.x, self.Y = np.empty((m, width), dtype), np.empty((m, n[-1]), dtype)
         self.whole = np.empty((1, m, n[1]), dtype)
         self.A, self.delta = np.empty((2, m * n[1:].sum()), dtype)
-        self.A_L, self.delta_1 = self.A[-m * n[-1] :].reshape(m, n[-1]), self.delta[: m * n[1]].reshape(m, n[1])
+        self.Z_1, self.delta_1 = (block[: m * n[1]].reshape(m, n[1]) for block in (self.A, self.delta))
+        self.A_L = self.A[-m * n[-1] :].reshape(m, n[-1])
 
     def fetch_batch(self, X, Y, index):
         if (len(index), X.shape[1]) != (self.m, self.width):
             self.allocate(len(index), X.shape[1])
         X.take(index, axis=0, out=self.x, mode="clip")  # phase: gather
-        Y.take(index, axis=0, out=self.T, mode="clip")  # phase: gather
+        Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
 
     def part(self, out):
         """The part of Z[1] that comes from the features at hand."""
@@ -164,7 +133,8 @@ class Worker:
 
     def rest(self, parts):
         """Add up the parts, and go on forward."""
-        forward(parts, self.codes, self.n, self.at, self.upper, self.A, self.m)  # phase: activation
+        exchange(parts, self.Z_1)  # phase: exchange
+        forward_above(self.codes, self.n, self.at, self.upper, self.A, self.m)  # phase: activation
 
     def forward(self):
         self.part(self.whole[0])
@@ -172,11 +142,11 @@ class Worker:
 
     def loss(self):
         squared = self.network.loss == "squared_error"
-        return cost(squared, self.codes[-1], self.A_L, self.T, self.least) / self.m  # phase: cost
+        return cost(squared, self.codes[-1], self.A_L, self.Y, self.least) / self.m  # phase: cost
 
     def backward(self):
-        layers = self.codes, self.n, self.at, self.upper
-        backward(*layers, self.A, self.T, self.delta, self.upper_gradient, self.m)  # phase: propagate
+        layers, share = (self.codes, self.n, self.at, self.upper), self.upper.dtype.type(1 / self.m)
+        backward_above(*layers, self.A, self.Y, self.delta, self.upper_gradient, share)  # phase: propagate
         np.matmul(self.x.T, self.delta_1, out=self.dW_1)  # phase: gradient
 
     def update(self):
@@ -199,7 +169,7 @@ class MLP(Worker):
         first[0][:], self.upper_of_all[0] = parameters[0][0].T, upper
         super().__init__(network, sizes, first, self.upper_of_all, 0)
         self.of_first = first
-        self.team = self.X = self.T_all = None
+        self.team = self.X = self.T = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
 
     def compile(self, X, Y):
@@ -215,7 +185,7 @@ class MLP(Worker):
         self.close()
         self.compile(X, Y)
         workers, n = self.upper_of_all.shape[1], self.sizes[1]
-        self.X, self.T_all, self.index = X, Y, shared_zeros(m, np.int64)
+        self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
         self.parts = shared_zeros((workers, m, n), self.upper.dtype)
         self.own = self.own_columns(X)
         others = [Worker(self.network, self.sizes, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
@@ -235,7 +205,7 @@ class MLP(Worker):
         self.team = ProcessTeam(workers, work)
 
     def train_step(self, X, Y, index):
-        if self.team is None or X is not self.X or Y is not self.T_all or len(index) > len(self.index):
+        if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
             self.call_together(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index

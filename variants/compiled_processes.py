@@ -2,11 +2,11 @@
 
 Idea: `processes` and `compiled` shorten different parts of a step, so do both. The team of processes shares out the
 samples; within a share, numba's functions of `mlpprof.model.one_pass` take the place of NumPy's passes, as they do in
-`compiled`. And where the parent's workers add up the gradients of all, penalize, and descend in a pass for each worker
-and seven more, `add_up_and_descend` goes over a piece of the weights once: the piece of every gradient is read, the
-weight and its velocity are read and written, and that is all the memory that the second half of a step touches. As in
-`compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights are and stay 0, because BLAS takes
-columns by the four.
+`compiled`, and the layers above layer 1 are one call each way. And where the parent's workers add up the gradients of
+all, penalize, and descend in a pass for each worker and seven more, `add_up_and_descend` goes over a piece of the
+weights once: the piece of every gradient is read, the weight and its velocity are read and written, and that is all the
+memory that the second half of a step touches. As in `compiled`, hidden layers are padded to a multiple of 4 neurons,
+whose weights are and stay 0, because BLAS takes columns by the four.
 
 What changes: the functions that a worker calls, and the padding. The functions are compiled before the workers are
 forked, by the caller, so that all have the machine code; so the first step takes seconds, unless a folder keeps it.
@@ -16,7 +16,7 @@ Source: the project's own measurements ("processes, sample shards", "numba"); wh
 
 import numpy as np
 
-from mlpprof.model.one_pass import CODES, COMPILE, activate, cost, descend, slope
+from mlpprof.model.one_pass import CODES, COMPILE, activate, backward_above, cost, descend, forward_above
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "processes"
@@ -70,63 +70,63 @@ class Worker:
         self.theta, self.velocity, self.losses, self.k = theta, velocity, losses, k
         self.of_workers = gradients
         self.L = L = network.depth
-        self.activation = [CODES[network.hidden]] * L + [CODES[network.output]]
+        self.gradient = gradients[k]
+        self.more = np.empty_like(self.theta)
+        self.W, self.b = windows(self.theta, sizes)
+        self.dW, self.db = windows(self.gradient, sizes)
+        self.dW_more, _ = windows(self.more, sizes)
+        self.n = n = np.array(sizes)
+        self.weights = self.theta.size - n[1:].sum()
+        self.at = np.zeros((4, L + 1), np.int64)
+        self.at[0, 2:] = np.cumsum(n[1:-1] * n[:-2])
+        self.at[1, 1:] = self.weights + np.cumsum(n[1:]) - n[1:]
+        self.at[2, 2:] = np.cumsum(n[1:-1])
+        self.at[3] = network.layers
+        functions = [network.hidden] * (L - 1) + [network.output]
+        self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions)])
         dtype = theta.dtype
         self.optimizer = tuple(
             dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
         )
         self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
-        self.gradient = gradients[k]
-        self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, sizes)
-        self.dW, self.db = windows(self.gradient, sizes)
-        self.dW_more, self.db_more = windows(self.scratch, sizes)
-        self.weights = sum(W.size for W in self.W[1:])
         self.m = self.most = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
+        """Arrays for m samples: the beginning of those that the largest batch so far has needed."""
+        n, dtype = self.n, self.theta.dtype
+        above = n[1:].sum()
         if m > self.most:
-            widths = (*self.sizes, *self.sizes[1:], self.sizes[-1])
-            self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
+            self.rows = [np.empty((m, k), dtype) for k in (n[0], n[-1])]
+            self.blocks = np.empty((2, m * above), dtype)
             self.most = m
-        self.m, L = m, self.L
-        rows = [array[:m] for array in self.arrays]
-        self.A, self.delta, self.Y = rows[: L + 1], [None, *rows[L + 1 : -1]], rows[-1]
-        self.ones = np.ones(m, self.theta.dtype)
+        self.m = m
+        self.x, self.Y = (array[:m] for array in self.rows)
+        self.A, self.delta = self.blocks[:, : m * above]
+        self.Z_1, self.delta_1 = (block[: m * n[1]].reshape(m, n[1]) for block in (self.A, self.delta))
+        self.A_L = self.A[-m * n[-1] :].reshape(m, n[-1])
 
     def fetch_batch(self, X, Y, index):
         if len(index) != self.m:
             self.allocate(len(index))
         self.first, self.share = True, 1.0
-        X.take(index, axis=0, out=self.A[0], mode="clip")  # phase: gather
+        X.take(index, axis=0, out=self.x, mode="clip")  # phase: gather
         Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
 
     def forward(self):
-        for l in range(1, self.L + 1):
-            np.matmul(self.A[l - 1], self.W[l].T, out=self.A[l])  # phase: weighted sum
-            activate(self.activation[l], self.A[l], self.b[l], self.network.layers[l])  # phase: activation
+        np.matmul(self.x, self.W[1].T, out=self.Z_1)  # phase: weighted sum
+        forward_above(self.codes, self.n, self.at, self.theta, self.A, self.m)  # phase: activation
 
     def loss(self):
         squared = self.network.loss == "squared_error"
-        return cost(squared, self.activation[-1], self.A[self.L], self.Y, self.least) / self.m  # phase: cost
+        return cost(squared, self.codes[-1], self.A_L, self.Y, self.least) / self.m  # phase: cost
 
     def backward(self):
-        dW, db = (self.dW, self.db) if self.first else (self.dW_more, self.db_more)
-        for l in reversed(range(1, self.L + 1)):
-            delta = self.delta[l]
-            if l == self.L:
-                np.subtract(self.A[l], self.Y, out=delta)  # phase: error
-                delta *= self.share / self.m  # phase: error
-            else:
-                product = np.matmul if self.sizes[l + 1] > 1 else np.multiply  # BLAS is slow with columns of one number
-                product(self.delta[l + 1], self.W[l + 1], out=delta)  # phase: propagate
-            if l < self.L or self.network.delta_needs_derivative:
-                slope(self.activation[l], self.A[l].ravel(), delta.ravel())  # phase: multiply
-            np.matmul(delta.T, self.A[l - 1], out=dW[l])  # phase: gradient
-            np.dot(self.ones, delta, out=db[l])  # phase: gradient
+        gradient, dW = (self.gradient, self.dW) if self.first else (self.more, self.dW_more)
+        layers, share = (self.codes, self.n, self.at, self.theta), self.theta.dtype.type(self.share / self.m)
+        backward_above(*layers, self.A, self.Y, self.delta, gradient, share)  # phase: propagate
+        np.matmul(self.delta_1.T, self.x, out=dW[1])  # phase: gradient
         if not self.first:
-            self.gradient += self.scratch  # phase: gradient
+            self.gradient += self.more  # phase: gradient
 
     def take(self, X, Y, index):
         """Forward and backward with this worker's rows of the batch: its loss and gradient."""
@@ -237,5 +237,5 @@ class MLP(Worker):
         A = np.ascontiguousarray(X)
         for l, (W, b) in enumerate(self.parameters(), start=1):
             A = A @ W.T
-            activate(self.activation[l], A, b, b.size)
+            activate(self.codes[l], A, b, b.size)
         return A

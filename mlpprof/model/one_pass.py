@@ -1,4 +1,4 @@
-"""Activations, derivatives, losses and the update in one pass over memory each, translated by numba.
+"""Activations, derivatives, losses and the update in one pass over memory each, translated by numba; small layers.
 
 What `in_place` is to the rungs that allocate nothing, this is to those that are compiled. All arrays are (m, n): a
 sample is a row. The functions are called from Python and from other compiled code. The first call for each precision
@@ -174,3 +174,60 @@ def descend(w: Array, v: Array, g: Array, scale: float, rate: float, momentum: f
         for k in range(w.size):
             v[k] = momentum * v[k] + scale * g[k] + l2 * w[k] + l1 * np.sign(w[k])
             w[k] -= rate * v[k]
+
+
+@COMPILE
+def matrix(block: Array, start: int, rows: int, columns: int) -> Array:
+    """A window (rows, columns) of a flat block."""
+    window: Array = block[start : start + rows * columns].reshape(rows, columns)
+    return window
+
+
+@COMPILE
+def forward_above(codes: Array, n: Array, at: Array, theta: Array, A: Array, m: int) -> None:
+    """From Z[1], which lies in its place in A, to the output: the bias and function of layer 1, and the layers above.
+
+    m samples lie in flat blocks, layer by layer. n: the sizes of the layers, padded. at: where W[l] and b[l] begin in
+    theta, and A[l] of one sample in A; the neurons that are used. codes: of the functions, from codes[1] on.
+    """
+    for l in range(1, n.size):
+        Z = matrix(A, m * at[2, l], m, n[l])
+        if l > 1:
+            np.dot(matrix(A, m * at[2, l - 1], m, n[l - 1]), matrix(theta, at[0, l], n[l], n[l - 1]).T, Z)
+        activate(codes[l], Z, theta[at[1, l] : at[1, l] + n[l]], at[3, l])
+
+
+@COMPILE
+def backward_above(
+    codes: Array, n: Array, at: Array, theta: Array, A: Array, T: Array, delta: Array, gradient: Array, share: float
+) -> None:
+    """All delta[l], down to delta[1], and all gradients but that of W[1]; delta lies like A, gradient like theta.
+
+    T: the targets (m, n_L). share: of one sample in the loss. codes[0]: whether the output needs its derivative.
+    """
+    m = len(T)
+    for l in range(n.size - 1, 0, -1):
+        A_l, delta_l = matrix(A, m * at[2, l], m, n[l]), matrix(delta, m * at[2, l], m, n[l])
+        if l == n.size - 1:
+            for i in range(m):
+                for j in range(n[l]):
+                    delta_l[i, j] = (A_l[i, j] - T[i, j]) * share
+        else:
+            W_above = matrix(theta, at[0, l + 1], n[l + 1], n[l])
+            delta_above = matrix(delta, m * at[2, l + 1], m, n[l + 1])
+            if n[l + 1] > 1:
+                np.dot(delta_above, W_above, delta_l)
+            else:  # BLAS packs columns of one number each
+                for i in range(m):
+                    for j in range(n[l]):
+                        delta_l[i, j] = delta_above[i, 0] * W_above[0, j]
+        if l < n.size - 1 or codes[0]:
+            slope(codes[l], A_l.reshape(A_l.size), delta_l.reshape(A_l.size))
+        if l > 1:
+            dW = matrix(gradient, at[0, l], n[l], n[l - 1])
+            np.dot(delta_l.T, matrix(A, m * at[2, l - 1], m, n[l - 1]), dW)
+        db = gradient[at[1, l] : at[1, l] + n[l]]
+        db[:] = 0
+        for i in range(m):
+            for j in range(n[l]):
+                db[j] += delta_l[i, j]
