@@ -414,3 +414,13 @@ def test_a_worker_leaves_no_file_open_and_none_behind(environment):
         with Worker("worker_of_the_test", environment) as worker:
             worker.call("chatter")
     assert len(psutil.Process().open_files()) == len(before)
+
+
+def test_machine_code_is_kept_apart_for_every_version_of_the_functions_that_variants_share(tmp_path, monkeypatch):
+    shared = tmp_path / "one_pass.py"
+    monkeypatch.setattr(process, "SHARED_BY_COMPILED", shared)
+    folders = set()
+    for text in ("a = 1", "a = 2", "a = 1"):
+        shared.write_text(text)
+        folders.add(process.compiled_code_folder())
+    assert len(folders) == 2
