@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -23,9 +24,16 @@ PASSING = frozenset(
     (
         *("zip", "enumerate", "reversed", "list", "tuple", "dict", "set", "len", "append", "extend", "insert", "iter"),
         *("isinstance", "type", "id", "hasattr", "getattr", "setattr", "callable", "map", "filter", "pop", "update"),
+        *("next", "vars", "super", "hash", "deque", "OrderedDict", "defaultdict", "chain", "zip_longest", "delattr"),
     )
 )
-"""Calls that pass arrays on, or look at what they are, without a look at their values."""
+"""Python's own calls that pass arrays on, or look at what they are, without a look at their values."""
+
+COMPARING = frozenset(("sort", "index", "count", "remove"))
+"""Methods of containers that compare what is in them; the others pass it on."""
+
+SHOWING = NOTED_CALLS | {"warning", "savetxt"}
+"""Calls that show values to the reader: nothing comes of it in the program."""
 
 WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
 WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
@@ -66,6 +74,45 @@ def written_by(
     if name in WRITING_FUNCTIONS and arguments:
         found.append(arguments[0])
     return tuple(x for x in found if isinstance(x, np.ndarray))
+
+
+def looked_at(
+    function: Callable[..., Any], name: str, operands: tuple[Any, ...], options: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """What a call reads of its operands and of the array that it is a method of; not what it merely fills."""
+    if function is operator.setitem:
+        return operands[1:]
+    owner = getattr(function, "__self__", None)
+    held = (owner, *operands) if isinstance(owner, np.ndarray) else operands
+    if options.get("where", True) is not True:  # the rest of the buffer stays
+        return (*held, *options.values())
+    if isinstance(function, np.ufunc):
+        held = held[: function.nin]
+    elif name in ("fill", "copyto"):
+        held = held[1:]
+    return (*held, *(x for key, x in options.items() if key != "out"))
+
+
+def passes_on(function: Callable[..., Any], name: str) -> bool:
+    """Whether a call hands on what it gets, and does not look into it."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, list | dict | set | deque):
+        return name not in COMPARING
+    return name in PASSING and getattr(function, "__module__", None) in ("builtins", "collections", "itertools")
+
+
+def is_known(function: Callable[..., Any]) -> bool:
+    """Whether it is Python's own or NumPy's or SciPy's: of these, nothing changes an operand unseen."""
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None) or type(owner).__module__
+    return type(function).__name__ == "fortran" or module.partition(".")[0] in ("builtins", "numpy", "scipy")
+
+
+def is_single(result: Any) -> bool:
+    """Whether a result is one array or number, which is followed, or none, and no container of such."""
+    if isinstance(result, np.ndarray):
+        return not result.dtype.hasobject
+    return result is None or isinstance(result, int | float | complex | str | bytes | np.generic)
 
 
 def unbound(function: Any) -> Any:

@@ -193,6 +193,14 @@ class Graph:
             return []
         return [index for index in self.trace.reads.get(event.output.root, ()) if index > event.index]
 
+    def is_looked_at(self, root: int, event: Event, end: int) -> bool:
+        """Whether something that is no event has looked at a buffer after an event, and before that of an index."""
+        return any(event.index < index <= end for index in self.trace.looks.get(root, ()))
+
+    def is_taken(self, root: int, event: Event) -> bool:
+        """Whether code that was not seen at work has got hold of a buffer after an event: anything may come of it."""
+        return any(index > event.index for index in self.trace.taken.get(root, ()))
+
     @cached_property
     def parameters(self) -> frozenset[int]:
         """Buffers of the last step that the step before had changed or made, and that this step reads."""

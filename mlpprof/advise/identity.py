@@ -57,13 +57,17 @@ class Value:
 
 
 class Roots:
-    """Numbers for buffers, each for as long as its owner lives. now: what to write down as the time of a death."""
+    """Numbers for buffers, each for as long as its owner lives. now: what to write down as the time of a death.
+
+    shared: those in memory that is not NumPy's own, as a mapped file or a segment of several processes.
+    """
 
     def __init__(self, now: Callable[[], int]) -> None:
         self._now = now
         self._alive: dict[int, tuple[weakref.ref[Array], int]] = {}
         self._next = 0
         self.died: dict[int, int] = {}
+        self.shared: set[int] = set()
 
     def number(self, array: Array) -> int:
         """The number of the buffer that an array lies in."""
@@ -75,6 +79,8 @@ class Roots:
             return known[1]
         number, key = self._next, id(root)
         self._next += 1
+        if not root.flags.owndata:
+            self.shared.add(number)
 
         def gone(reference: weakref.ref[Array]) -> None:
             self.died[number] = self._now()

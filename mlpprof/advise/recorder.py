@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TUR
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
 from mlpprof.advise.turns import Turns
+from mlpprof.advise.uses import Uses, is_lost
 from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
 from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
 
@@ -38,7 +38,6 @@ class Recorder:
 
     def __init__(self, sites: list[Site]) -> None:
         self._sites = sites
-        self._thread = threading.get_ident()
         self.active = False
         self.is_inside = True
         self._step = 0
@@ -48,13 +47,14 @@ class Recorder:
         self.events: list[Event] = []
         self.loops: list[LoopRun] = []
         self.steps: list[tuple[int, int]] = []
-        self.reads: dict[int, list[int]] = {}
         self.is_cut = False
         self.singles: dict[int, int] = {}
         self._calls: list[int] = []
         self._turns = Turns(self._begun)
         self._turns.finished_at = lambda: len(self.events)
         self.roots = Roots(lambda: len(self.events))
+        self.uses = Uses(self.roots)
+        self.reads = self.uses.reads
         self.hooks: dict[str, Any] = {
             OPERATE: self._operate,
             CALL: self._call,
@@ -100,11 +100,11 @@ class Recorder:
             sys.setrecursionlimit(self._depth)
 
     def _recording(self) -> bool:
-        return self.active and not self._turns.is_muted and threading.get_ident() == self._thread
+        return self.active and self.uses.is_own_thread() and not self._turns.is_muted
 
     def _used(self, site: int, value: Any) -> Any:
         if self._recording() and isinstance(value, np.ndarray):
-            self.reads.setdefault(self.roots.number(value), []).append(len(self.events))
+            self.uses.look(value, len(self.events))
         return value
 
     def _begun(self, site: int, execution: int, turns: tuple[Turn, ...]) -> LoopRun | None:
@@ -155,7 +155,7 @@ class Recorder:
             inputs = (value_of(container, self.roots, with_content=False), *keys)
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         elif isinstance(container, np.ndarray):
-            self.reads.setdefault(self.roots.number(container), []).append(len(self.events))
+            self.uses.look(container, len(self.events))
             self._turns.count_single(number, result)
         elif isinstance(result, np.ndarray) and not isinstance(container, list | tuple | dict):
             inputs = self._values(key if isinstance(key, tuple) else (key,), {}, False)  # as np.c_[...]
@@ -190,6 +190,7 @@ class Recorder:
         with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
         name = called.name_of(function)
         inputs = self._values(with_owner, options, name in called.WITH_BIAS)
+        is_taken = self.uses.of_call(function, name, (*with_owner, *options.values()), len(self.events))
         start, before, self._turns.singles = len(self.events), self._turns.singles, {}
         try:
             result = function(*arguments, **options)
@@ -199,6 +200,7 @@ class Recorder:
             written = called.written_by(function, name, owner, arguments, options)
             self._write(number, function, arguments, options, inputs, result, written)
             self.events[-1].start, self.events[-1].singles = start, singles
+            self.events[-1].is_opaque |= is_taken and is_lost(function, result)
         else:
             self._turns.count_single(number, result)
         return result
@@ -257,9 +259,7 @@ class Recorder:
         event = self._event(number, name, function, effect, inputs, result, roots)
         buffers = {value.root for value in inputs}
         event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
-        for value in inputs:
-            if value.is_array and not event.is_view and not (name in called.PASSING and event.output is None):
-                self.reads.setdefault(value.root, []).append(event.index)
+        self.uses.of_event(event, function, operands, options)
         if self._keeps:
             event.operands, event.options, event.result = operands, options, result
         self.events.append(event)

@@ -27,7 +27,8 @@ class Event:
     site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
     inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
     writes: buffers that it changes. region: the part of an array that is stored into.
-    is_view: it gives another view of an operand and computes nothing.
+    is_view: it gives another view of an operand and computes nothing. is_opaque: what comes of its operands cannot be
+    followed: its result is a container of arrays, or it is foreign code that may have changed something.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
     is_outside: it is not in the step, but in the loop around it.
     singles: executions without arrays of each site, while it ran the program's own functions. start: the first event
@@ -51,6 +52,7 @@ class Event:
     is_own: bool = False
     is_outside: bool = False
     region: Value | None = None
+    is_opaque: bool = False
     operands: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     result: Any = None
@@ -105,7 +107,8 @@ class Trace:
     """The recording of a step.
 
     sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
-    the event before which it was freed. reads: buffer -> events that looked at its values. sources: text by file.
+    the event before which it was freed. reads, looks, taken: as in `Uses`. is_blind: of reads some were not seen.
+    shared: buffers in memory that is not NumPy's, so that others may hold it too. sources: text by file.
     singles: executions without arrays, which are no events, by site: of the last recorded step.
     """
 
@@ -120,5 +123,9 @@ class Trace:
     step_file: str
     step_text: str
     folder: str
+    looks: dict[int, list[int]] = field(default_factory=dict)
+    taken: dict[int, list[int]] = field(default_factory=dict)
+    shared: frozenset[int] = frozenset()
+    is_blind: bool = False
     notes: list[str] = field(default_factory=list)
     singles: dict[int, int] = field(default_factory=dict)

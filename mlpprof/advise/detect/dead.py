@@ -1,44 +1,55 @@
 """Results that nothing uses, as the delta of the input layer.
 
-A result is dead if, until it was freed, nothing looked at its values but operations whose own results are dead. It
-must have been freed before the following step ended: what lives on may be read by somebody later.
+A result is dead if nothing looked at its values, until it was freed or replaced, but operations whose own results are
+dead. It must have been freed or replaced before the following step ended: what lives on may be read by somebody later.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
+from mlpprof.advise.called import SHOWING
 from mlpprof.advise.candidate import Candidate, around, facts, indices
+from mlpprof.advise.detect.kept import Kept
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Value
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import FILL, PRODUCT
-
-UNSURE = ("append", "print", "list", "tuple")
 
 
 def dead_events(graph: Graph) -> list[Event]:
     """The events of the first recorded step whose results nothing used."""
     trace = graph.trace
-    if len(trace.steps) < 2:
+    if len(trace.steps) < 2 or trace.is_blind:
         return []
     end = trace.steps[1][1]
     dead: set[int] = set()
+    kept = Kept(graph)
     for event in reversed(graph.first):
-        if _is_dead(event, graph, dead, end):
+        if _is_dead(event, graph, dead, end, kept):
             dead.add(event.index)
     return [event for event in graph.first if event.index in dead]
 
 
-def _is_dead(event: Event, graph: Graph, dead: set[int], end: int) -> bool:
-    if event.is_own or event.is_view or event.output is None or not event.output.is_array or not event.kind:
+def made_by(event: Event) -> Value | None:
+    """The array that an event has computed: its result, or the part of another array that it has stored."""
+    return event.output if event.output is not None else event.region
+
+
+def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: Kept) -> bool:
+    made = made_by(event)
+    if event.is_own or event.is_view or event.is_opaque or not event.kind or made is None or not made.is_array:
         return False
-    root = event.output.root
-    died = graph.trace.died.get(root)
-    if died is None or died > end or _is_last_turn(event, graph):
+    if (event.writes and made.root not in event.writes) or _is_last_turn(event, graph):
         return False
-    if event.writes and root not in event.writes:
+    died = graph.trace.died.get(made.root)
+    if died is None or died > end:
+        died = kept.replaced(event, made)
+    if died is None or graph.is_looked_at(made.root, event, died):
         return False
-    return all(index in dead for index in graph.read_later(event))
+    reads = graph.trace.reads.get(made.root, ())
+    return all(index in dead for index in reads if event.index < index < died)
 
 
 def _is_last_turn(event: Event, graph: Graph) -> bool:
@@ -53,41 +64,81 @@ def _is_last_turn(event: Event, graph: Graph) -> bool:
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for every place where a chain of dead results begins."""
+    """One candidate for every place where a chain of dead results begins, and for every call that is idle."""
+    dead = dead_events(graph)
+    calls = _idle_calls(dead, graph)
     chains: dict[tuple[int, ...], list[Event]] = defaultdict(list)
-    for chain in _chains(dead_events(graph), graph):
+    for chain in _chains([event for event in dead if not calls.keys() & {*event.calls}], graph):
         chains[tuple(sorted({event.site for event in chain}))] += chain  # of all turns of a loop
     found = []
-    for chain in chains.values():
-        seen = {(event.site, event.loops and event.loops[-1].turn, len(event.calls)) for event in chain}
-        again = [e for e in graph.last if (e.site, e.loops and e.loops[-1].turn, len(e.calls)) in seen and not e.is_own]
-        costly = [e for e in again if e.kind != FILL]
-        if not costly:
-            continue
-        head = max(costly, key=lambda e: (e.kind == PRODUCT, e.effect.flop if e.effect else 0))
-        seconds = graph.seconds(again)
-        text = graph.text(head)
-        others = sorted({graph.site(e).line for e in again if graph.site(e).file == graph.site(head).file})
-        found.append(
-            Candidate(
-                category="dead-computation",
-                site=graph.site(head),
-                title=f"the result of {text} is never used",
-                why=f"its values, and what is computed from them, are freed without anybody having looked at them "
-                f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})",
-                cure=_cure(head, graph),
-                saved_s=around(seconds),
-                measured="the time of these expressions in the step",
-                covers=indices(again),
-                related=tuple(graph.site(e) for e in again if graph.site(e).line != graph.site(head).line),
-                evidence=facts(head, len(again)),
-            )
-        )
+    for chain in [*chains.values(), *_by_site(calls.values())]:
+        seen = {_spot(event) for event in chain}
+        again = [e for e in graph.last if _spot(e) in seen]
+        costly = [e for e in again if e.is_own or e.kind != FILL]
+        if costly:
+            found.append(_candidate(costly, again, graph))
     return found
+
+
+def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candidate:
+    head = max(costly, key=lambda e: (e.kind == PRODUCT, e.effect.flop if e.effect else 0))
+    here = graph.site(head)
+    others = sorted({graph.site(e).line for e in again if graph.site(e).file == here.file})
+    return Candidate(
+        category="dead-computation",
+        site=here,
+        title=f"the result of {graph.text(head)} is never used",
+        why="its values, and what is computed from them, are freed or replaced without anybody having looked at them "
+        f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})",
+        cure=_cure(head, graph),
+        saved_s=around(graph.seconds(again)),
+        measured="the time of these expressions in the step",
+        covers=indices(again),
+        related=tuple(graph.site(e) for e in again if graph.site(e).line != here.line),
+        evidence=facts(head, len(again)),
+    )
+
+
+def _spot(event: Event) -> tuple[int, int | None, int, bool]:
+    """What says that an event of one step is that of another."""
+    return event.site, event.loops[-1].turn if event.loops else None, len(event.calls), event.is_own
+
+
+def _by_site(calls: Iterable[Event]) -> list[list[Event]]:
+    found: dict[int, list[Event]] = defaultdict(list)
+    for call in calls:
+        found[call.site].append(call)
+    return list(found.values())
+
+
+def _idle_calls(dead: list[Event], graph: Graph) -> dict[int, Event]:
+    """Calls of which nothing is used, by index: the outermost ones, where the function serves other calls.
+
+    There the cure is not to call it; what stands within the function must stay.
+    """
+    numbers = {event.index for event in dead}
+    calls = [event for event in graph.first if event.is_own]
+    idle = {call.index for call in calls if any(i in numbers for i in range(call.index, call.end))}
+    idle -= {call for event in graph.first if event.index not in numbers and _does(event) for call in event.calls}
+    serving = {call.function for call in calls if call.index not in idle}
+    found = {}
+    for event in dead:
+        around_it = [call for call in event.calls if call in idle]
+        if any(graph.events[call].function in serving for call in around_it):
+            found[around_it[0]] = graph.events[around_it[0]]
+    return found
+
+
+def _does(event: Event) -> bool:
+    """Whether an event has an effect, and is not a view or a call whose parts are events."""
+    is_silent = event.is_own or event.is_view or not (event.kind or event.writes or event.is_opaque)
+    return not is_silent or event.name in SHOWING
 
 
 def _cure(head: Event, graph: Graph) -> str:
     line = graph.line_text(graph.site(head).file, graph.site(head).line)
+    if head.is_own:
+        return f"  # nothing of this call is needed here; other calls of the function are\n- {line}"
     if head.kind == PRODUCT and head.loops:
         return f"  # only where the result is needed: not for the layer next to the input\n+ if l > 1:\n      {line}"
     return f"- {line}"
@@ -109,6 +160,6 @@ def _chains(dead: list[Event], graph: Graph) -> list[list[Event]]:
                     chains[number].append(member)
         chain_of[event.index] = number
         chains[number].append(event)
-        assert event.output is not None
-        made[event.output.root] = event.index
+        if (value := made_by(event)) is not None:
+            made[value.root] = event.index
     return list(chains.values())

@@ -47,7 +47,7 @@ def _printing(graph: Graph) -> list[Candidate]:
 
 def useful_events(graph: Graph) -> frozenset[int]:
     """Events of the first recorded step from which a parameter of the following step comes."""
-    if len(graph.trace.steps) < 2:
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return frozenset(event.index for event in graph.first)
     start, stop = graph.trace.steps[1]
     later = {value.root for event in graph.events[start:stop] for value in event.inputs if value.is_array}
@@ -61,10 +61,11 @@ def useful_events(graph: Graph) -> frozenset[int]:
             continue
         output = event.output
         # what later turns of a loop read was not seen
-        gives = graph.is_cut_short(event)
-        gives = gives or any(root in roots for root in event.writes)
+        gives = graph.is_cut_short(event) or event.is_opaque
+        gives = gives or any(root in roots or graph.is_taken(root, event) for root in event.writes)
         if output is not None:
-            gives = gives or (output.root in roots if output.is_array else output.content in numbers)
+            in_roots = output.root in roots or graph.is_taken(output.root, event)
+            gives = gives or (in_roots if output.is_array else output.content in numbers)
         if gives:
             useful.add(event.index)
             roots |= {value.root for value in event.inputs if value.is_array}
