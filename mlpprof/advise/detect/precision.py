@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices, total
+from mlpprof.advise.detect.double_sources import cure, sources
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
-from mlpprof.advise.places import functions
 from mlpprof.advise.replay import of_time, saved_share, seconds_of
 from mlpprof.advise.trace import Event
-from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import FILL
 
 MOST_REPLAYS = 24
 FEW_FAULTS = 20
 """Page faults a step, with which memory is handed out anew in every step; `FAULTING_BYTES`: of an array that is."""
 FAULTING_BYTES = 128 * 1024
-
-MAKERS = frozenset(
-    (
-        *("randn", "rand", "standard_normal", "normal", "uniform", "random", "random_sample", "zeros", "ones"),
-        *("array", "asarray", "astype", "linspace", "genfromtxt", "loadtxt", "normalvariate"),
-    )
-)
-
-SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64"))
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -59,13 +47,12 @@ def detect(graph: Graph) -> list[Candidate]:
     first = next((e for e in graph.last if _makes_double(e)), doubles[0])
     is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
     upcast = first if is_source else None
-    places = list(_sources(graph))  # of weights before others, of their own file's order
+    places = list(sources(graph))  # of weights before others, of their own file's order
     head = upcast or timed[0]
     if upcast is not None and _is_made_here(upcast, graph):
         site = graph.site(upcast)
     else:
         site = next(iter(places), graph.site(head))
-    line = graph.line_text(site.file, site.line)
     what = "the step computes in float64"
     if upcast is not None:
         what = "an array of float64 is made" if upcast.kind == FILL else "an operation turns float32 into float64"
@@ -77,7 +64,7 @@ def detect(graph: Graph) -> list[Candidate]:
             why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
             "elements in a vector instruction"
             + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
-            cure=f"- {line}\n+ {_cured(line)}",
+            cure=cure(site, graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
@@ -127,54 +114,3 @@ def _single(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return array
     order: Any = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
     return array.astype(np.float32, order=order)
-
-
-def _cured(line: str) -> str:
-    if "astype(float)" in line or "np.float64" in line:
-        return line.replace("astype(float)", "astype(np.float32)").replace("np.float64", "np.float32")
-    if line.endswith(")"):
-        return f"{line[:-1]}).astype(np.float32)" if line.count("(") < line.count(")") else f"{line}.astype(np.float32)"
-    return f"{line}  # .astype(np.float32)"
-
-
-def _sources(graph: Graph) -> Iterator[Site]:
-    """Statements that make weights or data, in the program's own files: with a call that gives float64 by default."""
-    step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
-    ranked: list[tuple[bool, bool, Site]] = []
-    own = graph.trace.step_file
-    for path, tree in graph.trees.items():
-        if graph.is_ours(path):
-            continue
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) or node.value is None:
-                continue
-            if (path == graph.trace.step_file and node.lineno in step) or isinstance(node.value, ast.Compare):
-                continue
-            if ast.unparse(node.value) in ("np.float64", "numpy.float64", "float") and path == own:
-                end = node.end_lineno or node.lineno
-                ranked.append(
-                    (False, False, Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0))
-                )
-            names = {_called(one) for one in ast.walk(node.value) if isinstance(one, ast.Call)}
-            has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node.value))
-            is_single = has_dtype or "astype" in names or "float32" in ast.unparse(node.value)
-            # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
-            if names & MAKERS and (not is_single or names & SCALARS):
-                is_weight = bool(names & {"randn", "standard_normal", "normal", "uniform", "rand"})
-                end = node.end_lineno or node.lineno
-                site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
-                ranked.append((not is_weight, _is_forward(tree, node.lineno), site))
-    yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
-
-
-def _is_forward(tree: ast.Module, line: int) -> bool:
-    """Whether a line is in a function that weights are used in, and not where they are made."""
-    names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
-    return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
-
-
-def _called(node: ast.Call) -> str:
-    match node.func:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""

@@ -9,29 +9,44 @@ import ctypes
 import mmap
 import operator
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.detect.copies import needless_copies
+from mlpprof.advise.detect.elementwise import elementwise
+from mlpprof.advise.detect.updates import Update, updates
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import Action, of_time, saved_share
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 
-Part = tuple[Event, tuple[float, float]]
-"""An operation, and what `out=` saves of it."""
+Lines = TypeVar("Lines", "Part", Update)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Operations, what the cure saves of them, and its text for each line."""
+
+    events: tuple[Event, ...]
+    saved: tuple[float, float]
+    cures: dict[int, tuple[str, ...]]
+
 
 LONG_AFTER = 8
 """Operations after which a result that lives is one that is kept."""
 
 NEAR = 2
 """Lines between two operations that one finding tells of."""
+
+MOST_LINES = 4
+"""Of a finding whose cures are told."""
 
 LEAST_BYTES = 64 * 1024
 LEAST_OF_GATHER = 1024 * 1024
@@ -45,23 +60,28 @@ LEAST_TOTAL = 0.015
 
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for every few lines of them, if they are worth it together."""
-    parts: list[Part] = []
     large = [event for event in graph.last if _is_large(event)]
     faulted = _faulted_share(large, graph)
+    found = updates(graph, LEAST_BYTES)
+    worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
+    parts = [_together(group, faulted, graph) for group in _neighbours(worthwhile, graph)]
+    parts = [part for part in parts if part.saved[0] > 0]
+    told = indices(event for part in parts for event in part.events)
     kept = _kept_sites(graph)
     for event in large:
-        if graph.seconds([event]) > LEAST_EACH * graph.step_s:
+        if event.index not in told and graph.seconds([event]) > LEAST_EACH * graph.step_s:
             slow, fast = _gathers(event) or (again(event), _into(event))
             if slow is not None and fast is not None:
                 if (event.site, event.name) in kept:
                     slow = _keeping(slow)
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
-                    parts.append((event, saved))
-    _, high = total(saved for _, saved in parts)
-    if not parts or high < LEAST_TOTAL * graph.step_s:
-        return []
-    return [_candidate(group, graph) for group in _neighbours(parts, graph)]
+                    cure = f"# allocate once before training, then: {_out_form(event)}"
+                    parts.append(Part((event,), saved, {graph.site(event).line: (cure,)}))
+    _, high = total(part.saved for part in parts)
+    changed = frozenset(root for one in found for root in one.changed)
+    worth = _neighbours(parts, graph) if high >= LEAST_TOTAL * graph.step_s else []
+    return [*(_candidate(group, graph) for group in worth), *needless_copies(graph, changed)]
 
 
 def _kept_sites(graph: Graph) -> set[tuple[int, str]]:
@@ -84,13 +104,13 @@ def _keeping(action: Action) -> Action:
     return again_kept
 
 
-def _neighbours(parts: list[Part], graph: Graph) -> list[list[Part]]:
-    """Those of one function on neighbouring lines together."""
-    groups: list[list[Part]] = []
-    ordered = sorted(parts, key=lambda part: (graph.site(part[0]).file, graph.site(part[0]).line))
+def _neighbours(parts: list[Lines], graph: Graph) -> list[list[Lines]]:
+    """Those on neighbouring lines together."""
+    groups: list[list[Lines]] = []
+    ordered = sorted(parts, key=lambda part: (graph.site(part.events[-1]).file, graph.site(part.events[-1]).line))
     for part in ordered:
-        site = graph.site(part[0])
-        last = graph.site(groups[-1][-1][0]) if groups else None
+        site = graph.site(part.events[-1])
+        last = graph.site(groups[-1][-1].events[-1]) if groups else None
         if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
             groups[-1].append(part)
         else:
@@ -98,24 +118,44 @@ def _neighbours(parts: list[Part], graph: Graph) -> list[list[Part]]:
     return groups
 
 
+def _together(group: list[Update], faulted: float, graph: Graph) -> Part:
+    """Neighbouring updates one after the other, as in the step: the arrays of all of them share the caches."""
+
+    def slow() -> None:
+        for one in group:
+            one.slow()
+
+    def fast() -> None:
+        for one in group:
+            one.fast()
+
+    events = tuple(event for one in group for event in one.events)
+    cures = {graph.site(one.events[-1]).line: one.cure for one in group}
+    saved = of_time(_share(slow, fast, faulted), graph.seconds(events))
+    return Part(events, saved, cures)
+
+
 def _candidate(parts: list[Part], graph: Graph) -> Candidate:
-    head, _ = max(parts, key=lambda part: part[1][1])
-    sites = [graph.site(event) for event, _ in parts]
-    first = sites[0]
-    whole = replace(first, end_line=max(site.end_line for site in sites))
-    size = sum(e.output.nbytes for e, _ in parts if e.output is not None)
-    line = graph.line_text(first.file, graph.site(head).line)
+    parts = sorted(parts, key=lambda part: -part.saved[1])
+    events = [event for part in parts for event in part.events]
+    sites = sorted((graph.site(event) for event in events), key=lambda site: site.line)
+    whole = replace(sites[0], end_line=max(site.end_line for site in sites))
+    made = [event.output.nbytes for event in events if event.output is not None and not event.writes]
+    cures = [(line, text) for part in parts for line, text in part.cures.items()]
     return Candidate(
         category="temporaries",
         site=whole,
-        title=_title(len(parts), size),
+        title=_title(len(made), sum(made)),
         why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
         "that are allocated once stay in cache",
-        cure=f"- {line}\n+ # allocate once before training, then: {_out_form(head)}",
-        saved_s=total(saved for _, saved in parts),
-        measured=f"{len(parts)} operations performed again with and without an array for the result",
-        covers=indices(event for event, _ in parts),
-        evidence={**facts(head, len(parts)), "bytes_allocated": size},
+        cure="\n".join(
+            "\n".join([f"- {graph.line_text(whole.file, line)}", *(f"+ {one}" for one in text)])
+            for line, text in sorted(dict(cures[:MOST_LINES]).items())
+        ),
+        saved_s=total(part.saved for part in parts),
+        measured="performed again as it stands, and with arrays for the results that are kept or changed in place",
+        covers=indices(events),
+        evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
 
 
@@ -207,8 +247,9 @@ def _into(event: Event) -> Callable[[], object] | None:
 
 def _function(event: Event) -> Callable[..., Any] | None:
     """NumPy's function for the operation, if it takes `out`."""
-    if event.name == "square":
-        return lambda x, *_, out: np.square(x, out=out)
+    if event.function is operator.pow:
+        power = elementwise(event)
+        return None if power is None else lambda *operands, out: power(*operands[: power.nin], out=out)
     if event.function in OPERATOR_NAMES:
         found = getattr(np, OPERATOR_NAMES[event.function])
         return found if isinstance(found, np.ufunc) else None

@@ -85,7 +85,7 @@ def step(net, x, y, rate=0.2):  # step
     loss = net(Tensor(x)).mean_squared_error(y)
     loss.backward()
     for p in net.parameters():
-        p.data -= rate * p.grad
+        p.data -= rate * p.grad  # acceptable: temporaries
     return float(loss.data)
 
 

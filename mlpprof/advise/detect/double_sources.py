@@ -1,0 +1,206 @@
+"""Where the program makes weights and data of float64, and how such a statement reads in float32."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.places import functions
+from mlpprof.instrument.rewriting import Site
+
+RANDOM = frozenset(("randn", "rand", "standard_normal", "normal", "uniform"))
+"""What weights are made with."""
+
+MAKERS = RANDOM | frozenset(
+    (
+        *("random", "random_sample", "zeros", "ones"),
+        *("array", "asarray", "astype", "linspace", "genfromtxt", "loadtxt", "normalvariate"),
+    )
+)
+
+SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64"))
+
+WITH_DTYPE = frozenset(("zeros", "ones", "array", "asarray", "full", "empty", "linspace"))
+"""Functions that take `dtype=`."""
+
+KEEPING = frozenset(("append", "extend", "insert"))
+"""Methods of lists, whose argument is kept as by an assignment."""
+
+DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double"))
+
+Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
+
+
+def sources(graph: Graph) -> Iterator[Site]:
+    """Statements that make weights or data, in the program's own files: with a call that gives float64 by default."""
+    step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
+    ranked: list[tuple[bool, bool, Site]] = []
+    own = graph.trace.step_file
+    loaded = {name for path, tree in graph.trees.items() if not graph.is_ours(path) for name in _loaded(tree)}
+    for path, tree in graph.trees.items():
+        if graph.is_ours(path):
+            continue
+        unused = _unused_lines(tree, loaded)
+        for node in ast.walk(tree):
+            value = _kept(node)
+            if value is None or not isinstance(node, Statement) or node.lineno in unused:
+                continue
+            if (path == own and node.lineno in step) or isinstance(value, ast.Compare) or _is_unread(node, loaded):
+                continue
+            end = node.end_lineno or node.lineno
+            site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
+            if ast.unparse(value) in DOUBLES and path == own:
+                ranked.append((False, False, site))
+            calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
+            names = {_called(one) for one in calls if not _is_empty(one) and not _is_of_program(one, graph)}
+            has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(value))
+            is_single = has_dtype or "astype" in names or "float32" in ast.unparse(value)
+            # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
+            if names & MAKERS and (not is_single or names & SCALARS):
+                ranked.append((not names & RANDOM, _is_forward(tree, node.lineno), site))
+    yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
+
+
+def cure(site: Site, graph: Graph) -> str:
+    """The statement at a place, and the same in float32."""
+    found = [
+        node
+        for node in ast.walk(graph.trees[site.file])
+        if isinstance(node, Statement) and node.lineno <= site.line <= (node.end_lineno or node.lineno)
+    ]
+    line = graph.line_text(site.file, site.line)
+    if not found:
+        return f"- {line}\n+ # make it np.float32"
+    statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
+    before = line if statement.end_lineno == statement.lineno else ast.unparse(statement)
+    changed = copy.deepcopy(statement)
+    match changed:
+        case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
+            call.args[-1] = _single(last, graph)
+        case ast.Expr():
+            return f"- {before}\n+ # make its arrays np.float32"
+        case _ if changed.value is not None:
+            changed.value = _single(changed.value, graph)
+    return f"- {before}\n+ {ast.unparse(ast.fix_missing_locations(changed))}"
+
+
+def _single(value: ast.expr, graph: Graph) -> ast.expr:
+    """An expression's arrays as float32: each of several by itself, by its dtype, or by a cast at last."""
+    single = ast.Attribute(ast.Name("np", ast.Load()), "float32", ast.Load())
+
+    def each(parts: list[ast.expr]) -> list[ast.expr]:
+        return [_single(one, graph) if _makes(one) else one for one in parts]
+
+    if ast.unparse(value) in DOUBLES:
+        return single
+    match value:
+        case ast.List() | ast.Tuple():
+            value.elts = each(value.elts)
+            return value
+        case ast.Dict():
+            value.values = each(value.values)
+            return value
+        case ast.IfExp():
+            value.body, value.orelse = each([value.body, value.orelse])
+            return value
+        case ast.ListComp() | ast.GeneratorExp():
+            value.elt = _single(value.elt, graph)
+            return value
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[ast.GeneratorExp() as inner]):
+            value.args = [_single(inner, graph)]
+            return value
+        case ast.Call() if _is_of_program(value, graph) and any(map(_makes, value.args)):
+            value.args = each(value.args)
+            return value
+        case ast.Call(keywords=keywords) if any(one.arg == "dtype" for one in keywords):
+            for one in keywords:
+                one.value = single if one.arg == "dtype" else one.value
+            return value
+        case ast.Call(func=ast.Attribute(attr="astype"), args=[_, *_]):
+            value.args[0] = single
+            return value
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name), args=[_]) if name in WITH_DTYPE:
+            value.keywords.append(ast.keyword("dtype", single))
+            return value
+    return ast.Call(ast.Attribute(value, "astype", ast.Load()), [single], [])
+
+
+def _makes(node: ast.expr) -> bool:
+    return any(isinstance(one, ast.Call) and _called(one) in MAKERS for one in ast.walk(node))
+
+
+def _kept(node: ast.AST) -> ast.expr | None:
+    """What a statement puts somewhere."""
+    match node:
+        case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.Return(value=value):
+            return value
+        case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
+            return last
+    return None
+
+
+def _is_keeping(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in KEEPING
+
+
+def _is_of_program(call: ast.Call, graph: Graph) -> bool:
+    """Whether a call is of what the program defines, though NumPy may have the name as well."""
+    match call.func:
+        case ast.Attribute(value=ast.Name(id="self" | "cls")):
+            return True
+        case ast.Name(id=name):
+            kinds = ast.FunctionDef | ast.ClassDef
+            return any(
+                isinstance(node, kinds) and node.name == name
+                for tree in graph.trees.values()
+                for node in ast.walk(tree)
+            )
+    return False
+
+
+def _is_empty(call: ast.Call) -> bool:
+    """``np.array([])``, a place holder."""
+    return bool(call.args) and isinstance(call.args[0], ast.List | ast.Tuple) and not call.args[0].elts
+
+
+def _loaded(tree: ast.Module) -> Iterator[str]:
+    """The names that a file reads."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name, ctx=ast.Load()):
+                yield name
+            case ast.ImportFrom(names=names):  # under another name, which is read
+                yield from (one.name for one in names if one.asname is not None)
+
+
+def _is_unread(node: Statement, loaded: set[str]) -> bool:
+    """Whether a statement gives a value to names alone that nothing reads."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return all(isinstance(one, ast.Name) and one.id not in loaded for one in targets)
+
+
+def _unused_lines(tree: ast.Module, loaded: set[str]) -> set[int]:
+    """The lines of functions, and of classes, that nothing names: they have never run."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and node.name not in loaded
+        and not (node.name.startswith("__") or node.decorator_list)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+
+
+def _is_forward(tree: ast.Module, line: int) -> bool:
+    """Whether a line is in a function that weights are used in, and not where they are made."""
+    names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
+    return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
+
+
+def _called(node: ast.Call) -> str:
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""

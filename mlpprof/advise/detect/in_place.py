@@ -1,0 +1,258 @@
+"""The two forms of a statement that can be performed again: as it is written, and in place.
+
+Both are compiled, with recorded operands for what is no elementwise operation. A temporary that NumPy would write into
+(the result of a call, on the left or in a sum or a product) is written into in both forms.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.detect.elementwise import Array, Place, elementwise, is_alike, operands_of, place, result_of
+from mlpprof.advise.replay import Action
+from mlpprof.advise.trace import Event
+
+Kind = tuple[tuple[int, ...], str, int]
+"""Shape, dtype, and a number among those of the same."""
+
+REUSED_BYTES = 256 * 1024
+"""From this size on NumPy writes a result into an operand that nobody else holds."""
+
+TARGET, OLD = "target", "target[0]"
+
+
+class Forms:
+    """Both forms of one execution of a statement.
+
+    events: its elementwise operations by place. kept: arrays for results, which other statements use as well.
+    text: the new lines.
+    """
+
+    def __init__(self, events: dict[Place, Event], target: ast.expr, kept: dict[Kind, Array]) -> None:
+        self._events = events
+        self._kept = kept
+        self._target = target
+        self._names: dict[str, Any] = {}
+        self._slow: list[str] = []
+        self._fast: list[str] = []
+        self.text: list[str] = []
+        self.place_of_target: tuple[Event, int] | None = None
+
+    def event_of(self, node: ast.expr) -> Event | None:
+        """The elementwise operation that an expression was."""
+        return self._events.get(place(node))
+
+    def actions(self, array: Array) -> tuple[Action, Action]:
+        """The statement as it is, and in place; each on its own copy of the array that it changes."""
+        return self._compiled(self._slow, array), self._compiled(self._fast, array)
+
+    def _compiled(self, lines: list[str], array: Array) -> Action:
+        space = {**self._names, TARGET: [array.copy(order="K")]}
+        body = "".join(f"    {line}\n" for line in lines)
+        exec(compile(f"def action():\n{body}", "<replay>", "exec"), space)  # text of this module alone
+        action: Action = space["action"]
+        return action
+
+    # The statements
+
+    def replaced(self, value: ast.expr) -> Array | None:
+        """The array that ``X = f(X)`` replaces: of the result's shape and dtype, and writable."""
+        top = self.event_of(value)
+        found: list[Array] = []
+        for node in ast.walk(value):
+            event = self.event_of(node) if isinstance(node, ast.expr) else None
+            if event is None or not isinstance(node, ast.expr):
+                continue
+            operands = operands_of(node)
+            for number, (child, operand) in enumerate(zip(operands, event.operands, strict=True)):
+                if self._is_target(child) and type(operand) is np.ndarray:
+                    before = [x for x in event.operands[:number] if isinstance(x, np.ndarray)]
+                    self.place_of_target = event, len(before)
+                    found.append(operand)
+        if top is None or not found or not found[0].flags.writeable:
+            return None
+        result = result_of(top)
+        return found[0] if found[0].shape == result.shape and found[0].dtype == result.dtype else None
+
+    def assigned(self, statement: ast.Assign) -> bool:
+        """``X = f(X)``; whether there is a form in place."""
+        self._slow.append(f"{OLD} = {self._native(statement.value)[0]}")
+        return self._spine(statement.value)
+
+    def stored(self, statement: ast.Assign, region: Array) -> bool:
+        """``X[:] = ...``."""
+        native, _ = self._native(statement.value)
+        self._slow.append(f"{OLD}[...] = {native}")
+        if self._mentions(statement.value) and self.replaced(statement.value) is not None:
+            mark = len(self._fast), len(self.text)
+            if self._spine(statement.value):
+                return True
+            del self._fast[mark[0] :], self.text[mark[1] :]
+        event = self.event_of(statement.value)
+        assert event is not None
+        children = operands_of(statement.value)
+        parts = [self._into(c, x)[0] for c, x in zip(children, event.operands, strict=True)]
+        self._fast.append(f"{self._ufunc(event)}({self._arguments(event, parts)}, out={OLD})")
+        texts = [ast.unparse(child) for child in children]
+        self.text.append(f"{self._name_of(event)}({self._arguments(event, texts)}, out={self._target_text()})")
+        return True
+
+    def augmented(self, statement: ast.AugAssign, top: Event) -> bool:
+        """``X -= f(Y)``, if there is something to compute on the right."""
+        right = self.event_of(statement.value)
+        if right is None or len(top.operands) != 2 or type(top.operands[0]) is not np.ndarray:
+            return False
+        symbol = _symbol(statement.op)
+        native, held = self._native(statement.value)
+        if held:
+            return False  # a temporary is used again
+        self._slow.append(f"{OLD} {symbol}= {native}")
+        scratch = self._into(statement.value, top.operands[1])[0]
+        self._fast.append(f"{OLD} {symbol}= {scratch}")
+        self.text += [*self._scratch_text(statement.value), f"{ast.unparse(self._target)} {symbol}= scratch"]
+        return True
+
+    # Their parts
+
+    def _is_target(self, node: ast.expr) -> bool:
+        text = ast.unparse(node)
+        return text in (ast.unparse(self._target), self._target_text())
+
+    def _target_text(self) -> str:
+        """The array that is the target, which of ``X[:]`` is X."""
+        match self._target:
+            case ast.Subscript(value=owner, slice=key) if ast.unparse(key) in (":", "..."):
+                return ast.unparse(owner)
+        return ast.unparse(self._target)
+
+    def _mentions(self, node: ast.expr) -> bool:
+        return any(isinstance(one, ast.expr) and self._is_target(one) for one in ast.walk(node))
+
+    def _leaf(self, node: ast.expr, value: Any) -> tuple[str, str]:
+        if self._is_target(node):
+            return OLD, ""
+        name = f"x{len(self._names)}"
+        self._names[name] = value
+        is_fresh = isinstance(node, ast.Call) or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult))
+        if not is_fresh or type(value) is not np.ndarray or value.nbytes < REUSED_BYTES:
+            return name, ""
+        return name, self._scratch(value)
+
+    def _scratch(self, like: Array) -> str:
+        name = f"x{len(self._names)}"
+        used = [array for array in self._names.values() if any(array is one for one in self._kept.values())]
+        kind = like.shape, like.dtype.str, sum(is_alike(array, like) for array in used)
+        self._names[name] = self._kept.setdefault(kind, np.empty_like(like))
+        return name
+
+    def _ufunc(self, event: Event) -> str:
+        found = elementwise(event)
+        assert found is not None
+        name = f"f_{found.__name__}"
+        self._names[name] = found
+        return name
+
+    def _native(self, node: ast.expr, value: Any = None) -> tuple[str, str]:
+        """The expression as it is written, and the buffer that its result is in, if NumPy uses one again."""
+        event = self.event_of(node)
+        if event is None:
+            return self._leaf(node, value)
+        parts = [self._native(child, x) for child, x in zip(operands_of(node), event.operands, strict=True)]
+        result = result_of(event)
+        for number, (_, buffer) in enumerate(parts):
+            may = isinstance(node, ast.BinOp) and (number == 0 or isinstance(node.op, ast.Add | ast.Mult))
+            if buffer and may and is_alike(self._names[buffer], result):
+                arguments = self._arguments(event, [text for text, _ in parts])
+                return f"{self._ufunc(event)}({arguments}, out={buffer})", buffer
+        texts = [text for text, _ in parts]
+        match node:
+            case ast.BinOp():
+                return f"({texts[0]} {_symbol(node.op)} {texts[1]})", ""
+            case ast.Compare():
+                return f"{self._ufunc(event)}({texts[0]}, {texts[1]})", ""
+            case ast.UnaryOp():
+                return f"{self._ufunc(event)}({texts[0]})", ""
+        return f"{self._ufunc(event)}({', '.join(texts)})", ""
+
+    def _into(self, node: ast.expr, value: Any) -> tuple[str, str]:
+        """The expression with an array that is kept for every result; the name of its own."""
+        event = self.event_of(node)
+        if event is None:
+            return self._leaf(node, value)
+        parts = [self._into(child, x) for child, x in zip(operands_of(node), event.operands, strict=True)]
+        result = result_of(event)
+        out = next((buffer for _, buffer in parts if buffer and is_alike(self._names[buffer], result)), "")
+        out = out or self._scratch(result)
+        self._fast.append(f"{self._ufunc(event)}({self._arguments(event, [t for t, _ in parts])}, out={out})")
+        return out, out
+
+    def _spine(self, node: ast.expr) -> bool:
+        """Have the target go through what is done to it, one operation after the other."""
+        if self._is_target(node):
+            return True
+        event = self.event_of(node)
+        if event is None:
+            return False
+        children = operands_of(node)
+        inside = [number for number, child in enumerate(children) if self._is_target(child)]
+        inside = inside or [number for number, child in enumerate(children) if self._mentions(child)]
+        if not inside or not is_alike(result_of(event), event.operands[inside[0]]):
+            return False
+        spine = inside[0]
+        rest = [number for number in range(len(children)) if number != spine]
+        is_begun = self._is_target(children[spine])
+        if not is_begun and (any(self._mentions(children[n]) for n in rest) or not self._spine(children[spine])):
+            return False
+        texts = {number: self._into(children[number], event.operands[number])[0] for number in rest}
+        texts[spine] = OLD
+        ordered = [texts[number] for number in range(len(children))]
+        self._fast.append(f"{self._ufunc(event)}({self._arguments(event, ordered)}, out={OLD})")
+        self._tell(node, event, spine)
+        return True
+
+    # What is told
+
+    def _tell(self, node: ast.expr, event: Event, spine: int) -> None:
+        children = operands_of(node)
+        name = self._target_text()
+        if isinstance(node, ast.BinOp) and (spine == 0 or isinstance(node.op, ast.Add | ast.Mult)):
+            other = children[1 - spine]
+            line = f"{name} {_symbol(node.op)}= {ast.unparse(other)}"
+            if self.event_of(other) is not None:
+                line += f"  # or, with an array that is kept: {'; '.join(self._scratch_text(other))}; "
+                line += f"{name} {_symbol(node.op)}= scratch"
+        else:
+            texts = [name if number == spine else ast.unparse(child) for number, child in enumerate(children)]
+            line = f"{self._name_of(event)}({self._arguments(event, texts)}, out={name})"
+        self.text.append(line)
+
+    def _scratch_text(self, node: ast.expr) -> list[str]:
+        """The expression into `scratch`: operation by operation where that is one line each."""
+        event = self.event_of(node)
+        assert event is not None
+        children = operands_of(node)
+        deeper = [number for number, child in enumerate(children) if self.event_of(child) is not None]
+        texts = [ast.unparse(child) for child in children]
+        first: list[str] = []
+        inner = self.event_of(children[deeper[0]]) if len(deeper) == 1 else None
+        if inner is not None and is_alike(result_of(inner), result_of(event)):
+            first = self._scratch_text(children[deeper[0]])
+            texts[deeper[0]] = "scratch"
+        return [*first, f"{self._name_of(event)}({self._arguments(event, texts)}, out=scratch)"]
+
+    def _name_of(self, event: Event) -> str:
+        found = elementwise(event)
+        assert found is not None
+        return f"np.{found.__name__}"
+
+    def _arguments(self, event: Event, texts: list[str]) -> str:
+        found = elementwise(event)
+        assert found is not None
+        return ", ".join(texts[: found.nin])  # the exponent of a square is in its name
+
+
+def _symbol(op: ast.operator) -> str:
+    return ast.unparse(ast.AugAssign(ast.Name("x", ast.Store()), op, ast.Constant(1)))[2:-3]

@@ -1,0 +1,164 @@
+"""Statements that replace an array by what is computed from it, as ``v = mu * v + g``, beside the same in place.
+
+Operation by operation nothing would be saved: each writes as much as before. In place the statement as a whole touches
+fewer arrays, so the whole is performed both ways, natively, since NumPy has its own way with temporaries.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlpprof.advise.detect.elementwise import Array, elementwise
+from mlpprof.advise.detect.in_place import Forms, Kind
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.places import functions
+from mlpprof.advise.replay import Action
+from mlpprof.advise.trace import Event, Turn
+from mlpprof.instrument.rewriting import IN_PLACE
+from mlpprof.instrument.semantics_table import COPY
+
+IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
+
+Execution = tuple[tuple[int, ...], tuple[Turn, ...]]
+"""The calls and the turns of loops that a statement is executed in."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One execution of a statement: its operations, both ways to do it, and the new text of the statement.
+
+    changed: the buffers of the array that it replaces and of the one that it puts there.
+    """
+
+    events: tuple[Event, ...]
+    changed: frozenset[int]
+    slow: Action
+    fast: Action
+    cure: tuple[str, ...]
+
+
+def updates(graph: Graph, least_bytes: int) -> list[Update]:
+    """The updates of the last step, of arrays of a size, that may be done in place: nobody looks at the old one."""
+    found = []
+    kept: dict[Kind, Array] = {}
+    by_line: dict[tuple[str, int], list[Event]] = defaultdict(list)
+    for event in graph.last:
+        site = graph.trace.sites[event.site]
+        by_line[site.file, site.line].append(event)
+    for path in {file for file, _ in by_line if not graph.is_ours(file)}:
+        for node in ast.walk(graph.trees[path]):
+            if isinstance(node, ast.AugAssign) or (isinstance(node, ast.Assign) and len(node.targets) == 1):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                inside = [
+                    event for line in lines for event in by_line.get((path, line), ()) if _is_in(node, event, graph)
+                ]
+                for events in _executions(inside).values():
+                    if any(isinstance(e.result, np.ndarray) and e.result.nbytes >= least_bytes for e in events):
+                        one = _update(node, path, events, kept, graph)
+                        found += [one] if one is not None else []
+    return found
+
+
+def _is_in(node: ast.stmt, event: Event, graph: Graph) -> bool:
+    site = graph.trace.sites[event.site]
+    start, end = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
+    return start <= (site.line, site.column) and (site.end_line, site.end_column) <= end
+
+
+def _executions(events: list[Event]) -> dict[Execution, list[Event]]:
+    """The operations of each execution of a statement; not those of functions that it calls."""
+    found: dict[Execution, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.calls, event.loops].append(event)
+    return found
+
+
+def _update(
+    statement: ast.Assign | ast.AugAssign, file: str, events: list[Event], kept: dict[Kind, Array], graph: Graph
+) -> Update | None:
+    target = statement.target if isinstance(statement, ast.AugAssign) else statement.targets[0]
+    forms = Forms(
+        {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}, target, kept
+    )
+    store = next((event for event in events if event.effect is not None and event.name == "store"), None)
+    if isinstance(statement, ast.AugAssign):
+        top = next((event for event in events if event.function in IN_PLACE_OPERATORS), None)
+        array = top.operands[0] if top is not None else None
+        is_done = top is not None and forms.augmented(statement, top)
+    else:
+        top = forms.event_of(statement.value)
+        if top is None:
+            return None
+        if store is not None:
+            array = _region(store, top)
+            is_done = array is not None and forms.stored(statement, array)
+        elif any(event.name == "fill" for event in events):  # a part of an array is set to a number
+            return None
+        else:
+            array = forms.replaced(statement.value)
+            is_done = array is not None and forms.assigned(statement)
+            is_done = is_done and _is_free(forms, statement, top, file, graph)
+    if top is None or not is_done or not isinstance(array, np.ndarray):
+        return None
+    slow, fast = forms.actions(array)
+    used = [event for event in events if elementwise(event) is not None or event in (top, store)]
+    changed = {top.output.root} if top.output is not None else set()
+    if forms.place_of_target is not None:
+        reader, number = forms.place_of_target
+        changed.add(reader.inputs[number].root)
+    return Update(tuple(used), frozenset(changed), slow, fast, tuple(forms.text))
+
+
+def _region(store: Event, top: Event) -> Array | None:
+    """The view that is stored into, if the result fits it as it is."""
+    container, key, value = store.operands
+    keys = key if isinstance(key, tuple) else (key,)
+    if value is not top.result or not all(isinstance(k, int | slice | type(...) | np.integer) for k in keys):
+        return None
+    region = container[key]
+    fits = type(region) is np.ndarray and region.shape == value.shape and region.dtype == value.dtype
+    return region if fits and store.kind == COPY else None
+
+
+def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: Graph) -> bool:
+    """Whether each array that the statement has replaced in the first recorded step was not looked at again.
+
+    What a function was handed belongs to its caller: it must have been freed at once.
+    """
+    if len(graph.trace.steps) < 2:
+        return False
+    end = graph.trace.steps[1][1]
+    is_handed = isinstance(statement.targets[0], ast.Name) and _is_argument(statement, file, graph)
+    tops = [event for event in graph.first if graph.span(event.site) == graph.span(top.site)]
+    assert forms.place_of_target is not None
+    reader, number = forms.place_of_target
+    for event in tops:
+        siblings = (
+            e for e in graph.first if (e.calls, e.loops) == (event.calls, event.loops) and e.index <= event.index
+        )
+        reads = [e for e in siblings if graph.span(e.site) == graph.span(reader.site)]
+        if not reads or number >= len(reads[-1].inputs):
+            return False
+        root = reads[-1].inputs[number].root
+        died = graph.trace.died.get(root)
+        if died is None or died > (event.index + 1 if is_handed else end):
+            return False
+        if any(index > event.index for index in graph.trace.reads.get(root, ())):
+            return False
+    return bool(tops)
+
+
+def _is_argument(statement: ast.Assign, file: str, graph: Graph) -> bool:
+    name = statement.targets[0].id if isinstance(statement.targets[0], ast.Name) else ""
+    around = [
+        node
+        for _, node in functions(graph.trees[file])
+        if node.lineno <= statement.lineno <= (node.end_lineno or node.lineno)
+    ]
+    return any(
+        name == one.arg for node in around for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    )

@@ -1,0 +1,162 @@
+"""What is told of arrays that are replaced instead of changed, and of copies that protect nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_step import recorded
+
+from mlpprof.advise.detect import temporaries
+from mlpprof.advise.detect.copies import needless_copies
+from mlpprof.advise.detect.updates import updates
+
+LEAST_BYTES = 64 * 1024
+
+HEAD = """\
+random = np.random.default_rng(3)
+class Net: pass
+net, W, b = Net(), random.normal(0, 1, (300, 200)), np.zeros(200)
+net.W, net.b, net.V, p, kept = W.copy(), b, [0 * W], {'W': W.copy()}, []
+X = random.normal(0, 1, (40, 300))
+old, rate = W.copy(), 0.01
+buffer = 0 * W
+def replaced(w, g):
+    w = w - rate * g
+    return w
+def step():
+    global W, old, buffer, V
+    g = X.T @ (X @ W)
+"""
+
+
+def found(*lines, of=lambda graph: [(graph.site(one.events[-1]).line, one) for one in updates(graph, LEAST_BYTES)]):
+    """What is said of a step with these lines."""
+    with recorded(HEAD + "\n".join(f"    {line}" for line in lines)) as graph:
+        return of(graph)
+
+
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("W = W - rate * g", ["W -= rate * g"]),
+        ("net.W = net.W - rate * g", ["net.W -= rate * g"]),
+        ("p['W'] = p['W'] - rate * g", ["p['W'] -= rate * g"]),
+        ("net.V[0] = 0.9 * net.V[0] - rate * g", ["net.V[0] *= 0.9", "net.V[0] -= rate * g"]),
+        ("net.V[0] = rate * g + net.V[0] * 0.9", ["net.V[0] *= 0.9", "net.V[0] += rate * g"]),
+        ("net.V[0][:] = 0.9 * net.V[0] + g**2", ["net.V[0] *= 0.9", "net.V[0] += g ** 2"]),
+        ("W = g - W", ["np.subtract(g, W, out=W)"]),
+        ("W = np.clip(W, -1, 1) - rate * (g + 0.1 * W)", None),
+        ("W = np.maximum(W, 0)", ["np.maximum(W, 0, out=W)"]),
+        ("W = W - rate * (g + 0.1 * W)", ["W -= rate * (g + 0.1 * W)"]),
+        ("W = np.sin(W) * (1 - W)", None),
+        ("buffer[:] = g * W", ["np.multiply(g, W, out=buffer)"]),
+        ("buffer[:100] = g[:100] * W[:100]", ["np.multiply(g[:100], W[:100], out=buffer[:100])"]),
+        ("W -= rate * g", ["np.multiply(rate, g, out=scratch)", "W -= scratch"]),
+        (
+            "W -= rate * (g + W)",
+            ["np.add(g, W, out=scratch)", "np.multiply(rate, scratch, out=scratch)", "W -= scratch"],
+        ),
+        ("W -= g", None),
+        ("net.b = net.b + g.sum(axis=0)", None),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_the_form_in_place_is_told_for_the_whole_statement(line, cure):
+    told = [one for _, one in found(line)]
+    if cure is None:
+        assert told == []
+    else:
+        ((*lines,),) = ([text.partition("  # ")[0] for text in one.cure] for one in told)
+        assert lines == cure
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("old = W", "W = W - rate * g", "drift = np.abs(W - old).max()"),
+        ("kept.append(W)", "W = W - rate * g"),
+        ("cache = (g, W)", "W = W - rate * g", "print(cache[1].sum())"),
+        ("Z = replaced(g, W)", "R = Z + g"),
+        ("W = (W - rate * g).astype(np.float64)",),
+        ("W = W - rate * g", "W = W.astype(np.float32)"),
+    ],
+    ids=lambda lines: lines[0] + " ...",
+)
+def test_an_array_that_is_looked_at_again_is_not_to_be_changed(lines):
+    assert not [line for line, one in found(*lines) if "W -= " in one.cure[0] or "w -= " in one.cure[0]]
+
+
+def test_both_forms_give_the_same_and_leave_the_program_alone():
+    def compared(graph):
+        (one,) = updates(graph, LEAST_BYTES)
+        before = [np.array(x) for event in one.events for x in event.operands]
+        spaces = [action.__globals__ for action in (one.slow, one.fast)]
+        for _ in range(3):
+            one.slow(), one.fast()
+        assert all(
+            np.array_equal(a, b) for a, b in zip(before, [x for e in one.events for x in e.operands], strict=True)
+        )
+        return [space["target"][0].tobytes() for space in spaces]
+
+    for line in (
+        "net.V[0] = 0.9 * net.V[0] - rate * (g - W)",
+        "buffer[:] = np.exp(-np.abs(g)) * (W > 0)",
+        "W -= rate * g / (np.sqrt(np.abs(g)) + 1e-8)",
+        "W = 1 / (1 + np.exp(-W))",
+    ):
+        slow, fast = found(line, of=compared)
+        assert slow == fast
+
+
+@pytest.mark.timing
+def test_an_update_that_is_written_anew_is_told_with_what_it_saves():
+    def told(graph):
+        return [(one.cure, one.saved_s[0] / graph.step_s) for one in temporaries.detect(graph)]
+
+    cure = "- net.V[0] = 0.9 * net.V[0] - rate * g\n+ net.V[0] *= 0.9\n+ net.V[0] -= rate * g"
+    shares = [share for text, share in found("net.V[0] = 0.9 * net.V[0] - rate * g", of=told) if cure in text]
+    assert len(shares) == 1
+    assert shares[0] > 0
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("h = g.copy()", "Z = X @ h"),
+        ("h = g.astype(np.float64)", "Z = X @ h"),
+        ("h = np.array(g)", "Z = X @ h"),
+        ("old = g.copy()", "Z = X @ old"),
+        ("D = g - old", "old = g.copy()"),
+        ("h = X.flatten()", "Z = h @ h"),
+    ],
+    ids=lambda lines: lines[0],
+)
+def test_a_copy_of_what_nobody_changes_is_told(lines):
+    assert found(*lines, of=lambda graph: [len(needless_copies(graph, frozenset()))]) == [1]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("h = g.copy()", "h *= 2", "Z = X @ h"),  # the copy is changed
+        ("h = W.copy()", "W -= rate * g", "Z = h - W"),  # what it was taken from is changed
+        ("D = W - old", "old = W.copy()", "W -= rate * g"),
+        ("kept.append(W.copy())", "W -= rate * g"),
+        ("kept.append(g.copy())",),  # somebody may look at it later
+        ("h = g.astype(np.float32)", "Z = X @ h"),
+        ("h = X.T.copy()", "Z = h.T @ h"),  # another order
+        ("h = g[:, ::2].copy()", "Z = X @ h"),
+        ("old = buffer.copy()", "buffer[:] = g", "Z = X @ old"),
+    ],
+    ids=lambda lines: lines[0],
+)
+def test_a_copy_that_protects_is_none_too_many(lines):
+    assert found(*lines, of=lambda graph: needless_copies(graph, frozenset())) == []
+
+
+def test_a_copy_of_what_another_finding_changes_in_place_stays():
+    def told(graph):
+        changed = frozenset(root for one in updates(graph, LEAST_BYTES) for root in one.changed)
+        return len(needless_copies(graph, frozenset())), needless_copies(graph, changed)
+
+    assert found("h = W.copy()", "Z = X @ h", "W = W - rate * g", of=told) == (1, [])
