@@ -20,7 +20,7 @@ from mlpprof.advise.trace import Times, Trace
 from mlpprof.instrument.rewriting import Site
 
 FILE = "net.py"
-TIMED_STEPS = 5
+TIMED_STEPS = 9
 
 
 @contextmanager
@@ -61,6 +61,10 @@ def recorded(text: str) -> Iterator[Graph]:
             step_text="step",
             folder=".",
             singles=recorder.singles,
+            looks=recorder.uses.looks,
+            taken=recorder.uses.taken,
+            shared=frozenset(recorder.roots.shared),
+            is_blind=recorder.uses.is_blind,
         )
         yield Graph(trace)  # functions of the program that are performed again still need the hooks
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise import called
-from mlpprof.advise.identity import Array, Roots
+from mlpprof.advise.identity import Array, Roots, value_of
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_arrays import arrays_in
 
@@ -95,6 +95,9 @@ class Uses:
         if not event.is_view and not (event.output is None and called.passes_on(function, name)):
             for array in arrays_in(called.looked_at(function, name, operands, options)):
                 self.read(self._roots.number(array), event.index)
+        if event.writes and name in ("fill", "copyto") and "where" not in options:
+            target = operands[0] if name == "copyto" else getattr(function, "__self__", None)
+            event.region = value_of(target, self._roots, with_content=False)
 
     def of_call(self, function: Any, name: str, operands: tuple[Any, ...], index: int) -> bool:
         """A call gets some operands; whether code that is not rewritten has arrays of them, and may give them on."""

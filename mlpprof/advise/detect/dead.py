@@ -120,6 +120,9 @@ def _idle_calls(dead: list[Event], graph: Graph) -> dict[int, Event]:
     calls = [event for event in graph.first if event.is_own]
     idle = {call.index for call in calls if any(i in numbers for i in range(call.index, call.end))}
     idle -= {call for event in graph.first if event.index not in numbers and _does(event) for call in event.calls}
+    made = {value.root for event in dead if (value := made_by(event)) is not None}
+    # of a call that gives an object, or nothing, the rest that it does may be needed
+    idle = {call for call in idle if (value := graph.events[call].output) is not None and value.root in made}
     serving = {call.function for call in calls if call.index not in idle}
     found = {}
     for event in dead:

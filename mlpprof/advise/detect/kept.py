@@ -68,9 +68,11 @@ class Kept:
             return (site.file, target.attr, None) if _are_fresh(values) else None
         if not isinstance(target, ast.Name):
             return None
-        scope = self._scope(site.file, site.line)
-        values = [*_assigned(scope, target.id, ast.Name)]
-        return (site.file, target.id, scope) if _are_fresh(values) else None
+        for scope in (self._scope(site.file, site.line), self._graph.trees[site.file]):
+            values = [*_assigned(scope, target.id, ast.Name)]
+            if values:
+                return (site.file, target.id, scope) if _are_fresh(values) else None
+        return None
 
     def _scope(self, file: str, line: int) -> Scope:
         tree = self._graph.trees[file]
