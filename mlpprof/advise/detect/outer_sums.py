@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,27 +110,26 @@ def _spread(text: str, arrays: list[Any]) -> list[Array]:
 
 def _only_reader(event: Event, graph: Graph) -> Event | None:
     """The sum that is all that becomes of an array, until it is written anew; of the step before, too."""
-    readers = list(_readers(event, graph))
+    readers = _readers(event, graph)
     before = [e for e in graph.first if e.site == event.site and e.name == event.name]
     of_same = [e for e in graph.last if e.site == event.site and e.name == event.name]
-    if len(readers) != 1 or not _is_sum(readers[0]):
+    if readers is None or len(readers) != 1 or not _is_sum(readers[0]):
         return None
     if len(before) == len(of_same):  # what is read after the last step was not seen; after the first one it was
-        twin = before[of_same.index(event)]
-        if [e.site for e in _readers(twin, graph)] != [readers[0].site]:
+        found = _readers(before[of_same.index(event)], graph)
+        if found is None or [e.site for e in found] != [readers[0].site]:
             return None
     return readers[0]
 
 
-def _readers(event: Event, graph: Graph) -> Iterator[Event]:
-    """What looks at an array, until the same place writes it again."""
+def _readers(event: Event, graph: Graph) -> list[Event] | None:
+    """What reads an array, until the same place writes it again; None where not all of it was seen."""
     root = event.writes[0] if event.writes else event.output.root if event.output is not None else -1
-    for index in sorted(set(graph.trace.reads.get(root, ()))):
-        if event.index < index < len(graph.events):
-            reader = graph.events[index]
-            if root in reader.writes and reader.site == event.site:
-                return
-            yield reader
+    again_at = (e.index for e in graph.events[event.index + 1 :] if e.site == event.site and root in e.writes)
+    end = next(again_at, len(graph.events))
+    if any(event.index < i <= end for seen in (graph.trace.looks, graph.trace.taken) for i in seen.get(root, ())):
+        return None
+    return [graph.events[i] for i in sorted(set(graph.trace.reads.get(root, ()))) if event.index < i < end]
 
 
 def _is_sum(event: Event) -> bool:

@@ -71,7 +71,7 @@ def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
         why=f"{_what(again)} of exactly these values is known since {graph.shown(there.file)}:{there.line} "
         f"({graph.text(first)}): nothing has changed them in between",
         cure=_cure(again, first, graph),
-        saved_s=(0.4 * seconds, seconds) if seconds < SMALL_S * len(events) else around(seconds),
+        saved_s=(0.6 * seconds, 1.1 * seconds) if seconds < SMALL_S * len(events) else around(seconds),
         measured="the time of the repeated expressions in the step",
         confidence=CERTAIN,
         covers=indices(events),

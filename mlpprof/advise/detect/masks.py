@@ -1,0 +1,169 @@
+"""``X[X < 0] = 0``: a store through a mask of booleans, where a function of the whole array does it without branches.
+
+How slow the store is depends on how the mask looks: it is performed again with the mask of the step.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.perform import again
+from mlpprof.advise.replay import of_time, saved_share
+from mlpprof.advise.trace import Event
+
+Array = np.ndarray[Any, Any]
+
+TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
+"""Comparisons, and what they are with their sides exchanged."""
+
+LEAST_SHARE = 0.3
+"""Of the operations' time that the other form must save."""
+
+LEAST_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Store:
+    """A number stored where a mask is true. test: the comparison that made the mask, if with a number (`bound`).
+
+    is_of_target: it was the array itself that was compared. is_kept: something else reads the mask, too.
+    """
+
+    event: Event
+    target: Array
+    mask: Array
+    number: float
+    test: Event | None = None
+    name: str = ""
+    bound: float = 0.0
+    is_of_target: bool = False
+    is_kept: bool = False
+
+    @property
+    def events(self) -> list[Event]:
+        """What another form would replace."""
+        return [self.event] if self.test is None or self.is_kept else [self.test, self.event]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another form of some stores: how it is written, and how to perform it."""
+
+    stores: list[Store]
+    written: str
+    perform: Callable[[], object]
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate for every line with such a store."""
+    tests = {id(event.result): event for event in graph.last if event.name in TURNED and not event.is_own}
+    stores = [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
+    by_place: dict[tuple[str, int], list[tuple[Form, tuple[float, float]]]] = defaultdict(list)
+    for form in _forms(stores):
+        actions = [action for store in form.stores for e in store.events if (action := again(e)) is not None]
+
+        def slow(actions: list[Callable[[], object]] = actions) -> None:
+            for action in actions:
+                action()
+
+        share = saved_share(slow, form.perform)
+        if share[0] >= LEAST_SHARE:
+            site = graph.site(form.stores[0].event)
+            events = [e for store in form.stores for e in store.events]
+            by_place[site.file, site.line].append((form, of_time(share, graph.seconds(events))))
+    return [_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _candidate(parts: list[tuple[Form, tuple[float, float]]], graph: Graph) -> Candidate:
+    form, _ = max(parts, key=lambda part: part[1][1])
+    sites = list(dict.fromkeys(graph.site(store.event) for store in form.stores))
+    return Candidate(
+        category="slow-primitive",
+        site=sites[0],
+        title=f"{graph.text(form.stores[0].event, 50)}: a store through a mask of booleans",
+        why="the store looks at one boolean after the other and branches at each, which no processor foresees; a "
+        "function of the whole array has no branches",
+        cure="".join(f"- {graph.line_text(site.file, site.line)}\n" for site in sites) + f"+ {form.written}",
+        saved_s=total(saved for _, saved in parts),
+        measured="both forms performed in turns on the operands and the masks of the step",
+        covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
+        related=tuple(sites[1:]),
+        evidence=facts(form.stores[0].event, len(parts)),
+    )
+
+
+def _forms(stores: list[Store]) -> list[Form]:
+    """The other form of each, or of two together."""
+    found: list[Form] = []
+    left = list(stores)
+    while left:
+        one = left.pop(0)
+        if left and _is_step_function(one, left[0]):
+            found.append(_step_function([one, left.pop(0)]))
+        elif (form := _form(one)) is not None:
+            found.append(form)
+    return found
+
+
+def _form(store: Store) -> Form | None:
+    x, bound = store.target.copy(order="K"), store.bound
+    if store.is_of_target and store.number == bound:
+        function = np.maximum if store.name.startswith("less") else np.minimum
+        written = f"np.{function.__name__}(X, {bound:g}, out=X)"
+        return Form([store], written, lambda: function(x, bound, out=x))
+    if store.number == 0:
+        mask = store.mask
+        return Form([store], "X *= ~mask  # or the comparison turned round", lambda: np.multiply(x, ~mask, out=x))
+    return None
+
+
+def _is_step_function(one: Store, other: Store) -> bool:
+    """Whether two stores make 1 of what is above a bound of 0, and 0 of the rest, in either order."""
+    above, below = (one, other) if one.name == "greater" else (other, one)
+    is_step = above.name == "greater" and above.number == 1 and below.name.startswith("less") and below.number == 0
+    is_same = one.target is other.target and one.is_of_target and other.is_of_target
+    is_together = one.event.calls == other.event.calls and one.event.loops == other.event.loops
+    return is_step and is_same and is_together and above.bound == below.bound == 0
+
+
+def _step_function(stores: list[Store]) -> Form:
+    x = stores[0].target.copy(order="K")
+    return Form(stores, "np.greater(X, 0, out=X)", lambda: np.greater(x, 0, out=x))
+
+
+def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
+    if event.is_own or event.function is not operator.setitem or len(event.operands) != 3:
+        return None
+    target, mask, number = event.operands
+    is_plain = type(target) is np.ndarray and target.dtype.kind == "f" and target.size >= LEAST_SIZE
+    if not is_plain or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != target.shape:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number):
+        return None
+    test = tests.get(id(mask))
+    if test is None or test.index > event.index or len(test.operands) != 2:
+        return Store(event, target, mask, float(number))
+    left, right = test.operands
+    name = test.name
+    if not isinstance(left, np.ndarray):
+        left, right, name = right, left, TURNED[name]
+    if not isinstance(right, int | float | np.number):
+        return Store(event, target, mask, float(number))
+    is_of_target = _is_same(left, target) and not graph.is_changed(event.writes[0], test, event)
+    is_kept = any(index != event.index for index in graph.read_later(test))
+    return Store(event, target, mask, float(number), test, name, float(right), is_of_target, is_kept)
+
+
+def _is_same(one: Any, other: Array) -> bool:
+    if not isinstance(one, np.ndarray):
+        return False
+    lies, other_lies = one.__array_interface__, other.__array_interface__
+    return (lies["data"], one.shape, one.strides) == (other_lies["data"], other.shape, other.strides)

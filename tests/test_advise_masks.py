@@ -1,0 +1,65 @@
+"""Stores through a mask: the other form is told where it is the same and faster on the masks of the step."""
+
+from __future__ import annotations
+
+import pytest
+from recorded_step import recorded
+
+from mlpprof.advise.detect import masks
+
+pytestmark = pytest.mark.timing
+
+HEAD = """\
+random = np.random.default_rng(3)
+X = random.normal(0, 1, (200, 100))
+Z = random.normal(0, 1, (200, 300))
+W = random.normal(0, 0.1, (100, 300))
+def step():
+    global W
+    A = X @ W
+"""
+TAIL = """
+    W = W - 1e-6 * (X.T @ A)
+"""
+
+
+def cures(*lines):
+    """The other form of each candidate."""
+    with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
+        found = masks.detect(graph)
+        assert all(one.saved_s[0] > 0 for one in found)
+        return [one.cure.splitlines()[-1] for one in found]
+
+
+@pytest.mark.parametrize(
+    ("lines", "cure"),
+    [
+        (("A[A < 0] = 0",), "+ np.maximum(X, 0, out=X)"),
+        (("A[0.5 < A] = 0.5",), "+ np.minimum(X, 0.5, out=X)"),
+        (("A[A < 0] = 0", "A[A > 0] = 1"), "+ np.greater(X, 0, out=X)"),
+        (("A[A > 0] = 1", "A[A <= 0] = 0"), "+ np.greater(X, 0, out=X)"),
+        (("A[Z <= 0] = 0",), "+ X *= ~mask"),
+        (("mask = A < 0", "A += Z", "A[mask] = 0"), "+ X *= ~mask"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "; ".join(x),
+)
+def test_the_form_of_the_whole_array_is_told(lines, cure):
+    (found,) = cures(*lines)
+    assert found.startswith(cure)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("A[A > 0] = 1",),  # of what is not above 0 nothing is said
+        ("A[A > 0] = 1", "A[A >= 0.5] = 0.2"),
+        ("A[Z <= 0] = 0.5",),
+        ("A[Z > 1e9] = 0",),  # nothing is stored
+        ("A[:, Z[0] < 0] = 0",),
+        ("B = A[:1, :100].copy()", "B[B < 0] = 0", "A[:1, :100] = B"),
+        ("A[Z < 0] += 1",),
+    ],
+    ids="; ".join,
+)
+def test_other_stores_are_left_alone(lines):
+    assert cures(*lines) == []
