@@ -28,7 +28,7 @@ def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
 
     changed: arrays that other findings want changed in place.
     """
-    if len(graph.trace.steps) < 2:
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return []
     spans: dict[Span, list[Event]] = defaultdict(list)
     for event in graph.first:
@@ -77,6 +77,8 @@ def _protects_nothing(event: Event, graph: Graph) -> bool:
     if end is None and any(index >= start for index in graph.read_later(event)):
         end = stop  # the recording itself holds what the last step has read
     if end is None or end > stop:
+        return False
+    if any(graph.is_taken(root, event) for root in held):
         return False
     for other in graph.events[event.index + 1 : end]:
         is_unknown = other.effect is None and not other.is_own

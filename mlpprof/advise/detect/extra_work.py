@@ -15,6 +15,9 @@ LEAST_PRINTED = 0.003
 
 WRITERS = frozenset(("print", "write", "info", "debug", "warning", "savefig", "show", "dump", "save", "savetxt"))
 
+Weights = tuple[frozenset[int], frozenset[int]]
+"""Buffers of the weights: for certain, and with what a function may have made that makes other things as well."""
+
 
 def detect(graph: Graph) -> list[Candidate]:
     """Calls that print or write, and calls with products whose results reach no parameter."""
@@ -53,7 +56,7 @@ def useful_events(graph: Graph) -> frozenset[int]:
     later = {value.root for event in graph.events[start:stop] for value in event.inputs if value.is_array}
     made = {e.output.root for e in graph.first if e.output is not None and e.output.is_array and not e.is_view}
     changed = {root for e in graph.first for root in e.writes}
-    roots = later & (made | changed)
+    roots = later & (made | changed | graph.trace.stores.keys())
     numbers: set[int] = set()
     useful: set[int] = set()
     for event in reversed(graph.first):
@@ -64,8 +67,13 @@ def useful_events(graph: Graph) -> frozenset[int]:
         gives = graph.is_cut_short(event) or event.is_opaque
         gives = gives or any(root in roots or graph.is_taken(root, event) for root in event.writes)
         if output is not None:
-            in_roots = output.root in roots or graph.is_taken(output.root, event)
-            gives = gives or (in_roots if output.is_array else output.content in numbers)
+            # single numbers that are computed with, and put into arrays, are not followed
+            stored = max((index for root in roots for index in graph.trace.stores.get(root, ())), default=-1)
+            if output.is_array:
+                gives = gives or output.root in roots or graph.is_taken(output.root, event)
+                gives = gives or graph.is_looked_at(output.root, event, stored)
+            else:
+                gives = gives or output.content in numbers or stored > event.index
         if gives:
             useful.add(event.index)
             roots |= {value.root for value in event.inputs if value.is_array}
@@ -74,7 +82,7 @@ def useful_events(graph: Graph) -> frozenset[int]:
 
 
 def _evaluations(graph: Graph) -> list[Candidate]:
-    useful = useful_events(graph)
+    useful, weights = useful_events(graph), _weights(graph)
     dead = {event.index for event in dead_events(graph)}  # nobody reads them, so they evaluate nothing
     idle = [e for e in graph.first if not e.is_own and e.kind == PRODUCT and e.index not in useful | dead]
     calls: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
@@ -89,7 +97,7 @@ def _evaluations(graph: Graph) -> list[Candidate]:
     for place, products in calls.items():
         again = [e for e in graph.last if e.is_own and graph.span(e.site)[:3] == place]
         inside = [e for outer in again for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
-        if not again or not inside or not _is_forward(inside, graph):
+        if not again or not inside or not _is_forward(inside, weights):
             continue
         head = again[0]
         site = graph.site(head)
@@ -112,7 +120,9 @@ def _evaluations(graph: Graph) -> list[Candidate]:
 
 def _loose_evaluation(products: list[Event], useful: frozenset[int], graph: Graph) -> list[Candidate]:
     """Products that stand in the step itself, with what is computed from them."""
-    heads = [e for e in products if _is_forward([e], graph)]
+    weights = _weights(graph)
+    forward = {graph.span(e.site) for e in graph.last if e.kind == PRODUCT and _is_forward([e], weights)}
+    heads = [e for e in products if graph.span(e.site) in forward]
     if not heads:
         return []
     roots = {e.output.root for e in heads if e.output is not None}
@@ -152,7 +162,22 @@ def _has_useful(call: Event, useful: frozenset[int]) -> bool:
     return any(index in useful for index in range(call.index, call.end))
 
 
-def _is_forward(products: list[Event], graph: Graph) -> bool:
+def _is_forward(products: list[Event], weights: Weights) -> bool:
     """Whether something is multiplied by weights that is none itself: the norm of the weights is no forward pass."""
-    sides = [{v.root in graph.parameters for v in event.inputs if v.is_array} for event in products]
-    return any(len(side) == 2 for side in sides)
+    for known in weights:
+        sides = [{v.root in known for v in event.inputs if v.is_array} for event in products]
+        if any(len(side) == 2 for side in sides):
+            return True
+    return False
+
+
+def _weights(graph: Graph) -> Weights:
+    """The parameters, and with them what the step has just made where the step before made its own."""
+    makers = {graph.span(e.site) for e in graph.first if _gives(e) & graph.parameters}
+    made = {root for e in graph.last if graph.span(e.site) in makers for root in _gives(e)}
+    return graph.parameters, graph.parameters | made
+
+
+def _gives(event: Event) -> set[int]:
+    """The buffer of a new result."""
+    return {event.output.root} if event.output is not None and event.output.is_array and not event.is_view else set()

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, around, facts, indices
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.identity import Value, upright
 from mlpprof.advise.trace import Event
@@ -14,6 +14,9 @@ from mlpprof.instrument.semantics_table import FILL
 
 TRIMMED = ((slice(0, 1),), (slice(-1, None),), (slice(None), slice(0, 1)), (slice(None), slice(-1, None)))
 """The row or column that is missing in each of `Value.trims`."""
+
+LEAST_OF_ONE = 0.002
+"""Of the step, that one of several stacking lines takes, to be told with the others."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -37,7 +40,8 @@ def detect(graph: Graph) -> list[Candidate]:
         head = max(makers, key=lambda e: (e.kind != FILL, e.effect.bytes_moved if e.effect else 0))
         site = graph.site(head)
         by_place[site.file, site.line] += makers
-    return [_candidate(makers, graph) for makers in by_place.values()]
+    whole = graph.seconds(maker for makers in by_place.values() for maker in makers)
+    return [_candidate(makers, whole, graph) for makers in by_place.values()]
 
 
 def _is_ones(event: Event, number: int, trim: int) -> bool:
@@ -52,7 +56,7 @@ def _is_ones(event: Event, number: int, trim: int) -> bool:
     return bool(part.size) and bool(np.all(part == 1))
 
 
-def _candidate(makers: list[Event], graph: Graph) -> Candidate:
+def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
     head = max(makers, key=lambda e: (e.kind != FILL, graph.seconds([e])))
     site = graph.site(head)
     seconds = graph.seconds(makers)
@@ -71,4 +75,6 @@ def _candidate(makers: list[Event], graph: Graph) -> Candidate:
         covers=indices(makers),
         related=tuple(related.values()),
         evidence=facts(head, len(makers)),
+        # one cure for all lines: together they must be worth it
+        least_share=max(LEAST_OF_ONE, LEAST_SHARE * seconds / whole_s if whole_s else LEAST_SHARE),
     )

@@ -31,7 +31,7 @@ Execution = tuple[tuple[int, ...], tuple[Turn, ...]]
 class Update:
     """One execution of a statement: its operations, both ways to do it, and the new text of the statement.
 
-    changed: the buffers of the array that it replaces and of the one that it puts there.
+    changed: buffers of the array that it replaces and of the one that it puts there, if it is not in place already.
     """
 
     events: tuple[Event, ...]
@@ -106,10 +106,10 @@ def _update(
         return None
     slow, fast = forms.actions(array)
     used = [event for event in events if elementwise(event) is not None or event in (top, store)]
-    changed = {top.output.root} if top.output is not None else set()
-    if forms.place_of_target is not None:
+    changed: set[int] = set()
+    if isinstance(statement, ast.Assign) and store is None and forms.place_of_target is not None:
         reader, number = forms.place_of_target
-        changed.add(reader.inputs[number].root)
+        changed = {reader.inputs[number].root} | ({top.output.root} if top.output is not None else set())
     return Update(tuple(used), frozenset(changed), slow, fast, tuple(forms.text))
 
 
@@ -129,7 +129,7 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
 
     What a function was handed belongs to its caller: it must have been freed at once.
     """
-    if len(graph.trace.steps) < 2:
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return False
     end = graph.trace.steps[1][1]
     is_handed = isinstance(statement.targets[0], ast.Name) and _is_argument(statement, file, graph)
@@ -147,7 +147,7 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
         died = graph.trace.died.get(root)
         if died is None or died > (event.index + 1 if is_handed else end):
             return False
-        if any(index > event.index for index in graph.trace.reads.get(root, ())):
+        if graph.is_taken(root, event) or any(index > event.index for index in graph.trace.reads.get(root, ())):
             return False
     return bool(tops)
 
