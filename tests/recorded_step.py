@@ -63,6 +63,7 @@ def recorded(text: str) -> Iterator[Graph]:
             singles=recorder.singles,
             looks=recorder.uses.looks,
             taken=recorder.uses.taken,
+            stores=recorder.uses.stores,
             shared=frozenset(recorder.roots.shared),
             is_blind=recorder.uses.is_blind,
         )

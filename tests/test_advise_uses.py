@@ -85,6 +85,20 @@ def step():
     assert lines(text, extra_work) == []
 
 
+@pytest.mark.parametrize("number", ["np.sum(dW[:, j])", "0.5 * np.sum(dW[:, j])", "dW[0, j]"])
+def test_what_is_stored_number_by_number_is_useful(number):
+    text = f"""\
+def step():
+    global W
+    d = np.zeros(20)
+    dW = X.T @ (np.tanh(X @ W) @ V @ V.T)
+    for j in range(8):
+        d[j] = {number}
+    W = W - 1e-6 * d
+"""
+    assert lines(text, extra_work) == []
+
+
 def test_a_step_that_works_in_several_threads_is_not_judged():
     text = """\
 def other():

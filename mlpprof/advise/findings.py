@@ -40,6 +40,9 @@ CAUSES = {
 MOSTLY = 0.6
 """Of a finding's operations that lie in a cause, for it to be a consequence."""
 
+CLEARLY = 1.5
+"""As much must a whole chain of unused results save for it to be told, and not that its beginning is computed again."""
+
 DETECTORS = (
     loops,
     repeats,
@@ -83,7 +86,16 @@ def merge(candidates: list[Candidate]) -> list[Candidate]:
         stronger = [c for c in inside if not _is_cause(one, c) or candidates.index(c) < candidates.index(one)]
         if not stronger:
             kept.append(one)
-    return kept
+    return [one for one in kept if not any(_is_worse_alternative(one, other) for other in kept)]
+
+
+def _is_worse_alternative(one: Candidate, other: Candidate) -> bool:
+    """Whether one removes the first and the other the second of two equal evaluations: only one of both can be done."""
+    dead, again = (one, other) if one.category == "dead-computation" else (other, one)
+    if (dead.category, again.category) != ("dead-computation", "recomputation") or dead.site not in again.related:
+        return False
+    is_dead_better = sum(dead.saved_s) > CLEARLY * sum(again.saved_s)
+    return (one is again) == is_dead_better
 
 
 def _is_cause(one: Candidate, other: Candidate) -> bool:

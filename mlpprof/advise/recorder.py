@@ -170,6 +170,7 @@ class Recorder:
             return
         if isinstance(value, float) and not isinstance(key, slice | np.ndarray | list):
             target[key] = value
+            self.uses.store(target, len(self.events))
             self._turns.count_single(number, value)
             return
         keys = key if isinstance(key, tuple) else (key,)

@@ -75,6 +75,7 @@ def record(
         reads=recorder.reads,
         looks=recorder.uses.looks,
         taken=recorder.uses.taken,
+        stores=recorder.uses.stores,
         shared=frozenset(recorder.roots.shared),
         is_blind=recorder.uses.is_blind,
         times=steps.times,

@@ -107,7 +107,7 @@ class Trace:
     """The recording of a step.
 
     sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
-    the event before which it was freed. reads, looks, taken: as in `Uses`. is_blind: of reads some were not seen.
+    the event before which it was freed. reads, looks, taken, stores: as in `Uses`. is_blind: some reads were not seen.
     shared: buffers in memory that is not NumPy's, so that others may hold it too. sources: text by file.
     singles: executions without arrays, which are no events, by site: of the last recorded step.
     """
@@ -125,6 +125,7 @@ class Trace:
     folder: str
     looks: dict[int, list[int]] = field(default_factory=dict)
     taken: dict[int, list[int]] = field(default_factory=dict)
+    stores: dict[int, list[int]] = field(default_factory=dict)
     shared: frozenset[int] = frozenset()
     is_blind: bool = False
     notes: list[str] = field(default_factory=list)

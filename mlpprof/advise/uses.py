@@ -56,7 +56,8 @@ class Uses:
     """Buffers and when they were looked at, by the index of the event that did it or would have come next.
 
     reads: by anybody. looks: by what is no event, as a comparison in a chain. taken: by code that is not rewritten,
-    from which anything may come. is_blind: there was too much to look into, or another thread was at work.
+    from which anything may come. stores: when single numbers, which are not followed, were put into it. is_blind:
+    there was too much to look into, or another thread was at work.
     """
 
     def __init__(self, roots: Roots) -> None:
@@ -64,6 +65,7 @@ class Uses:
         self.reads: dict[int, list[int]] = {}
         self.looks: dict[int, list[int]] = {}
         self.taken: dict[int, list[int]] = {}
+        self.stores: dict[int, list[int]] = {}
         self.is_blind = False
         self._left = MOST_IN_ALL
         self._thread = threading.get_ident()
@@ -107,6 +109,10 @@ class Uses:
         direct = arrays_in(operands)
         reached = self.reach(operands if called.is_known(function) else (*operands, function), direct, index, is_taken)
         return is_taken and (reached or bool(direct))
+
+    def store(self, array: Array, index: int) -> None:
+        """A single number is put into an array before the event of this index."""
+        self.stores.setdefault(self._roots.number(array), []).append(index)
 
     def reach(self, things: Iterable[Any], known: Iterable[Array], index: int, is_taken: bool) -> bool:
         """Something gets hold of things; whether arrays are in them but those that are known to be its operands."""
