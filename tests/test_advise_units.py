@@ -155,7 +155,7 @@ def runs_of(forms):
 
 
 @pytest.mark.parametrize("turns", [False, True])
-@pytest.mark.parametrize("step_s", [1e-5, 1e-3, 0.2, 7.0])
+@pytest.mark.parametrize("step_s", [1e-5, 1e-3, 0.2, 3.0])
 def test_steps_begin_undisturbed_alternate_and_end_observed(clock, step_s, turns):
     forms, steps, switched = ran(clock, step_s, turns=turns)
     assert forms[0] == PLAIN
@@ -172,8 +172,12 @@ def test_steps_begin_undisturbed_alternate_and_end_observed(clock, step_s, turns
 
 
 def test_long_steps_are_recorded_after_a_few_and_short_ones_in_blocks(clock, fake_clock):
-    long, _, _ = ran(clock, 7.0)
+    endless, steps, _ = ran(clock, 7.0)
+    assert endless == [PLAIN, OBSERVED]
+    assert steps.is_long
+    long, steps, _ = ran(fake_clock(), 3.0)
     assert len(long) == 5
+    assert not steps.is_long
     short, _, _ = ran(fake_clock(), 1e-4)
     blocks = [len(list(block)) for form, block in groupby(short) if form == CLOCKED]
     assert len(blocks) >= 5

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mlpprof.advise import hooks
 from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.coming import is_import_to_come
 from mlpprof.advise.forms import Forms
 from mlpprof.advise.own_files import PACKAGE, load_through, own_files
 from mlpprof.advise.places import StepPlace, functions
@@ -19,10 +20,18 @@ from mlpprof.advise.recorder import Recorder
 from mlpprof.advise.steps import OBSERVED_STEPS, Steps
 from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Trace
+from mlpprof.advise.watch import watched
 from mlpprof.errors import UsageError, did_you_mean
 
 ENOUGH_STEPS = 20
 """With so many the run that records takes its own times."""
+
+LOADING_S, WAITING_S = 20.0, 120.0
+"""A program that runs for so long is ended: if no file that it has, or is still to import, has the step; and if a step
+that it has was not called. Some load data for a minute before they begin."""
+
+LONGEST_STEP_S = 20.0
+"""A program whose first step takes longer is ended."""
 
 
 @dataclass
@@ -58,8 +67,22 @@ def record(
         if (path := getattr(module, "__file__", None)) is not None and is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
     load_through(is_own, forms.module_code)
-    program.run(forms.module_code)
+
+    is_endless = False
+
+    def is_hopeless(passed_s: float) -> bool:
+        nonlocal is_endless
+        steps.relieve()
+        is_endless |= steps.first_s > LONGEST_STEP_S
+        if forms.step_file is None:
+            return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(forms.sources, folder))
+        return is_endless or (steps.count == 0 and passed_s > WAITING_S)
+
+    with watched(is_hopeless):
+        program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
+    if is_endless:
+        raise UsageError(_too_long(step, forms))
     if forms.step_file is None or steps.count == 0:
         raise UsageError(_not_seen(step, forms))
     if not recorder.steps:
@@ -87,11 +110,29 @@ def record(
     )
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
-    if len(trace.steps) < OBSERVED_STEPS:
+    if steps.is_long:
+        trace.notes.append(
+            "a step is long, so it was recorded in short: shares are estimates; name a loop within it with --step for "
+            "a closer look"
+        )
+    elif len(trace.steps) < OBSERVED_STEPS:
         trace.notes.append("the program makes a single step, so what becomes of its results is not known")
-    if not trace.times.sites:
+    if not trace.times.sites and not steps.is_long:
         trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
     return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _too_long(step: StepPlace, forms: Forms) -> str:
+    assert forms.step_file is not None
+    name = Path(forms.step_file).name
+    node = step.node(ast.parse(forms.sources[forms.step_file]))
+    inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
+    lines = sorted(line for line in inner if line != step.line)
+    what = f"; name a loop in it: --step {name}:LINE, of {', '.join(map(str, lines))}" if lines else ""
+    return (
+        f"a single step '{step.text}' in {name} takes more than {LONGEST_STEP_S:.0f} seconds, and is all of the "
+        f"training, it seems{what}; without --step the step is looked for"
+    )
 
 
 def _not_seen(step: StepPlace, forms: Forms) -> str:

@@ -11,12 +11,16 @@ from mlpprof.advise.graph import Graph
 from mlpprof.advise.places import StepPlace
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.recording import Recording, record
+from mlpprof.advise.replay import BUDGET
 from mlpprof.advise.seeking import seek
 from mlpprof.advise.step_table import step_table
 from mlpprof.catalog import find
 from mlpprof.machine.description import describe
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress, serve
+
+MEASURING_S = 6.0
+"""What cures are worth is measured for no longer than this, and the operation that it ends with."""
 
 
 def main() -> None:
@@ -53,7 +57,13 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)
     graph = Graph(recording.trace)
+    BUDGET.left_s = MEASURING_S
     findings = findings_of(graph)
+    if BUDGET.left_out:
+        recording.trace.notes.append(
+            f"after {MEASURING_S:.0f} seconds of measuring {BUDGET.left_out} comparisons were left out, of what comes "
+            "late among the detectors"
+        )
     files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
     wanted = {one.file for one in findings}
     return {

@@ -8,14 +8,11 @@ the products, as `optimizer.step()`, is a part of the step and not the step.
 
 from __future__ import annotations
 
-import ast
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
-
-from mlpprof.advise.seek_sums import buffers, growing_sums
 
 LEAST_COVERED, LEAST_PRODUCTS, LEAST_WORK = 0.9, 0.7, 0.2
 """Of the parameters, that the step changes; of what is done around it, that it does: by products where there are any,
@@ -31,7 +28,7 @@ LEAST_OF_LONGEST = 0.5
 LEAST_WITH_PRODUCTS = 0.1
 """Of that time, for loops without products to be left out beside those that have some."""
 
-LEAST_LIFE = 0.5
+LEAST_LIFE = 0.1
 """Of the time in which the parameter that lives longest is changed, for another one to be changed in as well."""
 
 FEW_FRAMES = 2
@@ -83,9 +80,9 @@ class Seen:
         return any(run.products for run in self.runs[site])
 
 
-def choose(seen: Seen, trees: dict[str, ast.Module]) -> int | None:
-    """The site of the step, as far as is known."""
-    slots = _parameters(seen, trees)
+def choose(seen: Seen, ignored: set[str]) -> int | None:
+    """The site of the step, as far as is known. ignored: names of sums and buffers."""
+    slots = _parameters(seen, ignored)
     if not slots:
         return None
     covering = {}
@@ -136,9 +133,9 @@ def _within(runs: list[Run], whole: Run) -> int:
     return sum(run.products for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= end_s)
 
 
-def _parameters(seen: Seen, trees: dict[str, ast.Module]) -> set[Slot]:
+def _parameters(seen: Seen, ignored: set[str]) -> set[Slot]:
     """What is changed more than once, without sums, and without what is changed more seldom than the rest."""
-    again = _lasting(seen, growing_sums(trees) | buffers(trees))
+    again = _lasting(seen, ignored)
     if not again:  # a single step
         again = {slot for slot in seen.times if not seen.is_number[slot]}
     kept = {slot for slot in again if not seen.is_number[slot]} or again

@@ -23,6 +23,7 @@ from mlpprof.advise.own_files import load_through, own_files
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.seek_choice import Run, Seen, Slot, choose
 from mlpprof.advise.seek_form import SeekForm
+from mlpprof.advise.seek_sums import buffers, growing_sums
 from mlpprof.advise.steps import Enough
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
@@ -107,6 +108,8 @@ class Observer:
                 run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
                 run.products = self._products - run.products
                 self.seen.runs[run.site].append(run)
+                if self._open:
+                    self._open[-1].slots |= run.slots
             if run.site == site:
                 break
         self._look()
@@ -125,8 +128,8 @@ class Observer:
             self._next_look_s = self._first_s + LOOKING_S
         is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
         self.seen.change(slot, name, is_number, now)
-        for run in self._open:
-            run.slots.add(slot)
+        if self._open:
+            self._open[-1].slots.add(slot)
 
     def _slot(self, site: int, owner: Any, key: Any, value: Any, in_place: bool) -> Slot | None:
         """What is changed: an array's memory, a part of an object, or a name in a call; None of no parameter."""
@@ -197,8 +200,15 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
         code: CodeType = compile(rewritten, path, "exec", dont_inherit=True)
         return code
 
+    @cache
+    def ignored_of(files: tuple[str, ...]) -> set[str]:
+        return growing_sums(trees) | buffers(trees)
+
+    def ignored() -> set[str]:
+        return ignored_of(tuple(trees))
+
     def is_done(is_late: bool) -> bool:
-        found = choose(observer.seen, trees)
+        found = choose(observer.seen, ignored())
         if found is None or (not is_late and not observer.seen.has_products(found)):
             return False
         return len(observer.seen.runs[found]) >= (FEW_TIMES if is_late else ENOUGH_TIMES)
@@ -207,7 +217,7 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
     program.run(compiled)
-    site = choose(observer.seen, trees)
+    site = choose(observer.seen, ignored())
     if site is None:
         raise UsageError(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "

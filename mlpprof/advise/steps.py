@@ -25,6 +25,9 @@ from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
+LONG_STEP_S = 4.0
+"""Of a step that is longer one is observed, and none is put under clocks; none either that clocks make longer."""
+
 BLOCK_S = 0.03
 MOST_BLOCKS = 20
 OBSERVED_STEPS = 2
@@ -67,6 +70,7 @@ class Steps:
         self._around: list[dict[int, tuple[float, int]]] = []
         self.times = Times()
         self.is_done = False
+        self.is_long = False
         self._has_told = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
 
@@ -84,16 +88,20 @@ class Steps:
         while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
             yield PLAIN
             warm += 1
+        if self._elapsed > LONG_STEP_S:
+            self.is_long = True
+            self._wanted = 1
         begun = self._clock()
-        for block in range(MOST_BLOCKS):
+        for block in range(0 if self.is_long else MOST_BLOCKS):
             for mode in (CLOCKED, PLAIN):
                 spent, steps = 0.0, 0
-                while left() > 0 and spent < BLOCK_S and steps < most:
+                while left() > 0 and spent < BLOCK_S and steps < most and not self.is_long:
                     yield mode
                     steps += 1
                     spent += max(self._elapsed, 1e-9)
             passed = self._clock() - begun
-            if left() <= 0 or passed > LONGEST_S or (block >= 4 and passed > MEASURING_S):
+            with_next = passed * (block + 2) / (block + 1)
+            if left() <= 0 or self.is_long or with_next > LONGEST_S or (block >= 4 and passed > MEASURING_S):
                 break
         for _ in range(self._wanted):
             yield OBSERVED
@@ -151,6 +159,20 @@ class Steps:
             self._has_told = True
             raise Enough
 
+    @property
+    def first_s(self) -> float:
+        """For how long the first step has been running; 0 if it has not begun, or has ended."""
+        is_first = STEP in self._open and not self.times.plain_s and self._mode == PLAIN
+        return self._clock() - self._start if is_first else 0.0
+
+    def relieve(self) -> None:
+        """End the clocks of a step that they make too long: what it calls from now on runs as it was written."""
+        is_clocked = self._mode == self._form == CLOCKED and STEP in self._open
+        if is_clocked and self._clock() - self._start > LONG_STEP_S:
+            self.is_long = True
+            self._switch.to(PLAIN)
+            self._form = PLAIN
+
     def _finish(self) -> None:
         """The step has ended, and the turn around it; keep what was measured."""
         if self._runs != 1:
@@ -162,11 +184,11 @@ class Steps:
             return
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
-        elif self._mode == CLOCKED:
+        elif self._mode == CLOCKED and not self.is_long:
             self.times.clocked_s.append(self._elapsed)
             self.times.sites.append(self._inside)
             self.times.around.append(merged([*self._around, self._clocks.take()]))
-        else:
+        elif self._mode == OBSERVED:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
             self.is_done = len(self._recorder.steps) == self._wanted

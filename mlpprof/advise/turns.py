@@ -122,8 +122,8 @@ class Turns:
         key = (len(self.running), last.site, last.execution, last.turns)
         if key != self._key:  # deep recursion makes it long, and most events are in the same turn
             self._key = key
-            held = self.running if len(self.running) <= DEEPEST else self.running[:HALF] + self.running[-HALF:]
-            self._held = tuple(Turn(run.site, run.execution, run.turns - 1) for run in held)
+            held = (*last.loops, Turn(last.site, last.execution, last.turns - 1))
+            self._held = held if len(held) <= DEEPEST else held[:HALF] + held[-HALF:]
         return self._held
 
 

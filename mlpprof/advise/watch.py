@@ -1,0 +1,48 @@
+"""Ends a program, from outside, that would run on although what is waited for cannot come."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from mlpprof.advise.steps import Enough
+
+EVERY_S = 0.5
+
+
+@contextlib.contextmanager
+def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> Iterator[None]:
+    """Run the block until it ends, or `is_hopeless(seconds since its begin)` is true: then `Enough` ends it.
+
+    `Enough` is raised in the thread that runs the block, again and again if the program catches it. What asks is a
+    thread that Python's `threading` does not know of, so that a program that counts threads finds its own.
+    """
+    thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
+    begun_s = time.monotonic()
+
+    def watch() -> None:
+        while not stopped.wait(every_s):
+            with lock:
+                if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
+                    _raise_in(thread, Enough)
+
+    try:
+        _thread.start_new_thread(watch, ())
+        yield
+    except Enough:
+        pass
+    finally:
+        while not stopped.is_set():
+            with contextlib.suppress(Enough), lock:
+                stopped.set()
+                _raise_in(thread, None)  # not one that is still on its way
+
+
+def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
+    """Have a thread raise an exception before its next instruction of Python's; None takes back one that is to come."""
+    what = ctypes.py_object(kind) if kind is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
