@@ -19,6 +19,7 @@ from mlpprof.advise.detect import (
     whole_set,
 )
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.replay import BUDGET
 from mlpprof.advise.steps import OBSERVED_STEPS
 from mlpprof.instrument.rewriting import Site
 from mlpprof.results.advice import Finding, Place
@@ -36,6 +37,9 @@ CAUSES = {
     "layout": ("temporaries",),
 }
 """A category -> those that it brings along: with the cause gone, they are gone too."""
+
+LARGEST_PART = 0.7
+"""Of the time that is left for measuring, that one detector may take."""
 
 MOSTLY = 0.6
 """Of a finding's operations that lie in a cause, for it to be a consequence."""
@@ -62,7 +66,12 @@ DETECTORS = (
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
-    candidates = [one for detector in DETECTORS for one in detector.detect(graph) if _is_usual(one, graph)]
+    measured = sorted(DETECTORS, key=lambda detector: detector is not precision)  # while there is time: it is large
+    found = {}
+    for detector in measured:
+        with BUDGET.part(LARGEST_PART):
+            found[detector] = detector.detect(graph)
+    candidates = [one for detector in DETECTORS for one in found[detector] if _is_usual(one, graph)]
     worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
     merged = merge(worthwhile)
     return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
