@@ -6,7 +6,7 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.candidate import LEAST_SHARE
-from mlpprof.advise.detect import extra_work, stacking
+from mlpprof.advise.detect import dead, extra_work, stacking
 
 HEAD = """\
 random = np.random.default_rng(3)
@@ -58,3 +58,32 @@ def test_stacked_biases_are_told_together():
     assert [one.site.line for one in sorted(told, key=lambda one: one.site.line)] == [FIRST, FIRST + 1, FIRST + 3]
     assert sum(one.least_share for one in told) == pytest.approx(LEAST_SHARE, rel=0.2)
     assert all(one.least_share < LEAST_SHARE for one in told)
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        (
+            "class Layer:\n    def __init__(self, n, k):\n        self.W = np.full((n, k), 0.1)\n"
+            "    def backward(self, A, delta):\n        back = delta @ self.W.T\n"
+            "        self.W = self.W - A.T @ delta\n"
+            "        return back\n"
+            "layers = [Layer(50, 40), Layer(40, 30)]\n"
+            "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
+            "        delta = layers[l].backward(np.ones((60, (50, 40)[l])), delta)\n",
+            "+ if not self.is_first:",
+        ),
+        (
+            "W = [np.full((50, 40), 0.1), np.full((40, 30), 0.1)]\n"
+            "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
+            "        back = delta @ W[l].T\n        W[l] = W[l] - np.ones((60, (50, 40)[l])).T @ delta\n"
+            "        delta = back\n",
+            "+ if l > 1:",
+        ),
+    ],
+    ids=["in a method", "in the loop"],
+)
+def test_a_dead_delta_is_left_out_by_what_its_line_can_see(text, cure):
+    with recorded(text) as graph:
+        (one,) = dead.detect(graph)
+    assert cure in one.cure

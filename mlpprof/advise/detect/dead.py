@@ -143,7 +143,10 @@ def _cure(head: Event, graph: Graph) -> str:
     if head.is_own:
         return f"  # nothing of this call is needed here; other calls of the function are\n- {line}"
     if head.kind == PRODUCT and head.loops:
-        return f"  # only where the result is needed: not for the layer next to the input\n+ if l > 1:\n      {line}"
+        # a method of a layer does not see which turn of its caller's loop it is called in
+        is_called = bool(head.calls) and graph.events[head.calls[-1]].loops == head.loops
+        test = "if not self.is_first:  # a flag, set on that layer" if is_called else "if l > 1:"
+        return f"  # only where the result is needed: not for the layer next to the input\n+ {test}\n      {line}"
     return f"- {line}"
 
 
