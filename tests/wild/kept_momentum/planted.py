@@ -1,0 +1,45 @@
+"""Momentum that is written anew in every step, and gradients that are copied to be remembered."""
+
+import numpy as np
+
+
+class Momentum:
+    def __init__(self, params, rate, mu):
+        self.rate, self.mu = np.float32(rate), np.float32(mu)
+        self.V = [np.zeros_like(p) for p in params]
+        self.mean = [np.zeros_like(p) for p in params]
+        self.before = [np.zeros_like(p) for p in params]
+
+    def apply(self, params, grads):
+        for i, g in enumerate(grads):
+            step = g + self.mu * (g - self.before[i])  # acceptable: temporaries
+            self.before[i] = g.copy()  # planted: temporaries [copy]
+            self.V[i] = self.mu * self.V[i] - self.rate * step  # planted: temporaries [update]
+            self.mean[i][:] = self.mu * self.mean[i] + (1 - self.mu) * step  # planted: temporaries [mean]
+            params[i] = params[i] + self.V[i]  # acceptable: temporaries
+
+
+def gradients(params, X, Y):
+    W1, W2 = params
+    hidden = np.tanh(X @ W1)
+    d2 = (hidden @ W2 - Y) / np.float32(len(X))
+    d1 = (d2 @ W2.T) * (1 - hidden * hidden)
+    return [X.T @ d1, hidden.T @ d2]  # acceptable: temporaries
+
+
+def main():
+    rng = np.random.default_rng(17)
+    X = rng.uniform(-1, 1, (1280, 400)).astype(np.float32)
+    Y = np.sin(3 * X[:, :10])
+    params = [rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((400, 500), (500, 10))]
+    optimizer = Momentum(params, 0.01, 0.9)
+    for epoch in range(3):
+        for i in range(0, len(X), 32):  # step
+            optimizer.apply(params, gradients(params, X[i : i + 32], Y[i : i + 32]))
+        error = np.tanh(X @ params[0]) @ params[1] - Y
+        print(f"epoch {epoch}: {float((error * error).mean()):.5f}")
+    print(*[float(np.abs(p).sum()) for p in params], float(np.abs(optimizer.mean[0]).sum()))
+
+
+if __name__ == "__main__":
+    main()
