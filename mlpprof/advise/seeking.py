@@ -25,12 +25,16 @@ from mlpprof.advise.seek_choice import Run, Seen, Slot, choose
 from mlpprof.advise.seek_form import SeekForm
 from mlpprof.advise.seek_sums import buffers, growing_sums
 from mlpprof.advise.steps import Enough
+from mlpprof.advise.watch import watched
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 5.0
 """After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
 has none; and at most."""
+
+WAITING_S = 120.0
+"""For the first update; some programs load data for a minute before they begin."""
 
 CALLS = 1_000
 """To find what one takes."""
@@ -216,7 +220,8 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     observer.is_done = is_done
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
-    program.run(compiled)
+    with watched(lambda passed_s: passed_s > WAITING_S and not observer.seen.times):
+        program.run(compiled)
     site = choose(observer.seen, ignored())
     if site is None:
         raise UsageError(
