@@ -18,12 +18,12 @@ class Momentum:
             step *= self.mu
             step += g
             self.before[i] = g
-            step *= self.rate
+            mean *= self.mu
+            step *= 1 - self.mu
+            mean += step
+            step *= self.rate / (1 - self.mu)
             v *= self.mu
             v -= step
-            step *= (1 - self.mu) / self.rate
-            mean *= self.mu
-            mean += step
             params[i] += v
 
 
@@ -42,7 +42,6 @@ def main():
     Y = np.sin(3 * X[:, :10])
     params = [rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((400, 500), (500, 10))]
     optimizer = Momentum(params, 0.01, 0.9)
-    largest = np.float32(0)
     for epoch in range(3):
         for i in range(0, len(X), 32):  # step
             batch = X[i : i + 32].copy()
@@ -50,12 +49,11 @@ def main():
             last = [p.copy() for p in params]
             optimizer.apply(params, gradients(params, batch, Y[i : i + 32]))
             np.subtract(params[0], last[0], out=last[0])
-            largest = max(largest, last[0][0, 0])
             if last[0][0, 0] > 1:
                 params[:] = last
         error = np.tanh(X @ params[0]) @ params[1] - Y
         print(f"epoch {epoch}: {float((error * error).mean()):.5f}")
-    print(*[float(np.abs(p).sum()) for p in params], float(np.abs(optimizer.mean[0]).sum()), float(largest))
+    print(*[float(np.abs(p).sum()) for p in params], float(np.abs(optimizer.mean[0]).sum()))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def main():
     optimizer = Momentum(params, 0.01, 0.9)
     for epoch in range(3):
         for i in range(0, len(X), 32):  # step
-            optimizer.apply(params, gradients(params, X[i : i + 32], Y[i : i + 32]))
+            optimizer.apply(params, gradients(params, X[i : i + 32] + np.float32(0.01), Y[i : i + 32]))
         error = np.tanh(X @ params[0]) @ params[1] - Y
         print(f"epoch {epoch}: {float((error * error).mean()):.5f}")
     print(*[float(np.abs(p).sum()) for p in params], float(np.abs(optimizer.mean[0]).sum()))
