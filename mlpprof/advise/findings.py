@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.detect import (
     dead,
+    every_step,
     extra_work,
     layout,
     loops,
@@ -50,6 +51,7 @@ CLEARLY = 1.5
 DETECTORS = (
     loops,
     repeats,
+    every_step,
     dead,
     stacking,
     extra_work,

@@ -109,7 +109,7 @@ def _repeats(graph: Graph) -> list[tuple[Event, Event]]:
             continue
         keys = _keys(event)
         first = next((e for key in keys for e in known[key] if _is_same_turn(event, e) and e.end <= event.index), None)
-        if first is not None and not _is_constant(event) and _computes(event, graph):
+        if first is not None and not is_constant(event) and _computes(event, graph):
             found.append((event, first))
         for key in keys:
             known[key].append(event)
@@ -154,9 +154,10 @@ def _is_same_turn(one: Event, other: Event) -> bool:
     return all(turns.get((turn.site, turn.execution), turn.turn) == turn.turn for turn in one.loops)
 
 
-def _is_constant(event: Event) -> bool:
+def is_constant(event: Event) -> bool:
     """Whether all elements of an operand are the same: zeros are equal without a common origin."""
-    arrays = [x for x in event.operands if isinstance(x, np.ndarray) and x.size > 1 and x.dtype.kind in "fiub"]
+    operands = (getattr(event.function, "__self__", None), *event.operands)  # of a method its array, too
+    arrays = [x for x in operands if isinstance(x, np.ndarray) and x.size > 1 and x.dtype.kind in "fiub"]
     with np.errstate(all="ignore"):
         return any(bool(np.all(x == x.flat[0])) for x in arrays)
 
