@@ -173,7 +173,7 @@ def test_steps_begin_undisturbed_alternate_and_end_observed(clock, step_s, turns
 
 def test_long_steps_are_recorded_after_a_few_and_short_ones_in_blocks(clock, fake_clock):
     endless, steps, _ = ran(clock, 7.0)
-    assert endless == [PLAIN, OBSERVED]
+    assert endless == [PLAIN, CLOCKED, OBSERVED]
     assert steps.is_long
     long, steps, _ = ran(fake_clock(), 3.0)
     assert len(long) == 5

@@ -126,7 +126,9 @@ def test_what_ends_by_itself_is_left_alone():
 
 def test_clocks_that_make_a_step_long_are_ended(clock):
     switched = Switched()
-    steps = Steps(switched, Clocks(clock), Recorder([]), clock, 0)
+    clocks = Clocks(clock)
+    steps = Steps(switched, clocks, Recorder([]), clock, 0)
+    pre, post = clocks.hooks[hooks.PRE], clocks.hooks[hooks.POST]
     begin, mode, end = (steps.hooks[name] for name in (hooks.BEGIN, hooks.MODE, hooks.END))
     forms = []
     with pytest.raises(Enough):
@@ -134,10 +136,14 @@ def test_clocks_that_make_a_step_long_are_ended(clock):
             begin(False)
             forms.append(mode())
             steps.relieve()
-            clock.advance(30 if mode() == CLOCKED else 1)
-            steps.relieve()
+            for site in range(3):
+                number = pre(site)
+                clock.advance(10 if mode() == CLOCKED else 1)
+                post(number, None)
+                steps.relieve()
             end(False)
     assert forms.count(CLOCKED) == 1
     assert switched.forms[:2] == [CLOCKED, PLAIN]
     assert steps.is_long
-    assert not steps.times.clocked_s
+    assert steps.times.sites == [{0: (10, 1), 1: (10, 1)}]
+    assert steps.times.clocked_s == [20]

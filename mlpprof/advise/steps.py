@@ -6,6 +6,7 @@ observed steps come last: the second tells what becomes of the first one's resul
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from mlpprof.advise.trace import Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
 LONG_STEP_S = 4.0
-"""Of a step that is longer one is observed, and none is put under clocks; none either that clocks make longer."""
+"""Of a step that is longer one is put under clocks and one observed; clocks that take longer beside it are ended."""
 
 BLOCK_S = 0.03
 MOST_BLOCKS = 20
@@ -67,6 +68,7 @@ class Steps:
         self._elapsed = 0.0
         self._faults = 0
         self._inside: dict[int, tuple[float, int]] = {}
+        self._early: dict[int, tuple[float, int]] = {}
         self._around: list[dict[int, tuple[float, int]]] = []
         self.times = Times()
         self.is_done = False
@@ -92,10 +94,10 @@ class Steps:
             self.is_long = True
             self._wanted = 1
         begun = self._clock()
-        for block in range(0 if self.is_long else MOST_BLOCKS):
+        for block in range(MOST_BLOCKS):
             for mode in (CLOCKED, PLAIN):
                 spent, steps = 0.0, 0
-                while left() > 0 and spent < BLOCK_S and steps < most and not self.is_long:
+                while left() > 0 and spent < BLOCK_S and steps < most and not (self.is_long and mode == PLAIN):
                     yield mode
                     steps += 1
                     spent += max(self._elapsed, 1e-9)
@@ -166,12 +168,17 @@ class Steps:
         return self._clock() - self._start if is_first else 0.0
 
     def relieve(self) -> None:
-        """End the clocks of a step that they make too long: what it calls from now on runs as it was written."""
+        """End the clocks of a step that they make too long: what it calls from now on runs as it was written.
+
+        May be called from another thread. What the clocks have told so far stands for the whole.
+        """
         is_clocked = self._mode == self._form == CLOCKED and STEP in self._open
-        if is_clocked and self._clock() - self._start > LONG_STEP_S:
-            self.is_long = True
-            self._switch.to(PLAIN)
-            self._form = PLAIN
+        if is_clocked and self._clock() - self._start > LONG_STEP_S + 2 * max(self.times.plain_s, default=0.0):
+            with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
+                self._early = self._clocks.take()
+                self.is_long = True
+                self._switch.to(PLAIN)
+                self._form = PLAIN
 
     def _finish(self) -> None:
         """The step has ended, and the turn around it; keep what was measured."""
@@ -184,9 +191,10 @@ class Steps:
             return
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
-        elif self._mode == CLOCKED and not self.is_long:
-            self.times.clocked_s.append(self._elapsed)
-            self.times.sites.append(self._inside)
+        elif self._mode == CLOCKED:
+            told_s = sum(seconds for seconds, _ in self._early.values())
+            self.times.clocked_s.append(told_s or self._elapsed)
+            self.times.sites.append(self._early or self._inside)
             self.times.around.append(merged([*self._around, self._clocks.take()]))
         elif self._mode == OBSERVED:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
