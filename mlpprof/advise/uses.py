@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise import called
+from mlpprof.advise.hooks import BEGIN
 from mlpprof.advise.identity import Array, Roots, value_of
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_arrays import arrays_in
@@ -103,8 +104,9 @@ class Uses:
 
     def of_call(self, function: Any, name: str, operands: tuple[Any, ...], index: int) -> bool:
         """A call gets some operands; whether code that is not rewritten has arrays of them, and may give them on."""
-        if called.passes_on(function, name):
-            return False
+        code = called.code_of(function)
+        if called.passes_on(function, name) or (code is not None and BEGIN in code.co_names):
+            return False  # what the step does is recorded
         is_taken = name not in called.SHOWING
         direct = arrays_in(operands)
         reached = self.reach(operands if called.is_known(function) else (*operands, function), direct, index, is_taken)
