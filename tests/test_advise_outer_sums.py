@@ -63,3 +63,13 @@ def test_the_sum_of_products_of_all_pairs_is_one_product(lines):
 )
 def test_what_is_no_such_sum_is_not_told(lines):
     assert found(*lines) == []
+
+
+def test_a_bar_that_is_given_the_whole_model_before_a_step_looks_at_no_buffer():
+    lines = ("np.multiply(X[:, :, None], D[:, None, :], out=big)", "np.sum(big, axis=0, out=dW)")
+    with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
+        root = next(e for e in graph.last if e.name == "multiply").writes[0]
+        graph.trace.looks[root] = [start for start, _ in graph.trace.steps]
+        assert len(outer_sums.detect(graph)) == 1
+        graph.trace.looks[root] = [stop - 1 for _, stop in graph.trace.steps]
+        assert outer_sums.detect(graph) == []

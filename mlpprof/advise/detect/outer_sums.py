@@ -127,9 +127,16 @@ def _readers(event: Event, graph: Graph) -> list[Event] | None:
     root = event.writes[0] if event.writes else event.output.root if event.output is not None else -1
     again_at = (e.index for e in graph.events[event.index + 1 :] if e.site == event.site and root in e.writes)
     end = next(again_at, len(graph.events))
-    if any(event.index < i <= end for seen in (graph.trace.looks, graph.trace.taken) for i in seen.get(root, ())):
-        return None
+    for index in graph.trace.looks.get(root, ()):  # those that took it, too
+        if event.index < index <= end and not _is_between_steps(index, graph):
+            return None
     return [graph.events[i] for i in sorted(set(graph.trace.reads.get(root, ()))) if event.index < i < end]
+
+
+def _is_between_steps(index: int, graph: Graph) -> bool:
+    """Whether what has no event of its own happened there: a loader or a bar that can reach the whole model."""
+    is_outside = index < len(graph.events) and graph.events[index].is_outside
+    return is_outside or any(index == start for start, _ in graph.trace.steps)
 
 
 def _is_sum(event: Event) -> bool:
