@@ -173,7 +173,7 @@ class Steps:
         May be called from another thread. What the clocks have told so far stands for the whole.
         """
         is_clocked = self._mode == self._form == CLOCKED and STEP in self._open
-        if is_clocked and self._clock() - self._start > LONG_STEP_S + 2 * max(self.times.plain_s, default=0.0):
+        if is_clocked and self._clock() - self._start > max(LONG_STEP_S, 2 * max(self.times.plain_s, default=0.0)):
             with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
                 self._early = self._clocks.take()
                 self.is_long = True
