@@ -27,11 +27,14 @@ def step():
     global W, old, buffer, V
     g = X.T @ (X @ W)
 """
+TAIL = "\n    Z = X @ g"  # the values of g are still wanted
 
 
-def found(*lines, of=lambda graph: [(graph.site(one.events[-1]).line, one) for one in updates(graph, LEAST_BYTES)]):
+def found(
+    *lines, tail=TAIL, of=lambda graph: [(graph.site(one.events[-1]).line, one) for one in updates(graph, LEAST_BYTES)]
+):
     """What is said of a step with these lines."""
-    with recorded(HEAD + "\n".join(f"    {line}" for line in lines)) as graph:
+    with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + tail) as graph:
         return of(graph)
 
 
@@ -71,12 +74,35 @@ def test_the_form_in_place_is_told_for_the_whole_statement(line, cure):
 
 
 @pytest.mark.parametrize(
+    ("lines", "cure"),
+    [
+        (["W -= rate * g"], ["g *= rate", "W -= g"]),
+        (["W = W - g * rate"], ["g *= rate", "W -= g"]),
+        (["W = W - g / 100"], ["g /= 100", "W -= g"]),
+        (
+            ["net.g = g", "net.V[0] = 0.9 * net.V[0] - rate * net.g"],
+            ["net.V[0] *= 0.9", "net.g *= rate", "net.V[0] -= net.g"],
+        ),
+        (["W -= rate * g", "Z = g.sum()"], None),  # read again
+        (["kept.append(g)", "W -= rate * g"], None),
+        (["W -= rate * net.V[0]"], None),  # of another step
+        (["W -= rate * g[0]"], None),  # of another shape
+        (["def apply(g):", "    global W", "    W -= rate * g", "apply(g)"], None),  # the caller's
+    ],
+    ids=lambda one: one[-1] if one else "",
+)
+def test_what_nobody_looks_at_again_is_scaled_itself(lines, cure):
+    ((*told,),) = ([text.partition("  # ")[0] for text in one.cure] for _, one in found(*lines, tail=""))
+    assert told == cure if cure is not None else not {"g *= rate", "net.V[0] *= rate"} & {*told}
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         ("old = W", "W = W - rate * g", "drift = np.abs(W - old).max()"),
         ("kept.append(W)", "W = W - rate * g"),
         ("cache = (g, W)", "W = W - rate * g", "print(cache[1].sum())"),
-        ("Z = replaced(g, W)", "R = Z + g"),
+        ("R = replaced(g, W)", "R = R + g"),
         ("W = (W - rate * g).astype(np.float64)",),
         ("W = W - rate * g", "W = W.astype(np.float32)"),
     ],

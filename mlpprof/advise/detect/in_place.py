@@ -7,6 +7,7 @@ Both are compiled, with recorded operands for what is no elementwise operation. 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,21 @@ class Forms:
     """Both forms of one execution of a statement.
 
     events: its elementwise operations by place. kept: arrays for results, which other statements use as well.
-    text: the new lines.
+    is_free: whether an operation is the last that looks at its operand of a number, which stands there as told.
+    text: the new lines. scaled: operations that are done in such an operand, with its number.
     """
 
-    def __init__(self, events: dict[Place, Event], target: ast.expr, kept: dict[Kind, Array]) -> None:
+    def __init__(
+        self,
+        events: dict[Place, Event],
+        target: ast.expr,
+        kept: dict[Kind, Array],
+        is_free: Callable[[ast.expr, Event, int], bool],
+    ) -> None:
         self._events = events
         self._kept = kept
+        self._is_free = is_free
+        self.scaled: list[tuple[Event, int]] = []
         self._target = target
         self._names: dict[str, Any] = {}
         self._slow: list[str] = []
@@ -110,6 +120,11 @@ class Forms:
         if held:
             return False  # a temporary is used again
         self._slow.append(f"{OLD} {symbol}= {native}")
+        scaled = self._scaled(statement.value)
+        if scaled is not None:
+            self._fast.append(f"{OLD} {symbol}= {scaled[0]}")
+            self.text.append(f"{ast.unparse(self._target)} {symbol}= {scaled[1]}")
+            return True
         scratch = self._into(statement.value, top.operands[1])[0]
         self._fast.append(f"{OLD} {symbol}= {scratch}")
         self.text += [*self._scratch_text(statement.value), f"{ast.unparse(self._target)} {symbol}= scratch"]
@@ -206,26 +221,49 @@ class Forms:
         is_begun = self._is_target(children[spine])
         if not is_begun and (any(self._mentions(children[n]) for n in rest) or not self._spine(children[spine])):
             return False
-        texts = {number: self._into(children[number], event.operands[number])[0] for number in rest}
+        scaled = self._scaled(children[rest[0]]) if len(rest) == 1 else None
+        texts = {number: self._into(children[number], event.operands[number])[0] for number in rest if scaled is None}
+        if scaled is not None:
+            texts[rest[0]] = scaled[0]
         texts[spine] = OLD
         ordered = [texts[number] for number in range(len(children))]
         self._fast.append(f"{self._ufunc(event)}({self._arguments(event, ordered)}, out={OLD})")
-        self._tell(node, event, spine)
+        self._tell(node, event, spine, "" if scaled is None else scaled[1])
         return True
+
+    def _scaled(self, node: ast.expr) -> tuple[str, str] | None:
+        """``k * Y`` in Y itself, of which nobody looks at the values again: its name and its text."""
+        event = self.event_of(node)
+        if event is None or not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult | ast.Div):
+            return None
+        children = operands_of(node)
+        for number in (0, 1) if isinstance(node.op, ast.Mult) else (0,):
+            value, factor, child = event.operands[number], event.operands[1 - number], children[number]
+            is_held = isinstance(child, ast.Name | ast.Attribute | ast.Subscript) and self.event_of(child) is None
+            is_scaling = isinstance(factor, int | float | np.generic) and is_alike(value, event.result)
+            if is_held and is_scaling and value.flags.writeable and self._is_free(child, event, number):
+                name, one = f"x{len(self._names)}", f"x{len(self._names)}_one"
+                # by one: it is done many times here, and must not become zero
+                self._names |= {name: value.copy(order="K"), one: type(factor)(1)}
+                self._fast.append(f"{self._ufunc(event)}({name}, {one}, out={name})")
+                self.text.append(f"{ast.unparse(child)} {_symbol(node.op)}= {ast.unparse(children[1 - number])}")
+                self.scaled.append((event, number))
+                return name, ast.unparse(child)
+        return None
 
     # What is told
 
-    def _tell(self, node: ast.expr, event: Event, spine: int) -> None:
+    def _tell(self, node: ast.expr, event: Event, spine: int, scaled: str) -> None:
         children = operands_of(node)
         name = self._target_text()
         if isinstance(node, ast.BinOp) and (spine == 0 or isinstance(node.op, ast.Add | ast.Mult)):
             other = children[1 - spine]
-            line = f"{name} {_symbol(node.op)}= {ast.unparse(other)}"
-            if self.event_of(other) is not None:
+            line = f"{name} {_symbol(node.op)}= {scaled or ast.unparse(other)}"
+            if not scaled and self.event_of(other) is not None:
                 line += f"  # or, with an array that is kept: {'; '.join(self._scratch_text(other))}; "
                 line += f"{name} {_symbol(node.op)}= scratch"
         else:
-            texts = [name if number == spine else ast.unparse(child) for number, child in enumerate(children)]
+            texts = [name if n == spine else scaled or ast.unparse(child) for n, child in enumerate(children)]
             line = f"{self._name_of(event)}({self._arguments(event, texts)}, out={name})"
         self.text.append(line)
 

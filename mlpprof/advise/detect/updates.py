@@ -81,9 +81,8 @@ def _update(
     statement: ast.Assign | ast.AugAssign, file: str, events: list[Event], kept: dict[Kind, Array], graph: Graph
 ) -> Update | None:
     target = statement.target if isinstance(statement, ast.AugAssign) else statement.targets[0]
-    forms = Forms(
-        {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}, target, kept
-    )
+    places = {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}
+    forms = Forms(places, target, kept, lambda node, event, number: _is_given(node, event, number, file, graph))
     store = next((event for event in events if event.effect is not None and event.name == "store"), None)
     if isinstance(statement, ast.AugAssign):
         top = next((event for event in events if event.function in IN_PLACE_OPERATORS), None)
@@ -106,10 +105,10 @@ def _update(
         return None
     slow, fast = forms.actions(array)
     used = [event for event in events if elementwise(event) is not None or event in (top, store)]
-    changed: set[int] = set()
+    changed = {event.inputs[_array_number(event, number)].root for event, number in forms.scaled}
     if isinstance(statement, ast.Assign) and store is None and forms.place_of_target is not None:
         reader, number = forms.place_of_target
-        changed = {reader.inputs[number].root} | ({top.output.root} if top.output is not None else set())
+        changed |= {reader.inputs[number].root} | ({top.output.root} if top.output is not None else set())
     return Update(tuple(used), frozenset(changed), slow, fast, tuple(forms.text))
 
 
@@ -132,7 +131,7 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return False
     end = graph.trace.steps[1][1]
-    is_handed = isinstance(statement.targets[0], ast.Name) and _is_argument(statement, file, graph)
+    is_handed = _is_argument(statement.targets[0], file, graph)
     tops = [event for event in graph.first if graph.span(event.site) == graph.span(top.site)]
     assert forms.place_of_target is not None
     reader, number = forms.place_of_target
@@ -144,20 +143,39 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
         if not reads or number >= len(reads[-1].inputs):
             return False
         root = reads[-1].inputs[number].root
-        died = graph.trace.died.get(root)
-        if died is None or died > (event.index + 1 if is_handed else end):
-            return False
-        if graph.is_taken(root, event) or any(index > event.index for index in graph.trace.reads.get(root, ())):
+        if not _is_last_look(root, event, event.index + 1 if is_handed else end, graph):
             return False
     return bool(tops)
 
 
-def _is_argument(statement: ast.Assign, file: str, graph: Graph) -> bool:
-    name = statement.targets[0].id if isinstance(statement.targets[0], ast.Name) else ""
+def _is_given(node: ast.expr, event: Event, number: int, file: str, graph: Graph) -> bool:
+    """Whether the step has made an operand itself, and nobody looks at it after the operation."""
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind or _is_argument(node, file, graph):
+        return False
+    end, place = graph.trace.steps[1][1], _array_number(event, number)
+    same = [one for one in graph.first if graph.span(one.site) == graph.span(event.site)]
+    made = {one.output.root for one in graph.first if one.output is not None and not one.is_view}
+    roots = [(one.inputs[place].root if place < len(one.inputs) else -1, one) for one in same]
+    return bool(roots) and all(root in made and _is_last_look(root, one, end, graph) for root, one in roots)
+
+
+def _array_number(event: Event, number: int) -> int:
+    """The number among the inputs of an event, arrays first, of an operand that is an array."""
+    return sum(isinstance(x, np.ndarray) for x in event.operands[:number])
+
+
+def _is_last_look(root: int, event: Event, end: int, graph: Graph) -> bool:
+    """Whether nobody looks at a buffer after an event, and it was freed before another one."""
+    died = graph.trace.died.get(root)
+    if died is None or died > end or graph.is_taken(root, event):
+        return False
+    return not any(index > event.index for index in graph.trace.reads.get(root, ()))
+
+
+def _is_argument(node: ast.expr, file: str, graph: Graph) -> bool:
+    name = node.id if isinstance(node, ast.Name) else ""
     around = [
-        node
-        for _, node in functions(graph.trees[file])
-        if node.lineno <= statement.lineno <= (node.end_lineno or node.lineno)
+        one for _, one in functions(graph.trees[file]) if one.lineno <= node.lineno <= (one.end_lineno or one.lineno)
     ]
     return any(
         name == one.arg for node in around for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
