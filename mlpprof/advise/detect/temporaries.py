@@ -45,6 +45,9 @@ LONG_AFTER = 8
 NEAR = 2
 """Lines between two operations that one finding tells of."""
 
+LEAST_GAIN = 0.03
+"""Of an update's time, in the middle of what is measured, for it to be told."""
+
 MOST_LINES = 4
 """Of a finding whose cures are told."""
 
@@ -65,7 +68,7 @@ def detect(graph: Graph) -> list[Candidate]:
     found = updates(graph, LEAST_BYTES)
     worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
     parts = [_together(group, faulted, graph) for group in _neighbours(worthwhile, graph)]
-    parts = [part for part in parts if part.saved[0] > 0]
+    parts = [part for part in parts if part.saved[1] > 0]
     told = indices(event for part in parts for event in part.events)
     kept = _kept_sites(graph)
     for event in large:
@@ -131,7 +134,9 @@ def _together(group: list[Update], faulted: float, graph: Graph) -> Part:
 
     events = tuple(event for one in group for event in one.events)
     cures = {graph.site(one.events[-1]).line: one.cure for one in group}
-    saved = of_time(_share(slow, fast, faulted), graph.seconds(events))
+    share = _share(slow, fast, faulted)
+    # in place fewer arrays are touched: what is measured may be disturbed, but is not below nothing
+    saved = of_time(share, graph.seconds(events)) if sum(share) / 2 > LEAST_GAIN else (0.0, 0.0)
     return Part(events, saved, cures)
 
 

@@ -38,16 +38,16 @@ def gradients(params, X, Y):
 
 def main():
     rng = np.random.default_rng(17)
-    X = rng.uniform(-1, 1, (1280, 400)).astype(np.float32)
+    X = rng.uniform(-1, 1, (800, 400)).astype(np.float32)
     Y = np.sin(3 * X[:, :10])
     params = [rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((400, 500), (500, 10))]
     optimizer = Momentum(params, 0.01, 0.9)
-    for epoch in range(3):
-        for i in range(0, len(X), 32):  # step
-            batch = X[i : i + 32].copy()
+    for epoch in range(4):
+        for i in range(0, len(X), 16):  # step
+            batch = X[i : i + 16].copy()
             batch += np.float32(0.01)
             last = [p.copy() for p in params]
-            optimizer.apply(params, gradients(params, batch, Y[i : i + 32]))
+            optimizer.apply(params, gradients(params, batch, Y[i : i + 16]))
             np.subtract(params[0], last[0], out=last[0])
             if last[0][0, 0] > 1:
                 params[:] = last

@@ -29,13 +29,13 @@ def gradients(params, X, Y):
 
 def main():
     rng = np.random.default_rng(17)
-    X = rng.uniform(-1, 1, (1280, 400)).astype(np.float32)
+    X = rng.uniform(-1, 1, (800, 400)).astype(np.float32)
     Y = np.sin(3 * X[:, :10])
     params = [rng.normal(0, 0.05, shape).astype(np.float32) for shape in ((400, 500), (500, 10))]
     optimizer = Momentum(params, 0.01, 0.9)
-    for epoch in range(3):
-        for i in range(0, len(X), 32):  # step
-            optimizer.apply(params, gradients(params, X[i : i + 32] + np.float32(0.01), Y[i : i + 32]))
+    for epoch in range(4):
+        for i in range(0, len(X), 16):  # step
+            optimizer.apply(params, gradients(params, X[i : i + 16] + np.float32(0.01), Y[i : i + 16]))
         error = np.tanh(X @ params[0]) @ params[1] - Y
         print(f"epoch {epoch}: {float((error * error).mean()):.5f}")
     print(*[float(np.abs(p).sum()) for p in params], float(np.abs(optimizer.mean[0]).sum()))
