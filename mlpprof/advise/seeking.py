@@ -29,7 +29,7 @@ from mlpprof.advise.watch import watched
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
 
-LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 5.0
+LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
 """After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
 has none; and at most."""
 
