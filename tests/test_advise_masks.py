@@ -38,8 +38,6 @@ def cures(*lines):
         (("A[0.5 < A] = 0.5",), "+ np.minimum(X, 0.5, out=X)"),
         (("A[A < 0] = 0", "A[A > 0] = 1"), "+ np.greater(X, 0, out=X)"),
         (("A[A > 0] = 1", "A[A <= 0] = 0"), "+ np.greater(X, 0, out=X)"),
-        (("A[Z <= 0] = 0",), "+ X *= ~mask"),
-        (("mask = A < 0", "A += Z", "A[mask] = 0"), "+ X *= ~mask"),
     ],
     ids=lambda x: x if isinstance(x, str) else "; ".join(x),
 )
@@ -53,8 +51,10 @@ def test_the_form_of_the_whole_array_is_told(lines, cure):
     [
         ("A[A > 0] = 1",),  # of what is not above 0 nothing is said
         ("A[A > 0] = 1", "A[A >= 0.5] = 0.2"),
-        ("A[Z <= 0] = 0.5",),
-        ("A[Z > 1e9] = 0",),  # nothing is stored
+        ("A[Z <= 0] = 0",),  # of another array
+        ("A[A < 0] = 0.5",),
+        ("mask = A < 0", "A += Z", "A[mask] = 0"),
+        ("mask = A < 0", "A[mask] = 0", "A += mask"),  # the mask is wanted later
         ("A[:, Z[0] < 0] = 0",),
         ("B = A[:1, :100].copy()", "B[B < 0] = 0", "A[:1, :100] = B"),
         ("A[Z < 0] += 1",),

@@ -32,25 +32,19 @@ LEAST_SIZE = 256
 
 @dataclass(frozen=True)
 class Store:
-    """A number stored where a mask is true. test: the comparison that made the mask, if with a number (`bound`).
-
-    is_of_target: it was the array itself that was compared. is_kept: something else reads the mask, too.
-    """
+    """A number stored where a comparison of the array with a number (`bound`) is true. name: of the comparison."""
 
     event: Event
     target: Array
-    mask: Array
     number: float
-    test: Event | None = None
-    name: str = ""
-    bound: float = 0.0
-    is_of_target: bool = False
-    is_kept: bool = False
+    test: Event
+    name: str
+    bound: float
 
     @property
     def events(self) -> list[Event]:
         """What another form would replace."""
-        return [self.event] if self.test is None or self.is_kept else [self.test, self.event]
+        return [self.test, self.event]
 
 
 @dataclass(frozen=True)
@@ -115,13 +109,10 @@ def _forms(stores: list[Store]) -> list[Form]:
 
 def _form(store: Store) -> Form | None:
     x, bound = store.target.copy(order="K"), store.bound
-    if store.is_of_target and store.number == bound:
+    if store.number == bound:
         function = np.maximum if store.name.startswith("less") else np.minimum
         written = f"np.{function.__name__}(X, {bound:g}, out=X)"
         return Form([store], written, lambda: function(x, bound, out=x))
-    if store.number == 0:
-        mask = store.mask
-        return Form([store], "X *= ~mask  # or the comparison turned round", lambda: np.multiply(x, ~mask, out=x))
     return None
 
 
@@ -129,9 +120,8 @@ def _is_step_function(one: Store, other: Store) -> bool:
     """Whether two stores make 1 of what is above a bound of 0, and 0 of the rest, in either order."""
     above, below = (one, other) if one.name == "greater" else (other, one)
     is_step = above.name == "greater" and above.number == 1 and below.name.startswith("less") and below.number == 0
-    is_same = one.target is other.target and one.is_of_target and other.is_of_target
     is_together = one.event.calls == other.event.calls and one.event.loops == other.event.loops
-    return is_step and is_same and is_together and above.bound == below.bound == 0
+    return is_step and one.target is other.target and is_together and above.bound == below.bound == 0
 
 
 def _step_function(stores: list[Store]) -> Form:
@@ -150,16 +140,17 @@ def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
         return None
     test = tests.get(id(mask))
     if test is None or test.index > event.index or len(test.operands) != 2:
-        return Store(event, target, mask, float(number))
+        return None
+    if any(index != event.index for index in graph.read_later(test)):
+        return None  # a mask that is kept for the way back
     left, right = test.operands
     name = test.name
     if not isinstance(left, np.ndarray):
         left, right, name = right, left, TURNED[name]
-    if not isinstance(right, int | float | np.number):
-        return Store(event, target, mask, float(number))
-    is_of_target = _is_same(left, target) and not graph.is_changed(event.writes[0], test, event)
-    is_kept = any(index != event.index for index in graph.read_later(test))
-    return Store(event, target, mask, float(number), test, name, float(right), is_of_target, is_kept)
+    if not isinstance(right, int | float | np.number) or not _is_same(left, target):
+        return None
+    is_changed = graph.is_changed(event.writes[0], test, event)
+    return None if is_changed else Store(event, target, float(number), test, name, float(right))
 
 
 def _is_same(one: Any, other: Array) -> bool:

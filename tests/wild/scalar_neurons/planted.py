@@ -43,7 +43,7 @@ class MLP:
         for i in range(self.n_in):  # planted: neuron-loop
             for j in range(self.n_hidden):
                 self.w1[i, j] -= self.rate * hidden_delta[j] * x[i]
-        return sum(0.5 * (self.output[k] - target[k]) ** 2 for k in range(self.n_out))
+        return sum(0.5 * (self.output[k] - target[k]) ** 2 for k in range(self.n_out))  # acceptable: neuron-loop
 
 
 def main():
