@@ -29,7 +29,8 @@ class MLP:
             dW, db = A[l].T @ delta, delta.sum(axis=0)
             if l > 0:
                 delta = (delta @ self.W[l].T) * (A[l] > 0)
-            self.W[l] -= rate * dW
+            dW *= rate
+            self.W[l] -= dW
             self.b[l] -= rate * db
         return loss
 

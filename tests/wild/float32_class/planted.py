@@ -25,10 +25,10 @@ class MLP:
         delta = (A[-1] - Y) / self.dtype(len(X))  # acceptable: recomputation; acceptable: float64
         loss = np.mean((A[-1] - Y) ** 2)  # acceptable: recomputation; acceptable: float64
         for l in range(len(self.W) - 1, -1, -1):
-            dW, db = A[l].T @ delta, delta.sum(axis=0)  # acceptable: float64
+            dW, db = A[l].T @ delta, delta.sum(axis=0)  # acceptable: float64; acceptable: temporaries
             if l > 0:
                 delta = (delta @ self.W[l].T) * (A[l] > 0)  # acceptable: float64
-            self.W[l] -= rate * dW
+            self.W[l] -= rate * dW  # acceptable: temporaries
             self.b[l] -= rate * db
         return loss
 
