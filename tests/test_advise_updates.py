@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.detect import temporaries
 from mlpprof.advise.detect.copies import needless_copies
+from mlpprof.advise.detect.temporaries import _needed_beside_the_next
 from mlpprof.advise.detect.updates import updates
 
 LEAST_BYTES = 64 * 1024
@@ -186,3 +189,15 @@ def test_a_copy_of_what_another_finding_changes_in_place_stays():
         return len(needless_copies(graph, frozenset())), needless_copies(graph, changed)
 
     assert found("h = W.copy()", "Z = X @ h", "W = W - rate * g", of=told) == (1, [])
+
+
+def test_a_result_that_is_still_read_when_the_next_one_is_there_cannot_give_its_array_to_it():
+    def event(index: int, site: int, made: int, *read: int) -> SimpleNamespace:
+        inputs = tuple(SimpleNamespace(root=root) for root in read)
+        return SimpleNamespace(index=index, site=site, name="matmul", output=SimpleNamespace(root=made), inputs=inputs)
+
+    first = [event(0, 7, 100), event(1, 8, 101, 100)]
+    kept = [event(2, 7, 102), event(3, 8, 103, 102, 100)]
+    read_before = [event(2, 8, 103, 100), event(3, 7, 102)]
+    for last, needed in ((kept, {(7, "matmul")}), (read_before, set())):
+        assert _needed_beside_the_next(SimpleNamespace(first=first, last=last, events=[*first, *last])) == needed

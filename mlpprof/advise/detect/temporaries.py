@@ -63,7 +63,8 @@ LEAST_TOTAL = 0.015
 
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for every few lines of them, if they are worth it together."""
-    large = [event for event in graph.last if _is_large(event)]
+    needed = _needed_beside_the_next(graph)
+    large = [event for event in graph.last if _is_large(event) and (event.site, event.name) not in needed]
     faulted = _faulted_share(large, graph)
     found = updates(graph, LEAST_BYTES)
     worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
@@ -95,6 +96,17 @@ def _kept_sites(graph: Graph) -> set[tuple[int, str]]:
         for event in graph.first
         if event.output is not None and died.get(event.output.root, len(graph.events)) > event.index + LONG_AFTER
     }
+
+
+def _needed_beside_the_next(graph: Graph) -> set[tuple[int, str]]:
+    """Operations whose last result is still read when the next one is there: one array would not do for both."""
+    made = {event.output.root: (event.site, event.name) for event in graph.first if event.output is not None}
+    again: dict[tuple[int, str], int] = {}
+    for event in graph.last:
+        again.setdefault((event.site, event.name), event.index)
+    never = len(graph.events)
+    reads = ((event.index, made.get(value.root)) for event in graph.last for value in event.inputs)
+    return {place for index, place in reads if place is not None and index > again.get(place, never)}
 
 
 def _keeping(action: Action) -> Action:

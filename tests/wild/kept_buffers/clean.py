@@ -70,4 +70,5 @@ if __name__ == "__main__":
     for epoch in range(4):
         for start in range(0, len(X), 100):
             step(layers, optimizer, X[start : start + 100], Y[start : start + 100])
-    print([float(np.abs(layer.params["W"]).sum()) for layer in layers])
+    error = layers[1].forward(layers[0].forward(X[:100])) - Y[:100]
+    print(float(np.mean(error**2)), *[float(np.abs(layer.params["W"]).sum()) for layer in layers])

@@ -33,7 +33,7 @@ def gradients(params, X, Y):
     np.tanh(hidden, out=hidden)
     d2 = (hidden @ W2 - Y) / np.float32(len(X))
     d1 = (d2 @ W2.T) * (1 - hidden * hidden)
-    return [X.T @ d1, hidden.T @ d2]  # acceptable: temporaries
+    return [X.T @ d1, hidden.T @ d2]
 
 
 def main():
