@@ -25,6 +25,9 @@ REFUSED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 LEAST_SHARE = 0.15
 """Of an operation's time that the other form must save."""
 
+LEAST_RANGE = 8
+"""Numbers in an index that are worth an array made in advance."""
+
 
 @dataclass(frozen=True)
 class Other:
@@ -81,7 +84,11 @@ def _saved(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
 
 
 def _others(event: Event) -> Iterator[Other]:
-    if event.is_own or event.function is operator.setitem:
+    if event.is_own:
+        return
+    if event.function in (operator.getitem, operator.setitem):
+        yield from _ranges(event)
+    if event.function is operator.setitem:
         return
     yield from _powers(event)
     yield from _calls(event)
@@ -210,6 +217,29 @@ def _indices(event: Event) -> Iterator[Other]:
             f"X[start : start + {index.size}]",
             lambda: container[replaced],
         )
+
+
+def _ranges(event: Event) -> Iterator[Other]:
+    """A range among the indices, `A[range(n), y]`, which NumPy turns into an array number by number in every use."""
+    container, key, *value = event.operands
+    keys = key if isinstance(key, tuple) else (key,)
+    if (
+        not isinstance(container, np.ndarray)
+        or max((len(k) for k in keys if isinstance(k, range)), default=0) < LEAST_RANGE
+    ):
+        return
+    replaced = tuple(np.arange(k.start, k.stop, k.step) if isinstance(k, range) else k for k in keys)
+    target = container.copy()
+
+    def perform() -> object:
+        return target.__setitem__(replaced, value[0]) if value else container[replaced]
+
+    yield Other(
+        "a range as an index",
+        "NumPy makes an array of it in every use, number by number",
+        "rows = np.arange(n)  # once, before training; then rows in place of the range",
+        perform,
+    )
 
 
 def _matrices(graph: Graph) -> list[Candidate]:
