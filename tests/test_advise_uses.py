@@ -11,6 +11,7 @@ from recorded_step import recorded
 
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.detect import dead, extra_work
+from mlpprof.advise.detect.copies import needless_copies
 from mlpprof.advise.findings import merge
 from mlpprof.advise.identity import Roots
 from mlpprof.advise.uses import MOST_REACHED, Uses, arrays_within
@@ -249,3 +250,52 @@ def test_of_two_evaluations_of_the_same_only_one_can_be_left_out(dead_s, told):
     assert [one.category for one in merge(both)] == [told]
     apart = [candidate("recomputation", 9, 1.0, (site(4),)), candidate("dead-computation", 5, dead_s)]
     assert len(merge(apart)) == 2
+
+
+# Code that has not run
+
+
+@pytest.mark.parametrize(
+    ("reader", "told"),
+    [
+        ("    if turn % 100 == 99:\n        print((P == 1).mean())\n", []),
+        ("    if turn % 100 == 99:\n        print(turn + 1)\n", [4]),
+    ],
+)
+def test_a_result_that_a_line_which_has_not_run_reads_is_not_said_to_be_dead(reader, told):
+    text = f"""\
+turn = 0
+def step():
+    global W, turn
+    P = np.argmax(X @ W, axis=1)
+    turn += 1
+{reader}    W = W - 1e-6 * (X.T @ np.tanh(X @ W))
+"""
+    assert lines(text) == told
+
+
+def test_labels_that_are_only_an_index_have_been_used():
+    text = """\
+labels = rng.integers(0, 5, 60)
+rows = np.arange(60)
+def step():
+    global W
+    yb = labels[rows]
+    Y = np.zeros((60, 20))
+    Y[rows, yb] = 1.0
+    W = W - 1e-6 * (X.T @ (X @ W - Y))
+"""
+    assert lines(text) == []
+
+
+@pytest.mark.parametrize("store", ["xb[:, 0] = 1.0", "xb[...] = 0.5", "xb[0, 0] = 1.0"])
+def test_a_copy_that_a_number_is_stored_into_protects_what_it_was_taken_from(store):
+    text = f"""\
+def step():
+    global W
+    xb = X.copy()
+    {store}
+    W = W - 1e-6 * (xb.T @ np.tanh(xb @ W))
+"""
+    with recorded(DATA + text) as graph:
+        assert needless_copies(graph, frozenset()) == []

@@ -142,6 +142,20 @@ def test_the_loss_of_compiled_holds_for_soft_targets_and_for_outputs_at_0_and_1(
         assert ours.train_step(X, Y, index) == pytest.approx(theirs.train_step(X, Y, index), rel=1e-9)
 
 
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [("sigmoid", "cross_entropy"), ("softmax", "cross_entropy"), ("sigmoid", "squared_error")],
+)
+def test_a_network_that_has_diverged_has_no_finite_loss_in_compiled(hidden, output, loss):
+    network = Network((4, 6, 3), hidden=hidden, output=output, loss=loss, rate=0.1)
+    parameters = [(np.full_like(W, np.nan), b) for W, b in network.initial_parameters(0)]
+    X, Y = np.ones((8, 4)), np.eye(3)[np.arange(8) % 3]
+    for steps in (np.arange(8).reshape(1, 8), np.arange(8).reshape(8, 1)):
+        model = variant("compiled")(network, parameters)
+        assert np.isnan(model.train(X, Y, list(steps))).all()
+
+
 def test_compiled_agrees_in_float32_on_wide_sums():
     case = random_case(Network((300, 20, 10), momentum=0.9, l2=0.01), 40, seed=1)
     assert [d for d in deviations(variant("compiled"), load(find("buffered")), case) if d.severity > 1] == []

@@ -219,7 +219,7 @@ class MLP(Worker):
     def close(self):
         if self.team is not None:
             self.team.close()
-            self.team = None
+            self.team, self.together = None, False
 
     def parameters(self):
         return self.used_part(self.W, self.b)

@@ -222,7 +222,7 @@ class MLP(Worker):
     def close(self):
         if self.team is not None:
             self.team.close()
-            self.team = None
+            self.team, self.together = None, False
 
     def parameters(self):
         W = [self.first.T.copy(), *(W.copy() for W in self.W[2:])]

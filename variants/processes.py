@@ -204,7 +204,7 @@ class MLP(Worker):
     def close(self):
         if self.team is not None:
             self.team.close()
-            self.team = None
+            self.team, self.together = None, False
 
     def parameters(self):
         return [(W.copy(), b.copy()) for W, b in zip(self.W[1:], self.b[1:], strict=True)]

@@ -29,7 +29,7 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                start = path.parents[node.level - 1]
+                start = path.parents[min(node.level, len(path.parents)) - 1]
             base = [node.module] if node.module else []
             dotted = [*base, *(".".join((*base, alias.name)) for alias in node.names)]
         for name in dotted:

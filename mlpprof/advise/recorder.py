@@ -168,12 +168,13 @@ class Recorder:
         if not self._recording() or not isinstance(target, np.ndarray):
             target[key] = value
             return
-        if isinstance(value, float) and not isinstance(key, slice | np.ndarray | list):
+        keys = key if isinstance(key, tuple) else (key,)
+        is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
+        if isinstance(value, float) and is_element:
             target[key] = value
             self.uses.store(target, len(self.events))
             self._turns.count_single(number, value)
             return
-        keys = key if isinstance(key, tuple) else (key,)
         inputs = self._values((value, *keys), {}, False)
         target[key] = value
         self._write(number, operator.setitem, (target, key, value), {}, inputs, None, (target,))

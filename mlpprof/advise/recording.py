@@ -75,7 +75,7 @@ def record(
         steps.relieve()
         is_endless |= steps.first_s > LONGEST_STEP_S
         if forms.step_file is None:
-            return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(forms.sources, folder))
+            return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
         return is_endless or (steps.count == 0 and passed_s > WAITING_S)
 
     with watched(is_hopeless):
@@ -110,6 +110,11 @@ def record(
     )
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
+    if trace.is_blind:
+        trace.notes.append(
+            "not all that reads the step's arrays was seen (another thread, or very many objects): nothing is said of "
+            "results that nobody uses, of copies, or of updates in place"
+        )
     if steps.is_long:
         trace.notes.append(
             "a step is long, so it was recorded in short: shares are estimates; name a loop within it with --step for "

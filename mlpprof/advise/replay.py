@@ -40,8 +40,10 @@ class Budget:
         """For the time being no more than a share of them."""
         kept_s = self.left_s * (1 - share)
         self.left_s -= kept_s
-        yield
-        self.left_s += kept_s
+        try:
+            yield
+        finally:
+            self.left_s += kept_s
 
 
 BUDGET = Budget()

@@ -151,7 +151,7 @@ class Observer:
             self._kept[id(owner)] = owner  # so that nothing else gets its number
             if isinstance(owner, list) and isinstance(value, float | np.generic):
                 # one list of numbers has two parts, so that no turn over its elements changes all of it
-                return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) is key)
+                return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) == key)
             return ("part", id(owner), key if isinstance(key, str | int | tuple) else None)
         return None if isinstance(value, float | np.generic) else ("name", site, self._frame())  # a number is a sum
 

@@ -35,7 +35,7 @@ C_2, C_3, C_4, C_5, C_6, C_7 = (np.float32(1 / factorial) for factorial in (2, 6
 @EXACTLY
 def exp_single(x: np.float32) -> np.float32:
     """2**k times the series of exp(r), where x = k log 2 + r; adding WHOLE rounds k, and its bits are the exponent."""
-    x = max(-TOP, min(x, TOP))
+    x = min(max(x, -TOP), TOP)  # in this order, NaN stays
     shifted = x * LOG2E + WHOLE
     k = shifted - WHOLE
     r = (x - k * LOG2_HIGH) - k * LOG2_LOW
@@ -53,7 +53,7 @@ def exp_single(x: np.float32) -> np.float32:
 @EXACTLY
 def exp_double(x: float) -> float:
     """The same in float64."""
-    x = max(-700.0, min(x, 700.0))
+    x = min(max(x, -700.0), 700.0)
     shifted = x * 1.4426950408889634 + 1.5 * 2.0**52
     k = shifted - 1.5 * 2.0**52
     r = (x - k * 0.6931471803691238) - k * 1.9082149292705877e-10
@@ -152,7 +152,7 @@ def cost(squared: bool, output: int, A: Array, Y: Array, least: float) -> float:
             elif output == SOFTMAX:
                 total -= y * np.log(max(a, least)) if y > 0 else 0.0
             else:
-                a = max(least, min(a, 1 - least))
+                a = min(max(a, least), 1 - least)
                 if y == 0 or y == 1:
                     product *= a if y == 1 else 1 - a
                     if product < LEAST_PRODUCT:

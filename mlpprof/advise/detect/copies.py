@@ -80,6 +80,8 @@ def _protects_nothing(event: Event, graph: Graph) -> bool:
         return False
     if any(graph.is_taken(root, event) for root in held):
         return False
+    if any(event.index <= index < end for root in held for index in graph.trace.stores.get(root, ())):
+        return False
     for other in graph.events[event.index + 1 : end]:
         is_unknown = other.effect is None and not other.is_own
         if held & set(other.writes) or (is_unknown and held & {value.root for value in other.inputs}):

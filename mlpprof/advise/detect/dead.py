@@ -49,7 +49,8 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: Kept) -
     if died is None or graph.is_looked_at(made.root, event, died):
         return False
     reads = graph.trace.reads.get(made.root, ())
-    return all(index in dead for index in reads if event.index < index < died)
+    is_unread = all(index in dead for index in reads if event.index < index < died)
+    return is_unread and not kept.is_read_unseen(event)
 
 
 def _is_last_turn(event: Event, graph: Graph) -> bool:

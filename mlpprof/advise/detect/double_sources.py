@@ -28,6 +28,8 @@ WITH_DTYPE = frozenset(("zeros", "ones", "array", "asarray", "full", "empty", "l
 KEEPING = frozenset(("append", "extend", "insert"))
 """Methods of lists, whose argument is kept as by an assignment."""
 
+FROM_DATA = frozenset(("array", "asarray", "asanyarray", "ascontiguousarray", "loadtxt", "genfromtxt", "load"))
+"""Functions whose result has the dtype of what they are given."""
 DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double"))
 
 Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
@@ -77,6 +79,8 @@ def cure(site: Site, graph: Graph) -> str:
     before = line if statement.end_lineno == statement.lineno else ast.unparse(statement)
     changed = copy.deepcopy(statement)
     match changed:
+        case ast.Assign(value=ast.Tuple(elts=parts)) if not all(map(_is_of_floats, parts)):
+            return f"- {before}\n+ # make its arrays of float64 np.float32"  # others may be labels or indices
         case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
             call.args[-1] = _single(last, graph)
         case ast.Expr():
@@ -125,6 +129,14 @@ def _single(value: ast.expr, graph: Graph) -> ast.expr:
             value.keywords.append(ast.keyword("dtype", single))
             return value
     return ast.Call(ast.Attribute(value, "astype", ast.Load()), [single], [])
+
+
+def _is_of_floats(node: ast.expr) -> bool:
+    """Whether what an expression makes can be told to be floating-point numbers, or no array."""
+    called = {_called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
+    return not called & FROM_DATA and not any(
+        isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node)
+    )
 
 
 def _makes(node: ast.expr) -> bool:

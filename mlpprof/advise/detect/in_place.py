@@ -53,7 +53,8 @@ class Forms:
 
     def event_of(self, node: ast.expr) -> Event | None:
         """The elementwise operation that an expression was."""
-        return self._events.get(place(node))
+        is_unpacked = isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args)
+        return None if is_unpacked else self._events.get(place(node))
 
     def actions(self, array: Array) -> tuple[Action, Action]:
         """The statement as it is, and in place; each on its own copy of the array that it changes."""

@@ -40,6 +40,26 @@ class Kept:
                 return later.index if is_seen else None
         return None
 
+    def is_read_unseen(self, event: Event) -> bool:
+        """Whether code that did not run while the step was recorded reads the name that a result was given."""
+        site = self._graph.trace.sites[event.site]
+        place = site.line, site.column
+        for node in ast.walk(self._graph.trees[site.file]) if site.file in self._graph.trees else ():
+            if isinstance(node, ast.Assign) and (node.value.lineno, node.value.col_offset) == place:
+                return any(self.is_named_unseen(site.file, target) for target in node.targets)
+        return False
+
+    def is_named_unseen(self, file: str, node: ast.expr) -> bool:
+        """Whether code that did not run while the step was recorded reads a name or an attribute."""
+        match node:
+            case ast.Name(id=name):
+                scope: Scope | None = self._scope(file, node.lineno)
+            case ast.Attribute(attr=name):
+                scope = None
+            case _:
+                return False
+        return any(self._is_unseen(path, mention) for path, mention in self._mentions(file, name, scope))
+
     def _is_over(self, later: Event, made: Value) -> bool:
         value = later.output if later.output is not None else later.region
         covers = value is not None and (value.root, value.start, value.shape) == (made.root, made.start, made.shape)

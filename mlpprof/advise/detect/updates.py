@@ -14,6 +14,7 @@ import numpy as np
 
 from mlpprof.advise.detect.elementwise import Array, elementwise
 from mlpprof.advise.detect.in_place import Forms, Kind
+from mlpprof.advise.detect.kept import Kept
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.places import functions
 from mlpprof.advise.replay import Action
@@ -151,6 +152,8 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
 def _is_given(node: ast.expr, event: Event, number: int, file: str, graph: Graph) -> bool:
     """Whether the step has made an operand itself, and nobody looks at it after the operation."""
     if len(graph.trace.steps) < 2 or graph.trace.is_blind or _is_argument(node, file, graph):
+        return False
+    if Kept(graph).is_named_unseen(file, node):
         return False
     end, place = graph.trace.steps[1][1], _array_number(event, number)
     same = [one for one in graph.first if graph.span(one.site) == graph.span(event.site)]
