@@ -147,3 +147,28 @@ def test_clocks_that_make_a_step_long_are_ended(clock):
     assert steps.is_long
     assert steps.times.sites == [{0: (10, 1)}]
     assert steps.times.clocked_s == [10]
+
+
+AFTERWARDS = """
+from line_profiler import LineProfiler
+from mlpprof.advise.watch import watched
+with watched(lambda passed_s: {hopeless}, every_s=0.01):
+    while {hopeless}:
+        pass
+def run():
+    for _ in range(7):
+        pass
+profiler = LineProfiler(run)
+profiler.enable_by_count()
+run()
+profiler.disable_by_count()
+print(max(hits for lines in profiler.get_stats().timings.values() for _, hits, _ in lines))
+"""
+
+
+@pytest.mark.parametrize("hopeless", [False, True])
+def test_nothing_of_it_is_left_in_python_afterwards(hopeless):
+    run = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS.format(hopeless=hopeless)], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == "8\n", run.stderr

@@ -24,10 +24,13 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
     thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
     begun_s = time.monotonic()
 
+    has_raised = threading.Event()
+
     def watch() -> None:
         while not stopped.wait(every_s):
             with lock:
                 if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
+                    has_raised.set()
                     _raise_in(thread, Enough)
 
     try:
@@ -36,13 +39,30 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
     except Enough:
         pass
     finally:
-        while not stopped.is_set():
-            with contextlib.suppress(Enough), lock:
-                stopped.set()
-                _raise_in(thread, None)  # not one that is still on its way
+        is_settled = False
+        while not is_settled:
+            try:
+                with lock:
+                    stopped.set()
+                if has_raised.is_set():  # and one may still be on its way
+                    _raise_in(thread, Settled)
+                    while True:
+                        pass
+                is_settled = True
+            except Enough:
+                pass
+            except Settled:
+                is_settled = True
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    """Have a thread raise an exception before its next instruction of Python's; None takes back one that is to come."""
-    what = ctypes.py_object(kind) if kind is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+class Settled(BaseException):
+    """Takes the place of an `Enough` that has not come yet.
+
+    To take that back would leave Python's flag for it set: the interpreter would look for it at every turn and call
+    from then on, and line_profiler would never return.
+    """
+
+
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Have a thread raise an exception before its next instruction of Python's; the latest replaces one to come."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
