@@ -47,17 +47,22 @@ def sources(graph: Graph) -> Iterator[Site]:
         unused = _unused_lines(tree, loaded)
         for node in ast.walk(tree):
             value = _kept(node)
-            if value is None or not isinstance(node, Statement) or node.lineno in unused:
-                continue
-            if (path == own and node.lineno in step) or isinstance(value, ast.Compare) or _is_unread(node, loaded):
+            if value is None or not isinstance(node, Statement):
                 continue
             end = node.end_lineno or node.lineno
             site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
-            if ast.unparse(value) in DOUBLES and path == own:
+            if ast.unparse(value) in DOUBLES and path == own:  # which somebody else may read, as the DTYPE of a variant
                 ranked.append((False, False, site))
+                continue
+            if node.lineno in unused:
+                continue
+            if (path == own and node.lineno in step) or isinstance(value, ast.Compare) or _is_unread(node, loaded):
+                continue
             calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
             names = {_called(one) for one in calls if not _is_empty(one) and not _is_of_program(one, graph)}
-            has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(value))
+            has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(value)) or any(
+                _called(one) in ("zeros", "ones", "empty") and len(one.args) > 1 for one in calls
+            )
             is_single = has_dtype or "astype" in names or "float32" in ast.unparse(value)
             # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
             if names & MAKERS and (not is_single or names & SCALARS):
