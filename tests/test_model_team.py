@@ -15,6 +15,7 @@ import pytest
 
 from mlpprof.catalog import ladder, load
 from mlpprof.errors import UsageError, WorkerDied
+from mlpprof.measure.relay import SHARING
 from mlpprof.model import Network
 from mlpprof.model.board import Meeting
 from mlpprof.model.team import WORKERS_VARIABLE, ProcessTeam, ThreadTeam, shared_zeros, workers_wanted
@@ -22,14 +23,7 @@ from mlpprof.model.team import WORKERS_VARIABLE, ProcessTeam, ThreadTeam, shared
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
-FORKED = (
-    "processes",
-    "feature_shards",
-    "neuron_shards",
-    "fused_neuron_shards",
-    "compiled_processes",
-    "compiled_feature_shards",
-)
+FORKED = tuple(name for name in SHARING if name != "threaded")
 each_forked = pytest.mark.parametrize("name", FORKED)
 each_variant = pytest.mark.parametrize("name", [*(pytest.param(name, marks=forks) for name in FORKED), "threaded"])
 

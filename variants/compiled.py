@@ -34,7 +34,6 @@ Source: "numba" in the project's own measurements; what it is worth tells varian
 import numpy as np
 
 from mlpprof.model.one_pass import (
-    CODES,
     COMPILE,
     activate,
     backward_above,
@@ -42,7 +41,10 @@ from mlpprof.model.one_pass import (
     descend,
     forward_above,
     matrix,
+    padded,
+    settings,
     slope,
+    unpadded,
 )
 
 PARENT = "buffered"
@@ -50,7 +52,6 @@ EXTRA = "compiled"
 
 ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
 MOST_WEIGHTS, MOST_SAMPLES = 20_000, 64  # beyond both, a better BLAS is worth more than sparing calls
-EVEN = 4  # hidden layers have a multiple of so many neurons
 
 
 @COMPILE
@@ -152,13 +153,6 @@ def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T,
             update(n, at, theta, velocity, gradient, optimizer)
 
 
-def padded(W, b, n, k):
-    """W (n, k) and b (n,), zero where the network has no neuron."""
-    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
-    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
-    return W_padded, b_padded
-
-
 def windows(block, sizes):
     """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
     W, b, start = [None], [None], 0
@@ -179,8 +173,7 @@ class MLP:
 
     def __init__(self, network, parameters):
         self.network = network
-        sizes = [network.layers[0], *(-(-n // EVEN) * EVEN for n in network.layers[1:-1]), network.layers[-1]]
-        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
+        sizes, parameters = padded(network, parameters)
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         dtype = self.theta.dtype
         self.velocity = np.zeros_like(self.theta)
@@ -196,13 +189,7 @@ class MLP:
         self.at[1, 1:] = np.sum(n[1:] * n[:-1]) + np.cumsum(n[1:]) - n[1:]
         self.at[2, 1:] = np.cumsum(n[:-1])
         self.at[3] = network.layers
-        functions = [network.hidden] * (network.depth - 1) + [network.output]
-        squared = network.loss == "squared_error"
-        self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions), squared])
-        self.optimizer = tuple(
-            dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
-        )
-        self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
+        self.codes, self.optimizer, self.least = settings(network, dtype)
         self.m = 0
 
     def allocate(self, m):
@@ -279,16 +266,12 @@ class MLP:
         return losses.tolist()
 
     def parameters(self):
-        return self.used_part(self.W, self.b)
+        return unpadded(self.network, self.W[1:], self.b[1:])
 
     def gradients(self):
         l1, l2 = self.network.l1, self.network.l2
-        dW = [None] + [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
-        return self.used_part(dW, self.db)
-
-    def used_part(self, W, b):
-        n = self.network.layers
-        return [(W[l][: n[l], : n[l - 1]].copy(), b[l][: n[l]].copy()) for l in range(1, self.L + 1)]
+        dW = [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
+        return unpadded(self.network, dW, self.db[1:])
 
     def predict(self, X):
         A = np.ascontiguousarray(X)

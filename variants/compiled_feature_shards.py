@@ -20,14 +20,23 @@ variants/README.md.
 
 import numpy as np
 
-from mlpprof.model.one_pass import CODES, COMPILE, activate, backward_above, cost, descend, forward_above
+from mlpprof.model.one_pass import (
+    COMPILE,
+    activate,
+    backward_above,
+    cost,
+    descend,
+    forward_above,
+    padded,
+    settings,
+    unpadded,
+)
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "feature_shards"
 BRANCH = "workers"
 EXTRA = "compiled"
 
-EVEN = 4  # hidden layers have a multiple of so many neurons
 PART, REST = 1, 2
 
 
@@ -53,13 +62,6 @@ def update(first, upper, weights, optimizer):
     w, v, g = upper
     descend(w[:weights], v[:weights], g[:weights], one, rate, momentum, l1, l2)
     descend(w[weights:], v[weights:], g[weights:], one, rate, momentum, zero, zero)
-
-
-def padded(W, b, n, k):
-    """W (n, k) and b (n,), zero where the network has no neuron."""
-    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
-    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
-    return W_padded, b_padded
 
 
 def windows(block, sizes):
@@ -93,13 +95,7 @@ class Worker:
         self.at[1, 1:] = self.weights + np.cumsum(n[1:]) - n[1:]
         self.at[2, 2:] = np.cumsum(n[1:-1])
         self.at[3] = network.layers
-        functions = [network.hidden] * (L - 1) + [network.output]
-        self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions)])
-        dtype = self.upper.dtype
-        self.optimizer = tuple(
-            dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
-        )
-        self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
+        self.codes, self.optimizer, self.least = settings(network, self.upper.dtype)
         workers = upper.shape[1]
         self.columns = slice(n[0] * k // workers, n[0] * (k + 1) // workers)
         self.m = self.width = 0
@@ -141,8 +137,7 @@ class Worker:
         self.rest(self.whole)
 
     def loss(self):
-        squared = self.network.loss == "squared_error"
-        return cost(squared, self.codes[-1], self.A_L, self.Y, self.least) / self.m  # phase: cost
+        return cost(self.codes[-1], self.codes[-2], self.A_L, self.Y, self.least) / self.m  # phase: cost
 
     def backward(self):
         layers, share = (self.codes, self.n, self.at, self.upper), self.upper.dtype.type(1 / self.m)
@@ -160,9 +155,7 @@ class MLP(Worker):
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
-        n = network.layers
-        sizes = [n[0], *(-(-k // EVEN) * EVEN for k in n[1:-1]), n[-1]]
-        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
+        sizes, parameters = padded(network, parameters)
         first = [shared_zeros(parameters[0][0].T.shape, parameters[0][0].dtype) for _ in range(3)]
         upper = np.concatenate([W.ravel() for W, _ in parameters[1:]] + [b for _, b in parameters])
         self.upper_of_all = shared_zeros((2, workers_wanted(), upper.size), upper.dtype)
@@ -241,16 +234,13 @@ class MLP(Worker):
             self.team, self.together = None, False
 
     def parameters(self):
-        return self.used_part([self.first.T, *self.W[2:]], self.b[1:])
+        return unpadded(self.network, [self.first.T, *self.W[2:]], self.b[1:])
 
     def gradients(self):
         l1, l2 = self.network.l1, self.network.l2
         W, dW = [self.first.T, *self.W[2:]], [self.first_gradient.T, *self.dW[2:]]
-        return self.used_part([dW + l1 * np.sign(W) + l2 * W for W, dW in zip(W, dW, strict=True)], self.db[1:])
-
-    def used_part(self, W, b):
-        n = self.network.layers
-        return [(W[: n[l], : n[l - 1]].copy(), b[: n[l]].copy()) for l, (W, b) in enumerate(zip(W, b, strict=True), 1)]
+        dW = [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(W, dW, strict=True)]
+        return unpadded(self.network, dW, self.db[1:])
 
     def predict(self, X):
         A = np.ascontiguousarray(X)

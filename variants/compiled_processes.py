@@ -16,7 +16,17 @@ Source: the project's own measurements ("processes, sample shards", "numba"); wh
 
 import numpy as np
 
-from mlpprof.model.one_pass import CODES, COMPILE, activate, backward_above, cost, descend, forward_above
+from mlpprof.model.one_pass import (
+    COMPILE,
+    activate,
+    backward_above,
+    cost,
+    descend,
+    forward_above,
+    padded,
+    settings,
+    unpadded,
+)
 from mlpprof.model.team import ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "processes"
@@ -24,7 +34,6 @@ BRANCH = "workers"
 EXTRA = "compiled"
 
 ROWS = 500
-EVEN = 4  # hidden layers have a multiple of so many neurons
 TAKE, DESCEND = 1, 2
 
 
@@ -40,13 +49,6 @@ def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights,
     cut = max(start, min(weights, end))
     descend(theta[start:cut], velocity[start:cut], g[: cut - start], one, rate, momentum, l1, l2)
     descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
-
-
-def padded(W, b, n, k):
-    """W (n, k) and b (n,), zero where the network has no neuron."""
-    W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
-    W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
-    return W_padded, b_padded
 
 
 def windows(block, sizes):
@@ -82,13 +84,7 @@ class Worker:
         self.at[1, 1:] = self.weights + np.cumsum(n[1:]) - n[1:]
         self.at[2, 2:] = np.cumsum(n[1:-1])
         self.at[3] = network.layers
-        functions = [network.hidden] * (L - 1) + [network.output]
-        self.codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions)])
-        dtype = theta.dtype
-        self.optimizer = tuple(
-            dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0)
-        )
-        self.least = float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
+        self.codes, self.optimizer, self.least = settings(network, theta.dtype)
         self.m = self.most = 0
 
     def allocate(self, m):
@@ -117,8 +113,7 @@ class Worker:
         forward_above(self.codes, self.n, self.at, self.theta, self.A, self.m)  # phase: activation
 
     def loss(self):
-        squared = self.network.loss == "squared_error"
-        return cost(squared, self.codes[-1], self.A_L, self.Y, self.least) / self.m  # phase: cost
+        return cost(self.codes[-1], self.codes[-2], self.A_L, self.Y, self.least) / self.m  # phase: cost
 
     def backward(self):
         gradient, dW = (self.gradient, self.dW) if self.first else (self.more, self.dW_more)
@@ -165,9 +160,7 @@ class MLP(Worker):
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
-        n = network.layers
-        sizes = [n[0], *(-(-k // EVEN) * EVEN for k in n[1:-1]), n[-1]]
-        parameters = [padded(*pair, n, k) for pair, n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True)]
+        sizes, parameters = padded(network, parameters)
         theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         workers = workers_wanted()
         shared = [shared_zeros(theta.shape, theta.dtype) for _ in range(2)]
@@ -222,16 +215,12 @@ class MLP(Worker):
             self.team, self.together = None, False
 
     def parameters(self):
-        return self.used_part(self.W, self.b)
+        return unpadded(self.network, self.W[1:], self.b[1:])
 
     def gradients(self):
         l1, l2 = self.network.l1, self.network.l2
-        dW = [None] + [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
-        return self.used_part(dW, self.db)
-
-    def used_part(self, W, b):
-        n = self.network.layers
-        return [(W[l][: n[l], : n[l - 1]].copy(), b[l][: n[l]].copy()) for l in range(1, self.L + 1)]
+        dW = [dW + l1 * np.sign(W) + l2 * W for W, dW in zip(self.W[1:], self.dW[1:], strict=True)]
+        return unpadded(self.network, dW, self.db[1:])
 
     def predict(self, X):
         A = np.ascontiguousarray(X)

@@ -9,10 +9,14 @@ Source: the exponential is 2**k times a Taylor series; the two parts of log 2 ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numba import config, njit
 
-from mlpprof.model.interface import Array
+from mlpprof.model.interface import Array, Parameters
+from mlpprof.model.network import Network
 
 # Machine code is kept only where a folder for it was named, and never beside this file. fastmath lets the compiler add
 # in any order and contract a product and a sum; not what tells NaN and infinity apart, which `cost` needs.
@@ -23,6 +27,8 @@ CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "softmax": 3, "identity": 4}
 """What the compiled functions know the activations by."""
 SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
 LEAST_PRODUCT = 1e-250
+EVEN = 4
+"""Hidden layers have a multiple of so many neurons, because BLAS takes columns by the four."""
 PIECE = 2048
 """Numbers that a pass leaves in the first level of cache for the next one."""
 
@@ -30,6 +36,36 @@ PIECE = 2048
 ONE, LOG2E, TOP, WHOLE = (np.float32(value) for value in (1, 1.4426950408889634, 87, 1.5 * 2**23))
 LOG2_HIGH, LOG2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 C_2, C_3, C_4, C_5, C_6, C_7 = (np.float32(1 / factorial) for factorial in (2, 6, 24, 120, 720, 5040))
+
+
+def padded(network: Network, parameters: Parameters) -> tuple[list[int], list[tuple[Array, Array]]]:
+    """The sizes of the padded layers, and W (n_l, n_{l-1}) and b (n_l,) of these, 0 where the network has no neuron."""
+    layers, found = network.layers, []
+    sizes = [layers[0], *(-(-n // EVEN) * EVEN for n in layers[1:-1]), layers[-1]]
+    for (W, b), n, k in zip(parameters, sizes[1:], sizes[:-1], strict=True):
+        W_padded, b_padded = np.zeros((n, k), W.dtype), np.zeros(n, b.dtype)
+        W_padded[: W.shape[0], : W.shape[1]], b_padded[: b.size] = W, b
+        found.append((W_padded, b_padded))
+    return sizes, found
+
+
+def unpadded(network: Network, W: Sequence[Array], b: Sequence[Array]) -> list[tuple[Array, Array]]:
+    """Copies of what the network has of padded matrices and vectors of layers 1..L."""
+    n = network.layers
+    return [(W[: n[l], : n[l - 1]].copy(), b[: n[l]].copy()) for l, (W, b) in enumerate(zip(W, b, strict=True), 1)]
+
+
+def settings(network: Network, dtype: np.dtype[Any]) -> tuple[Array, tuple[Any, ...], float]:
+    """What the compiled functions are told of a network: codes, optimizer, least.
+
+    codes: whether the output's delta needs the derivative, the functions of layers 1..L, whether the loss is squared.
+    optimizer: rate, momentum, l1, l2, one and zero, of the dtype. least: how near to 0 or 1 `cost` takes an output.
+    """
+    functions = [network.hidden] * (network.depth - 1) + [network.output]
+    squared = network.loss == "squared_error"
+    codes = np.array([network.delta_needs_derivative, *(CODES[name] for name in functions), squared])
+    optimizer = tuple(dtype.type(value) for value in (network.rate, network.momentum, network.l1, network.l2, 1, 0))
+    return codes, optimizer, float(np.finfo(dtype).tiny if network.output == "softmax" else np.finfo(dtype).eps)
 
 
 @EXACTLY
