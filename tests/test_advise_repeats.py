@@ -42,8 +42,8 @@ def test_a_function_whose_result_is_a_matrix_is_looked_at_like_any_other():
     text = """\
 def squashed(z):
     return 1 / (1 + np.exp(-z))
-X = np.matrix(np.random.default_rng(3).normal(0, 1, (40, 300)))
-W = np.matrix(np.ones((300, 60)))
+X = np.matrix(np.random.default_rng(3).normal(0, 1, (400, 20)))
+W = np.matrix(np.ones((20, 60)))
 def step():
     global W
     z = X * W
