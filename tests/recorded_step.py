@@ -54,7 +54,7 @@ def recorded(text: str) -> Iterator[Graph]:
             loops=recorder.loops,
             steps=recorder.steps,
             died=recorder.roots.died,
-            reads=recorder.reads,
+            reads=recorder.uses.reads,
             times=times,
             sources={FILE: text},
             step_file=FILE,

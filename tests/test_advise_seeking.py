@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from pathlib import Path
 
 import pytest
+from step_styles import HEAD, Styles, in_forks, steps_found
 from under_instruments import outputs
 from wild.truth import HERE, scripts, truth
 
 from mlpprof.advise import Subject, find
 from mlpprof.errors import UsageError, VariantCrash
 
-in_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process")
-
-HEAD = """
-import numpy as np
-rng = np.random.default_rng(0)
-X = rng.standard_normal((64, 6))
-Y = np.tanh(X[:, :2])
-"""
-
-STYLES = {
+STYLES: Styles = {
     "functions that return new parameters": (
         """
 def forward(W, b, x):
@@ -282,32 +272,18 @@ step(W)
         "step",
     ),
 }
-"""A name -> a program without its head, and its step; that of "loop" is the loop on the line marked THE STEP."""
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What is found in every style: all programs of STYLES in one go."""
-    folder = tmp_path_factory.mktemp("styles")
-    jobs = []
-    for number, (text, _) in enumerate(STYLES.values()):
-        path = folder / f"style_{number}.py"
-        path.write_text(HEAD + text)
-        jobs.append({"script": str(path), "mode": "found"})
-    return {
-        style: (Path(job["script"]), output.splitlines()[-1])
-        for style, job, output in zip(STYLES, jobs, outputs(*jobs), strict=True)
-    }
+    return steps_found(STYLES, tmp_path_factory.mktemp("styles"))
 
 
 @in_forks
 @pytest.mark.parametrize("style", STYLES)
 def test_the_step_is_found_in_a_program_with(found, style):
-    path, answer = found[style]
-    name = STYLES[style][1]
-    if name == "loop":
-        (name,) = (str(n) for n, line in enumerate(path.read_text().splitlines(), 1) if "THE STEP" in line)
-    assert answer == f"{path.name}:{name}"
+    answer, step = found[style]
+    assert answer == step
 
 
 def chunks(names, size):

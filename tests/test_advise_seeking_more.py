@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
-from under_instruments import outputs
+from step_styles import Styles, in_forks, steps_found
 
-in_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process")
-
-HEAD = """
-import numpy as np
-rng = np.random.default_rng(0)
-X = rng.standard_normal((64, 6))
-Y = np.tanh(X[:, :2])
-"""
-
-STYLES = {
+STYLES: Styles = {
     "an optimizer that keeps arrays of arrays": (
         """
 class Adam:
@@ -220,29 +208,15 @@ for k in range(2):
         "loop",
     ),
 }
-"""A name -> a program without its head, and its step; that of "loop" is the loop on the line marked THE STEP."""
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What is found in every style: all programs of STYLES in one go."""
-    folder = tmp_path_factory.mktemp("styles")
-    jobs = []
-    for number, (text, _) in enumerate(STYLES.values()):
-        path = folder / f"style_{number}.py"
-        path.write_text(HEAD + text)
-        jobs.append({"script": str(path), "mode": "found"})
-    return {
-        style: (Path(job["script"]), output.splitlines()[-1])
-        for style, job, output in zip(STYLES, jobs, outputs(*jobs), strict=True)
-    }
+    return steps_found(STYLES, tmp_path_factory.mktemp("styles"))
 
 
 @in_forks
 @pytest.mark.parametrize("style", STYLES)
 def test_the_step_is_found_with(found, style):
-    path, answer = found[style]
-    name = STYLES[style][1]
-    if name == "loop":
-        (name,) = (str(n) for n, line in enumerate(path.read_text().splitlines(), 1) if "THE STEP" in line)
-    assert answer == f"{path.name}:{name}"
+    answer, step = found[style]
+    assert answer == step

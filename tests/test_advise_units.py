@@ -276,7 +276,7 @@ class Observed:
         return event
 
     def reads(self, event):
-        return [self.text(self.events[index]) for index in self.recorder.reads.get(event.output.root, ())]
+        return [self.text(self.events[index]) for index in self.recorder.uses.reads.get(event.output.root, ())]
 
 
 def test_results_are_the_operands_of_what_reads_them():
@@ -295,7 +295,7 @@ def test_a_view_lies_in_the_buffer_of_its_array_and_reads_nothing():
     assert seen.named("a[1:]").is_view
     assert seen.named("c + 1").inputs[0].root == buffer
     assert seen.named("c + 1").inputs[0].order == "F"
-    assert seen.recorder.reads[buffer] == [seen.named("c + 1").index]
+    assert seen.recorder.uses.reads[buffer] == [seen.named("c + 1").index]
 
 
 def test_what_is_changed_in_place_has_another_content_and_the_same_buffer():
@@ -314,7 +314,7 @@ def test_values_that_are_compared_unpacked_and_printed_have_been_read():
     text = "a = np.ones(1)\nb = np.ones(2)\nc = np.ones(1)\nd = 0 < a < 2\nx, y = b\ns = f'{c}'\n"
     seen = Observed(text)
     roots = [event.output.root for event in seen.events if event.name == "ones"]
-    assert all(seen.recorder.reads.get(root) for root in roots)
+    assert all(seen.recorder.uses.reads.get(root) for root in roots)
 
 
 @pytest.mark.parametrize(

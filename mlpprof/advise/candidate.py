@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
 from mlpprof.results.run import Json
 
+Item = TypeVar("Item")
+
 LEAST_SHARE = 0.01
 """Of the step, that a finding must promise, in the middle of its range."""
+
+NEAR = 2
+"""Lines between two places that one finding tells of."""
 
 MOST_ARRAYS = 6
 """Of an operation that are told: a list may hold hundreds."""
@@ -38,6 +44,19 @@ class Candidate:
     related: tuple[Site, ...] = ()
     evidence: Json = field(default_factory=dict)
     least_share: float = LEAST_SHARE
+
+
+def neighbours(items: Iterable[Item], site_of: Callable[[Item], Site]) -> list[list[Item]]:
+    """Those that stand on neighbouring lines together, in the order of the lines."""
+    groups: list[list[Item]] = []
+    for item in sorted(items, key=lambda one: (site_of(one).file, site_of(one).line)):
+        site = site_of(item)
+        last = site_of(groups[-1][-1]) if groups else None
+        if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
 
 
 def indices(events: Iterable[Event]) -> frozenset[int]:

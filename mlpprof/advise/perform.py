@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.trace import Event
-from mlpprof.instrument.rewriting import IN_PLACE
+from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 
 Action = Callable[[], object]
 Convert = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
-
-IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
 
 
 def same(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -16,21 +16,16 @@ from mlpprof.advise import called
 from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
-from mlpprof.advise.turns import Turns
+from mlpprof.advise.turns import Turns, outer_and_inner
 from mlpprof.advise.uses import Uses, is_lost
-from mlpprof.instrument.rewriting import CALL, IN_PLACE, OPERATE, SLICE, STORE, Site
+from mlpprof.instrument.rewriting import CALL, IN_PLACE_OPERATORS, OPERATE, SLICE, STORE, Site
 from mlpprof.instrument.semantics_arrays import NOTHING, Effect, arrays_in
 
 MOST_EVENTS = 30_000
 """Recorded of a step; what comes after them runs unseen."""
 
-DEEPEST, HALF = 40, 20
-"""Calls within calls that are written down with an event; of deeper ones the outermost and the innermost half."""
-
 FRAMES_A_CALL = 3
 """On the stack for a call of the program's own: its own, and the two of the hooks that perform it."""
-
-IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
 
 
 class Recorder:
@@ -54,7 +49,6 @@ class Recorder:
         self._turns.finished_at = lambda: len(self.events)
         self.roots = Roots(lambda: len(self.events))
         self.uses = Uses(self.roots)
-        self.reads = self.uses.reads
         self.hooks: dict[str, Any] = {
             OPERATE: self._operate,
             CALL: self._call,
@@ -281,7 +275,7 @@ class Recorder:
     ) -> Event:
         is_known = isinstance(result, np.ndarray | float) and bool(inputs)
         output = value_of(result, self.roots) if is_known or isinstance(result, np.ndarray) else None
-        calls = tuple(self._calls if len(self._calls) <= DEEPEST else self._calls[:HALF] + self._calls[-HALF:])
+        calls = outer_and_inner(tuple(self._calls))
         return Event(
             index=len(self.events),
             site=number,

@@ -95,7 +95,7 @@ def record(
         loops=recorder.loops,
         steps=recorder.steps,
         died=recorder.roots.died,
-        reads=recorder.reads,
+        reads=recorder.uses.reads,
         looks=recorder.uses.looks,
         taken=recorder.uses.taken,
         stores=recorder.uses.stores,

@@ -8,15 +8,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from mlpprof.advise.trace import LoopRun, Turn
+
+Item = TypeVar("Item")
 
 FIRST_TURNS, FEW_TURNS = 4, 12
 """Observed of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
 
 DEEPEST, HALF = 40, 20
-"""Loops within loops that are told of an event; of deeper ones, as in a recursion, the outer and the inner half."""
+"""Loops or calls within each other that are told of an event; of deeper ones the outer and the inner half."""
 
 
 class Turns:
@@ -122,9 +124,13 @@ class Turns:
         key = (len(self.running), last.site, last.execution, last.turns)
         if key != self._key:  # deep recursion makes it long, and most events are in the same turn
             self._key = key
-            held = (*last.loops, Turn(last.site, last.execution, last.turns - 1))
-            self._held = held if len(held) <= DEEPEST else held[:HALF] + held[-HALF:]
+            self._held = outer_and_inner((*last.loops, Turn(last.site, last.execution, last.turns - 1)))
         return self._held
+
+
+def outer_and_inner(nested: tuple[Item, ...]) -> tuple[Item, ...]:
+    """What is told of loops or calls within each other: all, or of a deep recursion both ends."""
+    return nested if len(nested) <= DEEPEST else nested[:HALF] + nested[-HALF:]
 
 
 def _length(iterable: Any) -> int:

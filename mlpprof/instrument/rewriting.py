@@ -57,6 +57,8 @@ IN_PLACE: dict[type, Callable[..., Any]] = {
     ast.BitAnd: operator.iand,
 }
 
+IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
+
 FRAME_READERS = frozenset(("super", "locals", "globals", "vars", "dir", "eval", "exec", "__import__", "breakpoint"))
 """Calls whose result depends on the frame that makes them."""
 

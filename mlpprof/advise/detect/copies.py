@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from mlpprof.advise.candidate import LIKELY, Candidate, around, facts, indices
+from mlpprof.advise.candidate import LIKELY, Candidate, around, facts, indices, neighbours
 from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.trace import Event
 
@@ -18,9 +18,6 @@ CURES = {
 
 LEAST_SIZE = 1_024
 """Elements of a copy: of less the call costs, and not the copying."""
-
-NEAR = 2
-"""Lines between two copies that one finding tells of."""
 
 
 def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
@@ -38,15 +35,7 @@ def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
     found = [event for event in graph.last if graph.span(event.site) in safe and _is_copy(event)]
     risky = {graph.span(event.site) for event in found if _roots(event) & changed}
     found = [event for event in found if graph.span(event.site) not in risky]
-    groups: list[list[Event]] = []
-    for event in sorted(found, key=lambda e: (graph.site(e).file, graph.site(e).line)):
-        site = graph.site(event)
-        last = graph.site(groups[-1][-1]) if groups else None
-        if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
-            groups[-1].append(event)
-        else:
-            groups.append([event])
-    return [_candidate(group, graph) for group in groups]
+    return [_candidate(group, graph) for group in neighbours(found, graph.site)]
 
 
 def _is_copy(event: Event) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.identity import Array
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import OPERATOR_NAMES
 
-Array = np.ndarray[Any, Any]
 Place = tuple[int, int, int, int]
 
 POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}

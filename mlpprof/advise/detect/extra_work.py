@@ -115,12 +115,11 @@ def _evaluations(graph: Graph) -> list[Candidate]:
                 evidence=facts(inside[0], len(inside)),
             )
         )
-    return [*found, *_loose_evaluation(loose, useful, graph)]
+    return [*found, *_loose_evaluation(loose, useful, weights, graph)]
 
 
-def _loose_evaluation(products: list[Event], useful: frozenset[int], graph: Graph) -> list[Candidate]:
+def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: Weights, graph: Graph) -> list[Candidate]:
     """Products that stand in the step itself, with what is computed from them."""
-    weights = _weights(graph)
     forward = {graph.span(e.site) for e in graph.last if e.kind == PRODUCT and _is_forward([e], weights)}
     heads = [e for e in products if graph.span(e.site) in forward]
     if not heads:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.detect.elementwise import Array, Place, elementwise, is_alike, operands_of, place, result_of
+from mlpprof.advise.detect.elementwise import Place, elementwise, is_alike, operands_of, place, result_of
+from mlpprof.advise.identity import Array
 from mlpprof.advise.replay import Action
 from mlpprof.advise.trace import Event
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def _saved(event: Event, graph: Graph) -> tuple[float, float]:
         return 0.0, 0.0
     shares = []
     for order in ("C", "F"):
-        fast = again(event, lambda array, order=order: _ordered(array, order))  # type: ignore[misc]
+        fast = again(event, partial(_ordered, order=order))
         if fast is not None:
             shares.append(saved_share(slow, fast))
     best = max(shares, default=(0.0, 0.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -212,13 +213,13 @@ def _at_once(turn: list[Event], m: int) -> Iterator[Callable[[], object]]:
             p, k, q = effect.shape
             sizes = (p, m, q) if k == 1 else (p, k, m * q)
             A, B = random.random(sizes[:2]).astype(dtype), random.random(sizes[1:]).astype(dtype)
-            yield lambda A=A, B=B: A @ B  # type: ignore[misc]
+            yield partial(np.matmul, A, B)
         elif event.kind in (ARITHMETIC, EVALUATION) and output is not None and min(output.shape, default=1) <= 1:
             x = random.random(output.size * m).astype(dtype)
             if event.kind == EVALUATION:
-                yield lambda x=x: np.exp(x)  # type: ignore[misc]
+                yield partial(np.exp, x)
             else:
-                yield lambda x=x: x + x  # type: ignore[misc]
+                yield partial(np.add, x, x)
 
 
 def _without_inner(found: list[Candidate], graph: Graph) -> Iterator[Candidate]:

@@ -15,11 +15,10 @@ import numpy as np
 
 from mlpprof.advise.candidate import Candidate, facts, indices, total
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Array
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
-
-Array = np.ndarray[Any, Any]
 
 TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
 """Comparisons, and what they are with their sides exchanged."""

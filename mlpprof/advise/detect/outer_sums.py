@@ -13,11 +13,11 @@ import numpy as np
 
 from mlpprof.advise.candidate import Candidate, facts, indices, total
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Array
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.advise.trace import Event
 
-Array = np.ndarray[Any, Any]
 Part = tuple[Event, Event, tuple[float, float]]
 """The multiplication, the sum, and what one product saves of both."""
 

@@ -83,8 +83,7 @@ def _saved(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
 def _others(event: Event) -> Iterator[Other]:
     if event.is_own:
         return
-    if event.function in (operator.getitem, operator.setitem):
-        yield from _ranges(event)
+    yield from _ranges(event)
     if event.function is operator.setitem:
         return
     yield from _powers(event)
@@ -218,15 +217,15 @@ def _indices(event: Event) -> Iterator[Other]:
 
 def _ranges(event: Event) -> Iterator[Other]:
     """A range among the indices, `A[range(n), y]`, which NumPy turns into an array number by number in every use."""
+    if event.function not in (operator.getitem, operator.setitem):
+        return
     container, key, *value = event.operands
     keys = key if isinstance(key, tuple) else (key,)
-    if (
-        not isinstance(container, np.ndarray)
-        or max((len(k) for k in keys if isinstance(k, range)), default=0) < LEAST_RANGE
-    ):
+    longest = max((len(k) for k in keys if isinstance(k, range)), default=0)
+    if not isinstance(container, np.ndarray) or longest < LEAST_RANGE:
         return
     replaced = tuple(np.arange(k.start, k.stop, k.step) if isinstance(k, range) else k for k in keys)
-    target = container.copy()
+    target = container.copy() if value else container  # the program's own array is not written to
 
     def perform() -> object:
         return target.__setitem__(replaced, value[0]) if value else container[replaced]

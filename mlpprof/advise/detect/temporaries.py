@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import cycle
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.candidate import Candidate, facts, indices, neighbours, total
 from mlpprof.advise.detect.copies import needless_copies
 from mlpprof.advise.detect.elementwise import elementwise
 from mlpprof.advise.detect.updates import Update, updates
@@ -25,9 +25,8 @@ from mlpprof.advise.graph import Graph
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import Action, of_time, saved_share
 from mlpprof.advise.trace import Event
+from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
-
-Lines = TypeVar("Lines", "Part", Update)
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,6 @@ class Part:
 
 LONG_AFTER = 8
 """Operations after which a result that lives is one that is kept."""
-
-NEAR = 2
-"""Lines between two operations that one finding tells of."""
 
 LEAST_GAIN = 0.03
 """Of an update's time, in the middle of what is measured, for it to be told."""
@@ -68,7 +64,7 @@ def detect(graph: Graph) -> list[Candidate]:
     faulted = _faulted_share(large, graph)
     found = updates(graph, LEAST_BYTES)
     worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
-    parts = [_together(group, faulted, graph) for group in _neighbours(worthwhile, graph)]
+    parts = [_together(group, faulted, graph) for group in neighbours(worthwhile, _line_of(graph))]
     parts = [part for part in parts if part.saved[1] > 0]
     told = indices(event for part in parts for event in part.events)
     kept = _kept_sites(graph)
@@ -84,7 +80,7 @@ def detect(graph: Graph) -> list[Candidate]:
                     parts.append(Part((event,), saved, {graph.site(event).line: (cure,)}))
     _, high = total(part.saved for part in parts)
     changed = frozenset(root for one in found for root in one.changed)
-    worth = _neighbours(parts, graph) if high >= LEAST_TOTAL * graph.step_s else []
+    worth = neighbours(parts, _line_of(graph)) if high >= LEAST_TOTAL * graph.step_s else []
     return [*(_candidate(group, graph) for group in worth), *needless_copies(graph, changed)]
 
 
@@ -119,18 +115,9 @@ def _keeping(action: Action) -> Action:
     return again_kept
 
 
-def _neighbours(parts: list[Lines], graph: Graph) -> list[list[Lines]]:
-    """Those on neighbouring lines together."""
-    groups: list[list[Lines]] = []
-    ordered = sorted(parts, key=lambda part: (graph.site(part.events[-1]).file, graph.site(part.events[-1]).line))
-    for part in ordered:
-        site = graph.site(part.events[-1])
-        last = graph.site(groups[-1][-1].events[-1]) if groups else None
-        if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
-            groups[-1].append(part)
-        else:
-            groups.append([part])
-    return groups
+def _line_of(graph: Graph) -> Callable[[Part | Update], Site]:
+    """Where the last operation of a part stands."""
+    return lambda part: graph.site(part.events[-1])
 
 
 def _together(group: list[Update], faulted: float, graph: Graph) -> Part:

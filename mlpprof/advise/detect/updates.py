@@ -12,17 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpprof.advise.detect.elementwise import Array, elementwise
+from mlpprof.advise.detect.elementwise import elementwise
 from mlpprof.advise.detect.in_place import Forms, Kind
 from mlpprof.advise.detect.kept import Kept
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Array
 from mlpprof.advise.places import functions
 from mlpprof.advise.replay import Action
 from mlpprof.advise.trace import Event, Turn
-from mlpprof.instrument.rewriting import IN_PLACE
+from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.instrument.semantics_table import COPY
-
-IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
 
 Execution = tuple[tuple[int, ...], tuple[Turn, ...]]
 """The calls and the turns of loops that a statement is executed in."""
@@ -46,6 +45,7 @@ def updates(graph: Graph, least_bytes: int) -> list[Update]:
     """The updates of the last step, of arrays of a size, that may be done in place: nobody looks at the old one."""
     found = []
     kept: dict[Kind, Array] = {}
+    names = Kept(graph)
     by_line: dict[tuple[str, int], list[Event]] = defaultdict(list)
     for event in graph.last:
         site = graph.trace.sites[event.site]
@@ -59,7 +59,7 @@ def updates(graph: Graph, least_bytes: int) -> list[Update]:
                 ]
                 for events in _executions(inside).values():
                     if any(isinstance(e.result, np.ndarray) and e.result.nbytes >= least_bytes for e in events):
-                        one = _update(node, path, events, kept, graph)
+                        one = _update(node, path, events, kept, names, graph)
                         found += [one] if one is not None else []
     return found
 
@@ -79,11 +79,16 @@ def _executions(events: list[Event]) -> dict[Execution, list[Event]]:
 
 
 def _update(
-    statement: ast.Assign | ast.AugAssign, file: str, events: list[Event], kept: dict[Kind, Array], graph: Graph
+    statement: ast.Assign | ast.AugAssign,
+    file: str,
+    events: list[Event],
+    kept: dict[Kind, Array],
+    names: Kept,
+    graph: Graph,
 ) -> Update | None:
     target = statement.target if isinstance(statement, ast.AugAssign) else statement.targets[0]
     places = {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}
-    forms = Forms(places, target, kept, lambda node, event, number: _is_given(node, event, number, file, graph))
+    forms = Forms(places, target, kept, lambda node, event, number: _is_given(node, event, number, file, names, graph))
     store = next((event for event in events if event.effect is not None and event.name == "store"), None)
     if isinstance(statement, ast.AugAssign):
         top = next((event for event in events if event.function in IN_PLACE_OPERATORS), None)
@@ -149,11 +154,11 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
     return bool(tops)
 
 
-def _is_given(node: ast.expr, event: Event, number: int, file: str, graph: Graph) -> bool:
+def _is_given(node: ast.expr, event: Event, number: int, file: str, names: Kept, graph: Graph) -> bool:
     """Whether the step has made an operand itself, and nobody looks at it after the operation."""
     if len(graph.trace.steps) < 2 or graph.trace.is_blind or _is_argument(node, file, graph):
         return False
-    if Kept(graph).is_named_unseen(file, node):
+    if names.is_named_unseen(file, node):
         return False
     end, place = graph.trace.steps[1][1], _array_number(event, number)
     same = [one for one in graph.first if graph.span(one.site) == graph.span(event.site)]
