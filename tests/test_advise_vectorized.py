@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.clocks import seconds_of_clock
+from mlpprof.advise.clocks import hook_time
 from mlpprof.advise.detect import primitives
 
 pytestmark = pytest.mark.timing
@@ -37,14 +37,19 @@ def told_of_lifting(text):
 
 
 def test_what_runs_for_single_numbers_is_not_counted_for_arrays():
-    with recorded(LIFTED) as graph:
-        (array,) = (e for e in graph.last if e.is_own and graph.site(e).line == 10)
-        (call,) = (e for e in graph.last if isinstance(e.function, np.vectorize))
-        assert graph.seconds([array]) < 0.2 * graph.step_s
-        assert graph.seconds_with_callbacks(call) > 0.4 * graph.step_s
-        inside = [e for e in graph.events[call.start : call.index] if e.is_own]
-        assert len(inside) > 900
-        assert 0.3 * graph.step_s < graph.seconds(inside) <= graph.step_s
+    shares = []
+    for _ in range(3):
+        with recorded(LIFTED) as graph:
+            (array,) = (e for e in graph.last if e.is_own and graph.site(e).line == 10)
+            (call,) = (e for e in graph.last if isinstance(e.function, np.vectorize))
+            inside = [e for e in graph.events[call.start : call.index] if e.is_own]
+            assert len(inside) > 900
+            seconds = graph.seconds_with_callbacks(call), graph.seconds(inside), graph.seconds([array])
+            shares.append([one / graph.step_s for one in seconds])
+    of_call, of_inside, of_array = (sorted(column)[1] for column in zip(*shares, strict=True))  # others may run
+    assert of_call > 0.4
+    assert of_inside > 0.3
+    assert of_array < 0.2
 
 
 def test_a_function_that_takes_arrays_as_it_stands_is_told_so_and_compared_with_itself():
@@ -58,4 +63,6 @@ def test_a_function_that_takes_arrays_as_it_stands_is_told_so_and_compared_with_
 
 
 def test_the_hooks_have_a_time_of_their_own():
-    assert 0 < seconds_of_clock() < 1e-4
+    hooks = hook_time()
+    assert 0 < hooks.inside_s < 1e-4
+    assert 0 < hooks.outside_s < 1e-4

@@ -145,7 +145,7 @@ def test_clocks_that_make_a_step_long_are_ended(clock):
     assert forms.count(CLOCKED) == 1
     assert switched.forms[:2] == [CLOCKED, PLAIN]
     assert steps.is_long
-    assert steps.times.sites == [{0: (10, 1)}]
+    assert steps.times.sites == [{0: (10, 1, 0)}]
     assert steps.times.clocked_s == [10]
 
 

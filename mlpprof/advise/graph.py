@@ -13,18 +13,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 
-from mlpprof.advise.clocks import seconds_of_clock
 from mlpprof.advise.own_files import PACKAGE
 from mlpprof.advise.trace import Event, LoopRun, Trace
+from mlpprof.advise.undisturbed import undisturbed
 from mlpprof.instrument.rewriting import Site
 
 Span = tuple[str, int, int, int, int]
 
 COST_OF_CALL = 3000
 """What the call of a NumPy function takes, in operations and bytes that it does in the time."""
-
-LEAST_OF_CLOCKED = 0.1
-"""Of what an expression has taken under clocks, that is its own in any case."""
 
 
 class Graph:
@@ -42,7 +39,9 @@ class Graph:
         """The last one: its operands are alive."""
         self.last_step = len(trace.steps) - 1
         self.step_s = median(trace.times.plain_s or trace.times.clocked_s or [0.0])
-        self._seconds = self._seconds_by_span()
+        inside, around = undisturbed(trace.times, self.step_s, self.span)
+        self._seconds = {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
+        self._clocked_s = sum(inside.values())
         self._costs: dict[Span, float] = defaultdict(float)
         for event in self.turn:
             self._costs[self.span(event.site)] += _cost(event)
@@ -154,36 +153,7 @@ class Graph:
     @cached_property
     def unclocked(self) -> float:
         """The step's time over that of its expressions: what loops and names take beside them, at least 1."""
-        clocked = sum(self._by_span(self.trace.times.sites).values())
-        return max(1.0, self.step_s / clocked) if clocked else 1.0
-
-    def _seconds_by_span(self) -> dict[Span, float]:
-        inside, around = self._by_span(self.trace.times.sites), self._by_span(self.trace.times.around)
-        return {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
-
-    def _by_span(self, steps: list[dict[int, tuple[float, int]]]) -> dict[Span, float]:
-        times = self.trace.times
-        if not steps:
-            return {}
-        clock_s, scale = self._disturbance if times.plain_s else (0.0, 1.0)
-        spans: dict[Span, list[float]] = defaultdict(list)
-        for step in steps:
-            summed: dict[Span, float] = defaultdict(float)
-            for number, (seconds, executions) in step.items():
-                summed[self.span(number)] += _without_clocks(seconds, executions, clock_s)
-            for span, seconds in summed.items():
-                spans[span].append(seconds)
-        return {span: scale * median(found) for span, found in spans.items()}
-
-    @cached_property
-    def _disturbance(self) -> tuple[float, float]:
-        """What each execution under clocks has taken longer, and the factor for what that does not explain."""
-        times = self.trace.times
-        longer = max(0.0, median(times.clocked_s) - self.step_s)
-        executions = median([sum(n for _, n in step.values()) for step in times.sites] or [0])
-        clock_s = min(seconds_of_clock(), longer / executions) if executions else 0.0
-        taken = [sum(s - _without_clocks(s, n, clock_s) for s, n in step.values()) for step in times.sites]
-        return clock_s, min(1.0, self.step_s / (median(times.clocked_s) - median(taken or [0.0])))
+        return max(1.0, self.step_s / self._clocked_s) if self._clocked_s else 1.0
 
     # Values
 
@@ -258,10 +228,6 @@ class Graph:
 @cache
 def _is_in_package(path: str) -> bool:
     return Path(path).is_relative_to(PACKAGE / "model")
-
-
-def _without_clocks(seconds: float, executions: int, clock_s: float) -> float:
-    return max(LEAST_OF_CLOCKED * seconds, seconds - executions * clock_s)
 
 
 def _cost(event: Event) -> float:

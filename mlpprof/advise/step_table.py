@@ -26,7 +26,7 @@ def step_table(graph: Graph) -> dict[str, Any]:
         events[graph.span(event.site)].append(event)
     spans: dict[Span, list[tuple[float, int]]] = defaultdict(list)
     for number, step in enumerate(times.sites):
-        for site, (seconds, count) in step.items():
+        for site, (seconds, count, _) in step.items():
             held = spans[graph.span(site)]
             held += [(0.0, 0)] * (number + 1 - len(held))
             held[number] = (held[number][0] + seconds, held[number][1] + count)

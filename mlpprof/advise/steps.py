@@ -23,10 +23,10 @@ from mlpprof.advise.forms import CLOCKED, OBSERVED, PLAIN
 from mlpprof.advise.hooks import BEGIN, END, MODE
 from mlpprof.advise.recorder import Recorder
 from mlpprof.advise.switch import Switch
-from mlpprof.advise.trace import Times
+from mlpprof.advise.trace import OwnTime, Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
-LONG_STEP_S = 4.0
+LONG_STEP_S, LONG_CLOCKED_S = 4.0, 8.0
 """Of a step that is longer one is put under clocks and one observed; clocks that take longer beside it are ended."""
 
 BLOCK_S = 0.03
@@ -67,9 +67,9 @@ class Steps:
         self._start = 0.0
         self._elapsed = 0.0
         self._faults = 0
-        self._inside: dict[int, tuple[float, int]] = {}
-        self._early: dict[int, tuple[float, int]] = {}
-        self._around: list[dict[int, tuple[float, int]]] = []
+        self._inside: dict[int, OwnTime] = {}
+        self._early: dict[int, OwnTime] = {}
+        self._around: list[dict[int, OwnTime]] = []
         self.times = Times()
         self.is_done = False
         self.is_long = False
@@ -173,7 +173,7 @@ class Steps:
         May be called from another thread. What the clocks have told so far stands for the whole.
         """
         is_clocked = self._mode == self._form == CLOCKED and STEP in self._open
-        if is_clocked and self._clock() - self._start > max(LONG_STEP_S, 2 * max(self.times.plain_s, default=0.0)):
+        if is_clocked and self._clock() - self._start > max(LONG_CLOCKED_S, 2 * max(self.times.plain_s, default=0.0)):
             with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
                 self._early = self._clocks.take()
                 self.is_long = True
@@ -192,7 +192,7 @@ class Steps:
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
         elif self._mode == CLOCKED:
-            told_s = sum(seconds for seconds, _ in self._early.values())
+            told_s = sum(own.seconds for own in self._early.values())
             self.times.clocked_s.append(told_s or self._elapsed)
             self.times.sites.append(self._early or self._inside)
             self.times.around.append(merged([*self._around, self._clocks.take()]))
@@ -220,13 +220,12 @@ def _insist() -> None:
     sys.settrace(lambda frame, event, arg: None)
 
 
-def merged(parts: list[dict[int, tuple[float, int]]]) -> dict[int, tuple[float, int]]:
-    """Seconds and executions by site, of several takes of the clocks."""
-    found: dict[int, tuple[float, int]] = {}
+def merged(parts: list[dict[int, OwnTime]]) -> dict[int, OwnTime]:
+    """By site, of several takes of the clocks."""
+    found: dict[int, OwnTime] = {}
     for part in parts:
-        for site, (seconds, times) in part.items():
-            held = found.get(site, (0.0, 0))
-            found[site] = (held[0] + seconds, held[1] + times)
+        for site, own in part.items():
+            found[site] = found[site] + own if site in found else own
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -87,9 +88,20 @@ class LoopRun:
     signatures: list[int] = field(default_factory=list)
 
 
+class OwnTime(NamedTuple):
+    """Of an expression under clocks: seconds without the expressions inside, its executions, and theirs."""
+
+    seconds: float
+    executions: int
+    inner: int = 0
+
+    def __add__(self, other: OwnTime) -> OwnTime:  # type: ignore[override]  # a sum, not one tuple after the other
+        return OwnTime(*map(operator.add, self, other))
+
+
 @dataclass
 class Times:
-    """Seconds by site of the clocked form, own time without what is inside: for each step under clocks.
+    """Of the clocked form, by site: for each step under clocks.
 
     around: of the loop around the step, without the step. faults: pages that the system had to provide during each
     undisturbed step.
@@ -98,8 +110,8 @@ class Times:
     plain_s: list[float] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
     clocked_s: list[float] = field(default_factory=list)
-    sites: list[dict[int, tuple[float, int]]] = field(default_factory=list)
-    around: list[dict[int, tuple[float, int]]] = field(default_factory=list)
+    sites: list[dict[int, OwnTime]] = field(default_factory=list)
+    around: list[dict[int, OwnTime]] = field(default_factory=list)
 
 
 @dataclass

@@ -153,7 +153,8 @@ def _candidate(
     place = graph.trace.sites[site]
     seconds = _loop_seconds(place, runs, graph) * graph.unclocked
     at_once = _at_once_s(turns[1], longest.turns) * len(runs) if len(turns) > 1 else 0.0
-    saved = tuple(max(0.0, seconds - factor * at_once) for factor in REMAINS)
+    most_s = MOST_SHARE * graph.step_s
+    low, high = (min(max(0.0, seconds - factor * at_once), most_s) for factor in REMAINS)
     line = graph.line_text(place.file, place.line)
     turned = sum(run.turns for run in runs)
     if kind == "sample-loop":
@@ -182,7 +183,7 @@ def _candidate(
         title=title,
         why=why,
         cure=cure,
-        saved_s=(saved[0], min(saved[1], MOST_SHARE * graph.step_s)),
+        saved_s=(low, high),
         measured="the time of the loop in the step, less that of its array operations performed once on all turns",
         confidence=CERTAIN if work else LIKELY,
         covers=frozenset(event.index for turn in turns for event in turn),

@@ -1,0 +1,100 @@
+"""What expressions take without the clocks on them.
+
+The hooks cost a few hundred nanoseconds around every expression: nothing beside a product of matrices, and ten times
+the work of one addition in Python. What a step takes longer under clocks is theirs, and is spread over the executions.
+An expression that is mostly hooks then has no time of its own that could be trusted. All such expressions together
+have, and it is shared among them by what they took under clocks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from statistics import median
+from typing import TypeVar
+
+from mlpprof.advise.clocks import HookTime, hook_time
+from mlpprof.advise.trace import OwnTime, Times
+
+Place = TypeVar("Place", bound=Hashable)
+
+Sites = dict[int, OwnTime]
+
+SLOWER = 3.0
+"""Times what hooks take in a tight loop, that they may take within a program."""
+
+TRUSTED = 1 / 3
+"""Of its time under clocks, that must remain without them for an expression to be told from others."""
+
+LEAST = 0.05
+"""Of what they took under clocks, that remains in any case of those that are mostly hooks."""
+
+
+def undisturbed(
+    times: Times, step_s: float, place_of: Callable[[int], Place]
+) -> tuple[dict[Place, float], dict[Place, float]]:
+    """Seconds by expression of the step, and of the loop around it. place_of: what sites of one expression share."""
+    inside, around = _medians(times.sites, place_of), _medians(times.around, place_of)
+    if not (times.plain_s and times.sites):
+        return {place: own.seconds for place, own in inside.items()}, {
+            place: own.seconds for place, own in around.items()
+        }
+    hooks, scale = _disturbance(times, step_s, hook_time())
+    in_step = _without(hooks, inside)
+    whole_s = sum(in_step.values())
+    shrunk = min(scale, step_s / whole_s) if whole_s > 0 else scale
+    return (
+        {place: shrunk * seconds for place, seconds in in_step.items()},
+        {place: scale * seconds for place, seconds in _without(hooks, around).items()},
+    )
+
+
+def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
+    """By place, over the steps in which it was executed."""
+    found: dict[Place, list[OwnTime]] = defaultdict(list)
+    for step in steps:
+        summed: dict[Place, OwnTime] = {}
+        for number, own in step.items():
+            place = place_of(number)
+            summed[place] = summed[place] + own if place in summed else own
+        for place, own in summed.items():
+            found[place].append(own)
+    return {place: OwnTime(*(median(column) for column in zip(*owns, strict=True))) for place, owns in found.items()}
+
+
+def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
+    """Seconds without the hooks: those of the expression itself, and what those inside take around themselves."""
+    left = {
+        place: own.seconds - own.executions * hooks.inside_s - own.inner * hooks.outside_s
+        for place, own in owns.items()
+    }
+    unsure = [place for place, own in owns.items() if left[place] < TRUSTED * own.seconds]
+    under_clocks = sum(owns[place].seconds for place in unsure)
+    together = max(LEAST * under_clocks, sum(left[place] for place in unsure))
+    for place in unsure:
+        left[place] = together * owns[place].seconds / under_clocks if under_clocks > 0 else 0.0
+    return left
+
+
+def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime, float]:
+    """What the hooks take in this program, and the factor for what they do not explain."""
+    executions = median(sum(own.executions for own in step.values()) for step in times.sites)
+    clocked_s, in_loop_s = _calm_clocked_s(times), executions * (hooks.inside_s + hooks.outside_s)
+    taken_s = min(max(0.0, clocked_s - step_s), SLOWER * in_loop_s)
+    slower = taken_s / in_loop_s if in_loop_s else 0.0
+    scale = min(1.0, step_s / (clocked_s - taken_s)) if clocked_s > taken_s else 1.0
+    return HookTime(slower * hooks.inside_s, slower * hooks.outside_s), scale
+
+
+def _calm_clocked_s(times: Times) -> float:
+    """A step under clocks without interruptions: they are in one expression of one step, in another of the next.
+
+    The median of whole steps would hold them, for under clocks a step is long.
+    """
+    sites = {number for step in times.sites for number in step}
+    timed = sum(median(step[number].seconds if number in step else 0.0 for step in times.sites) for number in sites)
+    beside = (
+        whole - sum(own.seconds for own in step.values())
+        for whole, step in zip(times.clocked_s, times.sites, strict=True)
+    )
+    return timed + median(beside)

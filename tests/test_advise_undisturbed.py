@@ -1,0 +1,112 @@
+"""What an expression takes without the clocks on it, from what it took under them."""
+
+from __future__ import annotations
+
+from itertools import count
+from statistics import median
+
+import pytest
+
+from mlpprof.advise import undisturbed as module
+from mlpprof.advise.clocks import HookTime
+from mlpprof.advise.trace import OwnTime, Times
+from mlpprof.advise.undisturbed import undisturbed
+
+LOOP = HookTime(inside_s=0.1e-6, outside_s=0.3e-6)
+"""What hooks take in a tight loop."""
+
+STEPS = 9
+
+
+@pytest.fixture(autouse=True)
+def hooks_of_a_loop(monkeypatch):
+    monkeypatch.setattr(module, "hook_time", lambda: LOOP)
+
+
+def program(true, executions, inner, hooks=LOOP, beside_s=0.0, jitter=lambda site: 0.0):
+    """Times of steps of a program whose expressions truly take so much, in all of their executions."""
+    top = sum(executions.values()) - sum(inner.values())
+    times = Times()
+    for _ in range(STEPS):
+        step = {
+            site: OwnTime(
+                seconds + executions[site] * hooks.inside_s + inner[site] * hooks.outside_s + jitter(site),
+                executions[site],
+                inner[site],
+            )
+            for site, seconds in true.items()
+        }
+        times.sites.append(step)
+        times.around.append({})
+        times.clocked_s.append(sum(own.seconds for own in step.values()) + top * hooks.outside_s + beside_s)
+        times.plain_s.append(sum(true.values()) + beside_s)
+    return times, median(times.plain_s)
+
+
+def told(*args, **options):
+    inside, _ = undisturbed(*program(*args, **options), lambda site: site)
+    return inside
+
+
+PRODUCT, CALL, SCALAR, OTHER = 0, 1, 2, 3
+
+
+def test_expressions_are_told_as_they_are_without_the_hooks():
+    true = {PRODUCT: 3e-3, CALL: 1e-3, OTHER: 20e-6}
+    assert told(true, {PRODUCT: 1, CALL: 4, OTHER: 30}, {PRODUCT: 0, CALL: 30, OTHER: 0}) == pytest.approx(true)
+
+
+@pytest.mark.parametrize("slower", [0.8, 1.0, 1.5, 2.5])
+def test_hooks_that_take_more_or_less_than_in_a_loop_change_nothing(slower):
+    hooks = HookTime(slower * LOOP.inside_s, slower * LOOP.outside_s)
+    true = {PRODUCT: 3e-3, CALL: 9e-4, SCALAR: 30e-6 * 20}
+    inner = {PRODUCT: 0, CALL: 1200, SCALAR: 0}
+    found = told(true, {PRODUCT: 1, CALL: 4, SCALAR: 1200}, inner, hooks=hooks, beside_s=1e-4)
+    assert found == pytest.approx(true)
+
+
+def test_what_is_mostly_hooks_shares_what_remains_and_large_expressions_keep_theirs():
+    n = 100_000
+    true = {PRODUCT: 5e-3, SCALAR: n * 20e-9, OTHER: n * 20e-9}
+    uneven = {PRODUCT: 0.0, SCALAR: n * 10e-9, OTHER: n * -10e-9}  # the clocks are not that exact
+    executions, inner = {PRODUCT: 1, SCALAR: n, OTHER: n}, {PRODUCT: 0, SCALAR: 0, OTHER: 0}
+    found = told(true, executions, inner, jitter=uneven.__getitem__)
+    assert found[PRODUCT] == pytest.approx(true[PRODUCT], rel=1e-3)
+    assert found[SCALAR] == pytest.approx(true[SCALAR], rel=0.1)
+    assert found[OTHER] == pytest.approx(true[OTHER], rel=0.1)
+
+
+def test_a_call_is_not_told_the_time_of_the_hooks_within_its_function():
+    n = 1_000_000
+    hooks = HookTime(2 * LOOP.inside_s, 2 * LOOP.outside_s)
+    true = {CALL: 1e-3, SCALAR: n * 20e-9}
+    found = told(true, {CALL: 10, SCALAR: n}, {CALL: n, SCALAR: 0}, hooks=hooks)
+    assert sum(found.values()) == pytest.approx(sum(true.values()))
+    assert found[CALL] < 0.8 * sum(true.values())
+
+
+def test_interruptions_of_single_steps_change_nothing():
+    calls = count()
+    true = {PRODUCT: 3e-3, CALL: 1e-3, OTHER: 20e-6}
+    found = told(
+        true,
+        {PRODUCT: 1, CALL: 4, OTHER: 30},
+        {PRODUCT: 0, CALL: 30, OTHER: 0},
+        jitter=lambda site: 4e-3 if next(calls) % 4 == 0 else 0.0,
+    )
+    assert found == pytest.approx(true, rel=0.02)
+
+
+def test_the_expressions_of_a_step_never_take_more_than_the_step():
+    true = {PRODUCT: 3e-3, SCALAR: 1e-3}
+    times, step_s = program(true, {PRODUCT: 1, SCALAR: 9}, {PRODUCT: 0, SCALAR: 0})
+    times.plain_s = [step_s / 4] * STEPS
+    inside, _ = undisturbed(times, step_s / 4, lambda site: site)
+    assert sum(inside.values()) <= step_s / 4 * (1 + 1e-9)
+
+
+def test_sites_of_the_same_place_are_one_expression():
+    times, step_s = program({PRODUCT: 3e-3, OTHER: 1e-3}, {PRODUCT: 1, OTHER: 1}, {PRODUCT: 0, OTHER: 0})
+    inside, around = undisturbed(times, step_s, lambda site: "here")
+    assert inside == pytest.approx({"here": 4e-3})
+    assert around == {}
