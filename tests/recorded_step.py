@@ -25,23 +25,23 @@ TIMED_STEPS = 9
 
 @contextmanager
 def recorded(text: str) -> Iterator[Graph]:
-    """The graph of a file that has a function `step`: timed plain and under clocks, then observed twice."""
+    """The graph of a file that has a function `step`: timed plain and under clocks in turns, then observed twice."""
     before = set(vars(builtins))
     sites: list[Site] = []
     clocks, recorder, times = Clocks(time.perf_counter), Recorder(sites), Times()
     hooks.install({**clocks.hooks, **recorder.hooks})
     try:
         plain, clocked, observed = (_step(text, form, sites) for form in (None, ClockedForm, ObservedForm))
-        for step, seconds in ((plain, times.plain_s), (clocked, times.clocked_s)):
-            step()
-            for _ in range(TIMED_STEPS):
+        for _ in range(1 + TIMED_STEPS):
+            for step, seconds in ((plain, times.plain_s), (clocked, times.clocked_s)):
                 clocks.take()
                 start = time.perf_counter()
                 step()
                 seconds.append(time.perf_counter() - start)
-                if step is clocked:
-                    times.sites.append(clocks.take())
-                    times.around.append({})
+            times.sites.append(clocks.take())
+            times.around.append({})
+        for measured in (times.plain_s, times.clocked_s, times.sites, times.around):
+            del measured[0]  # the first step warms up
         for number in range(2):
             recorder.start(keeps=number == 1)
             try:

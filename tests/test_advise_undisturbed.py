@@ -9,8 +9,9 @@ import pytest
 
 from mlpprof.advise import undisturbed as module
 from mlpprof.advise.clocks import HookTime
+from mlpprof.advise.runner import busy_note
 from mlpprof.advise.trace import OwnTime, Times
-from mlpprof.advise.undisturbed import undisturbed
+from mlpprof.advise.undisturbed import calm_step_s, undisturbed
 
 LOOP = HookTime(inside_s=0.1e-6, outside_s=0.3e-6)
 """What hooks take in a tight loop."""
@@ -110,3 +111,34 @@ def test_sites_of_the_same_place_are_one_expression():
     inside, around = undisturbed(times, step_s, lambda site: "here")
     assert inside == pytest.approx({"here": 4e-3})
     assert around == {}
+
+
+def test_a_step_that_is_always_interrupted_is_told_without_the_interruptions():
+    true = {PRODUCT: 3e-3, CALL: 1e-3}
+    calls = count()
+    times, _ = program(
+        true, {PRODUCT: 1, CALL: 4}, {PRODUCT: 0, CALL: 0}, jitter=lambda site: 24e-3 * (next(calls) % 5 == 0)
+    )
+    times.plain_s = [4e-3 + 24e-3] * STEPS
+    step_s = calm_step_s(times)
+    assert step_s == pytest.approx(4e-3, rel=0.01)
+    (note,) = busy_note(times.plain_s, step_s)
+    assert "7.0 times as long" in note
+    assert not list(busy_note([4e-3] * STEPS, step_s))
+
+
+def test_expressions_that_not_every_step_executes_are_a_part_of_a_calm_step():
+    true = {PRODUCT: 3e-3, OTHER: 3e-3}
+    times, _ = program(true, {PRODUCT: 1, OTHER: 1}, {PRODUCT: 0, OTHER: 0})
+    for number, (step, clocked_s) in enumerate(zip(times.sites, times.clocked_s, strict=True)):
+        left_out = step.pop((PRODUCT, OTHER)[number % 2])
+        times.clocked_s[number] = clocked_s - left_out.seconds
+    times.plain_s = [3e-3] * STEPS
+    assert calm_step_s(times) == pytest.approx(3e-3, rel=0.01)
+
+
+def test_a_single_step_under_clocks_tells_nothing_of_interruptions():
+    times, _ = program({PRODUCT: 3e-3}, {PRODUCT: 1}, {PRODUCT: 0})
+    del times.sites[1:], times.clocked_s[1:]
+    times.plain_s = [8e-3]
+    assert calm_step_s(times) == 8e-3

@@ -199,9 +199,7 @@ def test_the_committed_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     # the same cells, in less time; the magics take the defaults of the environment
     for name, value in {"PROFILE_STEPS": "20", "PROFILE_NO_LIMITS": "1", "COMPARE_BUDGET": "4"}.items():
         monkeypatch.setenv(f"MLPPROF_{name}", value)
-    began_s = time.monotonic()
     check_outputs(executed(built(NOTEBOOK.with_suffix(".md").read_text(encoding="utf-8"))))
-    assert time.monotonic() - began_s < 60
 
 
 def check_outputs(notebook: Any) -> None:

@@ -97,7 +97,7 @@ def test_the_exchange_of_a_team_and_of_ranks_is_timed():
     kinds = ["threaded", "processes", *(["mpi"] if has_mpi4py() and find_mpiexec() else [])]
     found = measure_exchange(kinds, [1, 2], [1, 5000], 2, lambda what, share: None)
     assert [(one.kind, one.workers, one.size) for one in found] == [(k, 2, n) for k in kinds for n in (1, 5000)]
-    assert all(0 < one.seconds < 1 for one in found)
+    assert all(one.seconds > 0 for one in found)
 
 
 def test_the_study_explains_itself_and_refuses_a_folder_that_cannot_be(tmp_path):

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
-from statistics import median
 
 from mlpprof.advise.own_files import PACKAGE
 from mlpprof.advise.trace import Event, LoopRun, Trace
-from mlpprof.advise.undisturbed import undisturbed
+from mlpprof.advise.undisturbed import calm_step_s, undisturbed
 from mlpprof.instrument.rewriting import Site
 
 Span = tuple[str, int, int, int, int]
@@ -38,7 +37,7 @@ class Graph:
         self.last = [event for event in self.turn if not event.is_outside]
         """The last one: its operands are alive."""
         self.last_step = len(trace.steps) - 1
-        self.step_s = median(trace.times.plain_s or trace.times.clocked_s or [0.0])
+        self.step_s = calm_step_s(trace.times)
         inside, around = undisturbed(trace.times, self.step_s, self.span)
         self._seconds = {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
         self._clocked_s = sum(inside.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mlpprof.advise.findings import findings_of
@@ -21,6 +23,10 @@ from mlpprof.process import Progress, serve
 
 MEASURING_S = 6.0
 """What cures are worth is measured for no longer than this, and the operation that it ends with."""
+
+
+BUSY = 1.25
+"""Times a calm step, that steps must have taken for the reader to be told."""
 
 
 def main() -> None:
@@ -57,6 +63,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)
     graph = Graph(recording.trace)
+    recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
     BUDGET.left_s = MEASURING_S
     findings = findings_of(graph)
     if BUDGET.left_out:
@@ -75,6 +82,16 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
     }
+
+
+def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
+    """That the step's time is not the median of the measured ones, if it is far from it."""
+    usual_s = median(plain_s or [step_s])
+    if usual_s > BUSY * step_s:
+        yield (
+            f"others kept the core busy: steps took {usual_s / step_s:.1f} times as long as one without interruptions, "
+            "which is what is told here"
+        )
 
 
 def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ SLOWER = 3.0
 TRUSTED = 1 / 3
 """Of its time under clocks, that must remain without them for an expression to be told from others."""
 
+FEWEST = 3
+"""Steps under clocks that tell an interruption from what an expression takes."""
+
 LEAST = 0.05
 """Of what they took under clocks, that remains in any case of those that are mostly hooks."""
 
@@ -47,6 +50,13 @@ def undisturbed(
         {place: shrunk * seconds for place, seconds in in_step.items()},
         {place: scale * seconds for place, seconds in _without(hooks, around).items()},
     )
+
+
+def calm_step_s(times: Times) -> float:
+    """Seconds of a step without clocks and interruptions: the median, but no more than a calm one under clocks took."""
+    step_s = median(times.plain_s or times.clocked_s or [0.0])
+    is_sure = times.plain_s and len(times.sites) >= FEWEST
+    return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
 
 
 def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
@@ -89,12 +99,18 @@ def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime
 def _calm_clocked_s(times: Times) -> float:
     """A step under clocks without interruptions: they are in one expression of one step, in another of the next.
 
-    The median of whole steps would hold them, for under clocks a step is long.
+    The median of whole steps would hold them: where others want the core too, a step of milliseconds always has one.
     """
     sites = {number for step in times.sites for number in step}
-    timed = sum(median(step[number].seconds if number in step else 0.0 for step in times.sites) for number in sites)
+    timed = sum(_usual([step[number].seconds for step in times.sites if number in step], times) for number in sites)
     beside = (
         whole - sum(own.seconds for own in step.values())
         for whole, step in zip(times.clocked_s, times.sites, strict=True)
     )
     return timed + median(beside)
+
+
+def _usual(seconds: list[float], times: Times) -> float:
+    """A step's of an expression that it executes in every step, or now and then."""
+    steps = len(times.sites)
+    return median(seconds) if len(seconds) == steps else sum(seconds) / steps
