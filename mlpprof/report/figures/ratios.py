@@ -72,9 +72,12 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
     if plot.sheet.is_narrow:
         parts.append(plot.beside_name(i, ratio_text(one.ratio), 1.0, ha="right"))
     else:
-        for x, text, ink, size in ((1.02, ratio_text(one.ratio), INK, 8.5), (1.18, interval, MUTED, 7.5)):
-            artist = axes.text(x, y, text, va="center", color=ink, size=size, transform=axes.get_yaxis_transform())
-            parts.append(artist)
+        end = axes.get_yaxis_transform()
+        for points, text, ink, size in ((6, ratio_text(one.ratio), INK, 8.5), (56, interval, MUTED, 7.5)):
+            beside = axes.annotate(
+                text, (1.0, y), (points, 0), xycoords=end, textcoords="offset points", va="center", color=ink, size=size
+            )
+            parts.append(beside)
     for part in parts:
         plot.sheet.tag(part, title, rung=one.number)
 

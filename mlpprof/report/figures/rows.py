@@ -16,6 +16,8 @@ from mlpprof.report.format import digits
 
 ROW = 0.36
 """Inches of a row; on a phone the name above it comes on top."""
+LONGEST = 34
+"""Letters of a name: a row of the table with the longest name of a variant."""
 NAME = 0.2
 LEGEND = 0.2
 """Inches of a line of the legend."""
@@ -66,9 +68,9 @@ def row_plot(
     phases: for a legend on top. tags: what scripts find each name by.
     """
     is_narrow = width < WIDE
-    shown = [short(name, 30) for name in names]
+    shown = [short(name, LONGEST) for name in names]
     widest = max((text_width(name) for name in shown), default=0) / POINTS
-    left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.3)
+    left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.7)
     right = narrow_right if is_narrow else right
     row += below + (NAME if is_narrow else 0.0)
     legend = _legend_layout(phases, width - left) if phases else []
