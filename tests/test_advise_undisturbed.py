@@ -10,7 +10,8 @@ import pytest
 from mlpprof.advise import undisturbed as module
 from mlpprof.advise.clocks import HookTime
 from mlpprof.advise.runner import busy_note
-from mlpprof.advise.trace import OwnTime, Times
+from mlpprof.advise.steps import merged
+from mlpprof.advise.trace import OwnTime, Part, Times
 from mlpprof.advise.undisturbed import calm_step_s, undisturbed
 
 LOOP = HookTime(inside_s=0.1e-6, outside_s=0.3e-6)
@@ -142,3 +143,48 @@ def test_a_single_step_under_clocks_tells_nothing_of_interruptions():
     del times.sites[1:], times.clocked_s[1:]
     times.plain_s = [8e-3]
     assert calm_step_s(times) == 8e-3
+
+
+def long_step(plain_s, *parts):
+    """Times of a step of so many seconds that was timed in parts."""
+    own = merged([part.own for part in parts])
+    clocked_s = sum(one.seconds for one in own.values())
+    return Times(plain_s=[plain_s], clocked_s=[clocked_s], sites=[own], around=[{}], parts=list(parts))
+
+
+def parted(*args):
+    times = long_step(*args)
+    inside, around = undisturbed(times, calm_step_s(times), lambda site: site)
+    assert around == {}
+    return inside
+
+
+def test_a_long_step_is_told_from_its_parts_and_what_was_done_between_them():
+    n = 600_000
+    hooked = 1.5 * n * LOOP.inside_s
+    forward, backward = OwnTime(0.1 + hooked, n), OwnTime(0.1 + hooked, n)
+    found = parted(
+        2.0,
+        Part({SCALAR: forward}, 0.2, 0.4),
+        Part({SCALAR: forward}, 0.2, 0.4),
+        Part({OTHER: backward}, 0.2, 0.4),
+        Part({OTHER: backward}, 0.2, 0.4),
+    )
+    assert sum(found.values()) == pytest.approx(2.0)
+    assert found[SCALAR] == pytest.approx(0.9, abs=0.11)  # the second pause may have been of either
+    assert found[OTHER] == pytest.approx(1.1, abs=0.11)
+
+
+def test_what_is_done_once_in_a_long_step_does_not_stand_for_what_was_not_seen():
+    n = 600_000
+    scalar = OwnTime(0.02 + n * LOOP.inside_s, n)
+    found = parted(
+        0.96, Part({PRODUCT: OwnTime(0.02, 1), SCALAR: scalar}, 0.1, 0.45), Part({SCALAR: scalar}, 0.1, 0.45)
+    )
+    assert found[PRODUCT] == pytest.approx(0.02, rel=0.1)
+    assert found[SCALAR] == pytest.approx(0.94, rel=0.01)
+
+
+def test_pauses_that_took_longer_than_an_undisturbed_step_are_no_more_than_it():
+    found = parted(1.0, Part({PRODUCT: OwnTime(0.1, 1), OTHER: OwnTime(0.3, 1)}, 0.4, 3.0))
+    assert found == pytest.approx({PRODUCT: 0.25, OTHER: 0.75}, rel=1e-4)  # less the hooks

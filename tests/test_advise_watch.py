@@ -10,11 +10,12 @@ import pytest
 from test_advise_units import Switched
 
 from mlpprof.advise import hooks
-from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.clocks import Clocks, HookTime
 from mlpprof.advise.coming import is_import_to_come
 from mlpprof.advise.forms import CLOCKED, PLAIN
 from mlpprof.advise.recorder import Recorder
 from mlpprof.advise.steps import Enough, Steps
+from mlpprof.advise.trace import OwnTime, Part
 from mlpprof.advise.watch import watched
 
 pytestmark = pytest.mark.timing
@@ -124,33 +125,43 @@ def test_what_ends_by_itself_is_left_alone():
         raise ValueError("of its own")
 
 
-def test_clocks_that_make_a_step_long_are_ended(clock):
+@pytest.mark.parametrize("hook_s", [4.0, 0.1])
+def test_a_step_that_clocks_make_long_is_timed_in_parts_and_one_that_is_long_by_itself_is_not(
+    clock, monkeypatch, hook_s
+):
+    monkeypatch.setattr("mlpprof.advise.steps.hook_time", lambda: HookTime(hook_s, hook_s))
     switched = Switched()
     clocks = Clocks(clock)
     steps = Steps(switched, clocks, Recorder([]), clock, 0)
     pre, post = clocks.hooks[hooks.PRE], clocks.hooks[hooks.POST]
     begin, mode, end = (steps.hooks[name] for name in (hooks.BEGIN, hooks.MODE, hooks.END))
-    forms = []
     with pytest.raises(Enough):
-        for _ in range(20):
+        for _ in range(100):
             begin(False)
-            forms.append(mode())
             steps.relieve()
-            for site in range(3):
-                number = pre(site)
-                clock.advance(10 if mode() == CLOCKED else 1)
-                post(number, None)
+            for site in range(5):
+                is_clocked = mode() == CLOCKED and switched.forms[-1] == CLOCKED
+                number = pre(site) if is_clocked else None
+                clock.advance(10 if is_clocked else 0.125)
+                if is_clocked:
+                    post(number, None)
                 steps.relieve()
             end(False)
-    assert forms.count(CLOCKED) == 1
-    assert switched.forms[:2] == [CLOCKED, PLAIN]
+    if hook_s < 1:
+        assert not steps.is_long
+        assert not steps.times.parts
+        assert steps.times.sites[0] == dict.fromkeys(range(5), (10, 1, 0))
+        return
+    assert switched.forms[:3] == [CLOCKED, PLAIN, CLOCKED]
     assert steps.is_long
-    assert steps.times.sites == [{0: (10, 1, 0)}]
-    assert steps.times.clocked_s == [10]
+    assert steps.times.sites == [{0: (10, 1, 0), 3: (10, 1, 0)}]
+    assert steps.times.clocked_s == [20]
+    assert steps.times.parts == [Part({0: OwnTime(10, 1)}, 10, 0.25), Part({3: OwnTime(10, 1)}, 10, 0.125)]
 
 
 AFTERWARDS = """
 from line_profiler import LineProfiler
+from mlpprof.advise.trace import OwnTime, Part
 from mlpprof.advise.watch import watched
 with watched(lambda passed_s: {hopeless}, every_s=0.01):
     while {hopeless}:

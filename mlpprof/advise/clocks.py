@@ -69,6 +69,11 @@ class Clocks:
 
         return pre, post
 
+    @property
+    def executions(self) -> int:
+        """Of all expressions since the last take."""
+        return sum(cell[1] for cell in self._own.values())
+
     def take(self) -> dict[int, OwnTime]:
         """By site, since the last take."""
         taken = {site: OwnTime(*cell) for site, cell in self._own.items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.advise import hooks
-from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.clocks import Clocks, hook_time
 from mlpprof.advise.coming import is_import_to_come
 from mlpprof.advise.forms import Forms
 from mlpprof.advise.own_files import PACKAGE, load_through, own_files
@@ -58,6 +58,7 @@ def record(
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     is_own = own_files(include, exclude)
+    hook_time()  # measured before the program runs, and others with it
     forms = Forms(step)
     clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
     steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few)

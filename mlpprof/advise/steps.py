@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from types import FrameType
 
@@ -18,16 +20,25 @@ try:
 except ImportError:  # Windows counts no faults here
     resource = None  # type: ignore[assignment]  # the name stays, and None says so
 
-from mlpprof.advise.clocks import Clocks
+from mlpprof.advise.clocks import Clocks, hook_time
 from mlpprof.advise.forms import CLOCKED, OBSERVED, PLAIN
 from mlpprof.advise.hooks import BEGIN, END, MODE
 from mlpprof.advise.recorder import Recorder
 from mlpprof.advise.switch import Switch
-from mlpprof.advise.trace import OwnTime, Times
+from mlpprof.advise.trace import OwnTime, Part, Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
-LONG_STEP_S, LONG_CLOCKED_S = 4.0, 8.0
-"""Of a step that is longer one is put under clocks and one observed; clocks that take longer beside it are ended."""
+LONG_STEP_S = 4.0
+"""Of a step that is longer one is put under clocks and one observed."""
+
+SHORT_STEP_S, LONG_CLOCKED_S, PART_S = 1.0, 8.0, 0.25
+"""A step that clocks make long is timed in parts of so long: once it has taken long, or at once if it is not short."""
+
+HEAVY = 0.3
+"""Of its time that the hooks must take for clocks to make a step long."""
+
+PAUSES = 8
+"""Between the parts, at most, if what runs in them takes up the form that it is to have at once."""
 
 BLOCK_S = 0.03
 MOST_BLOCKS = 20
@@ -68,7 +79,9 @@ class Steps:
         self._elapsed = 0.0
         self._faults = 0
         self._inside: dict[int, OwnTime] = {}
-        self._early: dict[int, OwnTime] = {}
+        self._parts: list[Part] = []
+        self._since = 0.0
+        self._changing = threading.Lock()
         self._around: list[dict[int, OwnTime]] = []
         self.times = Times()
         self.is_done = False
@@ -125,16 +138,18 @@ class Steps:
             self._recorder.is_inside = True
             self._around.append(self._clocks.take())
             self._faults = page_faults()
-            self._start = self._clock()
+            self._start = self._since = self._clock()
 
     def _start_form(self) -> None:
         """Put the program into the form that is next."""
         self._mode = next(self._modes, PLAIN)  # which asks what the step before took
         self._runs, self._elapsed = 0, 0.0
         self._around.clear()
+        self._parts.clear()
         if self._mode != self._form:
-            self._switch.to(self._mode)
-            self._form = self._mode
+            with self._changing:
+                self._switch.to(self._mode)
+                self._form = self._mode
             gc.collect()
         if self._mode == OBSERVED:
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
@@ -144,11 +159,14 @@ class Steps:
         now = self._clock()
         if is_turn and not self._has_turns:
             return
-        kind = self._open.pop()
+        with self._changing:
+            kind = self._open.pop()
         if kind == STEP:
             self._recorder.is_inside = False
             self._inside = self._clocks.take()
             self._elapsed += now - self._start
+            if self._parts:
+                self._end_part(now, self._inside)
             if self._mode == PLAIN:
                 self.times.faults.append(page_faults() - self._faults)
         if self._open:
@@ -168,17 +186,43 @@ class Steps:
         return self._clock() - self._start if is_first else 0.0
 
     def relieve(self) -> None:
-        """End the clocks of a step that they make too long: what it calls from now on runs as it was written.
+        """Time only parts of a step that clocks make too long: what it calls in between runs as it was written.
 
-        May be called from another thread. What the clocks have told so far stands for the whole.
+        To be called every so often, from another thread too.
         """
-        is_clocked = self._mode == self._form == CLOCKED and STEP in self._open
-        if is_clocked and self._clock() - self._start > max(LONG_CLOCKED_S, 2 * max(self.times.plain_s, default=0.0)):
+        with self._changing:
+            if self._mode != CLOCKED or STEP not in self._open:
+                return
+            now = self._clock()
+            passed_s = now - self._since
             with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
-                self._early = self._clocks.take()
+                if passed_s < self._part_s() or not (self._parts or self._is_heavy(passed_s)):
+                    return
+                self._end_part(now, self._clocks.take())
                 self.is_long = True
-                self._switch.to(PLAIN)
-                self._form = PLAIN
+                self._form = PLAIN if self._form == CLOCKED else CLOCKED
+                self._switch.to(self._form)
+                self._clocks.take()
+                self._since = self._clock()
+
+    def _part_s(self) -> float:
+        """How long the clocks are to run, or to pause."""
+        whole_s = max(self.times.plain_s, default=0.0)
+        if self._form != CLOCKED:
+            return max(PART_S, whole_s / PAUSES)
+        return PART_S if self._parts or whole_s > SHORT_STEP_S else LONG_CLOCKED_S
+
+    def _is_heavy(self, passed_s: float) -> bool:
+        """Whether the clocks are much of what has passed."""
+        hooks = hook_time()
+        return self._clocks.executions * (hooks.inside_s + hooks.outside_s) > HEAVY * passed_s
+
+    def _end_part(self, now: float, told: dict[int, OwnTime]) -> None:
+        """What clocks have told, or how long nothing was to be told."""
+        if self._form == CLOCKED:
+            self._parts.append(Part(told, now - self._since))
+        else:
+            self._parts[-1] = replace(self._parts[-1], plain_s=now - self._since)
 
     def _finish(self) -> None:
         """The step has ended, and the turn around it; keep what was measured."""
@@ -192,9 +236,10 @@ class Steps:
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
         elif self._mode == CLOCKED:
-            told_s = sum(own.seconds for own in self._early.values())
-            self.times.clocked_s.append(told_s or self._elapsed)
-            self.times.sites.append(self._early or self._inside)
+            told = merged([part.own for part in self._parts])
+            self.times.clocked_s.append(sum(own.seconds for own in told.values()) if told else self._elapsed)
+            self.times.sites.append(told or self._inside)
+            self.times.parts = self._parts.copy()
             self.times.around.append(merged([*self._around, self._clocks.take()]))
         elif self._mode == OBSERVED:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed

@@ -99,12 +99,21 @@ class OwnTime(NamedTuple):
         return OwnTime(*map(operator.add, self, other))
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of a step that is too long under clocks: what they told in `clocked_s`, and the seconds without any after it."""
+
+    own: dict[int, OwnTime]
+    clocked_s: float
+    plain_s: float = 0.0
+
+
 @dataclass
 class Times:
     """Of the clocked form, by site: for each step under clocks.
 
     around: of the loop around the step, without the step. faults: pages that the system had to provide during each
-    undisturbed step.
+    undisturbed step. parts: of the last step under clocks, if it was timed in parts.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -112,6 +121,7 @@ class Times:
     clocked_s: list[float] = field(default_factory=list)
     sites: list[dict[int, OwnTime]] = field(default_factory=list)
     around: list[dict[int, OwnTime]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
 
 @dataclass

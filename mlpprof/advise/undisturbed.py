@@ -14,7 +14,7 @@ from statistics import median
 from typing import TypeVar
 
 from mlpprof.advise.clocks import HookTime, hook_time
-from mlpprof.advise.trace import OwnTime, Times
+from mlpprof.advise.trace import OwnTime, Part, Times
 
 Place = TypeVar("Place", bound=Hashable)
 
@@ -38,6 +38,8 @@ def undisturbed(
 ) -> tuple[dict[Place, float], dict[Place, float]]:
     """Seconds by expression of the step, and of the loop around it. place_of: what sites of one expression share."""
     inside, around = _medians(times.sites, place_of), _medians(times.around, place_of)
+    if times.parts and times.plain_s:
+        return _of_parts(times.parts, step_s, place_of), _without(hook_time(), around)
     if not (times.plain_s and times.sites):
         return {place: own.seconds for place, own in inside.items()}, {
             place: own.seconds for place, own in around.items()
@@ -50,6 +52,44 @@ def undisturbed(
         {place: shrunk * seconds for place, seconds in in_step.items()},
         {place: scale * seconds for place, seconds in _without(hooks, around).items()},
     )
+
+
+def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]) -> dict[Place, float]:
+    """What the parts took, and the pauses after them, which did what is common to the parts on both sides.
+
+    So what happens once, as the gathering of the batch, is not taken for a sample of what was not seen.
+    """
+    owns = [_medians([part.own], place_of) for part in parts]
+    done_s = max(0.0, step_s - sum(part.plain_s for part in parts))
+    told_s, executions = (sum(own[i] for part in owns for own in part.values()) for i in (0, 1))
+    hooks, _ = _slower(hook_time(), executions, told_s - done_s)
+    lefts = [_without(hooks, part) for part in owns]
+    found: dict[Place, float] = defaultdict(float)
+    for number, (part, left) in enumerate(zip(parts, lefts, strict=True)):
+        for place, seconds in left.items():
+            found[place] += seconds
+        for place, share in _common(left, lefts[min(number + 1, len(lefts) - 1)]).items():
+            found[place] += share * part.plain_s
+    whole_s = sum(found.values())
+    return {place: seconds * min(1.0, step_s / whole_s) for place, seconds in found.items()} if whole_s > 0 else {}
+
+
+def _common(before: dict[Place, float], after: dict[Place, float]) -> dict[Place, float]:
+    """The shares that expressions have in both; if nothing is in both, in one or the other."""
+    first, second = ({place: s / (sum(one.values()) or 1.0) for place, s in one.items()} for one in (before, after))
+    both = {place: min(first.get(place, 0.0), second.get(place, 0.0)) for place in first | second}
+    if sum(both.values()) <= 0:
+        both = {place: first.get(place, 0.0) + second.get(place, 0.0) for place in first | second}
+    whole = sum(both.values())
+    return {place: share / whole for place, share in both.items()} if whole > 0 else {}
+
+
+def _slower(hooks: HookTime, executions: float, longer_s: float) -> tuple[HookTime, float]:
+    """The hooks as slow as they are here, if that is why it took longer by so much; and the seconds that explains."""
+    in_loop_s = executions * (hooks.inside_s + hooks.outside_s)
+    taken_s = min(max(0.0, longer_s), SLOWER * in_loop_s)
+    slower = taken_s / in_loop_s if in_loop_s else 0.0
+    return HookTime(slower * hooks.inside_s, slower * hooks.outside_s), taken_s
 
 
 def calm_step_s(times: Times) -> float:
@@ -89,11 +129,9 @@ def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
 def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime, float]:
     """What the hooks take in this program, and the factor for what they do not explain."""
     executions = median(sum(own.executions for own in step.values()) for step in times.sites)
-    clocked_s, in_loop_s = _calm_clocked_s(times), executions * (hooks.inside_s + hooks.outside_s)
-    taken_s = min(max(0.0, clocked_s - step_s), SLOWER * in_loop_s)
-    slower = taken_s / in_loop_s if in_loop_s else 0.0
-    scale = min(1.0, step_s / (clocked_s - taken_s)) if clocked_s > taken_s else 1.0
-    return HookTime(slower * hooks.inside_s, slower * hooks.outside_s), scale
+    clocked_s = _calm_clocked_s(times)
+    slower, taken_s = _slower(hooks, executions, clocked_s - step_s)
+    return slower, min(1.0, step_s / (clocked_s - taken_s)) if clocked_s > taken_s else 1.0
 
 
 def _calm_clocked_s(times: Times) -> float:

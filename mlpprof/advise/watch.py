@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from mlpprof.advise.steps import Enough
 
-EVERY_S = 0.5
+EVERY_S = 0.25
 
 
 @contextlib.contextmanager
