@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mlpprof.advise import hooks
 from mlpprof.advise.clocked import ClockedForm
@@ -30,6 +31,7 @@ def recorded(text: str) -> Iterator[Graph]:
     sites: list[Site] = []
     clocks, recorder, times = Clocks(time.perf_counter), Recorder(sites), Times()
     hooks.install({**clocks.hooks, **recorder.hooks})
+    one_thread = threadpool_limits(1)  # tests run beside each other
     try:
         plain, clocked, observed = (_step(text, form, sites) for form in (None, ClockedForm, ObservedForm))
         for _ in range(1 + TIMED_STEPS):
@@ -69,6 +71,7 @@ def recorded(text: str) -> Iterator[Graph]:
         )
         yield Graph(trace)  # functions of the program that are performed again still need the hooks
     finally:
+        one_thread.restore_original_limits()
         for name in set(vars(builtins)) - before:
             delattr(builtins, name)
 
