@@ -299,3 +299,28 @@ def step():
 """
     with recorded(DATA + text) as graph:
         assert needless_copies(graph, frozenset()) == []
+
+
+GATHERED = """\
+def gradient(x):
+    A = np.tanh(x @ W)
+    D = (A @ V) @ V.T
+    unused = D * D
+    return np.outer(x, D)
+def step():
+    global W
+    kept = []
+    for k in range(TURNS):
+        kept.append(gradient(X[k]))
+    total = 0
+    for g in kept:
+        total = total + g
+    W = W - 1e-6 * total
+"""
+
+
+@pytest.mark.parametrize("turns", [8, 40])
+def test_what_turns_that_ran_unseen_may_have_read_is_not_dead(turns):
+    for detector in (dead, extra_work):
+        told = lines(GATHERED.replace("TURNS", str(turns)), detector)
+        assert told == ([4] if detector is dead else [])

@@ -212,6 +212,10 @@ class Graph:
     def _cut(self) -> frozenset[tuple[int, int]]:
         return frozenset((run.site, run.execution) for run in self.trace.loops if run.turns > run.recorded)
 
+    def is_unseen_between(self, start: int, end: int) -> bool:
+        """Whether turns of a loop ran unseen between two events: they may have read whatever was alive."""
+        return any(run.turns > run.recorded and start < run.end <= end for run in self.trace.loops)
+
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""
         depth = len(run.loops)

@@ -46,7 +46,7 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: Kept) -
     died = graph.trace.died.get(made.root)
     if died is None or died > end:
         died = kept.replaced(event, made)
-    if died is None or graph.is_looked_at(made.root, event, died):
+    if died is None or graph.is_looked_at(made.root, event, died) or graph.is_unseen_between(event.index, died):
         return False
     reads = graph.trace.reads.get(made.root, ())
     is_unread = all(index in dead for index in reads if event.index < index < died)

@@ -175,7 +175,7 @@ def _array_number(event: Event, number: int) -> int:
 def _is_last_look(root: int, event: Event, end: int, graph: Graph) -> bool:
     """Whether nobody looks at a buffer after an event, and it was freed before another one."""
     died = graph.trace.died.get(root)
-    if died is None or died > end or graph.is_taken(root, event):
+    if died is None or died > end or graph.is_taken(root, event) or graph.is_unseen_between(event.index, died):
         return False
     return not any(index > event.index for index in graph.trace.reads.get(root, ()))
 
