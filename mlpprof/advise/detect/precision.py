@@ -16,6 +16,7 @@ from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import FILL
 
 MOST_REPLAYS = 24
+LEAST_SIZE = 256
 FEW_FAULTS = 20
 """Page faults a step, with which memory is handed out anew in every step; `FAULTING_BYTES`: of an array that is."""
 FAULTING_BYTES = 128 * 1024
@@ -26,7 +27,9 @@ def detect(graph: Graph) -> list[Candidate]:
     doubles = [e for e in graph.last if e.kind and e.kind != FILL and _is_double(e) and not e.is_own]
     if not doubles:
         return []
-    timed = sorted(doubles, key=lambda e: -graph.seconds([e]))
+    timed = sorted(filter(_is_large, doubles), key=lambda e: -graph.seconds([e]))
+    if not timed:
+        return []
     replayed = timed[:MOST_REPLAYS]
     parts = []
     faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= FEW_FAULTS
@@ -62,7 +65,7 @@ def detect(graph: Graph) -> list[Candidate]:
             site=site,
             title=what,
             why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
-            "elements in a vector instruction"
+            "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
             + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
             cure=cure(site, graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
@@ -84,6 +87,12 @@ def _is_made_here(upcast: Event, graph: Graph) -> bool:
 def _is_double(event: Event) -> bool:
     values = (*event.inputs, *([event.output] if event.output is not None else []))
     return any(value.is_array and value.dtype == "float64" and value.size > 1 for value in values)
+
+
+def _is_large(event: Event) -> bool:
+    """Whether an array of it has elements enough for their size to show beside the call."""
+    values = (*event.inputs, *([event.output] if event.output is not None else []))
+    return max(value.size for value in values if value.is_array) >= LEAST_SIZE
 
 
 def _has_double_weights(graph: Graph) -> bool:
