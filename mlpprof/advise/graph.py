@@ -210,11 +210,11 @@ class Graph:
 
     @cached_property
     def _cut(self) -> frozenset[tuple[int, int]]:
-        return frozenset((run.site, run.execution) for run in self.trace.loops if run.turns > run.recorded)
+        return frozenset((run.site, run.execution) for run in self.trace.loops if run.is_cut)
 
     def is_unseen_between(self, start: int, end: int) -> bool:
         """Whether turns of a loop ran unseen between two events: they may have read whatever was alive."""
-        return any(run.turns > run.recorded and start < run.end <= end for run in self.trace.loops)
+        return any(run.is_cut and start < run.end <= end for run in self.trace.loops)
 
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""

@@ -87,6 +87,11 @@ class LoopRun:
     end: int = 0
     signatures: list[int] = field(default_factory=list)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether turns of it ran unseen."""
+        return self.turns > self.recorded
+
 
 class OwnTime(NamedTuple):
     """Of an expression under clocks: seconds without the expressions inside, its executions, and theirs."""

@@ -83,7 +83,7 @@ class Turns:
         while self.running:
             run = self.running.pop()
             run.end = self.finished_at()
-            if run.turns > run.recorded and self._muted:
+            if run.is_cut and self._muted:
                 self._muted -= 1
             if run.site == site:
                 break

@@ -76,9 +76,7 @@ def _protects_nothing(event: Event, graph: Graph) -> bool:
         if held & set(other.writes) or (is_unknown and held & {value.root for value in other.inputs}):
             return False
     # the later turns of a long loop were not seen
-    return not any(
-        run.turns > run.recorded and run.first_event < end and event.index < run.end for run in graph.trace.loops
-    )
+    return not any(run.is_cut and run.first_event < end and event.index < run.end for run in graph.trace.loops)
 
 
 def _candidate(events: list[Event], graph: Graph) -> Candidate:

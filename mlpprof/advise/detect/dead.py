@@ -58,7 +58,7 @@ def _is_last_turn(event: Event, graph: Graph) -> bool:
     for turn in event.loops:
         for run in graph.trace.loops:
             if (run.site, run.execution) == (turn.site, turn.execution):
-                if run.turns > run.recorded and turn.turn >= run.recorded - 1:
+                if run.is_cut and turn.turn >= run.recorded - 1:
                     return True
                 break
     return False

@@ -67,7 +67,7 @@ class Kept:
 
     def _is_cut_between(self, event: Event, later: Event) -> bool:
         """Whether a loop between them ran on unseen."""
-        runs = (run for run in self._graph.trace.loops if run.turns > run.recorded)
+        runs = (run for run in self._graph.trace.loops if run.is_cut)
         return any(run.first_event <= later.index and run.end >= event.index for run in runs)
 
     def _is_private(self, event: Event) -> bool:
