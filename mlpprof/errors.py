@@ -14,6 +14,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INCONCLUSIVE = 3
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""What a shell shows for a program that SIGPIPE ended: 128 + 13."""
 
 
 class MlpprofError(Exception):
@@ -48,6 +50,16 @@ class UnsupportedNetwork(MlpprofError):
 
 class MissingExtra(MlpprofError):
     """An optional package is not installed; the message holds the line that installs it."""
+
+
+class OutputError(MlpprofError):
+    """Standard output that cannot be written, such as a file on a full disk."""
+
+
+class OutputClosed(OutputError):
+    """Standard output whose reader has gone, as `head` does when it has seen enough: nobody is left to be informed."""
+
+    exit_code = EXIT_BROKEN_PIPE
 
 
 class CheckFailed(MlpprofError):

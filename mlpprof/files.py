@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlpprof.errors import UsageError
+
+TRIAL_BYTES = 4096
+"""A disk without a free block may still take an empty file, so the trial writes one block."""
 
 
 @contextmanager
@@ -19,21 +23,55 @@ def write_atomically(path: Path) -> Iterator[Path]:
     and gone after any failure, Ctrl-C included. A symbolic link at `path` stays: the file it names is replaced.
     Raises UsageError where the file cannot be written, also for an OSError in the block.
     """
-    target = path.resolve()
-    _refuse_impossible(path, target)
-    # not made from the name, which may already be as long as a name can be
-    temporary = target.parent / f".mlpprof-{secrets.token_hex(8)}.part"
-    try:
-        temporary.touch(exist_ok=False)
+    with _part_beside(path) as (temporary, target):
         yield temporary
         _flush(temporary)
         temporary.replace(target)
         _flush_folder(target.parent)
+
+
+def require_writable(*paths: Path | None) -> None:
+    """Raise UsageError where `write_atomically` would fail now, so that nothing is measured in vain.
+
+    A small file is written beside each path and removed again; what is at the path is not touched. None is skipped.
+    """
+    for path in paths:
+        if path is not None:
+            with _part_beside(path) as (temporary, _):
+                temporary.write_bytes(bytes(TRIAL_BYTES))
+                _flush(temporary)
+
+
+def require_writable_folder(folder: Path) -> None:
+    """Raise UsageError where no file can be written into a folder, which is not made if it is missing.
+
+    Of a missing folder, the nearest folder above it is tried.
+    """
+    nearest = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+    if not nearest.is_dir():
+        raise UsageError(f"cannot write into {folder}: {nearest} is not a folder; choose another place with -o")
+    require_writable(nearest / secrets.token_hex(8))
+
+
+@contextmanager
+def _part_beside(path: Path) -> Iterator[tuple[Path, Path]]:
+    """An empty temporary file beside a path, gone when the block ends, and the file that the path names."""
+    temporary = None
+    try:
+        target = path.resolve()
+        _refuse_impossible(path, target)
+        # not made from the name, which may already be as long as a name can be
+        temporary = target.parent / f".mlpprof-{secrets.token_hex(8)}.part"
+        temporary.touch(exist_ok=False)
+        yield temporary, target
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise UsageError(f"cannot write {path}: {reason}; choose another place with -o") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            # on a read-only file system removing fails too, and would hide the error that says so
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def _refuse_impossible(path: Path, target: Path) -> None:

@@ -23,11 +23,13 @@ The first 1,024 bytes, HDF5's user block, hold the digest of the rest (`mlpprof.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -107,7 +109,8 @@ def save_new_run(run: Run, folder: Path) -> Path:
     try:
         return save_run(run, path)
     except BaseException:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the error of the writing is the one to show
+            path.unlink()
         raise
 
 
@@ -130,8 +133,7 @@ def save_run(run: Run, path: Path) -> Path:
     Raises UsageError where the file cannot be written.
     """
     with write_atomically(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=BLOCK_SIZE) as file:
-            _write_run(file, run)
+        temporary.write_bytes(_hdf5(run))
         seal(temporary, SCHEMA)
     return path
 
@@ -148,6 +150,15 @@ def load_run(path: Path) -> Run:
     except _CONTENT_ERRORS as error:
         found = " ".join(str(error).split()) or type(error).__name__
         raise RunFileError(f"{path} is undamaged but not the content of a run: {found}; profile again") from error
+
+
+def _hdf5(run: Run) -> bytes:
+    # made in memory, because libhdf5 keeps what it could not write to a full disk, tries again when the interpreter
+    # ends, and crashes there
+    content = BytesIO()
+    with h5py.File(content, "w", userblock_size=BLOCK_SIZE) as file:
+        _write_run(file, run)
+    return content.getvalue()
 
 
 def _write_run(file: h5py.File, run: Run) -> None:

@@ -7,7 +7,6 @@ answer at once.
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import sys
 import tomllib
@@ -17,7 +16,17 @@ from typing import Any, NoReturn
 import click
 
 from mlpprof import __version__
-from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, MlpprofError, UsageError, did_you_mean
+from mlpprof.cli.streams import discard, guard_output
+from mlpprof.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    MlpprofError,
+    OutputClosed,
+    OutputError,
+    UsageError,
+    did_you_mean,
+)
 
 COMMANDS = {
     "profile": "Profile a variant's training step, phase by phase.",
@@ -39,7 +48,6 @@ COMMANDS = {
 """Command -> its help in the list. The module is mlpprof.cli.NAME, its click command is called `command`."""
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
-EXIT_BROKEN_PIPE = 128 + 13
 
 
 class LazyGroup(click.Group):
@@ -84,7 +92,8 @@ def cli() -> None:
     Defaults of options may stand in pyproject.toml ([tool.mlpprof.profile] threads = 4) or in the environment
     (MLPPROF_PROFILE_THREADS=4); the command line wins over the environment, and that over the file.
 
-    Exit codes: 0 done; 1 a check or gate failed; 2 bad usage or input; 3 inconclusive; 130 interrupted.
+    Exit codes: 0 done; 1 a check or gate failed; 2 bad usage or input; 3 inconclusive; 130 interrupted;
+    141 the reader of the output has gone (| head).
     """
 
 
@@ -124,6 +133,11 @@ def _by_parameter(command: click.Command, name: str, options: dict[str, Any]) ->
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that workers and half files are cleaned up
+    try:
+        guard_output()
+    except OutputError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
     sys.exit(run(arguments))
 
 
@@ -131,17 +145,26 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; errors are printed in one line on standard error."""
     try:
         code = cli.main(args=arguments, prog_name="mlpprof", standalone_mode=False)
+        sys.stdout.flush()  # here, because an error in the flush at exit is a traceback
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE
+    except OutputError as error:
+        if not isinstance(error, OutputClosed):
+            _complain(str(error))
+        discard(sys.stdout)
+        return error.exit_code
     except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
+        _complain(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
-        click.echo(f"mlpprof: interrupted; {str(stop) or 'nothing was kept'}", err=True)
+        _complain(f"interrupted; {str(stop) or 'nothing was kept'}")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain again while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _complain(text: str) -> None:
+    try:
+        click.echo(f"mlpprof: {text}", err=True)
+    except OSError:  # nowhere is left to say it; the exit code does
+        discard(sys.stderr)
