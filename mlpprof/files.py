@@ -23,11 +23,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
     and gone after any failure, Ctrl-C included. A symbolic link at `path` stays: the file it names is replaced.
     Raises UsageError where the file cannot be written, also for an OSError in the block.
     """
-    with _part_beside(path) as (temporary, target):
-        yield temporary
-        _flush(temporary)
-        temporary.replace(target)
-        _flush_folder(target.parent)
+    with _refusing(path):
+        target = _target(path)
+        with _part_in(target.parent) as temporary:
+            yield temporary
+            _flush(temporary)
+            temporary.replace(target)
+            _flush_folder(target.parent)
 
 
 def require_writable(*paths: Path | None) -> None:
@@ -37,9 +39,8 @@ def require_writable(*paths: Path | None) -> None:
     """
     for path in paths:
         if path is not None:
-            with _part_beside(path) as (temporary, _):
-                temporary.write_bytes(bytes(TRIAL_BYTES))
-                _flush(temporary)
+            with _refusing(path):
+                _try(_target(path).parent)
 
 
 def require_writable_folder(folder: Path) -> None:
@@ -47,31 +48,53 @@ def require_writable_folder(folder: Path) -> None:
 
     Of a missing folder, the nearest folder above it is tried.
     """
-    nearest = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
-    if not nearest.is_dir():
-        raise UsageError(f"cannot write into {folder}: {nearest} is not a folder; choose another place with -o")
-    require_writable(nearest / secrets.token_hex(8))
+    with _refusing(f"into {folder}"):
+        _try(next(f for f in (folder, *folder.parents) if os.path.lexists(f)))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder if it is missing; raises UsageError where that fails."""
+    with _refusing(f"into {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _try(folder: Path) -> None:
+    with _part_in(folder) as temporary:
+        temporary.write_bytes(bytes(TRIAL_BYTES))
+        _flush(temporary)
 
 
 @contextmanager
-def _part_beside(path: Path) -> Iterator[tuple[Path, Path]]:
-    """An empty temporary file beside a path, gone when the block ends, and the file that the path names."""
-    temporary = None
+def _refusing(what: Path | str) -> Iterator[None]:
     try:
-        target = path.resolve()
-        _refuse_impossible(path, target)
-        # not made from the name, which may already be as long as a name can be
-        temporary = target.parent / f".mlpprof-{secrets.token_hex(8)}.part"
-        temporary.touch(exist_ok=False)
-        yield temporary, target
+        yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        raise UsageError(f"cannot write {path}: {reason}; choose another place with -o") from error
+        raise UsageError(f"cannot write {what}: {reason}; choose another place") from error
+
+
+@contextmanager
+def _part_in(folder: Path) -> Iterator[Path]:
+    """An empty temporary file, gone when the block ends."""
+    # not made from the name of the file, which may already be as long as a name can be
+    temporary = folder / f".mlpprof-{secrets.token_hex(8)}.part"
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
     finally:
-        if temporary is not None:
-            # on a read-only file system removing fails too, and would hide the error that says so
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        # on a read-only file system removing fails too, and would hide the error that says so
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _target(path: Path) -> Path:
+    """The file that a path names, links followed; raises UsageError where no file can be put there."""
+    target = path.resolve()
+    _refuse_impossible(path, target)
+    # a name that is too long is refused here; the temporary file, whose name is short, would not show it
+    with contextlib.suppress(FileNotFoundError):
+        target.lstat()
+    return target
 
 
 def _refuse_impossible(path: Path, target: Path) -> None:

@@ -24,6 +24,7 @@ from mlpprof.cli.compare import compare_as_asked
 from mlpprof.cli.main import cli
 from mlpprof.cli.profile import profile_as_asked
 from mlpprof.cli.profile_step import require_no_step_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
@@ -92,15 +93,18 @@ def _run(shell: Any, line: str, cell: str | None) -> Any:
 
 
 def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
+    saving = Saving()
     if _count_variants(words) < 2:
         options = _options("profile", words)
         if options["step"] is not None:
             raise UsageError(f"--step {options['step']} is of a script; use !mlpprof profile FILE.py --step NAME")
         require_no_step_options(options)
-        run, kept = profile_as_asked(options.pop("variant"), options, typed, bar)
+        run, kept = profile_as_asked(options.pop("variant"), options, typed, bar, saving)
+        _warn(saving)
         if options["as_json"]:
             return profile_json(run)
-        return RunView(run, f"{kept} (mlpprof report {kept} shows it again)", options["verbose"])
+        where = "" if kept is None else f"{kept} (mlpprof report {kept} shows it again)"
+        return RunView(run, where, options["verbose"])
     options = _options("compare", words)
     old, new = options.pop("old"), options.pop("new")
     stored = [name for name in (old, *new) if name.endswith(".h5")]
@@ -108,8 +112,15 @@ def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
         raise UsageError(
             f"'{stored[0]}' is a stored run; stored runs are shown by !mlpprof compare and !mlpprof report"
         )
-    comparisons = compare_as_asked(old, new, options, typed, bar)
+    comparisons = compare_as_asked(old, new, options, typed, bar, saving)
+    _warn(saving)
     return [comparison_json(one) for one in comparisons] if options["as_json"] else ComparisonView(comparisons)
+
+
+def _warn(saving: Saving) -> None:
+    # no exception, because a cell that raises one shows no result
+    for failure in saving.failures:
+        click.echo(f"mlpprof: {failure}", err=True)
 
 
 def _count_variants(words: Sequence[str]) -> int:

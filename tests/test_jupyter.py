@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What would be measured, without measuring it."""
     asked: dict[str, Any] = {}
 
-    def profile(variant: str, options: dict[str, Any], typed: str, bar: Any) -> Any:
+    def profile(variant: str, options: dict[str, Any], typed: str, bar: Any, saving: Any) -> Any:
         asked.update(command="profile", variants=[variant], typed=typed, **options)
         if variant.endswith("cell.py"):
             asked["source"] = Path(variant).read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise asked["error"]
         return None, Path("reports/a.h5")
 
-    def compare(old: str, new: tuple[str, ...], options: dict[str, Any], typed: str, bar: Any) -> Any:
+    def compare(old: str, new: tuple[str, ...], options: dict[str, Any], typed: str, bar: Any, saving: Any) -> Any:
         asked.update(command="compare", variants=[old, *new], typed=typed, **options)
         return []
 

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from mlpprof.advise import find
-from mlpprof.cli.options import require_folder
 from mlpprof.cli.program import arguments_argument, modules_options, subject_from, trained_on, variant_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.files import require_writable
 from mlpprof.report.advice import print_advice
 from mlpprof.report.export.advice_files import require_advice_ending, write_advice
 from mlpprof.report.export.advice_json import advice_json
@@ -52,15 +53,18 @@ def command(
     mlpprof advise train.py -o page.html -- --epochs 3
     mlpprof advise naive --batch 2000
     """
-    require_folder(out)
+    require_writable(out)
     if out is not None:
         require_advice_ending(out)
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     with progress_bar() as progress:
         advice = find(subject, progress=progress)
+    saving = Saving()
     if out is not None:
-        write_advice(out, advice)
-    if as_json:
-        print_json(advice_json(advice))
-    else:
-        print_advice(advice, output_console())
+        with saving.attempt():
+            write_advice(out, advice)
+    with saving.report_first():
+        if as_json:
+            print_json(advice_json(advice))
+        else:
+            print_advice(advice, output_console())

@@ -11,7 +11,10 @@ import click
 from rich.text import Text
 
 from mlpprof.cli.options import workload_from, workload_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.machine.blas import worker_environment
 from mlpprof.measure.autotune import autotune
 from mlpprof.measure.profile import WORKER
@@ -53,8 +56,10 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
     """
     if out is not None:
         require_python_file(out)
+        require_writable(out)
     workload = workload_from({**options, "batch": None if batch is None else (batch,)})
     request = Request("sliced", workload.network, workload.source, options["dtype"], options["seed"])
+    saving = Saving()
     with progress_bar() as progress:
         with Worker(WORKER, worker_environment(os.environ, 1, True)) as worker:
             machine = worker.call("machine", progress)
@@ -63,18 +68,23 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
         kept = tuning is not None
         if tuning is None:
             tuning = autotune(request, workload.name, workload.batch, budget, progress)
-            keep_tuned(key, tuning)
+            try:
+                keep_tuned(key, tuning)
+            except UsageError as error:  # nobody named that place, and the search was not for it
+                click.echo(f"mlpprof: the result is not kept for the next time: {error}", err=True)
     if out is not None:
-        write_tuned_file(tuning, out)
-    if as_json:
-        print_json(without_nan({"schema": 1, "kept": kept, "lines": three_lines(tuning), **asdict(tuning)}))
-        return
-    console = output_console()
-    print_tuning(tuning, console)
-    notes = []
-    if kept:
-        notes.append(f"Measured on {tuning.created[:10]} and kept for this machine; --again measures anew.")
-    if out is not None:
-        notes.append(f"Written: {out}. Try it: mlpprof check {out}")
-    for note in notes:
-        console.print(Text(note, "dim"), soft_wrap=True)
+        with saving.attempt():
+            write_tuned_file(tuning, out)
+    with saving.report_first():
+        if as_json:
+            print_json(without_nan({"schema": 1, "kept": kept, "lines": three_lines(tuning), **asdict(tuning)}))
+            return
+        console = output_console()
+        print_tuning(tuning, console)
+        notes = []
+        if kept:
+            notes.append(f"Measured on {tuning.created[:10]} and kept for this machine; --again measures anew.")
+        if out is not None and not saving.failures:
+            notes.append(f"Written: {out}. Try it: mlpprof check {out}")
+        for note in notes:
+            console.print(Text(note, "dim"), soft_wrap=True)

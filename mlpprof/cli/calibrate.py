@@ -11,9 +11,11 @@ import click
 from rich.text import Text
 
 from mlpprof.catalog import Entry, find
-from mlpprof.cli.options import measuring_options, require_folder
+from mlpprof.cli.options import measuring_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.measure.gate import add_replicates, log_ratios
 from mlpprof.measure.racers import Environment, VariantRacer
 from mlpprof.measure.request import Request
@@ -55,25 +57,31 @@ def command(old: str, new: tuple[str, ...], **options: Any) -> None:
     class: architecture, vector width, cores, BLAS and its kernel. What is stored already is kept, unless --update.
     """
     path = options["file"]
-    require_folder(path)
+    require_writable(path)
     batches = options["batch"] or (resolve(options["workload"]).batch,)
     workloads = [resolve(options["workload"], batch=batch) for batch in batches]
     base = find(old)
     pairs = [(workload, find(name)) for workload in workloads for name in new]
-    stored = []
+    saving = Saving()
+    measured = []
     with progress_bar() as progress:
         for workload, entry in pairs:
             claim = _measured(base, entry, workload, options, progress)
-            write_claim(path, claim)
-            stored.append(claim)
-    if options["as_json"]:
-        print_json([{"schema": SCHEMA, **asdict(claim)} for claim in stored])
-        return
-    console = output_console()
-    for claim in stored:
-        line = f"{claim.what}: {claim.ratio:.3f} x as fast (95 %: {claim.low:.3f}–{claim.high:.3f})"
-        console.print(Text(line), soft_wrap=True)
-    console.print(Text(f"stored in {path}, for {stored[0].machine}"), soft_wrap=True)
+            measured.append(claim)
+            with saving.attempt():
+                write_claim(path, claim)
+            if saving.failures:  # the next would be measured in vain
+                break
+    with saving.report_first():
+        if options["as_json"]:
+            print_json([{"schema": SCHEMA, **asdict(claim)} for claim in measured])
+            return
+        console = output_console()
+        for claim in measured:
+            line = f"{claim.what}: {claim.ratio:.3f} x as fast (95 %: {claim.low:.3f}–{claim.high:.3f})"
+            console.print(Text(line), soft_wrap=True)
+        if not saving.failures:
+            console.print(Text(f"stored in {path}, for {measured[0].machine}"), soft_wrap=True)
 
 
 def _measured(old: Entry, new: Entry, workload: Workload, options: dict[str, Any], progress: Progress) -> Claim:

@@ -13,9 +13,11 @@ from typing import Any
 import click
 
 from mlpprof.catalog import find
-from mlpprof.cli.options import figure_option, measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.files import require_writable
 from mlpprof.measure.apart import compare_apart, need_apart
 from mlpprof.measure.gate import measure, measure_null
 from mlpprof.measure.racers import Environment, VariantRacer
@@ -62,15 +64,17 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         _stored(old, new, options)
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
-    comparisons = compare_as_asked(old, new, options, typed, progress_bar)
-    if options["as_json"]:
-        print_json([comparison_json(comparison) for comparison in comparisons])
-    else:
-        console = output_console()
-        for i, comparison in enumerate(comparisons):
-            if i:
-                console.print()
-            print_comparison(comparison, console)
+    saving = Saving()
+    comparisons = compare_as_asked(old, new, options, typed, progress_bar, saving)
+    with saving.report_first():
+        if options["as_json"]:
+            print_json([comparison_json(comparison) for comparison in comparisons])
+        else:
+            console = output_console()
+            for i, comparison in enumerate(comparisons):
+                if i:
+                    console.print()
+                print_comparison(comparison, console)
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
 
@@ -81,14 +85,15 @@ def compare_as_asked(
     options: Mapping[str, Any],
     typed: str,
     bar: Callable[[], AbstractContextManager[Progress]],
+    saving: Saving,
 ) -> list[Comparison]:
     """All but the printing: race each new one with the old one at every batch size, and write the file.
 
-    typed: what the user gave, as the comparisons tell it. bar: shows progress while it is entered. Raises any
-    MlpprofError.
+    typed: what the user gave, as the comparisons tell it. bar: shows progress while it is entered. saving: has
+    afterwards what could not be written. Raises any MlpprofError of what comes before that.
     """
     out = options["out"]
-    require_folder(out)
+    require_writable(out)
     file_format = _file_format(options)
     workload = workload_from(options)
     first, *others = (find(name).reference for name in (old, *new))
@@ -104,7 +109,8 @@ def compare_as_asked(
                 part = partial(_part, progress, len(comparisons), len(others) * len(batches))
                 comparisons.append(_compare(first, reference, workload, batch, options, typed, part))
     if out is not None and file_format is not None:
-        write_comparisons(comparisons, out, file_format, options["figure"])
+        with saving.attempt():
+            write_comparisons(comparisons, out, file_format, options["figure"])
     return comparisons
 
 

@@ -6,15 +6,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlpprof.catalog import Entry, find, ladder
-from mlpprof.cli.options import figure_option, measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.measure.gate import add_replicates
 from mlpprof.measure.ladder import main_line, rungs_of
 from mlpprof.measure.profile import Settings, profile
@@ -28,7 +31,6 @@ from mlpprof.store import save_new_run
 from mlpprof.workloads import Workload
 
 PROCESSES = 5
-REPORTS = Path("reports")
 
 
 @click.command("ladder")
@@ -57,12 +59,15 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
     pictures = [path for path in options["out"] if path.suffix.lower() in (".png", ".svg")]
     figures = {path: options["figure"] if path in pictures or not pictures else None for path in options["out"]}
     for path, figure in figures.items():
-        require_folder(path)
+        require_writable(path)
         require_ladder_extension(path, figure)
     workload = workload_from(options)
     entries = _entries(variants, options["root"])
     batches = options["batch"] or (workload.batch,)
     with_runs = any(path.suffix.lower() == ".html" for path in figures)
+    saving = Saving()
+    if with_runs:
+        saving.try_folder()
     ladders = []
     with progress_bar() as progress:
         for i, batch in enumerate(batches):
@@ -70,15 +75,17 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
             def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
                 progress(f"batch {batch}: {what}", (i + share) / len(batches))
 
-            ladders.append(_race(entries, workload, batch, options, part, with_runs))
+            ladders.append(_race(entries, workload, batch, options, part, saving if with_runs else None))
     for path, figure in figures.items():
-        write_ladders(ladders, path, figure)
-    if options["as_json"]:
-        print_json([ladder_json(one) for one in ladders])
-        return
-    console = output_console()
-    for one in ladders:
-        print_ladder(one, console)
+        with saving.attempt():
+            write_ladders(ladders, path, figure)
+    with saving.report_first():
+        if options["as_json"]:
+            print_json([ladder_json(one) for one in ladders])
+            return
+        console = output_console()
+        for one in ladders:
+            print_ladder(one, console)
 
 
 def _entries(variants: Sequence[str], root: str) -> list[Entry]:
@@ -100,8 +107,9 @@ def _race(
     batch: int,
     options: dict[str, Any],
     progress: Progress,
-    with_runs: bool,
+    saving: Saving | None,
 ) -> Ladder:
+    """saving: keeps a profile of each rung, which is not made without it."""
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
         Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
@@ -118,11 +126,11 @@ def _race(
     race = racer.race()
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     runs: list[Run] = []
-    if with_runs:
+    if saving is not None:
         settings = Settings([batch], None, environment.threads, environment.native_blas, check=False, lines=True)
         runs = [profile(request, workload.name, settings, typed, progress) for request in requests]
         for run in runs:
-            save_new_run(run, REPORTS)
+            saving.keep("the run", partial(save_new_run, run))
     return Ladder(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=typed,

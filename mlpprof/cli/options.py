@@ -176,9 +176,3 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
         layers=None if options["layers"] is None else parse_layers(options["layers"]),
         **{name: options[name] for name in NETWORK_OPTIONS if options[name] is not None},
     )
-
-
-def require_folder(path: Path | None) -> None:
-    """Raise UsageError if the folder that a file is to be written into is missing: before anything is measured."""
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")

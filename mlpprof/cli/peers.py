@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.text import Text
 
+from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.measure.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
 from mlpprof.report.export.peers_files import peers_json, write_peers
-from mlpprof.report.export.reproduction_files import require_folder
 from mlpprof.report.peers_table import print_peers
 from mlpprof.results.peers import PeersRow, PeersTable
 
@@ -32,7 +33,8 @@ FOLDER = Path("reports") / "peers"
     help="Folder for table, data and figure.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def command(rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> None:
     """Race the variants against the frameworks that are installed (extra: peers), on eight networks.
 
     Whole epochs with shuffling and gathering; all entrants of a row are interleaved. Who cannot do a network is absent
@@ -40,7 +42,8 @@ def command(rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> Non
     """
     plans = plans_of(rows)
     require_a_framework()
-    require_folder(out)
+    saving = Saving(out)
+    saving.try_folder(by_default=is_default(ctx, "out"))
     effort = QUICK if quick else FULL
     typed, created = shlex.join(["mlpprof", *sys.argv[1:]]), datetime.now(UTC).isoformat(timespec="seconds")
     finished: list[PeersRow] = []
@@ -54,14 +57,16 @@ def command(rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> Non
                 row, machine = measure_row(plan, effort, part)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
-                    f"{len(finished)} finished rows are kept in {out}" if finished else ""
+                    f"{len(finished)} finished rows are kept in {saving.folder}" if finished else ""
                 ) from None
             finished.append(row)
             table = PeersTable(created, typed, quick, effort.replicates, tuple(finished), dict(machine))
-            written = write_peers(table, out)
-    if as_json:
-        print_json(peers_json(table))
-        return
-    console = output_console()
-    print_peers(table, console)
-    console.print(Text(f"{len(written)} files in {out}", "dim"), soft_wrap=True)
+            written = saving.keep("the table", partial(write_peers, table))
+    with saving.report_first():
+        if as_json:
+            print_json(peers_json(table))
+            return
+        console = output_console()
+        print_peers(table, console)
+        if written is not None:
+            console.print(Text(f"{len(written)} files in {saving.folder}", "dim"), soft_wrap=True)

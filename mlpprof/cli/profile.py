@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import click
 from rich.text import Text
 
 from mlpprof.catalog import find
-from mlpprof.cli.options import file_options, measuring_options, require_folder, workload_from, workload_options
+from mlpprof.cli.options import file_options, measuring_options, workload_from, workload_options
 from mlpprof.cli.profile_step import profile_program_step, require_no_step_options
 from mlpprof.cli.program import arguments_argument, modules_options
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.measure.profile import Settings, profile
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress
@@ -33,8 +36,6 @@ from mlpprof.report.export.profile_json import profile_json
 from mlpprof.report.terminal import print_run
 from mlpprof.results import Run
 from mlpprof.store import save_new_run, save_run
-
-REPORTS = Path("reports")
 
 
 @click.command("profile")
@@ -74,25 +75,32 @@ def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
         profile_program_step(ctx, variant, options)
         return
     require_no_step_options(options)
-    run, kept = profile_as_asked(variant, options, shlex.join(["mlpprof", *sys.argv[1:]]), progress_bar)
-    if options["as_json"]:
-        print_json(profile_json(run))
-        return
-    console = output_console()
-    print_run(run, console, verbose=options["verbose"])
-    console.print(Text(f"kept in {kept} (mlpprof report {kept} shows it again)", "dim"), soft_wrap=True)
+    saving = Saving()
+    run, kept = profile_as_asked(variant, options, shlex.join(["mlpprof", *sys.argv[1:]]), progress_bar, saving)
+    with saving.report_first():
+        if options["as_json"]:
+            print_json(profile_json(run))
+            return
+        console = output_console()
+        print_run(run, console, verbose=options["verbose"])
+        if kept is not None:
+            console.print(Text(f"kept in {kept} (mlpprof report {kept} shows it again)", "dim"), soft_wrap=True)
 
 
 def profile_as_asked(
-    variant: str, options: Mapping[str, Any], typed: str, bar: Callable[[], AbstractContextManager[Progress]]
-) -> tuple[Run, Path]:
+    variant: str,
+    options: Mapping[str, Any],
+    typed: str,
+    bar: Callable[[], AbstractContextManager[Progress]],
+    saving: Saving,
+) -> tuple[Run, Path | None]:
     """All but the printing: measure as the options say, keep the run, write the files; returns where it is kept.
 
-    typed: what the user gave, as the run tells it. bar: shows progress while it is entered. Raises any MlpprofError.
+    typed: what the user gave, as the run tells it. bar: shows progress while it is entered. saving: has afterwards
+    what could not be written. Raises any MlpprofError of what comes before that.
     """
     out, stacks_file, figure = options["out"], options["stacks_file"], options["figure"]
-    for path in (out, stacks_file):
-        require_folder(path)
+    require_writable(out, stacks_file)
     file_format = None if out is None else choose_format(out, options["file_format"], figure)
     if stacks_file is not None:
         require_known_stacks_ending(stacks_file)
@@ -108,14 +116,26 @@ def profile_as_asked(
         stacks=options["stacks"] or stacks_file is not None or file_format in STACK_FORMATS,
         limits=not options["no_limits"],
     )
+    if file_format != "h5":
+        saving.try_folder()
     with bar() as progress:
         run = profile(request, workload.name, settings, typed, progress)
-    kept = save_run(run, out) if out is not None and file_format == "h5" else save_new_run(run, REPORTS)
-    try:
-        if out is not None and file_format != "h5":
+    kept = _keep(run, out if file_format == "h5" else None, saving)
+    if out is not None and file_format != "h5":
+        with saving.attempt():
             write_runs([run], out, file_format, figure)
-        if stacks_file is not None:
+    if stacks_file is not None:
+        with saving.attempt():
             write_stacks(run, stacks_file)
-    except UsageError as error:
-        raise UsageError(f"{error}; the run is kept in {kept}") from error
     return run, kept
+
+
+def _keep(run: Run, path: Path | None, saving: Saving) -> Path | None:
+    """Save the run at a path, else in the folder for runs; None where it is lost."""
+    refused = None
+    if path is not None:
+        try:
+            return save_run(run, path)
+        except UsageError as error:
+            refused = error
+    return saving.keep("the run", partial(save_new_run, run), refused)

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from mlpprof.advise import profile_step
-from mlpprof.cli.options import require_folder
 from mlpprof.cli.program import given_options, subject_from
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.report.export.advice_files import require_step_ending, write_step_profile
 from mlpprof.report.export.step_profile_json import step_profile_json
 from mlpprof.report.step_profile import print_step_profile
@@ -29,19 +30,22 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
             "leave it out"
         )
     out = options["out"]
-    require_folder(out)
+    require_writable(out)
     if out is not None:
         require_step_ending(out)
     threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
     subject = subject_from(target, options, threads)
     with progress_bar() as progress:
         profile = profile_step(subject, progress=progress)
+    saving = Saving()
     if out is not None:
-        write_step_profile(out, profile)
-    if options["as_json"]:
-        print_json(step_profile_json(profile))
-    else:
-        print_step_profile(profile, output_console(), verbose=options["verbose"])
+        with saving.attempt():
+            write_step_profile(out, profile)
+    with saving.report_first():
+        if options["as_json"]:
+            print_json(step_profile_json(profile))
+        else:
+            print_step_profile(profile, output_console(), verbose=options["verbose"])
 
 
 def require_no_step_options(options: dict[str, Any]) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import MissingExtra
 from mlpprof.report.export.reproduce_json import reproduce_json
-from mlpprof.report.export.reproduction_files import require_folder, write_reproductions
+from mlpprof.report.export.reproduction_files import write_reproductions
 from mlpprof.report.reproduction import print_reproductions
 from mlpprof.reproduce.registry import SOURCES, reproduce
 
@@ -38,7 +39,10 @@ FOLDER = Path("reports") / "reproduce"
     help="Folder for the report, its data and the figures.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
-def command(names: tuple[str, ...], data: Path | None, quick: bool, out: Path, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, names: tuple[str, ...], data: Path | None, quick: bool, out: Path, as_json: bool
+) -> None:
     """Reproduce published sources (default: all): what their authors claim beside what is measured here.
 
     Speeds come from interleaved races. Without --data, embedded sets stand in for MNIST and the cats. A claim that does
@@ -46,20 +50,23 @@ def command(names: tuple[str, ...], data: Path | None, quick: bool, out: Path, a
     """
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    require_folder(out)
+    saving = Saving(out)
+    saving.try_folder(by_default=is_default(ctx, "out"))
     with progress_bar() as progress:
         done = reproduce(names, data, quick, progress)
     without_figures = ""
     try:
-        written = write_reproductions(done, out, typed, created)
+        written = saving.keep("the report", lambda folder: write_reproductions(done, folder, typed, created))
     except MissingExtra as missing:
         written, without_figures = [], str(missing)
-    if as_json:
-        print_json(reproduce_json(done))
-    else:
-        console = output_console()
-        print_reproductions(done, console)
-        files = f"{len(written)} files in {out}" if written else f"report.txt and reproduction.json in {out}"
-        console.print(Text(files, "dim"), soft_wrap=True)
-    if without_figures:
-        click.echo(f"mlpprof: {without_figures}", err=True)
+    with saving.report_first():
+        if as_json:
+            print_json(reproduce_json(done))
+        else:
+            console = output_console()
+            print_reproductions(done, console)
+            if written is not None:
+                files = f"{len(written)} files" if written else "report.txt and reproduction.json"
+                console.print(Text(f"{files} in {saving.folder}", "dim"), soft_wrap=True)
+        if without_figures:
+            click.echo(f"mlpprof: {without_figures}", err=True)

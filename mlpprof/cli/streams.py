@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mlpprof.errors import OutputClosed, OutputError
 
@@ -65,7 +65,7 @@ def guard_output() -> None:
     if stream is None:
         raise OutputError("standard output is closed; use > /dev/null where it is not wanted")
     if isinstance(stream, io.TextIOWrapper):
-        raw = getattr(stream.buffer, "raw", stream.buffer)
+        raw: Any = getattr(stream.buffer, "raw", stream.buffer)
         sys.stdout = io.TextIOWrapper(
             _Guarded(raw),
             encoding=stream.encoding,

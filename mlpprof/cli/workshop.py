@@ -11,14 +11,15 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from mlpprof.cli.options import require_folder as require_parent
+from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.files import require_writable, require_writable_folder
 from mlpprof.workshop import setting
 from mlpprof.workshop.board import read_folders, write_board
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
-from mlpprof.workshop.folder import keep, new_folder, next_exercise, require_folder, stored_results
+from mlpprof.workshop.folder import RESULTS, keep, new_folder, next_exercise, require_folder, stored_results
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.notebook import notebook_text
 from mlpprof.workshop.outcome import Result, result_json
@@ -68,6 +69,7 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     done = stored_results(folder)
     chosen = exercise(next_exercise(done) if number is None else number)
     learner = learner_name(name, done, folder)
+    require_writable_folder(folder / RESULTS)
     guess = None if predict is None else parse_guess(predict)
     with progress_bar() as progress:
         examined = examine(folder, chosen, learner, setting.CLASSROOM, progress)
@@ -76,15 +78,19 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
         guess = guess or _earlier_guess(done, chosen) or _ask(chosen)
         with progress_bar() as progress:
             result = race(examined, guess, progress)
-    path, kept = keep(folder, result)
-    if as_json:
-        print_json(result_json(result))
-    else:
-        console = output_console()
-        _print(result, console)
+    saving, told = Saving(), None
+    with saving.attempt():
+        path, kept = keep(folder, result)
         where = path.relative_to(folder)
         told = f"kept in {where}" if kept else f"{where} holds a better result of before, and keeps it"
-        console.print(Text(told, "dim"), soft_wrap=True)
+    with saving.report_first():
+        if as_json:
+            print_json(result_json(result))
+        else:
+            console = output_console()
+            _print(result, console)
+            if told is not None:
+                console.print(Text(told, "dim"), soft_wrap=True)
     ctx.exit(EXIT_CODES[result.outcome])
 
 
@@ -103,7 +109,7 @@ def board(folders: tuple[Path, ...], out: Path) -> None:
 
     A file that is no result, or damaged, is named and skipped. The page needs no network.
     """
-    require_parent(out)
+    require_writable(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"cannot write {out}: the board is a page; expected a name that ends in .html")
     results, skipped = read_folders(folders)

@@ -11,7 +11,7 @@ from typing import Any
 
 import platformdirs
 
-from mlpprof.files import write_atomically
+from mlpprof.files import make_folder, write_atomically
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits.cache import key_of
 from mlpprof.model import Network
@@ -53,7 +53,7 @@ def read_tuned(key: Mapping[str, Any], folder: Path | None = None) -> Tuning | N
 def keep_tuned(key: Mapping[str, Any], tuning: Tuning, folder: Path | None = None) -> Path:
     """Keep a result, whole or not at all; returns its file. Raises UsageError where it cannot be written."""
     path = tuned_path(key, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     document = {"schema": SCHEMA, "key": dict(key), "tuning": asdict(tuning)}
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from mlpprof.errors import UsageError
-from mlpprof.files import write_atomically
+from mlpprof.files import make_folder, require_writable_folder, write_atomically
 from mlpprof.machine.description import describe
 from mlpprof.process import Progress
 
@@ -71,11 +70,9 @@ def circumstances_text(found: dict[str, Any]) -> str:
 
 
 def prepare_folder(folder: Path) -> Path:
-    """The folder for the files, made if it is missing; raises UsageError where that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write into {folder}: {error.strerror}; choose another folder with --out") from error
+    """The folder for the files, made if it is missing; raises UsageError where no file can be written into it."""
+    make_folder(folder)
+    require_writable_folder(folder)
     return folder
 
 

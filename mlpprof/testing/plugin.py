@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from mlpprof.errors import UsageError
+from mlpprof.files import require_writable, write_atomically
 from mlpprof.testing.claims import CLAIMS, XDIST_GROUP, SpeedupClaims, option
 
 INCONCLUSIVE = ("warn", "fail", "skip")
@@ -64,8 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if not sound:
             raise pytest.UsageError(f"mlpprof {name} is '{value}'; expected {what}")
     path = option(config, "json", None)
-    if path is not None and not (config.rootpath / path).parent.is_dir():
-        raise pytest.UsageError(f"mlpprof json is '{path}'; expected a file in a folder that exists")
+    if path is not None and not hasattr(config, "workerinput"):
+        try:
+            require_writable(config.rootpath / path)
+        except UsageError as error:
+            raise pytest.UsageError(f"mlpprof json is '{path}': {error}") from error
     config.pluginmanager.register(_Summary(config), "mlpprof-summary")
 
 
@@ -131,26 +136,32 @@ class _Summary:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._claims: list[dict[str, Any]] = []
+        self._not_written = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the claims of one test."""
         self._claims += getattr(report, "mlpprof_claims", [])
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the file; xdist's workers leave that to their controller."""
         path = option(self._config, "json", None)
         if path is None or hasattr(self._config, "workerinput"):
             return
         from mlpprof import __version__
-        from mlpprof.files import write_atomically
         from mlpprof.report.export.json_text import json_text
 
         text = json_text({"schema": 1, "mlpprof": __version__, "claims": self._claims})
-        with write_atomically(self._config.rootpath / Path(str(path))) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+        try:
+            with write_atomically(self._config.rootpath / Path(str(path))) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+        except UsageError as error:
+            self._not_written = f"mlpprof json: {error}; the claims stand only in this summary"
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """A line for every claim."""
+        if self._not_written:
+            terminalreporter.write_line(self._not_written, red=True)
         if not self._claims:
             return
         terminalreporter.section("speedups (mlpprof)")

@@ -109,7 +109,7 @@ def next_exercise(done: dict[int, Result]) -> int:
 def keep(folder: Path, result: Result) -> tuple[Path, bool]:
     """Store a result, unless a better one of that exercise is there: where it lies, and whether it was stored."""
     path = result_file(folder, result.learner, result.exercise)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     try:
         known = read_result(path) if path.is_file() else None
     except DataError:

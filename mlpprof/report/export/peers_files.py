@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
-from mlpprof.files import write_atomically
+from mlpprof.files import make_folder, write_atomically
 from mlpprof.report.export.json_text import json_text, without_nan
 from mlpprof.report.peers_table import peers_markdown, peers_text
 from mlpprof.results import Verdict
@@ -35,7 +35,8 @@ def peers_json(table: PeersTable) -> dict[str, Any]:
 
 
 def write_peers(table: PeersTable, folder: Path) -> list[Path]:
-    """Write all files into a folder that exists; returns their paths. Raises UsageError where that fails."""
+    """Write all files into a folder, made if it is missing; returns their paths. Raises UsageError where that fails."""
+    make_folder(folder)
     texts = {
         "table.txt": peers_text(table),
         "README.md": f"# Against the frameworks\n\n{peers_markdown(table)}\n![ratios](peers.png)\n",

@@ -6,26 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlpprof.claims import Reproduction
-from mlpprof.errors import MissingExtra, UsageError
-from mlpprof.files import write_atomically
+from mlpprof.errors import MissingExtra
+from mlpprof.files import make_folder, write_atomically
 from mlpprof.report.export.json_text import json_text
 from mlpprof.report.export.reproduce_json import kept_json
 from mlpprof.report.reproduction import reproductions_text
 
 
-def require_folder(folder: Path) -> None:
-    """Make the folder if it is not there; raises UsageError where it cannot be made, before time is spent."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {folder}: {error.strerror}; choose another with -o") from error
-
-
 def write_reproductions(reproductions: Sequence[Reproduction], folder: Path, command: str, created: str) -> list[Path]:
-    """Write report and data, then the figures; returns the paths.
+    """Write report and data, then the figures, into a folder that is made if it is missing; returns the paths.
 
-    Raises MissingExtra, once the rest is written, where there are figures to draw and no matplotlib.
+    Raises UsageError where a file cannot be written, and MissingExtra, once the rest is written, where there are
+    figures to draw and no matplotlib.
     """
+    make_folder(folder)
     report, data = folder / "report.txt", folder / "reproduction.json"
     with write_atomically(report) as temporary:
         text = f"{command}\n{created}\n\n{reproductions_text(reproductions)}"
