@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from mlpprof.errors import UsageError
-from mlpprof.files import write_atomically
+from mlpprof.files import require_writable, require_writable_folder, write_atomically
 
 
 def names_in(folder) -> list[str]:
@@ -108,3 +108,38 @@ def test_a_full_disk_is_told_in_one_line(tmp_path):
     with pytest.raises(UsageError, match="No space left on device"), write_atomically(path):
         raise OSError(28, "No space left on device")
     assert names_in(tmp_path) == []
+
+
+def test_a_place_is_tried_without_touching_what_is_there(tmp_path):
+    path = tmp_path / "report.txt"
+    path.write_text("old")
+    before = path.stat()
+    require_writable(path, None)
+    assert path.read_text() == "old"
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert names_in(tmp_path) == ["report.txt"]
+
+
+def test_a_folder_that_is_not_there_yet_is_tried_without_making_it(tmp_path):
+    require_writable_folder(tmp_path / "new" / "reports")
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_where_a_folder_is_wanted_is_found_before(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"cannot write into {tmp_path / 'file' / 'reports'}: "):
+        require_writable_folder(tmp_path / "file" / "reports")
+
+
+def test_a_name_that_is_too_long_is_found_before(tmp_path):
+    with pytest.raises(UsageError, match="name too long"):
+        require_writable(tmp_path / ("n" * 300))
+
+
+def test_a_file_system_that_turns_read_only_does_not_hide_the_first_error(tmp_path, monkeypatch):
+    def read_only(_path, missing_ok=False):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", read_only)
+    with pytest.raises(UsageError, match="No space left on device"), write_atomically(tmp_path / "report.txt"):
+        raise OSError(28, "No space left on device")

@@ -8,7 +8,10 @@ import random
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -320,6 +323,38 @@ def test_a_run_that_cannot_be_finished_leaves_the_old_one_and_no_other_file(copy
         save_new_run(make_run(), copy.parent)
     assert names_in(copy.parent) == [copy.name]
     assert copy.read_bytes() == before
+
+
+SAVED_ON_A_FULL_DISK = """
+import resource
+import sys
+from pathlib import Path
+
+from runs import make_run
+
+from mlpprof.errors import UsageError
+from mlpprof.store import save_new_run
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    save_new_run(make_run(), Path(sys.argv[1]))
+except UsageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the size of files are of POSIX")
+def test_a_full_disk_ends_neither_the_writing_nor_the_interpreter_in_a_crash(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SAVED_ON_A_FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "File too large" in done.stdout
+    assert names_in(tmp_path) == []
 
 
 def test_a_run_is_saved_under_its_name_and_never_over_another(tmp_path):

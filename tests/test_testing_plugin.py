@@ -309,7 +309,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
         ("--mlpprof-budget=soon", "budget is 'soon'"),
         ("--mlpprof-budget=0", "budget is '0'"),
         ("--mlpprof-threads=-1", "threads is '-1'"),
-        ("--mlpprof-json=no/such/folder.json", "a folder that exists"),
+        ("--mlpprof-json=no/such/folder.json", "there is no folder"),
     ],
 )
 def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:

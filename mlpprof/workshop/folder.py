@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
+from mlpprof.files import make_folder
 from mlpprof.report.format import plain
 from mlpprof.workshop.exercises import EXERCISES, text
 from mlpprof.workshop.outcome import LONGEST_NAME, Result, read_result, write_result
