@@ -39,7 +39,7 @@ def require_writable(*paths: Path | None) -> None:
     """
     for path in paths:
         if path is not None:
-            with _refusing(path):
+            with _refusing(path, "; choose another place"):
                 _try(_target(path).parent)
 
 
@@ -65,12 +65,13 @@ def _try(folder: Path) -> None:
 
 
 @contextmanager
-def _refusing(what: Path | str) -> Iterator[None]:
+def _refusing(what: Path | str, advice: str = "") -> Iterator[None]:
+    """Raise UsageError for an OSError in the block; advice: what to do next, where it is not too late for that."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
-        raise UsageError(f"cannot write {what}: {reason}; choose another place") from error
+        raise UsageError(f"cannot write {what}: {reason}{advice}") from error
 
 
 @contextmanager

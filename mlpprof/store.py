@@ -105,7 +105,7 @@ def save_new_run(run: Run, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         path = _reserve(folder / run_file_name(run))
     except OSError as error:
-        raise UsageError(f"cannot write into {folder}: {error.strerror}; choose another place with -o") from error
+        raise UsageError(f"cannot write into {folder}: {error.strerror}") from error
     try:
         return save_run(run, path)
     except BaseException:

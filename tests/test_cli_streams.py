@@ -1,7 +1,8 @@
-"""Standard output that is full, closed, or of an encoding without our characters, in processes as a shell starts them."""
+"""Standard output that is full, closed, or of an encoding without our characters."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,73 +10,84 @@ from pathlib import Path
 
 import pytest
 
+from mlpprof.cli.main import run
+from mlpprof.cli.streams import guard_output
 from mlpprof.errors import EXIT_BROKEN_PIPE, EXIT_OK, EXIT_USAGE
 
 FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="Windows has neither SIGPIPE nor this shell")
+
+NO_SPACE = "mlpprof: cannot write to standard output: No space left on device\n"
 
 
-def started(
-    *arguments: str, stdout: object = subprocess.PIPE, **environment: str
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "mlpprof", *arguments],
-        stdout=stdout,  # type: ignore[call-overload]
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
-        check=False,
-    )
-
-
-@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize(
-    ("arguments", "environment"),
-    [
-        (["list"], {}),
-        (["list", "--json"], {}),
-        (["list"], {"PYTHONUNBUFFERED": "1"}),
-        (["list"], {"PYTHONIOENCODING": "ascii"}),
-        (["--version"], {}),
-    ],
-    ids=["list", "json", "unbuffered", "ascii", "version"],
-)
-def test_a_full_output_is_one_sentence(arguments: list[str], environment: dict[str, str]) -> None:
+@needs_full
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_process_on_a_full_output_ends_with_one_sentence(unbuffered: str) -> None:
     with FULL.open("wb") as full:
-        done = started(*arguments, stdout=full, **environment)
-    assert done.returncode == EXIT_USAGE
-    assert done.stderr.decode() == "mlpprof: cannot write to standard output: No space left on device\n"
+        done = subprocess.run(
+            [sys.executable, "-m", "mlpprof", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    assert (done.returncode, done.stderr.decode()) == (EXIT_USAGE, NO_SPACE)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX closes the output")
-def test_a_closed_output_is_one_sentence() -> None:
-    command = [sys.executable, "-m", "mlpprof", "list"]
-    done = subprocess.run(["/bin/sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
-    assert done.returncode == EXIT_USAGE
-    assert done.stderr.startswith("mlpprof: standard output is closed")
-    assert done.stderr.count("\n") == 1
+@needs_posix
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ('"$@" >&-', EXIT_USAGE, "mlpprof: standard output is closed; use > /dev/null where it is not wanted\n"),
+        pytest.param('"$@" >/dev/full 2>/dev/full', EXIT_USAGE, "", marks=needs_full),
+    ],
+    ids=["closed", "both full"],
+)
+def test_a_process_without_an_output_has_its_exit_code(shell: str, code: int, said: str) -> None:
+    command = ["/bin/sh", "-c", shell, "sh", sys.executable, "-m", "mlpprof", "--version"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr.decode()) == (code, said)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGPIPE and no exit code for it")
-@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["--help"]], ids=" ".join)
-def test_a_reader_that_has_gone_ends_the_command_quietly(arguments: list[str]) -> None:
+@needs_posix
+def test_a_process_whose_reader_has_gone_ends_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = started(*arguments, stdout=writer)
+        command = [sys.executable, "-m", "mlpprof", "--help"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, b"")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
-def test_characters_that_the_output_cannot_show_are_spelled_otherwise(encoding: str) -> None:
-    done = started("list", PYTHONIOENCODING=encoding, COLUMNS="60")
-    assert (done.returncode, done.stderr) == (EXIT_OK, b"")
-    assert b"...\n" in done.stdout.replace(b"\r\n", b"\n")
-    assert done.stdout.isascii()
-
-
-@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-def test_a_full_error_output_leaves_the_exit_code() -> None:
+@needs_full
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["workshop", "guide"]], ids=" ".join)
+def test_tables_json_and_texts_end_alike_on_a_full_output(
+    arguments: list[str], encoding: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FULL.open("wb") as full:
-        done = subprocess.run([sys.executable, "-m", "mlpprof", "lst"], stderr=full, stdout=full, check=False)
-    assert done.returncode == EXIT_USAGE
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, encoding))
+        guard_output()
+        assert run(arguments) == EXIT_USAGE
+        assert capsys.readouterr().err == NO_SPACE
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_characters_that_the_output_cannot_show_are_spelled_otherwise(
+    encoding: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with (tmp_path / "output").open("wb") as output:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding))
+        guard_output()
+        assert run(["list"]) == EXIT_OK
+        print("5 ≥ 3 – größe \udcff")
+        sys.stdout.flush()
+    printed = (tmp_path / "output").read_bytes().decode(encoding).splitlines()
+    assert "gr" in printed[-1]
+    assert printed[-1].startswith("5 >= 3 - gr") or encoding == "cp437"
+    assert printed[-1].endswith(" ?")
+    assert any(line.endswith("...") for line in printed)

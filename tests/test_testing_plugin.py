@@ -310,6 +310,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
         ("--mlpprof-budget=0", "budget is '0'"),
         ("--mlpprof-threads=-1", "threads is '-1'"),
         ("--mlpprof-json=no/such/folder.json", "there is no folder"),
+        ("--mlpprof-json=.", "it is a folder"),
     ],
 )
 def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:
@@ -317,6 +318,22 @@ def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str,
     result = pytester.runpytest_inprocess(*OPTIONS, option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert named in result.stderr.str() + result.stdout.str()
+
+
+def test_claims_that_cannot_be_written_after_all_are_shown_with_a_sentence(canned: pytest.Pytester) -> None:
+    canned.makepyfile(
+        """
+        import os
+
+        def test_mine(speedup):
+            speedup("pass", over="naive")
+            os.mkdir("claims.json")
+        """
+    )
+    result = canned.runpytest_subprocess(*OPTIONS, "--mlpprof-json=claims.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["mlpprof json: cannot write *claims.json: it is a folder*", "*pass over naive*PASS"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
 def test_help_tells_the_options_and_the_marker(pytester: pytest.Pytester) -> None:

@@ -9,6 +9,7 @@ import click
 from mlpprof.cli.options import file_options
 from mlpprof.cli.terminal import output_console, print_json
 from mlpprof.errors import UsageError
+from mlpprof.files import require_writable
 from mlpprof.report.export import choose_format, require_known_stacks_ending, write_runs, write_stacks
 from mlpprof.report.export.profile_json import profile_json
 from mlpprof.report.terminal import print_run
@@ -44,6 +45,7 @@ def command(
         require_known_stacks_ending(stacks_file)
         if len(runs) > 1:
             raise UsageError(f"--stacks-file {stacks_file} holds the call view of one run, not of {len(runs)}")
+    require_writable(out, stacks_file)
     stored = [load_run(path) for path in runs]
     if out is not None:
         write_runs(stored, out, file_format, figure)

@@ -48,14 +48,14 @@ class Saving:
             require_writable_folder(self.folder)
         except UsageError as error:
             if not by_default:
-                raise
+                raise UsageError(f"{error}; choose another place with -o") from error
             for folder in self._elsewhere():
                 with contextlib.suppress(UsageError):
                     require_writable_folder(folder)
                     self.folder = folder
-                    click.echo(f"mlpprof: {error}; now it goes into {folder}", err=True)
+                    click.echo(f"mlpprof: {error}; what is measured will be kept in {folder}", err=True)
                     return
-            raise
+            raise UsageError(f"{error}, and there is no other place either; free some space first") from error
 
     def keep(self, what: str, write: Callable[[Path], Written], refused: UsageError | None = None) -> Written | None:
         """Have `write` write into the folder, or elsewhere where that fails; returns its result, or None if all fail.
