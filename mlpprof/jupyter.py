@@ -12,6 +12,7 @@ import shlex
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -120,7 +121,7 @@ def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
 def _warn(saving: Saving) -> None:
     # no exception, because a cell that raises one shows no result
     for failure in saving.failures:
-        click.echo(f"mlpprof: {failure}", err=True)
+        warnings.warn(failure, stacklevel=2)
 
 
 def _count_variants(words: Sequence[str]) -> int:

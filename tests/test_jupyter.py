@@ -61,6 +61,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             asked["folder"] = Path(variant).parent
         if "error" in asked:
             raise asked["error"]
+        if "failure" in asked:
+            saving.failures.append(asked["failure"])
         return None, Path("reports/a.h5")
 
     def compare(old: str, new: tuple[str, ...], options: dict[str, Any], typed: str, bar: Any, saving: Any) -> Any:
@@ -181,6 +183,12 @@ def test_the_progress_bar_is_escaped_and_vanishes() -> None:
     assert "batch &lt;b&gt;" in published[1][0]["text/html"]
     assert published[1][0]["text/plain"] == "batch <b>, 25%"
     assert published[-1][0] == {"text/html": "", "text/plain": ""}
+
+
+def test_a_file_that_could_not_be_written_is_a_warning_beside_the_view(shell, asked) -> None:
+    asked["failure"] = "cannot write page.html: No space left on device"
+    with pytest.warns(UserWarning, match="No space left on device"):
+        assert shell.magics["mlpprof"]("cached -o page.html") is not None
 
 
 def test_the_committed_notebook_has_the_cells_of_its_source_and_no_error() -> None:
