@@ -10,6 +10,7 @@ from mlpprof.catalog import find, ladder
 from mlpprof.cli.options import rank_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
+from mlpprof.measure.check import CHECK_CASES
 from mlpprof.measure.profile import check
 from mlpprof.report.export.check_json import check_json
 from mlpprof.results import CheckResult
@@ -17,7 +18,9 @@ from mlpprof.results import CheckResult
 
 @click.command("check")
 @click.argument("variants", nargs=-1)
-@click.option("--cases", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Random networks.")
+@click.option(
+    "--cases", type=click.IntRange(1, 100_000), default=CHECK_CASES, show_default=True, help="Random networks."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
 @rank_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")

@@ -70,7 +70,9 @@ class Case:
     @property
     def text(self) -> str:
         """The case in one line, for messages."""
-        return f"{self.network.text} {self.kind.text}, batch {len(self.index)}"
+        used = [f", {name} {getattr(self.network, name):g}" for name in ("momentum", "l1", "l2")]
+        options = "".join(text for text in used if not text.endswith(" 0"))
+        return f"{self.network.text} {self.kind.text}, batch {len(self.index)}{options}"
 
 
 def far_from_kinks(case: Case) -> bool:
