@@ -49,6 +49,8 @@ GRADIENTS: dict[str, Callable[[Network, int, Parameters, Parameters], Parameters
     "bias lost at a batch of 1": lambda n, m, grads, _: [(dW, db * (m > 1)) for dW, db in grads],
 }
 MUTANTS = [*NETWORKS, *GRADIENTS]
+NONE_OF_ITS_OWN = {"delayed": "biases penalized by L1", "gram": "biases penalized by L1"}
+"""What changes nothing in a variant, since it refuses every network with an L1 penalty."""
 
 
 def mutant_of(cls: Any, what: str, wrong: tuple[Kind, ...] = KINDS, done: tuple[Kind, ...] = KINDS) -> Any:
@@ -63,14 +65,14 @@ def mutant_of(cls: Any, what: str, wrong: tuple[Kind, ...] = KINDS, done: tuple[
             super().__init__(NETWORKS[what](network) if what in NETWORKS and self.is_wrong else network, parameters)
 
         def fetch_batch(self, X: Any, Y: Any, index: Any) -> None:
-            self.m = len(index)
+            self.rows = len(index)
             super().fetch_batch(X, Y, index)
 
         def gradients(self) -> Parameters:
             right = super().gradients()
             if what not in GRADIENTS or not self.is_wrong:
                 return right
-            return GRADIENTS[what](self.asked, self.m, right, self.parameters())
+            return GRADIENTS[what](self.asked, self.rows, right, self.parameters())
 
     return Mutant
 
@@ -83,7 +85,7 @@ def is_right(entry: Entry, cls: Any, parent: Any, cases: int) -> bool | None:
 def test_every_mutant_of_a_variant_is_found(name):
     cls, parent = load_pair(LADDER[name], LADDER)
     found = {what: is_right(LADDER[name], mutant_of(cls, what), parent, CHECK_CASES) for what in MUTANTS}
-    assert found == dict.fromkeys(MUTANTS, False)
+    assert found == {what: NONE_OF_ITS_OWN.get(name) == what for what in MUTANTS}
 
 
 @pytest.mark.parametrize("what", MUTANTS)
@@ -95,7 +97,7 @@ def test_a_mutant_that_does_one_kind_of_network_is_found_by_few_networks_whichev
     assert found == dict.fromkeys(KINDS, False)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind))
+@pytest.mark.parametrize("kind", KINDS[-3:], ids=lambda kind: "-".join(kind))
 def test_momentum_ignored_in_one_kind_of_network_alone_is_found(kind):
     cls, parent = load(LADDER["sliced"]), load(LADDER["cached"])
     assert is_right(LADDER["sliced"], mutant_of(cls, "momentum ignored", wrong=(kind,)), parent, CHECK_CASES) is False

@@ -26,9 +26,10 @@ from mlpprof.results import CheckResult
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:
-    """Check variants (default: all) on random networks, batch 1 included.
+    """Check variants (default: all) on random networks of every kind, with every option in each.
 
     Each is compared with finite differences, with its parent, with itself in float32, and over 20 training steps.
+    Networks that a variant refuses (UnsupportedNetwork) are replaced by others.
     A variant of your own (./mine.py) is compared with naive. Exit code 1 if one is wrong.
     """
     references = [find(name).reference for name in variants] or list(ladder())

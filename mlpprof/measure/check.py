@@ -130,11 +130,11 @@ def _survey(entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed
 
 
 def _advice(entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed: int) -> str:
-    """Which kinds a user's variant does right, and what to write for the others; empty where none is right."""
+    """Which kinds a user's variant does right, and what to write for the others; empty where all are alike."""
     if entry.own:
         return ""
     right, wrong = _survey(entry, cls, parent, seed)
-    if not right:
+    if not (right and wrong):
         return ""
     return (
         f". The class is right for {_kinds_text(right)}; for {_kinds_text(wrong)} it computes the loss or gradients of "
