@@ -1,4 +1,4 @@
-"""The house: imports run downward only, start-up is light, modules stay short, and only the command line prints."""
+"""The house: imports run downward only, start-up is light, and only the command line prints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ ORDER = (
 
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profiler", "pyinstrument", "threadpoolctl")
-MOST_LINES = 320
 PROGRAMS = {
     *("mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"),
     *(f"mlpprof.studies.{name}" for name in ("advice", "goals", "memory", "scaling", "sweep")),
@@ -124,11 +123,6 @@ def test_no_module_imports_itself_around_a_circle():
 
     for name in graph:
         visit(name, ())
-
-
-def test_modules_are_short():
-    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
-    assert {name: n for name, n in lines.items() if n > MOST_LINES} == {}, "what of these could stand on its own?"
 
 
 def test_every_module_says_in_a_docstring_what_it_is_for():

@@ -127,14 +127,53 @@ def refusing(condition: str) -> tuple[str, str]:
 def test_a_variant_that_does_none_of_the_networks_is_skipped_with_its_own_reason(mine):
     result = checked(mine(refusing("True")))
     assert result.ok is None
-    assert result.skipped.startswith(f"it does none of the {QUICK_CASES} networks tried: it does no ")
+    assert result.skipped.startswith(f"it does none of the {12 * QUICK_CASES} networks tried: it does no ")
 
 
-def test_a_variant_that_does_some_of_the_networks_is_judged_by_those(mine):
+def test_a_variant_that_does_some_of_the_networks_is_held_to_as_many(mine):
     result = checked(mine(refusing("network.depth > 2")), 12)
     assert result.ok is True
-    networks = int(result.what.split()[-2])
-    assert 0 < networks < 12
+    assert result.what.endswith(", 12 networks")
+
+
+IS_OTHER = '(network.hidden, network.output, network.loss) != ("sigmoid", "sigmoid", "cross_entropy")'
+OF_ONE_KIND = (
+    "self.network = network",
+    "from dataclasses import replace\n        self.network = network = replace("
+    'network, hidden="sigmoid", output="sigmoid", loss="cross_entropy")',
+)
+
+
+def test_momentum_ignored_by_a_variant_that_does_one_kind_of_network_is_found_by_the_quick_check(mine):
+    forgets = ("self.network.momentum * v + g", "g")
+    assert checked(mine(refusing(IS_OTHER))).ok is True
+    result = checked(mine(refusing(IS_OTHER), forgets))
+    assert result.ok is False
+    assert "over 20 steps" in result.what or "after 20 steps" in result.what
+    assert "momentum 0.9" in result.message
+
+
+def test_a_class_of_one_kind_of_network_that_refuses_no_other_is_told_which_it_does_right_and_what_to_raise(mine):
+    result = checked(mine(OF_ONE_KIND))
+    assert result.ok is False
+    assert "The class is right for sigmoid/sigmoid with cross_entropy; for " in result.message
+    assert "other kinds of network it computes the loss or gradients of another network" in result.message
+    assert "raise UnsupportedNetwork for the networks that your class does not support" in result.message
+    assert "from mlpprof.model import UnsupportedNetwork" in result.message
+
+
+def test_a_class_that_crashes_on_other_kinds_of_network_is_told_what_to_raise_and_where_it_crashed(mine):
+    line = "self.L = network.depth"
+    result = checked(mine((line, f"{line}\n        assert network.loss == 'cross_entropy'")))
+    assert result.ok is False
+    assert result.message.startswith("mine: mine.py:")
+    assert "in __init__: AssertionError" in result.message
+    assert "raise UnsupportedNetwork" in result.message
+
+
+def test_a_defect_in_every_kind_of_network_is_not_taken_for_another_network(mine):
+    result = checked(mine(("self.W[l] -= self.network.rate", "self.W[l] += self.network.rate")))
+    assert "UnsupportedNetwork" not in result.message
 
 
 def test_an_exception_of_the_variant_is_its_crash_with_file_and_line(mine, plain):
@@ -164,6 +203,39 @@ def test_a_defect_that_shows_on_the_network_to_be_measured_alone_is_found(mine):
     assert result.ok is False
     assert result.what == "gradients against the parent"
     assert "7-5-3 tanh/sigmoid" in result.message
+
+
+def test_a_class_that_is_right_on_the_network_to_be_measured_passes_with_a_note_about_the_others(mine):
+    own = random_case(Network((7, 5, 3), momentum=0.9), 6, seed=0)
+    result = checked(mine(OF_ONE_KIND), own_case=own)
+    assert result.ok is True
+    assert result.message.startswith("mine is right on the network of this run, but not on every other: ")
+    assert "The class is right for sigmoid/sigmoid with cross_entropy; for " in result.message
+    assert "raise UnsupportedNetwork" in result.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("return loss_of(self.network)(", "return 2 * loss_of(self.network)(", "loss"),
+        ("self.network.momentum * v + g", "g", "parameters after 3 steps"),
+        ("self.W[l] -= self.network.rate", "self.W[l] -= 2 * self.network.rate", "parameters after 3 steps"),
+        ("self.f[l].value((A @ self.W[l].T + self.b[l]).T).T", "self.f[l].value((A @ self.W[l].T).T).T", "predict"),
+        ("[W.copy() for W, _ in parameters]", "[W for W, _ in parameters]", "X, Y or parameters, overwritten"),
+    ],
+)
+def test_a_defect_on_the_network_to_be_measured_fails_whatever_the_class_does_elsewhere(mine, old, new, what):
+    own = random_case(Network((7, 5, 3), momentum=0.9), 6, seed=0)
+    result = checked(mine(OF_ONE_KIND, (old, new)), own_case=own)
+    assert result.ok is False
+    assert result.what.startswith((what, "losses over 3 steps"))
+
+
+def test_a_rung_of_the_catalog_must_be_right_on_other_networks_too(mine):
+    entry = replace(mine(OF_ONE_KIND), own=True)
+    cls, parent = load_pair(mine(OF_ONE_KIND), ladder())
+    own = random_case(Network((7, 5, 3)), 6, seed=0)
+    assert check_variant(entry, cls, parent, QUICK_CASES, 0, quiet, own).ok is False
 
 
 def test_a_network_that_cannot_be_done_is_left_to_the_constructor_to_refuse(mine):

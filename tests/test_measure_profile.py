@@ -149,6 +149,16 @@ def test_a_user_s_right_variant_is_profiled_against_naive(write):
     assert {label.label for label in mine.results[0].labels} == {"gather", "weighted sum"}
 
 
+def test_a_class_of_one_kind_of_network_is_profiled_on_it_with_a_warning_about_the_others(write):
+    sizes = 'network, hidden="sigmoid", output="sigmoid", loss="cross_entropy"'
+    line = "self.network = network"
+    mine = run(write((line, f"from dataclasses import replace\n        {line} = replace({sizes})")))
+    assert mine.check is not None
+    assert mine.check.ok is True
+    [warning] = mine.warnings
+    assert warning.startswith("mine is right on the network of this run, but not on every other: ")
+
+
 def test_a_wrong_variant_is_not_timed_and_exits_with_1(write):
     path = write(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
     with pytest.raises(CheckFailed, match=r"^mine: layer \d: gradients .*; nothing was timed") as caught:

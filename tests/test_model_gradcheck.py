@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import LEGAL_PAIRS, cases
 
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model import Network
-from mlpprof.model.cases import KINK_MARGIN, Case, far_from_kinks, random_case, random_cases
+from mlpprof.model.cases import (
+    CASES_PER_KIND,
+    KINDS,
+    KINK_MARGIN,
+    OPTIONS,
+    Case,
+    far_from_kinks,
+    random_case,
+    random_cases,
+)
 from mlpprof.model.gradcheck import (
     EQUIVALENCE_TOLERANCE,
     TRAJECTORY_STEPS,
@@ -364,33 +375,62 @@ def test_a_case_on_a_kink_is_recognized():
     assert not far_from_kinks(replace(at_kink, parameters=[zero, one], X=np.array([[1.0]])))
 
 
-def test_30_random_cases_hold_every_legal_pair_activation_batch_of_one_and_one_layer():
-    seen = list(random_cases(30, seed=0))
-    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
-    assert {c.network.hidden for c in seen} == {"sigmoid", "tanh", "relu"}
-    assert {c.network.depth for c in seen} >= {1, 2, 3, 4}
-    assert {len(c.index) for c in seen} >= {1, 2}
-    assert {c.network.l1 > 0 for c in seen} == {c.network.l2 > 0 for c in seen} == {True, False}
-    assert any(1 in c.network.layers for c in seen)
-    for c in seen:
-        m = len(c.index)
-        assert len(set(c.index.tolist())) == m
-        assert len(c.X) == len(c.Y) == 2 * m
+def values_of(case: Case) -> dict[str, Any]:
+    """Which value of each option a case has, read off the case itself."""
+    n, m, below = case.network, len(case.index), case.network.layers[:-1]
+    return {
+        "momentum": n.momentum,
+        "l1": n.l1,
+        "l2": n.l2,
+        "batch": "one" if m == 1 else "leaves a rest" if len(case.X) % m else "divides",
+        "depth": min(n.depth, 3),
+        "narrow": 1 in below,
+        "outputs": n.layers[-1],
+    }
 
 
-def test_the_quick_check_s_6_cases_hold_every_legal_pair_activation_and_penalty_and_a_batch_of_one():
-    seen = list(random_cases(6, seed=0))
-    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
-    assert 1 in {len(c.index) for c in seen} != {1}
-    assert {c.network.hidden for c in seen} == {"sigmoid", "tanh", "relu"}
-    assert {c.network.l1 > 0 for c in seen} == {c.network.l2 > 0 for c in seen} == {True, False}
-    assert any(c.network.hidden != "relu" and c.network.l1 == 0 and c.network.momentum > 0 for c in seen)
+def assert_all_values(seen: list[Case]) -> None:
+    least = 2 if all(c.network.output == "softmax" for c in seen) else 1
+    for option, values in OPTIONS.items():
+        expected = {max(least, value) for value in values} if option == "outputs" else set(values)
+        assert {values_of(c)[option] for c in seen} == expected, option
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_quick_check_s_cases_hold_momentum_on_a_smooth_network_for_every_seed(seed):
+@settings(max_examples=10)
+def test_within_every_kind_every_value_of_every_option_occurs_in_as_few_networks_as_can_be(seed):
+    seen = list(random_cases(len(KINDS) * CASES_PER_KIND, seed))
+    assert CASES_PER_KIND == 3
+    for kind in KINDS:
+        of_kind = [c for c in seen if c.kind == kind]
+        assert len(of_kind) == CASES_PER_KIND
+        assert_all_values(of_kind)
+        assert len({c.network.rate for c in of_kind}) == CASES_PER_KIND
+    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
+    for c in seen:
+        assert len(set(c.index.tolist())) == len(c.index)
+        assert len(c.X) == len(c.Y) >= 2 * len(c.index)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_quick_check_s_6_networks_hold_every_pair_every_activation_and_every_value_of_every_option(seed):
     seen = list(random_cases(6, seed))
-    assert any(c.network.hidden != "relu" and c.network.l1 == 0 and c.network.momentum > 0 for c in seen)
+    assert {(c.network.output, c.network.loss) for c in seen} == set(LEGAL_PAIRS)
+    assert {c.network.hidden for c in seen} == {"sigmoid", "tanh", "relu"}
+    for option, values in OPTIONS.items():
+        if option != "outputs":  # softmax has no 1
+            assert {values_of(c)[option] for c in seen} == set(values), option
+
+
+def test_no_option_goes_along_with_another_within_a_kind():
+    of_kind = [values_of(c) for c in random_cases(len(KINDS) * 40, seed=0)][:: len(KINDS)]
+    for one, other in itertools.combinations(set(OPTIONS) - {"outputs"}, 2):
+        assert {(v[one], v[other]) for v in of_kind} == set(itertools.product(OPTIONS[one], OPTIONS[other]))
+
+
+def test_a_single_output_under_cross_entropy_meets_both_classes():
+    case = random_case(Network((3, 1)), 8, seed=1)
+    assert set(case.Y.ravel()) == {0.0, 1.0}
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -403,7 +443,7 @@ def test_random_cases_follow_their_seed(seed):
 
 
 def test_the_case_tells_itself_in_one_line(case):
-    assert case.text == "4-4-4-4 tanh/sigmoid, cross_entropy, batch 5"
+    assert case.text == "4-4-4-4 tanh/sigmoid, cross_entropy, batch 5, momentum 0.9, l2 0.1"
 
 
 def test_the_oracle_s_own_steps_are_those_of_a_right_variant(rungs, case):

@@ -10,6 +10,7 @@ from mlpprof.catalog import find, ladder
 from mlpprof.cli.options import rank_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
+from mlpprof.measure.check import CHECK_CASES
 from mlpprof.measure.profile import check
 from mlpprof.report.export.check_json import check_json
 from mlpprof.results import CheckResult
@@ -17,15 +18,18 @@ from mlpprof.results import CheckResult
 
 @click.command("check")
 @click.argument("variants", nargs=-1)
-@click.option("--cases", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Random networks.")
+@click.option(
+    "--cases", type=click.IntRange(1, 100_000), default=CHECK_CASES, show_default=True, help="Random networks."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
 @rank_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:
-    """Check variants (default: all) on random networks, batch 1 included.
+    """Check variants (default: all) on random networks of every kind, with every option in each.
 
     Each is compared with finite differences, with its parent, with itself in float32, and over 20 training steps.
+    Networks that a variant refuses (UnsupportedNetwork) are replaced by others.
     A variant of your own (./mine.py) is compared with naive. Exit code 1 if one is wrong.
     """
     references = [find(name).reference for name in variants] or list(ladder())

@@ -101,7 +101,7 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         results=tuple(results),
         lines=lines,
         stacks=stacks,
-        warnings=(*opened["warnings"], *_loss_warnings(results)),
+        warnings=(*opened["warnings"], *_check_warnings(checked), *_loss_warnings(results)),
         limits=dict(limits),
     )
 
@@ -129,6 +129,10 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
             else:
                 found.append(CheckResult(**answer))
     return found
+
+
+def _check_warnings(checked: CheckResult | None) -> list[str]:
+    return [checked.message] if checked is not None and checked.message else []
 
 
 def _loss_warnings(results: Sequence[BatchResult]) -> list[str]:

@@ -23,6 +23,10 @@ EQUIVALENCE_TOLERANCE = 1e-10
 TRAJECTORY_STEPS = 20
 TRAJECTORY_TOLERANCE = 1e-8
 """Per step the parent's 1e-10 holds; over 20 steps the differences feed back into the weights and grow."""
+PARTIAL_STEPS = 3
+"""The velocity of the first step shows from the second on."""
+OWN_STEPS, OWN_STEP_ROWS = 3, 8
+"""Steps, and samples in each, that a user's own network is trained for: it may be large, and its parent slow."""
 SINGLE_PRECISION_FACTOR = 64.0
 """c in c * eps * sqrt(n): over 2,000 random networks a right rung needed at most 14."""
 
@@ -80,11 +84,11 @@ def first_gradients(cls: type[Variant], case: Case, dtype: type = np.float64) ->
         close(instance)
 
 
-def trajectory(cls: type[Variant], case: Case) -> tuple[list[float], Parameters]:
-    """Losses of 20 training steps that walk through the samples, and the parameters after them."""
+def trajectory(cls: type[Variant], case: Case, steps: int = TRAJECTORY_STEPS) -> tuple[list[float], Parameters]:
+    """Losses of training steps that walk through the samples, and the parameters after them."""
     instance = cls(case.network, list(case.parameters))
     try:
-        losses = [float(instance.train_step(case.X, case.Y, index)) for index in _walk(case)]
+        losses = [float(instance.train_step(case.X, case.Y, index)) for index in _walk(case, steps)]
         return losses, instance.parameters()
     finally:
         close(instance)
@@ -92,7 +96,7 @@ def trajectory(cls: type[Variant], case: Case) -> tuple[list[float], Parameters]
 
 def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
     """For a form that spans steps: what its `train` makes of many steps against the same steps one by one."""
-    indices = 3 * list(_walk(case))  # longer than the blocks that such a form may work in
+    indices = 3 * list(_walk(case, TRAJECTORY_STEPS))  # longer than the blocks that such a form may work in
     spanning: Any = cls(case.network, list(case.parameters))
     single = cls(case.network, list(case.parameters))
     try:
@@ -112,12 +116,17 @@ def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
 
 
 def oracle_trajectory(case: Case) -> tuple[list[float], Parameters]:
-    """The same 20 steps by finite differences and heavy ball: for the root of the ladder, which has no parent."""
+    """The same steps by finite differences and heavy ball: for the root of the ladder, which has no parent.
+
+    Ends before a step that starts near a kink of ReLU or L1, where a difference means nothing.
+    """
     network = case.network
     parameters = [(W.copy(), b.copy()) for W, b in case.parameters]
     velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in parameters]
-    losses = []
-    for index in _walk(case):
+    losses: list[float] = []
+    for index in _walk(case, TRAJECTORY_STEPS):
+        if not far_from_kinks(replace(case, parameters=parameters)):
+            break
         X, Y = case.X[index], case.Y[index]
         losses.append(objective(network, parameters, X, Y) - penalty(network, parameters))
         gradients = finite_difference_gradients(network, parameters, X, Y)
@@ -146,7 +155,7 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
     """
     network, index = case.network, case.index
     X, Y = case.X[index], case.Y[index]
-    kept = [values.copy() for pair in case.parameters for values in pair] + [case.X.copy(), case.Y.copy()]
+    kept = _copies(case)
 
     loss, gradients = first_gradients(cls, case)
     expected = objective(network, case.parameters, X, Y) - penalty(network, case.parameters)
@@ -174,7 +183,6 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
     in_parts = hasattr(cls, "partial_steps")
     if in_parts:
         found += partial_deviations(cls, case)
-    smooth = network.hidden != "relu" and network.l1 == 0
     if parent is not None:
         found += layer_deviations(
             "gradients against the parent",
@@ -182,42 +190,66 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
             first_gradients(parent, case)[1],
             [EQUIVALENCE_TOLERANCE] * network.depth,
         )
-    if smooth and not in_parts:
-        ours, our_parameters = trajectory(cls, case)
-        tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
+    if not in_parts:
         theirs, their_parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
-        found.append(Deviation(f"losses over {TRAJECTORY_STEPS} steps", None, _furthest(ours, theirs), tolerance))
-        found += layer_deviations(
-            f"parameters after {TRAJECTORY_STEPS} steps", our_parameters, their_parameters, [tolerance] * network.depth
-        )
-    if smooth and hasattr(cls, "train"):
+        ours, our_parameters = trajectory(cls, case, len(theirs))
+        tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
+        found += _steps_apart(ours, our_parameters, theirs, their_parameters, tolerance)
+    if hasattr(cls, "train"):
         found += training_deviations(cls, case)
-    now = [values for pair in case.parameters for values in pair] + [case.X, case.Y]
-    untouched = all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
-    found.append(Deviation("X, Y or parameters, overwritten in place,", None, 0.0 if untouched else math.inf, 1.0))
+    found.append(_overwritten(case, kept))
     return found
 
 
 def partial_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
-    """The gradients of every partial update in one step against finite differences at the weights of that moment.
+    """Every partial update: its gradients against finite differences, and the step that it makes of them.
 
-    For a variant whose step is a schedule of partial updates and so follows no other's trajectory. An update that
-    starts near a kink is passed over. train_step must lead to the same parameters as the partial updates.
+    For a variant whose step is a schedule of partial updates and so follows no other's trajectory. In the first step,
+    an update that starts away from kinks is held against finite differences at the weights of that moment. In all
+    steps, the layers that an update moves must follow heavy ball, and the others stay. train_step must lead to the
+    same parameters as the partial updates.
     """
-    network, X, Y = case.network, case.X[case.index], case.Y[case.index]
+    network = case.network
     tolerances = [FINITE_DIFFERENCE_TOLERANCE] * network.depth
     found = []
     instance: Any = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
-    for layers in instance.partial_steps(case.X, case.Y, case.index):
-        parameters = instance.parameters()
-        if far_from_kinks(replace(case, parameters=parameters)):
-            expected = finite_difference_gradients(network, parameters, X, Y)
-            every = layer_deviations("partial gradients", instance.gradients(), expected, tolerances)
-            found += [deviation for deviation in every if deviation.layer in layers]
-    whole = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
-    whole.train_step(case.X, case.Y, case.index)
+    expected = [(W.copy(), b.copy()) for W, b in case.parameters]
+    velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in case.parameters]
+    for step, index in enumerate(_walk(case, PARTIAL_STEPS)):
+        for layers in instance.partial_steps(case.X, case.Y, index):
+            gradients, parameters = instance.gradients(), instance.parameters()
+            if step == 0 and far_from_kinks(replace(case, parameters=parameters)):
+                differences = finite_difference_gradients(network, parameters, case.X[index], case.Y[index])
+                every = layer_deviations("partial gradients", gradients, differences, tolerances)
+                found += [deviation for deviation in every if deviation.layer in layers]
+            for l in layers:
+                velocity[l - 1] = _sums(network.momentum, velocity[l - 1], gradients[l - 1])
+                expected[l - 1] = _sums(-network.rate, velocity[l - 1], expected[l - 1])
+    what = f"parameters after the partial updates of {PARTIAL_STEPS} steps against heavy ball"
+    found += layer_deviations(what, instance.parameters(), expected, [TRAJECTORY_TOLERANCE] * network.depth)
+    _, whole = trajectory(cls, case, PARTIAL_STEPS)
     what = "parameters after train_step against its partial updates"
-    return found + layer_deviations(what, whole.parameters(), instance.parameters(), tolerances)
+    return found + layer_deviations(what, whole, instance.parameters(), tolerances)
+
+
+def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case) -> list[Deviation]:
+    """Every comparison with the parent that a network of any size can afford: on a user's own network and data."""
+    kept = _copies(case)
+    loss, gradients = first_gradients(cls, case)
+    their_loss, their_gradients = first_gradients(parent, case)
+    tolerances = [EQUIVALENCE_TOLERANCE] * case.network.depth
+    found = [
+        Deviation("loss against the parent", None, _relative(loss, their_loss), EQUIVALENCE_TOLERANCE),
+        *layer_deviations("gradients against the parent", gradients, their_gradients, tolerances),
+        _prediction(cls, case),
+    ]
+    few = replace(case, index=case.index[:OWN_STEP_ROWS])
+    if not hasattr(cls, "partial_steps"):
+        ours, theirs = trajectory(cls, few, OWN_STEPS), trajectory(parent, few, OWN_STEPS)
+        found += _steps_apart(*ours, *theirs, TRAJECTORY_TOLERANCE)
+    if hasattr(cls, "train"):
+        found += training_deviations(cls, few)
+    return [*found, _overwritten(case, kept)]
 
 
 def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list[Deviation]:
@@ -225,6 +257,34 @@ def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list
     _, ours = first_gradients(cls, case)
     _, theirs = first_gradients(other, case)
     return layer_deviations("gradients against the parent", ours, theirs, [EQUIVALENCE_TOLERANCE] * case.network.depth)
+
+
+def _steps_apart(
+    ours: list[float], our_parameters: Parameters, theirs: list[float], their_parameters: Parameters, tolerance: float
+) -> list[Deviation]:
+    steps, tolerances = len(theirs), [tolerance] * len(their_parameters)
+    return [
+        Deviation(f"losses over {steps} steps", None, _furthest(ours, theirs), tolerance),
+        *layer_deviations(f"parameters after {steps} steps", our_parameters, their_parameters, tolerances),
+    ]
+
+
+def _sums(factor: float, ours: tuple[Array, Array], theirs: tuple[Array, Array]) -> tuple[Array, Array]:
+    """factor * ours + theirs, for W and for b."""
+    return factor * ours[0] + theirs[0], factor * ours[1] + theirs[1]
+
+
+def _copies(case: Case) -> list[Array]:
+    return [values.copy() for values in _arrays(case)]
+
+
+def _arrays(case: Case) -> list[Array]:
+    return [*(values for pair in case.parameters for values in pair), case.X, case.Y]
+
+
+def _overwritten(case: Case, kept: list[Array]) -> Deviation:
+    untouched = all(np.array_equal(a, b) for a, b in zip(kept, _arrays(case), strict=True))
+    return Deviation("X, Y or parameters, overwritten in place,", None, 0.0 if untouched else math.inf, 1.0)
 
 
 def _prediction(cls: type[Variant], case: Case) -> Deviation:
@@ -249,8 +309,8 @@ def _relative(ours: float, theirs: float) -> float:
     return abs(ours - theirs) / max(abs(theirs), 1e-3)
 
 
-def _walk(case: Case) -> Iterator[Array]:
-    """Indices of 20 batches: the first batch, then the samples in turn."""
+def _walk(case: Case, steps: int) -> Iterator[Array]:
+    """Indices of batches: the first batch, then the samples in turn."""
     m = len(case.index)
-    for step in range(TRAJECTORY_STEPS):
+    for step in range(steps):
         yield case.index if step == 0 else (np.arange(m) + step * m) % len(case.X)

@@ -213,7 +213,8 @@ class CheckResult:
     ok: None where it could not be run (skipped says why).
     deviation, tolerance: of the comparison that came closest to its tolerance or went furthest beyond it;
     layer: where (None for a whole-network figure); what: which comparison, in words.
-    message: for ok False, one line with the layer and the size of the deviation.
+    message: for ok False, one line with the layer and the size of the deviation; for ok True, which networks other
+    than the run's own it does not do.
     """
 
     variant: str
