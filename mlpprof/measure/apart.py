@@ -69,9 +69,7 @@ def measure_all(
         decisions = [decide_gate(log_ratios(race, 0, i), at_least, null, final=spent) for i in range(1, count + 1)]
         if all(decision.outcome is not Outcome.CONTINUE for decision in decisions):
             break
-    return [
-        verdict_of(decision, addition=budget_note(decision, budget_s if spent else None)) for decision in decisions
-    ]
+    return [verdict_of(decision, addition=budget_note(decision, budget_s if spent else None)) for decision in decisions]
 
 
 def compare_apart(
