@@ -73,7 +73,14 @@ def test_a_claim_is_decided_for_each_of_them():
     assert len(contest.turns) == REPLICATED.looks[0]
 
 
-def test_a_spent_budget_leaves_the_claim_inconclusive():
+def test_a_spent_budget_decides_what_is_clear():
+    contest: Any = Steady(0.3, 0.02)
+    now = iter(range(0, 10_000, 50))
+    (verdict,) = measure_all(contest, 1, quiet, at_least=1.5, budget_s=60, clock=lambda: next(now))
+    assert (verdict.outcome, len(contest.turns)) == ("pass", 2)
+
+
+def test_a_spent_budget_leaves_a_close_claim_inconclusive():
     contest: Any = Steady(0.3, 0.2)
     now = iter(range(0, 10_000, 50))
     (verdict,) = measure_all(contest, 1, quiet, at_least=1.5, budget_s=60, clock=lambda: next(now))

@@ -246,7 +246,7 @@ class InProcessRacer:
 
 def told_apart(functions: Sequence[tuple[str, str]]) -> list[str]:
     """Names for functions given as (module, name): the module stands before it only where two have the same name."""
-    names = [name.replace("<locals>.", "") for _, name in functions]
+    names = [name for _, name in functions]
     if len(set(names)) == len(set(functions)):
         return names
     return [f"{module}.{name}" if module else name for (module, _), name in zip(functions, names, strict=True)]

@@ -130,16 +130,14 @@ def by_process(trials: int, seed: int) -> list[Row]:
 
 def by_end(processes: int, trials: int, seed: int) -> list[Row]:
     """Runs that a spent budget ends, over all kinds of noise at the largest deviation that is guaranteed for."""
-    rows = []
-    for ended_after in ENDS:
-        kinds = []
-        for i, kind in enumerate(KINDS):
-            rng = np.random.default_rng([seed, 300 + i, ended_after])
-            material = modelled(kind, GUARANTEED_CV, GUARANTEED_SD, processes, rng)
+    rows: dict[int, list[Row]] = {ended_after: [] for ended_after in ENDS}
+    for i, kind in enumerate(KINDS):
+        rng = np.random.default_rng([seed, 300 + i])
+        material = modelled(kind, GUARANTEED_CV, GUARANTEED_SD, processes, rng)
+        for ended_after, kinds in rows.items():
             runs = material.runs(trials, rng, ended_after)
             kinds.append(_row(kind.name, GUARANTEED_CV, GUARANTEED_SD, runs, rng))
-        rows.append(_over(kinds, f"ended after {ended_after}"))
-    return rows
+    return [_over(kinds, f"ended after {ended_after}") for ended_after, kinds in rows.items()]
 
 
 def _row(noise: str, cv: float, replicate_sd: float, runs: Runs, rng: np.random.Generator) -> Row:
