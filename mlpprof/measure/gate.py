@@ -27,8 +27,8 @@ Null = Callable[[], NullResult]
 """The A/A null of a session: measured when it is first asked for, then remembered."""
 
 UNGATED_REPLICATES = 5
-LEAST_REPLICATES = 2
-"""One replicate shows no scatter, so a budget never stops before the second."""
+LEAST_REPLICATES = 3
+"""A budget never stops before the third: two replicates decide hardly anything, however clear (t is 318 and more)."""
 
 
 def log_ratios(race: Race, old: int = 0, new: int = 1) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ def measure(
 
     Without a claim, so many replicates that the interval means something. null: asked only before a FAIL is
     pronounced; where it is biased, the outcome is inconclusive instead. budget_s: no replicate is started that would
-    not end within it, once there are two; the claim is then decided from the replicates that there are.
+    not end within it, once there are three; the claim is then decided from the replicates that there are.
     """
     begun = clock()
     looks = (UNGATED_REPLICATES,) if at_least is None else procedure.looks

@@ -26,7 +26,7 @@ stop first ("non-binding"), so a run may be ended early for any reason and looks
 A run that ends between two looks, because its time is spent, is decided at the replicates that there are: this last
 look spends what the spending function has for the replicates since the look before, n - n_(k-1) of n_K, and the looks
 that follow spend nothing, so that the budgets are kept. When a run ends must not depend on the ratios that it measured;
-it depends on the clock alone. With 2 or 3 replicates t is large, so that only a huge effect is decided there.
+it depends on the clock alone. With 3 or 4 replicates t is large, so that only a clear effect is decided there.
 
 Why z_k shape_sd: at levels of 1e-4 a t statistic of 5 replicates stands on the normal distribution alone. Processes
 fall into modes (a memory layout, a huge page or not); five that by chance all fall into the same one show no scatter

@@ -34,7 +34,7 @@ GUARANTEED_CV, GUARANTEED_SD = 0.25, 0.015
 SLOWDOWNS = (1.05, 1.10, 1.20)
 CLEAR = 1.5 / 1.15
 """A true 1.5 x against at_least=1.15."""
-ENDS = (2, 3, 4, 6, 10)
+ENDS = (3, 4, 6, 10)
 """Replicates after which a spent budget ends a run between two looks, or before the first."""
 IN_PROCESS_SHARE = 5
 """Runs in one process hold all their timings; there are this many times fewer of them."""
