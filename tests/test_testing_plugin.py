@@ -172,7 +172,7 @@ def test_an_undecided_claim_is_never_a_silent_pass(canned: pytest.Pytester, acti
     options = () if action is None else (f"--mlpprof-inconclusive={action}",)
     result = canned.runpytest_subprocess(*OPTIONS, *options)
     result.assert_outcomes(**{outcome: 1}, **({"warnings": 1} if outcome == "passed" else {}))
-    assert "INCONCLUSIVE: as canned" in result.stdout.str() or outcome == "skipped"
+    assert "INCONCLUSIVE: required 1x; as canned" in result.stdout.str() or outcome == "skipped"
     result.stdout.fnmatch_lines(["*inconclusive over naive*INCONCLUSIVE"])
 
 
