@@ -73,13 +73,20 @@ def test_a_claim_is_decided_for_each_of_them():
     assert len(contest.turns) == REPLICATED.looks[0]
 
 
-def test_a_spent_budget_leaves_the_claim_inconclusive():
-    contest: Any = Steady(0.3, 0.2)
+def test_a_spent_budget_decides_what_is_clear():
+    contest: Any = Steady(0.3, 0.02)
+    now = iter(range(0, 10_000, 50))
+    (verdict,) = measure_all(contest, 1, quiet, at_least=1.5, budget_s=60, clock=lambda: next(now))
+    assert (verdict.outcome, len(contest.turns)) == ("pass", 3)
+
+
+def test_a_spent_budget_leaves_a_close_claim_inconclusive():
+    contest: Any = Steady(0.3, 0.215)
     now = iter(range(0, 10_000, 50))
     (verdict,) = measure_all(contest, 1, quiet, at_least=1.5, budget_s=60, clock=lambda: next(now))
     assert verdict.outcome == "inconclusive"
     assert "the budget of 60 s is spent" in verdict.reason
-    assert len(contest.turns) == 2
+    assert len(contest.turns) == 3
 
 
 def test_the_race_of_a_pair_has_the_first_and_the_one():

@@ -67,16 +67,30 @@ def test_noise_ends_inconclusive_after_the_last_look(clock):
     assert (verdict.outcome, len(racer.turns_s)) == ("inconclusive", 20)
 
 
-def test_a_spent_budget_is_inconclusive_and_says_so(clock):
-    racer = FakeRacer(clock, 2.0)
+def test_a_spent_budget_decides_what_is_clear_from_the_processes_that_there_are(clock):
+    for ratio, outcome in ((2.0, "pass"), (0.5, "fail")):
+        racer = FakeRacer(clock, ratio, scatter=0.004)
+        verdict = measure(racer, quiet, 1.15, lambda: null(False), budget_s=35.0, clock=clock)
+        assert (verdict.outcome, len(racer.turns_s)) == (outcome, 3)
+        assert "budget" not in verdict.reason
+
+
+def test_a_fail_at_a_spent_budget_asks_the_null_too(clock):
+    verdict = measure(FakeRacer(clock, 0.5), quiet, 1.0, lambda: null(True), budget_s=35.0, clock=clock)
+    assert verdict.outcome == "inconclusive"
+    assert "1.200" in verdict.reason
+
+
+def test_what_is_undecided_at_a_spent_budget_is_inconclusive_and_says_so(clock):
+    racer = FakeRacer(clock, 1.05, scatter=0.02)
     verdict = measure(racer, quiet, 1.15, never, budget_s=35.0, clock=clock)
     assert (verdict.outcome, len(racer.turns_s)) == ("inconclusive", 3)
     assert "the budget of 35 s is spent" in verdict.reason
 
 
-def test_a_budget_never_stops_before_the_second_replicate(clock):
+def test_a_budget_never_stops_before_the_third_replicate(clock):
     racer = FakeRacer(clock, 2.0)
-    assert measure(racer, quiet, 1.15, never, budget_s=1.0, clock=clock).processes == 2
+    assert measure(racer, quiet, 1.15, never, budget_s=1.0, clock=clock).processes == 3
 
 
 def test_without_a_claim_there_is_an_interval_and_no_outcome(clock):

@@ -146,6 +146,29 @@ def test_between_the_looks_and_after_the_last_one() -> None:
         decide(np.zeros(21), 1.0)
 
 
+def test_a_run_that_ends_early_is_decided_where_its_interval_lies_far_beyond_the_claim() -> None:
+    # the first has 43x, 40 to 46, in two processes; the others 3 and 4 processes that scatter by 1 and 11 %
+    two = math.log(43) + 0.0115 * np.array([-0.5, 0.5])
+    three = math.log(0.5) + 0.01 * np.array([-1.0, 0.0, 1.0])
+    four = math.log(5.23) + 0.11 * np.array([-1.1, -0.4, 0.4, 1.1])
+    assert interval(two) == pytest.approx((40.0, 46.3), abs=0.1)
+    assert decide(two, 2.0, final=True).outcome is Outcome.PASS
+    assert decide(three, 1.0, final=True).outcome is Outcome.FAIL
+    assert decide(four, 2.0, final=True).outcome is Outcome.PASS
+    assert decide(two, 2.0).outcome is Outcome.CONTINUE
+
+
+def test_too_few_processes_for_a_certain_verdict_say_so_where_the_interval_lies_beyond_the_claim() -> None:
+    clear = decide([math.log(0.5) - 0.01, math.log(0.5) + 0.01], 1.0, final=True)
+    assert clear.outcome is Outcome.INCONCLUSIVE
+    assert "the 95 % interval lies below 0.909x, but 2 replicates" in clear.reason
+
+
+def test_a_verdict_says_what_was_required_and_measured() -> None:
+    decision = decide([math.log(14.651) + 0.04 * x for x in (-1, -0.5, 0, 0.5, 1)], 1.5)
+    assert decision.reason == "required 1.5x, measured 14.7x (95 %: 14.1-15.2)"
+
+
 def test_in_one_process_the_interval_is_wider() -> None:
     x = [0.1, 0.11, 0.09, 0.1, 0.1]
     assert interval(x, procedure=IN_PROCESS)[1] > interval(x)[1]

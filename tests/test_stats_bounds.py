@@ -94,14 +94,26 @@ def test_the_next_look_is_the_first_that_needs_more():
     assert [REPLICATED.next_look(n) for n in (0, 4, 5, 6, 8, 12, 19, 20)] == [5, 5, 8, 8, 12, 20, 20, None]
 
 
-def crossing_probability(side: str, share: float, sd: float, procedure: Procedure) -> float:
+@pytest.mark.parametrize("ended_after", [2, 3, 4, 5, 7, 12, 19, 20])
+def test_a_run_that_ends_between_looks_spends_no_more_than_its_share_of_the_budget(ended_after):
+    looks = bounds(REPLICATED, ended_after)
+    assert looks[-1].replicates == ended_after
+    assert sum(look.failing.level for look in looks) == pytest.approx(0.001 * ended_after / 20)
+    assert sum(look.passing.level for look in looks) == pytest.approx(0.01 * ended_after / 20)
+    scheduled = [look for look in bounds(REPLICATED) if look.replicates <= ended_after]
+    assert list(looks[: len(scheduled)]) == scheduled
+
+
+def crossing_probability(
+    side: str, share: float, sd: float, procedure: Procedure, ended_after: int | None = None
+) -> float:
     """Exact probability that a mean of two-valued replicates with mean 0 ever exceeds the margin.
 
     share: of the high value; sd: of the replicates. The number of high ones among n is followed from look to look.
     """
     high, low = sd * math.sqrt((1 - share) / share), -sd * math.sqrt(share / (1 - share))
     undecided, before, crossed = np.array([1.0]), 0, 0.0
-    for look in bounds(procedure):
+    for look in bounds(procedure, ended_after):
         n = look.replicates
         undecided = np.convolve(undecided, scipy_stats.binom.pmf(np.arange(n - before + 1), n - before, share))
         k = np.arange(n + 1)
@@ -113,16 +125,24 @@ def crossing_probability(side: str, share: float, sd: float, procedure: Procedur
     return float(crossed)
 
 
-def worst_crossing(side: str, procedure: Procedure) -> float:
+def worst_crossing(side: str, procedure: Procedure, ended_after: int | None = None) -> float:
     shares = np.linspace(0.004, 0.996, 249)
     return max(
-        crossing_probability(side, share, sd, procedure) for share in shares for sd in (0.004, 0.008, 0.012, 0.015)
+        crossing_probability(side, share, sd, procedure, ended_after)
+        for share in shares
+        for sd in (0.004, 0.008, 0.012, 0.015)
     )
 
 
 def test_errors_stay_within_budget_for_every_two_valued_noise_up_to_the_guaranteed_deviation():
     assert worst_crossing("failing", REPLICATED) < 0.00075 < REPLICATED.false_fail
     assert worst_crossing("passing", REPLICATED) < 0.0055 < REPLICATED.missed
+
+
+@pytest.mark.parametrize("ended_after", [2, 3, 4, 6])
+def test_errors_stay_within_budget_where_a_run_ends_early(ended_after):
+    assert worst_crossing("failing", REPLICATED, ended_after) < REPLICATED.false_fail
+    assert worst_crossing("passing", REPLICATED, ended_after) < REPLICATED.missed
 
 
 def test_the_plain_t_bound_would_not_keep_the_budget():

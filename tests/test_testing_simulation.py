@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mlpprof.testing.simulation.benchmark import by_kind, by_process, by_trace
+from mlpprof.testing.simulation.benchmark import by_end, by_kind, by_process, by_trace
 from mlpprof.testing.simulation.recorded import load
 
 
@@ -17,6 +17,13 @@ def test_every_kind_of_noise_that_is_guaranteed_for_keeps_its_budgets() -> None:
     assert len(rows) >= 5
     assert all(row.kept for row in rows if row.guaranteed)
     assert any(row.guaranteed for row in rows)
+
+
+def test_runs_that_a_spent_budget_ends_keep_the_budgets() -> None:
+    rows = by_end(processes=1000, trials=4000, seed=2)
+    assert [row.noise for row in rows][:2] == ["ended after 3", "ended after 4"]
+    assert all(row.guaranteed and row.kept for row in rows)
+    assert rows[0].decided_at_once.value > 0.9
 
 
 def test_the_same_seed_gives_the_same_table() -> None:

@@ -349,10 +349,17 @@ def test_a_version_as_fast_as_wanted_is_not_refused_and_a_much_slower_one_does_n
     assert Outcome.PASS not in outcomes(0.88)
 
 
+def test_a_clear_speedup_passes_although_the_budget_ends_the_race(ticking_clock):
+    for mine, outcome in ((1.0, "pass"), (1.05 * 40**0.4, "inconclusive")):
+        racer = FakeRacer([1.0, 40.0, 40.0, mine])
+        speed = measure_speed(racer, Places(0, 1, 2, 3), 0.6, PROCEDURE, 1e-9, silent, ticking_clock)
+        assert (speed.outcome, speed.processes) == (outcome, 3)
+
+
 def test_the_budget_ends_a_race(ticking_clock):
     racer = FakeRacer([1.0, 2.0, 20.0, 1.5])
     speed = measure_speed(racer, Places(0, 1, 2, 3), 0.6, PROCEDURE, 1e-9, silent, ticking_clock)
-    assert speed.processes == 2
+    assert speed.processes == 3
     assert speed.outcome in ("inconclusive", "fail", "pass")
 
 
@@ -486,7 +493,7 @@ def test_an_interrupted_check_keeps_nothing(folder, monkeypatch, capsys):
 def test_what_is_probably_too_slow_hears_so_instead_of_being_sent_away(folder):
     examined = check.examine(folder, EXERCISES[0], "Anna", QUICK, silent)
     near = replace(SPEED, outcome="inconclusive", target=1.9)
-    assert check._advice(examined, near)[0].startswith("too close to tell")
+    assert check._advice(examined, near)[0].startswith("Measured 2.00x (required 1.90x), but the")
     assert "probably not fast enough" in check._advice(examined, replace(near, target=2.2))[0]
 
 

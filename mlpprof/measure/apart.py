@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from mlpprof.measure.contest import Chosen, Contest, Participant
 from mlpprof.measure.gate import (
-    LEAST_REPLICATES,
     UNGATED_REPLICATES,
     Null,
+    budget_note,
+    decide_gate,
+    is_spent,
     log_ratios,
     measure_null,
     part_of,
@@ -23,7 +25,7 @@ from mlpprof.measure.request import Request
 from mlpprof.measure.waterfall import waterfall
 from mlpprof.process import Progress
 from mlpprof.results import Change, Comparison, Race, Verdict
-from mlpprof.stats import REPLICATED, Decision, NullResult, Outcome, decide
+from mlpprof.stats import REPLICATED, NullResult, Outcome
 
 COMPILING_S = 0.1
 """A first step that is longer than a warm one by less than this has compiled nothing worth telling."""
@@ -55,18 +57,19 @@ def measure_all(
     """
     begun = clock()
     looks = (UNGATED_REPLICATES,) if at_least is None else REPLICATED.looks
-    done, addition = 0, ""
+    done, spent = 0, False
     for look in looks:
-        while done < look and not addition:
-            if budget_s is not None and done >= LEAST_REPLICATES and (clock() - begun) * (done + 1) / done > budget_s:
-                addition = f"; the budget of {budget_s:g} s is spent"
-                break
-            contest.run(part_of(progress, done, look))
-            done += 1
-        decisions = [_decided(contest.race(), i, at_least, null, bool(addition)) for i in range(1, count + 1)]
-        if addition or all(decision.outcome is not Outcome.CONTINUE for decision in decisions):
+        while done < look and not spent:
+            if budget_s is not None and is_spent(budget_s, clock() - begun, done):
+                spent = True
+            else:
+                contest.run(part_of(progress, done, look))
+                done += 1
+        race = contest.race()
+        decisions = [decide_gate(log_ratios(race, 0, i), at_least, null, final=spent) for i in range(1, count + 1)]
+        if all(decision.outcome is not Outcome.CONTINUE for decision in decisions):
             break
-    return [verdict_of(decision, addition=addition) for decision in decisions]
+    return [verdict_of(decision, addition=budget_note(decision, budget_s if spent else None)) for decision in decisions]
 
 
 def compare_apart(
@@ -154,11 +157,3 @@ def pair_of(race: Race, new: int) -> Race:
         turns_s=tuple(turns_s[:, [0, new]] for turns_s in race.turns_s),
         trained=tuple(name for name in race.trained if name in (race.variants[0], race.variants[new])),
     )
-
-
-def _decided(race: Race, new: int, at_least: float | None, null: Null | None, final: bool) -> Decision:
-    ratios = log_ratios(race, 0, new)
-    decision = decide(ratios, at_least, final=final)
-    if decision.outcome is Outcome.FAIL and null is not None:
-        decision = decide(ratios, at_least, null=null(), final=final)
-    return decision

@@ -27,8 +27,8 @@ Null = Callable[[], NullResult]
 """The A/A null of a session: measured when it is first asked for, then remembered."""
 
 UNGATED_REPLICATES = 5
-LEAST_REPLICATES = 2
-"""One replicate shows no scatter, so a budget never stops before the second."""
+LEAST_REPLICATES = 3
+"""A budget never stops before the third: two replicates decide hardly anything, however clear (t is 318 and more)."""
 
 
 def log_ratios(race: Race, old: int = 0, new: int = 1) -> NDArray[np.float64]:
@@ -57,24 +57,49 @@ def measure(
 
     Without a claim, so many replicates that the interval means something. null: asked only before a FAIL is
     pronounced; where it is biased, the outcome is inconclusive instead. budget_s: no replicate is started that would
-    not end within it, once there are two.
+    not end within it, once there are three; the claim is then decided from the replicates that there are.
     """
     begun = clock()
     looks = (UNGATED_REPLICATES,) if at_least is None else procedure.looks
-    done = 0
+    done, spent = 0, False
     for look in looks:
-        while done < look:
-            if budget_s is not None and done >= LEAST_REPLICATES and (clock() - begun) * (done + 1) / done > budget_s:
-                decision = decide(log_ratios(racer.race()), at_least, procedure, final=True)
-                return verdict_of(decision, procedure, f"; the budget of {budget_s:g} s is spent")
-            racer.run(part_of(progress, done, look))
-            done += 1
-        decision = decide(log_ratios(racer.race()), at_least, procedure)
-        if decision.outcome is Outcome.FAIL and null is not None:
-            decision = decide(log_ratios(racer.race()), at_least, procedure, null=null())
+        while done < look and not spent:
+            if budget_s is not None and is_spent(budget_s, clock() - begun, done):
+                spent = True
+            else:
+                racer.run(part_of(progress, done, look))
+                done += 1
+        decision = decide_gate(log_ratios(racer.race()), at_least, null, procedure, final=spent)
         if decision.outcome is not Outcome.CONTINUE:
             break
-    return verdict_of(decision, procedure)
+    return verdict_of(decision, procedure, budget_note(decision, budget_s if spent else None))
+
+
+def is_spent(budget_s: float, elapsed_s: float, done: int) -> bool:
+    """Whether one more replicate, as long as those so far, would not end within the budget."""
+    return done >= LEAST_REPLICATES and elapsed_s * (done + 1) / done > budget_s
+
+
+def decide_gate(
+    ratios: NDArray[np.float64],
+    at_least: float | None,
+    null: Null | None,
+    procedure: Procedure = REPLICATED,
+    *,
+    final: bool = False,
+) -> Decision:
+    """The decision on the replicates so far; the null is asked where it would be a FAIL."""
+    decision = decide(ratios, at_least, procedure, final=final)
+    if decision.outcome is Outcome.FAIL and null is not None:
+        decision = decide(ratios, at_least, procedure, null=null(), final=final)
+    return decision
+
+
+def budget_note(decision: Decision, spent_s: float | None) -> str:
+    """What a verdict adds where the spent budget has ended it: an undecided claim is one that more time may decide."""
+    if spent_s is None or decision.outcome in (Outcome.PASS, Outcome.FAIL):
+        return ""
+    return f"; the budget of {spent_s:g} s is spent"
 
 
 def measure_null(racer: Racer, progress: Progress, procedure: Procedure = REPLICATED) -> NullResult:

@@ -218,7 +218,8 @@ class FunctionRacer:
 
     def race(self) -> Race:
         """All processes so far."""
-        return _function_race([function.qualname for function in self._functions], self._turns)
+        names = told_apart([(function.module, function.qualname) for function in self._functions])
+        return _function_race(names, self._turns)
 
 
 class InProcessRacer:
@@ -226,7 +227,12 @@ class InProcessRacer:
 
     def __init__(self, functions: Sequence[Callable[..., Any]], make_arguments: Callable[[], Sequence[Any]]) -> None:
         self._contestants = [CallableContestant(function, make_arguments) for function in functions]
-        self._names = [getattr(function, "__qualname__", repr(function)) for function in functions]
+        self._names = told_apart(
+            [
+                (str(getattr(function, "__module__", "")), str(getattr(function, "__qualname__", repr(function))))
+                for function in functions
+            ]
+        )
         self._turns: list[Turns] = []
 
     def run(self, progress: Progress) -> None:
@@ -236,6 +242,14 @@ class InProcessRacer:
     def race(self) -> Race:
         """All groups so far."""
         return _function_race(self._names, self._turns)
+
+
+def told_apart(functions: Sequence[tuple[str, str]]) -> list[str]:
+    """Names for functions given as (module, name): the module stands before it only where two have the same name."""
+    names = [name for _, name in functions]
+    if len(set(names)) == len(set(functions)):
+        return names
+    return [f"{module}.{name}" if module else name for (module, _), name in zip(functions, names, strict=True)]
 
 
 def _function_race(names: Sequence[str], turns: Sequence[Turns]) -> Race:

@@ -4,38 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlpprof.report.comparison import ratio_text
-from mlpprof.report.format import format_time, plain
+from mlpprof.report.comparison import claim_text, ratio_text
+from mlpprof.report.format import digits, format_time, plain
 from mlpprof.results import Change, Speedup
 
 
 def speedup_table(speedup: Speedup) -> str:
-    """Plain text, a fact a line, for a test's output."""
+    """Plain text, a fact a line, for a test's output; the first says what was measured and what was required."""
     verdict = speedup.verdict
     rows = [
-        ("claimed", "" if verdict.at_least is None else f"at least {verdict.at_least:.4g} x as fast"),
+        ("on", speedup.subject),
         ("measured", ratio_text(verdict)),
-        ("verdict", f"{(verdict.outcome or 'none').upper()}: {verdict.reason}"),
-        ("slower", _slower(speedup.waterfall)),
+        ("verdict", claim_text(verdict)),
+        *_phase(speedup.waterfall),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]
-    title = f"{plain(speedup.new)} over {plain(speedup.old)}"
-    if speedup.subject:
-        title += f" ({speedup.subject})"
-    return "\n".join([title, *(f"  {name:<9} {text}" for name, text in rows if text)])
+    return "\n".join([_sentence(speedup), *(f"  {name:<9} {text}" for name, text in rows if text)])
 
 
-def _slower(waterfall: Sequence[Change]) -> str:
-    """The phase that lost the most time against the older one, or gained the least, and its dearest statement."""
+def _sentence(speedup: Speedup) -> str:
+    """'new.step is 6.70x as fast as old.step (95 %: 5.60-8.00), but the test requires 500x'."""
+    verdict = speedup.verdict
+    text = (
+        f"{plain(speedup.new)} is {digits(verdict.ratio)}x as fast as {plain(speedup.old)} "
+        f"(95 %: {digits(verdict.low)}-{digits(verdict.high)})"
+    )
+    if verdict.at_least is None:
+        return text
+    required = f"the test requires {verdict.at_least:.4g}x"
+    if verdict.outcome == "fail":
+        return f"{text}, but {required}"
+    return f"{text}; {required}" + ("" if verdict.outcome == "pass" else ", which this measurement cannot decide")
+
+
+def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:
+    """The phase that lost the most time against the older one and its most expensive statement, or gained the least."""
     phases = [change for change in waterfall if not change.label]
     if not phases:
-        return ""
-    worst = max(phases, key=lambda change: change.new_s - change.old_s)
-    text = f"{worst.phase}: {format_time(worst.old_s)} → {format_time(worst.new_s)}"
-    labels = [change for change in waterfall if change.label and change.phase == worst.phase]
-    if not labels:
-        return text
-    label = max(labels, key=lambda change: change.new_s - change.old_s)
-    layer = "" if label.layer is None else f" of layer {label.layer}"
-    return f"{text}; most in {plain(label.label)}{layer}: {format_time(label.old_s)} → {format_time(label.new_s)}"
+        return []
+    worst = max(phases, key=_lost_s)
+    text = _times(worst)
+    if _lost_s(worst) <= 0:
+        return [("phases", f"phase with the smallest gain: {worst.phase}, {text}")]
+    labels = [change for change in waterfall if change.label and change.phase == worst.phase and _lost_s(change) > 0]
+    if labels:
+        label = max(labels, key=_lost_s)
+        layer = "" if label.layer is None else f" of layer {label.layer}"
+        text += f"; most in {plain(label.label)}{layer}: {_times(label)}"
+    return [("slower", f"{worst.phase}: {text}")]
+
+
+def _lost_s(change: Change) -> float:
+    return change.new_s - change.old_s
+
+
+def _times(change: Change) -> str:
+    return f"{format_time(change.old_s)} → {format_time(change.new_s)}"

@@ -23,6 +23,11 @@ away, because levels this small hardly overlap (of the budgets 80 to 90 % are re
 3 %), and would hold for normal data only. FAIL and PASS each have their whole budget without counting on the other to
 stop first ("non-binding"), so a run may be ended early for any reason and looks may be left out.
 
+A run that ends between two looks, because its time is spent, is decided at the replicates that there are: this last
+look spends what the spending function has for the replicates since the look before, n - n_(k-1) of n_K, and the looks
+that follow spend nothing, so that the budgets are kept. When a run ends must not depend on the ratios that it measured;
+it depends on the clock alone. With 3 or 4 replicates t is large, so that only a clear effect is decided there.
+
 Why z_k shape_sd: at levels of 1e-4 a t statistic of 5 replicates stands on the normal distribution alone. Processes
 fall into modes (a memory layout, a huge page or not); five that by chance all fall into the same one show no scatter
 at all, and the plain t bound is then wrong 4 times in 100 instead of 1, for skewed mixtures 28 times. The margin of a
@@ -117,11 +122,15 @@ class Look:
 
 
 @cache
-def bounds(procedure: Procedure) -> tuple[Look, ...]:
-    """The bounds at every look, computed once for each procedure."""
+def bounds(procedure: Procedure, ended_after: int | None = None) -> tuple[Look, ...]:
+    """The bounds at every look, computed once for each procedure.
+
+    ended_after: of a run that ends after so many replicates, at most the last look's; this end is its last look.
+    """
+    looks = procedure.looks if ended_after is None else (*(n for n in procedure.looks if n < ended_after), ended_after)
     return tuple(
         Look(n, _bound(procedure, procedure.false_fail, before, n), _bound(procedure, procedure.missed, before, n))
-        for before, n in pairwise((0, *procedure.looks))
+        for before, n in pairwise((0, *looks))
     )
 
 

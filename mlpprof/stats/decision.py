@@ -93,8 +93,9 @@ def decide(
     P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most 3 %
     (`mlpprof.stats.bounds` derives it; single timings may vary by 25 % and more, as long as the replicates do not).
 
-    Decides at the procedure's looks and answers CONTINUE between them; INCONCLUSIVE after the last, or where `final`
-    says that there will be no more replicates. No at_least: estimate and interval only.
+    Decides at the procedure's looks and answers CONTINUE between them. `final` says that there will be no more
+    replicates: then it decides with the bounds for the replicates that there are, as after the last look, and what is
+    undecided is INCONCLUSIVE. No at_least: estimate and interval only.
     Under a biased null a FAIL becomes INCONCLUSIVE, and a PASS must hold for the largest bias that the null allows.
     Raises ValueError for fewer than 2 replicates, more than the last look's, or values that are not finite;
     UsageError if at_least is not positive and finite.
@@ -114,21 +115,26 @@ def decide(
     if n > procedure.looks[-1]:
         raise ValueError(f"{n} replicates; the procedure ends at {procedure.looks[-1]}")
 
-    look = next((look for look in bounds(procedure) if look.replicates == n), None)
+    look = next((look for look in bounds(procedure, n if final else None) if look.replicates == n), None)
     certified = at_least / procedure.resolution
+    figures = f"required {_plain(at_least)}x, measured {_plain(math.exp(mean))}x (95 %: {_plain(low)}-{_plain(high)})"
     if look is not None and _fails(look, mean, sd, at_least, procedure):
         if null is not None and null.biased:
-            return decision(Outcome.INCONCLUSIVE, f"below {at_least:.4g}, but {_biased(null)}")
-        return decision(Outcome.FAIL, f"below {at_least:.4g}, even in a run biased by {_percent(procedure.bias)}")
+            return decision(Outcome.INCONCLUSIVE, f"{figures}, but {_biased(null)}")
+        return decision(Outcome.FAIL, figures)
     if look is not None and _passes(look, mean, sd, certified, procedure.bias):
         if null is None or not null.biased:
-            return decision(Outcome.PASS, f"above {certified:.4g}, even in a run biased by {_percent(procedure.bias)}")
+            return decision(Outcome.PASS, figures)
         if _passes(look, mean, sd, certified, null.worst):
-            return decision(Outcome.PASS, f"above {certified:.4g}, although {_biased(null)}")
+            return decision(Outcome.PASS, f"{figures}, although {_biased(null)}")
     following = procedure.next_look(n)
     if following is not None and not final:
         return decision(Outcome.CONTINUE, f"undecided after {n} replicates; the next look is at {following}")
-    reason = f"undecided after {n} replicates, which scatter by {100 * sd:.1f} %"
+    scatter = f"{n} replicates, which scatter by {100 * sd:.1f} %"
+    reason = f"undecided after {scatter}"
+    if low > at_least or high < certified:
+        where = f"above {_plain(at_least)}x" if low > at_least else f"below {_plain(certified)}x"
+        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain"
     if null is not None and null.biased:
         reason += f"; {_biased(null)}"
     return decision(Outcome.INCONCLUSIVE, reason)
@@ -146,5 +152,6 @@ def _biased(null: NullResult) -> str:
     return f"old against old measured {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) instead of 1"
 
 
-def _percent(ratio: float) -> str:
-    return f"{100 * (ratio - 1):.3g} %"
+def _plain(ratio: float) -> str:
+    """Three digits: '1.15', '43', '1,200'."""
+    return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"

@@ -45,7 +45,7 @@ class SpeedupClaims:
                 return None
             speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
         except (MlpprofError, AssertionError) as error:
-            pytest.fail(f"mlpprof: {error}", pytrace=False)
+            raise pytest.fail.Exception(f"mlpprof: {error}", pytrace=False) from None
         except TypeError as error:
             if "unexpected keyword argument" not in str(error) or "measure_speedup" not in str(error):
                 raise

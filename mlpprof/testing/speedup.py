@@ -27,12 +27,15 @@ from mlpprof.report.speedup_table import speedup_table
 from mlpprof.results import Speedup
 from mlpprof.stats import IN_PROCESS, REPLICATED, NullResult, not_slower_than
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
+from mlpprof.testing.sameness import Equivalent, require_same
 from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
 
 BASELINE = "baseline"
 
 Subject = str | type | Callable[..., Any]
 """A variant by name, path or class, or any callable."""
+Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
+"""Arguments of callables: a function that makes them, or a tuple of which every call gets a copy."""
 
 
 class InconclusiveWarning(UserWarning):
@@ -66,16 +69,20 @@ def measure_speedup(
     workload: str = DEFAULT_WORKLOAD,
     batch: int | None = None,
     dtype: str | None = None,
-    args: Callable[[], Sequence[Any]] | None = None,
+    args: Arguments = None,
+    equivalent: Equivalent = None,
     measuring: Measuring | None = None,
 ) -> Speedup:
     """Measure old time over new time, until the claim is decided; at_least "baseline" is what calibrate stored.
 
     new, over: two variants (names, paths or classes), trained on `workload` at `batch` in `dtype` (None: as the
     workload and the variants have it), or two callables, called with the fresh arguments that args() makes outside
-    the clock. Functions that a fresh process can import are measured in processes of their own; closures and bound
-    methods in this process alone, with the wider bounds that this needs.
-    Raises UsageError for a mix of the two kinds, CheckFailed if they do not compute the same.
+    the clock, or with copies of a tuple. Functions that a fresh process can import are measured in processes of their
+    own; closures and bound methods in this process alone, with the wider bounds that this needs.
+    Callables must return the same and leave the same in their arguments. equivalent: a function of new's and old's
+    result replaces this comparison; False skips it.
+    Raises UsageError for a mix of the two kinds or for results that cannot be compared; CheckFailed (variants) or
+    AssertionError (callables) if they do not compute the same.
     """
     if isinstance(at_least, str) and at_least != BASELINE:
         raise UsageError(f"at_least '{at_least}' is no speedup; expected a ratio such as 1.15, or '{BASELINE}'")
@@ -84,8 +91,9 @@ def measure_speedup(
     measuring = measuring or Measuring()
     references = _both_variants(new, over)
     if references is not None:
+        _refuse_equivalent(equivalent)
         return _variants(references, at_least, workload, batch, dtype, measuring)
-    return _callables(_function(new), _function(over), at_least, args, measuring)
+    return _callables(_function(new), _function(over), at_least, args, equivalent, measuring)
 
 
 def require_equivalent(
@@ -95,15 +103,17 @@ def require_equivalent(
     workload: str = DEFAULT_WORKLOAD,
     batch: int | None = None,
     dtype: str | None = None,
-    args: Callable[[], Sequence[Any]] | None = None,
+    args: Arguments = None,
+    equivalent: Equivalent = None,
     measuring: Measuring | None = None,
 ) -> None:
-    """Only the check: raises CheckFailed or AssertionError unless both compute the same."""
+    """Only the check of `measure_speedup`: raises CheckFailed or AssertionError unless both compute the same."""
     measuring = measuring or Measuring()
     references = _both_variants(new, over)
     if references is None:
-        _require_same_result(_function(new), _function(over), no_arguments if args is None else args)
+        require_same(_function(new), _function(over), _maker(args), equivalent)
     else:
+        _refuse_equivalent(equivalent)
         trained = resolve(workload, batch=batch)
         requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
         VariantRacer(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
@@ -190,16 +200,17 @@ def _callables(
     new: Callable[..., Any],
     over: Callable[..., Any],
     at_least: float | str | None,
-    args: Callable[[], Sequence[Any]] | None,
+    args: Arguments,
+    equivalent: Equivalent,
     measuring: Measuring,
 ) -> Speedup:
     if isinstance(at_least, str):
         raise UsageError(f"at_least='{at_least}' is for variants; claim a ratio such as 1.15 for functions")
-    make = no_arguments if args is None else args
+    make = _maker(args)
     if measuring.check:
-        _require_same_result(new, over, make)
+        require_same(new, over, make, equivalent)
     references = [reference_to(function) for function in (over, new)]
-    make_reference = None if args is None else reference_to(args)
+    make_reference = None if args is None else reference_to(make)
     importable = [reference for reference in references if reference is not None]
     if len(importable) == 2 and (args is None or make_reference is not None):
         racer: Racer = FunctionRacer(importable, make_reference, measuring.environment)
@@ -215,7 +226,11 @@ def _callables(
     else:
         racer = InProcessRacer((over, new), make)
         verdict = measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
-        notes = ("measured in this process alone, with wider bounds: a fresh process cannot import these callables",)
+        what = "a tuple of arguments" if isinstance(args, tuple) and len(importable) == 2 else "these callables"
+        notes = (
+            f"measured in this process alone, with wider bounds: a fresh process cannot import {what}; for tighter "
+            "ones, define both functions, and one that makes the arguments, at the top level of a module",
+        )
     old_name, new_name = racer.race().variants
     return Speedup(new_name, old_name, "", verdict, notes=notes)
 
@@ -250,7 +265,11 @@ def _null_notes(key: str) -> tuple[str, ...]:
     if key not in _nulls:
         return ()
     null = _nulls[key]
-    return (f"old against old: {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}), {null.replicates} processes",)
+    meaning = "too noisy for a FAIL" if null.biased else "quiet enough for a verdict"
+    return (
+        f"noise check (old compared with itself): {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) in "
+        f"{null.replicates} processes, so this machine is {meaning}",
+    )
 
 
 def _variant_reference(subject: Subject) -> str | None:
@@ -264,16 +283,20 @@ def _variant_reference(subject: Subject) -> str | None:
     return None
 
 
-def _require_same_result(new: Callable[..., Any], over: Callable[..., Any], make: Callable[[], Sequence[Any]]) -> None:
-    """Raise AssertionError where both return numbers or arrays that differ; other results are not compared."""
-    arguments = tuple(make())
-    ours, theirs = (function(*copy.deepcopy(arguments)) for function in (new, over))
-    if not (_is_numeric(ours) and _is_numeric(theirs)):
-        return
-    np.testing.assert_allclose(
-        ours, theirs, rtol=1e-4, err_msg="the two callables compute different results; check=False skips this"
-    )
+def _maker(args: Arguments) -> Callable[[], Sequence[Any]]:
+    """The function that makes the arguments of a call."""
+    if args is None:
+        return no_arguments
+    if isinstance(args, tuple):
+        return partial(copy.deepcopy, args)
+    if not callable(args):
+        raise UsageError(
+            f"args is {args!r:.80}; expected a tuple of arguments, such as (x,), or a function that returns one"
+        )
+    return args
 
 
-def _is_numeric(value: object) -> bool:
-    return isinstance(value, int | float | np.number | np.ndarray) and np.asarray(value).dtype.kind in "biuf"
+def _refuse_equivalent(equivalent: Equivalent) -> None:
+    """Variants have gradients and losses to be compared by."""
+    if equivalent is not None:
+        raise UsageError("equivalent is for callables; variants are compared by their gradients and losses")

@@ -25,7 +25,7 @@ from mlpprof.measure.profile import Settings, profile
 from mlpprof.measure.racers import Environment, VariantRacer
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress, Worker
-from mlpprof.report.format import printable
+from mlpprof.report.format import digits, printable
 from mlpprof.report.roofline import run_bound_s
 from mlpprof.workloads import Workload
 from mlpprof.workshop.exercises import Exercise
@@ -146,10 +146,11 @@ def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
     """What to say of the speed, and the line it is about."""
     if speed.outcome == "pass":
         return "", None
-    if speed.outcome == "inconclusive" and not _is_below(speed):
+    if speed.outcome == "inconclusive" and speed.target is not None and not _is_below(speed):
         return (
-            f"too close to tell after {speed.processes} processes: close other programs, plug the laptop in, and check "
-            "again",
+            f"Measured {digits(speed.over_start.ratio)}x (required {digits(speed.target)}x), but the {speed.processes} "
+            "measurements vary too much for a final result. Close other programs, plug the laptop in, and run the "
+            "check again",
             None,
         )
     if speed.outcome == "inconclusive":

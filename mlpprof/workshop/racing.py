@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpprof.measure.gate import LEAST_REPLICATES, log_ratios, part_of
+from mlpprof.measure.gate import is_spent, log_ratios, part_of
 from mlpprof.measure.racers import Racer
 from mlpprof.process import Progress
 from mlpprof.report.format import format_time, plain
@@ -53,16 +53,17 @@ def measure_speed(
     share: None where nothing is claimed; then the first look is enough.
     """
     begun = clock()
-    done = 0
+    done, spent = 0, False
     decision: Decision | None = None
     for look in procedure.looks:
-        while done < look:
-            if done >= LEAST_REPLICATES and (clock() - begun) * (done + 1) / done > budget_s:
-                break
-            racer.run(part_of(progress, done, look))
-            done += 1
-        decision = None if share is None else decide(_values(racer.race(), places, share), 1.0, procedure)
-        if done < look or decision is None or decision.outcome is not Outcome.CONTINUE:
+        while done < look and not spent:
+            if is_spent(budget_s, clock() - begun, done):
+                spent = True
+            else:
+                racer.run(part_of(progress, done, look))
+                done += 1
+        decision = None if share is None else decide(_values(racer.race(), places, share), 1.0, procedure, final=spent)
+        if spent or decision is None or decision.outcome is not Outcome.CONTINUE:
             break
     return _speed(racer.race(), places, share, decision)
 

@@ -37,7 +37,7 @@ class Setting:
     """The network and data of a check, and what it may spend.
 
     procedure: looks and error budgets of the verdict. blocks: of every process of the race. budget_s: no process of
-    the race is started that would not end within it, once there are two. roofline: whether the free exercise is held
+    the race is started that would not end within it, once there are three. roofline: whether the free exercise is held
     against the machine's limits.
     """
 

@@ -185,7 +185,7 @@ def comparison_facts(one: Comparison) -> list[Fact]:
     race, found = one.race, one.verdict
     claim = "none asked for (--at-least R makes it a gate)"
     if found.outcome is not None:
-        claim = f"{found.outcome.upper()}: {claim_text(found)}; {found.reason}"
+        claim = claim_text(found)
     equivalent = "not checked (--no-check)" if one.equivalent is None else "same gradients"
     pinned = pinned_kernel_warning(one.machine)
     return [

@@ -105,9 +105,10 @@ def comparison_sentence(comparison: Comparison) -> str:
     """'sliced is 1.18 times as fast as cached at batch 500 (95 % interval 1.16 to 1.20): PASS, ...'."""
     verdict = comparison.verdict
     sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old} at batch {comparison.batch:,}"
-    if verdict.outcome is None:
+    if verdict.outcome is None or verdict.at_least is None:
         return f"{sentence}."
-    return f"{sentence}: {verdict.outcome.upper()}, {verdict.reason}."
+    required = f"{sentence}: {verdict.outcome.upper()}, required was {verdict.at_least:.4g} times"
+    return f"{required}; {verdict.reason}." if verdict.outcome == "inconclusive" else f"{required}."
 
 
 def _told(comparison: Comparison) -> list[str]:

@@ -15,6 +15,7 @@ from mlpprof.testing.simulation.benchmark import (
     GUARANTEED_CV,
     GUARANTEED_SD,
     Row,
+    by_end,
     by_kind,
     by_process,
     by_size,
@@ -80,6 +81,7 @@ def main(
                 ),
                 "Recorded noise": by_trace(traces, processes, trials, seed),
                 "Callables measured in one process": by_process(trials, seed),
+                "Runs that a spent budget ends": by_end(processes, trials, seed),
             }
     except MlpprofError as error:
         click.echo(f"mlpprof: {error}", err=True)

@@ -34,6 +34,8 @@ GUARANTEED_CV, GUARANTEED_SD = 0.25, 0.015
 SLOWDOWNS = (1.05, 1.10, 1.20)
 CLEAR = 1.5 / 1.15
 """A true 1.5 x against at_least=1.15."""
+ENDS = (3, 4, 6, 10)
+"""Replicates after which a spent budget ends a run between two looks, or before the first."""
 IN_PROCESS_SHARE = 5
 """Runs in one process hold all their timings; there are this many times fewer of them."""
 
@@ -126,13 +128,25 @@ def by_process(trials: int, seed: int) -> list[Row]:
     return rows
 
 
+def by_end(processes: int, trials: int, seed: int) -> list[Row]:
+    """Runs that a spent budget ends, over all kinds of noise at the largest deviation that is guaranteed for."""
+    rows: dict[int, list[Row]] = {ended_after: [] for ended_after in ENDS}
+    for i, kind in enumerate(KINDS):
+        rng = np.random.default_rng([seed, 300 + i])
+        material = modelled(kind, GUARANTEED_CV, GUARANTEED_SD, processes, rng)
+        for ended_after, kinds in rows.items():
+            runs = material.runs(trials, rng, ended_after)
+            kinds.append(_row(kind.name, GUARANTEED_CV, GUARANTEED_SD, runs, rng))
+    return [_over(kinds, f"ended after {ended_after}") for ended_after, kinds in rows.items()]
+
+
 def _row(noise: str, cv: float, replicate_sd: float, runs: Runs, rng: np.random.Generator) -> Row:
     tolerated = math.log(REPLICATED.bias)
     bias = rng.uniform(-tolerated, tolerated, runs.trials)
     claim = runs.judge(1.0, bias)
     slower = {slowdown: runs.judge(1 / slowdown, bias) for slowdown in SLOWDOWNS}
     clear = runs.judge(CLEAR, bias)
-    at_once = (clear.outcome == PASS) & (clear.replicates == REPLICATED.looks[0])
+    at_once = (clear.outcome == PASS) & (clear.replicates == runs.first_look)
     return Row(
         noise=noise,
         cv=cv,

@@ -55,14 +55,21 @@ class Assertions:
 class Runs:
     """The noise of many runs, from which every true speedup and bias is judged: they shift it, and no more.
 
-    log_ratios: (trials, replicates of the last look), of old and new that are equally fast.
+    log_ratios: (trials, replicates of the last look), of old and new that are equally fast. ended_after: of runs whose
+    time is spent after so many replicates.
     """
 
-    def __init__(self, log_ratios: Array, procedure: Procedure = REPLICATED) -> None:
+    def __init__(self, log_ratios: Array, procedure: Procedure = REPLICATED, ended_after: int | None = None) -> None:
         self.trials = len(log_ratios)
         self._procedure = procedure
-        self._means = [log_ratios[:, :n].mean(axis=1) for n in procedure.looks]
-        self._sds = [log_ratios[:, :n].std(axis=1, ddof=1) for n in procedure.looks]
+        self._looks = bounds(procedure, ended_after)
+        self._means = [log_ratios[:, : look.replicates].mean(axis=1) for look in self._looks]
+        self._sds = [log_ratios[:, : look.replicates].std(axis=1, ddof=1) for look in self._looks]
+
+    @property
+    def first_look(self) -> int:
+        """Replicates at the first look."""
+        return self._looks[0].replicates
 
     def judge(self, speedup: float, shift: Array | float = 0.0, side: int = 1) -> Assertions:
         """Assert a speedup of at least 1 where the true one is `speedup`.
@@ -73,7 +80,7 @@ class Runs:
         fail_below, pass_above = -math.log(procedure.bias), math.log(procedure.bias / procedure.resolution)
         outcome = np.full(self.trials, INCONCLUSIVE, dtype=np.int8)
         replicates = np.zeros(self.trials, dtype=np.int64)
-        for look, noise, sd in zip(bounds(procedure), self._means, self._sds, strict=True):
+        for look, noise, sd in zip(self._looks, self._means, self._sds, strict=True):
             mean = side * noise + math.log(speedup) + shift
             undecided = outcome == INCONCLUSIVE
             replicates[undecided] = look.replicates
@@ -95,9 +102,10 @@ class Material:
     best_of_five: Array
     separate_medians: Array
 
-    def runs(self, trials: int, rng: np.random.Generator) -> Runs:
+    def runs(self, trials: int, rng: np.random.Generator, ended_after: int | None = None) -> Runs:
         """Runs of as many replicates as the last look needs."""
-        return Runs(rng.choice(self.replicates, size=(trials, REPLICATED.looks[-1])))
+        log_ratios = rng.choice(self.replicates, size=(trials, REPLICATED.looks[-1]))
+        return Runs(log_ratios, ended_after=ended_after)
 
 
 def modelled(kind: Kind, cv: float, replicate_sd: float, processes: int, rng: np.random.Generator) -> Material:
