@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mlpprof.catalog import Entry, find, ladder
+from mlpprof.catalog import Entry, find, find_all, ladder
 from mlpprof.cli.options import figure_option, measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
@@ -84,8 +84,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
 def _entries(variants: Sequence[str], root: str) -> list[Entry]:
     known = ladder()
     if variants:
-        first, *others = (find(name) for name in variants)
-        return [first, *others]
+        return find_all(variants)
     if root not in known:
         find(root)
         raise UsageError(
@@ -104,7 +103,7 @@ def _race(
 ) -> Ladder:
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
-        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
+        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
         for entry in entries
     ]
     refused = refusals(requests, environment, progress)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlpprof.errors import UsageError
+from mlpprof.namespace import Namespace
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,14 @@ class FunctionReference:
     """A function by module and qualified name, with what a fresh process needs to import it.
 
     file: of the module, for one that is no package's, such as a test file or a script. sys_path: the parent's.
+    origin: the file that the parent has found by the module's name, where the name is enough.
     """
 
     module: str
     qualname: str
     file: str | None
     sys_path: tuple[str, ...]
+    origin: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The reference as plain JSON."""
@@ -41,19 +47,31 @@ class FunctionReference:
             if folder not in sys.path:
                 sys.path.append(folder)
         try:
-            found: Any = self._import()
-            for name in self.qualname.split("."):
-                found = getattr(found, name)
+            with self.running():
+                found: Any = self._import()
+                for name in self.qualname.split("."):
+                    found = getattr(found, name)
         except (ImportError, AttributeError) as error:
             raise UsageError(f"cannot import {self.module}.{self.qualname} in a fresh process: {error}") from error
         function: Callable[..., Any] = found
         return function
 
+    def running(self) -> AbstractContextManager[None]:
+        """Around calls of the function: what its file imports from beside it is its own, as of a variant's file."""
+        return nullcontext() if self.file is None else _namespace_of(self.file).running()
+
     def _import(self) -> object:
         if self.file is None:
-            return importlib.import_module(self.module)
+            imported = importlib.import_module(self.module)
+            file = getattr(imported, "__file__", None)
+            if None not in (file, self.origin) and not os.path.samefile(str(file), str(self.origin)):
+                raise UsageError(
+                    f"the module '{self.module}' is {self.origin} here, but {file} in a fresh process, which would "
+                    "run other code; rename your file, or give the variants by their paths"
+                )
+            return imported
         known = sys.modules.get(self.module)
-        if known is not None:
+        if known is not None and getattr(known, "__file__", None) == self.file:
             return known
         spec = importlib.util.spec_from_file_location(self.module, self.file)
         if spec is None or spec.loader is None:
@@ -62,6 +80,12 @@ class FunctionReference:
         sys.modules[self.module] = module
         spec.loader.exec_module(module)
         return module
+
+
+@cache
+def _namespace_of(file: str) -> Namespace:
+    """One for all functions of a file, which share its module."""
+    return Namespace(Path(file))
 
 
 def reference_to(function: Callable[..., Any]) -> FunctionReference | None:
@@ -80,7 +104,9 @@ def reference_to(function: Callable[..., Any]) -> FunctionReference | None:
     if module_name == "__main__":
         return None if file is None else FunctionReference("__mlpprof_main__", qualname, file, tuple(sys.path))
     by_name = "." in module_name or not _is_loose_file(module_name, file)
-    return FunctionReference(module_name, qualname, None if by_name else file, tuple(sys.path))
+    return FunctionReference(
+        module_name, qualname, None if by_name else file, tuple(sys.path), file if by_name else None
+    )
 
 
 def _is_loose_file(name: str, file: str | None) -> bool:

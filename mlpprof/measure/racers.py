@@ -218,7 +218,8 @@ class FunctionRacer:
 
     def race(self) -> Race:
         """All processes so far."""
-        return _function_race([function.qualname for function in self._functions], self._turns)
+        names = [(function.qualname, function.module) for function in self._functions]
+        return _function_race(names, self._turns)
 
 
 class InProcessRacer:
@@ -226,7 +227,10 @@ class InProcessRacer:
 
     def __init__(self, functions: Sequence[Callable[..., Any]], make_arguments: Callable[[], Sequence[Any]]) -> None:
         self._contestants = [CallableContestant(function, make_arguments) for function in functions]
-        self._names = [getattr(function, "__qualname__", repr(function)) for function in functions]
+        self._names = [
+            (getattr(function, "__qualname__", repr(function)), getattr(function, "__module__", None) or "")
+            for function in functions
+        ]
         self._turns: list[Turns] = []
 
     def run(self, progress: Progress) -> None:
@@ -238,8 +242,11 @@ class InProcessRacer:
         return _function_race(self._names, self._turns)
 
 
-def _function_race(names: Sequence[str], turns: Sequence[Turns]) -> Race:
-    return Race(variants=tuple(names), dtypes=("",) * len(names), batch=0, turns_s=tuple(turns))
+def _function_race(names: Sequence[tuple[str, str]], turns: Sequence[Turns]) -> Race:
+    """names: of functions, each with its module's, which is shown where the functions are called alike."""
+    alike = len({name for name, _ in names}) < len(set(names))
+    shown = tuple(f"{module}.{name}" if alike else name for name, module in names)
+    return Race(variants=shown, dtypes=("",) * len(names), batch=0, turns_s=tuple(turns))
 
 
 def _require(answer: Mapping[str, Any]) -> None:
