@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -64,7 +63,7 @@ class FunctionReference:
         if self.file is None:
             imported = importlib.import_module(self.module)
             file = getattr(imported, "__file__", None)
-            if None not in (file, self.origin) and not os.path.samefile(str(file), str(self.origin)):
+            if file is not None and self.origin is not None and Path(file).resolve() != Path(self.origin).resolve():
                 raise UsageError(
                     f"the module '{self.module}' is {self.origin} here, but {file} in a fresh process, which would "
                     "run other code; rename your file, or give the variants by their paths"

@@ -139,11 +139,13 @@ class Loader:
 
 def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
     """Whether two variants have the same gradients on the network and data to be measured, in float64."""
-    case, gradients = ours.own_case(), []
-    for it in (ours, theirs):
-        with catalog.variant_code(it.entry):
-            gradients.append(first_gradients(it.cls, case)[1])
-    worst = max(agreement_between(*gradients, case), key=lambda deviation: deviation.severity)
+    case = ours.own_case()
+    with catalog.variant_code(ours.entry):
+        _, our_gradients = first_gradients(ours.cls, case)
+    with catalog.variant_code(theirs.entry):
+        _, their_gradients = first_gradients(theirs.cls, case)
+    found = agreement_between(our_gradients, their_gradients, case)
+    worst = max(found, key=lambda deviation: deviation.severity)
     ok = worst.severity <= 1
     names = f"{ours.entry.name}: layer {worst.layer}: gradients deviate from those of {theirs.entry.name}"
     message = "" if ok else f"{names} by {worst.size:.1e}, at most {worst.tolerance:.0e} is allowed"

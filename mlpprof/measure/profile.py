@@ -122,7 +122,7 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
         part(f"checking {name}", 0.0)
         with start_worker(WORKER, environment, [name] if find_mpiexec() else []) as worker:
             try:
-                answer = worker.call("check", part, variant=name, cases=cases, seed=seed, name=entry.name)
+                answer = worker.call("check", part, variant=name, cases=cases, seed=seed, called=entry.name)
             except MissingExtra as missing:
                 found.append(CheckResult(name, None, skipped=str(missing)))
             except (VariantCrash, WorkerDied) as crash:

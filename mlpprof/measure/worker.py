@@ -159,10 +159,10 @@ def machine(report: Progress) -> Message:
     return dict(describe())
 
 
-def check(report: Progress, variant: str, cases: int, seed: int, name: str | None = None) -> Message:
-    """`mlpprof check` for one variant; name: what it is called, where that is not the catalog's name."""
+def check(report: Progress, variant: str, cases: int, seed: int, called: str | None = None) -> Message:
+    """`mlpprof check` for one variant; called: its name in the answer, where that is not the catalog's name."""
     entry = catalog.find(variant)
-    entry = replace(entry, name=name or entry.name)
+    entry = replace(entry, name=called or entry.name)
     cls, parent = load_pair(entry, catalog.ladder())
     label_warnings(entry, entry.source())
     return encode(check_variant(entry, cls, parent, cases, seed, report))
