@@ -114,6 +114,7 @@ class Namespace:
             if taken:
                 name = min(taken)
                 file = Path(str(self._own[name].__file__)).name
+                del sys.modules[module.__name__]
                 raise VariantError(
                     f"{self._file.name}: the installed module '{module.__name__}', which all variants share, has "
                     f"imported your {file} in place of the '{name}' that it expects; rename your {file}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.machinery import BuiltinImporter, FrozenImporter
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def reference_to(function: Callable[..., Any]) -> FunctionReference | None:
     file = getattr(module, "__file__", None)
     if module_name == "__main__":
         return None if file is None else FunctionReference("__mlpprof_main__", qualname, file, tuple(sys.path))
-    by_name = "." in module_name or not _is_loose_file(module_name, file)
+    by_name = not _is_loose_file(module_name, file)
     return FunctionReference(
         module_name, qualname, None if by_name else file, tuple(sys.path), file if by_name else None
     )
@@ -112,8 +113,15 @@ def _is_loose_file(name: str, file: str | None) -> bool:
     """Whether a module lies in a file that its name alone does not lead to, as pytest's importlib mode loads it."""
     if file is None:
         return False
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return True
-    return spec is None or spec.origin is None or Path(spec.origin) != Path(file)
+    # Not importlib.util.find_spec, which answers with what is imported already: that is the file, wherever it lies.
+    finders = [finder for finder in sys.meta_path if finder not in (BuiltinImporter, FrozenImporter)]
+    origin, folders = None, None
+    names = name.split(".")
+    for length in range(1, len(names) + 1):
+        part = ".".join(names[:length])
+        specs = (finder.find_spec(part, folders) for finder in finders)
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None:
+            return True
+        origin, folders = spec.origin, spec.submodule_search_locations
+    return origin is None or Path(origin) != Path(file)
