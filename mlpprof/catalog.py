@@ -13,16 +13,18 @@ import importlib.util
 import inspect
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from mlpprof.errors import MissingExtra, MlpprofError, UsageError, VariantCrash, VariantError, did_you_mean
 from mlpprof.model import UnsupportedNetwork, Variant
+from mlpprof.namespace import Namespace
 
 ENTRY_POINT_GROUP = "mlpprof.variants"
 CLASS_NAME = "MLP"
@@ -149,26 +151,93 @@ def find(reference: str) -> Entry:
     raise UsageError(f"no variant '{reference}'{hint} (mlpprof list shows all; a file of yours needs its .py)")
 
 
+def find_all(references: Iterable[str]) -> list[Entry]:
+    """The variants of several references, under names that differ: v1/mine and v2/mine, mine:Plain and mine:Fast.
+
+    Raises as `find` does.
+    """
+    entries = [find(reference) for reference in references]
+    different = list({entry.reference: entry for entry in entries}.values())
+    folders = dict.fromkeys((entry.reference for entry in different), 0)
+
+    def name(entry: Entry) -> str:
+        if entry.own or entry.module is not None:
+            return entry.name
+        words = Path(*entry.path.with_suffix("").parts[-1 - folders[entry.reference] :]).as_posix()
+        alike = [other for other in different if other.path == entry.path]
+        return words if len(alike) == 1 or entry.class_name is None else f"{words}:{entry.class_name}"
+
+    while True:
+        names = [name(entry) for entry in different]
+        longer = [
+            entry.reference
+            for entry in different
+            if names.count(name(entry)) > 1 and folders[entry.reference] + 1 < len(entry.path.parts)
+        ]
+        if not longer:
+            return [replace(entry, name=name(entry)) for entry in entries]
+        for reference in longer:
+            folders[reference] += 1
+
+
+def reference_to(cls: type) -> str:
+    """What `find` needs for a class of a user's module: its file and name.
+
+    Raises UsageError for a class that no other process can load: one of a function, or of a module that is gone.
+    """
+    if "<locals>" in cls.__qualname__:
+        raise UsageError(f"class {cls.__qualname__} is local to a function; define it in its module, or give its path")
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if found is cls:
+        return f"{inspect.getfile(cls)}:{cls.__qualname__}"
+    # Another file stands for the module by now; where the class comes from is what its methods know.
+    methods = [inspect.unwrap(value) for value in vars(cls).values() if inspect.isfunction(value)]
+    files = {method.__code__.co_filename for method in methods}
+    if len(files) == 1 and (file := Path(files.pop())).is_file():
+        return f"{file}:{cls.__qualname__}"
+    raise UsageError(
+        f"class {cls.__qualname__} is not in its module '{cls.__module__}' any more, so a worker process cannot load "
+        f"it; give its path instead, such as 'folder/mine.py:{cls.__qualname__}'"
+    )
+
+
 def load(entry: Entry) -> type[Variant]:
     """Run the variant's file and return its class, after a check of the interface.
+
+    What a user's file imports from beside it is its own: see `mlpprof.namespace`.
 
     Raises MissingExtra, VariantError (class or method missing, wrong signature) or VariantCrash (its own exception).
     """
     if entry.module is not None:
         with variant_code(entry):
             return class_in(importlib.import_module(entry.module), entry)
-    folder = str(entry.path.parent)
-    if not entry.own and folder not in sys.path:
-        sys.path.insert(0, folder)  # as Python does for a script: the file may import its neighbours
     name = module_name(entry)
     spec = importlib.util.spec_from_file_location(name, entry.path)
     if spec is None or spec.loader is None:
         raise VariantError(f"'{entry.path}' cannot be loaded as a Python file")
     module = importlib.util.module_from_spec(spec)
+    if not entry.own:
+        _namespaces[entry.reference] = Namespace(entry.path)
     sys.modules[name] = module
     with variant_code(entry):
         spec.loader.exec_module(module)
-    return class_in(module, entry)
+        cls = class_in(module, entry)
+        _modules[cls] = sys.modules.get(cls.__module__, module)
+    return cls
+
+
+_namespaces: dict[str, Namespace] = {}
+"""Of the user's files that have been loaded, by reference."""
+_modules: WeakKeyDictionary[type, ModuleType] = WeakKeyDictionary()
+"""Of the classes that have been loaded from files."""
+
+
+def own_modules(entry: Entry) -> AbstractContextManager[None]:
+    """Around code of a loaded variant: what it imports is what lies beside its own file."""
+    namespace = _namespaces.get(entry.reference)
+    return nullcontext() if namespace is None else namespace.running()
 
 
 def module_name(entry: Entry) -> str:
@@ -181,7 +250,7 @@ def module_name(entry: Entry) -> str:
 
 def module_of(cls: type[Variant]) -> ModuleType:
     """The module that a loaded variant class was defined in."""
-    return sys.modules[cls.__module__]
+    return _modules.get(cls) or sys.modules[cls.__module__]
 
 
 def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
@@ -236,25 +305,27 @@ def interface_problems(cls: type) -> list[str]:
 def variant_code(entry: Entry) -> Iterator[None]:
     """Around code of the variant: its exceptions become VariantCrash with the file and line in the variant.
 
-    A missing third-party module of one of the catalog's own variants becomes MissingExtra.
+    A missing third-party module of one of the catalog's own variants becomes MissingExtra. What is imported is found
+    as the file itself would find it: see `own_modules`.
     """
-    try:
-        yield
-    except MlpprofError:
-        raise
-    except ModuleNotFoundError as error:
-        if entry.extra is not None:
-            raise MissingExtra(
-                f"variant '{entry.name}' needs {error.name}; install it with: pip install 'mlpprof[{entry.extra}]'"
-            ) from error
-        raise VariantCrash(f"{_place(entry, error)}: {error}") from error
-    except SyntaxError as error:
-        file = Path(error.filename or entry.path).name  # the file itself, or a neighbour that it imports
-        raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
-    except Exception as error:  # a variant is a user's code, and may raise anything
-        if type(error).__name__ == UnsupportedNetwork.__name__:  # of a file that stands alone, and so has its own
-            raise UnsupportedNetwork(_one_line(error)) from error
-        raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
+    with own_modules(entry):
+        try:
+            yield
+        except MlpprofError:
+            raise
+        except ModuleNotFoundError as error:
+            if entry.extra is not None:
+                raise MissingExtra(
+                    f"variant '{entry.name}' needs {error.name}; install it with: pip install 'mlpprof[{entry.extra}]'"
+                ) from error
+            raise VariantCrash(f"{_place(entry, error)}: {error}") from error
+        except SyntaxError as error:
+            file = Path(error.filename or entry.path).name  # the file itself, or a neighbour that it imports
+            raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
+        except Exception as error:  # a variant is a user's code, and may raise anything
+            if type(error).__name__ == UnsupportedNetwork.__name__:  # of a file that stands alone, and so has its own
+                raise UnsupportedNetwork(_one_line(error)) from error
+            raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:

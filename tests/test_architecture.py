@@ -17,7 +17,7 @@ PACKAGE = Path(mlpprof.__file__).parent
 ORDER = (
     ("__init__",),
     ("errors",),
-    ("files", "seal", "mpiexec"),
+    ("files", "seal", "mpiexec", "namespace"),
     ("model",),
     ("results",),
     ("data",),

@@ -136,7 +136,7 @@ def test_every_new_is_compared_at_every_batch_with_the_options_given(monkeypatch
 
     def compared(old, new, workload, batch, options, typed, progress):
         assert typed.startswith("mlpprof")  # and what stands in sys.argv
-        asked.append((old, new, workload.network.text, batch, options["dtype"], options["threads"]))
+        asked.append((old.name, new.name, workload.network.text, batch, options["dtype"], options["threads"]))
         return make_comparison(None)
 
     monkeypatch.setattr(compare, "_compare", compared)

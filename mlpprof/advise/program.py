@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from mlpprof.advise.steps import Enough
+from mlpprof.catalog import own_modules
 from mlpprof.errors import UsageError, VariantCrash
 from mlpprof.measure.prepare import Loader
 from mlpprof.measure.request import Request
@@ -62,11 +64,9 @@ class VariantLoop:
         X, Y = prepared.subject.X, prepared.subject.Y
         variant = prepared.subject.make()
         random = np.random.default_rng(self.request.seed)
-        try:
+        with own_modules(prepared.entry), suppress(Enough):
             for _ in range(VARIANT_STEPS):
                 variant.train_step(X, Y, random.choice(len(X), self.batch, replace=False))
-        except Enough:
-            pass
 
 
 def _place(error: BaseException, script: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.text import Text
 
-from mlpprof.catalog import Entry, find
+from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import measuring_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -60,12 +61,11 @@ def command(old: str, new: tuple[str, ...], **options: Any) -> None:
     require_writable(path)
     batches = options["batch"] or (resolve(options["workload"]).batch,)
     workloads = [resolve(options["workload"], batch=batch) for batch in batches]
-    base = find(old)
-    pairs = [(workload, find(name)) for workload in workloads for name in new]
+    pairs = [find_all((old, name)) for name in new]  # named as the test of the two names them
     saving = Saving()
     measured = []
     with progress_bar() as progress:
-        for workload, entry in pairs:
+        for workload, (base, entry) in product(workloads, pairs):
             claim = _measured(base, entry, workload, options, progress)
             measured.append(claim)
             with saving.attempt():
@@ -89,7 +89,7 @@ def _measured(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
     path = options["file"]
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
-        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
+        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
         for entry in (old, new)
     ]
     racer = VariantRacer(requests, workload.batch, environment, check=True)

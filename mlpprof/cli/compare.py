@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mlpprof.catalog import find
+from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -96,18 +96,18 @@ def compare_as_asked(
     require_writable(out)
     file_format = _file_format(options)
     workload = workload_from(options)
-    first, *others = (find(name).reference for name in (old, *new))
+    first, *others = find_all((old, *new))
     batches = options["batch"] or (workload.batch,)
     comparisons: list[Comparison] = []
     with bar() as progress:
         for batch in batches:
-            if need_apart([first, *others]):
+            if need_apart([entry.reference for entry in (first, *others)]):
                 part = partial(_part, progress, len(comparisons) // len(others), len(batches))
                 comparisons += _compare_apart((first, *others), workload, batch, options, typed, part)
                 continue
-            for reference in others:
+            for other in others:
                 part = partial(_part, progress, len(comparisons), len(others) * len(batches))
-                comparisons.append(_compare(first, reference, workload, batch, options, typed, part))
+                comparisons.append(_compare(first, other, workload, batch, options, typed, part))
     if out is not None and file_format is not None:
         with saving.attempt():
             write_comparisons(comparisons, out, file_format, options["figure"])
@@ -122,12 +122,10 @@ def _file_format(options: Mapping[str, Any]) -> str | None:
 
 
 def _compare(
-    old: str, new: str, workload: Workload, batch: int, options: Mapping[str, Any], typed: str, progress: Progress
+    old: Entry, new: Entry, workload: Workload, batch: int, options: Mapping[str, Any], typed: str, progress: Progress
 ) -> Comparison:
     environment = Environment(options["threads"] or None, options["native_blas"])
-    requests = [
-        Request(name, workload.network, workload.source, options["dtype"], options["seed"]) for name in (old, new)
-    ]
+    requests = [_request(entry, workload, options) for entry in (old, new)]
     racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
 
     def null() -> NullResult:
@@ -151,11 +149,11 @@ def _compare(
 
 
 def _compare_apart(
-    references: Sequence[str], workload: Workload, batch: int, options: Mapping[str, Any], typed: str, part: Progress
+    entries: Sequence[Entry], workload: Workload, batch: int, options: Mapping[str, Any], typed: str, part: Progress
 ) -> list[Comparison]:
     """Frameworks share no process: all variants in one race between processes."""
     return compare_apart(
-        [Request(name, workload.network, workload.source, options["dtype"], options["seed"]) for name in references],
+        [_request(entry, workload, options) for entry in entries],
         workload.name,
         batch,
         options["threads"] or None,
@@ -166,6 +164,11 @@ def _compare_apart(
         typed=typed,
         progress=part,
     )
+
+
+def _request(entry: Entry, workload: Workload, options: Mapping[str, Any]) -> Request:
+    dtype, seed = options["dtype"], options["seed"]
+    return Request(entry.reference, workload.network, workload.source, dtype, seed, entry.name)
 
 
 def _part(progress: Progress, done: int, total: int, what: str, share: float) -> None:

@@ -8,7 +8,7 @@ import difflib
 import click
 from rich.text import Text
 
-from mlpprof.catalog import Entry, find
+from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.terminal import output_console
 from mlpprof.errors import VariantCrash
 
@@ -22,7 +22,7 @@ STYLES = {"+": "green", "-": "red", "@": "cyan"}
 @click.option("--docstring", is_flag=True, help="Compare the files' docstrings too.")
 def command(old: str, new: str, docstring: bool) -> None:
     """Show the code that changed from the variant OLD to the variant NEW, as a unified diff."""
-    first, second = find(old), find(new)
+    first, second = find_all((old, new))
     lines = difflib.unified_diff(
         _code(first, docstring), _code(second, docstring), first.name, second.name, n=CONTEXT_LINES, lineterm=""
     )

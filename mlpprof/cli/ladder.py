@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mlpprof.catalog import Entry, find, ladder
+from mlpprof.catalog import Entry, find, find_all, ladder
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -91,8 +91,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
 def _entries(variants: Sequence[str], root: str) -> list[Entry]:
     known = ladder()
     if variants:
-        first, *others = (find(name) for name in variants)
-        return [first, *others]
+        return find_all(variants)
     if root not in known:
         find(root)
         raise UsageError(
@@ -112,7 +111,7 @@ def _race(
     """saving: keeps a profile of each rung, which is not made without it."""
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
-        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"])
+        Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
         for entry in entries
     ]
     refused = refusals(requests, environment, progress)

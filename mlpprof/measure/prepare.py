@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import cast
@@ -21,7 +21,7 @@ from mlpprof.measure.request import Request
 from mlpprof.measure.shared_arrays import SharedArrays
 from mlpprof.model import Array, Variant
 from mlpprof.model.cases import Case
-from mlpprof.model.gradcheck import agreement_with, close
+from mlpprof.model.gradcheck import agreement_between, close, first_gradients
 from mlpprof.process import Progress
 from mlpprof.results import CheckResult
 
@@ -86,6 +86,7 @@ class Loader:
         """
         report("loading the variant", 0.0)
         entry = catalog.find(request.variant)
+        entry = replace(entry, name=request.name or entry.name)
         cls, parent = load_pair(entry, catalog.ladder())
         source = entry.source()
         warnings = label_warnings(entry, source)
@@ -105,7 +106,8 @@ class Loader:
                 labelled = cast(type[Variant], getattr(copy, cls.__name__))
                 return labelled(network, network.initial_parameters(request.seed, dtype))
 
-        close(make())  # a network that this variant cannot do is refused here
+        with catalog.own_modules(entry):
+            close(make())  # a network that this variant cannot do is refused here
         subject = Subject(X, Y, request.seed, make, make_labelled)
         load = partial(self._load, request.source)
         return Prepared(request, entry, cls, parent, module, source, load, subject, tuple(warnings))
@@ -137,8 +139,13 @@ class Loader:
 
 def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
     """Whether two variants have the same gradients on the network and data to be measured, in float64."""
+    case = ours.own_case()
     with catalog.variant_code(ours.entry):
-        worst = max(agreement_with(ours.cls, theirs.cls, ours.own_case()), key=lambda deviation: deviation.severity)
+        _, our_gradients = first_gradients(ours.cls, case)
+    with catalog.variant_code(theirs.entry):
+        _, their_gradients = first_gradients(theirs.cls, case)
+    found = agreement_between(our_gradients, their_gradients, case)
+    worst = max(found, key=lambda deviation: deviation.severity)
     ok = worst.severity <= 1
     names = f"{ours.entry.name}: layer {worst.layer}: gradients deviate from those of {theirs.entry.name}"
     message = "" if ok else f"{names} by {worst.size:.1e}, at most {worst.tolerance:.0e} is allowed"

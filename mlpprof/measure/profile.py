@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import mlpprof
+from mlpprof.catalog import find_all
 from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.limits.names import Limits, names_for
@@ -113,7 +114,7 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
     """
     found = []
     environment = worker_environment(os.environ, DEFAULT_THREADS, False)
-    for i, name in enumerate(variants):
+    for i, (name, entry) in enumerate(zip(variants, find_all(variants), strict=True)):
 
         def part(what: str, share: float, i: int = i) -> None:
             progress(what, (i + share) / len(variants))
@@ -121,7 +122,7 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
         part(f"checking {name}", 0.0)
         with start_worker(WORKER, environment, [name] if find_mpiexec() else []) as worker:
             try:
-                answer = worker.call("check", part, variant=name, cases=cases, seed=seed)
+                answer = worker.call("check", part, variant=name, cases=cases, seed=seed, called=entry.name)
             except MissingExtra as missing:
                 found.append(CheckResult(name, None, skipped=str(missing)))
             except (VariantCrash, WorkerDied) as crash:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -75,15 +76,27 @@ class VariantContestant:
 
     def close(self) -> None:
         """Release the instance."""
-        close(self._instance)
+        with catalog.own_modules(self._entry):
+            close(self._instance)
 
 
 class CallableContestant:
-    """A function, called with fresh arguments that are made outside the clock."""
+    """A function, called with fresh arguments that are made outside the clock.
 
-    def __init__(self, function: Callable[..., Any], make_arguments: Callable[[], Sequence[Any]]) -> None:
+    running, making: entered, outside the clock too, around the calls of the function and of make_arguments.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        make_arguments: Callable[[], Sequence[Any]],
+        running: Callable[[], AbstractContextManager[None]] = nullcontext,
+        making: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._function = function
         self._make_arguments = make_arguments
+        self._running = running
+        self._making = making
 
     def warm_up(self, clock: Clock) -> float:
         """Call until half a second is over, at least 3 and at most 20 times."""
@@ -98,11 +111,13 @@ class CallableContestant:
         function = self._function
         seconds = 0.0
         for done in range(0, runs, ARGUMENTS_ALIVE):
-            arguments = [tuple(self._make_arguments()) for _ in range(min(ARGUMENTS_ALIVE, runs - done))]
-            start = clock()
-            for values in arguments:
-                function(*values)
-            seconds += clock() - start
+            with self._making():
+                arguments = [tuple(self._make_arguments()) for _ in range(min(ARGUMENTS_ALIVE, runs - done))]
+            with self._running():
+                start = clock()
+                for values in arguments:
+                    function(*values)
+                seconds += clock() - start
         return seconds / runs
 
 

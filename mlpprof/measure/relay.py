@@ -76,7 +76,9 @@ class Entrant:
 
     @property
     def variant(self) -> str:
-        """The variant's name: of a file, without folder and ending."""
+        """The variant's name: of a file without folder and ending, unless the request has one."""
+        if self.request.name is not None:
+            return self.request.name
         file, is_file, _ = self.request.variant.partition(".py")
         return Path(file).name if is_file else file
 

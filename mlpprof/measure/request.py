@@ -13,7 +13,8 @@ from mlpprof.model import Network
 class Request:
     """One variant on one network and data set.
 
-    variant: a reference that `mlpprof.catalog.find` knows. dtype: None takes the variant's own.
+    variant: a reference that `mlpprof.catalog.find` knows. dtype: None takes the variant's own. name: what reports call
+    it, such as 'v1/mine' where another file is called 'mine' too; None takes the catalog's.
     """
 
     variant: str
@@ -21,6 +22,7 @@ class Request:
     source: DataSource
     dtype: str | None = None
     seed: int = 0
+    name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The request as plain JSON."""
@@ -30,6 +32,7 @@ class Request:
             "source": self.source.to_dict(),
             "dtype": self.dtype,
             "seed": self.seed,
+            "name": self.name,
         }
 
     @classmethod
@@ -42,4 +45,5 @@ class Request:
             source=DataSource.from_dict(message["source"]),
             dtype=message["dtype"],
             seed=message["seed"],
+            name=message["name"],
         )

@@ -86,7 +86,8 @@ class EpochContestant:
 
     def close(self) -> None:
         """Release the instance."""
-        close(self._instance)
+        with catalog.own_modules(self._entry):
+            close(self._instance)
 
     def _indices(self) -> list[Array]:
         samples, m = len(self._subject.X), self._batch
@@ -177,7 +178,8 @@ class Residence:
                 else:
                     found = [float(instance.train_step(X, Y, index)) for index in _until(it, batch, steps)]
         finally:
-            close(instance)
+            with catalog.own_modules(it.entry):
+                close(instance)
         self._slots[place].settle()
         return {"losses": found}
 

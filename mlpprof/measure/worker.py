@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -137,15 +138,18 @@ class _View:
                     if self.steps >= VIEW_STEPS and self.wall_s > VIEW_S:
                         break
         finally:
-            close(instance)
+            with catalog.own_modules(self._it.entry):
+                close(instance)
 
 
 def race_functions(
     report: Progress, functions: list[Message], make_arguments: Message | None, blocks: int, seed: int
 ) -> Message:
     """Interleaved blocks of importable functions: seconds a call, as nested lists (blocks, functions, 2)."""
-    arguments = no_arguments if make_arguments is None else FunctionReference.from_json(make_arguments).resolve()
-    contestants = [CallableContestant(FunctionReference.from_json(f).resolve(), arguments) for f in functions]
+    making = None if make_arguments is None else FunctionReference.from_json(make_arguments)
+    arguments, around = (no_arguments, nullcontext) if making is None else (making.resolve(), making.running)
+    references = [FunctionReference.from_json(function) for function in functions]
+    contestants = [CallableContestant(one.resolve(), arguments, one.running, around) for one in references]
     return {"step_s": race(contestants, blocks, seed, report).tolist()}
 
 
@@ -155,9 +159,10 @@ def machine(report: Progress) -> Message:
     return dict(describe())
 
 
-def check(report: Progress, variant: str, cases: int, seed: int) -> Message:
-    """`mlpprof check` for one variant."""
+def check(report: Progress, variant: str, cases: int, seed: int, called: str | None = None) -> Message:
+    """`mlpprof check` for one variant; called: its name in the answer, where that is not the catalog's name."""
     entry = catalog.find(variant)
+    entry = replace(entry, name=called or entry.name)
     cls, parent = load_pair(entry, catalog.ladder())
     label_warnings(entry, entry.source())
     return encode(check_variant(entry, cls, parent, cases, seed, report))

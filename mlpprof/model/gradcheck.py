@@ -254,8 +254,11 @@ def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case
 
 def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list[Deviation]:
     """The gradients of two variants on one case in float64: the quick comparison on a user's own network and data."""
-    _, ours = first_gradients(cls, case)
-    _, theirs = first_gradients(other, case)
+    return agreement_between(first_gradients(cls, case)[1], first_gradients(other, case)[1], case)
+
+
+def agreement_between(ours: Parameters, theirs: Parameters, case: Case) -> list[Deviation]:
+    """The deviation of gradients that two variants have on one case in float64."""
     return layer_deviations("gradients against the parent", ours, theirs, [EQUIVALENCE_TOLERANCE] * case.network.depth)
 
 

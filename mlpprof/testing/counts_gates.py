@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlpprof.catalog import find, interface_problems
+from mlpprof.catalog import find, interface_problems, reference_to
 from mlpprof.errors import UsageError
 from mlpprof.instrument.counts import count_call
 from mlpprof.measure.counting import count_network
@@ -128,9 +128,7 @@ def _variant_reference(subject: Subject) -> str | None:
     if isinstance(subject, str):
         return subject
     if inspect.isclass(subject) and not interface_problems(subject):
-        if "<locals>" in subject.__qualname__:
-            raise UsageError(f"class {subject.__qualname__} is local to a function; define it in its module")
-        return f"{inspect.getfile(subject)}:{subject.__qualname__}"
+        return reference_to(subject)
     return None
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.catalog import find, interface_problems
+from mlpprof import catalog
+from mlpprof.catalog import find, find_all, interface_problems
 from mlpprof.errors import UsageError
 from mlpprof.measure.callables import reference_to
 from mlpprof.measure.gate import measure, measure_null
@@ -28,7 +29,7 @@ from mlpprof.results import Speedup
 from mlpprof.stats import IN_PROCESS, REPLICATED, NullResult, not_slower_than
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
 from mlpprof.testing.sameness import Equivalent, require_same
-from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
+from mlpprof.workloads import DEFAULT_WORKLOAD, Workload, resolve
 
 BASELINE = "baseline"
 
@@ -115,7 +116,7 @@ def require_equivalent(
     else:
         _refuse_equivalent(equivalent)
         trained = resolve(workload, batch=batch)
-        requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
+        requests = _requests(references, trained, dtype)
         VariantRacer(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
 
 
@@ -166,7 +167,7 @@ def _variants(
     measuring: Measuring,
 ) -> Speedup:
     trained = resolve(workload, batch=batch)
-    requests = [Request(reference, trained.network, trained.source, dtype) for reference in references]
+    requests = _requests(references, trained, dtype)
     racer = VariantRacer(requests, trained.batch, measuring.environment, measuring.check)
     key = f"{references[0]}, {workload}, {trained.batch}, {dtype}, {measuring.environment}"
     null = partial(
@@ -175,7 +176,7 @@ def _variants(
         partial(VariantRacer, [requests[0], requests[0]], trained.batch, measuring.environment),
         measuring,
     )
-    old, new = (find(reference).name for reference in references)
+    old, new = (str(request.name) for request in requests)
     options = _options(references, workload, trained.batch, dtype, measuring.environment)
     claim: float | None
     if isinstance(at_least, str):
@@ -194,6 +195,13 @@ def _variants(
         command=f"mlpprof compare {options}",
         notes=_null_notes(key),
     )
+
+
+def _requests(references: tuple[str, str], trained: Workload, dtype: str | None) -> list[Request]:
+    return [
+        Request(entry.reference, trained.network, trained.source, dtype, name=entry.name)
+        for entry in find_all(references)
+    ]
 
 
 def _callables(
@@ -277,9 +285,7 @@ def _variant_reference(subject: Subject) -> str | None:
     if isinstance(subject, str):
         return find(subject).reference
     if inspect.isclass(subject) and not interface_problems(subject):
-        if "<locals>" in subject.__qualname__:
-            raise UsageError(f"class {subject.__qualname__} is local to a function; a worker process cannot load it")
-        return f"{inspect.getfile(subject)}:{subject.__qualname__}"
+        return catalog.reference_to(subject)
     return None
 
 
