@@ -26,8 +26,8 @@ import platformdirs
 import psutil
 
 from mlpprof import errors
+from mlpprof.engines.mpiexec import dead_rank, launched_program
 from mlpprof.errors import MlpprofError, WorkerDied
-from mlpprof.mpiexec import dead_rank, launched_program
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]

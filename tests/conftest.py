@@ -19,7 +19,7 @@ from hypothesis import settings
 from mlpprof.catalog import ladder, load
 from mlpprof.data.source import DataSource
 from mlpprof.data.source import load as load_data
-from mlpprof.machine.container import cpu_quota
+from mlpprof.machine.linux import cpu_quota
 from mlpprof.model import Variant
 
 # The same examples on every machine: a red build means a defect, not a lucky draw. Deadlines would be absolute times.

@@ -9,7 +9,7 @@ import numpy as np
 from runs import make_run
 
 from mlpprof.catalog import ladder
-from mlpprof.measure.waterfall import waterfall
+from mlpprof.compare.waterfall import waterfall
 from mlpprof.results import BatchResult, Comparison, Ladder, LineProfile, LineTime, Race, Run, Rung, Verdict
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \"'&</title>\x1b[31m\u202e"

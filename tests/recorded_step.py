@@ -11,14 +11,13 @@ from contextlib import contextmanager
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mlpprof.advise import hooks
-from mlpprof.advise.clocked import ClockedForm
-from mlpprof.advise.clocks import Clocks
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.observed import ObservedForm
-from mlpprof.advise.recorder import Recorder
-from mlpprof.advise.trace import Times, Trace
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record import hooks
+from mlpprof.programs.record.clocks import Clocks
+from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
+from mlpprof.programs.record.trace import Times, Trace
 
 FILE = "net.py"
 TIMED_STEPS = 9

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from mlpprof.model import Network
-from mlpprof.model.cases import Case, random_case
+from mlpprof.model.gradcheck import Case, random_case
 from mlpprof.model.network import HIDDEN, ILLEGAL_PAIRS, LOSS_NAMES, OUTPUTS
 
 LEGAL_PAIRS = [(output, loss) for output in OUTPUTS for loss in LOSS_NAMES if (output, loss) not in ILLEGAL_PAIRS]

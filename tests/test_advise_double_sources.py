@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlpprof.advise.detect.double_sources import cure, sources
+from mlpprof.advise.detect.float64 import cure, sources
 
 
 class Files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.detect import every_step
+from mlpprof.advise.detect import recomputation
 
 pytestmark = pytest.mark.timing
 
@@ -25,7 +25,7 @@ def step():
 def found(text):
     """(line, operations, share of the step) of each candidate that is worth its least share."""
     with recorded(text) as graph:
-        told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in every_step.detect(graph)]
+        told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in recomputation.detect(graph)]
     return [(one.site.line, len(one.covers), share) for one, share in told if share >= one.least_share]
 
 

@@ -6,7 +6,9 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.candidate import LEAST_SHARE
-from mlpprof.advise.detect import dead, extra_work, stacking
+from mlpprof.advise.detect import bias_stacking as stacking
+from mlpprof.advise.detect import dead_computation
+from mlpprof.advise.detect import work_in_step as extra_work
 
 HEAD = """\
 random = np.random.default_rng(3)
@@ -85,5 +87,5 @@ def test_stacked_biases_are_told_together():
 )
 def test_a_dead_delta_is_left_out_by_what_its_line_can_see(text, cure):
     with recorded(text) as graph:
-        (one,) = dead.detect(graph)
+        (one,) = dead_computation.detect(graph)
     assert cure in one.cure

@@ -1,11 +1,11 @@
-"""Stores through a mask: the other form is told where it is the same and faster on the masks of the step."""
+"""Stores through a mask: the other form is told where it is the same and faster on the slow_primitive of the step."""
 
 from __future__ import annotations
 
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.detect import masks
+from mlpprof.advise.detect import slow_primitive
 
 pytestmark = pytest.mark.timing
 
@@ -26,7 +26,7 @@ TAIL = """
 def cures(*lines):
     """The other form of each candidate."""
     with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
-        found = masks.detect(graph)
+        found = slow_primitive.detect(graph)
         assert all(one.saved_s[0] > 0 for one in found)
         return [one.cure.splitlines()[-1] for one in found]
 

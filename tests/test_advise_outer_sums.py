@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.detect import outer_sums
+from mlpprof.advise.detect import slow_primitive
 
 pytestmark = pytest.mark.timing
 
@@ -26,7 +26,7 @@ TAIL = """
 def found(*lines):
     """(line, share of the step at least) of each candidate."""
     with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
-        return [(one.site.line, one.saved_s[0] / graph.step_s) for one in outer_sums.detect(graph)]
+        return [(one.site.line, one.saved_s[0] / graph.step_s) for one in slow_primitive.detect(graph)]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,6 @@ def test_a_bar_that_is_given_the_whole_model_before_a_step_looks_at_no_buffer():
     with recorded(HEAD + "\n".join(f"    {line}" for line in lines) + TAIL) as graph:
         root = next(e for e in graph.last if e.name == "multiply").writes[0]
         graph.trace.looks[root] = [start for start, _ in graph.trace.steps]
-        assert len(outer_sums.detect(graph)) == 1
+        assert len(slow_primitive.detect(graph)) == 1
         graph.trace.looks[root] = [stop - 1 for _, stop in graph.trace.steps]
-        assert outer_sums.detect(graph) == []
+        assert slow_primitive.detect(graph) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.detect import primitives
+from mlpprof.advise.detect import slow_primitive
 
 pytestmark = pytest.mark.timing
 
@@ -26,7 +26,7 @@ TAIL = """
 
 def titles(line):
     with recorded(HEAD + f"    {line}" + TAIL) as graph:
-        return [(one.site.line, one.title.rpartition(": ")[2]) for one in primitives.detect(graph)]
+        return [(one.site.line, one.title.rpartition(": ")[2]) for one in slow_primitive.detect(graph)]
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,6 @@ def test_the_store_is_performed_on_a_copy():
     with recorded(HEAD + "    delta[range(200), y] = 0" + TAIL) as graph:
         stores = [event for event in graph.last if event.writes and len(event.operands) == 3]
         before = [event.operands[0].copy() for event in stores]
-        primitives.detect(graph)
+        slow_primitive.detect(graph)
         assert stores
         assert all((event.operands[0] == kept).all() for event, kept in zip(stores, before, strict=True))

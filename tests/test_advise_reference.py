@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from test_report_export import schema
+from test_report_files import schema
 
 from mlpprof.results.advice import CATEGORIES
 

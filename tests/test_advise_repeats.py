@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.detect import repeats
+from mlpprof.advise.detect import recomputation
 
 pytestmark = pytest.mark.timing
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.timing
 def found(text):
     """(line, title, share of the step) of each candidate that is worth its least share."""
     with recorded(text) as graph:
-        told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in repeats.detect(graph)]
+        told = [(one, sum(one.saved_s) / 2 / graph.step_s) for one in recomputation.detect(graph)]
     return [(one.site.line, one.title, share) for one, share in told if share >= one.least_share]
 
 

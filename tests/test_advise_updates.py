@@ -9,9 +9,8 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.detect import temporaries
-from mlpprof.advise.detect.copies import needless_copies
-from mlpprof.advise.detect.temporaries import _needed_beside_the_next
-from mlpprof.advise.detect.updates import updates
+from mlpprof.advise.detect.temporaries import _needed_beside_the_next, needless_copies
+from mlpprof.advise.in_place import updates
 
 LEAST_BYTES = 64 * 1024
 

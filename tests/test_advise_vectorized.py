@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from recorded_step import recorded
 
-from mlpprof.advise.clocks import hook_time
-from mlpprof.advise.detect import primitives
+from mlpprof.advise.detect import slow_primitive
+from mlpprof.programs.record.clocks import hook_time
 
 pytestmark = pytest.mark.timing
 
@@ -31,7 +31,7 @@ def told_of_lifting(text):
     found = []
     for _ in range(3):
         with recorded(text) as graph:
-            (told,) = (one for one in primitives.detect(graph) if "np.vectorize" in one.title)
+            (told,) = (one for one in slow_primitive.detect(graph) if "np.vectorize" in one.title)
             found.append((told.saved_s[0] / graph.step_s, told.cure))
     return max(found)
 

@@ -17,8 +17,9 @@ PACKAGE = Path(mlpprof.__file__).parent
 ORDER = (
     ("__init__",),
     ("errors",),
-    ("files", "seal", "mpiexec", "namespace"),
+    ("files",),
     ("model",),
+    ("engines",),
     ("results",),
     ("data",),
     ("workloads",),
@@ -26,18 +27,13 @@ ORDER = (
     ("instrument",),
     ("process",),
     ("machine",),
-    ("stats",),
-    ("measure",),
-    ("store",),
+    ("profile", "compare", "programs"),
     ("advise",),
-    ("claims",),
     ("report",),
     ("testing",),
     ("reproduce",),
-    ("studies",),
     ("workshop",),
     ("cli",),
-    ("jupyter",),
     ("__main__",),
 )
 """The groups, each importing only itself and those above it."""
@@ -45,8 +41,8 @@ ORDER = (
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profiler", "pyinstrument", "threadpoolctl")
 PROGRAMS = {
-    *("mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"),
-    *(f"mlpprof.studies.{name}" for name in ("advice", "goals", "memory", "scaling", "sweep")),
+    *("reports.verdicts.simulated", "reports.verdicts.real_trials"),
+    *(f"reports.studies.{name}" for name in ("advice", "goals", "memory", "scaling", "sweep")),
 }
 """Benchmarks of the verdicts and studies of the variants, started with `python -m`: command lines of their own."""
 
@@ -105,7 +101,7 @@ def test_imports_run_downward_only():
 
 
 def test_files_and_seal_import_nothing_of_the_package_but_errors_and_the_version():
-    for name in ("mlpprof.files", "mlpprof.seal"):
+    for name in ("mlpprof.files", "mlpprof.results.on_disk"):
         assert {imported for imported, _ in imports(name)} <= {"mlpprof", "mlpprof.errors"}
 
 
@@ -169,11 +165,11 @@ def test_the_model_imports_nothing_but_numpy_and_scipy_beside_the_standard_libra
                     outside = {(node.module or "").split(".")[0]}
                 else:
                     continue
-                if name == "mlpprof.model.team":
+                if name == "mlpprof.engines.team":
                     outside -= {"threadpoolctl"}  # which holds BLAS to one thread a worker
-                if name == "mlpprof.model.ranks":
+                if name == "mlpprof.engines.mpi":
                     outside -= {"mpi4py"}  # only `mpi` imports it
-                if name == "mlpprof.model.one_pass":
+                if name == "mlpprof.engines.numba_passes":
                     outside -= {"numba"}  # only the compiled variants import it
                 assert outside <= {"numpy", "scipy", "mlpprof", *sys.stdlib_module_names}, f"{name}:{node.lineno}"
 

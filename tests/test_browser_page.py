@@ -16,7 +16,7 @@ from pages import HOSTILE, hostile_run, make_comparison, make_ladder
 from runs import make_run
 
 from mlpprof.report.page.advice import write_advice_page
-from mlpprof.report.page.write import write_page
+from mlpprof.report.page.page import write_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from advices import make_advice, make_step_profile
 
-from mlpprof.cli import advise, profile_step
+from mlpprof.cli import advise
+from mlpprof.cli import profile as profile_step
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError, VariantCrash
-from mlpprof.report.export.advice_json import advice_json
-from mlpprof.report.export.step_profile_json import step_profile_json
+from mlpprof.report.json_documents import advice_json, step_profile_json
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mlpprof.cli.main import run
+from mlpprof.compare.autotune import candidates
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.measure.autotune import candidates
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     def two(request, batch):
         return [one for one in candidates(request, batch) if one.name in ("tanh_sigmoid", "buffered")]
 
-    monkeypatch.setattr("mlpprof.measure.autotune.candidates", two)
+    monkeypatch.setattr("mlpprof.compare.autotune.candidates", two)
 
 
 @pytest.mark.timing
@@ -31,7 +31,7 @@ def test_it_measures_once_keeps_it_and_writes_a_file_that_passes_the_check(tmp_p
     command = ["autotune", "--workload", "tiny", "--budget", "12", "--json"]
     assert run([*command, "-o", "fast_mlp.py"]) == EXIT_OK
     first = json.loads(capsys.readouterr().out)
-    schema = files("mlpprof.report.export").joinpath("schemas/autotune.schema.json").read_text("utf-8")
+    schema = files("mlpprof.report").joinpath("schemas/autotune.schema.json").read_text("utf-8")
     Draft202012Validator(json.loads(schema)).validate(first)
     assert first["kept"] is False
     assert {trial["name"] for trial in first["trials"]} == {"tanh_sigmoid", "buffered"}

@@ -17,12 +17,12 @@ from runs import make_run
 from mlpprof.catalog import ladder
 from mlpprof.cli import compare
 from mlpprof.cli.main import run
+from mlpprof.compare.waterfall import waterfall
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE
-from mlpprof.measure.waterfall import waterfall
 from mlpprof.model import PHASES
-from mlpprof.report.comparison import print_comparison
+from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.results import Comparison, Race, Verdict
-from mlpprof.store import save_run
+from mlpprof.results.on_disk import save_run
 
 TINY = ["--workload", "tiny"]
 
@@ -152,7 +152,7 @@ def test_the_json_of_a_measured_comparison_keeps_its_schema(capsys: pytest.Captu
     arguments = ["per_sample", "sliced", *TINY, "--batch", "60", "--no-waterfall", "--budget", "0.1"]
     assert run(["compare", *arguments, "--json"]) == EXIT_OK
     document = json.loads(capsys.readouterr().out)
-    schema = files("mlpprof.report.export").joinpath("schemas/compare.schema.json").read_text(encoding="utf-8")
+    schema = files("mlpprof.report").joinpath("schemas/compare.schema.json").read_text(encoding="utf-8")
     Draft202012Validator(json.loads(schema)).validate(document)
     (one,) = document
     assert (one["old"], one["new"], one["batch"]) == ("per_sample", "sliced", 60)

@@ -12,7 +12,7 @@ from rich.console import Console
 from mlpprof.cli import data as cli_data
 from mlpprof.cli.main import run
 from mlpprof.data import DataSource
-from mlpprof.data.description import describe
+from mlpprof.data.show import describe
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.store import load_run
+from mlpprof.results.on_disk import load_run
 
 QUICK = ["--workload", "tiny", "--steps", "20", "--no-limits"]
 

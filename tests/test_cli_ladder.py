@@ -15,10 +15,10 @@ from runs import make_run
 
 from mlpprof.catalog import find, ladder
 from mlpprof.cli.main import run
+from mlpprof.compare.ladder import main_line, rungs_of
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.measure.ladder import main_line, rungs_of
-from mlpprof.report.comparison import print_ladder
-from mlpprof.report.export.comparison import write_ladders
+from mlpprof.report.files.formats import write_ladders
+from mlpprof.report.terminal.compare import print_ladder
 from mlpprof.results import Ladder, Race
 
 NAMES = ("scalar", "naive", "float32", "sliced")
@@ -84,7 +84,7 @@ def test_the_main_line_begins_at_the_root_and_follows_the_longest_way() -> None:
 def test_a_ladder_is_written_as_json_csv_and_picture() -> None:
     shown = make_ladder()
     document = json.loads(write_ladders([shown], Path("l.json")).read_text(encoding="utf-8"))
-    schema = files("mlpprof.report.export").joinpath("schemas/ladder.schema.json").read_text(encoding="utf-8")
+    schema = files("mlpprof.report").joinpath("schemas/ladder.schema.json").read_text(encoding="utf-8")
     Draft202012Validator(json.loads(schema)).validate(document)
     assert [rung["slow"] for rung in document[0]["rungs"]] == [True, False, False, False]
     assert document[0]["rungs"][3]["over_root"]["ratio"] == pytest.approx(4000)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from test_measure_relay import Office, quiet
+from test_compare_entrants import Office, quiet
 
 from mlpprof.cli.main import run
+from mlpprof.compare.peers import FULL, OURS, PACKAGES, PLANS, QUICK, Plan, measure_row, plans_of
 from mlpprof.errors import EXIT_USAGE
-from mlpprof.measure.peers import FULL, OURS, PACKAGES, PLANS, QUICK, Plan, measure_row, plans_of
-from mlpprof.report.export.peers_files import peers_json, write_peers
-from mlpprof.report.peers_table import peers_markdown, peers_text
+from mlpprof.report.files.formats import peers_json, write_peers
+from mlpprof.report.terminal.peers import peers_markdown, peers_text
 from mlpprof.results.peers import PeersRow, PeersTable
 
 PLAN = Plan("tiny", "20-8-5-3, batch 30", "tiny", 30, "float64")
@@ -112,7 +112,7 @@ def test_all_files_are_written_and_the_json_holds_every_turn(tmp_path):
     assert {path.name for path in written} == {"table.txt", "README.md", "peers.json", "peers.png", "peers.svg"}
     document = json.loads((tmp_path / "peers.json").read_text())
     assert document == json.loads(json.dumps(peers_json(table)))
-    schema = files("mlpprof.report.export").joinpath("schemas/peers.schema.json").read_text("utf-8")
+    schema = files("mlpprof.report").joinpath("schemas/peers.schema.json").read_text("utf-8")
     Draft202012Validator(json.loads(schema)).validate(document)
     (row,) = document["rows"]
     assert len(row["turns_s"]) == FULL.replicates

@@ -15,11 +15,11 @@ from runs import make_run
 from mlpprof.cli import compare, profile
 from mlpprof.cli.main import run
 from mlpprof.cli.saving import Saving
+from mlpprof.compare.autotune import keep_tuned
 from mlpprof.errors import EXIT_OK, EXIT_USAGE, OutputError, UsageError
 from mlpprof.files import TRIAL_BYTES
-from mlpprof.measure.tuned import keep_tuned
+from mlpprof.results.on_disk import load_run
 from mlpprof.results.tuning import Tuning
-from mlpprof.store import load_run
 
 
 @pytest.fixture(autouse=True)

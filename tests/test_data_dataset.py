@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlpprof.data import dataset as dataset_module
-from mlpprof.data.dataset import Dataset
-from mlpprof.data.facts import DataFacts, facts_of
+from mlpprof.data.dataset import DataFacts, Dataset, facts_of
 from mlpprof.errors import DataError
 
 X3 = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])

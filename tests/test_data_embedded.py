@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from mlpprof.data import EMBEDDED, Dataset, DataSource, load, peek
-from mlpprof.data.draws import Draws
-from mlpprof.data.embedded import embedded
-from mlpprof.data.facts import facts_of
+from mlpprof.data.dataset import facts_of
+from mlpprof.data.embedded import Draws, embedded
 from mlpprof.errors import DataError
 
 FINGERPRINTS = {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlpprof.data import DataSource, load, peek
-from mlpprof.data.facts import facts_of
-from mlpprof.data.npz import open_npz
+from mlpprof.data.dataset import facts_of
+from mlpprof.data.hdf5_and_npz import open_npz
 from mlpprof.errors import DataError
 
 X = np.arange(12.0).reshape(4, 3)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mlpprof.data.dataset import Dataset
-from mlpprof.data.thumbnails import is_pictorial, thumbnails
+from mlpprof.data.show import is_pictorial, thumbnails
 
 
 def of_images(images, labels=None) -> Dataset:

@@ -14,10 +14,10 @@ from mlpprof.catalog import Entry, ladder, load, module_of
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.instrument import counts
 from mlpprof.instrument.counts import Recorder, TooManyOperations, count_call, counted_module
-from mlpprof.instrument.useful import mark_useful, needed_flop, needed_products
-from mlpprof.measure.counting import count_network
+from mlpprof.instrument.needed_work import mark_useful, needed_flop, needed_products
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import close
+from mlpprof.profile.counting import count_network
 from mlpprof.results import Operation
 
 S1 = Network((784, 70, 30, 10), momentum=0.9, l2=1e-4)

@@ -14,8 +14,8 @@ import hard_cases
 import numpy as np
 import pytest
 
-from mlpprof.instrument.labels import module_again
-from mlpprof.instrument.operations import Rewriter
+from mlpprof.instrument.clocks import module_again
+from mlpprof.instrument.counts import Rewriter
 from mlpprof.instrument.rewriting import Site
 
 Seen = list[tuple[int, object, tuple[object, ...]]]

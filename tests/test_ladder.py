@@ -8,7 +8,7 @@ import difflib
 import pytest
 
 from mlpprof.catalog import ARGUMENTS, CLASS_NAME, interface_problems, ladder, ladder_folder, load
-from mlpprof.instrument.labels import labels_of, stray_labels
+from mlpprof.instrument.clocks import labels_of, stray_labels
 from mlpprof.model import PHASES
 
 LADDER = {name: entry for name, entry in ladder().items() if entry.extra != "peers"}  # see test_variants_peers.py
@@ -37,11 +37,10 @@ IMPORTS = {
     "numpy",
     "scipy",
     "mlpprof.model",
-    "mlpprof.model.in_place",
-    "mlpprof.model.team",
-    "mlpprof.model.board",
+    "mlpprof.engines.in_place",
+    "mlpprof.engines.team",
 }
-ENGINES = {"compiled": {"mlpprof.model.one_pass"}, "mpi": {"mlpprof.model.ranks"}}
+ENGINES = {"compiled": {"mlpprof.engines.numba_passes"}, "mpi": {"mlpprof.engines.mpi"}}
 """What the extra of a variant installs, which it imports besides."""
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),

@@ -7,14 +7,17 @@ from hypothesis import strategies as st
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import (
     KERNEL_VARIABLES,
+    KERNELS,
     THREAD_VARIABLES,
+    VectorRank,
     blas_environment,
     blas_line,
+    cpu_rank,
+    kernel_rank,
     machine_line,
     pinned_kernel_warning,
     worker_environment,
 )
-from mlpprof.machine.kernels import KERNELS, VectorRank, cpu_rank, kernel_rank
 
 ZEN_3 = ["sse2", "ssse3", "sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2"]
 SKYLAKE_X = [*ZEN_3, "avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"]

@@ -9,12 +9,24 @@ import time
 import psutil
 import pytest
 
-from mlpprof.machine.doctor import pairs
-from mlpprof.machine.doctor.pairs import gain_of, measure_gains, neighbour, with_change
-from mlpprof.machine.doctor.records import Examination, Gain, Setting, Task, Tried
-from mlpprof.machine.doctor.settings import not_known, notes, settings_to_try, usable_cpus
-from mlpprof.machine.doctor.worker import NETWORK
-from mlpprof.machine.doctor.worker import Task as WorkerTask
+from mlpprof.machine import doctor as pairs
+from mlpprof.machine.doctor import (
+    Examination,
+    Gain,
+    Setting,
+    Task,
+    Tried,
+    gain_of,
+    measure_gains,
+    neighbour,
+    not_known,
+    notes,
+    settings_to_try,
+    usable_cpus,
+    with_change,
+)
+from mlpprof.machine.doctor_worker import NETWORK
+from mlpprof.machine.doctor_worker import Task as WorkerTask
 
 OPENBLAS = {"vendor": "openblas", "version": "0.3.31", "kernel": "SkylakeX", "threads": 4, "loaded_by": "numpy"}
 MACHINE = {

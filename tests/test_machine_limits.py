@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from mlpprof.machine.limits import cache, obtain, worker
-from mlpprof.machine.limits.cache import Kept
-from mlpprof.machine.limits.names import (
+from mlpprof.machine import limits as cache
+from mlpprof.machine import limits as obtain
+from mlpprof.machine import limits_worker as worker
+from mlpprof.machine.limits import (
     CALLS,
     COMMON,
+    Kept,
     Limits,
     depends_on_threads,
     is_better,

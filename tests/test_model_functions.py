@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import LEGAL_PAIRS
 
 from mlpprof.model import ACTIVATIONS, Network, loss_of
-from mlpprof.model.losses import binary_cross_entropy, categorical_cross_entropy, squared_error
+from mlpprof.model.activations import binary_cross_entropy, categorical_cross_entropy, squared_error
 
 ELEMENTWISE = ("sigmoid", "tanh", "relu", "identity")
 STEP = 1e-6

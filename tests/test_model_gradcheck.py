@@ -15,27 +15,25 @@ from strategies import LEGAL_PAIRS, cases
 
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model import Network
-from mlpprof.model.cases import (
+from mlpprof.model.gradcheck import (
     CASES_PER_KIND,
+    EQUIVALENCE_TOLERANCE,
     KINDS,
     KINK_MARGIN,
     OPTIONS,
-    Case,
-    far_from_kinks,
-    random_case,
-    random_cases,
-)
-from mlpprof.model.gradcheck import (
-    EQUIVALENCE_TOLERANCE,
     TRAJECTORY_STEPS,
+    Case,
     Deviation,
     agreement_with,
     deviations,
+    far_from_kinks,
     layer_deviations,
     oracle_trajectory,
+    outputs,
+    random_case,
+    random_cases,
     trajectory,
 )
-from mlpprof.model.oracle import outputs
 
 SQUARE = Network((4, 4, 4, 4), hidden="tanh", rate=0.1, momentum=0.9, l1=0.0, l2=0.1)
 FINITE, PARENT, SINGLE = (

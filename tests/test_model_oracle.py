@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import cases
 
 from mlpprof.model import Network
-from mlpprof.model.oracle import finite_difference_gradients, objective, outputs, penalty
+from mlpprof.model.gradcheck import finite_difference_gradients, objective, outputs, penalty
 
 
 def sigmoid(z: float) -> float:

@@ -15,17 +15,16 @@ from numpy.typing import NDArray
 
 from mlpprof.catalog import find, find_all, load, module_of, reference_to, variant_code
 from mlpprof.cli.main import run
+from mlpprof.compare.race import Contestant, FunctionReference
+from mlpprof.compare.race import reference_to as reference_to_function
 from mlpprof.data.source import DataSource
 from mlpprof.errors import EXIT_FAILED, EXIT_USAGE, CheckFailed, UsageError, VariantError
-from mlpprof.measure import worker
-from mlpprof.measure.callables import FunctionReference
-from mlpprof.measure.callables import reference_to as reference_to_function
-from mlpprof.measure.race import Contestant
-from mlpprof.measure.request import Request
-from mlpprof.measure.worker import Session
 from mlpprof.model import Network
+from mlpprof.profile import worker
+from mlpprof.profile.request import Request
+from mlpprof.profile.worker import Session
 from mlpprof.testing import Measuring
-from mlpprof.testing.counts_gates import assert_no_copies, count
+from mlpprof.testing.gates import assert_no_copies, count
 from mlpprof.testing.speedup import require_equivalent
 
 pytestmark = pytest.mark.usefixtures("fresh_imports")

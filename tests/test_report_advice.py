@@ -9,10 +9,9 @@ import pytest
 from advices import LOOP, SIGMOID, SOURCE, hostile_advice, make_advice, make_step_profile
 from rich.console import Console
 
-from mlpprof.report.advice import print_advice
 from mlpprof.report.advice_words import cure_lines, evidence_text, excerpt, headline_text
-from mlpprof.report.format import format_payoff, format_shares
-from mlpprof.report.step_profile import print_step_profile
+from mlpprof.report.numbers import format_payoff, format_shares
+from mlpprof.report.terminal.advise import print_advice, print_step_profile
 from mlpprof.results.advice import CATEGORIES
 
 WIDTHS = (80, 100, 120)

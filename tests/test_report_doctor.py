@@ -12,9 +12,9 @@ from rich.console import Console
 from runs import MACHINE
 
 from mlpprof.cli import doctor
-from mlpprof.machine.doctor.records import Examination, Gain, Setting, Task, Tried
-from mlpprof.report.doctor import print_examination
-from mlpprof.report.export.doctor_json import doctor_json
+from mlpprof.machine.doctor import Examination, Gain, Setting, Task, Tried
+from mlpprof.report.json_documents import doctor_json
+from mlpprof.report.terminal.doctor import print_examination
 
 TASK = Task("a step", "step", 500)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import MACHINE, make_run
-from test_report_export_traces import GRADIENT
+from test_report_files_traces import GRADIENT
 
 from mlpprof.errors import MissingExtra, UsageError
-from mlpprof.report.notebook import build
 from mlpprof.report.notebook.views import ComparisonView, RunView
-from mlpprof.report.terminal import report_text
+from mlpprof.report.terminal.profile import report_text
 from mlpprof.results import Change, Comparison, Race, Verdict
+from reports import build_notebook as build
 
 VOID = {"br", "img", "meta", "input", "hr"}
 

@@ -17,13 +17,13 @@ from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK
 from mlpprof.model import PHASES
 from mlpprof.report.code_diff import code_diff
-from mlpprof.report.page import embedded
+from mlpprof.report.page import page as embedded
 from mlpprof.report.page.changes import rung_changes
 from mlpprof.report.page.headline import headline
-from mlpprof.report.page.source_lines import source_lines
-from mlpprof.report.page.write import page_html, write_page
+from mlpprof.report.page.page import page_html, write_page
+from mlpprof.report.page.variant_views import source_lines
 from mlpprof.report.story import Story
-from mlpprof.store import save_run
+from mlpprof.results.on_disk import save_run
 
 ORDER = ("verdict", "time", "limits", "changes", "scaling", "sure", "machine", "data")
 TEN = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced", "tanh_sigmoid")

@@ -12,10 +12,10 @@ from advices import LOOP, SIGMOID, hostile_advice, make_advice
 from pages import HOSTILE
 from test_report_page import assert_valid, raw
 
-from mlpprof.report.export.advice_json import advice_json
-from mlpprof.report.export.json_text import json_text
+from mlpprof.report.json_documents import advice_json
 from mlpprof.report.page.advice import MOST_DRAWN, advice_html, write_advice_page
 from mlpprof.results.advice import CATEGORIES
+from mlpprof.results.json import json_text
 
 ADVICES = {
     "three": make_advice(),

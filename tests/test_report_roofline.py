@@ -11,16 +11,15 @@ from rich.console import Console
 from runs import make_run
 
 from mlpprof.errors import UsageError
-from mlpprof.instrument.useful import mark_useful
-from mlpprof.machine.limits.names import Limits
+from mlpprof.instrument.needed_work import mark_useful
+from mlpprof.machine.limits import Limits
 from mlpprof.model import Network
-from mlpprof.report.export.profile_json import profile_json
-from mlpprof.report.roofline import Ceiling, bound_s, label_points, phase_points, run_bound_s
-from mlpprof.report.roofline_figure import has_roofline, roofline_text, write_roofline
-from mlpprof.report.roofline_reason import distance
-from mlpprof.report.terminal import print_run, report_text
+from mlpprof.report.figures.roofline import has_roofline, roofline_text, write_roofline
+from mlpprof.report.json_documents import profile_json
+from mlpprof.report.roofline import Ceiling, bound_s, distance, label_points, phase_points, run_bound_s
+from mlpprof.report.terminal.profile import print_run, report_text
 from mlpprof.results import Operation, Run
-from mlpprof.store import load_run, save_run
+from mlpprof.results.on_disk import load_run, save_run
 
 GFLOPS, GB, GELEM = "GFLOP/s", "GB/s", "Gelem/s"
 LIMITS: Limits = {

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from runs import make_run
 
-from mlpprof.report.terminal import print_run, report_text
-from mlpprof.report.verdict import verdict
+from mlpprof.report.rows import verdict
+from mlpprof.report.terminal.profile import print_run, report_text
 from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, PhaseSamples, StackProfile
-from mlpprof.store import load_run, save_run
+from mlpprof.results.on_disk import load_run, save_run
 
 ESCAPE = "\x1b"
 

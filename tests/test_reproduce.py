@@ -9,7 +9,7 @@ import pytest
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.reproduce.registry import SOURCES
+from mlpprof.reproduce.sources import SOURCES
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -96,7 +96,7 @@ def test_true_speedups_pass_and_stand_in_the_summary_in_junit_and_in_json(projec
     assert 'name="mlpprof_verdict" value="pass"' in junit
     assert 'name="mlpprof_ratio"' in junit
     document = json.loads((project.path / "claims.json").read_text(encoding="utf-8"))
-    schema = files("mlpprof.report.export").joinpath("schemas/speedups.schema.json").read_text(encoding="utf-8")
+    schema = files("mlpprof.report").joinpath("schemas/speedups.schema.json").read_text(encoding="utf-8")
     Draft202012Validator(json.loads(schema)).validate(document)
     assert [claim["at_least"] for claim in document["claims"]] == [1.5, 0.6]
 

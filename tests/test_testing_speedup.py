@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mlpprof.catalog import ladder
+from mlpprof.compare import not_slower_than
+from mlpprof.compare.entrants import told_apart
 from mlpprof.errors import CheckFailed, UsageError
-from mlpprof.measure.racers import told_apart
-from mlpprof.report.speedup_table import speedup_table
+from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Change, Race, Speedup, Verdict
-from mlpprof.stats import not_slower_than
 from mlpprof.testing import (
     InconclusiveWarning,
     Measuring,

@@ -15,9 +15,9 @@ from threadpoolctl import threadpool_limits
 from mlpprof.catalog import ladder, load
 from mlpprof.data.source import DataSource
 from mlpprof.data.source import load as load_data
-from mlpprof.measure.batches import batches
 from mlpprof.model import Network, Parameters, UnsupportedNetwork, Variant
 from mlpprof.model.gradcheck import deviations, first_gradients, layer_deviations, trajectory
+from mlpprof.profile.passes import batches
 
 RUNGS = (
     *("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced"),

@@ -12,8 +12,7 @@ import pytest
 from mlpprof.catalog import find, load
 from mlpprof.errors import MissingExtra
 from mlpprof.model import Network, UnsupportedNetwork
-from mlpprof.model.cases import random_case
-from mlpprof.model.gradcheck import deviations, training_deviations
+from mlpprof.model.gradcheck import deviations, random_case, training_deviations
 
 
 def variant(name: str) -> Any:

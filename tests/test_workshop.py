@@ -18,23 +18,30 @@ from workshop_results import SPEED, FakeRacer, result
 from mlpprof.catalog import find, ladder
 from mlpprof.cli import workshop as command
 from mlpprof.cli.main import COMMANDS, run
+from mlpprof.compare import Outcome, Procedure, decide
+from mlpprof.compare.entrants import Environment, VariantRacer
+from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DataError, UsageError
-from mlpprof.measure.counting import count_network
-from mlpprof.measure.gate import add_replicates
-from mlpprof.measure.racers import Environment, VariantRacer
-from mlpprof.measure.request import Request
+from mlpprof.profile.counting import count_network
+from mlpprof.profile.request import Request
 from mlpprof.results import Change
-from mlpprof.stats import Outcome, Procedure, decide
 from mlpprof.workloads import resolve
-from mlpprof.workshop import check, learner, setting
-from mlpprof.workshop.exercises import EXERCISES, text
-from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file, stored_results
-from mlpprof.workshop.learner import learner_name, parse_guess
-from mlpprof.workshop.outcome import read_result, result_json, write_result
-from mlpprof.workshop.racing import Places, _values, lost_time, measure_speed
-from mlpprof.workshop.setting import PROCEDURE, Setting
-from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
-from mlpprof.workshop.wording import guess_error, last_line, rows
+from mlpprof.workshop import check
+from mlpprof.workshop import exercises as setting
+from mlpprof.workshop import folder as learner
+from mlpprof.workshop.check import Places, _values, lost_time, measure_speed
+from mlpprof.workshop.exercises import EXERCISES, PROCEDURE, RUNGS, Setting, solution_text, start_text, text
+from mlpprof.workshop.folder import (
+    keep,
+    learner_name,
+    new_folder,
+    next_exercise,
+    parse_guess,
+    result_file,
+    stored_results,
+)
+from mlpprof.workshop.result import read_result, result_json, write_result
+from mlpprof.workshop.words import guess_error, last_line, rows
 
 QUICK = Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), blocks=4, roofline=False)
 """Two or three processes on the small embedded set: what is tested is the way, not the ratio."""

@@ -14,7 +14,7 @@ from workshop_results import SPEED, result
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.workshop.board import board_html, read_folders, rows_of
-from mlpprof.workshop.outcome import result_json, write_result
+from mlpprof.workshop.result import result_json, write_result
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 

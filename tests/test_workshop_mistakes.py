@@ -11,9 +11,8 @@ import pytest
 
 from mlpprof.errors import VariantCrash, VariantError
 from mlpprof.workloads import resolve
-from mlpprof.workshop import worker
-from mlpprof.workshop.exercises import EXERCISES
-from mlpprof.workshop.solutions import RUNGS, solution_text
+from mlpprof.workshop import check_worker as worker
+from mlpprof.workshop.exercises import EXERCISES, RUNGS, solution_text
 
 Examine = Callable[..., dict[str, Any]]
 NETWORK = asdict(resolve("tiny").network)

@@ -11,12 +11,9 @@ import pytest
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.workshop import setting
-from mlpprof.workshop.exercises import EXERCISES, text
-from mlpprof.workshop.notebook import notebook_text
-from mlpprof.workshop.session import check
-from mlpprof.workshop.setting import Setting
-from mlpprof.workshop.solutions import start_text
+from mlpprof.workshop import exercises as setting
+from mlpprof.workshop.exercises import EXERCISES, Setting, start_text, text
+from mlpprof.workshop.notebook import check, notebook_text
 
 QUICKLY = """
 from mlpprof.stats import Procedure

@@ -55,7 +55,6 @@ def outputs(*jobs: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Do the jobs that standard input tells of."""
-    import mlpprof.advise.runner  # noqa: F401  # imported once, before the children split off
 
     del globals()["__file__"]  # or this file would be one of the program's
     print(json.dumps([_in_child(job) for job in json.load(sys.stdin)]))
@@ -92,7 +91,7 @@ def _do(
     few: int = 0,
 ) -> None:
     from mlpprof import catalog
-    from mlpprof.advise.program import Script
+    from mlpprof.programs.load import Script
 
     program = _Training(variant) if variant is not None else Script(str(script), tuple(arguments))
     if script is not None:
@@ -116,11 +115,11 @@ def _do(
 
 def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     """As `advise` records, but through all steps, and so that the program ends by itself."""
-    from mlpprof.advise import steps
-    from mlpprof.advise.clocks import Clocks
-    from mlpprof.advise.places import StepPlace
-    from mlpprof.advise.recorder import Recorder
-    from mlpprof.advise.recording import record
+    from mlpprof.programs.record import schedule as steps
+    from mlpprof.programs.record.clocks import Clocks
+    from mlpprof.programs.record.recorder import Recorder
+    from mlpprof.programs.record.run import record
+    from mlpprof.programs.step_place import StepPlace
 
     ran: set[int] = set()
 
@@ -147,7 +146,7 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
 
 
 def _seek(program: Any) -> None:
-    from mlpprof.advise import seeking
+    from mlpprof.programs.find_step import watch_run as seeking
 
     seeking.Observer._look = lambda self: None  # type: ignore[method-assign]
     with contextlib.suppress(seeking.UsageError):
@@ -156,8 +155,8 @@ def _seek(program: Any) -> None:
 
 def _find(program: Any) -> None:
     """The last line names the step that is found, or tells the error."""
-    from mlpprof.advise import seeking
     from mlpprof.errors import MlpprofError
+    from mlpprof.programs.find_step import watch_run as seeking
 
     seeking.LOOKING_S = 0.3  # most programs here are over before that
     try:
@@ -169,9 +168,9 @@ def _find(program: Any) -> None:
 
 def _record_as_it_is(program: Any, step: str, few: int) -> None:
     """The last line tells as JSON what `record` gave, or the error."""
-    from mlpprof.advise.places import StepPlace
-    from mlpprof.advise.recording import record
     from mlpprof.errors import MlpprofError
+    from mlpprof.programs.record.run import record
+    from mlpprof.programs.step_place import StepPlace
 
     try:
         recording = record(program, StepPlace.parse(step), "/", few=few, plain_s=[1.0])
@@ -189,13 +188,12 @@ def _record_as_it_is(program: Any, step: str, few: int) -> None:
 
 def _whole(program: Any, mode: str) -> None:
     """Everything in one form from the first line on, as if the program were one long step."""
-    from mlpprof.advise import hooks
-    from mlpprof.advise.clocked import ClockedForm
-    from mlpprof.advise.clocks import Clocks
-    from mlpprof.advise.observed import ObservedForm
-    from mlpprof.advise.own_files import load_through, own_files
-    from mlpprof.advise.recorder import Recorder
     from mlpprof.instrument.rewriting import Site
+    from mlpprof.programs.load import load_through, own_files
+    from mlpprof.programs.record import hooks
+    from mlpprof.programs.record.clocks import Clocks
+    from mlpprof.programs.record.recorder import Recorder
+    from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 
     sites: list[Site] = []
     clocks, recorder = Clocks(iter(range(10**9)).__next__), Recorder(sites)
@@ -226,10 +224,10 @@ class _Training:
         import numpy as np
 
         from mlpprof.errors import MissingExtra
-        from mlpprof.measure.prepare import Loader
-        from mlpprof.measure.request import Request
         from mlpprof.model import UnsupportedNetwork
         from mlpprof.model.gradcheck import close
+        from mlpprof.profile.prepare import Loader
+        from mlpprof.profile.request import Request
         from mlpprof.workloads import get_workload
 
         workload = get_workload("tiny")

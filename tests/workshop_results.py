@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.results import Race
-from mlpprof.workshop.outcome import Ratio, Result, Speed
+from mlpprof.workshop.result import Ratio, Result, Speed
 
 SPEED = Speed(
     outcome="pass",

@@ -19,7 +19,7 @@ Source: the project's own measurements; what the rung is worth tells variants/RE
 
 import numpy as np
 
-from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
+from mlpprof.engines.in_place import COSTS, DERIVATIVES, VALUES
 
 PARENT = "tanh_sigmoid"
 

@@ -20,7 +20,7 @@ Source: the project's own measurements; what the rung is worth tells variants/RE
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
-from mlpprof.model.in_place import COSTS, DERIVATIVES, VALUES
+from mlpprof.engines.in_place import COSTS, DERIVATIVES, VALUES
 
 PARENT = "chunked"
 

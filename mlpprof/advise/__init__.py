@@ -5,6 +5,6 @@ The program runs as it stands in a process of its own; see `search` for how the 
 
 from __future__ import annotations
 
-from mlpprof.advise.search import Subject, find, profile_step
+from mlpprof.advise.find import Subject, find, profile_step
 
 __all__ = ["Subject", "find", "profile_step"]

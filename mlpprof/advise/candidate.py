@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mlpprof.advise.trace import Event
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.trace import Event
 from mlpprof.results.run import Json
 
 Item = TypeVar("Item")

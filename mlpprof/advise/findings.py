@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.detect import (
-    dead,
-    every_step,
-    extra_work,
+    bias_stacking,
+    dead_computation,
+    float64,
+    gather,
     layout,
     loops,
-    masks,
-    outer_sums,
-    precision,
-    primitives,
-    repeats,
-    stacking,
+    recomputation,
+    slow_primitive,
+    small_product,
     temporaries,
-    threads,
-    whole_set,
+    work_in_step,
 )
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.replay import BUDGET
-from mlpprof.advise.steps import OBSERVED_STEPS
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.results.advice import Finding, Place
 
 CAUSES = {
@@ -50,25 +47,22 @@ CLEARLY = 1.5
 
 DETECTORS = (
     loops,
-    repeats,
-    every_step,
-    dead,
-    stacking,
-    extra_work,
-    whole_set,
-    primitives,
-    outer_sums,
-    masks,
+    recomputation,
+    dead_computation,
+    bias_stacking,
+    work_in_step,
+    gather,
+    slow_primitive,
     layout,
     temporaries,
-    precision,
-    threads,
+    float64,
+    small_product,
 )
 
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
-    measured = sorted(DETECTORS, key=lambda detector: detector is not precision)  # while there is time: it is large
+    measured = sorted(DETECTORS, key=lambda detector: detector is not float64)  # while there is time: it is large
     found = {}
     for detector in measured:
         with BUDGET.part(LARGEST_PART):

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from functools import cache, cached_property
 from pathlib import Path
 
-from mlpprof.advise.own_files import PACKAGE
-from mlpprof.advise.trace import Event, LoopRun, Trace
-from mlpprof.advise.undisturbed import calm_step_s, undisturbed
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.load import PACKAGE
+from mlpprof.programs.record.clocks import calm_step_s, undisturbed
+from mlpprof.programs.record.trace import Event, LoopRun, Trace
 
 Span = tuple[str, int, int, int, int]
 

@@ -11,8 +11,8 @@ from collections import defaultdict
 from typing import Any
 
 from mlpprof.advise.graph import Graph, Span
-from mlpprof.advise.trace import Event
-from mlpprof.instrument.labels import labels_of
+from mlpprof.instrument.clocks import labels_of
+from mlpprof.programs.record.trace import Event
 
 OWN = "(the step itself)"
 """The phase of what stands in the step and is in no call."""

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from mlpprof.advise import find
-from mlpprof.cli.program import arguments_argument, modules_options, subject_from, trained_on, variant_options
+from mlpprof.cli.options import arguments_argument, modules_options, subject_from, trained_on, variant_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.files import require_writable
-from mlpprof.report.advice import print_advice
-from mlpprof.report.export.advice_files import require_advice_ending, write_advice
-from mlpprof.report.export.advice_json import advice_json
+from mlpprof.report.files.formats import require_advice_ending, write_advice
+from mlpprof.report.json_documents import advice_json
+from mlpprof.report.terminal.advise import print_advice
 
 
 @click.command("advise")

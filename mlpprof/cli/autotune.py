@@ -13,17 +13,16 @@ from rich.text import Text
 from mlpprof.cli.options import workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.compare.autotune import autotune, keep_tuned, read_tuned, tuned_key
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.machine.blas import worker_environment
-from mlpprof.measure.autotune import autotune
-from mlpprof.measure.profile import WORKER
-from mlpprof.measure.request import Request
-from mlpprof.measure.tuned import keep_tuned, read_tuned, tuned_key
 from mlpprof.process import Worker
-from mlpprof.report.export.json_text import without_nan
-from mlpprof.report.export.tuned_file import require_python_file, write_tuned_file
-from mlpprof.report.tuning import print_tuning, three_lines
+from mlpprof.profile.profile import WORKER
+from mlpprof.profile.request import Request
+from mlpprof.report.files.tuned_file import require_python_file, write_tuned_file
+from mlpprof.report.terminal.autotune import print_tuning, three_lines
+from mlpprof.results.json import without_nan
 
 BUDGET_S = 110.0
 

@@ -15,13 +15,13 @@ from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import measuring_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.compare import decide
+from mlpprof.compare.entrants import Environment, VariantRacer
+from mlpprof.compare.verdict import add_replicates, log_ratios
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.measure.gate import add_replicates, log_ratios
-from mlpprof.measure.racers import Environment, VariantRacer
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.stats import decide
+from mlpprof.profile.request import Request
 from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, machine_class, read_claims, write_claim
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 

@@ -10,9 +10,9 @@ from mlpprof.catalog import find, ladder
 from mlpprof.cli.options import rank_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
-from mlpprof.measure.check import CHECK_CASES
-from mlpprof.measure.profile import check
-from mlpprof.report.export.check_json import check_json
+from mlpprof.profile.check import CHECK_CASES
+from mlpprof.profile.profile import check
+from mlpprof.report.json_documents import check_json
 from mlpprof.results import CheckResult
 
 

@@ -16,18 +16,17 @@ from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.compare import NullResult
+from mlpprof.compare.entrants import Environment, VariantRacer
+from mlpprof.compare.verdict import compare_apart, measure, measure_null, need_apart
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
-from mlpprof.measure.apart import compare_apart, need_apart
-from mlpprof.measure.gate import measure, measure_null
-from mlpprof.measure.racers import Environment, VariantRacer
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.report.comparison import print_comparison, print_stored
-from mlpprof.report.export.comparison import comparison_json, require_comparison_format, write_comparisons
+from mlpprof.profile.request import Request
+from mlpprof.report.files.formats import comparison_json, require_comparison_format, write_comparisons
+from mlpprof.report.terminal.compare import print_comparison, print_stored
 from mlpprof.results import Comparison
-from mlpprof.stats import NullResult
-from mlpprof.store import load_run
+from mlpprof.results.on_disk import load_run
 from mlpprof.workloads import Workload
 
 

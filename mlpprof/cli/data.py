@@ -15,11 +15,10 @@ from rich.text import Text
 
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.data import Dataset, DataSource
-from mlpprof.data.description import ArrayDescription, Description, describe
 from mlpprof.data.download import fetch_mnist
-from mlpprof.data.thumbnails import is_pictorial, thumbnails
+from mlpprof.data.show import ArrayDescription, Description, describe, is_pictorial, thumbnails
 from mlpprof.errors import DataError
-from mlpprof.report.format import encodable, printable
+from mlpprof.report.numbers import encodable, printable
 from mlpprof.workloads import resolve
 
 SCHEMA = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.machine.doctor.examine import examine
-from mlpprof.report.doctor import print_examination
-from mlpprof.report.export.doctor_json import doctor_json
+from mlpprof.machine.doctor import examine
+from mlpprof.report.json_documents import doctor_json
+from mlpprof.report.terminal.doctor import print_examination
 
 
 @click.command("doctor")

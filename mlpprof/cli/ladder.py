@@ -16,18 +16,18 @@ from mlpprof.catalog import Entry, find, find_all, ladder
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.compare.entrants import Environment, VariantRacer, refusals
+from mlpprof.compare.ladder import main_line, rungs_of
+from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.measure.gate import add_replicates
-from mlpprof.measure.ladder import main_line, rungs_of
-from mlpprof.measure.profile import Settings, profile
-from mlpprof.measure.racers import Environment, VariantRacer, refusals
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.report.comparison import print_ladder
-from mlpprof.report.export.comparison import ladder_json, require_ladder_extension, write_ladders
+from mlpprof.profile.profile import Settings, profile
+from mlpprof.profile.request import Request
+from mlpprof.report.files.formats import ladder_json, require_ladder_extension, write_ladders
+from mlpprof.report.terminal.compare import print_ladder
 from mlpprof.results import DataRecord, Ladder, Run
-from mlpprof.store import save_new_run
+from mlpprof.results.on_disk import save_new_run
 from mlpprof.workloads import Workload
 
 PROCESSES = 5

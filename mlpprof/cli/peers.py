@@ -13,9 +13,9 @@ from rich.text import Text
 
 from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.measure.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
-from mlpprof.report.export.peers_files import peers_json, write_peers
-from mlpprof.report.peers_table import print_peers
+from mlpprof.compare.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
+from mlpprof.report.files.formats import peers_json, write_peers
+from mlpprof.report.terminal.peers import print_peers
 from mlpprof.results.peers import PeersRow, PeersTable
 
 FOLDER = Path("reports") / "peers"

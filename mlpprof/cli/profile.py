@@ -13,29 +13,86 @@ from typing import Any
 import click
 from rich.text import Text
 
+from mlpprof.advise import profile_step
 from mlpprof.catalog import find
-from mlpprof.cli.options import file_options, measuring_options, workload_from, workload_options
-from mlpprof.cli.profile_step import profile_program_step, require_no_step_options
-from mlpprof.cli.program import arguments_argument, modules_options
+from mlpprof.cli.options import (
+    arguments_argument,
+    file_options,
+    given_options,
+    measuring_options,
+    modules_options,
+    subject_from,
+    workload_from,
+    workload_options,
+)
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.measure.profile import Settings, profile
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.report.export import (
+from mlpprof.profile.profile import Settings, profile
+from mlpprof.profile.request import Request
+from mlpprof.report.files.formats import (
     LINE_FORMATS,
     STACK_FORMATS,
     choose_format,
     require_known_stacks_ending,
+    require_step_ending,
     write_runs,
     write_stacks,
+    write_step_profile,
 )
-from mlpprof.report.export.profile_json import profile_json
-from mlpprof.report.terminal import print_run
+from mlpprof.report.json_documents import profile_json, step_profile_json
+from mlpprof.report.terminal.advise import print_step_profile
+from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Run
-from mlpprof.store import save_new_run, save_run
+from mlpprof.results.on_disk import save_new_run, save_run
+
+# `mlpprof profile FILE.py --step NAME`: the phases and expressions of somebody's own step.
+
+
+MEANINGFUL = ("variant", "arguments", "step", "include", "exclude", "threads", "out", "as_json", "verbose")
+"""Parameters of `mlpprof profile` that mean something where --step is given."""
+
+
+def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any]) -> None:
+    """Profile the step and show it as the options say; raises UsageError for options of a variant's profile."""
+    others = [name for name in ctx.params if name not in MEANINGFUL]
+    meaningless = given_options(ctx, others)
+    if meaningless:
+        raise UsageError(
+            f"--step {options['step']} profiles a program as it stands, so {', '.join(meaningless)} cannot be used; "
+            "leave it out"
+        )
+    out = options["out"]
+    require_writable(out)
+    if out is not None:
+        require_step_ending(out)
+    threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
+    subject = subject_from(target, options, threads)
+    with progress_bar() as progress:
+        profile = profile_step(subject, progress=progress)
+    saving = Saving()
+    if out is not None:
+        with saving.attempt():
+            write_step_profile(out, profile)
+    with saving.report_first():
+        if options["as_json"]:
+            print_json(step_profile_json(profile))
+        else:
+            print_step_profile(profile, output_console(), verbose=options["verbose"])
+
+
+def require_no_step_options(options: dict[str, Any]) -> None:
+    """Raise UsageError where there is no --step, but something that only goes with it."""
+    if options["arguments"]:
+        raise UsageError(
+            f"unexpected argument '{options['arguments'][0]}': profile takes one variant; with --step NAME it takes a "
+            "script, to which goes what stands behind --"
+        )
+    for name in ("include", "exclude"):
+        if options[name]:
+            raise UsageError(f"--{name} {options[name][0]} is of a program's modules; add --step NAME")
 
 
 @click.command("profile")

@@ -10,10 +10,10 @@ from mlpprof.cli.options import file_options
 from mlpprof.cli.terminal import output_console, print_json
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.report.export import choose_format, require_known_stacks_ending, write_runs, write_stacks
-from mlpprof.report.export.profile_json import profile_json
-from mlpprof.report.terminal import print_run
-from mlpprof.store import load_run
+from mlpprof.report.files.formats import choose_format, require_known_stacks_ending, write_runs, write_stacks
+from mlpprof.report.json_documents import profile_json
+from mlpprof.report.terminal.profile import print_run
+from mlpprof.results.on_disk import load_run
 
 
 @click.command("report")

@@ -13,10 +13,10 @@ from rich.text import Text
 from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import MissingExtra
-from mlpprof.report.export.reproduce_json import reproduce_json
-from mlpprof.report.export.reproduction_files import write_reproductions
-from mlpprof.report.reproduction import print_reproductions
-from mlpprof.reproduce.registry import SOURCES, reproduce
+from mlpprof.report.files.formats import write_reproductions
+from mlpprof.report.json_documents import reproduce_json
+from mlpprof.report.terminal.reproduce import print_reproductions
+from mlpprof.reproduce.sources import SOURCES, reproduce
 
 FOLDER = Path("reports") / "reproduce"
 

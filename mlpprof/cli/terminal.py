@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlpprof.process import Progress as ReportProgress
-from mlpprof.report.export.json_text import json_text
+from mlpprof.results.json import json_text
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal: wide enough for the tables, narrow enough for a log."""

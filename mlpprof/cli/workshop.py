@@ -15,16 +15,23 @@ from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable, require_writable_folder
-from mlpprof.workshop import setting
+from mlpprof.workshop import exercises as setting
 from mlpprof.workshop.board import read_folders, write_board
 from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
-from mlpprof.workshop.folder import RESULTS, keep, new_folder, next_exercise, require_folder, stored_results
-from mlpprof.workshop.learner import learner_name, parse_guess
+from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, solution_text, text
+from mlpprof.workshop.folder import (
+    RESULTS,
+    keep,
+    learner_name,
+    new_folder,
+    next_exercise,
+    parse_guess,
+    require_folder,
+    stored_results,
+)
 from mlpprof.workshop.notebook import notebook_text
-from mlpprof.workshop.outcome import Result, result_json
-from mlpprof.workshop.solutions import solution_text
-from mlpprof.workshop.wording import last_line, rows, title
+from mlpprof.workshop.result import Result, result_json
+from mlpprof.workshop.words import last_line, rows, title
 
 EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}

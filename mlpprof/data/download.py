@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mlpprof.data.container import one_line
+from mlpprof.data.hdf5_and_npz import one_line
 from mlpprof.errors import DataError, MissingExtra, UsageError
 
 MNIST_MD5 = {

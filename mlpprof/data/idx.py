@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from mlpprof.data.container import ArrayInfo, Container, size_in_bytes
 from mlpprof.data.dataset import Array
+from mlpprof.data.hdf5_and_npz import ArrayInfo, Container, size_in_bytes
 from mlpprof.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"

@@ -8,13 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlpprof.data.container import Container, one_line
-from mlpprof.data.dataset import Dataset
+from mlpprof.data.dataset import DataFacts, Dataset, facts_of
 from mlpprof.data.embedded import EMBEDDED, embedded, embedded_set
-from mlpprof.data.facts import DataFacts, facts_of
-from mlpprof.data.hdf5 import is_hdf5, open_hdf5
+from mlpprof.data.hdf5_and_npz import Container, is_hdf5, one_line, open_hdf5, open_npz
 from mlpprof.data.idx import GZIP_ERRORS, GZIP_MAGIC, is_idx, open_idx, open_idx_folder
-from mlpprof.data.npz import open_npz
 from mlpprof.errors import DataError, did_you_mean
 
 KINDS = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from mlpprof.instrument.phases import shadow
+from mlpprof.instrument.clocks import shadow
 from mlpprof.model import PHASES, Variant
 
 try:

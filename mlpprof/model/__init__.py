@@ -4,9 +4,8 @@ Variants import NumPy, SciPy and this package, and nothing else of mlpprof.
 """
 
 from mlpprof.errors import UnsupportedNetwork
-from mlpprof.model.activations import ACTIVATIONS, Activation
+from mlpprof.model.activations import ACTIVATIONS, Activation, Loss, loss_of, sample_losses
 from mlpprof.model.interface import PHASES, Array, Parameters, Variant
-from mlpprof.model.losses import Loss, loss_of, sample_losses
 from mlpprof.model.network import Network
 
 __all__ = [

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal
 
-from mlpprof.report.format import (
+import numpy as np
+
+from mlpprof.report.numbers import (
     UNKNOWN,
     digits,
     format_number,
@@ -21,6 +23,7 @@ from mlpprof.report.format import (
     plain,
 )
 from mlpprof.results.advice import CATEGORIES, Advice, Finding
+from mlpprof.results.step_profile import Expression, StepProfile
 
 CONTEXT = 2
 """Lines shown above and below those of a finding."""
@@ -239,3 +242,39 @@ def _number_text(name: str, value: float) -> str:
     if "bytes" in name:
         return format_size(value)
     return format_number(value) if isinstance(value, int) else digits(value)
+
+
+# What is derived from a step profile, for the terminal and for files alike: medians, shares, rates, disturbance.
+
+
+MOST_DISTURBED = 1.2
+"""Clocked over plain steps, above which shares are rough."""
+
+PHASES_FROM = {
+    "comments": "from the step's `# phase:` comments",
+    "calls": "from the calls that the step makes; `# phase: NAME` behind a statement names others",
+    "statements": "a statement each; `# phase: NAME` behind a statement names others",
+}
+
+
+def median_s(seconds: Sequence[float]) -> float:
+    """Median of raw samples; NaN of none."""
+    return float(np.median(seconds)) if len(seconds) else math.nan
+
+
+def share_of(seconds: Sequence[float], profile: StepProfile) -> float:
+    """Median over the median clocked step, because both were under clocks."""
+    whole_s = median_s(profile.clocked_s)
+    return median_s(seconds) / whole_s if whole_s > 0 else math.nan
+
+
+def disturbance(profile: StepProfile) -> float:
+    """Median clocked step over median plain step: 1 where the clocks cost nothing."""
+    plain_s = median_s(profile.step_s)
+    return median_s(profile.clocked_s) / plain_s if plain_s > 0 else math.nan
+
+
+def gflop_per_s(one: Expression) -> float:
+    """Floating-point operations a second, in thousands of millions; NaN where it does none."""
+    time_s = median_s(one.seconds)
+    return one.flop / time_s / 1e9 if one.flop and time_s > 0 else math.nan

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.claims import Claim, Curve, Figure, Panel, Reproduction, Table
-from mlpprof.measure.request import Request
 from mlpprof.model import Network
 from mlpprof.process import Progress
-from mlpprof.report.format import digits, format_time
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import digits, format_time
 from mlpprof.reproduce.laboratory import Entrant, Laboratory
-from mlpprof.reproduce.plans import Stages, data_text, shortened
-from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, at_least, ratio
+from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, Stages, at_least, data_text, ratio, shortened
 from mlpprof.results import Race
+from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import Workload, resolve
 
 NAME = "forever"

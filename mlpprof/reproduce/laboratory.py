@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mlpprof.machine.blas import worker_environment
-from mlpprof.measure.profile import DEFAULT_THREADS
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress, Worker
+from mlpprof.profile.profile import DEFAULT_THREADS
+from mlpprof.profile.request import Request
 from mlpprof.results import Race
 
 WORKER = "mlpprof.reproduce.worker"

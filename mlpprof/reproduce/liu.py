@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpprof.claims import Claim, Reproduction, Table
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.report.format import digits, format_time
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import digits, format_time
 from mlpprof.reproduce.laboratory import Entrant, Laboratory
-from mlpprof.reproduce.plans import Stages, data_text, digits_source, shortened
-from mlpprof.reproduce.rules import ELSEWHERE, RULE_ABOUT, RULE_ELSEWHERE, about, ratio
+from mlpprof.reproduce.rules import (
+    ELSEWHERE,
+    RULE_ABOUT,
+    RULE_ELSEWHERE,
+    Stages,
+    about,
+    data_text,
+    digits_source,
+    ratio,
+    shortened,
+)
 from mlpprof.results import Race
+from mlpprof.results.reproduction import Claim, Reproduction, Table
 from mlpprof.workloads import resolve
 
 NAME = "liu"

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.claims import Claim, Curve, Figure, Panel, Reproduction, Table
-from mlpprof.measure.request import Request
 from mlpprof.model import Network
 from mlpprof.process import Progress
-from mlpprof.report.format import digits, format_time
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import digits, format_time
 from mlpprof.reproduce.laboratory import Entrant, Laboratory
-from mlpprof.reproduce.plans import Stages, data_text, digits_source, shortened
-from mlpprof.reproduce.rules import RULE_ABOUT, about, ratio
+from mlpprof.reproduce.rules import RULE_ABOUT, Stages, about, data_text, digits_source, ratio, shortened
+from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import resolve
 
 NAME = "persample"

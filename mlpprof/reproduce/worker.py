@@ -13,25 +13,24 @@ from typing import Any
 import numpy as np
 
 from mlpprof import catalog
-from mlpprof.machine.description import describe
-from mlpprof.measure.batches import batches
-from mlpprof.measure.messages import Message, encode
-from mlpprof.measure.passes import paused_garbage_collection, profile_batch
-from mlpprof.measure.prepare import Loader, Prepared
-from mlpprof.measure.race import CallableContestant, Contestant, VariantContestant, no_arguments, race
-from mlpprof.measure.request import Request
+from mlpprof.compare.race import CallableContestant, Contestant, VariantContestant, no_arguments, race
+from mlpprof.machine.facts import describe
 from mlpprof.model import Array, Variant, loss_of
-from mlpprof.model.cases import random_cases
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
     agreement_with,
     close,
+    finite_difference_gradients,
     first_gradients,
     layer_deviations,
+    random_cases,
 )
-from mlpprof.model.oracle import finite_difference_gradients
 from mlpprof.process import Progress, serve
-from mlpprof.reproduce.persample_study import Study
+from mlpprof.profile.passes import batches, paused_garbage_collection, profile_batch
+from mlpprof.profile.prepare import Loader, Prepared
+from mlpprof.profile.request import Request
+from mlpprof.reproduce.persample_parallel import Study
+from mlpprof.results.json import Message, encode
 
 WHOLE = slice(None)
 """An index that takes all rows as a view: a source that trains on its whole data at once has nothing to gather."""

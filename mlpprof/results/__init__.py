@@ -1,6 +1,7 @@
 """The records between measuring and showing: frozen, with every raw sample, and units in the field names.
 
-Whoever measures fills them, whoever shows reads them, and `mlpprof.store` keeps them; none of the three knows another.
+Whoever measures fills them, whoever shows reads them, and `mlpprof.results.on_disk` keeps them; none of the three
+knows another.
 """
 
 from mlpprof.results.comparison import Change, Comparison, Ladder, Race, Rung, Speedup, Verdict

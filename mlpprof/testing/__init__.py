@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlpprof.testing.advice import assert_no_finding
-    from mlpprof.testing.counts_gates import assert_max_allocations, assert_max_flops, assert_no_copies
+    from mlpprof.testing.gates import assert_max_allocations, assert_max_flops, assert_no_copies
+    from mlpprof.testing.no_finding import assert_no_finding
     from mlpprof.testing.speedup import (
         InconclusiveWarning,
         Measuring,
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "assert_max_allocations": "counts_gates",
-    "assert_max_flops": "counts_gates",
-    "assert_no_copies": "counts_gates",
-    "assert_no_finding": "advice",
+    "assert_max_allocations": "gates",
+    "assert_max_flops": "gates",
+    "assert_no_copies": "gates",
+    "assert_no_finding": "no_finding",
 }
 """Name -> module of all that is not in `speedup`."""
 

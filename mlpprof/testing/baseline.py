@@ -15,8 +15,8 @@ from typing import Any
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
-from mlpprof.machine.kernels import cpu_rank
-from mlpprof.measure.profile import DEFAULT_THREADS
+from mlpprof.machine.blas import cpu_rank
+from mlpprof.profile.profile import DEFAULT_THREADS
 
 DEFAULT_FILE = Path("mlpprof-baselines.toml")
 

@@ -16,17 +16,16 @@ import numpy as np
 
 from mlpprof import catalog
 from mlpprof.catalog import find, find_all, interface_problems
+from mlpprof.compare import IN_PROCESS, REPLICATED, NullResult, not_slower_than
+from mlpprof.compare.entrants import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
+from mlpprof.compare.race import no_arguments, reference_to
+from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.errors import UsageError
-from mlpprof.measure.callables import reference_to
-from mlpprof.measure.gate import measure, measure_null
-from mlpprof.measure.profile import DEFAULT_THREADS
-from mlpprof.measure.race import no_arguments
-from mlpprof.measure.racers import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
-from mlpprof.measure.request import Request
 from mlpprof.process import Progress
-from mlpprof.report.speedup_table import speedup_table
+from mlpprof.profile.profile import DEFAULT_THREADS
+from mlpprof.profile.request import Request
+from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Speedup
-from mlpprof.stats import IN_PROCESS, REPLICATED, NullResult, not_slower_than
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
 from mlpprof.testing.sameness import Equivalent, require_same
 from mlpprof.workloads import DEFAULT_WORKLOAD, Workload, resolve

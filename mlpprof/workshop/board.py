@@ -15,11 +15,11 @@ from jinja2 import Environment, StrictUndefined
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
-from mlpprof.report.format import digits, format_percent, plain
+from mlpprof.report.numbers import digits, format_percent, plain
 from mlpprof.workshop.exercises import EXERCISES, Exercise
 from mlpprof.workshop.folder import next_exercise
-from mlpprof.workshop.outcome import Result, read_result
-from mlpprof.workshop.wording import guess_error
+from mlpprof.workshop.result import Result, read_result
+from mlpprof.workshop.words import guess_error
 
 TEMPLATE = "board.html.jinja"
 MOST_FILES = 10_000

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import platform
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
-from mlpprof.report.format import plain
-from mlpprof.workshop.exercises import EXERCISES, text
-from mlpprof.workshop.outcome import LONGEST_NAME, Result, read_result, write_result
-from mlpprof.workshop.setting import DIGITS_FILE, write_digits
-from mlpprof.workshop.solutions import start_text
+from mlpprof.report.numbers import plain
+from mlpprof.workshop.exercises import DIGITS_FILE, EXERCISES, start_text, text, write_digits
+from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 
 MY_MLP = "my_mlp.py"
 NOTEBOOK = "workshop.ipynb"
@@ -127,3 +127,56 @@ def checked_name(name: str) -> str:
     if not shown or len(shown) > LONGEST_NAME:
         raise UsageError(f"'{shown[:LONGEST_NAME]}' is no name to show; expected 1 to {LONGEST_NAME} characters")
     return shown
+
+
+# Who is learning: the name that stands on the board, unless another one is given.
+
+
+GIT_TIMEOUT_S = 5.0
+
+
+def learner_name(given: str | None, done: dict[int, Result], folder: Path) -> str:
+    """The name that was given, else the one of earlier results in the folder, else git's, else the account's."""
+    if given is not None:
+        return checked_name(given)
+    known = max(done.values(), key=lambda result: result.created, default=None)
+    for name in (known.learner if known else "", _git_name(folder), _account()):
+        if name.strip():
+            return checked_name(name)
+    return "learner"
+
+
+def _git_name(folder: Path) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "config", "user.name"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return done.stdout.strip()
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # no entry for this user, or no such database on this system
+        return ""
+
+
+def parse_guess(text: str) -> float | None:
+    """'2.5', '2,5' or '2.5 x' as 2.5; nothing typed is no guess. Raises UsageError for anything else."""
+    word = text.strip().lower().removesuffix("x").removesuffix("×").strip().replace(",", ".")
+    if not word:
+        return None
+    try:
+        guess = float(word)
+    except ValueError:
+        guess = float("nan")
+    if not 0 < guess < 1e6:
+        raise UsageError(f"'{text.strip()}' is no guess; expected a number above 0, such as 2.5")
+    return guess

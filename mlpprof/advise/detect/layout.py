@@ -12,12 +12,11 @@ import numpy as np
 
 from mlpprof.advise.candidate import Candidate, facts, indices, total
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.identity import Value
-from mlpprof.advise.perform import again
-from mlpprof.advise.replay import of_time, saved_share
-from mlpprof.advise.trace import Event
+from mlpprof.advise.replay import again, of_time, saved_share
+from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
-from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.trace import Event
 
 LEAST_SIZE = 4_096
 LEAST_SHARE = 0.15

@@ -16,9 +16,9 @@ import numpy as np
 from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.replay import seconds_of
-from mlpprof.advise.trace import Event, LoopRun
+from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
-from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.programs.record.trace import Event, LoopRun
 
 REMAINS = (2.0, 0.5)
 """What the array operations will take, as factors of what they take here one by one: at most, at least."""

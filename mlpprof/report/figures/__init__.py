@@ -1,1 +1,1 @@
-"""Pictures: the only package that knows matplotlib; `mlpprof.report.gallery` says which there are."""
+"""Pictures: the only package that knows matplotlib; `mlpprof.report.figures.gallery` says which there are."""

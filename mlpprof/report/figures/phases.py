@@ -9,10 +9,9 @@ from matplotlib.patches import Rectangle
 
 from mlpprof.model import PHASES
 from mlpprof.report.anatomy import PhasePart, anatomy
-from mlpprof.report.figures.canvas import Sheet, short, text_width
-from mlpprof.report.figures.palette import INK, MUTED, PAPER, REST, phase_color, text_on
+from mlpprof.report.figures.canvas import INK, MUTED, PAPER, REST, Sheet, phase_color, short, text_on, text_width
 from mlpprof.report.figures.rows import RowPlot, row_plot, time_axis
-from mlpprof.report.format import format_percent, format_time
+from mlpprof.report.numbers import format_percent, format_time
 from mlpprof.results import BatchResult
 
 TOO_LONG = 6.0

@@ -11,11 +11,10 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mlpprof.measure.waterfall import REST as REST_PHASE
-from mlpprof.report.figures.canvas import Sheet
-from mlpprof.report.figures.palette import ACCENT, BAD, INK, MUTED, PAPER, phase_color
+from mlpprof.compare.waterfall import REST as REST_PHASE
+from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, Sheet, phase_color
 from mlpprof.report.figures.rows import RowPlot, ratio_text, row_plot, time_axis
-from mlpprof.report.format import digits, format_percent, format_time
+from mlpprof.report.numbers import digits, format_percent, format_time
 from mlpprof.results import Comparison
 
 _ROUND = (1, 1.2, 1.5, 2, 3, 5, 7)

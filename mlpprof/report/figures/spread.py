@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from mlpprof.report.figures.canvas import WIDE, Sheet, short
-from mlpprof.report.figures.palette import ACCENT, INK, MUTED, series_style
+from mlpprof.report.figures.canvas import ACCENT, INK, MUTED, WIDE, Sheet, series_style, short
 from mlpprof.report.figures.rows import row_plot
-from mlpprof.report.format import format_number, format_time
+from mlpprof.report.numbers import format_number, format_time
 
 DRAWN = 160
 """Most points of a strip; they keep its quantiles."""

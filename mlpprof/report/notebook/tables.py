@@ -8,21 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlpprof.compare.waterfall import REST
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.measure.waterfall import REST
-from mlpprof.report.comparison import claim_text, ratio_text
-from mlpprof.report.format import (
-    UNKNOWN,
-    format_number,
-    format_percent,
-    format_range,
-    format_size,
-    format_time,
-    plain,
-)
-from mlpprof.report.roofline_reason import distance
-from mlpprof.report.tables import SMALL_SHARE, TOP, batch_text
-from mlpprof.report.verdict import agreements, verdict
+from mlpprof.report.numbers import UNKNOWN, format_number, format_percent, format_range, format_size, format_time, plain
+from mlpprof.report.roofline import distance
+from mlpprof.report.rows import SMALL_SHARE, TOP, agreements, batch_text, verdict
+from mlpprof.report.terminal.compare import claim_text, ratio_text
 from mlpprof.results import BatchResult, CheckResult, Comparison, LabelSamples, Run
 
 Fact = tuple[str, str, str]

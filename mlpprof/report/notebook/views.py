@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from rich.console import Console
 
-from mlpprof.report.comparison import print_comparison
-from mlpprof.report.notebook.pictures import comparison_pictures, run_pictures
-from mlpprof.report.notebook.style import style_sheet
+from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
+from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.notebook.tables import (
     change_table,
     comparison_facts,
@@ -23,8 +25,66 @@ from mlpprof.report.notebook.tables import (
     time_table,
     warnings_of,
 )
-from mlpprof.report.terminal import TEXT_WIDTH, print_run
+from mlpprof.report.numbers import plain
+from mlpprof.report.story import Story
+from mlpprof.report.terminal.compare import print_comparison
+from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
 from mlpprof.results import Comparison, Run
+
+# Figures of `report.gallery` as inline SVG.
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An <svg> element and the title that stands beside it."""
+
+    title: str
+    svg: Markup
+
+
+def run_pictures(run: Run) -> list[Picture]:
+    """Where the time goes first, by phase and layer or by batch size; then how far, how it scales, how sure."""
+    found = drawings(Story.of(runs=[run]))
+    first = "phases" if len(run.results) > 1 else "layers"
+    order = [first, *(kind for kind in ("layers", "phases", "roofline", "scaling", "samples") if kind != first)]
+    chosen = [one for kind in order for name, one in found.items() if name.partition("-")[0] == kind]
+    if len(run.results) == 1:
+        # the bar of a single step says what the layers say
+        chosen = [one for one in chosen if one.name != "phases" or "layers" not in found]
+    return [_picture(one, run.created + run.command) for one in chosen]
+
+
+def comparison_pictures(comparison: Comparison) -> list[Picture]:
+    """Where the difference lies; nothing where that was not measured."""
+    found = drawings(Story.of(comparisons=[comparison]))
+    key = f"{comparison.command}{comparison.old}{comparison.new}{comparison.batch}"
+    return [_picture(one, key) for name, one in found.items() if name.partition("-")[0] == "waterfall"]
+
+
+def _picture(drawing: Drawing, key: str) -> Picture:
+    # ids are of the whole page, which may hold many figures
+    prefix = "mlpprof-" + hashlib.sha256(f"{key}{drawing.name}".encode()).hexdigest()[:8]
+    element = svg_element(drawing.sheet(), prefix)
+    element.set("role", "img")
+    element.set("aria-label", plain(f"{drawing.title}. {drawing.description}"))
+    # ElementTree has escaped what comes from users
+    return Picture(plain(drawing.title), Markup(svg_text(element)))
+
+
+# The style of HTML in a notebook: everything within the class `mlpprof`, dark where the front end says that it is.
+
+
+DARK_FRONT_ENDS = ('[data-jp-theme-light="false"]', "body.vscode-dark", "html[theme=dark]")
+"""What JupyterLab, VS Code and Colab mark dark pages with: a light notebook on a dark desktop stays light."""
+
+
+@cache
+def style_sheet() -> Markup:
+    """The text within <style>: ours alone, so that nothing in it needs escaping."""
+    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    selectors = ",".join(f"{front_end} .mlpprof" for front_end in DARK_FRONT_ENDS)
+    rules = files("mlpprof.report.notebook").joinpath("templates", "style.css").read_text(encoding="utf-8")
+    return Markup(f".mlpprof{{{light}}}{selectors}{{{dark}}}\n{rules}")
 
 
 @dataclass(frozen=True, repr=False)

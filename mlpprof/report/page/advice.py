@@ -24,14 +24,13 @@ from mlpprof.report.advice_words import (
     share_text,
     steps_text,
 )
-from mlpprof.report.drawing import Drawing
-from mlpprof.report.export.advice_json import advice_json
-from mlpprof.report.figures.payoffs import Payoff, payoff_rows
-from mlpprof.report.format import format_time, plain
-from mlpprof.report.page.embedded import script_text
+from mlpprof.report.figures.gallery import Drawing
+from mlpprof.report.figures.rows import Payoff, payoff_rows
+from mlpprof.report.json_documents import advice_json
+from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.facts import facts_of_machine
-from mlpprof.report.page.frame import render
 from mlpprof.report.page.headline import Tile
+from mlpprof.report.page.page import render, script_text
 from mlpprof.report.page.pictures import Picture, picture_of
 from mlpprof.report.page.tables import Cell, Column, PageTable, Row
 from mlpprof.results.advice import CATEGORIES, Advice, Finding

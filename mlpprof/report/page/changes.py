@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlpprof.catalog import ladder
-from mlpprof.measure.waterfall import REST, waterfall
+from mlpprof.compare.waterfall import REST, waterfall
 from mlpprof.report.code_diff import DiffLine, code_diff
 from mlpprof.report.story import Measured, Story
 from mlpprof.results import Change, Verdict

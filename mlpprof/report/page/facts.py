@@ -7,7 +7,7 @@ from typing import Any
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
 from mlpprof.model import Network
-from mlpprof.report.format import format_size
+from mlpprof.report.numbers import format_size
 from mlpprof.report.story import Story
 from mlpprof.results import CheckResult, Comparison, DataRecord, Json, Ladder, Run
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlpprof.report.format import digits, format_number, format_range, format_time
-from mlpprof.report.roofline_reason import distance
+from mlpprof.report.numbers import digits, format_number, format_range, format_time
+from mlpprof.report.roofline import distance
+from mlpprof.report.rows import verdict as run_verdict
 from mlpprof.report.story import Story, fastest, root_of
-from mlpprof.report.verdict import verdict as run_verdict
 from mlpprof.results import Comparison, Ladder, Run, Verdict
 
 MOST_TILES = 4

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from mlpprof.report.drawing import Drawing
 from mlpprof.report.figures.canvas import NARROW, WIDE, svg_element, svg_text
-from mlpprof.report.format import plain
-from mlpprof.report.gallery import drawings
+from mlpprof.report.figures.gallery import Drawing, drawings
+from mlpprof.report.numbers import plain
 from mlpprof.report.story import Measured, Story
 
 

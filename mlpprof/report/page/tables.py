@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlpprof.model import PHASES
-from mlpprof.report.format import (
+from mlpprof.report.numbers import (
     UNKNOWN,
     digits,
     format_change,
@@ -21,8 +21,8 @@ from mlpprof.report.format import (
     plain,
 )
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
+from mlpprof.report.rows import agreements
 from mlpprof.report.story import Measured, Story
-from mlpprof.report.verdict import agreements
 from mlpprof.results import Ladder, Verdict
 
 

@@ -1,0 +1,80 @@
+"""A row or a column of ones that is put onto an array in every step, for the biases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, facts, indices
+from mlpprof.advise.graph import Graph
+from mlpprof.instrument.numpy_costs import FILL
+from mlpprof.programs.record.arrays import Value, upright
+from mlpprof.programs.record.trace import Event
+
+TRIMMED = ((slice(0, 1),), (slice(-1, None),), (slice(None), slice(0, 1)), (slice(None), slice(-1, None)))
+"""The row or column that is missing in each of `Value.trims`."""
+
+LEAST_OF_ONE = 0.002
+"""Of the step, that one of several stacking lines takes, to be told with the others."""
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate for every line that stacks."""
+    seen: dict[int, Event] = {}
+    stacks: dict[int, tuple[Value, list[Event], Event]] = {}
+    for event in graph.last:
+        for number, value in enumerate(event.inputs):
+            if value.trims and value.root not in stacks:
+                source = next(
+                    (seen[t] for k, t in enumerate(value.trims) if t in seen and _is_ones(event, number, k)), None
+                )
+                makers = graph.makers(value.root, event.index)
+                if source is not None and makers:
+                    stacks[value.root] = (value, makers, source)
+        for value in (*event.inputs, *([event.output] if event.output is not None else [])):
+            if value.content and value.is_array:
+                seen.setdefault(value.content, event)
+    by_place: dict[tuple[str, int], list[Event]] = defaultdict(list)
+    for _, makers, _ in stacks.values():
+        head = max(makers, key=lambda e: (e.kind != FILL, e.effect.bytes_moved if e.effect else 0))
+        site = graph.site(head)
+        by_place[site.file, site.line] += makers
+    whole = graph.seconds(maker for makers in by_place.values() for maker in makers)
+    return [_candidate(makers, whole, graph) for makers in by_place.values()]
+
+
+def _is_ones(event: Event, number: int, trim: int) -> bool:
+    arrays = [x for x in event.operands if isinstance(x, np.ndarray)]
+    owner = getattr(event.function, "__self__", None)
+    if isinstance(owner, np.ndarray):
+        arrays.insert(0, owner)
+    if number >= len(arrays) or arrays[number].ndim != 2:
+        return False
+    part = upright(arrays[number])[TRIMMED[trim]]
+    # sigmoid of a stacked row of ones, and the like, is constant too, but what goes in is ones
+    return bool(part.size) and bool(np.all(part == 1))
+
+
+def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
+    head = max(makers, key=lambda e: (e.kind != FILL, graph.seconds([e])))
+    site = graph.site(head)
+    seconds = graph.seconds(makers)
+    line = graph.line_text(site.file, site.line)
+    related = {graph.site(e).line: graph.site(e) for e in makers if graph.site(e).line != site.line}
+    callers = [graph.events[e.calls[-1]] for e in makers if e.calls]
+    related |= {graph.site(e).line: graph.site(e) for e in callers}
+    return Candidate(
+        category="bias-stacking",
+        site=site,
+        title="a row of ones is stacked onto the activations for the biases",
+        why="every array is copied whole, to add one row to it, and the copy is larger than what it is for",
+        cure=f"- {line}\n+ # keep the biases apart from the weights and add them: Z = W[:, 1:] @ A + W[:, :1]",
+        saved_s=around(seconds),
+        measured="the time of the stacking in the step",
+        covers=indices(makers),
+        related=tuple(related.values()),
+        evidence=facts(head, len(makers)),
+        # one cure for all lines: together they must be worth it
+        least_share=max(LEAST_OF_ONE, LEAST_SHARE * seconds / whole_s if whole_s else LEAST_SHARE),
+    )

@@ -1,0 +1,344 @@
+"""Double precision where single would do: throughout, by an accidental conversion, or from weights or data alone."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices, total
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.replay import again, of_time, saved_share, seconds_of
+from mlpprof.instrument.numpy_costs import FILL
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.trace import Event
+from mlpprof.programs.step_place import functions
+
+# Where the program makes weights and data of float64, and how such a statement reads in float32.
+
+
+RANDOM = frozenset(("randn", "rand", "standard_normal", "normal", "uniform"))
+"""What weights are made with."""
+
+MAKERS = RANDOM | frozenset(
+    (
+        *("random", "random_sample", "zeros", "ones"),
+        *("array", "asarray", "astype", "linspace", "genfromtxt", "loadtxt", "normalvariate"),
+    )
+)
+
+SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64"))
+
+WITH_DTYPE = frozenset(("zeros", "ones", "array", "asarray", "full", "empty", "linspace"))
+"""Functions that take `dtype=`."""
+
+KEEPING = frozenset(("append", "extend", "insert"))
+"""Methods of lists, whose argument is kept as by an assignment."""
+
+FROM_DATA = frozenset(("array", "asarray", "asanyarray", "ascontiguousarray", "loadtxt", "genfromtxt", "load"))
+"""Functions whose result has the dtype of what they are given."""
+DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double"))
+
+Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
+
+
+def sources(graph: Graph) -> Iterator[Site]:
+    """Statements that make weights or data, in the program's own files: with a call that gives float64 by default."""
+    step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
+    ranked: list[tuple[bool, bool, Site]] = []
+    own = graph.trace.step_file
+    loaded = {name for path, tree in graph.trees.items() if not graph.is_ours(path) for name in _loaded(tree)}
+    for path, tree in graph.trees.items():
+        if graph.is_ours(path):
+            continue
+        unused = _unused_lines(tree, loaded)
+        for node in ast.walk(tree):
+            value = _kept(node)
+            if value is None or not isinstance(node, Statement):
+                continue
+            end = node.end_lineno or node.lineno
+            site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
+            if ast.unparse(value) in DOUBLES and path == own:  # which somebody else may read, as the DTYPE of a variant
+                ranked.append((False, False, site))
+                continue
+            if node.lineno in unused:
+                continue
+            if (path == own and node.lineno in step) or isinstance(value, ast.Compare) or _is_unread(node, loaded):
+                continue
+            calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
+            names = {_called(one) for one in calls if not _is_empty(one) and not _is_of_program(one, graph)}
+            has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(value)) or any(
+                _called(one) in ("zeros", "ones", "empty") and len(one.args) > 1 for one in calls
+            )
+            is_single = has_dtype or "astype" in names or "float32" in ast.unparse(value)
+            # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
+            if names & MAKERS and (not is_single or names & SCALARS):
+                ranked.append((not names & RANDOM, _is_forward(tree, node.lineno), site))
+    yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
+
+
+def cure(site: Site, graph: Graph) -> str:
+    """The statement at a place, and the same in float32."""
+    found = [
+        node
+        for node in ast.walk(graph.trees[site.file])
+        if isinstance(node, Statement) and node.lineno <= site.line <= (node.end_lineno or node.lineno)
+    ]
+    line = graph.line_text(site.file, site.line)
+    if not found:
+        return f"- {line}\n+ # make it np.float32"
+    statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
+    before = line if statement.end_lineno == statement.lineno else ast.unparse(statement)
+    changed = copy.deepcopy(statement)
+    match changed:
+        case ast.Assign(value=ast.Tuple(elts=parts)) if not all(map(_is_of_floats, parts)):
+            return f"- {before}\n+ # make its arrays of float64 np.float32"  # others may be labels or indices
+        case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
+            call.args[-1] = _single_statement(last, graph)
+        case ast.Expr():
+            return f"- {before}\n+ # make its arrays np.float32"
+        case _ if changed.value is not None:
+            changed.value = _single_statement(changed.value, graph)
+    return f"- {before}\n+ {ast.unparse(ast.fix_missing_locations(changed))}"
+
+
+def _single_statement(value: ast.expr, graph: Graph) -> ast.expr:
+    """An expression's arrays as float32: each of several by itself, by its dtype, or by a cast at last."""
+    single = ast.Attribute(ast.Name("np", ast.Load()), "float32", ast.Load())
+
+    def each(parts: list[ast.expr]) -> list[ast.expr]:
+        return [_single_statement(one, graph) if _makes(one) else one for one in parts]
+
+    if ast.unparse(value) in DOUBLES:
+        return single
+    match value:
+        case ast.List() | ast.Tuple():
+            value.elts = each(value.elts)
+            return value
+        case ast.Dict():
+            value.values = each(value.values)
+            return value
+        case ast.IfExp():
+            value.body, value.orelse = each([value.body, value.orelse])
+            return value
+        case ast.ListComp() | ast.GeneratorExp():
+            value.elt = _single_statement(value.elt, graph)
+            return value
+        case ast.Call(func=ast.Name(id="list" | "tuple"), args=[ast.GeneratorExp() as inner]):
+            value.args = [_single_statement(inner, graph)]
+            return value
+        case ast.Call() if _is_of_program(value, graph) and any(map(_makes, value.args)):
+            value.args = each(value.args)
+            return value
+        case ast.Call(keywords=keywords) if any(one.arg == "dtype" for one in keywords):
+            for one in keywords:
+                one.value = single if one.arg == "dtype" else one.value
+            return value
+        case ast.Call(func=ast.Attribute(attr="astype"), args=[_, *_]):
+            value.args[0] = single
+            return value
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name), args=[_]) if name in WITH_DTYPE:
+            value.keywords.append(ast.keyword("dtype", single))
+            return value
+    return ast.Call(ast.Attribute(value, "astype", ast.Load()), [single], [])
+
+
+def _is_of_floats(node: ast.expr) -> bool:
+    """Whether what an expression makes can be told to be floating-point numbers, or no array."""
+    called = {_called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
+    return not called & FROM_DATA and not any(
+        isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node)
+    )
+
+
+def _makes(node: ast.expr) -> bool:
+    return any(isinstance(one, ast.Call) and _called(one) in MAKERS for one in ast.walk(node))
+
+
+def _kept(node: ast.AST) -> ast.expr | None:
+    """What a statement puts somewhere."""
+    match node:
+        case ast.Assign(value=value) | ast.AnnAssign(value=value) | ast.Return(value=value):
+            return value
+        case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
+            return last
+    return None
+
+
+def _is_keeping(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr in KEEPING
+
+
+def _is_of_program(call: ast.Call, graph: Graph) -> bool:
+    """Whether a call is of what the program defines, though NumPy may have the name as well."""
+    match call.func:
+        case ast.Attribute(value=ast.Name(id="self" | "cls")):
+            return True
+        case ast.Name(id=name):
+            kinds = ast.FunctionDef | ast.ClassDef
+            return any(
+                isinstance(node, kinds) and node.name == name
+                for tree in graph.trees.values()
+                for node in ast.walk(tree)
+            )
+    return False
+
+
+def _is_empty(call: ast.Call) -> bool:
+    """``np.array([])``, a place holder."""
+    return bool(call.args) and isinstance(call.args[0], ast.List | ast.Tuple) and not call.args[0].elts
+
+
+def _loaded(tree: ast.Module) -> Iterator[str]:
+    """The names that a file reads."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name, ctx=ast.Load()):
+                yield name
+            case ast.ImportFrom(names=names):  # under another name, which is read
+                yield from (one.name for one in names if one.asname is not None)
+
+
+def _is_unread(node: Statement, loaded: set[str]) -> bool:
+    """Whether a statement gives a value to names alone that nothing reads."""
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return all(isinstance(one, ast.Name) and one.id not in loaded for one in targets)
+
+
+def _unused_lines(tree: ast.Module, loaded: set[str]) -> set[int]:
+    """The lines of functions, and of classes, that nothing names: they have never run."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and node.name not in loaded
+        and not (node.name.startswith("__") or node.decorator_list)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+
+
+def _is_forward(tree: ast.Module, line: int) -> bool:
+    """Whether a line is in a function that weights are used in, and not where they are made."""
+    names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
+    return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
+
+
+def _called(node: ast.Call) -> str:
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+MOST_REPLAYS = 24
+LEAST_SIZE = 256
+FEW_FAULTS = 20
+"""Page faults a step, with which memory is handed out anew in every step; `FAULTING_BYTES`: of an array that is."""
+FAULTING_BYTES = 128 * 1024
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate: where float64 comes from."""
+    doubles = [e for e in graph.last if e.kind and e.kind != FILL and _is_double(e) and not e.is_own]
+    if not doubles:
+        return []
+    timed = sorted(filter(_is_large, doubles), key=lambda e: -graph.seconds([e]))
+    if not timed:
+        return []
+    replayed = timed[:MOST_REPLAYS]
+    parts = []
+    faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= FEW_FAULTS
+    for event in replayed:
+        slow, fast = again(event), again(event, _single)
+        if slow is not None and fast is not None:
+            seconds = graph.seconds([event])
+            low, high = of_time(saved_share(slow, fast), seconds)
+            if faulted and event.output is not None and event.output.nbytes >= FAULTING_BYTES:
+                # the rest of the time goes into new pages: arrays of half the size need half of them, or none
+                high = max(high, seconds - seconds_of(fast))
+                low = max(low, (low + high) / 2)
+            parts.append((low, high))
+    saved = total(parts)
+    rest = graph.seconds(timed[MOST_REPLAYS:])
+    done = graph.seconds(replayed)
+    factor = (1 + rest / done if done else 1.0) * graph.unclocked  # what is freed is smaller as well
+    first = next((e for e in graph.last if _makes_double(e)), doubles[0])
+    is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
+    upcast = first if is_source else None
+    places = list(sources(graph))  # of weights before others, of their own file's order
+    head = upcast or timed[0]
+    if upcast is not None and _is_made_here(upcast, graph):
+        site = graph.site(upcast)
+    else:
+        site = next(iter(places), graph.site(head))
+    what = "the step computes in float64"
+    if upcast is not None:
+        what = "an array of float64 is made" if upcast.kind == FILL else "an operation turns float32 into float64"
+    return [
+        Candidate(
+            category="float64",
+            site=site,
+            title=what,
+            why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
+            "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
+            + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
+            cure=cure(site, graph),
+            saved_s=(saved[0] * factor, saved[1] * factor),
+            measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
+            confidence=CERTAIN if upcast is not None else LIKELY,
+            covers=indices([head]),
+            related=tuple(place for place in (*places, graph.site(timed[0])) if place is not site)[:6],
+            evidence=facts(head, len(doubles)),
+        )
+    ]
+
+
+def _is_made_here(upcast: Event, graph: Graph) -> bool:
+    """Whether the float64 in an operation is a number, or an array of this step; else weights or data are float64."""
+    doubles = [value for value in upcast.inputs if value.is_array and value.dtype == "float64"]
+    return not doubles or any(graph.makers(value.root, upcast.index) for value in doubles)
+
+
+def _is_double(event: Event) -> bool:
+    values = (*event.inputs, *([event.output] if event.output is not None else []))
+    return any(value.is_array and value.dtype == "float64" and value.size > 1 for value in values)
+
+
+def _is_large(event: Event) -> bool:
+    """Whether an array of it has elements enough for their size to show beside the call."""
+    values = (*event.inputs, *([event.output] if event.output is not None else []))
+    return max(value.size for value in values if value.is_array) >= LEAST_SIZE
+
+
+def _has_double_weights(graph: Graph) -> bool:
+    return any(
+        value.dtype == "float64" and value.size > 1 and value.root in graph.parameters
+        for event in graph.last
+        for value in event.inputs
+    )
+
+
+def _makes_double(event: Event) -> bool:
+    """Whether its result is the first float64 array of a size, also where it is made out of nothing."""
+    output = event.output
+    is_double = output is not None and output.is_array and output.dtype == "float64" and output.size > 1
+    return is_double and bool(event.kind) and not event.is_own and not event.is_view
+
+
+def _is_upcast(event: Event) -> bool:
+    """Whether all arrays of a size are float32 and the result is float64."""
+    large = [value for value in event.inputs if value.is_array and value.dtype.startswith("float")]
+    output = event.output
+    is_double = output is not None and output.is_array and output.dtype == "float64"
+    return is_double and bool(large) and any(value.dtype == "float32" for value in large) and event.name != "astype"
+
+
+def _single(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if array.dtype != np.float64:
+        return array
+    order: Any = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    return array.astype(np.float32, order=order)

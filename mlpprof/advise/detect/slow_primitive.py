@@ -1,0 +1,607 @@
+"""Slow ways to say what NumPy has a fast way for; both are performed on the step's own operands."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices, total
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.replay import again, of_time, saved_share
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.arrays import Array
+from mlpprof.programs.record.trace import Event
+
+LEAST_SHARE = 0.15
+"""Of an operation's time that the other form must save."""
+
+LEAST_RANGE = 8
+"""Numbers in an index that are worth an array made in advance."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """A faster form: what it is called, how it is written, and how to perform it (None: its time is nothing)."""
+
+    title: str
+    why: str
+    written: str
+    perform: Callable[[], object] | None
+    confidence: str = CERTAIN
+
+
+def _slow_calls(graph: Graph) -> list[Candidate]:
+    """One candidate for every line and kind of slowness."""
+    by_place: dict[tuple[str, int, str], list[tuple[Event, Other, tuple[float, float]]]] = defaultdict(list)
+    for event in graph.turn:
+        for other in _others(event):
+            saved = _saved_by_call(event, other, graph)
+            if saved[1] > 0:
+                site = graph.site(event)
+                by_place[site.file, site.line, other.title].append((event, other, saved))
+    found = [_call_candidate(parts, graph) for parts in by_place.values()]
+    return [*found, *_matrices(graph)]
+
+
+def _call_candidate(parts: list[tuple[Event, Other, tuple[float, float]]], graph: Graph) -> Candidate:
+    event, other, _ = max(parts, key=lambda part: part[2][1])
+    site = graph.site(event)
+    line = graph.line_text(site.file, site.line)
+    return Candidate(
+        category="slow-primitive",
+        site=site,
+        title=f"{graph.text(event, 50)}: {other.title}",
+        why=other.why,
+        cure=f"- {line}\n+ {other.written}",
+        saved_s=total(saved for _, _, saved in parts),
+        measured="both forms performed in turns on the operands of the step",
+        confidence=other.confidence,
+        covers=indices(e for e, _, _ in parts),
+        evidence=facts(event, len(parts)),
+    )
+
+
+def _saved_by_call(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
+    is_calling_back = isinstance(event.function, np.vectorize)
+    seconds = graph.seconds_with_callbacks(event) if is_calling_back else graph.seconds([event])
+    if other.perform is None:
+        return around(seconds)
+    slow = again(event)
+    if slow is None:
+        return 0.0, 0.0
+    share = saved_share(slow, other.perform)
+    return of_time(share, seconds) if share[0] >= LEAST_SHARE else (0.0, 0.0)
+
+
+def _others(event: Event) -> Iterator[Other]:
+    if event.is_own:
+        return
+    yield from _ranges(event)
+    if event.function is operator.setitem:
+        return
+    yield from _powers(event)
+    yield from _calls(event)
+    yield from _indices(event)
+
+
+def _powers(event: Event) -> Iterator[Other]:
+    if event.name not in ("power", "float_power") or len(event.operands) != 2:
+        return
+    base, exponent = event.operands
+    if isinstance(base, np.ndarray) and isinstance(exponent, int | float) and float(exponent) in (3.0, 4.0, 1.5):
+        forms: dict[float, tuple[str, Callable[[], object]]] = {
+            3.0: ("x * x * x", lambda: base * base * base),
+            4.0: ("np.square(np.square(x))", lambda: np.square(np.square(base))),
+            1.5: ("x * np.sqrt(x)", lambda: base * np.sqrt(base)),
+        }
+        written, perform = forms[float(exponent)]
+        yield Other(
+            "a power by the general function",
+            "a general power is a logarithm and an exponential for every element; a small whole one is a few products",
+            written,
+            perform,
+        )
+    if isinstance(exponent, np.ndarray) and isinstance(base, float) and abs(base - np.e) < 1e-12:
+        yield Other("a power of e", "np.exp is made for it", "np.exp(x)", lambda: np.exp(exponent))
+
+
+def _calls(event: Event) -> Iterator[Other]:
+    function, operands = event.function, event.operands
+    arrays = [x for x in operands if isinstance(x, np.ndarray)]
+    if isinstance(function, np.vectorize) and arrays:
+        whole = _whole(event)
+        yield Other(
+            "np.vectorize calls Python for every element",
+            "it is a loop in Python, whatever its name: one call of a Python function an element",
+            "# the function takes whole arrays as it stands: call it without np.vectorize"
+            if whole is not None
+            else "# write the function with NumPy's own (np.exp, np.where, np.maximum), which take whole arrays",
+            whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
+        )
+    elif function is np.einsum and len(operands) == 3:
+        yield Other(
+            "a contraction that BLAS can do",
+            "einsum of two operands loops by itself, where a product of matrices goes to BLAS",
+            "A @ B  # or np.tensordot, or einsum(..., optimize=True)",
+            lambda: np.einsum(*operands, optimize=True),
+        )
+    elif function is builtins.sum and operands:
+        yield from _sums(operands[0])
+    elif function in (builtins.max, builtins.min) and len(operands) == 1 and arrays:
+        reduce = np.max if function is builtins.max else np.min
+        yield Other(
+            "Python looks at every element",
+            "NumPy's own does it in C",
+            f"np.{reduce.__name__}(x)",
+            lambda: reduce(arrays[0]),
+        )
+    elif event.name == "append" and function is np.append:
+        yield Other(
+            "the whole array is copied to append to it",
+            "every call allocates a new array, so a loop of appends is quadratic",
+            "# collect in a list and concatenate once, or write into an array that is allocated once",
+            None,
+            LIKELY,
+        )
+    elif event.name == "expit" and arrays and arrays[0].dtype == np.float32:
+        half = np.float32(0.5)
+        yield Other(
+            "scipy's expit has no vector form in float32",
+            "np.tanh has one: sigmoid(z) = 0.5 tanh(0.5 z) + 0.5",
+            "0.5 * np.tanh(0.5 * Z) + 0.5",
+            lambda: half * np.tanh(half * arrays[0]) + half,
+        )
+
+
+def _whole(event: Event) -> Callable[[], object] | None:
+    """The function within np.vectorize, called once with the arrays; None where that gives something else."""
+    function, expected = getattr(event.function, "pyfunc", None), event.result
+    if function is None or event.options or not isinstance(expected, np.ndarray):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            found = function(*event.operands)
+            is_same = isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
+    except Exception:  # noqa: BLE001 - a function of numbers may raise anything when it is given arrays
+        return None
+    return (lambda: function(*event.operands)) if is_same else None
+
+
+def _sums(operand: Any) -> Iterator[Other]:
+    if isinstance(operand, np.ndarray):
+        yield Other(
+            "Python adds element by element",
+            "np.sum does it in C",
+            "np.sum(x, axis=0)",
+            lambda: np.sum(operand, axis=0),
+        )
+    elif isinstance(operand, list | tuple) and len(operand) > 3 and isinstance(operand[0], np.ndarray):
+        yield Other(
+            "sum() of a list makes a new array for every term",
+            "every partial sum is an array of its own",
+            "np.sum(list_of_arrays, axis=0)  # better: one product that sums over the samples",
+            lambda: np.add.reduce(operand),
+        )
+
+
+def _indices(event: Event) -> Iterator[Other]:
+    """An index array that is an arithmetic progression: a slice is a view, and copies nothing."""
+    if event.name != "gather" or event.function is not operator.getitem:
+        return
+    container, key = event.operands
+    keys = key if isinstance(key, tuple) else (key,)
+    lists = [k for k in keys if isinstance(k, np.ndarray | list)]
+    if len(lists) != 1:
+        return
+    index = np.asarray(lists[0])
+    if index.ndim != 1 or index.dtype.kind not in "iu" or index.size < 3:
+        return
+    steps = np.diff(index)
+    if steps[0] > 0 and bool(np.all(steps == steps[0])):
+        view = slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
+        replaced = tuple(view if isinstance(k, np.ndarray | list) else k for k in keys)
+        yield Other(
+            "an index array where a slice serves",
+            "consecutive rows are a view, which costs nothing; an index array copies them",
+            f"X[start : start + {index.size}]",
+            lambda: container[replaced],
+        )
+
+
+def _ranges(event: Event) -> Iterator[Other]:
+    """A range among the indices, `A[range(n), y]`, which NumPy turns into an array number by number in every use."""
+    if event.function not in (operator.getitem, operator.setitem):
+        return
+    container, key, *value = event.operands
+    keys = key if isinstance(key, tuple) else (key,)
+    longest = max((len(k) for k in keys if isinstance(k, range)), default=0)
+    if not isinstance(container, np.ndarray) or longest < LEAST_RANGE:
+        return
+    replaced = tuple(np.arange(k.start, k.stop, k.step) if isinstance(k, range) else k for k in keys)
+    target = container.copy() if value else container  # the program's own array is not written to
+
+    def perform() -> object:
+        return target.__setitem__(replaced, value[0]) if value else container[replaced]
+
+    yield Other(
+        "a range as an index",
+        "NumPy makes an array of it in every use, number by number",
+        "rows = np.arange(n)  # once, before training; then rows in place of the range",
+        perform,
+    )
+
+
+def _matrices(graph: Graph) -> list[Candidate]:
+    """np.matrix: every operation goes through Python's wrapper of the class."""
+    events = [e for e in graph.last if not e.is_own and any(v.is_matrix for v in e.inputs)]
+    if not events:
+        return []
+    parts = []
+    for event in sorted(events, key=lambda e: -graph.seconds([e]))[:16]:
+        slow = again(event)
+        fast = again(event, lambda x: x.view(np.ndarray)) if event.name != "multiply" else None
+        if slow is not None and fast is not None:
+            parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
+    low, high = total(parts)
+    head = max(events, key=lambda e: graph.seconds([e]))
+    makers = list(_calls_of(graph, MATRIX_MAKERS))
+    site = makers[0] if makers else graph.site(head)
+    return [
+        Candidate(
+            category="slow-primitive",
+            site=site,
+            title="np.matrix: a class that NumPy advises against",
+            why="every operation on it passes through Python code that keeps it two-dimensional",
+            cure="- np.matrix(...), np.mat(...), np.asmatrix(...)\n+ np.array(...)  # @ for products, * for elements",
+            saved_s=(low, high),
+            measured=f"{len(parts)} operations performed in turns on matrices and on arrays",
+            covers=indices(events),
+            related=tuple(
+                {graph.site(e).line: graph.site(e) for e in events if graph.site(e).line != site.line}.values()
+            )[:8],
+            evidence=facts(head, len(events)),
+        )
+    ]
+
+
+MATRIX_MAKERS = frozenset(("matrix", "mat", "asmatrix", "bmat"))
+
+
+def _calls_of(graph: Graph, names: frozenset[str]) -> Iterator[Site]:
+    """Statements of the program that call NumPy functions of these names."""
+    for path, tree in graph.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign | ast.Return | ast.Expr | ast.AnnAssign):
+                called = {
+                    c.func.attr for c in ast.walk(node) if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute)
+                }
+                if called & names and not graph.is_ours(path):
+                    end = node.end_lineno or node.lineno
+                    yield Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
+
+
+# ``X[X < 0] = 0``: a store through a mask of booleans, where a function of the whole array does it without branches.
+#
+# How slow the store is depends on how the mask looks: it is performed again with the mask of the step.
+
+
+TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
+"""Comparisons, and what they are with their sides exchanged."""
+
+LEAST_MASK_SHARE = 0.3
+"""Of the operations' time that the other form must save."""
+
+LEAST_MASK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Store:
+    """A number stored where a comparison of the array with a number (`bound`) is true. name: of the comparison."""
+
+    event: Event
+    target: Array
+    number: float
+    test: Event
+    name: str
+    bound: float
+
+    @property
+    def events(self) -> list[Event]:
+        """What another form would replace."""
+        return [self.test, self.event]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Another form of some stores: how it is written, and how to perform it."""
+
+    stores: list[Store]
+    written: str
+    perform: Callable[[], object]
+
+
+def _mask_stores(graph: Graph) -> list[Candidate]:
+    """One candidate for every line with such a store."""
+    tests = {id(event.result): event for event in graph.last if event.name in TURNED and not event.is_own}
+    stores = [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
+    by_place: dict[tuple[str, int], list[tuple[Form, tuple[float, float]]]] = defaultdict(list)
+    for form in _forms(stores):
+        actions = [action for store in form.stores for e in store.events if (action := again(e)) is not None]
+
+        def slow(actions: list[Callable[[], object]] = actions) -> None:
+            for action in actions:
+                action()
+
+        share = saved_share(slow, form.perform)
+        if share[0] >= LEAST_MASK_SHARE:
+            site = graph.site(form.stores[0].event)
+            events = [e for store in form.stores for e in store.events]
+            by_place[site.file, site.line].append((form, of_time(share, graph.seconds(events))))
+    return [_mask_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _mask_candidate(parts: list[tuple[Form, tuple[float, float]]], graph: Graph) -> Candidate:
+    form, _ = max(parts, key=lambda part: part[1][1])
+    sites = list(dict.fromkeys(graph.site(store.event) for store in form.stores))
+    return Candidate(
+        category="slow-primitive",
+        site=sites[0],
+        title=f"{graph.text(form.stores[0].event, 50)}: a store through a mask of booleans",
+        why="the store looks at one boolean after the other and branches at each, which no processor foresees; a "
+        "function of the whole array has no branches",
+        cure="".join(f"- {graph.line_text(site.file, site.line)}\n" for site in sites) + f"+ {form.written}",
+        saved_s=total(saved for _, saved in parts),
+        measured="both forms performed in turns on the operands and the masks of the step",
+        covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
+        related=tuple(sites[1:]),
+        evidence=facts(form.stores[0].event, len(parts)),
+    )
+
+
+def _forms(stores: list[Store]) -> list[Form]:
+    """The other form of each, or of two together."""
+    found: list[Form] = []
+    left = list(stores)
+    while left:
+        one = left.pop(0)
+        if left and _is_step_function(one, left[0]):
+            found.append(_step_function([one, left.pop(0)]))
+        elif (form := _form(one)) is not None:
+            found.append(form)
+    return found
+
+
+def _form(store: Store) -> Form | None:
+    x, bound = store.target.copy(order="K"), store.bound
+    if store.number == bound:
+        function = np.maximum if store.name.startswith("less") else np.minimum
+        written = f"np.{function.__name__}(X, {bound:g}, out=X)"
+        return Form([store], written, lambda: function(x, bound, out=x))
+    return None
+
+
+def _is_step_function(one: Store, other: Store) -> bool:
+    """Whether two stores make 1 of what is above a bound of 0, and 0 of the rest, in either order."""
+    above, below = (one, other) if one.name == "greater" else (other, one)
+    is_step = above.name == "greater" and above.number == 1 and below.name.startswith("less") and below.number == 0
+    is_together = one.event.calls == other.event.calls and one.event.loops == other.event.loops
+    return is_step and one.target is other.target and is_together and above.bound == below.bound == 0
+
+
+def _step_function(stores: list[Store]) -> Form:
+    x = stores[0].target.copy(order="K")
+    return Form(stores, "np.greater(X, 0, out=X)", lambda: np.greater(x, 0, out=x))
+
+
+def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
+    if event.is_own or event.function is not operator.setitem or len(event.operands) != 3:
+        return None
+    target, mask, number = event.operands
+    is_plain = type(target) is np.ndarray and target.dtype.kind == "f" and target.size >= LEAST_MASK_SIZE
+    if not is_plain or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != target.shape:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float | np.number):
+        return None
+    test = tests.get(id(mask))
+    if test is None or test.index > event.index or len(test.operands) != 2:
+        return None
+    if any(index != event.index for index in graph.read_later(test)):
+        return None  # a mask that is kept for the way back
+    left, right = test.operands
+    name = test.name
+    if not isinstance(left, np.ndarray):
+        left, right, name = right, left, TURNED[name]
+    if not isinstance(right, int | float | np.number) or not _is_same(left, target):
+        return None
+    is_changed = graph.is_changed(event.writes[0], test, event)
+    return None if is_changed else Store(event, target, float(number), test, name, float(right))
+
+
+def _is_same(one: Any, other: Array) -> bool:
+    if not isinstance(one, np.ndarray):
+        return False
+    lies, other_lies = one.__array_interface__, other.__array_interface__
+    return (lies["data"], one.shape, one.strides) == (other_lies["data"], other.shape, other.strides)
+
+
+# Products of every pair of elements, made as an array of three axes and then added up: one product of matrices.
+#
+# ``(A[:, :, None] * D[:, None, :]).sum(axis=0)`` holds an outer product for every sample; ``A.T @ D`` never does.
+
+
+Part = tuple[Event, Event, tuple[float, float]]
+"""The multiplication, the sum, and what one product saves of both."""
+
+SUMS = ("sum", "mean", "average")
+
+LEAST_OUTER_SHARE = 0.3
+"""Of the time of both operations that the one product must save."""
+
+LEAST_OUTER_SIZE = 64
+"""Elements of the array in between."""
+
+RELATIVE_ERROR = 1e-3
+"""Between the two forms, at most: they add in another order, float32 too."""
+
+
+def _outer_sums(graph: Graph) -> list[Candidate]:
+    """One candidate for every line that makes such an array."""
+    by_place: dict[tuple[str, int], list[Part]] = defaultdict(list)
+    for event in graph.last:
+        factors = _factors(event)
+        if factors is None:
+            continue
+        total_of = _only_reader(event, graph)
+        if total_of is None:
+            continue
+        saved = _saved_by_product(event, total_of, factors, graph)
+        if saved[1] > 0:
+            site = graph.site(event)
+            by_place[site.file, site.line].append((event, total_of, saved))
+    return [_outer_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _outer_candidate(parts: list[Part], graph: Graph) -> Candidate:
+    event, total_of, _ = max(parts, key=lambda part: part[2][1])
+    shape = event.result.shape
+    here, there = graph.site(event), graph.site(total_of)
+    return Candidate(
+        category="slow-primitive",
+        site=here,
+        title=f"{graph.text(event, 50)}: the products of all pairs are made and then added up",
+        why=f"the array of shape {shape} exists only to be summed in {graph.shown(there.file)}:{there.line}; a "
+        "product of matrices multiplies and adds at once, and leaves it to BLAS",
+        cure=f"- {graph.line_text(here.file, here.line)}\n- {graph.line_text(there.file, there.line)}\n"
+        "+ dW = A.T @ delta  # sums the outer products of all samples (A (m, n), delta (m, k)); a mean: / m",
+        saved_s=total(saved for _, _, saved in parts),
+        measured="both operations and the one product performed in turns on the operands of the step",
+        covers=indices(one for part in parts for one in part[:2]),
+        related=(there,) if there.line != here.line else (),
+        evidence=facts(event, len(parts)),
+    )
+
+
+def _factors(event: Event) -> tuple[Array, Array] | None:
+    """The operands of a multiplication of each by each, as arrays of three axes."""
+    made = event.result
+    if event.is_own or not isinstance(made, np.ndarray) or made.ndim != 3 or made.size < LEAST_OUTER_SIZE:
+        return None
+    if made.dtype.kind != "f":
+        return None
+    if event.name == "einsum" and event.operands and isinstance(event.operands[0], str):
+        arrays = _spread(event.operands[0], list(event.operands[1:]))
+    elif event.name in ("multiply", "matmul"):
+        arrays = list(event.operands[:2])
+    else:
+        return None
+    if len(arrays) != 2 or not all(isinstance(x, np.ndarray) and 2 <= x.ndim <= 3 for x in arrays):
+        return None
+    A, B = (x.reshape((1,) * (3 - x.ndim) + x.shape) if x.ndim < 3 else x for x in arrays)
+    free = [axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis]]
+    other = [axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis]]
+    is_pairs = len(free) == len(other) == 1 and np.broadcast_shapes(A.shape, B.shape) == made.shape
+    return (A, B) if is_pairs else None
+
+
+def _spread(text: str, arrays: list[Any]) -> list[Array]:
+    """The operands of an einsum with the axes of its result, where it sums nothing."""
+    sides = text.replace(" ", "").split("->")
+    names = sides[0].split(",")
+    if len(sides) != 2 or len(names) != 2 or len(arrays) != 2 or not all(isinstance(x, np.ndarray) for x in arrays):
+        return []
+    spread = []
+    for name, array in zip(names, arrays, strict=True):
+        if not set(name) <= set(sides[1]) or len(set(name)) != array.ndim:
+            return []
+        ordered = array.transpose([name.index(axis) for axis in sides[1] if axis in name])
+        sizes = iter(ordered.shape)
+        spread.append(ordered.reshape([next(sizes) if axis in name else 1 for axis in sides[1]]))
+    return spread
+
+
+def _only_reader(event: Event, graph: Graph) -> Event | None:
+    """The sum that is all that becomes of an array, until it is written anew; of the step before, too."""
+    readers = _readers(event, graph)
+    before = [e for e in graph.first if e.site == event.site and e.name == event.name]
+    of_same = [e for e in graph.last if e.site == event.site and e.name == event.name]
+    if readers is None or len(readers) != 1 or not _is_sum(readers[0]):
+        return None
+    if len(before) == len(of_same):  # what is read after the last step was not seen; after the first one it was
+        found = _readers(before[of_same.index(event)], graph)
+        if found is None or [e.site for e in found] != [readers[0].site]:
+            return None
+    return readers[0]
+
+
+def _readers(event: Event, graph: Graph) -> list[Event] | None:
+    """What reads an array, until the same place writes it again; None where not all of it was seen."""
+    root = event.writes[0] if event.writes else event.output.root if event.output is not None else -1
+    again_at = (e.index for e in graph.events[event.index + 1 :] if e.site == event.site and root in e.writes)
+    end = next(again_at, len(graph.events))
+    for index in graph.trace.looks.get(root, ()):  # those that took it, too
+        if event.index < index <= end and not _is_between_steps(index, graph):
+            return None
+    return [graph.events[i] for i in sorted(set(graph.trace.reads.get(root, ()))) if event.index < i < end]
+
+
+def _is_between_steps(index: int, graph: Graph) -> bool:
+    """Whether what has no event of its own happened there: a loader or a bar that can reach the whole model."""
+    is_outside = index < len(graph.events) and graph.events[index].is_outside
+    return is_outside or any(index == start for start, _ in graph.trace.steps)
+
+
+def _is_sum(event: Event) -> bool:
+    is_add = getattr(event.function, "__self__", None) is np.add and getattr(event.function, "__name__", "") == "reduce"
+    return not event.is_own and (event.name in SUMS or is_add) and isinstance(event.result, np.ndarray)
+
+
+def _saved_by_product(event: Event, total_of: Event, factors: tuple[Array, Array], graph: Graph) -> tuple[float, float]:
+    """Seconds a step; none where the sum is not that of the product."""
+    make, add = again(event), _added(total_of, event.result)
+    if make is None or add is None:
+        return 0.0, 0.0
+    product = _product(factors, is_mean=total_of.name in ("mean", "average"))
+    with np.errstate(all="ignore"):
+        found, expected = product(), add(make())
+    error = np.linalg.norm(found.ravel() - expected.ravel()) if found.size == expected.size else np.inf
+    if not error <= RELATIVE_ERROR * np.linalg.norm(expected):
+        return 0.0, 0.0
+    share = saved_share(lambda: add(make()), product)
+    return of_time(share, graph.seconds([event, total_of])) if share[0] >= LEAST_OUTER_SHARE else (0.0, 0.0)
+
+
+def _added(total_of: Event, array: Array) -> Callable[[Any], Array] | None:
+    """The sum as a function of the array; None where it takes a part of it, or something made of it."""
+    options = {
+        name: x.copy() if name == "out" and isinstance(x, np.ndarray) else x for name, x in total_of.options.items()
+    }
+    owner, name = getattr(total_of.function, "__self__", None), getattr(total_of.function, "__name__", "")
+    if owner is array:
+        return lambda made: np.asarray(getattr(made, name)(*total_of.operands, **options))
+    if total_of.operands and total_of.operands[0] is array:
+        return lambda made: np.asarray(total_of.function(made, *total_of.operands[1:], **options))
+    return None
+
+
+def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]:
+    """The one product, over the axis that both have."""
+    A, B = factors
+    first = next(axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis])
+    second = next(axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis])
+    summed = 3 - first - second
+    left, right = (A, B) if first < second else (B, A)
+    left = np.moveaxis(left, summed, 0).reshape(left.shape[summed], -1)
+    right = np.moveaxis(right, summed, 0).reshape(right.shape[summed], -1)
+    return lambda: left.T @ right / len(left) if is_mean else left.T @ right
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """Slow calls, sums of outer products, and stores through masks."""
+    return [*_slow_calls(graph), *_outer_sums(graph), *_mask_stores(graph)]

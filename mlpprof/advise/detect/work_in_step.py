@@ -1,0 +1,182 @@
+"""Evaluation and printing within the step: what no update needs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices
+from mlpprof.advise.detect.dead_computation import dead_events
+from mlpprof.advise.graph import Graph
+from mlpprof.instrument.numpy_costs import PRODUCT
+from mlpprof.programs.record.trace import Event
+
+LEAST_PRINTED = 0.003
+"""Of the step: printing is timed into a file here, and a terminal is many times slower."""
+
+WRITERS = frozenset(("print", "write", "info", "debug", "warning", "savefig", "show", "dump", "save", "savetxt"))
+
+Weights = tuple[frozenset[int], frozenset[int]]
+"""Buffers of the weights: for certain, and with what a function may have made that makes other things as well."""
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """Calls that print or write, and calls with products whose results reach no parameter."""
+    return [*_printing(graph), *_evaluations(graph)]
+
+
+def _printing(graph: Graph) -> list[Candidate]:
+    by_place: dict[tuple[str, int], list[Event]] = defaultdict(list)
+    for event in graph.last:
+        if event.name in WRITERS and not event.is_own:
+            site = graph.site(event)
+            by_place[site.file, site.line].append(event)
+    return [
+        Candidate(
+            category="work-in-step",
+            site=graph.site(events[0]),
+            title=f"{graph.text(events[0], 50)} in every step",
+            why="writing goes through the terminal or the disk, and waits for it",
+            cure=f"- {graph.line_text(*place)}\n+ # once an epoch, or every so many steps",
+            saved_s=around(graph.seconds(events), 0.5),
+            measured="the time of the call in the step, its output going to a file",
+            confidence=CERTAIN,
+            covers=indices(events),
+            evidence=facts(events[0], len(events)),
+            least_share=LEAST_PRINTED,
+        )
+        for place, events in by_place.items()
+    ]
+
+
+def useful_events(graph: Graph) -> frozenset[int]:
+    """Events of the first recorded step from which a parameter of the following step comes."""
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind:
+        return frozenset(event.index for event in graph.first)
+    start, stop = graph.trace.steps[1]
+    later = {value.root for event in graph.events[start:stop] for value in event.inputs if value.is_array}
+    made = {e.output.root for e in graph.first if e.output is not None and e.output.is_array and not e.is_view}
+    changed = {root for e in graph.first for root in e.writes}
+    roots = later & (made | changed | graph.trace.stores.keys())
+    numbers: set[int] = set()
+    useful: set[int] = set()
+    for event in reversed(graph.first):
+        if event.is_own:
+            continue
+        output = event.output
+        # what later turns of a loop read was not seen
+        gives = graph.is_cut_short(event) or event.is_opaque
+        gives = gives or any(root in roots or graph.is_taken(root, event) for root in event.writes)
+        if output is not None:
+            # single numbers that are computed with, and put into arrays, are not followed
+            stored = max((index for root in roots for index in graph.trace.stores.get(root, ())), default=-1)
+            if output.is_array:
+                gives = gives or output.root in roots or graph.is_taken(output.root, event)
+                gives = gives or graph.is_looked_at(output.root, event, stored)
+            else:
+                gives = gives or output.content in numbers or stored > event.index
+        if gives:
+            useful.add(event.index)
+            roots |= {value.root for value in event.inputs if value.is_array}
+            numbers |= {value.content for value in event.inputs if not value.is_array}
+    return frozenset(useful)
+
+
+def _evaluations(graph: Graph) -> list[Candidate]:
+    useful, weights = useful_events(graph), _weights(graph)
+    dead = {event.index for event in dead_events(graph)}  # nobody reads them, so they evaluate nothing
+    idle = [e for e in graph.first if not e.is_own and e.kind == PRODUCT and e.index not in useful | dead]
+    calls: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
+    loose: list[Event] = []
+    for event in idle:
+        outer = next((graph.events[c] for c in event.calls if not _has_useful(graph.events[c], useful)), None)
+        if outer is not None:
+            calls[graph.span(outer.site)[:3]].append(event)
+        else:
+            loose.append(event)
+    found = []
+    for place, products in calls.items():
+        again = [e for e in graph.last if e.is_own and graph.span(e.site)[:3] == place]
+        inside = [e for outer in again for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
+        if not again or not inside or not _is_forward(inside, weights):
+            continue
+        head = again[0]
+        site = graph.site(head)
+        found.append(
+            Candidate(
+                category="work-in-step",
+                site=site,
+                title=f"{graph.text(head, 50)} evaluates the network within the step",
+                why=f"its {len(products)} products reach no parameter: it is work for the reader, not for the training",
+                cure=f"- {graph.line_text(site.file, site.line)}\n+ # once an epoch",
+                saved_s=around(graph.seconds(again)),
+                measured="the time of the call in the step",
+                confidence=LIKELY,
+                covers=indices(again),
+                evidence=facts(inside[0], len(inside)),
+            )
+        )
+    return [*found, *_loose_evaluation(loose, useful, weights, graph)]
+
+
+def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: Weights, graph: Graph) -> list[Candidate]:
+    """Products that stand in the step itself, with what is computed from them."""
+    forward = {graph.span(e.site) for e in graph.last if e.kind == PRODUCT and _is_forward([e], weights)}
+    heads = [e for e in products if graph.span(e.site) in forward]
+    if not heads:
+        return []
+    roots = {e.output.root for e in heads if e.output is not None}
+    spans = {graph.span(e.site) for e in heads}
+    for event in graph.first:
+        if event.is_own or event.index in useful or event.index <= heads[0].index:
+            continue
+        if roots & {value.root for value in event.inputs if value.is_array}:
+            spans.add(graph.span(event.site))
+            if event.output is not None and event.output.is_array:
+                roots.add(event.output.root)
+    again = [e for e in graph.last if graph.span(e.site) in spans]
+    head = next((e for e in again if graph.span(e.site) == graph.span(heads[0].site)), None)
+    if head is None:
+        return []
+    site = graph.site(head)
+    return [
+        Candidate(
+            category="work-in-step",
+            site=site,
+            title=f"{graph.text(head, 50)} evaluates the network within the step",
+            why="what is computed from it reaches no parameter: it is work for the reader, not for the training",
+            cure=f"- {graph.line_text(site.file, site.line)}\n+ # once an epoch",
+            saved_s=around(graph.seconds(again)),
+            measured="the time of these expressions in the step",
+            confidence=LIKELY,
+            covers=indices(again),
+            related=tuple(
+                {graph.site(e).line: graph.site(e) for e in again if graph.site(e).line != site.line}.values()
+            ),
+            evidence=facts(head, len(heads)),
+        )
+    ]
+
+
+def _has_useful(call: Event, useful: frozenset[int]) -> bool:
+    return any(index in useful for index in range(call.index, call.end))
+
+
+def _is_forward(products: list[Event], weights: Weights) -> bool:
+    """Whether something is multiplied by weights that is none itself: the norm of the weights is no forward pass."""
+    for known in weights:
+        sides = [{v.root in known for v in event.inputs if v.is_array} for event in products]
+        if any(len(side) == 2 for side in sides):
+            return True
+    return False
+
+
+def _weights(graph: Graph) -> Weights:
+    """The parameters, and with them what the step has just made where the step before made its own."""
+    makers = {graph.span(e.site) for e in graph.first if _gives(e) & graph.parameters}
+    made = {root for e in graph.last if graph.span(e.site) in makers for root in _gives(e)}
+    return graph.parameters, graph.parameters | made
+
+
+def _gives(event: Event) -> set[int]:
+    """The buffer of a new result."""
+    return {event.output.root} if event.output is not None and event.output.is_array and not event.is_view else set()

@@ -1,0 +1,101 @@
+"""The worker's side of `search`: run the program, record its step, and answer with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mlpprof.advise.findings import findings_of
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.replay import BUDGET
+from mlpprof.advise.step_table import step_table
+from mlpprof.catalog import find
+from mlpprof.machine.facts import describe
+from mlpprof.process import Progress, serve
+from mlpprof.profile.request import Request
+from mlpprof.programs.find_step.watch_run import seek
+from mlpprof.programs.load import Script, VariantLoop
+from mlpprof.programs.record.run import Recording, record
+from mlpprof.programs.step_place import StepPlace
+
+MEASURING_S = 6.0
+"""What cures are worth is measured for no longer than this, and the operation that it ends with."""
+
+
+BUSY = 1.25
+"""Times a calm step, that steps must have taken for the reader to be told."""
+
+
+def main() -> None:
+    """Serve until the input closes."""
+    serve({"seek": _seek, "advise": _advise, "profile": _profile})
+
+
+def _program(message: dict[str, Any], report: Progress) -> tuple[Script | VariantLoop, str]:
+    """The program, and the folder that its files are shown relative to."""
+    if "script" in message:
+        path = message["script"]
+        return Script(path, tuple(message["arguments"])), str(Path(path).resolve().parent)
+    request = Request.from_json(message["request"])
+    return VariantLoop(request, message["batch"], report), str(find(request.variant).path.parent)
+
+
+def _seek(report: Progress, program: dict[str, Any]) -> str:
+    report("running the program to find its training step", 0.0)
+    runnable, _ = _program(program, report)
+    return seek(runnable, program["include"], program["exclude"])
+
+
+def _record(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Recording:
+    report("running the program and recording its step", 0.0)
+    runnable, folder = _program(program, report)
+    return record(
+        runnable, StepPlace.parse(program["step"]), folder, program["include"], program["exclude"], few, plain_s
+    )
+
+
+def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+    recording = _record(report, program, few, plain_s)
+    if recording.trace is None:
+        return {"ended": recording.count, "plain_s": recording.plain_s}
+    report("measuring what the cures are worth", 0.6)
+    graph = Graph(recording.trace)
+    recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
+    BUDGET.left_s = MEASURING_S
+    findings = findings_of(graph)
+    if BUDGET.left_out:
+        recording.trace.notes.append(
+            f"after {MEASURING_S:.0f} seconds of measuring {BUDGET.left_out} comparisons were left out, of what comes "
+            "late among the detectors"
+        )
+    files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
+    wanted = {one.file for one in findings}
+    return {
+        "step": graph.step_name,
+        "step_s": graph.step_s,
+        "steps": len(recording.trace.times.plain_s),
+        "findings": [asdict(one) for one in findings],
+        "notes": recording.trace.notes,
+        "source": {file: source for file, source in files.items() if file in wanted},
+        "environment": describe(),
+    }
+
+
+def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
+    """That the step's time is not the median of the measured ones, if it is far from it."""
+    usual_s = median(plain_s or [step_s])
+    if usual_s > BUSY * step_s:
+        yield (
+            f"others kept the core busy: steps took {usual_s / step_s:.1f} times as long as one without interruptions, "
+            "which is what is told here"
+        )
+
+
+def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+    recording = _record(report, program, few, plain_s)
+    if recording.trace is None:
+        return {"ended": recording.count, "plain_s": recording.plain_s}
+    return {**step_table(Graph(recording.trace)), "environment": describe()}

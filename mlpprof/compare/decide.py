@@ -1,0 +1,243 @@
+"""PASS, FAIL, INCONCLUSIVE or one more look: the verdict on a claimed speedup."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+from mlpprof.compare.error_bounds import REPLICATED, Look, Procedure, bounds
+from mlpprof.errors import UsageError
+
+# From timings to log ratios of replicates, and from those to an interval.
+
+
+PSEUDO_REPLICATE_BLOCKS = 5
+"""Blocks in a pseudo-replicate: enough that its median shrugs off one or two that were disturbed."""
+
+
+def block_log_ratio(old_s: ArrayLike, new_s: ArrayLike) -> float:
+    """Mean log ratio of one block, ABBA or BAAB: what drifts linearly within the block cancels.
+
+    old_s, new_s: (2,) or any equal length, seconds. Returns log(old/new); above 0, new is faster.
+    Raises ValueError if the lengths differ or a time is not positive and finite.
+    """
+    old = _finite(old_s, "times of old")
+    new = _finite(new_s, "times of new")
+    if old.shape != new.shape:
+        raise ValueError(f"{old.size} times of old against {new.size} of new; a block holds as many of each")
+    if min(old.min(), new.min()) <= 0:
+        raise ValueError(f"a time is {min(old.min(), new.min())} s; expected positive times")
+    return float(np.mean(np.log(old) - np.log(new)))
+
+
+def replicate_log_ratio(block_log_ratios: ArrayLike) -> float:
+    """Median of a replicate's blocks, (n_blocks,): a few disturbed blocks do not move it.
+
+    Raises ValueError if there is none or one is not finite.
+    """
+    return float(np.median(_finite(block_log_ratios, "log ratios of blocks")))
+
+
+def pseudo_replicates(block_log_ratios: ArrayLike, size: int = PSEUDO_REPLICATE_BLOCKS) -> NDArray[np.float64]:
+    """Medians of groups of `size` consecutive blocks of one process, (n_blocks // size,); a rest is left out.
+
+    Neighbours share a group, so that what is correlated over a few blocks stays within one (the method of batch
+    means). To be judged by the procedure IN_PROCESS. Raises ValueError if a block is not finite or none fills a group.
+    """
+    blocks = _finite(block_log_ratios, "log ratios of blocks")
+    count = len(blocks) // size
+    if count == 0:
+        raise ValueError(f"{len(blocks)} blocks do not fill a group of {size}")
+    medians: NDArray[np.float64] = np.median(blocks[: count * size].reshape(count, size), axis=1)
+    return medians
+
+
+def interval(log_ratios: ArrayLike, level: float = 0.95, procedure: Procedure = REPLICATED) -> tuple[float, float]:
+    """Confidence interval of the speedup, as ratios (low, high), from the log ratios of replicates (n,).
+
+    Student's t, with the standard deviation never taken below the procedure's floor; in one process widened by what
+    cannot be seen between processes, half of the error going to each. Run-level bias is not included: a run that is
+    biased by 3 % shifts the whole interval, and only the verdicts allow for that. Nor is it corrected for the look
+    at which a run stopped. Raises ValueError for fewer than 2 replicates, values not finite, or a level not in (0, 1).
+    """
+    x = replicates_of(log_ratios)
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; expected a probability between 0 and 1")
+    tail = (1 - level) / 2
+    process_margin = 0.0
+    if procedure.process_sd > 0:
+        tail /= 2
+        process_margin = procedure.process_sd * float(-ndtri(tail))
+    sd = max(float(x.std(ddof=1)), procedure.sd_floor)
+    margin = float(-stdtrit(len(x) - 1, tail)) * sd / math.sqrt(len(x)) + process_margin
+    mean = float(x.mean())
+    return math.exp(mean - margin), math.exp(mean + margin)
+
+
+def replicates_of(log_ratios: ArrayLike) -> NDArray[np.float64]:
+    """The log ratios of replicates as an array (n,); raises ValueError for fewer than 2 or values not finite."""
+    x = _finite(log_ratios, "log ratios of replicates")
+    if len(x) < 2:
+        raise ValueError("1 replicate shows no scatter; run at least 2")
+    return x
+
+
+def _finite(values: ArrayLike, what: str) -> NDArray[np.float64]:
+    array: NDArray[Any] = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{what} have the shape {array.shape}; expected (n,) with n of at least 1")
+    wrong = array[~np.isfinite(array)]
+    if wrong.size:
+        raise ValueError(f"{wrong.size} of {array.size} {what} are not finite ({wrong[0]})")
+    return array
+
+
+class Outcome(StrEnum):
+    """What a decision can say; CONTINUE asks for the replicates of the next look."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict and what it rests on; ratios are old time over new, above 1 new is faster.
+
+    outcome: None where no claim was made. estimate: geometric mean of the replicates. low, high: its 95 % interval,
+    run-level bias not included (see `interval`). at_least: the claim. reason: one sentence.
+    """
+
+    outcome: Outcome | None
+    estimate: float
+    low: float
+    high: float
+    replicates: int
+    at_least: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class NullResult:
+    """What the A/A null showed: a ratio that should be 1, its 95 % interval, and whether the run is biased."""
+
+    biased: bool
+    ratio: float
+    low: float
+    high: float
+    replicates: int
+
+    @property
+    def worst(self) -> float:
+        """The largest bias that the interval allows, as a ratio of at least 1."""
+        return max(self.high, 1 / self.low)
+
+
+def not_slower_than(tolerance: float) -> float:
+    """The at_least that `assert_not_slower(tolerance)` claims: 1 / (1 + tolerance).
+
+    New may take up to 1 + tolerance times as long as old. As with every claim, a PASS certifies a tenth less.
+    Raises UsageError if the tolerance is negative or not finite.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"tolerance is {tolerance}; expected 0 or more, such as 0.05 for 5 % slower")
+    return 1 / (1 + tolerance)
+
+
+def null_bias(log_ratios: ArrayLike, procedure: Procedure = REPLICATED) -> NullResult:
+    """Whether a run whose old and new are the same code is biased beyond the tolerance, from replicates (n,).
+
+    Biased: the whole 95 % interval lies beyond the tolerated bias on one side. A run that is biased by just the
+    tolerance is called so in 2.5 % of sessions, a less biased one more rarely; that costs a FAIL, never a false one.
+    Raises ValueError as `interval` does.
+    """
+    x = replicates_of(log_ratios)
+    low, high = interval(x, procedure=procedure)
+    biased = low > procedure.bias or high < 1 / procedure.bias
+    return NullResult(biased, math.exp(x.mean()), low, high, len(x))
+
+
+def decide(
+    log_ratios: ArrayLike,
+    at_least: float | None = None,
+    procedure: Procedure = REPLICATED,
+    *,
+    null: NullResult | None = None,
+    final: bool = False,
+) -> Decision:
+    """The verdict on the claim that the true speedup is `at_least`, from the log ratios of all replicates so far (n,).
+
+    Guaranteed: if the true speedup is at least `at_least`, P(FAIL) <= 0.001; if it is at most `at_least / 1.10`,
+    P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most 3 %
+    (`mlpprof.compare.error_bounds` derives it; single timings may vary by 25 % and more, as long as the replicates do
+    not).
+
+    Decides at the procedure's looks and answers CONTINUE between them. `final` says that there will be no more
+    replicates: then it decides with the bounds for the replicates that there are, as after the last look, and what is
+    undecided is INCONCLUSIVE. No at_least: estimate and interval only.
+    Under a biased null a FAIL becomes INCONCLUSIVE, and a PASS must hold for the largest bias that the null allows.
+    Raises ValueError for fewer than 2 replicates, more than the last look's, or values that are not finite;
+    UsageError if at_least is not positive and finite.
+    """
+    x = replicates_of(log_ratios)
+    n = len(x)
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    low, high = interval(x, procedure=procedure)
+
+    def decision(outcome: Outcome | None, reason: str) -> Decision:
+        return Decision(outcome, math.exp(mean), low, high, n, at_least, reason)
+
+    if at_least is None:
+        return decision(None, "no claim was made")
+    if not 0 < at_least < math.inf:
+        raise UsageError(f"at_least is {at_least}; expected a ratio above 0, such as 1.15")
+    if n > procedure.looks[-1]:
+        raise ValueError(f"{n} replicates; the procedure ends at {procedure.looks[-1]}")
+
+    look = next((look for look in bounds(procedure, n if final else None) if look.replicates == n), None)
+    certified = at_least / procedure.resolution
+    figures = f"required {_plain(at_least)}x, measured {_plain(math.exp(mean))}x (95 %: {_plain(low)}-{_plain(high)})"
+    if look is not None and _fails(look, mean, sd, at_least, procedure):
+        if null is not None and null.biased:
+            return decision(Outcome.INCONCLUSIVE, f"{figures}, but {_biased(null)}")
+        return decision(Outcome.FAIL, figures)
+    if look is not None and _passes(look, mean, sd, certified, procedure.bias):
+        if null is None or not null.biased:
+            return decision(Outcome.PASS, figures)
+        if _passes(look, mean, sd, certified, null.worst):
+            return decision(Outcome.PASS, f"{figures}, although {_biased(null)}")
+    following = procedure.next_look(n)
+    if following is not None and not final:
+        return decision(Outcome.CONTINUE, f"undecided after {n} replicates; the next look is at {following}")
+    scatter = f"{n} replicates, which scatter by {100 * sd:.1f} %"
+    reason = f"undecided after {scatter}"
+    if low > at_least or high < certified:
+        where = f"above {_plain(at_least)}x" if low > at_least else f"below {_plain(certified)}x"
+        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain"
+    if null is not None and null.biased:
+        reason += f"; {_biased(null)}"
+    return decision(Outcome.INCONCLUSIVE, reason)
+
+
+def _fails(look: Look, mean: float, sd: float, at_least: float, procedure: Procedure) -> bool:
+    return bool(mean + look.failing.margin(sd) < math.log(at_least / procedure.bias))
+
+
+def _passes(look: Look, mean: float, sd: float, certified: float, bias: float) -> bool:
+    return bool(mean - look.passing.margin(sd) > math.log(certified * bias))
+
+
+def _biased(null: NullResult) -> str:
+    return f"old against old measured {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) instead of 1"
+
+
+def _plain(ratio: float) -> str:
+    """Three digits: '1.15', '43', '1,200'."""
+    return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"

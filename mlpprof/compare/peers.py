@@ -1,0 +1,192 @@
+"""The project's variants against the frameworks, row by row: whole epochs, as their users run them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.catalog import ladder
+from mlpprof.compare import IN_PROCESS, block_log_ratio, decide, pseudo_replicates
+from mlpprof.compare.entrants import (
+    SHARING,
+    Chosen,
+    Contest,
+    Entrant,
+    EntrantDied,
+    EntrantWrong,
+    Environment,
+    Participant,
+    StartWorker,
+    all_threads,
+    start_resident,
+    with_workers,
+    worker_counts,
+)
+from mlpprof.compare.verdict import log_ratios, part_of, verdict_of
+from mlpprof.data import peek
+from mlpprof.errors import MissingExtra, UsageError, did_you_mean
+from mlpprof.process import Progress
+from mlpprof.profile.request import Request
+from mlpprof.results import Race, Verdict
+from mlpprof.results.peers import Competitor, PeersRow
+from mlpprof.workloads import get_workload
+
+PACKAGES = {
+    "peers/torch": "torch",
+    "peers/torch_compile": "torch",
+    "peers/jax_step": "jax",
+    "peers/jax_scan": "jax",
+    "peers/tensorflow": "tensorflow",
+    "peers/sklearn": "sklearn",
+}
+"""Framework variant -> the package that it needs."""
+WITH_WORKERS = (*SHARING, "mpi")
+OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *WITH_WORKERS)
+"""The rungs that can win; those that cannot do a network are absent from its row."""
+WITH_ALL_THREADS = ("chunked",)
+"""Of ours, those that are tried with all BLAS threads as well."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row of the table: a workload at a batch size."""
+
+    name: str
+    title: str
+    workload: str
+    batch: int
+    dtype: str = "float32"
+
+
+PLANS = {
+    plan.name: plan
+    for plan in (
+        *(Plan(f"s1-{m}", f"784-70-30-10, batch {m:,}", "digits", m) for m in (32, 128, 500, 20_000)),
+        Plan("persample", "1000-900-900-900-10, batch 100", "persample", 100),
+        Plan("forever", "39-39-39-1, full batch of 10,000", "forever", 10_000),
+        Plan("liu", "784-16-16-10, single-sample steps", "liu", 1),
+        Plan("optprop", "cats 12288-20-7-5-1, full batch, float64", "optprop", 209, "float64"),
+    )
+}
+"""The rows by name."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: sets of processes, blocks in each, steps of a run at most, and the length of a turn."""
+
+    replicates: int
+    blocks: int
+    most_steps: int
+    turn_s: float
+
+
+FULL = Effort(replicates=3, blocks=5, most_steps=2000, turn_s=0.1)
+QUICK = Effort(replicates=1, blocks=4, most_steps=300, turn_s=0.02)
+
+
+def plans_of(names: Sequence[str]) -> list[Plan]:
+    """The rows of these names, all without any; raises UsageError for one that is not known."""
+    for name in names:
+        if name not in PLANS:
+            raise UsageError(f"no row '{name}'{did_you_mean(name, PLANS)} (known: {', '.join(PLANS)})")
+    return [PLANS[name] for name in names] or list(PLANS.values())
+
+
+def require_a_framework() -> None:
+    """Raise MissingExtra if no framework is installed, before time is spent; none is imported."""
+    if not any(importlib.util.find_spec(package) for package in PACKAGES.values()):
+        raise MissingExtra(
+            f"none of {', '.join(dict.fromkeys(PACKAGES.values()))} is installed; install them with: "
+            "pip install 'mlpprof[peers]'"
+        )
+
+
+def participants_of(plan: Plan, names: Sequence[str]) -> list[Participant]:
+    """The variants of these names that the catalog has; frameworks with 1 thread and with all."""
+    workload = get_workload(plan.workload)
+    known = ladder()
+    found = []
+    for name in names:
+        if name not in known:
+            continue
+        request = Request(name, workload.network, workload.source, plan.dtype)
+        both = name in PACKAGES or name in WITH_ALL_THREADS
+        environments = [Environment(count, native_blas=True) for count in ((1, all_threads()) if both else (1,))]
+        if name in WITH_WORKERS:
+            environments = [with_workers(count) for count in worker_counts()]
+        found.append(Participant(tuple(Entrant(request, one) for one in dict.fromkeys(environments))))
+    return found
+
+
+def measure_row(
+    plan: Plan,
+    effort: Effort,
+    progress: Progress,
+    names: Sequence[str] = (*OURS, *PACKAGES),
+    start: StartWorker = start_resident,
+) -> tuple[PeersRow, Mapping[str, Any]]:
+    """One row and the machine; whoever dies, or computes something else, is named as absent, and the others race again.
+
+    Raises UnsupportedNetwork if nobody is left.
+    """
+    workload = get_workload(plan.workload)
+    samples = peek(workload.source).samples
+    steps = min(samples // plan.batch, effort.most_steps)
+    failed: dict[str, str] = {}
+    while True:
+        participants = participants_of(plan, [name for name in names if name not in failed])
+        contest = Contest(
+            participants, plan.batch, steps=steps, blocks=effort.blocks, turn_s=effort.turn_s, start=start
+        )
+        try:
+            for done in range(effort.replicates):
+                contest.run(part_of(progress, done, effort.replicates))
+        except (EntrantDied, EntrantWrong) as failure:
+            failed[failure.variant] = str(failure)
+            continue
+        break
+    row = PeersRow(
+        name=plan.name,
+        title=plan.title,
+        network=workload.network,
+        samples=samples,
+        batch=plan.batch,
+        steps=steps,
+        competitors=tuple(_competitors(contest.chosen, contest.race())),
+        absent={**contest.absent, **failed},
+        race=contest.race(),
+    )
+    return row, contest.described["machine"]
+
+
+def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
+    peers = [i for i, one in enumerate(chosen) if one.entrant.variant in PACKAGES]
+    best = min(peers, key=race.step_s, default=None)
+    for i, one in enumerate(chosen):
+        yield Competitor(
+            name=one.entrant.name,
+            variant=one.entrant.variant,
+            is_peer=i in peers,
+            is_single=one.entrant.variant not in WITH_WORKERS,
+            engine=one.entered.engine,
+            dtype=one.entered.dtype,
+            epoch_s=race.step_s(i),
+            compile_s=one.compile_s,
+            deviation=one.deviation,
+            over_best_peer=None if best is None or best == i else ratio_between(race, best, i),
+        )
+
+
+def ratio_between(race: Race, old: int, new: int) -> Verdict:
+    """How many times as fast new is: from replicates, or from groups of blocks where there is one set of processes."""
+    if len(race.turns_s) > 1:
+        return verdict_of(decide(log_ratios(race, old, new)))
+    pairs = race.turns_s[0][:, [old, new]]
+    blocks = [block_log_ratio(*pair) for pair in pairs if not np.isnan(pair).any()]
+    groups = pseudo_replicates(blocks, max(1, len(blocks) // 4))
+    return verdict_of(decide(groups, procedure=IN_PROCESS), IN_PROCESS)

@@ -1,0 +1,1 @@
+"""What the fast variants share: teams of processes, MPI, passes compiled by numba, functions in place."""

@@ -1,0 +1,189 @@
+"""`describe()`: everything a run records about the machine and the process, as plain JSON.
+
+Called inside the worker process, so that the BLAS told of is the BLAS that was measured. SciPy is not imported for
+its version: it would load a second BLAS, with its own threads, into a process that may not use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from mlpprof import __version__
+from mlpprof.machine import blas
+from mlpprof.machine import linux as container
+from mlpprof.machine import linux as cpu
+from mlpprof.machine import linux as memory
+from mlpprof.machine.keys import Description, Json
+from mlpprof.machine.linux import cpu_list_text, read_word
+
+
+def describe(root: Path = Path("/"), environment: Mapping[str, str] | None = None) -> Description:
+    """All keys of `KEYS` but the commit's; None where this system does not tell.
+
+    To be called when the work is done: a BLAS that is loaded later is not in it, nor is memory used later.
+    root: where /proc and /sys are, for tests. environment: the variables of this process by default.
+    """
+    if environment is None:
+        environment = os.environ
+    return (
+        _cpu_facts(root)
+        | _memory_facts(root, environment)
+        | _python_facts()
+        | _numpy_facts()
+        | blas.loaded_libraries()
+        | {"blas_environment": blas.blas_environment(environment)}
+    )
+
+
+def _cpu_facts(root: Path) -> Description:
+    usable = cpu.affinity()
+    shown = usable or list(range(os.cpu_count() or 1))
+    load, runnable = cpu.load_average(root)
+    total_s, steal_s = cpu.cpu_times_s(root)
+    return {
+        "platform": platform.platform(aliased=True),
+        "cpu_model_name": cpu.model_name(root),
+        "cpu_architecture": platform.machine() or None,
+        "cpu_simd": cpu.simd(root),
+        "cpu_count": os.cpu_count(),
+        "cpu_core_count": cpu.core_count(),
+        "cpu_affinity": None if usable is None else cpu_list_text(usable),
+        "cpu_affinity_count": None if usable is None else len(usable),
+        "cpu_quota": container.cpu_quota(root),
+        "cpu_freq": cpu.frequency(root, shown),
+        "cpu_config": cpu.configuration(root, shown),
+        "cpu_caches": cpu.caches(root, min(shown)),
+        "load_avg_1min": load,
+        "runnable_threads": runnable,
+        "cpu_time_s": total_s,
+        "steal_s": steal_s,
+        "clocksource": read_word(root, "sys/devices/system/clocksource/clocksource0/current_clocksource"),
+    }
+
+
+def _memory_facts(root: Path, environment: Mapping[str, str]) -> Description:
+    return {
+        "mem_total_bytes": memory.total_bytes(),
+        "mem_limit_bytes": container.memory_limit_bytes(root),
+        "page_size_bytes": mmap.PAGESIZE,
+        "transparent_hugepages": memory.transparent_hugepages(root),
+        "mem_max_rss": memory.max_rss_bytes(),
+        "libc_version": memory.libc_version(),
+        "allocator_environment": memory.allocator_environment(environment),
+        "preloaded_libraries": memory.preloaded_libraries(environment),
+    }
+
+
+def _python_facts() -> Description:
+    clock = time.get_clock_info("perf_counter")
+    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # since Python 3.13; before, there is no other way
+    return {
+        "timer": f"{clock.implementation}, resolution: {clock.resolution:g} s",
+        "python_version": platform.python_version(),
+        "python_implementation": sys.implementation.name,
+        "python_compiler": " ".join(platform.python_compiler().split()) or None,
+        "python_gil": True if gil_enabled is None else bool(gil_enabled()),
+        "mlpprof_version": __version__,
+    }
+
+
+def _numpy_facts() -> Description:
+    # mode="dicts": the printing mode wants pyyaml and warns where it is missing
+    build = np.show_config(mode="dicts") or {}
+    simd = build.get("SIMD Extensions")
+    library = build.get("Build Dependencies", {}).get("blas", {})
+    name = " ".join(str(library[key]) for key in ("name", "version") if library.get(key, "unknown") != "unknown")
+    return {
+        "numpy_version": np.__version__,
+        "scipy_version": _installed_version("scipy"),
+        "numpy_simd": None if simd is None else {key: _texts(simd.get(key)) for key in ("baseline", "found")},
+        "numpy_blas": name or None,
+    }
+
+
+def _installed_version(package: str) -> str | None:
+    """The version of what is imported, else of what is installed."""
+    loaded = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(loaded, str):
+        return loaded
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _texts(names: object) -> list[Json]:
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
+
+
+# Which source was measured: the commit of the user's folder and the hash of a file.
+
+
+TIMEOUT_S = 3.0
+
+GIT = (
+    "git",
+    "--no-optional-locks",  # no refreshed index is written, so nobody's lock is in the way and no hook runs
+    *("-c", "core.fsmonitor=false"),  # a program of the repository's choice that status would start
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "safe.bareRepository=explicit"),  # no configuration from a repository that lies inside the data
+)
+
+REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
+"""Set while a git hook runs; they would name that hook's repository in place of the folder's."""
+
+
+def commit_facts(folder: Path, timeout_s: float = TIMEOUT_S) -> Description:
+    """The commit_id and commit_dirty of the git repository around `folder`.
+
+    Both None without git, repository, commit or permission; commit_dirty alone where git needs more than timeout_s,
+    seconds. Untracked files do not make a commit dirty, and changes inside submodules are not looked for.
+    """
+    head = _git(folder, timeout_s, "rev-parse", "--verify", "HEAD")
+    commit_id = (head or "").strip()
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit_id):
+        return {"commit_id": None, "commit_dirty": None}
+    changes = _git(folder, timeout_s, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    return {"commit_id": commit_id, "commit_dirty": None if changes is None else bool(changes.strip())}
+
+
+def source_sha256(path: Path) -> str | None:
+    """SHA-256 of the bytes of a file in hexadecimal; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _git(folder: Path, timeout_s: float, *arguments: str) -> str | None:
+    """What git prints about `folder`, or None if it fails, is not there or takes too long."""
+    environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+    try:
+        answer = subprocess.run(
+            [*GIT, "-C", str(folder), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            timeout=timeout_s,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a null character in the folder's name
+        return None
+    return answer.stdout if answer.returncode == 0 else None

@@ -1,0 +1,318 @@
+"""The interleaved passes of `profile`: total, phases and labels in turn, each on an instance of its own.
+
+A round holds one block of steps of every pass, in an order that is reversed from round to round, so that a machine
+that slows down slows all of them alike: what an instrument disturbs is then the median ratio of neighbouring blocks.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mlpprof.instrument.clocks import Clock, LabelClock, LabelKey, PhaseClock
+from mlpprof.instrument.memory import FaultCount, MemoryWatch, page_faults
+from mlpprof.model import PHASES, Array, Variant
+from mlpprof.model.gradcheck import close
+from mlpprof.process import Progress
+from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
+
+# The order in which samples are trained on: shuffled anew every epoch, the same for every instance of a run.
+
+
+def batches(samples: int, m: int, seed: int) -> Iterator[Array]:
+    """Endless indices (m,) into `samples` rows, epoch after epoch; the last, incomplete batch of an epoch is left out.
+
+    Every batch has m rows, since a shorter one would be a different measurement.
+    """
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(samples)
+        for start in range(0, samples - m + 1, m):
+            yield order[start : start + m]
+
+
+def steps_per_epoch(samples: int, m: int) -> int:
+    """Steps that visit every sample once, the last batch possibly short."""
+    return -(-samples // m)
+
+
+BLOCK_S = 0.015
+"""Least duration of a block: far above the clock's resolution and the cost of changing instances."""
+BUDGET_S = 4.0
+"""Time for the three timed passes of one batch size, unless the step is so slow that few rounds take longer."""
+ROUNDS = (5, 40)
+"""Fewest and most rounds; a step slower than SLOW_STEP_S gets the fewest, 3."""
+SLOW_STEP_S = 0.5
+SLOW_ROUNDS = 3
+WARMUP_S, FIRST_STEP_S = 0.5, 2.5
+"""Warm-up lasts so long at most; a first step, in which data are sent or code is compiled, makes it longer once."""
+WARMUP_WINDOW = 5
+SETTLED = 0.05
+"""Warm-up ends when the medians of two successive windows of steps differ by less than this."""
+MEMORY_STEPS = 3
+FAULT_STEPS = 10
+"""Steps whose page faults are counted, after as many that warm up; a slow step gets 1."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many rounds, and how many steps of each pass in a round."""
+
+    rounds: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: data in the run's dtype, and makers of fresh instances.
+
+    X (N, n_0), Y (N, n_L). make: a plain instance. make_labelled: one whose labelled statements report to the clock.
+    """
+
+    X: Array
+    Y: Array
+    seed: int
+    make: Callable[[], Variant]
+    make_labelled: Callable[[LabelClock], Variant]
+
+    def walk(self, m: int) -> Iterator[Array]:
+        """The batches of this run, from the first one on."""
+        return batches(len(self.X), m, self.seed)
+
+
+def plan_for(step_s: float, steps: int | None) -> Plan:
+    """Rounds and steps for a step of `step_s` seconds; `steps` fixes their product.
+
+    With steps given, a round holds the largest divisor of it that makes no block longer than needed.
+    """
+    wanted = max(1, math.ceil(BLOCK_S / step_s))
+    if steps is not None:
+        in_round = max(d for d in range(1, min(wanted, steps) + 1) if steps % d == 0)
+        return Plan(steps // in_round, in_round)
+    if step_s > SLOW_STEP_S:
+        return Plan(SLOW_ROUNDS, 1)
+    fewest, most = ROUNDS
+    return Plan(min(most, max(fewest, int(BUDGET_S / (3 * wanted * step_s)))), wanted)
+
+
+class TimedPass:
+    """One instance that walks through the batches, with or without an instrument that `take`s after every step.
+
+    A form that spans steps, with a method `train`, is run and timed through it, a whole block at a time: a row then
+    holds one sample, the mean over the block, of the clock and of the instrument alike.
+    """
+
+    def __init__(
+        self, subject: Subject, instance: Variant, indices: Iterator[Array], take: Callable[[], Any], clock: Clock
+    ) -> None:
+        self.instance = instance
+        self._subject = subject
+        self._indices = indices
+        self._take = take
+        self._clock = clock
+        self._train: Any = getattr(instance, "train", None)
+        self._span = 1
+        self.step_s: list[list[float]] = []
+        self.taken: list[list[Any]] = []
+        self.losses: list[float] = []
+
+    def step(self) -> tuple[float, Any]:
+        """One step: its seconds, and what the instrument saw."""
+        index = next(self._indices)
+        X, Y, train_step, clock = self._subject.X, self._subject.Y, self.instance.train_step, self._clock
+        start = clock()
+        loss = train_step(X, Y, index)
+        seconds = clock() - start
+        self.losses.append(float(loss))
+        return seconds, self._take()
+
+    def span(self, steps: int) -> tuple[float, Any]:
+        """So many steps through `train`: seconds a step, and what the instrument saw in a step on average."""
+        indices = [next(self._indices) for _ in range(steps)]
+        start = self._clock()
+        losses = self._train(self._subject.X, self._subject.Y, indices)
+        seconds = self._clock() - start
+        self.losses += [float(loss) for loss in losses]
+        return seconds / steps, _per_step(self._take(), steps)
+
+    def warming_s(self) -> float:
+        """Seconds of one more step; through `train` of twice as many as before, until they last as long as a block."""
+        if self._train is None:
+            return self.step()[0]
+        step_s, _ = self.span(self._span)
+        if step_s * self._span < BLOCK_S:
+            self._span *= 2
+        return step_s
+
+    def get_ready(self, steps: int) -> None:
+        """Let a form that spans steps prepare itself for blocks of so many, as a compiler does."""
+        if self._train is not None:
+            self.span(steps)
+
+    def block(self, steps: int) -> None:
+        """One block of steps, kept as a row."""
+        pairs = [self.step() for _ in range(steps)] if self._train is None else [self.span(steps)]
+        self.step_s.append([seconds for seconds, _ in pairs])
+        self.taken.append([taken for _, taken in pairs])
+
+
+def _per_step(taken: Any, steps: int) -> Any:
+    """What an instrument has summed over steps, divided by their number."""
+    return taken and {
+        key: tuple(part / steps for part in value) if isinstance(value, tuple) else value / steps
+        for key, value in taken.items()
+    }
+
+
+def warm_up(timed: TimedPass, clock: Clock) -> tuple[int, float]:
+    """Run steps until their time settles or half a second is over: how many, and the fastest in seconds."""
+    seconds: list[float] = []
+    start = clock()
+    while True:
+        seconds.append(timed.warming_s())
+        if len(seconds) >= 2 * WARMUP_WINDOW:
+            before, now = np.median([seconds[-2 * WARMUP_WINDOW : -WARMUP_WINDOW], seconds[-WARMUP_WINDOW:]], axis=1)
+            if abs(now - before) < SETTLED * before:
+                break
+        if clock() - start > (WARMUP_S if len(seconds) > 1 else FIRST_STEP_S):
+            break
+    return len(seconds), min(seconds)
+
+
+def profile_batch(
+    subject: Subject, m: int, steps: int | None, report: Progress, clock: Clock = perf_counter
+) -> BatchResult:
+    """All passes at batch size m: warm-up, the interleaved timed passes, then page faults and memory."""
+    with ExitStack() as opened:
+
+        def kept(instance: Variant) -> Variant:
+            opened.callback(close, instance)
+            return instance
+
+        plain, phased = kept(subject.make()), kept(subject.make())
+        label_clock = LabelClock(clock)
+        labelled = kept(subject.make_labelled(label_clock))
+        phase_clock = PhaseClock(phased, clock)
+        label_clock.watch(labelled)
+        separately_told = getattr(phased, "phase_seconds", None)
+        total = TimedPass(subject, plain, subject.walk(m), lambda: None, clock)
+        phases = TimedPass(subject, phased, subject.walk(m), separately_told or phase_clock.take, clock)
+        labels = TimedPass(subject, labelled, subject.walk(m), label_clock.take, clock)
+        passes = (total, phases, labels)
+        report("warming up", 0.0)
+        with paused_garbage_collection():
+            warm = [warm_up(timed, clock) for timed in passes]
+        plan = plan_for(warm[0][1], steps)
+        for timed in passes:
+            timed.get_ready(plan.steps)
+        total.losses.clear()
+        for i in range(plan.rounds):
+            report("timing", (i + 0.5) / (plan.rounds + 1))
+            with paused_garbage_collection():
+                for timed in passes if i % 2 == 0 else reversed(passes):
+                    timed.block(plan.steps)
+    separable = separately_told is not None or phase_clock.complete
+    report("memory", plan.rounds / (plan.rounds + 1))
+    return BatchResult(
+        batch=m,
+        steps_per_epoch=steps_per_epoch(len(subject.X), m),
+        total_s=np.array(total.step_s),
+        phases_pass_s=np.array(phases.step_s),
+        labels_pass_s=np.array(labels.step_s),
+        phases=_phase_samples(subject, m, phases.taken, warm[0][1]) if separable else {},
+        labels=_label_samples(labels.taken),
+        losses=np.array(total.losses),
+        warmup_steps=warm[0][0],
+        separable=separable,
+        steps_a_sample=plan.steps if hasattr(plain, "train") else 1,
+    )
+
+
+def _phase_samples(
+    subject: Subject, m: int, taken: list[list[dict[str, float]]], expected_step_s: float
+) -> dict[str, PhaseSamples]:
+    memory = _memory(subject, m)
+    faults = _faults(subject, m, FAULT_STEPS if expected_step_s < SLOW_STEP_S else 1)
+    return {
+        name: PhaseSamples(
+            step_s=np.array([[step.get(name, 0.0) for step in row] for row in taken]),
+            bytes_allocated=memory.get(name, (None, None))[0],
+            peak_bytes=memory.get(name, (None, None))[1],
+            page_faults=faults.get(name),
+        )
+        for name in PHASES
+    }
+
+
+def _label_samples(taken: list[list[dict[LabelKey, tuple[float, int]]]]) -> tuple[LabelSamples, ...]:
+    keys = dict.fromkeys(key for row in taken for step in row for key in step)
+    return tuple(
+        LabelSamples(
+            phase=key[0],
+            layer=key[1],
+            label=key[2],
+            step_s=np.array([[step.get(key, (0.0, 0))[0] for step in row] for row in taken]),
+            calls=math.ceil(max(step.get(key, (0.0, 0))[1] for row in taken for step in row)),
+        )
+        for key in keys
+    )
+
+
+def _memory(subject: Subject, m: int) -> dict[str, tuple[float, float]]:
+    """Bytes allocated and peak by phase: medians over the steps, the first one (which fills lists) left out."""
+    instance = subject.make()
+    indices = subject.walk(m)
+    try:
+        with MemoryWatch(instance) as watch:
+            taken = []
+            for _ in range(MEMORY_STEPS):
+                instance.train_step(subject.X, subject.Y, next(indices))
+                taken.append(watch.take())
+    finally:
+        close(instance)
+    return {
+        name: (
+            float(np.median([step[name].bytes_allocated for step in taken[1:]])),
+            float(np.median([step[name].peak_bytes for step in taken[1:]])),
+        )
+        for name in taken[-1]
+    }
+
+
+def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
+    """Minor page faults a step by phase: means over steps of a warm instance."""
+    if page_faults() is None:
+        return {}
+    instance = subject.make()
+    indices = subject.walk(m)
+    try:
+        count = FaultCount(instance)
+        for _ in range(steps):
+            instance.train_step(subject.X, subject.Y, next(indices))
+        count.take()
+        for _ in range(steps):
+            instance.train_step(subject.X, subject.Y, next(indices))
+        taken = count.take()
+    finally:
+        close(instance)
+    return {name: faults / steps for name, faults in taken.items()}
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """No collection inside a timed block; what is due happens before it."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

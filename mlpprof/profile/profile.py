@@ -1,0 +1,165 @@
+"""`profile` and `check` from the outside: workers are started, asked, and what they answer becomes records."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mlpprof
+from mlpprof.catalog import find, find_all
+from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_command, ranks_in
+from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
+from mlpprof.machine.blas import WORKERS_VARIABLE, worker_environment
+from mlpprof.machine.facts import commit_facts
+from mlpprof.machine.limits import Limits, limits_for, names_for
+from mlpprof.machine.linux import affinity
+from mlpprof.process import Progress, Worker
+from mlpprof.profile.request import Request
+from mlpprof.results import BatchResult, CheckResult, DataRecord, Run, StackProfile, VariantRecord
+from mlpprof.results.json import decode_batch_result, decode_line_profile
+
+# Where a variant is an MPI program: its worker is started by mpiexec, as rank 0 of several.
+
+
+def mpiexec_for(variants: Iterable[str], environment: Mapping[str, str]) -> list[str]:
+    """The command that starts a worker for these variants, where one of them takes several ranks; else empty.
+
+    As many ranks as --ranks says, else as other variants have workers. Raises MissingExtra without mpiexec. Without
+    mpi4py it is empty too: the variant says by itself what it lacks.
+    """
+    if not any(find(variant).extra == EXTRA for variant in variants) or not has_mpi4py():
+        return []
+    workers = environment.get(WORKERS_VARIABLE, "")
+    ranks = ranks_in(environment, int(workers) if workers.isdigit() else len(affinity() or ()) or os.cpu_count() or 1)
+    return mpiexec_command(ranks, environment) if ranks > 1 else []
+
+
+def start_worker(module: str, environment: Mapping[str, str], variants: Iterable[str]) -> Worker:
+    """A worker for these variants; raises what `mpiexec_for` raises."""
+    return Worker(module, environment, mpiexec_for(variants, environment))
+
+
+WORKER = "mlpprof.profile.worker"
+
+DEFAULT_THREADS = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: batch sizes, timed steps a pass (None: as the time allows), BLAS threads, extra views."""
+
+    batches: Sequence[int]
+    steps: int | None = None
+    threads: int | None = DEFAULT_THREADS
+    native_blas: bool = False
+    check: bool = True
+    lines: bool = False
+    stacks: bool = False
+    limits: bool = True
+    """Hold the steps against the machine's limits: those that are not in the cache yet are measured at the end."""
+
+
+def profile(request: Request, workload: str, settings: Settings, command: str, progress: Progress) -> Run:
+    """Measure one variant at every batch size, each in a worker of its own, and return the Run.
+
+    A fresh process for each batch size keeps the allocator's and BLAS's state of one from colouring the next.
+    Raises CheckFailed before anything is timed if the variant is wrong, and whatever `Worker.call` raises.
+    """
+    results: list[BatchResult] = []
+    environment = worker_environment(os.environ, settings.threads, settings.native_blas)
+    checked: CheckResult | None = None
+    opened: dict[str, Any] = {}
+    lines = stacks = None
+    for i, batch in enumerate(settings.batches):
+
+        def part(what: str, share: float, i: int = i, batch: int = batch) -> None:
+            progress(f"batch {batch}: {what}", (i + share) / len(settings.batches))
+
+        with start_worker(WORKER, environment, [request.variant]) as worker:
+            answer = worker.call("prepare", part, request=request.to_json())
+            if not opened:
+                opened = {**answer, **worker.call("describe", part, variant=request.variant)}
+                if settings.check:
+                    checked = CheckResult(**worker.call("quick_check", part, variant=request.variant))
+                    if checked.ok is False:
+                        raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")
+            results.append(
+                decode_batch_result(
+                    worker.call("profile", part, variant=request.variant, batch=batch, steps=settings.steps)
+                )
+            )
+            if i == 0 and settings.lines:
+                lines = decode_line_profile(worker.call("lines", part, variant=request.variant, batch=batch))
+            if i == 0 and settings.stacks:
+                stacks = StackProfile(**worker.call("stacks", part, variant=request.variant, batch=batch))
+    limits: Limits = {}
+    if settings.limits:
+        operations = [operation for result in results for operation in result.operations]
+        names = names_for(request.network, opened["dtype"], settings.batches, operations)
+        limits = limits_for(names, opened["machine"], environment, progress)
+    source = opened["variant"]["source"]
+    return Run(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        mlpprof_version=mlpprof.__version__,
+        command=command,
+        variant=VariantRecord(**opened["variant"], source_sha256=hashlib.sha256(source.encode()).hexdigest()),
+        workload=workload,
+        network=request.network,
+        dtype=opened["dtype"],
+        seed=request.seed,
+        threads=settings.threads,
+        native_blas=settings.native_blas,
+        data=DataRecord(**opened["data"]),
+        check=checked,
+        machine={**opened["machine"], **commit_facts(Path.cwd())},
+        results=tuple(results),
+        lines=lines,
+        stacks=stacks,
+        warnings=(*opened["warnings"], *_check_warnings(checked), *_loss_warnings(results)),
+        limits=dict(limits),
+    )
+
+
+def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) -> list[CheckResult]:
+    """Check each variant in a worker of its own; one that lacks its extra is skipped with the hint.
+
+    A variant of several ranks is checked with one where there is no mpiexec.
+    """
+    found = []
+    environment = worker_environment(os.environ, DEFAULT_THREADS, False)
+    for i, (name, entry) in enumerate(zip(variants, find_all(variants), strict=True)):
+
+        def part(what: str, share: float, i: int = i) -> None:
+            progress(what, (i + share) / len(variants))
+
+        part(f"checking {name}", 0.0)
+        with start_worker(WORKER, environment, [name] if find_mpiexec() else []) as worker:
+            try:
+                answer = worker.call("check", part, variant=name, cases=cases, seed=seed, called=entry.name)
+            except MissingExtra as missing:
+                found.append(CheckResult(name, None, skipped=str(missing)))
+            except (VariantCrash, WorkerDied) as crash:
+                found.append(CheckResult(name, False, message=f"{name}: {crash}"))
+            else:
+                found.append(CheckResult(**answer))
+    return found
+
+
+def _check_warnings(checked: CheckResult | None) -> list[str]:
+    return [checked.message] if checked is not None and checked.message else []
+
+
+def _loss_warnings(results: Sequence[BatchResult]) -> list[str]:
+    return [
+        f"batch {result.batch}: the loss became NaN or infinite, so the times may be those of arithmetic on NaN; "
+        "use a smaller --rate"
+        for result in results
+        if not np.isfinite(result.losses).all()
+    ]

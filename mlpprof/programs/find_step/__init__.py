@@ -1,0 +1,1 @@
+"""Which call or loop of a program is its training step."""

@@ -1,0 +1,248 @@
+"""The form of a file in which the training step is looked for: calls, turns of loops, products and updates tell of
+themselves; everything else runs as it was written.
+
+An update is an augmented assignment, or an assignment of something to itself changed: ``W = W - rate * dW``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.hooks import (
+    CALLED,
+    LEAVE,
+    LOOP,
+    MULTIPLIED,
+    QUIET,
+    RETURNED,
+    TURN,
+    UPDATED,
+    call,
+    statement,
+)
+from mlpprof.programs.record.rewrite import is_plain, own_functions, split
+
+PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
+
+CONVERSIONS = frozenset(
+    (
+        *("float", "int", "str", "list", "tuple", "array", "asarray", "asmatrix", "matrix", "ascontiguousarray"),
+        *("float32", "float64", "astype", "copy", "strip", "reshape", "ravel", "flatten", "squeeze", "transpose"),
+    )
+)
+"""Calls that give what they take in another form, with the same numbers."""
+
+
+class SeekForm(ast.NodeTransformer):
+    """Rewrites one file. names: number of a site -> the qualified name of the function, or '' of a loop."""
+
+    def __init__(self, sites: list[Site], names: dict[int, str], file: str, tree: ast.Module) -> None:
+        self._sites, self._names, self._file = sites, names, file
+        self._own = own_functions(tree)
+        self._scopes: list[str] = []
+        self._globals: frozenset[str] = frozenset()
+        self._made_of = _made_of(tree)
+
+    def _number(self, node: ast.stmt, name: str = "") -> ast.Constant:
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
+        self._names[len(self._sites) - 1] = name
+        return ast.Constant(len(self._sites) - 1)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        """Its methods."""
+        self._scopes.append(node.name)
+        self.generic_visit(node)
+        self._scopes.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """The body between CALLED and RETURNED."""
+        if not is_plain(node, self._own):
+            return node
+        self._scopes.append(node.name)
+        outer = self._globals, self._made_of
+        self._made_of = _made_of(node)
+        named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
+        self._globals = frozenset(name for one in named for name in one.names)
+        number = self._number(node, ".".join(self._scopes))
+        self.generic_visit(node)
+        self._scopes.pop()
+        self._globals, self._made_of = outer
+        first, body = split(node)
+        if body and not any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node)):
+            guarded = ast.Try(body, [], [], [statement(RETURNED, number)])
+            node.body = [*first, statement(CALLED, number), guarded]
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        """As it stands."""
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        """As it stands."""
+        return node
+
+    def visit_For(self, node: ast.For) -> list[ast.stmt]:
+        """LOOP before it, TURN in it, LEAVE behind it."""
+        return self._loop(node)
+
+    def visit_While(self, node: ast.While) -> list[ast.stmt]:
+        """As `for`."""
+        return self._loop(node)
+
+    def _loop(self, node: ast.For | ast.While) -> list[ast.stmt]:
+        number = self._number(node)
+        self.generic_visit(node)
+        node.body = [statement(TURN, number), *node.body]
+        return [statement(LOOP, number), ast.Try([node], [], [], [statement(LEAVE, number)])]
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """``a @ b`` is counted."""
+        self.generic_visit(node)
+        return call(MULTIPLIED, node) if isinstance(node.op, ast.MatMult) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """As is ``np.dot(a, b)``."""
+        self.generic_visit(node)
+        match node.func:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in PRODUCTS:
+                return call(MULTIPLIED, node)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
+        """``W -= rate * dW``."""
+        tells = self._tells(node, node.target)
+        self.generic_visit(node)
+        return [node, *tells]
+
+    def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
+        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``.
+
+        ``X = X[order]`` changes nothing but an order, and ``x = float(x)`` nothing but a form.
+        """
+        tells = []
+        given = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
+        if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
+            mentioned |= _mentioned(node.value)
+        if mentioned:
+            for target in _targets(node.targets):
+                owner = target.value if isinstance(target, ast.Subscript) else target
+                if ast.unparse(target) in mentioned or (owner is not target and ast.unparse(owner) in mentioned):
+                    tells += self._tells(node, target)
+        self.generic_visit(node)
+        return [node, *tells]
+
+    def visit_Expr(self, node: ast.Expr) -> list[ast.stmt]:
+        """``np.subtract(W, dW, out=W)``."""
+        tells = []
+        if isinstance(node.value, ast.Call):
+            mentioned = {ast.unparse(one) for one in node.value.args}
+            for keyword in node.value.keywords:
+                if keyword.arg == "out" and ast.unparse(keyword.value) in mentioned:
+                    tells += self._tells(node, keyword.value)
+        self.generic_visit(node)
+        return [node, *tells]
+
+    def _tells(self, node: ast.stmt, target: ast.expr) -> list[ast.stmt]:
+        """``updated(site, name, owner, key, value, in_place)`` of a target that can be read again."""
+        owner: ast.expr = ast.Constant(None)
+        key: ast.expr = ast.Constant(None)
+        name = _last_name(target)
+        match target:
+            case ast.Name(id=name) if name in self._globals:
+                owner, key = ast.Constant(f"globals of {self._file}"), ast.Constant(name)
+            case ast.Attribute(value=owner):
+                key = ast.Constant(name)
+            case ast.Subscript(value=owner, slice=part):
+                if _is_pure(part):
+                    key = part
+                else:
+                    target = owner
+        if not _is_pure(owner) or not _is_pure(target):
+            return []
+        in_place = ast.Constant(isinstance(node, ast.AugAssign | ast.Expr))
+        value = _loaded(target)
+        if not isinstance(target, ast.Name):  # properties and containers of the program's own may notice being read
+            is_attribute = ast.Constant(isinstance(target, ast.Attribute))
+            quiet = call(QUIET, _loaded(owner), _loaded(key), is_attribute)
+            value = ast.IfExp(quiet, value, ast.Constant(None))
+        parts = [self._number(node), ast.Constant(name), _loaded(owner), _loaded(key), value, in_place]
+        return [statement(UPDATED, *parts)]
+
+
+def _mentioned(node: ast.AST) -> set[str]:
+    return {ast.unparse(one) for one in ast.walk(node) if isinstance(one, ast.expr)}
+
+
+def _made_of(scope: ast.AST) -> dict[str, set[str]]:
+    """Names of a function -> what their values are computed from, where that is more than another name."""
+    found: dict[str, set[str]] = {}
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            continue
+        inner = _made_of(node)
+        if isinstance(node, ast.Assign) and isinstance(_unconverted(node.value), ast.BinOp | ast.Call):
+            names = [target.id for target in _targets(node.targets) if isinstance(target, ast.Name)]
+            inner = {**inner, **{name: _mentioned(node.value) for name in names}}
+        for name, texts in inner.items():
+            found[name] = found.get(name, set()) | texts
+    return found
+
+
+def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:
+    for target in targets:
+        if isinstance(target, ast.Tuple | ast.List):
+            yield from _targets(target.elts)
+        elif isinstance(target, ast.Name | ast.Attribute | ast.Subscript):
+            yield target
+
+
+def _unconverted(node: ast.expr) -> ast.expr:
+    """What is converted: x of ``np.array(x.strip())``."""
+    while isinstance(node, ast.Call):
+        match node.func:
+            case ast.Name(id=name) if name in CONVERSIONS and node.args:
+                node = node.args[0]
+            case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name) if name in CONVERSIONS and node.args:
+                node = node.args[0]
+            case ast.Attribute(value=owner, attr=name) if name in CONVERSIONS:
+                node = owner
+            case _:
+                break
+    return node
+
+
+def _last_name(node: ast.expr) -> str:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Subscript(value=value):
+            return _last_name(value)
+    return ""
+
+
+def _is_pure(node: ast.expr) -> bool:
+    """Whether reading it once more does nothing: names, attributes, items, arithmetic, and texts made of them."""
+    match node:
+        case ast.Name() | ast.Constant():
+            return True
+        case ast.Attribute(value=value) | ast.UnaryOp(operand=value) | ast.FormattedValue(value=value):
+            return _is_pure(value)
+        case ast.Subscript(value=value, slice=key):
+            return _is_pure(value) and _is_pure(key)
+        case ast.BinOp(left=left, right=right):
+            return _is_pure(left) and _is_pure(right)
+        case ast.JoinedStr(values=parts) | ast.Tuple(elts=parts):
+            return all(_is_pure(part) for part in parts)
+        case ast.Call(func=ast.Name(id="str" | "len" | "int"), args=parts):
+            return all(_is_pure(part) for part in parts)
+    return False
+
+
+def _loaded(node: ast.expr) -> ast.expr:
+    """The expression to be read, as a copy."""
+    return ast.parse(ast.unparse(node), mode="eval").body

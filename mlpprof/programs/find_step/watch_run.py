@@ -1,0 +1,230 @@
+"""The training step of a program, found: the program is run until enough of its calls and loops has been seen.
+
+What is seen is written down here; which of it is the step, `seek_choice` says.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from mlpprof.errors import UsageError
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.find_step.choose import Run, Seen, Slot, buffers, choose, growing_sums
+from mlpprof.programs.find_step.rewrite import SeekForm
+from mlpprof.programs.load import Script, VariantLoop, load_through, own_files
+from mlpprof.programs.record import hooks
+from mlpprof.programs.record.arrays import Roots
+from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
+from mlpprof.programs.record.run import watched
+from mlpprof.programs.record.schedule import Enough
+
+LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
+"""After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
+has none; and at most."""
+
+WAITING_S = 120.0
+"""For the first update; some programs load data for a minute before they begin."""
+
+CALLS = 1_000
+"""To find what one takes."""
+
+ENOUGH_TIMES, FEW_TIMES = 5, 3
+"""That the step has run; the latter after LONGER_S."""
+
+
+class Observer:
+    """Keeps the calls and turns that run, and what each changes. clock: seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: list[Run] = []
+        self._products = 0
+        self._first_s: float | None = None
+        self._next_look_s = 0.0
+        self._roots = Roots(lambda: 0)
+        self._kept: dict[int, Any] = {}
+        self._own_s = 0.0
+        self._first_keys: dict[int, Any] = {}
+        self.seen = Seen()
+        self.is_done: Callable[[bool], bool] = lambda is_late: False
+        self.has_ended = False
+        self.functions: set[int] = set()
+        self.hooks: dict[str, Any] = {
+            CALLED: self._timed(self._begin),
+            RETURNED: self._timed(self._end),
+            LOOP: self._timed(lambda site: None),
+            TURN: self._timed(self._turn),
+            LEAVE: self._timed(self._end),
+            MULTIPLIED: self._multiplied,
+            UPDATED: self._timed(self._updated),
+            QUIET: self._timed(is_quiet),
+        }
+        self._call_s = self._time_of_a_call()
+
+    def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """The hook, whose own time is not to be counted: beside operations on single numbers it is long."""
+
+        def timed(*arguments: Any) -> Any:
+            start_s = self._clock()
+            try:
+                return hook(*arguments)
+            finally:
+                self._own_s += self._clock() - start_s + self._call_s
+
+        return timed
+
+    def _time_of_a_call(self) -> float:
+        """What a call of a hook takes that the hook itself does not see."""
+        self._call_s = 0.0
+        hook = self._timed(lambda site: None)
+        before_s, start_s = self._own_s, self._clock()
+        for site in range(CALLS):
+            hook(site)
+        return max(0.0, (self._clock() - start_s - (self._own_s - before_s)) / CALLS)
+
+    def _begin(self, site: int) -> None:
+        parent = self._open[-1].site if self._open else -1
+        self._open.append(Run(site, len(self._open), self._clock(), self._products, self._own_s, parent))
+
+    def _turn(self, site: int) -> None:
+        if self.has_ended:  # the program has caught it
+            raise Enough
+        self._end(site)
+        self._begin(site)
+
+    def _end(self, site: int) -> None:
+        if not self._open or (self._open[-1].site != site and not any(run.site == site for run in self._open)):
+            return
+        while self._open:
+            run = self._open.pop()
+            if run.slots:
+                run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
+                run.products = self._products - run.products
+                self.seen.runs[run.site].append(run)
+                if self._open:
+                    self._open[-1].slots |= run.slots
+            if run.site == site:
+                break
+        self._look()
+
+    def _multiplied(self, value: Any) -> Any:
+        self._products += 1
+        return value
+
+    def _updated(self, site: int, name: str, owner: Any, key: Any, value: Any, in_place: bool) -> None:
+        slot = self._slot(site, owner, key, value, in_place)
+        if slot is None:
+            return
+        now = self._clock()
+        if self._first_s is None:
+            self._first_s = now
+            self._next_look_s = self._first_s + LOOKING_S
+        is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
+        self.seen.change(slot, name, is_number, now)
+        if self._open:
+            self._open[-1].slots.add(slot)
+
+    def _slot(self, site: int, owner: Any, key: Any, value: Any, in_place: bool) -> Slot | None:
+        """What is changed: an array's memory, a part of an object, or a name in a call; None of no parameter."""
+        if isinstance(value, bool | int | str | bytes):
+            return None
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "fO":  # of objects: a list of arrays, mostly
+            return None
+        if isinstance(owner, str):
+            return ("global", owner, key)
+        if isinstance(owner, np.ndarray):
+            return ("array", self._roots.number(owner))
+        if isinstance(value, np.ndarray) and in_place:
+            return ("array", self._roots.number(value))
+        if owner is not None:
+            self._kept[id(owner)] = owner  # so that nothing else gets its number
+            if isinstance(owner, list) and isinstance(value, float | np.generic):
+                # one list of numbers has two parts, so that no turn over its elements changes all of it
+                return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) == key)
+            return ("part", id(owner), key if isinstance(key, str | int | tuple) else None)
+        return None if isinstance(value, float | np.generic) else ("name", site, self._frame())  # a number is a sum
+
+    def _frame(self) -> float:
+        """The call that a local name belongs to."""
+        return next((run.start_s for run in reversed(self._open) if run.site in self.functions), 0.0)
+
+    def _look(self) -> None:
+        if self._first_s is None or self.has_ended:
+            return
+        now = self._clock()
+        if now < self._next_look_s:
+            return
+        self._next_look_s = now + 0.5
+        if now > self._first_s + LONGEST_S or self.is_done(now > self._first_s + LONGER_S):
+            self.has_ended = True
+            raise Enough
+
+
+def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
+    """Whether the attribute `key`, or `owner[key]`, is read without code of the program's own being run."""
+    kind: Any = type(owner)
+    if not is_attribute:
+        return isinstance(owner, np.ndarray) or kind in (list, dict)
+    return _is_plain_attribute(kind, key)
+
+
+@cache
+def _is_plain_attribute(kind: Any, key: str) -> bool:
+    found = inspect.getattr_static(kind, key, None)
+    is_computed = hasattr(type(found), "__get__") and not inspect.ismemberdescriptor(found)
+    is_plain = inspect.getattr_static(kind, "__getattribute__", None) is vars(object)["__getattribute__"]
+    return is_plain and not is_computed
+
+
+def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str]) -> str:
+    """The step of a program as 'file.py:Class.method' or 'file.py:LINE'. Raises UsageError if there is none."""
+    is_own = own_files(include, exclude)
+    sites: list[Site] = []
+    names: dict[int, str] = {}
+    trees: dict[str, ast.Module] = {}
+    observer = Observer(time.perf_counter)
+
+    def compiled(path: str, source: str) -> CodeType:
+        trees[path] = ast.parse(source, path)
+        tree = ast.parse(source, path)
+        form = SeekForm(sites, names, path, tree)
+        rewritten = ast.fix_missing_locations(form.visit(tree))
+        observer.functions = {number for number, name in names.items() if name}
+        code: CodeType = compile(rewritten, path, "exec", dont_inherit=True)
+        return code
+
+    @cache
+    def ignored_of(files: tuple[str, ...]) -> set[str]:
+        return growing_sums(trees) | buffers(trees)
+
+    def ignored() -> set[str]:
+        return ignored_of(tuple(trees))
+
+    def is_done(is_late: bool) -> bool:
+        found = choose(observer.seen, ignored())
+        if found is None or (not is_late and not observer.seen.has_products(found)):
+            return False
+        return len(observer.seen.runs[found]) >= (FEW_TIMES if is_late else ENOUGH_TIMES)
+
+    observer.is_done = is_done
+    hooks.install(observer.hooks)
+    load_through(is_own, compiled)
+    with watched(lambda passed_s: passed_s > WAITING_S and not observer.seen.times):
+        program.run(compiled)
+    site = choose(observer.seen, ignored())
+    if site is None:
+        raise UsageError(
+            "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
+            "name the step with --step Class.method, or with the line of the loop whose body it is"
+        )
+    place = sites[site]
+    return f"{Path(place.file).name}:{names[site] or place.line}"

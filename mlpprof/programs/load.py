@@ -1,0 +1,169 @@
+"""The program that is looked at, run as it stands: a script as `__main__`, or a variant in a loop over batches."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from mlpprof.catalog import ladder_folder, own_modules
+from mlpprof.errors import UsageError, VariantCrash
+from mlpprof.process import Progress
+from mlpprof.profile.prepare import Loader
+from mlpprof.profile.request import Request
+from mlpprof.programs.record.schedule import Enough
+
+VARIANT_STEPS = 2_000
+"""More than are ever recorded."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script with its arguments."""
+
+    path: str
+    arguments: tuple[str, ...]
+
+    def run(self, compiled: Callable[[str, str], CodeType]) -> None:
+        """Run it to its end, or to `Enough`. Raises VariantCrash for an exception of its own."""
+        source = Path(self.path).read_text(encoding="utf-8")
+        module = ModuleType("__main__")
+        module.__file__ = self.path
+        module.__dict__["__builtins__"] = __builtins__
+        sys.modules["__main__"] = module
+        sys.argv = [self.path, *self.arguments]
+        sys.path.insert(0, str(Path(self.path).resolve().parent))
+        try:
+            exec(compiled(str(Path(self.path).resolve()), source), module.__dict__)
+        except (Enough, SystemExit):
+            pass
+        except SyntaxError as error:
+            raise UsageError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
+        except Exception as error:  # it is the user's code, and may raise anything
+            raise VariantCrash(f"{_place(error, self.path)}: {type(error).__name__}: {_one_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class VariantLoop:
+    """One of the catalog's variants, trained on batches of a workload."""
+
+    request: Request
+    batch: int
+    report: Progress
+
+    def run(self, compiled: Callable[[str, str], CodeType]) -> None:
+        """Train until `Enough`. Raises what loading a variant raises."""
+        import numpy as np
+
+        prepared = Loader().prepare(self.request, self.report)
+        prepared.require_batch(self.batch)
+        X, Y = prepared.subject.X, prepared.subject.Y
+        variant = prepared.subject.make()
+        random = np.random.default_rng(self.request.seed)
+        with own_modules(prepared.entry), suppress(Enough):
+            for _ in range(VARIANT_STEPS):
+                variant.train_step(X, Y, random.choice(len(X), self.batch, replace=False))
+
+
+def _place(error: BaseException, script: str) -> str:
+    """The innermost line of the traceback outside installed libraries."""
+    place, trace = Path(script).name, error.__traceback__
+    folder = str(Path(script).resolve().parent)
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file.startswith(folder):
+            place = f"{Path(file).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split())
+
+
+# Which files belong to the program: the script and whatever it imports from outside Python's own libraries.
+
+
+LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
+    """A test of paths. include, exclude: patterns of file names or of whole paths, of which exclude is the stronger."""
+    ours = (PACKAGE / "model", ladder_folder())
+
+    @cache
+    def is_own(path: str) -> bool:
+        file = Path(path)
+        if any(fnmatch(path, pattern) or fnmatch(file.name, pattern) for pattern in exclude):
+            return False
+        if any(fnmatch(path, pattern) or fnmatch(file.name, pattern) for pattern in include):
+            return True
+        if file.suffix != ".py" or not file.is_file():
+            return False
+        full = file.resolve()
+        if any(full.is_relative_to(folder) for folder in ours):
+            return True
+        return not any(full.is_relative_to(folder) for folder in (*LIBRARIES, PACKAGE))
+
+    return is_own
+
+
+def load_through(is_own: Callable[[str], bool], compiled: Callable[[str, str], CodeType]) -> None:
+    """From now on, modules from the program's files get their code from `compiled(path, source)`.
+
+    The one place through which every import of a source file goes, also a late one and one by path.
+    """
+    original = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> Any:
+        path = loader.get_filename(name)
+        if not is_own(path):
+            return original(loader, name)
+        return compiled(path, importlib.util.decode_source(loader.get_data(path)))
+
+    setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - a plain assignment to a method is no assignment to mypy
+
+
+# Whether files of a program's own are still to be imported, as its import statements tell.
+
+
+def is_import_to_come(sources: Mapping[str, str], folder: str) -> bool:
+    """Whether an import in one of these files names one in the script's folder that is none of them.
+
+    sources: path -> text of the program's files so far.
+    """
+    loaded = {Path(path).resolve() for path in sources}
+    return any(
+        file.is_file() and file.resolve() not in loaded
+        for path, source in sources.items()
+        for file in _imported(Path(path).resolve(), source, Path(folder).resolve())
+    )
+
+
+def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
+    """The files that its import statements would be of, if they are the program's own; most of them do not exist."""
+    for node in ast.walk(ast.parse(source)):
+        dotted = []
+        start = folder
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                start = path.parents[min(node.level, len(path.parents)) - 1]
+            base = [node.module] if node.module else []
+            dotted = [*base, *(".".join((*base, alias.name)) for alias in node.names)]
+        for name in dotted:
+            whole = start.joinpath(*name.split("."))
+            yield whole.with_suffix(".py")
+            yield whole / "__init__.py"

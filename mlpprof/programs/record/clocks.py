@@ -1,0 +1,246 @@
+"""Seconds by expression: what the hooks of the clocked form do."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any, TypeVar
+
+from mlpprof.programs.record.hooks import CLOSE, OPEN, POST, PRE
+from mlpprof.programs.record.trace import OwnTime, Part, Times
+
+SAMPLES, EXECUTIONS = 50, 100
+"""For the time of the hooks themselves."""
+
+
+@dataclass(frozen=True)
+class HookTime:
+    """Seconds that the hooks take around one expression: between the two looks at the clock, and before and after."""
+
+    inside_s: float
+    outside_s: float
+
+
+class Clocks:
+    """What expressions take, without those inside, by site; `take` reads and clears it.
+
+    clock: seconds, monotonic. An expression that ends in an exception is left out.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._own: dict[int, list[Any]] = {}  # as OwnTime
+        self._open: list[list[Any]] = []  # [site, start, seconds inside, expressions inside]
+        pre, post = self._hooks(clock)
+        self.hooks: dict[str, Any] = {PRE: pre, POST: post, OPEN: pre, CLOSE: lambda site: post(site, None)}
+
+    def _hooks(self, clock: Callable[[], float]) -> tuple[Callable[[int], int], Callable[[int, Any], Any]]:
+        """As closures: they run around every expression, and attribute look-ups add up."""
+        own, opened = self._own, self._open
+
+        def pre(site: int) -> int:
+            opened.append([site, clock(), 0.0, 0])
+            return site
+
+        def post(site: int, value: Any) -> Any:
+            now = clock()
+            passed_on, passed = 0.0, 0  # of expressions that an exception has ended
+            while opened:
+                number, start, inside, inner = opened.pop()
+                inside += passed_on
+                inner += passed
+                passed_on, passed = inside, inner
+                if number == site:
+                    elapsed = now - start
+                    if opened:
+                        around = opened[-1]
+                        around[2] += elapsed
+                        around[3] += 1
+                    cell = own.get(site)
+                    if cell is None:
+                        own[site] = [elapsed - inside, 1, inner]
+                    else:
+                        cell[0] += elapsed - inside
+                        cell[1] += 1
+                        cell[2] += inner
+                    break
+            return value
+
+        return pre, post
+
+    @property
+    def executions(self) -> int:
+        """Of all expressions since the last take."""
+        return sum(cell[1] for cell in self._own.values())
+
+    def take(self) -> dict[int, OwnTime]:
+        """By site, since the last take."""
+        taken = {site: OwnTime(*cell) for site, cell in self._own.items()}
+        self._own.clear()
+        self._open.clear()
+        return taken
+
+
+@cache
+def hook_time() -> HookTime:
+    """What the hooks take here, the least of many samples: a machine that is busy makes it seem more, never less."""
+    clocks = Clocks(time.perf_counter)
+    pre, post = clocks.hooks[PRE], clocks.hooks[POST]
+    inside, whole = [], []
+    for _ in range(SAMPLES):
+        start = time.perf_counter()
+        for _ in range(EXECUTIONS):
+            post(pre(0), None)
+        whole.append((time.perf_counter() - start) / EXECUTIONS)
+        inside.append(clocks.take()[0].seconds / EXECUTIONS)
+    return HookTime(min(inside), max(0.0, min(whole) - min(inside)))
+
+
+# What expressions take without the clocks on them.
+#
+# The hooks cost a few hundred nanoseconds around every expression: nothing beside a product of matrices, and ten times
+# the work of one addition in Python. What a step takes longer under clocks is theirs, and is spread over the
+# executions.
+# An expression that is mostly hooks then has no time of its own that could be trusted. All such expressions together
+# have, and it is shared among them by what they took under clocks.
+
+
+Place = TypeVar("Place", bound=Hashable)
+
+Sites = dict[int, OwnTime]
+
+SLOWER = 3.0
+"""Times what hooks take in a tight loop, that they may take within a program."""
+
+TRUSTED = 1 / 3
+"""Of its time under clocks, that must remain without them for an expression to be told from others."""
+
+FEWEST = 3
+"""Steps under clocks that tell an interruption from what an expression takes."""
+
+LEAST = 0.05
+"""Of what they took under clocks, that remains in any case of those that are mostly hooks."""
+
+
+def undisturbed(
+    times: Times, step_s: float, place_of: Callable[[int], Place]
+) -> tuple[dict[Place, float], dict[Place, float]]:
+    """Seconds by expression of the step, and of the loop around it. place_of: what sites of one expression share."""
+    inside, around = _medians(times.sites, place_of), _medians(times.around, place_of)
+    if times.parts and times.plain_s:
+        return _of_parts(times.parts, step_s, place_of), _without(hook_time(), around)
+    if not (times.plain_s and times.sites):
+        return {place: own.seconds for place, own in inside.items()}, {
+            place: own.seconds for place, own in around.items()
+        }
+    hooks, scale = _disturbance(times, step_s, hook_time())
+    in_step = _without(hooks, inside)
+    whole_s = sum(in_step.values())
+    shrunk = min(scale, step_s / whole_s) if whole_s > 0 else scale
+    return (
+        {place: shrunk * seconds for place, seconds in in_step.items()},
+        {place: scale * seconds for place, seconds in _without(hooks, around).items()},
+    )
+
+
+def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]) -> dict[Place, float]:
+    """What the parts took, and the pauses after them, which did what is common to the parts on both sides.
+
+    So what happens once, as the gathering of the batch, is not taken for a sample of what was not seen.
+    """
+    owns = [_medians([part.own], place_of) for part in parts]
+    done_s = max(0.0, step_s - sum(part.plain_s for part in parts))
+    told_s, executions = (sum(own[i] for part in owns for own in part.values()) for i in (0, 1))
+    hooks, _ = _slower(hook_time(), executions, told_s - done_s)
+    lefts = [_without(hooks, part) for part in owns]
+    found: dict[Place, float] = defaultdict(float)
+    for number, (part, left) in enumerate(zip(parts, lefts, strict=True)):
+        for place, seconds in left.items():
+            found[place] += seconds
+        for place, share in _common(left, lefts[min(number + 1, len(lefts) - 1)]).items():
+            found[place] += share * part.plain_s
+    whole_s = sum(found.values())
+    return {place: seconds * min(1.0, step_s / whole_s) for place, seconds in found.items()} if whole_s > 0 else {}
+
+
+def _common(before: dict[Place, float], after: dict[Place, float]) -> dict[Place, float]:
+    """The shares that expressions have in both; if nothing is in both, in one or the other."""
+    first, second = ({place: s / (sum(one.values()) or 1.0) for place, s in one.items()} for one in (before, after))
+    both = {place: min(first.get(place, 0.0), second.get(place, 0.0)) for place in first | second}
+    if sum(both.values()) <= 0:
+        both = {place: first.get(place, 0.0) + second.get(place, 0.0) for place in first | second}
+    whole = sum(both.values())
+    return {place: share / whole for place, share in both.items()} if whole > 0 else {}
+
+
+def _slower(hooks: HookTime, executions: float, longer_s: float) -> tuple[HookTime, float]:
+    """The hooks as slow as they are here, if that is why it took longer by so much; and the seconds that explains."""
+    in_loop_s = executions * (hooks.inside_s + hooks.outside_s)
+    taken_s = min(max(0.0, longer_s), SLOWER * in_loop_s)
+    slower = taken_s / in_loop_s if in_loop_s else 0.0
+    return HookTime(slower * hooks.inside_s, slower * hooks.outside_s), taken_s
+
+
+def calm_step_s(times: Times) -> float:
+    """Seconds of a step without clocks and interruptions: the median, but no more than a calm one under clocks took."""
+    step_s = median(times.plain_s or times.clocked_s or [0.0])
+    is_sure = times.plain_s and len(times.sites) >= FEWEST
+    return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
+
+
+def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
+    """By place, over the steps in which it was executed."""
+    found: dict[Place, list[OwnTime]] = defaultdict(list)
+    for step in steps:
+        summed: dict[Place, OwnTime] = {}
+        for number, own in step.items():
+            place = place_of(number)
+            summed[place] = summed[place] + own if place in summed else own
+        for place, own in summed.items():
+            found[place].append(own)
+    return {place: OwnTime(*(median(column) for column in zip(*owns, strict=True))) for place, owns in found.items()}
+
+
+def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
+    """Seconds without the hooks: those of the expression itself, and what those inside take around themselves."""
+    left = {
+        place: own.seconds - own.executions * hooks.inside_s - own.inner * hooks.outside_s
+        for place, own in owns.items()
+    }
+    unsure = [place for place, own in owns.items() if left[place] < TRUSTED * own.seconds]
+    under_clocks = sum(owns[place].seconds for place in unsure)
+    together = max(LEAST * under_clocks, sum(left[place] for place in unsure))
+    for place in unsure:
+        left[place] = together * owns[place].seconds / under_clocks if under_clocks > 0 else 0.0
+    return left
+
+
+def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime, float]:
+    """What the hooks take in this program, and the factor for what they do not explain."""
+    executions = median(sum(own.executions for own in step.values()) for step in times.sites)
+    clocked_s = _calm_clocked_s(times)
+    slower, taken_s = _slower(hooks, executions, clocked_s - step_s)
+    return slower, min(1.0, step_s / (clocked_s - taken_s)) if clocked_s > taken_s else 1.0
+
+
+def _calm_clocked_s(times: Times) -> float:
+    """A step under clocks without interruptions: they are in one expression of one step, in another of the next.
+
+    The median of whole steps would hold them: where others want the core too, a step of milliseconds always has one.
+    """
+    sites = {number for step in times.sites for number in step}
+    timed = sum(_usual([step[number].seconds for step in times.sites if number in step], times) for number in sites)
+    beside = (
+        whole - sum(own.seconds for own in step.values())
+        for whole, step in zip(times.clocked_s, times.sites, strict=True)
+    )
+    return timed + median(beside)
+
+
+def _usual(seconds: list[float], times: Times) -> float:
+    """A step's of an expression that it executes in every step, or now and then."""
+    steps = len(times.sites)
+    return median(seconds) if len(seconds) == steps else sum(seconds) / steps

@@ -1,0 +1,145 @@
+"""The forms of a program's files: plain, clocked and observed, and the one that holds all three of the step.
+
+A file is compiled once in each form. The program runs in the plain one; for a step under an instrument the functions
+of its files take the code of the other form (see `switch`), and the step itself chooses among its three bodies.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+from collections import Counter
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.hooks import BEGIN, END, MODE, PRE, RECORDING, call, statement
+from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm, copied, split
+from mlpprof.programs.step_place import StepPlace, loops_around
+
+PLAIN, CLOCKED, OBSERVED = 0, 1, 2
+
+MARKS = {CLOCKED: PRE, OBSERVED: RECORDING}
+"""A hook that every function in this form calls."""
+
+Key = tuple[str, int, tuple[str, ...]]
+
+
+@dataclass
+class Forms:
+    """Compiled files.
+
+    step: where the step is; None looks for nothing. with_turns: whether loops that call the step are looked at too.
+    """
+
+    step: StepPlace | None = None
+    sites: list[Site] = field(default_factory=list)
+    step_file: str | None = None
+    with_turns: bool = True
+    sources: dict[str, str] = field(default_factory=dict)
+    _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
+
+    def module_code(self, path: str, source: str) -> CodeType:
+        """The file to be run: plain, but for the step. Raises SyntaxError as Python does."""
+        self.sources[path] = source
+        tree = ast.parse(source, path)
+        node = None
+        if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
+            node = self.step.node(tree)
+        around = []
+        if self.step is not None and self.step.name is not None and self.with_turns:
+            around = loops_around(tree, self.step.name)
+        if node is not None:
+            self.step_file = path
+            self._dispatch(node, path, tree, is_turn=False)
+        for loop in around:
+            self._dispatch(loop, path, tree, is_turn=True)
+        return _compiled(tree, path)
+
+    def _dispatch(
+        self, node: ast.FunctionDef | ast.For | ast.While, path: str, tree: ast.Module, *, is_turn: bool
+    ) -> None:
+        """``begin(); try: if mode() == 0: plain elif mode() == 1: clocked else: observed finally: end()``.
+
+        is_turn: it is the loop around the step, which may prepare what the step works on.
+        """
+        if isinstance(node, ast.FunctionDef):
+            first, body = split(node)
+        else:
+            first, body = [], node.body
+        clocked = ClockedForm(self.sites, path, tree).statements(copied(body))
+        observed = ObservedForm(self.sites, path, tree).statements(copied(body))
+
+        def is_mode(number: int) -> ast.expr:
+            return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])
+
+        chosen = ast.If(is_mode(PLAIN), body or [ast.Pass()], [ast.If(is_mode(CLOCKED), clocked, observed)])
+        guarded = ast.Try([chosen], [], [], [statement(END, ast.Constant(is_turn))])
+        node.body = [*first, statement(BEGIN, ast.Constant(is_turn)), guarded]
+
+    def twin(self, code: CodeType, mode: int) -> CodeType | None:
+        """The code of a plain function in another form; None where the file has no such function, or two of a kind."""
+        path = code.co_filename
+        if path not in self.sources:
+            return None
+        if (path, mode) not in self._twins:
+            self._twins[path, mode] = self._compile(path, mode)
+        return self._twins[path, mode].get(_key(code))
+
+    def _compile(self, path: str, mode: int) -> dict[Key, CodeType]:
+        tree = ast.parse(self.sources[path], path)
+        form = (ClockedForm if mode == CLOCKED else ObservedForm)(self.sites, path, tree)
+        tree.body = form.statements(tree.body)
+        found = [code for code in _nested(_compiled(tree, path)) if _is_marked(code, MARKS[mode])]
+        times = Counter(_key(code) for code in found)
+        return {_key(code): code for code in found if times[_key(code)] == 1}
+
+
+def _compiled(tree: ast.Module, path: str) -> CodeType:
+    code: CodeType = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+    return code
+
+
+def _nested(code: CodeType) -> list[CodeType]:
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return [*inner, *(deeper for one in inner for deeper in _nested(one))]
+
+
+def _is_marked(code: CodeType, mark: str) -> bool:
+    """Whether a function is in an instrument's form: it, or a comprehension in it, calls the hook."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType) and one.co_name.startswith("<")]
+    return mark in code.co_names or any(_is_marked(one, mark) for one in inner)
+
+
+def _key(code: CodeType) -> Key:
+    return code.co_qualname, code.co_firstlineno, code.co_freevars
+
+
+# Functions change their form while the program runs: their `__code__` is exchanged, and nothing else.
+#
+# So operators, properties, callbacks and closures are reached as well, and whoever holds a function keeps it.
+
+
+class Switch:
+    """Puts all functions of a program's files into one form."""
+
+    def __init__(self, forms: Forms) -> None:
+        self._forms = forms
+        self._plain: dict[CodeType, CodeType] = {}
+
+    def to(self, mode: int) -> None:
+        """Exchange the code of every function; those whose step chooses for itself, or that have no twin, stay."""
+        for thing in gc.get_objects():
+            if type(thing) is FunctionType and thing.__code__.co_filename in self._forms.sources:
+                self._exchange(thing, mode)
+
+    def _exchange(self, function: FunctionType, mode: int) -> None:
+        plain = self._plain.get(function.__code__, function.__code__)
+        if BEGIN in plain.co_names:
+            return
+        code = plain if mode == PLAIN else self._forms.twin(plain, mode)
+        if code is None:
+            code = plain
+        if code is not function.__code__ and code.co_freevars == function.__code__.co_freevars:
+            self._plain[code] = plain
+            function.__code__ = code

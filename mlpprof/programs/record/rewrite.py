@@ -1,0 +1,352 @@
+"""The observed form of a file: its operations go through hooks that see operands, its loops tell their turns.
+
+Every function holds its plain body beside the observed one, and every loop its plain turn: what is not recorded, as
+the later turns of a long loop, runs as it was written.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Sequence
+
+from mlpprof.instrument.rewriting import FRAME_READERS, OperationHooks, Site
+from mlpprof.programs.record.hooks import (
+    CLOSE,
+    LEAVE,
+    LOCALS,
+    LOOP,
+    OPEN,
+    OVER,
+    POST,
+    PRE,
+    RECORDING,
+    TURN,
+    TURNS,
+    USED,
+    call,
+    statement,
+)
+
+# What every rewriting does to the body of a function: docstring first, declarations in front, the body several times.
+#
+# A function in several forms holds them one beside the other and asks at its start which to run, so that the forms
+# that do not run cost nothing.
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Statements = list[ast.stmt]
+
+PLAIN_DECORATORS = frozenset(
+    (
+        *("staticmethod", "classmethod", "property", "override", "cached_property", "setter", "getter", "deleter"),
+        *("abstractmethod", "lru_cache", "cache", "wraps", "contextmanager", "dataclass", "final"),
+    )
+)
+"""Decorators of Python's own that call the function as it is."""
+
+
+class Declarations(ast.NodeTransformer):
+    """Takes `global` and `nonlocal` statements out of a function's body; they must stand before every use."""
+
+    def __init__(self) -> None:
+        self.taken: Statements = []
+
+    def visit_Global(self, node: ast.Global) -> ast.stmt:
+        """Taken; `pass` stays, since a block must not be empty."""
+        self.taken.append(node)
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.stmt:
+        """As `global`."""
+        self.taken.append(node)
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """A function within has its own."""
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        """As a function."""
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        """As a function."""
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        """As a function."""
+        return node
+
+
+def split(function: Function) -> tuple[Statements, Statements]:
+    """What must stand first in a function (its docstring, its declarations), and the rest of its body."""
+    body = list(function.body)
+    first: Statements = []
+    if ast.get_docstring(function, clean=False) is not None:
+        first.append(body.pop(0))
+    declarations = Declarations()
+    rest = [declarations.visit(one) for one in body]
+    return first + declarations.taken, rest
+
+
+def copied(body: Sequence[ast.stmt]) -> Statements:
+    """The statements once more."""
+    return copy.deepcopy(list(body))
+
+
+def is_plain(function: Function, own: frozenset[str]) -> bool:
+    """Whether the function runs as it was written: no decorator but Python's own and the file's (`own`)."""
+    return all(_name(decorator) in PLAIN_DECORATORS | own for decorator in function.decorator_list)
+
+
+def own_functions(tree: ast.Module) -> frozenset[str]:
+    """Names of the functions that a file defines at its top."""
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def _name(decorator: ast.expr) -> str:
+    match decorator:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Call(func=function):
+            return _name(function)
+    return ""
+
+
+FRAME_READING_METHODS = frozenset(("currentframe", "_getframe", "stack", "warn"))
+"""Of `inspect`, `sys` and `warnings`: what they tell depends on the frame that calls them."""
+
+Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp
+
+
+class ObservedForm(OperationHooks):
+    """Rewrites one file; sites of loops are kept among those of the operations."""
+
+    def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
+        super().__init__(sites, file)
+        self._own = own_functions(tree)
+
+    def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
+        """A new site of its own for what is no operation."""
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
+        return ast.Constant(len(self._sites) - 1)
+
+    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The observed form of some statements."""
+        found: list[ast.stmt] = []
+        for one in body:
+            visited = self.visit(one)
+            found += visited if isinstance(visited, list) else [visited]
+        return found
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """Both bodies, unless a decorator wants the function as it was written."""
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        """As it stands: what awaits has no order of its own."""
+        return node
+
+    def _function(self, node: Function) -> ast.stmt:
+        if not is_plain(node, self._own):
+            return node
+        first, body = split(node)
+        if not body:
+            return node
+        observed = ast.If(call(RECORDING), self.statements(copied(body)), body)
+        node.body = [*first, ast.copy_location(observed, body[0])]
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        """As a function."""
+        plain = copy.deepcopy(node.body)
+        node.body = ast.copy_location(ast.IfExp(call(RECORDING), self._visited(node.body), plain), plain)
+        return node
+
+    def visit_For(self, node: ast.For) -> list[ast.stmt]:
+        """A loop between LOOP and LEAVE; each turn is observed if TURN says so."""
+        number = self._number(node)
+        node.iter = ast.copy_location(call(OVER, number, self._visited(node.iter)), node.iter)
+        return self._loop(node, number)
+
+    def visit_While(self, node: ast.While) -> list[ast.stmt]:
+        """As `for`."""
+        node.test = self._visited(node.test)
+        return self._loop(node, self._number(node))
+
+    def _loop(self, node: ast.For | ast.While, number: ast.Constant) -> list[ast.stmt]:
+        plain = node.body
+        turn = ast.If(call(TURN, number), self.statements(copied(plain)), plain)
+        node.body = [ast.copy_location(turn, plain[0])]
+        node.orelse = self.statements(node.orelse)
+        guarded = ast.Try([node], [], [], [statement(LEAVE, number)])
+        return [ast.copy_location(one, node) for one in (statement(LOOP, number), guarded)]
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        """``[f(x) for x in X]`` is a loop too."""
+        return self._comprehension(node)
+
+    def visit_SetComp(self, node: ast.SetComp) -> ast.expr:
+        """As a list."""
+        return self._comprehension(node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
+        """As a list."""
+        return self._comprehension(node)
+
+    def _comprehension(self, node: Comprehension) -> ast.expr:
+        if any(part.is_async for part in node.generators):
+            return node
+        number = self._number(node)
+        plain = copy.deepcopy(node.elt)
+        self.generic_visit(node)
+        first = node.generators[0]
+        first.iter = ast.copy_location(call(TURNS, number, first.iter), first.iter)
+        node.elt = ast.copy_location(ast.IfExp(call(TURN, number), node.elt, plain), plain)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """A chain or a test of membership stays; what it compares has been used."""
+        visited = super().visit_Compare(node)
+        if isinstance(visited, ast.Compare):
+            visited.left = self._used(visited.left)
+            visited.comparators = [self._used(one) for one in visited.comparators]
+        return visited
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.expr:
+        """What is printed has been used."""
+        node.value = self._used(self._visited(node.value))
+        return node
+
+    def visit_Starred(self, node: ast.Starred) -> ast.expr:
+        """``*A`` takes A apart."""
+        node.value = self._visited(node.value)
+        if isinstance(node.ctx, ast.Load):
+            node.value = self._used(node.value)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | list[ast.stmt]:
+        """``a, b = A`` takes A apart."""
+        if isinstance(node.targets[0], ast.Tuple | ast.List) and not isinstance(node.value, ast.Tuple | ast.List):
+            node.value = self._used(self._visited(node.value))
+        return super().visit_Assign(node)
+
+    def _used(self, node: ast.expr) -> ast.expr:
+        if isinstance(node, ast.Constant):
+            return node
+        return ast.copy_location(call(USED, self._number(node), node), node)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """As any call; ``locals()`` does not show the names that the rewriting needs."""
+        if isinstance(node.func, ast.Attribute) and node.func.attr in FRAME_READING_METHODS:
+            self.generic_visit(node)
+            return node
+        visited = super().visit_Call(node)
+        match visited:
+            case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
+                return ast.copy_location(call(LOCALS, visited), visited)
+        return visited
+
+
+# The clocked form of a file: ``post(pre(n), <expression>)`` around its operations, which stay as they were written.
+#
+# Operands are not handed to anybody, so NumPy reuses its temporaries as ever.
+
+
+SUSPENDING = (ast.Yield, ast.YieldFrom, ast.Await)
+FREE_KEYS = (ast.Constant, ast.Slice, ast.UnaryOp)
+"""Keys with which a subscript is a view, or an item of a list."""
+
+
+class ClockedForm(OperationHooks):
+    """Rewrites one file."""
+
+    def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
+        super().__init__(sites, file)
+        self._own = own_functions(tree)
+
+    def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
+        return ast.Constant(len(self._sites) - 1)
+
+    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The clocked form of some statements."""
+        found: list[ast.stmt] = []
+        for one in body:
+            visited = self.visit(one)
+            found += visited if isinstance(visited, list) else [visited]
+        return found
+
+    def _clocked(self, node: ast.expr) -> ast.expr:
+        suspends = any(isinstance(one, SUSPENDING) for one in ast.walk(node))  # time would pass elsewhere
+        self.generic_visit(node)
+        if suspends:
+            return node
+        return ast.copy_location(call(POST, call(PRE, self._number(node)), node), node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        """``a @ b``."""
+        if isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant):
+            return node
+        return self._clocked(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        """``-a``."""
+        if isinstance(node.op, ast.Not) or isinstance(node.operand, ast.Constant):
+            self.generic_visit(node)
+            return node
+        return self._clocked(node)
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        """``a > b``, where it compares values."""
+        if len(node.ops) > 1 or isinstance(node.ops[0], ast.Is | ast.IsNot | ast.In | ast.NotIn):
+            self.generic_visit(node)
+            return node
+        return self._clocked(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        """``a[key]``, read, where it may be more than a view."""
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if not isinstance(node.ctx, ast.Load) or all(isinstance(part, FREE_KEYS) for part in parts):
+            self.generic_visit(node)
+            return node
+        return self._clocked(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """``f(a)``."""
+        if isinstance(node.func, ast.Name) and node.func.id in FRAME_READERS:
+            self.generic_visit(node)
+            return node
+        return self._clocked(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | list[ast.stmt]:
+        """``a[key] = value``: the statement, and the value within it."""
+        self.generic_visit(node)
+        if not any(isinstance(target, ast.Subscript) for target in node.targets):
+            return node
+        return self._between(node)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
+        """``a += b``: the statement, and the value within it."""
+        self.generic_visit(node)
+        return self._between(node)
+
+    def _between(self, node: ast.stmt) -> list[ast.stmt]:
+        if any(isinstance(one, SUSPENDING) for one in ast.walk(node)):
+            return [node]
+        number = self._number(node)
+        opened, closed = (ast.copy_location(statement(name, number), node) for name in (OPEN, CLOSE))
+        return [opened, node, closed]
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        """The body, unless a decorator wants the function as it was written."""
+        if is_plain(node, self._own):
+            node.body = self.statements(node.body)
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        """As it stands."""
+        return node

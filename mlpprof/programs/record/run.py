@@ -1,0 +1,213 @@
+"""In the worker: run a program until its step has been timed and observed."""
+
+from __future__ import annotations
+
+import _thread
+import ast
+import contextlib
+import ctypes
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.programs.load import PACKAGE, Script, VariantLoop, is_import_to_come, load_through, own_files
+from mlpprof.programs.record import hooks
+from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.forms import Forms, Switch
+from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps
+from mlpprof.programs.record.trace import Trace
+from mlpprof.programs.step_place import StepPlace, functions
+
+# Ends a program, from outside, that would run on although what is waited for cannot come.
+
+
+EVERY_S = 0.25
+
+
+@contextlib.contextmanager
+def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> Iterator[None]:
+    """Run the block until it ends, or `is_hopeless(seconds since its begin)` is true: then `Enough` ends it.
+
+    `Enough` is raised in the thread that runs the block, again and again if the program catches it. What asks is a
+    thread that Python's `threading` does not know of, so that a program that counts threads finds its own.
+    """
+    thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
+    begun_s = time.monotonic()
+
+    has_raised = threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(every_s):
+            with lock:
+                if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
+                    has_raised.set()
+                    _raise_in(thread, Enough)
+
+    try:
+        _thread.start_new_thread(watch, ())
+        yield
+    except Enough:
+        pass
+    finally:
+        is_settled = False
+        while not is_settled:
+            try:
+                with lock:
+                    stopped.set()
+                if has_raised.is_set():  # and one may still be on its way
+                    _raise_in(thread, Settled)
+                    while True:
+                        pass
+                is_settled = True
+            except Enough:
+                pass
+            except Settled:
+                is_settled = True
+
+
+class Settled(BaseException):
+    """Takes the place of an `Enough` that has not come yet.
+
+    To take that back would leave Python's flag for it set: the interpreter would look for it at every turn and call
+    from then on, and line_profiler would never return.
+    """
+
+
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Have a thread raise an exception before its next instruction of Python's; the latest replaces one to come."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
+
+
+ENOUGH_STEPS = 20
+"""With so many the run that records takes its own times."""
+
+LOADING_S, WAITING_S = 20.0, 120.0
+"""A program that runs for so long is ended: if no file that it has, or is still to import, has the step; and if a step
+that it has was not called. Some load data for a minute before they begin."""
+
+LONGEST_STEP_S = 20.0
+"""A program whose first step takes longer is ended."""
+
+
+@dataclass
+class Recording:
+    """What a run of the program gave. trace: None if the program ended too early; count: how often the step ran."""
+
+    trace: Trace | None
+    count: int
+    plain_s: list[float]
+
+
+def record(
+    program: Script | VariantLoop,
+    step: StepPlace,
+    folder: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    few: int = 0,
+    plain_s: Sequence[float] = (),
+) -> Recording:
+    """Run a program until its step has been recorded.
+
+    few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
+    Raises UsageError if the step never ran, and what the program's `run` raises.
+    """
+    is_own = own_files(include, exclude)
+    hook_time()  # measured before the program runs, and others with it
+    forms = Forms(step)
+    clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
+    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few)
+    for instrument in (clocks, recorder, steps):
+        hooks.install(instrument.hooks)
+    for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
+        if (path := getattr(module, "__file__", None)) is not None and is_own(path):
+            forms.sources[path] = Path(path).read_text(encoding="utf-8")
+    load_through(is_own, forms.module_code)
+
+    is_endless = False
+
+    def is_hopeless(passed_s: float) -> bool:
+        nonlocal is_endless
+        steps.relieve()
+        is_endless |= steps.first_s > LONGEST_STEP_S
+        if forms.step_file is None:
+            return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
+        return is_endless or (steps.count == 0 and passed_s > WAITING_S)
+
+    with watched(is_hopeless):
+        program.run(forms.module_code)
+    sys.settrace(None)  # `Steps` may have set one
+    if is_endless:
+        raise UsageError(_too_long(step, forms))
+    if forms.step_file is None or steps.count == 0:
+        raise UsageError(_not_seen(step, forms))
+    if not recorder.steps:
+        return Recording(None, steps.count, steps.times.plain_s)
+    if few and few < ENOUGH_STEPS:
+        steps.times.plain_s += plain_s
+    trace = Trace(
+        sites=forms.sites,
+        events=recorder.events,
+        loops=recorder.loops,
+        steps=recorder.steps,
+        died=recorder.roots.died,
+        reads=recorder.uses.reads,
+        looks=recorder.uses.looks,
+        taken=recorder.uses.taken,
+        stores=recorder.uses.stores,
+        shared=frozenset(recorder.roots.shared),
+        is_blind=recorder.uses.is_blind,
+        times=steps.times,
+        sources=forms.sources,
+        step_file=forms.step_file,
+        step_text=step.text,
+        folder=folder,
+        singles=recorder.singles,
+    )
+    if recorder.is_cut:
+        trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
+    if trace.is_blind:
+        trace.notes.append(
+            "not all that reads the step's arrays was seen (another thread, or very many objects): nothing is said of "
+            "results that nobody uses, of copies, or of updates in place"
+        )
+    if steps.is_long:
+        trace.notes.append(
+            "a step is long, so it was recorded in short: shares are estimates; name a loop within it with --step for "
+            "a closer look"
+        )
+    elif len(trace.steps) < OBSERVED_STEPS:
+        trace.notes.append("the program makes a single step, so what becomes of its results is not known")
+    if not trace.times.sites and not steps.is_long:
+        trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
+    return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _too_long(step: StepPlace, forms: Forms) -> str:
+    assert forms.step_file is not None
+    name = Path(forms.step_file).name
+    node = step.node(ast.parse(forms.sources[forms.step_file]))
+    inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
+    lines = sorted(line for line in inner if line != step.line)
+    what = f"; name a loop in it: --step {name}:LINE, of {', '.join(map(str, lines))}" if lines else ""
+    return (
+        f"a single step '{step.text}' in {name} takes more than {LONGEST_STEP_S:.0f} seconds, and is all of the "
+        f"training, it seems{what}; without --step the step is looked for"
+    )
+
+
+def _not_seen(step: StepPlace, forms: Forms) -> str:
+    if forms.step_file is not None:
+        return f"the step '{step.text}' in {Path(forms.step_file).name} was never run; is it the right one?"
+    sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
+    names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
+    what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
+    files = ", ".join(Path(path).name for path in sources)
+    return (
+        f"{what} in {files or 'the program'}{did_you_mean(step.text, names)} (functions: {', '.join(names) or 'none'})"
+    )

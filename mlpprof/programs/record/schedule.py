@@ -1,0 +1,278 @@
+"""What happens at each step of the program: undisturbed, under clocks, observed; and when there is enough.
+
+Undisturbed steps and steps under clocks alternate in blocks, so that the disturbance is a ratio of neighbours. The two
+observed steps come last: the second tells what becomes of the first one's results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
+from types import FrameType
+
+try:
+    import resource
+except ImportError:  # Windows counts no faults here
+    resource = None  # type: ignore[assignment]  # the name stays, and None says so
+
+from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, Switch
+from mlpprof.programs.record.hooks import BEGIN, END, MODE
+from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.record.trace import OwnTime, Part, Times
+
+WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
+LONG_STEP_S = 4.0
+"""Of a step that is longer one is put under clocks and one observed."""
+
+SHORT_STEP_S, LONG_CLOCKED_S, PART_S = 1.0, 8.0, 0.25
+"""A step that clocks make long is timed in parts of so long: once it has taken long, or at once if it is not short."""
+
+HEAVY = 0.3
+"""Of its time that the hooks must take for clocks to make a step long."""
+
+PAUSES = 8
+"""Between the parts, at most, if what runs in them takes up the form that it is to have at once."""
+
+BLOCK_S = 0.03
+MOST_BLOCKS = 20
+OBSERVED_STEPS = 2
+
+LAST_STEPS = 3
+"""Not observed if there are enough others: programs often do something of their own in the last step."""
+
+LEFT_OUT = 0.3
+"""Of the steps of an earlier run: a program may end sooner when it runs again, where chance has a say."""
+
+STEP, TURN, IGNORED = "step", "turn of the loop around it", "within"
+
+
+class Enough(BaseException):
+    """The step has been recorded: the program may end. Not an Exception, which programs catch."""
+
+
+class Steps:
+    """Decides for every step in which form it runs, and takes its time.
+
+    few: the program has only so many steps, as an earlier run of it showed; 0 if that is not known.
+    """
+
+    def __init__(
+        self, switch: Switch, clocks: Clocks, recorder: Recorder, clock: Callable[[], float], few: int = 0
+    ) -> None:
+        self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
+        self.count = 0
+        self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
+        self._modes: Iterator[int] = self._plan(few)
+        self._open: list[str] = []
+        self._has_turns = True
+        self._runs = 0
+        self._mode = PLAIN
+        self._form = PLAIN
+        self._start = 0.0
+        self._elapsed = 0.0
+        self._faults = 0
+        self._inside: dict[int, OwnTime] = {}
+        self._parts: list[Part] = []
+        self._since = 0.0
+        self._changing = threading.Lock()
+        self._around: list[dict[int, OwnTime]] = []
+        self.times = Times()
+        self.is_done = False
+        self.is_long = False
+        self._has_told = False
+        self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
+
+    def _plan(self, few: int) -> Iterator[int]:
+        """The form of each step; `_elapsed` is what the step before took."""
+
+        def left() -> int:
+            """Steps that can still be timed."""
+            return (few or sys.maxsize) - OBSERVED_STEPS - spare - self.count
+
+        spare = max(LAST_STEPS, int(LEFT_OUT * few)) if few > 6 * LAST_STEPS else 0
+
+        most = max(1, left() // 6)  # of a block
+        begun, warm = self._clock(), 0
+        while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
+            yield PLAIN
+            warm += 1
+        if self._elapsed > LONG_STEP_S:
+            self.is_long = True
+            self._wanted = 1
+        begun = self._clock()
+        for block in range(MOST_BLOCKS):
+            for mode in (CLOCKED, PLAIN):
+                spent, steps = 0.0, 0
+                while left() > 0 and spent < BLOCK_S and steps < most and not (self.is_long and mode == PLAIN):
+                    yield mode
+                    steps += 1
+                    spent += max(self._elapsed, 1e-9)
+            passed = self._clock() - begun
+            with_next = passed * (block + 2) / (block + 1)
+            if left() <= 0 or self.is_long or with_next > LONGEST_S or (block >= 4 and passed > MEASURING_S):
+                break
+        for _ in range(self._wanted):
+            yield OBSERVED
+
+    def _begin(self, is_turn: bool) -> None:
+        """The step begins, or a turn of the loop around it."""
+        if is_turn and not self._has_turns:
+            return
+        if self.is_done or (is_turn and self._open):
+            self._open.append(IGNORED)
+            return
+        if not self._open:
+            self._start_form()
+        is_step = not is_turn and STEP not in self._open
+        self._open.append(TURN if is_turn else STEP if is_step else IGNORED)
+        if is_step:
+            self._runs += 1
+            self.count += 1
+            self._recorder.is_inside = True
+            self._around.append(self._clocks.take())
+            self._faults = page_faults()
+            self._start = self._since = self._clock()
+
+    def _start_form(self) -> None:
+        """Put the program into the form that is next."""
+        self._mode = next(self._modes, PLAIN)  # which asks what the step before took
+        self._runs, self._elapsed = 0, 0.0
+        self._around.clear()
+        self._parts.clear()
+        if self._mode != self._form:
+            with self._changing:
+                self._switch.to(self._mode)
+                self._form = self._mode
+            gc.collect()
+        if self._mode == OBSERVED:
+            self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
+        self._clocks.take()
+
+    def _end(self, is_turn: bool) -> None:
+        now = self._clock()
+        if is_turn and not self._has_turns:
+            return
+        with self._changing:
+            kind = self._open.pop()
+        if kind == STEP:
+            self._recorder.is_inside = False
+            self._inside = self._clocks.take()
+            self._elapsed += now - self._start
+            if self._parts:
+                self._end_part(now, self._inside)
+            if self._mode == PLAIN:
+                self.times.faults.append(page_faults() - self._faults)
+        if self._open:
+            return
+        if kind != IGNORED:
+            self._finish()
+        if self.is_done and sys.exc_info()[0] is None:
+            if self._has_told:
+                _insist()
+            self._has_told = True
+            raise Enough
+
+    @property
+    def first_s(self) -> float:
+        """For how long the first step has been running; 0 if it has not begun, or has ended."""
+        is_first = STEP in self._open and not self.times.plain_s and self._mode == PLAIN
+        return self._clock() - self._start if is_first else 0.0
+
+    def relieve(self) -> None:
+        """Time only parts of a step that clocks make too long: what it calls in between runs as it was written.
+
+        To be called every so often, from another thread too.
+        """
+        with self._changing:
+            if self._mode != CLOCKED or STEP not in self._open:
+                return
+            now = self._clock()
+            passed_s = now - self._since
+            with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
+                if passed_s < self._part_s() or not (self._parts or self._is_heavy(passed_s)):
+                    return
+                self._end_part(now, self._clocks.take())
+                self.is_long = True
+                self._form = PLAIN if self._form == CLOCKED else CLOCKED
+                self._switch.to(self._form)
+                self._clocks.take()
+                self._since = self._clock()
+
+    def _part_s(self) -> float:
+        """How long the clocks are to run, or to pause."""
+        whole_s = max(self.times.plain_s, default=0.0)
+        if self._form != CLOCKED:
+            return max(PART_S, whole_s / PAUSES)
+        return PART_S if self._parts or whole_s > SHORT_STEP_S else LONG_CLOCKED_S
+
+    def _is_heavy(self, passed_s: float) -> bool:
+        """Whether the clocks are much of what has passed."""
+        hooks = hook_time()
+        return self._clocks.executions * (hooks.inside_s + hooks.outside_s) > HEAVY * passed_s
+
+    def _end_part(self, now: float, told: dict[int, OwnTime]) -> None:
+        """What clocks have told, or how long nothing was to be told."""
+        if self._form == CLOCKED:
+            self._parts.append(Part(told, now - self._since))
+        else:
+            self._parts[-1] = replace(self._parts[-1], plain_s=now - self._since)
+
+    def _finish(self) -> None:
+        """The step has ended, and the turn around it; keep what was measured."""
+        if self._runs != 1:
+            # the turn made no step, or several: of the latter loops each is looked at by itself
+            self._has_turns = self._has_turns and self._runs == 0
+            self._modes = chain([self._mode], self._modes)
+            if self._mode == OBSERVED:
+                self._recorder.discard()
+            return
+        if self._mode == PLAIN:
+            self.times.plain_s.append(self._elapsed)
+        elif self._mode == CLOCKED:
+            told = merged([part.own for part in self._parts])
+            self.times.clocked_s.append(sum(own.seconds for own in told.values()) if told else self._elapsed)
+            self.times.sites.append(told or self._inside)
+            self.times.parts = self._parts.copy()
+            self.times.around.append(merged([*self._around, self._clocks.take()]))
+        elif self._mode == OBSERVED:
+            gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
+            self._recorder.stop()
+            self.is_done = len(self._recorder.steps) == self._wanted
+
+
+def _insist() -> None:
+    """Have `Enough` raised again by whatever line of the calling frames catches it, once.
+
+    For programs with a bare `except:` around their step, which would go on for as long as their training takes.
+    """
+
+    def again(frame: FrameType, event: str, arg: object) -> None:
+        if event == "line":
+            sys.settrace(None)
+            raise Enough
+
+    frame: FrameType | None = sys._getframe(3)  # the step's caller: not this one, not the hook, not the step
+    while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
+        frame.f_trace = again
+        frame = frame.f_back
+    sys.settrace(lambda frame, event, arg: None)
+
+
+def merged(parts: list[dict[int, OwnTime]]) -> dict[int, OwnTime]:
+    """By site, of several takes of the clocks."""
+    found: dict[int, OwnTime] = {}
+    for part in parts:
+        for site, own in part.items():
+            found[site] = found[site] + own if site in found else own
+    return found
+
+
+def page_faults() -> int:
+    """Pages that this process has been given so far; 0 where the system does not tell."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,159 @@
+"""What was recorded of a program's step: its operations with their values, its loops and calls, and its times."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mlpprof.instrument.numpy_costs import Effect
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.arrays import Value
+
+
+class Turn(NamedTuple):
+    """One turn of a loop: its site, which execution of the loop, which turn of it, from 0."""
+
+    site: int
+    execution: int
+    turn: int
+
+
+@dataclass(slots=True)
+class Event:
+    """One operation, or one call of a function of the program's own.
+
+    index: in the order of beginning; a call comes before what happens inside it, which ends before `end`.
+    site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
+    inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
+    writes: buffers that it changes. region: the part of an array that is stored into.
+    is_view: it gives another view of an operand and computes nothing. is_opaque: what comes of its operands cannot be
+    followed: its result is a container of arrays, or it is foreign code that may have changed something.
+    loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
+    is_outside: it is not in the step, but in the loop around it.
+    singles: executions without arrays of each site, while it ran the program's own functions. start: the first event
+    then, of a function of somebody else's that calls back, as np.vectorize; it comes before its own index.
+    step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
+    """
+
+    index: int
+    site: int
+    name: str
+    function: Callable[..., Any]
+    effect: Effect | None
+    inputs: tuple[Value, ...]
+    output: Value | None
+    writes: tuple[int, ...]
+    is_view: bool
+    loops: tuple[Turn, ...]
+    calls: tuple[int, ...]
+    step: int
+    end: int = 0
+    is_own: bool = False
+    is_outside: bool = False
+    region: Value | None = None
+    is_opaque: bool = False
+    operands: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = None
+    singles: Mapping[int, int] = field(default_factory=dict)
+    start: int = -1
+
+    @property
+    def kind(self) -> str:
+        """product, evaluation, arithmetic, copy or fill; '' of what does nothing to arrays."""
+        return self.effect.kind if self.effect is not None and self.effect.name else ""
+
+
+@dataclass(slots=True)
+class LoopRun:
+    """One execution of a loop: its turns, counted also where they were not recorded.
+
+    loops, calls: what it runs in, as of an event. length: of what it runs over; -1 if that does not tell.
+    scalars: operations on single numbers in its recorded turns, not in a loop within; signatures: for each turn, which.
+    """
+
+    site: int
+    execution: int
+    step: int
+    first_event: int
+    loops: tuple[Turn, ...]
+    calls: tuple[int, ...]
+    length: int = -1
+    turns: int = 0
+    recorded: int = 0
+    scalars: int = 0
+    end: int = 0
+    signatures: list[int] = field(default_factory=list)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether turns of it ran unseen."""
+        return self.turns > self.recorded
+
+
+class OwnTime(NamedTuple):
+    """Of an expression under clocks: seconds without the expressions inside, its executions, and theirs."""
+
+    seconds: float
+    executions: int
+    inner: int = 0
+
+    def __add__(self, other: OwnTime) -> OwnTime:  # type: ignore[override]  # a sum, not one tuple after the other
+        return OwnTime(*map(operator.add, self, other))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of a step that is too long under clocks: what they told in `clocked_s`, and the seconds without any after it."""
+
+    own: dict[int, OwnTime]
+    clocked_s: float
+    plain_s: float = 0.0
+
+
+@dataclass
+class Times:
+    """Of the clocked form, by site: for each step under clocks.
+
+    around: of the loop around the step, without the step. faults: pages that the system had to provide during each
+    undisturbed step. parts: of the last step under clocks, if it was timed in parts.
+    """
+
+    plain_s: list[float] = field(default_factory=list)
+    faults: list[int] = field(default_factory=list)
+    clocked_s: list[float] = field(default_factory=list)
+    sites: list[dict[int, OwnTime]] = field(default_factory=list)
+    around: list[dict[int, OwnTime]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """The recording of a step.
+
+    sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
+    the event before which it was freed. reads, looks, taken, stores: as in `Uses`. is_blind: some reads were not seen.
+    shared: buffers in memory that is not NumPy's, so that others may hold it too. sources: text by file.
+    singles: executions without arrays, which are no events, by site: of the last recorded step.
+    """
+
+    sites: list[Site]
+    events: list[Event]
+    loops: list[LoopRun]
+    steps: list[tuple[int, int]]
+    died: dict[int, int]
+    reads: dict[int, list[int]]
+    times: Times
+    sources: dict[str, str]
+    step_file: str
+    step_text: str
+    folder: str
+    looks: dict[int, list[int]] = field(default_factory=dict)
+    taken: dict[int, list[int]] = field(default_factory=dict)
+    stores: dict[int, list[int]] = field(default_factory=dict)
+    shared: frozenset[int] = frozenset()
+    is_blind: bool = False
+    notes: list[str] = field(default_factory=list)
+    singles: dict[int, int] = field(default_factory=dict)

@@ -1,0 +1,309 @@
+"""Every figure that runs, comparisons and ladders have data for, each by its name.
+
+| name                | what                                                                                        |
+| ------------------- | ------------------------------------------------------------------------------------------- |
+| speedup             | every rung of a ladder over its root, or every compared variant over the old one            |
+| phases              | steps by phase: of variants at one batch size, or of one variant at several                 |
+| layers              | one step by phase, layer and labelled statement                                             |
+| waterfall           | what every phase adds to the time that one variant saves over another                       |
+| roofline            | what each statement reaches of what the machine could do                                    |
+| scaling             | time per sample against batch size                                                          |
+| samples             | every raw sample of a run as a dot                                                          |
+| turns               | every raw sample of a race as a dot                                                         |
+
+Where there are several of a kind, batch sizes and names follow: phases-500, layers-cached-500, waterfall-sliced-500.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.files import write_atomically
+from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, standalone_svg, style
+from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars, time_bars
+from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
+from mlpprof.report.figures.roofline import has_roofline, roofline_sheet, roofline_text, roofline_title
+from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
+from mlpprof.report.numbers import digits, format_percent, format_time
+from mlpprof.report.story import Measured, Story, root_of
+from mlpprof.results import Comparison, Ladder, Verdict
+
+# A figure before it is drawn: its name, what it shows in words, and how to draw it at any width.
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn at any width; description: what it shows, for who cannot see it.
+
+    subject: the variant and batch size that it is about, where it is about one.
+    """
+
+    name: str
+    title: str
+    description: str
+    draw: Callable[[float], Sheet]
+    subject: Measured | None = None
+
+    def sheet(self, width: float = WIDE) -> Sheet:
+        """Drawn; width in inches."""
+        with style():
+            return self.draw(width)
+
+
+KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
+MOST_CURVES = 14
+"""Variants in one picture of scaling: more lines than this cannot be told apart."""
+
+
+def drawings(story: Story) -> dict[str, Drawing]:
+    """Every figure that the story has data for, by name, the most telling one first."""
+    kinds = (_speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
+    found = [drawing for kind in kinds for drawing in kind(story)]
+    return {drawing.name: drawing for drawing in found}
+
+
+def require_known_kind(name: str) -> None:
+    """Raise UsageError for the name of a figure that no data could give, before time is spent on measuring."""
+    if name.partition("-")[0] not in KINDS:
+        raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
+
+
+def select(story: Story, name: str | None) -> Drawing:
+    """A figure by name, else the most telling one. Raises UsageError that tells the names there are."""
+    known = drawings(story)
+    if name is None:
+        return next(iter(known.values()))
+    if name not in known:
+        raise UsageError(f"no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
+    return known[name]
+
+
+def write_figure(path: Path, story: Story, name: str | None = None, picture: str | None = None) -> Path:
+    """Write one figure as "png" or "svg", else by the path's extension; returns the path.
+
+    Raises UsageError for a name that the story has no figure of, and where the file cannot be written.
+    """
+    drawing = select(story, name)
+    sheet = drawing.sheet()
+    if (picture or path.suffix.lower().removeprefix(".")) == "png":
+        content = png_bytes(sheet)
+    else:
+        content = standalone_svg(sheet, drawing.title, drawing.description).encode()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def slug(*parts: str | int) -> str:
+    """Parts of a figure's name, in characters that a shell and a file name take."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", str(part)).strip("-") or "unnamed" for part in parts)
+
+
+def _suffixed(kind: str, count: int, *parts: str | int) -> str:
+    return slug(kind, *parts) if count > 1 else kind
+
+
+def _speedups(story: Story) -> Iterator[Drawing]:
+    for ladder in story.ladders:
+        yield _ladder_speedup(story, ladder)
+    if story.comparisons:
+        ratios = [_ratio(_against(c, story), story.names.index(c.new), c.verdict) for c in story.comparisons]
+        yield Drawing(
+            _suffixed("speedup", 1 + len(story.ladders), "compared"),
+            "How many times as fast",
+            _ratios_text(ratios),
+            partial(ratio_rows, ratios),
+        )
+
+
+def _ladder_speedup(story: Story, ladder: Ladder) -> Drawing:
+    root = root_of(ladder)
+    ratios = [
+        _ratio(rung.name, story.names.index(rung.name), rung.over_root)
+        if rung.over_root is not None
+        else Ratio(rung.name, story.names.index(rung.name), 1.0, 1.0, 1.0)
+        for rung in ladder.rungs
+    ]
+    return Drawing(
+        _suffixed("speedup", len(story.ladders), ladder.batch),
+        f"How many times as fast as {root.name}, batch {ladder.batch:,}",
+        _ratios_text(ratios),
+        partial(ratio_rows, ratios),
+    )
+
+
+def _against(comparison: Comparison, story: Story) -> str:
+    batch = f", batch {comparison.batch:,}" if len({c.batch for c in story.comparisons}) > 1 else ""
+    return f"{comparison.new} over {comparison.old}{batch}"
+
+
+def _ratio(name: str, number: int, verdict: Verdict) -> Ratio:
+    return Ratio(name, number, verdict.ratio, verdict.low, verdict.high, verdict.at_least)
+
+
+def _ratios_text(ratios: Sequence[Ratio]) -> str:
+    return "Dots on a logarithmic axis: " + "; ".join(
+        f"{one.name} {digits(one.ratio)} times"
+        + ("" if one.low == one.high else f" ({digits(one.low)} to {digits(one.high)})")
+        for one in ratios
+    )
+
+
+def _waterfalls(story: Story) -> Iterator[Drawing]:
+    shown = [comparison for comparison in story.comparisons if comparison.waterfall]
+    for comparison in shown:
+        phases = [change for change in comparison.waterfall if not change.label]
+        yield Drawing(
+            _suffixed("waterfall", len(shown), comparison.new, comparison.batch),
+            f"From {comparison.old} to {comparison.new}, batch {comparison.batch:,}",
+            f"Waterfall from {format_time(comparison.race.step_s(0))} to {format_time(comparison.race.step_s(1))}: "
+            + "; ".join(f"{c.phase} {format_percent(c.share)} of the difference" for c in phases),
+            partial(waterfall_rows, comparison),
+        )
+
+
+def _phases(story: Story) -> Iterator[Drawing]:
+    shown = [one for one in story.measured if one.result.phases]
+    by_name = list(dict.fromkeys(one.name for one in shown))
+    by_batch = sorted({one.result.batch for one in shown})
+    if len(by_name) == 1 and len(by_batch) > 1:
+        ordered = sorted(shown, key=lambda one: one.result.batch)
+        bars = [_bar(story, one, f"batch {one.result.batch:,}") for one in ordered]
+        title = f"Share of each phase in a step of {by_name[0]}, by batch size"
+        yield Drawing("phases", title, _bars_text(bars), partial(share_bars, bars))
+        return
+    for batch in by_batch:
+        bars = [_bar(story, one, one.name) for one in shown if one.result.batch == batch]
+        name = _suffixed("phases", len(by_batch), batch)
+        yield Drawing(name, f"A step by phase, batch {batch:,}", _bars_text(bars), partial(time_bars, bars))
+
+
+def _bar(story: Story, one: Measured, name: str) -> Bar:
+    return Bar(name, story.names.index(one.name), story.step_s(one), bar_parts(one.result))
+
+
+def _bars_text(bars: Sequence[Bar]) -> str:
+    texts = []
+    for bar in bars:
+        dearest = sorted(bar.parts, key=lambda part: -part[1])[:2]
+        shares = ", ".join(f"{phase} {format_percent(share)}" for phase, share in dearest)
+        texts.append(f"{bar.name} {format_time(bar.step_s)} a step, mostly {shares}")
+    return "Stacked bars: " + "; ".join(texts)
+
+
+def _layers(story: Story) -> Iterator[Drawing]:
+    shown = [one for one in story.measured if one.result.labels]
+    names = {one.name for one in shown}
+    for one in shown:
+        batch = one.result.batch
+        parts = (one.name, batch) if len(names) > 1 else (batch,)
+        top = sorted(one.result.labels, key=one.result.label_share, reverse=True)[:3]
+        texts = (
+            f"{label.label}{'' if label.layer is None else f' of layer {label.layer}'} in {label.phase} "
+            f"{format_percent(one.result.label_share(label))}"
+            for label in top
+        )
+        yield Drawing(
+            _suffixed("layers", len(shown), *parts),
+            f"A step of {one.name} at batch {batch:,}, by phase and layer",
+            f"Bars by phase, divided into statements by layer. The dearest: {', '.join(texts)} of the step",
+            partial(layer_bars, one.result),
+            one,
+        )
+
+
+def _rooflines(story: Story) -> Iterator[Drawing]:
+    shown = [one for one in story.measured if has_roofline(one.run, one.result)]
+    names = {one.name for one in shown}
+    for one in shown:
+        parts = (one.name, one.result.batch) if len(names) > 1 else (one.result.batch,)
+        yield Drawing(
+            _suffixed("roofline", len(shown), *parts),
+            roofline_title(one.run, one.result),
+            roofline_text(one.run, one.result),
+            partial(roofline_sheet, one.run, one.result),
+            one,
+        )
+
+
+def _scaling(story: Story) -> Iterator[Drawing]:
+    curves = []
+    for number, name in enumerate(story.names):
+        points = {}
+        for ladder in story.ladders:
+            step_s = story.raced_step_s(name, ladder.batch)
+            if step_s is not None:
+                points[ladder.batch] = (ladder.batch, *((step_s / ladder.batch,) * 3))
+        for one in story.measured:
+            if one.name == name and one.result.batch not in points:
+                step, m = one.result.step_s, one.result.batch
+                points[m] = (m, step.median / m, step.low / m, step.high / m)
+        if len(points) > 1:
+            curves.append(Curve(name, number, tuple(points[m] for m in sorted(points))))
+    if not curves:
+        return
+    curves = curves[-MOST_CURVES:]
+    texts = (
+        f"{curve.name} from {format_time(curve.points[0][1])} at batch {curve.points[0][0]:,} to "
+        f"{format_time(curve.points[-1][1])} at {curve.points[-1][0]:,}"
+        for curve in curves
+    )
+    description = f"Lines on logarithmic axes, time per sample: {'; '.join(texts)}"
+    yield Drawing("scaling", "Time per sample against batch size", description, partial(scaling_curves, curves))
+
+
+def _samples(story: Story) -> Iterator[Drawing]:
+    several = len({one.name for one in story.measured}) > 1
+    batches = sorted({one.result.batch for one in story.measured})
+    for batch in batches:
+        strips = [strip for one in story.at(batch) for strip in _strips(story, one, several)]
+        yield Drawing(
+            _suffixed("samples", len(batches), batch),
+            f"Single steps at batch {batch:,}, as a share of the median step",
+            _strips_text(strips),
+            partial(strip_rows, strips, xlabel="100 % is the median without instruments"),
+        )
+
+
+def _turns(story: Story) -> Iterator[Drawing]:
+    races = [(ladder.race, f"ladder, batch {ladder.batch:,}") for ladder in story.ladders]
+    races += [(c.race, f"{c.new} over {c.old}, batch {c.batch:,}") for c in story.comparisons]
+    for n, (race, title) in enumerate(races, start=1):
+        strips = []
+        for i, name in enumerate(race.variants):
+            turns = np.concatenate([turns[:, i].ravel() for turns in race.turns_s])
+            strips.append(Strip(name, story.names.index(name), turns, race.step_s(i)))
+        yield Drawing(
+            _suffixed("turns", len(races), n),
+            f"Turns of the race: {title}",
+            _strips_text(strips),
+            partial(strip_rows, strips, xlabel="100 % is the variant's median"),
+        )
+
+
+def _strips(story: Story, one: Measured, several: bool) -> Iterator[Strip]:
+    result, number = one.result, story.names.index(one.name)
+    reference_s = result.step_s.median
+    if several:
+        yield Strip(one.name, number, result.total_s.ravel(), reference_s)
+        return
+    yield Strip("without instruments", number, result.total_s.ravel(), reference_s)
+    if result.phases:
+        yield Strip("clocks on phases", number, result.phases_pass_s.ravel(), reference_s)
+    if result.labels:
+        yield Strip("clocks on labels", number, result.labels_pass_s.ravel(), reference_s)
+
+
+def _strips_text(strips: Sequence[Strip]) -> str:
+    texts = []
+    for strip in strips:
+        low, high = np.nanquantile(strip.samples_s / strip.reference_s, (0.025, 0.975))
+        texts.append(f"{strip.name} from {format_percent(low)} to {format_percent(high)}")
+    return "Strips of dots, a dot a sample; 95 % of them lie: " + "; ".join(texts)

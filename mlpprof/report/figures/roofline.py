@@ -1,0 +1,199 @@
+"""The roofline as a picture: arithmetic intensity against GFLOP/s, both logarithmic.
+
+Roofs are the limits of the run's machine at its threads and precision, a diagonal for every working set from cache to
+memory. A circle is a statement, its area the time; a square is a phase; a bar is the best that a product's shape can
+reach. What computes nothing, a gather or a copy, is in the tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from mlpprof.errors import UsageError
+from mlpprof.files import write_atomically
+from mlpprof.instrument.numpy_costs import PRODUCT
+from mlpprof.machine.limits import SIZES
+from mlpprof.report.figures.canvas import (
+    INK,
+    MUTED,
+    PAPER,
+    WIDE,
+    Sheet,
+    phase_color,
+    png_bytes,
+    short,
+    standalone_svg,
+    style,
+)
+from mlpprof.report.numbers import digits, format_percent, format_time
+from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
+from mlpprof.report.rows import batch_text
+from mlpprof.results import BatchResult, Run
+
+EXTENSIONS = (".png", ".svg")
+NAMED = 6
+"""So many of the dearest statements are named; all tell their figures under the pointer."""
+NAME_GAP = 0.045
+"""Least distance of two names, as a share of the picture's height."""
+LARGEST_AREA = 420.0
+SMALLEST_AREA = 8.0
+
+
+def has_roofline(run: Run, result: BatchResult) -> bool:
+    """Whether a batch was counted and its run holds limits."""
+    return Ceiling.of(run) is not None and any(operation.flop for operation in result.operations)
+
+
+def roofline_title(run: Run, result: BatchResult) -> str:
+    """'Roofline of cached, batch 500, float32'."""
+    return f"Roofline of {run.variant.name}, {batch_text(result)}, {run.dtype}"
+
+
+def roofline_text(run: Run, result: BatchResult) -> str:
+    """What the picture shows, in words, for those who cannot see it."""
+    points = label_points(result, Ceiling.of(run)) or phase_points(result, Ceiling.of(run))
+    dearest = sorted((p for p in points if p.share_of_limit), key=lambda p: p.time_s, reverse=True)[:NAMED]
+    return "Points under the roofs of this machine. The dearest: " + "; ".join(
+        f"{_name(p)} in {p.phase} at {format_percent(p.share_of_limit)} of its limit" for p in dearest
+    )
+
+
+def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
+    """The picture of one batch size. Raises UsageError for a run without counts or limits."""
+    ceiling = Ceiling.of(run)
+    if ceiling is None or not has_roofline(run, result):
+        raise UsageError(f"the run of {run.variant.name} has no roofline; profile it again, without --no-limits")
+    sheet = Sheet(width, 0.62 * width if width > WIDE / 2 else 1.05 * width)
+    axes = sheet.axes(0.6, 0.2, 0.25, 0.5)
+    axes.set(xscale="log", yscale="log")
+    phases = [p for p in phase_points(result, ceiling) if p.flop and p.gflops]
+    labels = [p for p in label_points(result, ceiling) if p.flop and p.gflops]
+    shown = (*phases, *labels)
+    low, high = min(0.03, *(p.intensity / 2 for p in shown)), max(60.0, *(2 * p.intensity for p in shown))
+    _draw_roofs(axes, run, ceiling, low, high, sheet.is_narrow)
+    _draw_statements(sheet, axes, labels, ceiling)
+    for p in phases:
+        square = axes.plot(
+            p.intensity,
+            p.gflops or 0.0,
+            marker="s",
+            markersize=6,
+            color=phase_color(p.phase),
+            markeredgecolor=PAPER,
+            zorder=4,
+        )[0]
+        sheet.tag(square, _told(p), phase=p.phase)
+    axes.set_xlim(low, high)
+    bottom = min((p.gflops or 1.0) for p in shown) / 2
+    axes.set_ylim(bottom, 2 * (ceiling.value(f"gemm_{run.dtype}") or 1.0))
+    axes.grid(axis="y")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+    axes.set_xlabel("floating-point operations a byte")
+    axes.text(0.0, 1.02, "GFLOP/s", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
+    if not sheet.is_narrow:
+        for i, p in enumerate(reversed(phases)):
+            x = 1.0 - 0.13 * i
+            axes.text(
+                x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)
+            ).set_transform(axes.transAxes)
+        _name_dearest(axes, labels)
+    return sheet
+
+
+def write_roofline(run: Run, path: Path, batch: int | None = None) -> Path:
+    """Write the picture of one batch size (the first by default) as PNG or SVG, by the path's extension.
+
+    Raises UsageError for another extension, for a batch that the run has not, and where there is no roofline.
+    """
+    if path.suffix.lower() not in EXTENSIONS:
+        raise UsageError(f"cannot write the roofline as {path}; expected one of {', '.join(EXTENSIONS)}")
+    found = [result for result in run.results if batch in (None, result.batch)]
+    if not found:
+        known = ", ".join(str(result.batch) for result in run.results)
+        raise UsageError(f"the run of {run.variant.name} has no batch {batch} (it has: {known})")
+    with style():
+        sheet = roofline_sheet(run, found[0])
+    if path.suffix.lower() == ".png":
+        content = png_bytes(sheet)
+    else:
+        title, description = roofline_title(run, found[0]), roofline_text(run, found[0])
+        content = standalone_svg(sheet, title, description).encode()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _draw_roofs(axes: Axes, run: Run, ceiling: Ceiling, low: float, high: float, is_narrow: bool) -> None:
+    peak = ceiling.value(f"gemm_{run.dtype}") or 1.0
+    known = [(name, rate) for name in SIZES if (rate := ceiling.value(f"bandwidth_{name}")) is not None]
+    for name, rate in known:
+        is_memory = name == known[-1][0]
+        x = np.array([low, min(max(peak / rate, low), high), high])
+        axes.plot(x, np.minimum(peak, rate * x), color=INK if is_memory else MUTED, lw=1.2 if is_memory else 0.5)
+    axes.text(high, peak * 1.08, f"largest products: {digits(peak)} GFLOP/s ", ha="right", va="bottom", size=7.5)
+    if known and not is_narrow:
+        rate = known[-1][1]
+        axes.text(low * 1.1, rate * low * 0.75, f"memory: {digits(rate)} GB/s", va="top", size=7.5, color=MUTED)
+
+
+def _draw_statements(sheet: Sheet, axes: Axes, points: Sequence[Point], ceiling: Ceiling) -> None:
+    longest = max((p.time_s for p in points), default=1.0)
+    for p in points:
+        color, y = phase_color(p.phase), p.gflops or 0.0
+        area = SMALLEST_AREA + LARGEST_AREA * p.time_s / longest
+        circle = axes.scatter(p.intensity, y, s=area, color=color, alpha=0.5, linewidths=0, zorder=3)
+        sheet.tag(circle, _told(p), phase=p.phase)
+        products = [o for o in p.operations if o.kind == PRODUCT and len(o.shape) == 3]
+        if products:
+            largest = max(products, key=lambda o: o.flop)
+            rate = ceiling.product_gflops(largest.dtype, *_sizes(largest.shape))
+            if rate is not None:
+                ends = (p.intensity / 1.12, p.intensity * 1.12)
+                axes.plot(ends, (rate, rate), color=color, lw=2, solid_capstyle="butt", zorder=2)
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    p, k, q = shape
+    return p, k, q
+
+
+def _name_dearest(axes: Axes, points: Sequence[Point]) -> None:
+    """Names beside the dearest statements, towards the middle and moved apart where they would overlap."""
+    dearest = sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    places = {p: to_axes.transform((p.intensity, p.gflops or 0.0)) for p in dearest}
+    for is_right in (False, True):
+        side = [p for p in dearest if (places[p][0] > 0.5) == is_right]
+        lowest = 2.0
+        for p in sorted(side, key=lambda p: places[p][1], reverse=True):
+            x, y = places[p]
+            lowest = min(y - (0.24 if is_right else 0.02), lowest - NAME_GAP)
+            axes.annotate(
+                f"{short(_name(p), 26)}, {format_percent(p.share_of_limit)}",
+                (p.intensity, p.gflops or 0.0),
+                xytext=(x + (-0.06 if is_right else 0.06), lowest),
+                textcoords="axes fraction",
+                arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.4},
+                size=7,
+                color=INK,
+                ha="right" if is_right else "left",
+                va="center",
+            )
+
+
+def _told(point: Point) -> str:
+    return (
+        f"{_name(point)}, {point.phase}: {format_time(point.time_s)}, {digits(point.gflops or 0.0)} GFLOP/s, "
+        f"{format_percent(point.share_of_limit)} of its limit"
+    )
+
+
+def _name(point: Point) -> str:
+    return (point.label or point.phase) + ("" if point.layer is None else f" of layer {point.layer}")

@@ -1,0 +1,1 @@
+"""Reports as files: the end of the file name chooses the format."""

@@ -1,0 +1,162 @@
+"""Gates on the counted step: copies, allocations, floating-point operations. No clock, so they never flake.
+
+A variant is counted on random samples: what a step does depends on sizes, not on values. A Python function is counted
+on one call; what it calls in files outside of installed libraries is counted too.
+
+The counts are of the code as it is written: NumPy may reuse a large temporary where the same line needs another.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlpprof.catalog import find, interface_problems, reference_to
+from mlpprof.errors import UsageError
+from mlpprof.instrument.counts import count_call
+from mlpprof.model import PHASES
+from mlpprof.profile.counting import count_network
+from mlpprof.results import Operation
+from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
+
+Subject = str | type | Callable[..., Any]
+"""A variant by name, path or class, or any Python function."""
+
+COMPUTING_PHASES = tuple(phase for phase in PHASES if phase != "fetch_batch")
+"""All but the phase whose work it is to copy the batch."""
+SHOWN = 5
+"""Statements that a message names."""
+
+
+def count(
+    subject: Subject,
+    *,
+    workload: str = DEFAULT_WORKLOAD,
+    batch: int | None = None,
+    dtype: str | None = None,
+    args: Callable[[], Sequence[Any]] | None = None,
+) -> tuple[Operation, ...]:
+    """The operations of one step of a variant at `batch` of `workload`, or of one call function(*args()).
+
+    Raises UsageError for what is neither, and for a step that uses what the counts do not understand.
+    """
+    return _counted(subject, workload, batch, dtype, args)[0]
+
+
+def assert_no_copies(
+    subject: Subject, *, phases: Sequence[str] = COMPUTING_PHASES, at_least_bytes: int = 1, **options: Any
+) -> None:
+    """Assert that nothing in a step only moves data: no stacking, astype, gather or slice assignment.
+
+    phases: where to look, by default everywhere but in fetch_batch; of a function, everywhere. at_least_bytes:
+    smaller copies are let pass. Options as for `count`. Raises AssertionError that names the statements.
+    """
+    operations, file = _counted(subject, **options)
+    found = [o for o in _within(operations, phases) if o.bytes_copied and o.bytes_copied >= at_least_bytes * o.times]
+    if found:
+        total = sum(o.bytes_copied for o in found)
+        what = f"{sum(o.times for o in found)} copies of {total:,} bytes in a step"
+        raise AssertionError(_message(subject, what, found, file, lambda o: o.bytes_copied, "bytes copied"))
+
+
+def assert_max_allocations(
+    subject: Subject,
+    at_most: int,
+    *,
+    phases: Sequence[str] = PHASES,
+    at_least_bytes: int = 1,
+    **options: Any,
+) -> None:
+    """Assert that a step makes at most so many new arrays.
+
+    phases: where to look. at_least_bytes: smaller arrays are not counted. Options as for `count`.
+    Raises AssertionError that names the statements.
+    """
+    operations, file = _counted(subject, **options)
+    found = [
+        o for o in _within(operations, phases) if o.bytes_allocated and o.bytes_allocated >= at_least_bytes * o.times
+    ]
+    made = sum(o.times for o in found)
+    if made > at_most:
+        what = f"{made:,} new arrays in a step, at most {at_most:,} are allowed"
+        raise AssertionError(_message(subject, what, found, file, lambda o: o.bytes_allocated, "bytes allocated"))
+
+
+def assert_max_flops(subject: Subject, at_most: float, *, phases: Sequence[str] = PHASES, **options: Any) -> None:
+    """Assert that a step takes at most so many floating-point operations.
+
+    phases: where to look. Options as for `count`; the conventions are those of `mlpprof.instrument.numpy_costs`.
+    Raises AssertionError that names the statements.
+    """
+    operations, file = _counted(subject, **options)
+    found = [o for o in _within(operations, phases) if o.flop]
+    flop = sum(o.flop for o in found)
+    if flop > at_most:
+        what = f"{flop:,} floating-point operations in a step, at most {at_most:,.0f} are allowed"
+        raise AssertionError(_message(subject, what, found, file, lambda o: o.flop, "operations"))
+
+
+def _counted(
+    subject: Subject,
+    workload: str = DEFAULT_WORKLOAD,
+    batch: int | None = None,
+    dtype: str | None = None,
+    args: Callable[[], Sequence[Any]] | None = None,
+) -> tuple[tuple[Operation, ...], Path]:
+    """The operations and the file whose lines they name."""
+    reference = _variant_reference(subject)
+    if reference is not None:
+        entry, trained = find(reference), resolve(workload, batch=batch)
+        operations, uncounted = count_network(entry, trained.network, trained.batch, dtype)
+        file = entry.path
+    elif inspect.isroutine(subject) and hasattr(inspect.unwrap(subject), "__code__"):
+        operations, uncounted = count_call(subject, *(() if args is None else args()))
+        file = Path(inspect.unwrap(subject).__code__.co_filename)
+    else:
+        raise UsageError(f"cannot count {subject!r}; expected a variant (name, path or class) or a Python function")
+    if uncounted:
+        raise UsageError(
+            f"{_name(subject)} uses {', '.join(uncounted)}, which the counts do not understand, so nothing can be "
+            "asserted; leave it out, or write it with NumPy's own functions"
+        )
+    return operations, file
+
+
+def _variant_reference(subject: Subject) -> str | None:
+    if isinstance(subject, str):
+        return subject
+    if inspect.isclass(subject) and not interface_problems(subject):
+        return reference_to(subject)
+    return None
+
+
+def _within(operations: Iterable[Operation], phases: Sequence[str]) -> list[Operation]:
+    """The operations of these phases; those of a function are in none, and always meant."""
+    return [o for o in operations if o.phase in phases or o.phase not in PHASES]
+
+
+def _message(
+    subject: Subject, what: str, found: list[Operation], file: Path, amount: Callable[[Operation], int], unit: str
+) -> str:
+    """The claim that failed, then the statements that weigh most, each with its place and text."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    by_line: dict[tuple[int, str], list[Operation]] = {}
+    for operation in found:
+        by_line.setdefault((operation.line, operation.phase), []).append(operation)
+    weights = {key: sum(amount(o) for o in same) for key, same in by_line.items()}
+    told = [f"{_name(subject)}: {what}"]
+    for line, phase in sorted(weights, key=lambda key: -weights[key])[:SHOWN]:
+        same = by_line[line, phase]
+        text = lines[line - 1].strip() if 0 < line <= len(lines) else "?"
+        names = ", ".join(dict.fromkeys(f"{o.name} {o.dtype} {o.shape}" for o in same))
+        where = f"{file.name}:{line}" + (f" in {phase}" if phase in PHASES else "")
+        told.append(f"  {where}: {weights[line, phase]:,} {unit} by {names}\n      {text}")
+    if len(weights) > SHOWN:
+        told.append(f"  and {len(weights) - SHOWN} more statements")
+    return "\n".join(told)
+
+
+def _name(subject: Subject) -> str:
+    return subject if isinstance(subject, str) else str(getattr(subject, "__qualname__", subject))

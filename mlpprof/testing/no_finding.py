@@ -1,0 +1,56 @@
+"""`assert_no_finding`: a test that a program's training step has none of the inefficiencies that advise knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mlpprof.advise import Subject, find
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.report.advice_words import payoff_text, place_text, share_text
+from mlpprof.report.numbers import format_time, plain
+from mlpprof.results.advice import CATEGORIES, Advice, Finding
+
+
+def assert_no_finding(
+    target: Subject | str | Path,
+    *categories: str,
+    step: str | None = None,
+    arguments: Sequence[str] = (),
+    least_share: float = 0.0,
+) -> None:
+    """Assert that `mlpprof advise` finds nothing of these categories in a program's training step.
+
+    target: a script's path or the name of a variant, which runs in a process of its own. categories: all where none is
+    named. step, arguments: as in `mlpprof.advise.Subject`. least_share: findings are let pass that give less than this
+    share of the step, at most. Raises AssertionError with place, title and payoff of each finding; UsageError for a
+    category that is not known, and as `mlpprof.advise.find`.
+    """
+    __tracebackhide__ = True
+    _require_known(categories)
+    advice = find(target, step=step, arguments=arguments)
+    wanted = categories or tuple(CATEGORIES)
+    found = [one for one in advice.findings if one.category in wanted and one.payoff_share[1] >= least_share]
+    if found:
+        raise AssertionError(_message(advice, found))
+
+
+def _require_known(categories: Iterable[str]) -> None:
+    for category in categories:
+        if category not in CATEGORIES:
+            raise UsageError(
+                f"no category '{category}'{did_you_mean(category, CATEGORIES)} (known: {', '.join(CATEGORIES)})"
+            )
+
+
+def _message(advice: Advice, found: Sequence[Finding]) -> str:
+    """The step, then each finding with its line of source."""
+    count = "one finding" if len(found) == 1 else f"{len(found)} findings"
+    told = [f"{plain(advice.step)}: {count} in a step of {format_time(advice.step_s)}"]
+    for one in found:
+        payoff = f"{payoff_text(one)} a step, {share_text(one)} of it"
+        told.append(f"  {place_text(one)}: {one.category}: {plain(one.title)} ({payoff})")
+        lines = advice.source.get(one.file, "").splitlines()
+        if 1 <= one.line <= len(lines):
+            told.append(f"      {plain(lines[one.line - 1])}")
+    return "\n".join(told)

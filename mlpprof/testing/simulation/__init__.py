@@ -1,5 +1,0 @@
-"""The error rates of the verdicts, simulated over modelled and recorded noise: `python -m mlpprof.testing.simulation`.
-
-`noise` models what timings do, `recorded` draws from timings that `recorder` took on a real machine, `trials` runs the
-procedure of `mlpprof.stats` and the naive alternatives over both, `tables` shows what came out.
-"""

@@ -1,0 +1,354 @@
+"""`python -m reports.studies.goals`: every fast rung on every workload that a goal was set for, in paired ratios.
+
+All rungs of a workload take turns in one process, several processes one after the other; the limits that make the
+bound are measured between them. A rung of one process is held against the bound of one core, one that works on several
+against the bound of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from mlpprof.catalog import ladder
+from mlpprof.compare.entrants import SHARING, Environment, VariantRacer, refusals
+from mlpprof.compare.verdict import log_ratios
+from mlpprof.data import DataSource
+from mlpprof.errors import MlpprofError
+from mlpprof.instrument.needed_work import needed_products
+from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.limits import WORKER, Limits
+from mlpprof.model import Network
+from mlpprof.process import Progress, Worker
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import digits, format_time
+from mlpprof.results import Race
+from mlpprof.workloads import resolve
+from reports.studies.study import (
+    FOLDER,
+    circumstances,
+    circumstances_text,
+    part_of,
+    prepare_folder,
+    progress_bar,
+    write_document,
+)
+
+# The workloads that a goal was set for, and what was measured on one of them.
+
+
+BASE = "sliced"
+RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
+
+
+@dataclass(frozen=True)
+class Work:
+    """A workload with a goal: so many times the bound at most, and so many microseconds (None where there is none).
+
+    rungs: besides the usual ones.
+    """
+
+    name: str
+    workload: str
+    batch: int
+    goal: float | None
+    goal_us: Mapping[str, float] = field(default_factory=dict)
+    dtype: str | None = None
+    rungs: tuple[str, ...] = ()
+
+
+S1_GOALS = {32: 4.0, 128: 2.7, 500: 1.6, 20_000: 1.35}
+WORKS = (
+    *(Work(f"S1 batch {m:,}", "digits", m, goal) for m, goal in S1_GOALS.items()),
+    Work("1000-900-900-900-10 batch 100", "persample", 100, 1.4),
+    Work("39-39-39-1 full batch of 10,000", "forever", 10_000, 2.2),
+    Work("cats 12288-20-7-5-1 full batch, float64", "optprop", 209, 3.0, dtype="float64", rungs=("gram",)),
+    Work("784-16-16-10 single samples", "liu", 1, None, {"delayed": 7.9, "compiled": 1.3}, rungs=("delayed",)),
+)
+GRAM_OVER_DIRECT = 30.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One workload: the race, the bounds in seconds on one core and on all, and what did not take part and why."""
+
+    work: Work
+    network: str
+    dtype: str
+    race: Race
+    bound_s: float
+    bound_all_s: float
+    refused: Mapping[str, str]
+
+    def over_base(self, name: str) -> tuple[float, float]:
+        """Speedup over `sliced`, and its standard error as a factor: paired within processes."""
+        logs = log_ratios(self.race, self.race.variants.index(BASE), self.race.variants.index(name))
+        spread = float(np.std(logs, ddof=1) / math.sqrt(len(logs))) if len(logs) > 1 else math.nan
+        return float(np.exp(np.mean(logs))), math.exp(spread)
+
+    def step_s(self, name: str) -> float:
+        """Median seconds a step."""
+        return self.race.step_s(self.race.variants.index(name))
+
+    def times_bound(self, name: str) -> float:
+        """Step over the bound of the cores that the rung works on."""
+        return self.step_s(name) / (self.bound_all_s if name in SHARING else self.bound_s)
+
+
+def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """All figures, with every turn of every race."""
+    return [
+        {
+            "work": result.work.name,
+            "network": result.network,
+            "dtype": result.dtype,
+            "batch": result.work.batch,
+            "goal_times_bound": result.work.goal,
+            "goal_us": dict(result.work.goal_us),
+            "bound_one_core_s": result.bound_s,
+            "bound_all_cores_s": result.bound_all_s,
+            "not_taking_part": dict(result.refused),
+            "rungs": [
+                {
+                    "name": name,
+                    "step_s": result.step_s(name),
+                    "times_bound": result.times_bound(name),
+                    "over_sliced": result.over_base(name)[0],
+                    "turns_s": [_plain(turns_s[:, i]) for turns_s in result.race.turns_s],
+                }
+                for i, name in enumerate(result.race.variants)
+            ],
+        }
+        for result in results
+    ]
+
+
+def _plain(turns_s: NDArray[np.float64]) -> list[list[float | None]]:
+    """(blocks, 2) as lists; None where a slow rung sat out."""
+    return [[None if math.isnan(turn) else float(turn) for turn in block] for block in turns_s]
+
+
+# The lower bound of a step on one core and on several, from limits that are measured beside the study.
+#
+# It is the bound that the goals were set against: all products at the rate of large square ones, the gather at the
+# bandwidth of a copy through memory, the sigmoids at the best rate of any of their forms; nothing for calls, and
+# nothing
+# for arithmetic in between. It is looser than that of the roofline (`mlpprof.report.roofline`), which takes products in
+# the shapes that the network has.
+
+
+COPY = "bandwidth_256MiB"
+FORMS = {"sigmoid": ("exp", "tanh", "expit"), "tanh": ("tanh",), "softmax": ("exp",)}
+BYTES = {"float32": 4, "float64": 8}
+
+Rates = dict[str, float]
+"""Name of a limit -> its value; products and elements in 1e9 a second, bandwidth in GB/s."""
+
+
+def rate_names(dtype: str) -> list[str]:
+    """The limits that the bound needs."""
+    return [f"gemm_{dtype}", COPY, *(f"{form}_{dtype}" for form in ("exp", "tanh", "expit"))]
+
+
+def measure_rates(dtypes: Sequence[str], cores: int, progress: Progress) -> Rates:
+    """What so many processes, one a core, reach together, each with one BLAS thread: the sum of their rates."""
+    environment = worker_environment(os.environ, 1, native_blas=True)
+    names = list(dict.fromkeys(name for dtype in dtypes for name in rate_names(dtype)))
+
+    def quiet(what: str, share: float) -> None:
+        pass
+
+    def one(reports: Progress) -> Limits:
+        with Worker(WORKER, environment) as worker:
+            measured: Limits = worker.call("measure", reports, names=names)
+            return measured
+
+    with ThreadPoolExecutor(cores) as pool:
+        found = list(pool.map(one, [progress, *[quiet] * (cores - 1)]))
+    return {name: sum(limits[name]["value"] for limits in found) for name in names}
+
+
+def best_of(measured: Sequence[Rates]) -> Rates:
+    """The best that was seen of every limit: what else ran on the machine can only take away from it."""
+    return {name: max(rates[name] for rates in measured) for name in measured[0]}
+
+
+def bound_s(network: Network, m: int, dtype: str, rates: Mapping[str, float], full_batch: bool) -> float:
+    """Seconds of a step at least. full_batch: all samples are taken, so none has to be gathered."""
+    n = network.layers
+    products_s = sum(2e-9 * p * k * q for p, k, q in needed_products(network, m)) / rates[f"gemm_{dtype}"]
+    gather_s = 0.0 if full_batch else 2e-9 * m * (n[0] + n[-1]) * BYTES[dtype] / rates[COPY]
+    functions_s = 0.0
+    for l in range(1, len(n)):
+        forms = FORMS.get(network.hidden if l < network.depth else network.output, ())
+        if forms:
+            functions_s += 1e-9 * m * n[l] / max(rates[f"{form}_{dtype}"] for form in forms)
+    return products_s + gather_s + functions_s
+
+
+# The goals as text: a table a workload, and which goals are reached.
+
+
+WIDTH = max(len(name) for name in SHARING)
+HEADER = f"  {'rung':<{WIDTH}} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
+
+
+def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -> str:
+    """All works, below the rates that their bounds come from."""
+    lines = [
+        "",
+        f"limits on 1 core and on {cores} (one process a core), GFLOP/s, GB/s and Gelem/s:",
+        *(f"  {name:<18} {digits(one[name]):>7} {digits(all_[name]):>7}" for name in one),
+        "",
+        "x bound: step over the lower bound on one core, for rungs that work on all cores over that on all of them.",
+        f"over {BASE}: paired within processes; +- is the standard error of its mean in percent.",
+    ]
+    for result in results:
+        lines += ["", *_work(result, cores)]
+    return "\n".join(lines) + "\n"
+
+
+def _work(result: Result, cores: int) -> Iterator[str]:
+    work = result.work
+    yield f"{work.name} ({result.dtype}): bound {format_time(result.bound_s)} on 1 core, " + (
+        f"{format_time(result.bound_all_s)} on {cores}"
+    )
+    yield HEADER
+    for name in result.race.variants:
+        ratio, error = result.over_base(name)
+        spread = "" if name == BASE or error != error else f"{100 * (error - 1):.1f}"
+        yield (
+            f"  {name:<{WIDTH}} {format_time(result.step_s(name)):>9} {result.times_bound(name):8.2f} "
+            f"{'' if name == BASE else digits(ratio):>12} {spread:>6}"
+        )
+    for name, why in result.refused.items():
+        yield f"  {name} did not take part: {why}"
+    yield from _goals(result)
+
+
+def _goals(result: Result) -> Iterator[str]:
+    work, names = result.work, result.race.variants
+    for where, rungs in (
+        ("one process", [name for name in names if name not in (*SHARING, "gram")]),
+        ("all cores", [name for name in names if name in SHARING]),
+    ):
+        if work.goal is not None and rungs:
+            best = min(rungs, key=result.times_bound)
+            yield f"  goal {work.goal:g} x bound, {where}: {_word(result.times_bound(best) <= work.goal)}, " + (
+                f"{best} at {result.times_bound(best):.2f}"
+            )
+    for name, goal_us in work.goal_us.items():
+        if name in names:
+            step_us = 1e6 * result.step_s(name)
+            yield f"  goal {goal_us:g} us with {name} on the goal's machine: {digits(step_us)} us here"
+    if "gram" in names:
+        direct = min((name for name in names if name != "gram"), key=result.step_s)
+        ratio = result.step_s(direct) / result.step_s("gram")
+        yield f"  goal: gram {GRAM_OVER_DIRECT:g} x as fast as the best direct form, {direct}: " + (
+            f"{_word(ratio >= GRAM_OVER_DIRECT)}, {digits(ratio)} x"
+        )
+
+
+def _word(reached: bool) -> str:
+    return "reached" if reached else "not reached"
+
+
+PROCESSES, QUICK_PROCESSES = 3, 1
+
+
+def measure(
+    works: Sequence[Work], data: Path | None, processes: int, cores: int, progress: Progress
+) -> tuple[list[Result], list[Rates], list[Rates]]:
+    """All works, and the rates of one core and of all, as often as they were measured."""
+    one: list[Rates] = []
+    all_: list[Rates] = []
+    raced: list[tuple[Work, Request, VariantRacer, dict[str, str]]] = []
+    dtypes = ("float32", "float64")
+    for i, work in enumerate(works):
+        part = part_of(progress, i / len(works), 1 / len(works), work.name)
+        racer, request, refused = _racer(work, data, part)
+        for process in range(processes):
+            one.append(measure_rates(dtypes, 1, part_of(part, process / processes, 0.1 / processes)))
+            all_.append(measure_rates(dtypes, cores, part_of(part, (process + 0.1) / processes, 0.1 / processes)))
+            racer.run(part_of(part, (process + 0.2) / processes, 0.8 / processes))
+        raced.append((work, request, racer, refused))
+    results = []
+    for work, request, racer, refused in raced:
+        race = racer.race()
+        samples = racer.described["data"]["samples"]
+        bound, bound_all = (
+            bound_s(request.network, work.batch, race.dtypes[0], best_of(rates), work.batch == samples)
+            for rates in (one, all_)
+        )
+        results.append(Result(work, request.network.text, race.dtypes[0], race, bound, bound_all, refused))
+    return results, one, all_
+
+
+def _racer(work: Work, data: Path | None, progress: Progress) -> tuple[VariantRacer, Request, dict[str, str]]:
+    source = DataSource(path=str(data)) if data is not None and work.workload == "digits" else None
+    workload = resolve(work.workload, source=source, batch=work.batch)
+    known = ladder()
+    names = [name for name in (*RUNGS, *SHARING, *work.rungs) if name in known]
+    requests = [Request(name, workload.network, workload.source, work.dtype) for name in names]
+    environment = Environment(threads=1, native_blas=True)
+    refused = refusals(requests, environment, progress)
+    requests = [request for request in requests if request.variant not in refused]
+    return VariantRacer(requests, work.batch, environment), requests[0], refused
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST for S1 [default: embedded digits].")
+@click.option("--processes", type=click.IntRange(1, 50), help=f"Replicates a workload [default: {PROCESSES}].")
+@click.option("--quick", is_flag=True, help="One process a workload: a look in about two minutes.")
+@click.option("--work", "chosen", multiple=True, help="Only works whose name begins so; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@click.pass_context
+def main(
+    ctx: click.Context, data: Path | None, processes: int | None, quick: bool, chosen: tuple[str, ...], out: Path
+) -> None:
+    """Measure the goals of the fast rungs; writes goals.txt and goals.json."""
+    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+    works = [work for work in WORKS if not chosen or work.name.startswith(chosen)]
+    cores = psutil.cpu_count(logical=False) or 1
+    try:
+        folder = prepare_folder(out)
+        with progress_bar() as progress:
+            count = processes or (QUICK_PROCESSES if quick else PROCESSES)
+            results, one, all_ = measure(works, data, count, cores, progress)
+    except MlpprofError as error:
+        click.echo(f"mlpprof: {error}", err=True)
+        ctx.exit(error.exit_code)
+    typed = shlex.join(["python", "-m", "reports.studies.goals", *sys.argv[1:]])
+    found = circumstances(typed, begun, load)
+    text = circumstances_text(found) + goals_text(results, best_of(one), best_of(all_), cores)
+    write_document(
+        folder,
+        "goals",
+        text,
+        {
+            "schema": 1,
+            **found,
+            "cores": cores,
+            "rates_one_core": one,
+            "rates_all_cores": all_,
+            "works": as_json(results),
+        },
+    )
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.studies.goals")

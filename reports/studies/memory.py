@@ -1,0 +1,143 @@
+"""`python -m reports.studies.memory`: how much memory every rung needs on S1, each in a fresh process.
+
+Everything is told above what an interpreter holds that has imported nothing: libraries, data, and what the steps take
+at most besides. The processes of a rung that has several are not added up: what they share would count several times.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import psutil
+
+from mlpprof.catalog import Entry, ladder
+from mlpprof.data import DataSource
+from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, UsageError
+from mlpprof.machine.blas import worker_environment
+from mlpprof.process import Progress, Worker
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import format_size
+from mlpprof.workloads import resolve
+from reports.studies.memory_worker import CLEAR
+from reports.studies.study import (
+    FOLDER,
+    circumstances,
+    circumstances_text,
+    part_of,
+    prepare_folder,
+    progress_bar,
+    write_document,
+)
+
+WORKER = "reports.studies.memory_worker"
+BATCHES = (500, 20_000)
+LEFT_OUT = {"numeric", "scalar"}
+"""A step of these on S1 takes minutes."""
+BARE = "import re, pathlib; print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes above the bare interpreter's: peak of the whole, and of it libraries, data (X and Y) and steps."""
+
+    variant: str
+    batch: int
+    peak: int
+    libraries: int
+    data: int
+    steps: int
+
+
+def bare_bytes() -> int:
+    """What an interpreter holds at most that has imported next to nothing."""
+    done = subprocess.run([sys.executable, "-I", "-c", BARE], capture_output=True, text=True, check=True)
+    return 1024 * int(done.stdout)
+
+
+def measure(
+    entries: Sequence[Entry], batches: Sequence[int], source: DataSource | None, progress: Progress
+) -> tuple[list[Need], dict[str, str]]:
+    """The needs of all variants at all batch sizes, and why some took no part."""
+    if not CLEAR.exists():
+        raise UsageError("the peak of a process is read from /proc, which this system has not; run it on Linux")
+    workload = resolve("digits", source=source)
+    environment = worker_environment(os.environ, 1, native_blas=True)
+    bare = bare_bytes()
+    needs, refused = [], {}
+    total = len(entries) * len(batches)
+    for i, (entry, batch) in enumerate((entry, batch) for entry in entries for batch in batches):
+        part = part_of(progress, i / total, 1 / total, f"{entry.name}, batch {batch:,}")
+        request = Request(entry.reference, workload.network, workload.source)
+        try:
+            with Worker(WORKER, environment) as worker:
+                answer = worker.call("steps", part, request=request.to_json(), batch=batch)
+        except (MissingExtra, UnsupportedNetwork) as reason:
+            refused[entry.name] = str(reason)
+            continue
+        needs.append(
+            Need(
+                variant=entry.name,
+                batch=batch,
+                peak=answer["peak"] - bare,
+                libraries=answer["libraries"] - bare,
+                data=answer["data"],
+                steps=answer["peak"] - answer["with_data"],
+            )
+        )
+    return needs, refused
+
+
+def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
+    """A row a rung and batch."""
+    width = max(len(need.variant) for need in needs)
+    lines = [
+        "\nResident memory above the bare interpreter's on S1 (784-70-30-10, 60,000 samples), one process:",
+        f"  {'rung':<{width}} {'batch':>7} {'peak':>10} {'libraries':>10} {'X and Y':>10} {'steps':>10}",
+    ]
+    for need in needs:
+        sizes = (format_size(size) for size in (need.peak, need.libraries, need.data, need.steps))
+        lines.append(f"  {need.variant:<{width}} {need.batch:>7,} " + " ".join(f"{size:>10}" for size in sizes))
+    lines += [f"  {name} did not take part: {why}" for name, why in refused.items()]
+    lines.append(
+        "steps: what the instance and its steps take at most; the rest of the peak is what loading left behind."
+    )
+    return "\n".join(lines) + "\n"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
+@click.option("--quick", is_flag=True, help="The fast rungs only.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@click.pass_context
+def main(ctx: click.Context, data: Path | None, quick: bool, out: Path) -> None:
+    """Measure the memory of every rung; writes memory.txt and memory.json."""
+    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+    known = [entry for name, entry in ladder().items() if name not in LEFT_OUT and entry.extra != "peers"]
+    if quick:
+        known = [entry for entry in known if entry.name in ("buffered", "chunked")]
+    try:
+        folder = prepare_folder(out)
+        with progress_bar() as progress:
+            source = None if data is None else DataSource(path=str(data))
+            needs, refused = measure(known, BATCHES, source, progress)
+    except MlpprofError as error:
+        click.echo(f"mlpprof: {error}", err=True)
+        ctx.exit(error.exit_code)
+    found = circumstances(shlex.join(["python", "-m", "reports.studies.memory", *sys.argv[1:]]), begun, load)
+    text = circumstances_text(found) + memory_text(needs, refused)
+    write_document(
+        folder, "memory", text, {"schema": 1, **found, "needs": [asdict(need) for need in needs], "refused": refused}
+    )
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.studies.memory")

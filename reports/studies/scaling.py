@@ -1,0 +1,579 @@
+"""`python -m reports.studies.scaling`: what workers are worth, for `threaded`, `processes` and `mpi` on S1.
+
+Strong scaling shares one batch among 1, 2, 4 workers, weak scaling gives each worker the same rows. All of them are
+ready at once, each in processes of its own, and take turns; the reference is `chunked`, their parent, in one process.
+The exchange alone is timed as well, a latency and a bandwidth are fitted to it, and with them a model says what many
+ranks would do. What is modelled says so everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib as mpl
+import numpy as np
+import psutil
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.optimize import nnls
+
+from mlpprof.compare import block_log_ratio, replicate_log_ratio
+from mlpprof.compare.entrants import RESIDENT, Environment, Turns, all_threads, refusals
+from mlpprof.compare.race import race
+from mlpprof.data import DataSource
+from mlpprof.engines.mpiexec import RANKS_VARIABLE
+from mlpprof.errors import MlpprofError
+from mlpprof.instrument.clocks import Clock
+from mlpprof.machine.blas import WORKERS_VARIABLE, worker_environment
+from mlpprof.process import Progress, Worker
+from mlpprof.profile.profile import start_worker
+from mlpprof.profile.request import Request
+from mlpprof.report.numbers import digits, format_time
+from mlpprof.workloads import Workload, resolve
+from reports.studies.study import (
+    FOLDER,
+    circumstances,
+    circumstances_text,
+    part_of,
+    prepare_folder,
+    progress_bar,
+    write_document,
+    write_figure,
+)
+
+# A model of a step that p ranks share: the time for the rows of one, and a sum over all that costs latency and bytes.
+#
+# step(p, m) = c0 + c1 * m / p + sum(p, n), where c0 + c1 * r is the step of one process on r rows, and
+# sum(p, n) = 2 ceil(log2 p) * alpha + 2 (p - 1) / p * n * beta: an all-reduce of n bytes that halves and doubles its
+# blocks needs so many messages, each of latency alpha, and moves so many bytes through every rank, at beta seconds each
+# (Thakur, Rabenseifner, Gropp: Optimization of collective communication operations in MPICH, 2005).
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """alpha_s: seconds a message; beta_s: seconds a byte; error: mean of the fit's, as a share of what was measured."""
+
+    alpha_s: float
+    beta_s: float
+    error: float = math.nan
+
+    def sum_s(self, ranks: int, n_bytes: float) -> float:
+        """Seconds until all ranks have the sum."""
+        messages, share = _terms(ranks)
+        return messages * self.alpha_s + share * n_bytes * self.beta_s
+
+
+@dataclass(frozen=True)
+class Compute:
+    """fixed_s: of every step, however few its rows; row_s: of every row; error: as in Exchange."""
+
+    fixed_s: float
+    row_s: float
+    error: float = math.nan
+
+    def step_s(self, rows: float) -> float:
+        """Seconds of a step of one process."""
+        return self.fixed_s + self.row_s * rows
+
+
+@dataclass(frozen=True)
+class Model:
+    """Both, and the bytes of a gradient."""
+
+    compute: Compute
+    exchange: Exchange
+    gradient_bytes: int
+
+    def step_s(self, ranks: int, batch: float) -> float:
+        """Seconds of a step of so many ranks."""
+        return self.compute.step_s(batch / ranks) + self.exchange.sum_s(ranks, self.gradient_bytes)
+
+    def speedup(self, ranks: int, batch: float) -> float:
+        """Over one process on the same batch."""
+        return self.compute.step_s(batch) / self.step_s(ranks, batch)
+
+    def efficiency(self, ranks: int, batch: float) -> float:
+        """The speedup as a share of the ranks."""
+        return self.speedup(ranks, batch) / ranks
+
+    def least_batch(self, ranks: int, efficiency: float = 0.5) -> float:
+        """The batch below which so many ranks are less efficient; 0 where they never are.
+
+        From c0 + c1 p r = e p (c0 + c1 r + sum): r rows a rank.
+        """
+        fixed, row = self.compute.fixed_s, self.compute.row_s
+        sum_s = self.exchange.sum_s(ranks, self.gradient_bytes)
+        rows = (efficiency * (fixed + sum_s) - fixed / ranks) / (row * (1 - efficiency))
+        return max(0.0, ranks * rows)
+
+
+def fit_exchange(measured: Sequence[tuple[int, int, float]]) -> Exchange:
+    """From (ranks, bytes, seconds), by least squares of the relative errors, neither below 0."""
+    rows = [[messages, share * n] for messages, share, n in ((*_terms(p), n) for p, n, _ in measured)]
+    (alpha, beta), error = _fit_model(rows, [seconds for *_, seconds in measured])
+    return Exchange(alpha, beta, error)
+
+
+def fit_compute(step_s: Mapping[int, float]) -> Compute:
+    """From rows -> seconds of a step of one process, in the same way."""
+    (fixed, row), error = _fit_model([[1, rows] for rows in step_s], list(step_s.values()))
+    return Compute(fixed, row, error)
+
+
+def _terms(ranks: int) -> tuple[int, float]:
+    return 2 * math.ceil(math.log2(ranks)), 2 * (ranks - 1) / ranks
+
+
+def _fit_model(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> tuple[tuple[float, float], float]:
+    wanted = np.array(seconds)
+    relative = np.array(rows) / wanted[:, None]
+    scale = np.abs(relative).max(axis=0)  # a message and a byte differ by orders
+    found, _ = nnls(relative / scale, np.ones(len(wanted)))
+    error = float(np.mean(np.abs(relative / scale @ found - 1)))
+    first, second = (found / scale).tolist()
+    return (first, second), error
+
+
+# The study of scaling as tables in Markdown, each said to be measured or modelled.
+
+
+BASE = "chunked"
+RANKS = (2, 4, 10, 30, 100, 300, 1000)
+BATCHES = (500, 20_000, 60_000)
+LEAST_EFFICIENCY = 0.5
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """A variant with so many workers on one batch, which they share."""
+
+    variant: str
+    workers: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """Seconds until all workers have the sum of so many numbers of 4 bytes of each."""
+
+    kind: str
+    workers: int
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds a step; speedup over one process on the same batch; efficiency against one process on a worker's rows."""
+
+    step_s: Mapping[Cell, float]
+    strong: Mapping[Cell, float]
+    weak: Mapping[Cell, float]
+
+
+def scaling_text(
+    measured: Measured,
+    exchanged: Sequence[Exchanged],
+    models: Mapping[str, Model],
+    projected: str | None,
+    projection: Model | None,
+    given: bool,
+    refused: Mapping[str, str],
+    gradient: int,
+) -> str:
+    """All tables. projected: the kind whose exchange the projection uses; given: the user told of another network."""
+    lines = [
+        "",
+        "Ratios are paired within blocks of one race, in which all take turns; the reference is one process of "
+        f"`{BASE}`. One set of processes: good to some 5 %.",
+        *(f"`{name}` did not take part: {why}" for name, why in refused.items()),
+        "",
+        *_strong(measured, models),
+        *_weak(measured),
+        *_exchange(exchanged, gradient),
+    ]
+    if projection is not None and projected is not None:
+        lines += [*_fit(models), *_projection(projection, projected, given)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "| " + " | ".join("---:" for _ in header) + " |"
+    yield from ("| " + " | ".join(row) + " |" for row in rows)
+    yield ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _variants(cells: Mapping[Cell, float]) -> list[str]:
+    return list(dict.fromkeys(cell.variant for cell in cells))
+
+
+def _strong(measured: Measured, models: Mapping[str, Model]) -> Iterator[str]:
+    yield f"## Strong scaling, measured: one batch, times as fast as `{BASE}` (efficiency)"
+    yield ""
+    names = _variants(measured.strong)
+    rows = []
+    for batch, workers in sorted({(cell.batch, cell.workers) for cell in measured.strong}):
+        row = [f"{batch:,}", str(workers)]
+        for name in names:
+            speedup = measured.strong[Cell(name, workers, batch)]
+            modelled = models[name].speedup(workers, batch) if workers > 1 and name in models else None
+            row.append(f"{speedup:.2f} ({_percent(speedup / workers)})")
+            row.append("" if modelled is None else f"{modelled:.2f}")
+        rows.append(row)
+    yield from _table(["batch", "workers", *(word for name in names for word in (name, "modelled"))], rows)
+
+
+def _weak(measured: Measured) -> Iterator[str]:
+    yield f"## Weak scaling, measured: efficiency against `{BASE}` with one worker's rows"
+    yield ""
+    names = _variants(measured.weak)
+    keys = sorted({(cell.batch // cell.workers, cell.workers) for cell in measured.weak})
+    rows = [
+        [f"{rows:,}", str(workers), *(_percent(measured.weak[Cell(name, workers, workers * rows)]) for name in names)]
+        for rows, workers in keys
+    ]
+    yield from _table(["rows a worker", "workers", *names], rows)
+
+
+def _exchange(exchanged: Sequence[Exchanged], gradient: int) -> Iterator[str]:
+    if not exchanged:
+        return
+    yield "## The exchange alone, measured: until all have the sum, in the best of several rounds"
+    yield ""
+    kinds = list(dict.fromkeys(one.kind for one in exchanged))
+    seconds = {(one.kind, one.workers, one.size): one.seconds for one in exchanged}
+    both = "processes" in kinds and "mpi" in kinds
+    rows = []
+    for workers, size in dict.fromkeys((one.workers, one.size) for one in exchanged):
+        row = [str(workers), f"{size:,}" + (" (the gradient)" if size == gradient else "")]
+        row += [format_time(seconds[kind, workers, size]) for kind in kinds]
+        if both:
+            row.append(f"{seconds['processes', workers, size] / seconds['mpi', workers, size]:.2f}")
+        rows.append(row)
+    yield from _table(["workers", "numbers", *kinds, *(["mpi times as fast as processes"] if both else [])], rows)
+    if both:
+        most = max(one.workers for one in exchanged)
+        ratio = seconds["processes", most, gradient] / seconds["mpi", most, gradient]
+        faster, slower = ("mpi", "processes") if ratio > 1 else ("processes", "mpi")
+        yield (
+            f"On this machine, with {most} workers and this gradient, `{faster}` exchanges {max(ratio, 1 / ratio):.2f} "
+            f"times as fast as `{slower}`."
+        )
+        yield ""
+
+
+def _fit(models: Mapping[str, Model]) -> Iterator[str]:
+    compute = next(iter(models.values())).compute
+    yield "## The model, fitted to what was measured"
+    yield ""
+    yield (
+        f"A step of one process on r rows: {format_time(compute.fixed_s)} + r x {format_time(compute.row_s)} "
+        f"(mean error {_percent(compute.error)}). A sum over p ranks of n bytes: "
+        "2 ceil(log2 p) x latency + 2 (p - 1) / p x n / bandwidth."
+    )
+    yield ""
+    rows = [
+        [
+            kind,
+            format_time(model.exchange.alpha_s),
+            f"{1e-9 / model.exchange.beta_s:.1f} GB/s" if model.exchange.beta_s else "no limit seen",
+            _percent(model.exchange.error),
+        ]
+        for kind, model in models.items()
+    ]
+    yield from _table(["exchange of", "latency", "bandwidth", "mean error"], rows)
+
+
+def _projection(model: Model, projected: str, given: bool) -> Iterator[str]:
+    exchange = model.exchange
+    yield "## Up to 1,000 ranks: modelled, not measured"
+    yield ""
+    bandwidth = f"{1e-9 / exchange.beta_s:.1f} GB/s" if exchange.beta_s else "unlimited bandwidth"
+    yield f"Latency {format_time(exchange.alpha_s)}, {bandwidth}, " + (
+        "as given on the command line: the user's network."
+        if given
+        else f"fitted to `{projected}` in the memory of this machine; a network has others (--latency, --bandwidth)."
+    )
+    yield (
+        "Every rank computes as fast as one process that is alone on its machine: what workers of one machine take "
+        "from each other, memory and clock rate, is not in it, and shows above, where measured strong scaling falls "
+        f"short of modelled. The sharing stops paying where the efficiency falls below {_percent(LEAST_EFFICIENCY)}."
+    )
+    yield ""
+    rows = []
+    for ranks in RANKS:
+        row = [f"{ranks:,}", format_time(exchange.sum_s(ranks, model.gradient_bytes))]
+        row += [
+            f"{digits(model.speedup(ranks, batch))} ({_percent(model.efficiency(ranks, batch))})" for batch in BATCHES
+        ]
+        row.append(f"{model.least_batch(ranks, LEAST_EFFICIENCY):,.0f}")
+        rows.append(row)
+    header = ["ranks", "exchange", *(f"speedup, batch {batch:,}" for batch in BATCHES), "stops paying below batch"]
+    yield from _table(header, rows)
+
+
+# The study of scaling as a figure: points are measured, lines in the last panel are modelled.
+
+
+SIZE_INCHES = (11.5, 3.8)
+COLOURS = {"threaded": "#b35806", "processes": "#542788", "mpi": "#1b7837"}
+FIGURE_BATCHES = (500, 20_000, 1_000_000)
+MOST_RANKS = 1000
+
+
+def scaling_figure(
+    measured: Measured, models: Mapping[str, Model], projected: str | None, projection: Model | None
+) -> Figure:
+    """Strong scaling, weak scaling, and the projection."""
+    with mpl.rc_context({"svg.hashsalt": "mlpprof", "font.size": 8}):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        FigureCanvasAgg(figure)
+        strong, weak, far = figure.subplots(1, 3)
+        _points(strong, measured.strong, {cell: cell.batch for cell in measured.strong}, "batch")
+        _modelled(strong, measured, models)
+        most = max((cell.workers for cell in measured.strong), default=1)
+        strong.plot([1, most], [1, most], color="0.7", linewidth=1, zorder=0)
+        strong.set(title="strong scaling, measured (dotted: modelled)", xlabel="workers")
+        strong.set_ylabel("times as fast as one process of chunked")
+        _points(weak, measured.weak, {cell: cell.batch // cell.workers for cell in measured.weak}, "rows a worker")
+        weak.axhline(1, color="0.7", linewidth=1, zorder=0)
+        weak.set(title="weak scaling, measured", xlabel="workers", ylabel="efficiency")
+        weak.set_ylim(bottom=0)
+        far.set(title="modelled, not measured", xlabel="ranks", ylabel="efficiency", ylim=(0, 1.1), xscale="log")
+        if projection is not None:
+            ranks = np.unique(np.geomspace(2, MOST_RANKS, 60).astype(int)).tolist()
+            for batch, style in zip(FIGURE_BATCHES, ("-", "--", "-."), strict=True):
+                shares = [projection.efficiency(p, batch) for p in ranks]
+                far.plot(ranks, shares, style, color=COLOURS.get(projected or "", "black"), label=f"batch {batch:,}")
+            far.axhline(LEAST_EFFICIENCY, color="0.7", linewidth=1, zorder=0)
+            far.legend(frameon=False, title=f"exchange of {projected}")
+    return figure
+
+
+def _points(axes: Axes, cells: Mapping[Cell, float], groups: Mapping[Cell, int], what: str) -> None:
+    markers = dict(zip(sorted(set(groups.values())), "os^v", strict=False))
+    for variant in dict.fromkeys(cell.variant for cell in cells):
+        for group, marker in markers.items():
+            own = sorted(cell for cell in cells if cell.variant == variant and groups[cell] == group)
+            axes.plot(
+                [cell.workers for cell in own],
+                [cells[cell] for cell in own],
+                marker=marker,
+                color=COLOURS.get(variant, "black"),
+                label=f"{variant}, {what} {group:,}",
+            )
+    axes.set_xticks(sorted({cell.workers for cell in cells}))
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _modelled(axes: Axes, measured: Measured, models: Mapping[str, Model]) -> None:
+    for variant, model in models.items():
+        for batch in sorted({cell.batch for cell in measured.strong}):
+            workers = sorted({cell.workers for cell in measured.strong if cell.workers > 1})
+            shares = [model.speedup(p, batch) for p in workers]
+            axes.plot(workers, shares, ":", color=COLOURS.get(variant, "black"), linewidth=1)
+
+
+WORKER = "reports.studies.scaling_worker"
+VARIANTS = ("threaded", "processes", "mpi")
+WORKERS = (1, 2, 4)
+STRONG, WEAK = (500, 20_000), (500, 5_000)
+"""Batch of all workers, and rows of each."""
+ROWS = (32, 128, 500, 5_000, 20_000)
+"""Batches of one process, for the model."""
+BLOCKS, QUICK_BLOCKS = 8, 2
+ROUNDS, QUICK_ROUNDS = 6, 2
+
+
+class Runner:
+    """An entrant of the race: one batch of one variant, in a worker that keeps several."""
+
+    def __init__(self, worker: Worker, place: int) -> None:
+        self._worker = worker
+        self._place = place
+
+    def warm_up(self, clock: Clock) -> float:
+        """Run until the time settles."""
+        return float(self._worker.call("warm", place=self._place))
+
+    def turn(self, runs: int, clock: Clock) -> float:
+        """Seconds a step, while all others sleep."""
+        return float(self._worker.call("turn", place=self._place, runs=runs))
+
+
+def cells_of(variants: Sequence[str], workers: Sequence[int]) -> list[Cell]:
+    """What is raced: the reference at its batches, then every variant with every number of workers."""
+    found = [Cell(BASE, 1, batch) for batch in ROWS]
+    for count in workers:
+        batches = sorted({*STRONG, *(count * rows for rows in WEAK)})
+        found += [Cell(variant, count, batch) for variant in variants for batch in batches]
+    return found
+
+
+def measure_steps(workload: Workload, cells: Sequence[Cell], blocks: int, progress: Progress) -> Turns:
+    """Seconds a step of all cells, (blocks, cells, 2), in turns."""
+    with ExitStack() as opened:
+        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="mlpprof-scaling-"))
+        workers: dict[tuple[str, int], Worker] = {}
+        runners = []
+        for i, cell in enumerate(cells):
+            progress(f"starting {cell.variant}, {cell.workers} workers", i / len(cells) / 3)
+            key = cell.variant, cell.workers
+            if key not in workers:
+                environment = _environment(cell.workers)
+                workers[key] = opened.enter_context(environment.worker([cell.variant], RESIDENT))
+            request = Request(cell.variant, workload.network, workload.source, "float32").to_json()
+            workers[key].call("load", place=i, request=request, constants={}, shared=folder)
+            workers[key].call("enter", place=i, batch=cell.batch, steps=None)
+            runners.append(Runner(workers[key], i))
+        return race(runners, blocks, 0, part_of(progress, 1 / 3, 2 / 3))
+
+
+def _environment(workers: int) -> Environment:
+    """For so many workers or ranks, whatever the user's own environment says."""
+    return Environment(1, True, tuple((name, str(workers)) for name in (WORKERS_VARIABLE, RANKS_VARIABLE)))
+
+
+def measure_exchange(
+    kinds: Sequence[str], workers: Sequence[int], sizes: Sequence[int], rounds: int, progress: Progress
+) -> list[Exchanged]:
+    """Every kind of exchange, by workers and size: of the best round, since what else runs can only take away."""
+    found: list[Exchanged] = []
+    several = [count for count in workers if count > 1]
+    for i, count in enumerate(several):
+        environment = worker_environment(os.environ, 1, native_blas=True) | {RANKS_VARIABLE: str(count)}
+        with start_worker(WORKER, environment, [kind for kind in kinds if kind == "mpi"]) as worker:
+            answer = worker.call(
+                "communicate",
+                part_of(progress, i / len(several), 1 / len(several), f"{count} workers"),
+                kinds=kinds,
+                workers=count,
+                sizes=sizes,
+                rounds=rounds,
+            )
+        for kind in kinds:
+            for size in sizes:
+                seconds = [one["seconds"] for one in answer if (one["kind"], one["size"]) == (kind, size)]
+                found.append(Exchanged(kind, count, size, min(seconds)))
+    return found
+
+
+def ratios_of(cells: Sequence[Cell], turns_s: Turns) -> Measured:
+    """Paired ratios and median steps of a race."""
+    step_s = {cell: float(np.nanmedian(turns_s[:, i])) for i, cell in enumerate(cells)}
+
+    def over(old: Cell, new: Cell) -> float:
+        blocks = turns_s[:, [cells.index(old), cells.index(new)]]
+        logs = [block_log_ratio(*block) for block in blocks if not np.isnan(block).any()]
+        return float(np.exp(replicate_log_ratio(logs)))
+
+    several = [cell for cell in cells if cell.variant != BASE]
+    return Measured(
+        step_s=step_s,
+        strong={cell: over(Cell(BASE, 1, cell.batch), cell) for cell in several if cell.batch in STRONG},
+        weak={
+            cell: over(Cell(BASE, 1, cell.batch // cell.workers), cell)
+            for cell in several
+            if cell.batch // cell.workers in WEAK and cell.batch % cell.workers == 0
+        },
+    )
+
+
+def models_of(measured: Measured, exchanged: Sequence[Exchanged], gradient_bytes: int) -> dict[str, Model]:
+    """A model for every kind of exchange that was timed."""
+    compute = fit_compute({cell.batch: s for cell, s in measured.step_s.items() if cell.variant == BASE})
+    found = {}
+    for kind in dict.fromkeys(one.kind for one in exchanged):
+        points = [(one.workers, 4 * one.size, one.seconds) for one in exchanged if one.kind == kind]
+        found[kind] = Model(compute, fit_exchange(points), gradient_bytes)
+    return found
+
+
+def _elsewhere(model: Model, latency_us: float | None, bandwidth: float | None) -> Model:
+    """The model with the network that the user tells of."""
+    exchange = model.exchange
+    if latency_us is not None:
+        exchange = replace(exchange, alpha_s=1e-6 * latency_us)
+    if bandwidth is not None:
+        exchange = replace(exchange, beta_s=1e-9 / bandwidth)
+    return replace(model, exchange=exchange)
+
+
+def _plain(cells: Mapping[Cell, float]) -> list[dict[str, Any]]:
+    return [{**asdict(cell), "value": value} for cell, value in cells.items()]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
+@click.option("--quick", is_flag=True, help="Few blocks: a look in less than a minute.")
+@click.option("--latency", type=click.FloatRange(0), metavar="US", help="Of your network, for the projection.")
+@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S", help="Of your network.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@click.pass_context
+def main(
+    ctx: click.Context, data: Path | None, quick: bool, latency: float | None, bandwidth: float | None, out: Path
+) -> None:
+    """Measure strong and weak scaling, and model 1,000 ranks; writes scaling.md, .json, .png and .svg."""
+    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+    workers = [count for count in WORKERS if count == 1 or count <= all_threads()]
+    try:
+        folder = prepare_folder(out)
+        with progress_bar() as progress:
+            workload = resolve("digits", source=None if data is None else DataSource(path=str(data)))
+            requests = [Request(name, workload.network, workload.source, "float32") for name in VARIANTS]
+            refused = refusals(requests, _environment(workers[-1]), part_of(progress, 0, 0.05))
+            variants = [name for name in VARIANTS if name not in refused]
+            cells = cells_of(variants, workers)
+            blocks, rounds = (QUICK_BLOCKS, QUICK_ROUNDS) if quick else (BLOCKS, ROUNDS)
+            gradient = workload.network.parameter_count + 1
+            sizes = [1, 1024, 16_384, gradient, 262_144, 1_048_576]
+            exchanged = measure_exchange(variants, workers, sizes, rounds, part_of(progress, 0.05, 0.15))
+            turns_s = measure_steps(workload, cells, blocks, part_of(progress, 0.2, 0.8))
+    except MlpprofError as error:
+        click.echo(f"mlpprof: {error}", err=True)
+        ctx.exit(error.exit_code)
+    measured = ratios_of(cells, turns_s)
+    models = models_of(measured, exchanged, 4 * gradient)
+    projected = next((kind for kind in ("mpi", "processes", "threaded") if kind in models), None)
+    projection = None if projected is None else _elsewhere(models[projected], latency, bandwidth)
+    given = latency is not None or bandwidth is not None
+    found = circumstances(shlex.join(["python", "-m", "reports.studies.scaling", *sys.argv[1:]]), begun, load)
+    heading = f"# Scaling of {workload.network.text}\n\n{circumstances_text(found)}"
+    text = heading + scaling_text(measured, exchanged, models, projected, projection, given, refused, gradient)
+    document = {
+        "schema": 1,
+        **found,
+        "step_s": _plain(measured.step_s),
+        "strong_speedup": _plain(measured.strong),
+        "weak_efficiency": _plain(measured.weak),
+        "exchange": [asdict(one) for one in exchanged],
+        "models": {kind: asdict(model) for kind, model in models.items()},
+        "projection_of": projected,
+        "projection": None if projection is None else asdict(projection),
+        "not_taking_part": refused,
+    }
+    write_document(folder, "scaling", text, document, text_suffix="md")
+    caption = "Measured strong and weak scaling by workers, and the modelled efficiency of up to 1,000 ranks."
+    write_figure(folder, "scaling", scaling_figure(measured, models, projected, projection), caption)
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.studies.scaling")

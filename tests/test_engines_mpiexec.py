@@ -1,0 +1,105 @@
+"""mpiexec: what it is told, what is said without it, and which rank its words mean."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mlpprof.compare.entrants import Environment, refusals
+from mlpprof.engines import mpiexec
+from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, RANKS_VARIABLE, dead_rank, mpiexec_command
+from mlpprof.errors import MissingExtra, UsageError
+from mlpprof.machine.blas import WORKERS_VARIABLE
+from mlpprof.profile import profile as ranks
+from mlpprof.profile.profile import mpiexec_for
+from mlpprof.profile.request import Request
+from mlpprof.workloads import get_workload
+
+
+@pytest.fixture(autouse=True)
+def mpich(monkeypatch):
+    """As if it were installed."""
+    monkeypatch.setattr(mpiexec, "find_mpiexec", lambda: "/opt/bin/mpiexec")
+    monkeypatch.setattr(mpiexec, "_is_open_mpi", lambda program: False)
+    monkeypatch.setattr(ranks, "has_mpi4py", lambda: True)
+
+
+def test_only_a_variant_of_several_ranks_is_started_by_mpiexec():
+    assert mpiexec_for(["cached", "processes"], {RANKS_VARIABLE: "4"}) == []
+    assert mpiexec_for(["cached", "mpi"], {RANKS_VARIABLE: "4"}) == ["/opt/bin/mpiexec", "-n", "4"]
+    assert mpiexec_for(["mpi"], {RANKS_VARIABLE: "1"}) == []
+
+
+def test_there_are_as_many_ranks_as_other_variants_have_workers_unless_told():
+    assert mpiexec_for(["mpi"], {WORKERS_VARIABLE: "3"})[-1] == "3"
+    assert mpiexec_for(["mpi"], {WORKERS_VARIABLE: "3", RANKS_VARIABLE: "5"})[-1] == "5"
+
+
+def test_without_mpi4py_the_variant_itself_says_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(ranks, "has_mpi4py", lambda: False)
+    assert mpiexec_for(["mpi"], {RANKS_VARIABLE: "4"}) == []
+    program = (
+        "import sys; sys.modules['mpi4py'] = None\n"
+        "from mlpprof.catalog import find, load\nfrom mlpprof.errors import MissingExtra\n"
+        "try: load(find('mpi'))\nexcept MissingExtra as missing: print(missing)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "variant 'mpi' needs mpi4py; install it with: pip install 'mlpprof[mpi]'"
+
+
+def test_without_mpiexec_the_line_that_installs_it_is_told(monkeypatch):
+    monkeypatch.setattr(mpiexec, "find_mpiexec", lambda: None)
+    with pytest.raises(MissingExtra, match=r"^4 ranks need mpiexec, .*: pip install 'mlpprof\[mpi\]', or use "):
+        mpiexec_command(4, {})
+
+
+def test_a_race_goes_on_without_a_variant_that_lacks_mpiexec(monkeypatch):
+    monkeypatch.setattr(mpiexec, "find_mpiexec", lambda: None)
+    monkeypatch.setenv(RANKS_VARIABLE, "2")
+    tiny = get_workload("tiny")
+    requests = [Request(name, tiny.network, tiny.source) for name in ("sliced", "mpi")]
+    refused = refusals(requests, Environment(), lambda what, share: None)
+    assert list(refused) == ["mpi"]
+    assert "2 ranks need mpiexec" in refused["mpi"]
+
+
+def test_a_hostfile_is_passed_on_and_one_that_is_none_is_refused(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost:4\n")
+    assert mpiexec_command(4, {HOSTFILE_VARIABLE: str(hosts)})[3:] == ["--hostfile", str(hosts)]
+    with pytest.raises(UsageError, match="no hostfile 'nodes'"):
+        mpiexec_command(4, {HOSTFILE_VARIABLE: "nodes"})
+
+
+def test_open_mpi_is_told_not_to_hold_ranks_to_cores_and_what_to_pass_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(mpiexec, "_is_open_mpi", lambda program: True)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=4\n")
+    environment = {HOSTFILE_VARIABLE: str(hosts), "OMP_NUM_THREADS": "1", "HOME": "/"}
+    command = " ".join(mpiexec_command(4, environment))
+    assert "--bind-to none" in command
+    assert command.endswith(f"-x {HOSTFILE_VARIABLE} -x OMP_NUM_THREADS")
+
+
+def test_inside_an_mpiexec_no_other_is_started():
+    with pytest.raises(UsageError, match=r"runs under one \(PMI_RANK is set\); use --ranks 4"):
+        mpiexec_command(4, {"PMI_RANK": "0"})
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "²"])
+def test_a_number_of_ranks_that_is_none_is_refused(text):
+    with pytest.raises(UsageError, match=f"{RANKS_VARIABLE}={text}: expected a whole number of ranks"):
+        mpiexec_for(["mpi"], {RANKS_VARIABLE: text})
+
+
+def test_the_first_rank_that_died_is_read_from_what_all_of_them_wrote():
+    log = (
+        "RuntimeWarning: of a rank\n"
+        "mlpprof: rank 2 of 0 to 3 (process 5218 on node7) was killed by SIGSEGV\n"
+        "=   BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES\n=   PID 5217 RUNNING AT node7\n"
+        "mlpprof: rank 0 of 0 to 3 (process 5216 on node7) was killed by SIGKILL\n"
+    )
+    assert dead_rank(log) == "rank 2 of 0 to 3 (process 5218 on node7) was killed by SIGSEGV"
+    assert dead_rank("Segmentation fault\n") is None

@@ -1,0 +1,276 @@
+"""What the worker's handlers answer and refuse, called in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlpprof.catalog import find
+from mlpprof.data.source import DataSource
+from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
+from mlpprof.model import PHASES, Network
+from mlpprof.profile import worker
+from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, check_agreement
+from mlpprof.profile.request import Request
+from mlpprof.profile.worker import VIEW_STEPS, Session
+from mlpprof.results import CheckResult
+from mlpprof.results.json import decode_batch_result, decode_line_profile
+
+pytestmark = pytest.mark.usefixtures("fresh_imports")
+
+NETWORK = Network((20, 5, 3), rate=0.5, momentum=0.9)
+TINY = DataSource("tiny")
+
+Write = Callable[..., str]
+
+
+def quiet(what: str, share: float) -> None:
+    pass
+
+
+@pytest.fixture
+def write(tmp_path: Path, plain: str) -> Write:
+    """Writes the right user's file with pieces replaced; gives its path."""
+
+    def write(*replacements: tuple[str, str], name: str = "mine.py") -> str:
+        text = plain
+        for old, new in replacements:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture(autouse=True)
+def short_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "VIEW_S", 0.01)
+
+
+def opened(variant: str, network: Network = NETWORK, **fields: object) -> Session:
+    session = Session()
+    session.prepare(quiet, Request(variant, network, TINY, **fields).to_json())  # type: ignore[arg-type]
+    return session
+
+
+def test_prepare_tells_the_variant_with_its_source_and_describe_the_data_and_the_machine():
+    session = Session()
+    answer = json.loads(json.dumps(session.prepare(quiet, Request("cached", NETWORK, TINY).to_json())))
+    assert answer["dtype"] == "float32"
+    assert answer["warnings"] == []
+    assert answer["variant"]["name"] == "cached"
+    assert answer["variant"]["parent"] == "contiguous"
+    assert answer["variant"]["source"] == find("cached").source()
+    described = json.loads(json.dumps(session.describe(quiet, "cached")))
+    assert described["data"]["samples"] == 300
+    assert len(described["data"]["sha256"]) == 64
+    assert described["machine"]["numpy_version"] == np.__version__
+
+
+@pytest.mark.parametrize(("asked", "got"), [(None, "float32"), ("float64", "float64"), ("float32", "float32")])
+def test_the_dtype_is_the_variant_s_own_unless_asked_for(asked, got):
+    prepared = Loader().prepare(Request("sliced", NETWORK, TINY, asked), quiet)
+    instance = prepared.subject.make()
+    assert prepared.dtype == got
+    assert prepared.subject.X.dtype == prepared.subject.Y.dtype == got
+    assert instance.parameters()[0][0].dtype == got
+
+
+def test_the_samples_are_C_contiguous_rows_and_one_hot():
+    subject = Loader().prepare(Request("sliced", NETWORK, TINY), quiet).subject
+    assert subject.X.shape == (300, 20)
+    assert subject.Y.shape == (300, 3)
+    assert subject.X.flags.c_contiguous
+    assert subject.Y.flags.c_contiguous
+    assert set(np.unique(subject.Y)) == {0.0, 1.0}
+
+
+def test_variants_of_one_data_set_and_dtype_share_its_arrays():
+    loader = Loader()
+    one, other = (loader.prepare(Request(name, NETWORK, TINY), quiet) for name in ("cached", "sliced"))
+    double = loader.prepare(Request("naive", NETWORK, TINY), quiet)
+    assert one.subject.X is other.subject.X
+    assert double.subject.X is not one.subject.X
+    assert double.data is one.data
+
+
+def test_every_instance_starts_from_the_parameters_of_the_seed():
+    subject = Loader().prepare(Request("cached", NETWORK, TINY, "float64", seed=7), quiet).subject
+    from mlpprof.instrument.clocks import LabelClock
+
+    for instance in (subject.make(), subject.make(), subject.make_labelled(LabelClock(lambda: 0.0))):
+        for (W, b), (W_ref, b_ref) in zip(instance.parameters(), NETWORK.initial_parameters(7), strict=True):
+            assert np.array_equal(W, W_ref)
+            assert np.array_equal(b, b_ref)
+
+
+def test_the_own_case_is_the_first_rows_in_double_precision():
+    prepared = Loader().prepare(Request("cached", NETWORK, TINY), quiet)
+    case = prepared.own_case()
+    assert len(case.X) == OWN_CASE_ROWS
+    assert case.X.dtype == case.Y.dtype == case.parameters[0][0].dtype == np.float64
+    assert np.array_equal(case.X, prepared.subject.X[:OWN_CASE_ROWS])
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "said"),
+    [
+        (Request("cachd", NETWORK, TINY), UsageError, "did you mean 'cached'?"),
+        (Request("nowhere.py", NETWORK, TINY), UsageError, "no variant file 'nowhere.py'"),
+        (
+            Request("cached", Network((784, 3)), TINY),
+            UsageError,
+            "takes 784 inputs, but tiny has samples of 20; use --layers 20-",
+        ),
+        (Request("cached", Network((20, 2)), TINY), DataError, "label 2 in row 3; 2 outputs"),
+        (Request("cached", NETWORK, DataSource(path="nowhere.h5")), DataError, "no data file 'nowhere.h5'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_when_it_is_loaded(request_, kind, said):
+    with pytest.raises(kind) as caught:
+        Session().prepare(quiet, request_.to_json())
+    assert said in str(caught.value)
+
+
+def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
+    session = opened("cached")
+    for call in (
+        lambda: session.profile(quiet, "cached", 301, 5),
+        lambda: session.lines(quiet, "cached", 301),
+        lambda: session.stacks(quiet, "cached", 301),
+        lambda: session.race(quiet, ["cached"], 301, 1, 0),
+    ):
+        with pytest.raises(UsageError, match="batch 301 is larger than the 300 samples; use --batch 300 or fewer"):
+            call()
+
+
+def test_a_network_that_the_variant_cannot_do_is_refused_when_it_is_loaded(write):
+    line = "self.L = network.depth"
+    path = write(
+        (
+            line,
+            f"{line}\n        from mlpprof.model import UnsupportedNetwork\n"
+            "        raise UnsupportedNetwork('too deep')",
+        )
+    )
+    with pytest.raises(UnsupportedNetwork, match="^too deep$"):
+        opened(path)
+
+
+def test_a_constructor_that_raises_is_the_variant_s_crash(write):
+    with pytest.raises(VariantCrash, match=r"^mine\.py:\d+ in __init__: TypeError"):
+        opened(write(("self.L = network.depth", "self.L = network.depth + 'x'")))
+
+
+@pytest.mark.parametrize("method", ["forward", "loss", "backward", "update"])
+def test_an_exception_while_it_is_measured_names_file_line_and_method(write, method, plain):
+    path = write(
+        (f"def {method}(self):\n", f"def {method}(self):\n        if len(self.Y) == 30: raise IndexError('at 30')\n")
+    )
+    session = opened(path)
+    with pytest.raises(VariantCrash, match=rf"^mine\.py:\d+ in {method}: IndexError: at 30$"):
+        session.profile(quiet, path, 30, 5)
+    for view in (session.lines, session.stacks):
+        with pytest.raises(VariantCrash, match=rf"^mine\.py:\d+ in {method}: IndexError: at 30$"):
+            view(quiet, path, 30)
+
+
+@pytest.mark.parametrize("dtype", ["np.float16", "np.int64", "np.complex128"])
+def test_a_DTYPE_that_is_not_measured_is_named(write, dtype):
+    with pytest.raises(VariantError, match=rf"DTYPE {dtype[3:]} is not measured; expected float32 or float64"):
+        opened(write(("DTYPE = np.float64", f"DTYPE = {dtype}")))
+
+
+@pytest.mark.parametrize("dtype", ["'float32'", "np.dtype('float64')", "float"])
+def test_a_DTYPE_may_be_written_in_any_of_numpy_s_ways(write, dtype):
+    opened(write(("DTYPE = np.float64", f"DTYPE = {dtype}")))
+
+
+def test_a_DTYPE_that_is_no_dtype_is_named(write):
+    with pytest.raises(VariantError, match="DTYPE 'single precision'"):
+        opened(write(("DTYPE = np.float64", "DTYPE = 'single precision'")))
+
+
+def test_a_stray_label_is_a_warning_in_a_user_s_file(write):
+    path = write(("    def loss(self):\n", "    # phase: alone\n    def loss(self):\n"))
+    answer = Session().prepare(quiet, Request(path, NETWORK, TINY).to_json())
+    [warning] = answer["warnings"]
+    assert warning.startswith("mine.py:")
+    assert warning.endswith("the label 'alone' ends no statement, so nothing is timed under it")
+
+
+def test_a_stray_label_is_an_error_in_the_catalog_s_own_file(write, monkeypatch):
+    from dataclasses import replace
+
+    path = write(("    def loss(self):\n", "    # phase: alone\n    def loss(self):\n"))
+    entry = replace(find(path), own=True, name="mine")
+    monkeypatch.setattr("mlpprof.catalog.find", lambda _: entry)
+    with pytest.raises(VariantError, match="the label 'alone' ends no statement"):
+        opened("mine")
+
+
+# Answers
+
+
+def test_the_quick_check_answers_for_right_and_wrong_variants(write):
+    right = CheckResult(**opened("sliced").quick_check(quiet, "sliced"))
+    assert (right.variant, right.ok) == ("sliced", True)
+    path = write(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
+    wrong = CheckResult(**opened(path).quick_check(quiet, path))
+    assert wrong.ok is False
+    assert "mine: layer" in wrong.message
+
+
+def test_the_agreement_of_two_variants_is_told_in_double_precision(write):
+    loader = Loader()
+    cached, sliced = (loader.prepare(Request(name, NETWORK, TINY), quiet) for name in ("cached", "sliced"))
+    agreed = check_agreement(cached, sliced)
+    assert agreed.ok is True
+    assert agreed.deviation < 1e-12
+    path = write(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
+    differing = check_agreement(loader.prepare(Request(path, NETWORK, TINY), quiet), sliced)
+    assert differing.ok is False
+    assert "gradients deviate from those of sliced" in differing.message
+
+
+def test_the_line_view_and_the_call_view_run_a_few_steps_at_least():
+    session = opened("cached")
+    lines = decode_line_profile(json.loads(json.dumps(session.lines(quiet, "cached", 30))))
+    assert lines.batch == 30
+    assert lines.steps >= VIEW_STEPS
+    source = find("cached").source().splitlines()
+    hits = {source[line.line - 1].strip(): line.hits for line in lines.lines}
+    assert hits["self.forward()"] == lines.steps
+    stacks = session.stacks(quiet, "cached", 30)
+    assert stacks["steps"] >= VIEW_STEPS
+    assert json.loads(stacks["session_json"])["frame_records"] is not None
+
+
+def test_a_profile_crosses_as_json_and_has_all_phases(write):
+    session = opened(write())
+    answer = json.loads(json.dumps(session.profile(quiet, str(find(write()).path), 30, 10)))
+    result = decode_batch_result(answer)
+    assert list(result.phases) == list(PHASES)
+    assert result.total_s.size == 10
+    assert {label.label for label in result.labels} == {"gather", "weighted sum"}
+
+
+def test_a_race_answers_with_seconds_for_every_block_variant_and_way():
+    session = opened("cached")
+    session.prepare(quiet, Request("sliced", NETWORK, TINY).to_json())
+    turns = np.array(session.race(quiet, ["cached", "sliced"], 30, 3, 0)["step_s"])
+    assert turns.shape == (3, 2, 2)
+    assert (turns > 0).all()
+
+
+def test_check_answers_for_one_variant(write):
+    assert CheckResult(**worker.check(quiet, "cached", 6, 0)).ok is True
+    assert CheckResult(**worker.check(quiet, write(), 6, 0)).ok is True
