@@ -83,7 +83,7 @@ class Entry:
             raise VariantError(f"cannot read the variant '{self.path}': {error}") from error
 
 
-def _typed_name(path: Path) -> str:
+def typed_name(path: Path) -> str:
     """The name of a variant on the command line: only `peers/` is typed with its folder."""
     return path.with_suffix("").as_posix() if path.parts[0] == "peers" else path.stem
 
@@ -102,7 +102,7 @@ def ladder() -> dict[str, Entry]:
     folder = ladder_folder()
     found = {}
     for path in sorted(folder.rglob("*.py")):
-        name = _typed_name(path.relative_to(folder))
+        name = typed_name(path.relative_to(folder))
         if not path.name.startswith("_"):
             found[name] = _read_entry(name, name, path, CLASS_NAME, own=True)
     ordered: dict[str, Entry] = {}

@@ -34,7 +34,7 @@ Progress = Callable[[str, float], None]
 """What is being done, and the share of the whole that is done, 0 to 1."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
-SHARED_BY_COMPILED = Path(__file__).resolve().parent / "model" / "one_pass.py"
+SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
 STOP_TIMEOUT_S = 2.0
 
 

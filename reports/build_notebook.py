@@ -89,7 +89,7 @@ def _optional(name: str) -> Any:
         raise MissingExtra(f"notebooks need {error.name}; install it with: pip install 'mlpprof[notebook]'") from error
 
 
-# `python -m mlpprof.report.notebook SOURCE.md TARGET.ipynb`: build a notebook, run it, write it.
+# `python -m reports.build_notebook SOURCE.md TARGET.ipynb`: build a notebook, run it, write it.
 
 
 @click.command()

@@ -72,7 +72,7 @@ def test_every_rung_is_found_by_its_name_and_loads():
         assert find(name) == entry
         assert entry.reference == name
         assert entry.own
-        assert entry.path == ladder_folder() / f"{name}.py"
+        assert entry.path in ladder_folder().rglob(f"{name.rpartition('/')[2]}.py")
         if entry.extra is not None:
             continue  # what it needs may be missing
         cls = load(entry)

@@ -7,7 +7,7 @@ import difflib
 
 import pytest
 
-from mlpprof.catalog import ARGUMENTS, CLASS_NAME, interface_problems, ladder, ladder_folder, load
+from mlpprof.catalog import ARGUMENTS, CLASS_NAME, interface_problems, ladder, ladder_folder, load, typed_name
 from mlpprof.instrument.clocks import labels_of, stray_labels
 from mlpprof.model import PHASES
 
@@ -85,7 +85,7 @@ def test_the_ladder_holds_the_rungs_in_the_order_in_which_they_are_climbed():
 
 
 def test_every_file_in_the_folder_is_on_the_ladder_and_has_a_parent_that_exists():
-    files = {p.relative_to(ladder_folder()).with_suffix("").as_posix() for p in ladder_folder().rglob("*.py")}
+    files = {typed_name(p.relative_to(ladder_folder())) for p in ladder_folder().rglob("*.py")}
     assert files == set(ladder())
     for name, entry in ladder().items():
         assert entry.parent in {None, *LADDER}, name

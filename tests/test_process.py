@@ -417,7 +417,7 @@ def test_a_worker_leaves_no_file_open_and_none_behind(environment):
 
 
 def test_machine_code_is_kept_apart_for_every_version_of_the_functions_that_variants_share(tmp_path, monkeypatch):
-    shared = tmp_path / "one_pass.py"
+    shared = tmp_path / "numba_passes.py"
     monkeypatch.setattr(process, "SHARED_BY_COMPILED", shared)
     folders = set()
     for text in ("a = 1", "a = 2", "a = 1"):

@@ -332,7 +332,7 @@ from pathlib import Path
 from runs import make_run
 
 from mlpprof.errors import UsageError
-from mlpprof.store import save_new_run
+from mlpprof.results.on_disk import save_new_run
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 try:

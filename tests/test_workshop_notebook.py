@@ -16,7 +16,7 @@ from mlpprof.workshop.exercises import EXERCISES, Setting, start_text, text
 from mlpprof.workshop.notebook import check, notebook_text
 
 QUICKLY = """
-from mlpprof.stats import Procedure
+from mlpprof.compare import Procedure
 from mlpprof.workshop import setting
 setting.CLASSROOM = setting.Setting(workload="tiny", procedure=Procedure(looks=(2, 3)), blocks=4, roofline=False)
 """
