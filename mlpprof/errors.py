@@ -15,6 +15,8 @@ EXIT_USAGE = 2
 EXIT_INCONCLUSIVE = 3
 EXIT_INTERRUPTED = 130
 
+ARGUMENTS_HINT = "the script's own arguments go after --, as in mlpprof advise train.py -- --epochs 3"
+
 
 class MlpprofError(Exception):
     """Base of all errors that are the user's to read; the command line turns it into `exit_code`."""
@@ -24,6 +26,10 @@ class MlpprofError(Exception):
 
 class UsageError(MlpprofError):
     """An option, a name or a combination of them that cannot be used."""
+
+
+class ProgramEnded(UsageError):
+    """A program that ended by itself before its training step ran; the message says where and with which exit code."""
 
 
 class DataError(MlpprofError):

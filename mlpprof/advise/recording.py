@@ -15,13 +15,14 @@ from mlpprof.advise.coming import is_import_to_come
 from mlpprof.advise.forms import Forms
 from mlpprof.advise.own_files import PACKAGE, load_through, own_files
 from mlpprof.advise.places import StepPlace, functions
-from mlpprof.advise.program import Script, VariantLoop
+from mlpprof.advise.program import Exit, Script, VariantLoop
 from mlpprof.advise.recorder import Recorder
 from mlpprof.advise.steps import OBSERVED_STEPS, Steps
 from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Trace
 from mlpprof.advise.watch import watched
-from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.advise.writes import Writes
+from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 
 ENOUGH_STEPS = 20
 """With so many the run that records takes its own times."""
@@ -51,8 +52,9 @@ def record(
     exclude: Sequence[str] = (),
     few: int = 0,
     plain_s: Sequence[float] = (),
+    writes: Writes | None = None,
 ) -> Recording:
-    """Run a program until its step has been recorded.
+    """Run a program until its step has been recorded, or until it ends, or wants to write, and a few have been.
 
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
     Raises UsageError if the step never ran, and what the program's `run` raises.
@@ -61,7 +63,9 @@ def record(
     hook_time()  # measured before the program runs, and others with it
     forms = Forms(step)
     clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
-    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few)
+    may_be_short = isinstance(program, Script) and (few == 0 or few >= ENOUGH_STEPS)
+    early = Recorder(forms.sites) if may_be_short else None
+    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few, early)
     for instrument in (clocks, recorder, steps):
         hooks.install(instrument.hooks)
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
@@ -73,19 +77,29 @@ def record(
 
     def is_hopeless(passed_s: float) -> bool:
         nonlocal is_endless
+        if writes is not None and writes.must_end:
+            return True
         steps.relieve()
         is_endless |= steps.first_s > LONGEST_STEP_S
         if forms.step_file is None:
             return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
         return is_endless or (steps.count == 0 and passed_s > WAITING_S)
 
+    if writes is not None:
+        writes.is_enough = lambda: steps.is_enough
+    ended: Exit | None = None
     with watched(is_hopeless):
-        program.run(forms.module_code)
+        ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
+    if writes is not None:
+        writes.is_enough = lambda: True
     if is_endless:
         raise UsageError(_too_long(step, forms))
+    if steps.count == 0 and ended is not None and ended.place is not None:
+        raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
         raise UsageError(_not_seen(step, forms))
+    recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
     if few and few < ENOUGH_STEPS:
@@ -109,6 +123,10 @@ def record(
         folder=folder,
         singles=recorder.singles,
     )
+    if not steps.is_done:
+        trace.notes.append(f"only {steps.count} steps ran, so the times are those of a few steps: {_why_few(writes)}")
+    if writes is not None and (note := writes.note()) is not None:
+        trace.notes.append(note)
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
     if trace.is_blind:
@@ -126,6 +144,11 @@ def record(
     if not trace.times.sites and not steps.is_long:
         trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
     return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _why_few(writes: Writes | None) -> str:
+    stopped = writes is not None and writes.must_end
+    return "then the program wanted to write" if stopped else "the program makes no more"
 
 
 def _too_long(step: StepPlace, forms: Forms) -> str:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.own_files import own_files
 from mlpprof.advise.places import StepPlace
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.recording import Recording, record
 from mlpprof.advise.replay import BUDGET
 from mlpprof.advise.seeking import seek
 from mlpprof.advise.step_table import step_table
+from mlpprof.advise.writes import Writes
 from mlpprof.catalog import find
 from mlpprof.machine.description import describe
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress, serve
+
+Answer = TypeVar("Answer")
 
 MEASURING_S = 6.0
 """What cures are worth is measured for no longer than this, and the operation that it ends with."""
@@ -43,18 +47,32 @@ def _program(message: dict[str, Any], report: Progress) -> tuple[Script | Varian
     return VariantLoop(request, message["batch"], report), str(find(request.variant).path.parent)
 
 
-def _seek(report: Progress, program: dict[str, Any]) -> str:
+def _writes(program: dict[str, Any]) -> Writes | None:
+    """What keeps a script from writing, unless the user lets it write."""
+    if "script" not in program or program["allow_writes"]:
+        return None
+    writes = Writes(program["script"], program["how_often"], own_files(program["include"], program["exclude"]))
+    writes.prevent()
+    return writes
+
+
+def _guarded(writes: Writes | None, run: Callable[[], Answer]) -> Answer:
+    return run() if writes is None else writes.guarded(run)
+
+
+def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
     report("running the program to find its training step", 0.0)
     runnable, _ = _program(program, report)
-    return seek(runnable, program["include"], program["exclude"])
+    writes = _writes(program)
+    return asdict(_guarded(writes, lambda: seek(runnable, program["include"], program["exclude"], writes)))
 
 
 def _record(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Recording:
     report("running the program and recording its step", 0.0)
     runnable, folder = _program(program, report)
-    return record(
-        runnable, StepPlace.parse(program["step"]), folder, program["include"], program["exclude"], few, plain_s
-    )
+    include, exclude, writes = program["include"], program["exclude"], _writes(program)
+    place = StepPlace.parse(program["step"])
+    return _guarded(writes, lambda: record(runnable, place, folder, include, exclude, few, plain_s, writes))
 
 
 def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:

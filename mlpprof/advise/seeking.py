@@ -9,6 +9,7 @@ import ast
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -20,13 +21,14 @@ from mlpprof.advise import hooks
 from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.advise.identity import Roots
 from mlpprof.advise.own_files import load_through, own_files
-from mlpprof.advise.program import Script, VariantLoop
+from mlpprof.advise.program import Exit, Script, VariantLoop
 from mlpprof.advise.seek_choice import Run, Seen, Slot, choose
 from mlpprof.advise.seek_form import SeekForm
 from mlpprof.advise.seek_sums import buffers, growing_sums
 from mlpprof.advise.steps import Enough
 from mlpprof.advise.watch import watched
-from mlpprof.errors import UsageError
+from mlpprof.advise.writes import Writes
+from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.rewriting import Site
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
@@ -41,6 +43,19 @@ CALLS = 1_000
 
 ENOUGH_TIMES, FEW_TIMES = 5, 3
 """That the step has run; the latter after LONGER_S."""
+
+
+@dataclass(frozen=True)
+class Sought:
+    """The step that was found.
+
+    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: what each run of it took, about. is_all: whether these
+    are all steps that the program makes before it ends, or before it wants to write.
+    """
+
+    step: str
+    seconds: list[float]
+    is_all: bool
 
 
 class Observer:
@@ -187,8 +202,10 @@ def _is_plain_attribute(kind: Any, key: str) -> bool:
     return is_plain and not is_computed
 
 
-def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str]) -> str:
-    """The step of a program as 'file.py:Class.method' or 'file.py:LINE'. Raises UsageError if there is none."""
+def seek(
+    program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str], writes: Writes | None = None
+) -> Sought:
+    """The step of a program. Raises UsageError if there is none, and what the program's `run` raises."""
     is_own = own_files(include, exclude)
     sites: list[Site] = []
     names: dict[int, str] = {}
@@ -220,13 +237,27 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     observer.is_done = is_done
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
-    with watched(lambda passed_s: passed_s > WAITING_S and not observer.seen.times):
-        program.run(compiled)
+    if writes is not None:
+        writes.is_enough = lambda: observer.has_ended or is_done(False)
+    ended: Exit | None = None
+
+    def is_over(passed_s: float) -> bool:
+        wants_to_write = writes is not None and writes.must_end
+        return wants_to_write or (passed_s > WAITING_S and not observer.seen.times)
+
+    with watched(is_over):
+        ended = program.run(compiled)
+    if writes is not None:
+        writes.is_enough = lambda: True
     site = choose(observer.seen, ignored())
+    if site is None and ended is not None and ended.place is not None:
+        raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before a training step ran")
     if site is None:
-        raise UsageError(
+        raise (UsageError if ended is None else ProgramEnded)(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
             "name the step with --step Class.method, or with the line of the loop whose body it is"
         )
     place = sites[site]
-    return f"{Path(place.file).name}:{names[site] or place.line}"
+    seconds = [run.spent_s for run in observer.seen.runs[site]]
+    is_all = ended is not None or (writes is not None and writes.must_end and not observer.has_ended)
+    return Sought(f"{Path(place.file).name}:{names[site] or place.line}", seconds, is_all)

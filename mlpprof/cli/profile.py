@@ -15,7 +15,7 @@ from rich.text import Text
 from mlpprof.catalog import find
 from mlpprof.cli.options import file_options, measuring_options, require_folder, workload_from, workload_options
 from mlpprof.cli.profile_step import profile_program_step, require_no_step_options
-from mlpprof.cli.program import arguments_argument, modules_options
+from mlpprof.cli.program import allow_writes_option, arguments_argument, modules_options
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.measure.profile import Settings, profile
@@ -44,6 +44,7 @@ REPORTS = Path("reports")
     "--step", metavar="NAME", help="Profile this step of a script as it stands: Class.method, function or FILE.py:LINE."
 )
 @modules_options
+@allow_writes_option
 @workload_options
 @measuring_options
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps a pass (default: as time allows).")

@@ -8,14 +8,25 @@ import click
 
 from mlpprof.advise import profile_step
 from mlpprof.cli.options import require_folder
-from mlpprof.cli.program import given_options, subject_from
+from mlpprof.cli.program import announce, given_options, subject_from
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.report.export.advice_files import require_step_ending, write_step_profile
 from mlpprof.report.export.step_profile_json import step_profile_json
 from mlpprof.report.step_profile import print_step_profile
 
-MEANINGFUL = ("variant", "arguments", "step", "include", "exclude", "threads", "out", "as_json", "verbose")
+MEANINGFUL = (
+    "variant",
+    "arguments",
+    "step",
+    "include",
+    "exclude",
+    "allow_writes",
+    "threads",
+    "out",
+    "as_json",
+    "verbose",
+)
 """Parameters of `mlpprof profile` that mean something where --step is given."""
 
 
@@ -34,6 +45,7 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
         require_step_ending(out)
     threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
     subject = subject_from(target, options, threads)
+    announce(subject)
     with progress_bar() as progress:
         profile = profile_step(subject, progress=progress)
     if out is not None:
