@@ -15,6 +15,9 @@ from typing import Any
 from mlpprof.catalog import ladder_folder
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
+"""What Python calls a folder of installed libraries, also one of another environment that this one makes use of."""
+
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -34,6 +37,8 @@ def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str],
         full = file.resolve()
         if any(full.is_relative_to(folder) for folder in ours):
             return True
+        if LIBRARY_FOLDERS.intersection(full.parts):
+            return False
         return not any(full.is_relative_to(folder) for folder in (*LIBRARIES, PACKAGE))
 
     return is_own

@@ -37,7 +37,7 @@ class Script:
     arguments: tuple[str, ...]
 
     def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
-        """Run it to its end, or to `Enough`, of which nothing is returned. Raises VariantCrash for its own exception."""
+        """Run it to its end, or to `Enough` (None). Raises VariantCrash for an exception of its own."""
         source = Path(self.path).read_text(encoding="utf-8")
         module = ModuleType("__main__")
         module.__file__ = self.path
@@ -106,7 +106,8 @@ def _exit_code(error: SystemExit) -> int:
         return int(error.code or 0)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-        print(error.code, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{error.code}\n")
+        sys.stderr.flush()
     return 1
 
 

@@ -98,7 +98,8 @@ def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[st
     """What the worker says of the recorded step."""
     message, environment = _message(subject)
     tell = progress or (lambda what, share: None)
-    few, plain_s, name = 0, [], message["step"]
+    name, few = message["step"], 0
+    plain_s: list[float] = []
     if name is None:
         sought = _run(environment, "seek", _part(tell, 0.0, 0.35), program=message)
         name = message["step"] = sought["step"]

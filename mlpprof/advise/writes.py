@@ -168,8 +168,8 @@ class Writes:
     def _wrap_h5py(self) -> None:
         """Ask before h5py opens a file: it calls these two functions by their names in this module."""
         module = sys.modules["h5py.h5f"]
-        read_only = module.ACC_RDONLY  # type: ignore[attr-defined]  # h5py has no types
-        create, open_ = module.create, module.open  # type: ignore[attr-defined]
+        read_only = module.ACC_RDONLY
+        create, open_ = module.create, module.open
 
         @wraps(create)
         def asked_create(name: Any, *arguments: Any, **options: Any) -> Any:
@@ -182,14 +182,14 @@ class Writes:
                 self._refuse_h5py(name, options)
             return open_(name, flags, *arguments, **options)
 
-        module.create, module.open = asked_create, asked_open  # type: ignore[attr-defined]
+        module.create, module.open = asked_create, asked_open
 
     def _refuse_h5py(self, name: Any, options: dict[str, Any]) -> None:
         h5fd = sys.modules["h5py.h5fd"]
         access = options.get("fapl")
         driver = None if access is None else access.get_driver()
-        is_in_memory = driver == h5fd.CORE and not access.get_fapl_core()[1]  # type: ignore[attr-defined, union-attr]
-        if not is_in_memory and driver != h5fd.fileobj_driver:  # type: ignore[attr-defined]
+        is_in_memory = driver == h5fd.CORE and not access.get_fapl_core()[1]
+        if not is_in_memory and driver != h5fd.fileobj_driver:
             self._refuse("write", name)
 
 
@@ -197,7 +197,7 @@ def _cache_folders() -> Sequence[str]:
     """Where libraries keep what they can make again."""
     named = (os.environ.get(name) for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"))
     usual = (platformdirs.user_cache_dir(), platformdirs.user_config_dir("matplotlib", appauthor=False))
-    old = os.path.expanduser("~/.matplotlib")
+    old = str(Path("~/.matplotlib").expanduser())
     return [folder for folder in (*named, *usual, old, sys.pycache_prefix) if folder]
 
 

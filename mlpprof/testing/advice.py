@@ -23,9 +23,9 @@ def assert_no_finding(
     """Assert that `mlpprof advise` finds nothing of these categories in a program's training step.
 
     target: a script's path or the name of a variant, which runs in a process of its own. categories: all where none is
-    named. step, arguments, allow_writes: as in `mlpprof.advise.Subject`. least_share: findings are let pass that give less than this
-    share of the step, at most. Raises AssertionError with place, title and payoff of each finding; UsageError for a
-    category that is not known, and as `mlpprof.advise.find`.
+    named. step, arguments, allow_writes: as in `mlpprof.advise.Subject`. least_share: findings are let pass that give
+    less than this share of the step, at most. Raises AssertionError with place, title and payoff of each finding;
+    UsageError for a category that is not known, and as `mlpprof.advise.find`.
     """
     __tracebackhide__ = True
     _require_known(categories)
