@@ -137,10 +137,10 @@ class Switched:
         self.forms.append(mode)
 
 
-def ran(clock, step_s, few=0, most=10**6, turns=False):
+def ran(clock, step_s, few=0, most=10**6, turns=False, early=None):
     """The form of each step until there is enough, and the steps."""
     switched = Switched()
-    steps = Steps(switched, Clocks(clock), Recorder([]), clock, few)
+    steps = Steps(switched, Clocks(clock), Recorder([]), clock, few, early)
     begin, mode, end = (steps.hooks[name] for name in (hooks.BEGIN, hooks.MODE, hooks.END))
     forms = []
     try:
@@ -205,6 +205,28 @@ def test_of_few_steps_the_last_are_observed_in_time(clock, few):
     assert OBSERVED not in timed
     assert (PLAIN in timed) == (few > 2)
     assert (CLOCKED in timed) == (few > 3)
+
+
+@pytest.mark.parametrize(("most", "recorded"), [(4, 1), (5, 2), (12, 2), (10**6, 2)])
+def test_two_early_steps_are_observed_in_case_that_the_program_ends(clock, most, recorded):
+    early = Recorder([])
+    forms, steps, _ = ran(clock, 1e-3, most=most, early=early)
+    assert forms[:5] == [PLAIN, CLOCKED, PLAIN, OBSERVED, OBSERVED][:most]
+    assert len(early.steps) == recorded
+    assert steps.is_done == (most > 12)
+    assert steps.is_enough == (most > 4)
+    assert (steps.recorded is early) == (most in (5, 12))
+    if most >= 12:
+        assert forms[5:11] == [CLOCKED] * 3 + [PLAIN] * 3
+    if steps.is_done:
+        assert forms[-2:] == [OBSERVED, OBSERVED]
+        assert len(steps.recorded.steps) == 2
+
+
+def test_long_steps_are_not_observed_early_because_few_of_them_are_enough(clock):
+    forms, steps, _ = ran(clock, 3.0, early=Recorder([]))
+    assert forms == [PLAIN, CLOCKED, PLAIN, OBSERVED, OBSERVED] or forms.count(OBSERVED) == 2
+    assert steps.is_done
 
 
 def test_an_exception_that_leaves_a_step_is_not_covered_by_the_end(clock):

@@ -167,7 +167,7 @@ class Writes:
 
     def _wrap_h5py(self) -> None:
         """Ask before h5py opens a file: it calls these two functions by their names in this module."""
-        module = sys.modules["h5py.h5f"]
+        module: Any = sys.modules["h5py.h5f"]  # h5py has no types
         read_only = module.ACC_RDONLY
         create, open_ = module.create, module.open
 
@@ -185,12 +185,12 @@ class Writes:
         module.create, module.open = asked_create, asked_open
 
     def _refuse_h5py(self, name: Any, options: dict[str, Any]) -> None:
-        h5fd = sys.modules["h5py.h5fd"]
-        access = options.get("fapl")
-        driver = None if access is None else access.get_driver()
-        is_in_memory = driver == h5fd.CORE and not access.get_fapl_core()[1]
-        if not is_in_memory and driver != h5fd.fileobj_driver:
-            self._refuse("write", name)
+        drivers, access = sys.modules["h5py.h5fd"], options.get("fapl")
+        if access is not None:
+            driver = access.get_driver()
+            if driver == drivers.fileobj_driver or (driver == drivers.CORE and not access.get_fapl_core()[1]):
+                return  # into an object of Python's, or into memory
+        self._refuse("write", name)
 
 
 def _cache_folders() -> Sequence[str]:
