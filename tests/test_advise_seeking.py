@@ -396,9 +396,7 @@ def test_a_step_in_an_imported_module_is_found_and_named_with_its_file(tmp_path)
 
 @in_forks
 @pytest.mark.parametrize(("steps", "observed", "timed"), [(1, 1, 0), (2, 2, 0), (3, 2, 1), (5, 2, 3), (12, 2, 9)])
-def test_a_program_of_few_steps_is_recorded_at_once_and_one_of_fewer_when_their_number_is_known(
-    tmp_path, steps, observed, timed
-):
+def test_few_steps_are_recorded_at_once_and_fewer_when_their_number_is_known(tmp_path, steps, observed, timed):
     text = f"{TRAINING}\nfor i in range({steps}):\n    step(X, Y)\n"
     jobs = ({"mode": "recorded", "step": "step", "few": few} for few in (0, steps))
     unknown, known = (json.loads(answer) for answer in last_lines(tmp_path, text, *jobs))

@@ -222,9 +222,8 @@ def test_a_program_that_cannot_be_run_again_is_an_error_with_the_step_that_was_f
 
 def test_a_training_that_is_finished_after_the_first_run_is_an_error_with_the_step_that_was_found(tmp_path, script):
     mark = str(tmp_path / "finished")
-    path = script(
-        f"if not os.path.exists({mark!r}):\n    for i in range(12):\n        step(X, Y)\n    open({mark!r}, 'w').close()\n"
-    )
+    training = "    for i in range(12):\n        step(X, Y)\n"
+    path = script(f"if not os.path.exists({mark!r}):\n{training}    open({mark!r}, 'w').close()\n")
     with pytest.raises(UsageError, match="never run.*second run.*found the step train.py:step"):
         find(Subject(path, allow_writes=True))
 

@@ -180,7 +180,7 @@ def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, erro
     assert run(typed) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    announced, message = captured.err.strip().splitlines()
+    announced, message = filter(None, captured.err.splitlines())
     assert announced.startswith("mlpprof: net.py is run")
     assert str(error) in message
 
