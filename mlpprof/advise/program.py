@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,8 +107,7 @@ def _exit_code(error: SystemExit) -> int:
         return int(error.code or 0)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-        sys.stderr.write(f"{error.code}\n")
-        sys.stderr.flush()
+        os.write(2, f"{error.code}\n".encode())
     return 1
 
 

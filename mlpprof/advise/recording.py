@@ -166,7 +166,10 @@ def _too_long(step: StepPlace, forms: Forms) -> str:
 
 def _not_seen(step: StepPlace, forms: Forms) -> str:
     if forms.step_file is not None:
-        return f"the step '{step.text}' in {Path(forms.step_file).name} was never run; is it the right one?"
+        return (
+            f"the step '{step.text}' in {Path(forms.step_file).name} was never run: either the training calls another "
+            "one, or it had nothing left to do"
+        )
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
     what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
