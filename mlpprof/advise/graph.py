@@ -98,6 +98,10 @@ class Graph:
         except ValueError:
             return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
 
+    def place(self, site: Site) -> str:
+        """A site as 'file.py:LINE'."""
+        return f"{self.shown(site.file)}:{site.line}"
+
     @cached_property
     def usual(self) -> frozenset[Span]:
         """Where the first recorded step has been."""

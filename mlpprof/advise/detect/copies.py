@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
-from mlpprof.advise.candidate import LIKELY, Candidate, around, facts, indices, neighbours
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, neighbours
 from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.trace import Event
 
 CURES = {
-    "astype": "astype(..., copy=False), which copies where the dtype differs",
-    "copy": "the array itself: nobody changes it while it is held",
-    "array": "np.asarray(...), which copies where it is no array yet",
-    "flatten": "ravel(), which copies where the elements are scattered",
+    "astype": "`astype` with `copy=False` copies only where the dtype differs",
+    "copy": "the array itself would do in place of its copy",
+    "array": "`asarray` in place of `array` copies only what is no array yet",
+    "flatten": "`ravel` in place of `flatten` copies only where the elements are scattered",
 }
 
 LEAST_SIZE = 1_024
@@ -83,17 +83,18 @@ def _candidate(events: list[Event], graph: Graph) -> Candidate:
     head = max(events, key=lambda event: graph.seconds([event]))
     sites = [graph.site(event) for event in events]
     size = sum(event.output.nbytes for event in events if event.output is not None)
-    line = graph.line_text(graph.site(head).file, graph.site(head).line)
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
         title=f"{graph.text(head, 50)} copies an array that nobody changes, {size / 1e6:.1f} MB a step",
         why="it is of this dtype and order already, and neither the copy nor the array that it was taken from is "
         "written to for as long as the copy is held",
-        cure=f"- {line}\n+ # {CURES[head.name]}",
+        cure=by_hand(
+            f"in {graph.place(graph.site(head))} {CURES[head.name]}.",
+            "Check first that nothing writes into the array or into its copy in steps other than the two recorded.",
+        ),
         saved_s=around(graph.seconds(events)),
         measured="the time of the copying in the step",
-        confidence=LIKELY,
         covers=indices(events),
         evidence={**facts(head, len(events)), "bytes_allocated": size},
     )

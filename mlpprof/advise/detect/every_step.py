@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from mlpprof.advise.candidate import Candidate, around, facts, indices
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.detect.repeats import is_constant
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.trace import Event
@@ -46,7 +46,10 @@ def _candidate(events: list[Event], graph: Graph) -> Candidate:
         title=f"{graph.text(head)} is evaluated in every step on values that no step changes",
         why="its operands are the same array with the same values in one step and in the next, and depend on no "
         "parameter and on no choice of a batch",
-        cure=f"- {graph.line_text(here.file, here.line)}\n+ # once, before the training",
+        cure=by_hand(
+            f"compute `{graph.text(head)}` of {graph.place(here)} once, before the training, and use its result there.",
+            "Check first that nothing changes the values of its operands in any step.",
+        ),
         saved_s=around(graph.seconds(events)),
         measured=f"the time of {len(events)} expressions in the step",
         covers=indices(events),

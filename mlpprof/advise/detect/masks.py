@@ -5,6 +5,7 @@ How slow the store is depends on how the mask looks: it is performed again with 
 
 from __future__ import annotations
 
+import ast
 import operator
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.detect.edits import edit, is_simple, node_at, numpy_name
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.identity import Array
 from mlpprof.advise.perform import again
@@ -48,10 +50,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Form:
-    """Another form of some stores: how it is written, and how to perform it."""
+    """Another form of some stores: the function of NumPy that does it, and how to perform it."""
 
     stores: list[Store]
-    written: str
+    name: str
     perform: Callable[[], object]
 
 
@@ -84,12 +86,43 @@ def _candidate(parts: list[tuple[Form, tuple[float, float]]], graph: Graph) -> C
         title=f"{graph.text(form.stores[0].event, 50)}: a store through a mask of booleans",
         why="the store looks at one boolean after the other and branches at each, which no processor foresees; a "
         "function of the whole array has no branches",
-        cure="".join(f"- {graph.line_text(site.file, site.line)}\n" for site in sites) + f"+ {form.written}",
+        cure=_cure(form, graph),
+        confidence=CERTAIN,
         saved_s=total(saved for _, saved in parts),
         measured="both forms performed in turns on the operands and the masks of the step",
         covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
         related=tuple(sites[1:]),
         evidence=facts(form.stores[0].event, len(parts)),
+    )
+
+
+def _cure(form: Form, graph: Graph) -> str:
+    """An edit of the one store, where its statement names all that is in it."""
+    store = form.stores[0]
+    place = graph.place(graph.site(store.event))
+    file, node = graph.trace.sites[store.event.site].file, node_at(store.event, graph)
+    name = numpy_name(file, graph) if file in graph.trees else None
+    match node:
+        case ast.Assign(
+            targets=[ast.Subscript(value=target, slice=ast.Compare(left=left, comparators=[bound]))], value=number
+        ) if name is not None and len(form.stores) == 1:
+            texts = [ast.unparse(one) for one in (target, left, bound, number)]
+            if texts[0] == texts[1] and texts[2] == texts[3] and is_simple(target):
+                written = f"{name}.{form.name}({texts[0]}, {texts[3]}, out={texts[0]})"
+                edited = edit(store.event, written, graph)
+                if edited is not None:
+                    return edited
+    if len(form.stores) == 1:
+        return by_hand(
+            f"in place of the store in {place}, use NumPy's {form.name} of the array and {store.bound:g}, with the "
+            "array itself as `out`.",
+            "Check first that no other line needs the mask.",
+        )
+    other = graph.place(graph.site(form.stores[1].event))
+    return by_hand(
+        f"in place of the stores in {place} and {other}, use NumPy's {form.name} of the array and 0, with the array "
+        "itself as `out`.",
+        "Check first that no line between them reads the array or needs the masks.",
     )
 
 
@@ -110,8 +143,7 @@ def _form(store: Store) -> Form | None:
     x, bound = store.target.copy(order="K"), store.bound
     if store.number == bound:
         function = np.maximum if store.name.startswith("less") else np.minimum
-        written = f"np.{function.__name__}(X, {bound:g}, out=X)"
-        return Form([store], written, lambda: function(x, bound, out=x))
+        return Form([store], function.__name__, lambda: function(x, bound, out=x))
     return None
 
 
@@ -125,7 +157,7 @@ def _is_step_function(one: Store, other: Store) -> bool:
 
 def _step_function(stores: list[Store]) -> Form:
     x = stores[0].target.copy(order="K")
-    return Form(stores, "np.greater(X, 0, out=X)", lambda: np.greater(x, 0, out=x))
+    return Form(stores, "greater", lambda: np.greater(x, 0, out=x))
 
 
 def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.identity import Array
 from mlpprof.advise.perform import again
@@ -60,8 +60,13 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
         title=f"{graph.text(event, 50)}: the products of all pairs are made and then added up",
         why=f"the array of shape {shape} exists only to be summed in {graph.shown(there.file)}:{there.line}; a "
         "product of matrices multiplies and adds at once, and leaves it to BLAS",
-        cure=f"- {graph.line_text(here.file, here.line)}\n- {graph.line_text(there.file, there.line)}\n"
-        "+ dW = A.T @ delta  # sums the outer products of all samples (A (m, n), delta (m, k)); a mean: / m",
+        cure=by_hand(
+            f"in place of the array of {graph.place(here)} and of its sum in {graph.place(there)}, write one product of "
+            "matrices: with A of shape (samples, n) and delta of shape (samples, k), `A.T @ delta` is the sum over the "
+            "samples; divide it by their number for a mean.",
+            "Check the shape of the result, and that no other line reads the array.",
+        ),
+        confidence=CERTAIN,
         saved_s=total(saved for _, _, saved in parts),
         measured="both operations and the one product performed in turns on the operands of the step",
         covers=indices(one for part in parts for one in part[:2]),

@@ -67,7 +67,7 @@ def detect(graph: Graph) -> list[Candidate]:
             why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
             "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
             + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
-            cure=cure(site, graph),
+            cure=cure([site, *(place for place in places if place != site)], graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,

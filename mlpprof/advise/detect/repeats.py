@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_SHARE, Candidate, around, facts, indices
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
@@ -73,7 +73,6 @@ def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
         cure=_cure(again, first, graph),
         saved_s=(0.6 * seconds, 1.1 * seconds) if seconds < SMALL_S * len(events) else around(seconds),
         measured="the time of the repeated expressions in the step",
-        confidence=CERTAIN,
         covers=indices(events),
         related=(there,),
         evidence=facts(again, len(repeats)),
@@ -86,14 +85,16 @@ def _is_arithmetic(event: Event) -> bool:
 
 
 def _cure(again: Event, first: Event, graph: Graph) -> str:
-    site = graph.site(again)
-    line = graph.line_text(site.file, site.line)
     name = _what(again)
-    note = f"# keep the result of {graph.text(first, 40)} where it is computed first, and use it here\n"
-    if name in ("sigmoid", "expit", "tanh") or "sigmoid" in name:
-        derivative = "A * (1 - A)" if "tanh" not in name else "1 - A * A"
-        note += f"# the derivative needs only the activation A: {derivative}\n"
-    return f"{note}- {line}"
+    sentences = [
+        f"keep the result of `{graph.text(first, 40)}` of {graph.place(graph.site(first))}, and use it in "
+        f"{graph.place(graph.site(again))} in place of `{graph.text(again, 40)}`."
+    ]
+    if name in ("sigmoid", "expit", "tanh") or name.endswith("sigmoid"):
+        derivative = "`A * (1 - A)`" if "tanh" not in name else "`1 - A * A`"
+        sentences.append(f"If it is there for the derivative, the activation A alone gives that: {derivative}.")
+    sentences.append("Check first that nothing writes into the result that is kept.")
+    return by_hand(*sentences)
 
 
 def _what(event: Event) -> str:
@@ -226,8 +227,11 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
                 title=f"{graph.text(outer)} propagates the batch forward a second time",
                 why=f"the step has already multiplied this batch by the weights in line {there.line}"
                 + ("" if is_same else "; this pass, with the new weights, serves no update"),
-                cure=f"- {graph.line_text(here.file, here.line)}\n+ # take the loss or the error from the activations "
-                "of the first pass",
+                cure=by_hand(
+                    f"take what {graph.place(here)} needs from the activations of the first pass, and leave out the "
+                    "second one.",
+                    "Check first that no line needs what the second pass stores.",
+                ),
                 saved_s=around(seconds),
                 measured="the time of the call in the step",
                 covers=indices([outer]),

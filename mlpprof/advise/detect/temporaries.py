@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, facts, indices, neighbours, total
+from mlpprof.advise.candidate import Candidate, by_hand, facts, indices, neighbours, total
 from mlpprof.advise.detect.copies import needless_copies
 from mlpprof.advise.detect.elementwise import elementwise
 from mlpprof.advise.detect.updates import Update, updates
@@ -31,7 +31,10 @@ from mlpprof.instrument.semantics_table import ARITHMETIC, COPY, EVALUATION, OPE
 
 @dataclass(frozen=True)
 class Part:
-    """Operations, what the cure saves of them, and its text for each line."""
+    """Operations, what the cure saves of them, and for each line the statements that change its array in place.
+
+    No statements: its result is to be written into an array that is kept.
+    """
 
     events: tuple[Event, ...]
     saved: tuple[float, float]
@@ -76,8 +79,7 @@ def detect(graph: Graph) -> list[Candidate]:
                     slow = _keeping(slow)
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
-                    cure = f"# allocate once before training, then: {_out_form(event)}"
-                    parts.append(Part((event,), saved, {graph.site(event).line: (cure,)}))
+                    parts.append(Part((event,), saved, {graph.site(event).line: ()}))
     _, high = total(part.saved for part in parts)
     changed = frozenset(root for one in found for root in one.changed)
     worth = neighbours(parts, _line_of(graph)) if high >= LEAST_TOTAL * graph.step_s else []
@@ -152,15 +154,35 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
         title=_title(len(made), sum(made)),
         why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
         "that are allocated once stay in cache",
-        cure="\n".join(
-            "\n".join([f"- {graph.line_text(whole.file, line)}", *(f"+ {one}" for one in text)])
-            for line, text in sorted(dict(cures[:MOST_LINES]).items())
-        ),
+        cure=_cure(graph.shown(whole.file), dict(cures[:MOST_LINES])),
         saved_s=total(part.saved for part in parts),
         measured="performed again as it stands, and with arrays for the results that are kept or changed in place",
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
+
+
+def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
+    """In words: who else holds an array, and would see it change, was not seen in all of the program."""
+    kept = [line for line, text in cures.items() if not text]
+    sentences = []
+    if kept:
+        where = " and ".join(f"{file}:{line}" for line in sorted(kept))
+        sentences.append(
+            f"allocate an array for the result in {where} once, before the training, and have NumPy write into it with "
+            "`out` (rows that an index array takes: NumPy's take with `mode='clip'`)."
+        )
+    for line, text in sorted(cures.items()):
+        if text:
+            statements = " and then ".join(f"`{one.partition('  # ')[0]}`" for one in text)
+            sentences.append(f"write {statements} in {file}:{line}, which changes the array in place.")
+    if any("scratch" in one for text in cures.values() for one in text):
+        sentences.append("`scratch` is an array of that shape and dtype, allocated once before the training.")
+    sentences.append(
+        "Check first that nothing else holds an array that is written into: another name, a list, a view of it, a "
+        "result that was returned, or the caller whose argument it is would see it change."
+    )
+    return by_hand(sentences[0], *(one[0].upper() + one[1:] for one in sentences[1:-1]), sentences[-1])
 
 
 def _title(number: int, size: int) -> str:
@@ -198,14 +220,6 @@ def _release() -> Action | None:
     except (AttributeError, OSError, TypeError):
         return None
     return lambda: trim(0)
-
-
-def _out_form(event: Event) -> str:
-    return {
-        "gather": "np.take(X, index, axis=0, out=X_batch, mode='clip')",
-        "matmul": "np.matmul(A, W, out=Z)",
-        "dot": "np.dot(A, W, out=Z)",
-    }.get(event.name, f"np.{event.name}(..., out=result)")
 
 
 def _is_large(event: Event) -> bool:
