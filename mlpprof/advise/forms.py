@@ -69,7 +69,11 @@ class Forms:
         else:
             first, body = [], node.body
         clocked = ClockedForm(self.sites, path, tree).statements(copied(body))
-        observed = ObservedForm(self.sites, path, tree).statements(copied(body))
+        form = ObservedForm(self.sites, path, tree)
+        form.is_step = isinstance(node, ast.FunctionDef)
+        observed = form.statements(copied(body))
+        if isinstance(node, ast.While):
+            observed = [ast.Try(observed, [], [], looks)] if (looks := form.looks(node.test)) else observed
 
         def is_mode(number: int) -> ast.expr:
             return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])

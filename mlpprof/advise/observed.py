@@ -10,7 +10,7 @@ import ast
 import copy
 
 from mlpprof.advise.bodies import Function, copied, is_plain, own_functions, split
-from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED, call, statement
+from mlpprof.advise.hooks import GIVEN, LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED, call, statement
 from mlpprof.instrument.rewriting import OperationHooks, Site
 
 FRAME_READING_METHODS = frozenset(("currentframe", "_getframe", "stack", "warn"))
@@ -25,6 +25,8 @@ class ObservedForm(OperationHooks):
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
         super().__init__(sites, file)
         self._own = own_functions(tree)
+        self.is_step = False
+        """Whether the statements are the step's: what it returns goes to code that may not be seen."""
 
     def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
         """A new site of its own for what is no operation."""
@@ -54,7 +56,9 @@ class ObservedForm(OperationHooks):
         first, body = split(node)
         if not body:
             return node
+        outer, self.is_step = self.is_step, False
         observed = ast.If(call(RECORDING), self.statements(copied(body)), body)
+        self.is_step = outer
         node.body = [*first, ast.copy_location(observed, body[0])]
         return node
 
@@ -72,7 +76,7 @@ class ObservedForm(OperationHooks):
 
     def visit_While(self, node: ast.While) -> list[ast.stmt]:
         """As `for`."""
-        node.test = self._visited(node.test)
+        node.test = self._used(self._visited(node.test))
         return self._loop(node, self._number(node))
 
     def _loop(self, node: ast.For | ast.While, number: ast.Constant) -> list[ast.stmt]:
@@ -105,6 +109,68 @@ class ObservedForm(OperationHooks):
         first.iter = ast.copy_location(call(TURNS, number, first.iter), first.iter)
         node.elt = ast.copy_location(ast.IfExp(call(TURN, number), node.elt, plain), plain)
         return node
+
+    def visit_If(self, node: ast.If) -> ast.stmt:
+        """What a branch depends on has been used."""
+        node.test = self._used(self._visited(node.test))
+        node.body, node.orelse = self.statements(node.body), self.statements(node.orelse)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        """As `if`."""
+        node.test = self._used(self._visited(node.test))
+        node.body, node.orelse = self._visited(node.body), self._visited(node.orelse)
+        return node
+
+    def visit_Return(self, node: ast.Return) -> ast.stmt:
+        """What the step returns has been used: its caller may not be seen."""
+        self.generic_visit(node)
+        if self.is_step and node.value is not None:
+            node.value = ast.copy_location(call(GIVEN, self._number(node.value), node.value), node.value)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        """As `if`."""
+        self.generic_visit(node)
+        node.test = self._used(node.test)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        """`and` and `or` ask all values but the last for their truth."""
+        self.generic_visit(node)
+        node.values = [*map(self._used, node.values[:-1]), node.values[-1]]
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        """So does `not`."""
+        visited = super().visit_UnaryOp(node)
+        if isinstance(visited, ast.UnaryOp) and isinstance(visited.op, ast.Not):
+            visited.operand = self._used(visited.operand)
+        return visited
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
+        """And the conditions of a comprehension."""
+        self.generic_visit(node)
+        node.ifs = [self._used(one) for one in node.ifs]
+        return node
+
+    def visit_Match(self, node: ast.Match) -> ast.stmt:
+        """And `match`, whose guards ask for a truth as well."""
+        self.generic_visit(node)
+        node.subject = self._used(node.subject)
+        for case in node.cases:
+            case.guard = self._used(case.guard) if case.guard is not None else None
+        return node
+
+    def looks(self, test: ast.expr) -> list[ast.stmt]:
+        """Statements that look at the names of a test that is made where nothing is recorded, as of the step's loop."""
+        names = [one for one in ast.walk(test) if isinstance(one, ast.Name | ast.Attribute) and _is_path(one)]
+        found: list[ast.stmt] = []
+        for name in names:
+            used = ast.Expr(self._used(copy.deepcopy(name)))
+            unbound = ast.Tuple([ast.Name("NameError", ast.Load()), ast.Name("AttributeError", ast.Load())], ast.Load())
+            found.append(ast.Try([used], [ast.ExceptHandler(unbound, None, [ast.Pass()])], [], []))
+        return [ast.copy_location(one, test) for one in found]
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         """A chain or a test of membership stays; what it compares has been used."""
@@ -147,3 +213,8 @@ class ObservedForm(OperationHooks):
             case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
                 return ast.copy_location(call(LOCALS, visited), visited)
         return visited
+
+
+def _is_path(node: ast.expr) -> bool:
+    """Whether it is a name, or an attribute of one."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and _is_path(node.value))

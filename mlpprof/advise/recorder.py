@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise import called
-from mlpprof.advise.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
+from mlpprof.advise.hooks import GIVEN, LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.advise.identity import Roots, Value, value_of
 from mlpprof.advise.trace import Event, LoopRun, Turn
 from mlpprof.advise.turns import Turns, outer_and_inner
@@ -61,6 +61,7 @@ class Recorder:
             LEAVE: self._turns.leave,
             TURNS: self._each,
             USED: self._used,
+            GIVEN: self._given,
             LOCALS: called.without_ours,
         }
 
@@ -99,6 +100,13 @@ class Recorder:
     def _used(self, site: int, value: Any) -> Any:
         if self._recording() and isinstance(value, np.ndarray):
             self.uses.look(value, len(self.events))
+        return value
+
+    def _given(self, site: int, value: Any) -> Any:
+        """A value that goes to code that may not be seen, with the arrays in it."""
+        if self._recording():
+            for array in arrays_in(value.values() if isinstance(value, dict) else (value,)):
+                self.uses.look(array, len(self.events))
         return value
 
     def _begun(self, site: int, execution: int, turns: tuple[Turn, ...]) -> LoopRun | None:

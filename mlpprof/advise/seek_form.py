@@ -32,7 +32,7 @@ class SeekForm(ast.NodeTransformer):
         self._own = own_functions(tree)
         self._scopes: list[str] = []
         self._globals: frozenset[str] = frozenset()
-        self._made_of = _made_of(tree)
+        self._made_of, self._short_for = _made_of(tree), _short_for(tree)
 
     def _number(self, node: ast.stmt, name: str = "") -> ast.Constant:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
@@ -52,14 +52,14 @@ class SeekForm(ast.NodeTransformer):
         if not is_plain(node, self._own):
             return node
         self._scopes.append(node.name)
-        outer = self._globals, self._made_of
-        self._made_of = _made_of(node)
+        outer = self._globals, self._made_of, self._short_for
+        self._made_of, self._short_for = _made_of(node), _short_for(node)
         named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
         self._globals = frozenset(name for one in named for name in one.names)
         number = self._number(node, ".".join(self._scopes))
         self.generic_visit(node)
         self._scopes.pop()
-        self._globals, self._made_of = outer
+        self._globals, self._made_of, self._short_for = outer
         first, body = split(node)
         if body and not any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node)):
             guarded = ast.Try(body, [], [], [statement(RETURNED, number)])
@@ -108,7 +108,7 @@ class SeekForm(ast.NodeTransformer):
         return [node, *tells]
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``.
+        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``; W may be short for ``self.W[l]``.
 
         ``X = X[order]`` changes nothing but an order, and ``x = float(x)`` nothing but a form.
         """
@@ -117,6 +117,7 @@ class SeekForm(ast.NodeTransformer):
         mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
         if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
             mentioned |= _mentioned(node.value)
+        mentioned |= {text for name in mentioned for text in self._short_for.get(name, ())}
         if mentioned:
             for target in _targets(node.targets):
                 owner = target.value if isinstance(target, ast.Subscript) else target
@@ -179,6 +180,17 @@ def _made_of(scope: ast.AST) -> dict[str, set[str]]:
             inner = {**inner, **{name: _mentioned(node.value) for name in names}}
         for name, texts in inner.items():
             found[name] = found.get(name, set()) | texts
+    return found
+
+
+def _short_for(scope: ast.AST) -> dict[str, set[str]]:
+    """Names of a function -> the parts of something that they are short for: ``W = self.W[l]``."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Attribute):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    found.setdefault(target.id, set()).add(ast.unparse(node.value))
     return found
 
 

@@ -103,7 +103,7 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
 
 
 def _where(head: Event, again: list[Event], graph: Graph) -> str:
-    """In which calls, or in which turns of loops, an expression is dead that is needed elsewhere; '' if it nowhere is."""
+    """The calls or turns of loops in which an expression is dead that is needed in others; '' if it is in none."""
     numbers = {event.index for event in again}
     same = [e for e in graph.last if e.site == head.site and e.is_own == head.is_own]
     needed = [e for e in same if e.index not in numbers]
@@ -122,11 +122,9 @@ def _apart(event: Event, needed: list[Event], graph: Graph) -> str:
             return f"in the call {graph.text(call, 40)} of {graph.place(graph.site(call))}"
     for turn in event.loops:
         if all((turn.site, turn.turn) not in {(one.site, one.turn) for one in other.loops} for other in needed):
-            turns = [
-                run.turns for run in graph.trace.loops if run.site == turn.site and run.execution == turn.execution
-            ]
+            runs = [run for run in graph.trace.loops if (run.site, run.execution) == (turn.site, turn.execution)]
             loop = graph.place(graph.trace.sites[turn.site])
-            return f"in turn {turn.turn + 1} of the {max(turns, default=turn.turn + 1)} of the loop in {loop}"
+            return f"in turn {turn.turn + 1} of {runs[0].turns if runs else '?'} of the loop in {loop}"
     return "in some of its executions"
 
 
@@ -179,7 +177,8 @@ def _cure(head: Event, where: str, graph: Graph) -> str:
     text, place = graph.text(head, 50), graph.place(graph.site(head))
     if where:
         return by_hand(
-            f"compute `{text}` of {place} only where its result is needed: it is not {where}, and it is everywhere else.",
+            f"compute `{text}` of {place} only where its result is needed: it is not {where}, and is "
+            "everywhere else.",
             "Check that all gradients stay the same.",
         )
     if head.is_own:

@@ -1,4 +1,4 @@
-"""Small edits that are right as they are printed: an expression or a statement of one line, with another in its place."""
+"""Small edits that are right as they are printed: an expression or a statement of one line, replaced."""
 
 from __future__ import annotations
 

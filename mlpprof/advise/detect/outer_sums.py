@@ -61,9 +61,9 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
         why=f"the array of shape {shape} exists only to be summed in {graph.shown(there.file)}:{there.line}; a "
         "product of matrices multiplies and adds at once, and leaves it to BLAS",
         cure=by_hand(
-            f"in place of the array of {graph.place(here)} and of its sum in {graph.place(there)}, write one product of "
-            "matrices: with A of shape (samples, n) and delta of shape (samples, k), `A.T @ delta` is the sum over the "
-            "samples; divide it by their number for a mean.",
+            f"in place of the array of {graph.place(here)} and of its sum in {graph.place(there)}, write one product "
+            "of matrices: with A of shape (samples, n) and delta of shape (samples, k), `A.T @ delta` is the sum over "
+            "the samples; divide it by their number for a mean.",
             "Check the shape of the result, and that no other line reads the array.",
         ),
         confidence=CERTAIN,
