@@ -71,9 +71,13 @@ def copied(body: Sequence[ast.stmt]) -> Statements:
     return copy.deepcopy(list(body))
 
 
-def is_plain(function: Function, own: frozenset[str]) -> bool:
-    """Whether the function runs as it was written: no decorator but Python's own and the file's (`own`)."""
-    return all(_name(decorator) in PLAIN_DECORATORS | own for decorator in function.decorator_list)
+def is_plain(function: Function, own: frozenset[str], compiled: frozenset[str]) -> bool:
+    """Whether the function runs as it was written: not compiled, no decorator but Python's own and the file's (`own`).
+
+    compiled: names of the functions that numba compiles.
+    """
+    known = PLAIN_DECORATORS | own
+    return function.name not in compiled and all(_name(decorator) in known for decorator in function.decorator_list)
 
 
 def own_functions(tree: ast.Module) -> frozenset[str]:

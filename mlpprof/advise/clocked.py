@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 
 from mlpprof.advise.bodies import is_plain, own_functions
+from mlpprof.advise.compiled import numba_functions
 from mlpprof.advise.hooks import CLOSE, OPEN, POST, PRE, call, statement
 from mlpprof.instrument.rewriting import FRAME_READERS, OperationHooks, Site
 
@@ -21,7 +22,7 @@ class ClockedForm(OperationHooks):
 
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
         super().__init__(sites, file)
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
 
     def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
@@ -99,7 +100,7 @@ class ClockedForm(OperationHooks):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """The body, unless a decorator wants the function as it was written."""
-        if is_plain(node, self._own):
+        if is_plain(node, self._own, self._compiled):
             node.body = self.statements(node.body)
         return node
 

@@ -13,6 +13,7 @@ from types import CodeType
 
 from mlpprof.advise.bodies import copied, split
 from mlpprof.advise.clocked import ClockedForm
+from mlpprof.advise.compiled import is_within
 from mlpprof.advise.hooks import BEGIN, END, MODE, PRE, RECORDING, call, statement
 from mlpprof.advise.observed import ObservedForm
 from mlpprof.advise.places import StepPlace, loops_around
@@ -31,12 +32,14 @@ class Forms:
     """Compiled files.
 
     step: where the step is; None looks for nothing. with_turns: whether loops that call the step are looked at too.
+    is_compiled: the step is compiled by numba, and stays as it is.
     """
 
     step: StepPlace | None = None
     sites: list[Site] = field(default_factory=list)
     step_file: str | None = None
     with_turns: bool = True
+    is_compiled: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
@@ -52,6 +55,8 @@ class Forms:
             around = loops_around(tree, self.step.name)
         if node is not None:
             self.step_file = path
+            self.is_compiled = is_within(node, tree)
+        if node is not None and not self.is_compiled:
             self._dispatch(node, path, tree, is_turn=False)
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)

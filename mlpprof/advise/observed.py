@@ -10,6 +10,7 @@ import ast
 import copy
 
 from mlpprof.advise.bodies import Function, copied, is_plain, own_functions, split
+from mlpprof.advise.compiled import numba_functions
 from mlpprof.advise.hooks import GIVEN, LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED, call, statement
 from mlpprof.instrument.rewriting import OperationHooks, Site
 
@@ -24,7 +25,7 @@ class ObservedForm(OperationHooks):
 
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
         super().__init__(sites, file)
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
         self.is_step = False
         """Whether the statements are the step's: what it returns goes to code that may not be seen."""
 
@@ -51,7 +52,7 @@ class ObservedForm(OperationHooks):
         return node
 
     def _function(self, node: Function) -> ast.stmt:
-        if not is_plain(node, self._own):
+        if not is_plain(node, self._own, self._compiled):
             return node
         first, body = split(node)
         if not body:

@@ -29,7 +29,7 @@ FRAMES_A_CALL = 3
 
 
 class Recorder:
-    """Records events while `active`, of the thread that has made it. sites: of all forms."""
+    """Records events while `active`, of the thread that the step runs in. sites: of all forms."""
 
     def __init__(self, sites: list[Site]) -> None:
         self._sites = sites
@@ -68,6 +68,7 @@ class Recorder:
     def start(self, keeps: bool) -> None:
         """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
         self._keeps, self._step_start = keeps, len(self.events)
+        self.uses.follow()
         self.active = True
         self._depth = sys.getrecursionlimit()
         sys.setrecursionlimit(FRAMES_A_CALL * self._depth)

@@ -12,12 +12,14 @@ from pathlib import Path
 from mlpprof.advise import hooks
 from mlpprof.advise.clocks import Clocks, hook_time
 from mlpprof.advise.coming import is_import_to_come
+from mlpprof.advise.compiled import ADVICE, WORDS
 from mlpprof.advise.forms import Forms
 from mlpprof.advise.own_files import PACKAGE, load_through, own_files
 from mlpprof.advise.places import StepPlace, functions
 from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.recorder import Recorder
-from mlpprof.advise.steps import OBSERVED_STEPS, Steps
+from mlpprof.advise.replayed import add_replayed_times
+from mlpprof.advise.steps import OBSERVED_STEPS, Steps, end_threads_quietly
 from mlpprof.advise.switch import Switch
 from mlpprof.advise.trace import Trace
 from mlpprof.advise.watch import watched
@@ -58,6 +60,7 @@ def record(
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     is_own = own_files(include, exclude)
+    end_threads_quietly()
     hook_time()  # measured before the program runs, and others with it
     forms = Forms(step)
     clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
@@ -75,6 +78,8 @@ def record(
         nonlocal is_endless
         steps.relieve()
         is_endless |= steps.first_s > LONGEST_STEP_S
+        if forms.is_compiled or steps.is_done_elsewhere:
+            return True
         if forms.step_file is None:
             return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
         return is_endless or (steps.count == 0 and passed_s > WAITING_S)
@@ -82,6 +87,9 @@ def record(
     with watched(is_hopeless):
         program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
+    if forms.is_compiled:
+        name = Path(forms.step_file or "").name
+        raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
     if is_endless:
         raise UsageError(_too_long(step, forms))
     if forms.step_file is None or steps.count == 0:
@@ -122,9 +130,16 @@ def record(
             "a closer look"
         )
     elif len(trace.steps) < OBSERVED_STEPS:
-        trace.notes.append("the program makes a single step, so what becomes of its results is not known")
+        trace.notes.append(
+            "the program makes a single step, so what becomes of its results is not known: results that nothing uses, "
+            "needless copies and updates in place were not looked for"
+        )
     if not trace.times.sites and not steps.is_long:
-        trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
+        add_replayed_times(trace)
+        trace.notes.append(
+            "the program makes too few steps for clocks on its expressions: their times are those of the same "
+            "operations performed again afterwards, and shares are estimates"
+        )
     return Recording(trace, steps.count, steps.times.plain_s)
 
 

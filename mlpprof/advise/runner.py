@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from mlpprof.advise.compiled import ADVICE, MUCH, WORDS, compiled_share
 from mlpprof.advise.findings import findings_of
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.places import StepPlace
@@ -16,7 +17,9 @@ from mlpprof.advise.recording import Recording, record
 from mlpprof.advise.replay import BUDGET
 from mlpprof.advise.seeking import seek
 from mlpprof.advise.step_table import step_table
+from mlpprof.advise.steps import OBSERVED_STEPS
 from mlpprof.catalog import find
+from mlpprof.errors import UsageError
 from mlpprof.machine.description import describe
 from mlpprof.measure.request import Request
 from mlpprof.process import Progress, serve
@@ -66,6 +69,9 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
     recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
     BUDGET.left_s = MEASURING_S
     findings = findings_of(graph)
+    recording.trace.notes.extend(_hidden(graph))
+    if not findings:
+        _require_looked_into(graph, few)
     if BUDGET.left_out:
         recording.trace.notes.append(
             f"after {MEASURING_S:.0f} seconds of measuring {BUDGET.left_out} comparisons were left out, of what comes "
@@ -82,6 +88,22 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
     }
+
+
+def _hidden(graph: Graph) -> Iterator[str]:
+    if share := compiled_share(graph):
+        yield f"{share:.0%} of the step is {WORDS}; {ADVICE}"
+
+
+def _require_looked_into(graph: Graph, few: int) -> None:
+    """That nothing was found is said of a step that was looked into, and of no other."""
+    if compiled_share(graph) > MUCH:
+        raise UsageError(f"most of the step {graph.step_name} is {WORDS}; {ADVICE}")
+    if 0 < few <= OBSERVED_STEPS:
+        raise UsageError(
+            f"only {few} {'step' if few == 1 else 'steps'} of {graph.step_name} ran, and mlpprof needs at least "
+            f"{OBSERVED_STEPS + 1} to look for everything: run more epochs"
+        )
 
 
 def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:

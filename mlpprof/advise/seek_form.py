@@ -10,6 +10,7 @@ import ast
 from collections.abc import Iterator
 
 from mlpprof.advise.bodies import is_plain, own_functions, split
+from mlpprof.advise.compiled import numba_functions
 from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED, call, statement
 from mlpprof.instrument.rewriting import Site
 
@@ -29,7 +30,7 @@ class SeekForm(ast.NodeTransformer):
 
     def __init__(self, sites: list[Site], names: dict[int, str], file: str, tree: ast.Module) -> None:
         self._sites, self._names, self._file = sites, names, file
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
         self._scopes: list[str] = []
         self._globals: frozenset[str] = frozenset()
         self._made_of, self._short_for = _made_of(tree), _short_for(tree)
@@ -49,7 +50,7 @@ class SeekForm(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """The body between CALLED and RETURNED."""
-        if not is_plain(node, self._own):
+        if not is_plain(node, self._own, self._compiled):
             return node
         self._scopes.append(node.name)
         outer = self._globals, self._made_of, self._short_for

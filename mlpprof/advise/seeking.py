@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise import hooks
+from mlpprof.advise.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.advise.identity import Roots
 from mlpprof.advise.own_files import load_through, own_files
@@ -24,7 +27,7 @@ from mlpprof.advise.program import Script, VariantLoop
 from mlpprof.advise.seek_choice import Run, Seen, Slot, choose
 from mlpprof.advise.seek_form import SeekForm
 from mlpprof.advise.seek_sums import buffers, growing_sums
-from mlpprof.advise.steps import Enough
+from mlpprof.advise.steps import Enough, end_threads_quietly
 from mlpprof.advise.watch import watched
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
@@ -48,7 +51,8 @@ class Observer:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._open: list[Run] = []
+        self._stacks: dict[int, list[Run]] = defaultdict(list)
+        self._updating: set[int] = set()
         self._products = 0
         self._first_s: float | None = None
         self._next_look_s = 0.0
@@ -71,6 +75,16 @@ class Observer:
             QUIET: self._timed(is_quiet),
         }
         self._call_s = self._time_of_a_call()
+
+    @property
+    def _open(self) -> list[Run]:
+        """What runs in this thread."""
+        return self._stacks[threading.get_ident()]
+
+    @property
+    def has_ended_elsewhere(self) -> bool:
+        """Whether enough was seen, in another thread than Python's first, which then has nothing to go on for."""
+        return self.has_ended and threading.main_thread().ident not in self._updating
 
     def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """The hook, whose own time is not to be counted: beside operations on single numbers it is long."""
@@ -98,7 +112,7 @@ class Observer:
         self._open.append(Run(site, len(self._open), self._clock(), self._products, self._own_s, parent))
 
     def _turn(self, site: int) -> None:
-        if self.has_ended:  # the program has caught it
+        if self.has_ended and threading.get_ident() in self._updating:  # the program has caught it
             raise Enough
         self._end(site)
         self._begin(site)
@@ -126,6 +140,7 @@ class Observer:
         slot = self._slot(site, owner, key, value, in_place)
         if slot is None:
             return
+        self._updating.add(threading.get_ident())
         now = self._clock()
         if self._first_s is None:
             self._first_s = now
@@ -160,8 +175,8 @@ class Observer:
         return next((run.start_s for run in reversed(self._open) if run.site in self.functions), 0.0)
 
     def _look(self) -> None:
-        if self._first_s is None or self.has_ended:
-            return
+        if self._first_s is None or self.has_ended or threading.get_ident() not in self._updating:
+            return  # a thread that makes batches ready is needed for as long as the program runs
         now = self._clock()
         if now < self._next_look_s:
             return
@@ -220,10 +235,14 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     observer.is_done = is_done
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
-    with watched(lambda passed_s: passed_s > WAITING_S and not observer.seen.times):
+    end_threads_quietly()
+    with watched(lambda passed_s: observer.has_ended_elsewhere or (passed_s > WAITING_S and not observer.seen.times)):
         program.run(compiled)
     site = choose(observer.seen, ignored())
     if site is None:
+        compiled = sorted(name for tree in trees.values() for name in numba_functions(tree))
+        if compiled:
+            raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(compiled)}); {ADVICE}")
         raise UsageError(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
             "name the step with --step Class.method, or with the line of the loop whose body it is"

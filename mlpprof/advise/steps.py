@@ -57,6 +57,17 @@ class Enough(BaseException):
     """The step has been recorded: the program may end. Not an Exception, which programs catch."""
 
 
+def end_threads_quietly() -> None:
+    """From now on a thread that `Enough` ends prints nothing, as little as one that `SystemExit` ends."""
+    shown = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not (isinstance(arguments.exc_type, type) and issubclass(arguments.exc_type, Enough)):
+            shown(arguments)
+
+    threading.excepthook = hook
+
+
 class Steps:
     """Decides for every step in which form it runs, and takes its time.
 
@@ -85,6 +96,8 @@ class Steps:
         self._around: list[dict[int, OwnTime]] = []
         self.times = Times()
         self.is_done = False
+        self.is_done_elsewhere = False
+        """In another thread than Python's first, which then has nothing to go on for."""
         self.is_long = False
         self._has_told = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
@@ -99,7 +112,7 @@ class Steps:
         spare = max(LAST_STEPS, int(LEFT_OUT * few)) if few > 6 * LAST_STEPS else 0
 
         most = max(1, left() // 6)  # of a block
-        begun, warm = self._clock(), 0
+        begun, warm = self._clock(), int(few == OBSERVED_STEPS + 1)  # of three steps one is left: under clocks
         while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
             yield PLAIN
             warm += 1
@@ -245,6 +258,7 @@ class Steps:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
             self.is_done = len(self._recorder.steps) == self._wanted
+            self.is_done_elsewhere = self.is_done and threading.current_thread() is not threading.main_thread()
 
 
 def _insist() -> None:

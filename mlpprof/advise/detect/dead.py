@@ -177,8 +177,7 @@ def _cure(head: Event, where: str, graph: Graph) -> str:
     text, place = graph.text(head, 50), graph.place(graph.site(head))
     if where:
         return by_hand(
-            f"compute `{text}` of {place} only where its result is needed: it is not {where}, and is "
-            "everywhere else.",
+            f"compute `{text}` of {place} only where its result is needed: it is not {where}, and is everywhere else.",
             "Check that all gradients stay the same.",
         )
     if head.is_own:
