@@ -220,6 +220,19 @@ class Graph:
         """Whether turns of a loop ran unseen between two events: they may have read whatever was alive."""
         return any(run.is_cut and start < run.end <= end for run in self.trace.loops)
 
+    @cached_property
+    def of_unknown_origin(self) -> list[Event]:
+        """Calls whose arrays come from what was not followed, as ``sum(g for g in gradients)``."""
+        return [
+            event
+            for event in self.events
+            if event.effect is None
+            and not event.is_own
+            and event.output is not None
+            and event.output.is_array
+            and not any(value.is_array for value in event.inputs)
+        ]
+
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""
         depth = len(run.loops)

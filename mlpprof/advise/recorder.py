@@ -106,7 +106,7 @@ class Recorder:
     def _given(self, site: int, value: Any) -> Any:
         """A value that goes to code that may not be seen, with the arrays in it."""
         if self._recording():
-            for array in arrays_in(value.values() if isinstance(value, dict) else (value,)):
+            for array in arrays_in(tuple(value.values()) if isinstance(value, dict) else (value,)):
                 self.uses.look(array, len(self.events))
         return value
 

@@ -240,9 +240,9 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
         program.run(compiled)
     site = choose(observer.seen, ignored())
     if site is None:
-        compiled = sorted(name for tree in trees.values() for name in numba_functions(tree))
-        if compiled:
-            raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(compiled)}); {ADVICE}")
+        machine_code = sorted(name for tree in trees.values() for name in numba_functions(tree))
+        if machine_code:
+            raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(machine_code)}); {ADVICE}")
         raise UsageError(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
             "name the step with --step Class.method, or with the line of the loop whose body it is"

@@ -215,8 +215,8 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
     for call, events in hits.items():
         outer = graph.events[call]
         inside = [e for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
-        if len(inside) < 2:
-            continue
+        if len(inside) < 2 or not all(_is_forward(e, graph) for e in inside):
+            continue  # it makes gradients too, and what it repeats of the first pass is told by itself
         seconds = graph.seconds([outer])
         here, there = graph.site(outer), graph.site(starts[call])
         is_same = events[0].index in again
@@ -240,6 +240,12 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
             )
         )
     return found
+
+
+def _is_forward(event: Event, graph: Graph) -> bool:
+    """Whether data are multiplied by weights, and not data by data, as for a gradient."""
+    of_weights = [value.root in graph.parameters for value in event.inputs if value.is_array]
+    return any(of_weights) and not all(of_weights)
 
 
 def _has_its_weights(event: Event, before: Event, graph: Graph) -> bool:

@@ -41,7 +41,8 @@ def detect(graph: Graph) -> list[Candidate]:
         Candidate(
             category="small-product",
             site=graph.site(head),
-            title=f"{len(parts)} products are faster with one thread of BLAS than with all",
+            title=f"{len(parts)} {'products are' if len(parts) > 1 else 'product is'} faster with one thread of BLAS than "
+            "with all",
             why=f"a product of {' x '.join(map(str, head.effect.shape))} is over before the threads have met; beside "
             "other work they even wait for each other",
             cure=by_hand(
