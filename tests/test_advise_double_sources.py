@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlpprof.advise.detect.double_sources import cure, sources
+from mlpprof.advise.detect.double_sources import in_single, sources
 
 
 class Files:
@@ -31,7 +31,7 @@ class Files:
 def told(text):
     """(line, the new statement) of each source."""
     files = Files(text)
-    return [(site.line, cure(site, files).partition("\n+ ")[2]) for site in sources(files)]
+    return [(site.line, in_single(site, files)) for site in sources(files)]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ executions by what they compute and move.
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache, cached_property
@@ -221,10 +222,10 @@ class Graph:
         return any(run.is_cut and start < run.end <= end for run in self.trace.loops)
 
     @cached_property
-    def of_unknown_origin(self) -> list[Event]:
-        """Calls whose arrays come from what was not followed, as ``sum(g for g in gradients)``."""
+    def of_unknown_origin(self) -> list[int]:
+        """Indices of calls whose arrays come from what was not followed, as ``sum(g for g in gradients)``."""
         return [
-            event
+            event.index
             for event in self.events
             if event.effect is None
             and not event.is_own
@@ -232,6 +233,11 @@ class Graph:
             and event.output.is_array
             and not any(value.is_array for value in event.inputs)
         ]
+
+    def is_origin_unknown_between(self, start: int, end: int) -> bool:
+        """Whether such a call was made between two events: it may have read whatever was alive."""
+        place = bisect_right(self.of_unknown_origin, start)
+        return place < len(self.of_unknown_origin) and self.of_unknown_origin[place] < end
 
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""

@@ -48,7 +48,7 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: Kept) -
         died = kept.replaced(event, made)
     if died is None or graph.is_looked_at(made.root, event, died) or graph.is_unseen_between(event.index, died):
         return False
-    if any(event.index < other.index < died for other in graph.of_unknown_origin):
+    if graph.is_origin_unknown_between(event.index, died):
         return False
     reads = graph.trace.reads.get(made.root, ())
     is_unread = all(index in dead for index in reads if event.index < index < died)

@@ -58,8 +58,8 @@ def useful_events(graph: Graph) -> frozenset[int]:
     roots = later & (made | changed | graph.trace.stores.keys())
     numbers: set[int] = set()
     useful: set[int] = set()
-    unknown = {event.index for event in graph.of_unknown_origin}
-    takers: list[int] = []  # which may have taken whatever was alive
+    unknown = frozenset(graph.of_unknown_origin)
+    first_taker = len(graph.events)  # a useful one of these may have taken whatever was alive
     for event in reversed(graph.first):
         if event.is_own:
             continue
@@ -73,13 +73,15 @@ def useful_events(graph: Graph) -> frozenset[int]:
             if output.is_array:
                 gives = gives or output.root in roots or graph.is_taken(output.root, event)
                 gives = gives or graph.is_looked_at(output.root, event, stored)
-                gives = gives or any(graph.trace.died.get(output.root, index) >= index for index in takers)
+                gives = gives or (
+                    first_taker < len(graph.events) and graph.trace.died.get(output.root, first_taker) >= first_taker
+                )
             else:
                 gives = gives or output.content in numbers or stored > event.index
         if gives:
             useful.add(event.index)
             if event.index in unknown:
-                takers.append(event.index)
+                first_taker = event.index
             roots |= {value.root for value in event.inputs if value.is_array}
             numbers |= {value.content for value in event.inputs if not value.is_array}
     return frozenset(useful)

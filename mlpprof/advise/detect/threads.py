@@ -37,12 +37,12 @@ def detect(graph: Graph) -> list[Candidate]:
         return []
     head = max(parts, key=lambda part: part[1][1])[0]
     assert head.effect is not None
+    products = f"{len(parts)} products are" if len(parts) > 1 else "a product is"
     return [
         Candidate(
             category="small-product",
             site=graph.site(head),
-            title=f"{len(parts)} {'products are' if len(parts) > 1 else 'product is'} faster with one thread of BLAS than "
-            "with all",
+            title=f"{products} faster with one thread of BLAS than with all",
             why=f"a product of {' x '.join(map(str, head.effect.shape))} is over before the threads have met; beside "
             "other work they even wait for each other",
             cure=by_hand(
