@@ -44,7 +44,7 @@ ORDER = (
 
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
 HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profiler", "pyinstrument", "threadpoolctl")
-MOST_LINES = 300
+MOST_LINES = 600
 PROGRAMS = {
     *("mlpprof.testing.simulation.__main__", "mlpprof.testing.trials"),
     *(f"mlpprof.studies.{name}" for name in ("advice", "goals", "memory", "scaling", "sweep")),

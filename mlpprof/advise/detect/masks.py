@@ -106,9 +106,9 @@ def _cure(form: Form, graph: Graph) -> str:
         case ast.Assign(
             targets=[ast.Subscript(value=target, slice=ast.Compare(left=left, comparators=[bound]))], value=number
         ) if name is not None and len(form.stores) == 1:
-            texts = [ast.unparse(one) for one in (target, left, bound, number)]
-            if texts[0] == texts[1] and texts[2] == texts[3] and is_simple(target):
-                written = f"{name}.{form.name}({texts[0]}, {texts[3]}, out={texts[0]})"
+            array, stored = ast.unparse(target), ast.unparse(number)
+            if sorted((array, stored)) == sorted(map(ast.unparse, (left, bound))) and is_simple(target):
+                written = f"{name}.{form.name}({array}, {stored}, out={array})"
                 edited = edit(store.event, written, graph)
                 if edited is not None:
                     return edited

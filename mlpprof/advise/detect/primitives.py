@@ -135,7 +135,7 @@ def _powers(event: Event) -> Iterator[Other]:
         yield Other(
             "a power by the general function",
             "a general power is a logarithm and an exponential for every element; a small whole one is a few products",
-            f"write {form.format(x='x', np='numpy')} for the power of x.",
+            f"give the base of the power a name, say x, and write `{form.format(x='x', np='numpy')}`.",
             perform,
             written,
         )
