@@ -43,7 +43,8 @@ def command(
 
     The script runs with its own arguments until a few training steps are recorded; then it is stopped, and what was
     recorded is searched for work that need not be done or could be done faster. Each finding has its place, the
-    reason, the cure in words or as a small diff to read, and its payoff, measured on the values of the step. The file is not changed.
+    reason, the cure in words or as a small diff to read, and its payoff, measured on the values of the step. The file
+    is not changed.
     The options from --workload on say what a variant trains on.
 
     \b

@@ -75,8 +75,8 @@ def sources(graph: Graph) -> Iterator[Site]:
     yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
 
 
-def cure(places: Sequence[Site], graph: Graph) -> str:
-    """In words: all places together, of which one alone gives nothing."""
+def cure(places: Sequence[Site], others: Sequence[str], graph: Graph) -> str:
+    """In words: all places together, of which one alone gives nothing. others: sentences on what else is float64."""
     sentences = []
     for site in places[:MOST_PLACES]:
         written = in_single(site, graph)
@@ -88,6 +88,7 @@ def cure(places: Sequence[Site], graph: Graph) -> str:
         "make every array of the step float32 where it is created; a single one of float64 that is left makes the "
         "results float64 again, and nothing is gained.",
         *sentences,
+        *others,
         "Check the dtype of the parameters and of the data after a step, and the accuracy after the training.",
     )
 

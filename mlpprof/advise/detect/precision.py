@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices, total
 from mlpprof.advise.detect.double_sources import cure, sources
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.identity import Value
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share, seconds_of
 from mlpprof.advise.trace import Event
@@ -67,7 +69,7 @@ def detect(graph: Graph) -> list[Candidate]:
             why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
             "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
             + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
-            cure=cure([site, *(place for place in places if place != site)], graph),
+            cure=cure([site, *(place for place in places if place != site)], list(_also_double(site, graph)), graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
@@ -76,6 +78,27 @@ def detect(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(doubles)),
         )
     ]
+
+
+def _also_double(told: Site, graph: Graph) -> Iterator[str]:
+    """Sentences on what the step makes of float64 out of nothing such, and on data of float64 that it reads."""
+    made: dict[int, Event] = {}
+    data: dict[int, tuple[Event, Value]] = {}
+    for event in graph.turn:
+        doubles = [value for value in event.inputs if value.is_array and value.dtype == "float64"]
+        if _makes_double(event) and not doubles and graph.site(event).line != told.line:
+            made.setdefault(event.site, event)
+        for value in doubles:
+            if value.size >= LEAST_SIZE and value.root not in graph.parameters:
+                data.setdefault(value.root, (event, value))
+    for event in made.values():
+        yield f"In {graph.place(graph.site(event))}, `{graph.text(event, 50)}` makes float64 in every step."
+    for root, (event, value) in data.items():
+        if not graph.makers(root, event.index):
+            yield (
+                f"{graph.place(graph.site(event))} reads data of float64, of shape {value.shape}: make them float32 "
+                "where they are loaded, if no line above does."
+            )
 
 
 def _is_made_here(upcast: Event, graph: Graph) -> bool:

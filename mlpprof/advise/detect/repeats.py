@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
+from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.trace import Event
 from mlpprof.instrument.semantics_table import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
 
@@ -197,8 +197,8 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
     again = {event.index: first for event, first in repeats}
     products = [e for e in graph.last if e.kind == PRODUCT and not e.is_own]
     first_of: dict[tuple[int, tuple[int, ...]], Event] = {}
-    hits: dict[int, list[Event]] = defaultdict(list)
-    starts: dict[int, Event] = {}
+    hits: dict[Span, dict[int, Event]] = defaultdict(dict)
+    starts: dict[Span, Event] = {}
     for event in products:
         data = [v for v in event.inputs if v.is_array and v.root not in graph.parameters and len(v.shape) == 2]
         weights = [v for v in event.inputs if v.is_array and v.root in graph.parameters]
@@ -209,16 +209,18 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
         if before is not event and _is_same_turn(event, before) and _has_its_weights(event, before, graph):
             call = _own_branch(event, before)
             if call is not None:
-                hits[call].append(event)
-                starts[call] = before
+                place = graph.span(graph.events[call].site)  # a loop makes the same call many times
+                hits[place].setdefault(call, event)
+                starts.setdefault(place, before)
     found = []
-    for call, events in hits.items():
-        outer = graph.events[call]
+    for place, of_calls in hits.items():
+        calls, events = [graph.events[call] for call in of_calls], [*of_calls.values()]
+        outer = calls[0]
         inside = [e for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
         if len(inside) < 2 or not all(_is_forward(e, graph) for e in inside):
             continue  # it makes gradients too, and what it repeats of the first pass is told by itself
-        seconds = graph.seconds([outer])
-        here, there = graph.site(outer), graph.site(starts[call])
+        seconds = graph.seconds(calls)
+        here, there = graph.site(outer), graph.site(starts[place])
         is_same = events[0].index in again
         found.append(
             Candidate(
@@ -234,7 +236,7 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
                 ),
                 saved_s=around(seconds),
                 measured="the time of the call in the step",
-                covers=indices([outer]),
+                covers=indices(calls),
                 related=(there,),
                 evidence=facts(events[0], len(events)),
             )

@@ -176,7 +176,7 @@ def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
         if text:
             statements = " and then ".join(f"`{one.partition('  # ')[0]}`" for one in text)
             sentences.append(f"write {statements} in {file}:{line}, which changes the array in place.")
-    if any("scratch" in one for text in cures.values() for one in text):
+    if any("out=scratch" in one for one in sentences):
         sentences.append("`scratch` is an array of that shape and dtype, allocated once before the training.")
     sentences.append(
         "Check first that nothing else holds an array that is written into: another name, a list, a view of it, a "
