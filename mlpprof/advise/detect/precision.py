@@ -15,6 +15,7 @@ from mlpprof.advise.identity import Value
 from mlpprof.advise.perform import again
 from mlpprof.advise.replay import of_time, saved_share, seconds_of
 from mlpprof.advise.trace import Event
+from mlpprof.instrument.rewriting import Site
 from mlpprof.instrument.semantics_table import FILL
 
 MOST_REPLAYS = 24
@@ -86,7 +87,7 @@ def _also_double(told: Site, graph: Graph) -> Iterator[str]:
     data: dict[int, tuple[Event, Value]] = {}
     for event in graph.turn:
         doubles = [value for value in event.inputs if value.is_array and value.dtype == "float64"]
-        if _makes_double(event) and not doubles and graph.site(event).line != told.line:
+        if _makes_double(event) and not doubles and not _is_asked_for(event) and graph.site(event).line != told.line:
             made.setdefault(event.site, event)
         for value in doubles:
             if value.size >= LEAST_SIZE and value.root not in graph.parameters:
@@ -99,6 +100,12 @@ def _also_double(told: Site, graph: Graph) -> Iterator[str]:
                 f"{graph.place(graph.site(event))} reads data of float64, of shape {value.shape}: make them float32 "
                 "where they are loaded, if no line above does."
             )
+
+
+def _is_asked_for(event: Event) -> bool:
+    """Whether an array is made with the dtype that something else has."""
+    has_dtype = "dtype" in event.options or (event.name in ("zeros", "ones", "empty") and len(event.operands) > 1)
+    return has_dtype or event.name.endswith("_like")
 
 
 def _is_made_here(upcast: Event, graph: Graph) -> bool:

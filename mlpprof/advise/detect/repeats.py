@@ -88,7 +88,7 @@ def _cure(again: Event, first: Event, graph: Graph) -> str:
     name = _what(again)
     sentences = [
         f"keep the result of `{graph.text(first, 40)}` of {graph.place(graph.site(first))}, and use it in "
-        f"{graph.place(graph.site(again))} in place of `{graph.text(again, 40)}`."
+        f"{graph.place(graph.site(again))}, where the same is evaluated again."
     ]
     if name in ("sigmoid", "expit", "tanh") or name.endswith("sigmoid"):
         derivative = "`A * (1 - A)`" if "tanh" not in name else "`1 - A * A`"
