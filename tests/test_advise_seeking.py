@@ -56,6 +56,46 @@ for k in range(20):
 """,
         "learn",
     ),
+    **{
+        f"an update through {what}": (
+            f"""
+class Net:
+    def __init__(self):
+        self.W = [rng.standard_normal((6, 6)) * 0.1, rng.standard_normal((6, 2)) * 0.1]
+
+    def backward(self, x, y):
+        h = np.tanh(x @ self.W[0])
+        inputs, found = [x, h], [None, None]
+        delta = h @ self.W[1] - y
+        for l in (1, 0):
+            found[l] = inputs[l].T @ delta
+            if l > 0:
+                delta = (delta @ self.W[l].T) * (1 - h * h)
+        return found
+
+    def descend(self, gradients):
+{update}
+
+    def train(self):
+        for k in range(20):  # THE STEP
+            self.descend(self.backward(X, Y))
+
+Net().train()
+""",
+            "loop",
+        )
+        for what, update in {
+            "a local name": "        for l in (0, 1):\n            W = self.W[l]\n"
+            "            W = W - 0.1 * gradients[l]\n"
+            "            self.W[l] = W\n",
+            "one name of several": "        for l in (0, 1):\n            W, g = self.W[l], gradients[l]\n"
+            "            self.W[l] = W - 0.1 * g\n",
+            "the items of zip": "        for l, (W, g) in enumerate(zip(self.W, gradients)):\n"
+            "            self.W[l] = W - 0.1 * g\n",
+            "a list of new values": "        new = []\n        for W, g in zip(self.W, gradients):\n"
+            "            new.append(W - 0.1 * g)\n        self.W = new\n",
+        }.items()
+    },
     "keys that are made of numbers": (
         """
 p = {}

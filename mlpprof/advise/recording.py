@@ -140,6 +140,8 @@ def record(
             "the program makes too few steps for clocks on its expressions: their times are those of the same "
             "operations performed again afterwards, and shares are estimates"
         )
+    elif 0 < few <= OBSERVED_STEPS + 1 and not steps.is_long:
+        trace.notes.append("the program makes so few steps that one ran under clocks: shares are estimates")
     return Recording(trace, steps.count, steps.times.plain_s)
 
 

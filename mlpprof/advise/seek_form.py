@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from mlpprof.advise.bodies import is_plain, own_functions, split
 from mlpprof.advise.compiled import numba_functions
 from mlpprof.advise.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED, call, statement
+from mlpprof.advise.seek_sums import items_of
 from mlpprof.instrument.rewriting import Site
 
 PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
@@ -179,20 +180,37 @@ def _made_of(scope: ast.AST) -> dict[str, set[str]]:
         if isinstance(node, ast.Assign) and isinstance(_unconverted(node.value), ast.BinOp | ast.Call):
             names = [target.id for target in _targets(node.targets) if isinstance(target, ast.Name)]
             inner = {**inner, **{name: _mentioned(node.value) for name in names}}
+        match node:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[one])):
+                inner = {**inner, name: _mentioned(one)}  # a list of new values, which then takes the place of the old
         for name, texts in inner.items():
             found[name] = found.get(name, set()) | texts
     return found
 
 
 def _short_for(scope: ast.AST) -> dict[str, set[str]]:
-    """Names of a function -> the parts of something that they are short for: ``W = self.W[l]``."""
+    """Names of a function -> the parts of something that they are short for.
+
+    ``W = self.W[l]``, ``W, g = self.W[l], gradients[l]``, ``for W, g in zip(self.W, gradients)``.
+    """
     found: dict[str, set[str]] = {}
     for node in ast.walk(scope):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Attribute):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    found.setdefault(target.id, set()).add(ast.unparse(node.value))
+        for target, value in _short_pairs(node):
+            if isinstance(target, ast.Name) and isinstance(value, ast.Subscript | ast.Attribute):
+                found.setdefault(target.id, set()).add(ast.unparse(value))
     return found
+
+
+def _short_pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                    yield from zip(target.elts, value.elts, strict=False)
+                else:
+                    yield target, value
+        case ast.For(target=target, iter=value):
+            yield from items_of(target, value)
 
 
 def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:
