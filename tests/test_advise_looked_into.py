@@ -99,11 +99,10 @@ IN_A_WHILE = """
 import numpy as np
 X, W, cost = np.ones((40, 30)), np.full((30, 20), 1e-3), np.ones((1, 1))
 turn = 0
-while turn < 60 and cost > 0:
+while (turn := turn + 1) < 60 and cost > 0:
     e = X @ W - 1
     d = e[:, :1]
     cost = d.T @ d
-    turn += 1
     W = W - 1e-6 * (X.T @ e)
 """
 

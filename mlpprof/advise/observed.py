@@ -217,5 +217,7 @@ class ObservedForm(OperationHooks):
 
 
 def _is_path(node: ast.expr) -> bool:
-    """Whether it is a name, or an attribute of one."""
-    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and _is_path(node.value))
+    """Whether it is a name that is read, or an attribute of one."""
+    if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+        return isinstance(node, ast.Name) or _is_path(node.value)
+    return False
