@@ -17,6 +17,8 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """What a shell shows for a program that SIGPIPE ended: 128 + 13."""
 
+ARGUMENTS_HINT = "the script's own arguments go after --, as in mlpprof advise train.py -- --epochs 3"
+
 
 class MlpprofError(Exception):
     """Base of all errors that are the user's to read; the command line turns it into `exit_code`."""
@@ -26,6 +28,10 @@ class MlpprofError(Exception):
 
 class UsageError(MlpprofError):
     """An option, a name or a combination of them that cannot be used."""
+
+
+class ProgramEnded(UsageError):
+    """A program that ended by itself before its training step ran; the message says where and with which exit code."""
 
 
 class DataError(MlpprofError):

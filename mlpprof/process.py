@@ -125,16 +125,26 @@ class Worker:
                     stream.close()
         self._log.close()
 
+    def last_words(self) -> str:
+        """The last line that was printed in the worker, to standard output or standard error; empty if there is none.
+
+        To be asked between calls, since it moves the place at which the worker would go on writing.
+        """
+        words = [line.strip() for line in self._printed().splitlines() if line.strip()]
+        return words[-1] if words else ""
+
+    def _printed(self) -> str:
+        self._log.seek(0)
+        return self._log.read()
+
     def _death(self) -> WorkerDied:
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        self._log.seek(0)
-        log = self._log.read()
-        rank = dead_rank(log)
+        rank = dead_rank(self._printed())
         if rank is not None:
             return WorkerDied(f"{rank}, before rank 0 had answered")
-        words = [line.strip() for line in log.splitlines() if line.strip()]
-        hint = f"; its last words: {words[-1]}" if words else ""
+        words = self.last_words()
+        hint = f"; its last words: {words}" if words else ""
         if code == -signal.SIGKILL:
             hint += "; if memory was short, use a smaller batch or data set"
         return WorkerDied(f"the worker process {how} before it answered{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpprof.advise import replay
-from mlpprof.advise.replay import Budget, saved_share, seconds_of
+from mlpprof.programs.record.replay import Budget, saved_share, seconds_of
 
 
 @pytest.fixture

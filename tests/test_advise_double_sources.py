@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlpprof.advise.detect.float64 import cure, sources
+from mlpprof.advise.detect.float64 import in_single, sources
 
 
 class Files:
@@ -31,7 +31,7 @@ class Files:
 def told(text):
     """(line, the new statement) of each source."""
     files = Files(text)
-    return [(site.line, cure(site, files).partition("\n+ ")[2]) for site in sources(files)]
+    return [(site.line, in_single(site, files)) for site in sources(files)]
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,23 @@ def test_what_nothing_reads_or_runs_is_no_source():
 
 def test_what_the_program_defines_is_not_cast_but_what_it_is_given():
     text = "class Tensor:\n    pass\ndef make(n):\n    return Tensor(np.random.randn(n))\nprint(make(3))\n"
-    assert told(text) == [(4, "return Tensor(np.random.randn(n).astype(np.float32))")]
+    assert told(text) == [(4, "return Tensor(np.random.randn(n).astype('float32'))")]
+
+
+@pytest.mark.parametrize(
+    ("text", "new"),
+    [
+        ("import numpy as np\nW = np.zeros(3)\nprint(W)\n", "W = np.zeros(3, dtype=np.float32)"),
+        ("import numpy\nW = numpy.zeros(3)\nprint(W)\n", "W = numpy.zeros(3, dtype=numpy.float32)"),
+        ("try:\n    import cupy as xp\nexcept ImportError:\n    import numpy as xp\nW = xp.random.rand(3)\nprint(W)\n",
+         "W = xp.random.rand(3).astype(xp.float32)"),
+        ("from numpy import random\nW = random.randn(3) * 0.1\nprint(W)\n",
+         "W = (random.randn(3) * 0.1).astype('float32')"),
+        ("import numpy as np\nW = {l: np.random.randn(l) for l in (1, 2)}\nprint(W)\n",
+         "W = {l: np.random.randn(l).astype(np.float32) for l in (1, 2)}"),
+        ("import numpy as np\nW = dict(zip('ab', np.random.randn(2, 3)))\nprint(W)\n", None),
+        ("import numpy as np\nx, y = np.random.randn(3), np.array(labels)\nprint(x, y)\n", None),
+    ],
+)  # fmt: skip
+def test_a_statement_in_float32_has_the_names_of_its_file_or_is_left_to_words(text, new):
+    assert [one for _, one in told(text)] == [new]

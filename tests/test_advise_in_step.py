@@ -7,8 +7,10 @@ from recorded_step import recorded
 
 from mlpprof.advise.candidate import LEAST_SHARE
 from mlpprof.advise.detect import bias_stacking as stacking
-from mlpprof.advise.detect import dead_computation
+from mlpprof.advise.detect import dead_computation as dead
+from mlpprof.advise.detect import recomputation as repeats
 from mlpprof.advise.detect import work_in_step as extra_work
+from mlpprof.report.advice_words import cure_lines
 
 HEAD = """\
 random = np.random.default_rng(3)
@@ -73,19 +75,94 @@ def test_stacked_biases_are_told_together():
             "layers = [Layer(50, 40), Layer(40, 30)]\n"
             "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
             "        delta = layers[l].backward(np.ones((60, (50, 40)[l])), delta)\n",
-            "+ if not self.is_first:",
+            "it is not in turn 2 of 2 of the loop in net.py:11, and is everywhere else.",
         ),
         (
             "W = [np.full((50, 40), 0.1), np.full((40, 30), 0.1)]\n"
             "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
             "        back = delta @ W[l].T\n        W[l] = W[l] - np.ones((60, (50, 40)[l])).T @ delta\n"
             "        delta = back\n",
-            "+ if l > 1:",
+            "it is not in turn 2 of 2 of the loop in net.py:4, and is everywhere else.",
         ),
     ],
     ids=["in a method", "in the loop"],
 )
-def test_a_dead_delta_is_left_out_by_what_its_line_can_see(text, cure):
+def test_a_dead_delta_is_told_with_the_turn_in_which_it_is_dead_and_in_words(text, cure):
     with recorded(text) as graph:
-        (one,) = dead_computation.detect(graph)
+        (one,) = dead.detect(graph)
     assert cure in one.cure
+    assert {line.kind for line in cure_lines(one.cure)} == {"words"}
+    assert one.confidence == "likely"
+
+
+LAYERS = """\
+class Dense:
+    def __init__(self, n, k):
+        self.W = np.full((n, k), 1e-3)
+    def backward(self, A, d):
+        self.W = self.W - A.T @ d
+        return d @ self.W.T
+a, b, c = Dense(30, 40), Dense(40, 40), Dense(40, 20)
+A = np.ones((60, 30)), np.ones((60, 40)), np.ones((60, 40))
+def step():
+    d = np.full((60, 20), 1e-9)
+    d = c.backward(A[2], d)
+    d = b.backward(A[1], d)
+    a.backward(A[0], d)
+"""
+
+
+def test_of_layers_that_are_called_one_by_one_only_the_call_is_told_whose_delta_is_dead():
+    with recorded(LAYERS) as graph:
+        (one,) = dead.detect(graph)
+        (event,) = (graph.events[index] for index in one.covers)
+    assert one.title == "the result of d @ self.W.T is never used in the call a.backward(A[0], d) of net.py:13"
+    assert event.output.shape == (60, 30)
+    assert "everywhere else" in one.cure
+
+
+ONCE_MORE = """\
+class Dense:
+    def __init__(self, n, k):
+        self.W = np.full((n, k), 1e-3)
+    def forward(self, x):
+        self.x = x
+        return np.tanh(x @ self.W)
+    def backward(self, d):
+        d = d * (1 - np.tanh(self.x @ self.W) ** 2)
+        back = d @ self.W.T
+        self.W = self.W - 1e-6 * self.x.T @ d
+        return back
+layers = [Dense(50, 40), Dense(40, 30)]
+X = np.random.default_rng(3).normal(0, 1, (60, 50))
+def step():
+    A = X
+    for layer in layers:
+        A = layer.forward(A)
+    for layer in reversed(layers):
+        A = layer.backward(A)
+"""
+
+
+def test_a_backward_pass_that_computes_an_activation_again_is_no_second_forward_pass():
+    with recorded(ONCE_MORE) as graph:
+        found = {(one.category, one.site.line, one.title.partition(" is")[0]) for one in repeats.detect(graph)}
+    assert found == {("recomputation", 8, "np.tanh(self.x @ self.W)")}
+
+
+SUMMED = """\
+from functools import reduce
+X, W = np.random.default_rng(3).normal(0, 1, (30, 50)), np.full((50, 20), 1e-3)
+def gradient(x):
+    return np.outer(x, np.tanh(x @ W))
+def step():
+    global W
+    parts = list(map(gradient, X))
+    W = W - 1e-9 * {}
+"""
+
+
+@pytest.mark.parametrize("total", ["sum(one for one in parts)", "reduce(np.add, (one for one in parts))"])
+def test_gradients_that_a_generator_hands_on_are_no_evaluation(total):
+    with recorded(SUMMED.format(total)) as graph:
+        assert extra_work.detect(graph) == dead.detect(graph) == []

@@ -52,14 +52,14 @@ def test_what_runs_for_single_numbers_is_not_counted_for_arrays():
     assert of_array < 0.2
 
 
-def test_a_function_that_takes_arrays_as_it_stands_is_told_so_and_compared_with_itself():
+def test_a_function_that_takes_arrays_is_told_so_and_compared_with_itself():
     least, cure = told_of_lifting(LIFTED)
     assert least > 0.4
-    assert "takes whole arrays as it stands" in cure
+    assert "takes whole arrays without any change" in cure
     guarded = LIFTED.replace("    return 1 /", "    if z < -30:\n        return 0.0\n    return 1 /")
     least, cure = told_of_lifting(guarded.replace("squashed(X)", "X"))
     assert least > 0.4
-    assert "takes whole arrays as it stands" not in cure
+    assert "takes whole arrays without any change" not in cure
 
 
 def test_the_hooks_have_a_time_of_their_own():

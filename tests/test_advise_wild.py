@@ -6,6 +6,7 @@ findings differ from the truth is looked at once more, and what the first look h
 
 from __future__ import annotations
 
+import ast
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from wild.truth import HERE, scripts, truth
 
 from mlpprof.advise import Subject, find
+from mlpprof.report.advice_words import cure_lines
 
 pytestmark = pytest.mark.timing
 
@@ -47,6 +49,20 @@ def test_planted_flaws_are_found_and_nothing_else_is_told(script):
     assert not found
 
 
+def assert_cure_is_words_or_an_edit(finding, script):
+    """That what is printed as a diff is one line of the file, and Python in its place."""
+    lines = cure_lines(finding["cure"])
+    if all(line.kind == "words" for line in lines):
+        assert lines[0].text.startswith("By hand: ")
+        return
+    before, after = lines
+    assert (before.kind, after.kind) == ("-", "+")
+    source = script.read_text().splitlines()
+    number = finding["line"] - 1
+    assert source[number].strip() == before.text.strip()
+    ast.parse("\n".join([*source[:number], source[number].replace(before.text.strip(), after.text.strip())]))
+
+
 def test_findings_tell_places_payoffs_and_reasons():
     script = HERE / "per_sample_backprop" / "planted.py"
     lines = script.read_text().splitlines()
@@ -60,7 +76,8 @@ def test_findings_tell_places_payoffs_and_reasons():
         assert 0 <= one["payoff_s"][0] <= one["payoff_s"][1]
         assert one["title"]
         assert one["why"]
-        assert one["cure"]
+        assert_cure_is_words_or_an_edit(one, script)
+        assert one["confidence"] == "likely" or one["category"] in ("layout", "slow-primitive", "float64")
         assert one["evidence"]["measured"]
     middles = [sum(one["payoff_s"]) for one in findings]
     assert middles == sorted(middles, reverse=True)

@@ -46,12 +46,32 @@ def failing(error):
     return look
 
 
+ANNOUNCED = "mlpprof: net.py is run up to two times, and stopped after the recorded steps\n"
+
+
 def test_findings_are_printed_and_nothing_else_is_written(subjects, capsys):
     assert run(["advise", "net.py"]) == EXIT_OK
     captured = capsys.readouterr()
     assert "sigmoid(self.Z1) is evaluated again" in captured.out
-    assert captured.err == ""
+    assert captured.err == ANNOUNCED
     assert [path.name for path in Path().iterdir()] == ["net.py"]
+
+
+def test_how_often_a_script_is_run_is_announced_and_a_variant_is_no_script(subjects, capsys):
+    for typed in (["advise", "net.py", "--step", "step"], ["profile", "net.py", "--step", "step"]):
+        assert run(typed) == EXIT_OK
+        assert "net.py is run once (twice if it makes fewer than 5 steps)" in capsys.readouterr().err
+    assert run(["advise", "naive"]) == EXIT_OK
+    assert capsys.readouterr().err == ""
+
+
+def test_a_script_may_write_where_the_command_line_or_pyproject_says_so(subjects):
+    for typed in (["advise", "net.py"], ["profile", "net.py", "--step", "step"]):
+        run(typed)
+        run([*typed, "--allow-writes"])
+    Path("pyproject.toml").write_text("[tool.mlpprof.advise]\nallow-writes = true\n", encoding="utf-8")
+    run(["advise", "net.py"])
+    assert [subject.allow_writes for subject in subjects] == [False, True, False, True, True]
 
 
 def test_everything_behind_the_dashes_goes_to_the_script(subjects, capsys):
@@ -160,8 +180,9 @@ def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, erro
     assert run(typed) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.strip().splitlines()) == 1
-    assert str(error) in captured.err
+    announced, message = filter(None, captured.err.splitlines())
+    assert announced.startswith("mlpprof: net.py is run")
+    assert str(error) in message
 
 
 def test_the_profile_of_a_step_is_printed_with_its_arguments_passed_on(subjects, capsys):

@@ -146,6 +146,36 @@ def test_another_thread_makes_it_blind():
     assert uses.is_blind
 
 
+# Truth values
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "if cost < 1e-9: return",
+        "n = 1 if cost < 1e-9 else 2",
+        "n = not cost",
+        "n = cost < 1e-9 and 1",
+        "assert cost > 0",
+        "n = [1 for _ in (1,) if cost > 0]",
+        "n = bool(cost)",
+        "while cost < 1e-9: break",
+    ],
+)
+def test_an_array_whose_truth_is_asked_for_is_used(use):
+    text = f"""\
+def step():
+    global W
+    e = X @ W - 1
+    d = e[:, :1]
+    cost = d.T @ d
+    W = W - 1e-6 * (X.T @ e)
+    {use}
+"""
+    assert lines(text) == []
+    assert lines(text.replace(use, "pass")) == [5]
+
+
 # Kept buffers
 
 

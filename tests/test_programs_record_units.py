@@ -19,7 +19,6 @@ import pytest
 import mlpprof.model
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.findings import merge
-from mlpprof.advise.replay import of_time, saved_share
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import Site
@@ -29,6 +28,7 @@ from mlpprof.programs.record.arrays import Roots, content_of, value_of
 from mlpprof.programs.record.clocks import Clocks
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, Forms, Switch
 from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.record.replay import of_time, saved_share
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 from mlpprof.programs.record.schedule import Enough, Steps
 from mlpprof.programs.step_place import StepPlace, functions
@@ -135,10 +135,10 @@ class Switched:
         self.forms.append(mode)
 
 
-def ran(clock, step_s, few=0, most=10**6, turns=False):
+def ran(clock, step_s, few=0, most=10**6, turns=False, early=None):
     """The form of each step until there is enough, and the steps."""
     switched = Switched()
-    steps = Steps(switched, Clocks(clock), Recorder([]), clock, few)
+    steps = Steps(switched, Clocks(clock), Recorder([]), clock, few, early)
     begin, mode, end = (steps.hooks[name] for name in (hooks.BEGIN, hooks.MODE, hooks.END))
     forms = []
     try:
@@ -201,8 +201,31 @@ def test_of_few_steps_the_last_are_observed_in_time(clock, few):
     assert len(forms) <= few
     timed = forms[: -min(few, 2)]
     assert OBSERVED not in timed
-    assert (PLAIN in timed) == (few > 2)
-    assert (CLOCKED in timed) == (few > 3)
+    assert (PLAIN in timed) == (few > 3)  # the run before has timed some
+    assert (CLOCKED in timed) == (few > 2)
+
+
+@pytest.mark.parametrize(("most", "recorded"), [(4, 1), (5, 2), (12, 2), (10**6, 2)])
+def test_two_early_steps_are_observed_in_case_that_the_program_ends(clock, most, recorded):
+    early = Recorder([])
+    forms, steps, _ = ran(clock, 1e-3, most=most, early=early)
+    assert forms[:5] == [PLAIN, CLOCKED, PLAIN, OBSERVED, OBSERVED][:most]
+    assert len(early.steps) == recorded
+    assert steps.is_done == (most > 12)
+    assert steps.is_enough == (most > 4)
+    assert (steps.recorded is early) == (most in (5, 12))
+    if most >= 12:
+        assert forms[5:11] == [CLOCKED] * 3 + [PLAIN] * 3
+    if steps.is_done:
+        assert forms[-2:] == [OBSERVED, OBSERVED]
+        assert len(steps.recorded.steps) == 2
+
+
+def test_long_steps_are_not_observed_early_because_few_of_them_are_enough(clock):
+    forms, steps, _ = ran(clock, 3.0, early=Recorder([]))
+    assert forms.count(OBSERVED) == 2
+    assert forms[-2:] == [OBSERVED, OBSERVED]
+    assert steps.is_done
 
 
 def test_an_exception_that_leaves_a_step_is_not_covered_by_the_end(clock):
@@ -249,6 +272,17 @@ def test_turns_without_a_step_are_no_steps(clock):
             end(True)
     assert set(steps.times.plain_s) == set(steps.times.clocked_s) == {2.0}
     assert steps.count == len(steps.times.plain_s) + len(steps.times.clocked_s) + 2
+
+
+def test_modules_of_another_environment_are_installed_libraries_too(tmp_path):
+    library = tmp_path / "lib" / "site-packages" / "package" / "net.py"
+    own = tmp_path / "net.py"
+    for path in (library, own):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert own_files((), ())(str(own))
+    assert not own_files((), ())(str(library))
+    assert own_files(("*/package/*",), ())(str(library))
 
 
 # The recorder

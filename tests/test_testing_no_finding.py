@@ -16,7 +16,7 @@ def asked(monkeypatch):
     """Made-up findings whatever is asked; what was asked for."""
     calls = []
 
-    def find(target, *, step=None, arguments=(), progress=None):
+    def find(target, *, step=None, arguments=(), allow_writes=False, progress=None):
         calls.append((target, step, tuple(arguments)))
         return make_advice()
 

@@ -160,7 +160,7 @@ def _find(program: Any) -> None:
 
     seeking.LOOKING_S = 0.3  # most programs here are over before that
     try:
-        found = seeking.seek(program, (), ())
+        found = seeking.seek(program, (), ()).step
     except MlpprofError as error:
         found = f"{type(error).__name__}: {error}"
     print(f"\n{found}")

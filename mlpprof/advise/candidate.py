@@ -22,6 +22,7 @@ MOST_ARRAYS = 6
 """Of an operation that are told: a list may hold hundreds."""
 
 CERTAIN, LIKELY = "certain", "likely"
+"""Certain is said of what is done in another way with the same values; of what would be left out, only likely."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,17 @@ class Candidate:
     cure: str
     saved_s: tuple[float, float]
     measured: str
-    confidence: str = CERTAIN
+    confidence: str = LIKELY
     covers: frozenset[int] = frozenset()
     related: tuple[Site, ...] = ()
     evidence: Json = field(default_factory=dict)
     least_share: float = LEAST_SHARE
+
+
+def by_hand(*sentences: str) -> str:
+    """A cure in words, a sentence a line: of what cannot be printed as an edit that is right as it is printed."""
+    first, *rest = sentences
+    return "\n".join([f"By hand: {first}", *rest])
 
 
 def neighbours(items: Iterable[Item], site_of: Callable[[Item], Site]) -> list[list[Item]]:

@@ -1,7 +1,8 @@
 """`find` and `profile_step`: run a program in a process of its own, record its step, and say what is in it.
 
-The program runs up to three times, each time only until enough is known: to find its step, unless it is named; to time
-and observe the step; and once more if it has ended before that, since now the number of its steps is known.
+The program runs once if its step is named, and else twice: to find the step, and to time and observe it; each time only
+until enough is known. Where the step is named and runs so few times that the program ends before enough is known, the
+program runs a second time, since then the number of its steps is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import catalog
-from mlpprof.errors import UsageError
+from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
@@ -22,6 +23,9 @@ from mlpprof.results.step_profile import Expression, StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
 WORKER = "mlpprof.advise.worker"
+
+FEWEST_TIMED = 3
+"""If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Subject:
     to have it found. arguments: for the script. include, exclude: file name patterns of modules that are instrumented
     though they are in an installed library, or not although they are the user's.
     request, batch: what a variant trains on; None takes the default workload. threads: of BLAS; None leaves them as
-    they are for a script, and takes one for a variant, as `mlpprof profile` does.
+    they are for a script, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a script write
+    files outside temporary folders; else the attempt ends its run.
     """
 
     target: str | Path
@@ -44,6 +49,12 @@ class Subject:
     request: Request | None = None
     batch: int | None = None
     threads: int | None = None
+    allow_writes: bool = False
+
+    @property
+    def how_often(self) -> str:
+        """How often the program is run; never more often than this says."""
+        return "up to two times" if self.step is None else "once (twice if it makes fewer than 5 steps)"
 
     @property
     def is_script(self) -> bool:
@@ -56,14 +67,15 @@ def find(
     *,
     step: str | None = None,
     arguments: Sequence[str] = (),
+    allow_writes: bool = False,
     progress: Progress | None = None,
 ) -> Advice:
     """Findings on a program's training step, the largest payoff first.
 
-    Raises UsageError (no such file, a step that never runs, no step found), or VariantCrash where the program itself
-    ends with an exception before the step was recorded.
+    Raises UsageError (no such file, a step that never runs, no step found, a file that the program wants to write), or
+    VariantCrash where the program itself ends with an exception before the step was recorded.
     """
-    held = subject if isinstance(subject, Subject) else Subject(subject, step, arguments)
+    held = subject if isinstance(subject, Subject) else Subject(subject, step, arguments, allow_writes=allow_writes)
     answer = _recorded(held, "advise", progress)
     findings = tuple(_finding(one) for one in answer.pop("findings"))
     return Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])})
@@ -86,22 +98,54 @@ def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[st
     """What the worker says of the recorded step."""
     message, environment = _message(subject)
     tell = progress or (lambda what, share: None)
-    if message["step"] is None:
-        with Worker(WORKER, environment) as worker:
-            message["step"] = worker.call("seek", _part(tell, 0.0, 0.35), program=message)
-    with Worker(WORKER, environment) as worker:
-        answer = worker.call(call, _part(tell, 0.35, 0.9), program=message, few=0, plain_s=[])
-    if "ended" in answer:
-        with Worker(WORKER, environment) as worker:
-            answer = worker.call(
-                call, _part(tell, 0.5, 1.0), program=message, few=answer["ended"], plain_s=answer["plain_s"]
-            )
+    name, few = message["step"], 0
+    plain_s: list[float] = []
+    if name is None:
+        sought = _run(environment, "seek", _part(tell, 0.0, 0.35), program=message)
+        name = message["step"] = sought["step"]
+        if sought["is_all"]:
+            few = len(sought["seconds"])
+            plain_s = sought["seconds"] if few < FEWEST_TIMED else []
+    else:
+        answer = _run(environment, call, _part(tell, 0.0, 0.9), program=message, few=0, plain_s=[])
+        if "ended" not in answer:
+            return answer
+        few, plain_s = answer["ended"], answer["plain_s"]
+    try:
+        answer = _run(environment, call, _part(tell, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
+    except MlpprofError as error:
+        raise type(error)(f"{error}; {_of_second_run(subject, name, few)}") from error
     if "ended" in answer:
         raise UsageError(
-            f"the step {message['step']} ran {answer['ended']} times when the program was run again, and at least one "
-            "step must end; is its number of steps left to chance?"
+            f"the step {name} ran {answer['ended']} times when the program was run again, too few to be recorded; "
+            f"{_of_second_run(subject, name, few)}"
         )
-    return dict(answer)
+    return answer
+
+
+def _of_second_run(subject: Subject, step: str, few: int) -> str:
+    """What the first run has given, for a program that cannot be run again as it was."""
+    name = Path(subject.target).name
+    if subject.step is None:
+        return (
+            f"this was the second run of {name}; the first one found the step {step}. If something that the first run "
+            f"left stands in the way, remove it, and add --step {step}: then one run is enough"
+        )
+    return (
+        f"this was the second run of {name}, because the step ran only {few} times in the first one. If something that "
+        "the first run left stands in the way, remove it, and have the program make at least 5 steps"
+    )
+
+
+def _run(environment: dict[str, str], call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
+    """The answer of a worker that runs the program. Raises as the worker, with what a program printed that ended."""
+    with Worker(WORKER, environment) as worker:
+        try:
+            return dict(worker.call(call, progress, **arguments))
+        except ProgramEnded as error:
+            words = worker.last_words()
+            said = f"; the last line that it printed is '{words}'; {ARGUMENTS_HINT}" if words else ""
+            raise ProgramEnded(f"{error}{said}") from error
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
@@ -112,6 +156,8 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
         "arguments": list(subject.arguments),
         "include": list(subject.include),
         "exclude": list(subject.exclude),
+        "allow_writes": subject.allow_writes,
+        "how_often": subject.how_often,
     }
     if subject.is_script:
         path = Path(subject.target)

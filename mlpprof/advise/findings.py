@@ -17,8 +17,8 @@ from mlpprof.advise.detect import (
     work_in_step,
 )
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import BUDGET
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.results.advice import Finding, Place
 

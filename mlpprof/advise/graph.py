@@ -7,6 +7,7 @@ executions by what they compute and move.
 from __future__ import annotations
 
 import ast
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache, cached_property
@@ -97,6 +98,10 @@ class Graph:
             return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
         except ValueError:
             return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
+
+    def place(self, site: Site) -> str:
+        """A site as 'file.py:LINE'."""
+        return f"{self.shown(site.file)}:{site.line}"
 
     @cached_property
     def usual(self) -> frozenset[Span]:
@@ -215,6 +220,24 @@ class Graph:
     def is_unseen_between(self, start: int, end: int) -> bool:
         """Whether turns of a loop ran unseen between two events: they may have read whatever was alive."""
         return any(run.is_cut and start < run.end <= end for run in self.trace.loops)
+
+    @cached_property
+    def of_unknown_origin(self) -> list[int]:
+        """Indices of calls whose arrays come from what was not followed, as ``sum(g for g in gradients)``."""
+        return [
+            event.index
+            for event in self.events
+            if event.effect is None
+            and not event.is_own
+            and event.output is not None
+            and event.output.is_array
+            and not any(value.is_array for value in event.inputs)
+        ]
+
+    def is_origin_unknown_between(self, start: int, end: int) -> bool:
+        """Whether such a call was made between two events: it may have read whatever was alive."""
+        place = bisect_right(self.of_unknown_origin, start)
+        return place < len(self.of_unknown_origin) and self.of_unknown_origin[place] < end
 
     def turns(self, run: LoopRun) -> list[list[Event]]:
         """The recorded events of each turn of a loop."""

@@ -17,10 +17,10 @@ import numpy as np
 
 from mlpprof.advise.detect.dead_computation import Kept
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import Action
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.arrays import Array
+from mlpprof.programs.record.replay import Action
 from mlpprof.programs.record.trace import Event, Turn
 from mlpprof.programs.step_place import functions
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import BUDGET
 from mlpprof.advise.step_table import step_table
 from mlpprof.catalog import find
+from mlpprof.errors import UsageError
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
+from mlpprof.programs.compiled import ADVICE, WORDS
 from mlpprof.programs.find_step.watch_run import seek
-from mlpprof.programs.load import Script, VariantLoop
+from mlpprof.programs.load import Script, VariantLoop, own_files
+from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
+from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.writes import Writes
+
+Answer = TypeVar("Answer")
 
 MEASURING_S = 6.0
 """What cures are worth is measured for no longer than this, and the operation that it ends with."""
@@ -43,18 +49,42 @@ def _program(message: dict[str, Any], report: Progress) -> tuple[Script | Varian
     return VariantLoop(request, message["batch"], report), str(find(request.variant).path.parent)
 
 
-def _seek(report: Progress, program: dict[str, Any]) -> str:
+def _writes(program: dict[str, Any]) -> Writes | None:
+    """What keeps a script from writing, unless the user lets it write."""
+    if "script" not in program or program["allow_writes"]:
+        return None
+    writes = Writes(program["script"], program["how_often"], own_files(program["include"], program["exclude"]))
+    writes.prevent()
+    return writes
+
+
+def _guarded(writes: Writes | None, run: Callable[[], Answer]) -> Answer:
+    return run() if writes is None else writes.guarded(run)
+
+
+def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
     report("running the program to find its training step", 0.0)
     runnable, _ = _program(program, report)
-    return seek(runnable, program["include"], program["exclude"])
+    writes = _writes(program)
+    return asdict(_guarded(writes, lambda: seek(runnable, program["include"], program["exclude"], writes)))
+
+
+MUCH_COMPILED = 0.5
+"""If compiled functions take more than this share of a step, mlpprof has seen too little of it to report on it."""
+
+
+def compiled_share(graph: Graph) -> float:
+    """The share of the step that calls of functions compiled by numba take."""
+    calls = [event for event in graph.last if type(event.function).__module__.partition(".")[0] == "numba"]
+    return graph.seconds(calls) / graph.step_s if calls and graph.step_s else 0.0
 
 
 def _record(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Recording:
     report("running the program and recording its step", 0.0)
     runnable, folder = _program(program, report)
-    return record(
-        runnable, StepPlace.parse(program["step"]), folder, program["include"], program["exclude"], few, plain_s
-    )
+    include, exclude, writes = program["include"], program["exclude"], _writes(program)
+    place = StepPlace.parse(program["step"])
+    return _guarded(writes, lambda: record(runnable, place, folder, include, exclude, few, plain_s, writes))
 
 
 def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
@@ -66,6 +96,9 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
     recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
     BUDGET.left_s = MEASURING_S
     findings = findings_of(graph)
+    recording.trace.notes.extend(_hidden(graph))
+    if not findings:
+        _require_looked_into(graph, few)
     if BUDGET.left_out:
         recording.trace.notes.append(
             f"after {MEASURING_S:.0f} seconds of measuring {BUDGET.left_out} comparisons were left out, of what comes "
@@ -82,6 +115,22 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
     }
+
+
+def _hidden(graph: Graph) -> Iterator[str]:
+    if share := compiled_share(graph):
+        yield f"{share:.0%} of the step is {WORDS}; {ADVICE}"
+
+
+def _require_looked_into(graph: Graph, few: int) -> None:
+    """That nothing was found is said of a step that was looked into, and of no other."""
+    if compiled_share(graph) > MUCH_COMPILED:
+        raise UsageError(f"most of the step {graph.step_name} is {WORDS}; {ADVICE}")
+    if 0 < few <= OBSERVED_STEPS:
+        raise UsageError(
+            f"only {few} {'step' if few == 1 else 'steps'} of {graph.step_name} ran, and mlpprof needs at least "
+            f"{OBSERVED_STEPS + 1} to look for everything: run more epochs"
+        )
 
 
 def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:

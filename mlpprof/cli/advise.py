@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from mlpprof.advise import find
-from mlpprof.cli.options import arguments_argument, modules_options, subject_from, trained_on, variant_options
+from mlpprof.cli.options import (
+    allow_writes_option,
+    announce,
+    arguments_argument,
+    modules_options,
+    subject_from,
+    trained_on,
+    variant_options,
+)
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.files import require_writable
@@ -26,6 +34,7 @@ from mlpprof.report.terminal.advise import print_advice
     help="The training step: Class.method, a function, or FILE.py:LINE of the loop whose body it is; else it is found.",
 )
 @modules_options
+@allow_writes_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -44,7 +53,12 @@ def command(
 
     The script runs with its own arguments until a few training steps are recorded; then it is stopped, and what was
     recorded is searched for work that need not be done or could be done faster. Each finding has its place, the
-    reason, the cure as code to read, and its payoff, measured on the values of the step. The file is not changed.
+    reason, the cure in words or as a small diff to read, and its payoff, measured on the values of the step. The file
+    is not changed.
+
+    The script is run once if you name the step with --step, and else up to two times. It is ended before it writes a
+    file, a checkpoint for instance, unless you add --allow-writes.
+
     The options from --workload on say what a variant trains on.
 
     \b
@@ -57,6 +71,7 @@ def command(
     if out is not None:
         require_advice_ending(out)
     subject = trained_on(subject_from(target, options, threads), options, ctx)
+    announce(subject)
     with progress_bar() as progress:
         advice = find(subject, progress=progress)
     saving = Saving()

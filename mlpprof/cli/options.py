@@ -204,6 +204,14 @@ modules_options = together(
 """Which of the program's modules are looked into."""
 
 
+allow_writes_option = click.option(
+    "--allow-writes",
+    is_flag=True,
+    help="Let the script write files, though it is stopped early; else it is ended before it writes.",
+)
+"""Whether a script that is run may write outside temporary folders."""
+
+
 variant_options = together(
     workload_options,
     click.option("--batch", type=click.IntRange(1), help="Batch size, instead of the workload's."),
@@ -230,10 +238,20 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     Raises UsageError for arguments without a script to take them.
     """
     arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
-    subject = Subject(target, options["step"], arguments, include, exclude, threads=threads)
+    allow_writes = options["allow_writes"]
+    subject = Subject(target, options["step"], arguments, include, exclude, threads=threads, allow_writes=allow_writes)
     if arguments and not subject.is_script:
         raise UsageError(f"'{arguments[0]}' would go to a script, but '{target}' is none; a script needs its .py")
     return subject
+
+
+def announce(subject: Subject) -> None:
+    """Say on standard error how often a script is going to be run: it may do more than to train."""
+    if subject.is_script:
+        click.echo(
+            f"mlpprof: {Path(subject.target).name} is run {subject.how_often}, and stopped after the recorded steps",
+            err=True,
+        )
 
 
 def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:

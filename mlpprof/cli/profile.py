@@ -16,6 +16,8 @@ from rich.text import Text
 from mlpprof.advise import profile_step
 from mlpprof.catalog import find
 from mlpprof.cli.options import (
+    allow_writes_option,
+    announce,
     arguments_argument,
     file_options,
     given_options,
@@ -51,7 +53,18 @@ from mlpprof.results.on_disk import save_new_run, save_run
 # `mlpprof profile FILE.py --step NAME`: the phases and expressions of somebody's own step.
 
 
-MEANINGFUL = ("variant", "arguments", "step", "include", "exclude", "threads", "out", "as_json", "verbose")
+MEANINGFUL = (
+    "variant",
+    "arguments",
+    "step",
+    "include",
+    "exclude",
+    "allow_writes",
+    "threads",
+    "out",
+    "as_json",
+    "verbose",
+)
 """Parameters of `mlpprof profile` that mean something where --step is given."""
 
 
@@ -70,6 +83,7 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
         require_step_ending(out)
     threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
     subject = subject_from(target, options, threads)
+    announce(subject)
     with progress_bar() as progress:
         profile = profile_step(subject, progress=progress)
     saving = Saving()
@@ -102,6 +116,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
     "--step", metavar="NAME", help="Profile this step of a script as it stands: Class.method, function or FILE.py:LINE."
 )
 @modules_options
+@allow_writes_option
 @workload_options
 @measuring_options
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps a pass (default: as time allows).")

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, facts, indices
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.arrays import Value, upright
@@ -60,7 +60,6 @@ def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
     head = max(makers, key=lambda e: (e.kind != FILL, graph.seconds([e])))
     site = graph.site(head)
     seconds = graph.seconds(makers)
-    line = graph.line_text(site.file, site.line)
     related = {graph.site(e).line: graph.site(e) for e in makers if graph.site(e).line != site.line}
     callers = [graph.events[e.calls[-1]] for e in makers if e.calls]
     related |= {graph.site(e).line: graph.site(e) for e in callers}
@@ -69,7 +68,11 @@ def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
         site=site,
         title="a row of ones is stacked onto the activations for the biases",
         why="every array is copied whole, to add one row to it, and the copy is larger than what it is for",
-        cure=f"- {line}\n+ # keep the biases apart from the weights and add them: Z = W[:, 1:] @ A + W[:, :1]",
+        cure=by_hand(
+            f"leave out the stacking in {graph.place(site)}, keep the biases apart from the weights, and add them to "
+            "the product: `W[:, 1:] @ A + W[:, :1]` if the first column of W holds them.",
+            "The gradient of the biases is then the sum of delta over the samples; check it against that of today.",
+        ),
         saved_s=around(seconds),
         measured="the time of the stacking in the step",
         covers=indices(makers),

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from mlpprof.advise.candidate import Candidate, around, facts, indices
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.arrays import Value
@@ -260,6 +260,8 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: Kept) -
         died = kept.replaced(event, made)
     if died is None or graph.is_looked_at(made.root, event, died) or graph.is_unseen_between(event.index, died):
         return False
+    if graph.is_origin_unknown_between(event.index, died):
+        return False
     reads = graph.trace.reads.get(made.root, ())
     is_unread = all(index in dead for index in reads if event.index < index < died)
     return is_unread and not kept.is_read_unseen(event)
@@ -285,8 +287,8 @@ def detect(graph: Graph) -> list[Candidate]:
         chains[tuple(sorted({event.site for event in chain}))] += chain  # of all turns of a loop
     found = []
     for chain in [*chains.values(), *_by_site(calls.values())]:
-        seen = {_spot(event) for event in chain}
-        again = [e for e in graph.last if _spot(e) in seen]
+        seen = {_spot(event, graph) for event in chain}
+        again = [e for e in graph.last if _spot(e, graph) in seen]
         costly = [e for e in again if e.is_own or e.kind != FILL]
         if costly:
             found.append(_candidate(costly, again, graph))
@@ -297,13 +299,15 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     head = max(costly, key=lambda e: (e.kind == PRODUCT, e.effect.flop if e.effect else 0))
     here = graph.site(head)
     others = sorted({graph.site(e).line for e in again if graph.site(e).file == here.file})
+    where = _where(head, again, graph)
     return Candidate(
         category="dead-computation",
         site=here,
-        title=f"the result of {graph.text(head)} is never used",
+        title=f"the result of {graph.text(head)} is never used{' ' if where else ''}{where}",
         why="its values, and what is computed from them, are freed or replaced without anybody having looked at them "
-        f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})",
-        cure=_cure(head, graph),
+        f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})"
+        + ("; its other executions in the step are needed" if where else ""),
+        cure=_cure(head, where, graph),
         saved_s=around(graph.seconds(again)),
         measured="the time of these expressions in the step",
         covers=indices(again),
@@ -312,9 +316,40 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     )
 
 
-def _spot(event: Event) -> tuple[int, int | None, int, bool]:
-    """What says that an event of one step is that of another."""
-    return event.site, event.loops[-1].turn if event.loops else None, len(event.calls), event.is_own
+def _where(head: Event, again: list[Event], graph: Graph) -> str:
+    """The calls or turns of loops in which an expression is dead that is needed in others; '' if it is in none."""
+    numbers = {event.index for event in again}
+    same = [e for e in graph.last if e.site == head.site and e.is_own == head.is_own]
+    needed = [e for e in same if e.index not in numbers]
+    if not needed:
+        return ""
+    told = dict.fromkeys(_apart(e, needed, graph) for e in same if e.index in numbers)
+    return " and ".join(told)
+
+
+def _apart(event: Event, needed: list[Event], graph: Graph) -> str:
+    """What tells an execution from those that are needed: the call that it is in, or the turn of a loop."""
+    path = _path(event, graph)
+    for depth in range(len(path)):
+        if all(_path(other, graph)[: depth + 1] != path[: depth + 1] for other in needed):
+            call = graph.events[event.calls[depth]]
+            return f"in the call {graph.text(call, 40)} of {graph.place(graph.site(call))}"
+    for turn in event.loops:
+        if all((turn.site, turn.turn) not in {(one.site, one.turn) for one in other.loops} for other in needed):
+            runs = [run for run in graph.trace.loops if (run.site, run.execution) == (turn.site, turn.execution)]
+            loop = graph.place(graph.trace.sites[turn.site])
+            return f"in turn {turn.turn + 1} of {runs[0].turns if runs else '?'} of the loop in {loop}"
+    return "in some of its executions"
+
+
+def _path(event: Event, graph: Graph) -> tuple[int, ...]:
+    """The sites of the calls that an event happens in, the outermost first."""
+    return tuple(graph.events[call].site for call in event.calls)
+
+
+def _spot(event: Event, graph: Graph) -> tuple[object, ...]:
+    """What says that an event of one step is that of another: its place, its callers and the turns of its loops."""
+    return event.site, _path(event, graph), tuple((turn.site, turn.turn) for turn in event.loops), event.is_own
 
 
 def _by_site(calls: Iterable[Event]) -> list[list[Event]]:
@@ -351,16 +386,24 @@ def _does(event: Event) -> bool:
     return not is_silent or event.name in SHOWING
 
 
-def _cure(head: Event, graph: Graph) -> str:
-    line = graph.line_text(graph.site(head).file, graph.site(head).line)
+def _cure(head: Event, where: str, graph: Graph) -> str:
+    """In words: what did not run in the recorded steps may need it, and a line may do other things as well."""
+    text, place = graph.text(head, 50), graph.place(graph.site(head))
+    if where:
+        return by_hand(
+            f"compute `{text}` of {place} only where its result is needed: it is not {where}, and is everywhere else.",
+            "Check that all gradients stay the same.",
+        )
     if head.is_own:
-        return f"  # nothing of this call is needed here; other calls of the function are\n- {line}"
-    if head.kind == PRODUCT and head.loops:
-        # a method of a layer does not see which turn of its caller's loop it is called in
-        is_called = bool(head.calls) and graph.events[head.calls[-1]].loops == head.loops
-        test = "if not self.is_first:  # a flag, set on that layer" if is_called else "if l > 1:"
-        return f"  # only where the result is needed: not for the layer next to the input\n+ {test}\n      {line}"
-    return f"- {line}"
+        return by_hand(
+            f"leave out the call `{text}` of {place}: nothing of it is needed there.",
+            "Leave the function as it is if others call it, and check first that the call does nothing else.",
+        )
+    return by_hand(
+        f"leave out `{text}` of {place}, and what is computed from it alone.",
+        "Check first that no line that did not run in the recorded steps reads the result, and that all gradients stay "
+        "the same.",
+    )
 
 
 def _chains(dead: list[Event], graph: Graph) -> list[list[Event]]:

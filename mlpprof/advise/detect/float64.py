@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import again, of_time, saved_share, seconds_of
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.replay import again, of_time, saved_share, seconds_of
 from mlpprof.programs.record.trace import Event
 from mlpprof.programs.step_place import functions
 
@@ -42,6 +44,9 @@ KEEPING = frozenset(("append", "extend", "insert"))
 FROM_DATA = frozenset(("array", "asarray", "asanyarray", "ascontiguousarray", "loadtxt", "genfromtxt", "load"))
 """Functions whose result has the dtype of what they are given."""
 DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double"))
+
+MOST_PLACES, LONGEST_TEXT = 6, 160
+"""Places that a cure names; letters of a statement that it shows."""
 
 Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
 
@@ -81,70 +86,113 @@ def sources(graph: Graph) -> Iterator[Site]:
     yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
 
 
-def cure(site: Site, graph: Graph) -> str:
-    """The statement at a place, and the same in float32."""
+def cure(places: Sequence[Site], others: Sequence[str], graph: Graph) -> str:
+    """In words: all places together, of which one alone gives nothing. others: sentences on what else is float64."""
+    sentences = []
+    for site in places[:MOST_PLACES]:
+        written = in_single(site, graph)
+        what = f"write `{written}`" if written is not None else "make what it creates of float64 float32"
+        sentences.append(f"In {graph.place(site)}, {what}.")
+    if len(places) > MOST_PLACES:
+        sentences.append(f"There are {len(places) - MOST_PLACES} more such places.")
+    return by_hand(
+        "make every array of the step float32 where it is created; a single one of float64 that is left makes the "
+        "results float64 again, and nothing is gained.",
+        *sentences,
+        *others,
+        "Check the dtype of the parameters and of the data after a step, and the accuracy after the training.",
+    )
+
+
+def in_single(site: Site, graph: Graph) -> str | None:
+    """The statement at a place in float32; None where it is not certain how that is written."""
     found = [
         node
         for node in ast.walk(graph.trees[site.file])
         if isinstance(node, Statement) and node.lineno <= site.line <= (node.end_lineno or node.lineno)
     ]
-    line = graph.line_text(site.file, site.line)
     if not found:
-        return f"- {line}\n+ # make it np.float32"
-    statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
-    before = line if statement.end_lineno == statement.lineno else ast.unparse(statement)
-    changed = copy.deepcopy(statement)
+        return None
+    changed = copy.deepcopy(min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno))
+    single = _single_name(site.file, graph)
     match changed:
         case ast.Assign(value=ast.Tuple(elts=parts)) if not all(map(_is_of_floats, parts)):
-            return f"- {before}\n+ # make its arrays of float64 np.float32"  # others may be labels or indices
+            return None  # others may be labels or indices
         case ast.Expr(value=ast.Call(args=[*_, last]) as call) if _is_keeping(call):
-            call.args[-1] = _single_statement(last, graph)
-        case ast.Expr():
-            return f"- {before}\n+ # make its arrays np.float32"
-        case _ if changed.value is not None:
-            changed.value = _single_statement(changed.value, graph)
-    return f"- {before}\n+ {ast.unparse(ast.fix_missing_locations(changed))}"
+            value = _single_statement(last, single, graph)
+            if value is None:
+                return None
+            call.args[-1] = value
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.Return():
+            value = _single_statement(changed.value, single, graph) if changed.value is not None else None
+            if value is None:
+                return None
+            changed.value = value
+        case _:
+            return None
+    text = ast.unparse(ast.fix_missing_locations(changed))
+    return text if len(text) <= LONGEST_TEXT else None
 
 
-def _single_statement(value: ast.expr, graph: Graph) -> ast.expr:
-    """An expression's arrays as float32: each of several by itself, by its dtype, or by a cast at last."""
-    single = ast.Attribute(ast.Name("np", ast.Load()), "float32", ast.Load())
+def _single_name(file: str, graph: Graph) -> ast.expr:
+    """float32 as the file can say it: by its name for NumPy, or by the name of the dtype."""
+    name = numpy_name(file, graph)
+    return ast.Constant("float32") if name is None else ast.Attribute(ast.Name(name, ast.Load()), "float32", ast.Load())
 
-    def each(parts: list[ast.expr]) -> list[ast.expr]:
-        return [_single_statement(one, graph) if _makes(one) else one for one in parts]
+
+def _single_statement(value: ast.expr, single: ast.expr, graph: Graph) -> ast.expr | None:
+    """An expression's arrays as float32: each of several by itself, by its dtype, or by a cast at last.
+
+    None of what may be no array, as a dictionary that a function gives.
+    """
+
+    def each(parts: list[ast.expr]) -> list[ast.expr] | None:
+        made = [_single_statement(one, single, graph) if _makes(one) else one for one in parts]
+        return None if None in made else [one for one in made if one is not None]
 
     if ast.unparse(value) in DOUBLES:
         return single
     match value:
         case ast.List() | ast.Tuple():
-            value.elts = each(value.elts)
-            return value
-        case ast.Dict():
-            value.values = each(value.values)
-            return value
-        case ast.IfExp():
-            value.body, value.orelse = each([value.body, value.orelse])
-            return value
+            elements = each(value.elts)
+            return None if elements is None else type(value)(elements, ast.Load())
+        case ast.Dict(keys=keys):
+            values = each(value.values)
+            return None if values is None else ast.Dict(keys, values)
+        case ast.IfExp(test=test):
+            sides = each([value.body, value.orelse])
+            return None if sides is None else ast.IfExp(test, *sides)
         case ast.ListComp() | ast.GeneratorExp():
-            value.elt = _single_statement(value.elt, graph)
-            return value
+            element = _single_statement(value.elt, single, graph)
+            return None if element is None else type(value)(element, value.generators)
+        case ast.DictComp():
+            element = _single_statement(value.value, single, graph)
+            return None if element is None else ast.DictComp(value.key, element, value.generators)
         case ast.Call(func=ast.Name(id="list" | "tuple"), args=[ast.GeneratorExp() as inner]):
-            value.args = [_single_statement(inner, graph)]
-            return value
-        case ast.Call() if _is_of_program(value, graph) and any(map(_makes, value.args)):
-            value.args = each(value.args)
-            return value
+            element = _single_statement(inner, single, graph)
+            return None if element is None else ast.Call(value.func, [element], [])
+        case ast.Call() if _is_of_program(value, graph):
+            arguments = each(value.args) if any(map(_makes, value.args)) else None
+            return None if arguments is None else ast.Call(value.func, arguments, value.keywords)
         case ast.Call(keywords=keywords) if any(one.arg == "dtype" for one in keywords):
-            for one in keywords:
-                one.value = single if one.arg == "dtype" else one.value
-            return value
-        case ast.Call(func=ast.Attribute(attr="astype"), args=[_, *_]):
-            value.args[0] = single
-            return value
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=name), args=[_]) if name in WITH_DTYPE:
-            value.keywords.append(ast.keyword("dtype", single))
-            return value
-    return ast.Call(ast.Attribute(value, "astype", ast.Load()), [single], [])
+            return ast.Call(
+                value.func,
+                value.args,
+                [ast.keyword("dtype", single) if one.arg == "dtype" else one for one in keywords],
+            )
+        case ast.Call(func=ast.Attribute(attr="astype"), args=[_, *rest]):
+            return ast.Call(value.func, [single, *rest], value.keywords)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name), args=[_]) if (
+            name in WITH_DTYPE and isinstance(single, ast.Attribute) and ast.unparse(single.value) == module
+        ):
+            return ast.Call(value.func, value.args, [*value.keywords, ast.keyword("dtype", single)])
+        case ast.Call(func=ast.Name(id="dict" | "list" | "tuple" | "zip" | "map" | "OrderedDict" | "defaultdict")):
+            return None
+        case ast.Call(func=ast.Attribute(attr="load")):
+            return None  # a file of several arrays, or integers
+        case ast.BinOp() | ast.Call() | ast.Subscript() | ast.Attribute() | ast.UnaryOp():
+            return ast.Call(ast.Attribute(value, "astype", ast.Load()), [single], [])
+    return None
 
 
 def _is_of_floats(node: ast.expr) -> bool:
@@ -286,7 +334,7 @@ def detect(graph: Graph) -> list[Candidate]:
             why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
             "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
             + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
-            cure=cure(site, graph),
+            cure=cure([site, *(place for place in places if place != site)], list(_also_double(site, graph)), graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
@@ -295,6 +343,33 @@ def detect(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(doubles)),
         )
     ]
+
+
+def _also_double(told: Site, graph: Graph) -> Iterator[str]:
+    """Sentences on what the step makes of float64 out of nothing such, and on data of float64 that it reads."""
+    made: dict[int, Event] = {}
+    data: dict[int, tuple[Event, Value]] = {}
+    for event in graph.turn:
+        doubles = [value for value in event.inputs if value.is_array and value.dtype == "float64"]
+        if _makes_double(event) and not doubles and not _is_asked_for(event) and graph.site(event).line != told.line:
+            made.setdefault(event.site, event)
+        for value in doubles:
+            if value.size >= LEAST_SIZE and value.root not in graph.parameters:
+                data.setdefault(value.root, (event, value))
+    for event in made.values():
+        yield f"In {graph.place(graph.site(event))}, `{graph.text(event, 50)}` makes float64 in every step."
+    for root, (event, value) in data.items():
+        if not graph.makers(root, event.index):
+            yield (
+                f"{graph.place(graph.site(event))} reads data of float64, of shape {value.shape}: make them float32 "
+                "where they are loaded, if no line above does."
+            )
+
+
+def _is_asked_for(event: Event) -> bool:
+    """Whether an array is made with the dtype that something else has."""
+    has_dtype = "dtype" in event.options or (event.name in ("zeros", "ones", "empty") and len(event.operands) > 1)
+    return has_dtype or event.name.endswith("_like")
 
 
 def _is_made_here(upcast: Event, graph: Graph) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, around, facts, indices
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.trace import Event
@@ -33,14 +33,17 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
         if first is event or first.loops != event.loops or graph.is_changed(rows[0], first, event):
             continue
         site, before = graph.site(event), graph.site(first)
-        line = graph.line_text(site.file, site.line)
         found.append(
             Candidate(
                 category="gather",
                 site=site,
                 title=f"{graph.text(event, 50)} takes the rows of line {before.line} once more",
                 why="an index array copies the rows every time; nothing has changed them in between",
-                cure=f"- {line}\n+ # keep the batch under a name of its own: X_batch = {graph.text(first, 40)}",
+                cure=by_hand(
+                    f"keep the result of `{graph.text(first, 40)}` of {graph.place(before)} under a name of its own, "
+                    f"and use it in {graph.place(site)}.",
+                    "Check first that nothing writes into these rows in between.",
+                ),
                 saved_s=around(graph.seconds([event])),
                 measured="the time of the expression in the step",
                 covers=indices([event]),
@@ -71,13 +74,15 @@ def _partly(event: Event, graph: Graph) -> Candidate:
     site = graph.site(event)
     output = event.output
     assert output is not None
-    line = graph.line_text(site.file, site.line)
     return Candidate(
         category="gather",
         site=site,
         title=f"{graph.text(event, 50)} works on the whole set, of which the step uses a part",
         why=f"{output.shape[0]} rows are made, and no more than {MOST_USED:.0%} of them are looked at in the step",
-        cure=f"- {line}\n+ # take the rows of the batch alone: X[index[start : start + m]]",
+        cure=by_hand(
+            f"take the rows of the batch first, and do the work of {graph.place(site)} with them alone.",
+            "Check first that no later step needs the rest of its result.",
+        ),
         saved_s=around(graph.seconds([event])),
         measured="the time of the expression in the step",
         covers=indices([event]),
@@ -104,13 +109,16 @@ def _is_shuffle(event: Event, graph: Graph) -> bool:
 
 def _shuffled(event: Event, graph: Graph) -> Candidate:
     site = graph.site(event)
-    line = graph.line_text(site.file, site.line)
     return Candidate(
         category="gather",
         site=site,
         title="the whole set is shuffled in every step",
         why="one permutation an epoch gives every batch its own rows",
-        cure=f"- {line}\n+ # index = rng.permutation(len(X)) once an epoch, X[index[start : start + m]] in the step",
+        cure=by_hand(
+            f"in place of the shuffling in {graph.place(site)}, draw one permutation of the indices an epoch, and take "
+            "the rows of each batch by their part of it.",
+            "The batches then hold other samples than today, each sample once an epoch.",
+        ),
         saved_s=around(graph.seconds([event])),
         measured="the time of the call in the step",
         covers=indices([event]),
@@ -125,14 +133,16 @@ def _one_hot(graph: Graph) -> list[Candidate]:
         if not makers:
             continue
         site = graph.site(event)
-        line = graph.line_text(site.file, site.line)
         found.append(
             Candidate(
                 category="gather",
                 site=site,
                 title="labels are encoded as one-hot rows in every batch",
                 why="the labels do not change: the whole set can be encoded once, before training",
-                cure=f"- {line}\n+ # before training: Y = np.eye(classes, dtype=np.float32)[labels]; here: Y[index]",
+                cure=by_hand(
+                    f"encode all labels once, before the training, and take the rows of the batch in "
+                    f"{graph.place(site)}."
+                ),
                 saved_s=around(graph.seconds(makers)),
                 measured="the time of these expressions in the step",
                 covers=indices(makers),

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import again, of_time, saved_share
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 LEAST_SIZE = 4_096
@@ -41,13 +41,20 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
     values = [v for v in head.inputs if v.is_array and v.size >= LEAST_SIZE]
     orders = " with ".join(f"{v.shape} in order {v.order}" for v in values[:2])
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
-    line = graph.line_text(site.file, site.line)
     if head.kind == PRODUCT:
         why = "one operand has no unit stride, so NumPy copies it before every call of BLAS"
-        cure = f"- {line}\n+ # make the operand contiguous once, where it is created: np.ascontiguousarray(...)"
+        cure = by_hand(
+            f"make the operand without a unit stride in {graph.place(site)} contiguous where it is created, with "
+            "`ascontiguousarray`.",
+            "Check first that nothing needs it to be a view of the other array.",
+        )
     else:
         why = "one operand is walked through against its memory order: every element is a jump to another cache line"
-        cure = f"- {line}\n+ # keep both in one order: samples as rows throughout (X[index], A @ W.T), or as columns"
+        cure = by_hand(
+            f"keep both operands of {graph.place(site)} in one memory order, with the samples as rows throughout or as "
+            "columns throughout.",
+            "Check the order of every product that reads them.",
+        )
     low, high = total(saved for _, saved in parts)
     strided = next((v for v in values if v.order == "?"), None)
     if strided is not None and not graph.makers(strided.root, head.index):
@@ -55,8 +62,11 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         if source is not None:  # it came to the step as it is
             makers.insert(0, site)
             site = source
-            line = graph.line_text(site.file, site.line)
-            cure = f"- {line}\n+ # once, before training: np.ascontiguousarray(...)"
+            cure = by_hand(
+                f"make the array of {graph.place(site)} contiguous once, before the training, with "
+                "`ascontiguousarray`.",
+                "Check first that nothing needs it to be a view of the other array.",
+            )
     return Candidate(
         category="layout",
         site=site,
@@ -64,6 +74,7 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         why=why,
         cure=cure,
         saved_s=(low, high),
+        confidence=CERTAIN,
         measured="performed again with the operands in one order; what reads the result may gain as well",
         covers=indices(event for event, _ in parts),
         related=tuple(makers),

@@ -13,11 +13,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, facts
+from mlpprof.advise.candidate import Candidate, by_hand, facts
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import seconds_of
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.replay import seconds_of
 from mlpprof.programs.record.trace import Event, LoopRun
 
 REMAINS = (2.0, 0.5)
@@ -155,7 +155,6 @@ def _candidate(
     at_once = _at_once_s(turns[1], longest.turns) * len(runs) if len(turns) > 1 else 0.0
     most_s = MOST_SHARE * graph.step_s
     low, high = (min(max(0.0, seconds - factor * at_once), most_s) for factor in REMAINS)
-    line = graph.line_text(place.file, place.line)
     turned = sum(run.turns for run in runs)
     if kind == "sample-loop":
         title = f"a Python loop propagates the {longest.turns} samples one by one"
@@ -163,16 +162,21 @@ def _candidate(
             "every sample costs all the calls of NumPy again, and reads all the weights again: one product of matrices "
             "does the whole batch"
         )
-        cure = (
-            f"- {line}\n+ # the samples as rows of one array X (m, n):\n+ Z = X @ W.T + b\n+ dW = delta.T @ A / m\n"
-            "+ db = delta.mean(axis=0)"
+        cure = by_hand(
+            f"in place of the loop in {graph.place(place)}, compute with the whole batch as one array X, of shape "
+            "(samples, features), and do everything for all rows at once.",
+            "With W of shape (outputs, inputs) the weighted sums are `X @ W.T + b`, the gradient of W is the sum over "
+            "the samples, `delta.T @ A`, and that of b is `delta.sum(axis=0)`; divide them by the number of samples if "
+            "your update takes means.",
+            "Check the gradients of one batch against those of the loop.",
         )
     else:
         title = f"a Python loop goes through {longest.turns} neurons, weights or elements one by one"
         why = "every number passes through Python's interpreter: one operation on the whole array does the loop in C"
-        cure = (
-            f"- {line}\n+ # on whole arrays: Z = W @ A + b for the weighted sums,\n+ # dW = np.outer(delta, A), "
-            "W -= rate * dW"
+        cure = by_hand(
+            f"in place of the loop in {graph.place(place)}, compute with whole arrays: `W @ A + b` gives the weighted "
+            "sums of all neurons, and the outer product of delta and A the gradient of all weights.",
+            "Check the results of one step against those of the loop.",
         )
     work = [event for turn in turns[1:2] for event in turn]
     head = next((e for e in work if e.kind == PRODUCT), work[0] if work else None)
@@ -185,7 +189,6 @@ def _candidate(
         cure=cure,
         saved_s=(low, high),
         measured="the time of the loop in the step, less that of its array operations performed once on all turns",
-        confidence=CERTAIN if work else LIKELY,
         covers=frozenset(event.index for turn in turns for event in turn),
         evidence={**evidence, "turns": longest.turns},
     )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_SHARE, Candidate, around, facts, indices
-from mlpprof.advise.graph import Graph
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.graph import Graph, Span
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
 from mlpprof.programs.record.trace import Event
 
@@ -73,7 +73,6 @@ def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
         cure=_cure(again, first, graph),
         saved_s=(0.6 * seconds, 1.1 * seconds) if seconds < SMALL_S * len(events) else around(seconds),
         measured="the time of the repeated expressions in the step",
-        confidence=CERTAIN,
         covers=indices(events),
         related=(there,),
         evidence=facts(again, len(repeats)),
@@ -86,14 +85,16 @@ def _is_arithmetic(event: Event) -> bool:
 
 
 def _cure(again: Event, first: Event, graph: Graph) -> str:
-    site = graph.site(again)
-    line = graph.line_text(site.file, site.line)
     name = _what(again)
-    note = f"# keep the result of {graph.text(first, 40)} where it is computed first, and use it here\n"
-    if name in ("sigmoid", "expit", "tanh") or "sigmoid" in name:
-        derivative = "A * (1 - A)" if "tanh" not in name else "1 - A * A"
-        note += f"# the derivative needs only the activation A: {derivative}\n"
-    return f"{note}- {line}"
+    sentences = [
+        f"keep the result of `{graph.text(first, 40)}` of {graph.place(graph.site(first))}, and use it in "
+        f"{graph.place(graph.site(again))}, where the same is evaluated again."
+    ]
+    if name in ("sigmoid", "expit", "tanh") or name.endswith("sigmoid"):
+        derivative = "`A * (1 - A)`" if "tanh" not in name else "`1 - A * A`"
+        sentences.append(f"If it is there for the derivative, the activation A alone gives that: {derivative}.")
+    sentences.append("Check first that nothing writes into the result that is kept.")
+    return by_hand(*sentences)
 
 
 def _what(event: Event) -> str:
@@ -196,8 +197,8 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
     again = {event.index: first for event, first in repeats}
     products = [e for e in graph.last if e.kind == PRODUCT and not e.is_own]
     first_of: dict[tuple[int, tuple[int, ...]], Event] = {}
-    hits: dict[int, list[Event]] = defaultdict(list)
-    starts: dict[int, Event] = {}
+    hits: dict[Span, dict[int, Event]] = defaultdict(dict)
+    starts: dict[Span, Event] = {}
     for event in products:
         data = [v for v in event.inputs if v.is_array and v.root not in graph.parameters and len(v.shape) == 2]
         weights = [v for v in event.inputs if v.is_array and v.root in graph.parameters]
@@ -208,16 +209,18 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
         if before is not event and _is_same_turn(event, before) and _has_its_weights(event, before, graph):
             call = _own_branch(event, before)
             if call is not None:
-                hits[call].append(event)
-                starts[call] = before
+                place = graph.span(graph.events[call].site)  # a loop makes the same call many times
+                hits[place].setdefault(call, event)
+                starts.setdefault(place, before)
     found = []
-    for call, events in hits.items():
-        outer = graph.events[call]
+    for place, of_calls in hits.items():
+        calls, events = [graph.events[call] for call in of_calls], [*of_calls.values()]
+        outer = calls[0]
         inside = [e for e in graph.events[outer.index : outer.end] if e.kind == PRODUCT]
-        if len(inside) < 2:
-            continue
-        seconds = graph.seconds([outer])
-        here, there = graph.site(outer), graph.site(starts[call])
+        if len(inside) < 2 or not all(_is_forward(e, graph) for e in inside):
+            continue  # it makes gradients too, and what it repeats of the first pass is told by itself
+        seconds = graph.seconds(calls)
+        here, there = graph.site(outer), graph.site(starts[place])
         is_same = events[0].index in again
         found.append(
             Candidate(
@@ -226,16 +229,25 @@ def _second_forward(graph: Graph, repeats: list[tuple[Event, Event]]) -> list[Ca
                 title=f"{graph.text(outer)} propagates the batch forward a second time",
                 why=f"the step has already multiplied this batch by the weights in line {there.line}"
                 + ("" if is_same else "; this pass, with the new weights, serves no update"),
-                cure=f"- {graph.line_text(here.file, here.line)}\n+ # take the loss or the error from the activations "
-                "of the first pass",
+                cure=by_hand(
+                    f"take what {graph.place(here)} needs from the activations of the first pass, and leave out the "
+                    "second one.",
+                    "Check first that no line needs what the second pass stores.",
+                ),
                 saved_s=around(seconds),
                 measured="the time of the call in the step",
-                covers=indices([outer]),
+                covers=indices(calls),
                 related=(there,),
                 evidence=facts(events[0], len(events)),
             )
         )
     return found
+
+
+def _is_forward(event: Event, graph: Graph) -> bool:
+    """Whether data are multiplied by weights, and not data by data, as for a gradient."""
+    of_weights = [value.root in graph.parameters for value in event.inputs if value.is_array]
+    return any(of_weights) and not all(of_weights)
 
 
 def _has_its_weights(event: Event, before: Event, graph: Graph) -> bool:
@@ -292,7 +304,10 @@ def _every_step_candidate(events: list[Event], graph: Graph) -> Candidate:
         title=f"{graph.text(head)} is evaluated in every step on values that no step changes",
         why="its operands are the same array with the same values in one step and in the next, and depend on no "
         "parameter and on no choice of a batch",
-        cure=f"- {graph.line_text(here.file, here.line)}\n+ # once, before the training",
+        cure=by_hand(
+            f"compute `{graph.text(head)}` of {graph.place(here)} once, before the training, and use its result there.",
+            "Check first that nothing changes the values of its operands in any step.",
+        ),
         saved_s=around(graph.seconds(events)),
         measured=f"the time of {len(events)} expressions in the step",
         covers=indices(events),

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, by_hand, facts, indices, total
+from mlpprof.advise.edits import edit, is_simple, node_at, numpy_name
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import again, of_time, saved_share
+from mlpprof.advise.in_place import operands_of
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
+from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 LEAST_SHARE = 0.15
@@ -26,14 +28,23 @@ LEAST_RANGE = 8
 """Numbers in an index that are worth an array made in advance."""
 
 
+def _unwritten(operands: list[ast.expr], name: str) -> str | None:
+    """No expression of this file can be put in the place of what is slow."""
+    return None
+
+
 @dataclass(frozen=True)
 class Other:
-    """A faster form: what it is called, how it is written, and how to perform it (None: its time is nothing)."""
+    """A faster form: what it is called, the cure in words, and how to perform it (None: its time is nothing).
+
+    written: the expression that stands in the place of one with these operands, with NumPy's name; None if none does.
+    """
 
     title: str
     why: str
-    written: str
+    words: str
     perform: Callable[[], object] | None
+    written: Callable[[list[ast.expr], str], str | None] = _unwritten
     confidence: str = CERTAIN
 
 
@@ -53,19 +64,30 @@ def _slow_calls(graph: Graph) -> list[Candidate]:
 def _call_candidate(parts: list[tuple[Event, Other, tuple[float, float]]], graph: Graph) -> Candidate:
     event, other, _ = max(parts, key=lambda part: part[2][1])
     site = graph.site(event)
-    line = graph.line_text(site.file, site.line)
     return Candidate(
         category="slow-primitive",
         site=site,
         title=f"{graph.text(event, 50)}: {other.title}",
         why=other.why,
-        cure=f"- {line}\n+ {other.written}",
+        cure=_edited(event, other, graph) or by_hand(f"in {graph.place(site)} {other.words}"),
         saved_s=total(saved for _, _, saved in parts),
         measured="both forms performed in turns on the operands of the step",
         confidence=other.confidence,
         covers=indices(e for e, _, _ in parts),
         evidence=facts(event, len(parts)),
     )
+
+
+def _edited(event: Event, other: Other, graph: Graph) -> str | None:
+    """The line with the faster form in it, where that can be written with the names of the file."""
+    node, file = node_at(event, graph), graph.trace.sites[event.site].file
+    name = numpy_name(file, graph) if file in graph.trees else None
+    if not isinstance(node, ast.expr) or name is None:
+        return None
+    if isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args):
+        return None
+    written = other.written(operands_of(node), name)
+    return edit(event, written, graph) if written is not None else None
 
 
 def _saved_by_call(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
@@ -97,19 +119,28 @@ def _powers(event: Event) -> Iterator[Other]:
     base, exponent = event.operands
     if isinstance(base, np.ndarray) and isinstance(exponent, int | float) and float(exponent) in (3.0, 4.0, 1.5):
         forms: dict[float, tuple[str, Callable[[], object]]] = {
-            3.0: ("x * x * x", lambda: base * base * base),
-            4.0: ("np.square(np.square(x))", lambda: np.square(np.square(base))),
-            1.5: ("x * np.sqrt(x)", lambda: base * np.sqrt(base)),
+            3.0: ("({x} * {x} * {x})", lambda: base * base * base),
+            4.0: ("{np}.square({np}.square({x}))", lambda: np.square(np.square(base))),
+            1.5: ("({x} * {np}.sqrt({x}))", lambda: base * np.sqrt(base)),
         }
-        written, perform = forms[float(exponent)]
+        form, perform = forms[float(exponent)]
+
+        def written(operands: list[ast.expr], name: str) -> str | None:
+            if len(operands) != 2 or not is_simple(operands[0]):
+                return None
+            text = ast.unparse(operands[0])
+            x = text if isinstance(operands[0], ast.Name | ast.Attribute | ast.Subscript) else f"({text})"
+            return form.format(x=x, np=name)
+
         yield Other(
             "a power by the general function",
             "a general power is a logarithm and an exponential for every element; a small whole one is a few products",
-            written,
+            f"give the base of the power a name, say x, and write `{form.format(x='x', np='numpy')}`.",
             perform,
+            written,
         )
     if isinstance(exponent, np.ndarray) and isinstance(base, float) and abs(base - np.e) < 1e-12:
-        yield Other("a power of e", "np.exp is made for it", "np.exp(x)", lambda: np.exp(exponent))
+        yield Other("a power of e", "np.exp is made for it", "use NumPy's exp.", lambda: np.exp(exponent))
 
 
 def _calls(event: Event) -> Iterator[Other]:
@@ -120,17 +151,19 @@ def _calls(event: Event) -> Iterator[Other]:
         yield Other(
             "np.vectorize calls Python for every element",
             "it is a loop in Python, whatever its name: one call of a Python function an element",
-            "# the function takes whole arrays as it stands: call it without np.vectorize"
+            "call the function itself, without np.vectorize: it takes whole arrays without any change."
             if whole is not None
-            else "# write the function with NumPy's own (np.exp, np.where, np.maximum), which take whole arrays",
+            else "write the function with NumPy's own (exp, where, maximum), which take whole arrays. Check both on a "
+            "few values, also at the ends of its cases.",
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
         )
     elif function is np.einsum and len(operands) == 3:
         yield Other(
             "a contraction that BLAS can do",
             "einsum of two operands loops by itself, where a product of matrices goes to BLAS",
-            "A @ B  # or np.tensordot, or einsum(..., optimize=True)",
+            "add `optimize=True` to the call, or write it as a product of matrices.",
             lambda: np.einsum(*operands, optimize=True),
+            _unwritten if event.options else _optimized,
         )
     elif function is builtins.sum and operands:
         yield from _sums(operands[0])
@@ -139,25 +172,41 @@ def _calls(event: Event) -> Iterator[Other]:
         yield Other(
             "Python looks at every element",
             "NumPy's own does it in C",
-            f"np.{reduce.__name__}(x)",
+            f"use NumPy's own {reduce.__name__}.",
             lambda: reduce(arrays[0]),
+            lambda operands, name: f"{name}.{function.__name__}({ast.unparse(operands[0])})",
         )
     elif event.name == "append" and function is np.append:
         yield Other(
             "the whole array is copied to append to it",
             "every call allocates a new array, so a loop of appends is quadratic",
-            "# collect in a list and concatenate once, or write into an array that is allocated once",
+            "collect the parts in a list and concatenate them once, or write into an array that is allocated once. "
+            "Check that no line reads the array before it is whole.",
             None,
-            LIKELY,
+            confidence=LIKELY,
         )
     elif event.name == "expit" and arrays and arrays[0].dtype == np.float32:
         half = np.float32(0.5)
         yield Other(
             "scipy's expit has no vector form in float32",
             "np.tanh has one: sigmoid(z) = 0.5 tanh(0.5 z) + 0.5",
-            "0.5 * np.tanh(0.5 * Z) + 0.5",
+            "write sigmoid(z) as 0.5 tanh(0.5 z) + 0.5.",
             lambda: half * np.tanh(half * arrays[0]) + half,
+            _unwritten if event.options else _by_tanh,
         )
+
+
+def _optimized(operands: list[ast.expr], name: str) -> str | None:
+    arguments = ", ".join(map(ast.unparse, operands))
+    return f"{name}.einsum({arguments}, optimize=True)"
+
+
+def _by_tanh(operands: list[ast.expr], name: str) -> str | None:
+    return f"(0.5 * {name}.tanh(0.5 * ({ast.unparse(operands[0])})) + 0.5)" if len(operands) == 1 else None
+
+
+def _summed(operands: list[ast.expr], name: str) -> str | None:
+    return f"{name}.sum({ast.unparse(operands[0])}, axis=0)" if len(operands) == 1 else None
 
 
 def _whole(event: Event) -> Callable[[], object] | None:
@@ -179,15 +228,17 @@ def _sums(operand: Any) -> Iterator[Other]:
         yield Other(
             "Python adds element by element",
             "np.sum does it in C",
-            "np.sum(x, axis=0)",
+            "use NumPy's sum with `axis=0`.",
             lambda: np.sum(operand, axis=0),
+            _summed,
         )
     elif isinstance(operand, list | tuple) and len(operand) > 3 and isinstance(operand[0], np.ndarray):
         yield Other(
             "sum() of a list makes a new array for every term",
             "every partial sum is an array of its own",
-            "np.sum(list_of_arrays, axis=0)  # better: one product that sums over the samples",
+            "use NumPy's sum with `axis=0`; one product that sums over the samples is better still.",
             lambda: np.add.reduce(operand),
+            _summed,
         )
 
 
@@ -210,8 +261,10 @@ def _indices(event: Event) -> Iterator[Other]:
         yield Other(
             "an index array where a slice serves",
             "consecutive rows are a view, which costs nothing; an index array copies them",
-            f"X[start : start + {index.size}]",
+            f"take a slice of {index.size} rows in place of the index array. The slice is a view: check first that "
+            "nothing writes into the rows, or into the array, while both are in use.",
             lambda: container[replaced],
+            confidence=LIKELY,
         )
 
 
@@ -233,7 +286,7 @@ def _ranges(event: Event) -> Iterator[Other]:
     yield Other(
         "a range as an index",
         "NumPy makes an array of it in every use, number by number",
-        "rows = np.arange(n)  # once, before training; then rows in place of the range",
+        "use an array of these numbers (NumPy's arange), made once before the training, in place of the range.",
         perform,
     )
 
@@ -259,7 +312,11 @@ def _matrices(graph: Graph) -> list[Candidate]:
             site=site,
             title="np.matrix: a class that NumPy advises against",
             why="every operation on it passes through Python code that keeps it two-dimensional",
-            cure="- np.matrix(...), np.mat(...), np.asmatrix(...)\n+ np.array(...)  # @ for products, * for elements",
+            cure=by_hand(
+                f"make arrays of two dimensions in place of the matrices of {graph.place(site)}.",
+                "For arrays `*` multiplies element by element and `@` is the product of matrices, and a row of an "
+                "array has one dimension: check every product and every index that reads them.",
+            ),
             saved_s=(low, high),
             measured=f"{len(parts)} operations performed in turns on matrices and on arrays",
             covers=indices(events),
@@ -320,10 +377,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Form:
-    """Another form of some stores: how it is written, and how to perform it."""
+    """Another form of some stores: the function of NumPy that does it, and how to perform it."""
 
     stores: list[Store]
-    written: str
+    name: str
     perform: Callable[[], object]
 
 
@@ -356,12 +413,43 @@ def _mask_candidate(parts: list[tuple[Form, tuple[float, float]]], graph: Graph)
         title=f"{graph.text(form.stores[0].event, 50)}: a store through a mask of booleans",
         why="the store looks at one boolean after the other and branches at each, which no processor foresees; a "
         "function of the whole array has no branches",
-        cure="".join(f"- {graph.line_text(site.file, site.line)}\n" for site in sites) + f"+ {form.written}",
+        cure=_cure(form, graph),
+        confidence=CERTAIN,
         saved_s=total(saved for _, saved in parts),
         measured="both forms performed in turns on the operands and the masks of the step",
         covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
         related=tuple(sites[1:]),
         evidence=facts(form.stores[0].event, len(parts)),
+    )
+
+
+def _cure(form: Form, graph: Graph) -> str:
+    """An edit of the one store, where its statement names all that is in it."""
+    store = form.stores[0]
+    place = graph.place(graph.site(store.event))
+    file, node = graph.trace.sites[store.event.site].file, node_at(store.event, graph)
+    name = numpy_name(file, graph) if file in graph.trees else None
+    match node:
+        case ast.Assign(
+            targets=[ast.Subscript(value=target, slice=ast.Compare(left=left, comparators=[bound]))], value=number
+        ) if name is not None and len(form.stores) == 1:
+            array, stored = ast.unparse(target), ast.unparse(number)
+            if sorted((array, stored)) == sorted(map(ast.unparse, (left, bound))) and is_simple(target):
+                written = f"{name}.{form.name}({array}, {stored}, out={array})"
+                edited = edit(store.event, written, graph)
+                if edited is not None:
+                    return edited
+    if len(form.stores) == 1:
+        return by_hand(
+            f"in place of the store in {place}, use NumPy's {form.name} of the array and {store.bound:g}, with the "
+            "array itself as `out`.",
+            "Check first that no other line needs the mask.",
+        )
+    other = graph.place(graph.site(form.stores[1].event))
+    return by_hand(
+        f"in place of the stores in {place} and {other}, use NumPy's {form.name} of the array and 0, with the array "
+        "itself as `out`.",
+        "Check first that no line between them reads the array or needs the masks.",
     )
 
 
@@ -382,8 +470,7 @@ def _form(store: Store) -> Form | None:
     x, bound = store.target.copy(order="K"), store.bound
     if store.number == bound:
         function = np.maximum if store.name.startswith("less") else np.minimum
-        written = f"np.{function.__name__}(X, {bound:g}, out=X)"
-        return Form([store], written, lambda: function(x, bound, out=x))
+        return Form([store], function.__name__, lambda: function(x, bound, out=x))
     return None
 
 
@@ -397,7 +484,7 @@ def _is_step_function(one: Store, other: Store) -> bool:
 
 def _step_function(stores: list[Store]) -> Form:
     x = stores[0].target.copy(order="K")
-    return Form(stores, "np.greater(X, 0, out=X)", lambda: np.greater(x, 0, out=x))
+    return Form(stores, "greater", lambda: np.greater(x, 0, out=x))
 
 
 def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
@@ -478,8 +565,13 @@ def _outer_candidate(parts: list[Part], graph: Graph) -> Candidate:
         title=f"{graph.text(event, 50)}: the products of all pairs are made and then added up",
         why=f"the array of shape {shape} exists only to be summed in {graph.shown(there.file)}:{there.line}; a "
         "product of matrices multiplies and adds at once, and leaves it to BLAS",
-        cure=f"- {graph.line_text(here.file, here.line)}\n- {graph.line_text(there.file, there.line)}\n"
-        "+ dW = A.T @ delta  # sums the outer products of all samples (A (m, n), delta (m, k)); a mean: / m",
+        cure=by_hand(
+            f"in place of the array of {graph.place(here)} and of its sum in {graph.place(there)}, write one product "
+            "of matrices: with A of shape (samples, n) and delta of shape (samples, k), `A.T @ delta` is the sum over "
+            "the samples; divide it by their number for a mean.",
+            "Check the shape of the result, and that no other line reads the array.",
+        ),
+        confidence=CERTAIN,
         saved_s=total(saved for _, _, saved in parts),
         measured="both operations and the one product performed in turns on the operands of the step",
         covers=indices(one for part in parts for one in part[:2]),

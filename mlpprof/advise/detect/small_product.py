@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from mlpprof.advise.candidate import LIKELY, Candidate, facts, indices, total
+from mlpprof.advise.candidate import Candidate, by_hand, facts, indices, total
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.replay import again, of_time, seconds_of
 from mlpprof.instrument.numpy_costs import PRODUCT
+from mlpprof.programs.record.replay import again, of_time, seconds_of
 
 MOST_FLOP = 4e7
 PAIRS = 5
@@ -36,18 +36,20 @@ def detect(graph: Graph) -> list[Candidate]:
         return []
     head = max(parts, key=lambda part: part[1][1])[0]
     assert head.effect is not None
+    products = f"{len(parts)} products are" if len(parts) > 1 else "a product is"
     return [
         Candidate(
             category="small-product",
             site=graph.site(head),
-            title=f"{len(parts)} products are faster with one thread of BLAS than with all",
+            title=f"{products} faster with one thread of BLAS than with all",
             why=f"a product of {' x '.join(map(str, head.effect.shape))} is over before the threads have met; beside "
             "other work they even wait for each other",
-            cure="+ # before NumPy is imported, or in the shell: OPENBLAS_NUM_THREADS=1\n"
-            "+ # or with threadpoolctl.threadpool_limits(1):",
+            cure=by_hand(
+                "let BLAS use one thread: set OPENBLAS_NUM_THREADS=1 (MKL_NUM_THREADS=1 with MKL) in the shell, or "
+                "train within `threadpoolctl.threadpool_limits(1)`."
+            ),
             saved_s=(low, high),
             measured=f"{len(parts)} products performed in turns with one thread and with all",
-            confidence=LIKELY,
             covers=indices(event for event, _ in parts),
             related=tuple({graph.site(e).line: graph.site(e) for e, _ in parts}.values())[1:8],
             evidence=facts(head, len(parts)),

@@ -18,22 +18,22 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import LIKELY, Candidate, around, facts, indices, neighbours, total
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, neighbours, total
 from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.in_place import Update, elementwise, updates
-from mlpprof.advise.replay import Action, again, of_time, saved_share
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.replay import Action, again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 # Copies that protect nothing: neither the copy nor what it was taken from is written to while the copy lives.
 
 
 CURES = {
-    "astype": "astype(..., copy=False), which copies where the dtype differs",
-    "copy": "the array itself: nobody changes it while it is held",
-    "array": "np.asarray(...), which copies where it is no array yet",
-    "flatten": "ravel(), which copies where the elements are scattered",
+    "astype": "`astype` with `copy=False` copies only where the dtype differs",
+    "copy": "the array itself would do in place of its copy",
+    "array": "`asarray` in place of `array` copies only what is no array yet",
+    "flatten": "`ravel` in place of `flatten` copies only where the elements are scattered",
 }
 
 LEAST_SIZE = 1_024
@@ -103,17 +103,18 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     head = max(events, key=lambda event: graph.seconds([event]))
     sites = [graph.site(event) for event in events]
     size = sum(event.output.nbytes for event in events if event.output is not None)
-    line = graph.line_text(graph.site(head).file, graph.site(head).line)
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
         title=f"{graph.text(head, 50)} copies an array that nobody changes, {size / 1e6:.1f} MB a step",
         why="it is of this dtype and order already, and neither the copy nor the array that it was taken from is "
         "written to for as long as the copy is held",
-        cure=f"- {line}\n+ # {CURES[head.name]}",
+        cure=by_hand(
+            f"in {graph.place(graph.site(head))} {CURES[head.name]}.",
+            "Check first that nothing writes into the array or into its copy in steps other than the two recorded.",
+        ),
         saved_s=around(graph.seconds(events)),
         measured="the time of the copying in the step",
-        confidence=LIKELY,
         covers=indices(events),
         evidence={**facts(head, len(events)), "bytes_allocated": size},
     )
@@ -121,7 +122,10 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
 
 @dataclass(frozen=True)
 class Part:
-    """Operations, what the cure saves of them, and its text for each line."""
+    """Operations, what the cure saves of them, and for each line the statements that change its array in place.
+
+    No statements: its result is to be written into an array that is kept.
+    """
 
     events: tuple[Event, ...]
     saved: tuple[float, float]
@@ -166,8 +170,7 @@ def detect(graph: Graph) -> list[Candidate]:
                     slow = _keeping(slow)
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
-                    cure = f"# allocate once before training, then: {_out_form(event)}"
-                    parts.append(Part((event,), saved, {graph.site(event).line: (cure,)}))
+                    parts.append(Part((event,), saved, {graph.site(event).line: ()}))
     _, high = total(part.saved for part in parts)
     changed = frozenset(root for one in found for root in one.changed)
     worth = neighbours(parts, _line_of(graph)) if high >= LEAST_TOTAL * graph.step_s else []
@@ -242,15 +245,35 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
         title=_title(len(made), sum(made)),
         why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
         "that are allocated once stay in cache",
-        cure="\n".join(
-            "\n".join([f"- {graph.line_text(whole.file, line)}", *(f"+ {one}" for one in text)])
-            for line, text in sorted(dict(cures[:MOST_LINES]).items())
-        ),
+        cure=_cure(graph.shown(whole.file), dict(cures[:MOST_LINES])),
         saved_s=total(part.saved for part in parts),
         measured="performed again as it stands, and with arrays for the results that are kept or changed in place",
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
+
+
+def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
+    """In words: who else holds an array, and would see it change, was not seen in all of the program."""
+    kept = [line for line, text in cures.items() if not text]
+    sentences = []
+    if kept:
+        where = " and ".join(f"{file}:{line}" for line in sorted(kept))
+        sentences.append(
+            f"allocate an array for the result in {where} once, before the training, and have NumPy write into it with "
+            "`out` (rows that an index array takes: NumPy's take with `mode='clip'`)."
+        )
+    for line, text in sorted(cures.items()):
+        if text:
+            statements = " and then ".join(f"`{one.partition('  # ')[0]}`" for one in text)
+            sentences.append(f"write {statements} in {file}:{line}, which changes the array in place.")
+    if any("out=scratch" in one for one in sentences):
+        sentences.append("`scratch` is an array of that shape and dtype, allocated once before the training.")
+    sentences.append(
+        "Check first that nothing else holds an array that is written into: another name, a list, a view of it, a "
+        "result that was returned, or the caller whose argument it is would see it change."
+    )
+    return by_hand(sentences[0], *(one[0].upper() + one[1:] for one in sentences[1:-1]), sentences[-1])
 
 
 def _title(number: int, size: int) -> str:
@@ -288,14 +311,6 @@ def _release() -> Action | None:
     except (AttributeError, OSError, TypeError):
         return None
     return lambda: trim(0)
-
-
-def _out_form(event: Event) -> str:
-    return {
-        "gather": "np.take(X, index, axis=0, out=X_batch, mode='clip')",
-        "matmul": "np.matmul(A, W, out=Z)",
-        "dot": "np.dot(A, W, out=Z)",
-    }.get(event.name, f"np.{event.name}(..., out=result)")
 
 
 def _is_large(event: Event) -> bool:

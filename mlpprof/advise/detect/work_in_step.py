@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, facts, indices
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.detect.dead_computation import dead_events
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import PRODUCT
@@ -36,15 +36,14 @@ def _printing(graph: Graph) -> list[Candidate]:
             site=graph.site(events[0]),
             title=f"{graph.text(events[0], 50)} in every step",
             why="writing goes through the terminal or the disk, and waits for it",
-            cure=f"- {graph.line_text(*place)}\n+ # once an epoch, or every so many steps",
+            cure=by_hand(f"do what {graph.place(graph.site(events[0]))} does once an epoch, or every so many steps."),
             saved_s=around(graph.seconds(events), 0.5),
             measured="the time of the call in the step, its output going to a file",
-            confidence=CERTAIN,
             covers=indices(events),
             evidence=facts(events[0], len(events)),
             least_share=LEAST_PRINTED,
         )
-        for place, events in by_place.items()
+        for events in by_place.values()
     ]
 
 
@@ -59,6 +58,8 @@ def useful_events(graph: Graph) -> frozenset[int]:
     roots = later & (made | changed | graph.trace.stores.keys())
     numbers: set[int] = set()
     useful: set[int] = set()
+    unknown = frozenset(graph.of_unknown_origin)
+    first_taker = len(graph.events)  # a useful one of these may have taken whatever was alive
     for event in reversed(graph.first):
         if event.is_own:
             continue
@@ -72,10 +73,15 @@ def useful_events(graph: Graph) -> frozenset[int]:
             if output.is_array:
                 gives = gives or output.root in roots or graph.is_taken(output.root, event)
                 gives = gives or graph.is_looked_at(output.root, event, stored)
+                gives = gives or (
+                    first_taker < len(graph.events) and graph.trace.died.get(output.root, first_taker) >= first_taker
+                )
             else:
                 gives = gives or output.content in numbers or stored > event.index
         if gives:
             useful.add(event.index)
+            if event.index in unknown:
+                first_taker = event.index
             roots |= {value.root for value in event.inputs if value.is_array}
             numbers |= {value.content for value in event.inputs if not value.is_array}
     return frozenset(useful)
@@ -107,15 +113,21 @@ def _evaluations(graph: Graph) -> list[Candidate]:
                 site=site,
                 title=f"{graph.text(head, 50)} evaluates the network within the step",
                 why=f"its {len(products)} products reach no parameter: it is work for the reader, not for the training",
-                cure=f"- {graph.line_text(site.file, site.line)}\n+ # once an epoch",
+                cure=_once_an_epoch(head, graph),
                 saved_s=around(graph.seconds(again)),
                 measured="the time of the call in the step",
-                confidence=LIKELY,
                 covers=indices(again),
                 evidence=facts(inside[0], len(inside)),
             )
         )
     return [*found, *_loose_evaluation(loose, useful, weights, graph)]
+
+
+def _once_an_epoch(head: Event, graph: Graph) -> str:
+    return by_hand(
+        f"evaluate `{graph.text(head, 50)}` of {graph.place(graph.site(head))} once an epoch, and not in every step.",
+        "Check first that no update, no learning rate and no end of the training depends on it.",
+    )
 
 
 def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: Weights, graph: Graph) -> list[Candidate]:
@@ -144,10 +156,9 @@ def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: We
             site=site,
             title=f"{graph.text(head, 50)} evaluates the network within the step",
             why="what is computed from it reaches no parameter: it is work for the reader, not for the training",
-            cure=f"- {graph.line_text(site.file, site.line)}\n+ # once an epoch",
+            cure=_once_an_epoch(head, graph),
             saved_s=around(graph.seconds(again)),
             measured="the time of these expressions in the step",
-            confidence=LIKELY,
             covers=indices(again),
             related=tuple(
                 {graph.site(e).line: graph.site(e) for e in again if graph.site(e).line != site.line}.values()

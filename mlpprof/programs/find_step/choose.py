@@ -246,15 +246,19 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
 def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
     """(w, weights) of ``for w, dw in zip(weights, gradients)``."""
     if isinstance(node, ast.For | ast.comprehension):
-        targets = node.target.elts if isinstance(node.target, ast.Tuple) else [node.target]
-        sources = [node.iter]
-        while len(sources) == 1 and isinstance(sources[0], ast.Call) and _name(sources[0].func) in ITERATORS:
-            if _name(sources[0].func) == "enumerate":
-                inner = targets[1:]
-                targets = inner[0].elts if inner and isinstance(inner[0], ast.Tuple) else inner
-            sources = sources[0].args
-        for target, source in zip(targets, sources, strict=False):
-            yield _name(target), _name(source)
+        yield from ((_name(target), _name(source)) for target, source in items_of(node.target, node.iter))
+
+
+def items_of(target: ast.expr, iterable: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """The targets of a loop, and what each is an item of: through `zip`, `enumerate` and `reversed`."""
+    targets = target.elts if isinstance(target, ast.Tuple) else [target]
+    sources = [iterable]
+    while len(sources) == 1 and isinstance(sources[0], ast.Call) and _name(sources[0].func) in ITERATORS:
+        if _name(sources[0].func) == "enumerate":
+            inner = targets[1:]
+            targets = inner[0].elts if inner and isinstance(inner[0], ast.Tuple) else inner
+        sources = sources[0].args
+    yield from zip(targets, sources, strict=False)
 
 
 def _is_update(node: ast.AST) -> bool:

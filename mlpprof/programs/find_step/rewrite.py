@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator
 
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.compiled import numba_functions
+from mlpprof.programs.find_step.choose import items_of
 from mlpprof.programs.record.hooks import (
     CALLED,
     LEAVE,
@@ -40,10 +42,10 @@ class SeekForm(ast.NodeTransformer):
 
     def __init__(self, sites: list[Site], names: dict[int, str], file: str, tree: ast.Module) -> None:
         self._sites, self._names, self._file = sites, names, file
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
         self._scopes: list[str] = []
         self._globals: frozenset[str] = frozenset()
-        self._made_of = _made_of(tree)
+        self._made_of, self._short_for = _made_of(tree), _short_for(tree)
 
     def _number(self, node: ast.stmt, name: str = "") -> ast.Constant:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
@@ -60,17 +62,17 @@ class SeekForm(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """The body between CALLED and RETURNED."""
-        if not is_plain(node, self._own):
+        if not is_plain(node, self._own, self._compiled):
             return node
         self._scopes.append(node.name)
-        outer = self._globals, self._made_of
-        self._made_of = _made_of(node)
+        outer = self._globals, self._made_of, self._short_for
+        self._made_of, self._short_for = _made_of(node), _short_for(node)
         named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
         self._globals = frozenset(name for one in named for name in one.names)
         number = self._number(node, ".".join(self._scopes))
         self.generic_visit(node)
         self._scopes.pop()
-        self._globals, self._made_of = outer
+        self._globals, self._made_of, self._short_for = outer
         first, body = split(node)
         if body and not any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node)):
             guarded = ast.Try(body, [], [], [statement(RETURNED, number)])
@@ -119,7 +121,7 @@ class SeekForm(ast.NodeTransformer):
         return [node, *tells]
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
-        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``.
+        """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``; W may be short for ``self.W[l]``.
 
         ``X = X[order]`` changes nothing but an order, and ``x = float(x)`` nothing but a form.
         """
@@ -128,6 +130,7 @@ class SeekForm(ast.NodeTransformer):
         mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
         if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
             mentioned |= _mentioned(node.value)
+        mentioned |= {text for name in mentioned for text in self._short_for.get(name, ())}
         if mentioned:
             for target in _targets(node.targets):
                 owner = target.value if isinstance(target, ast.Subscript) else target
@@ -188,9 +191,37 @@ def _made_of(scope: ast.AST) -> dict[str, set[str]]:
         if isinstance(node, ast.Assign) and isinstance(_unconverted(node.value), ast.BinOp | ast.Call):
             names = [target.id for target in _targets(node.targets) if isinstance(target, ast.Name)]
             inner = {**inner, **{name: _mentioned(node.value) for name in names}}
+        match node:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append"), args=[one])):
+                inner = {**inner, name: _mentioned(one)}  # a list of new values, which then takes the place of the old
         for name, texts in inner.items():
             found[name] = found.get(name, set()) | texts
     return found
+
+
+def _short_for(scope: ast.AST) -> dict[str, set[str]]:
+    """Names of a function -> the parts of something that they are short for.
+
+    ``W = self.W[l]``, ``W, g = self.W[l], gradients[l]``, ``for W, g in zip(self.W, gradients)``.
+    """
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(scope):
+        for target, value in _short_pairs(node):
+            if isinstance(target, ast.Name) and isinstance(value, ast.Subscript | ast.Attribute):
+                found.setdefault(target.id, set()).add(ast.unparse(value))
+    return found
+
+
+def _short_pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    match node:
+        case ast.Assign(targets=targets, value=value):
+            for target in targets:
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                    yield from zip(target.elts, value.elts, strict=False)
+                else:
+                    yield target, value
+        case ast.For(target=target, iter=value):
+            yield from items_of(target, value)
 
 
 def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:

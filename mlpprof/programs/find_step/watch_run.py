@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -16,16 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.errors import UsageError
+from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.programs.find_step.choose import Run, Seen, Slot, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Script, VariantLoop, load_through, own_files
+from mlpprof.programs.load import Exit, Script, VariantLoop, load_through, own_files
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.programs.record.run import watched
-from mlpprof.programs.record.schedule import Enough
+from mlpprof.programs.record.schedule import Enough, end_threads_quietly
+from mlpprof.programs.writes import Writes
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
 """After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
@@ -41,12 +46,26 @@ ENOUGH_TIMES, FEW_TIMES = 5, 3
 """That the step has run; the latter after LONGER_S."""
 
 
+@dataclass(frozen=True)
+class Sought:
+    """The step that was found.
+
+    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: what each run of it took, about. is_all: whether these
+    are all steps that the program makes before it ends, or before it wants to write.
+    """
+
+    step: str
+    seconds: list[float]
+    is_all: bool
+
+
 class Observer:
     """Keeps the calls and turns that run, and what each changes. clock: seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._open: list[Run] = []
+        self._stacks: dict[int, list[Run]] = defaultdict(list)
+        self._updating: set[int] = set()
         self._products = 0
         self._first_s: float | None = None
         self._next_look_s = 0.0
@@ -69,6 +88,16 @@ class Observer:
             QUIET: self._timed(is_quiet),
         }
         self._call_s = self._time_of_a_call()
+
+    @property
+    def _open(self) -> list[Run]:
+        """What runs in this thread."""
+        return self._stacks[threading.get_ident()]
+
+    @property
+    def has_ended_elsewhere(self) -> bool:
+        """Whether enough was seen, in another thread than Python's first, which then has nothing to go on for."""
+        return self.has_ended and threading.main_thread().ident not in self._updating
 
     def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """The hook, whose own time is not to be counted: beside operations on single numbers it is long."""
@@ -96,7 +125,7 @@ class Observer:
         self._open.append(Run(site, len(self._open), self._clock(), self._products, self._own_s, parent))
 
     def _turn(self, site: int) -> None:
-        if self.has_ended:  # the program has caught it
+        if self.has_ended and threading.get_ident() in self._updating:  # the program has caught it
             raise Enough
         self._end(site)
         self._begin(site)
@@ -124,6 +153,7 @@ class Observer:
         slot = self._slot(site, owner, key, value, in_place)
         if slot is None:
             return
+        self._updating.add(threading.get_ident())
         now = self._clock()
         if self._first_s is None:
             self._first_s = now
@@ -158,8 +188,8 @@ class Observer:
         return next((run.start_s for run in reversed(self._open) if run.site in self.functions), 0.0)
 
     def _look(self) -> None:
-        if self._first_s is None or self.has_ended:
-            return
+        if self._first_s is None or self.has_ended or threading.get_ident() not in self._updating:
+            return  # a thread that makes batches ready is needed for as long as the program runs
         now = self._clock()
         if now < self._next_look_s:
             return
@@ -185,8 +215,10 @@ def _is_plain_attribute(kind: Any, key: str) -> bool:
     return is_plain and not is_computed
 
 
-def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str]) -> str:
-    """The step of a program as 'file.py:Class.method' or 'file.py:LINE'. Raises UsageError if there is none."""
+def seek(
+    program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str], writes: Writes | None = None
+) -> Sought:
+    """The step of a program. Raises UsageError if there is none, and what the program's `run` raises."""
     is_own = own_files(include, exclude)
     sites: list[Site] = []
     names: dict[int, str] = {}
@@ -218,13 +250,32 @@ def seek(program: Script | VariantLoop, include: Sequence[str], exclude: Sequenc
     observer.is_done = is_done
     hooks.install(observer.hooks)
     load_through(is_own, compiled)
-    with watched(lambda passed_s: passed_s > WAITING_S and not observer.seen.times):
-        program.run(compiled)
+    end_threads_quietly()
+    if writes is not None:
+        writes.is_enough = lambda: observer.has_ended or is_done(False)
+    ended: Exit | None = None
+
+    def is_over(passed_s: float) -> bool:
+        wants_to_write = writes is not None and writes.must_end
+        nothing_seen = passed_s > WAITING_S and not observer.seen.times
+        return wants_to_write or observer.has_ended_elsewhere or nothing_seen
+
+    with watched(is_over):
+        ended = program.run(compiled)
+    if writes is not None:
+        writes.is_enough = lambda: True
     site = choose(observer.seen, ignored())
+    if site is None and ended is not None and ended.place is not None:
+        raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before a training step ran")
     if site is None:
-        raise UsageError(
+        machine_code = sorted(name for tree in trees.values() for name in numba_functions(tree))
+        if machine_code:
+            raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(machine_code)}); {ADVICE}")
+        raise (UsageError if ended is None else ProgramEnded)(
             "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
             "name the step with --step Class.method, or with the line of the loop whose body it is"
         )
     place = sites[site]
-    return f"{Path(place.file).name}:{names[site] or place.line}"
+    seconds = [run.spent_s for run in observer.seen.runs[site]]
+    is_all = ended is not None or (writes is not None and writes.must_end and not observer.has_ended)
+    return Sought(f"{Path(place.file).name}:{names[site] or place.line}", seconds, is_all)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.compiled import is_within
 from mlpprof.programs.record.hooks import BEGIN, END, MODE, PRE, RECORDING, call, statement
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm, copied, split
 from mlpprof.programs.step_place import StepPlace, loops_around
@@ -30,12 +31,14 @@ class Forms:
     """Compiled files.
 
     step: where the step is; None looks for nothing. with_turns: whether loops that call the step are looked at too.
+    is_compiled: the step is compiled by numba, and stays as it is.
     """
 
     step: StepPlace | None = None
     sites: list[Site] = field(default_factory=list)
     step_file: str | None = None
     with_turns: bool = True
+    is_compiled: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
@@ -51,6 +54,8 @@ class Forms:
             around = loops_around(tree, self.step.name)
         if node is not None:
             self.step_file = path
+            self.is_compiled = is_within(node, tree)
+        if node is not None and not self.is_compiled:
             self._dispatch(node, path, tree, is_turn=False)
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)
@@ -68,7 +73,11 @@ class Forms:
         else:
             first, body = [], node.body
         clocked = ClockedForm(self.sites, path, tree).statements(copied(body))
-        observed = ObservedForm(self.sites, path, tree).statements(copied(body))
+        form = ObservedForm(self.sites, path, tree)
+        form.is_step = isinstance(node, ast.FunctionDef)
+        observed = form.statements(copied(body))
+        if isinstance(node, ast.While):
+            observed = [ast.Try(observed, [], [], looks)] if (looks := form.looks(node.test)) else observed
 
         def is_mode(number: int) -> ast.expr:
             return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])

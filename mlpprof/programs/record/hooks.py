@@ -14,11 +14,12 @@ from typing import Any
 BEGIN, MODE, END = "__mlpprof_begin__", "__mlpprof_mode__", "__mlpprof_end__"
 """A step begins; what form of it runs; it has ended."""
 
-RECORDING, LOOP, OVER, TURN, LEAVE, TURNS, USED, LOCALS = (
-    f"__mlpprof_{name}__" for name in ("recording", "loop", "over", "turn", "leave", "turns", "used", "locals")
+RECORDING, LOOP, OVER, TURN, LEAVE, TURNS, USED, GIVEN, LOCALS = (
+    f"__mlpprof_{name}__" for name in ("recording", "loop", "over", "turn", "leave", "turns", "used", "given", "locals")
 )
 """Of the observed form: whether to observe; a loop begins, what it runs over, it turns, it ends; the turns of a
-comprehension; a value is looked at; the names of a frame."""
+comprehension; a value is looked at, or goes to code that may not be seen; the names of a
+frame."""
 
 PRE, POST, OPEN, CLOSE = (f"__mlpprof_{name}__" for name in ("pre", "post", "open", "close"))
 """Of the clocked form: around an expression, and around a statement."""

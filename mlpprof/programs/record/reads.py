@@ -218,8 +218,12 @@ class Uses:
         self._left = MOST_IN_ALL
         self._thread = threading.get_ident()
 
+    def follow(self) -> None:
+        """From now on this thread is the one that is seen at work: the step's own."""
+        self._thread = threading.get_ident()
+
     def is_own_thread(self) -> bool:
-        """Whether it is the thread that has made this; what another one looks at is not seen."""
+        """Whether it is the thread that is seen at work; what another one looks at is not seen."""
         is_own = threading.get_ident() == self._thread
         self.is_blind |= not is_own
         return is_own

@@ -17,7 +17,7 @@ from mlpprof.instrument.numpy_costs import NOTHING, Effect, arrays_in
 from mlpprof.instrument.rewriting import CALL, IN_PLACE_OPERATORS, OPERATE, SLICE, STORE, Site
 from mlpprof.programs.record import reads as called
 from mlpprof.programs.record.arrays import Roots, Value, value_of
-from mlpprof.programs.record.hooks import LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
+from mlpprof.programs.record.hooks import GIVEN, LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.programs.record.reads import Uses, is_lost
 from mlpprof.programs.record.trace import Event, LoopRun, Turn
 
@@ -163,7 +163,7 @@ FRAMES_A_CALL = 3
 
 
 class Recorder:
-    """Records events while `active`, of the thread that has made it. sites: of all forms."""
+    """Records events while `active`, of the thread that the step runs in. sites: of all forms."""
 
     def __init__(self, sites: list[Site]) -> None:
         self._sites = sites
@@ -195,12 +195,14 @@ class Recorder:
             LEAVE: self._turns.leave,
             TURNS: self._each,
             USED: self._used,
+            GIVEN: self._given,
             LOCALS: called.without_ours,
         }
 
     def start(self, keeps: bool) -> None:
         """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
         self._keeps, self._step_start = keeps, len(self.events)
+        self.uses.follow()
         self.active = True
         self._depth = sys.getrecursionlimit()
         sys.setrecursionlimit(FRAMES_A_CALL * self._depth)
@@ -233,6 +235,13 @@ class Recorder:
     def _used(self, site: int, value: Any) -> Any:
         if self._recording() and isinstance(value, np.ndarray):
             self.uses.look(value, len(self.events))
+        return value
+
+    def _given(self, site: int, value: Any) -> Any:
+        """A value that goes to code that may not be seen, with the arrays in it."""
+        if self._recording():
+            for array in arrays_in(tuple(value.values()) if isinstance(value, dict) else (value,)):
+                self.uses.look(array, len(self.events))
         return value
 
     def _begun(self, site: int, execution: int, turns: tuple[Turn, ...]) -> LoopRun | None:

@@ -11,8 +11,10 @@ import copy
 from collections.abc import Sequence
 
 from mlpprof.instrument.rewriting import FRAME_READERS, OperationHooks, Site
+from mlpprof.programs.compiled import numba_functions
 from mlpprof.programs.record.hooks import (
     CLOSE,
+    GIVEN,
     LEAVE,
     LOCALS,
     LOOP,
@@ -95,9 +97,13 @@ def copied(body: Sequence[ast.stmt]) -> Statements:
     return copy.deepcopy(list(body))
 
 
-def is_plain(function: Function, own: frozenset[str]) -> bool:
-    """Whether the function runs as it was written: no decorator but Python's own and the file's (`own`)."""
-    return all(_name(decorator) in PLAIN_DECORATORS | own for decorator in function.decorator_list)
+def is_plain(function: Function, own: frozenset[str], compiled: frozenset[str]) -> bool:
+    """Whether the function runs as it was written: not compiled, no decorator but Python's own and the file's (`own`).
+
+    compiled: names of the functions that numba compiles.
+    """
+    known = PLAIN_DECORATORS | own
+    return function.name not in compiled and all(_name(decorator) in known for decorator in function.decorator_list)
 
 
 def own_functions(tree: ast.Module) -> frozenset[str]:
@@ -125,7 +131,9 @@ class ObservedForm(OperationHooks):
 
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
         super().__init__(sites, file)
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
+        self.is_step = False
+        """Whether the statements are the step's: what it returns goes to code that may not be seen."""
 
     def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
         """A new site of its own for what is no operation."""
@@ -150,12 +158,14 @@ class ObservedForm(OperationHooks):
         return node
 
     def _function(self, node: Function) -> ast.stmt:
-        if not is_plain(node, self._own):
+        if not is_plain(node, self._own, self._compiled):
             return node
         first, body = split(node)
         if not body:
             return node
+        outer, self.is_step = self.is_step, False
         observed = ast.If(call(RECORDING), self.statements(copied(body)), body)
+        self.is_step = outer
         node.body = [*first, ast.copy_location(observed, body[0])]
         return node
 
@@ -173,7 +183,7 @@ class ObservedForm(OperationHooks):
 
     def visit_While(self, node: ast.While) -> list[ast.stmt]:
         """As `for`."""
-        node.test = self._visited(node.test)
+        node.test = self._used(self._visited(node.test))
         return self._loop(node, self._number(node))
 
     def _loop(self, node: ast.For | ast.While, number: ast.Constant) -> list[ast.stmt]:
@@ -206,6 +216,68 @@ class ObservedForm(OperationHooks):
         first.iter = ast.copy_location(call(TURNS, number, first.iter), first.iter)
         node.elt = ast.copy_location(ast.IfExp(call(TURN, number), node.elt, plain), plain)
         return node
+
+    def visit_If(self, node: ast.If) -> ast.stmt:
+        """What a branch depends on has been used."""
+        node.test = self._used(self._visited(node.test))
+        node.body, node.orelse = self.statements(node.body), self.statements(node.orelse)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        """As `if`."""
+        node.test = self._used(self._visited(node.test))
+        node.body, node.orelse = self._visited(node.body), self._visited(node.orelse)
+        return node
+
+    def visit_Return(self, node: ast.Return) -> ast.stmt:
+        """What the step returns has been used: its caller may not be seen."""
+        self.generic_visit(node)
+        if self.is_step and node.value is not None:
+            node.value = ast.copy_location(call(GIVEN, self._number(node.value), node.value), node.value)
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> ast.stmt:
+        """As `if`."""
+        self.generic_visit(node)
+        node.test = self._used(node.test)
+        return node
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        """`and` and `or` ask all values but the last for their truth."""
+        self.generic_visit(node)
+        node.values = [*map(self._used, node.values[:-1]), node.values[-1]]
+        return node
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        """So does `not`."""
+        visited = super().visit_UnaryOp(node)
+        if isinstance(visited, ast.UnaryOp) and isinstance(visited.op, ast.Not):
+            visited.operand = self._used(visited.operand)
+        return visited
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
+        """And the conditions of a comprehension."""
+        self.generic_visit(node)
+        node.ifs = [self._used(one) for one in node.ifs]
+        return node
+
+    def visit_Match(self, node: ast.Match) -> ast.stmt:
+        """And `match`, whose guards ask for a truth as well."""
+        self.generic_visit(node)
+        node.subject = self._used(node.subject)
+        for case in node.cases:
+            case.guard = self._used(case.guard) if case.guard is not None else None
+        return node
+
+    def looks(self, test: ast.expr) -> list[ast.stmt]:
+        """Statements that look at the names of a test that is made where nothing is recorded, as of the step's loop."""
+        names = [one for one in ast.walk(test) if isinstance(one, ast.Name | ast.Attribute) and _is_path(one)]
+        found: list[ast.stmt] = []
+        for name in names:
+            used = ast.Expr(self._used(copy.deepcopy(name)))
+            unbound = ast.Tuple([ast.Name("NameError", ast.Load()), ast.Name("AttributeError", ast.Load())], ast.Load())
+            found.append(ast.Try([used], [ast.ExceptHandler(unbound, None, [ast.Pass()])], [], []))
+        return [ast.copy_location(one, test) for one in found]
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         """A chain or a test of membership stays; what it compares has been used."""
@@ -250,6 +322,13 @@ class ObservedForm(OperationHooks):
         return visited
 
 
+def _is_path(node: ast.expr) -> bool:
+    """Whether it is a name that is read, or an attribute of one."""
+    if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+        return isinstance(node, ast.Name) or _is_path(node.value)
+    return False
+
+
 # The clocked form of a file: ``post(pre(n), <expression>)`` around its operations, which stay as they were written.
 #
 # Operands are not handed to anybody, so NumPy reuses its temporaries as ever.
@@ -265,7 +344,7 @@ class ClockedForm(OperationHooks):
 
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
         super().__init__(sites, file)
-        self._own = own_functions(tree)
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
 
     def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
@@ -343,7 +422,7 @@ class ClockedForm(OperationHooks):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """The body, unless a decorator wants the function as it was written."""
-        if is_plain(node, self._own):
+        if is_plain(node, self._own, self._compiled):
             node.body = self.statements(node.body)
         return node
 

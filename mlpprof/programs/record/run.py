@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpprof.errors import UsageError, did_you_mean
-from mlpprof.programs.load import PACKAGE, Script, VariantLoop, is_import_to_come, load_through, own_files
+from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
+from mlpprof.programs.compiled import ADVICE, WORDS
+from mlpprof.programs.load import PACKAGE, Exit, Script, VariantLoop, is_import_to_come, load_through, own_files
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import Forms, Switch
 from mlpprof.programs.record.recorder import Recorder
-from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps
+from mlpprof.programs.record.replayed import add_replayed_times
+from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
 from mlpprof.programs.record.trace import Trace
 from mlpprof.programs.step_place import StepPlace, functions
+from mlpprof.programs.writes import Writes
 
 # Ends a program, from outside, that would run on although what is waited for cannot come.
 
@@ -111,17 +114,21 @@ def record(
     exclude: Sequence[str] = (),
     few: int = 0,
     plain_s: Sequence[float] = (),
+    writes: Writes | None = None,
 ) -> Recording:
-    """Run a program until its step has been recorded.
+    """Run a program until its step has been recorded, or until it ends, or wants to write, and a few have been.
 
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     is_own = own_files(include, exclude)
+    end_threads_quietly()
     hook_time()  # measured before the program runs, and others with it
     forms = Forms(step)
     clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
-    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few)
+    may_be_short = isinstance(program, Script) and (few == 0 or few >= ENOUGH_STEPS)
+    early = Recorder(forms.sites) if may_be_short else None
+    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few, early)
     for instrument in (clocks, recorder, steps):
         hooks.install(instrument.hooks)
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
@@ -133,19 +140,34 @@ def record(
 
     def is_hopeless(passed_s: float) -> bool:
         nonlocal is_endless
+        if writes is not None and writes.must_end:
+            return True
         steps.relieve()
         is_endless |= steps.first_s > LONGEST_STEP_S
+        if forms.is_compiled or steps.is_done_elsewhere:
+            return True
         if forms.step_file is None:
             return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
         return is_endless or (steps.count == 0 and passed_s > WAITING_S)
 
+    if writes is not None:
+        writes.is_enough = lambda: steps.is_enough
+    ended: Exit | None = None
     with watched(is_hopeless):
-        program.run(forms.module_code)
+        ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
+    if writes is not None:
+        writes.is_enough = lambda: True
+    if forms.is_compiled:
+        name = Path(forms.step_file or "").name
+        raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
     if is_endless:
         raise UsageError(_too_long(step, forms))
+    if steps.count == 0 and ended is not None and ended.place is not None:
+        raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
         raise UsageError(_not_seen(step, forms))
+    recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
     if few and few < ENOUGH_STEPS:
@@ -169,6 +191,10 @@ def record(
         folder=folder,
         singles=recorder.singles,
     )
+    if not steps.is_done:
+        trace.notes.append(f"only {steps.count} steps ran, so the times are those of a few steps: {_why_few(writes)}")
+    if writes is not None and (note := writes.note()) is not None:
+        trace.notes.append(note)
     if recorder.is_cut:
         trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
     if trace.is_blind:
@@ -182,10 +208,24 @@ def record(
             "a closer look"
         )
     elif len(trace.steps) < OBSERVED_STEPS:
-        trace.notes.append("the program makes a single step, so what becomes of its results is not known")
+        trace.notes.append(
+            "the program makes a single step, so what becomes of its results is not known: results that nothing uses, "
+            "needless copies and updates in place were not looked for"
+        )
     if not trace.times.sites and not steps.is_long:
-        trace.notes.append("the program makes too few steps for clocks on its expressions: shares are estimates")
+        add_replayed_times(trace)
+        trace.notes.append(
+            "the program makes too few steps for clocks on its expressions: their times are those of the same "
+            "operations performed again afterwards, and shares are estimates"
+        )
+    elif 0 < few <= OBSERVED_STEPS + 1 and not steps.is_long:
+        trace.notes.append("the program makes so few steps that one ran under clocks: shares are estimates")
     return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _why_few(writes: Writes | None) -> str:
+    stopped = writes is not None and writes.must_end
+    return "then the program wanted to write" if stopped else "the program makes no more"
 
 
 def _too_long(step: StepPlace, forms: Forms) -> str:
@@ -203,7 +243,10 @@ def _too_long(step: StepPlace, forms: Forms) -> str:
 
 def _not_seen(step: StepPlace, forms: Forms) -> str:
     if forms.step_file is not None:
-        return f"the step '{step.text}' in {Path(forms.step_file).name} was never run; is it the right one?"
+        return (
+            f"the step '{step.text}' in {Path(forms.step_file).name} was never run: either the training calls another "
+            "one, or it had nothing left to do"
+        )
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
     what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"

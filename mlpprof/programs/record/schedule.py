@@ -20,6 +20,7 @@ try:
 except ImportError:  # Windows counts no faults here
     resource = None  # type: ignore[assignment]  # the name stays, and None says so
 
+from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, Switch
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
@@ -46,6 +47,9 @@ OBSERVED_STEPS = 2
 LAST_STEPS = 3
 """Not observed if there are enough others: programs often do something of their own in the last step."""
 
+FIRST_STEPS = 3
+"""Timed in each form after the first two have been observed."""
+
 LEFT_OUT = 0.3
 """Of the steps of an earlier run: a program may end sooner when it runs again, where chance has a say."""
 
@@ -56,16 +60,35 @@ class Enough(BaseException):
     """The step has been recorded: the program may end. Not an Exception, which programs catch."""
 
 
+def end_threads_quietly() -> None:
+    """From now on a thread that `Enough` ends prints nothing, as little as one that `SystemExit` ends."""
+    shown = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not (isinstance(arguments.exc_type, type) and issubclass(arguments.exc_type, Enough)):
+            shown(arguments)
+
+    threading.excepthook = hook
+
+
 class Steps:
     """Decides for every step in which form it runs, and takes its time.
 
-    few: the program has only so many steps, as an earlier run of it showed; 0 if that is not known.
+    few: the program has only so many steps, as an earlier run of it showed; 0 if that is not known. early: records two
+    of the first steps, in case that the program ends before `recorder` has recorded any; then it need not run again.
     """
 
     def __init__(
-        self, switch: Switch, clocks: Clocks, recorder: Recorder, clock: Callable[[], float], few: int = 0
+        self,
+        switch: Switch,
+        clocks: Clocks,
+        recorder: Recorder,
+        clock: Callable[[], float],
+        few: int = 0,
+        early: Recorder | None = None,
     ) -> None:
         self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
+        self._last, self._early = recorder, early
         self.count = 0
         self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
         self._modes: Iterator[int] = self._plan(few)
@@ -84,6 +107,8 @@ class Steps:
         self._around: list[dict[int, OwnTime]] = []
         self.times = Times()
         self.is_done = False
+        self.is_done_elsewhere = False
+        """In another thread than Python's first, which then has nothing to go on for."""
         self.is_long = False
         self._has_told = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
@@ -97,8 +122,10 @@ class Steps:
 
         spare = max(LAST_STEPS, int(LEFT_OUT * few)) if few > 6 * LAST_STEPS else 0
 
+        if self._early is not None:
+            yield from self._beginning()
         most = max(1, left() // 6)  # of a block
-        begun, warm = self._clock(), 0
+        begun, warm = self._clock(), int(few == OBSERVED_STEPS + 1)  # of three steps one is left: under clocks
         while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
             yield PLAIN
             warm += 1
@@ -119,6 +146,37 @@ class Steps:
                 break
         for _ in range(self._wanted):
             yield OBSERVED
+
+    def _beginning(self) -> Iterator[int]:
+        """The first steps, so that a program of few steps is recorded in the run that shows how few they are."""
+        yield PLAIN
+        if self._elapsed > SHORT_STEP_S:  # few steps of it are recorded in any case
+            return
+        yield CLOCKED
+        yield PLAIN
+        assert self._early is not None
+        self._record_with(self._early)
+        for _ in range(OBSERVED_STEPS):
+            yield OBSERVED
+        self._record_with(self._last)
+        for mode in (CLOCKED, PLAIN):
+            for _ in range(FIRST_STEPS):
+                yield mode
+
+    def _record_with(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        hooks.install(recorder.hooks)
+
+    @property
+    def recorded(self) -> Recorder:
+        """The recorder that has recorded all it should; where there is none, the one that should have."""
+        has_early = self._early is not None and len(self._early.steps) == OBSERVED_STEPS
+        return self._early if self._early is not None and has_early and not self.is_done else self._last
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether steps have been recorded, so that the program may end."""
+        return self.is_done or self.recorded is not self._last
 
     def _begin(self, is_turn: bool) -> None:
         """The step begins, or a turn of the loop around it."""
@@ -213,8 +271,8 @@ class Steps:
 
     def _is_heavy(self, passed_s: float) -> bool:
         """Whether the clocks are much of what has passed."""
-        hooks = hook_time()
-        return self._clocks.executions * (hooks.inside_s + hooks.outside_s) > HEAVY * passed_s
+        one = hook_time()
+        return self._clocks.executions * (one.inside_s + one.outside_s) > HEAVY * passed_s
 
     def _end_part(self, now: float, told: dict[int, OwnTime]) -> None:
         """What clocks have told, or how long nothing was to be told."""
@@ -243,7 +301,10 @@ class Steps:
         elif self._mode == OBSERVED:
             gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
             self._recorder.stop()
-            self.is_done = len(self._recorder.steps) == self._wanted
+            self.is_done = self._recorder is self._last and len(self._recorder.steps) == self._wanted
+            self.is_done_elsewhere = self.is_done and threading.current_thread() is not threading.main_thread()
+            if self.is_done:
+                self._early = None  # which holds arrays
 
 
 def _insist() -> None:

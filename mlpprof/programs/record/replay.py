@@ -151,9 +151,9 @@ def again(event: Event, convert: Convert = same) -> Performed | None:
     What it changes is a copy, so that the program's own state stays. convert: applied to every array, once, before.
     """
     function, operands, options = event.function, event.operands, dict(event.options)
-    if function is None or event.is_own or not (operands or hasattr(function, "__self__")):
-        return None
     owner = getattr(function, "__self__", None)
+    if function is None or event.is_own or not (operands or isinstance(owner, np.ndarray)):
+        return None
     if isinstance(owner, np.ndarray):
         changed = _converted(owner, convert, bool(event.writes))
         method = getattr(changed, function.__name__, None)

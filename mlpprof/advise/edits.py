@@ -1,0 +1,64 @@
+"""Small edits that are right as they are printed: an expression or a statement of one line, replaced."""
+
+from __future__ import annotations
+
+import ast
+
+from mlpprof.advise.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+def node_at(event: Event, graph: Graph) -> ast.expr | ast.stmt | None:
+    """The expression or the statement that an event was."""
+    _, line, column, end_line, end_column = graph.span(event.site)
+    tree = graph.trees.get(graph.trace.sites[event.site].file)
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.expr | ast.stmt) and (
+            (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == (line, column, end_line, end_column)
+        ):
+            return node
+    return None
+
+
+def edit(event: Event, written: str, graph: Graph) -> str | None:
+    """The line of an event and the same with something else written in its place; None where that is no Python."""
+    file, line, column, end_line, end_column = graph.span(event.site)
+    lines = graph.trace.sources.get(file, "").splitlines()
+    if graph.is_ours(file) or line != end_line or not 0 < line <= len(lines):
+        return None
+    before = lines[line - 1]
+    raw = before.encode()
+    after = raw[:column].decode() + written + raw[end_column:].decode()
+    try:
+        ast.parse("\n".join([*lines[: line - 1], after, *lines[line:]]))
+    except SyntaxError:
+        return None
+    return f"- {before.strip()}\n+ {after.strip()}"
+
+
+def numpy_name(file: str, graph: Graph) -> str | None:
+    """What a file calls NumPy; None where it takes only names from it, or another module may stand in its place."""
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(graph.trees[file])
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "numpy"
+    }
+    return next(iter(names)) if len(names) == 1 else None
+
+
+def is_simple(node: ast.expr) -> bool:
+    """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
+    match node:
+        case ast.Name() | ast.Constant():
+            return True
+        case ast.Attribute(value=value):
+            return is_simple(value)
+        case ast.Subscript(value=value, slice=key):
+            return is_simple(value) and is_simple(key)
+        case ast.UnaryOp(operand=value):
+            return is_simple(value)
+        case ast.BinOp(left=left, right=right):
+            return is_simple(left) and is_simple(right)
+    return False

@@ -1,0 +1,220 @@
+"""In the worker: a program that mlpprof runs writes nothing, so that its run leaves the user's files as they were.
+
+mlpprof stops a program in the middle of its training, and may run it twice. What it would write then (weights, a
+checkpoint, a log) would take the place of what a whole run has written. Python announces every such operation to its
+audit hooks before it is carried out; h5py does not, because it opens files in C, and is wrapped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import platformdirs
+
+from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.programs.record.schedule import Enough
+
+Answer = TypeVar("Answer")
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+CHANGES = {
+    "os.rename": ("rename", (0, 1)),
+    "os.remove": ("delete", (0,)),
+    "os.rmdir": ("delete", (0,)),
+    "os.truncate": ("shorten", (0,)),
+    "os.chmod": ("change", (0,)),
+    "os.utime": ("change", (0,)),
+    "shutil.rmtree": ("delete", (0,)),
+    "shutil.move": ("move", (0, 1)),
+}
+"""Event -> what it does, and which of its arguments are paths: of what exists already, else the operation fails."""
+
+CREATIONS = {
+    "os.mkdir": ("create the folder", 0),
+    "os.link": ("create", 1),
+    "os.symlink": ("create", 1),
+    "shutil.copyfile": ("write", 1),
+    "shutil.copytree": ("write", 1),
+    "shutil.make_archive": ("write", 0),
+    "shutil.unpack_archive": ("write into", 1),
+}
+"""Event -> what it does, and which of its arguments is the path of what is made."""
+
+H5PY_FILES = "h5py._hl.files"
+"""The module of h5py that opens files: when it is imported, those it calls for that are there already."""
+
+TEMPORARY = (tempfile.gettempprefix(), "pymp-", "matplotlib-")
+"""How the names begin that Python's own libraries give to temporary files and folders."""
+
+
+class Writes:
+    """Prevents a program from writing outside temporary folders and caches.
+
+    is_enough: whether mlpprof knows all it needs; then an attempt to write ends the program, and is no error.
+    must_end: whether the program has made an attempt, so that it is to be ended even if it catches everything.
+    refusal: what to report to the user of an attempt that came too early.
+    """
+
+    def __init__(self, script: str, how_often: str, is_own: Callable[[str], bool]) -> None:
+        self._script, self._how_often, self._is_own = Path(script), how_often, is_own
+        self._process = os.getpid()
+        self._projects = {os.path.realpath(self._script.parent), os.path.realpath(Path.cwd())}
+        self._temporary = os.path.realpath(tempfile.gettempdir())  # asked before the hook, since Python tries to write
+        self._free = [self._temporary, *(os.path.realpath(folder) for folder in _cache_folders())]
+        self.is_enough: Callable[[], bool] = lambda: False
+        self.must_end = False
+        self.refusal: str | None = None
+        self.prevented: list[str] = []
+
+    def prevent(self) -> None:
+        """From now on, and until the process ends, since an audit hook cannot be removed."""
+        sys.addaudithook(self._audit)
+        if H5PY_FILES in sys.modules:
+            self._wrap_h5py()
+
+    def guarded(self, run: Callable[[], Answer]) -> Answer:
+        """What `run` gives. Raises UsageError if the program wanted to write before mlpprof knew enough."""
+        try:
+            answer = run()
+        except MlpprofError:
+            if self.refusal is None:
+                raise
+        else:
+            if self.refusal is None:
+                return answer
+        raise UsageError(self.refusal)
+
+    def note(self) -> str | None:
+        """What to report of attempts that were no error."""
+        if not self.prevented:
+            return None
+        shown = ", ".join(dict.fromkeys(self.prevented))
+        return f"{self._script.name} wanted to write {shown}; mlpprof prevented it, and --allow-writes would let it"
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(flags, int) and flags & WRITING and (flags & os.O_CREAT or _exists(path)):
+                self._refuse("write", path)
+        elif event in CHANGES:
+            verb, positions = CHANGES[event]
+            if not _is_relative_to_a_folder(event, arguments) and _exists(arguments[0]):
+                for position in positions:
+                    self._refuse(verb, arguments[position])
+        elif event in CREATIONS:
+            verb, position = CREATIONS[event]
+            path = arguments[position]
+            if not _is_relative_to_a_folder(event, arguments) and not (event == "os.mkdir" and _exists(path)):
+                self._refuse(verb, path)
+        elif event == "sqlite3.connect":
+            self._refuse("write the database", _database(arguments[0]))
+        elif event == "import" and arguments[0] == H5PY_FILES:
+            self._wrap_h5py()
+
+    def _refuse(self, verb: str, path: Any) -> None:
+        """End the program if it must not write there."""
+        if path is None or isinstance(path, int):  # a file that is open already
+            return
+        full = os.path.realpath(os.fsdecode(path))
+        if self._is_free(full):
+            return
+        shown = os.path.relpath(full) if Path(full).is_relative_to(Path.cwd()) else full
+        place = self._place()
+        sentence = (
+            f"{place} wants to {verb} '{shown}', but mlpprof runs the program {self._how_often} and stops it early, "
+            "which would damage what it writes; nothing was written. Add --allow-writes to let it write"
+        )
+        if os.getpid() != self._process:
+            raise PermissionError(sentence)  # which the parent process sees, as it would not see `Enough`
+        if self.refusal is None and (self.must_end or self.is_enough()):
+            self.prevented.append(shown)
+        elif self.refusal is None:
+            self.refusal = sentence
+        self.must_end = True
+        raise Enough
+
+    def _is_free(self, full: str) -> bool:
+        path = Path(full)
+        if full.startswith(("/dev/", "/proc/")) or full == os.path.realpath(os.devnull) or "__pycache__" in path.parts:
+            return True
+        for folder in self._free:
+            if not path.is_relative_to(folder):
+                continue
+            inside = [one for one in self._projects if Path(one).is_relative_to(folder) and path.is_relative_to(one)]
+            if not inside:
+                return True
+            # of a script that lies in the temporary folder itself, what it makes there is told by the names
+            if folder == self._temporary and inside == [folder]:
+                return path.relative_to(folder).parts[0].startswith(TEMPORARY)
+        return False
+
+    def _place(self) -> str:
+        """The innermost line of the program's own."""
+        frame = sys._getframe(2)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if self._is_own(file):
+                return f"{Path(file).name}:{frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has None
+        return self._script.name
+
+    def _wrap_h5py(self) -> None:
+        """Ask before h5py opens a file: it calls these two functions by their names in this module."""
+        module: Any = sys.modules["h5py.h5f"]  # h5py has no types
+        read_only = module.ACC_RDONLY
+        create, open_ = module.create, module.open
+
+        @wraps(create)
+        def asked_create(name: Any, *arguments: Any, **options: Any) -> Any:
+            self._refuse_h5py(name, options)
+            return create(name, *arguments, **options)
+
+        @wraps(open_)
+        def asked_open(name: Any, flags: Any = read_only, *arguments: Any, **options: Any) -> Any:
+            if flags != read_only and _exists(name):
+                self._refuse_h5py(name, options)
+            return open_(name, flags, *arguments, **options)
+
+        module.create, module.open = asked_create, asked_open
+
+    def _refuse_h5py(self, name: Any, options: dict[str, Any]) -> None:
+        drivers, access = sys.modules["h5py.h5fd"], options.get("fapl")
+        if access is not None:
+            driver = access.get_driver()
+            if driver == drivers.fileobj_driver or (driver == drivers.CORE and not access.get_fapl_core()[1]):
+                return  # into an object of Python's, or into memory
+        self._refuse("write", name)
+
+
+def _cache_folders() -> Sequence[str]:
+    """Where libraries keep what they can make again."""
+    named = (os.environ.get(name) for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"))
+    usual = (platformdirs.user_cache_dir(), platformdirs.user_config_dir("matplotlib", appauthor=False))
+    old = str(Path("~/.matplotlib").expanduser())
+    return [folder for folder in (*named, *usual, old, sys.pycache_prefix) if folder]
+
+
+def _exists(path: Any) -> bool:
+    return path is not None and not isinstance(path, int) and os.path.lexists(path)
+
+
+def _is_relative_to_a_folder(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether the path is relative to an open folder, as in shutil.rmtree, which was asked for itself."""
+    return event.startswith("os.") and event != "os.truncate" and arguments[-1] not in (-1, None)
+
+
+def _database(name: Any) -> Any:
+    """The file of a database; None if it is in memory, or read only."""
+    text = os.fsdecode(name)
+    if not text.startswith("file:"):
+        return None if text in ("", ":memory:") else text
+    path, _, options = text.removeprefix("file:").partition("?")
+    is_safe = path in ("", ":memory:") or "mode=ro" in options or "mode=memory" in options
+    return None if is_safe else path
