@@ -22,10 +22,10 @@ import json, sys
 from pathlib import Path
 from mlpprof.advise.detect import dead
 from mlpprof.advise.graph import Graph
-from mlpprof.advise.places import StepPlace
-from mlpprof.advise.program import Script
-from mlpprof.advise.recording import record
-from mlpprof.advise.seeking import seek
+from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.load import Script
+from mlpprof.programs.record.run import record
+from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.errors import UsageError
 path, step = sys.argv[1:]
 script = Script(path, ())

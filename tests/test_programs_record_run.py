@@ -24,8 +24,8 @@ RUN = """
 import sys
 from pathlib import Path
 from mlpprof.advise import recording
-from mlpprof.advise.places import StepPlace
-from mlpprof.advise.program import Script
+from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.load import Script
 from mlpprof.errors import UsageError
 recording.LOADING_S, recording.WAITING_S, recording.LONGEST_STEP_S = 0.6, 1.2, 0.7
 path, step = sys.argv[1:]
@@ -161,7 +161,7 @@ def test_a_step_that_clocks_make_long_is_timed_in_parts_and_one_that_is_long_by_
 
 AFTERWARDS = """
 from line_profiler import LineProfiler
-from mlpprof.advise.trace import OwnTime, Part
+from mlpprof.programs.record.trace import OwnTime, Part
 from mlpprof.advise.watch import watched
 with watched(lambda passed_s: {hopeless}, every_s=0.01):
     while {hopeless}:

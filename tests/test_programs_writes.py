@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import {early}
 
-from mlpprof.advise.steps import Enough
-from mlpprof.advise.writes import Writes
+from mlpprof.programs.record.schedule import Enough
+from mlpprof.programs.writes import Writes
 
 os.chdir(sys.argv[1])
 writes = Writes("train.py", "once", lambda path: path == "<operation>")
