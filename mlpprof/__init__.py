@@ -1,4 +1,4 @@
-"""mlpprof: profile and optimize hand-written NumPy multi-layer perceptrons."""
+"""mlpprof finds the slow NumPy operations in hand-written multi-layer perceptrons."""
 
 import importlib
 from typing import Any
@@ -7,5 +7,5 @@ __version__ = "0.1.0"
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """`%load_ext mlpprof` in IPython or Jupyter: adds the magics `%mlpprof` and `%%mlpprof`."""
+    """Add the magics `%mlpprof` and `%%mlpprof` to IPython or Jupyter, for `%load_ext mlpprof`."""
     importlib.import_module("mlpprof.cli.magics").register(ipython)

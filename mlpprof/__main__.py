@@ -1,4 +1,4 @@
-"""``python -m mlpprof`` is the command ``mlpprof``."""
+"""`python -m mlpprof` is the command `mlpprof`."""
 
 from mlpprof.cli.main import main
 

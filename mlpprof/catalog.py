@@ -1,8 +1,7 @@
-"""From a name, a path or an entry point to a variant: its class, its file, its parent.
+"""The catalog finds a variant by a name, a path or an entry point, and loads its class.
 
-The catalog's own variants are plain files, loaded by path and never imported as a package, so that they work from a
-checkout, an editable install and the wheel alike. What a list of them needs (parent, summary) is read from the source
-without running it.
+The built-in variants are plain files. They are loaded by path and never imported as a package, so that they work in a
+checkout, in an editable install and in the wheel. Parent and summary are read from the source without running it.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import shlex
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "gradients": (),
     "predict": ("X",),
 }
-"""The methods of the interface and what the harness passes to each, by position."""
+"""The methods of the interface, with the arguments that mlpprof passes to each by position."""
 
 SHORTEST_FIX = {
     "fetch_batch": "self.X, self.Y = X[index], Y[index]",
@@ -52,16 +53,16 @@ SHORTEST_FIX = {
     "gradients": "return [(dW, db) for every layer], shaped as the parameters",
     "predict": "return the output activations (N, n_L) for X (N, n_0)",
 }
-"""What to write into a method that is missing."""
+"""The shortest body for a method that is missing."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A variant as far as it is known without running its code.
+    """What is known of a variant without running its code.
 
-    reference: what the user may type to get it. module: the dotted name, for those that come from a package.
-    extra: the optional dependencies it needs, as the file's constant EXTRA names them. branch: what kind of branch it
-    belongs to, as its constant BRANCH says; None for what may be a rung of the main line.
+    reference: what you type to get it. module: the dotted name, for a variant that comes from a package. extra: the
+    optional dependencies that it needs, from the file's constant EXTRA. own: whether it is a built-in variant.
+    branch: the kind of branch it belongs to, from its constant BRANCH; None if it may be a rung of the main line.
     """
 
     name: str
@@ -76,7 +77,7 @@ class Entry:
     branch: str | None = None
 
     def source(self) -> str:
-        """The file's text. Raises VariantError if it cannot be read."""
+        """The text of the file; raises VariantError if it cannot be read."""
         try:
             return self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -84,12 +85,12 @@ class Entry:
 
 
 def typed_name(path: Path) -> str:
-    """The name of a variant on the command line: only `peers/` is typed with its folder."""
+    """The name of a variant on the command line; only for `peers/` is the folder part of the name."""
     return path.with_suffix("").as_posix() if path.parts[0] == "peers" else path.stem
 
 
 def ladder_folder() -> Path:
-    """The folder of the catalog's own variants: inside the package in the wheel, beside it in a checkout."""
+    """The folder of the built-in variants; it is inside the package in the wheel, and beside it in a checkout."""
     package = Path(__file__).resolve().parent
     for folder in (package / "variants", package.parent / "variants"):
         if (folder / "naive.py").is_file():
@@ -98,7 +99,7 @@ def ladder_folder() -> Path:
 
 
 def ladder() -> dict[str, Entry]:
-    """The catalog's own variants by name, each after its parent, branches below the rung they leave."""
+    """The built-in variants by name. Each comes after its parent, and a branch comes after the rung where it leaves."""
     folder = ladder_folder()
     found = {}
     for path in sorted(folder.rglob("*.py")):
@@ -118,7 +119,7 @@ def ladder() -> dict[str, Entry]:
 
 
 def third_party() -> dict[str, Entry]:
-    """Variants that installed packages offer through the entry-point group `mlpprof.variants`."""
+    """The variants that installed packages offer through the entry-point group `mlpprof.variants`."""
     found = {}
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -135,15 +136,15 @@ def third_party() -> dict[str, Entry]:
 
 
 def find(reference: str) -> Entry:
-    """The variant that a user means by a name, a path `./mine.py`, or a class in a file `./mine.py:Class`.
+    """The variant for a name, for a path `./mine.py`, or for a class in a file, `./mine.py:Class`.
 
-    Raises UsageError for a name that nothing has, VariantError for a file that cannot be read or parsed.
+    Raises UsageError if there is no such variant, and VariantError if the file cannot be read.
     """
     file, _, class_name = reference.partition(".py:")
     if class_name or reference.endswith(".py"):
         path = Path(f"{file}.py" if class_name else reference)
         if not path.is_file():
-            raise UsageError(f"no variant file '{path}'; expected a Python file with a class that has the interface")
+            raise UsageError(f"there is no file '{path}'; expected a Python file")
         full = str(path.resolve()) + (f":{class_name}" if class_name else "")
         return _read_entry(path.stem, full, path.resolve(), class_name or None)
     known = ladder()
@@ -152,14 +153,21 @@ def find(reference: str) -> Entry:
     others = third_party()
     if reference in others:
         return others[reference]
+    if reference.endswith(".ipynb"):
+        raise UsageError(
+            f"mlpprof cannot read the notebook '{reference}' directly. Convert it to a script, and use that: "
+            f"jupyter nbconvert --to script {shlex.quote(reference)}"
+        )
     hint = did_you_mean(reference, [*known, *others])
-    raise UsageError(f"no variant '{reference}'{hint} (mlpprof list shows all; a file of yours needs its .py)")
+    raise UsageError(
+        f"there is no variant '{reference}'{hint} (mlpprof list shows all variants; the name of a file ends in .py)"
+    )
 
 
 def find_all(references: Iterable[str]) -> list[Entry]:
-    """The variants of several references, under names that differ: v1/mine and v2/mine, mine:Plain and mine:Fast.
+    """The variants of several references, with names that differ: v1/mine and v2/mine, mine:Plain and mine:Fast.
 
-    Raises as `find` does.
+    Raises what `find` raises.
     """
     entries = [find(reference) for reference in references]
     different = list({entry.reference: entry for entry in entries}.values())
@@ -186,18 +194,20 @@ def find_all(references: Iterable[str]) -> list[Entry]:
 
 
 def reference_to(cls: type) -> str:
-    """What `find` needs for a class of a user's module: its file and name.
+    """The reference with which `find` finds a class of a user's module: the file and the name of the class.
 
-    Raises UsageError for a class that no other process can load: one of a function, or of a module that is gone.
+    Raises UsageError for a class that no other process can load: it is local to a function, or its module is gone.
     """
     if "<locals>" in cls.__qualname__:
-        raise UsageError(f"class {cls.__qualname__} is local to a function; define it in its module, or give its path")
+        raise UsageError(
+            f"class {cls.__qualname__} is local to a function; move it to the top level of its module, or give its path"
+        )
     found: Any = sys.modules.get(cls.__module__)
     for name in cls.__qualname__.split("."):
         found = getattr(found, name, None)
     if found is cls:
         return f"{inspect.getfile(cls)}:{cls.__qualname__}"
-    # Another file stands for the module by now; where the class comes from is what its methods know.
+    # Another file has taken the name of the module since. The methods of the class still know their file.
     methods = [inspect.unwrap(value) for value in vars(cls).values() if inspect.isfunction(value)]
     files = {method.__code__.co_filename for method in methods}
     if len(files) == 1 and (file := Path(files.pop())).is_file():
@@ -209,15 +219,18 @@ def reference_to(cls: type) -> str:
 
 
 def load(entry: Entry) -> type[Variant]:
-    """Run the variant's file and return its class, after a check of the interface.
+    """Run the variant's file, check the interface of its class, and return the class.
 
-    What a user's file imports from beside it is its own: see `mlpprof.namespace`.
+    The modules that a user's file imports from its own folder belong to that file alone: see `mlpprof.namespace`.
 
-    Raises MissingExtra, VariantError (class or method missing, wrong signature) or VariantCrash (its own exception).
+    Raises MissingExtra, VariantError (a class or a method is missing, or has a wrong signature) or VariantCrash (the
+    file raised an exception).
     """
     if entry.module is not None:
         with variant_code(entry):
             return class_in(importlib.import_module(entry.module), entry)
+    if not entry.own:
+        _require_a_candidate(entry)
     name = module_name(entry)
     spec = importlib.util.spec_from_file_location(name, entry.path)
     if spec is None or spec.loader is None:
@@ -234,19 +247,19 @@ def load(entry: Entry) -> type[Variant]:
 
 
 _namespaces: dict[str, Namespace] = {}
-"""Of the user's files that have been loaded, by reference."""
+"""The namespaces of the user's files that have been loaded, by reference."""
 _modules: WeakKeyDictionary[type, ModuleType] = WeakKeyDictionary()
-"""Of the classes that have been loaded from files."""
+"""The modules of the classes that have been loaded from files."""
 
 
 def own_modules(entry: Entry) -> AbstractContextManager[None]:
-    """Around code of a loaded variant: what it imports is what lies beside its own file."""
+    """A context in which code of a loaded variant imports the modules beside its own file."""
     namespace = _namespaces.get(entry.reference)
     return nullcontext() if namespace is None else namespace.running()
 
 
 def module_name(entry: Entry) -> str:
-    """The name under which a variant's file stands in sys.modules: its own, also if another file is called alike."""
+    """The name of a variant's module in sys.modules; it differs from that of another file with the same name."""
     if entry.module is not None:
         return entry.module
     name = entry.name if entry.own else f"{entry.name}_{zlib.crc32(str(entry.path).encode()):08x}"
@@ -259,32 +272,67 @@ def module_of(cls: type[Variant]) -> ModuleType:
 
 
 def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
-    """The variant class of a loaded module; raises VariantError with the shortest fix if there is none."""
+    """The variant class of a loaded module; raises VariantError, with what to type or to write, if there is none."""
     own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
     if entry.class_name is not None:
         wanted: Any = own.get(entry.class_name) or getattr(module, entry.class_name, None)
         if not inspect.isclass(wanted):
             raise VariantError(
-                f"no class '{entry.class_name}' in {entry.path.name}{did_you_mean(entry.class_name, own)} "
-                f"(classes there: {', '.join(own) or 'none'})"
+                f"there is no class '{entry.class_name}' in {entry.path.name}{did_you_mean(entry.class_name, own)} "
+                f"(it has: {', '.join(own) or 'no class'})"
             )
     else:
         candidates = [c for c in own.values() if hasattr(c, "train_step")]
         wanted = own.get(CLASS_NAME) or (candidates[0] if len(candidates) == 1 else None)
         if wanted is None:
-            what = "several classes have" if candidates else "no class has"
+            if not candidates:
+                raise VariantError(_no_candidate(entry, list(own)))
             raise VariantError(
-                f"{entry.path.name}: {what} a train_step (classes there: {', '.join(own) or 'none'}); name the class "
-                f"MLP or say which: {entry.path.name}:ClassName"
+                f"several classes in {entry.path.name} have the method train_step: "
+                f"{', '.join(cls.__name__ for cls in candidates)}. Type the one that you mean: "
+                f"{entry.path.name}:{candidates[0].__name__}"
             )
     problems = interface_problems(wanted)
     if problems:
-        raise VariantError(f"{entry.path.name}: class {wanted.__name__} lacks the interface: {'; '.join(problems)}")
+        lacks = f"class {wanted.__name__} in {entry.path.name} lacks parts of the interface of a variant"
+        if len(problems) > len(ARGUMENTS) / 2 and not hasattr(wanted, "train_step"):  # it was not written as a variant
+            raise VariantError(f"{lacks}. {_as_a_script(entry, wanted.__name__)}")
+        raise VariantError(f"{lacks}: {'; '.join(problems)}")
     return cast(type[Variant], wanted)
 
 
+def _require_a_candidate(entry: Entry) -> None:
+    """Raise VariantError, before the file runs and perhaps trains for hours, if no class in it can be a variant."""
+    source = entry.source()
+    if entry.class_name is not None or "train_step" in source:
+        return
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return  # loading the file will say where the error is
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    if not any(cls.bases or cls.decorator_list for cls in classes):  # which may bring the method from elsewhere
+        raise VariantError(_no_candidate(entry, [cls.name for cls in classes]))
+
+
+def _no_candidate(entry: Entry, classes: list[str]) -> str:
+    found = f"its classes are {', '.join(classes)}" if classes else "it has no class"
+    return (
+        f"{entry.path.name} has no class with the interface of a variant, which has a method train_step ({found}). "
+        + _as_a_script(entry, classes[0] if classes else None)
+    )
+
+
+def _as_a_script(entry: Entry, class_name: str | None) -> str:
+    """What to type to analyse a file that has no variant."""
+    step = "FUNCTION" if class_name is None else f"{class_name}.METHOD"
+    here = Path.cwd()
+    script = shlex.quote(str(entry.path.relative_to(here) if entry.path.is_relative_to(here) else entry.path))
+    return f"To analyse it as a script: mlpprof advise {script}, or mlpprof profile {script} --step {step}"
+
+
 def interface_problems(cls: type) -> list[str]:
-    """What keeps a class from being a variant, each with the shortest fix; empty if nothing does."""
+    """The reasons why a class is not a variant, each with the shortest fix; empty if it is one."""
     problems = []
     if getattr(cls, "DTYPE", None) is None:
         problems.append("no DTYPE; add `DTYPE = np.float64` to the class")
@@ -298,7 +346,7 @@ def interface_problems(cls: type) -> list[str]:
         try:
             signature = inspect.signature(method)
         except (TypeError, ValueError):
-            continue  # a compiled method need not tell its signature
+            continue  # a compiled method may have no signature
         try:
             signature.bind(None, *arguments)
         except TypeError:
@@ -308,10 +356,10 @@ def interface_problems(cls: type) -> list[str]:
 
 @contextmanager
 def variant_code(entry: Entry) -> Iterator[None]:
-    """Around code of the variant: its exceptions become VariantCrash with the file and line in the variant.
+    """A context for code of the variant: its exceptions become VariantCrash with the file and line in the variant.
 
-    A missing third-party module of one of the catalog's own variants becomes MissingExtra. What is imported is found
-    as the file itself would find it: see `own_modules`.
+    If a variant with an EXTRA lacks a third-party module, that becomes MissingExtra. The code imports what the file
+    itself would import: see `own_modules`.
     """
     with own_modules(entry):
         try:
@@ -327,8 +375,11 @@ def variant_code(entry: Entry) -> Iterator[None]:
         except SyntaxError as error:
             file = Path(error.filename or entry.path).name  # the file itself, or a neighbour that it imports
             raise VariantCrash(f"{file}:{error.lineno}: SyntaxError: {error.msg}") from error
+        except SystemExit as error:
+            raise VariantCrash(f"{_place(entry, error)}: the code called exit(); remove the call") from error
         except Exception as error:  # a variant is a user's code, and may raise anything
-            if type(error).__name__ == UnsupportedNetwork.__name__:  # of a file that stands alone, and so has its own
+            # a file that does not import mlpprof has an UnsupportedNetwork of its own
+            if type(error).__name__ == UnsupportedNetwork.__name__:
                 raise UnsupportedNetwork(_one_line(error)) from error
             raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
 
@@ -338,7 +389,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _place(entry: Entry, error: BaseException) -> str:
-    """The innermost line of the variant's file in a traceback: 'mine.py:41 in backward'."""
+    """The innermost line of the variant's file in a traceback, such as 'mine.py:41 in backward'."""
     place = entry.path.name
     trace = error.__traceback__
     while trace is not None:
@@ -358,12 +409,19 @@ def _read_entry(
     module: str | None = None,
     own: bool = False,
 ) -> Entry:
-    """Read docstring, PARENT, EXTRA and BRANCH from the source; a file that does not parse has none of them."""
+    """Read the summary, PARENT, EXTRA and BRANCH from the source; for a file that does not parse they are empty."""
     entry = Entry(name, reference, path, class_name, None, "", module=module, own=own)
+    summary, parent, extra, branch = _head_of(entry.source())
+    return replace(entry, parent=parent, summary=summary, extra=extra, branch=branch)
+
+
+@cache  # every search by name reads all files of the ladder
+def _head_of(source: str) -> tuple[str, str | None, str | None, str | None]:
+    """The summary, PARENT, EXTRA and BRANCH of a file."""
     try:
-        tree = ast.parse(entry.source())
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return entry  # loading it will say where the error is
+        return "", None, None, None  # loading the file will say where the error is
     constants = {
         target.id: node.value.value
         for node in tree.body
@@ -372,5 +430,4 @@ def _read_entry(
         if isinstance(target, ast.Name) and isinstance(node.value.value, str)
     }
     summary = (ast.get_docstring(tree) or "").partition("\n")[0]
-    parent, extra, branch = (constants.get(name) for name in ("PARENT", "EXTRA", "BRANCH"))
-    return replace(entry, parent=parent, summary=summary, extra=extra, branch=branch)
+    return summary, constants.get("PARENT"), constants.get("EXTRA"), constants.get("BRANCH")

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: everything mlpprof writes goes through `write_atomically`."""
+"""Files appear whole or not at all: everything that mlpprof writes goes through `write_atomically`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from mlpprof.errors import UsageError
 
 TRIAL_BYTES = 4096
-"""A disk without a free block may still take an empty file, so the trial writes one block."""
+"""The trial of a folder writes one block, because a full disk may still take an empty file."""
 
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which takes its place when the block ends without an exception.
 
-    The temporary file exists, empty, with the mode that the umask gives; it is flushed to disk before the renaming
-    and gone after any failure, Ctrl-C included. A symbolic link at `path` stays: the file it names is replaced.
-    Raises UsageError where the file cannot be written, also for an OSError in the block.
+    The temporary file is empty and has the mode that the umask gives. It is flushed to disk before it is renamed,
+    and it is removed after any failure, also after Ctrl-C. A symbolic link at `path` stays, and the file that it names
+    is replaced. Raises UsageError if the file cannot be written, also for an OSError in the block.
     """
     with _refusing(path):
         target = _target(path)
@@ -33,9 +33,9 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def require_writable(*paths: Path | None) -> None:
-    """Raise UsageError where `write_atomically` would fail now, so that nothing is measured in vain.
+    """Raise UsageError if `write_atomically` would fail now, so that nothing is measured in vain.
 
-    A small file is written beside each path and removed again; what is at the path is not touched. None is skipped.
+    A small file is written beside each path and removed again. A file at the path is not touched. None is skipped.
     """
     for path in paths:
         if path is not None:
@@ -44,16 +44,16 @@ def require_writable(*paths: Path | None) -> None:
 
 
 def require_writable_folder(folder: Path) -> None:
-    """Raise UsageError where no file can be written into a folder, which is not made if it is missing.
+    """Raise UsageError if no file can be written into a folder.
 
-    Of a missing folder, the nearest folder above it is tried.
+    A missing folder is not made; the nearest folder above it is tried.
     """
     with _refusing(f"into {folder}"):
         _try(next(f for f in (folder, *folder.parents) if os.path.lexists(f)))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder if it is missing; raises UsageError where that fails."""
+    """Make a folder if it is missing; raises UsageError if that fails."""
     with _refusing(f"into {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -66,7 +66,7 @@ def _try(folder: Path) -> None:
 
 @contextmanager
 def _refusing(what: Path | str, advice: str = "") -> Iterator[None]:
-    """Raise UsageError for an OSError in the block; advice: what to do next, where it is not too late for that."""
+    """Raise UsageError for an OSError in the block; advice: what you can still do."""
     try:
         yield
     except OSError as error:
@@ -76,23 +76,23 @@ def _refusing(what: Path | str, advice: str = "") -> Iterator[None]:
 
 @contextmanager
 def _part_in(folder: Path) -> Iterator[Path]:
-    """An empty temporary file, gone when the block ends."""
-    # not made from the name of the file, which may already be as long as a name can be
+    """An empty temporary file, which is removed when the block ends."""
+    # its name does not contain the name of the file, which may already be as long as a name can be
     temporary = folder / f".mlpprof-{secrets.token_hex(8)}.part"
     try:
         temporary.touch(exist_ok=False)
         yield temporary
     finally:
-        # on a read-only file system removing fails too, and would hide the error that says so
+        # on a read-only file system removing fails too, and its error would hide the first one
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def _target(path: Path) -> Path:
-    """The file that a path names, links followed; raises UsageError where no file can be put there."""
+    """The file that a path names, after following links; raises UsageError if no file can be put there."""
     target = path.resolve()
     _refuse_impossible(path, target)
-    # a name that is too long is refused here; the temporary file, whose name is short, would not show it
+    # lstat raises OSError for a name that is too long; the temporary file, whose name is short, would not
     with contextlib.suppress(FileNotFoundError):
         target.lstat()
     return target
@@ -103,7 +103,7 @@ def _refuse_impossible(path: Path, target: Path) -> None:
         raise UsageError(f"cannot write {path}: it is a folder; name a file in it")
     if target.exists() and not target.is_file():
         # renaming would replace the device or pipe itself
-        raise UsageError(f"cannot write {path}: it is not a regular file; name one, or use --json for standard output")
+        raise UsageError(f"cannot write {path}: it is not a regular file; name another, or print it with --json")
     if not target.parent.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}; create it first")
 

@@ -1,14 +1,13 @@
-"""A namespace of modules for every variant file: two of them may both import `layers`, each from its own folder.
+"""Every variant file has a namespace of modules: two files may both import `layers`, each from its own folder.
 
-Python keeps modules in one table, sys.modules, by name alone. Here the modules that a file imports from loose files
-(its neighbours, and whatever it adds to sys.path) stand in that table only while code of that file runs; in between
-they are kept aside, and the next file finds a table without them. Names and files stay what they are when the file is
-run as a script, so that late imports, pickles and processes that the variant starts find what they would find there.
-A process for every file would keep modules apart too, but the check that two of them compute the same, and turns that
-follow each other closely, need both in one process.
+Python keeps all modules in one table, sys.modules, under their names. Here the modules that a variant file imports from
+loose files (from its folder, or from a folder that it adds to sys.path) are in that table only while code of this file
+runs. Otherwise they are stored elsewhere, so the next variant file does not find them. Names and paths of modules are
+the same as in a script, so late imports, pickles and child processes work as they do there. One process for each file
+would separate modules too, but two variants must be in one process to be compared and to be timed in short turns.
 
-What is installed (the standard library, site-packages) is shared on purpose. Modules change places before and after
-the code runs, never within what is timed.
+Installed modules (the standard library, site-packages) are shared by all files. The table is changed before and after
+the code runs, and never while something is timed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from mlpprof.errors import VariantError
 
 PACKAGE = "mlpprof"
 SHARED = (PACKAGE, "numpy")
-"""Packages whose arrays and classes go to and fro between the tool and a variant, so that there is only one of each."""
+"""Packages whose arrays and classes are passed between mlpprof and a variant, so there may be only one of each."""
 LIBRARIES = tuple(
     Path(folder).resolve()
     for folder in (
@@ -38,13 +37,13 @@ LIBRARIES = tuple(
     )
 )
 LIBRARY_FOLDERS = {"site-packages", "dist-packages"}
-"""Folders of installed packages by name, for those of another environment that this one builds on."""
+"""Names of folders of installed packages, also of another environment that this one builds on."""
 
 
 class Namespace:
-    """The modules of one file; `running` is around every piece of its code.
+    """The modules of one file; all code of the file runs inside `running()`.
 
-    Raises VariantError if a neighbour of the file has the name of a package that is shared.
+    Raises VariantError if a module in the file's folder has the name of a shared package.
     """
 
     def __init__(self, file: Path) -> None:
@@ -58,9 +57,9 @@ class Namespace:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """While it is entered, imports are those of the file; those of an outer one are back afterwards.
+        """Inside this context, imports are those of the file; afterwards those of an outer file are back.
 
-        Raises VariantError when a shared module has taken a module of this file for one of its own.
+        Raises VariantError if an installed module has imported a module of this file by mistake.
         """
         outer = _running[-1] if _running else None
         if outer is self:
@@ -83,7 +82,10 @@ class Namespace:
         self._shared_path = sys.path.copy()
         if self._path is None:
             folder = str(self._file.parent)
-            self._path = [folder, *(other for other in sys.path if other != folder)]  # as Python does for a script
+            self._path = [
+                folder,
+                *(other for other in sys.path if other != folder),
+            ]  # this is what Python does for a script
             importlib.invalidate_caches()
         sys.path[:] = self._path
         self._hidden = {}
@@ -94,7 +96,7 @@ class Namespace:
         sys.modules.update(self._own)
 
     def _leave(self) -> list[ModuleType]:
-        """Put the file's modules aside; the shared ones that have been imported meanwhile."""
+        """Store the file's modules elsewhere; return the shared modules that were imported meanwhile."""
         new = {name: module for name, module in sys.modules.items() if name not in self._others}
         self._own = {name: module for name, module in new.items() if name in self._own or _is_loose(name, module)}
         for name in self._own:
@@ -105,7 +107,7 @@ class Namespace:
         return [module for name, module in new.items() if name not in self._own]
 
     def _require_separate(self, arrived: Iterable[ModuleType]) -> None:
-        """Refuse that an installed module, which all variants share, has imported one of this file's modules."""
+        """Raise VariantError if an installed module, which all variants share, has imported a module of this file."""
         mistaken = {name for name in self._own if _top(name) in sys.stdlib_module_names or name in self._hidden}
         if not mistaken:
             return
@@ -117,12 +119,12 @@ class Namespace:
                 del sys.modules[module.__name__]
                 raise VariantError(
                     f"{self._file.name}: the installed module '{module.__name__}', which all variants share, has "
-                    f"imported your {file} in place of the '{name}' that it expects; rename your {file}"
+                    f"imported your {file} instead of the '{name}' that it needs; rename your {file}"
                 )
 
 
 _running: list[Namespace] = []
-"""The one whose modules stand in sys.modules, last, and those that it interrupts."""
+"""The namespaces in use: the modules of the last one are in sys.modules, and it interrupts the others."""
 
 
 def _top(name: str) -> str:
@@ -130,7 +132,7 @@ def _top(name: str) -> str:
 
 
 def _offered_beside(file: Path) -> frozenset[str]:
-    """The names under which Python would import the modules and packages of the file's folder."""
+    """The names of the modules and packages in the file's folder."""
     folder = file.parent
     if _is_installed(str(folder)):
         return frozenset()
@@ -142,21 +144,21 @@ def _offered_beside(file: Path) -> frozenset[str]:
         elif path.name.endswith(endings):
             found.add(path.name.partition(".")[0])
     for name in SHARED:
-        # A folder called mlpprof is a checkout of the project, and the tool that runs stands for it.
+        # A folder called mlpprof is a checkout of this project; the mlpprof that runs is used instead.
         if (folder / f"{name}.py").is_file() or (name in found and name != PACKAGE):
             raise VariantError(
-                f"{file.name} lies beside a module called '{name}', but {name} itself is what a variant and mlpprof "
-                f"have in common, so no variant can have its own; rename yours, or move {file.name}"
+                f"beside {file.name} is a module called '{name}', but a variant and mlpprof must use the same {name}; "
+                f"rename your module, or move {file.name}"
             )
     never_from_files = {name for name in found if name in sys.builtin_module_names or FrozenImporter.find_spec(name)}
     return frozenset(found - never_from_files - {PACKAGE, "__main__", "__init__"})
 
 
 def _is_loose(name: str, module: ModuleType) -> bool:
-    """Whether a module comes from a file that is not installed; mlpprof itself is shared from wherever it comes."""
+    """Whether a module comes from a file that is not installed; mlpprof itself is always shared."""
     if _top(name).startswith(PACKAGE) or not isinstance(module, ModuleType):
         return False
-    values = vars(module)  # not getattr: asking a lazy module would import it
+    values = vars(module)  # not getattr, which would import a lazy module
     path = values.get("__file__") or next(iter(values.get("__path__") or ()), None)
     return path is not None and not _is_installed(str(path))
 
@@ -168,7 +170,7 @@ def _is_installed(path: str) -> bool:
 
 
 def _names_in(module: ModuleType) -> Iterator[str]:
-    """The modules that a module refers to, itself or through their functions and classes."""
+    """The modules that a module refers to, directly or through their functions and classes."""
     for value in list(vars(module).values()) if isinstance(module, ModuleType) else ():
         if isinstance(value, ModuleType):
             yield value.__name__

@@ -1,9 +1,9 @@
-"""Start, talk to and clean up one worker process in a pinned environment.
+"""A worker is a process that runs a user's code for mlpprof, in an environment of its own.
 
-BLAS threads, the BLAS kernel and the allocator are fixed when a process starts, and a user's crash must not take the
-tool along: so everything that runs a variant runs in a worker. The two sides speak lines of JSON over the worker's
-standard input and its original standard output; whatever the variant prints goes to a file, whose end is shown if
-the worker dies. The worker ends when its input closes, so that it cannot outlive a parent that was killed.
+BLAS threads, the BLAS kernel and the allocator are fixed when a process starts, and a crash of the user's code must not
+end mlpprof. Therefore all code that runs a variant or a program runs in a worker. Both sides send lines of JSON: calls
+over the worker's standard input, answers over its original standard output. What the user's code prints goes to a file;
+if the worker dies, its last line is shown. The worker ends when its input closes, so it ends even if mlpprof is killed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mlpprof.errors import MlpprofError, WorkerDied
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
-"""What is being done, and the share of the whole that is done, 0 to 1."""
+"""A function that shows progress: what is being done, and the share of the whole that is done, from 0 to 1."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
@@ -39,21 +39,21 @@ STOP_TIMEOUT_S = 2.0
 
 
 def compiled_code_folder() -> str:
-    """Where numba keeps machine code between processes, since it would keep it beside the variant's file otherwise.
+    """The folder where numba keeps machine code between processes; by default it would be beside the variant's file.
 
-    numba asks whether the file of a function has changed, but not that of the functions it calls: so another version
-    of those that variants share gets a folder of its own.
+    numba checks whether the file of a function has changed, but not whether the functions that it calls have changed.
+    Therefore each version of the functions that variants share has a folder of its own.
     """
     version = zlib.crc32(SHARED_BY_COMPILED.read_bytes())
     return str(Path(platformdirs.user_cache_dir("mlpprof", appauthor=False)) / "numba" / f"{version:08x}")
 
 
 class Worker:
-    """One worker process; a context manager that leaves no process behind, whatever happens inside.
+    """One worker process; a context manager that ends the process and its children when the block ends.
 
-    module: dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
-    of the process. mpiexec: the command that starts it as rank 0 of several, where it is one of them. Errors that the
-    worker raises are raised here again, by kind.
+    module: the dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
+    of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. An error
+    that the worker raises is raised here again, as the same kind.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = ()) -> None:
@@ -68,7 +68,7 @@ class Worker:
             stderr=self._log,
             env={"NUMBA_CACHE_DIR": compiled_code_folder(), **environment},
             text=True,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the parent alone, which then ends the worker
+            start_new_session=True,  # Ctrl-C in the terminal reaches only the parent, which then ends the worker
         )
 
     def __enter__(self) -> Worker:
@@ -79,11 +79,10 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The worker's process number."""
         return self._process.pid
 
     def call(self, name: str, progress: Progress | None = None, **arguments: Any) -> Any:
-        """Have the worker's handler `name` do its work, and return its JSON answer.
+        """Call the worker's handler `name` and return its answer, which is JSON.
 
         Raises the MlpprofError that the handler raised, or WorkerDied if the process ended without an answer.
         """
@@ -96,7 +95,7 @@ class Worker:
             raise self._death() from error
         for line in self._process.stdout:
             if not line.startswith("{"):
-                continue  # mpiexec tells here that a rank has died
+                continue  # mpiexec prints here that a rank has died
             message = json.loads(line)
             if "progress" in message:
                 if progress is not None:
@@ -108,17 +107,17 @@ class Worker:
         raise self._death()
 
     def close(self) -> None:
-        """End the worker and everything it has started; harmless if it has ended already."""
+        """End the worker and all processes that it has started; does nothing if they have ended already."""
         if self._process.poll() is None:
             family = _family(self._process.pid)
             assert self._process.stdin is not None
-            with contextlib.suppress(OSError):  # it may just have ended by itself
-                self._process.stdin.close()  # asks it to end
+            with contextlib.suppress(OSError):  # the worker may have ended just now
+                self._process.stdin.close()  # asks the worker to end
             _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
             for process in alive:
                 process.kill()
             self._process.wait()
-        _end_group(self._process.pid)  # children that a dead process in between has left behind
+        _end_group(self._process.pid)  # also children whose own parent has died
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 with contextlib.suppress(OSError):  # unsent input of a process that died
@@ -126,9 +125,9 @@ class Worker:
         self._log.close()
 
     def last_words(self) -> str:
-        """The last line that was printed in the worker, to standard output or standard error; empty if there is none.
+        """The last line that the worker has printed, to standard output or standard error; empty if there is none.
 
-        To be asked between calls, since it moves the place at which the worker would go on writing.
+        Call it only between calls, because it moves the position at which the worker continues to write.
         """
         words = [line.strip() for line in self._printed().splitlines() if line.strip()]
         return words[-1] if words else ""
@@ -144,23 +143,25 @@ class Worker:
         if rank is not None:
             return WorkerDied(f"{rank}, before rank 0 had answered")
         words = self.last_words()
-        hint = f"; its last words: {words}" if words else ""
+        hint = f"; its last line of output: {words}" if words else ""
         if code == -signal.SIGKILL:
             hint += "; if memory was short, use a smaller batch or data set"
         return WorkerDied(f"the worker process {how} before it answered{hint}")
 
 
 def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
-    """The worker's side: answer calls until the input closes.
+    """Answer calls in the worker until its input closes.
 
-    Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns what JSON can hold.
+    Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON.
     """
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # From here on, what a variant prints or reads is not part of the conversation.
+    # From here on, what the user's code prints or reads is separate from calls and answers.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    if hasattr(os, "register_at_fork"):  # a forked child would keep the parent waiting if this process dies
+    if hasattr(
+        os, "register_at_fork"
+    ):  # a forked child would keep the pipe open, and the parent waiting, if this process dies
         os.register_at_fork(after_in_child=answers.close)
     signal.signal(signal.SIGTERM, _leave)
     calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -184,7 +185,7 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None]) -> None:
-    """Pass lines on; when the parent is gone, end the process even in the middle of a call."""
+    """Put calls into a queue; if the parent ends, end this process even in the middle of a call."""
     for line in inputs:
         calls.put(line)
     calls.put(None)
@@ -192,7 +193,7 @@ def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None]) -> None:
 
 
 def _leave(*_: object) -> None:
-    """SIGTERM as an exception in the main thread, so that `finally` blocks of a variant run, undisturbed."""
+    """Turn SIGTERM into an exception in the main thread, so that `finally` blocks of the user's code run."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
@@ -204,14 +205,14 @@ def _revive(error: Mapping[str, str]) -> Exception:
 
 
 def _end_group(pid: int) -> None:
-    """Kill what is left of the process group that a worker has led, where there are groups."""
+    """Kill the rest of the process group of a worker, on systems with process groups."""
     if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nothing is left, or zombies only
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # no process is left, or only zombies
             os.killpg(pid, signal.SIGKILL)
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """The process and all its descendants that live."""
+    """The process and all its living descendants."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""What is trained: a named network on named data, the embedded default and one for each published source."""
+"""A workload is what is trained: a network, its data and the batch size. Each has a name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ DEFAULT_WORKLOAD = "digits"
 
 @dataclass(frozen=True)
 class Workload:
-    """A network, the data it learns from, and the batch: all that a run needs beside a variant.
+    """A network, the data that it learns from, and the batch: together with a variant, this makes a run.
 
-    batch: samples a step.  source: where X and Y come from.  summary: one line for `mlpprof list`.
+    batch: samples per step. source: where X and Y come from. summary: one line that describes it.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Workload:
 
 
 class NetworkChanges(TypedDict, total=False):
-    """What of a workload's network can be replaced; None, or left out, keeps the workload's own value."""
+    """The parts of a workload's network that can be replaced; None keeps the workload's own value."""
 
     layers: tuple[int, ...] | None
     hidden: str | None
@@ -56,7 +56,7 @@ WORKLOADS = {
             batch=30,
             source=DataSource("tiny"),
         ),
-        # Narrow and deep, so that what the hidden layers do is a clear part of the step too.
+        # The network is narrow and deep, so that the hidden layers take a clear part of the step.
         Workload(
             "workshop",
             "784-40-40-40-40-10 on the embedded digits, batch 200: what `mlpprof workshop` trains",
@@ -64,8 +64,8 @@ WORKLOADS = {
             batch=200,
             source=DataSource("digits"),
         ),
-        # The source sums the gradients of 500 samples at rate 0.0009994: 0.5 on their mean. Its momentum, whose
-        # value it does not tell, adds the previous step's gradient only; ours is heavy ball, and 0.5 and the
+        # The source sums the gradients of 500 samples at rate 0.0009994, which is rate 0.5 on their mean. Its momentum
+        # adds only the gradient of the previous step, and its value is not published. We use heavy ball; 0.5 and the
         # penalties are our choice.
         Workload(
             "stepiii",
@@ -81,8 +81,8 @@ WORKLOADS = {
             batch=100,
             source=DataSource("random"),
         ),
-        # The question's own count of weights fits 39-39-39-39 as well, which --layers gives. Loss, rate and momentum
-        # are our choice.
+        # The number of weights in the question also fits 39-39-39-39, for which there is --layers. Loss, rate and
+        # momentum are our choice.
         Workload(
             "forever",
             "39-39-39-1 on 10,000 observations at once: 'backpropagation taking forever'",
@@ -90,10 +90,10 @@ WORKLOADS = {
             batch=10_000,
             source=DataSource("teacher"),
         ),
-        # The source tells no sizes, and leaves open whether its 100,000 steps are of one sample or of a batch.
+        # The source does not publish the sizes, nor whether its 100,000 steps have one sample each or a batch.
         Workload(
             "liu",
-            "784-16-16-10, one sample a step: 'vectorization in fully-connected neural networks'",
+            "784-16-16-10, one sample per step: 'vectorization in fully-connected neural networks'",
             Network((784, 16, 16, 10), rate=0.01),
             batch=1,
             source=DataSource("digits"),
@@ -107,13 +107,14 @@ WORKLOADS = {
         ),
     )
 }
-"""The workloads by name."""
 
 
 def get_workload(name: str) -> Workload:
-    """The workload of that name; raises UsageError with the nearest one."""
+    """The workload with this name; raises UsageError with the most similar name if there is none."""
     if name not in WORKLOADS:
-        raise UsageError(f"no workload '{name}'{did_you_mean(name, WORKLOADS)} (known: {', '.join(WORKLOADS)})")
+        raise UsageError(
+            f"there is no workload '{name}'{did_you_mean(name, WORKLOADS)} (known: {', '.join(WORKLOADS)})"
+        )
     return WORKLOADS[name]
 
 
@@ -124,12 +125,12 @@ def resolve(
     batch: int | None = None,
     **changes: Unpack[NetworkChanges],
 ) -> Workload:
-    """The named workload with other data, another batch or another network, checked to fit together.
+    """The named workload with other data, another batch or another network, after a check that they fit together.
 
-    Without layers, the sizes of input and output follow the data and the hidden layers stay. Without a batch, a
-    workload that takes all of its data at once does so with other data too, and others take at most all of it.
-    The data are only peeked at. Raises UsageError naming both numbers where layers, data and batch do not fit, and
-    DataError where the data cannot be read.
+    Without `layers`, the numbers of inputs and outputs follow the data, and the hidden layers stay. Without `batch`, a
+    workload that uses all of its data in one batch does the same with other data; for the others, the batch is at most
+    all of the data. Only sizes and ranges of the data are read. Raises UsageError with both numbers if layers, data and
+    batch do not fit together, and DataError if the data cannot be read.
     """
     workload = get_workload(name)
     facts = peek(source or workload.source)
@@ -147,7 +148,7 @@ def resolve(
 
 
 def natural_outputs(facts: DataFacts, output: str) -> int:
-    """Output neurons for the data: one a class or target, but a single sigmoid for two classes."""
+    """The number of output neurons for the data: one per class or target, but a single sigmoid for two classes."""
     if facts.n_targets:
         return facts.n_targets
     return 1 if facts.classes <= 2 and output == "sigmoid" else max(facts.classes, 2)
@@ -159,23 +160,23 @@ def _check_sizes(network: Network, facts: DataFacts, where: str) -> None:
     fitting = "-".join(str(size) for size in (facts.features, *hidden, natural))
     if n_in != facts.features:
         raise UsageError(
-            f"layers {network.text} take {n_in} inputs, but {where} has {facts.features} features a sample; "
+            f"layers {network.text} have {n_in} inputs, but {where} has {facts.features} features per sample; "
             f"use --layers {fitting}"
         )
     if facts.n_targets:
         if n_out != facts.n_targets:
             raise UsageError(
-                f"layers {network.text} give {n_out} outputs, but {where} has {facts.n_targets} targets a sample; "
+                f"layers {network.text} have {n_out} outputs, but {where} has {facts.n_targets} targets per sample; "
                 f"use --layers {fitting}"
             )
         if network.loss == "cross_entropy" and (facts.target_low < 0 or facts.target_high > 1):
             raise UsageError(
-                f"loss 'cross_entropy' needs targets from 0 to 1, but those of {where} run from "
+                f"loss 'cross_entropy' needs targets from 0 to 1, but those of {where} are from "
                 f"{facts.target_low:g} to {facts.target_high:g}; use --loss squared_error --output identity"
             )
     elif max(n_out, 2) < facts.classes:
         raise UsageError(
-            f"layers {network.text} give {n_out} outputs, but {where} has {facts.classes} classes; "
+            f"layers {network.text} have {n_out} outputs, but {where} has {facts.classes} classes; "
             f"use --layers {fitting}"
         )
 
@@ -185,5 +186,7 @@ def _fitted_batch(workload: Workload, facts: DataFacts, batch: int | None, where
         takes_all = workload.batch == peek(workload.source).samples
         return facts.samples if takes_all else min(workload.batch, facts.samples)
     if not 1 <= batch <= facts.samples:
-        raise UsageError(f"batch {batch} is out of range; expected 1 to {facts.samples}, the samples of {where}")
+        raise UsageError(
+            f"batch {batch} is out of range; expected 1 to {facts.samples}, the number of samples in {where}"
+        )
     return batch

@@ -1,7 +1,7 @@
-"""From a text with fenced Python to a notebook that has run: what it shows was measured when it was made.
+"""`python -m reports.build_notebook SOURCE.md TARGET.ipynb`: make a notebook from Markdown, and run it.
 
-In the source, which is Markdown, every block fenced as ```python is a code cell, and the text between them Markdown
-cells. The notebook runs in an empty folder that is removed, and keeps nothing of the machine's paths.
+Every block of the source that is fenced as ```python becomes a code cell, and the text between two blocks becomes a
+Markdown cell. The notebook runs in an empty folder that is removed afterwards, and holds no path of this machine.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any
 
 import click
 
-from mlpprof.errors import MissingExtra, MlpprofError, UsageError
+from mlpprof.errors import MissingExtra, UsageError
+from mlpprof.files import require_writable, write_atomically
+from reports.program import Program
 
 FENCE = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -45,7 +47,7 @@ def executed(notebook: Any) -> Any:
             notebook, timeout=TIMEOUT_S, kernel_name=KERNEL["name"], resources={"metadata": {"path": folder}}
         )
         try:
-            # IPython's own folder too, so that neither a user's settings nor the history of this kernel matter
+            # IPython gets an empty folder too: the user's settings do not matter, and the history stays as it is.
             client.execute(env={**os.environ, "IPYTHONDIR": str(Path(folder) / ".ipython")})
         except nbclient.exceptions.CellExecutionError as error:
             raise UsageError(f"a cell of the notebook failed: {error.ename}: {error.evalue}") from error
@@ -55,15 +57,16 @@ def executed(notebook: Any) -> Any:
 
 
 def write_notebook(source: Path, target: Path) -> None:
-    """Build, run and write a notebook. Raises UsageError, OSError or MissingExtra."""
+    """Build, run and write a notebook. Raises UsageError or MissingExtra."""
     notebook = executed(built(source.read_text(encoding="utf-8")))
     nbformat = _optional("nbformat")
     nbformat.validate(notebook)
-    target.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    with write_atomically(target) as temporary:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
 
 
 def _clean(notebook: Any) -> None:
-    """Drop times of execution, versions of the kernel, and what is left of bars that vanished."""
+    """Remove the times of execution, the version of the kernel, and empty outputs of progress bars."""
     notebook.metadata.pop("language_info", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -79,7 +82,9 @@ def _refuse_paths(notebook: Any, paths: tuple[str, ...]) -> None:
     text = str(notebook)
     for path in paths:
         if len(path) > 1 and path in text:
-            raise UsageError(f"the notebook would hold a path of this machine: {path}; name files relatively in it")
+            raise UsageError(
+                f"the notebook would contain a path of this machine, {path}; use relative paths in the source"
+            )
 
 
 def _optional(name: str) -> Any:
@@ -89,19 +94,14 @@ def _optional(name: str) -> Any:
         raise MissingExtra(f"notebooks need {error.name}; install it with: pip install 'mlpprof[notebook]'") from error
 
 
-# `python -m reports.build_notebook SOURCE.md TARGET.ipynb`: build a notebook, run it, write it.
-
-
-@click.command()
+@click.command(cls=Program)
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def main(source: Path, target: Path) -> None:
-    """Build TARGET from SOURCE and run it."""
-    try:
-        write_notebook(source, target)
-    except MlpprofError as error:
-        raise click.ClickException(str(error)) from error
+    """Make the notebook TARGET from SOURCE, and run it."""
+    require_writable(target)
+    write_notebook(source, target)
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m reports.build_notebook")

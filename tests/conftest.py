@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import compileall
 import gc
 import os
 import shutil
@@ -27,6 +29,8 @@ settings.register_profile("mlpprof", derandomize=True, deadline=None, database=N
 settings.load_profile("mlpprof")
 
 
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
 CACHE = pytest.StashKey[str]()
 CACHE_VARIABLES = {"XDG_CACHE_HOME": "", "NUMBA_CACHE_DIR": "numba"}
 
@@ -34,9 +38,12 @@ CACHE_VARIABLES = {"XDG_CACHE_HOME": "", "NUMBA_CACHE_DIR": "numba"}
 def pytest_configure(config: pytest.Config) -> None:
     """What tests measure and compile stays out of the user's cache, and what the user keeps there out of the tests.
 
-    The workers of xdist inherit the folder, so that each piece is measured and compiled once.
+    The workers of xdist inherit the folder, so that each piece is measured and compiled once. Where Python keeps no
+    compiled modules (PYTHONDONTWRITEBYTECODE), every process that a test starts would compile the package again.
     """
     if not hasattr(config, "workerinput"):
+        if sys.dont_write_bytecode:
+            compileall.compile_dir(ROOT / "mlpprof", quiet=1)
         config.stash[CACHE] = tempfile.mkdtemp(prefix="mlpprof-tests-")
         os.environ.update({name: str(Path(config.stash[CACHE], part)) for name, part in CACHE_VARIABLES.items()})
 
@@ -53,13 +60,30 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(4, cpus, int(cpu_quota() or cpus)))
 
 
-def pytest_collection_finish() -> None:
-    """Spare what is imported by now: a collection precedes every timed block, and would go through it."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real time and of variants that numba has to compile first count as slow; those of real time come first.
+
+    Every worker of xdist begins with consecutive tests (`--dist worksteal`), so that one worker gets all tests of real
+    time, and no two of them disturb each other.
+    """
+    compiled = {name for name, entry in ladder().items() if entry.extra == "compiled"}
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if item.get_closest_marker("timing") or any(isinstance(p, str) and p in compiled for p in parameters):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("timing") is None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """Take what exists by now out of garbage collection.
+
+    A collection precedes every timed block. It would go through all that pytest has collected and that the tests before
+    have kept, such as the syntax trees of the whole package, and would take longer than the block.
+    """
     gc.collect()
     gc.freeze()
 
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 PLAIN = '''"""My own MLP."""
 
@@ -224,3 +248,12 @@ def clock() -> FakeClock:
 def ticking_clock() -> FakeClock:
     """A fake clock that goes on by one millisecond at every reading."""
     return FakeClock(tick=0.001)
+
+
+@pytest.fixture
+def no_hooks_left():
+    """The builtins as they were."""
+    before = set(vars(builtins))
+    yield
+    for name in set(vars(builtins)) - before:
+        delattr(builtins, name)

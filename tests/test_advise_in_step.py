@@ -6,10 +6,7 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.candidate import LEAST_SHARE
-from mlpprof.advise.detect import bias_stacking as stacking
-from mlpprof.advise.detect import dead_computation as dead
-from mlpprof.advise.detect import recomputation as repeats
-from mlpprof.advise.detect import work_in_step as extra_work
+from mlpprof.advise.detect import bias_stacking, dead_computation, recomputation, second_forward, work_in_step
 from mlpprof.report.advice_words import cure_lines
 
 HEAD = """\
@@ -33,8 +30,8 @@ def found(detector, *lines):
 
 
 @pytest.mark.parametrize("line", ["losses.append(loss_of(V, W))", "losses.append(float(np.abs(V @ W).sum()))"])
-def test_an_evaluation_with_weights_that_the_step_has_made_is_told(line):
-    (one,) = (one for one in found(extra_work, line) if one.category == "work-in-step")
+def test_an_evaluation_with_weights_that_the_step_has_made_is_reported(line):
+    (one,) = (one for one in found(work_in_step, line) if one.category == "work-in-step")
     assert one.site.line == FIRST
 
 
@@ -48,17 +45,17 @@ def test_an_evaluation_with_weights_that_the_step_has_made_is_told(line):
     ids=lambda lines: lines[0],
 )
 def test_what_the_update_needs_and_norms_of_the_weights_are_no_evaluation(lines):
-    assert found(extra_work, *lines) == []
+    assert found(work_in_step, *lines) == []
 
 
-def test_stacked_biases_are_told_together():
+def test_stacked_biases_are_reported_together():
     lines = (
         "Z = np.hstack([np.ones((60, 1)), X]) @ W1",
         "A = np.hstack([np.ones((60, 1)), np.tanh(Z[:, :5])])",
         "B = A @ W1[:6, :3]",
         "W1 = W1 - 1e-4 * (np.hstack([np.ones((60, 1)), X]).T @ Z)",
     )
-    told = found(stacking, *lines)
+    told = found(bias_stacking, *lines)
     assert [one.site.line for one in sorted(told, key=lambda one: one.site.line)] == [FIRST, FIRST + 1, FIRST + 3]
     assert sum(one.least_share for one in told) == pytest.approx(LEAST_SHARE, rel=0.2)
     assert all(one.least_share < LEAST_SHARE for one in told)
@@ -75,21 +72,21 @@ def test_stacked_biases_are_told_together():
             "layers = [Layer(50, 40), Layer(40, 30)]\n"
             "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
             "        delta = layers[l].backward(np.ones((60, (50, 40)[l])), delta)\n",
-            "it is not in turn 2 of 2 of the loop in net.py:11, and is everywhere else.",
+            "It is not used in turn 2 of 2 of the loop in net.py:11; it is used everywhere else.",
         ),
         (
             "W = [np.full((50, 40), 0.1), np.full((40, 30), 0.1)]\n"
             "def step():\n    delta = np.full((60, 30), 1e-9)\n    for l in (1, 0):\n"
             "        back = delta @ W[l].T\n        W[l] = W[l] - np.ones((60, (50, 40)[l])).T @ delta\n"
             "        delta = back\n",
-            "it is not in turn 2 of 2 of the loop in net.py:4, and is everywhere else.",
+            "It is not used in turn 2 of 2 of the loop in net.py:4; it is used everywhere else.",
         ),
     ],
     ids=["in a method", "in the loop"],
 )
-def test_a_dead_delta_is_told_with_the_turn_in_which_it_is_dead_and_in_words(text, cure):
+def test_a_dead_delta_is_reported_with_the_turn_in_which_it_is_dead_and_in_words(text, cure):
     with recorded(text) as graph:
-        (one,) = dead.detect(graph)
+        (one,) = dead_computation.detect(graph)
     assert cure in one.cure
     assert {line.kind for line in cure_lines(one.cure)} == {"words"}
     assert one.confidence == "likely"
@@ -112,11 +109,11 @@ def step():
 """
 
 
-def test_of_layers_that_are_called_one_by_one_only_the_call_is_told_whose_delta_is_dead():
+def test_of_layers_that_are_called_one_by_one_only_the_call_is_reported_whose_delta_is_dead():
     with recorded(LAYERS) as graph:
-        (one,) = dead.detect(graph)
+        (one,) = dead_computation.detect(graph)
         (event,) = (graph.events[index] for index in one.covers)
-    assert one.title == "the result of d @ self.W.T is never used in the call a.backward(A[0], d) of net.py:13"
+    assert one.title == "the result of `d @ self.W.T` is never used in the call `a.backward(A[0], d)` of net.py:13"
     assert event.output.shape == (60, 30)
     assert "everywhere else" in one.cure
 
@@ -146,8 +143,9 @@ def step():
 
 def test_a_backward_pass_that_computes_an_activation_again_is_no_second_forward_pass():
     with recorded(ONCE_MORE) as graph:
-        found = {(one.category, one.site.line, one.title.partition(" is")[0]) for one in repeats.detect(graph)}
-    assert found == {("recomputation", 8, "np.tanh(self.x @ self.W)")}
+        assert second_forward.detect(graph) == []
+        titles = {one.site.line: one.title for one in recomputation.detect(graph)}
+    assert titles[8] == "`np.tanh(self.x @ self.W)` computes again what line 6 has already computed"
 
 
 SUMMED = """\
@@ -165,4 +163,4 @@ def step():
 @pytest.mark.parametrize("total", ["sum(one for one in parts)", "reduce(np.add, (one for one in parts))"])
 def test_gradients_that_a_generator_hands_on_are_no_evaluation(total):
     with recorded(SUMMED.format(total)) as graph:
-        assert extra_work.detect(graph) == dead.detect(graph) == []
+        assert work_in_step.detect(graph) == dead_computation.detect(graph) == []

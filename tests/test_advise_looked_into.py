@@ -13,14 +13,14 @@ from recorded_step import recorded
 from mlpprof.advise import Subject, find
 from mlpprof.advise.graph import Graph
 from mlpprof.errors import UsageError
-from mlpprof.programs.compiled import is_within, numba_functions
+from mlpprof.instrument.compiled import is_within, numba_functions
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.trace import Times
 
 RUN = """
 import json, sys
 from pathlib import Path
-from mlpprof.advise.detect import dead
+from mlpprof.advise.detect import dead_computation
 from mlpprof.advise.graph import Graph
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.load import Script
@@ -31,12 +31,12 @@ path, step = sys.argv[1:]
 script = Script(path, ())
 try:
     if step == "?":
-        print(json.dumps(seek(script, (), ())))
+        print(json.dumps(seek(script, (), ()).step))
     else:
         trace = record(script, StepPlace.parse(step), str(Path(path).parent), few=40, plain_s=[1.0]).trace
         graph = Graph(trace)
         names = [event.name for event in graph.last]
-        print(json.dumps([names, trace.is_blind, [one.title for one in dead.detect(graph)]]))
+        print(json.dumps([names, trace.is_blind, [one.title for one in dead_computation.detect(graph)]]))
 except UsageError as error:
     print(json.dumps(str(error)))
 """
@@ -73,6 +73,7 @@ def said(tmp_path, text, step):
 IN_A_THREAD = f"{HEAD}\nthread = threading.Thread(target=train)\nthread.start()\nthread.join()\n"
 
 
+@pytest.mark.slow
 def test_a_step_in_another_thread_is_recorded_as_any_other(tmp_path):
     names, is_blind, dead = said(tmp_path, IN_A_THREAD, "step")
     assert names.count("matmul") == 3
@@ -107,20 +108,22 @@ while (turn := turn + 1) < 60 and cost > 0:
 """
 
 
+@pytest.mark.slow
 def test_what_the_test_of_the_steps_loop_reads_is_used(tmp_path):
     assert said(tmp_path, IN_A_WHILE, "5")[2] == []
-    assert said(tmp_path, IN_A_WHILE.replace(" and cost > 0", ""), "5")[2] == ["the result of d.T @ d is never used"]
+    assert said(tmp_path, IN_A_WHILE.replace(" and cost > 0", ""), "5")[2] == ["the result of `d.T @ d` is never used"]
 
 
 COMPILED = HEAD.replace("import threading", "import numba").replace("def step", "@numba.njit\ndef step") + "train()\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["?", "step"])
 def test_a_step_that_numba_compiles_is_said_not_to_be_looked_into(tmp_path, step):
     (tmp_path / "numba.py").write_text(
         "def njit(function):\n    assert 'mlpprof' not in str(function.__code__.co_names)\n    return function\n"
     )
-    assert "is compiled by numba and cannot be looked into" in said(tmp_path, COMPILED, step)
+    assert "is compiled by numba, so mlpprof cannot see its operations" in said(tmp_path, COMPILED, step)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,7 @@ def test_without_clocks_the_operations_are_timed_again():
     assert sum(timed.values()) <= graph.step_s * (1 + 1e-9)
 
 
+@pytest.mark.slow
 def test_no_all_clear_is_given_of_a_single_step(tmp_path):
     path = tmp_path / "net.py"
     path.write_text("import numpy as np\nW = np.ones((3, 2))\n\ndef step():\n    W[0, 0] -= W[1, 1]\n\nstep()\n")

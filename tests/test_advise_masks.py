@@ -37,11 +37,11 @@ def cures(*lines):
     [
         (("A[A < 0] = 0",), "- A[A < 0] = 0\n+ np.maximum(A, 0, out=A)"),
         (("A[0.5 < A] = 0.5",), "- A[0.5 < A] = 0.5\n+ np.minimum(A, 0.5, out=A)"),
-        (("mask = A < 0", "A[mask] = 0"), "By hand: in place of the store in net.py:10, use NumPy's maximum"),
-        (("A[A < 0] = 0", "A[A > 0] = 1"), "By hand: in place of the stores in net.py:9 and net.py:10, use NumPy's gr"),
+        (("mask = A < 0", "A[mask] = 0"), "By hand: replace the store in net.py:10 by NumPy's maximum"),
+        (("A[A < 0] = 0", "A[A > 0] = 1"), "By hand: replace the stores in net.py:9 and net.py:10 by NumPy's gr"),
         (
             ("A[A > 0] = 1", "A[A <= 0] = 0"),
-            "By hand: in place of the stores in net.py:9 and net.py:10, use NumPy's gr",
+            "By hand: replace the stores in net.py:9 and net.py:10 by NumPy's gr",
         ),
     ],
     ids=lambda x: x if isinstance(x, str) else "; ".join(x),

@@ -61,7 +61,7 @@ def test_the_sum_of_products_of_all_pairs_is_one_product(lines):
     ],
     ids=lambda lines: lines[-1],
 )
-def test_what_is_no_such_sum_is_not_told(lines):
+def test_what_is_no_such_sum_is_not_reported(lines):
     assert found(*lines) == []
 
 

@@ -32,8 +32,10 @@ def titles(line):
 @pytest.mark.parametrize(
     "line", ["delta[range(200), y] -= 1", "delta[range(200), y] = 0", "loss = -np.log(delta[range(200), y] ** 2).sum()"]
 )
-def test_a_range_as_an_index_is_told_once_a_line(line):
-    assert titles(line) == [(HEAD.count("\n") + 1, "a range as an index")]
+def test_a_range_as_an_index_is_reported_once_a_line(line):
+    ((number, title),) = titles(line)
+    assert number == HEAD.count("\n") + 1
+    assert title.endswith("uses a range as an index")
 
 
 @pytest.mark.parametrize("line", ["delta[rows, y] -= 1", "delta[range(4), y[:4]] -= 1", "delta[range(200)[5], y] -= 1"])

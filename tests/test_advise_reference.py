@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from test_report_files import schema
+from test_report_json_documents import schema
 
 from mlpprof.results.advice import CATEGORIES
 
@@ -23,7 +23,7 @@ def test_the_categories_of_the_reference_are_those_of_the_records():
     assert list(table("## Categories").items()) == list(CATEGORIES.items())
 
 
-def test_the_reference_tells_every_key_of_the_schema():
+def test_the_reference_explains_every_key_of_the_schema():
     document = schema("advice")
     told = table("## The JSON")
     assert set(told) == set(document["properties"]) | set(document["properties"]["findings"]["items"]["properties"])

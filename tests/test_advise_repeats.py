@@ -33,7 +33,7 @@ def step():
 def test_the_parts_of_a_repeated_expression_are_saved_with_it():
     ((line, title, share),) = found(STANDARDISED_TWICE)
     assert line == 8
-    assert "values of line 6" in title
+    assert "line 6 has already computed" in title
     assert share > 0.15  # the division alone is a thirtieth
 
 
@@ -52,4 +52,4 @@ def step():
 """
     (told,) = found(text)
     assert told[0] == 9
-    assert told[1].startswith("squashed(z) is evaluated again")
+    assert told[1].startswith("`squashed(z)` computes again")

@@ -69,7 +69,7 @@ def found(
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_the_form_in_place_is_told_for_the_whole_statement(line, cure):
+def test_the_form_in_place_is_reported_for_the_whole_statement(line, cure):
     told = [one for _, one in found(line)]
     if cure is None:
         assert told == []
@@ -140,7 +140,7 @@ def test_both_forms_give_the_same_and_leave_the_program_alone():
 
 
 @pytest.mark.timing
-def test_an_update_that_is_written_anew_is_told_with_what_it_saves():
+def test_an_update_that_is_written_anew_is_reported_with_what_it_saves():
     def told(graph):
         return [(one.cure, one.saved_s) for one in temporaries.detect(graph)]
 
@@ -168,7 +168,7 @@ def test_an_update_that_is_written_anew_is_told_with_what_it_saves():
     ],
     ids=lambda lines: lines[0],
 )
-def test_a_copy_of_what_nobody_changes_is_told(lines):
+def test_a_copy_of_what_nobody_changes_is_reported(lines):
     assert found(*lines, of=lambda graph: [len(needless_copies(graph, frozenset()))]) == [1]
 
 

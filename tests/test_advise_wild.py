@@ -40,8 +40,9 @@ def differences(script, findings) -> dict[str, list[str]]:
     return {name: lines for name, lines in (("missed", missed), ("wrong", wrong)) if lines}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", scripts(), ids=lambda script: str(script.relative_to(HERE)))
-def test_planted_flaws_are_found_and_nothing_else_is_told(script):
+def test_planted_flaws_are_found_and_nothing_else_is_reported(script):
     found = differences(script, told(script))
     if found:
         print(f"at first: {found}")
@@ -63,7 +64,8 @@ def assert_cure_is_words_or_an_edit(finding, script):
     ast.parse("\n".join([*source[:number], source[number].replace(before.text.strip(), after.text.strip())]))
 
 
-def test_findings_tell_places_payoffs_and_reasons():
+@pytest.mark.slow
+def test_findings_show_places_payoffs_and_reasons():
     script = HERE / "per_sample_backprop" / "planted.py"
     lines = script.read_text().splitlines()
     findings = told(script)

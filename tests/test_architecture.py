@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ ORDER = (
     ("instrument",),
     ("process",),
     ("machine",),
-    ("profile", "compare", "programs"),
+    ("programs",),
+    ("profile",),
+    ("compare",),
     ("advise",),
     ("report",),
     ("testing",),
@@ -40,7 +43,18 @@ ORDER = (
 """The groups, each importing only itself and those above it."""
 
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
-HEAVY = ("numpy", "scipy", "h5py", "matplotlib", "rich", "psutil", "line_profiler", "pyinstrument", "threadpoolctl")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "h5py",
+    "matplotlib",
+    "rich",
+    "psutil",
+    "msgspec",
+    "line_profiler",
+    "pyinstrument",
+    "threadpoolctl",
+)
 
 
 def modules() -> dict[str, Path]:
@@ -82,6 +96,11 @@ def group(name: str) -> str:
     return parts[0] if parts else "__init__"
 
 
+def folder(name: str) -> str:
+    """The package that a module lies in; a package lies in itself."""
+    return name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+
+
 def test_every_module_belongs_to_a_group_of_the_house():
     assert {group(name) for name in MODULES} <= set(RANK)
 
@@ -114,6 +133,25 @@ def test_no_module_imports_itself_around_a_circle():
 
     for name in graph:
         visit(name, ())
+
+
+def test_the_folders_within_a_package_import_each_other_in_one_direction_even_within_functions():
+    graph: dict[str, set[str]] = {}
+    for name in MODULES:
+        for imported, _ in imports(name):
+            ours, theirs = folder(name), folder(imported)
+            if ours.count(".") > 1 and ours.split(".")[:2] == theirs.split(".")[:2] and not ours.startswith(theirs):
+                graph.setdefault(ours, set()).add(theirs)
+
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the folders of a longer circle
+
+
+def test_a_circle_of_imports_within_functions_is_seen():
+    inside = ast.parse("def f():\n    from mlpprof.report.page import page\n    import mlpprof.report.files.traces")
+    assert [imported for imported, _ in imports("made up", inside)] == [
+        "mlpprof.report.page.page",
+        "mlpprof.report.files.traces",
+    ]
 
 
 def test_every_module_says_in_a_docstring_what_it_is_for():

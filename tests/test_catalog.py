@@ -118,15 +118,22 @@ def test_the_folder_beside_the_package_s_own_files_wins_over_the_one_of_the_chec
 def test_a_mistyped_name_is_answered_with_the_nearest(typed, meant):
     with pytest.raises(UsageError) as caught:
         find(typed)
-    assert str(caught.value).startswith(f"no variant '{typed}'; did you mean '{meant}'? (mlpprof list shows all")
+    assert f"there is no variant '{typed}'; did you mean '{meant}'? (mlpprof list shows all" in str(caught.value)
     assert caught.value.exit_code == EXIT_USAGE
 
 
 @pytest.mark.parametrize("typed", ["", "xyz", "mine", "./mine", "mine.py:", "variants/"])
-def test_a_name_near_to_nothing_is_repeated_and_told_what_a_file_needs(typed):
+def test_a_name_that_is_similar_to_nothing_is_repeated_with_what_a_file_needs(typed):
     with pytest.raises(UsageError) as caught:
         find(typed)
-    assert str(caught.value).startswith(f"no variant '{typed}' (mlpprof list shows all; a file of yours needs its .py)")
+    assert f"there is no variant '{typed}' (mlpprof list shows all variants; the name of a file ends in .py)" in str(
+        caught.value
+    )
+
+
+def test_a_notebook_is_answered_with_the_command_that_converts_it():
+    with pytest.raises(UsageError, match=r"jupyter nbconvert --to script 'my net\.ipynb'$"):
+        find("my net.ipynb")
 
 
 # By path
@@ -167,13 +174,13 @@ def test_a_helper_class_without_train_step_is_not_taken_for_the_variant(write, p
 
 def test_a_missing_file_is_named(tmp_path):
     for reference in ("nowhere.py", "nowhere.py:MLP", str(tmp_path / "no.py")):
-        with pytest.raises(UsageError, match=r"no variant file '.*(nowhere|no)\.py'; expected a Python file"):
+        with pytest.raises(UsageError, match=r"there is no file '.*(nowhere|no)\.py'; expected a Python file"):
             find(reference)
 
 
 def test_a_folder_called_like_a_file_is_refused(tmp_path):
     (tmp_path / "mine.py").mkdir()
-    with pytest.raises(UsageError, match="no variant file"):
+    with pytest.raises(UsageError, match="there is no file"):
         find(str(tmp_path / "mine.py"))
 
 
@@ -290,27 +297,38 @@ def test_a_class_that_an_entry_point_s_module_lacks_is_answered_with_the_nearest
 # What is wrong with a file
 
 
-def test_a_file_without_a_class_is_told_what_to_do(write):
-    assert message_of(write("X = 1\n")) == (
-        "mine.py: no class has a train_step (classes there: none); name the class MLP or say which: mine.py:ClassName"
-    )
+@pytest.mark.parametrize(
+    ("classes", "step"), [("", "FUNCTION"), ("class Net:\n    def update(self): pass\n\n\n", "Net.METHOD")]
+)
+def test_a_script_is_not_run_but_answered_with_the_commands_for_a_script(write, classes, step, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = message_of(write(f"{classes}raise SystemExit('it ran')\n", "my folder/mine.py"))
+    assert message.startswith("mine.py has no class with the interface of a variant, which has a method train_step")
+    path = "'my folder/mine.py'"
+    assert message.endswith(f": mlpprof advise {path}, or mlpprof profile {path} --step {step}")
+
+
+def test_a_class_of_a_script_that_is_named_is_answered_with_the_commands_for_a_script(write):
+    message = message_of(f"{write('class Net:' + chr(10) + '    def update(self): pass' + chr(10))}:Net")
+    assert message.startswith("class Net in mine.py lacks parts of the interface of a variant.")
+    assert message.endswith("mine.py --step Net.METHOD")
 
 
 def test_two_candidate_classes_are_both_named(write, plain):
     text = plain.replace("class MLP", "class One") + "\n\nclass Two(One):\n    pass\n"
     message = message_of(write(text))
-    assert "several classes have a train_step (classes there: One, Two)" in message
-    assert "mine.py:ClassName" in message
+    assert "several classes in mine.py have the method train_step: One, Two" in message
+    assert message.endswith("mine.py:One")
 
 
 def test_a_class_that_is_only_imported_is_not_taken_for_the_file_s_own(write, plain):
     write(plain.replace("class MLP", "class Imported"), "helper_with_class.py")
-    assert "classes there: none" in message_of(write("from helper_with_class import Imported\n"))
+    assert "it has no class" in message_of(write("from helper_with_class import Imported\n"))
 
 
 def test_a_missing_class_is_answered_with_the_nearest(write, plain):
     message = message_of(f"{write(plain)}:MPL")
-    assert message == "no class 'MPL' in mine.py; did you mean 'MLP'? (classes there: MLP)"
+    assert message == "there is no class 'MPL' in mine.py; did you mean 'MLP'? (it has: MLP)"
 
 
 def test_a_name_that_is_no_class_is_refused(write, plain):
@@ -324,7 +342,7 @@ def test_a_missing_method_is_named_with_its_signature_and_the_shortest_fix(write
         if method != "train_step"
         else f"{write(plain.replace('def train_step(', 'def step('))}:MLP"
     )
-    assert message.startswith("mine.py: class MLP lacks the interface: ")
+    assert message.startswith("class MLP in mine.py lacks parts of the interface of a variant: ")
     assert f"no method {method}({', '.join(('self', *ARGUMENTS[method]))})" in message
     assert SHORTEST_FIX.get(method, "") in message
 
@@ -363,7 +381,7 @@ def test_a_missing_DTYPE_is_named_with_the_line_that_sets_it(write, plain):
     assert "no DTYPE; add `DTYPE = np.float64` to the class" in message
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_shown_at_once():
     class Nothing:
         def update(self, rate):
             pass
@@ -384,43 +402,43 @@ def test_a_method_that_is_no_function_is_a_missing_method():
 # What a file's own code raises
 
 
-def test_a_syntax_error_is_told_with_file_and_line(write, plain):
+def test_a_syntax_error_is_shown_with_file_and_line(write, plain):
     path = write(plain.replace("return A\n", "return A)\n"))
     line = path.read_text().splitlines().index("        return A)") + 1
     assert message_of(path, VariantCrash) == f"mine.py:{line}: SyntaxError: unmatched ')'"
 
 
-def test_a_syntax_error_in_a_neighbour_is_told_with_the_neighbour_s_name(write, plain):
+def test_a_syntax_error_in_a_neighbour_is_shown_with_the_neighbour_s_name(write, plain):
     write("ok = 1\nnot ok = 2\n", "helper_unparsable.py")
     message = message_of(write("import helper_unparsable\n" + plain), VariantCrash)
     assert message.startswith("helper_unparsable.py:2: SyntaxError")
 
 
-def test_an_exception_at_import_is_told_with_file_line_and_kind(write, plain):
+def test_an_exception_at_import_is_shown_with_file_line_and_kind(write, plain):
     assert (
-        message_of(write("\n\nLAYERS = 1 / 0\n"), VariantCrash)
+        message_of(write("\n\nLAYERS = 1 / 0  # before train_step\n"), VariantCrash)
         == "mine.py:3 in <module>: ZeroDivisionError: division by zero"
     )
 
 
-def test_a_module_that_is_not_there_is_told_with_the_line_that_imports_it(write, plain):
+def test_a_module_that_is_not_there_is_shown_with_the_line_that_imports_it(write, plain):
     message = message_of(write("import numpy\nimport no_such_library\n" + plain), VariantCrash)
     assert message == "mine.py:2 in <module>: No module named 'no_such_library'"
 
 
-def test_a_name_that_a_module_lacks_is_told_with_the_line_that_imports_it(write):
-    assert message_of(write("from numpy import Arrray\n"), VariantCrash).startswith(
+def test_a_name_that_a_module_lacks_is_shown_with_the_line_that_imports_it(write):
+    assert message_of(write("from numpy import Arrray  # train_step\n"), VariantCrash).startswith(
         "mine.py:1 in <module>: ImportError: "
     )
 
 
-def test_a_variant_whose_extra_is_missing_tells_the_line_that_installs_it(write, plain):
+def test_a_variant_whose_extra_is_missing_shows_the_line_that_installs_it(write, plain):
     path = write('EXTRA = "compiled"\nimport no_such_library\n' + plain)
     message = message_of(path, MissingExtra)
     assert message == "variant 'mine' needs no_such_library; install it with: pip install 'mlpprof[compiled]'"
 
 
-def test_an_exception_in_forward_is_told_with_the_innermost_line_of_the_file(write, plain):
+def test_an_exception_in_forward_is_shown_with_the_innermost_line_of_the_file(write, plain):
     path = write(plain.replace("Z = self.A[l - 1] @ self.W[l].T", "Z = self.A[l - 1] @ self.W[l]"))
     entry = find(str(path))
     network = Network((3, 2))
@@ -431,7 +449,7 @@ def test_an_exception_in_forward_is_told_with_the_innermost_line_of_the_file(wri
     assert str(caught.value).startswith(f"mine.py:{line} in forward: ValueError: matmul")
 
 
-def test_an_exception_inside_numpy_is_told_with_the_line_of_the_file_that_called_it(write, plain):
+def test_an_exception_inside_numpy_is_shown_with_the_line_of_the_file_that_called_it(write, plain):
     entry = find(str(write(plain.replace("return A\n", "return np.hstack([A, A[0]])\n"))))
     network = Network((3, 2))
     instance = load(entry)(network, network.initial_parameters(0))
@@ -439,7 +457,7 @@ def test_an_exception_inside_numpy_is_told_with_the_line_of_the_file_that_called
         instance.predict(np.ones((4, 3)))
 
 
-def test_an_exception_without_a_line_in_the_file_is_told_with_the_file(write, plain):
+def test_an_exception_without_a_line_in_the_file_is_shown_with_the_file(write, plain):
     entry = find(str(write(plain)))
     with pytest.raises(VariantCrash, match=r"^mine\.py: KeyError: 'x'$"), variant_code(entry):
         raise KeyError("x")

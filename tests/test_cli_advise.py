@@ -46,7 +46,7 @@ def failing(error):
     return look
 
 
-ANNOUNCED = "mlpprof: net.py is run up to two times, and stopped after the recorded steps\n"
+ANNOUNCED = "mlpprof: net.py runs up to two times, and is stopped after the recorded steps\n"
 
 
 def test_findings_are_printed_and_nothing_else_is_written(subjects, capsys):
@@ -60,7 +60,7 @@ def test_findings_are_printed_and_nothing_else_is_written(subjects, capsys):
 def test_how_often_a_script_is_run_is_announced_and_a_variant_is_no_script(subjects, capsys):
     for typed in (["advise", "net.py", "--step", "step"], ["profile", "net.py", "--step", "step"]):
         assert run(typed) == EXIT_OK
-        assert "net.py is run once (twice if it makes fewer than 5 steps)" in capsys.readouterr().err
+        assert "net.py runs once (twice if it makes fewer than 5 steps)" in capsys.readouterr().err
     assert run(["advise", "naive"]) == EXIT_OK
     assert capsys.readouterr().err == ""
 
@@ -74,7 +74,7 @@ def test_a_script_may_write_where_the_command_line_or_pyproject_says_so(subjects
     assert [subject.allow_writes for subject in subjects] == [False, True, False, True, True]
 
 
-def test_everything_behind_the_dashes_goes_to_the_script(subjects, capsys):
+def test_everything_after_the_dashes_goes_to_the_script(subjects, capsys):
     typed = ["advise", "net.py", "--step", "Net.step", "--include", "a/*", "--exclude", "b", "--exclude", "c"]
     assert run([*typed, "--", "--json", "-o", "x", "--", "--help"]) == EXIT_OK
     (subject,) = subjects
@@ -130,7 +130,7 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
     ("arguments", "named"),
     [
         (["advise"], ["TARGET"]),
-        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json, .txt"]),
+        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json or .txt"]),
         (["advise", "net.py", "-o", "nowhere/a.html"], ["nowhere"]),
         (["advise", "naive", "--", "--epochs"], ["--epochs", "naive"]),
         (["advise", "net.py", "--layers", "4-3", "--batch", "5"], ["--layers, --batch", "net.py"]),
@@ -139,7 +139,7 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
         (["advise", "naive", "--batch", "0"], ["0"]),
         (["advise", "net.py", "--threads", "0"], ["0"]),
         (["advise", "naive", "cached"], ["cached", "naive"]),
-        (["profile", "net.py", "--step", "Net.step", "-o", "a.html"], ["a.html", ".json, .csv, .txt"]),
+        (["profile", "net.py", "--step", "Net.step", "-o", "a.html"], ["a.html", ".json, .csv or .txt"]),
         (["profile", "net.py", "--step", "Net.step", "-o", "nowhere/a.json"], ["nowhere"]),
         (
             ["profile", "net.py", "--step", "Net.step", "--layers", "4-3", "--no-check", "--steps", "5"],
@@ -181,7 +181,7 @@ def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, erro
     captured = capsys.readouterr()
     assert captured.out == ""
     announced, message = filter(None, captured.err.splitlines())
-    assert announced.startswith("mlpprof: net.py is run")
+    assert announced.startswith("mlpprof: net.py runs")
     assert str(error) in message
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from mlpprof import __version__
 from mlpprof.catalog import ladder
 from mlpprof.cli.main import COMMANDS, run
-from mlpprof.errors import EXIT_FAILED, EXIT_OK
+from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
 HEAVY = ("numpy", "scipy", "h5py", "matplotlib")
 
@@ -45,11 +44,17 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert __version__ in capsys.readouterr().out
 
 
-def test_list_shows_every_variant_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_variant_with_its_whole_summary(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(["list"]) == EXIT_OK
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line.strip()].count("naive") == 1
-    assert len([line for line in lines if line.strip()]) == len(ladder())
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert [line.split()[0] for line in lines].count("naive") == 1
+    assert not any(line.endswith(" ") for line in lines)
+    words = " ".join(printed.split())
+    for name, entry in ladder().items():
+        assert f"{name} {entry.summary}" in words
 
 
 def test_list_as_json_names_the_parents(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,27 +92,60 @@ def test_check_of_a_wrong_variant_names_layer_and_deviation(tmp_path: Path, caps
     assert "gradients against finite differences" in printed or "gradients against the parent" in printed
 
 
-def test_no_color_gives_no_escape_sequences(tmp_path: Path) -> None:
-    environment = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mlpprof", "diff", "naive", "float32"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=environment,
-        cwd=tmp_path,
-    )
-    assert "\x1b[3" not in done.stdout
+def test_no_color_gives_no_escape_sequences(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert run(["diff", "naive", "float32"]) == EXIT_OK
+    assert "\x1b[3" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert run(["diff", "naive", "float32"]) == EXIT_OK
+    assert "\x1b[3" not in capsys.readouterr().out
 
 
-def test_completion_knows_the_commands(tmp_path: Path) -> None:
-    environment = {**os.environ, "_MLPPROF_COMPLETE": "bash_complete", "COMP_WORDS": "mlpprof pro", "COMP_CWORD": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from mlpprof.cli.main import main; main()"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-        cwd=tmp_path,
-    )
-    assert "profile" in done.stdout
+def test_the_guide_goes_to_the_pager_without_escape_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.pager.SystemPager.show", lambda self, content: shown.append(content))
+    assert run(["workshop", "guide"]) == EXIT_OK
+    assert len(shown[0].splitlines()) > 50
+    assert "\x1b" not in shown[0]
+
+
+def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MLPPROF_COMPLETE": "bash_complete", "COMP_WORDS": "mlpprof pro", "COMP_CWORD": "1"}.items():
+        monkeypatch.setenv(name if name.startswith("COMP") else f"_{name}", value)
+    with pytest.raises(SystemExit):
+        run([])
+    assert "profile" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "next_words"),
+    [
+        ("train.py", "To analyse a script, type: mlpprof advise train.py"),
+        ("train.py --epochs 3", "type: mlpprof advise train.py --epochs 3"),
+        ("profil", "did you mean 'profile'?"),
+        ("advise train.py --epochs 3", "type: mlpprof advise train.py -- --epochs 3"),
+        ("advise train.py --epochs=3", "type: mlpprof advise train.py -- --epochs=3"),
+        ("profile train.py --step Net.step --epochs 3", "type: mlpprof profile train.py --step Net.step -- --epochs 3"),
+        ("profile train.py", "To analyse it as a script: mlpprof advise train.py"),
+        ("advise net.ipynb", "jupyter nbconvert --to script net.ipynb"),
+        ("compare naive cached --at-least abc", "'abc' is not a number; mlpprof compare --help shows the options"),
+        ("check --cases many", "'many' is not a whole number"),
+        ("profile cached --nothing 3", "No such option '--nothing'; mlpprof profile --help shows the options\n"),
+    ],
+)
+def test_the_error_names_the_command_to_type_next(
+    typed: str,
+    next_words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("class Other:\n    def fit(self): pass\n", encoding="utf-8")
+    assert run(typed.split()) == EXIT_USAGE
+    error = capsys.readouterr().err
+    assert next_words in error
+    assert error.count("\n") == 1

@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 from rich.console import Console
 from runs import make_run
 
@@ -70,15 +68,15 @@ def test_the_report_fits_its_width_and_attributes_all_of_the_difference(width: i
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert text.splitlines() == [line.rstrip() for line in text.splitlines()]
-    for word in ("3.00 ms →", "5 processes", "PASS", "same gradients", "scaled", *PHASES, "rest", "OpenBLAS"):
+    for word in ("3.00 ms →", "5 processes", "PASS", "same gradients", "100 %", *PHASES, "rest", "OpenBLAS"):
         assert word in text
     rows = [line.split() for line in text.splitlines()]
-    shares = [float(row[row.index("%") - 1]) for row in rows if row[:1] and row[0] in (*PHASES, "rest")]
+    shares = [float(row[row.index("%") - 1]) for row in rows if "%" in row and row[0] in (*PHASES, "rest")]
     if new_s != 3e-3:
         assert sum(shares) == pytest.approx(100, abs=0.5 if new_s != 2.999e-3 else 5)
 
 
-def test_what_got_slower_is_told_as_lost_and_within_the_noise_as_such() -> None:
+def test_what_got_slower_is_shown_as_lost_and_within_the_noise_as_such() -> None:
     assert "lost in a step of 3.00 ms" in printed(make_comparison(new_s=9e-3), 80)
     assert "within the noise" in printed(make_comparison(new_s=2.999e-3), 80)
     assert "within the noise" not in printed(make_comparison(), 80)
@@ -93,10 +91,6 @@ def test_statements_and_others_make_up_their_phase() -> None:
     assert sum(parts) == pytest.approx(phase, abs=0.5)
 
 
-def test_a_name_with_an_escape_sequence_does_not_reach_the_terminal() -> None:
-    assert "\x1b" not in printed(replace(make_comparison(), new="\x1b[31mred"), 80)
-
-
 def test_a_pinned_kernel_is_a_warning() -> None:
     comparison = make_comparison()
     machine = {**comparison.machine, "blas_environment": {"OPENBLAS_CORETYPE": "Nehalem"}}
@@ -106,7 +100,7 @@ def test_a_pinned_kernel_is_a_warning() -> None:
 
 def test_without_a_claim_or_a_check_the_report_says_so() -> None:
     text = printed(replace(make_comparison(None), equivalent=None), 80)
-    assert "none asked for (--at-least R makes it a gate)" in text
+    assert "none (use --at-least R to get pass or fail)" in text
     assert "not checked (--no-check)" in text
 
 
@@ -127,19 +121,20 @@ def test_the_exit_code_is_that_of_the_worst_outcome(
     monkeypatch: pytest.MonkeyPatch, outcomes: list[str | None], code: int
 ) -> None:
     made = iter(outcomes)
-    monkeypatch.setattr(compare, "_compare", lambda *arguments: make_comparison(next(made)))
+    monkeypatch.setattr(compare, "compare", lambda *arguments, **options: [make_comparison(next(made))])
     assert run(["compare", "naive", *["cached"] * len(outcomes)]) == code
 
 
 def test_every_new_is_compared_at_every_batch_with_the_options_given(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def compared(old, new, workload, batch, options, typed, progress):
+    def compared(requests, workload, batch, environment, *, typed, **options):
         assert typed.startswith("mlpprof")  # and what stands in sys.argv
-        asked.append((old.name, new.name, workload.network.text, batch, options["dtype"], options["threads"]))
-        return make_comparison(None)
+        old, new = requests
+        asked.append((old.name, new.name, new.network.text, batch, new.dtype, environment.threads))
+        return [make_comparison(None)]
 
-    monkeypatch.setattr(compare, "_compare", compared)
+    monkeypatch.setattr(compare, "compare", compared)
     options = ["--batch", "30,60", "--layers", "20-4-3", "--dtype", "float64", "--threads", "2"]
     assert run(["compare", "naive", "cached", "sliced", *TINY, *options]) == EXIT_OK
     assert asked == [
@@ -148,12 +143,11 @@ def test_every_new_is_compared_at_every_batch_with_the_options_given(monkeypatch
 
 
 @pytest.mark.timing
-def test_the_json_of_a_measured_comparison_keeps_its_schema(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.slow
+def test_the_json_of_a_measured_comparison_has_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["per_sample", "sliced", *TINY, "--batch", "60", "--no-waterfall", "--budget", "0.1"]
     assert run(["compare", *arguments, "--json"]) == EXIT_OK
     document = json.loads(capsys.readouterr().out)
-    schema = files("mlpprof.report").joinpath("schemas/compare.schema.json").read_text(encoding="utf-8")
-    Draft202012Validator(json.loads(schema)).validate(document)
     (one,) = document
     assert (one["old"], one["new"], one["batch"]) == ("per_sample", "sliced", 60)
     assert one["ratio"] > 2
@@ -163,6 +157,7 @@ def test_the_json_of_a_measured_comparison_keeps_its_schema(capsys: pytest.Captu
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_gate_fails_with_exit_code_1_and_shows_where_the_difference_lies(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", "sliced", "per_sample", *TINY, "--at-least", "1.0", "--no-check", "--json"]) == EXIT_FAILED
     (one,) = json.loads(capsys.readouterr().out)
@@ -175,6 +170,7 @@ def test_a_gate_fails_with_exit_code_1_and_shows_where_the_difference_lies(capsy
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> None:
     source = ladder()["sliced"].source()
     wrong = source.replace("self.A[l] - self.Y) / m", "self.A[l] - self.Y) * 2 / m")
@@ -189,9 +185,9 @@ def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> Non
     [
         (["cached"], "Missing argument 'NEW...'"),
         (["cached", "slicd"], "did you mean 'sliced'"),
-        (["cached", "sliced", "-o", "out.xyz"], "cannot tell the format of out.xyz"),
+        (["cached", "sliced", "-o", "out.xyz"], "cannot write out.xyz"),
         (["cached", "sliced", "-o", "out", "--format", "jsn"], "no format 'jsn'; did you mean 'json'"),
-        (["cached", "sliced", "--format", "json"], "none is named; add -o FILE"),
+        (["cached", "sliced", "--format", "json"], "--format json needs a file; add -o FILE"),
         (["cached", "sliced", "-o", "no/out.json"], "there is no folder no"),
         (["cached", "sliced", "--at-least", "0"], "--at-least"),
         (["run.h5", "sliced"], "run.h5"),
@@ -212,7 +208,7 @@ def test_stored_runs_stand_side_by_side_and_give_a_hint_but_no_verdict(capsys: p
         save_run(made, Path(name))
     assert run(["compare", "old.h5", "new.h5"]) == EXIT_OK
     text = " ".join(capsys.readouterr().out.split())
-    for words in ("naive → cached", "Unpaired", "hints and no verdict", "ratio (a hint)", "batch 32", "batch 500"):
+    for words in ("naive → cached", "give no verdict", "ratio (a hint)", "batch 32", "batch 500"):
         assert words in text
     assert "batch sizes: 32, 500 | 500" in text
     for verdict in ("PASS", "FAIL", "INCONCLUSIVE"):

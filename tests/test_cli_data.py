@@ -31,7 +31,7 @@ def test_the_commands_are_a_click_group_called_data():
     assert sorted(cli_data.command.commands) == ["fetch", "show"]
 
 
-def test_show_tells_arrays_sizes_classes_and_the_line_to_go_on_with(show, tmp_path):
+def test_show_shows_arrays_sizes_classes_and_the_line_to_go_on_with(show, tmp_path):
     code, out, err = show(write_mnist(tmp_path))
     assert (code, err) == (0, "")
     assert "train_images  X        12 x 5 x 4  uint8" in out

@@ -13,7 +13,7 @@ from mlpprof.results.on_disk import load_run
 
 QUICK = ["--workload", "tiny", "--steps", "20", "--no-limits"]
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def test_a_line_view_that_is_to_be_written_is_measured_without_asking_twice() ->
     ("arguments", "message"),
     [
         (["--figure", "pie", "-o", "a.png"], "no figure 'pie' (known: speedup, phases, layers"),
-        (["--figure", "layers"], "--figure layers is of a file, but none is named; add -o FILE"),
-        (["--format", "speedscope"], "--format speedscope is of a file, but none is named; add -o FILE"),
+        (["--figure", "layers"], "--figure layers needs a file; add -o FILE"),
+        (["--format", "speedscope"], "--format speedscope needs a file; add -o FILE"),
         (["--format", "speedscop", "-o", "a.json"], "no format 'speedscop'; did you mean 'speedscope'"),
-        (["--figure", "layers", "-o", "a.json"], "--figure layers is drawn as .png or .svg"),
+        (["--figure", "layers", "-o", "a.json"], "--figure layers needs a picture"),
     ],
 )
-def test_what_cannot_be_written_is_told_before_anything_is_measured(arguments, message, capsys) -> None:
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(arguments, message, capsys) -> None:
     assert run(["profile", "cached", *QUICK, *arguments]) == EXIT_USAGE
     assert message in capsys.readouterr().err
     assert not Path("reports").exists()

@@ -17,7 +17,7 @@ from mlpprof.catalog import find, ladder
 from mlpprof.cli.main import run
 from mlpprof.compare.ladder import main_line, rungs_of
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
-from mlpprof.report.files.formats import write_ladders
+from mlpprof.report.files.formats import LADDERS
 from mlpprof.report.terminal.compare import print_ladder
 from mlpprof.results import Ladder, Race
 
@@ -63,10 +63,10 @@ def test_the_table_fits_and_holds_every_rung_against_parent_and_root(width: int)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     rows = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ") and line.split()}
-    assert "1000 (" in rows["naive"]
+    assert "1,000 (" in rows["naive"]
     assert rows["naive"].split()[4] == "–"  # its parent, per_sample, is not in the race
     assert "2.00 (" in rows["float32"]
-    assert "2000 (" in rows["float32"]
+    assert "2,000 (" in rows["float32"]
     assert "†" in rows["scalar"]
     assert "timed on part of the work" in text
     assert "compiled did not take part: needs numba" in text
@@ -83,20 +83,21 @@ def test_the_main_line_begins_at_the_root_and_follows_the_longest_way() -> None:
 
 def test_a_ladder_is_written_as_json_csv_and_picture() -> None:
     shown = make_ladder()
-    document = json.loads(write_ladders([shown], Path("l.json")).read_text(encoding="utf-8"))
+    document = json.loads(LADDERS.write([shown], Path("l.json")).read_text(encoding="utf-8"))
     schema = files("mlpprof.report").joinpath("schemas/ladder.schema.json").read_text(encoding="utf-8")
     Draft202012Validator(json.loads(schema)).validate(document)
     assert [rung["slow"] for rung in document[0]["rungs"]] == [True, False, False, False]
     assert document[0]["rungs"][3]["over_root"]["ratio"] == pytest.approx(4000)
-    rows = write_ladders([shown], Path("l.csv")).read_text(encoding="utf-8").splitlines()
+    rows = LADDERS.write([shown], Path("l.csv")).read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + len(NAMES)
-    assert write_ladders([shown], Path("l.png")).read_bytes().startswith(b"\x89PNG")
-    picture = write_ladders([shown], Path("l.svg")).read_text(encoding="utf-8")
+    assert LADDERS.write([shown], Path("l.png")).read_bytes().startswith(b"\x89PNG")
+    picture = LADDERS.write([shown], Path("l.svg")).read_text(encoding="utf-8")
     assert "<svg" in picture
     assert all(name in picture for name in NAMES)
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_named_rungs_are_raced_in_one_run(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["per_sample", "naive", "sliced", "--workload", "tiny", "--processes", "2", "--json"]
     assert run(["ladder", *arguments]) == EXIT_OK
@@ -110,7 +111,10 @@ def test_named_rungs_are_raced_in_one_run(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.timing
-def test_a_rung_that_cannot_do_the_network_is_left_out_and_told(capsys: pytest.CaptureFixture[str], plain: str) -> None:
+@pytest.mark.slow
+def test_a_rung_that_cannot_do_the_network_is_left_out_and_named(
+    capsys: pytest.CaptureFixture[str], plain: str
+) -> None:
     line = "self.L = network.depth"
     refusal = (
         f"{line}\n        from mlpprof.errors import UnsupportedNetwork\n        raise UnsupportedNetwork('too deep')"
@@ -138,6 +142,7 @@ def test_what_cannot_be_raced_is_refused(capsys: pytest.CaptureFixture[str], arg
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_ladder_writes_a_page_with_the_phases_of_every_rung_and_keeps_their_runs(tmp_path):
     arguments = ["naive", "cached", "--workload", "tiny", "--processes", "2", "-o", "page.html", "-o", "page.png"]
     assert run(["ladder", *arguments]) == EXIT_OK

@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 from pages import make_comparison
@@ -15,11 +14,9 @@ from runs import make_run
 from mlpprof.cli import compare, profile
 from mlpprof.cli.main import run
 from mlpprof.cli.saving import Saving
-from mlpprof.compare.autotune import keep_tuned
 from mlpprof.errors import EXIT_OK, EXIT_USAGE, OutputError, UsageError
 from mlpprof.files import TRIAL_BYTES
 from mlpprof.results.on_disk import load_run
-from mlpprof.results.tuning import Tuning
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +38,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return make_run()
 
     monkeypatch.setattr(profile, "profile", fake_profile)
-    monkeypatch.setattr(compare, "_compare", lambda *_arguments: done.append("compare") or make_comparison())
+    monkeypatch.setattr(compare, "compare", lambda *_, **__: done.append("compare") or [make_comparison()])
     return done
 
 
@@ -182,12 +179,6 @@ def test_an_output_that_fails_says_where_the_run_is(tmp_path) -> None:
     saving.keep("the run", lambda folder: folder / "run.h5")
     with pytest.raises(OutputError, match=r"^the disk is full; the run is kept in .*run\.h5$"), saving.report_first():
         raise OutputError("the disk is full")
-
-
-def test_a_folder_for_tuned_results_that_cannot_be_made_is_a_sentence(tmp_path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="cannot write into .*file"):
-        keep_tuned({"cpu": "any"}, cast(Tuning, None), tmp_path / "file")
 
 
 def test_a_read_only_file_system_is_the_reason_that_is_shown(capsys, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlpprof.cli.main import run
-from mlpprof.cli.streams import guard_output
+from mlpprof.cli.streams import complain, guard_output
 from mlpprof.errors import EXIT_BROKEN_PIPE, EXIT_OK, EXIT_USAGE
 
 FULL = Path("/dev/full")
@@ -40,7 +41,7 @@ def test_a_process_on_a_full_output_ends_with_one_sentence(unbuffered: str) -> N
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [
-        ('"$@" >&-', EXIT_USAGE, "mlpprof: standard output is closed; use > /dev/null where it is not wanted\n"),
+        ('"$@" >&-', EXIT_USAGE, "mlpprof: standard output is closed; to run without output, use > /dev/null\n"),
         pytest.param('"$@" >/dev/full 2>/dev/full', EXIT_USAGE, "", marks=needs_full),
     ],
     ids=["closed", "both full"],
@@ -91,19 +92,41 @@ def test_tables_json_and_texts_end_alike_on_a_full_output(
 @pytest.mark.parametrize(
     ("encoding", "spelled"),
     [
-        ("ascii", "5 >= 3 - gr??e ?"),
-        ("latin-1", "5 >= 3 - größe ?"),
-        ("cp437", "5 ≥ 3 - größe ?"),
-        ("utf-8", "5 ≥ 3 – größe ?"),
+        ("ascii", "5 >= 3 - gr??e ... ?"),
+        ("latin-1", "5 >= 3 - größe ... ?"),
+        ("cp437", "5 ≥ 3 - größe ... ?"),
+        ("utf-8", "5 ≥ 3 – größe … ?"),
     ],
 )
 def test_characters_that_the_output_cannot_show_are_spelled_otherwise(
-    encoding: str, spelled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    encoding: str, spelled: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
     with output_to(tmp_path / "output", encoding):
         assert run(["list"]) == EXIT_OK
-        print("5 ≥ 3 – größe \udcff")
-    printed = (tmp_path / "output").read_text(encoding).splitlines()
-    assert printed[-1] == spelled
-    assert any(line.endswith("…" if encoding == "utf-8" else "...") for line in printed)
+        print("5 ≥ 3 – größe … \udcff")
+    assert (tmp_path / "output").read_text(encoding).splitlines()[-1] == spelled
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_message_is_wrapped_at_spaces_on_a_terminal_and_is_one_line_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "a/very/long/folder/and-a-file-name-that-does-not-fit.txt"
+    words = f"cannot write the report to {path} because the disk is full"
+    terminal = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        complain(words)
+    lines = terminal.getvalue().splitlines()
+    assert " ".join(line.strip() for line in lines) == f"mlpprof: {words}"
+    assert f"  {path}" in lines
+    assert max(len(line) for line in lines if path not in line) <= 40
+    complain(words)
+    assert capsys.readouterr().err == f"mlpprof: {words}\n"

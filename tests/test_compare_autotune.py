@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mlpprof.compare.autotune import (
+    CACHE,
     CHUNKS,
-    SCHEMA,
     WITH_ALL_THREADS,
+    Kept,
     candidates,
     halve,
-    keep_tuned,
-    read_tuned,
     slow_starters,
     tuned_key,
-    tuned_path,
 )
-from mlpprof.compare.entrants import Entered, all_threads
+from mlpprof.compare.entrants import all_threads
+from mlpprof.compare.replicate import FirstRun, Loaded
 from mlpprof.model import Network
 from mlpprof.profile.request import Request
 from mlpprof.report.terminal.autotune import three_lines
@@ -75,10 +73,10 @@ def tuning(**changes: object) -> Tuning:
 
 def test_every_round_drops_the_slower_half_and_doubles_the_blocks():
     track = Track([0.5, 0.1, 0.4, 0.2, 0.3, 0.6, 0.7, 0.8])
-    standing = halve(range(8), track, PATIENT)
-    assert standing.left == (1, 3)
+    halving = halve(range(8), track, PATIENT)
+    assert halving.left == (1, 3)
     assert [(len(places), blocks) for places, blocks in track.rounds] == [(8, 1), (4, 2), (2, 4)]
-    assert {place: standing.rounds[place] for place in (1, 3, 4, 7)} == {1: 3, 3: 3, 4: 2, 7: 1}
+    assert {place: halving.rounds[place] for place in (1, 3, 4, 7)} == {1: 3, 3: 3, 4: 2, 7: 1}
 
 
 def test_a_machine_that_slows_down_does_not_change_who_stays():
@@ -91,8 +89,8 @@ def test_a_single_candidate_wins_without_a_rival():
 
 def test_when_the_time_is_spent_the_two_fastest_go_on_at_once():
     track = Track([float(i + 1) for i in range(16)])
-    standing = halve(range(16), track, lambda: len(track.rounds) >= 1)
-    assert standing.left == (0, 1)
+    halving = halve(range(16), track, lambda: len(track.rounds) >= 1)
+    assert halving.left == (0, 1)
     assert len(track.rounds) == 1
 
 
@@ -106,12 +104,10 @@ def test_a_slow_candidate_that_sat_out_is_judged_by_the_blocks_that_it_was_in():
 
 
 def test_a_first_run_far_slower_than_the_fastest_drops_out_at_once_unless_it_compiles():
-    def entered(first_s: float, compiles: bool = False) -> Entered:
-        return Entered("float32", "fake", first_s, False, compiles)
-
-    field = {0: entered(0.1), 1: entered(0.3), 2: entered(5.0), 3: entered(9.0, compiles=True)}
-    assert slow_starters(field) == [2]
-    assert slow_starters({0: entered(7.0)}) == []
+    loaded = {place: Loaded("float32", False, compiles=place == 3) for place in range(4)}
+    first_runs = {place: FirstRun(first_s, "fake") for place, first_s in enumerate((0.1, 0.3, 5.0, 9.0))}
+    assert slow_starters(loaded, first_runs) == [2]
+    assert slow_starters({2: loaded[2]}, first_runs) == []
 
 
 def test_candidates_are_rungs_times_settings_and_chunks_are_below_the_batch():
@@ -119,42 +115,32 @@ def test_candidates_are_rungs_times_settings_and_chunks_are_below_the_batch():
     names = [one.name for one in found]
     assert len(names) == len(set(names))
     assert {"buffered", "chunked", "tanh_sigmoid", "fused_update"} <= set(names)
-    assert {one.constants["ROWS"] for one in found if one.constants} == {rows for rows in CHUNKS if rows < 500}
+    assert {one.subject.constants["ROWS"] for one in found if one.subject.constants} == {
+        rows for rows in CHUNKS if rows < 500
+    }
     assert all(one.environment.native_blas for one in found)
-    together = {one.variant for one in found if one.environment.threads == all_threads()}
+    together = {one.subject.variant for one in found if one.environment.threads == all_threads()}
     assert all_threads() == 1 or together == set(WITH_ALL_THREADS)
-    assert not any(one.variant.startswith("peers/") for one in found)
+    assert not any(one.subject.variant.startswith("peers/") for one in found)
 
 
 def test_what_is_kept_is_read_again_for_the_same_machine_network_batch_and_precision_alone(tmp_path):
     machine = {"cpu_model_name": "a", "blas": []}
     key = tuned_key(machine, TINY.network, 30, "float32")
-    keep_tuned(key, tuning(), tmp_path)
-    assert read_tuned(key, tmp_path) == tuning()
+    CACHE.write(key, Kept(tuning()), tmp_path)
+    assert CACHE.read(key, pytest.fail, tmp_path) == Kept(tuning())
     for other in (
         tuned_key({**machine, "cpu_model_name": "b"}, TINY.network, 30, "float32"),
         tuned_key(machine, Network((20, 3)), 30, "float32"),
         tuned_key(machine, TINY.network, 31, "float32"),
         tuned_key(machine, TINY.network, 30, "float64"),
     ):
-        assert read_tuned(other, tmp_path) is None
+        assert other != key
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"schema": 99}', "[]"])
-def test_a_damaged_file_is_as_good_as_none(tmp_path, damage):
-    key = tuned_key({}, TINY.network, 30, "float32")
-    path = keep_tuned(key, tuning(), tmp_path)
-    path.write_text(damage)
-    assert read_tuned(key, tmp_path) is None
-    keep_tuned(key, tuning(), tmp_path)
-    assert read_tuned(key, tmp_path) == tuning()
-    assert path == tuned_path(key, tmp_path)
-    assert json.loads(path.read_text())["schema"] == SCHEMA
-
-
-def test_three_lines_tell_what_won_by_how_much_and_why():
+def test_three_lines_show_what_won_by_how_much_and_why():
     won, ratio, why = three_lines(tuning())
-    assert won == "chunked ROWS=8: 1.00 ms a step, the fastest of 2 candidates"
+    assert won == "chunked ROWS=8: 1.00 ms per step, the fastest of 2 candidates"
     assert ratio == "1.200 x as fast (95 %: 1.100–1.300) as buffered"
     assert why.startswith("why: forward 500 µs → 350 µs, backward 700 µs → 600 µs; ")
     assert "of the step saved" in why
@@ -162,18 +148,18 @@ def test_three_lines_tell_what_won_by_how_much_and_why():
 
 def test_a_difference_that_the_interval_does_not_show_is_not_claimed():
     _, ratio, _ = three_lines(tuning(over_runner_up=Verdict(None, 1.02, 0.97, 1.07, None, 5, "")))
-    assert ratio.endswith("as buffered, which is no difference that this machine can tell")
+    assert ratio.endswith("as buffered; this machine cannot measure a difference")
 
 
 def test_where_only_one_has_phases_no_time_is_said_to_have_moved():
     half = (Change("forward", None, "", 4e-4, 0.0, 0.4), Change("(rest)", None, "", 1e-4, 4e-4, 0.6))
     why = three_lines(tuning(phases=half))[2]
-    assert why.startswith("why: chunked ROWS=8 fuses its steps, whose phases cannot be told apart; ")
+    assert why.startswith("why: chunked ROWS=8 fuses its steps, so its phases cannot be separated; ")
     assert why.endswith("; buffered spends forward 400 µs")
 
 
 def test_a_fused_step_has_no_reason_by_phase_and_a_lone_candidate_no_runner_up():
     fused = (Change("forward", None, "", 0.0, 0.0, 0.0), Change("(rest)", None, "", 2e-3, 1e-3, 1.0))
-    assert "no phases" in three_lines(tuning(phases=fused))[2]
+    assert "cannot be separated" in three_lines(tuning(phases=fused))[2]
     assert "the time for the search was spent" in three_lines(tuning(phases=()))[2]
     assert "no runner-up" in three_lines(tuning(over_runner_up=None, runner_up=None))[1]

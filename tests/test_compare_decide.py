@@ -10,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from mlpprof.compare import (
-    IN_PROCESS,
-    REPLICATED,
+from mlpprof.compare.decide import (
     NullResult,
     Outcome,
-    Procedure,
     block_log_ratio,
-    bounds,
     decide,
     interval,
     not_slower_than,
@@ -25,6 +21,7 @@ from mlpprof.compare import (
     pseudo_replicates,
     replicate_log_ratio,
 )
+from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds
 from mlpprof.errors import UsageError
 
 TRIALS = 4000

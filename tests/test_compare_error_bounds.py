@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from mlpprof.compare import IN_PROCESS, REPLICATED, Bound, Look, Procedure, bounds
+from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Bound, Look, Procedure, bounds
 
 
 def test_the_budgets_are_spent_in_proportion_to_the_replicates():

@@ -1,4 +1,4 @@
-"""The gate with racers of known ratio and a clock that only they move."""
+"""The loop that decides, with races of known ratio and a clock that only they move."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlpprof.compare import NullResult
-from mlpprof.compare.verdict import UNGATED_REPLICATES, log_ratios, measure
+from mlpprof.compare.decide import NullResult, log_ratios
+from mlpprof.compare.error_bounds import REPLICATED
+from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure
 from mlpprof.results import Race
 
 
-class FakeRacer:
-    """Every replicate takes 10 s of the fake clock; old over new is `ratio`, alternating by `scatter` in logarithms."""
+class FakeRace:
+    """Every replicate takes 10 s of the fake clock; the first entrant varies by `scatter` in logarithms."""
 
-    def __init__(self, clock: Any, ratio: float, scatter: float = 0.0) -> None:
-        self.clock, self.ratio, self.scatter = clock, ratio, scatter
+    def __init__(self, clock: Any, *step_s: float, scatter: float = 0.0) -> None:
+        self.clock, self.step_s, self.scatter = clock, step_s, scatter
         self.turns_s: list[np.ndarray] = []
 
     def run(self, progress: Any) -> None:
         self.clock.advance(10.0)
         sign = 1 if len(self.turns_s) % 2 else -1
-        turns_s = np.ones((4, 2, 2))
-        turns_s[:, 0] = self.ratio * math.exp(sign * self.scatter)
+        turns_s = np.ones((4, len(self.step_s), 2)) * np.array(self.step_s)[:, None]
+        turns_s[:, 0] *= math.exp(sign * self.scatter)
         self.turns_s.append(turns_s)
 
     def race(self) -> Race:
-        return Race(("old", "new"), ("float64", "float64"), 30, tuple(self.turns_s))
+        names = tuple("abcdef"[: len(self.step_s)])
+        return Race(names, ("float64",) * len(names), 30, tuple(self.turns_s))
 
 
 def quiet(what: str, share: float) -> None:
@@ -44,64 +46,73 @@ def null(biased: bool) -> NullResult:
 
 
 def test_a_clear_pass_stops_at_the_first_look_and_measures_no_null(clock):
-    racer = FakeRacer(clock, 2.0)
-    verdict = measure(racer, quiet, 1.15, never, clock=clock)
-    assert (verdict.outcome, verdict.processes, len(racer.turns_s)) == ("pass", 5, 5)
+    live = FakeRace(clock, 2.0, 1.0)
+    [verdict] = measure(live, quiet, 1.15, never, clock=clock)
+    assert (verdict.outcome, verdict.processes, len(live.turns_s)) == ("pass", 5, 5)
     assert verdict.ratio == pytest.approx(2.0)
 
 
 def test_a_clear_fail_stops_at_the_first_look_if_the_null_is_sound(clock):
-    verdict = measure(FakeRacer(clock, 0.7), quiet, 1.0, lambda: null(False), clock=clock)
+    [verdict] = measure(FakeRace(clock, 0.7, 1.0), quiet, 1.0, lambda: null(False), clock=clock)
     assert (verdict.outcome, verdict.processes) == ("fail", 5)
 
 
 def test_a_biased_null_turns_a_fail_into_inconclusive(clock):
-    verdict = measure(FakeRacer(clock, 0.7), quiet, 1.0, lambda: null(True), clock=clock)
+    [verdict] = measure(FakeRace(clock, 0.7, 1.0), quiet, 1.0, lambda: null(True), clock=clock)
     assert verdict.outcome == "inconclusive"
     assert "1.200" in verdict.reason
 
 
 def test_noise_ends_inconclusive_after_the_last_look(clock):
-    racer = FakeRacer(clock, 0.95, scatter=0.3)
-    verdict = measure(racer, quiet, 1.0, never, clock=clock)
-    assert (verdict.outcome, len(racer.turns_s)) == ("inconclusive", 20)
+    live = FakeRace(clock, 0.95, 1.0, scatter=0.3)
+    [verdict] = measure(live, quiet, 1.0, never, clock=clock)
+    assert (verdict.outcome, len(live.turns_s)) == ("inconclusive", 20)
 
 
 def test_a_spent_budget_decides_what_is_clear_from_the_processes_that_there_are(clock):
     for ratio, outcome in ((2.0, "pass"), (0.5, "fail")):
-        racer = FakeRacer(clock, ratio, scatter=0.004)
-        verdict = measure(racer, quiet, 1.15, lambda: null(False), budget_s=35.0, clock=clock)
-        assert (verdict.outcome, len(racer.turns_s)) == (outcome, 3)
+        live = FakeRace(clock, ratio, 1.0, scatter=0.004)
+        [verdict] = measure(live, quiet, 1.15, lambda: null(False), budget_s=35.0, clock=clock)
+        assert (verdict.outcome, len(live.turns_s)) == (outcome, 3)
         assert "budget" not in verdict.reason
 
 
 def test_a_fail_at_a_spent_budget_asks_the_null_too(clock):
-    verdict = measure(FakeRacer(clock, 0.5), quiet, 1.0, lambda: null(True), budget_s=35.0, clock=clock)
+    [verdict] = measure(FakeRace(clock, 0.5, 1.0), quiet, 1.0, lambda: null(True), budget_s=35.0, clock=clock)
     assert verdict.outcome == "inconclusive"
     assert "1.200" in verdict.reason
 
 
 def test_what_is_undecided_at_a_spent_budget_is_inconclusive_and_says_so(clock):
-    racer = FakeRacer(clock, 1.05, scatter=0.02)
-    verdict = measure(racer, quiet, 1.15, never, budget_s=35.0, clock=clock)
-    assert (verdict.outcome, len(racer.turns_s)) == ("inconclusive", 3)
+    live = FakeRace(clock, 1.05, 1.0, scatter=0.02)
+    [verdict] = measure(live, quiet, 1.15, never, budget_s=35.0, clock=clock)
+    assert (verdict.outcome, len(live.turns_s)) == ("inconclusive", 3)
     assert "the budget of 35 s is spent" in verdict.reason
 
 
 def test_a_budget_never_stops_before_the_third_replicate(clock):
-    racer = FakeRacer(clock, 2.0)
-    assert measure(racer, quiet, 1.15, never, budget_s=1.0, clock=clock).processes == 3
+    live = FakeRace(clock, 2.0, 1.0)
+    [verdict] = measure(live, quiet, 1.15, never, budget_s=1.0, clock=clock)
+    assert verdict.processes == 3
 
 
 def test_without_a_claim_there_is_an_interval_and_no_outcome(clock):
-    verdict = measure(FakeRacer(clock, 1.3, scatter=0.01), quiet, clock=clock)
-    assert (verdict.outcome, verdict.at_least, verdict.processes) == (None, None, UNGATED_REPLICATES)
+    [verdict] = measure(FakeRace(clock, 1.3, 1.0, scatter=0.01), quiet, clock=clock)
+    assert (verdict.outcome, verdict.at_least, verdict.processes) == (None, None, UNCLAIMED_REPLICATES)
     assert verdict.low < 1.3 < verdict.high
 
 
 def test_a_block_in_which_one_sat_out_is_no_block_of_the_pair(clock):
-    racer = FakeRacer(clock, 2.0)
-    racer.run(quiet)
-    racer.turns_s[0][2:, 1] = np.nan
-    racer.turns_s[0][2:, 0] = 99.0
-    assert log_ratios(racer.race()) == pytest.approx([math.log(2.0)])
+    live = FakeRace(clock, 2.0, 1.0)
+    live.run(quiet)
+    live.turns_s[0][2:, 1] = np.nan
+    live.turns_s[0][2:, 0] = 99.0
+    assert log_ratios(live.race()) == pytest.approx([math.log(2.0)])
+
+
+def test_each_newer_entrant_gets_a_verdict_over_the_first(clock):
+    live = FakeRace(clock, 0.3, 0.1, 0.2, 0.6, scatter=0.002)
+    verdicts = measure(live, quiet, 1.4, lambda: null(False), clock=clock)
+    assert [verdict.outcome for verdict in verdicts] == ["pass", "pass", "fail"]
+    assert [verdict.ratio for verdict in verdicts] == pytest.approx([3.0, 1.5, 0.5], rel=0.01)
+    assert len(live.turns_s) == REPLICATED.looks[0]

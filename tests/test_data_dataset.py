@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlpprof.data import dataset as dataset_module
-from mlpprof.data.dataset import DataFacts, Dataset, facts_of
+from mlpprof.data.dataset import DataFacts, Dataset
 from mlpprof.errors import DataError
 
 X3 = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
@@ -32,14 +32,11 @@ def test_test_samples_are_scaled_as_the_training_samples_are():
     assert test[1].tolist() == [[0, 1]]
 
 
-def test_without_a_test_set_there_are_no_test_arrays():
-    assert Dataset.from_arrays("d", X3, np.array([0, 1, 1])).test_arrays(1, np.float32) is None
-
-
 def test_labels_become_one_hot_rows_and_for_one_output_a_column():
     data = Dataset.from_arrays("d", X3, np.array([0, 1, 1]))
     assert data.arrays(3, np.float32)[1].tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
     assert data.arrays(1, np.float32)[1].tolist() == [[0], [1], [1]]
+    assert data.test_arrays(1, np.float32) is None
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2, 4])
@@ -71,7 +68,7 @@ def test_real_targets_stay_as_they_are():
     data = Dataset.from_arrays("d", X3, Y)
     assert (data.classes, data.n_targets) == (0, 2)
     assert data.arrays(2, np.float64)[1].tolist() == Y.tolist()
-    assert facts_of(data) == DataFacts(3, 0, 2, 0, 2, 0.0, 2.0)
+    assert data.facts == DataFacts(3, 0, 2, 0, 2, 0.0, 2.0)
 
 
 def test_whole_numbers_in_a_test_set_of_real_targets_are_targets_too():
@@ -83,12 +80,12 @@ def test_whole_numbers_in_a_test_set_of_real_targets_are_targets_too():
 
 def test_targets_need_as_many_outputs():
     data = Dataset.from_arrays("d", X3, np.array([0.5, 1.0, 2.0]))
-    with pytest.raises(DataError, match="1 targets a sample, but the network has 3 outputs"):
+    with pytest.raises(DataError, match="1 targets per sample, but the network has 3 outputs"):
         data.arrays(3, np.float32)
 
 
 @pytest.mark.parametrize(("Y", "said"), [([0, -1, 1], "-1 in row 1"), ([0, 1, 123456], "123456 in row 2")])
-def test_whole_numbers_that_are_no_classes_are_named_with_their_row(Y, said):
+def test_whole_numbers_that_are_not_classes_are_named_with_their_row(Y, said):
     with pytest.raises(DataError, match=said):
         Dataset.from_arrays("d", X3, np.array(Y))
 
@@ -107,37 +104,27 @@ def test_the_first_nan_or_infinity_is_named_and_all_are_counted(X, data):
     assert f"in row {first[0]}, column {first[1]} ({len(rows)} values" in str(raised.value)
 
 
-def test_nan_is_found_behind_the_first_block(monkeypatch):
-    monkeypatch.setattr(dataset_module, "CHECK_BYTES", 32)
+def test_nan_is_found_after_the_first_block(monkeypatch):
+    monkeypatch.setattr(dataset_module, "BLOCK_BYTES", 32)
     X = np.zeros((9, 2))
     X[7, 1] = X[8, 0] = np.nan
     with pytest.raises(DataError, match=r"row 7, column 1 \(2 values"):
         Dataset.from_arrays("d", X, np.zeros(9, int))
 
 
-def test_nan_in_targets_is_refused():
-    with pytest.raises(DataError, match=r"Y has nan in row 1, column 0"):
-        Dataset.from_arrays("d", X3, np.array([0.5, np.nan, 1.0]))
-
-
-def test_different_lengths_are_both_told():
-    with pytest.raises(DataError, match="X has 3 samples, but Y has 4"):
-        Dataset.from_arrays("d", X3, np.zeros(4, int))
-
-
-def test_data_stored_feature_first_are_recognised():
-    with pytest.raises(DataError, match="feature-first"):
-        Dataset.from_arrays("d", X3, np.zeros(2, int))
-
-
-def test_a_test_set_with_other_features_is_refused_with_both_numbers():
-    with pytest.raises(DataError, match="test samples have 3 features, training samples 2"):
-        Dataset.from_arrays("d", X3, np.zeros(3, int), np.zeros((1, 3)), np.zeros(1, int))
-
-
-def test_labels_with_test_targets_are_refused():
-    with pytest.raises(DataError, match="of another kind"):
-        Dataset.from_arrays("d", X3, np.zeros(3, int), X3, np.array([0.5, 0.1, 0.2]))
+@pytest.mark.parametrize(
+    ("Y", "X_test", "Y_test", "message"),
+    [
+        (np.zeros(4, int), None, None, "X has 3 samples, but Y has 4"),
+        (np.zeros(2, int), None, None, "is it stored feature-first"),
+        (np.zeros(3, int), np.zeros((1, 3)), np.zeros(1, int), "test samples have 3 features, training samples 2"),
+        (np.zeros(3, int), X3, np.array([0.5, 0.1, 0.2]), "differs from Y of the training set in kind"),
+        (np.array([0.5, np.nan, 1.0]), None, None, "Y has nan in row 1, column 0"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(Y, X_test, Y_test, message):
+    with pytest.raises(DataError, match=message):
+        Dataset.from_arrays("d", X3, Y, X_test, Y_test)
 
 
 @pytest.mark.parametrize("X", [np.zeros(3), np.zeros((3, 0)), np.zeros((0, 3)), np.array(1.0)])
@@ -147,7 +134,7 @@ def test_x_without_samples_or_features_is_refused_with_its_shape(X):
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 2), complex), np.array([["a"], ["b"], ["c"]]), np.zeros((3, 2), "M8[s]")])
-def test_what_is_no_number_is_refused_with_its_dtype(bad):
+def test_an_array_without_numbers_is_refused_with_its_dtype(bad):
     with pytest.raises(DataError, match="expected booleans, integers or real numbers"):
         Dataset.from_arrays("d", bad, np.zeros(3, int))
 
@@ -186,7 +173,7 @@ def test_more_than_the_free_memory_is_refused_before_it_is_asked_for(monkeypatch
     assert data.arrays(2, np.float32)[0].shape == (4, 4)
 
 
-def test_the_fingerprint_tells_values_labels_and_shape_apart_but_not_layout():
+def test_the_fingerprint_depends_on_values_labels_and_shape_but_not_on_layout():
     X = np.arange(6.0).reshape(3, 2)
     same = Dataset.from_arrays("d", X, np.array([0, 1, 1])).fingerprint()
     assert len(same) == 64

@@ -46,12 +46,12 @@ def publish(folder: Path, monkeypatch) -> None:
 def test_the_four_files_arrive_and_load(served, tmp_path, monkeypatch):
     url, folder = served
     publish(folder, monkeypatch)
-    told = []
-    target = fetch_mnist(url + "/", tmp_path / "new" / "mnist", lambda what, share: told.append((what, share)))
+    reported = []
+    target = fetch_mnist(url + "/", tmp_path / "new" / "mnist", lambda what, share: reported.append((what, share)))
     assert sorted(file.name for file in target.iterdir()) == sorted(MNIST_MD5)
     assert load(DataSource(path=str(target))).samples == 12
-    assert list(dict.fromkeys(what for what, _ in told)) == list(MNIST_MD5)
-    shares = [share for _, share in told]
+    assert list(dict.fromkeys(what for what, _ in reported)) == list(MNIST_MD5)
+    shares = [share for _, share in reported]
     assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert shares == sorted(shares)
 
@@ -95,7 +95,7 @@ def test_a_server_that_does_not_answer_is_named(served, tmp_path):
         fetch_mnist("http://127.0.0.1:1", tmp_path)
 
 
-def test_a_folder_that_cannot_be_made_is_told(served, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_made_is_named(served, tmp_path, monkeypatch):
     url, folder = served
     publish(folder, monkeypatch)
     (tmp_path / "file").touch()
@@ -109,7 +109,7 @@ def test_only_web_addresses_are_fetched_from(url, tmp_path):
         fetch_mnist(url, tmp_path)
 
 
-def test_without_pooch_the_line_that_installs_it_is_told(tmp_path, monkeypatch):
+def test_without_pooch_the_error_has_the_line_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(MissingExtra, match=r"pip install 'mlpprof\[data\]'"):
         fetch_mnist("http://127.0.0.1:1", tmp_path)

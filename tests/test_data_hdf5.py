@@ -1,16 +1,11 @@
-import tempfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from mlpprof.data import DataSource, load, peek
-from mlpprof.data.dataset import facts_of
-from mlpprof.data.hdf5_and_npz import open_hdf5
+from mlpprof.data import DataSource, load
+from mlpprof.data.hdf5 import open_hdf5
 from mlpprof.errors import DataError
 
 X = np.arange(12.0).reshape(4, 3)
@@ -27,32 +22,6 @@ def saved(path: Path, **arrays) -> Path:
         for name, array in arrays.items():
             file[name] = array
     return path
-
-
-DTYPES = st.one_of(
-    hnp.boolean_dtypes(), hnp.integer_dtypes(endianness="?"), hnp.floating_dtypes(endianness="?", sizes=(16, 32, 64))
-)
-
-
-@given(DTYPES, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5), st.booleans())
-def test_samples_come_back_from_hdf5_as_they_went(dtype, shape, is_compressed):
-    X = (np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype)
-    labels = np.arange(shape[0]) % 3
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.h5"
-        with h5py.File(path, "w") as file:
-            file.create_dataset("X", data=X, compression="gzip" if is_compressed else None)
-            file["Y"] = labels
-        assert peek(source(path)) == facts_of(load(source(path)))
-        data = load(source(path))
-    assert data.sample_shape == shape[1:]
-    assert np.array_equal(data.X, X.reshape(shape[0], -1))
-    assert np.array_equal(data.labels, labels)
-
-
-def test_the_plain_layout_takes_a_test_set_along(tmp_path):
-    data = load(source(saved(tmp_path / "d.h5", X=X, Y=Y, X_test=X[:2], Y_test=Y[:2])))
-    assert (data.samples, data.test_samples) == (4, 2)
 
 
 def cats(folder: Path) -> Path:
@@ -81,11 +50,6 @@ def test_datasets_in_groups_are_named_by_their_path(tmp_path):
     assert load(source(path, "mnist/pixels", "mnist/digits")).samples == 4
     with pytest.raises(DataError, match=r"it holds mnist/digits \(4,\), mnist/pixels \(4, 3\)"):
         load(source(path))
-
-
-def test_a_wrong_name_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(DataError, match=r"no array 'pixel'; did you mean 'pixels'\?"):
-        load(source(saved(tmp_path / "d.h5", pixels=X, digits=Y), "pixel", "digits"))
 
 
 def test_a_file_without_datasets_is_refused(tmp_path):
@@ -137,11 +101,10 @@ def test_values_in_an_external_file_are_refused(tmp_path):
         load(source(path))
 
 
-def test_objects_and_text_are_refused_with_their_dtype(tmp_path):
-    for name, value in (("object", ["a", "b"]), ("S3", np.array([b"abc"])), ("[('a'", np.zeros(2, [("a", "f8")]))):
-        with pytest.raises(DataError) as raised:
-            load(source(saved(tmp_path / "d.h5", X=value, Y=Y)))
-        assert f"'X' cannot be used: dtype {name}" in str(raised.value).replace("|S3", "S3")
+@pytest.mark.parametrize(("value", "dtype"), [(["a", "b"], "object"), (np.array([b"abc"]), r"\|S3")])
+def test_objects_and_text_are_refused_with_their_dtype(tmp_path, value, dtype):
+    with pytest.raises(DataError, match=f"'X' cannot be used: dtype {dtype}: expected numbers"):
+        load(source(saved(tmp_path / "d.h5", X=value, Y=Y)))
 
 
 def test_an_empty_dataset_is_refused(tmp_path):
@@ -159,11 +122,35 @@ def test_groups_that_contain_themselves_end(tmp_path):
     assert load(source(with_x(tmp_path / "d.h5", add))).samples == 4
 
 
-def test_an_enormous_dataset_that_was_never_written_is_refused_unread(tmp_path):
-    path = with_x(tmp_path / "d.h5", lambda f: f.create_dataset("X", (2**40, 2**10), "f8", chunks=(1024, 1024)))
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"chunks": (1024, 1024)}, "only 0 of its 1,073,741,824 chunks were ever written"),
+        ({}, "only 0 of its 9,007,199,254,740,992 bytes were ever written"),
+    ],
+)
+def test_an_enormous_dataset_that_was_never_written_is_refused_unread(tmp_path, options, found):
+    path = with_x(tmp_path / "d.h5", lambda file: file.create_dataset("X", (2**40, 2**10), "f8", **options))
     assert path.stat().st_size < 100_000
-    with pytest.raises(DataError, match="GiB are free"):
+    with pytest.raises(DataError, match=f"'X' cannot be used: {found}"):
         load(source(path))
+
+
+def test_a_dataset_with_chunks_that_were_never_written_is_refused(tmp_path):
+    def add(file: h5py.File) -> None:
+        file.create_dataset("X", (4, 3), "f8", chunks=(2, 3), compression="gzip")[:2] = X[:2]
+
+    with pytest.raises(DataError, match="only 1 of its 2 chunks were ever written"):
+        load(source(with_x(tmp_path / "d.h5", add)))
+
+
+def test_a_compressed_chunk_much_larger_than_its_dataset_is_refused_unread(tmp_path):
+    def add(file: h5py.File) -> None:
+        X = file.create_dataset("X", (4, 3), "f8", chunks=(10**8, 3), maxshape=(None, 3), compression="gzip")
+        X.id.write_direct_chunk((0, 0), b"never unpacked")
+
+    with pytest.raises(DataError, match="its chunks take 2,400,000,000 bytes each, but the whole dataset takes 96"):
+        load(source(with_x(tmp_path / "d.h5", add)))
 
 
 def test_names_are_shown_without_what_a_terminal_would_obey(tmp_path):
@@ -172,16 +159,6 @@ def test_names_are_shown_without_what_a_terminal_would_obey(tmp_path):
         load(source(path))
     assert "\x1b" not in str(raised.value)
     assert "red�[31m" in str(raised.value)
-
-
-@given(st.integers(8, 2000))
-def test_a_truncated_file_is_refused_in_one_line(size):
-    with tempfile.TemporaryDirectory() as folder:
-        path = saved(Path(folder) / "d.h5", X=X, Y=Y)
-        path.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(DataError) as raised:
-            load(source(path))
-    assert "\n" not in str(raised.value)
 
 
 def test_the_real_cats_are_what_the_course_gave(shared_data):

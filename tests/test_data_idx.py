@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlpprof.data import DataSource, load
-from mlpprof.data.idx import open_idx, read_array, read_header
+from mlpprof.data.idx import open_idx, open_idx_folder, read_array, read_header
 from mlpprof.errors import DataError
 
 
@@ -30,37 +30,6 @@ def test_an_array_comes_back_from_idx_as_it_went(array, name):
         back = read_array(write_idx(Path(folder) / name, array))
     assert back.dtype.str[1:] == array.dtype.str[1:]
     assert np.array_equal(back, array)
-
-
-@given(st.data(), st.booleans())
-def test_an_idx_file_cut_anywhere_is_refused_in_one_line(data, is_zipped):
-    content = idx_bytes(np.arange(40, dtype=np.uint8).reshape(4, 5, 2))
-    content = gzip.compress(content, mtime=0) if is_zipped else content
-    content = content[: data.draw(st.integers(0, len(content) - 1))]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train-images-idx3-ubyte"
-        path.write_bytes(content)
-        write_idx(path.with_name("train-labels-idx1-ubyte"), np.zeros(4, np.uint8))
-        with pytest.raises(DataError) as raised:
-            load(source(path))
-    assert str(path) in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-@given(st.data(), st.booleans())
-def test_an_idx_file_with_any_bits_flipped_is_read_or_refused_but_never_a_crash(data, is_zipped):
-    content = idx_bytes(np.arange(40, dtype=np.uint8).reshape(4, 5, 2))
-    damaged = bytearray(gzip.compress(content, mtime=0) if is_zipped else content)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train-images-idx3-ubyte"
-        path.write_bytes(damaged)
-        write_idx(path.with_name("train-labels-idx1-ubyte"), np.zeros(4, np.uint8))
-        try:
-            assert load(source(path)).samples == 4
-        except DataError as error:
-            assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -87,11 +56,51 @@ def test_labels_beside_gzipped_images_may_be_plain(tmp_path):
     assert load(source(images.with_suffix(".gz"))).samples == 12
 
 
-def test_names_with_dots_are_known_too(tmp_path):
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda name: name.replace("-idx", ".idx"),
+        lambda name: f"{name} (1)",
+        lambda name: f"emnist-letters-{name.replace('t10k', 'test')}",
+        lambda name: f"MNIST/raw/{name}",
+        lambda name: f"{name}/{name.replace('-idx', '.idx')}",
+    ],
+    ids=["dots", "copies", "EMNIST", "torchvision", "Kaggle"],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_folder_is_found_under_the_names_that_data_sets_come_with(tmp_path, place, suffix):
     for file in list(write_mnist(tmp_path).iterdir()):
-        file.rename(file.with_name(file.name.replace("-idx", ".idx")))
-    data = load(source(tmp_path))
+        target = tmp_path / "named" / (place(file.name) + suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.compress(file.read_bytes()) if suffix else file.read_bytes())
+    data = load(source(tmp_path / "named"))
     assert (data.samples, data.test_samples) == (12, 4)
+
+
+def test_a_folder_with_plain_and_gzipped_files_is_one_set(tmp_path):
+    write_mnist(tmp_path)
+    write_mnist(tmp_path, suffix=".gz")
+    assert open_idx_folder(tmp_path).path == tmp_path / "train-images-idx3-ubyte"
+
+
+def test_a_folder_with_several_sets_lists_them(tmp_path):
+    for file in list(write_mnist(tmp_path).iterdir()):
+        content = file.read_bytes()
+        for name in ("letters", "digits"):
+            (tmp_path / f"emnist-{name}-{file.name}").write_bytes(content)
+        file.unlink()
+    listed = "'emnist-digits-train-images-idx3-ubyte', 'emnist-letters-train-images-idx3-ubyte'"
+    with pytest.raises(DataError, match=f"holds 2 sets; give the images file of one of them: {listed}"):
+        load(source(tmp_path))
+    assert load(source(tmp_path / "emnist-letters-train-images-idx3-ubyte")).test_samples == 4
+
+
+def test_a_web_page_in_place_of_images_is_recognised(tmp_path):
+    write_mnist(tmp_path, suffix=".gz")
+    page = b"<!DOCTYPE HTML>\n<html><head><title>403 Forbidden</title></head></html>"
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(page)
+    with pytest.raises(DataError, match=r"is a web page \(403 Forbidden\), not data; download the file again"):
+        load(source(tmp_path))
 
 
 def test_missing_test_labels_leave_the_training_set(tmp_path):
@@ -109,7 +118,7 @@ def test_images_without_labels_are_refused_with_the_name_that_is_missing(tmp_pat
 
 def test_a_name_without_images_cannot_lead_to_labels(tmp_path):
     write_idx(tmp_path / "pictures", np.zeros((2, 2, 2), np.uint8))
-    with pytest.raises(DataError, match="cannot tell its labels file"):
+    with pytest.raises(DataError, match="cannot find its labels file"):
         load(source(tmp_path / "pictures"))
 
 
@@ -126,7 +135,7 @@ def test_images_in_place_of_labels_are_refused(tmp_path):
         load(source(tmp_path))
 
 
-def test_fewer_labels_than_images_are_told_with_both_numbers(tmp_path):
+def test_fewer_labels_than_images_are_refused_with_both_numbers(tmp_path):
     write_mnist(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(11, np.uint8))
     with pytest.raises(DataError, match="X has 12 samples, but Y has 11"):
@@ -140,12 +149,11 @@ def test_a_negative_label_is_refused(tmp_path):
         load(source(tmp_path))
 
 
-@pytest.mark.parametrize("magic", [b"\0\0\x07\x03", b"\0\1\x08\x03", b"\0\0\x08\0", b"\0\0\x08\x09", b"\0\0"])
+@pytest.mark.parametrize("magic", [b"\0\0\x07\x03", b"\0\1\x08\x03", b"\0\0\x08\0", b"\0\0\x08\x09"])
 def test_another_magic_number_is_shown_and_refused(tmp_path, magic):
-    path = tmp_path / "x"
-    path.write_bytes(magic + bytes(12) if len(magic) == 4 else magic)
-    with pytest.raises(DataError, match=magic.hex(" ")):
-        read_header(path)
+    (tmp_path / "x").write_bytes(magic + bytes(12))
+    with pytest.raises(DataError, match=f"starts with the bytes {magic.hex(' ')}"):
+        read_header(tmp_path / "x")
 
 
 @pytest.mark.parametrize("extra", [-1, 1, 1000])
@@ -173,6 +181,7 @@ def test_an_empty_dimension_is_refused(tmp_path):
         read_header(write_idx(tmp_path / "images", np.zeros((3, 0, 2), np.uint8)))
 
 
+@pytest.mark.slow
 def test_the_real_mnist_is_what_its_authors_published(shared_data):
     data = load(source(shared_data))
     assert (data.X.shape, data.X_test.shape) == ((60_000, 784), (10_000, 784))

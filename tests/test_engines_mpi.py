@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mlpprof.engines.mpiexec import RANKS_VARIABLE, find_mpiexec, has_mpi4py, mpiexec_command
+from mlpprof.catalog import find
+from mlpprof.engines.members import RANKS_VARIABLE
+from mlpprof.engines.mpiexec import find_mpiexec, has_mpi4py, mpiexec_command
 from mlpprof.errors import EXIT_INTERRUPTED, WorkerDied
 from mlpprof.process import Worker
 
@@ -132,10 +134,10 @@ def ranks_below(pid: int) -> dict[int, int]:
     """Process of every rank among the descendants, rank -> process: the child of the one that mpiexec started."""
     found = {}
     for process in psutil.Process(pid).children(recursive=True):
-        told = process.environ()
+        environment = process.environ()
         for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK"):
-            if name in told:
-                found[int(told[name])] = max(process.pid, found.get(int(told[name]), 0))
+            if name in environment:
+                found[int(environment[name])] = max(process.pid, found.get(int(environment[name]), 0))
     return found
 
 
@@ -177,9 +179,8 @@ def test_a_killed_rank_is_named_and_the_others_end(worker, victim):
     assert gone(list(ranks.values()))
 
 
-def test_what_a_follower_raises_is_told_with_its_rank(worker, tmp_path):
-    source = Path(__file__).resolve().parents[1] / "variants" / "mpi.py"
-    text = source.read_text(encoding="utf-8")
+def test_an_exception_in_a_follower_is_reported_with_its_rank(worker, tmp_path):
+    text = find("mpi").source()
     line = "        self.ranks.begin(X, Y, index)\n"
     assert line in text
     planted = text.replace(line, line + "        if self.ranks.rank == 1:\n            raise ValueError('planted')\n")
@@ -188,7 +189,8 @@ def test_what_a_follower_raises_is_told_with_its_rank(worker, tmp_path):
         worker.call("planted", file=str(tmp_path / "broken.py"))
 
 
-def test_ranks_that_are_out_of_step_are_told_and_end_at_once(worker):
+@pytest.mark.slow
+def test_ranks_that_no_longer_agree_are_reported_and_end_at_once(worker):
     with pytest.raises(WorkerDied, match="rank 0 has left a step before its end"):
         worker.call("left")
     ranks = list(ranks_below(worker.pid).values())
@@ -224,6 +226,7 @@ def test_ranks_end_with_a_tool_that_is_killed(environment, shared_memory):
     assert gone([pid, *ranks])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_ranks_of_a_profile(tmp_path, shared_memory):
     command = [sys.executable, "-m", "mlpprof", "profile", "mpi", "--ranks", "3", "--workload", "tiny", "--no-check"]
     with subprocess.Popen(
@@ -244,9 +247,10 @@ def test_ctrl_c_ends_the_ranks_of_a_profile(tmp_path, shared_memory):
     assert gone(list(ranks.values()))
 
 
-def test_profile_starts_as_many_ranks_as_it_is_told_on_the_machines_of_the_hostfile(tmp_path):
-    told = subprocess.run([*mpiexec_command(1, {}), "--version"], capture_output=True, text=True, check=False).stdout
-    (tmp_path / "hosts").write_text("localhost slots=2\n" if "Open MPI" in told else "localhost:2\n")
+@pytest.mark.slow
+def test_profile_starts_as_many_ranks_as_asked_for_on_the_machines_of_the_hostfile(tmp_path):
+    version = subprocess.run([*mpiexec_command(1, {}), "--version"], capture_output=True, text=True, check=False).stdout
+    (tmp_path / "hosts").write_text("localhost slots=2\n" if "Open MPI" in version else "localhost:2\n")
     command = [sys.executable, "-m", "mlpprof", "profile", "mpi", "--ranks", "2", "--hostfile", "hosts"]
     done = subprocess.run(
         [*command, "--workload", "tiny", "--steps", "20", "--no-limits"],
@@ -260,6 +264,7 @@ def test_profile_starts_as_many_ranks_as_it_is_told_on_the_machines_of_the_hostf
     assert "all-reduce" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 def test_idle_followers_leave_the_cores_to_others(worker):
     assert worker.call("idle") == 3

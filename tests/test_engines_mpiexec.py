@@ -1,4 +1,4 @@
-"""mpiexec: what it is told, what is said without it, and which rank its words mean."""
+"""mpiexec: how it is called, the error without it, and the rank that died first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from mlpprof.compare.entrants import Environment, refusals
 from mlpprof.engines import mpiexec
-from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, RANKS_VARIABLE, dead_rank, mpiexec_command
+from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
+from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, mpiexec_command
 from mlpprof.errors import MissingExtra, UsageError
-from mlpprof.machine.blas import WORKERS_VARIABLE
 from mlpprof.profile import profile as ranks
 from mlpprof.profile.profile import mpiexec_for
 from mlpprof.profile.request import Request
@@ -32,7 +32,7 @@ def test_only_a_variant_of_several_ranks_is_started_by_mpiexec():
     assert mpiexec_for(["mpi"], {RANKS_VARIABLE: "1"}) == []
 
 
-def test_there_are_as_many_ranks_as_other_variants_have_workers_unless_told():
+def test_there_are_as_many_ranks_as_other_variants_have_workers_by_default():
     assert mpiexec_for(["mpi"], {WORKERS_VARIABLE: "3"})[-1] == "3"
     assert mpiexec_for(["mpi"], {WORKERS_VARIABLE: "3", RANKS_VARIABLE: "5"})[-1] == "5"
 
@@ -49,7 +49,7 @@ def test_without_mpi4py_the_variant_itself_says_what_it_lacks(monkeypatch):
     assert done.stdout.strip() == "variant 'mpi' needs mpi4py; install it with: pip install 'mlpprof[mpi]'"
 
 
-def test_without_mpiexec_the_line_that_installs_it_is_told(monkeypatch):
+def test_without_mpiexec_the_error_has_the_line_that_installs_it(monkeypatch):
     monkeypatch.setattr(mpiexec, "find_mpiexec", lambda: None)
     with pytest.raises(MissingExtra, match=r"^4 ranks need mpiexec, .*: pip install 'mlpprof\[mpi\]', or use "):
         mpiexec_command(4, {})
@@ -65,7 +65,7 @@ def test_a_race_goes_on_without_a_variant_that_lacks_mpiexec(monkeypatch):
     assert "2 ranks need mpiexec" in refused["mpi"]
 
 
-def test_a_hostfile_is_passed_on_and_one_that_is_none_is_refused(tmp_path):
+def test_a_hostfile_is_passed_on_and_a_missing_one_is_refused(tmp_path):
     hosts = tmp_path / "hosts"
     hosts.write_text("localhost:4\n")
     assert mpiexec_command(4, {HOSTFILE_VARIABLE: str(hosts)})[3:] == ["--hostfile", str(hosts)]
@@ -73,7 +73,7 @@ def test_a_hostfile_is_passed_on_and_one_that_is_none_is_refused(tmp_path):
         mpiexec_command(4, {HOSTFILE_VARIABLE: "nodes"})
 
 
-def test_open_mpi_is_told_not_to_hold_ranks_to_cores_and_what_to_pass_on(tmp_path, monkeypatch):
+def test_open_mpi_does_not_bind_ranks_to_cores_and_passes_variables_on(tmp_path, monkeypatch):
     monkeypatch.setattr(mpiexec, "_is_open_mpi", lambda program: True)
     hosts = tmp_path / "hosts"
     hosts.write_text("localhost slots=4\n")
@@ -88,10 +88,11 @@ def test_inside_an_mpiexec_no_other_is_started():
         mpiexec_command(4, {"PMI_RANK": "0"})
 
 
+@pytest.mark.parametrize("variable", [RANKS_VARIABLE, WORKERS_VARIABLE])
 @pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "²"])
-def test_a_number_of_ranks_that_is_none_is_refused(text):
-    with pytest.raises(UsageError, match=f"{RANKS_VARIABLE}={text}: expected a whole number of ranks"):
-        mpiexec_for(["mpi"], {RANKS_VARIABLE: text})
+def test_a_variable_that_does_not_hold_a_whole_number_from_1_is_refused(variable, text):
+    with pytest.raises(UsageError, match=f"{variable}={text}: expected a whole number of (ranks|workers), 1 or more"):
+        mpiexec_for(["mpi"], {variable: text})
 
 
 def test_the_first_rank_that_died_is_read_from_what_all_of_them_wrote():

@@ -15,16 +15,21 @@ import pytest
 
 from mlpprof.catalog import ladder, load
 from mlpprof.compare.entrants import SHARING
-from mlpprof.engines.team import WORKERS_VARIABLE, Meeting, ProcessTeam, ThreadTeam, shared_zeros, workers_wanted
-from mlpprof.errors import UsageError, WorkerDied
+from mlpprof.engines.members import WORKERS_VARIABLE
+from mlpprof.engines.team import Barrier, ProcessTeam, ThreadTeam, shared_zeros, workers_wanted
+from mlpprof.errors import WorkerDied
 from mlpprof.model import Network
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 TEAMS = [pytest.param(ProcessTeam, marks=forks), ThreadTeam]
 each_team = pytest.mark.parametrize("team_class", TEAMS)
-FORKED = tuple(name for name in SHARING if name != "threaded")
-each_forked = pytest.mark.parametrize("name", FORKED)
-each_variant = pytest.mark.parametrize("name", [*(pytest.param(name, marks=forks) for name in FORKED), "threaded"])
+each_variant = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[forks, pytest.mark.slow] if name.startswith("compiled") else [forks])
+        for name in SHARING
+    ],
+)
 
 TRAIN = """
 import sys, time
@@ -107,7 +112,7 @@ def test_a_member_that_slept_does_its_next_task(team_class):
     assert done.tolist() == [0, 11, 11]
 
 
-def test_what_a_thread_raises_is_raised_by_wait():
+def test_an_exception_in_a_thread_is_raised_by_wait():
     def work(member, task):
         raise ValueError(f"planted in member {member}")
 
@@ -145,16 +150,16 @@ def test_a_killed_process_is_named_with_its_signal_and_the_others_end():
 
 
 @forks
-def test_members_that_meet_within_a_task_see_what_all_others_have_done_before():
+def test_members_at_a_barrier_see_what_all_others_have_done_before():
     done, seen = shared_zeros((4, 50), np.int64), shared_zeros((4, 50), np.int64)
-    meeting = Meeting(4)
+    barrier = Barrier(4)
 
     def work(member, task):
         for i in range(50):
             done[member, i] = 1
-            meeting.meet(member, lambda: None)
+            barrier.wait(member, lambda: None)
             seen[member, i] = done[:, i].sum()
-            meeting.meet(member, lambda: None)
+            barrier.wait(member, lambda: None)
 
     team = ProcessTeam(4, work)
     team.go(1)
@@ -165,12 +170,12 @@ def test_members_that_meet_within_a_task_see_what_all_others_have_done_before():
 
 
 @forks
-def test_who_waits_at_a_meeting_for_a_killed_member_is_told():
-    meeting = Meeting(3)
+def test_waiting_at_a_barrier_for_a_killed_member_is_an_error_that_names_it():
+    barrier = Barrier(3)
     team = ProcessTeam(3, lambda member, task: time.sleep(1000))
     os.kill(team.pids[0], signal.SIGKILL)
     with pytest.raises(WorkerDied, match=r"worker 1 of 0 to 2 .* was killed by SIGKILL"):
-        meeting.meet(0, team.require_all_alive)
+        barrier.wait(0, team.require_all_alive)
     assert gone(team.pids)
 
 
@@ -183,7 +188,7 @@ def test_a_member_that_is_busy_when_the_team_closes_is_killed():
 
 
 @forks
-def test_a_team_that_nobody_holds_any_more_ends():
+def test_a_team_ends_with_its_last_reference():
     team = ProcessTeam(3, lambda member, task: None)
     pids = team.pids
     del team
@@ -213,8 +218,8 @@ def test_workers_end_with_a_process_that_is_interrupted_or_killed(number):
 
 
 @forks
-@each_forked
-def test_a_killed_worker_of_a_variant_is_told_and_leaves_nothing(name, monkeypatch):
+@pytest.mark.parametrize("name", ["processes", "neuron_shards"])  # which wait for the team, and at a barrier
+def test_a_killed_worker_of_a_variant_is_named_and_leaves_nothing(name, monkeypatch):
     monkeypatch.setenv(WORKERS_VARIABLE, "3")
     mlp, X, Y = small(name)
     mlp.train_step(X, Y, np.arange(9))
@@ -249,15 +254,15 @@ def small(name, l1=0.0, l2=0.0, samples=40):
 
 
 @each_variant
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
-@pytest.mark.parametrize("l1, l2", [(0.0, 0.0), (0.01, 0.02)])
+@pytest.mark.parametrize(("workers", "l1", "l2"), [(1, 0.01, 0.02), (2, 0.0, 0.0), (3, 0.01, 0.02)])
 def test_a_shared_step_is_the_step_of_one_process(name, workers, l1, l2, monkeypatch):
     monkeypatch.setenv(WORKERS_VARIABLE, str(workers))
     ours, X, Y = small(name, l1, l2, samples=2000)
     theirs, *_ = small("buffered", l1, l2)
     for m in (40, 7, 2, 1, 1700, 40):  # also fewer samples than workers, and more than a piece for each
         index = np.random.default_rng(m).permutation(len(X))[:m]
-        assert ours.train_step(X, Y, index) == pytest.approx(theirs.train_step(X, Y, index), rel=1e-12)
+        for data in (X, -X):
+            assert ours.train_step(data, Y, index) == pytest.approx(theirs.train_step(data, Y, index), rel=1e-12)
         for (W, b), (W_theirs, b_theirs) in zip(ours.parameters(), theirs.parameters(), strict=True):
             np.testing.assert_allclose(W, W_theirs, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(b, b_theirs, rtol=1e-10, atol=1e-12)
@@ -284,24 +289,7 @@ def test_steps_of_the_team_and_of_worker_0_alone_may_alternate(name, monkeypatch
     ours.close()
 
 
-@each_variant
-def test_other_data_is_seen_by_all_workers(name, monkeypatch):
-    monkeypatch.setenv(WORKERS_VARIABLE, "3")
-    ours, X, Y = small(name)
-    theirs, *_ = small("buffered")
-    for data in (X, -X, X):
-        assert ours.train_step(data, Y, np.arange(9)) == pytest.approx(theirs.train_step(data, Y, np.arange(9)))
-    ours.close()
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "many", "2.5", "²"])
-def test_a_number_of_workers_that_is_none_is_refused(text, monkeypatch):
-    monkeypatch.setenv(WORKERS_VARIABLE, text)
-    with pytest.raises(UsageError, match=f"MLPPROF_WORKERS={text}: expected a whole number of workers"):
-        workers_wanted()
-
-
-def test_as_many_workers_as_cpus_unless_told(monkeypatch):
+def test_there_are_as_many_workers_as_cpus_by_default(monkeypatch):
     monkeypatch.delenv(WORKERS_VARIABLE, raising=False)
     assert 1 <= workers_wanted() <= (os.cpu_count() or 1)
     monkeypatch.setenv(WORKERS_VARIABLE, "7")

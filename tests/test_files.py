@@ -103,7 +103,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     assert stat.S_ISFIFO(path.stat().st_mode)
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path):
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
     path = tmp_path / "report.txt"
     with pytest.raises(UsageError, match="No space left on device"), write_atomically(path):
         raise OSError(28, "No space left on device")

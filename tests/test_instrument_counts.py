@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mlpprof.catalog import Entry, ladder, load, module_of
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.instrument import counts
-from mlpprof.instrument.counts import Recorder, TooManyOperations, count_call, counted_module
-from mlpprof.instrument.needed_work import mark_useful, needed_flop, needed_products
+from mlpprof.instrument.counts import OperationCounter, TooManyOperations, count_call, counted_module
+from mlpprof.instrument.needed_work import mark_useful, needed_products
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import close
 from mlpprof.profile.counting import count_network
@@ -39,7 +39,7 @@ def counted(name: str, network: Network = S1, m: int = 500) -> tuple[Operation, 
     return operations
 
 
-def outcome(cls, network: Network, recorder: Recorder | None) -> tuple[object, ...]:
+def outcome(cls, network: Network, recorder: OperationCounter | None) -> tuple[object, ...]:
     """Losses of three steps, parameters and predictions, to the bit."""
     rng = np.random.default_rng(0)
     n_in, n_out = network.layers[0], network.layers[-1]
@@ -65,7 +65,7 @@ def test_a_counted_step_computes_bitwise_what_the_plain_one_does(name):
     except MissingExtra as missing:
         pytest.skip(str(missing))
     module = module_of(cls)
-    recorder = Recorder(str(module.__file__))
+    recorder = OperationCounter(str(module.__file__))
     watched = getattr(counted_module(module, entry.source(), recorder), cls.__name__)
     for network in (SMALL, FULL_BATCH):
         try:
@@ -99,6 +99,15 @@ def test_nothing_below_the_input_is_useful_and_a_bias_row_only_as_an_addition():
     evaluated = [o for o in naive if o.phase == "backward" and o.kind == "evaluation"]
     assert evaluated
     assert sum(o.useful_flop for o in evaluated) == 0
+
+
+def needed_flop(network, m):
+    """All operations that a step needs: single numbers take whatever is needed in their phase."""
+    greedy = [
+        Operation(phase, None, None, 1, "arithmetic", "add", "float64", (), "", 1, 1e12, 1e12, 8, 8, 0, 0)
+        for phase in ("forward", "backward", "update")
+    ]
+    return sum(operation.useful_flop for operation in mark_useful(greedy, network, m))
 
 
 @pytest.mark.parametrize("name", [*BATCHED, "per_sample"])

@@ -1,4 +1,4 @@
-"""What operations do, against counts made by hand."""
+"""The effects of operations, against counts made by hand."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_storing_a_view_onto_itself_does_nothing_but_onto_its_neighbours_copies(
     assert shifted.bytes_copied == 40
 
 
-def test_memory_orders_are_told():
+def test_memory_orders_are_described():
     wide = np.zeros((4, 8), np.float32)
     found = effect(operator.matmul, wide[:, 1:], np.zeros((7, 2), np.float32, "F"))
     assert found.orders == "C*·F"
@@ -135,7 +135,7 @@ def test_memory_orders_are_told():
     assert effect(operator.matmul, wide[:, 1:].T, np.zeros((4, 2), np.float32)).orders == "F*·C"
 
 
-def test_an_operand_that_blas_cannot_read_as_it_lies_is_copied():
+def test_an_operand_that_blas_cannot_read_directly_is_copied():
     every_other = np.zeros((4, 14), np.float32)[:, ::2]
     found = effect(operator.matmul, every_other, np.zeros((7, 2), np.float32))
     assert found.bytes_copied == 4 * 7 * 4

@@ -29,21 +29,26 @@ class Watch:
         self.depth = 0
         self.rewriter = Rewriter(self, is_open)
 
-    def seen(self, site: Site, function, operands, options, result):
-        self.seen_here.append((site.line, function, operands))
+    def is_observing(self):
+        return True
 
-    def before_call(self, site: Site):
-        self.depth += 1
+    def before(self, number, function, operands, options, is_call):
+        self.depth += is_call
 
-    def after_call(self):
+    def after_call(self, begun):
         self.depth -= 1
+
+    def after(self, begun, number, function, operands, options, result):
+        self.seen(self.rewriter.sites[number], function, operands)
+
+    def seen(self, site: Site, function, operands):
+        self.seen_here.append((site.line, function, operands))
 
 
 def again(module: ModuleType, watch: Watch) -> ModuleType:
     """The module run again, rewritten."""
     file = str(module.__file__)
     tree = watch.rewriter.rewrite(ast.parse(Path(file).read_text(encoding="utf-8")), file)
-    assert isinstance(tree, ast.Module)
     return module_again(module, tree, watch.rewriter.hooks)
 
 

@@ -1,4 +1,4 @@
-"""The variants are teaching files: one idea a rung, one skeleton, labels of one vocabulary."""
+"""The variants are teaching files: one idea per rung, one skeleton, and one vocabulary of labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlpprof.model import PHASES
 LADDER = {name: entry for name, entry in ladder().items() if entry.extra != "peers"}  # see test_variants_peers.py
 
 RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "contiguous", "cached", "sliced")
-"""The rungs that share one skeleton, in the order in which they are climbed; other variants branch off."""
+"""The rungs that share one skeleton, in their order."""
 
 CHANGED_LINES = {"float32": 4, "no_input_delta": 12, "contiguous": 6, "cached": 14, "sliced": 32}
 CHANGED_LINES_FURTHER_UP = {
@@ -22,13 +22,13 @@ CHANGED_LINES_FURTHER_UP = {
     **{"processes": 150, "threaded": 150, "mpi": 70, "feature_shards": 222, "neuron_shards": 230},
     **{"compiled_processes": 190, "compiled_feature_shards": 235, "fused_neuron_shards": 70},
 }
-"""Most lines, removed and added, in which a rung may differ from its parent, docstring aside."""
+"""A rung may differ from its parent in so many lines, removed and added, without the docstring."""
 CHANGED_LINES_OF_A_BRANCH = 60
 CHANGES_THE_FORM_OF_EVERYTHING = {
     "per_sample",
     "naive",
     "dense_layers",
-    "buffered",  # every result lies elsewhere
+    "buffered",  # every result is written to another place
     "compiled",
 }
 
@@ -41,12 +41,12 @@ IMPORTS = {
     "mlpprof.engines.team",
 }
 ENGINES = {"compiled": {"mlpprof.engines.numba_passes"}, "mpi": {"mlpprof.engines.mpi"}}
-"""What the extra of a variant installs, which it imports besides."""
+"""A variant may also import what its extra installs."""
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),
     *("propagate", "multiply", "gradient", "regularize", "momentum", "descend"),
     "slope",  # of a finite difference
-    "steps",  # all that `delayed` does one by one
+    "steps",  # the steps that `delayed` makes one by one
     "wait",  # of a worker for the others
     "all-reduce",  # of the ranks
     "exchange",  # of parts of a sum
@@ -135,20 +135,22 @@ def test_a_file_is_a_docstring_imports_constants_functions_and_classes_of_which_
 
 
 @each_variant
-def test_the_docstring_begins_with_one_sentence_and_tells_the_source(name):
+def test_the_docstring_begins_with_a_line_that_fits_the_list_and_names_the_source(name):
     docstring = ast.get_docstring(ast.parse(LADDER[name].source())) or ""
     first, blank, *more = docstring.splitlines()
     assert first.endswith(".")
+    assert len(first) <= 80
     assert blank == ""
     assert any(line.startswith("Source:") for line in more)
     assert LADDER[name].summary == first
 
 
-@each_rung
-def test_the_docstring_of_a_rung_tells_its_idea_and_its_first_line_fits_the_list(name):
-    first, *more = (ast.get_docstring(ast.parse(LADDER[name].source())) or "").splitlines()
-    assert len(first) <= 80
-    assert any(line.startswith(("Idea:", "Why it is slow:")) for line in more)
+@each_variant
+def test_the_docstring_explains_the_idea_and_what_changes_against_the_parent(name):
+    lines = (ast.get_docstring(ast.parse(LADDER[name].source())) or "").splitlines()
+    assert any(line.startswith(("Idea:", "Why it is slow:")) for line in lines)
+    parent = LADDER[name].parent
+    assert parent is None or any(line.startswith(f"What changes against `{parent}`:") for line in lines)
 
 
 @each_variant
@@ -164,14 +166,14 @@ def test_the_methods_of_a_rung_take_the_arguments_by_their_names(name):
 
 
 @each_variant
-def test_every_label_stands_on_a_statement_and_is_of_the_vocabulary(name):
+def test_every_label_is_on_a_statement_and_in_the_vocabulary(name):
     source = LADDER[name].source()
     assert stray_labels(source) == []
     assert set(labels_of(source).values()) <= LABELS
 
 
 @each_rung
-def test_every_label_of_a_rung_stands_in_the_phase_that_it_belongs_to_and_every_phase_has_one(name):
+def test_every_label_of_a_rung_is_in_its_phase_and_every_phase_has_one(name):
     labels = labels_of(LADDER[name].source())
     inside = {
         phase: {labels[line] for line in labels if method.lineno <= line <= (method.end_lineno or 0)}
@@ -213,6 +215,6 @@ def test_all_rungs_share_one_order_of_methods(name):
     assert shared == list(methods("naive"))
 
 
-def test_the_rungs_that_the_sources_defect_concerns_tell_that_it_is_not_copied():
+def test_per_sample_says_that_the_defect_of_its_source_is_not_copied():
     assert "added twice" in LADDER["per_sample"].source()
     assert "not copied" in LADDER["per_sample"].source()

@@ -1,4 +1,4 @@
-"""What pins the BLAS kernel, the environment of a worker, and the header lines of a report."""
+"""The pinned kernel of a BLAS, the environment of a worker, and the lines that describe BLAS and machine."""
 
 import pytest
 from hypothesis import given
@@ -48,95 +48,67 @@ def described(simd, environment, *libraries, **others):
     }
 
 
-# ---- the pinned kernel
-
-
-def test_haswell_pinned_on_an_avx_512_cpu_is_told_in_one_line():
+def test_the_warning_names_the_pin_both_widths_and_what_to_do():
     description = described(SKYLAKE_X, {"OPENBLAS_CORETYPE": "Haswell"}, library("Haswell"))
-    warning = pinned_kernel_warning(description)
-    assert warning == (
+    assert pinned_kernel_warning(description) == (
         "OPENBLAS_CORETYPE=Haswell pins OpenBLAS to its Haswell kernel, AVX2, where this CPU has AVX-512: matrix "
         "products are slower than they could be (unset it, or use --native-blas)"
     )
 
 
 @pytest.mark.parametrize(
-    ("simd", "pin", "kernel"),
+    ("simd", "pin", "kernel", "widths"),
     [
-        (ZEN_3, "Haswell", "Haswell"),
-        (ZEN_3, "Zen", "Zen"),
-        (ZEN_3, "Zen", "Haswell"),  # a build that aliases the two
-        (ZEN_3, "Haswell", "Zen"),
-        (KNIGHTS_LANDING, "Haswell", "Haswell"),  # no AVX512VL: OpenBLAS itself chooses Haswell
-        (EXCAVATOR, "Excavator", "Excavator"),  # lists AVX2, and this is OpenBLAS's own choice
-        (SANDY_BRIDGE, "Sandybridge", "Sandybridge"),
-        (SKYLAKE_X, "SkylakeX", "SkylakeX"),
-        ([*SKYLAKE_X, "avx512_bf16", "amx_tile", "amx_bf16"], "SkylakeX", "SkylakeX"),  # float32 code is the same
-        (SKYLAKE_X, "nonsense", "SkylakeX"),  # an unknown name is ignored by OpenBLAS
-        (SKYLAKE_X, "Haswell", "SkylakeX"),  # a build that does not obey
-        (SKYLAKE_X, "FutureCore", "FutureCore"),
+        (ZEN_3, "Prescott", "Katmai", "SSE, where this CPU has AVX2:"),
+        (ZEN_3, "SANDYBRIDGE", "Sandybridge", "AVX, where this CPU has AVX2:"),
+        (SKYLAKE_X, "zen", "Zen", "AVX2, where this CPU has AVX-512:"),
+        (SANDY_BRIDGE, "Nehalem", "Nehalem", "SSE, where this CPU has AVX:"),
+        (SKYLAKE_X, "haswell", None, "AVX2, where this CPU has AVX-512:"),  # the library does not say: the pin counts
+        (ZEN_3, "Haswell", "Haswell", None),
+        (ZEN_3, "Zen", "Haswell", None),  # a build that aliases the two
+        (ZEN_3, "Haswell", "Zen", None),
+        (KNIGHTS_LANDING, "Haswell", "Haswell", None),  # no AVX512VL: OpenBLAS itself chooses Haswell
+        (EXCAVATOR, "Excavator", "Excavator", None),  # lists AVX2, and this is OpenBLAS's own choice
+        (SANDY_BRIDGE, "Sandybridge", "Sandybridge", None),
+        ([*SKYLAKE_X, "avx512_bf16", "amx_tile"], "SkylakeX", "SkylakeX", None),  # float32 code is the same
+        (SKYLAKE_X, "nonsense", "SkylakeX", None),  # OpenBLAS ignores an unknown name
+        (SKYLAKE_X, "Haswell", "SkylakeX", None),  # a build that does not obey
+        (SKYLAKE_X, "FutureCore", "FutureCore", None),
+        (SKYLAKE_X, None, "Haswell", None),  # not pinned
     ],
 )
-def test_a_pin_that_costs_nothing_is_not_told(simd, pin, kernel):
-    assert pinned_kernel_warning(described(simd, {"OPENBLAS_CORETYPE": pin}, library(kernel))) is None
+def test_a_pinned_openblas_gives_a_warning_if_its_vectors_are_narrower_than_the_cpus(simd, pin, kernel, widths):
+    environment = {"OPENBLAS_NUM_THREADS": "1"} | ({} if pin is None else {"OPENBLAS_CORETYPE": pin})
+    warning = pinned_kernel_warning(described(simd, environment, library(kernel)))
+    assert (warning is None) is (widths is None)
+    assert widths is None or f", {widths}" in warning
+
+
+MKL, BLIS = library(None, vendor="mkl"), library(None, vendor="blis")
 
 
 @pytest.mark.parametrize(
-    ("simd", "pin", "kernel", "used", "offered"),
+    ("environment", "libraries", "model", "warns_of"),
     [
-        (ZEN_3, "Prescott", "Katmai", "SSE", "AVX2"),
-        (ZEN_3, "SANDYBRIDGE", "Sandybridge", "AVX", "AVX2"),
-        (SKYLAKE_X, "zen", "Zen", "AVX2", "AVX-512"),
-        (SANDY_BRIDGE, "Nehalem", "Nehalem", "SSE", "AVX"),
-        (SKYLAKE_X, "haswell", None, "AVX2", "AVX-512"),  # the library does not tell: the variable counts
+        ({"OPENBLAS_CORETYPE": "Haswell"}, [MKL, library("Haswell", loaded_by="scipy")], "", "OpenBLAS"),
+        ({"OPENBLAS_CORETYPE": "Haswell"}, [MKL], "", None),  # not loaded
+        ({"OPENBLAS_CORETYPE": "Haswell"}, [], "", None),
+        ({"BLIS_ARCH_TYPE": "3"}, [library("haswell", vendor="blis")], "", "BLIS"),
+        ({"BLIS_ARCH_TYPE": "3"}, [BLIS], "", None),  # a number says nothing
+        ({"MKL_ENABLE_INSTRUCTIONS": "AVX2"}, [MKL], "Intel(R) Xeon(R)", "MKL"),
+        ({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}, [MKL], "Intel(R) Xeon(R)", "MKL"),
+        ({"MKL_ENABLE_INSTRUCTIONS": "AVX512_E1"}, [MKL], "Intel(R) Xeon(R)", None),
+        ({"MKL_ENABLE_INSTRUCTIONS": "AVX2"}, [MKL], "AMD EPYC", None),  # without effect there
+        ({"MKL_CBWR": "BRANCH=AVX2,STRICT"}, [MKL], "Intel(R) Xeon(R)", "MKL"),
+        ({"MKL_CBWR": "COMPATIBLE"}, [MKL], "Intel(R) Xeon(R)", "MKL"),
+        ({"MKL_CBWR": "AUTO"}, [MKL], "Intel(R) Xeon(R)", None),
+        ({"MKL_DEBUG_CPU_TYPE": "5"}, [MKL], "Intel(R) Xeon(R)", None),
     ],
 )
-def test_a_pin_to_narrower_vectors_names_both_widths(simd, pin, kernel, used, offered):
-    warning = pinned_kernel_warning(described(simd, {"OPENBLAS_CORETYPE": pin}, library(kernel)))
-    assert f"OPENBLAS_CORETYPE={pin}" in warning
-    assert f", {used}, where this CPU has {offered}:" in warning
-    assert "\n" not in warning
-
-
-def test_a_narrow_kernel_without_a_pin_is_not_told():
-    assert pinned_kernel_warning(described(SKYLAKE_X, {"OPENBLAS_NUM_THREADS": "1"}, library("Haswell"))) is None
-
-
-def test_a_pin_of_a_blas_that_is_not_loaded_is_not_told():
-    pin = {"OPENBLAS_CORETYPE": "Haswell"}
-    assert pinned_kernel_warning(described(SKYLAKE_X, pin, library(None, vendor="mkl"))) is None
-    assert pinned_kernel_warning(described(SKYLAKE_X, pin)) is None
-
-
-def test_the_pinned_one_of_two_libraries_is_found():
-    mkl, openblas = library(None, vendor="mkl"), library("Haswell", loaded_by="scipy")
-    assert "OpenBLAS" in pinned_kernel_warning(described(SKYLAKE_X, {"OPENBLAS_CORETYPE": "Haswell"}, mkl, openblas))
-
-
-def test_a_pinned_blis_is_told_by_the_kernel_it_reports():
-    assert "BLIS" in pinned_kernel_warning(
-        described(SKYLAKE_X, {"BLIS_ARCH_TYPE": "3"}, library("haswell", vendor="blis"))
-    )
-    assert pinned_kernel_warning(described(SKYLAKE_X, {"BLIS_ARCH_TYPE": "3"}, library(None, vendor="blis"))) is None
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "model", "told"),
-    [
-        ("MKL_ENABLE_INSTRUCTIONS", "AVX2", "Intel(R) Xeon(R)", True),
-        ("MKL_ENABLE_INSTRUCTIONS", "SSE4_2", "Intel(R) Xeon(R)", True),
-        ("MKL_ENABLE_INSTRUCTIONS", "AVX512_E1", "Intel(R) Xeon(R)", False),
-        ("MKL_ENABLE_INSTRUCTIONS", "AVX2", "AMD EPYC", False),  # without effect there
-        ("MKL_CBWR", "BRANCH=AVX2,STRICT", "Intel(R) Xeon(R)", True),
-        ("MKL_CBWR", "COMPATIBLE", "Intel(R) Xeon(R)", True),
-        ("MKL_CBWR", "AUTO", "Intel(R) Xeon(R)", False),
-        ("MKL_DEBUG_CPU_TYPE", "5", "Intel(R) Xeon(R)", False),
-    ],
-)
-def test_mkls_variables_are_told_where_they_narrow_the_vectors(variable, value, model, told):
-    mkl = library(None, vendor="mkl")
-    warning = pinned_kernel_warning(described(SKYLAKE_X, {variable: value}, mkl, cpu_model_name=model))
-    assert (warning is not None) is told
+def test_a_pin_matters_only_to_the_library_that_obeys_it(environment, libraries, model, warns_of):
+    warning = pinned_kernel_warning(described(SKYLAKE_X, environment, *libraries, cpu_model_name=model))
+    assert (warning is None) is (warns_of is None)
+    assert warns_of is None or f"pins {warns_of} to" in warning
 
 
 @pytest.mark.parametrize("simd", [["asimd", "sve"], [], None])
@@ -184,8 +156,6 @@ def test_a_description_with_holes_is_read_without_error(broken):
     assert blas_line(broken)
     assert machine_line(broken)
 
-
-# ---- the environment of a worker
 
 BASE = {
     "PATH": "/bin",
@@ -249,7 +219,7 @@ def test_fewer_than_one_thread_is_refused_with_its_number(threads):
         worker_environment({}, threads, native_blas=False)
 
 
-def test_only_variables_that_steer_blas_are_recorded_and_not_what_threadpoolctl_sets():
+def test_only_variables_that_affect_blas_are_recorded():
     steering = {"OPENBLAS_CORETYPE": "Haswell", "OMP_PROC_BIND": "true", "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
     others = {"HOME": "/home/someone", "AWS_SECRET": "x", "KMP_DUPLICATE_LIB_OK": "True"}
     assert blas_environment(steering | others) == steering
@@ -260,29 +230,25 @@ def test_every_variable_that_a_worker_may_lose_or_get_is_recorded():
     assert set(blas_environment(dict.fromkeys(names, "1"))) == names
 
 
-# ---- header lines
+ALIKE = library(version="0.3.30", loaded_by="scipy")
+OTHER = library("SkylakeX", version="0.3.30", threads=1, loaded_by="scipy")
 
 
-def test_the_blas_line_tells_versions_kernel_and_threads():
-    description = described(ZEN_3, {}, library(threads=1), numpy_version="2.4.6")
-    assert blas_line(description) == "NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 1 thread"
-
-
-def test_the_blas_line_starts_with_numpys_and_is_silent_on_a_second_pool_that_is_alike():
-    scipys = library(version="0.3.30", loaded_by="scipy")
-    description = described(ZEN_3, {}, scipys, library(), numpy_version="2.4.6")
-    assert blas_line(description) == "NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 4 threads"
-
-
-def test_the_blas_line_tells_a_second_pool_that_differs():
-    scipys = library("SkylakeX", version="0.3.30", threads=1, loaded_by="scipy")
-    description = described(ZEN_3, {}, scipys, library(), numpy_version="2.4.6")
-    assert blas_line(description).endswith("4 threads · SciPy: OpenBLAS 0.3.30 kernel SkylakeX, 1 thread")
-
-
-def test_the_blas_line_names_the_built_in_blas_where_none_is_seen():
-    description = {"numpy_version": "2.4.6", "numpy_blas": "accelerate", "blas": []}
-    assert blas_line(description) == "NumPy 2.4.6 · accelerate, kernel and threads not known"
+@pytest.mark.parametrize(
+    ("libraries", "line"),
+    [
+        ([library(threads=1)], "NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 1 thread"),
+        ([ALIKE, library()], "NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 4 threads"),
+        (
+            [OTHER, library()],
+            "NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 4 threads"
+            " · SciPy: OpenBLAS 0.3.30 kernel SkylakeX, 1 thread",
+        ),
+        ([], "NumPy 2.4.6 · accelerate, kernel and threads not known"),
+    ],
+)
+def test_the_blas_line_shows_numpys_library_and_another_one_that_differs(libraries, line):
+    assert blas_line({"numpy_version": "2.4.6", "numpy_blas": "accelerate", "blas": libraries}) == line
 
 
 MACHINE = {
@@ -323,5 +289,5 @@ MACHINE = {
         (dict.fromkeys(MACHINE), "CPU not known"),
     ],
 )
-def test_the_machine_line_tells_what_is_known_and_leaves_out_the_rest(changes, line):
+def test_the_machine_line_shows_the_known_facts_only(changes, line):
     assert machine_line(MACHINE | changes) == line

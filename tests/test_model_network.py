@@ -15,13 +15,6 @@ from mlpprof.model import ACTIVATIONS, Network, loss_of
 from mlpprof.model.network import HIDDEN, ILLEGAL_PAIRS, LOSS_NAMES, MAX_PARAMETERS, OUTPUTS, parse_layers
 
 
-@pytest.mark.parametrize(("output", "loss"), LEGAL_PAIRS)
-@pytest.mark.parametrize("hidden", HIDDEN)
-def test_every_legal_pair_makes_a_network_with_every_hidden_activation(hidden, output, loss):
-    network = Network((3, 4, 2), hidden=hidden, output=output, loss=loss)
-    assert (network.hidden, network.output, network.loss) == (hidden, output, loss)
-
-
 def test_the_legal_pairs_are_these_four():
     assert sorted(LEGAL_PAIRS) == [
         ("identity", "squared_error"),
@@ -50,41 +43,28 @@ def test_an_illegal_pair_is_refused_with_both_names_the_reason_and_a_way_out(out
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"layers": ()}, "layers  make no network"),
+        ({"layers": ()}, "layers  do not make a network"),
         ({"layers": (784,)}, "784"),
         ({"layers": (784, 0, 10)}, "784-0-10"),
-        ({"layers": (784, -3, 10)}, "784--3-10"),
         ({"hidden": "sigmiod"}, "no hidden activation 'sigmiod'; did you mean 'sigmoid'? (known: sigmoid, tanh, relu)"),
-        ({"hidden": "softmax"}, "no hidden activation 'softmax'"),
-        ({"hidden": ""}, "no hidden activation ''"),
         ({"output": "relu"}, "no output activation 'relu'"),
-        ({"output": "sofmax"}, "did you mean 'softmax'?"),
         ({"loss": "mse"}, "no loss 'mse' (known: squared_error, cross_entropy)"),
-        ({"loss": "cross-entropy"}, "did you mean 'cross_entropy'?"),
         ({"rate": -0.5}, "rate -0.5"),
         ({"rate": math.nan}, "rate nan"),
-        ({"rate": math.inf}, "rate inf"),
         ({"momentum": -0.1}, "momentum -0.1"),
         ({"momentum": math.nan}, "momentum nan"),
         ({"momentum": 1.0}, "momentum 1.0 diverges"),
-        ({"momentum": 1.5}, "momentum 1.5"),
         ({"l1": -1e-9}, "l1 -1e-09"),
         ({"l1": math.inf}, "l1 inf"),
         ({"l2": -3.0}, "l2 -3.0"),
-        ({"l2": math.nan}, "l2 nan"),
         ({"layers": (3, 1), "output": "softmax"}, "'softmax' with 1 output neuron"),
     ],
 )
-def test_a_value_that_makes_no_network_is_a_usage_error_that_names_it(values, named):
+def test_a_value_that_is_not_allowed_is_a_usage_error_that_names_it(values, named):
     with pytest.raises(UsageError) as caught:
         Network(**{"layers": (3, 2), **values})
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("values", [{"rate": 0.0}, {"momentum": 0.0}, {"momentum": 0.999}, {"l1": 0.0}, {"l2": 100.0}])
-def test_values_at_the_edge_of_their_range_are_taken(values):
-    assert Network((3, 2), **values)
 
 
 def test_sizes_past_the_limit_on_parameters_are_refused_with_their_number():
@@ -95,22 +75,15 @@ def test_sizes_past_the_limit_on_parameters_are_refused_with_their_number():
 
 
 def test_text_depth_and_parameter_count_follow_the_layers():
-    network = Network((784, 70, 30, 10))
-    assert network.text == "784-70-30-10"
-    assert network.depth == 3
+    network = Network((784, 70, 30, 10), rate=0.0, momentum=0.999, l2=100.0)
+    assert (network.text, network.depth) == ("784-70-30-10", 3)
     assert network.parameter_count == 785 * 70 + 71 * 30 + 31 * 10
-
-
-@given(networks())
-def test_the_parameter_count_is_that_of_the_initial_parameters(network):
-    parameters = network.initial_parameters(0)
-    assert network.parameter_count == sum(W.size + b.size for W, b in parameters)
-    assert len(parameters) == network.depth
 
 
 @given(networks(), st.integers(0, 2**32))
 def test_initial_parameters_are_the_same_for_every_dtype(network, seed):
     single, double = network.initial_parameters(seed, np.float32), network.initial_parameters(seed)
+    assert network.parameter_count == sum(W.size + b.size for W, b in double)
     sizes = network.layers
     for l, ((W32, b32), (W64, b64)) in enumerate(zip(single, double, strict=True), start=1):
         assert W32.shape == W64.shape == (sizes[l], sizes[l - 1])
@@ -152,11 +125,6 @@ def test_delta_of_the_output_layer_needs_the_derivative_exactly_where_the_networ
     assert np.allclose(delta, numeric, rtol=0, atol=1e-8)
 
 
-def test_parse_layers_reads_sizes_as_they_are_typed():
-    assert parse_layers("784-70-30-10") == (784, 70, 30, 10)
-    assert parse_layers(" 3-1\n") == (3, 1)
-
-
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -170,22 +138,19 @@ def test_parse_layers_reads_sizes_as_they_are_typed():
         ("784-²", "'²'"),
         ("784-١٠", "'١٠'"),
         ("784- 70", "' 70'"),
+        ("9" * 5000 + "-1", "9'"),  # Python refuses to read it
     ],
 )
-def test_parse_layers_names_the_part_that_is_no_size(text, part):
+def test_parse_layers_names_the_part_that_is_not_a_size(text, part):
     with pytest.raises(UsageError) as caught:
         parse_layers(text)
-    assert f"{part} is no layer size" in str(caught.value)
-
-
-def test_parse_layers_refuses_a_number_too_long_for_python_to_read():
-    with pytest.raises(UsageError, match="no layer size"):
-        parse_layers("9" * 5000 + "-1")
+    assert f"{part} is not a layer size" in str(caught.value)
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6).map(tuple))
 def test_parse_layers_is_the_inverse_of_the_text(sizes):
-    assert parse_layers("-".join(map(str, sizes))) == sizes
+    text = "-".join(map(str, sizes))
+    assert parse_layers(text) == parse_layers(f" {text}\n") == sizes
 
 
 def test_every_function_that_a_network_may_name_exists():

@@ -9,20 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from mlpprof.catalog import find, find_all, load, module_of, reference_to, variant_code
 from mlpprof.cli.main import run
-from mlpprof.compare.race import Contestant, FunctionReference
-from mlpprof.compare.race import reference_to as reference_to_function
+from mlpprof.compare.entrants import FunctionSubject, VariantSubject
+from mlpprof.compare.functions import FunctionReference
+from mlpprof.compare.functions import reference_to as reference_to_function
+from mlpprof.compare.worker import Session
 from mlpprof.data.source import DataSource
 from mlpprof.errors import EXIT_FAILED, EXIT_USAGE, CheckFailed, UsageError, VariantError
 from mlpprof.model import Network
 from mlpprof.profile import worker
 from mlpprof.profile.request import Request
-from mlpprof.profile.worker import Session
 from mlpprof.testing import Measuring
 from mlpprof.testing.gates import assert_no_copies, count
 from mlpprof.testing.speedup import require_equivalent
@@ -69,8 +68,8 @@ def modules_of(*paths: str) -> list[ModuleType]:
 
 def opened(*paths: str) -> Session:
     session = Session()
-    for path in paths:
-        session.prepare(quiet, Request(path, NETWORK, DataSource("tiny")).to_json())
+    for place, path in enumerate(paths):
+        session.load(quiet, place, VariantSubject(Request(path, NETWORK, DataSource("tiny")), 30).to_json())
     return session
 
 
@@ -155,7 +154,7 @@ def test_a_class_that_comes_from_a_neighbour_keeps_its_module(folders):
 
 def test_a_race_runs_each_variant_s_own_modules_also_those_imported_within_a_step(folders, tmp_path):
     paths = folders({"layers.py": NOTING}, {"layers.py": NOTING}, LATE)
-    opened(*paths).race(quiet, list(paths), batch=30, blocks=1, seed=0)
+    opened(*paths).race(quiet, [0, 1], blocks=1, seed=0, turn_s=0.001)
     assert [(tmp_path / folder / "ran").exists() for folder in ("v1", "v2")] == [True, True]
 
 
@@ -166,7 +165,7 @@ def test_a_profile_of_several_variants_runs_each_one_s_own_modules(folders):
     )
     paths = folders({"layers.py": "RAISE = 0\n"}, {"layers.py": "RAISE = 1000\n"}, late)
     session = opened(*paths)
-    low, high = (session.profile(quiet, path, batch=30, steps=2)["losses"][0] for path in paths)
+    low, high = (session.profile(quiet, place, batch=30, steps=2)["losses"][0] for place in (0, 1))
     assert low < 100 < 900 < high  # not exactly: how many steps have warmed up each differs
 
 
@@ -186,7 +185,7 @@ def test_check_judges_each_variant_with_its_own_modules(folders):
 def test_the_agreement_of_two_variants_is_that_of_their_own_modules(folders):
     late = ("delta.sum(axis=0))", "__import__('layers').SIGN * delta.sum(axis=0))")
     one, other = folders({"layers.py": "SIGN = 1\n"}, {"layers.py": "SIGN = 0\n"}, late)
-    assert opened(one, other).agreement(quiet, one, other)["ok"] is False
+    assert opened(one, other).agreement(quiet, 0, 1)["ok"] is False
 
 
 def test_compare_names_the_one_of_two_alike_whose_modules_make_it_wrong(folders, capsys):
@@ -213,21 +212,19 @@ def test_a_gate_counts_each_variant_s_own_modules(folders):
 
 def test_functions_of_files_loaded_by_path_are_raced_with_their_own_modules(folders, tmp_path, monkeypatch):
     files = {"layers.py": NOTING}
-    messages = []
+    subjects = []
     for path, name in zip(folders(files, files, head=STEP), ("one", "two"), strict=True):
         monkeypatch.syspath_prepend(Path(path).parent)
         reference = reference_to_function(loose(path, name).step)
         assert reference is not None
-        messages.append(reference.to_json())
+        subjects.append(FunctionSubject(name, reference).to_json())
     for name in ("one", "two", "layers"):
         monkeypatch.delitem(sys.modules, name)  # as in a fresh process
-    monkeypatch.setattr(worker, "race", one_turn_each)
-    worker.race_functions(quiet, messages, None, blocks=1, seed=0)
+    session = Session()
+    for place, subject in enumerate(subjects):
+        session.load(quiet, place, subject)
+        session.turn(quiet, place, runs=1)
     assert [(tmp_path / folder / "ran").exists() for folder in ("v1", "v2")] == [True, True]
-
-
-def one_turn_each(contestants: list[Contestant], *_: object) -> NDArray[np.float64]:
-    return np.array([contestant.turn(1, lambda: 0.0) for contestant in contestants])
 
 
 def test_a_class_is_raced_from_its_own_file_though_another_module_has_taken_the_name(folders, monkeypatch):
@@ -251,14 +248,14 @@ def test_a_neighbour_called_numpy_is_refused_in_one_sentence(folders, capsys):
     one, other = folders({}, {"numpy.py": ""})
     assert run(["compare", one, other, "--workload", "tiny"]) == EXIT_USAGE
     said = capsys.readouterr().err
-    assert "mine.py lies beside a module called 'numpy'" in said
+    assert "beside mine.py is a module called 'numpy'" in said
     assert "Traceback" not in said
 
 
 def test_an_installed_module_that_takes_a_neighbour_for_python_s_own_is_refused(folders):
     sys.modules.pop("sched", None)
     one, other = folders({"heapq.py": WHO}, {}, head="import sched\n")
-    with pytest.raises(VariantError, match=r"'sched', which all variants share, has imported your heapq\.py in place"):
+    with pytest.raises(VariantError, match=r"'sched', which all variants share, has imported your heapq\.py instead"):
         load(find(one))
     assert module_of(load(find(other))).sched.heapq is sys.modules["heapq"]  # the other one is not affected
 

@@ -85,7 +85,7 @@ def test_a_defect_in_a_user_s_variant_is_found_by_the_quick_check_whatever_the_s
     assert not result.deviation <= result.tolerance
 
 
-def test_the_message_tells_variant_layer_size_tolerance_and_network_in_one_line(mine):
+def test_the_message_shows_variant_layer_size_tolerance_and_network_in_one_line(mine):
     result = checked(mine(("delta.sum(axis=0))", "0 * delta.sum(axis=0))")))
     assert result.message.startswith(
         f"mine: layer {result.layer}: {result.what} deviate by {result.deviation:.1e}, at most "
@@ -101,19 +101,19 @@ def test_a_figure_of_the_whole_network_has_no_layer(mine):
 
 
 def test_the_check_stops_at_the_first_network_that_fails(mine):
-    told: list[float] = []
+    shown: list[float] = []
     entry = mine(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
     cls, parent = load_pair(entry, ladder())
-    check_variant(entry, cls, parent, 100, 0, lambda what, share: told.append(share))
-    assert told == [0.0]
+    check_variant(entry, cls, parent, 100, 0, lambda what, share: shown.append(share))
+    assert shown == [0.0]
 
 
 def test_progress_names_the_variant_and_rises(mine):
-    told: list[tuple[str, float]] = []
+    shown: list[tuple[str, float]] = []
     entry = mine()
     cls, parent = load_pair(entry, ladder())
-    check_variant(entry, cls, parent, 4, 0, lambda what, share: told.append((what, share)))
-    assert told == [("checking mine", i / 4) for i in range(4)]
+    check_variant(entry, cls, parent, 4, 0, lambda what, share: shown.append((what, share)))
+    assert shown == [("checking mine", i / 4) for i in range(4)]
 
 
 def refusing(condition: str) -> tuple[str, str]:
@@ -153,7 +153,7 @@ def test_momentum_ignored_by_a_variant_that_does_one_kind_of_network_is_found_by
     assert "momentum 0.9" in result.message
 
 
-def test_a_class_of_one_kind_of_network_that_refuses_no_other_is_told_which_it_does_right_and_what_to_raise(mine):
+def test_a_class_of_one_kind_of_network_that_refuses_no_other_is_shown_which_it_does_right_and_what_to_raise(mine):
     result = checked(mine(OF_ONE_KIND))
     assert result.ok is False
     assert "The class is right for sigmoid/sigmoid with cross_entropy; for " in result.message
@@ -162,7 +162,7 @@ def test_a_class_of_one_kind_of_network_that_refuses_no_other_is_told_which_it_d
     assert "from mlpprof.model import UnsupportedNetwork" in result.message
 
 
-def test_a_class_that_crashes_on_other_kinds_of_network_is_told_what_to_raise_and_where_it_crashed(mine):
+def test_a_class_that_crashes_on_other_kinds_of_network_is_shown_what_to_raise_and_where_it_crashed(mine):
     line = "self.L = network.depth"
     result = checked(mine((line, f"{line}\n        assert network.loss == 'cross_entropy'")))
     assert result.ok is False

@@ -30,8 +30,8 @@ from mlpprof.profile.passes import (
     TimedPass,
     batches,
     paused_garbage_collection,
-    plan_for,
     profile_batch,
+    rounds_and_steps,
     warm_up,
 )
 
@@ -141,33 +141,33 @@ def total_pass(subject: Subject, clock: Any) -> TimedPass:
 @example(1e-6, 9973)
 @example(BLOCK_S, 1)
 def test_given_steps_are_taken_exactly(step_s, steps):
-    plan = plan_for(step_s, steps)
-    assert plan.rounds * plan.steps == steps
-    assert plan.rounds >= 1
-    assert plan.steps == 1 or (plan.steps - 1) * step_s < BLOCK_S
+    rounds, in_round = rounds_and_steps(step_s, steps)
+    assert rounds * in_round == steps
+    assert rounds >= 1
+    assert in_round == 1 or (in_round - 1) * step_s < BLOCK_S
 
 
 def test_given_steps_make_blocks_as_long_as_needed_where_they_divide():
-    assert (plan_for(0.001, 600).rounds, plan_for(0.001, 600).steps) == (40, 15)
-    assert (plan_for(0.001, 7).rounds, plan_for(0.001, 7).steps) == (1, 7)
-    assert (plan_for(0.001, 17).rounds, plan_for(0.001, 17).steps) == (17, 1)
-    assert (plan_for(1.0, 20).rounds, plan_for(1.0, 20).steps) == (20, 1)
+    assert rounds_and_steps(0.001, 600) == (40, 15)
+    assert rounds_and_steps(0.001, 7) == (1, 7)
+    assert rounds_and_steps(0.001, 17) == (17, 1)
+    assert rounds_and_steps(1.0, 20) == (20, 1)
 
 
 @given(st.floats(1e-7, SLOW_STEP_S))
 def test_without_given_steps_blocks_are_long_enough_and_the_budget_holds(step_s):
-    plan = plan_for(step_s, None)
-    block_s = plan.steps * step_s
+    rounds, in_round = rounds_and_steps(step_s, None)
+    block_s = in_round * step_s
     assert block_s >= BLOCK_S * (1 - 1e-9)
     assert block_s < BLOCK_S + step_s * (1 + 1e-9)
     fewest, most = ROUNDS
-    assert fewest <= plan.rounds <= most
-    assert plan.rounds == fewest or 3 * plan.rounds * block_s <= BUDGET_S * (1 + 1e-9)
+    assert fewest <= rounds <= most
+    assert rounds == fewest or 3 * rounds * block_s <= BUDGET_S * (1 + 1e-9)
 
 
 @given(st.floats(SLOW_STEP_S, 1e4, exclude_min=True))
 def test_a_slow_step_gets_the_fewest_rounds_of_one_step(step_s):
-    assert (plan_for(step_s, None).rounds, plan_for(step_s, None).steps) == (SLOW_ROUNDS, 1)
+    assert rounds_and_steps(step_s, None) == (SLOW_ROUNDS, 1)
 
 
 # Warm-up
@@ -246,7 +246,7 @@ def test_phases_add_up_to_the_step_and_are_those_of_the_variant(clock, world):
     result = profile_batch(world.subject(), 4, 12, quiet, clock)
     assert result.separable
     assert list(result.phases) == list(PHASES)
-    medians = [result.phase_median_s(name) for name in PHASES]
+    medians = [result.phase_s(name) for name in PHASES]
     assert medians == pytest.approx([0.001, 0.002, 0.0, 0.004, 0.001], abs=1e-9)
     assert result.step_s.median == pytest.approx(0.008)
     assert result.phases_over_total == pytest.approx(1.0)
@@ -256,23 +256,23 @@ def test_phases_add_up_to_the_step_and_are_those_of_the_variant(clock, world):
     assert result.epoch_s.median == pytest.approx(0.024)  # 10 samples by 4 make 3 steps
 
 
-def test_labels_are_told_by_phase_and_layer_with_their_calls(clock, world):
+def test_labels_are_reported_by_phase_and_layer_with_their_calls(clock, world):
     result = profile_batch(world.subject(), 4, 12, quiet, clock)
-    told = {(label.phase, label.layer, label.label): label for label in result.labels}
-    assert {key: (round(float(np.median(label.step_s)), 9), label.calls) for key, label in told.items()} == {
+    seen = {(label.phase, label.layer, label.label): label for label in result.labels}
+    assert {key: (round(float(np.median(label.step_s)), 9), label.calls) for key, label in seen.items()} == {
         ("fetch_batch", None, "gather"): (0.001, 1),
         ("forward", 1, "weighted sum"): (0.0005, 1),
         ("forward", 2, "weighted sum"): (0.0005, 1),
         ("backward", None, "gradient"): (0.004, 1),
         ("update", None, "descend"): (0.001, 2),
     }
-    assert result.label_share(told["backward", None, "gradient"]) == pytest.approx(0.5)
+    assert result.label_share(seen["backward", None, "gradient"]) == pytest.approx(0.5)
 
 
 def test_every_array_of_samples_has_the_rounds_and_steps_of_the_plan(clock, world):
     result = profile_batch(world.subject(), 4, 12, quiet, clock)
     shape = result.total_s.shape
-    assert shape == (plan_for(0.008, 12).rounds, plan_for(0.008, 12).steps) == (6, 2)
+    assert shape == rounds_and_steps(0.008, 12) == (6, 2)
     arrays = [result.phases_pass_s, result.labels_pass_s, *(p.step_s for p in result.phases.values())]
     assert {array.shape for array in (*arrays, *(label.step_s for label in result.labels))} == {shape}
     assert result.losses.shape == (12,)
@@ -346,13 +346,13 @@ def test_every_instance_is_closed_also_when_an_instrument_cannot_be_attached(clo
 
 
 def test_progress_rises_from_0_and_never_passes_1(clock, world):
-    told: list[tuple[str, float]] = []
-    profile_batch(world.subject(), 4, 12, lambda what, share: told.append((what, share)), clock)
-    shares = [share for _, share in told]
+    seen: list[tuple[str, float]] = []
+    profile_batch(world.subject(), 4, 12, lambda what, share: seen.append((what, share)), clock)
+    shares = [share for _, share in seen]
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] < 1
-    assert [what for what, _ in told] == ["warming up", *["timing"] * 6, "memory"]
+    assert [what for what, _ in seen] == ["warming up", *["timing"] * 6, "memory"]
 
 
 def test_a_fused_step_is_not_separable_and_no_phase_is_guessed(clock, world):
@@ -365,10 +365,10 @@ def test_a_fused_step_is_not_separable_and_no_phase_is_guessed(clock, world):
     assert ("train_step", None, "fused") in {(label.phase, label.layer, label.label) for label in result.labels}
 
 
-def test_a_fused_step_that_tells_its_phases_is_believed(clock, world):
+def test_a_fused_step_that_reports_its_phases_is_believed(clock, world):
     result = profile_batch(world.subject(TELLING), 4, 12, quiet, clock)
     assert result.separable
-    assert [result.phase_median_s(name) for name in PHASES] == [0.001, 0.002, 0.0, 0.003, 0.002]
+    assert [result.phase_s(name) for name in PHASES] == [0.001, 0.002, 0.0, 0.003, 0.002]
     assert result.phases_over_total == pytest.approx(1.0)
 
 
@@ -390,7 +390,7 @@ def test_instruments_that_slow_a_step_down_are_found_out(world, fake_clock):
     assert result.phases_over_total == pytest.approx((8 + 5 * 0.5) / 13.5)
 
 
-def test_memory_and_faults_of_a_rung_are_told_by_phase(tiny, ticking_clock):
+def test_memory_and_faults_of_a_rung_are_reported_by_phase(tiny, ticking_clock):
     entry = find("cached")
     cls = load(entry)
     network = Network((20, 8, 5, 3))

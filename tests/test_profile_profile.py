@@ -66,7 +66,7 @@ def test_a_run_holds_a_result_a_batch_size_with_every_raw_sample(cached):
         assert np.isfinite(result.losses).all()
 
 
-def test_the_agreement_of_the_passes_is_told_as_finite_numbers(cached):
+def test_the_agreement_of_the_passes_is_shown_as_finite_numbers(cached):
     for result in cached.results:
         agreement = (result.phases_over_total, result.phases_disturbance, result.labels_disturbance)
         assert all(figure is not None and math.isfinite(figure) and figure > 0 for figure in agreement)
@@ -80,7 +80,7 @@ def test_phases_and_labels_fit_into_the_step_that_they_are_part_of(cached):
 
 
 def test_every_label_of_the_file_is_there_for_its_layers(cached):
-    told = {(label.phase, label.layer, label.label) for label in cached.results[0].labels}
+    shown = {(label.phase, label.layer, label.label) for label in cached.results[0].labels}
     expected = {("fetch_batch", None, "gather"), ("loss", None, "cost"), ("backward", 3, "error")}
     for l in (1, 2, 3):
         expected |= {("forward", l, label) for label in ("bias row", "weighted sum", "activation")}
@@ -88,10 +88,10 @@ def test_every_label_of_the_file_is_there_for_its_layers(cached):
         expected |= {("update", l, label) for label in ("momentum", "descend")}
     for l in (1, 2):
         expected |= {("backward", l, label) for label in ("bias row", "derivative", "propagate", "multiply")}
-    assert told == expected
+    assert shown == expected
 
 
-def test_a_run_tells_what_was_run_on_what_and_where(cached):
+def test_a_run_shows_what_was_run_on_what_and_where(cached):
     assert cached.variant.name == "cached"
     assert cached.variant.parent == "contiguous"
     assert cached.variant.source == find("cached").source()
@@ -104,7 +104,7 @@ def test_a_run_tells_what_was_run_on_what_and_where(cached):
     assert cached.warnings == ()
 
 
-def test_the_variant_is_checked_first_and_the_run_tells_it(cached):
+def test_the_variant_is_checked_first_and_the_run_shows_it(cached):
     assert cached.check is not None
     assert cached.check.ok is True
     assert run("cached", check=False).check is None
@@ -115,7 +115,7 @@ def test_the_losses_are_those_of_training_and_fall(cached):
     assert losses[-1] < losses[0]
 
 
-def test_memory_is_told_and_page_faults_where_they_are_counted(cached):
+def test_memory_is_shown_and_page_faults_where_they_are_counted(cached):
     for result in cached.results:
         for phase in result.phases.values():
             assert phase.bytes_allocated is not None
@@ -125,14 +125,15 @@ def test_memory_is_told_and_page_faults_where_they_are_counted(cached):
     assert small < large / 2
 
 
+@pytest.mark.slow
 def test_progress_names_the_batch_and_rises_to_the_end():
-    told: list[tuple[str, float]] = []
+    shown: list[tuple[str, float]] = []
     request = Request("sliced", NETWORK, DataSource("tiny"))
     settings = Settings((30, 60), steps=4, limits=False)
-    profile(request, "tiny", settings, "", lambda what, share: told.append((what, share)))
-    assert told[0][0].startswith("batch 30: loading")
-    assert told[-1][0].startswith("batch 60: ")
-    first, second = ([s for what, s in told if what.startswith(f"batch {m}")] for m in (30, 60))
+    profile(request, "tiny", settings, "", lambda what, share: shown.append((what, share)))
+    assert shown[0][0].startswith("batch 30: loading")
+    assert shown[-1][0].startswith("batch 60: ")
+    first, second = ([s for what, s in shown if what.startswith(f"batch {m}")] for m in (30, 60))
     assert max(first) <= 0.5 <= min(second)
     assert max(second) <= 1
 
@@ -175,7 +176,7 @@ def test_an_exception_in_forward_is_the_user_s_with_file_and_line(write, plain):
 
 
 def test_what_the_interface_lacks_is_told(write):
-    with pytest.raises(VariantError, match="lacks the interface: no method predict"):
+    with pytest.raises(VariantError, match="lacks parts of the interface of a variant: no method predict"):
         run(write(("def predict(", "def guess(")))
 
 
@@ -184,14 +185,14 @@ def test_a_batch_larger_than_the_data_is_refused():
         run("cached", batches=(301,), check=False)
 
 
-def test_a_variant_that_takes_the_process_down_is_told_with_its_last_words(write):
+def test_a_variant_that_takes_the_process_down_is_shown_with_its_last_words(write):
     path = write(
         (
             "def loss(self):\n",
             "def loss(self):\n        import os, sys; print('so long', file=sys.stderr, flush=True); os._exit(3)\n",
         )
     )
-    with pytest.raises(WorkerDied, match="ended with exit code 3 before it answered; its last words: so long"):
+    with pytest.raises(WorkerDied, match="ended with exit code 3 before it answered; its last line of output: so long"):
         run(path)
 
 
@@ -223,14 +224,15 @@ def test_stray_labels_of_a_user_s_file_are_warnings_of_the_run(write):
 # check
 
 
-def test_check_tells_right_wrong_and_skipped_variants_in_the_order_asked_for(write, tmp_path, plain):
+@pytest.mark.slow
+def test_check_shows_right_wrong_and_skipped_variants_in_the_order_asked_for(write, tmp_path, plain):
     wrong = write(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
     crashing, needy = tmp_path / "crashing.py", tmp_path / "needy.py"
     crashing.write_text(plain.replace("def forward(self):", "def forward(self):\n        self.nothing"))
     needy.write_text('EXTRA = "gpu"\nimport no_such_library\n' + plain)
-    told: list[float] = []
+    shown: list[float] = []
     asked = ["sliced", wrong, str(crashing), str(needy)]
-    right, found, crashed, skipped = check(asked, 6, 0, lambda what, share: told.append(share))
+    right, found, crashed, skipped = check(asked, 6, 0, lambda what, share: shown.append(share))
     assert (right.variant, right.ok) == ("sliced", True)
     assert (found.variant, found.ok) == ("mine", False)
     assert found.message.startswith("mine: layer ")
@@ -239,5 +241,5 @@ def test_check_tells_right_wrong_and_skipped_variants_in_the_order_asked_for(wri
     assert "AttributeError" in crashed.message
     assert skipped.ok is None
     assert "pip install 'mlpprof[gpu]'" in (skipped.skipped or "")
-    assert told == sorted(told)
-    assert 0 <= min(told) <= max(told) <= 1
+    assert shown == sorted(shown)
+    assert 0 <= min(shown) <= max(shown) <= 1

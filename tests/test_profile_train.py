@@ -13,7 +13,7 @@ from rich.console import Console
 from runs import make_run
 
 from mlpprof.catalog import find, load
-from mlpprof.compare.race import VariantContestant
+from mlpprof.compare.steppers import VariantStepper
 from mlpprof.instrument.clocks import instrumented_module
 from mlpprof.model.gradcheck import deviations, random_cases, training_deviations
 from mlpprof.profile.passes import BLOCK_S, Subject, TimedPass, profile_batch
@@ -77,7 +77,7 @@ def test_a_block_of_a_form_that_spans_steps_is_one_sample_the_mean_of_its_steps(
     assert result.phases == {}
 
 
-def test_labels_within_train_are_told_by_the_step_and_their_time_adds_up(clock):
+def test_labels_within_train_are_shown_by_the_step_and_their_time_adds_up(clock):
     result = profile_batch(subject(clock, []), 5, 40, quiet, clock)
     labels = {label.label: label for label in result.labels}
     assert labels["steps"].step_s == pytest.approx(0.002)
@@ -98,13 +98,13 @@ def test_the_warm_up_takes_twice_as_many_steps_each_time_until_a_block_is_long_e
 
 def test_a_turn_goes_through_train_after_one_that_is_not_timed(clock):
     log: list[Any] = []
-    contestant = VariantContestant(find("cached"), subject(clock, log), 5)
-    assert contestant.turn(8, clock) == pytest.approx(0.0025)
-    assert contestant.turn(8, clock) == pytest.approx(0.0025)
+    stepper = VariantStepper(find("cached"), subject(clock, log), 5)
+    assert stepper.turn(8, clock) == pytest.approx(0.0025)
+    assert stepper.turn(8, clock) == pytest.approx(0.0025)
     assert log == [8, 8, 8]
 
 
-def test_the_number_of_steps_in_a_sample_survives_storing_and_the_report_tells_it(tmp_path):
+def test_the_number_of_steps_in_a_sample_survives_storing_and_the_report_shows_it(tmp_path):
     run = make_run()
     run = replace(run, results=tuple(replace(result, steps_a_sample=64) for result in run.results))
     save_run(run, tmp_path / "run.h5")

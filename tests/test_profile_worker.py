@@ -17,8 +17,8 @@ from mlpprof.profile import worker
 from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, check_agreement
 from mlpprof.profile.request import Request
 from mlpprof.profile.worker import VIEW_STEPS, Session
-from mlpprof.results import CheckResult
-from mlpprof.results.json import decode_batch_result, decode_line_profile
+from mlpprof.results import BatchResult, CheckResult, LineProfile
+from mlpprof.results.json import decode
 
 pytestmark = pytest.mark.usefixtures("fresh_imports")
 
@@ -58,7 +58,7 @@ def opened(variant: str, network: Network = NETWORK, **fields: object) -> Sessio
     return session
 
 
-def test_prepare_tells_the_variant_with_its_source_and_describe_the_data_and_the_machine():
+def test_prepare_shows_the_variant_with_its_source_and_describe_the_data_and_the_machine():
     session = Session()
     answer = json.loads(json.dumps(session.prepare(quiet, Request("cached", NETWORK, TINY).to_json())))
     assert answer["dtype"] == "float32"
@@ -124,13 +124,13 @@ def test_the_own_case_is_the_first_rows_in_double_precision():
     ("request_", "kind", "said"),
     [
         (Request("cachd", NETWORK, TINY), UsageError, "did you mean 'cached'?"),
-        (Request("nowhere.py", NETWORK, TINY), UsageError, "no variant file 'nowhere.py'"),
+        (Request("nowhere.py", NETWORK, TINY), UsageError, "there is no file 'nowhere.py'"),
         (
             Request("cached", Network((784, 3)), TINY),
             UsageError,
             "takes 784 inputs, but tiny has samples of 20; use --layers 20-",
         ),
-        (Request("cached", Network((20, 2)), TINY), DataError, "label 2 in row 3; 2 outputs"),
+        (Request("cached", Network((20, 2)), TINY), DataError, "label 2 in row 3"),
         (Request("cached", NETWORK, DataSource(path="nowhere.h5")), DataError, "no data file 'nowhere.h5'"),
     ],
 )
@@ -146,7 +146,6 @@ def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
         lambda: session.profile(quiet, "cached", 301, 5),
         lambda: session.lines(quiet, "cached", 301),
         lambda: session.stacks(quiet, "cached", 301),
-        lambda: session.race(quiet, ["cached"], 301, 1, 0),
     ):
         with pytest.raises(UsageError, match="batch 301 is larger than the 300 samples; use --batch 300 or fewer"):
             call()
@@ -229,7 +228,7 @@ def test_the_quick_check_answers_for_right_and_wrong_variants(write):
     assert "mine: layer" in wrong.message
 
 
-def test_the_agreement_of_two_variants_is_told_in_double_precision(write):
+def test_the_agreement_of_two_variants_is_shown_in_double_precision(write):
     loader = Loader()
     cached, sliced = (loader.prepare(Request(name, NETWORK, TINY), quiet) for name in ("cached", "sliced"))
     agreed = check_agreement(cached, sliced)
@@ -243,7 +242,7 @@ def test_the_agreement_of_two_variants_is_told_in_double_precision(write):
 
 def test_the_line_view_and_the_call_view_run_a_few_steps_at_least():
     session = opened("cached")
-    lines = decode_line_profile(json.loads(json.dumps(session.lines(quiet, "cached", 30))))
+    lines = decode(LineProfile, json.loads(json.dumps(session.lines(quiet, "cached", 30))))
     assert lines.batch == 30
     assert lines.steps >= VIEW_STEPS
     source = find("cached").source().splitlines()
@@ -257,18 +256,10 @@ def test_the_line_view_and_the_call_view_run_a_few_steps_at_least():
 def test_a_profile_crosses_as_json_and_has_all_phases(write):
     session = opened(write())
     answer = json.loads(json.dumps(session.profile(quiet, str(find(write()).path), 30, 10)))
-    result = decode_batch_result(answer)
+    result = decode(BatchResult, answer)
     assert list(result.phases) == list(PHASES)
     assert result.total_s.size == 10
     assert {label.label for label in result.labels} == {"gather", "weighted sum"}
-
-
-def test_a_race_answers_with_seconds_for_every_block_variant_and_way():
-    session = opened("cached")
-    session.prepare(quiet, Request("sliced", NETWORK, TINY).to_json())
-    turns = np.array(session.race(quiet, ["cached", "sliced"], 30, 3, 0)["step_s"])
-    assert turns.shape == (3, 2, 2)
-    assert (turns > 0).all()
 
 
 def test_check_answers_for_one_variant(write):

@@ -330,6 +330,7 @@ def chunks(names, size):
     return [names[first : first + size] for first in range(0, len(names), size)]
 
 
+@pytest.mark.slow
 @in_forks
 @pytest.mark.parametrize("some", chunks(scripts(), 12), ids=lambda some: some[0].parent.name)
 def test_the_step_that_is_found_is_the_one_that_is_marked(some):
@@ -375,14 +376,15 @@ def last_lines_of(tmp_path, texts, *jobs):
 
 
 @in_forks
-def test_a_program_that_trains_nothing_is_told_what_to_do(tmp_path):
+def test_a_program_that_trains_nothing_gets_an_error_that_says_what_to_do(tmp_path):
     answer = last_line(tmp_path, HEAD + "print(sum(float(x @ x) for x in X))\ncount = 0\nfor x in X:\n    count += 1\n")
-    assert answer.startswith("UsageError: no training step was found")
+    assert answer.startswith("ProgramEnded: no training step was found")
     assert "--step Class.method" in answer
 
 
+@pytest.mark.slow
 @in_forks
-def test_a_program_that_ends_itself_has_told_enough(tmp_path):
+def test_a_program_that_ends_itself_has_shown_enough(tmp_path):
     ends = ("raise SystemExit", "import sys; sys.exit(3)", "import sys; sys.exit('bye')", "exit()")
     texts = [f"{TRAINING}\nfor i in range(9):\n    step(X, Y)\n{end}\n" for end in ends]
     assert last_lines_of(tmp_path, texts, {"mode": "found"}) == [["net.py:step"]] * len(ends)
@@ -434,6 +436,7 @@ def test_a_step_in_an_imported_module_is_found_and_named_with_its_file(tmp_path)
     assert last_line(tmp_path, text) == "network.py:step"
 
 
+@pytest.mark.slow
 @in_forks
 @pytest.mark.parametrize(("steps", "observed", "timed"), [(1, 1, 0), (2, 2, 0), (3, 2, 1), (5, 2, 3), (12, 2, 9)])
 def test_few_steps_are_recorded_at_once_and_fewer_when_their_number_is_known(tmp_path, steps, observed, timed):
@@ -447,8 +450,9 @@ def test_few_steps_are_recorded_at_once_and_fewer_when_their_number_is_known(tmp
     assert any("single step" in note for note in known["notes"]) == (steps == 1)
 
 
+@pytest.mark.slow
 @in_forks
-def test_a_program_that_swallows_the_end_ends_by_itself_and_has_told_enough(tmp_path):
+def test_a_program_that_swallows_the_end_ends_by_itself_and_has_shown_enough(tmp_path):
     clauses = ("except:", "except BaseException:", "except BaseException as error:")
     loop = "for i in range(400):\n    try:\n        step(X, Y)\n    CLAUSE\n        pass\n"
     texts = [TRAINING + loop.replace("CLAUSE", clause) for clause in clauses]
@@ -458,6 +462,7 @@ def test_a_program_that_swallows_the_end_ends_by_itself_and_has_told_enough(tmp_
         assert json.loads(recorded)["observed"] == 2
 
 
+@pytest.mark.slow
 @in_forks
 def test_a_program_that_swallows_the_end_and_would_go_on_for_ever_is_ended(tmp_path):
     text = (
@@ -517,8 +522,9 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @in_forks
-def test_a_program_that_fails_is_told_with_its_line(tmp_path):
+def test_a_program_that_fails_is_reported_with_its_line(tmp_path):
     jobs = ({"mode": "found"}, {"mode": "recorded", "step": "nowhere"})
     answers = last_lines_of(tmp_path, [text for text, _ in FAILURES.values()], *jobs)
     for (_, message), told in zip(FAILURES.values(), answers, strict=True):
@@ -527,19 +533,20 @@ def test_a_program_that_fails_is_told_with_its_line(tmp_path):
 
 
 @in_forks
-def test_a_step_that_is_not_there_or_never_runs_is_told(tmp_path):
+def test_a_step_that_is_not_there_or_never_runs_is_reported(tmp_path):
     messages = {
         "stepp": "no function 'stepp' in net.py; did you mean 'step'?",
         "Net.fit": "no function 'Net.fit' in net.py (functions: step)",
         "3": "no loop in line 3 in net.py",
         "other.py:step": "no function 'step' in net.py",
-        "step": "the step 'step' in net.py was never run",
+        "step": "the step 'step' in net.py never ran",
     }
     told = last_lines(tmp_path, TRAINING, *({"mode": "recorded", "step": step} for step in messages))
     for message, line in zip(messages.values(), told, strict=True):
         assert line.startswith(f"UsageError: {message}")
 
 
+@pytest.mark.slow
 def test_a_program_is_looked_at_from_finding_its_step_to_the_findings(tmp_path):
     path = tmp_path / "net.py"
     path.write_text(f"{TRAINING}\nfor i in range(3):\n    step(X, Y)\n")
@@ -549,6 +556,7 @@ def test_a_program_is_looked_at_from_finding_its_step_to_the_findings(tmp_path):
     assert any("shares are estimates" in note for note in advice.notes)
 
 
+@pytest.mark.slow
 def test_failures_of_the_program_come_through_the_worker(tmp_path):
     path = tmp_path / "net.py"
     path.write_text("raise ValueError('a <b>')\n")
@@ -556,5 +564,5 @@ def test_failures_of_the_program_come_through_the_worker(tmp_path):
         find(path)
     with pytest.raises(UsageError, match=r"no script '.*missing\.py'; expected a Python file, or a variant's name"):
         find(tmp_path / "missing.py")
-    with pytest.raises(UsageError, match=r"--step 'net:f' is no place"):
+    with pytest.raises(UsageError, match=r"--step 'net:f' is not a place"):
         find(path, step="net:f")

@@ -52,7 +52,7 @@ def told(*args, **options):
 PRODUCT, CALL, SCALAR, OTHER = 0, 1, 2, 3
 
 
-def test_expressions_are_told_as_they_are_without_the_hooks():
+def test_expressions_are_reported_without_the_time_of_the_hooks():
     true = {PRODUCT: 3e-3, CALL: 1e-3, OTHER: 20e-6}
     assert told(true, {PRODUCT: 1, CALL: 4, OTHER: 30}, {PRODUCT: 0, CALL: 30, OTHER: 0}) == pytest.approx(true)
 
@@ -77,7 +77,7 @@ def test_what_is_mostly_hooks_shares_what_remains_and_large_expressions_keep_the
     assert found[OTHER] == pytest.approx(true[OTHER], rel=0.1)
 
 
-def test_a_call_is_not_told_the_time_of_the_hooks_within_its_function():
+def test_a_call_does_not_get_the_time_of_the_hooks_within_its_function():
     n = 1_000_000
     hooks = HookTime(2 * LOOP.inside_s, 2 * LOOP.outside_s)
     true = {CALL: 1e-3, SCALAR: n * 20e-9}
@@ -113,7 +113,7 @@ def test_sites_of_the_same_place_are_one_expression():
     assert around == {}
 
 
-def test_a_step_that_is_always_interrupted_is_told_without_the_interruptions():
+def test_a_step_that_is_always_interrupted_is_reported_without_the_interruptions():
     true = {PRODUCT: 3e-3, CALL: 1e-3}
     calls = count()
     times, _ = program(
@@ -137,7 +137,7 @@ def test_expressions_that_not_every_step_executes_are_a_part_of_a_calm_step():
     assert calm_step_s(times) == pytest.approx(3e-3, rel=0.01)
 
 
-def test_a_single_step_under_clocks_tells_nothing_of_interruptions():
+def test_a_single_step_under_clocks_shows_no_interruptions():
     times, _ = program({PRODUCT: 3e-3}, {PRODUCT: 1}, {PRODUCT: 0})
     del times.sites[1:], times.clocked_s[1:]
     times.plain_s = [8e-3]
@@ -158,7 +158,7 @@ def parted(*args):
     return inside
 
 
-def test_a_long_step_is_told_from_its_parts_and_what_was_done_between_them():
+def test_a_long_step_is_reported_from_its_parts_and_what_was_done_between_them():
     n = 600_000
     hooked = 1.5 * n * LOOP.inside_s
     forward, backward = OwnTime(0.1 + hooked, n), OwnTime(0.1 + hooked, n)

@@ -10,8 +10,7 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.detect import dead_computation
-from mlpprof.advise.detect import work_in_step as extra_work
+from mlpprof.advise.detect import dead_computation, work_in_step
 from mlpprof.advise.detect.temporaries import needless_copies
 from mlpprof.advise.findings import merge
 from mlpprof.instrument.rewriting import Site
@@ -61,7 +60,7 @@ def step():
     W = W - 1e-6 * kept
 """
     assert lines(text) == []
-    assert lines(text, extra_work) == []
+    assert lines(text, work_in_step) == []
 
 
 def test_without_the_foreign_code_the_same_result_is_dead():
@@ -84,7 +83,7 @@ def step():
     update(W, dW)
 """
     assert lines(text) == []
-    assert lines(text, extra_work) == []
+    assert lines(text, work_in_step) == []
 
 
 @pytest.mark.parametrize("number", ["np.sum(dW[:, j])", "0.5 * np.sum(dW[:, j])", "dW[0, j]"])
@@ -98,7 +97,7 @@ def step():
         d[j] = {number}
     W = W - 1e-6 * d
 """
-    assert lines(text, extra_work) == []
+    assert lines(text, work_in_step) == []
 
 
 def test_a_step_that_works_in_several_threads_is_not_judged():
@@ -235,7 +234,7 @@ def test_a_buffer_in_memory_of_somebody_else_is_not_dead():
 # Calls
 
 
-def test_a_call_of_which_nothing_is_used_is_told_where_it_stands_and_not_within_the_function():
+def test_a_call_of_which_nothing_is_used_is_reported_where_it_stands_and_not_within_the_function():
     text = """\
 def squashed(z):
     e = np.exp(-z)
@@ -250,7 +249,7 @@ def step():
         found = {one.site.line - FIRST + 1: one for one in dead_computation.detect(graph)}
     assert 7 in found
     assert not found.keys() & {1, 2, 3}
-    assert found[7].title == "the result of squashed(X @ W + 1) is never used"
+    assert found[7].title == "the result of `squashed(X @ W + 1)` is never used"
 
 
 def test_a_call_that_makes_an_object_is_not_idle_because_an_array_in_it_is():
@@ -352,6 +351,6 @@ def step():
 
 @pytest.mark.parametrize("turns", [8, 40])
 def test_what_turns_that_ran_unseen_may_have_read_is_not_dead(turns):
-    for detector in (dead_computation, extra_work):
+    for detector in (dead_computation, work_in_step):
         told = lines(GATHERED.replace("TURNS", str(turns)), detector)
         assert told == ([4] if detector is dead_computation else [])

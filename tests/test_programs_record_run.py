@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from test_programs_record_units import Switched
+from test_programs_record_schedule import Switched
 
 from mlpprof.programs.load import is_import_to_come
 from mlpprof.programs.record import hooks
@@ -18,19 +18,19 @@ from mlpprof.programs.record.run import watched
 from mlpprof.programs.record.schedule import Enough, Steps
 from mlpprof.programs.record.trace import OwnTime, Part
 
-pytestmark = pytest.mark.timing
+pytestmark = [pytest.mark.timing, pytest.mark.slow]
 
 RUN = """
 import sys
 from pathlib import Path
-from mlpprof.advise import recording
+from mlpprof.programs.record import run as recording
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.load import Script
 from mlpprof.errors import UsageError
-recording.LOADING_S, recording.WAITING_S, recording.LONGEST_STEP_S = 0.6, 1.2, 0.7
 path, step = sys.argv[1:]
 try:
-    found = recording.record(Script(path, ()), StepPlace.parse(step), str(Path(path).parent))
+    found = recording.record(Script(path, ()), StepPlace.parse(step), str(Path(path).parent),
+                             patience=recording.Patience(0.6, 1.2, 0.7))
     print(f"{len(found.trace.steps)} steps")
 except UsageError as error:
     print(error)
@@ -65,14 +65,14 @@ def test_a_step_that_is_not_there_ends_a_program_that_would_not_end(tmp_path):
 
 def test_a_step_that_is_never_run_ends_a_program_that_would_not_end(tmp_path):
     answer = said(tmp_path, f"{TRAINING}\ndef other():\n    pass\ntrain(W)\n", "other")
-    assert answer.startswith("the step 'other' in net.py was never run")
+    assert answer.startswith("the step 'other' in net.py never ran")
 
 
-def test_a_step_that_never_ends_is_told_with_the_loops_in_it(tmp_path):
+def test_a_step_that_never_ends_is_reported_with_the_loops_in_it(tmp_path):
     text = f"{TRAINING}\ntry:\n    train(W)\nexcept BaseException:\n    train(W)\n"
     answer = said(tmp_path, text, "train")
     assert answer.startswith("a single step 'train' in net.py takes more than")
-    assert "--step net.py:LINE, of 9" in answer
+    assert "Name a loop inside it: --step net.py:9" in answer
 
 
 def test_a_module_that_is_imported_late_is_waited_for(tmp_path):
@@ -162,7 +162,7 @@ def test_a_step_that_clocks_make_long_is_timed_in_parts_and_one_that_is_long_by_
 AFTERWARDS = """
 from line_profiler import LineProfiler
 from mlpprof.programs.record.trace import OwnTime, Part
-from mlpprof.advise.watch import watched
+from mlpprof.programs.record.run import watched
 with watched(lambda passed_s: {hopeless}, every_s=0.01):
     while {hopeless}:
         pass

@@ -16,7 +16,10 @@ SURROUNDINGS = str(HERE / "hard_surroundings.py")
 OWN_VARIANTS = sorted(name for name, entry in ladder().items() if entry.extra != "peers")
 MODES = ("undisturbed", "clocked", "observed", "sought", "all clocked", "all observed")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="each program runs in a fork of one process"),
+    pytest.mark.slow,
+]
 
 
 def assert_equal_to_the_first(found, names):

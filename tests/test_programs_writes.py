@@ -91,6 +91,7 @@ LEFT_ALONE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", ["h5py", "sys"], ids=["h5py is loaded already", "h5py is loaded later"])
 def test_what_would_change_a_file_is_refused_before_it_happens_and_nothing_else_is(tmp_path, early):
     import h5py
@@ -154,6 +155,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_named_step_takes_one_run_and_one_to_be_found_two(tmp_path, script):
     count = "open('runs.txt', 'a').write('run\\n')"
     path = script("for i in range(12):\n    step(X, Y)\n", f"import os; os.chdir({str(tmp_path)!r}); {count}")
@@ -164,6 +166,7 @@ def test_a_named_step_takes_one_run_and_one_to_be_found_two(tmp_path, script):
     assert runs.read_text().count("run") == 3
 
 
+@pytest.mark.slow
 def test_a_program_of_very_few_named_steps_is_run_twice_as_announced(script):
     path = script("for i in range(3):\n    step(X, Y)\n", "print('run')")
     subject = Subject(path, "step")
@@ -183,6 +186,7 @@ for i in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catches(tmp_path, script):
     path = script(f"FOLDER = {str(tmp_path)!r}{CATCHING}")
     with pytest.raises(UsageError, match=r"train\.py:\d+ wants to write '.*weights\.npy', but mlpprof runs .* once"):
@@ -190,6 +194,7 @@ def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catc
     assert names(tmp_path) == ["train.py"]
 
 
+@pytest.mark.slow
 def test_a_write_after_the_steps_ends_the_program_and_is_noted(tmp_path, script):
     saving = f"np.save({str(tmp_path / 'weights.npy')!r}, W1)"
     path = script(f"for i in range(12):\n    step(X, Y)\n{saving}\n")
@@ -199,6 +204,7 @@ def test_a_write_after_the_steps_ends_the_program_and_is_noted(tmp_path, script)
     assert names(tmp_path) == ["train.py"]
 
 
+@pytest.mark.slow
 def test_a_program_that_is_stopped_saves_nothing_on_its_way_out(tmp_path, script):
     text = (
         "import atexit\n"
@@ -212,19 +218,21 @@ def test_a_program_that_is_stopped_saves_nothing_on_its_way_out(tmp_path, script
     assert names(tmp_path) == ["train.py"]
 
 
+@pytest.mark.slow
 def test_a_program_that_cannot_be_run_again_is_an_error_with_the_step_that_was_found(tmp_path, script):
     path = script("for i in range(12):\n    step(X, Y)\n", f"import os; os.mkdir({str(tmp_path / 'out')!r})")
     with pytest.raises(VariantCrash, match="FileExistsError") as error:
         find(Subject(path, allow_writes=True))
-    assert "the first one found the step train.py:step" in str(error.value)
-    assert "add --step train.py:step: then one run is enough" in str(error.value)
+    assert "the first run found the step train.py:step" in str(error.value)
+    assert "add --step train.py:step, so that one run is enough" in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_finished_after_the_first_run_is_an_error_with_the_step_that_was_found(tmp_path, script):
     mark = str(tmp_path / "finished")
     training = "    for i in range(12):\n        step(X, Y)\n"
     path = script(f"if not os.path.exists({mark!r}):\n{training}    open({mark!r}, 'w').close()\n")
-    with pytest.raises(UsageError, match="never run.*second run.*found the step train.py:step"):
+    with pytest.raises(UsageError, match="never ran.*second run.*found the step train.py:step"):
         find(Subject(path, allow_writes=True))
 
 
@@ -244,6 +252,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [None, "step"], ids=["found", "named"])
 @pytest.mark.parametrize("end", ENDS)
 def test_what_a_script_says_when_it_ends_by_itself_is_shown(script, end, step):
@@ -255,6 +264,7 @@ def test_what_a_script_says_when_it_ends_by_itself_is_shown(script, end, step):
         assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_script_that_lacks_an_argument_is_reported_with_where_arguments_go(script):
     path = script("step(X, Y)", "import sys\nepochs = sys.argv[1]")
     with pytest.raises(VariantCrash, match=r"train\.py:2: IndexError: .*; the script's own arguments go after --"):

@@ -1,9 +1,11 @@
-"""The README is true: its commands run, and the two for a fresh machine stand where CI takes them from."""
+"""The README is true: its commands run, and its two commands for a fresh machine are where CI looks for them."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,42 +15,32 @@ from mlpprof.errors import EXIT_OK
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("mlpprof ")]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "variants" / "your-own.md"),
+    *(page for folder in ("mlpprof", "reports", "variants") for page in ROOT.glob(f"{folder}/**/README.md")),
+]
+PAGES.remove(ROOT / "mlpprof" / "workshop" / "texts" / "README.md")  # its links are those of a learner's folder
+SCRIPT = ROOT / "reports" / "advise" / "train.py"
+ADVISE = "mlpprof advise train.py"
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("mlpprof ")
+]
 
-TRAIN = """import argparse
-
-import numpy as np
-
-
-class Net:
-    def __init__(self, rng):
-        self.W = [rng.normal(size=(100, 300)) / 17, rng.normal(size=(10, 100)) / 10]
-
-    def forward(self, X):
-        self.Z1 = self.W[0] @ X
-        self.A1 = np.tanh(self.Z1)
-        return self.W[1] @ self.A1
-
-    def step(self, X, Y, rate):
-        delta = self.forward(X) - Y
-        inner = (self.W[1].T @ delta) * (1 - np.tanh(self.Z1) ** 2)
-        self.W[1] -= rate * (delta @ self.A1.T)
-        self.W[0] -= rate * (inner @ X.T)
+timed = (pytest.mark.timing, pytest.mark.slow)
+QUICK = ("list", "diff", "data", "workshop")
+"""The commands that measure nothing."""
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=2)
-    epochs = parser.parse_args().epochs
-    rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(300, 4000)), rng.normal(size=(10, 4000))
-    net = Net(rng)
-    for epoch in range(epochs):
-        for start in range(0, 4000, 200):
-            net.step(X[:, start : start + 200], Y[:, start : start + 200], 1e-4)
-"""
-"""A program of a reader's own, for the commands that look at one."""
+@pytest.fixture(autouse=True)
+def in_a_folder_with_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SCRIPT, "train.py")
+    # The commands take defaults from the environment: these make them shorter.
+    for name, value in {"PROFILE_STEPS": "20", "PROFILE_NO_LIMITS": "1", "COMPARE_BUDGET": "1"}.items():
+        monkeypatch.setenv(f"MLPPROF_{name}", value)
 
 
 def test_ci_finds_both_commands_for_a_fresh_machine() -> None:
@@ -58,15 +50,30 @@ def test_ci_finds_both_commands_for_a_fresh_machine() -> None:
     assert "<!-- ci:" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=() if command.endswith("--help") or command.split()[1] in QUICK else timed)
+        for command in COMMANDS
+        if command != ADVISE
+    ],
+)
+def test_a_command_of_the_readme_runs(command: str) -> None:
+    assert run(shlex.split(command)[1:]) == EXIT_OK
+
+
 @pytest.mark.timing
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    if "train.py" in command:
-        Path("train.py").write_text(TRAIN, encoding="utf-8")
-    assert run(shlex.split(command, comments=True)[1:]) == EXIT_OK
+@pytest.mark.slow
+def test_advise_finds_in_the_script_what_the_readme_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ADVISE in COMMANDS
+    assert run([*shlex.split(ADVISE)[1:], "--json"]) == EXIT_OK
+    found = {(one["line"], one["category"]) for one in json.loads(capsys.readouterr().out)["findings"]}
+    shown = {(int(line), category) for line, category in re.findall(r"train\.py:(\d+):\d+  ([a-z0-9-]+)", README)}
+    assert len(shown) >= 2
+    assert shown <= found
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"(?:\]\(|src=\")([^)#\"]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target

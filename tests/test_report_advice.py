@@ -34,7 +34,7 @@ def squeezed(text):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_findings_fit_the_screen_and_are_told_whole(width):
+def test_findings_fit_the_screen_and_are_reported_whole(width):
     text = shown(make_advice(), width)
     assert max(map(len, text.splitlines())) <= width
     told = " ".join(text.split())
@@ -48,7 +48,7 @@ def test_findings_fit_the_screen_and_are_told_whole(width):
 
 def test_the_table_lists_findings_as_they_are_ordered_with_payoff_and_share():
     lines = squeezed(shown(make_advice(), 120))
-    rows = lines[lines.index("# place category what payoff a step share") + 1 :][:3]
+    rows = lines[lines.index("# place category what time saved share") + 1 :][:3]
     assert rows[0] == "1 net.py:22:9 sample-loop the loop adds one outer product a sample 14.2–16.1 ms 71–80 %"
     assert [row.split()[2] for row in rows] == ["sample-loop", "recomputation", "float64"]
 
@@ -91,7 +91,7 @@ def test_a_finding_of_exactly_the_most_lines_is_shown_whole():
 
 
 @pytest.mark.parametrize("changes", [{"file": "other.py"}, {"line": 900, "end_line": 900}, {"line": 0}])
-def test_a_finding_whose_source_is_not_there_is_told_without_it(changes):
+def test_a_finding_whose_source_is_not_there_is_reported_without_it(changes):
     finding = replace(SIGMOID, **changes)
     assert excerpt(make_advice(), finding) == []
     assert finding.why in " ".join(shown(make_advice(findings=(finding,))).split())
@@ -121,7 +121,7 @@ def test_added_and_removed_lines_have_their_colours_and_none_where_colours_are_o
     assert "\x1b[31m" not in shown(make_advice(), force_terminal=True, color_system="standard")
 
 
-def test_evidence_is_one_line_with_the_units_that_the_names_tell():
+def test_evidence_is_one_line_with_units_by_the_names():
     evidence = {
         "copied_bytes": 2048,
         "replayed_s": 0.0012,
@@ -130,12 +130,12 @@ def test_evidence_is_one_line_with_the_units_that_the_names_tell():
         "measured": "x",
         "none": None,
     }
-    assert evidence_text(evidence) == "(30, 500), once a step, copied bytes 2.00 KiB, replayed 1.20 ms"
+    assert evidence_text(evidence) == "(30, 500), once per step, copied bytes 2.00 KiB, replayed 1.20 ms"
     assert evidence_text(
         {"shapes": [[3, 4], [4], [3, 4]], "waste_share": 0.25, "calls": {"exp": 3, "tanh_s": 2e-6}}
     ) == ("(3, 4) · (4,) · (3, 4), waste 25.0 %, calls exp 3, tanh_s 2.00 µs")
     found = {"operation": "matmul", "dtypes": ["float64"] * 2, "orders": ["F", "F"], "times_per_step": 6}
-    assert evidence_text(found) == "matmul, float64, orders F · F, 6 times a step"
+    assert evidence_text(found) == "matmul, float64, orders F · F, 6 times per step"
     assert evidence_text({"ratio": float("nan"), "merged": ["a", "b", "a"], "late": True}) == (
         "ratio –, merged a, b, late yes"
     )
@@ -148,7 +148,7 @@ def test_evidence_on_many_operands_stays_on_one_line():
     assert evidence_text({"shapes": [[n] for n in range(9)]}) == "(0,) · (1,) · (2,) · (3,) · (4,) · (5,) · …"
 
 
-def test_no_findings_are_told_in_words_with_what_was_looked_for():
+def test_no_findings_are_reported_in_words_with_what_was_looked_for():
     text = " ".join(shown(make_advice(findings=())).split())
     assert "No findings" in text
     for what in CATEGORIES.values():
@@ -164,7 +164,7 @@ def test_the_headline_names_the_largest_payoff():
     assert headline_text(make_advice(findings=(SIGMOID,))).startswith("One finding in net.py:Net.step; its cure gives")
 
 
-def test_what_is_likely_is_told_as_such():
+def test_what_is_likely_is_reported_as_such():
     text = shown(make_advice())
     assert text.count("how sure") == 1
     assert "float64, likely" in text
@@ -190,7 +190,7 @@ def test_ranges_read_as_one_where_their_ends_read_the_same():
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_step_profile_fits_the_screen_and_tells_phases_and_expressions(width):
+def test_a_step_profile_fits_the_screen_and_shows_phases_and_expressions(width):
     text = shown_profile(make_step_profile(), width)
     assert max(map(len, text.splitlines())) <= width
     told = " ".join(text.split())
@@ -218,12 +218,12 @@ def test_phases_come_dearest_first():
     assert names == ["update", "forward"]
 
 
-def test_clocks_that_weigh_are_told():
+def test_clocks_that_weigh_are_reported():
     assert "rough" not in shown_profile(make_step_profile())
     assert "rough" in shown_profile(make_step_profile(clocked_s=(0.04,)))
 
 
-def test_a_step_without_arrays_and_phases_is_told_in_words():
+def test_a_step_without_arrays_and_phases_is_reported_in_words():
     text = shown_profile(make_step_profile(expressions=(), phases={}, environment={}))
     assert "no expression on arrays" in text
     assert "Phases" not in text

@@ -93,9 +93,9 @@ def test_html_shows_the_verdict_the_median_step_and_the_line_of_a_label():
     run = make_run()
     counted = replace(run, results=(replace(run.results[0], operations=(GRADIENT,)),))
     page = Page(RunView(counted)._repr_html_())
-    assert "backward takes 41 % of the step; its dearest statement is the gradient of layer 1" in page.text
+    assert "backward takes 41 % of the step; its slowest statement is the gradient of layer 1" in page.text
     assert "2.37 ms" in page.text
-    assert "backward 1 gradient 29 26" in page.text
+    assert "1 gradient 29 1 26" in page.text
 
 
 def test_a_variant_full_of_markup_shows_as_text():
@@ -149,6 +149,6 @@ def test_a_path_of_this_machine_is_refused():
         build._refuse_paths(notebook, (str(Path.cwd()),))
 
 
-def test_a_missing_extra_is_told_with_the_line_that_installs_it():
+def test_a_missing_extra_is_named_with_the_line_that_installs_it():
     with pytest.raises(MissingExtra, match=r"pip install 'mlpprof\[notebook\]'"):
         build._optional("nothing_of_this_name")

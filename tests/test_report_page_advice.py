@@ -42,10 +42,17 @@ def test_each_finding_has_its_source_its_cure_and_its_figures():
     assert "14.2–16.1 ms <small>71–80 % of the step</small>" in page
 
 
-def test_the_picture_is_told_in_words():
+def test_the_picture_is_described_in_words():
     page = advice_html(make_advice())
-    (label, *_) = re.findall(r'aria-label="(What each cure gives[^"]*)"', page)
+    (label, *_) = re.findall(r'aria-label="(What each change saves[^"]*)"', page)
     assert "1, the loop adds one outer product a sample: 14.2–16.1 ms, 71–80 %" in label
+
+
+def test_the_chart_names_each_finding_by_place_and_title_and_the_table_begins_with_what_it_saves():
+    page = advice_html(make_advice())
+    assert "1. net.py:22 the loop adds one outer product" in page
+    assert "1. net.py:22 sample-loop" in page  # on a phone
+    assert re.findall(r"<th scope=.col.[^>]*>([^<]*)", page)[:2] == ["what", "saves per step"]
 
 
 def test_the_data_are_what_the_json_prints_and_the_text_of_the_files():
@@ -64,7 +71,7 @@ def test_hostile_text_of_findings_begins_no_tag():
     assert page.count("</title></head>") <= 1
 
 
-def test_no_findings_are_told_with_what_was_looked_for():
+def test_no_findings_are_reported_with_what_was_looked_for():
     page = advice_html(ADVICES["none"])
     assert "Nothing found in net.py:Net.step" in page
     for what in CATEGORIES.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -10,13 +11,14 @@ import pytest
 from rich.console import Console
 from runs import make_run
 
-from mlpprof.errors import UsageError
 from mlpprof.instrument.needed_work import mark_useful
 from mlpprof.machine.limits import Limits
 from mlpprof.model import Network
-from mlpprof.report.figures.roofline import has_roofline, roofline_text, write_roofline
+from mlpprof.report.figures.gallery import write_figure
+from mlpprof.report.figures.roofline import has_roofline, roofline_text
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.roofline import Ceiling, bound_s, distance, label_points, phase_points, run_bound_s
+from mlpprof.report.story import Story
 from mlpprof.report.terminal.profile import print_run, report_text
 from mlpprof.results import Operation, Run
 from mlpprof.results.on_disk import load_run, save_run
@@ -115,8 +117,8 @@ def test_the_bound_is_the_sum_of_what_the_mathematics_needs():
 
 def test_a_network_of_relu_and_identity_needs_no_evaluations():
     plain = Network((20, 10, 5), hidden="relu", output="identity", loss="squared_error")
-    dear = Network((20, 10, 5), hidden="tanh", output="identity", loss="squared_error")
-    difference = bound_s(dear, 100, "float32", SMALL_DATA) - bound_s(plain, 100, "float32", SMALL_DATA)
+    with_tanh = Network((20, 10, 5), hidden="tanh", output="identity", loss="squared_error")
+    difference = bound_s(with_tanh, 100, "float32", SMALL_DATA) - bound_s(plain, 100, "float32", SMALL_DATA)
     assert difference == pytest.approx(100 * 10 / 1e9)
 
 
@@ -167,26 +169,26 @@ def only(run: Run, **figures: object) -> Run:
 
 
 def test_the_reason_names_the_statement_and_what_is_wrong_with_it():
-    assert "times its bound, because the" in sentence(run_with(statements()))
+    assert "times the theoretical minimum on this machine; main reasons: the" in sentence(run_with(statements()))
     wasted = run_with([operation("evaluation", "expit", (70, 500), 35_000, 8, label="activation", useful_flop=0)])
     assert "the activation of layer 1" in sentence(wasted)
-    assert "computes what nothing needs" in sentence(wasted)
+    assert "computes values that nothing uses" in sentence(wasted)
     moving = run_with([operation("copy", "store", (70, 500), 0, 560_000, label="activation", useful_bytes=0)])
     assert "only moves data" in sentence(moving)
     many = run_with([operation("arithmetic", "add", (70,), 70_000, 560_000, label="activation", times=1_000)])
     assert "makes 1,000 calls of NumPy" in sentence(many)
     product = run_with([operation("product", "matmul", (70, 784, 500), 54_880_000, 1)])
-    assert "of the 50.0 GFLOP/s that 70 x 784 by 784 x 500 can" in sentence(product)
+    assert "of 50.0 GFLOP/s (a product of 70 x 784 by 784 x 500)" in sentence(product)
 
 
 def test_the_report_shows_the_roofline_and_the_reason():
     text = report_text(run_with(statements()))
     assert "Roofline" in text
-    assert "times its bound" in text
+    assert "times the theoretical minimum" in text
     assert "54.9" in text  # Mflop of the weighted sum
 
 
-def test_what_could_not_be_counted_is_told():
+def test_operations_that_could_not_be_counted_are_named():
     run = run_with(statements())
     result = replace(run.results[0], uncounted=("svd", "[bold]odd"))
     buffer = io.StringIO()
@@ -194,7 +196,7 @@ def test_what_could_not_be_counted_is_told():
     assert "not counted: svd, [bold]odd" in buffer.getvalue()
 
 
-def test_the_json_tells_figures_and_null_where_there_are_none():
+def test_the_json_has_figures_and_null_where_there_are_none():
     document = profile_json(run_with(statements()))
     result = document["results"][0]
     assert result["bound_s"] > 0
@@ -219,32 +221,38 @@ def test_counts_and_limits_survive_the_store(tmp_path):
     assert loaded.limits == run.limits
 
 
-def test_the_picture_is_drawn_as_png_and_svg(tmp_path):
-    run = run_with(statements())
-    assert has_roofline(run, run.results[0])
-    png = write_roofline(run, tmp_path / "roof.png")
-    assert png.read_bytes().startswith(b"\x89PNG")
-    svg = write_roofline(run, tmp_path / "roof.svg", batch=500)
-    root = ElementTree.parse(svg).getroot()
-    assert root.tag.endswith("svg")
-    text = "".join(root.itertext())
+def test_the_picture_is_drawn_as_svg_with_its_names_and_roofs(tmp_path):
+    story = Story.of(runs=[run_with(statements())])
+    svg = write_figure(tmp_path / "roof.svg", story, "roofline")
+    text = "".join(ElementTree.parse(svg).getroot().itertext())
     assert "weighted sum of layer 1" in text
     assert "largest products: 100" in text
-    assert write_roofline(run, tmp_path / "again.svg").read_bytes() == svg.read_bytes()
 
 
-def test_the_picture_is_told_in_words():
+def test_the_picture_is_described_in_words():
     run = run_with(statements())
     assert "weighted sum of layer 1 in forward at" in roofline_text(run, run.results[0])
 
 
-def test_a_picture_that_cannot_be_made_is_refused(tmp_path):
+def test_a_run_without_counts_or_limits_has_no_picture():
     run = run_with(statements())
-    with pytest.raises(UsageError, match=r"no roofline.*--no-limits"):
-        write_roofline(replace(run, limits={}), tmp_path / "roof.png")
-    with pytest.raises(UsageError, match="no roofline"):
-        write_roofline(make_run(), tmp_path / "roof.png")
-    with pytest.raises(UsageError, match=r"roof\.gif.*\.png, \.svg"):
-        write_roofline(run, tmp_path / "roof.gif")
-    with pytest.raises(UsageError, match=r"no batch 32 \(it has: 500\)"):
-        write_roofline(run, tmp_path / "roof.png", batch=32)
+    assert has_roofline(run, run.results[0])
+    assert not has_roofline(replace(run, limits={}), run.results[0])
+    assert not has_roofline(make_run(), make_run().results[0])
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 120])
+def test_the_table_keeps_every_statement_and_every_figure_in_a_narrow_terminal(width):
+    run = run_with(statements())
+
+    def printed(columns: int) -> str:
+        buffer = io.StringIO()
+        print_run(run, Console(file=buffer, width=columns))
+        return buffer.getvalue().partition("Roofline")[2].partition("Agreement")[0]
+
+    text = printed(width)
+    assert max(map(len, text.splitlines())) <= width
+    figures = {figure for line in printed(300).splitlines() for figure in re.findall(r"[\d.]+ (?:[mµ]?s|KiB|%)", line)}
+    assert figures <= set(re.findall(r"[\d.]+ (?:[mµ]?s|KiB|%)", " ".join(text.split())))
+    assert "whole phase" in text
+    assert "weighted sum" in text

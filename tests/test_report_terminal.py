@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 from runs import make_run
 
-from mlpprof.report.rows import verdict
+from mlpprof.report.sentences import slowest_part
 from mlpprof.report.terminal.profile import print_run, report_text
+from mlpprof.report.terminal.reproduce import print_reproductions, reproductions_text
 from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, PhaseSamples, StackProfile
 from mlpprof.results.on_disk import load_run, save_run
+from mlpprof.results.reproduction import Claim, Figure, Reproduction, Table
 
 ESCAPE = "\x1b"
 
@@ -37,6 +39,10 @@ def row(text: str, beginning: str) -> str:
     rows = [line for line in squeezed if line.startswith(beginning)]
     assert len(rows) == 1, f"{len(rows)} rows begin with '{beginning}' in\n{text}"
     return rows[0]
+
+
+def without_bars(line: str) -> str:
+    return re.sub(r" [█▏▎▍▌▋▊▉]+", "", line)
 
 
 def constant(seconds: float) -> np.ndarray:
@@ -76,7 +82,7 @@ def test_the_sections_come_in_the_order_of_reading():
     assert titles == ["cached", "Time", "Phases", "Memory", "Statements", "Agreement", "Lines", "Calls"]
 
 
-def test_the_head_tells_what_was_run_on_what():
+def test_the_head_shows_what_was_run_on_what():
     text = shown(make_run(), width=140)
     assert text.startswith("cached  Derivatives from what forward kept.\n")
     assert row(text, "workload") == "workload digits: digits (embedded), 4,000 samples"
@@ -122,37 +128,39 @@ def test_times_are_per_step_and_per_epoch_with_their_spread():
     assert row(text, "steps measured") == "steps measured 42"
 
 
-def test_the_verdict_names_the_dearest_phase_and_its_dearest_statement():
-    assert verdict(known_result()) == (
-        "forward takes 60 % of the step; its dearest statement is the weighted sum of layer 1, 49 %"
+def test_the_sentence_names_the_slowest_phase_and_its_slowest_statement():
+    assert slowest_part(known_result()) == (
+        "forward takes 60 % of the step; its slowest statement is the weighted sum of layer 1 (49 % of the step)"
     )
-    assert verdict(known_result(labels=())) == "forward takes 60 % of the step"
+    assert slowest_part(known_result(labels=())) == "forward takes 60 % of the step"
     fused = known_result(phases={}, separable=False)
-    assert verdict(fused) == (
-        "not separable: train_step fuses the phases; the dearest statement is the weighted sum of layer 1, 49 %"
+    assert slowest_part(fused) == (
+        "the phases are not separable because train_step fuses them; "
+        "the slowest statement is the weighted sum of layer 1 (49 % of the step)"
     )
-    assert verdict(replace(fused, labels=())) == "not separable: train_step fuses the phases"
+    assert slowest_part(replace(fused, labels=())) == "the phases are not separable because train_step fuses them"
     outside = LabelSamples("forward", None, "gather", constant(0.5e-3), 1)
-    assert verdict(known_result(labels=(outside,))).endswith("is the gather, 50 %")
+    assert slowest_part(known_result(labels=(outside,))).endswith("is the gather (50 % of the step)")
 
 
 def test_phases_are_shown_with_share_time_and_memory():
     text = section(shown(known_run()), "Phases at batch 100")
-    assert row(text, "forward") == "forward 60.0 % ████████████████████ 600 µs 2.00 KiB 1.00 KiB 3"
-    assert row(text, "backward") == "backward 40.0 % █████████████▍ 400 µs – – –"
+    assert row(text, "forward") == "forward 60.0 % ████████████████████████████████████ 600 µs 2.00 KiB 1.00 KiB 3"
+    assert row(text, "backward") == "backward 40.0 % ████████████████████████ 400 µs – – –"
 
 
-def test_with_several_batch_sizes_the_shift_of_the_dearest_phase_is_in_one_table():
-    big = known_result(2000, phases={"forward": PhaseSamples(constant(0.1)), "backward": PhaseSamples(constant(0.3))})
+def test_with_several_batch_sizes_the_shift_of_the_slowest_phase_is_in_one_table():
+    phases = {"forward": PhaseSamples(constant(0.1)), "backward": PhaseSamples(constant(0.3))}
+    big = known_result(2000, phases=phases, phases_pass_s=constant(0.4), total_s=constant(0.4))
     text = shown(known_run(known_result(), big))
     assert row(section(text, "Phases"), "forward") == "forward 60.0 % ████████ 600 µs 25.0 % ███▍ 100 ms"
     assert row(section(text, "Phases"), "backward") == "backward 40.0 % █████▍ 400 µs 75.0 % ██████████ 300 ms"
     assert row(section(text, "Memory"), "forward") == "forward 2.00 KiB 1.00 KiB 3 – – –"
 
 
-def test_statements_follow_the_phases_and_the_rest_of_each_phase_is_told():
+def test_statements_follow_the_phases_and_the_rest_of_each_phase_is_shown():
     text = section(shown(known_run(), verbose=True), "Statements at batch 100")
-    rows = [re.sub(r" [█▏▎▍▌▋▊▉]+", "", " ".join(line.split())) for line in text.splitlines()]
+    rows = [without_bars(" ".join(line.split())) for line in text.splitlines()]
     assert rows[1:-1] == [
         "forward 1 weighted sum 1 *49.0 % 490 µs",
         "2 tiny 1 0.4 % 4.00 µs",
@@ -168,54 +176,65 @@ def test_small_statements_are_added_up_unless_asked_for():
     text = section(shown(known_run()), "Statements at batch 100")
     assert "tiny" not in text
     assert "tinier" not in text
-    assert re.sub(r" [█▏▎▍▌▋▊▉]+", "", row(text, "other")) == "other 3 below 0.5 % 0.5 % 5.00 µs"
+    assert without_bars(row(text, "other")) == "other 3 below 0.5 % 0.5 % 5.00 µs"
 
 
 def test_a_statement_that_is_small_at_one_batch_size_only_is_shown():
-    grown = replace(known_result().labels[3], step_s=constant(0.2e-3))
-    big = known_result(2000, labels=(*known_result().labels[:3], grown))
-    text = section(shown(known_run(known_result(), big)), "Statements")
-    assert row(text, "2 tiny") == "2 tiny 1 0.4 % 4.00 µs *20.0 % 200 µs"
+    grown = replace(known_result().labels[3], step_s=constant(0.105e-3))
+    labels = (*known_result().labels[:3], grown, known_result().labels[4])
+    text = section(shown(known_run(known_result(), known_result(2000, labels=labels)), width=80), "Statements")
+    assert without_bars(row(text, "2 tiny")) == "2 tiny 1 0.4 % 4.00 µs *10.5 % 105 µs"
     assert "tinier" not in text
 
 
 def test_calls_that_change_with_the_batch_size_are_shown_for_each():
     chunked = tuple(replace(label, calls=4) for label in known_result().labels)
     text = section(shown(known_run(known_result(), known_result(2000, labels=chunked))), "Statements")
-    assert row(text, "forward") == "forward 1 weighted sum *49.0 % 490 µs 1 *49.0 % 490 µs 4"
+    found = without_bars(row(text, "forward"))
+    assert found == "forward 1 weighted sum *49.0 % 490 µs 1 *49.0 % 490 µs 4"
 
 
 def test_fused_phases_are_not_guessed():
     run = known_run(known_result(phases={}, separable=False))
     text = shown(run)
-    assert "not separable: train_step fuses the phases" in section(text, "Phases at batch 100")
+    assert "not separable because train_step fuses them" in section(text, "Phases at batch 100")
     assert "(unlabelled)" not in text
-    assert row(section(text, "Agreement"), "sum of the phases") == "sum of the phases 3 % –"
+    assert row(section(text, "Agreement"), "sum of the phases") == "sum of the phases (limit 3 %) –"
 
 
-def test_a_file_without_labels_is_told_how_to_get_them():
+def test_a_file_without_labels_is_shown_how_to_get_them():
     text = shown(make_run(labelled=False))
-    assert "end a statement with a comment '# phase: my label'" in section(text, "Statements")
+    assert "end one with a comment '# phase: my label'" in section(text, "Statements")
 
 
 def test_agreement_is_not_claimed_where_nothing_was_compared():
     text = section(shown(make_run(separable=False, labelled=False)), "Agreement")
-    assert "within their limits" not in text
-    assert row(text, "with clocks on labels") == "with clocks on labels 5 % –"
+    assert "you can trust" not in text
+    assert row(text, "with clocks on labels") == "with clocks on labels (limit 5 %) –"
 
 
 def test_passes_that_agree_are_calmly_confirmed():
     text = section(shown(known_run()), "Agreement")
-    assert "All within their limits" in text
+    assert "All are within their limits" in text
     assert "!" not in text
 
 
 @pytest.mark.parametrize(
     ("changes", "name", "change", "words"),
     [
-        ({"phases_pass_s": constant(1.04e-3)}, "with clocks on phases", "+4.0 %", "read the shares as rough"),
-        ({"labels_pass_s": constant(1.06e-3)}, "with clocks on labels", "+6.0 %", "short statements look too dear"),
-        ({"labels_pass_s": constant(0.94e-3)}, "with clocks on labels", "-6.0 %", "short statements look too dear"),
+        ({"phases_pass_s": constant(1.04e-3)}, "with clocks on phases", "+4.0 %", "the shares are rough"),
+        (
+            {"labels_pass_s": constant(1.06e-3)},
+            "with clocks on labels",
+            "+6.0 %",
+            "short statements look",
+        ),
+        (
+            {"labels_pass_s": constant(0.94e-3)},
+            "with clocks on labels",
+            "-6.0 %",
+            "short statements look",
+        ),
         (
             {"phases": {"forward": PhaseSamples(constant(0.96e-3))}},
             "sum of the phases",
@@ -226,7 +245,7 @@ def test_passes_that_agree_are_calmly_confirmed():
 )
 def test_a_figure_beyond_its_limit_is_marked_and_explained(changes, name, change, words):
     text = section(shown(known_run(known_result(**changes), known_result(200)), width=200), "Agreement")
-    assert re.search(rf"^  {name} +\d % +! {re.escape(change)} +\+0\.0 %$", text, re.MULTILINE)
+    assert re.search(rf"^  {name} \(limit \d %\) +! {re.escape(change)} +\+0\.0 %$", text, re.MULTILINE)
     assert re.search(rf"! batch 100  .*{words}", text)
 
 
@@ -382,7 +401,7 @@ def test_the_call_view_is_pyinstruments_tree_with_shares():
 
 
 @pytest.mark.parametrize("session", ["", "[]", "{}", "null", '{"frame_records": [[["a"], 1]]}'])
-def test_a_call_view_of_another_pyinstrument_is_told_and_the_report_goes_on(session):
+def test_a_call_view_of_another_pyinstrument_is_named_and_the_report_goes_on(session):
     text = shown(known_run(stacks=StackProfile(100, 1, session)))
     assert "the call view of this run cannot be drawn" in section(text, "Calls at batch 100")
 
@@ -401,3 +420,35 @@ def test_the_text_report_ignores_the_terminal_around_it(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     run = make_run((32, 500))
     assert report_text(run) == shown(run, 100, force_terminal=False)
+
+
+def claim(holds: bool | None, claimed: float | None = 2.0) -> Claim:
+    return Claim(
+        "speedup of a step", claimed, "2 x", 1.5, "1.50 x (1.40 to 1.60)", "at least 2", holds, "A note. " * 20
+    )
+
+
+def test_a_claim_of_a_source_is_a_block_that_fits_a_terminal():
+    source = Reproduction(
+        "stepiii",
+        "A title",
+        (("data", "digits"),),
+        ("The seed is ours.",),
+        ("5 epochs",),
+        (claim(False), claim(None, claimed=None)),
+        (Table("Steps", "medians", ("form", "step"), (("a", "1 ms"),)),),
+        (Figure("loss", "Loss by epoch.", ()),),
+        make_run().machine,
+    )
+    buffer = io.StringIO()
+    print_reproductions([source, source], Console(file=buffer, width=80))
+    text = buffer.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "  measured  1.50 x (1.40 to 1.60) (0.750 times the claim)\n" in text
+    assert "  verdict   does not hold; rule: at least 2\n" in text
+    assert "  verdict   not settled" in text
+    assert "Steps  medians\n  form  step\n  a     1 ms\n" in text
+    assert "Figure loss  Loss by epoch." in text
+    assert text.count("shortened  5 epochs") == 2
+    assert text.count("AMD EPYC 9R14") == 1
+    assert reproductions_text([source]).startswith("stepiii  A title\n")

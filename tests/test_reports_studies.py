@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from mlpprof.catalog import find, load
 from mlpprof.model import Network
 from mlpprof.results import Race
-from reports.studies import goals, memory, sweep
+from reports.studies import memory, sweep
 from reports.studies.goals import COPY, WORKS, Result, Work, as_json, best_of, bound_s, goals_text, rate_names
 from reports.studies.study import circumstances_text
 from reports.studies.sweep import sweep_figure
@@ -88,15 +87,6 @@ def test_a_longer_step_is_worth_fewer_blocks():
     assert sweep.blocks_for(4_000_000, 20_000) == 1
 
 
-@pytest.mark.parametrize("program", [goals.main, memory.main, sweep.main])
-def test_a_study_explains_itself_and_refuses_a_folder_that_cannot_be(program, tmp_path):
-    assert "--out" in CliRunner().invoke(program, ["--help"]).output
-    (tmp_path / "file").write_text("")
-    done = CliRunner().invoke(program, ["--quick", "--out", str(tmp_path / "file" / "folder")])
-    assert done.exit_code == 2
-    assert "cannot write into" in done.output
-
-
 def peak_of_a_step(name: str, m: int) -> int:
     """Bytes that an instance and its steps take at most, data aside."""
     rng = np.random.default_rng(0)
@@ -115,12 +105,13 @@ def peak_of_a_step(name: str, m: int) -> int:
 
 def test_chunked_needs_for_a_large_batch_what_one_chunk_needs():
     one_chunk = peak_of_a_step("chunked", 500)
-    assert peak_of_a_step("chunked", 10_000) <= one_chunk + 50_000
-    assert peak_of_a_step("buffered", 10_000) > 10 * one_chunk
+    assert peak_of_a_step("chunked", 4000) <= one_chunk + 50_000
+    assert peak_of_a_step("buffered", 4000) > 4 * one_chunk
     numbers = 500 * (784 + 3 * 110 + 3 * 10) + 5 * S1.parameter_count
     assert one_chunk <= 1.1 * 4 * numbers
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from /proc")
 def test_the_memory_study_tells_libraries_data_and_steps_apart():
     needs, refused = memory.measure([find("chunked"), find("gram")], [500], None, lambda what, share: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mlpprof.data.source import DataSource
 from mlpprof.model import PHASES, Network
 from mlpprof.profile.request import Request
 from mlpprof.results import BatchResult, CheckResult, LabelSamples, LineProfile, LineTime, PhaseSamples
-from mlpprof.results.json import decode_batch_result, decode_line_profile, encode
+from mlpprof.results.json import WrongJson, decode, encode, json_text, parse
 
 
 def across(message: dict) -> dict:
@@ -67,15 +68,61 @@ def assert_same(ours: object, theirs: object) -> None:
         assert ours == theirs
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": "many"}, "batch: expected `int`, got `str`"),
+        ({"batch": True}, "batch: expected `int`, got `bool`"),
+        ({"total_s": [[1.0], [2.0, 3.0]]}, "total_s: "),
+        ({"labels": [{"phase": 3}]}, r"labels[0].phase: expected `str`, got `int`"),
+        ({"phases": []}, "phases: expected `object`, got `array`"),
+        ({"losses": [[[]] * 3] * 2 + [1]}, "losses: "),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_place(changes, message):
+    sent = across(encode(result(np.random.default_rng(0), 1, 1)))
+    with pytest.raises(WrongJson, match=re.escape(message)):
+        decode(BatchResult, sent | changes)
+
+
+def test_a_record_that_checks_itself_is_refused_with_its_own_reason():
+    with pytest.raises(WrongJson, match="diverges; expected 0 <= momentum < 1"):
+        decode(Network, {"layers": [3, 2], "momentum": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting"),
+        (b"\xff", "decode"),
+        ("[1, NaN]", "NaN, which is not a JSON number"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deep"),
+        ("[" * 101 + "]" * 101, "nested too deep"),
+        ("9" * 5000, "digits"),
+    ],
+)
+def test_a_text_that_is_not_json_is_refused_with_the_reason(text, message):
+    with pytest.raises(WrongJson, match=message):
+        parse(text)
+
+
+def test_nan_is_read_only_if_it_is_allowed_and_written_as_null():
+    assert np.isnan(parse("[NaN]", allow_nan=True)[0])
+    assert json.loads(json_text({"a": (float("inf"), np.float32(0.5)), "b": np.array([np.nan, 1.0])})) == {
+        "a": [None, 0.5],
+        "b": [None, 1.0],
+    }
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4), st.booleans())
 def test_a_batch_result_arrives_as_it_was_to_the_last_bit(seed, rounds, steps, separable):
     sent = result(np.random.default_rng(seed), rounds, steps, separable)
-    assert_same(decode_batch_result(across(encode(sent))), sent)
+    assert_same(decode(BatchResult, across(encode(sent))), sent)
 
 
 def test_a_loss_that_diverged_arrives_as_nan_and_infinity():
     sent = dataclasses.replace(result(np.random.default_rng(0), 1, 3), losses=np.array([1.0, np.inf, np.nan]))
-    assert_same(decode_batch_result(across(encode(sent))), sent)
+    assert_same(decode(BatchResult, across(encode(sent))), sent)
 
 
 def test_what_was_encoded_stays_as_it_was():
@@ -87,8 +134,8 @@ def test_what_was_encoded_stays_as_it_was():
 
 def test_a_line_profile_arrives_as_it_was():
     sent = LineProfile(32, 7, 0.125, (LineTime(3, 7, 0.1), LineTime(4, 14, 1 / 3)))
-    assert_same(decode_line_profile(across(encode(sent))), sent)
-    assert_same(decode_line_profile(across(encode(LineProfile(1, 0, 0.0, ())))), LineProfile(1, 0, 0.0, ()))
+    assert_same(decode(LineProfile, across(encode(sent))), sent)
+    assert_same(decode(LineProfile, across(encode(LineProfile(1, 0, 0.0, ())))), LineProfile(1, 0, 0.0, ()))
 
 
 @pytest.mark.parametrize(
@@ -119,6 +166,6 @@ def test_a_request_arrives_as_it_was(network, source, dtype, seed):
     assert hash(received) == hash(sent)
 
 
-def test_a_request_has_the_variant_s_own_dtype_and_seed_0_unless_told():
+def test_a_request_has_the_variant_s_own_dtype_and_seed_0_by_default():
     request = Request("cached", Network((3, 2)), DataSource("tiny"))
     assert (request.dtype, request.seed) == (None, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -44,12 +46,12 @@ def test_a_copy_fails_and_the_message_names_the_statement():
         assert_no_copies(copying, args=copying_arguments)
     message = str(failure.value)
     assert "copying: 2 copies of 256 bytes in a step" in message
-    assert f"test_testing_counts_gates.py:{copying.__code__.co_firstlineno + 1}" in message
+    assert f"{Path(__file__).name}:{copying.__code__.co_firstlineno + 1}" in message
     assert "stacked = np.vstack((np.ones_like(x), x))" in message
     assert "copy float64 (8, 2)" in message
 
 
-def test_small_copies_can_be_let_pass():
+def test_small_copies_can_be_allowed():
     assert_no_copies(copying, args=copying_arguments, at_least_bytes=129)
 
 
@@ -88,7 +90,7 @@ def test_stacked_bias_rows_are_found_in_the_variants_file():
     assert "stacked[1:] = A" in message
 
 
-def test_the_gather_is_let_pass_unless_it_is_asked_for():
+def test_the_gather_is_allowed_unless_it_is_asked_for():
     with pytest.raises(AssertionError, match=r"fetch_batch(.|\n)*X\[index\]\.T"):
         assert_no_copies("sliced", workload="tiny", phases=("fetch_batch",))
     assert_no_copies("sliced", workload="tiny", phases=("forward", "update"))
@@ -108,7 +110,7 @@ def test_double_precision_takes_twice_the_bytes_and_the_same_operations():
 
 
 def test_what_cannot_be_counted_is_refused_instead_of_passed():
-    with pytest.raises(UsageError, match="unknown uses svd, which the counts do not understand"):
+    with pytest.raises(UsageError, match="unknown uses svd, which mlpprof cannot count"):
         assert_max_flops(unknown, 1e9, args=lambda: (np.eye(3),))
     with pytest.raises(UsageError, match="cannot count 3"):
         assert_no_copies(3)  # type: ignore[arg-type]  # what a user may pass

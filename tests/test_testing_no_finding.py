@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from advices import hostile_advice, make_advice
+from advices import make_advice
 
 import mlpprof.testing
 from mlpprof.errors import UsageError
@@ -35,7 +35,7 @@ def test_a_finding_fails_with_place_title_payoff_and_source(asked):
     assert str(failure.value).splitlines() == [
         "net.py:Net.step: one finding in a step of 20.0 ms",
         "  net.py:21:33: recomputation: sigmoid(self.Z1) is evaluated again on the values of line 18 "
-        "(410–520 µs a step, 2.1–2.6 % of it)",
+        "(410–520 µs per step, 2.1–2.6 % of it)",
         "      d1 = (self.W2.T @ d2) * sigmoid(self.Z1) * (1 - sigmoid(self.Z1))",
     ]
 
@@ -54,17 +54,10 @@ def test_findings_that_give_less_than_the_least_share_pass(asked):
     assert_no_finding("train.py", least_share=0.81)
 
 
-def test_a_category_that_is_not_known_is_told_before_anything_runs(asked):
+def test_a_category_that_is_not_known_is_shown_before_anything_runs(asked):
     with pytest.raises(UsageError, match="no category 'recomputaton'; did you mean 'recomputation'"):
         assert_no_finding("train.py", "gather", "recomputaton")
     assert asked == []
-
-
-def test_control_characters_of_a_program_stay_out_of_the_message(monkeypatch):
-    monkeypatch.setattr(advice, "find", lambda *_, **__: hostile_advice())
-    with pytest.raises(AssertionError) as failure:
-        assert_no_finding("train.py")
-    assert "\x1b" not in str(failure.value)
 
 
 def test_all_names_of_the_package_can_be_reached():

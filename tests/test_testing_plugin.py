@@ -1,23 +1,22 @@
-"""The pytest plugin in a sample project: passes, catches a reverted optimization, and never passes in silence.
+"""The pytest plugin in a sample project: it passes, finds a reverted optimization, and never passes without an answer.
 
-What the plugin makes of an outcome is tested with canned outcomes; two sessions and the README's measure for real.
+Most sessions run in this process with canned outcomes. Two sessions and the README's test measure in processes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from mlpprof.catalog import ladder
 
 pytest_plugins = ("pytester",)
 
-OPTIONS = ("-p", "no:cacheprovider", "-p", "no:benchmark")
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-W", "always")
+"""Warnings stay warnings, also in a session within this process, where they are errors."""
 
 CANNED = '''
 """Measures nothing: the name of `new` is the outcome."""
@@ -43,8 +42,12 @@ def require_equivalent(new, *, over, measuring=None):
         raise CheckFailed("wrong: layer 2: gradients deviate")
 
 
-real.measure_speedup = measure_speedup
-real.require_equivalent = require_equivalent
+MEASURED = real.measure_speedup, real.require_equivalent
+real.measure_speedup, real.require_equivalent = measure_speedup, require_equivalent
+
+
+def pytest_unconfigure():
+    real.measure_speedup, real.require_equivalent = MEASURED
 '''
 
 
@@ -85,6 +88,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_true_speedups_pass_and_stand_in_the_summary_in_junit_and_in_json(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess(*OPTIONS, "--junitxml=junit.xml", "--mlpprof-json=claims.json")
     outcomes = result.parseoutcomes()
@@ -96,12 +100,11 @@ def test_true_speedups_pass_and_stand_in_the_summary_in_junit_and_in_json(projec
     assert 'name="mlpprof_verdict" value="pass"' in junit
     assert 'name="mlpprof_ratio"' in junit
     document = json.loads((project.path / "claims.json").read_text(encoding="utf-8"))
-    schema = files("mlpprof.report").joinpath("schemas/speedups.schema.json").read_text(encoding="utf-8")
-    Draft202012Validator(json.loads(schema)).validate(document)
     assert [claim["at_least"] for claim in document["claims"]] == [1.5, 0.6]
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_reverted_optimization_fails_and_the_phase_that_got_slower_is_named(project: pytest.Pytester) -> None:
     fast = "            Z += self.W[l][:, :1]  # phase: bias\n"
     slow = (
@@ -127,6 +130,7 @@ def test_a_reverted_optimization_fails_and_the_phase_that_got_slower_is_named(pr
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_the_five_lines_of_the_readme_pass(pytester: pytest.Pytester) -> None:
     readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```python\n([^`]*def test_[^`]*speedup[^`]*)```", readme)
@@ -150,7 +154,7 @@ def test_every_claim_stands_in_the_summary_with_its_outcome(canned: pytest.Pytes
             raise RuntimeError("the test must end at a failed claim")
         """
     )
-    result = canned.runpytest_subprocess(*OPTIONS)
+    result = canned.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
@@ -170,7 +174,7 @@ def test_every_claim_stands_in_the_summary_with_its_outcome(canned: pytest.Pytes
 def test_an_undecided_claim_is_never_a_silent_pass(canned: pytest.Pytester, action: str | None, outcome: str) -> None:
     canned.makepyfile("def test_mine(speedup):\n    speedup('inconclusive', over='naive')\n")
     options = () if action is None else (f"--mlpprof-inconclusive={action}",)
-    result = canned.runpytest_subprocess(*OPTIONS, *options)
+    result = canned.runpytest_inprocess(*OPTIONS, *options)
     result.assert_outcomes(**{outcome: 1}, **({"warnings": 1} if outcome == "passed" else {}))
     assert "INCONCLUSIVE: required 1x; as canned" in result.stdout.str() or outcome == "skipped"
     result.stdout.fnmatch_lines(["*inconclusive over naive*INCONCLUSIVE"])
@@ -178,7 +182,7 @@ def test_an_undecided_claim_is_never_a_silent_pass(canned: pytest.Pytester, acti
 
 def test_a_test_that_claims_nothing_gets_a_warning(canned: pytest.Pytester) -> None:
     canned.makepyfile("def test_mine(speedup):\n    pass\n")
-    result = canned.runpytest_subprocess(*OPTIONS)
+    result = canned.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(["*takes the fixture 'speedup' but claims nothing*"])
 
@@ -193,7 +197,7 @@ def test_a_test_that_claims_nothing_gets_a_warning(canned: pytest.Pytester) -> N
 )
 def test_a_claim_that_cannot_be_decided_fails_in_one_line(canned: pytest.Pytester, call: str, said: str) -> None:
     canned.makepyfile(f"def test_mine(speedup):\n    {call}\n")
-    result = canned.runpytest_subprocess(*OPTIONS)
+    result = canned.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([said])
     result.stdout.no_fnmatch_line("*Traceback*")
@@ -202,7 +206,7 @@ def test_a_claim_that_cannot_be_decided_fails_in_one_line(canned: pytest.Pyteste
 
 def test_a_wrong_name_fails_with_the_nearest_one(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_mine(speedup):\n    speedup('cachd', over='naive')\n")
-    result = pytester.runpytest_subprocess(*OPTIONS)
+    result = pytester.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*no variant 'cachd'; did you mean 'cached'*"])
 
@@ -230,7 +234,7 @@ def test_a_marked_test_s_claim_is_decided_before_its_body_runs(canned: pytest.Py
             pass
         """
     )
-    result = canned.runpytest_subprocess(*OPTIONS)
+    result = canned.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(passed=2, failed=1)
     assert result.stdout.str().count(" over naive >= 1") == 3
     result.stdout.no_fnmatch_line("*RuntimeError*")
@@ -263,9 +267,9 @@ def test_without_new_the_test_s_own_function_is_the_new_one(canned: pytest.Pytes
             pass
         """
     )
-    result = canned.runpytest_subprocess(*OPTIONS)
+    result = canned.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(["*which takes no fixtures then*", "*takes keywords, over= among them*"])
+    result.stdout.fnmatch_lines(["*which then cannot take fixtures*", "*takes only keywords, and needs over=*"])
 
 
 # Options
@@ -284,9 +288,9 @@ def test_skip_skips_where_a_speedup_is_claimed(canned: pytest.Pytester) -> None:
             pass
         """
     )
-    canned.runpytest_subprocess(*OPTIONS, "--mlpprof-skip").assert_outcomes(skipped=2)
+    canned.runpytest_inprocess(*OPTIONS, "--mlpprof-skip").assert_outcomes(skipped=2)
     canned.makeini("[pytest]\nmlpprof_skip = true\n")
-    canned.runpytest_subprocess(*OPTIONS).assert_outcomes(skipped=2)
+    canned.runpytest_inprocess(*OPTIONS).assert_outcomes(skipped=2)
 
 
 def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.Pytester) -> None:
@@ -305,7 +309,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
         """
     )
     options = ("--mlpprof-threads=2", "--mlpprof-baselines=claims.toml")
-    canned.runpytest_subprocess(*OPTIONS, *options).assert_outcomes(passed=1)
+    canned.runpytest_inprocess(*OPTIONS, *options).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
@@ -336,23 +340,24 @@ def test_claims_that_cannot_be_written_after_all_are_shown_with_a_sentence(canne
             os.mkdir("claims.json")
         """
     )
-    result = canned.runpytest_subprocess(*OPTIONS, "--mlpprof-json=claims.json")
+    result = canned.runpytest_inprocess(*OPTIONS, "--mlpprof-json=claims.json")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["mlpprof json: cannot write *claims.json: it is a folder*", "*pass over naive*PASS"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 
 
-def test_help_tells_the_options_and_the_marker(pytester: pytest.Pytester) -> None:
-    told = pytester.runpytest_inprocess("--help").stdout.str()
+def test_help_shows_the_options_and_the_marker(pytester: pytest.Pytester) -> None:
+    shown = pytester.runpytest_inprocess("--help").stdout.str()
     for name in ("skip", "budget", "inconclusive", "threads", "native-blas", "baselines", "json"):
-        assert f"--mlpprof-{name}" in told
-        assert f"mlpprof_{name.replace('-', '_')}" in told
+        assert f"--mlpprof-{name}" in shown
+        assert f"mlpprof_{name.replace('-', '_')}" in shown
     assert "speedup(over, new=None" in pytester.runpytest_inprocess("--markers").stdout.str()
 
 
 # Other plugins
 
 
+@pytest.mark.slow
 def test_under_xdist_only_correctness_is_checked_and_a_warning_says_so(canned: pytest.Pytester) -> None:
     canned.makepyfile(
         """
@@ -370,6 +375,7 @@ def test_under_xdist_only_correctness_is_checked_and_a_warning_says_so(canned: p
     assert claim["verdict"] is None
 
 
+@pytest.mark.slow
 def test_under_xdist_s_loadgroup_timing_tests_share_a_worker_or_are_not_timed(canned: pytest.Pytester) -> None:
     canned.makepyfile(
         """
@@ -408,7 +414,7 @@ def test_it_lives_beside_pytest_benchmark(canned: pytest.Pytester) -> None:
             speedup("pass", over="naive")
         """
     )
-    canned.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    canned.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
 def test_without_the_plugin_there_is_no_fixture_and_no_option(pytester: pytest.Pytester) -> None:

@@ -105,7 +105,7 @@ def test_what_is_the_same_but_for_rounding_is_accepted(new, old):
     [
         (lambda: (i for i in range(3)), lambda: (i for i in range(3)), "result is a generator, .* only once"),
         (lambda: [map(abs, [1])], lambda: [map(abs, [1])], r"result\[0\] is a map"),
-        (threading.Lock, threading.Lock, "result is a lock, of which nothing can be compared"),
+        (threading.Lock, threading.Lock, "result is a lock, which cannot be compared"),
         (lambda: lambda: 1, lambda: lambda: 2, "result is a function"),
         (lambda: None, lambda: None, "both return None and change none of their arguments"),
     ],

@@ -1,4 +1,4 @@
-"""What `assert_speedup` compares, what it refuses, and what its message tells."""
+"""What `assert_speedup` compares, what it refuses, and what its message shows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlpprof.catalog import ladder
-from mlpprof.compare import not_slower_than
-from mlpprof.compare.entrants import told_apart
+from mlpprof.compare.decide import not_slower_than
+from mlpprof.compare.live_race import distinct_names
 from mlpprof.errors import CheckFailed, UsageError
 from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Change, Race, Speedup, Verdict
@@ -51,7 +51,7 @@ def slow_loop(x):
     return total
 
 
-def test_at_least_becomes_the_claim_and_the_message_tells_everything():
+def test_at_least_becomes_the_claim_and_the_message_shows_everything():
     verdict = Verdict("fail", 1.02, 1.0, 1.04, 1.15, 5, "below 1.15")
     changes = (
         Change("forward", None, "", 1e-3, 1e-3, 0.0),
@@ -59,13 +59,13 @@ def test_at_least_becomes_the_claim_and_the_message_tells_everything():
         Change("backward", 2, "gradient", 1e-4, 9e-4, 0.8),
         Change("backward", 1, "gradient", 1e-4, 2e-4, 0.1),
     )
-    told = speedup_table(Speedup("new", "old", "tiny", verdict, changes, "mlpprof compare old new", ("a note",)))
-    assert told.splitlines()[0] == "new is 1.02x as fast as old (95 %: 1.00-1.04), but the test requires 1.15x"
+    table = speedup_table(Speedup("new", "old", "tiny", verdict, changes, "mlpprof compare old new", ("a note",)))
+    assert table.splitlines()[0] == "new is 1.02x as fast as old (95 %: 1.00-1.04), but the test requires 1.15x"
     for text in (
         *("tiny", "1.020 x as fast (95 %: 1.000–1.040), 5 processes", "FAIL: below 1.15"),
         *("slower    backward: 1.00 ms → 2.00 ms; most in gradient of layer 2", "mlpprof compare old new", "a note"),
     ):
-        assert text in told
+        assert text in table
 
 
 def test_a_phase_that_became_faster_is_not_called_slower():
@@ -75,28 +75,28 @@ def test_a_phase_that_became_faster_is_not_called_slower():
         Change("update", None, "", 18e-6, 13.3e-6, 0.3),
         Change("update", 3, "descend", 1.42e-6, 1.5e-6, 0.0),
     )
-    told = speedup_table(Speedup("new", "old", "tiny", verdict, changes))
-    assert "phase with the smallest gain: update, 18.0 µs → 13.3 µs" in told
-    assert "slower" not in told
+    table = speedup_table(Speedup("new", "old", "tiny", verdict, changes))
+    assert "phase with the smallest gain: update, 18.0 µs → 13.3 µs" in table
+    assert "slower" not in table
 
 
 def test_two_callables_of_the_same_name_are_told_apart_by_their_modules():
-    assert told_apart([("old", "step"), ("new", "step")]) == ["old.step", "new.step"]
-    assert told_apart([("old", "step"), ("new", "fast_step")]) == ["step", "fast_step"]
+    assert distinct_names([("old", "step"), ("new", "step")]) == ["old.step", "new.step"]
+    assert distinct_names([("old", "step"), ("new", "fast_step")]) == ["step", "fast_step"]
 
 
 def test_a_tuple_of_arguments_is_copied_for_every_call(monkeypatch: pytest.MonkeyPatch):
     made = []
 
-    class Racer:
+    class FakeRace:
         def __init__(self, functions, make):
             made.extend(make()[0] for _ in range(2))
 
         def race(self):
             return Race(("vectorized", "loop"), ("", ""), 0, ())
 
-    monkeypatch.setattr(speedup, "InProcessRacer", Racer)
-    monkeypatch.setattr(speedup, "measure", lambda *rest: Verdict("pass", 9.0, 8.0, 10.0, 2.0, 5, ""))
+    monkeypatch.setattr(speedup, "LocalRace", FakeRace)
+    monkeypatch.setattr(speedup, "measure", lambda *rest: [Verdict("pass", 9.0, 8.0, 10.0, 2.0, 5, "")])
     given = numbers()
     found = measure_speedup(vectorized, over=loop, at_least=2.0, args=given)
     assert "cannot import a tuple of arguments" in found.notes[0]
@@ -116,6 +116,7 @@ def test_equivalent_is_refused_for_variants():
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_variants_by_path_and_class_are_raced_in_processes(rungs, tmp_path: Path):
     (tmp_path / "mine.py").write_text(ladder()["sliced"].source(), encoding="utf-8")
     for new in (str(tmp_path / "mine.py"), rungs["sliced"]):
@@ -128,6 +129,7 @@ def test_variants_by_path_and_class_are_raced_in_processes(rungs, tmp_path: Path
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_importable_functions_get_processes_of_their_own():
     found = measure_speedup(vectorized, over=loop, at_least=2.0, args=numbers, measuring=HURRY)
     assert (found.new, found.old) == ("vectorized", "loop")
@@ -137,6 +139,7 @@ def test_importable_functions_get_processes_of_their_own():
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_closures_are_measured_in_this_process_and_the_message_says_so():
     x = np.arange(2_000.0)
     found = assert_speedup(lambda: x.sum(), over=lambda: sum(x.tolist()), at_least=2.0)
@@ -146,6 +149,7 @@ def test_closures_are_measured_in_this_process_and_the_message_says_so():
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_clear_loss_fails_with_claim_measurement_and_verdict():
     x = numbers()[0]
     with pytest.raises(AssertionError, match=r"the test requires 1x\n +measured .*95 %.*\n +verdict +FAIL"):
@@ -153,6 +157,7 @@ def test_a_clear_loss_fails_with_claim_measurement_and_verdict():
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_what_is_undecided_at_the_budget_is_a_warning_and_no_silent_pass():
     with pytest.warns(InconclusiveWarning, match=r"INCONCLUSIVE.*budget of 0.01 s is spent"):
         found = assert_speedup("sliced", over="sliced", at_least=1.05, workload="tiny", measuring=HURRY)
@@ -180,9 +185,9 @@ def test_not_slower_is_a_claim_of_the_inverse(monkeypatch: pytest.MonkeyPatch):
         ("slicd", "naive", {}, "no variant 'slicd'; did you mean 'sliced'"),
         ("sliced", loop, {}, "expected two variants or two callables"),
         (3, loop, {}, "3 is neither a variant nor callable"),
-        ("sliced", "naive", {"at_least": 0.0}, "at_least 0.0 is no speedup"),
-        ("sliced", "naive", {"at_least": float("nan")}, "at_least nan is no speedup"),
-        ("sliced", "naive", {"at_least": "base"}, "at_least 'base' is no speedup"),
+        ("sliced", "naive", {"at_least": 0.0}, "at_least 0.0 is not a speedup"),
+        ("sliced", "naive", {"at_least": float("nan")}, "at_least nan is not a speedup"),
+        ("sliced", "naive", {"at_least": "base"}, "at_least 'base' is not a speedup"),
         ("sliced", "naive", {"workload": "tinny"}, "did you mean 'tiny'"),
         ("sliced", "naive", {"workload": "tiny", "batch": 301}, "batch 301 is out of range"),
     ],
@@ -218,6 +223,7 @@ def test_functions_may_change_their_arguments_if_both_do_or_nobody_minds():
 
 
 @pytest.mark.timing
+@pytest.mark.slow
 def test_a_wrong_variant_is_not_timed(plain: str, tmp_path: Path):
     path = tmp_path / "mine.py"
     right = "delta = (self.A[-1] - self.Y) / len(self.Y)"

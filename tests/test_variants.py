@@ -1,4 +1,4 @@
-"""The rungs of the ladder compute the same, in the dtype they are given, and learn."""
+"""The rungs of the ladder compute the same results, in the dtype that they are given, and learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlpprof.catalog import ladder, load
 from mlpprof.data.source import DataSource
 from mlpprof.data.source import load as load_data
 from mlpprof.model import Network, Parameters, UnsupportedNetwork, Variant
-from mlpprof.model.gradcheck import deviations, first_gradients, layer_deviations, trajectory
+from mlpprof.model.gradcheck import deviations, first_gradients, layer_deviations
 from mlpprof.profile.passes import batches
 
 RUNGS = (
@@ -29,7 +29,6 @@ CLASSES = {name: load(LADDER[name]) for name in RUNGS}
 PARENTS = dict(zip(RUNGS, (None, *RUNGS), strict=False))
 
 each_rung = pytest.mark.parametrize("name", RUNGS)
-each_child = pytest.mark.parametrize("name", RUNGS[1:])
 
 
 def deviating(ours: Parameters, theirs: Parameters, tolerance: float) -> list[str]:
@@ -38,7 +37,7 @@ def deviating(ours: Parameters, theirs: Parameters, tolerance: float) -> list[st
 
 
 def arrays_in(value: Any) -> list[np.ndarray]:
-    """All arrays that an object holds, in lists and tuples of it too."""
+    """All arrays in an object, also those in its lists, tuples and dictionaries."""
     if isinstance(value, np.ndarray):
         return [value]
     if isinstance(value, dict):
@@ -49,12 +48,19 @@ def arrays_in(value: Any) -> list[np.ndarray]:
 @each_rung
 @given(case=cases())
 @settings(max_examples=20)
-def test_every_comparison_of_the_check_holds(name, case):
+def test_a_rung_agrees_with_finite_differences_its_parent_and_itself_in_float32(name, case):
     parent = None if PARENTS[name] is None else CLASSES[PARENTS[name]]
     assert [d for d in deviations(CLASSES[name], parent, case) if d.severity > 1] == []
 
 
-@pytest.mark.parametrize("name", [name for name in LADDER if name not in RUNGS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if entry.extra == "compiled" else ())  # numba compiles for seconds
+        for name, entry in LADDER.items()
+        if name not in RUNGS
+    ],
+)
 @given(case=cases())
 @settings(max_examples=10)
 def test_a_variant_off_the_ladder_has_the_gradients_of_naive_when_its_phases_are_called_singly(name, case):
@@ -64,30 +70,12 @@ def test_a_variant_off_the_ladder_has_the_gradients_of_naive_when_its_phases_are
         return
     naive_loss, theirs = first_gradients(CLASSES["naive"], case)
     assert loss == pytest.approx(naive_loss, rel=1e-10, abs=1e-13)
-    assert deviating(ours, theirs, 1e-6) == []  # finite differences are among these variants
-
-
-@each_child
-@given(case=cases())
-def test_gradients_and_loss_equal_the_parent_s_to_1e_10(name, case):
-    loss, ours = first_gradients(CLASSES[name], case)
-    parent_loss, theirs = first_gradients(CLASSES[PARENTS[name]], case)
-    assert loss == pytest.approx(parent_loss, rel=1e-10, abs=1e-13)
-    assert deviating(ours, theirs, 1e-10) == []
-
-
-@each_child
-@given(case=cases(hidden=("sigmoid", "tanh"), l1=False))
-@settings(max_examples=15)
-def test_20_steps_follow_the_parent_s(name, case):
-    losses, ours = trajectory(CLASSES[name], case)
-    parent_losses, theirs = trajectory(CLASSES[PARENTS[name]], case)
-    assert losses == pytest.approx(parent_losses, rel=1e-8, abs=1e-11)
-    assert deviating(ours, theirs, 1e-8) == []
+    assert deviating(ours, theirs, 1e-6) == []  # one of these variants uses finite differences
 
 
 @each_rung
 @given(network=networks(), m=batch_sizes, dtype=dtypes, seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=15)
 def test_every_array_of_a_step_has_the_dtype_of_the_data(name, network, m, dtype, seed):
     rng = np.random.default_rng(seed)
     X = rng.uniform(size=(2 * m, network.layers[0])).astype(dtype)
@@ -98,12 +86,13 @@ def test_every_array_of_a_step_has_the_dtype_of_the_data(name, network, m, dtype
     held = arrays_in(vars(instance))
     assert len(held) > 3 * network.depth  # at least W, velocity and dW
     assert {array.dtype.name for array in held} == {dtype}
-    told = [values for pair in (*instance.parameters(), *instance.gradients()) for values in pair]
-    assert {array.dtype.name for array in (*told, instance.predict(X))} == {dtype}
+    returned = [values for pair in (*instance.parameters(), *instance.gradients()) for values in pair]
+    assert {array.dtype.name for array in (*returned, instance.predict(X))} == {dtype}
 
 
 @each_rung
 @given(network=networks(), m=batch_sizes, dtype=dtypes)
+@settings(max_examples=15)
 def test_shapes_are_canonical_and_the_loss_is_a_number(name, network, m, dtype):
     X = np.full((m + 1, network.layers[0]), 0.5, dtype)
     Y = np.eye(network.layers[-1], dtype=dtype)[np.zeros(m + 1, int)]
@@ -120,7 +109,8 @@ def test_shapes_are_canonical_and_the_loss_is_a_number(name, network, m, dtype):
 
 @each_rung
 @given(case=cases())
-def test_a_train_step_is_bit_for_bit_the_five_methods_called_singly(name, case):
+@settings(max_examples=10)
+def test_a_train_step_is_bit_for_bit_the_five_methods_called_one_by_one(name, case):
     whole, singly = (CLASSES[name](case.network, case.parameters) for _ in range(2))
     for _ in range(3):
         loss = whole.train_step(case.X, case.Y, case.index)
@@ -156,7 +146,7 @@ def test_parameters_are_copied_in_and_out(name):
 
 
 @each_rung
-def test_the_batch_is_the_rows_that_the_index_names_in_its_order(name, tiny):
+def test_the_batch_has_the_rows_of_the_index_in_its_order(name, tiny):
     X, Y = tiny
     network = Network((20, 5, 3))
     by_index, by_rows = (CLASSES[name](network, network.initial_parameters(0)) for _ in range(2))
@@ -174,7 +164,7 @@ def test_a_batch_may_change_its_size_from_step_to_step(name, tiny):
         assert ours.train_step(X, Y, np.arange(m)) == pytest.approx(reference.train_step(X, Y, np.arange(m)), rel=1e-9)
 
 
-# What the docstrings tell about memory order
+# Memory order, as the docstrings describe it
 
 
 def one_step(name: str) -> Any:
@@ -235,7 +225,7 @@ def train(cls: type[Variant], network: Network, X: np.ndarray, Y: np.ndarray, m:
     return instance, losses
 
 
-@each_child
+@pytest.mark.parametrize("name", RUNGS[1:])
 def test_10_epochs_on_the_tiny_set_lower_the_loss_exactly_as_the_parent_s(name, tiny):
     X, Y = tiny
     network = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l2=1e-4)
@@ -256,20 +246,20 @@ def mnist(shared_data) -> tuple[np.ndarray, ...]:
 
 
 def mnist_accuracy(name: str, mnist: tuple[np.ndarray, ...], samples: int, m: int) -> float:
-    """Share of the 10,000 test digits that are right after 10 epochs on the first samples, in float32."""
+    """The share of the 10,000 test digits that are correct after 10 epochs on the first samples, in float32."""
     X, Y, X_test, Y_test = mnist
     network = Network((784, 70, 30, 10), rate=0.2, momentum=0.9, l2=1e-4)
-    with threadpool_limits(1):  # several threads on products this small are at the neighbours' mercy
+    with threadpool_limits(1):  # with products this small, several threads would wait for each other
         instance, _ = train(CLASSES[name], network, X[:samples], Y[:samples], m, 10)
         return float(np.mean(instance.predict(X_test).argmax(axis=1) == Y_test.argmax(axis=1)))
 
 
-def test_the_3_fastest_rungs_reach_95_percent_on_all_of_mnist_in_10_epochs_and_agree(mnist):
-    accuracy = {name: mnist_accuracy(name, mnist, 60_000, 500) for name in ("contiguous", "cached", "sliced")}
-    assert min(accuracy.values()) > 0.95, accuracy
-    assert max(accuracy.values()) - min(accuracy.values()) < 0.004, accuracy
+@pytest.mark.slow
+def test_all_of_mnist_gives_95_percent_in_10_epochs(mnist):
+    assert mnist_accuracy("buffered", mnist, 60_000, 500) > 0.95
 
 
+@pytest.mark.slow
 def test_all_batched_rungs_learn_a_tenth_of_mnist_equally_well(mnist):
     accuracy = {name: mnist_accuracy(name, mnist, 6_000, 100) for name in BATCHED}
     assert min(accuracy.values()) > 0.90, accuracy

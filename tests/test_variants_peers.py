@@ -1,4 +1,4 @@
-"""The frameworks behind the variants' interface: checked in workers where they are installed, else skipped."""
+"""The frameworks behind the interface of the variants. Each is checked if it is installed, else skipped."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PEERS = {
     "peers/tensorflow": "tensorflow",
     "peers/sklearn": "sklearn",
 }
-"""Variant -> the package that it needs."""
+"""Each variant with the package that it needs."""
 CASES = 4
 
 
-def test_the_six_peers_are_in_the_catalog_and_name_their_extra_and_a_parent_of_the_ladder():
+def test_the_six_peers_are_in_the_catalog_with_their_extra_and_their_parent():
     known = ladder()
     assert {name for name, entry in known.items() if entry.extra == "peers"} == set(PEERS)
     assert {known[name].parent for name in PEERS} == {"sliced"}
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_tells_its_idea_its_threads_and_its_source_and_has_the_interface(name):
+def test_a_peer_explains_its_threads_and_its_source_and_has_the_interface(name):
     tree = ast.parse(find(name).source())
     docstring = ast.get_docstring(tree) or ""
     assert "Threads: " in docstring
@@ -43,10 +43,11 @@ def test_a_peer_tells_its_idea_its_threads_and_its_source_and_has_the_interface(
         assert methods[method] == ["self", *arguments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_is_right_where_its_framework_is_installed_and_else_skipped_with_the_line_that_installs_it(name):
+def test_a_peer_is_correct_or_is_skipped_with_the_line_that_installs_its_framework(name):
     if name == "peers/torch_compile" and importlib.util.find_spec("torch") is not None:
-        pytest.skip("compiles for half a minute; mlpprof check peers/torch_compile does it")
+        pytest.skip("it compiles for half a minute; mlpprof check peers/torch_compile checks it")
     (result,) = check([name], CASES, 0, lambda what, share: None)
     if importlib.util.find_spec(PEERS[name]) is None:
         assert result.ok is None

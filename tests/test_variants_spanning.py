@@ -1,4 +1,4 @@
-"""The branches that change the form of a step: `gram`, `delayed`, `compiled`."""
+"""The branches that change the form of a step: `gram`, `delayed` and `compiled`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_gram_gives_the_weights_of_the_direct_form_after_100_steps_in_full_batch
         assert np.allclose(b, c, atol=1e-10)
 
 
-def test_gram_gives_a_sample_that_comes_twice_twice_its_share():
+def test_gram_counts_a_sample_that_comes_twice_twice():
     network, X, Y = cats()
     ours, theirs = (load(find(n))(network, network.initial_parameters(0)) for n in ("gram", "buffered"))
     for index in ([0, 0, 3], [5], [1, 2, 3, 4, 4, 4, 4]):
@@ -55,7 +55,7 @@ def test_gram_reads_the_samples_once():
     instance = load(find("gram"))(network, network.initial_parameters(0))
     index = np.arange(len(X))
     first = instance.train_step(X, Y, index)
-    X[:] = np.nan  # from here on it has their products
+    X[:] = np.nan  # the products of the samples are enough from here on
     assert instance.train_step(X, Y, index) < first
 
 
@@ -76,6 +76,8 @@ def test_gram_refuses_l1_other_samples_and_too_many_and_says_what_it_can_do():
 
 # Delayed and compiled
 
+each_form = pytest.mark.parametrize("name", ["delayed", pytest.param("compiled", marks=pytest.mark.slow)])
+
 SINGLE = [
     Network((9, 4, 3, 2), rate=0.1),
     Network((9, 5, 2), rate=0.1, l2=0.2, hidden="tanh", output="softmax"),
@@ -85,30 +87,30 @@ SINGLE = [
 
 
 @pytest.mark.parametrize("network", SINGLE, ids=lambda network: network.text)
-@pytest.mark.parametrize("name", ["delayed", "compiled"])
+@each_form
 def test_single_sample_steps_through_train_are_those_of_naive_over_several_blocks(name, network):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(50, 9)), np.eye(2)[rng.integers(2, size=50)]
     indices = [np.array([i]) for i in rng.integers(50, size=150)]
     ours, theirs = (variant(n)(network, network.initial_parameters(0)) for n in (name, "naive"))
-    losses = ours.train(X, Y, indices[:71]) + ours.train(X, Y, indices[71:])  # neither a multiple of a block
+    losses = ours.train(X, Y, indices[:71]) + ours.train(X, Y, indices[71:])  # neither is a multiple of a block
     assert losses == pytest.approx([theirs.train_step(X, Y, index) for index in indices], rel=1e-8)
     for (W, b), (V, c) in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert np.allclose(W, V, rtol=1e-8, atol=1e-10)
         assert np.allclose(b, c, rtol=1e-8, atol=1e-10)
 
 
-def test_train_and_train_step_may_alternate():
+@each_form
+def test_train_and_train_step_may_alternate(name):
     network = SINGLE[0]
     X, Y = np.random.default_rng(0).normal(size=(20, 9)), np.eye(2)[np.arange(20) % 2]
-    for name in ("delayed", "compiled"):
-        ours, theirs = (variant(n)(network, network.initial_parameters(0)) for n in (name, "naive"))
-        for index in (np.array([3]), np.arange(7), np.array([5]), np.arange(20)):
-            theirs.train_step(X, Y, index)
-            theirs.train_step(X, Y, index)
-            ours.train(X, Y, [index])
-            ours.train_step(X, Y, index)
-        assert np.allclose(ours.parameters()[0][0], theirs.parameters()[0][0], rtol=1e-9)
+    ours, theirs = (variant(n)(network, network.initial_parameters(0)) for n in (name, "naive"))
+    for index in (np.array([3]), np.arange(7), np.array([5]), np.arange(20)):
+        theirs.train_step(X, Y, index)
+        theirs.train_step(X, Y, index)
+        ours.train(X, Y, [index])
+        ours.train_step(X, Y, index)
+    assert np.allclose(ours.parameters()[0][0], theirs.parameters()[0][0], rtol=1e-9)
 
 
 def test_delayed_refuses_momentum_and_l1_and_says_what_it_can_do():
@@ -118,6 +120,7 @@ def test_delayed_refuses_momentum_and_l1_and_says_what_it_can_do():
             load(find("delayed"))(network, network.initial_parameters(0))
 
 
+@pytest.mark.slow
 def test_compiled_takes_a_large_batch_in_pieces_and_gets_the_same(tiny):
     X, Y = (np.tile(values, (5, 1)) for values in tiny)  # 1,500 samples: three pieces
     network = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l1=1e-3, l2=1e-3)
@@ -129,6 +132,7 @@ def test_compiled_takes_a_large_batch_in_pieces_and_gets_the_same(tiny):
         assert np.allclose(W, V, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_loss_of_compiled_holds_for_soft_targets_and_for_outputs_at_0_and_1():
     cls = variant("compiled")
     rng = np.random.default_rng(0)
@@ -141,10 +145,14 @@ def test_the_loss_of_compiled_holds_for_soft_targets_and_for_outputs_at_0_and_1(
         assert ours.train_step(X, Y, index) == pytest.approx(theirs.train_step(X, Y, index), rel=1e-9)
 
 
-@pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "relu"])
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("output", "loss"),
-    [("sigmoid", "cross_entropy"), ("softmax", "cross_entropy"), ("sigmoid", "squared_error")],
+    ("hidden", "output", "loss"),
+    [
+        ("sigmoid", "sigmoid", "cross_entropy"),
+        ("tanh", "softmax", "cross_entropy"),
+        ("relu", "sigmoid", "squared_error"),
+    ],
 )
 def test_a_network_that_has_diverged_has_no_finite_loss_in_compiled(hidden, output, loss):
     network = Network((4, 6, 3), hidden=hidden, output=output, loss=loss, rate=0.1)
@@ -155,6 +163,7 @@ def test_a_network_that_has_diverged_has_no_finite_loss_in_compiled(hidden, outp
         assert np.isnan(model.train(X, Y, list(steps))).all()
 
 
+@pytest.mark.slow
 def test_compiled_agrees_in_float32_on_wide_sums():
     case = random_case(Network((300, 20, 10), momentum=0.9, l2=0.01), 40, seed=1)
     assert [d for d in deviations(variant("compiled"), load(find("buffered")), case) if d.severity > 1] == []

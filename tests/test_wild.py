@@ -47,12 +47,14 @@ def result_of(script: Path) -> np.ndarray:
     return np.array([float(figure) for figure in output_of(script)[-1].split()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [*PLANTED, *CLEAN], ids=name)
 def test_a_program_runs_alone_and_ends_with_finite_figures(script):
     assert np.isfinite(result_of(script)).all()
     assert len(result_of(script)) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", PLANTED, ids=name)
 def test_twins_train_the_same_parameters(planted):
     clean = Path(*(part.replace("planted", "clean") for part in planted.parts))

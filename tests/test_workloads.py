@@ -34,8 +34,8 @@ def test_every_workload_s_data_become_the_arrays_of_its_network(name):
 
 
 def test_the_workloads_have_the_sizes_of_their_sources():
-    told = {name: (w.network.text, w.batch) for name, w in WORKLOADS.items()}
-    assert told == {
+    shown = {name: (w.network.text, w.batch) for name, w in WORKLOADS.items()}
+    assert shown == {
         "digits": ("784-70-30-10", 500),
         "tiny": ("20-8-5-3", 30),
         "workshop": ("784-40-40-40-40-10", 200),
@@ -86,23 +86,23 @@ def test_real_targets_take_an_output_each(npz):
 
 def test_cross_entropy_refuses_targets_beyond_0_and_1_and_says_what_to_use(npz):
     source = npz(3, [[0.5, 7.0], [1.5, -2.0]])
-    with pytest.raises(UsageError, match=r"run from -2 to 7; use --loss squared_error --output identity"):
+    with pytest.raises(UsageError, match=r"are from -2 to 7; use --loss squared_error --output identity"):
         resolve(source=source)
 
 
-def test_layers_that_do_not_fit_the_features_are_told_with_both_numbers(npz):
-    with pytest.raises(UsageError, match=r"layers 784-10-4 take 784 inputs, but .* has 7 features.*--layers 7-10-4"):
+def test_layers_that_do_not_fit_the_features_are_shown_with_both_numbers(npz):
+    with pytest.raises(UsageError, match=r"layers 784-10-4 have 784 inputs, but .* has 7 features.*--layers 7-10-4"):
         resolve(source=npz(7, [0, 1, 2, 3]), layers=(784, 10, 4))
 
 
 def test_layers_are_checked_against_the_workload_s_own_data_too():
-    with pytest.raises(UsageError, match="take 100 inputs, but the data 'digits' has 784 features"):
+    with pytest.raises(UsageError, match="have 100 inputs, but the data 'digits' has 784 features"):
         resolve(layers=(100, 10))
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_too_few_outputs_are_told_with_both_numbers(npz, outputs):
-    with pytest.raises(UsageError, match=rf"give {outputs} outputs, but .* has 4 classes; use --layers 7-9-4"):
+def test_too_few_outputs_are_shown_with_both_numbers(npz, outputs):
+    with pytest.raises(UsageError, match=rf"have {outputs} outputs, but .* has 4 classes; use --layers 7-9-4"):
         resolve(source=npz(7, [0, 1, 2, 3]), layers=(7, 9, outputs))
 
 
@@ -111,7 +111,7 @@ def test_more_outputs_than_classes_are_allowed(npz):
 
 
 def test_targets_need_exactly_as_many_outputs(npz):
-    with pytest.raises(UsageError, match=r"give 3 outputs, but .* has 2 targets a sample; use --layers 3-2"):
+    with pytest.raises(UsageError, match=r"have 3 outputs, but .* has 2 targets per sample; use --layers 3-2"):
         resolve(source=npz(3, [[0.5, 0.1], [0.2, 0.9]]), layers=(3, 3))
 
 
@@ -140,7 +140,7 @@ def test_a_batch_never_exceeds_other_data_and_full_batches_stay_full(npz):
 
 
 @pytest.mark.parametrize("batch", [0, -3, 41])
-def test_a_batch_beyond_the_samples_is_told_with_both_numbers(npz, batch):
+def test_a_batch_beyond_the_samples_is_shown_with_both_numbers(npz, batch):
     with pytest.raises(UsageError, match=f"batch {batch} is out of range; expected 1 to 40"):
         resolve(source=npz(3, np.arange(40) % 2), batch=batch)
     assert resolve(source=npz(3, np.arange(40) % 2), batch=40).batch == 40

@@ -1,9 +1,11 @@
-"""The board: made from files of other people, ranked, escaped, and complete by itself."""
+"""The board is made from other people's files. It ranks learners, escapes their texts, and needs no other file."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,9 +15,11 @@ from workshop_results import SPEED, result
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
+from mlpprof.report.figures.canvas import THEME
 from mlpprof.workshop.board import board_html, read_folders, rows_of
-from mlpprof.workshop.result import result_json, write_result
+from mlpprof.workshop.result import Ratio, result_json, write_result
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
@@ -59,14 +63,14 @@ def test_learners_of_one_name_stay_apart_and_files_of_one_learner_come_together(
     assert [row.passed for row in rows_of(results)] == [2, 1]
 
 
-def test_a_cell_tells_the_speedup_of_its_exercise_and_whether_it_was_tried():
+def test_a_cell_shows_the_speedup_of_its_exercise_and_whether_it_was_tried():
     row = rows_of([result(3), result(4, outcome="inconclusive"), result(0)])[0]
     assert [cell.state for cell in row.cells] == ["pass", "none", "none", "pass", "open", "none", "none", "none"]
     assert row.cells[3].text == "2.00 ×"
     assert row.cells[0].text == "✓"
 
 
-def test_guesses_and_the_roofline_stand_on_the_board():
+def test_guesses_and_the_share_of_the_limit_are_on_the_board():
     last = result(7, speed=replace(SPEED, share_of_limit=0.5), guess=4.0)
     row = rows_of([last, result(1, guess=1.0), result(2, guess=2.2)])[0]
     assert (row.share, row.off) == ("50.0 %", "2.00 ×")
@@ -91,6 +95,28 @@ def test_the_page_needs_no_network_and_fits_phone_and_projector():
     assert "overflow-x: auto" in page
 
 
+def test_the_page_has_the_colours_of_the_other_pages():
+    page = board_html([result()], [], "now")
+    for role, (light, dark) in THEME.items():
+        assert f"--{role}: {light};" in page
+        assert f"--{role}: {dark};" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here: apt-get install chromium")
+def test_all_columns_are_visible_at_1280_pixels(tmp_path: Path):
+    fast = replace(SPEED, over_start=Ratio(12.34, 12, 13), over_first=Ratio(123.4, 120, 130), share_of_limit=0.678)
+    name = "a long name of forty characters or so"
+    page = board_html([result(n, name, speed=fast, guess=1.0) for n in range(8)], [], "now")
+    hidden = "const box = document.querySelector('.scroll'); document.title = box.scrollWidth - box.clientWidth"
+    (tmp_path / "board.html").write_text(f"{page}<script>{hidden}</script>", encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900", "--dump-dom"]
+    shown = subprocess.run(
+        [CHROMIUM, *options, (tmp_path / "board.html").as_uri()], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "<title>0</title>" in shown.stdout
+
+
 def test_every_column_can_be_sorted_by_keyboard():
     parsed = Page(board_html([result()], [], "now"))
     tags = [tag for tag, _ in parsed.tags]
@@ -98,7 +124,7 @@ def test_every_column_can_be_sorted_by_keyboard():
     assert sum(attributes.get("aria-sort") == "descending" for tag, attributes in parsed.tags if tag == "th") == 1
 
 
-def test_a_broken_and_a_foreign_file_are_named_and_skipped(tmp_path: Path, capsys):
+def test_a_broken_and_a_foreign_file_are_listed_and_skipped(tmp_path: Path, capsys):
     folder = tmp_path / "class"
     (folder / "anna" / "results").mkdir(parents=True)
     write_result(result(), folder / "anna" / "results" / "a.json")

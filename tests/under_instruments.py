@@ -54,8 +54,7 @@ def outputs(*jobs: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Do the jobs that standard input tells of."""
-
+    """Do the jobs of standard input."""
     del globals()["__file__"]  # or this file would be one of the program's
     print(json.dumps([_in_child(job) for job in json.load(sys.stdin)]))
 
@@ -71,7 +70,7 @@ def _in_child(job: dict[str, Any]) -> str:
                 _do(**job)
                 sys.stdout.flush()
                 status = 0
-            except Exception:  # noqa: BLE001 - the parent is told by what is printed
+            except Exception:  # noqa: BLE001 - the parent reads what is printed
                 traceback.print_exc()
                 sys.stderr.flush()
             finally:
@@ -115,59 +114,69 @@ def _do(
 
 def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     """As `advise` records, but through all steps, and so that the program ends by itself."""
-    from mlpprof.programs.record import schedule as steps
+    import time
+
     from mlpprof.programs.record.clocks import Clocks
+    from mlpprof.programs.record.forms import CodeExchange, Forms
     from mlpprof.programs.record.recorder import Recorder
-    from mlpprof.programs.record.run import record
+    from mlpprof.programs.record.run import Instruments, record
+    from mlpprof.programs.record.schedule import Steps
     from mlpprof.programs.step_place import StepPlace
 
-    ran: set[int] = set()
+    ran, timed = set[int](), []
 
-    def plan(self: steps.Steps, few: int) -> Iterator[int]:
-        self._wanted = sys.maxsize
+    def noted() -> Iterator[int]:
         for mode in modes:
             ran.add(mode)
             yield mode
 
-    take, timed = Clocks.take, []
+    class NotedClocks(Clocks):
+        def take(self) -> Any:
+            timed.append(super().take())
+            return timed[-1]
 
-    def kept(self: Clocks) -> Any:
-        timed.append(take(self))
-        return timed[-1]
+    class KeepingRecorder(Recorder):
+        def start(self, keeps: bool) -> None:
+            super().start(True)
 
-    start = Recorder.start
-    Clocks.take = kept  # type: ignore[method-assign]
-    steps.Steps._plan = plan  # type: ignore[method-assign]
-    Recorder.start = lambda self, keeps: start(self, True)  # type: ignore[method-assign]
-    recording = record(program, StepPlace.parse(step), "/")
+    place = StepPlace.parse(step)
+    forms = Forms(place)
+    clocks, recorder = NotedClocks(time.perf_counter), KeepingRecorder(forms.sites)
+    steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, forms=noted())
+    recording = record(program, place, "/", instruments=Instruments(forms, clocks, recorder, steps))
     assert ran
     assert 2 not in ran or (recording.trace is not None and recording.trace.events)
     assert 1 not in ran or any(timed)
 
 
 def _seek(program: Any) -> None:
-    from mlpprof.programs.find_step import watch_run as seeking
+    """Watch the program as the search for the step does, but to its end."""
+    import time
 
-    seeking.Observer._look = lambda self: None  # type: ignore[method-assign]
-    with contextlib.suppress(seeking.UsageError):
-        seeking.seek(program, (), ())
+    from mlpprof.errors import UsageError
+    from mlpprof.programs.find_step.watch_run import ProgramObserver, seek
+
+    with contextlib.suppress(UsageError):
+        seek(program, (), (), observer=ProgramObserver(time.perf_counter, looking_s=sys.maxsize))
 
 
 def _find(program: Any) -> None:
-    """The last line names the step that is found, or tells the error."""
-    from mlpprof.errors import MlpprofError
-    from mlpprof.programs.find_step import watch_run as seeking
+    """The last line names the step that is found, or the error."""
+    import time
 
-    seeking.LOOKING_S = 0.3  # most programs here are over before that
+    from mlpprof.errors import MlpprofError
+    from mlpprof.programs.find_step.watch_run import ProgramObserver, seek
+
+    observer = ProgramObserver(time.perf_counter, looking_s=0.3)  # most programs here are over before that
     try:
-        found = seeking.seek(program, (), ()).step
+        found = seek(program, (), (), observer=observer).step
     except MlpprofError as error:
         found = f"{type(error).__name__}: {error}"
     print(f"\n{found}")
 
 
 def _record_as_it_is(program: Any, step: str, few: int) -> None:
-    """The last line tells as JSON what `record` gave, or the error."""
+    """The last line shows as JSON what `record` gave, or the error."""
     from mlpprof.errors import MlpprofError
     from mlpprof.programs.record.run import record
     from mlpprof.programs.step_place import StepPlace
@@ -178,12 +187,12 @@ def _record_as_it_is(program: Any, step: str, few: int) -> None:
         print(f"\n{type(error).__name__}: {error}")
         return
     trace = recording.trace
-    told: dict[str, Any] = {"count": recording.count}
+    shown: dict[str, Any] = {"count": recording.count}
     if trace is not None:
         times = trace.times
-        told |= {"observed": len(trace.steps), "plain": len(times.plain_s), "clocked": len(times.clocked_s)}
-        told |= {"notes": trace.notes, "step": trace.step_text, "file": Path(trace.step_file).name}
-    print(f"\n{json.dumps(told)}")
+        shown |= {"observed": len(trace.steps), "plain": len(times.plain_s), "clocked": len(times.clocked_s)}
+        shown |= {"notes": trace.notes, "step": trace.step_text, "file": Path(trace.step_file).name}
+    print(f"\n{json.dumps(shown)}")
 
 
 def _whole(program: Any, mode: str) -> None:
@@ -215,6 +224,8 @@ def _whole(program: Any, mode: str) -> None:
 
 class _Training:
     """A variant on the workload `tiny`: its state after some steps goes to standard output, to the last bit."""
+
+    may_be_short = False
 
     def __init__(self, variant: str) -> None:
         self.variant = variant

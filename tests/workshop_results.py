@@ -1,4 +1,4 @@
-"""Results of learners, made up, for tests of the workshop."""
+"""Made-up results of learners, for the tests of the workshop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEED = Speed(
 def result(
     exercise: int = 3, learner: str = "Anna", place: str = "0123abcd", ratio: float = 10.0, **changes: Any
 ) -> Result:
-    """A passed exercise, with what is named changed; ratio is over the first version."""
+    """A passed exercise with the given changes; ratio: the speedup compared with the first version."""
     speed = replace(SPEED, over_first=Ratio(ratio, 0.95 * ratio, 1.05 * ratio))
     return replace(
         Result(
@@ -45,8 +45,8 @@ def result(
     )
 
 
-class FakeRacer:
-    """A race whose contestants take so many milliseconds a step, each process off by a factor of its own."""
+class FakeRace:
+    """A race of versions with known step times; each process multiplies the last one by its factor of `scatter`."""
 
     def __init__(self, step_ms: list[float], scatter: tuple[float, ...] = (1.0, 1.004, 0.996)) -> None:
         self._step_s = np.array(step_ms) / 1e3

@@ -1,20 +1,24 @@
-"""Every array is allocated once: from then on, out= and in place.
+"""Every array is allocated once: after that, results go to out= or in place.
 
-Idea: `A + B` makes a new array. Its memory comes from the operating system page by page, empty and cold, and goes back
-after a use or two; the parent does so some forty times a step. Here each array of a step exists once, for a batch of m
-samples, and every operation writes into one that is there, still warm in cache where it fits:
+Idea: `A + B` makes a new array. The operating system has to provide its memory page by page, the memory is not in any
+cache, and after one or two uses it is given back. The parent does this about forty times per step. Here each array of
+a step is made once, for a batch of m samples, and every operation writes into an array that exists already.
 
-    A[l], delta[l], D[l]  (m, n_l)  made anew only when m changes. A sample is a row, so that a product with W[l].T
-                                    goes into A[l] as it lies
-    theta                 (all,)    the weights of all layers, then the biases of all layers, in one block; W[l]
-                                    (n_l, n_{l-1}) and b[l] (n_l,) are windows into it
-    velocity, gradient    (all,)    alike: an update is a few long passes instead of a few per layer, and the weights,
-                                    which alone are penalized, are the first piece of the block
+    A[l], delta[l], D[l]  (m, n_l)   These are made again only if m changes. A sample is a row, so that X.take can write
+                                     into A[0] and the product with W[l].T can write into A[l].
+    theta                 (all,)     One block holds the weights of all layers, then the biases of all layers. W[l]
+                                     (n_l, n_{l-1}) and b[l] (n_l,) are views of it.
+    velocity, gradient    (all,)     These have the same layout.
 
-What changes: where results go. X.take(..., mode="clip") is X[index] with out=; its default mode, which checks the
-index, would gather into an array of its own first. The cost is two logarithms in place and two inner products.
+What changes against `tanh_sigmoid`: the place of the results. X.take(..., mode="clip") is X[index] with out=. Its
+default mode checks the index, and would gather into an array of its own first. The loss takes two logarithms in place
+and two inner products.
 
-Source: the project's own measurements; what the rung is worth tells variants/README.md.
+Why it is faster: the step allocates no large array, and its arrays stay in the cache if they fit. An update is a few
+long passes over theta instead of a few short ones per layer. The penalty needs no loop over layers either, because
+the weights, which alone are penalized, are the first part of the block.
+
+Source: the project's own measurements. variants/README.md shows what this rung gains.
 """
 
 import numpy as np
@@ -24,8 +28,8 @@ from mlpprof.engines.in_place import COSTS, DERIVATIVES, VALUES
 PARENT = "tanh_sigmoid"
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -38,7 +42,7 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+    """Lists are indexed by the layer l = 0..L. W[l] (n_l, n_{l-1}) and b[l] (n_l,) are views of theta."""
 
     DTYPE = np.float32
 
@@ -52,18 +56,18 @@ class MLP:
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
         self.weights = slice(sum(W.size for W in self.W[1:]))
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]

@@ -1,15 +1,19 @@
-"""The derivative from A, which forward has kept: no second evaluation on Z.
+"""The derivative from A, which forward has stored: no second evaluation on Z.
 
-Idea: the derivative of every common activation is simple arithmetic on the activation's own value:
+Idea: the derivative of every common activation is simple arithmetic on the value of the activation:
 
     sigmoid   A (1 - A)        tanh   1 - A**2        relu   A > 0
 
-Forward has computed A[l] and kept it for the gradient anyway. The exponential in a sigmoid costs as much as some ten
-multiplications, so evaluating it again doubles the dearest elementwise pass of the step.
+forward has computed A[l] and stored it, because the gradient needs it anyway.
 
-What changes: derivative_from_Z(Z) becomes derivative_from_A(A). Z is then needed by nobody and no longer kept.
+What changes against `contiguous`: derivative_from_Z(Z) becomes derivative_from_A(A). Nobody needs Z[l] after that, so
+it is no longer stored.
 
-Source: first half of "step III" of the series behind workload `stepiii`: t2, "by far dominant for big batches" there.
+Why it is faster: the exponential in a sigmoid costs as much as about ten multiplications. The parent evaluates it
+twice per neuron and sample, and it is the most expensive elementwise operation of the step.
+
+Source: first half of "step III" of the series that workload `stepiii` reproduces. It is t2 there, "by far dominant
+for big batches".
 """
 
 import numpy as np
@@ -20,7 +24,7 @@ PARENT = "contiguous"
 
 
 def add_bias_row(A):
-    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    """Return a new array (n + 1, m): the bias neuron, a row of ones, on top of A (n, m)."""
     order = "F" if A.flags.f_contiguous else "C"
     stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype, order=order)
     stacked[1:] = A
@@ -28,7 +32,7 @@ def add_bias_row(A):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

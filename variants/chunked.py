@@ -1,16 +1,18 @@
 """A large batch in pieces of 500 samples, which stay in cache.
 
-Idea: a sample is gathered, read by forward, and read again by backward for the gradient. In a batch of 20,000 it has
-left every cache by then (X alone is 63 MB), so it comes from memory three times. The mean over a batch is a sum of
-means over pieces of it: take 500 samples, go forward and backward with them while they are at hand, add their gradient
-to the sum, take the next 500. Only the update waits for the whole batch. A step needs memory for one piece, however
-large the batch.
+Idea: the mean over a batch is a weighted sum of the means over its pieces. Take 500 samples, send them forward and
+backward while they are in the cache, add their gradient to the sum, and take the next 500. Only the update has to
+wait for the whole batch.
 
-What changes: a loop around four of the five phases. A piece's gradient counts by its share of the batch; the first
-piece writes it, and with it the penalty, the others add theirs. A batch of up to 500 samples is one piece, and takes
-the parent's way.
+What changes against `buffered`: train_step has a loop around four of the five phases. A piece counts by its share of
+the batch. The first piece writes the gradient, together with the penalty, and the other pieces add theirs. A batch of
+up to 500 samples is one piece, and is computed as in the parent.
 
-Source: the project's own measurements; what the rung is worth tells variants/README.md.
+Why it is faster: a sample is gathered, read by forward, and read again by backward for the gradient. In a batch of
+20,000 it has left every cache by then (X alone is 63 MB), so it comes from memory three times. In a piece of 500 it
+is still in the cache. A step also needs memory for only one piece, however large the batch is.
+
+Source: the project's own measurements. variants/README.md shows what this rung gains.
 """
 
 import numpy as np
@@ -22,8 +24,8 @@ PARENT = "buffered"
 ROWS = 500
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -36,7 +38,7 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+    """Lists are indexed by the layer l = 0..L. W[l] (n_l, n_{l-1}) and b[l] (n_l,) are views of theta."""
 
     DTYPE = np.float32
 
@@ -50,19 +52,19 @@ class MLP:
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
-        self.dW_more, self.db_more = windows(self.scratch, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
+        self.dW_more, self.db_more = views(self.scratch, network.layers)
         self.weights = slice(sum(W.size for W in self.W[1:]))
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
@@ -122,7 +124,7 @@ class MLP:
 
     def train_step(self, X, Y, index):
         loss, pieces = 0.0, -(-len(index) // ROWS)
-        rows = -(-len(index) // pieces)  # all pieces are equal, but for the last
+        rows = -(-len(index) // pieces)  # all pieces are equal; only the last may be smaller
         for start in range(0, len(index), rows):
             self.fetch_batch(X, Y, index[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)

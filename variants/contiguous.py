@@ -1,23 +1,25 @@
-"""Memory order: the bias row no longer makes C meet F.
+"""Memory order: the copy for the bias row no longer mixes C and F order.
 
-Which array lies how in memory (C: a row is contiguous; F: a column is):
+The table shows how each array lies in memory. In C order the elements of a row are neighbours, in F order those of a
+column:
 
     X[index]                     (m, n_0)       C   the gather copies whole rows
-    A[0] = X[index].T            (n_0, m)       F   a view: only the strides are swapped
-    add_bias_row(A[0]), parent   (1 + n_0, m)   C   np.ones is C, so the copy transposes: C meets F
-    add_bias_row(A[0]), here     (1 + n_0, m)   F   the copy runs along memory
-    Z[l] = W[l] @ ...            (n_l, m)       C   a product's result is always C
-    add_bias_row(A[l]), l > 0    (1 + n_l, m)   C   in both
+    A[0] = X[index].T            (n_0, m)       F   a view: only the strides are exchanged
+    add_bias_row(A[0]), parent   (1 + n_0, m)   C   np.ones is in C order, so the copy has to transpose
+    add_bias_row(A[0]), here     (1 + n_0, m)   F   the copy reads and writes along memory
+    Z[l] = W[l] @ ...            (n_l, m)       C   the result of a product is always in C order
+    add_bias_row(A[l]), l > 0    (1 + n_l, m)   C   in both files
 
-Idea: in the parent the samples of a batch lie one after the other in A[0], but the copy wants neighbouring pixels of
-different samples beside each other. Read along the one order and written across the other, every element is fetched
-from a cache line of its own. So the stacked array takes the order of the array that it is made from. The product
-W[1] @ A_bias[0] takes either order, since BLAS has a form for a transposed factor.
+Idea: give the stacked array the memory order of the array that is copied into it.
 
-What changes: one argument, order=.
+What changes against `no_input_delta`: np.ones gets the argument `order`.
 
-Source: "step II" of the series behind workload `stepiii`, where the collision cost more than half of the forward pass
-of big batches. How much it costs today, and why, tells variants/README.md.
+Why it is faster: in the parent, the copy of A[0] reads memory in one order and writes it in the other, so every
+element comes from another cache line. With the same order on both sides, the copy uses whole cache lines. The product
+W[1] @ A_bias[0] is as fast as before, because BLAS can read a transposed factor.
+
+Source: "step II" of the series that workload `stepiii` reproduces. The mixed orders took more than half of the
+forward pass of large batches there. variants/README.md shows how much they cost today, and why.
 """
 
 import numpy as np
@@ -28,7 +30,7 @@ PARENT = "no_input_delta"
 
 
 def add_bias_row(A):
-    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    """Return a new array (n + 1, m): the bias neuron, a row of ones, on top of A (n, m)."""
     order = "F" if A.flags.f_contiguous else "C"
     stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype, order=order)
     stacked[1:] = A
@@ -36,7 +38,7 @@ def add_bias_row(A):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

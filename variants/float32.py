@@ -1,14 +1,18 @@
 """Single precision: half the bytes, twice the numbers in a SIMD register.
 
-Idea: a gradient that is averaged over some hundred noisy samples does not deserve 53 bits. With float32 every array
-is half as large, so every elementwise pass moves half the bytes, and each SIMD instruction of the matrix product
+Idea: a gradient that is averaged over some hundred noisy samples does not need the 53 bits of float64. The 24 bits of
+float32 are precise enough for training.
+
+What changes against `naive`: one line, DTYPE. The data and the weights arrive in this dtype.
+
+Why it is faster: every array is half as large, so each operation moves half the bytes, and each SIMD instruction
 works on twice as many numbers.
 
-What changes: one line. The data and the weights arrive in the run's dtype, and nothing in the class makes float64
-again: a new array takes its dtype from the array beside it (add_bias_row), and a Python number is weak: 0.5 * A is
-float32 if A is. `np.float64(0.5) * A`, or np.ones without a dtype, would quietly bring the double precision back.
+Limits: no statement may create a float64 array. A new array therefore takes its dtype from the array that it is made
+from (see add_bias_row). A Python number does no harm: 0.5 * A is float32 if A is. But `np.float64(0.5) * A`, or
+np.ones without a dtype, gives float64, and so does everything that is computed from it.
 
-Source: "step I" of the series behind workload `stepiii`.
+Source: "step I" of the series that workload `stepiii` reproduces.
 """
 
 import numpy as np
@@ -19,14 +23,14 @@ PARENT = "naive"
 
 
 def add_bias_row(A):
-    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    """Return a new array (n + 1, m): the bias neuron, a row of ones, on top of A (n, m)."""
     stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype)
     stacked[1:] = A
     return stacked
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

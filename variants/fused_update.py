@@ -1,20 +1,22 @@
 """The update inside the BLAS call: no gradient is ever stored.
 
-Idea: what BLAS calls gemm is C = alpha A B + beta C. NumPy offers beta = 0 only, so the parent writes a gradient
-as large as W, reads it to add it to the velocity, and reads that to change W: six passes over all parameters, and for
-a small batch or wide layers they are the step. SciPy offers the whole of gemm. With the velocity v in units of a step
-(rate included), and delta and A[l - 1] at hand, one call does the product and the sum:
+Idea: the matrix product of BLAS, gemm, computes C = alpha A B + beta C. NumPy offers beta = 0 only, but SciPy offers
+all of it. So one call can compute the gradient and add it to the weights, or to the velocity v. Here v already
+contains the learning rate:
 
-    without momentum, one piece     W = (1 - rate l2) W - rate delta.T A
-    else                            v = mu v + rate l2 W + rate delta.T A, each piece adding its product; then W -= v
+    without momentum, one piece   W = (1 - rate l2) W - rate delta.T A
+    otherwise                     v = mu v + rate l2 W + rate delta.T A, where each piece adds its product; then W -= v
 
-What changes: backward only propagates delta; the products with A go into update, behind the last use of W. The arrays
-gradient and scratch are gone.
+What changes against `chunked`: backward only propagates delta. The products with A move to update, after the last use
+of W. The arrays gradient and scratch are gone.
 
-Limits: it pays where the update is a large part of the step, for wide layers and small batches. With more than one
-BLAS thread it mixes NumPy's pool of threads with SciPy's, and both then wait for each other's cores.
+Why it is faster: the parent writes a gradient as large as W, reads it to add it to the velocity, and reads that to
+change W. These are six passes over all parameters. For a small batch, or for wide layers, they take most of the step.
 
-Source: the project's own measurements; what the rung is worth tells variants/README.md.
+Limits: it is faster only where the update is a large part of the step. With more than one BLAS thread it is slow:
+NumPy and SciPy each have their own pool of threads, and both pools then wait for the same cores.
+
+Source: the project's own measurements. variants/README.md shows what this rung gains.
 """
 
 import numpy as np
@@ -27,8 +29,8 @@ PARENT = "chunked"
 ROWS = 500
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -41,7 +43,7 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+    """Lists are indexed by the layer l = 0..L. W[l] (n_l, n_{l-1}) and b[l] (n_l,) are views of theta."""
 
     DTYPE = np.float32
 
@@ -53,19 +55,19 @@ class MLP:
         self.cost = COSTS[network.loss, network.output]
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         self.velocity = np.zeros_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.vW, self.vb = windows(self.velocity, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.vW, self.vb = views(self.velocity, network.layers)
         self.gemm, self.gemv, self.axpy = get_blas_funcs(("gemm", "gemv", "axpy"), dtype=self.theta.dtype)
         self.weights = slice(sum(W.size for W in self.W[1:]))
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
@@ -101,16 +103,16 @@ class MLP:
                 delta *= self.D[l]  # phase: multiply
 
     def update(self):
-        straight = self.network.momentum == 0 and self.first and self.last
-        W, b, rate = (self.W, self.b, -self.network.rate) if straight else (self.vW, self.vb, self.network.rate)
+        in_one_call = self.network.momentum == 0 and self.first and self.last
+        W, b, rate = (self.W, self.b, -self.network.rate) if in_one_call else (self.vW, self.vb, self.network.rate)
         if self.first:
             self.velocity *= self.network.momentum  # phase: momentum
-            self.regularize(self.theta if straight else self.velocity, rate)  # phase: regularize
+            self.regularize(self.theta if in_one_call else self.velocity, rate)  # phase: regularize
         for l in range(1, self.L + 1):
             A, delta = self.A[l - 1].T, self.delta[l].T
             self.gemm(rate, A, delta, 1, W[l].T, trans_b=True, overwrite_c=True)  # phase: descend
             self.gemv(rate, delta, self.ones, 1, b[l], overwrite_y=True)  # phase: descend
-        if self.last and not straight:
+        if self.last and not in_one_call:
             self.theta -= self.velocity  # phase: descend
 
     def regularize(self, block, rate):
@@ -123,7 +125,7 @@ class MLP:
 
     def train_step(self, X, Y, index):
         loss, pieces = 0.0, -(-len(index) // ROWS)
-        rows = -(-len(index) // pieces)  # all pieces are equal, but for the last
+        rows = -(-len(index) // pieces)  # all pieces are equal; only the last may be smaller
         for start in range(0, len(index), rows):
             self.fetch_batch(X, Y, index[start : start + rows])
             self.first, self.last = start == 0, start + rows >= len(index)

@@ -1,19 +1,23 @@
-"""The whole batch as matrices: no loop over samples, and every other flaw.
+"""The whole batch as matrices: no loop over samples, but five other flaws.
 
-Idea: the samples of a batch stand side by side as columns, X[index].T (n_0, m), so that one matrix product a layer
-does the work of m products with vectors. The parent calls NumPy about 20 times for every sample and layer; here the
-calls no longer depend on m, and a product of matrices reuses each weight m times from cache.
+Idea: the samples of a batch become the columns of one matrix, A[0] = X[index].T of shape (n_0, m). One matrix product
+per layer then does the work of m products with vectors.
 
-What is still wrong, one later rung for each:
+What changes against `per_sample`: the loop over the samples is gone, and vectors (n_l,) become matrices (n_l, m).
 
-- float64, where float32 does                                     (float32)
-- the delta of the input layer, which nobody uses                 (no_input_delta)
-- the bias row collides with the memory order of the input        (contiguous)
-- the activation evaluated a second time, on Z, in backward       (cached)
-- bias rows stacked on top in forward, and again in backward      (sliced)
+Why it is faster: the parent calls NumPy about 20 times per sample and layer. Here the number of calls does not depend
+on m, and a matrix product loads each weight into the cache once and uses it m times.
 
-Source: the state before "step I" of the series behind workload `stepiii`, and the matrix form in the answer to
-`persample`. Both sources' defect of adding the output gradient twice (`persample`) is not copied.
+What is still slow (each later rung removes one of these):
+
+- All arrays are float64, although float32 is precise enough.                   (float32)
+- backward computes the delta of the input layer, which nobody uses.            (no_input_delta)
+- The copy below the bias row mixes two memory orders.                          (contiguous)
+- backward evaluates the activation on Z[l] a second time.                      (cached)
+- forward copies every A[l] to add a row of ones, and backward does it again.   (sliced)
+
+Source: the state before "step I" of the series that workload `stepiii` reproduces, and the matrix form in the answer
+to `persample`. The question there adds the gradient of the output layer twice. The defect is not copied.
 """
 
 import numpy as np
@@ -24,14 +28,14 @@ PARENT = "per_sample"
 
 
 def add_bias_row(A):
-    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    """Return a new array (n + 1, m): the bias neuron, a row of ones, on top of A (n, m)."""
     stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype)
     stacked[1:] = A
     return stacked
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float64
 

@@ -1,12 +1,15 @@
 """No delta for the input layer: stop the backward loop one layer earlier.
 
-Idea: delta[l] is needed for the gradient of W[l] and for delta[l - 1]. Layer 0 has no weights of its own and nothing
-below it, so delta[0] is computed for nobody. It is the dearest of all: the input layer is the widest one (784 of 894
-neurons in 784-70-30-10), and the parent evaluated the activation's derivative on every input pixel.
+Idea: delta[l] is needed for two things, the gradient of W[l] and delta[l - 1]. Layer 0 has no weights and no layer
+below it, so nobody uses delta[0].
 
-What changes: the range of the loop, and with it the test that kept layer 0 from having a gradient.
+What changes against `float32`: the loop in backward ends at layer 1, and the test `if l > 0` is no longer needed.
+Z[0] is no longer kept.
 
-Source: "step I" of the series behind workload `stepiii`, there "reduction of back propagation".
+Why it is faster: delta[0] is the most expensive of all, because the input layer is the widest one (784 of the 894
+neurons in 784-70-30-10). The parent evaluates the derivative of the activation for every pixel of every sample.
+
+Source: "step I" of the series that workload `stepiii` reproduces. It is called "reduction of back propagation" there.
 """
 
 import numpy as np
@@ -17,14 +20,14 @@ PARENT = "float32"
 
 
 def add_bias_row(A):
-    """Put the bias neuron, a row of ones, on top of A (n, m): a new array (n + 1, m)."""
+    """Return a new array (n + 1, m): the bias neuron, a row of ones, on top of A (n, m)."""
     stacked = np.ones((A.shape[0] + 1, A.shape[1]), A.dtype)
     stacked[1:] = A
     return stacked
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

@@ -1,16 +1,18 @@
 """One sample at a time: matrix times vector, in a Python loop over the batch.
 
-This is how backpropagation stands in the textbooks, and how most people write it first: take a sample, send it
-forward, send its error back, add its gradient to the sum, take the next one.
+Textbooks describe backpropagation in this way, and most people write it like this first: take a sample, send it
+forward, send its error back, add its gradient to the sum, and take the next one.
 
-Why it is slow: every array operation handles one sample, so a batch of 500 through three layers makes some 30,000
-calls into NumPy. Each costs a microsecond before it computes anything; each product of a matrix with a vector reads
-all weights from memory to use every one of them once; and the outer product writes a matrix as large as W[l] for
-every sample, only to add it to the sum. It has the flaws of `naive` besides, so that the next rung differs in the
-loop alone.
+Why it is slow: every array operation handles one sample. A batch of 500 samples and three layers needs some 30,000
+calls into NumPy, and each call costs about a microsecond before it computes anything. Each product of a matrix with a
+vector reads all weights from memory and uses every weight once. The outer product writes a matrix as large as W[l]
+for every sample, only to add it to the sum.
 
-Source: workload `persample`, whose output layer's gradient is added twice. That defect is not copied: the gradient
-check fails with it.
+What changes against `scalar`: the loops over the neurons and over the weights become operations on arrays. The file
+also has the flaws of `naive`, so that the next rung differs in the loop alone.
+
+Source: workload `persample`. In that source the gradient of the output layer is added twice. The defect is not copied
+here, because the gradient check would fail.
 """
 
 import numpy as np
@@ -21,14 +23,14 @@ PARENT = "scalar"
 
 
 def add_bias(a):
-    """Put the bias neuron, a one, before a (n,): a new vector (n + 1,)."""
+    """Return a new vector (n + 1,): the bias neuron, a one, before a (n,)."""
     stacked = np.ones(a.shape[0] + 1, a.dtype)
     stacked[1:] = a
     return stacked
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float64
 

@@ -1,18 +1,18 @@
-"""Neurons and weights one by one: Python loops, no arrays.
+"""Neurons and weights one by one: Python loops and no arrays.
 
-This is backpropagation as the formulas with all their indices spell it: lists of numbers, a loop over the samples, in
-it a loop over the neurons of a layer, in that a loop over the weights of a neuron. Nothing is imported to compute with
-but `math`.
+This file spells backpropagation as the formulas with all their indices do. It uses lists of numbers, a loop over the
+samples, inside it a loop over the neurons of a layer, and inside that a loop over the weights of a neuron. It
+computes with Python's own numbers and the module `math`; NumPy only hands the data in and out.
 
-Why it is slow: one multiplication takes a processor a quarter of a nanosecond, and this file some 50 of them. The
-interpreter looks up both lists, checks both indices, finds out that it is given two floats, makes a third, and counts
-the references to all of them, for every single product. No SIMD register is ever full, no second core ever busy.
+Why it is slow: a processor needs a quarter of a nanosecond for one multiplication, and this file needs some 50
+nanoseconds. For every single product the interpreter looks up both lists, checks both indices, finds out that both
+operands are floats, creates a third float, and counts the references to all of them. It never uses a SIMD register
+for more than one number, and it never uses a second core.
 
-What is worth having here: every index is visible. Hold it beside `per_sample`, where the two inner loops have become
-one product of a matrix with a vector, and beside `naive`, where the loop over the samples is gone too.
+What it is good for: every index is visible. Compare it with `per_sample`, where the two inner loops have become one
+product of a matrix with a vector, and with `naive`, where the loop over the samples is gone too.
 
-Python's float is double precision, whatever is asked for: in a run with float32 only what comes in and goes out is
-rounded.
+Limits: Python's float is always double precision. In a run with float32, only the input and the output are rounded.
 
 Source: the lists of numbers that workload `liu` starts from, and the neurons of workload `forever`.
 """
@@ -25,14 +25,14 @@ PARENT = None
 
 
 def sigmoid(z):
-    """1 / (1 + exp(-z)); the second form keeps exp from overflowing."""
+    """Return 1 / (1 + exp(-z)). The second form is for z < 0, where exp(-z) could overflow."""
     if z >= 0:
         return 1 / (1 + math.exp(-z))
     return math.exp(z) / (1 + math.exp(z))
 
 
 def value(name, z):
-    """The activations of a layer, a list, from its weighted sums z."""
+    """Return the list of the activations of a layer from its weighted sums z."""
     if name == "sigmoid":
         return [sigmoid(z_j) for z_j in z]
     if name == "tanh":
@@ -46,16 +46,16 @@ def value(name, z):
 
 
 def derivative(name, z_j):
-    """The derivative of one neuron's activation at its weighted sum, evaluated anew."""
+    """Return the derivative of one neuron's activation at its weighted sum z_j."""
     if name == "sigmoid":
         return sigmoid(z_j) * (1 - sigmoid(z_j))
     if name == "tanh":
         return 1 - math.tanh(z_j) ** 2
-    return 1.0 if z_j > 0 else 0.0  # relu; the other functions are the output's, where error and derivative cancel
+    return 1.0 if z_j > 0 else 0.0  # relu; the outputs softmax and identity need no derivative
 
 
 def cost(network, a, y, epsilon):
-    """The loss of one sample from the output neurons a and their targets y."""
+    """Return the loss of one sample from the output neurons a and their targets y."""
     total = 0.0
     for a_j, y_j in zip(a, y, strict=True):
         if network.loss == "squared_error":
@@ -63,13 +63,13 @@ def cost(network, a, y, epsilon):
         elif network.output == "softmax":
             total -= y_j * math.log(max(a_j, epsilon))
         else:
-            a_j = min(max(a_j, epsilon), 1 - epsilon)  # a saturated neuron would give log 0
+            a_j = min(max(a_j, epsilon), 1 - epsilon)  # otherwise a saturated neuron would give log 0
             total -= y_j * math.log(a_j) + (1 - y_j) * math.log(1 - a_j)
     return total
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L, the neuron j of that layer, the neuron i of the layer below."""
+    """Lists are indexed by the layer l = 0..L, the neuron j of that layer, and the neuron i of the layer below."""
 
     DTYPE = np.float64
 

@@ -1,20 +1,24 @@
 """Bias slices: cut the bias column out of W instead of stacking rows on A.
 
-Idea: a row of ones on top of A only lets the bias ride along in the matrix product. It costs a copy of every
-activation matrix in forward, and another in backward, whose row is cut off again at once. W[l] (n_l, 1 + n_{l-1}) stays
-as it is; a slice of it costs nothing, since a view is a pointer and two strides:
+Idea: the row of ones on top of A is only there to bring the bias into the matrix product. It costs a copy of every
+A[l] in forward, and another copy in backward, whose extra row is cut off again at once. Leave A[l] as it is, and take
+slices of W[l] (n_l, 1 + n_{l-1}). A slice is a view: it costs nothing, because it is only a pointer and two strides.
 
-    W[l][:, 1:]   the weights. Neither C- nor F-contiguous, for a row is followed by the next row's bias; but the
-                  elements of a row are neighbours, and that is all that BLAS asks (it calls the row stride lda)
-    W[l][:, :1]   the biases, a column that broadcasts over the samples
-    A[0]          X[index].T itself: F, and now it goes into the product as it is. The gather is its only copy, so
-                  this rung has no bias row left that could collide with it (see contiguous)
-    A[l].T        (m, n_l): F, a view of the C-contiguous A[l]; BLAS reads it as a transposed factor
+    W[l][:, 1:]   The weights. They are neither in C nor in F order, because the next row's bias follows each row. But
+                  the elements of a row are neighbours, and BLAS needs nothing more (the distance between two rows is
+                  its argument lda).
+    W[l][:, :1]   The biases: a column, which NumPy adds to all samples.
+    A[0]          X[index].T itself, in F order. The gather is its only copy, so no bias row is left that could mix
+                  two memory orders (see `contiguous`).
+    A[l].T        (m, n_l) in F order: a view of A[l], which BLAS reads as a transposed factor.
 
-What changes: stacking goes, slices come; the gradient of the biases becomes a sum over the samples.
+What changes against `cached`: stacking goes and slices come. The gradient of the biases becomes a sum over the
+samples.
 
-Source: second half of "step III" of the series behind workload `stepiii`: t1, and the slice in t4. There the row is
-left in forward; here it goes there too.
+Why it is faster: no array of the batch is copied any more.
+
+Source: second half of "step III" of the series that workload `stepiii` reproduces: t1, and the slice in t4. That
+source keeps the row of ones in forward; here it is removed there too.
 """
 
 import numpy as np
@@ -25,7 +29,7 @@ PARENT = "cached"
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

@@ -1,22 +1,27 @@
-"""The sigmoid through tanh, which NumPy evaluates in SIMD registers: expit goes number by number.
+"""The sigmoid through tanh, which NumPy evaluates in SIMD registers.
 
-Idea: the sigmoid is a hyperbolic tangent, shifted and squeezed:
+Idea: the sigmoid is a shifted and scaled hyperbolic tangent:
 
     1 / (1 + exp(-z)) = (1 + tanh(z / 2)) / 2
 
-scipy's expit is exact to the last bit far out in the tails, and calls the C library's exp for one number after the
-other. np.tanh works on as many numbers at once as a register holds: 8 in float32 with AVX2, 16 with AVX-512. The three
-cheap passes around it (halve, halve, add) cost less than the calls that they save.
+What changes against `sliced`: one function, and the table of activations that contains it. The derivative A (1 - A)
+is the same.
 
-What changes: one function, and the table that it stands in. The derivative A (1 - A) is as before.
+Why it is faster: scipy's expit calls the exp of the C library for one number at a time, because it is exact to the
+last bit even for very small results. np.tanh works on as many numbers at once as a register holds: 8 in float32 with
+AVX2, 16 with AVX-512. The three cheap passes around it (halve, halve, add) cost less than the calls that they
+replace.
 
-Limits: in absolute terms the result is as exact as before, but a small sigmoid has lost its leading zeros in the sum:
-below z = -17 a float32 sigmoid is 0 here, and 4e-8 in the parent.
+Limits: the gain depends on the registers of the CPU. The table shows thousand million float32 sigmoids per second:
 
-What it is worth depends on the registers. Thousand million float32 sigmoids a second by expit, by exp and by tanh:
-0.37, 1.46 and 2.43 with AVX-512, but 0.24, 0.55 and 0.34 with AVX2, where NumPy's tanh is half as fast as its exp.
+                by expit   by exp   by tanh
+    AVX-512       0.37      1.46     2.43
+    AVX2          0.24      0.55     0.34      NumPy's tanh is slower than its exp here
 
-Source: the project's own measurements; what the rung is worth tells variants/README.md.
+The absolute error is as small as before. But a very small result is lost when it is added to 1: below z = -17 a
+float32 sigmoid is 0 here, and 4e-8 in the parent.
+
+Source: the project's own measurements. variants/README.md shows what this rung gains.
 """
 
 import numpy as np
@@ -27,7 +32,7 @@ PARENT = "sliced"
 
 
 def sigmoid(Z):
-    """1 / (1 + exp(-Z)) = (1 + tanh(Z / 2)) / 2."""
+    """Return 1 / (1 + exp(-Z)) = (1 + tanh(Z / 2)) / 2."""
     A = np.tanh(0.5 * Z)
     A *= 0.5
     A += 0.5
@@ -41,7 +46,7 @@ TANH_FORM = ACTIVATIONS | {
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 

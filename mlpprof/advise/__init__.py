@@ -1,6 +1,6 @@
-"""Findings on somebody's own NumPy program, each with a measured payoff: `find(target)`.
+"""Findings on a user's own NumPy program, each with a measured payoff: `find(target)`.
 
-The program runs as it stands in a process of its own; see `search` for how the step is found and recorded.
+The unchanged program runs in its own process; `find` explains how its step is found and recorded.
 """
 
 from __future__ import annotations

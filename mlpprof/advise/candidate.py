@@ -1,4 +1,4 @@
-"""What a detector says: a place, words, and what the cure saves, before overlapping findings are put together."""
+"""What a detector reports: a place, words, and what the cure saves, before overlapping findings are merged."""
 
 from __future__ import annotations
 
@@ -13,24 +13,32 @@ from mlpprof.results.run import Json
 Item = TypeVar("Item")
 
 LEAST_SHARE = 0.01
-"""Of the step, that a finding must promise, in the middle of its range."""
+"""A finding must promise this share of the step, in the middle of its range, to be reported."""
 
-NEAR = 2
-"""Lines between two places that one finding tells of."""
+LEAST_GAIN = 0.15
+"""A faster form must save this share of an operation's own time. Less could be chance."""
+
+SMALL, LARGE = 256, 1_024
+"""Numbers of elements. For an array with fewer than `SMALL` elements, an operation takes as long as the call itself;
+for one with fewer than `LARGE`, copying it does."""
+
+MOST_LINES_APART = 2
+"""Two places belong to one finding if there are no more lines between them."""
 
 MOST_ARRAYS = 6
-"""Of an operation that are told: a list may hold hundreds."""
+"""The evidence shows no more arrays of an operation, because a list may hold hundreds."""
 
 CERTAIN, LIKELY = "certain", "likely"
-"""Certain is said of what is done in another way with the same values; of what would be left out, only likely."""
+"""A finding is certain if the cure computes the same values in another way. It is only likely if the cure leaves
+something out."""
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A possible finding.
 
-    saved_s: (low, high) seconds a step. measured: how. covers: indices of the events that the cure removes or
-    changes. least_share: of the step that it must save to be told.
+    saved_s: (low, high) seconds per step. measured: how they were measured. covers: indices of the events that the
+    cure removes or changes. least_share: the share of the step that the cure must save for the finding to be reported.
     """
 
     category: str
@@ -48,18 +56,18 @@ class Candidate:
 
 
 def by_hand(*sentences: str) -> str:
-    """A cure in words, a sentence a line: of what cannot be printed as an edit that is right as it is printed."""
+    """A cure in words, one sentence per line, for what cannot be printed as an edit that is right as printed."""
     first, *rest = sentences
     return "\n".join([f"By hand: {first}", *rest])
 
 
 def neighbours(items: Iterable[Item], site_of: Callable[[Item], Site]) -> list[list[Item]]:
-    """Those that stand on neighbouring lines together, in the order of the lines."""
+    """Groups of items on neighbouring lines, in the order of the lines."""
     groups: list[list[Item]] = []
     for item in sorted(items, key=lambda one: (site_of(one).file, site_of(one).line)):
         site = site_of(item)
         last = site_of(groups[-1][-1]) if groups else None
-        if last is not None and last.file == site.file and site.line <= last.end_line + NEAR:
+        if last is not None and last.file == site.file and site.line <= last.end_line + MOST_LINES_APART:
             groups[-1].append(item)
         else:
             groups.append([item])
@@ -84,7 +92,7 @@ def facts(event: Event, times: int) -> Json:
 
 
 def around(seconds: float, share: float = 0.15) -> tuple[float, float]:
-    """A range around a time that was taken under clocks."""
+    """A range around a time that was measured under clocks."""
     return seconds * (1 - share), seconds * (1 + share)
 
 

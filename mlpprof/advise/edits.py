@@ -9,7 +9,7 @@ from mlpprof.programs.record.trace import Event
 
 
 def node_at(event: Event, graph: Graph) -> ast.expr | ast.stmt | None:
-    """The expression or the statement that an event was."""
+    """The expression or the statement of an event."""
     _, line, column, end_line, end_column = graph.span(event.site)
     tree = graph.trees.get(graph.trace.sites[event.site].file)
     for node in ast.walk(tree) if tree is not None else ():
@@ -21,7 +21,7 @@ def node_at(event: Event, graph: Graph) -> ast.expr | ast.stmt | None:
 
 
 def edit(event: Event, written: str, graph: Graph) -> str | None:
-    """The line of an event and the same with something else written in its place; None where that is no Python."""
+    """The line of an event, and the same line with another expression; None if that is not valid Python."""
     file, line, column, end_line, end_column = graph.span(event.site)
     lines = graph.trace.sources.get(file, "").splitlines()
     if graph.is_ours(file) or line != end_line or not 0 < line <= len(lines):
@@ -37,7 +37,7 @@ def edit(event: Event, written: str, graph: Graph) -> str | None:
 
 
 def numpy_name(file: str, graph: Graph) -> str | None:
-    """What a file calls NumPy; None where it takes only names from it, or another module may stand in its place."""
+    """The name of NumPy in a file; None if the file imports only names from it, or has several names for it."""
     names = {
         alias.asname or alias.name
         for node in ast.walk(graph.trees[file])

@@ -1,8 +1,8 @@
-"""`find` and `profile_step`: run a program in a process of its own, record its step, and say what is in it.
+"""`find` and `profile_step`: run a program in its own process, record its step, and report what is in it.
 
-The program runs once if its step is named, and else twice: to find the step, and to time and observe it; each time only
-until enough is known. Where the step is named and runs so few times that the program ends before enough is known, the
-program runs a second time, since then the number of its steps is known.
+If the step is named, the program runs once, else twice: to find the step, and to record it; each time only until enough
+is known. If the step is named but runs so few times that the program ends too early, the program runs a second time,
+because the number of its steps is known then.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEWEST_TIMED = 3
 
 @dataclass(frozen=True)
 class Subject:
-    """The program to look at.
+    """The program to analyse.
 
     target: a script's path, or the name of one of the catalog's variants. step: the training step as
     'Class.method', 'function', 'file.py:Class.method', or 'LINE' or 'file.py:LINE' of the loop whose body it is; None
@@ -95,62 +95,62 @@ def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepP
 
 
 def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[str, Any]:
-    """What the worker says of the recorded step."""
+    """The worker's answer on the recorded step."""
     message, environment = _message(subject)
-    tell = progress or (lambda what, share: None)
+    report = progress or (lambda what, share: None)
     name, few = message["step"], 0
     plain_s: list[float] = []
     if name is None:
-        sought = _run(environment, "seek", _part(tell, 0.0, 0.35), program=message)
+        sought = _run(environment, "seek", _part(report, 0.0, 0.35), program=message)
         name = message["step"] = sought["step"]
         if sought["is_all"]:
             few = len(sought["seconds"])
             plain_s = sought["seconds"] if few < FEWEST_TIMED else []
     else:
-        answer = _run(environment, call, _part(tell, 0.0, 0.9), program=message, few=0, plain_s=[])
+        answer = _run(environment, call, _part(report, 0.0, 0.9), program=message, few=0, plain_s=[])
         if "ended" not in answer:
             return answer
         few, plain_s = answer["ended"], answer["plain_s"]
     try:
-        answer = _run(environment, call, _part(tell, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
+        answer = _run(environment, call, _part(report, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
     except MlpprofError as error:
-        raise type(error)(f"{error}; {_of_second_run(subject, name, few)}") from error
+        raise type(error)(f"{error}; {_about_second_run(subject, name, few)}") from error
     if "ended" in answer:
         raise UsageError(
             f"the step {name} ran {answer['ended']} times when the program was run again, too few to be recorded; "
-            f"{_of_second_run(subject, name, few)}"
+            f"{_about_second_run(subject, name, few)}"
         )
     return answer
 
 
-def _of_second_run(subject: Subject, step: str, few: int) -> str:
-    """What the first run has given, for a program that cannot be run again as it was."""
+def _about_second_run(subject: Subject, step: str, few: int) -> str:
+    """What the first run found out, for a program that does not run a second time in the same way."""
     name = Path(subject.target).name
     if subject.step is None:
         return (
-            f"this was the second run of {name}; the first one found the step {step}. If something that the first run "
-            f"left stands in the way, remove it, and add --step {step}: then one run is enough"
+            f"this was the second run of {name}; the first run found the step {step}. If something that the first run "
+            f"left behind is the problem, remove it and add --step {step}, so that one run is enough"
         )
     return (
         f"this was the second run of {name}, because the step ran only {few} times in the first one. If something that "
-        "the first run left stands in the way, remove it, and have the program make at least 5 steps"
+        "the first run left behind is the problem, remove it and let the program make at least 5 steps"
     )
 
 
 def _run(environment: dict[str, str], call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
-    """The answer of a worker that runs the program. Raises as the worker, with what a program printed that ended."""
+    """The answer of a worker that runs the program. Raises as the worker, with the last output of the program."""
     with Worker(WORKER, environment) as worker:
         try:
             return dict(worker.call(call, progress, **arguments))
         except ProgramEnded as error:
             words = worker.last_words()
-            said = f"; the last line that it printed is '{words}'; {ARGUMENTS_HINT}" if words else ""
-            raise ProgramEnded(f"{error}{said}") from error
+            printed = f"; the last line that it printed is '{words}'; {ARGUMENTS_HINT}" if words else ""
+            raise ProgramEnded(f"{error}{printed}") from error
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the worker is asked, and the environment that it runs in."""
-    base = {"MPLBACKEND": "Agg", **os.environ}  # a window would wait for somebody to close it
+    """The message to the worker, and the environment that it runs in."""
+    base = {"MPLBACKEND": "Agg", **os.environ}  # a window would wait until the user closes it
     message: dict[str, Any] = {
         "step": subject.step,
         "arguments": list(subject.arguments),

@@ -1,80 +1,72 @@
-"""From what the detectors say to findings: overlapping ones under their root cause, small ones left out, ordered."""
+"""From the detectors' candidates to findings: overlapping ones are merged into their cause, small ones are left out.
+
+Each file in `advise/detect/` is the detector of one category and has its name.
+"""
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+
+from mlpprof.advise import detect
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.detect import (
-    bias_stacking,
-    dead_computation,
-    float64,
-    gather,
-    layout,
-    loops,
-    recomputation,
-    slow_primitive,
-    small_product,
-    temporaries,
-    work_in_step,
-)
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.results.advice import Finding, Place
 
-CAUSES = {
+CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
     "neuron-loop": ("layout", "temporaries", "small-product", "slow-primitive"),
-    "work-in-step": ("second-forward", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
     "second-forward": ("work-in-step", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
-    "dead-computation": ("recomputation", "bias-stacking", "temporaries", "layout", "slow-primitive", "gather"),
     "recomputation": ("temporaries", "slow-primitive", "layout", "bias-stacking"),
+    "dead-computation": ("recomputation", "bias-stacking", "temporaries", "layout", "slow-primitive", "gather"),
     "bias-stacking": ("temporaries", "slow-primitive"),
+    "work-in-step": ("second-forward", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
     "gather": ("temporaries", "layout", "slow-primitive"),
     "slow-primitive": ("temporaries", "layout"),
     "layout": ("temporaries",),
+    "temporaries": (),
+    "float64": (),
+    "small-product": (),
 }
-"""A category -> those that it brings along: with the cause gone, they are gone too."""
+"""Each category, with the categories that are its consequences: if the cause is cured, they are gone too."""
 
 LARGEST_PART = 0.7
-"""Of the time that is left for measuring, that one detector may take."""
+"""One detector may use this share of the time that is left for measuring."""
 
 MOSTLY = 0.6
-"""Of a finding's operations that lie in a cause, for it to be a consequence."""
+"""A finding is a consequence of a cause if this share of its operations lies in the cause."""
 
 CLEARLY = 1.5
-"""As much must a whole chain of unused results save for it to be told, and not that its beginning is computed again."""
+"""An unused result may have been computed a second time later. Leaving it out is the better cure if that saves this
+many times as much as reusing it."""
 
-DETECTORS = (
-    loops,
-    recomputation,
-    dead_computation,
-    bias_stacking,
-    work_in_step,
-    gather,
-    slow_primitive,
-    layout,
-    temporaries,
-    float64,
-    small_product,
-)
+DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
+    module.name.replace("_", "-"): import_module(f"{detect.__name__}.{module.name}").detect
+    for module in pkgutil.iter_modules(detect.__path__)
+}
+"""Category -> its detector, from the files in `advise/detect/`."""
 
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
-    measured = sorted(DETECTORS, key=lambda detector: detector is not float64)  # while there is time: it is large
+    # float64 comes first, while there is time left: it measures the most and usually saves the most.
+    measured_in_order = sorted(CONSEQUENCES, key=lambda category: category != "float64")
     found = {}
-    for detector in measured:
+    for category in measured_in_order:
         with BUDGET.part(LARGEST_PART):
-            found[detector] = detector.detect(graph)
-    candidates = [one for detector in DETECTORS for one in found[detector] if _is_usual(one, graph)]
+            found[category] = DETECTORS[category](graph)
+    candidates = [one for category in CONSEQUENCES for one in found[category] if _is_usual(one, graph)]
     worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
     merged = merge(worthwhile)
     return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
 
 
 def _is_usual(one: Candidate, graph: Graph) -> bool:
-    """Whether both recorded steps have done it: what happens every so many steps is no flaw of a step."""
+    """Whether both recorded steps have done it: what happens only every so many steps is not a flaw of the step."""
     if len(graph.trace.steps) < OBSERVED_STEPS or not one.covers:
         return True
     covered = [graph.events[index] for index in one.covers]
@@ -83,11 +75,11 @@ def _is_usual(one: Candidate, graph: Graph) -> bool:
 
 
 def merge(candidates: list[Candidate]) -> list[Candidate]:
-    """Without those that are consequences of others."""
+    """The candidates that are not consequences of others."""
     kept = []
     for one in candidates:
         inside = [c for c in candidates if c is not one and one.covers and _is_cause(c, one)]
-        # of two that would each bring the other along, the first stays
+        # Of two that are consequences of each other, the first stays.
         stronger = [c for c in inside if not _is_cause(one, c) or candidates.index(c) < candidates.index(one)]
         if not stronger:
             kept.append(one)
@@ -95,7 +87,7 @@ def merge(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _is_worse_alternative(one: Candidate, other: Candidate) -> bool:
-    """Whether one removes the first and the other the second of two equal evaluations: only one of both can be done."""
+    """Whether the other removes the other one of two equal evaluations, and saves more: only one of them can go."""
     dead, again = (one, other) if one.category == "dead-computation" else (other, one)
     if (dead.category, again.category) != ("dead-computation", "recomputation") or dead.site not in again.related:
         return False
@@ -104,8 +96,8 @@ def _is_worse_alternative(one: Candidate, other: Candidate) -> bool:
 
 
 def _is_cause(one: Candidate, other: Candidate) -> bool:
-    """Whether `other` would go with `one`."""
-    is_kind = other.category in CAUSES.get(one.category, ())
+    """Whether `other` is a consequence of `one`."""
+    is_kind = other.category in CONSEQUENCES[one.category]
     return is_kind and len(other.covers & one.covers) >= MOSTLY * max(1, len(other.covers))
 
 

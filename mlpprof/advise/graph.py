@@ -1,6 +1,6 @@
-"""A recorded step as its detectors look at it: who made a value, who reads it, what it costs, what it says in the file.
+"""A recorded step for the detectors: what made a value, what reads it, how long it takes, and its source text.
 
-Times are those of the steps under clocks, scaled to the undisturbed step. An expression's time is shared among its
+Times are those of the steps under clocks, scaled to the undisturbed step. An expression's time is divided among its
 executions by what they compute and move.
 """
 
@@ -21,7 +21,7 @@ from mlpprof.programs.record.trace import Event, LoopRun, Trace
 Span = tuple[str, int, int, int, int]
 
 COST_OF_CALL = 3000
-"""What the call of a NumPy function takes, in operations and bytes that it does in the time."""
+"""The call of a NumPy function takes as long as so many floating-point operations or bytes."""
 
 
 class Graph:
@@ -32,11 +32,11 @@ class Graph:
         self.events = trace.events
         first, last = trace.steps[0], trace.steps[-1]
         self.first = [event for event in self.events[slice(*first)] if not event.is_outside]
-        """The first recorded step: what becomes of its results is known."""
+        """The events of the first recorded step; what becomes of its results is known."""
         self.turn = self.events[slice(*last)]
-        """The last one with what the loop around it does."""
+        """The events of the last recorded step and of the loop around it."""
         self.last = [event for event in self.turn if not event.is_outside]
-        """The last one: its operands are alive."""
+        """The events of the last recorded step, whose operands are kept."""
         self.last_step = len(trace.steps) - 1
         self.step_s = calm_step_s(trace.times)
         inside, around = undisturbed(trace.times, self.step_s, self.span)
@@ -54,7 +54,7 @@ class Graph:
         return {path: ast.parse(source, path) for path, source in self.trace.sources.items()}
 
     def site(self, event: Event) -> Site:
-        """Where an event stands; in the program's own file also if the model's functions did it."""
+        """The place of an event in the program's own files, also if it is in a function of `mlpprof.model`."""
         site = self.trace.sites[event.site]
         for call in reversed(event.calls):
             if not self.is_ours(site.file):
@@ -63,11 +63,11 @@ class Graph:
         return site
 
     def is_ours(self, path: str) -> bool:
-        """Whether a file is of `mlpprof.model`, which variants use and nobody is to change."""
+        """Whether a file belongs to `mlpprof.model`, which variants use and users do not change."""
         return _is_in_package(path)
 
     def span(self, number: int) -> Span:
-        """The place of a site, the same in all forms."""
+        """The place of a site, which is the same in all forms."""
         site = self.trace.sites[number]
         return site.file, site.line, site.column, site.end_line, site.end_column
 
@@ -84,8 +84,7 @@ class Graph:
             return ""
         lines[-1] = lines[-1].encode()[:end_column].decode(errors="ignore")
         lines[0] = lines[0].encode()[column:].decode(errors="ignore")
-        found = " ".join(" ".join(lines).split())
-        return found if len(found) <= most else found[: most - 3] + "..."
+        return shortened(" ".join(" ".join(lines).split()), most)
 
     def line_text(self, file: str, line: int) -> str:
         """A line of a file without its indentation."""
@@ -105,7 +104,7 @@ class Graph:
 
     @cached_property
     def usual(self) -> frozenset[Span]:
-        """Where the first recorded step has been."""
+        """The places where the first recorded step has been."""
         start, stop = self.trace.steps[0]
         return frozenset(self.span(event.site) for event in self.events[start:stop])
 
@@ -114,10 +113,8 @@ class Graph:
         """The step as 'file.py:Class.method' or 'file.py:LINE'."""
         return f"{self.shown(self.trace.step_file)}:{self.trace.step_text}"
 
-    # Time
-
     def seconds(self, events: Iterable[Event]) -> float:
-        """Seconds a step of some events of the last recorded step; with what is inside, of calls."""
+        """Seconds per step of some events of the last recorded step, including what is inside calls."""
         total, seen = 0.0, set()
         for event in sorted(events, key=lambda one: one.index):
             if event.is_own and event.index not in seen:
@@ -130,12 +127,12 @@ class Graph:
         return total if any(self.events[index].is_outside for index in seen) else min(total, self.step_s)
 
     def seconds_with_callbacks(self, event: Event) -> float:
-        """Seconds a step of a call of somebody else's function, with those of the program's that it calls."""
+        """Seconds per step of a call of a library function, including the program's functions that it calls."""
         inside = self.events[event.start : event.index] if event.start >= 0 else []
         return min(self.step_s, sum(map(self._of, [*inside, event])) + self._of_singles(event))
 
     def _of_singles(self, event: Event) -> float:
-        """Of what an event has executed without arrays."""
+        """The time of what an event has executed without arrays."""
         spans = ((self.span(number), times * COST_OF_CALL) for number, times in event.singles.items())
         return sum(self._seconds.get(span, 0.0) * cost / self._costs[span] for span, cost in spans)
 
@@ -145,7 +142,7 @@ class Graph:
         return self._seconds.get(span, 0.0) * (_cost(event) / cost if cost else 1.0)
 
     def lines_seconds(self, file: str, line: int, end_line: int) -> float:
-        """Seconds a step of the expressions in some lines, and in the functions that they call."""
+        """Seconds per step of the expressions in some lines, and in the functions that they call."""
         inside = [s for span, s in self._seconds.items() if span[0] == file and line <= span[1] <= end_line]
         called = 0.0
         for event in self.last:
@@ -156,28 +153,26 @@ class Graph:
 
     @cached_property
     def unclocked(self) -> float:
-        """The step's time over that of its expressions: what loops and names take beside them, at least 1."""
+        """The step's time divided by that of its expressions, at least 1: loops and names take time as well."""
         return max(1.0, self.step_s / self._clocked_s) if self._clocked_s else 1.0
 
-    # Values
-
     def read_later(self, event: Event) -> list[int]:
-        """Indices at which the buffer of an event's output was looked at after it."""
+        """Indices at which the buffer of an event's output was read after it."""
         if event.output is None:
             return []
         return [index for index in self.trace.reads.get(event.output.root, ()) if index > event.index]
 
-    def is_looked_at(self, root: int, event: Event, end: int) -> bool:
-        """Whether something that is no event has looked at a buffer after an event, and before that of an index."""
+    def is_read_between(self, root: int, event: Event, end: int) -> bool:
+        """Whether something that is no event has read a buffer after an event, and before that of an index."""
         return any(event.index < index <= end for index in self.trace.looks.get(root, ()))
 
     def is_taken(self, root: int, event: Event) -> bool:
-        """Whether code that was not seen at work has got hold of a buffer after an event: anything may come of it."""
+        """Whether code that was not observed has got hold of a buffer after an event: anything may come of it."""
         return any(index > event.index for index in self.trace.taken.get(root, ()))
 
     @cached_property
     def parameters(self) -> frozenset[int]:
-        """Buffers of the last step that the step before had changed or made, and that this step reads."""
+        """Buffers that the step before has changed or made and that the last step reads."""
         start, stop = self.trace.steps[-1]
         before = self.events[:start]
         changed = {root for event in before for root in event.writes}
@@ -218,12 +213,12 @@ class Graph:
         return frozenset((run.site, run.execution) for run in self.trace.loops if run.is_cut)
 
     def is_unseen_between(self, start: int, end: int) -> bool:
-        """Whether turns of a loop ran unseen between two events: they may have read whatever was alive."""
+        """Whether turns of a loop between two events were not recorded; they may have read any array."""
         return any(run.is_cut and start < run.end <= end for run in self.trace.loops)
 
     @cached_property
     def of_unknown_origin(self) -> list[int]:
-        """Indices of calls whose arrays come from what was not followed, as ``sum(g for g in gradients)``."""
+        """Indices of calls whose arrays come from unknown places, as in ``sum(g for g in gradients)``."""
         return [
             event.index
             for event in self.events
@@ -235,7 +230,7 @@ class Graph:
         ]
 
     def is_origin_unknown_between(self, start: int, end: int) -> bool:
-        """Whether such a call was made between two events: it may have read whatever was alive."""
+        """Whether such a call was made between two events; it may have read any array."""
         place = bisect_right(self.of_unknown_origin, start)
         return place < len(self.of_unknown_origin) and self.of_unknown_origin[place] < end
 
@@ -251,12 +246,17 @@ class Graph:
         return found
 
 
+def shortened(text: str, most: int) -> str:
+    """The text in at most so many characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 @cache
 def _is_in_package(path: str) -> bool:
     return Path(path).is_relative_to(PACKAGE / "model")
 
 
 def _cost(event: Event) -> float:
-    """How the executions of one expression share its time: by floating-point operations and bytes."""
+    """The weight of an event when the time of an expression is divided: floating-point operations and bytes."""
     effect = event.effect
     return COST_OF_CALL + (effect.flop + effect.bytes_moved if effect is not None else 0)

@@ -1,7 +1,9 @@
-"""The two forms of a statement that can be performed again: as it is written, and in place.
+"""Statements that replace an array by what is computed from it, as ``v = mu * v + g``, and the same in place.
 
-Both are compiled, with recorded operands for what is no elementwise operation. A temporary that NumPy would write into
-(the result of a call, on the left or in a sum or a product) is written into in both forms.
+Single operations would save nothing, because each writes as much as before. In place, the statement as a whole touches
+fewer arrays, so the whole statement is performed both ways. Both forms are compiled, with recorded operands for what is
+no elementwise operation. If NumPy would reuse a temporary (the result of a call, on the left or in a sum or a product),
+both forms do.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.detect.dead_computation import Kept
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.kept_buffers import KeptBuffers
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.arrays import Array
@@ -24,13 +26,10 @@ from mlpprof.programs.record.replay import Action
 from mlpprof.programs.record.trace import Event, Turn
 from mlpprof.programs.step_place import functions
 
-# Operations element by element: the ufunc that does one, its expression in the file, its operands.
-
-
 Place = tuple[int, int, int, int]
 
 POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
-"""What ``x ** k`` does for these k."""
+"""The function that ``x ** k`` calls for these k."""
 
 
 def elementwise(event: Event) -> np.ufunc | None:
@@ -55,12 +54,12 @@ def result_of(event: Event) -> Array:
 
 
 def place(node: ast.expr) -> Place:
-    """Where an expression stands."""
+    """The place of an expression."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 
 
 def operands_of(node: ast.expr) -> list[ast.expr]:
-    """The operands of an operation, as its event has them."""
+    """The operands of an operation, in the order of its event."""
     match node:
         case ast.BinOp(left=left, right=right):
             return [left, right]
@@ -79,19 +78,19 @@ def is_alike(a: Any, b: Any) -> bool:
 
 
 Kind = tuple[tuple[int, ...], str, int]
-"""Shape, dtype, and a number among those of the same."""
+"""Shape, dtype, and a number that distinguishes arrays of the same shape and dtype."""
 
 REUSED_BYTES = 256 * 1024
-"""From this size on NumPy writes a result into an operand that nobody else holds."""
+"""From this size on, NumPy writes a result into an operand that nothing else holds."""
 
 TARGET, OLD = "target", "target[0]"
 
 
-class Forms:
+class StatementForms:
     """Both forms of one execution of a statement.
 
-    events: its elementwise operations by place. kept: arrays for results, which other statements use as well.
-    is_free: whether an operation is the last that looks at its operand of a number, which stands there as told.
+    events: its elementwise operations by place. buffers: arrays for results, which other statements use as well.
+    is_free: whether an operation is the last that reads its operand of a number; node: the operand in the source.
     text: the new lines. scaled: operations that are done in such an operand, with its number.
     """
 
@@ -99,11 +98,11 @@ class Forms:
         self,
         events: dict[Place, Event],
         target: ast.expr,
-        kept: dict[Kind, Array],
+        buffers: dict[Kind, Array],
         is_free: Callable[[ast.expr, Event, int], bool],
     ) -> None:
         self._events = events
-        self._kept = kept
+        self._buffers = buffers
         self._is_free = is_free
         self.scaled: list[tuple[Event, int]] = []
         self._target = target
@@ -128,8 +127,6 @@ class Forms:
         exec(compile(f"def action():\n{body}", "<replay>", "exec"), space)  # text of this module alone
         action: Action = space["action"]
         return action
-
-    # The statements
 
     def replaced(self, value: ast.expr) -> Array | None:
         """The array that ``X = f(X)`` replaces: of the result's shape and dtype, and writable."""
@@ -181,7 +178,7 @@ class Forms:
         symbol = _symbol(statement.op)
         native, held = self._native(statement.value)
         if held:
-            return False  # a temporary is used again
+            return False  # NumPy reuses a temporary here anyway
         self._slow.append(f"{OLD} {symbol}= {native}")
         scaled = self._scaled(statement.value)
         if scaled is not None:
@@ -193,14 +190,12 @@ class Forms:
         self.text += [*self._scratch_text(statement.value), f"{ast.unparse(self._target)} {symbol}= scratch"]
         return True
 
-    # Their parts
-
     def _is_target(self, node: ast.expr) -> bool:
         text = ast.unparse(node)
         return text in (ast.unparse(self._target), self._target_text())
 
     def _target_text(self) -> str:
-        """The array that is the target, which of ``X[:]`` is X."""
+        """The array that is the target: X for ``X[:]``."""
         match self._target:
             case ast.Subscript(value=owner, slice=key) if ast.unparse(key) in (":", "..."):
                 return ast.unparse(owner)
@@ -221,9 +216,9 @@ class Forms:
 
     def _scratch(self, like: Array) -> str:
         name = f"x{len(self._names)}"
-        used = [array for array in self._names.values() if any(array is one for one in self._kept.values())]
+        used = [array for array in self._names.values() if any(array is one for one in self._buffers.values())]
         kind = like.shape, like.dtype.str, sum(is_alike(array, like) for array in used)
-        self._names[name] = self._kept.setdefault(kind, np.empty_like(like))
+        self._names[name] = self._buffers.setdefault(kind, np.empty_like(like))
         return name
 
     def _ufunc(self, event: Event) -> str:
@@ -234,7 +229,7 @@ class Forms:
         return name
 
     def _native(self, node: ast.expr, value: Any = None) -> tuple[str, str]:
-        """The expression as it is written, and the buffer that its result is in, if NumPy uses one again."""
+        """The expression as it is written, and the buffer of its result, if NumPy reuses one."""
         event = self.event_of(node)
         if event is None:
             return self._leaf(node, value)
@@ -256,7 +251,7 @@ class Forms:
         return f"{self._ufunc(event)}({', '.join(texts)})", ""
 
     def _into(self, node: ast.expr, value: Any) -> tuple[str, str]:
-        """The expression with an array that is kept for every result; the name of its own."""
+        """The expression with a kept array for each result, and the name of its own array."""
         event = self.event_of(node)
         if event is None:
             return self._leaf(node, value)
@@ -268,7 +263,7 @@ class Forms:
         return out, out
 
     def _spine(self, node: ast.expr) -> bool:
-        """Have the target go through what is done to it, one operation after the other."""
+        """Apply one operation after the other to the target, in place."""
         if self._is_target(node):
             return True
         event = self.event_of(node)
@@ -291,11 +286,11 @@ class Forms:
         texts[spine] = OLD
         ordered = [texts[number] for number in range(len(children))]
         self._fast.append(f"{self._ufunc(event)}({self._arguments(event, ordered)}, out={OLD})")
-        self._tell(node, event, spine, "" if scaled is None else scaled[1])
+        self._write_line(node, event, spine, "" if scaled is None else scaled[1])
         return True
 
     def _scaled(self, node: ast.expr) -> tuple[str, str] | None:
-        """``k * Y`` in Y itself, of which nobody looks at the values again: its name and its text."""
+        """``k * Y`` in Y itself, if nothing reads its values again: the name and the text of Y."""
         event = self.event_of(node)
         if event is None or not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult | ast.Div):
             return None
@@ -306,7 +301,7 @@ class Forms:
             is_scaling = isinstance(factor, int | float | np.generic) and is_alike(value, event.result)
             if is_held and is_scaling and value.flags.writeable and self._is_free(child, event, number):
                 name, one = f"x{len(self._names)}", f"x{len(self._names)}_one"
-                # by one: it is done many times here, and must not become zero
+                # times one: this runs many times here, and Y must not become zero
                 self._names |= {name: value.copy(order="K"), one: type(factor)(1)}
                 self._fast.append(f"{self._ufunc(event)}({name}, {one}, out={name})")
                 self.text.append(f"{ast.unparse(child)} {_symbol(node.op)}= {ast.unparse(children[1 - number])}")
@@ -314,9 +309,7 @@ class Forms:
                 return name, ast.unparse(child)
         return None
 
-    # What is told
-
-    def _tell(self, node: ast.expr, event: Event, spine: int, scaled: str) -> None:
+    def _write_line(self, node: ast.expr, event: Event, spine: int, scaled: str) -> None:
         children = operands_of(node)
         name = self._target_text()
         if isinstance(node, ast.BinOp) and (spine == 0 or isinstance(node.op, ast.Add | ast.Mult)):
@@ -352,18 +345,11 @@ class Forms:
     def _arguments(self, event: Event, texts: list[str]) -> str:
         found = elementwise(event)
         assert found is not None
-        return ", ".join(texts[: found.nin])  # the exponent of a square is in its name
+        return ", ".join(texts[: found.nin])  # the name of np.square contains its exponent
 
 
 def _symbol(op: ast.operator) -> str:
     return ast.unparse(ast.AugAssign(ast.Name("x", ast.Store()), op, ast.Constant(1)))[2:-3]
-
-
-# Statements that replace an array by what is computed from it, as ``v = mu * v + g``, beside the same in place.
-#
-# Operation by operation nothing would be saved: each writes as much as before. In place the statement as a whole
-# touches
-# fewer arrays, so the whole is performed both ways, natively, since NumPy has its own way with temporaries.
 
 
 Execution = tuple[tuple[int, ...], tuple[Turn, ...]]
@@ -372,9 +358,9 @@ Execution = tuple[tuple[int, ...], tuple[Turn, ...]]
 
 @dataclass(frozen=True)
 class Update:
-    """One execution of a statement: its operations, both ways to do it, and the new text of the statement.
+    """One execution of a statement: its operations, both forms of it, and the text of the new form (`cure`).
 
-    changed: buffers of the array that it replaces and of the one that it puts there, if it is not in place already.
+    changed: buffers of the array that it replaces and of the new one, if it is not in place already.
     """
 
     events: tuple[Event, ...]
@@ -385,10 +371,10 @@ class Update:
 
 
 def updates(graph: Graph, least_bytes: int) -> list[Update]:
-    """The updates of the last step, of arrays of a size, that may be done in place: nobody looks at the old one."""
+    """The updates of large arrays in the last step that may be done in place, because nothing reads the old array."""
     found = []
-    kept: dict[Kind, Array] = {}
-    names = Kept(graph)
+    buffers: dict[Kind, Array] = {}
+    names = KeptBuffers(graph)
     by_line: dict[tuple[str, int], list[Event]] = defaultdict(list)
     for event in graph.last:
         site = graph.trace.sites[event.site]
@@ -402,7 +388,7 @@ def updates(graph: Graph, least_bytes: int) -> list[Update]:
                 ]
                 for events in _executions(inside).values():
                     if any(isinstance(e.result, np.ndarray) and e.result.nbytes >= least_bytes for e in events):
-                        one = _update(node, path, events, kept, names, graph)
+                        one = _update(node, path, events, buffers, names, graph)
                         found += [one] if one is not None else []
     return found
 
@@ -414,7 +400,7 @@ def _is_in(node: ast.stmt, event: Event, graph: Graph) -> bool:
 
 
 def _executions(events: list[Event]) -> dict[Execution, list[Event]]:
-    """The operations of each execution of a statement; not those of functions that it calls."""
+    """The operations of each execution of a statement, without those of functions that it calls."""
     found: dict[Execution, list[Event]] = defaultdict(list)
     for event in events:
         found[event.calls, event.loops].append(event)
@@ -425,13 +411,15 @@ def _update(
     statement: ast.Assign | ast.AugAssign,
     file: str,
     events: list[Event],
-    kept: dict[Kind, Array],
-    names: Kept,
+    buffers: dict[Kind, Array],
+    names: KeptBuffers,
     graph: Graph,
 ) -> Update | None:
     target = statement.target if isinstance(statement, ast.AugAssign) else statement.targets[0]
     places = {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}
-    forms = Forms(places, target, kept, lambda node, event, number: _is_given(node, event, number, file, names, graph))
+    forms = StatementForms(
+        places, target, buffers, lambda node, event, number: _is_given(node, event, number, file, names, graph)
+    )
     store = next((event for event in events if event.effect is not None and event.name == "store"), None)
     if isinstance(statement, ast.AugAssign):
         top = next((event for event in events if event.function in IN_PLACE_OPERATORS), None)
@@ -444,7 +432,7 @@ def _update(
         if store is not None:
             array = _region(store, top)
             is_done = array is not None and forms.stored(statement, array)
-        elif any(event.name == "fill" for event in events):  # a part of an array is set to a number
+        elif any(event.name == "fill" for event in events):  # it sets a part of an array to a number
             return None
         else:
             array = forms.replaced(statement.value)
@@ -472,15 +460,15 @@ def _region(store: Event, top: Event) -> Array | None:
     return region if fits and store.kind == COPY else None
 
 
-def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: Graph) -> bool:
-    """Whether each array that the statement has replaced in the first recorded step was not looked at again.
+def _is_free(forms: StatementForms, statement: ast.Assign, top: Event, file: str, graph: Graph) -> bool:
+    """Whether nothing read again the arrays that the statement replaced in the first recorded step.
 
-    What a function was handed belongs to its caller: it must have been freed at once.
+    An argument of a function belongs to its caller, so it must have been freed at once.
     """
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return False
     end = graph.trace.steps[1][1]
-    is_handed = _is_argument(statement.targets[0], file, graph)
+    is_argument = _is_argument(statement.targets[0], file, graph)
     tops = [event for event in graph.first if graph.span(event.site) == graph.span(top.site)]
     assert forms.place_of_target is not None
     reader, number = forms.place_of_target
@@ -492,13 +480,13 @@ def _is_free(forms: Forms, statement: ast.Assign, top: Event, file: str, graph: 
         if not reads or number >= len(reads[-1].inputs):
             return False
         root = reads[-1].inputs[number].root
-        if not _is_last_look(root, event, event.index + 1 if is_handed else end, graph):
+        if not _is_last_read(root, event, event.index + 1 if is_argument else end, graph):
             return False
     return bool(tops)
 
 
-def _is_given(node: ast.expr, event: Event, number: int, file: str, names: Kept, graph: Graph) -> bool:
-    """Whether the step has made an operand itself, and nobody looks at it after the operation."""
+def _is_given(node: ast.expr, event: Event, number: int, file: str, names: KeptBuffers, graph: Graph) -> bool:
+    """Whether the step has made an operand itself, and nothing reads it after the operation."""
     if len(graph.trace.steps) < 2 or graph.trace.is_blind or _is_argument(node, file, graph):
         return False
     if names.is_named_unseen(file, node):
@@ -507,16 +495,16 @@ def _is_given(node: ast.expr, event: Event, number: int, file: str, names: Kept,
     same = [one for one in graph.first if graph.span(one.site) == graph.span(event.site)]
     made = {one.output.root for one in graph.first if one.output is not None and not one.is_view}
     roots = [(one.inputs[place].root if place < len(one.inputs) else -1, one) for one in same]
-    return bool(roots) and all(root in made and _is_last_look(root, one, end, graph) for root, one in roots)
+    return bool(roots) and all(root in made and _is_last_read(root, one, end, graph) for root, one in roots)
 
 
 def _array_number(event: Event, number: int) -> int:
-    """The number among the inputs of an event, arrays first, of an operand that is an array."""
+    """The number of an array operand among the inputs of an event, which begin with the arrays."""
     return sum(isinstance(x, np.ndarray) for x in event.operands[:number])
 
 
-def _is_last_look(root: int, event: Event, end: int, graph: Graph) -> bool:
-    """Whether nobody looks at a buffer after an event, and it was freed before another one."""
+def _is_last_read(root: int, event: Event, end: int, graph: Graph) -> bool:
+    """Whether nothing reads a buffer after an event, and it was freed before another one."""
     died = graph.trace.died.get(root)
     if died is None or died > end or graph.is_taken(root, event) or graph.is_unseen_between(event.index, died):
         return False

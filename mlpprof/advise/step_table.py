@@ -1,7 +1,7 @@
-"""The recorded step as a table of its expressions, and its phases: what `mlpprof profile FILE.py --step` shows.
+"""The recorded step as a table of its expressions and phases, which `mlpprof profile FILE.py --step` shows.
 
-A phase is what a ``# phase:`` comment says, in a file that has such comments; else the call that the step makes; else
-the step's own lines. A function that two phases call has its time divided by what it computed for each.
+Phases come from the ``# phase:`` comments of a file; if there are none, from the calls that the step makes; else they
+are the step's own lines. If two phases call a function, its time is divided by what it computed for each.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from mlpprof.advise.graph import Graph, Span
 from mlpprof.instrument.clocks import labels_of
 from mlpprof.programs.record.trace import Event
 
-OWN = "(the step itself)"
-"""The phase of what stands in the step and is in no call."""
+STEP_ITSELF = "(the step itself)"
+"""The phase of what is in the step but in none of its calls."""
 
 
 def step_table(graph: Graph) -> dict[str, Any]:
@@ -54,25 +54,25 @@ def step_table(graph: Graph) -> dict[str, Any]:
 
 
 class _PhaseOf:
-    """Tells the phase of an event, or of a place that has none."""
+    """Finds the phase of an event, or of a place without events."""
 
     def __init__(self, graph: Graph, labels: dict[str, dict[int, str]]) -> None:
         self._graph, self._labels = graph, labels
         self._blocks = {path: _labelled_blocks(tree, labels.get(path, {})) for path, tree in graph.trees.items()}
 
     def event(self, event: Event) -> str:
-        """By the comment nearest to it on the way from the step, else by the step's call."""
+        """The phase by the first comment on the way from the step to the event, else by the step's call."""
         for index in (*event.calls, event.index):
             site = self._graph.trace.sites[self._graph.events[index].site]
             if (label := self.place(site.file, site.line)) is not None:
                 return label
         if self._labels:
-            return OWN
+            return STEP_ITSELF
         calls = (*event.calls, event.index) if event.is_own else event.calls
-        return _call_name(self._graph.events[calls[0]]) if calls else OWN
+        return _call_name(self._graph.events[calls[0]]) if calls else STEP_ITSELF
 
     def place(self, path: str, line: int) -> str | None:
-        """By the comment on a statement or a block."""
+        """The phase by the comment on a statement or a block."""
         for first, last, label in self._blocks.get(path, ()):
             if first <= line <= last:
                 return label
@@ -107,7 +107,7 @@ def _call_name(event: Event) -> str:
 
 def _shares(span: Span, events: list[Event], phase_of: _PhaseOf) -> dict[str, float]:
     if not events:
-        return {phase_of.place(span[0], span[1]) or OWN: 1.0}
+        return {phase_of.place(span[0], span[1]) or STEP_ITSELF: 1.0}
     weights: dict[str, float] = defaultdict(float)
     for event in events:
         effect = event.effect
@@ -123,7 +123,7 @@ def _expression(
     largest = max(effects, key=lambda effect: effect.flop + effect.bytes_moved, default=None)
     recorded = sum(1 for event in events)
     times = max((count for _, count in measured), default=0)
-    scale = times / recorded if recorded and times > recorded else 1.0  # of a loop only the first turns are recorded
+    scale = times / recorded if recorded and times > recorded else 1.0  # only the first turns of a loop are recorded
     is_call = any(event.is_own for event in events)
     return {
         "file": graph.shown(span[0]),

@@ -1,4 +1,4 @@
-"""The worker's side of `search`: run the program, record its step, and answer with what was found."""
+"""The worker of `find`: it runs the program, records its step, and answers with what it found."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from mlpprof.advise.findings import findings_of
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.step_table import step_table
+from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.catalog import find
 from mlpprof.errors import UsageError
+from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
-from mlpprof.programs.compiled import ADVICE, WORDS
 from mlpprof.programs.find_step.watch_run import seek
-from mlpprof.programs.load import Script, VariantLoop, own_files
+from mlpprof.programs.load import Program, Script, own_files
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
@@ -28,11 +29,11 @@ from mlpprof.programs.writes import Writes
 Answer = TypeVar("Answer")
 
 MEASURING_S = 6.0
-"""What cures are worth is measured for no longer than this, and the operation that it ends with."""
+"""Measuring what the cures save starts no new operation after so many seconds."""
 
 
 BUSY = 1.25
-"""Times a calm step, that steps must have taken for the reader to be told."""
+"""If steps usually took so many times as long as a calm step, a note reports it."""
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
     serve({"seek": _seek, "advise": _advise, "profile": _profile})
 
 
-def _program(message: dict[str, Any], report: Progress) -> tuple[Script | VariantLoop, str]:
+def _program(message: dict[str, Any], report: Progress) -> tuple[Program, str]:
     """The program, and the folder that its files are shown relative to."""
     if "script" in message:
         path = message["script"]
@@ -50,7 +51,7 @@ def _program(message: dict[str, Any], report: Progress) -> tuple[Script | Varian
 
 
 def _writes(program: dict[str, Any]) -> Writes | None:
-    """What keeps a script from writing, unless the user lets it write."""
+    """What prevents a script from writing, unless the user allows it."""
     if "script" not in program or program["allow_writes"]:
         return None
     writes = Writes(program["script"], program["how_often"], own_files(program["include"], program["exclude"]))
@@ -101,8 +102,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         _require_looked_into(graph, few)
     if BUDGET.left_out:
         recording.trace.notes.append(
-            f"after {MEASURING_S:.0f} seconds of measuring {BUDGET.left_out} comparisons were left out, of what comes "
-            "late among the detectors"
+            f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
+            "findings may be missing"
         )
     files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
     wanted = {one.file for one in findings}
@@ -123,23 +124,23 @@ def _hidden(graph: Graph) -> Iterator[str]:
 
 
 def _require_looked_into(graph: Graph, few: int) -> None:
-    """That nothing was found is said of a step that was looked into, and of no other."""
+    """Raise UsageError if mlpprof has seen too little of the step to report that there is nothing to fix."""
     if compiled_share(graph) > MUCH_COMPILED:
         raise UsageError(f"most of the step {graph.step_name} is {WORDS}; {ADVICE}")
     if 0 < few <= OBSERVED_STEPS:
         raise UsageError(
             f"only {few} {'step' if few == 1 else 'steps'} of {graph.step_name} ran, and mlpprof needs at least "
-            f"{OBSERVED_STEPS + 1} to look for everything: run more epochs"
+            f"{OBSERVED_STEPS + 1} to look for all flaws. Run more epochs"
         )
 
 
 def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
-    """That the step's time is not the median of the measured ones, if it is far from it."""
+    """A note that the reported step time is far below the median of the measured ones, if it is."""
     usual_s = median(plain_s or [step_s])
     if usual_s > BUSY * step_s:
         yield (
-            f"others kept the core busy: steps took {usual_s / step_s:.1f} times as long as one without interruptions, "
-            "which is what is told here"
+            f"other programs used the CPU: steps took {usual_s / step_s:.1f} times as long as a step without "
+            "interruptions, which is the time reported here"
         )
 
 

@@ -1,1 +1,1 @@
-"""The command line: one small module a command, loaded only when the command runs."""
+"""The command line has one module per command, which is imported only when the command runs."""

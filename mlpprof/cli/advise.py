@@ -1,4 +1,4 @@
-"""`mlpprof advise TARGET`: what to fix in somebody's own program, where, and what it will give."""
+"""`mlpprof advise TARGET` finds slow operations in a training script, and shows how to fix them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mlpprof.cli.options import (
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.files import require_writable
-from mlpprof.report.files.formats import require_advice_ending, write_advice
+from mlpprof.report.files.formats import ADVICE
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
 
@@ -31,17 +31,21 @@ from mlpprof.report.terminal.advise import print_advice
 @click.option(
     "--step",
     metavar="NAME",
-    help="The training step: Class.method, a function, or FILE.py:LINE of the loop whose body it is; else it is found.",
+    help="The training step: Class.method, a function, or LINE of the training loop (default: mlpprof finds it).",
 )
 @modules_options
 @allow_writes_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    help="BLAS threads; by default those that a script gets when it runs by itself, and one for a variant.",
+    help="Number of BLAS threads (default: unchanged for scripts, 1 for variants).",
 )
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it: .html .json .txt"
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report to FILE: .html, .json or .txt.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 @variant_options
@@ -49,17 +53,16 @@ from mlpprof.report.terminal.advise import print_advice
 def command(
     ctx: click.Context, /, target: str, out: Path | None, as_json: bool, threads: int | None, **options: Any
 ) -> None:
-    """Find what to fix in the training step of TARGET: a script as it stands, or a variant (mlpprof list).
+    """Find the slow operations in the training step of TARGET: your unchanged script, or a variant (mlpprof list).
 
-    The script runs with its own arguments until a few training steps are recorded; then it is stopped, and what was
-    recorded is searched for work that need not be done or could be done faster. Each finding has its place, the
-    reason, the cure in words or as a small diff to read, and its payoff, measured on the values of the step. The file
-    is not changed.
+    The script runs with its own arguments until a few training steps are recorded; then it is stopped. mlpprof then
+    looks in the recording for unnecessary and slow work. Each finding shows the line, the reason, a suggested change,
+    and the time that it saves, measured with the values of your step. Your files are not changed.
 
-    The script is run once if you name the step with --step, and else up to two times. It is ended before it writes a
-    file, a checkpoint for instance, unless you add --allow-writes.
+    The script is run once if you name the step with --step, and up to two times if you do not. It is ended before it
+    writes a file, a checkpoint for instance, unless you add --allow-writes.
 
-    The options from --workload on say what a variant trains on.
+    The options below, from --workload on, apply only to built-in variants.
 
     \b
     mlpprof advise train.py
@@ -69,7 +72,7 @@ def command(
     """
     require_writable(out)
     if out is not None:
-        require_advice_ending(out)
+        ADVICE.choose(out)
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     announce(subject)
     with progress_bar() as progress:
@@ -77,7 +80,7 @@ def command(
     saving = Saving()
     if out is not None:
         with saving.attempt():
-            write_advice(out, advice)
+            ADVICE.write(advice, out)
     with saving.report_first():
         if as_json:
             print_json(advice_json(advice))

@@ -1,28 +1,27 @@
-"""`mlpprof autotune`: the fastest variant and setting for a network on this machine, and a file to take it home."""
+"""`mlpprof autotune` finds the fastest variant and settings for a network on this machine, and saves it as a file."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from mlpprof.cli.options import workload_from, workload_options
 from mlpprof.cli.saving import Saving
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.compare.autotune import autotune, keep_tuned, read_tuned, tuned_key
+from mlpprof.cli.streams import complain
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
+from mlpprof.compare.autotune import CACHE, Kept, autotune, tuned_key
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Worker
 from mlpprof.profile.profile import WORKER
 from mlpprof.profile.request import Request
-from mlpprof.report.files.tuned_file import require_python_file, write_tuned_file
+from mlpprof.report.files.formats import TUNING
+from mlpprof.report.json_documents import tuning_json
 from mlpprof.report.terminal.autotune import print_tuning, three_lines
-from mlpprof.results.json import without_nan
 
 BUDGET_S = 110.0
 
@@ -33,28 +32,35 @@ BUDGET_S = 110.0
 @click.option(
     "--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True, help="Precision."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling.")
 @click.option(
-    "--budget", type=click.FloatRange(5), default=BUDGET_S, show_default=True, metavar="SECONDS", help="For the search."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights and shuffling."
 )
-@click.option("--again", is_flag=True, help="Measure anew, also where a result for this machine is kept.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(5),
+    default=BUDGET_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for the search.",
+)
+@click.option("--again", is_flag=True, help="Measure again, even if a result for this machine is stored.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.py",
-    help="Write the winner as a Python file that needs NumPy (SciPy, numba) and not mlpprof.",
+    help="Save the fastest variant as a Python file. It needs NumPy (SciPy, numba), but not mlpprof.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the text.")
 def command(out: Path | None, batch: int | None, budget: float, again: bool, as_json: bool, **options: Any) -> None:
     """Find the fastest variant and setting for a network on this machine.
 
-    Rungs, chunk sizes, BLAS threads and memory layouts race in interleaved blocks; round by round the slower half
-    drops out, and the last two decide it in fresh processes. The result is kept for this machine, network, batch and
-    precision; kernel pins of the BLAS are cleared.
+    mlpprof measures variants, chunk sizes, numbers of BLAS threads and memory layouts alternately. After each round the
+    slower half is left out; the last two are compared in new processes. The result is stored for this machine, network,
+    batch and precision. Environment variables that fix the BLAS kernel are ignored.
     """
     if out is not None:
-        require_python_file(out)
+        TUNING.choose(out)
         require_writable(out)
     workload = workload_from({**options, "batch": None if batch is None else (batch,)})
     request = Request("sliced", workload.network, workload.source, options["dtype"], options["seed"])
@@ -63,27 +69,29 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
         with Worker(WORKER, worker_environment(os.environ, 1, True)) as worker:
             machine = worker.call("machine", progress)
         key = tuned_key(machine, workload.network, workload.batch, options["dtype"])
-        tuning = None if again else read_tuned(key)
-        kept = tuning is not None
-        if tuning is None:
+        known = None if again else CACHE.read(key, complain)
+        kept = known is not None
+        if known is not None:
+            tuning = known.tuning
+        else:
             tuning = autotune(request, workload.name, workload.batch, budget, progress)
             try:
-                keep_tuned(key, tuning)
-            except UsageError as error:  # nobody named that place, and the search was not for it
-                click.echo(f"mlpprof: the result is not kept for the next time: {error}", err=True)
+                CACHE.write(key, Kept(tuning))
+            except UsageError as error:  # only a warning: the user did not ask for this file
+                complain(f"the result is not stored for the next time: {error}")
     if out is not None:
         with saving.attempt():
-            write_tuned_file(tuning, out)
+            TUNING.write(tuning, out)
     with saving.report_first():
         if as_json:
-            print_json(without_nan({"schema": 1, "kept": kept, "lines": three_lines(tuning), **asdict(tuning)}))
+            print_json(tuning_json(tuning, kept, three_lines(tuning)))
             return
         console = output_console()
         print_tuning(tuning, console)
         notes = []
         if kept:
-            notes.append(f"Measured on {tuning.created[:10]} and kept for this machine; --again measures anew.")
+            notes.append(f"Measured on {tuning.created[:10]} and stored for this machine; --again measures it again.")
         if out is not None and not saving.failures:
             notes.append(f"Written: {out}. Try it: mlpprof check {out}")
         for note in notes:
-            console.print(Text(note, "dim"), soft_wrap=True)
+            print_sentence(console, note, "dim")

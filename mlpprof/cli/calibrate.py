@@ -1,4 +1,4 @@
-"""`mlpprof calibrate OLD NEW [NEW ...]`: store measured speedups as the claims of tests."""
+"""`mlpprof calibrate OLD NEW [NEW ...]` stores measured speedups, which tests then require."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import measuring_options
 from mlpprof.cli.saving import Saving
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.compare import decide
-from mlpprof.compare.entrants import Environment, VariantRacer
-from mlpprof.compare.verdict import add_replicates, log_ratios
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
+from mlpprof.compare.decide import decide, log_ratios
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.live_race import variant_race
+from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
@@ -27,7 +27,7 @@ from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 SCHEMA = 1
 PROCESSES = 8
-"""More than a comparison takes: the lower end of the interval will be claimed again and again."""
+"""This is more than a comparison needs, because tests will require the lower end of the interval again and again."""
 
 
 @click.command("calibrate")
@@ -38,7 +38,7 @@ PROCESSES = 8
     default=DEFAULT_WORKLOAD,
     show_default=True,
     metavar="NAME",
-    help=f"Network, data and batch, as the tests have it: {', '.join(WORKLOADS)}.",
+    help=f"Network, data and batch, the same as in the test: {', '.join(WORKLOADS)}.",
 )
 @measuring_options
 @click.option(
@@ -46,22 +46,25 @@ PROCESSES = 8
     type=click.Path(path_type=Path, dir_okay=False),
     default=DEFAULT_FILE,
     show_default=True,
-    help="Where claims are stored.",
+    help="The file where speedups are stored.",
 )
-@click.option("--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Replicates.")
-@click.option("--update", is_flag=True, help="Replace what is stored about this on this class of machine.")
+@click.option(
+    "--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Number of processes."
+)
+@click.option("--update", is_flag=True, help="Replace a stored speedup of the same pair on this kind of machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(old: str, new: tuple[str, ...], **options: Any) -> None:
-    """Measure how much faster each NEW is than OLD, and store it as a claim.
+    """Measure how much faster each NEW is than OLD, and store the speedup for tests.
 
-    A test that says at_least="baseline" then claims the lower end of the stored 95 % interval, on machines of this
-    class: architecture, vector width, cores, BLAS and its kernel. What is stored already is kept, unless --update.
+    A test with at_least="baseline" then requires the lower end of the stored 95 % interval. A stored speedup is valid
+    on machines of the same kind: architecture, vector width, cores, BLAS and its kernel. It is replaced only with
+    --update.
     """
     path = options["file"]
     require_writable(path)
     batches = options["batch"] or (resolve(options["workload"]).batch,)
     workloads = [resolve(options["workload"], batch=batch) for batch in batches]
-    pairs = [find_all((old, name)) for name in new]  # named as the test of the two names them
+    pairs = [find_all((old, name)) for name in new]  # with the names that a test of these two uses
     saving = Saving()
     measured = []
     with progress_bar() as progress:
@@ -70,7 +73,7 @@ def command(old: str, new: tuple[str, ...], **options: Any) -> None:
             measured.append(claim)
             with saving.attempt():
                 write_claim(path, claim)
-            if saving.failures:  # the next would be measured in vain
+            if saving.failures:  # the next one could not be stored either
                 break
     with saving.report_first():
         if options["as_json"]:
@@ -79,26 +82,26 @@ def command(old: str, new: tuple[str, ...], **options: Any) -> None:
         console = output_console()
         for claim in measured:
             line = f"{claim.what}: {claim.ratio:.3f} x as fast (95 %: {claim.low:.3f}–{claim.high:.3f})"
-            console.print(Text(line), soft_wrap=True)
+            print_sentence(console, line)
         if not saving.failures:
-            console.print(Text(f"stored in {path}, for {measured[0].machine}"), soft_wrap=True)
+            print_sentence(console, f"stored in {path}, for {measured[0].machine}")
 
 
 def _measured(old: Entry, new: Entry, workload: Workload, options: dict[str, Any], progress: Progress) -> Claim:
-    """Race the two; raises UsageError, before it takes long, where a claim is stored that must not be replaced."""
+    """Race the two; raises UsageError early if a stored speedup must not be replaced."""
     path = options["file"]
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
         Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
         for entry in (old, new)
     ]
-    racer = VariantRacer(requests, workload.batch, environment, check=True)
-    racer.open(progress)
+    live = variant_race(requests, workload.batch, environment, check=True)
+    live.open(progress)
     what = claim_key(new.name, old.name, workload.name, workload.batch, options["dtype"], environment.threads)
-    machine = machine_class(racer.described["machine"])
+    machine = machine_class(live.described["machine"])
     known = next((claim for claim in read_claims(path) if (claim.what, claim.machine) == (what, machine)), None)
     if known is not None and not options["update"]:
-        raise UsageError(f"{path} has '{what}' with {known.ratio:.3f} on {machine}; --update replaces it")
-    add_replicates(racer, options["processes"], progress)
-    found = decide(log_ratios(racer.race()))
+        raise UsageError(f"{path} already has {known.ratio:.3f} for '{what}' on {machine}; to replace it, add --update")
+    add_replicates(live, options["processes"], progress)
+    found = decide(log_ratios(live.race()))
     return Claim(what, machine, found.estimate, found.low, found.high, datetime.now(UTC).date().isoformat())

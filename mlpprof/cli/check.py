@@ -1,4 +1,4 @@
-"""`mlpprof check [VARIANT ...]`: does every variant compute what it should?"""
+"""`mlpprof check [VARIANT ...]` checks that variants compute the right gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mlpprof.catalog import find, ladder
 from mlpprof.cli.options import rank_options
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.profile.check import CHECK_CASES
 from mlpprof.profile.profile import check
@@ -19,18 +19,22 @@ from mlpprof.results import CheckResult
 @click.command("check")
 @click.argument("variants", nargs=-1)
 @click.option(
-    "--cases", type=click.IntRange(1, 100_000), default=CHECK_CASES, show_default=True, help="Random networks."
+    "--cases",
+    type=click.IntRange(1, 100_000),
+    default=CHECK_CASES,
+    show_default=True,
+    help="Number of random networks.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
 @rank_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:
-    """Check variants (default: all) on random networks of every kind, with every option in each.
+    """Check that variants (default: all) compute the right gradients, on random networks of every kind.
 
-    Each is compared with finite differences, with its parent, with itself in float32, and over 20 training steps.
-    Networks that a variant refuses (UnsupportedNetwork) are replaced by others.
-    A variant of your own (./mine.py) is compared with naive. Exit code 1 if one is wrong.
+    Each variant is compared with finite differences, with its parent and with itself in float32, and its losses are
+    compared over 20 training steps. Your own variant (./mine.py) is compared with naive. If a variant refuses a network
+    (UnsupportedNetwork), another network is tried. The exit code is 1 if a variant is wrong.
     """
     references = [find(name).reference for name in variants] or list(ladder())
     with progress_bar() as progress:
@@ -64,4 +68,4 @@ def _print(results: list[CheckResult]) -> None:
     console.print(table)
     for result in results:
         if result.message:
-            console.print(Text(result.message, "red"), soft_wrap=True)
+            print_sentence(console, result.message, "red")

@@ -1,4 +1,4 @@
-"""`mlpprof compare OLD NEW [NEW ...]`: is the new one faster, by how much, and where did the time go?"""
+"""`mlpprof compare OLD NEW [NEW ...]` measures how much faster NEW is, and which phases got faster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mlpprof.catalog import Entry, find_all
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.compare import NullResult
-from mlpprof.compare.entrants import Environment, VariantRacer
-from mlpprof.compare.verdict import compare_apart, measure, measure_null, need_apart
+from mlpprof.compare.comparison import compare, need_own_processes
+from mlpprof.compare.entrants import Environment
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.report.files.formats import comparison_json, require_comparison_format, write_comparisons
+from mlpprof.report.files.formats import COMPARISONS
+from mlpprof.report.json_documents import comparison_json
 from mlpprof.report.terminal.compare import print_comparison, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
@@ -35,30 +35,36 @@ from mlpprof.workloads import Workload
 @click.argument("new", nargs=-1, required=True)
 @workload_options
 @measuring_options
-@click.option("--at-least", type=click.FloatRange(0, min_open=True), metavar="R", help="Claim: NEW is R times as fast.")
-@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Limit for a comparison.")
-@click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
-@click.option("--no-waterfall", is_flag=True, help="Do not measure where the difference lies.")
+@click.option(
+    "--at-least",
+    type=click.FloatRange(0, min_open=True),
+    metavar="R",
+    help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
+)
+@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time limit per comparison.")
+@click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
+@click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     is_eager=True,
-    help="Write it: .html .json .csv .png .svg (--format for others).",
+    metavar="FILE",
+    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",
 )
 @figure_option
-@click.option("--format", "file_format", help="Of the file: json, csv, pytest-benchmark, github-action-benchmark.")
+@click.option("--format", "file_format", help="Format of FILE: json, csv, pytest-benchmark, github-action-benchmark.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
 def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
-    """Compare each variant NEW with the variant OLD, the baseline, in interleaved blocks.
+    """Measure how much faster each NEW is than OLD.
 
-    Every replicate is a process of its own that races both. With --at-least R it is a gate: exit code 0 if the claim
-    passes, 1 if it fails, 3 if the machine was too noisy to tell. Where a framework takes part (peers/...), each
-    variant stays in a process of its own, a framework with 1 thread or all, whichever is faster. Stored runs (RUN.h5)
-    are shown side by side, without a verdict.
+    Both run alternately in the same process, and this is repeated in several new processes. With --at-least R the exit
+    code is 0 if NEW is at least R times as fast, 1 if it is not, and 3 if the machine was too noisy for an answer.
+    If one of them is a framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or
+    with all threads, whichever is faster. Stored runs (RUN.h5) are only shown side by side.
     """
-    _file_format(options)
+    _require_format(options)
     if any(name.endswith(".h5") for name in (old, *new)):
         _stored(old, new, options)
         return
@@ -86,83 +92,48 @@ def compare_as_asked(
     bar: Callable[[], AbstractContextManager[Progress]],
     saving: Saving,
 ) -> list[Comparison]:
-    """All but the printing: race each new one with the old one at every batch size, and write the file.
+    """Race each new variant with the old one at every batch size, and write the file; do everything but print.
 
-    typed: what the user gave, as the comparisons tell it. bar: shows progress while it is entered. saving: has
-    afterwards what could not be written. Raises any MlpprofError of what comes before that.
+    typed: the command line, for the reports. bar: a context that shows progress. saving: contains afterwards what could
+    not be written. Raises any MlpprofError that occurs before that.
     """
     out = options["out"]
     require_writable(out)
-    file_format = _file_format(options)
+    _require_format(options)
     workload = workload_from(options)
     first, *others = find_all((old, *new))
     batches = options["batch"] or (workload.batch,)
     comparisons: list[Comparison] = []
     with bar() as progress:
         for batch in batches:
-            if need_apart([entry.reference for entry in (first, *others)]):
-                part = partial(_part, progress, len(comparisons) // len(others), len(batches))
-                comparisons += _compare_apart((first, *others), workload, batch, options, typed, part)
-                continue
-            for other in others:
-                part = partial(_part, progress, len(comparisons), len(others) * len(batches))
-                comparisons.append(_compare(first, other, workload, batch, options, typed, part))
-    if out is not None and file_format is not None:
+            # With a framework, all race in one race between processes; otherwise each new one with the old one.
+            together = need_own_processes([entry.reference for entry in (first, *others)])
+            for newer in [others] if together else [[other] for other in others]:
+                done = len(comparisons) // len(newer)
+                comparisons += compare(
+                    [_request(entry, workload, options) for entry in (first, *newer)],
+                    workload.name,
+                    batch,
+                    Environment(options["threads"] or None, options["native_blas"]),
+                    at_least=options["at_least"],
+                    budget_s=options["budget"],
+                    check=not options["no_check"],
+                    with_waterfall=not options["no_waterfall"],
+                    typed=typed,
+                    progress=partial(_part, progress, done, len(batches) * len(others) // len(newer)),
+                )
+    if out is not None:
         with saving.attempt():
-            write_comparisons(comparisons, out, file_format, options["figure"])
+            COMPARISONS.write(comparisons, out, options["file_format"], options["figure"])
     return comparisons
 
 
-def _file_format(options: Mapping[str, Any]) -> str | None:
+def _require_format(options: Mapping[str, Any]) -> None:
     out, named = options["out"], options["file_format"]
     if out is None and named is not None:
-        raise UsageError(f"--format {named} is of a file, but none is named; add -o FILE")
-    return None if out is None else require_comparison_format(out, named, options["figure"])
-
-
-def _compare(
-    old: Entry, new: Entry, workload: Workload, batch: int, options: Mapping[str, Any], typed: str, progress: Progress
-) -> Comparison:
-    environment = Environment(options["threads"] or None, options["native_blas"])
-    requests = [_request(entry, workload, options) for entry in (old, new)]
-    racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
-
-    def null() -> NullResult:
-        return measure_null(VariantRacer([requests[0], requests[0]], batch, environment), progress)
-
-    verdict = measure(racer, progress, options["at_least"], null, options["budget"])
-    race = racer.race()
-    return Comparison(
-        old=race.variants[0],
-        new=race.variants[1],
-        workload=workload.name,
-        network=workload.network,
-        batch=batch,
-        race=race,
-        verdict=verdict,
-        equivalent=None if options["no_check"] else True,
-        waterfall=() if options["no_waterfall"] else racer.waterfall(progress),
-        machine=racer.described["machine"],
-        command=typed,
-    )
-
-
-def _compare_apart(
-    entries: Sequence[Entry], workload: Workload, batch: int, options: Mapping[str, Any], typed: str, part: Progress
-) -> list[Comparison]:
-    """Frameworks share no process: all variants in one race between processes."""
-    return compare_apart(
-        [_request(entry, workload, options) for entry in entries],
-        workload.name,
-        batch,
-        options["threads"] or None,
-        at_least=options["at_least"],
-        budget_s=options["budget"],
-        check=not options["no_check"],
-        with_waterfall=not options["no_waterfall"],
-        typed=typed,
-        progress=part,
-    )
+        raise UsageError(f"--format {named} needs a file; add -o FILE")
+    if out is not None:
+        COMPARISONS.choose(out, named, options["figure"])
 
 
 def _request(entry: Entry, workload: Workload, options: Mapping[str, Any]) -> Request:
@@ -175,12 +146,12 @@ def _part(progress: Progress, done: int, total: int, what: str, share: float) ->
 
 
 def _stored(old: str, new: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Stored runs ran at different times, so their ratio is a hint and no verdict."""
+    """Show stored runs. They ran at different times, so their ratio is only a hint."""
     if options["at_least"] is not None:
         raise UsageError(
-            f"--at-least {options['at_least']:g} needs a paired measurement, but '{old}' is a stored run; "
-            "name the variants instead"
+            f"--at-least {options['at_least']:g} needs a new measurement, but '{old}' is a stored run; "
+            "type the names of the variants instead"
         )
     if options["as_json"] or options["out"] is not None:
-        raise UsageError("stored runs give a hint and no comparison to write; use mlpprof report RUN.h5 --json")
+        raise UsageError("a comparison of stored runs cannot be written; use mlpprof report RUN.h5 --json")
     print_stored([load_run(Path(name)) for name in (old, *new)], output_console())

@@ -1,4 +1,4 @@
-"""`mlpprof data show` and `mlpprof data fetch`: look into data files, and fetch MNIST."""
+"""`mlpprof data show` shows what is in a data file; `mlpprof data fetch` downloads MNIST."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mlpprof.workloads import resolve
 
 SCHEMA = 1
 PICTURES, SIDE = 5, 28
-"""So many pictures at most, of so many pixels a side."""
+"""The largest number of pictures that are shown, and the largest number of pixels on each side."""
 
 MAX_CLASSES_SHOWN = 20
 SHADES = " ░▒▓█"
@@ -32,20 +32,20 @@ ASCII_SHADES = " .:*#"
 
 @click.group("data")
 def command() -> None:
-    """Look into data files, or fetch MNIST."""
+    """Show what is in a data file, or download MNIST."""
 
 
-@command.command("show", short_help="Show what is in a file, and how to profile with it.")
+@command.command("show", short_help="Show what is in a file, and the command to profile with it.")
 @click.argument("file")
 @click.option("--x", metavar="NAME", help="Name of the samples in the file.")
 @click.option("--y", metavar="NAME", help="Name of the labels or targets in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
-    """Show what is in FILE: arrays, samples, classes, a few pictures, and the line to profile with.
+    """Show what is in FILE: arrays, samples, classes, a few pictures, and the command to profile with it.
 
-    FILE is an IDX images file (MNIST's; gzipped or not) or the folder of the four, HDF5, .npz, or the name of an
-    embedded set: digits, tiny, random, teacher, cats. Where its arrays have names of their own, give them with --x
-    and --y. Exit code 2 if FILE cannot be used.
+    FILE is an IDX file of images (as MNIST has it, gzipped or not), the folder of the four files of MNIST, an HDF5 or
+    .npz file, or the name of an embedded set: digits, tiny, random, teacher, cats. If its arrays have other names than
+    X and Y, give the names with --x and --y. The exit code is 2 if FILE cannot be used.
     """
     description = describe(DataSource.parse(file, x, y))
     if as_json:
@@ -56,19 +56,22 @@ def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
         raise DataError(description.problem)
 
 
-@command.command("fetch", short_help="Fetch MNIST from a server of your choice.")
-@click.option("--url", required=True, metavar="URL", help="Folder on a server that holds MNIST's four .gz files.")
+@command.command("fetch", short_help="Download MNIST from a server of your choice.")
+@click.option(
+    "--url", required=True, metavar="URL", help="Folder on a server that contains the four .gz files of MNIST."
+)
 @click.option(
     "--to",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where to put them (default: in the user's cache).",
+    help="Where to save them (default: your cache folder).",
 )
 def fetch(url: str, folder: Path | None) -> None:
-    """Fetch MNIST from a server of your choice; every file must have its published md5 sum.
+    """Download MNIST from a server of your choice; every file must have its published md5 sum.
 
-    What is there already is kept. Needs pooch (the extra `data`). Prints the line to profile with.
+    Files that exist already are not downloaded again. This needs pooch (the extra `data`). It prints the command to
+    profile with.
     """
     with progress_bar() as progress:
         target = fetch_mnist(url, folder, progress)
@@ -76,7 +79,7 @@ def fetch(url: str, folder: Path | None) -> None:
 
 
 def _next_line(source: DataSource, has_targets: bool = False) -> str:
-    """The command to go on with, with the sizes that fit the data."""
+    """The command to type next, with the sizes that fit the data."""
     network = {"output": "identity", "loss": "squared_error"} if has_targets else {}
     layers = resolve(source=source, output=network.get("output"), loss=network.get("loss")).network.text
     options = {"data": source.text, "x": source.x, "y": source.y, "layers": layers, **network}
@@ -87,7 +90,7 @@ def _next_line(source: DataSource, has_targets: bool = False) -> str:
 def _as_json(description: Description) -> dict[str, Any]:
     document = {
         "schema": SCHEMA,
-        "source": description.source.to_dict(),
+        "source": description.source,
         "kind": description.kind,
         "arrays": [
             {
@@ -121,7 +124,7 @@ def _as_json(description: Description) -> dict[str, Any]:
 
 
 def _class_counts(dataset: Dataset) -> list[tuple[int, int, int]]:
-    """Label, training samples, test samples of every class."""
+    """Label, number of training samples and number of test samples of every class."""
     if dataset.labels is None:
         return []
     test = np.zeros(0, np.int64) if dataset.labels_test is None else dataset.labels_test
@@ -140,19 +143,19 @@ def _print(description: Description, console: Console) -> None:
     test = f" and {dataset.test_samples:,} test" if dataset.test_samples else ", no test"
     console.print(Text(f"\n{dataset.samples:,} training{test} samples of {features}"))
     if dataset.scale > 1:
-        console.print(Text(f"pixels: a network sees them divided by {dataset.scale}, from 0 to 1"))
+        console.print(Text(f"pixels are divided by {dataset.scale}, so the network gets values from 0 to 1"))
     if dataset.labels is None:
-        console.print(Text(f"{dataset.n_targets} real targets a sample"))
+        console.print(Text(f"{dataset.n_targets} real targets per sample"))
     else:
         console.print(_class_table(dataset))
     if is_pictorial(dataset):
         _print_pictures(dataset, console)
-    console.print(Text("\ngo on with:"))
+    console.print(Text("\nnext command:"))
     console.print(_text(_next_line(description.source, dataset.labels is None), console, "bold"), soft_wrap=True)
 
 
 def _text(foreign: str, console: Console, style: str = "") -> Text:
-    """A user's text, harmless and in characters that the console's encoding has."""
+    """Text of a file without control characters, and only with characters that the console's encoding has."""
     return Text(encodable(printable(foreign), console.encoding), style)
 
 
@@ -204,7 +207,7 @@ def _print_pictures(dataset: Dataset, console: Console) -> None:
 
 
 def _half_blocks(picture: NDArray[np.uint8], console: Console) -> list[Text]:
-    """A picture (h, w, 3) in lines of text, two rows of pixels a line: colours where the terminal has them."""
+    """A picture (h, w, 3) as lines of text, each for two rows of pixels; in colours if the terminal has them."""
     height = picture.shape[0] // 2 * 2
     lines = [Text() for _ in range(height // 2)] or [Text()]
     shades = SHADES if console.encoding.startswith("utf") else ASCII_SHADES

@@ -1,4 +1,4 @@
-"""`mlpprof diff OLD NEW`: the code that changed from one variant to another."""
+"""`mlpprof diff OLD NEW` shows the code that differs between two variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLES = {"+": "green", "-": "red", "@": "cyan"}
 @click.argument("new")
 @click.option("--docstring", is_flag=True, help="Compare the files' docstrings too.")
 def command(old: str, new: str, docstring: bool) -> None:
-    """Show the code that changed from the variant OLD to the variant NEW, as a unified diff."""
+    """Show how the code of the variant NEW differs from that of OLD, as a unified diff."""
     first, second = find_all((old, new))
     lines = difflib.unified_diff(
         _code(first, docstring), _code(second, docstring), first.name, second.name, n=CONTEXT_LINES, lineterm=""
@@ -33,7 +33,7 @@ def command(old: str, new: str, docstring: bool) -> None:
 
 
 def _code(entry: Entry, docstring: bool) -> list[str]:
-    """The file's lines, from below its docstring unless that is wanted."""
+    """The lines of the file, without its docstring unless `docstring` is true."""
     source = entry.source()
     lines = source.splitlines()
     try:

@@ -1,4 +1,4 @@
-"""`mlpprof doctor`: what this machine can do, and which settings hold it back."""
+"""`mlpprof doctor` shows what this machine can do, and which settings make it slow."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mlpprof.report.terminal.doctor import print_examination
 
 
 @click.command("doctor")
-@click.option("--quick", is_flag=True, help="Half the time: coarser limits, fewer settings, fewer pairs of processes.")
-@click.option("--fresh", is_flag=True, help="Forget the limits that were measured before on this machine.")
+@click.option("--quick", is_flag=True, help="Take half the time, with fewer settings and less exact limits.")
+@click.option("--fresh", is_flag=True, help="Measure the limits again, even if they are stored for this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 def command(quick: bool, fresh: bool, as_json: bool) -> None:
-    """Examine this machine: cores, BLAS and its kernel, memory, limits, and settings that would make steps faster.
+    """Examine this machine: cores, BLAS and its kernel, memory, speed limits, and settings that would make it faster.
 
-    Every advice carries a gain that was measured in fresh processes with and without the setting, and the line to
-    set; what gives less than 3 % is not advice. The limits are kept for `mlpprof profile`, which holds steps against
-    them. Takes about a minute; run it while nothing else does.
+    Each recommendation is one setting, with the line to type and the gain that was measured in new processes with and
+    without it. Settings that gain less than 3 % are listed as 'tried'. `mlpprof profile` compares
+    steps with the limits, which are stored. This takes about a minute. Close other programs first.
     """
     with progress_bar() as progress:
         found = examine(progress, quick=quick, forget=fresh)

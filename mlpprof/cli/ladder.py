@@ -1,4 +1,4 @@
-"""`mlpprof ladder`: every rung in one interleaved race."""
+"""`mlpprof ladder` measures all variants of the ladder alternately, in one race."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from mlpprof.catalog import Entry, find, find_all, ladder
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.compare.entrants import Environment, VariantRacer, refusals
+from mlpprof.compare.entrants import Environment, refusals
 from mlpprof.compare.ladder import main_line, rungs_of
+from mlpprof.compare.live_race import variant_race
 from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.request import Request
-from mlpprof.report.files.formats import ladder_json, require_ladder_extension, write_ladders
+from mlpprof.report.files.formats import LADDERS, PICTURES
+from mlpprof.report.json_documents import ladder_json
 from mlpprof.report.terminal.compare import print_ladder
 from mlpprof.results import DataRecord, Ladder, Run
 from mlpprof.results.on_disk import save_new_run
@@ -37,34 +39,41 @@ PROCESSES = 5
 @click.argument("variants", nargs=-1)
 @workload_options
 @measuring_options
-@click.option("--root", default="naive", show_default=True, help="Rung to start from, and to hold the others against.")
-@click.option("--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Replicates.")
-@click.option("--no-check", is_flag=True, help="Do not check first that all compute the same.")
+@click.option(
+    "--root", default="naive", show_default=True, help="Variant to start from; the others are compared with it."
+)
+@click.option(
+    "--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Number of processes."
+)
+@click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option(
     "-o",
     "--out",
     multiple=True,
     type=click.Path(path_type=Path, dir_okay=False),
     is_eager=True,
-    help="Write it: .html .png .svg .json .csv; may be given several times.",
+    metavar="FILE",
+    help="Write the report to FILE. The extension selects the format: .html .png .svg .json .csv. Can be repeated.",
 )
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def command(variants: tuple[str, ...], **options: Any) -> None:
-    """Race all rungs of the ladder (or VARIANTS) at once, each against its parent and against the root.
+    """Measure all variants of the ladder (or VARIANTS) in one run, and compare each with its parent and with the root.
 
-    Rungs whose step takes over half a second are timed on part of the work, and marked so. A page (-o FILE.html) shows
-    also where the time of every rung goes: each is profiled after the race, and these runs are kept under reports/.
+    All run alternately. If a step takes more than half a second, only part of the work is timed, and the report marks
+    this. A page (-o FILE.html) also shows where the time of every variant goes: each is profiled after the race, and
+    these runs are kept under reports/.
     """
-    pictures = [path for path in options["out"] if path.suffix.lower() in (".png", ".svg")]
+    formats = {path: LADDERS.choose(path).name for path in options["out"]}
+    pictures = [path for path, name in formats.items() if name in PICTURES]
     figures = {path: options["figure"] if path in pictures or not pictures else None for path in options["out"]}
     for path, figure in figures.items():
         require_writable(path)
-        require_ladder_extension(path, figure)
+        LADDERS.choose(path, figure=figure)
     workload = workload_from(options)
     entries = _entries(variants, options["root"])
     batches = options["batch"] or (workload.batch,)
-    with_runs = any(path.suffix.lower() == ".html" for path in figures)
+    with_runs = "html" in formats.values()
     saving = Saving()
     if with_runs:
         saving.try_folder()
@@ -78,7 +87,7 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
             ladders.append(_race(entries, workload, batch, options, part, saving if with_runs else None))
     for path, figure in figures.items():
         with saving.attempt():
-            write_ladders(ladders, path, figure)
+            LADDERS.write(ladders, path, figure=figure)
     with saving.report_first():
         if options["as_json"]:
             print_json([ladder_json(one) for one in ladders])
@@ -95,7 +104,7 @@ def _entries(variants: Sequence[str], root: str) -> list[Entry]:
     if root not in known:
         find(root)
         raise UsageError(
-            f"--root {root} is no rung of the ladder; name the variants to race: mlpprof ladder {root} ..."
+            f"--root {root} is not a variant of the ladder; type the variants to race: mlpprof ladder {root} ..."
         )
     return main_line(known, root)
 
@@ -108,7 +117,7 @@ def _race(
     progress: Progress,
     saving: Saving | None,
 ) -> Ladder:
-    """saving: keeps a profile of each rung, which is not made without it."""
+    """Race the variants at one batch size. saving: if given, each variant is profiled too and the runs are kept."""
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = [
         Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
@@ -119,10 +128,10 @@ def _race(
     taking_part = [entry for entry in entries if entry.reference not in refused]
     if not taking_part or taking_part[0] is not entries[0]:
         reason = refused[entries[0].reference]
-        raise UsageError(f"the root '{entries[0].name}' cannot take part: {reason}; choose another with --root")
-    racer = VariantRacer(requests, batch, environment, check=not options["no_check"])
-    add_replicates(racer, options["processes"], progress)
-    race = racer.race()
+        raise UsageError(f"the root '{entries[0].name}' cannot take part: {reason}; choose another one with --root")
+    live = variant_race(requests, batch, environment, check=not options["no_check"])
+    add_replicates(live, options["processes"], progress)
+    race = live.race()
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     runs: list[Run] = []
     if saving is not None:
@@ -135,12 +144,12 @@ def _race(
         command=typed,
         workload=workload.name,
         network=workload.network,
-        data=DataRecord(**racer.described["data"]),
+        data=DataRecord(**live.described["data"]),
         batch=batch,
         threads=environment.threads,
         race=race,
         rungs=rungs_of(race, taking_part),
-        machine=racer.described["machine"],
+        machine=live.described["machine"],
         skipped={entry.name: refused[entry.reference] for entry in entries if entry.reference in refused},
         runs=tuple(runs),
         checked=not options["no_check"],

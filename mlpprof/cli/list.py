@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from mlpprof.catalog import Entry, ladder, third_party
 from mlpprof.cli.terminal import output_console, print_json
+from mlpprof.report.terminal.console import print_trimmed
 
 SCHEMA = 1
 
@@ -16,7 +18,7 @@ SCHEMA = 1
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: name, parent, summary and needed extra of each.")
 def command(as_json: bool) -> None:
-    """List the variants: each improves the one above it by one idea; side branches stand indented."""
+    """List the variants. Each one adds one idea to the one above it; alternatives are indented."""
     known = ladder() | third_party()
     if as_json:
         print_json(
@@ -28,15 +30,14 @@ def command(as_json: bool) -> None:
             }
         )
         return
-    rows = [row for root in _children(None, known) for row in _branch(root, known, 0)]
-    width = max(2 * depth + len(entry.name) for entry, depth in rows)
-    console = output_console()
-    for entry, depth in rows:
-        line = Text("  " * depth + entry.name, style="bold")
-        line.append(" " * (width + 2 - len(line)) + entry.summary, style="not bold")
-        if entry.extra is not None:
-            line.append(f"  (extra: {entry.extra})", style="not bold dim")
-        console.print(line, no_wrap=True, overflow="ellipsis")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()  # long summaries wrap within their own column
+    for root in _children(None, known):
+        for entry, depth in _branch(root, known, 0):
+            extra = Text("" if entry.extra is None else f"  (extra: {entry.extra})", style="dim")
+            table.add_row(Text("  " * depth + entry.name), Text(entry.summary) + extra)
+    print_trimmed(output_console(), lambda width: [table])
 
 
 def _children(parent: str | None, known: dict[str, Entry]) -> list[Entry]:

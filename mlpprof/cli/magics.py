@@ -1,8 +1,8 @@
-"""`%mlpprof VARIANT`, `%mlpprof OLD NEW ...` and `%%mlpprof` in IPython and Jupyter.
+"""The magics `%mlpprof VARIANT`, `%mlpprof OLD NEW ...` and `%%mlpprof` of IPython and Jupyter.
 
-One variant is profiled with the options of `mlpprof profile`, several are compared with those of `mlpprof compare`,
-and a cell that defines a class with the interface takes part as a file does. Nothing runs in the notebook's own
-process but the parser: a cell is measured in a worker, so it has to import what it uses.
+One variant is profiled, with the options of `mlpprof profile`; several are compared, with the options of
+`mlpprof compare`. A cell that defines a class with the interface is used like a file. Only the parser runs in the
+notebook's own process; a cell is measured in a worker, so it must import everything that it uses.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from typing import Any
 import click
 
 from mlpprof.cli.compare import compare_as_asked
-from mlpprof.cli.main import cli
+from mlpprof.cli.main import cli, usage_message
 from mlpprof.cli.profile import profile_as_asked, require_no_step_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
-from mlpprof.report.files.formats import comparison_json
-from mlpprof.report.json_documents import profile_json
+from mlpprof.report.json_documents import comparison_json, profile_json
 from mlpprof.report.notebook.views import ComparisonView, RunView
 
 CELL_FILE = "cell.py"
@@ -39,10 +38,10 @@ Bar = Callable[[], AbstractContextManager[Progress]]
 
 
 class NotebookError(Exception):
-    """What ends a magic: one line instead of a traceback, and the cells after it do not run."""
+    """Ends a magic with one line instead of a traceback; the cells after it do not run."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows for this exception."""
+        """The lines that IPython shows for this exception."""
         return [f"mlpprof: {self}"]
 
 
@@ -64,11 +63,11 @@ def _one_line_errors(is_cell: bool) -> Iterator[None]:
     except click.exceptions.Exit:  # --help has been printed
         return
     except click.ClickException as error:
-        raise NotebookError(error.format_message()) from None
+        raise NotebookError(usage_message(error)) from None
     except MlpprofError as error:
         hint = ""
         if is_cell and "NameError" in str(error):
-            hint = "; a cell is measured in a process of its own, so it has to import and define what it uses"
+            hint = "; a cell is measured in a process of its own, so it must import and define everything that it uses"
         raise NotebookError(f"{error}{hint}") from None
     except KeyboardInterrupt:
         raise NotebookError("interrupted; nothing was kept") from None
@@ -84,10 +83,10 @@ def _run(shell: Any, line: str, cell: str | None) -> Any:
         return _measure(words, f"%mlpprof {line}".strip(), bar)
     with tempfile.TemporaryDirectory(prefix="mlpprof-cell-") as folder:
         path = Path(folder) / CELL_FILE
-        # the magic's own line is the first of the cell, so that line numbers are those that the notebook shows
+        # the magic is the first line of the cell, so line numbers are the same as in the notebook
         path.write_text(f"\n{cell}", encoding="utf-8")
         view = _measure([*words, str(path)], f"%%mlpprof {line}".strip(), bar)
-    # the class is there for the cells below, as if the cell had no magic
+    # the class is defined for the cells below, as if the cell had no magic
     shell.run_cell(cell, store_history=False)
     return view
 
@@ -97,7 +96,7 @@ def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
     if _count_variants(words) < 2:
         options = _options("profile", words)
         if options["step"] is not None:
-            raise UsageError(f"--step {options['step']} is of a script; use !mlpprof profile FILE.py --step NAME")
+            raise UsageError(f"--step {options['step']} is for a script; type: !mlpprof profile FILE.py --step NAME")
         require_no_step_options(options)
         run, kept = profile_as_asked(options.pop("variant"), options, typed, bar, saving)
         _warn(saving)
@@ -109,22 +108,20 @@ def _measure(words: Sequence[str], typed: str, bar: Bar) -> Any:
     old, new = options.pop("old"), options.pop("new")
     stored = [name for name in (old, *new) if name.endswith(".h5")]
     if stored:
-        raise UsageError(
-            f"'{stored[0]}' is a stored run; stored runs are shown by !mlpprof compare and !mlpprof report"
-        )
+        raise UsageError(f"'{stored[0]}' is a stored run; to show it, type: !mlpprof report {stored[0]}")
     comparisons = compare_as_asked(old, new, options, typed, bar, saving)
     _warn(saving)
     return [comparison_json(one) for one in comparisons] if options["as_json"] else ComparisonView(comparisons)
 
 
 def _warn(saving: Saving) -> None:
-    # no exception, because a cell that raises one shows no result
+    # not an exception, because a cell with an exception shows no result
     for failure in saving.failures:
         warnings.warn(failure, stacklevel=2)
 
 
 def _count_variants(words: Sequence[str]) -> int:
-    """How many words are no options and no values of options; of an unknown option the next command will complain."""
+    """The number of words that are neither options nor their values; unknown options are reported later."""
     command = cli.get_command(click.Context(cli), "compare")
     profile = cli.get_command(click.Context(cli), "profile")
     assert command is not None
@@ -140,7 +137,7 @@ def _count_variants(words: Sequence[str]) -> int:
 
 
 def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """The parameters of a command as its own parser reads them, defaults of pyproject.toml and environment included."""
+    """The parameters of a command from its own parser, with the defaults of pyproject.toml and the environment."""
     with cli.make_context("mlpprof", [name, *words]) as context:
         _, command, rest = cli.resolve_command(context, [name, *words])
         assert command is not None
@@ -149,7 +146,7 @@ def _options(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def _progress_in_cell(publisher: Any) -> Iterator[Progress]:
-    """A bar below the cell that vanishes at the end."""
+    """A progress bar below the cell, which disappears at the end."""
     name, last_s = uuid.uuid4().hex, float("-inf")
 
     def show(as_html: str, text: str, update: bool) -> None:

@@ -1,22 +1,24 @@
 """`mlpprof`: the commands, the configuration, and the one place that turns errors into exit codes.
 
-Nothing here imports numpy: a command's module is imported when that command runs, so that `--help` and completion
-answer at once.
+Nothing here imports numpy. The module of a command is imported only when that command runs, so that `--help` and
+shell completion answer at once.
 """
 
 from __future__ import annotations
 
 import importlib
+import shlex
 import signal
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from mlpprof import __version__
-from mlpprof.cli.streams import discard, guard_output
+from mlpprof.cli.streams import complain, discard, guard_output
 from mlpprof.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -28,24 +30,34 @@ from mlpprof.errors import (
     did_you_mean,
 )
 
-COMMANDS = {
-    "profile": "Profile a variant's training step, phase by phase.",
-    "advise": "Find what to fix in your own program's training step, and what that gives.",
-    "report": "Show a stored run again.",
-    "compare": "Compare variants, or gate on a speedup.",
-    "ladder": "Race all rungs of the ladder at once.",
-    "peers": "Race the variants against PyTorch, JAX, TensorFlow and scikit-learn.",
-    "autotune": "Find the fastest variant for a network, and write it as a file of its own.",
-    "calibrate": "Store a measured speedup as a claim for tests.",
-    "reproduce": "Run the published sources: claimed beside measured.",
-    "doctor": "Examine this machine: what it can do, and what holds it back.",
-    "check": "Check that variants compute the right gradients.",
-    "list": "List the variants as the ladder they form.",
-    "diff": "Show the code that two variants differ by.",
-    "data": "Look into data files, or fetch MNIST.",
-    "workshop": "Teach performance with exercises that learners check themselves.",
+SECTIONS = {
+    "Your code": {
+        "advise": "Find the slow operations in your training script, and how to fix them.",
+        "profile": "Show where the time of a training step goes.",
+        "report": "Show a stored profile again.",
+    },
+    "Compare": {
+        "compare": "Measure how much faster one variant is than another.",
+        "list": "List the built-in variants.",
+        "ladder": "Measure all variants of the ladder in one run.",
+        "diff": "Show the code that differs between two variants.",
+        "check": "Check that variants compute the right gradients.",
+        "autotune": "Find the fastest variant for your network, and save it as a file.",
+        "peers": "Compare the variants with PyTorch, JAX, TensorFlow and scikit-learn.",
+    },
+    "Test and teach": {
+        "calibrate": "Store a measured speedup, so that a test can require it.",
+        "workshop": "Teach performance with exercises that check themselves.",
+        "reproduce": "Measure what five published sources claim.",
+    },
+    "Machine and data": {
+        "doctor": "Show what this machine can do, and which settings make it slow.",
+        "data": "Show what is in a data file, or download MNIST.",
+    },
 }
-"""Command -> its help in the list. The module is mlpprof.cli.NAME, its click command is called `command`."""
+"""The commands as --help lists them. The module of a command is mlpprof.cli.NAME; its click command is `command`."""
+
+COMMANDS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -54,11 +66,9 @@ class LazyGroup(click.Group):
     """A group that imports a command's module when the command is used, and not before."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order a newcomer meets them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, from its module."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"mlpprof.cli.{cmd_name}").command
@@ -69,32 +79,44 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a hint for a mistyped name."""
+        """Do what click does, but name the command to type next if there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"no command '{args[0]}'{did_you_mean(args[0], COMMANDS)} (mlpprof --help shows all)")
+            raise UsageError(_no_command(args))
         ctx.default_map = _configuration(Path.cwd())
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the lists of commands without importing the commands."""
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MLPPROF"})
 @click.version_option(__version__, prog_name="mlpprof")
 def cli() -> None:
-    """Profile hand-written NumPy multi-layer perceptrons.
+    """Find the slow NumPy operations in a neural network that you wrote by hand.
 
-    Which array operation, on which shape and memory order, what it costs, and what the cure is worth.
-    Start with: mlpprof profile cached
+    Start with your own training script: mlpprof advise train.py
 
-    Defaults of options may stand in pyproject.toml ([tool.mlpprof.profile] threads = 4) or in the environment
-    (MLPPROF_PROFILE_THREADS=4); the command line wins over the environment, and that over the file.
+    mlpprof also contains reference networks, called variants. They form a ladder: each one adds one optimization to
+    the one before. For an overview: mlpprof list, then mlpprof profile cached
 
-    Exit codes: 0 done; 1 a check or gate failed; 2 bad usage or input; 3 inconclusive; 130 interrupted;
-    141 the reader of the output has gone (| head).
+    You can set defaults of options in pyproject.toml ([tool.mlpprof.profile] threads = 4) or in environment variables
+    (MLPPROF_PROFILE_THREADS=4). The command line has priority over the environment, and the environment over the file.
+
+    Exit codes: 0 done; 1 a check or a required speedup failed; 2 wrong usage or input; 3 inconclusive; 130
+    interrupted; 141 the program that reads the output has ended (| head).
     """
+
+
+def _no_command(words: list[str]) -> str:
+    """The message for a first word that is not a command: a script is for `advise`, a variant for `profile`."""
+    first = words[0]
+    if first.endswith((".py", ".ipynb")):
+        return f"'{first}' is not a command. To analyse a script, type: {shlex.join(['mlpprof', 'advise', *words])}"
+    return f"'{first}' is not a command{did_you_mean(first, COMMANDS)} (mlpprof --help shows all commands)"
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -109,14 +131,14 @@ def _configuration(folder: Path) -> dict[str, Any]:
     for name, options in table.items():
         if name not in COMMANDS or not isinstance(options, dict):
             raise UsageError(
-                f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; expected a table a command, such "
-                "as [tool.mlpprof.profile]"
+                f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; expected one table for each "
+                "command, such as [tool.mlpprof.profile]"
             )
     return dict(table)
 
 
 def _by_parameter(command: click.Command, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Configured values by the parameter names that click goes by: `native-blas` or `native_blas` is one option."""
+    """Configured values under click's names of the parameters; `native-blas` and `native_blas` are the same option."""
     known = {flag.lstrip("-"): p.name for p in command.params if isinstance(p, click.Option) for flag in p.opts}
     by_parameter = {}
     for option, value in options.items():
@@ -136,35 +158,63 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         guard_output()
     except OutputError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(error.exit_code)
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code; errors are printed in one line on standard error."""
+    """Run the command line and return the exit code; print errors to standard error, each in one line."""
     try:
         code = cli.main(args=arguments, prog_name="mlpprof", standalone_mode=False)
         sys.stdout.flush()  # here, because an error in the flush at exit is a traceback
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2 and newer
+            error.show()
+        else:
+            complain(usage_message(error, sys.argv[1:] if arguments is None else arguments))
         return EXIT_USAGE
     except OutputError as error:
         if not isinstance(error, OutputClosed):
-            _complain(str(error))
+            complain(str(error))
         discard(sys.stdout)
         return error.exit_code
     except MlpprofError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
-        _complain(f"interrupted; {str(stop) or 'nothing was kept'}")
+        complain(f"interrupted; {str(stop) or 'nothing was kept'}")
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
 
 
-def _complain(text: str) -> None:
-    try:
-        click.echo(f"mlpprof: {text}", err=True)
-    except OSError:  # nowhere is left to say it; the exit code does
-        discard(sys.stderr)
+def usage_message(error: click.ClickException, words: Sequence[str] = ()) -> str:
+    """What click found wrong with the typed words, in our words, and what to type next."""
+    message = error.format_message().rstrip(".")
+    for click_says, we_say in PLAIN_WORDS.items():
+        message = message.replace(click_says, we_say)
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return message
+    message += f"; {context.command_path} --help shows the options"
+    if isinstance(error, click.NoSuchOption) and _runs_a_script(context.info_name, words):
+        position = next((i for i, word in enumerate(words) if word.startswith(error.option_name)), None)
+        if position is not None:
+            typed = shlex.join(["mlpprof", *words[:position], "--", *words[position:]])
+            message += f". If it is an option of your script, type: {typed}"
+    return message
+
+
+PLAIN_WORDS = {
+    "is not a valid float range": "is not a number",
+    "is not a valid float": "is not a number",
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
+}
+"""What click says of a value that is not a number, and what we say instead."""
+
+
+def _runs_a_script(command: str | None, words: Sequence[str]) -> bool:
+    """Whether the typed command passes the words after `--` to a script."""
+    has_script = any(word.endswith(".py") for word in words)
+    return has_script and (command == "advise" or (command == "profile" and "--step" in words))

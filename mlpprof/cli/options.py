@@ -1,4 +1,4 @@
-"""Options that several commands share: the network, the data, and how to measure."""
+"""The options that several commands share: for the network, for the data, and for measuring."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from mlpprof.advise import Subject
+from mlpprof.cli.streams import complain
 from mlpprof.data import DataSource
-from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, RANKS_VARIABLE
-from mlpprof.engines.team import WORKERS_VARIABLE
+from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
+from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.profile.profile import DEFAULT_THREADS
@@ -26,26 +27,26 @@ NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
 
 def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """'32,500' -> (32, 500); raises UsageError naming the part that is no batch size."""
+    """'32,500' -> (32, 500); raises UsageError with the part that is not a batch size."""
     if value is None:
         return None
     parts = [part.strip() for part in str(value).split(",")]
     for part in parts:
         if not (part.isascii() and part.isdigit()) or int(part) < 1:
-            raise UsageError(f"--batch {value}: '{part}' is no batch size; expected whole numbers such as 32,500")
+            raise UsageError(f"--batch {value}: '{part}' is not a batch size; expected whole numbers such as 32,500")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _told_by(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """A callback that tells workers and variants through their environment, for as long as the command runs."""
+def _environment_setter(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """A callback that sets an environment variable for workers and variants, as long as the command runs."""
 
-    def tell(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def set_variable(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
             before = os.environ.get(variable)
             os.environ[variable] = str(value)
             ctx.call_on_close(lambda: _restore(variable, before))
 
-    return tell
+    return set_variable
 
 
 def _restore(name: str, value: str | None) -> None:
@@ -56,7 +57,7 @@ def _restore(name: str, value: str | None) -> None:
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, shown by --help in this order."""
+    """Several options as one decorator; --help shows them in this order."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -74,37 +75,37 @@ workload_options = together(
         metavar="NAME",
         help=f"Network, data and batch to start from: {', '.join(WORKLOADS)}.",
     ),
-    click.option("--data", metavar="FILE|FOLDER", help="HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
+    click.option("--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
     click.option("--x", metavar="NAME", help="Name of the samples in the data file."),
     click.option("--y", metavar="NAME", help="Name of the labels or targets in the data file."),
-    click.option("--layers", metavar="SIZES", help="Neurons a layer, input first, such as 784-70-30-10."),
+    click.option("--layers", metavar="SIZES", help="Neurons per layer, input first, such as 784-70-30-10."),
     click.option("--hidden", metavar="NAME", help=f"Hidden activation: {', '.join(HIDDEN)}."),
     click.option("--output", metavar="NAME", help=f"Output activation: {', '.join(OUTPUTS)}."),
     click.option("--loss", metavar="NAME", help=f"Loss: {', '.join(LOSS_NAMES)}."),
-    click.option("--rate", type=float, help="Learning rate, for the mean gradient of the batch."),
+    click.option("--rate", type=float, help="Learning rate (gradients are averaged over the batch)."),
     click.option("--momentum", type=float, help="Heavy-ball momentum, from 0 to below 1."),
     click.option("--l1", type=float, help="L1 penalty on the weights."),
     click.option("--l2", type=float, help="L2 penalty on the weights."),
 )
-"""What is trained on what; read them with `workload_from`."""
+"""The options for network and data; `workload_from` reads them."""
 
 rank_options = together(
     click.option(
         "--ranks",
         type=click.IntRange(1, 100_000),
-        callback=_told_by(RANKS_VARIABLE),
+        callback=_environment_setter(RANKS_VARIABLE),
         expose_value=False,
-        help="Of variants that are MPI programs (mpi); as many as --workers by default.",
+        help="Number of MPI processes, for the variant mpi (default: the same as --workers).",
     ),
     click.option(
         "--hostfile",
         metavar="FILE",
-        callback=_told_by(HOSTFILE_VARIABLE),
+        callback=_environment_setter(HOSTFILE_VARIABLE),
         expose_value=False,
-        help="Machines for the ranks, as mpiexec takes it.",
+        help="File with the machines for the ranks; it is passed to mpiexec.",
     ),
 )
-"""How many ranks and where, for commands that run `mpi`."""
+"""The options for commands that run the variant `mpi`."""
 
 measuring_options = together(
     click.option("--batch", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
@@ -116,29 +117,35 @@ measuring_options = together(
         type=click.IntRange(0, 1024),
         default=DEFAULT_THREADS,
         show_default=True,
-        help="BLAS threads; 0 leaves it to the BLAS and the environment.",
+        help="Number of BLAS threads; with 0 the BLAS and the environment decide.",
     ),
-    click.option("--native-blas", is_flag=True, help="Clear what pins the BLAS kernel (OPENBLAS_CORETYPE, ...)."),
+    click.option(
+        "--native-blas", is_flag=True, help="Ignore variables that fix the BLAS kernel (OPENBLAS_CORETYPE, ...)."
+    ),
     click.option(
         "--workers",
         type=click.IntRange(1, 1024),
-        callback=_told_by(WORKERS_VARIABLE),
+        callback=_environment_setter(WORKERS_VARIABLE),
         expose_value=False,
-        help="Of variants that share a step (processes, threaded ...); all CPUs by default.",
+        help="Number of worker processes, for variants that split a step (default: all CPUs).",
     ),
     rank_options,
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights and shuffling."
+    ),
 )
-"""How it is measured."""
+"""The options for measuring."""
 
-
-FILE_HELP = "Write it: .html .h5 .json .csv .txt .png .svg .speedscope.json .trace.json .lprof .lprof.txt .pyisession"
+FILE_HELP = (
+    "Write the report to FILE. The extension selects the format: .html .h5 .json .csv .txt .png .svg .speedscope.json "
+    ".trace.json .lprof .lprof.txt .pyisession"
+)
 
 
 def _needs_a_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Raise UsageError where the option tells how to write a file, but none is named."""
+    """Raise UsageError if the option needs a file, but -o is missing."""
     if value is not None and not ctx.params.get("out"):
-        raise UsageError(f"{param.opts[0]} {value} is of a file, but none is named; add -o FILE")
+        raise UsageError(f"{param.opts[0]} {value} needs a file; add -o FILE")
     return value
 
 
@@ -146,32 +153,36 @@ figure_option = click.option(
     "--figure",
     metavar="NAME",
     callback=_needs_a_file,
-    help="Which one a .png or .svg shows: layers, roofline, samples ... (default: the most telling one).",
+    help="Figure for a .png or .svg file: layers, roofline, samples ... (default: the most useful one).",
 )
-"""For commands whose option -o is eager, so that this one knows it."""
+"""The option for figures; the command's option -o must be eager, so that it is parsed before."""
 
 file_options = together(
-    click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, help=FILE_HELP),
+    click.option(
+        "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, metavar="FILE", help=FILE_HELP
+    ),
     click.option(
         "--format",
         "file_format",
         metavar="NAME",
         callback=_needs_a_file,
-        help="Of the file, where its name does not tell: chrome-trace, speedscope, line-profiler ...",
+        help="Format of FILE, if the extension does not say it: chrome-trace, speedscope, line-profiler ...",
     ),
     figure_option,
 )
-"""Where a run's report goes, and as what."""
+"""The options for the file of a report, and for its format."""
 
 
 def workload_from(options: Mapping[str, Any]) -> Workload:
-    """The workload that the `workload_options` describe, with the largest of the batch sizes asked for.
+    """The workload that the `workload_options` describe, with the largest of the given batch sizes.
 
-    Raises UsageError or DataError, naming the value that does not fit.
+    Raises UsageError or DataError with the value that does not fit.
     """
     data, x, y = options["data"], options["x"], options["y"]
     if data is None and (x is not None or y is not None):
-        raise UsageError(f"--x and --y name arrays in a file, but no file is given ('{x or y}'); add --data FILE")
+        raise UsageError(
+            f"--x and --y are names of arrays in a file ('{x or y}'), but there is no file; add --data FILE"
+        )
     return resolve(
         options["workload"],
         source=None if data is None else DataSource.parse(data, x, y),
@@ -181,35 +192,34 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
     )
 
 
-# Options of the commands that look at a program as it stands, a script or a variant, and the `Subject` they make.
-
+# The options of commands that run an unchanged program, and the `Subject` that is made from them.
 
 arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
-"""What stands behind `--` and goes to the script."""
+"""The words after `--`, which are passed to the script."""
 
 modules_options = together(
     click.option(
         "--include",
         multiple=True,
         metavar="PATTERN",
-        help="Look into these modules too, though they are in an installed library; may be given several times.",
+        help="Also analyse these modules, even if they belong to an installed library. Can be repeated.",
     ),
     click.option(
         "--exclude",
         multiple=True,
         metavar="PATTERN",
-        help="Leave these modules of the program alone, such as plots.py or '*/drawing/*.py'; stronger than --include.",
+        help="Do not analyse these modules, such as plots.py or '*/drawing/*.py'. Has priority over --include.",
     ),
 )
-"""Which of the program's modules are looked into."""
+"""The options that select modules of the program."""
 
 
 allow_writes_option = click.option(
     "--allow-writes",
     is_flag=True,
-    help="Let the script write files, though it is stopped early; else it is ended before it writes.",
+    help="Let the script write files. By default mlpprof ends it before it writes outside of temporary folders.",
 )
-"""Whether a script that is run may write outside temporary folders."""
+"""The option that lets a script write files outside of temporary folders."""
 
 
 variant_options = together(
@@ -218,53 +228,52 @@ variant_options = together(
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
     ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and shuffling."),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights and shuffling."
+    ),
 )
-"""What a variant trains on; a script brings its own."""
+"""The options for training a variant; a script has its own network and data."""
 
 _VARIANT_ONLY = ("workload", "data", "x", "y", "layers", *NETWORK_OPTIONS, "batch", "dtype", "seed")
 
 
 def given_options(ctx: click.Context, names: Sequence[str]) -> list[str]:
-    """Those of the parameters that stand on the command line, as their flags; not what pyproject.toml sets."""
+    """The flags of those parameters that are on the command line; pyproject.toml does not count."""
     flags = {parameter.name: parameter.opts[0] for parameter in ctx.command.params}
     typed = click.core.ParameterSource.COMMANDLINE
     return [flags[name] for name in names if ctx.get_parameter_source(name) is typed]
 
 
 def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -> Subject:
-    """The program that the options mean; threads: of BLAS, None for its own or the default.
+    """The program for the options. threads: the number of BLAS threads; None takes the program's own or the default.
 
-    Raises UsageError for arguments without a script to take them.
+    Raises UsageError for arguments without a script.
     """
     arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
     allow_writes = options["allow_writes"]
     subject = Subject(target, options["step"], arguments, include, exclude, threads=threads, allow_writes=allow_writes)
     if arguments and not subject.is_script:
-        raise UsageError(f"'{arguments[0]}' would go to a script, but '{target}' is none; a script needs its .py")
+        raise UsageError(f"'{arguments[0]}' is for a script, but '{target}' is not a script (its name must end in .py)")
     return subject
 
 
 def announce(subject: Subject) -> None:
-    """Say on standard error how often a script is going to be run: it may do more than to train."""
+    """Print to standard error how often the script will run, because it may do more than training."""
     if subject.is_script:
-        click.echo(
-            f"mlpprof: {Path(subject.target).name} is run {subject.how_often}, and stopped after the recorded steps",
-            err=True,
-        )
+        complain(f"{Path(subject.target).name} runs {subject.how_often}, and is stopped after the recorded steps")
 
 
 def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:
-    """The same, a variant with what the `variant_options` say.
+    """The same subject; a variant gets the network and the data of the `variant_options`.
 
-    Raises UsageError where a script is given any of them, and as `workload_from`.
+    Raises UsageError if these options are given for a script, and what `workload_from` raises.
     """
     if subject.is_script:
         given = given_options(ctx, _VARIANT_ONLY)
         if given:
             raise UsageError(
-                f"{', '.join(given)} cannot be used with the script '{subject.target}', which brings its own network "
-                "and data; what stands behind -- goes to the script"
+                f"{', '.join(given)} cannot be used with the script '{subject.target}', which has its own network "
+                "and data. Put options of the script after --"
             )
         return subject
     batch = options["batch"]

@@ -1,4 +1,4 @@
-"""`mlpprof peers [ROW ...]`: the variants against PyTorch, JAX, TensorFlow and scikit-learn."""
+"""`mlpprof peers [ROW ...]` compares the variants with PyTorch, JAX, TensorFlow and scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.text import Text
 
 from mlpprof.cli.saving import Saving, is_default
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.compare.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
-from mlpprof.report.files.formats import peers_json, write_peers
+from mlpprof.report.files.formats import write_peers
+from mlpprof.report.json_documents import peers_json
 from mlpprof.report.terminal.peers import print_peers
 from mlpprof.results.peers import PeersRow, PeersTable
 
@@ -23,22 +23,25 @@ FOLDER = Path("reports") / "peers"
 
 @click.command("peers")
 @click.argument("rows", nargs=-1, metavar=f"[{'|'.join(PLANS)}]...")
-@click.option("--quick", is_flag=True, help="One set of processes, and the beginning of long epochs; says so.")
+@click.option(
+    "--quick", is_flag=True, help="Use fewer processes, and only the beginning of long epochs; the table says so."
+)
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=FOLDER,
     show_default=True,
-    help="Folder for table, data and figure.",
+    help="Folder for the table, its data and a figure.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path, as_json: bool) -> None:
-    """Race the variants against the frameworks that are installed (extra: peers), on eight networks.
+    """Compare the variants with the frameworks that are installed (extra: peers), on eight networks.
 
-    Whole epochs with shuffling and gathering; all entrants of a row are interleaved. Who cannot do a network is absent
-    from its row, with the reason. The files are written after every row, so that Ctrl-C keeps what is finished.
+    Each one trains whole epochs, with shuffling and gathering; all of a row run alternately. A framework that cannot
+    train a network is left out of that row, and the reason is shown. The files are written after every row, so Ctrl-C
+    keeps the finished rows.
     """
     plans = plans_of(rows)
     require_a_framework()
@@ -69,4 +72,4 @@ def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path
         console = output_console()
         print_peers(table, console)
         if written is not None:
-            console.print(Text(f"{len(written)} files in {saving.folder}", "dim"), soft_wrap=True)
+            print_sentence(console, f"{len(written)} files in {saving.folder}", "dim")

@@ -1,4 +1,4 @@
-"""`mlpprof profile VARIANT`: where the time of a training step goes."""
+"""`mlpprof profile VARIANT` shows where the time of a training step goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from mlpprof.advise import profile_step
 from mlpprof.catalog import find
@@ -28,32 +27,22 @@ from mlpprof.cli.options import (
     workload_options,
 )
 from mlpprof.cli.saving import Saving
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.request import Request
-from mlpprof.report.files.formats import (
-    LINE_FORMATS,
-    STACK_FORMATS,
-    choose_format,
-    require_known_stacks_ending,
-    require_step_ending,
-    write_runs,
-    write_stacks,
-    write_step_profile,
-)
+from mlpprof.report.files.formats import CALL_VIEW, RUNS, STEP_PROFILE
 from mlpprof.report.json_documents import profile_json, step_profile_json
 from mlpprof.report.terminal.advise import print_step_profile
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Run
 from mlpprof.results.on_disk import save_new_run, save_run
 
-# `mlpprof profile FILE.py --step NAME`: the phases and expressions of somebody's own step.
+# `mlpprof profile FILE.py --step NAME` profiles the phases and expressions of a step of an unchanged script.
 
-
-MEANINGFUL = (
+STEP_PARAMETERS = (
     "variant",
     "arguments",
     "step",
@@ -65,22 +54,22 @@ MEANINGFUL = (
     "as_json",
     "verbose",
 )
-"""Parameters of `mlpprof profile` that mean something where --step is given."""
+"""The parameters of `mlpprof profile` that can be used together with --step."""
 
 
 def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any]) -> None:
-    """Profile the step and show it as the options say; raises UsageError for options of a variant's profile."""
-    others = [name for name in ctx.params if name not in MEANINGFUL]
+    """Profile the step and print or write the result; raises UsageError for options that are for variants only."""
+    others = [name for name in ctx.params if name not in STEP_PARAMETERS]
     meaningless = given_options(ctx, others)
     if meaningless:
         raise UsageError(
-            f"--step {options['step']} profiles a program as it stands, so {', '.join(meaningless)} cannot be used; "
+            f"--step {options['step']} profiles your unchanged program, so {', '.join(meaningless)} cannot be used; "
             "leave it out"
         )
     out = options["out"]
     require_writable(out)
     if out is not None:
-        require_step_ending(out)
+        STEP_PROFILE.choose(out)
     threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
     subject = subject_from(target, options, threads)
     announce(subject)
@@ -89,7 +78,7 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
     saving = Saving()
     if out is not None:
         with saving.attempt():
-            write_step_profile(out, profile)
+            STEP_PROFILE.write(profile, out)
     with saving.report_first():
         if options["as_json"]:
             print_json(step_profile_json(profile))
@@ -98,50 +87,54 @@ def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any
 
 
 def require_no_step_options(options: dict[str, Any]) -> None:
-    """Raise UsageError where there is no --step, but something that only goes with it."""
+    """Raise UsageError if options are given that need --step."""
     if options["arguments"]:
         raise UsageError(
-            f"unexpected argument '{options['arguments'][0]}': profile takes one variant; with --step NAME it takes a "
-            "script, to which goes what stands behind --"
+            f"unexpected argument '{options['arguments'][0]}'; profile takes one variant. With --step NAME it takes a "
+            "script, and passes the arguments after -- to it"
         )
     for name in ("include", "exclude"):
         if options[name]:
-            raise UsageError(f"--{name} {options[name][0]} is of a program's modules; add --step NAME")
+            raise UsageError(f"--{name} {options[name][0]} selects modules of a script; add --step NAME")
 
 
 @click.command("profile")
 @click.argument("variant")
 @arguments_argument
 @click.option(
-    "--step", metavar="NAME", help="Profile this step of a script as it stands: Class.method, function or FILE.py:LINE."
+    "--step", metavar="NAME", help="Profile this step of your unchanged script: Class.method, a function or LINE."
 )
 @modules_options
 @allow_writes_option
 @workload_options
 @measuring_options
-@click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps a pass (default: as time allows).")
-@click.option("--lines", is_flag=True, help="Add the time of every line of the variant's file (line_profiler).")
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 1_000_000),
+    help="Timed steps per pass (default: it depends on the time of a step).",
+)
+@click.option("--lines", is_flag=True, help="Add the time of every line of the file (line_profiler).")
 @click.option("--stacks", is_flag=True, help="Add the call view (pyinstrument).")
 @click.option(
     "--stacks-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the call view: .html, .speedscope.json or .pyisession. Implies --stacks.",
+    help="Write the call view to a file (.html, .speedscope.json or .pyisession), and measure it.",
 )
-@click.option("--no-check", is_flag=True, help="Do not check the gradients first; the report will say so.")
-@click.option("--no-limits", is_flag=True, help="Do not hold the step against the limits of this machine.")
+@click.option("--no-check", is_flag=True, help="Do not check the gradients first; the report says so.")
+@click.option("--no-limits", is_flag=True, help="Do not compare the step with the speed limits of this machine.")
 @file_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
-@click.option("-v", "--verbose", is_flag=True, help="Show small labels too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show labels that take little time.")
 @click.pass_context
 def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
-    """Profile the training step of VARIANT: a name (mlpprof list), a file ./mine.py, or ./mine.py:Class.
+    """Show where the time of a training step goes. VARIANT is a name (mlpprof list), or your class: ./mine.py:Class.
 
-    Without options it trains 784-70-30-10 on the embedded digits. Time is taken in worker processes, in passes that
-    alternate: without instruments, with clocks on phases, with clocks on labelled statements. The run is kept, with
-    every raw sample, under reports/.
+    Without options, mlpprof trains a 784-70-30-10 network on the embedded digits. Three kinds of measurement alternate
+    in worker processes: the step alone, its phases, and its labelled statements. The run is kept under reports/, with
+    every single measurement.
 
-    With --step NAME it is a script as it stands that runs, with the arguments behind --, and each array expression of
-    that step is timed: mlpprof profile train.py --step Net.update -- --epochs 3
+    With --step NAME, mlpprof runs your unchanged script and times each array expression in that function. Put the
+    arguments of the script after --: mlpprof profile train.py --step Net.update -- --epochs 3
     """
     if options["step"] is not None:
         profile_program_step(ctx, variant, options)
@@ -156,7 +149,7 @@ def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
         console = output_console()
         print_run(run, console, verbose=options["verbose"])
         if kept is not None:
-            console.print(Text(f"kept in {kept} (mlpprof report {kept} shows it again)", "dim"), soft_wrap=True)
+            print_sentence(console, f"kept in {kept} (mlpprof report {kept} shows it again)", "dim")
 
 
 def profile_as_asked(
@@ -166,16 +159,17 @@ def profile_as_asked(
     bar: Callable[[], AbstractContextManager[Progress]],
     saving: Saving,
 ) -> tuple[Run, Path | None]:
-    """All but the printing: measure as the options say, keep the run, write the files; returns where it is kept.
+    """Measure, keep the run and write the files; return the run and its path. This does everything but print.
 
-    typed: what the user gave, as the run tells it. bar: shows progress while it is entered. saving: has afterwards
-    what could not be written. Raises any MlpprofError of what comes before that.
+    typed: the command line, for the report. bar: a context that shows progress. saving: contains afterwards what could
+    not be written. Raises any MlpprofError that occurs before that.
     """
     out, stacks_file, figure = options["out"], options["stacks_file"], options["figure"]
     require_writable(out, stacks_file)
-    file_format = None if out is None else choose_format(out, options["file_format"], figure)
+    file_format = None if out is None else RUNS.choose(out, options["file_format"], figure)
+    shows = "" if file_format is None else file_format.shows
     if stacks_file is not None:
-        require_known_stacks_ending(stacks_file)
+        CALL_VIEW.choose(stacks_file)
     workload = workload_from(options)
     request = Request(find(variant).reference, workload.network, workload.source, options["dtype"], options["seed"])
     settings = Settings(
@@ -184,26 +178,27 @@ def profile_as_asked(
         threads=options["threads"] or None,
         native_blas=options["native_blas"],
         check=not options["no_check"],
-        lines=options["lines"] or file_format in LINE_FORMATS,
-        stacks=options["stacks"] or stacks_file is not None or file_format in STACK_FORMATS,
+        lines=options["lines"] or shows == "lines",
+        stacks=options["stacks"] or stacks_file is not None or shows == "stacks",
         limits=not options["no_limits"],
     )
-    if file_format != "h5":
+    is_run_file = file_format is not None and file_format.name == "h5"
+    if not is_run_file:
         saving.try_folder()
     with bar() as progress:
         run = profile(request, workload.name, settings, typed, progress)
-    kept = _keep(run, out if file_format == "h5" else None, saving)
-    if out is not None and file_format != "h5":
+    kept = _keep(run, out if is_run_file else None, saving)
+    if out is not None and not is_run_file:
         with saving.attempt():
-            write_runs([run], out, file_format, figure)
+            RUNS.write([run], out, options["file_format"], figure)
     if stacks_file is not None:
         with saving.attempt():
-            write_stacks(run, stacks_file)
+            CALL_VIEW.write(run, stacks_file)
     return run, kept
 
 
 def _keep(run: Run, path: Path | None, saving: Saving) -> Path | None:
-    """Save the run at a path, else in the folder for runs; None where it is lost."""
+    """Save the run at the path, or in the folder for runs; None if it cannot be saved anywhere."""
     refused = None
     if path is not None:
         try:

@@ -1,4 +1,4 @@
-"""`mlpprof report RUN.h5 ...`: the reports of stored runs, from their files alone."""
+"""`mlpprof report RUN.h5 ...` shows the reports of stored runs again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlpprof.cli.options import file_options
 from mlpprof.cli.terminal import output_console, print_json
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.report.files.formats import choose_format, require_known_stacks_ending, write_runs, write_stacks
+from mlpprof.report.files.formats import CALL_VIEW, RUNS
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results.on_disk import load_run
@@ -22,10 +22,10 @@ from mlpprof.results.on_disk import load_run
 @click.option(
     "--stacks-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the call view, if the run has one: .html, .speedscope.json or .pyisession.",
+    help="Write the call view to a file, if the run has one: .html, .speedscope.json or .pyisession.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
-@click.option("-v", "--verbose", is_flag=True, help="Show small labels too.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show labels that take little time.")
 def command(
     runs: tuple[Path, ...],
     out: Path | None,
@@ -35,22 +35,24 @@ def command(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Show the report of a stored RUN again; its digest is verified before it is opened.
+    """Show the report of a stored RUN again. Its checksum is verified before the file is opened.
 
-    With several runs, traces and figures show them together.
+    If you give several runs, traces and figures show them together.
     """
     if out is not None:
-        choose_format(out, file_format, figure)
+        RUNS.choose(out, file_format, figure)
     if stacks_file is not None:
-        require_known_stacks_ending(stacks_file)
+        CALL_VIEW.choose(stacks_file)
         if len(runs) > 1:
-            raise UsageError(f"--stacks-file {stacks_file} holds the call view of one run, not of {len(runs)}")
+            raise UsageError(
+                f"--stacks-file {stacks_file} takes the call view of one run, not of {len(runs)}; give one run"
+            )
     require_writable(out, stacks_file)
     stored = [load_run(path) for path in runs]
     if out is not None:
-        write_runs(stored, out, file_format, figure)
+        RUNS.write(stored, out, file_format, figure)
     if stacks_file is not None:
-        write_stacks(stored[0], stacks_file)
+        CALL_VIEW.write(stored[0], stacks_file)
     if as_json:
         documents = [profile_json(run) for run in stored]
         print_json(documents if len(documents) > 1 else documents[0])

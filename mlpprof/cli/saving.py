@@ -1,4 +1,4 @@
-"""What is written after a measurement: its place is tried before it, and no failure keeps the report from showing."""
+"""Saving writes files after a measurement: it tests the folder before, and a failure does not stop the report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 import platformdirs
 from click.core import ParameterSource
 
+from mlpprof.cli.streams import complain
 from mlpprof.errors import MlpprofError, OutputError, UsageError
 from mlpprof.files import require_writable_folder
 
@@ -23,14 +24,14 @@ Written = TypeVar("Written")
 
 
 def is_default(ctx: click.Context, parameter: str) -> bool:
-    """Whether the user left a parameter alone: neither typed it nor configured it."""
+    """Whether a parameter has its default value: the user neither typed nor configured it."""
     return ctx.get_parameter_source(parameter) is ParameterSource.DEFAULT
 
 
 class Saving:
-    """Writes what was measured, and holds failures back until the report is printed.
+    """Writes what was measured, and reports failures only after the report is printed.
 
-    folder: where runs and other things that need no name are kept; it changes to one that works where that one fails.
+    folder: where files without a name from the user are kept; if it cannot be written, another folder takes its place.
     """
 
     def __init__(self, folder: Path = REPORTS) -> None:
@@ -40,9 +41,9 @@ class Saving:
         self._kept: str | None = None
 
     def try_folder(self, *, by_default: bool = True) -> None:
-        """Before the measurement: see that the folder can be written; warn and go elsewhere where it cannot.
+        """Before the measurement, check that the folder can be written; if not, warn and use another folder.
 
-        by_default: the user did not name it. Raises UsageError for a named one, and where no other folder works.
+        by_default: the user did not name the folder. Raises UsageError if the user did, or if no other folder works.
         """
         try:
             require_writable_folder(self.folder)
@@ -53,14 +54,15 @@ class Saving:
                 with contextlib.suppress(UsageError):
                     require_writable_folder(folder)
                     self.folder = folder
-                    click.echo(f"mlpprof: {error}; what is measured will be kept in {folder}", err=True)
+                    complain(f"{error}; the results will be kept in {folder}")
                     return
-            raise UsageError(f"{error}, and there is no other place either; free some space first") from error
+            raise UsageError(f"{error}, and no other folder can be written; free some space first") from error
 
     def keep(self, what: str, write: Callable[[Path], Written], refused: UsageError | None = None) -> Written | None:
-        """Have `write` write into the folder, or elsewhere where that fails; returns its result, or None if all fail.
+        """Call `write` with the folder, or with others if that fails; return its result, or None if all fail.
 
-        what: names it, such as 'the run'. refused: why it could not be written to the place that the user named.
+        what: its name in messages, such as 'the run'. refused: why it could not be written to the file that the user
+        named.
         """
         for folder in chain([self.folder], self._elsewhere()):
             try:
@@ -78,7 +80,7 @@ class Saving:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Hold back what the block raises about a file that the user named."""
+        """Store an error of the block, which writes a file that the user named, until the report is printed."""
         try:
             yield
         except MlpprofError as error:
@@ -86,22 +88,22 @@ class Saving:
 
     @contextmanager
     def report_first(self) -> Iterator[None]:
-        """The block prints the report; then raises UsageError with what failed before, for exit code 2."""
+        """Run the block, which prints the report; then raise UsageError if something failed before."""
         try:
             yield
         except OutputError as error:
-            told = self.failures or ([self._kept] if self._kept else [])
-            raise type(error)("; ".join([str(error), *told])) from error
+            known = self.failures or ([self._kept] if self._kept else [])
+            raise type(error)("; ".join([str(error), *known])) from error
         if self.failures:
             raise UsageError("; ".join(self.failures))
 
     def _elsewhere(self) -> Iterator[Path]:
-        """Folders that the user did not have to name; one in the temporary folder is made when it is asked for."""
+        """Other folders to write to; the last one is made in the temporary folder when it is needed."""
         yield platformdirs.user_state_path("mlpprof", appauthor=False) / self._standard.name
         try:
             folder = Path(tempfile.mkdtemp(prefix="kept-by-mlpprof-"))
         except OSError:
             return
         yield folder
-        with contextlib.suppress(OSError):  # only reached where it could not be written either
+        with contextlib.suppress(OSError):  # only reached if this folder could not be written either
             folder.rmdir()

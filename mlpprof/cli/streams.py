@@ -1,4 +1,4 @@
-"""Standard output that may be full, closed, or unable to show every character: one sentence, and never a traceback."""
+"""Standard output and standard error: an output that is full, closed or of a poor encoding gives one sentence."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import codecs
 import contextlib
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 from mlpprof.errors import OutputClosed, OutputError
 
@@ -22,7 +26,7 @@ PLAIN = {
     **{"│": "|", "├": "|", "└": "`", "─": "-", "≥": ">=", "≤": "<="},
     **dict.fromkeys("█▉▊▋▌▍▎▏▓▒░■▀", "#"),
 }
-"""How the characters of our reports are written where the output's encoding has none of them; others become '?'."""
+"""How we write the characters of our reports if the output's encoding lacks them; all others become '?'."""
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -35,7 +39,7 @@ codecs.register_error(SPELLED, _spell)
 
 
 class _Guarded(io.BufferedWriter):
-    """Raises OutputError, which is no OSError: click and rich end the program themselves at a broken pipe."""
+    """Raises OutputError and not OSError, because click and rich end the program themselves at a broken pipe."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         with _named():
@@ -51,19 +55,19 @@ def _named() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        raise OutputClosed("the reader of standard output has gone") from error
+        raise OutputClosed("the program that reads standard output has ended") from error
     except OSError as error:
         raise OutputError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def guard_output() -> None:
-    """Have standard output raise OutputError, and replace what its encoding lacks.
+    """Make standard output raise OutputError, and replace characters that its encoding lacks.
 
-    Raises OutputError where the program was started without a standard output.
+    Raises OutputError if the program was started without a standard output.
     """
     stream = sys.stdout
     if stream is None:
-        raise OutputError("standard output is closed; use > /dev/null where it is not wanted")
+        raise OutputError("standard output is closed; to run without output, use > /dev/null")
     if isinstance(stream, io.TextIOWrapper):
         raw: Any = getattr(stream.buffer, "raw", stream.buffer)
         sys.stdout = io.TextIOWrapper(
@@ -75,7 +79,26 @@ def guard_output() -> None:
         )
 
 
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of at most `width` characters; a word or a path is never broken, even if it is longer."""
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def complain(text: str) -> None:
+    """Print one message to standard error, wrapped at spaces on a terminal, as one line elsewhere.
+
+    A terminal by itself would break the line in the middle of a word or a path.
+    """
+    message = f"mlpprof: {text}"
+    try:
+        if sys.stderr.isatty():
+            message = wrapped(message, shutil.get_terminal_size().columns)
+        click.echo(message, err=True)
+    except OSError:  # there is no place left to print to; the exit code still says that it failed
+        discard(sys.stderr)
+
+
 def discard(stream: TextIO) -> None:
-    """Send what is left in a stream to nowhere: Python would complain about it when it flushes at exit."""
+    """Send the rest of a stream to nowhere, because Python would complain about it in the flush at exit."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a file, as under a test, flushes nothing at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

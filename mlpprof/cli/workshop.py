@@ -1,4 +1,4 @@
-"""`mlpprof workshop`: a folder of exercises, checks on the learner's machine, a board, solutions, a guide."""
+"""`mlpprof workshop` makes a folder of exercises, checks them, and has solutions, a guide and a page for a class."""
 
 from __future__ import annotations
 
@@ -12,64 +12,74 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.cli.saving import Saving
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.cli.streams import complain
+from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable, require_writable_folder
-from mlpprof.workshop import exercises as setting
+from mlpprof.workshop import conditions
 from mlpprof.workshop.board import read_folders, write_board
 from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, solution_text, text
+from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
 from mlpprof.workshop.folder import (
     RESULTS,
     keep,
-    learner_name,
     new_folder,
     next_exercise,
-    parse_guess,
     require_folder,
     stored_results,
 )
+from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.notebook import notebook_text
 from mlpprof.workshop.result import Result, result_json
-from mlpprof.workshop.words import last_line, rows, title
+from mlpprof.workshop.result_text import last_line, rows, title
+from mlpprof.workshop.solutions import solution_text
 
 EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 NUMBER = click.IntRange(0, EXERCISES[-1].number)
 
 
-@click.group("workshop")
-def command() -> None:
-    """Teach performance with exercises: from the loop over samples to the roofline.
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they are defined."""
 
-    Learners: new, then check. Teachers: guide, solution, board.
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group("workshop", cls=InOrder)
+def command() -> None:
+    """Teach performance with exercises, from the loop over samples to the roofline.
+
+    Learners use new, then check. Teachers use guide, solution and board.
     """
 
 
-@command.command("new", short_help="Make a learner's folder.")
+@command.command("new", short_help="Make a folder with the exercises.")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--notebook", is_flag=True, help="Add the exercises as a notebook (needs the extra 'notebook').")
 def new(folder: Path, notebook: bool) -> None:
-    """Make DIR with a README, my_mlp.py as it begins, and a page for each exercise.
+    """Make DIR with a README, the file my_mlp.py to start from, and a page for each exercise.
 
-    Nothing is ever overwritten: a folder that is not empty is refused.
+    DIR must be new or empty, so nothing is overwritten.
     """
     new_folder(folder, notebook_text() if notebook else None)
-    click.echo(f"made {folder}: read {folder / 'README.md'}, then: cd {folder}; mlpprof workshop check")
+    click.echo(f"made {folder}: read {folder / 'README.md'}, then type: cd {folder}; mlpprof workshop check")
 
 
-@command.command("check", short_help="Check my_mlp.py: right, built as asked, fast enough here?")
+@command.command("check", short_help="Check my_mlp.py: is it right, built as required, and fast enough?")
 @click.argument("number", type=NUMBER, required=False, metavar="[EXERCISE]")
-@click.option("--predict", metavar="X", help="Your guess, before it is measured; without it you are asked.")
-@click.option("--name", help="Who you are on the board (default: as before, as in git, or your account).")
+@click.option("--predict", metavar="X", help="Your guess of the speedup; if you leave it out, you are asked.")
+@click.option(
+    "--name", help="Your name on the page of the class (default: the last one used, from git, or your account)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
 def check(ctx: click.Context, number: int | None, predict: str | None, name: str | None, as_json: bool) -> None:
-    """Check my_mlp.py in this folder against EXERCISE (default: the first that is not passed yet).
+    """Check my_mlp.py in this folder for EXERCISE (default: the first one that is not passed yet).
 
-    First whether it is right, then how it is built, then how fast: against where the exercise starts and against its
-    solution, in the same processes, so that the speed of the machine does not matter. The result is kept in results/.
-    Exit code 0: passed; 1: not there yet; 3: too close to tell.
+    The check asks three questions: Are the results correct? Is the structure as required? Is it fast enough? For speed,
+    my_mlp.py is compared with the start of the exercise and with its solution in the same processes, so a slow machine
+    is no disadvantage. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
     """
     folder = Path.cwd()
     require_folder(folder)
@@ -79,29 +89,29 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     require_writable_folder(folder / RESULTS)
     guess = None if predict is None else parse_guess(predict)
     with progress_bar() as progress:
-        examined = examine(folder, chosen, learner, setting.CLASSROOM, progress)
+        examined = examine(folder, chosen, learner, conditions.CLASSROOM, progress)
     result = examined.result
     if result.outcome == "pass":
         guess = guess or _earlier_guess(done, chosen) or _ask(chosen)
         with progress_bar() as progress:
             result = race(examined, guess, progress)
-    saving, told = Saving(), None
+    saving, note = Saving(), None
     with saving.attempt():
         path, kept = keep(folder, result)
         where = path.relative_to(folder)
-        told = f"kept in {where}" if kept else f"{where} holds a better result of before, and keeps it"
+        note = f"kept in {where}" if kept else f"{where} already has a better result, which stays"
     with saving.report_first():
         if as_json:
             print_json(result_json(result))
         else:
             console = output_console()
             _print(result, console)
-            if told is not None:
-                console.print(Text(told, "dim"), soft_wrap=True)
+            if note is not None:
+                print_sentence(console, note, "dim")
     ctx.exit(EXIT_CODES[result.outcome])
 
 
-@command.command("board", short_help="One page from the results of a class.")
+@command.command("board", short_help="Make one page with the results of a class.")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="DIR...")
 @click.option(
     "-o",
@@ -112,18 +122,18 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     help="The page to write.",
 )
 def board(folders: tuple[Path, ...], out: Path) -> None:
-    """Collect the result files under each DIR (or single files) into one HTML page, ranked by speed.
+    """Collect the result files under each DIR (or single files) into one HTML page, ordered by speed.
 
-    A file that is no result, or damaged, is named and skipped. The page needs no network.
+    Files that are damaged or are not results are listed and skipped. The page needs no network.
     """
     require_writable(out)
     if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"cannot write {out}: the board is a page; expected a name that ends in .html")
+        raise UsageError(f"cannot write {out}: the page needs a name that ends in .html")
     results, skipped = read_folders(folders)
     for reason in skipped:
-        click.echo(f"mlpprof: skipped: {reason}", err=True)
+        complain(f"skipped: {reason}")
     if not results:
-        raise UsageError("no results there; learners' results lie in results/*.json of their folders")
+        raise UsageError("no results found; the results of a learner are in results/*.json of their folder")
     learners = write_board(results, skipped, out)
     click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
 
@@ -132,43 +142,43 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-@command.command("solution", short_help="Print the solved my_mlp.py of an exercise.")
+@command.command("solution", short_help="Print the solution of an exercise.")
 @click.argument("number", type=NUMBER, metavar="EXERCISE")
 def solution(number: int) -> None:
-    """Print my_mlp.py as it is when EXERCISE is solved, made from the rung of the ladder."""
+    """Print my_mlp.py with EXERCISE solved. It is made from a variant of the ladder."""
     click.echo(solution_text(number), nl=False)
 
 
-@command.command("guide", short_help="The teacher's guide.")
+@command.command("guide", short_help="Show the guide for teachers.")
 def guide() -> None:
-    """Print the teacher's guide: schedules, what goes wrong on which machine, questions with answers.
+    """Show the guide for teachers: schedules, problems on certain machines, questions with answers.
 
-    As Markdown where the output is no terminal: mlpprof workshop guide > guide.md
+    Without a terminal the output is Markdown: mlpprof workshop guide > guide.md
     """
     console = output_console()
     if console.is_terminal:
-        with console.pager(styles=True):
+        with console.pager():  # without styles, because a pager may print escape codes as text
             console.print(Markdown(text("guide.md")))
     else:
         click.echo(text("guide.md"), nl=False)
 
 
 def _earlier_guess(done: dict[int, Result], chosen: Exercise) -> float | None:
-    """The first guess counts: once it was measured, it would be none any more."""
+    """The guess of the first check, because after a measurement a guess is not a guess any more."""
     return done[chosen.number].guess if chosen.number in done else None
 
 
 def _ask(chosen: Exercise) -> float | None:
-    """The learner's guess, where somebody can be asked; nothing typed is no guess."""
+    """Ask the learner for a guess; None without a terminal, or if nothing is typed."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     while True:
-        question = f"Right so far. {chosen.question} Guess (Enter: none)"
+        question = f"Correct so far. {chosen.question} Your guess (Enter: none)"
         typed: str = click.prompt(question, default="", show_default=False, err=True)
         try:
             return parse_guess(typed)
         except UsageError as problem:
-            click.echo(str(problem), err=True)
+            complain(str(problem))
 
 
 def _print(result: Result, console: Console) -> None:
@@ -176,7 +186,7 @@ def _print(result: Result, console: Console) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, told in rows(result):
-        grid.add_row(Text(name), Text(told))
+    for name, cell in rows(result):
+        grid.add_row(Text(name), Text(cell))
     console.print(grid)
-    console.print(Text(last_line(result), STYLES[result.outcome]), soft_wrap=True)
+    print_sentence(console, last_line(result), STYLES[result.outcome])

@@ -1,4 +1,4 @@
-"""PASS, FAIL, INCONCLUSIVE or one more look: the verdict on a claimed speedup."""
+"""From timings to log ratios, from those to an interval, and to the verdict on a claimed speedup."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from scipy.special import ndtri, stdtrit
 
 from mlpprof.compare.error_bounds import REPLICATED, Look, Procedure, bounds
 from mlpprof.errors import UsageError
-
-# From timings to log ratios of replicates, and from those to an interval.
-
+from mlpprof.results import Race
 
 PSEUDO_REPLICATE_BLOCKS = 5
-"""Blocks in a pseudo-replicate: enough that its median shrugs off one or two that were disturbed."""
+"""Blocks in a pseudo-replicate: enough that one or two that were disturbed do not move its median."""
 
 
 def block_log_ratio(old_s: ArrayLike, new_s: ArrayLike) -> float:
-    """Mean log ratio of one block, ABBA or BAAB: what drifts linearly within the block cancels.
+    """Mean log ratio of one block, ABBA or BAAB: a drift that is linear within the block cancels.
 
     old_s, new_s: (2,) or any equal length, seconds. Returns log(old/new); above 0, new is faster.
     Raises ValueError if the lengths differ or a time is not positive and finite.
@@ -30,27 +28,41 @@ def block_log_ratio(old_s: ArrayLike, new_s: ArrayLike) -> float:
     old = _finite(old_s, "times of old")
     new = _finite(new_s, "times of new")
     if old.shape != new.shape:
-        raise ValueError(f"{old.size} times of old against {new.size} of new; a block holds as many of each")
+        raise ValueError(f"{old.size} times of old but {new.size} of new; a block has as many of each")
     if min(old.min(), new.min()) <= 0:
         raise ValueError(f"a time is {min(old.min(), new.min())} s; expected positive times")
     return float(np.mean(np.log(old) - np.log(new)))
 
 
-def replicate_log_ratio(block_log_ratios: ArrayLike) -> float:
+def block_log_ratios(turns_s: NDArray[np.float64], old: int = 0, new: int = 1) -> list[float]:
+    """The log ratios of one process's blocks for a pair of entrants, from its turns (blocks, entrants, 2).
+
+    A block in which one of the two did not take part is left out.
+    """
+    return [block_log_ratio(*pair) for pair in turns_s[:, [old, new]] if not np.isnan(pair).any()]
+
+
+def replicate_log_ratio(log_ratios: ArrayLike) -> float:
     """Median of a replicate's blocks, (n_blocks,): a few disturbed blocks do not move it.
 
     Raises ValueError if there is none or one is not finite.
     """
-    return float(np.median(_finite(block_log_ratios, "log ratios of blocks")))
+    return float(np.median(_finite(log_ratios, "log ratios of blocks")))
 
 
-def pseudo_replicates(block_log_ratios: ArrayLike, size: int = PSEUDO_REPLICATE_BLOCKS) -> NDArray[np.float64]:
+def log_ratios(race: Race, old: int = 0, new: int = 1) -> NDArray[np.float64]:
+    """The log ratios of old over new in the replicates of a race, (replicates,): each is the median of its blocks."""
+    return np.array([replicate_log_ratio(block_log_ratios(turns_s, old, new)) for turns_s in race.turns_s])
+
+
+def pseudo_replicates(log_ratios: ArrayLike, size: int = PSEUDO_REPLICATE_BLOCKS) -> NDArray[np.float64]:
     """Medians of groups of `size` consecutive blocks of one process, (n_blocks // size,); a rest is left out.
 
-    Neighbours share a group, so that what is correlated over a few blocks stays within one (the method of batch
-    means). To be judged by the procedure IN_PROCESS. Raises ValueError if a block is not finite or none fills a group.
+    Neighbours share a group, so that a correlation over a few blocks stays within one group (the method of batch
+    means). Decide on them with the procedure IN_PROCESS. Raises ValueError if a block is not finite or none fills a
+    group.
     """
-    blocks = _finite(block_log_ratios, "log ratios of blocks")
+    blocks = _finite(log_ratios, "log ratios of blocks")
     count = len(blocks) // size
     if count == 0:
         raise ValueError(f"{len(blocks)} blocks do not fill a group of {size}")
@@ -61,10 +73,11 @@ def pseudo_replicates(block_log_ratios: ArrayLike, size: int = PSEUDO_REPLICATE_
 def interval(log_ratios: ArrayLike, level: float = 0.95, procedure: Procedure = REPLICATED) -> tuple[float, float]:
     """Confidence interval of the speedup, as ratios (low, high), from the log ratios of replicates (n,).
 
-    Student's t, with the standard deviation never taken below the procedure's floor; in one process widened by what
-    cannot be seen between processes, half of the error going to each. Run-level bias is not included: a run that is
-    biased by 3 % shifts the whole interval, and only the verdicts allow for that. Nor is it corrected for the look
-    at which a run stopped. Raises ValueError for fewer than 2 replicates, values not finite, or a level not in (0, 1).
+    It uses Student's t, and never takes the standard deviation below the procedure's floor. In one process it is wider
+    by what cannot be seen between processes; half of the error goes to each. It does not include a bias of the whole
+    run: a run that is biased by 3 % shifts the whole interval, and only the verdicts allow for that. It is not
+    corrected for the look at which a run stopped. Raises ValueError for fewer than 2 replicates, values not finite, or
+    a level not in (0, 1).
     """
     x = replicates_of(log_ratios)
     if not 0 < level < 1:
@@ -99,7 +112,7 @@ def _finite(values: ArrayLike, what: str) -> NDArray[np.float64]:
 
 
 class Outcome(StrEnum):
-    """What a decision can say; CONTINUE asks for the replicates of the next look."""
+    """The answer of a decision; CONTINUE asks for the replicates of the next look."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -109,10 +122,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and what it rests on; ratios are old time over new, above 1 new is faster.
+    """A decision and its reasons; a ratio is the old time divided by the new one, above 1 new is faster.
 
-    outcome: None where no claim was made. estimate: geometric mean of the replicates. low, high: its 95 % interval,
-    run-level bias not included (see `interval`). at_least: the claim. reason: one sentence.
+    outcome: None if nothing was claimed. estimate: geometric mean of the replicates. low, high: its 95 % interval (see
+    `interval`). at_least: the claim. reason: one sentence.
     """
 
     outcome: Outcome | None
@@ -126,7 +139,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class NullResult:
-    """What the A/A null showed: a ratio that should be 1, its 95 % interval, and whether the run is biased."""
+    """The result of racing the same code against itself: a ratio that should be 1, its 95 % interval, and the bias."""
 
     biased: bool
     ratio: float
@@ -136,7 +149,7 @@ class NullResult:
 
     @property
     def worst(self) -> float:
-        """The largest bias that the interval allows, as a ratio of at least 1."""
+        """The largest bias that the interval allows, as a ratio of 1 or more."""
         return max(self.high, 1 / self.low)
 
 
@@ -152,10 +165,11 @@ def not_slower_than(tolerance: float) -> float:
 
 
 def null_bias(log_ratios: ArrayLike, procedure: Procedure = REPLICATED) -> NullResult:
-    """Whether a run whose old and new are the same code is biased beyond the tolerance, from replicates (n,).
+    """Whether a run whose old and new are the same code is biased by more than the tolerance, from replicates (n,).
 
-    Biased: the whole 95 % interval lies beyond the tolerated bias on one side. A run that is biased by just the
-    tolerance is called so in 2.5 % of sessions, a less biased one more rarely; that costs a FAIL, never a false one.
+    It counts as biased if the whole 95 % interval lies beyond the tolerated bias on one side. This happens in 2.5 % of
+    the sessions that are biased by exactly the tolerance, and more rarely if they are biased less. The price is a FAIL
+    that becomes INCONCLUSIVE, and never a false FAIL.
     Raises ValueError as `interval` does.
     """
     x = replicates_of(log_ratios)
@@ -172,16 +186,16 @@ def decide(
     null: NullResult | None = None,
     final: bool = False,
 ) -> Decision:
-    """The verdict on the claim that the true speedup is `at_least`, from the log ratios of all replicates so far (n,).
+    """The decision on the claim that the true speedup is `at_least`, from the log ratios of all replicates so far (n,).
 
-    Guaranteed: if the true speedup is at least `at_least`, P(FAIL) <= 0.001; if it is at most `at_least / 1.10`,
-    P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most 3 %
-    (`mlpprof.compare.error_bounds` derives it; single timings may vary by 25 % and more, as long as the replicates do
-    not).
+    This is guaranteed: if the true speedup is at least `at_least`, P(FAIL) <= 0.001; if it is at most `at_least /
+    1.10`, P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most
+    3 % (`mlpprof.compare.error_bounds` derives it; single timings may vary by 25 % and more, as long as the replicates
+    do not).
 
-    Decides at the procedure's looks and answers CONTINUE between them. `final` says that there will be no more
-    replicates: then it decides with the bounds for the replicates that there are, as after the last look, and what is
-    undecided is INCONCLUSIVE. No at_least: estimate and interval only.
+    It decides at the procedure's looks and answers CONTINUE between them. With `final` there will be no more
+    replicates: it decides with the bounds for the replicates that there are, and what is undecided is INCONCLUSIVE.
+    Without at_least there are only estimate and interval.
     Under a biased null a FAIL becomes INCONCLUSIVE, and a PASS must hold for the largest bias that the null allows.
     Raises ValueError for fewer than 2 replicates, more than the last look's, or values that are not finite;
     UsageError if at_least is not positive and finite.

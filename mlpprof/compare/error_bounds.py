@@ -1,10 +1,10 @@
 """The bounds of the verdicts: which margin lets a mean of n log ratios be a FAIL or a PASS, and why.
 
-Guaranteed: a true speedup of at least `at_least` FAILs with probability at most `false_fail` (0.1 %), and one of at
-most `at_least / resolution` (10 % less) PASSes with probability at most `missed` (1 %), over all looks together. In
-between either may come: a PASS certifies `at_least / resolution`. This holds while replicates are independent, their
-standard deviation is at most 1.5 %, whatever their distribution, and what the run's replicates have in common is off
-by at most `bias` (3 %). Where they scatter more it still holds if they are roughly normal; see the last paragraph.
+This is guaranteed: a true speedup of at least `at_least` FAILs with probability at most `false_fail` (0.1 %), and one
+of at most `at_least / resolution` (10 % less) PASSes with probability at most `missed` (1 %), over all looks together.
+In between either may come: a PASS certifies `at_least / resolution`. This holds while replicates are independent, their
+standard deviation is at most 1.5 %, whatever their distribution, and what the run's replicates have in common is off by
+at most `bias` (3 %). Where they scatter more it still holds if they are roughly normal; see the last paragraph.
 
 With x the mean and s the standard deviation of n log ratios, T = log(at_least), R = log(resolution), D = log(bias):
 
@@ -12,16 +12,16 @@ With x the mean and s the standard deviation of n log ratios, T = log(at_least),
     PASS    x - margin > T - R + D          tests "true speedup <= at_least / resolution, biased in its favour by D"
     margin  max(t_k max(s, sd_floor), z_k shape_sd) / sqrt(n)
 
-Both can hold at once for a true speedup in between; then the answer is FAIL, since that is the claim that was made.
+Both can be met at once for a true speedup in between; then the answer is FAIL, because the claim was `at_least`.
 
 Spending. Each of the two budgets is spent over the looks in proportion to the replicates, as Lan and DeMets's linear
-spending function does: a look at n_k of n_K replicates spends (n_k - n_(k-1)) / n_K of it; a quarter, 0.15, 0.2 and
-0.4 for 5, 8, 12 and 20. t_k and z_k are the one-sided quantiles at that level of Student's t with n_k - 1 degrees of
+spending function does: a look at n_k of n_K replicates spends (n_k - n_(k-1)) / n_K of it; a quarter, 0.15, 0.2 and 0.4
+for 5, 8, 12 and 20. t_k and z_k are the one-sided quantiles at that level of Student's t with n_k - 1 degrees of
 freedom and of the normal distribution. By Boole's inequality the looks' levels add up to no more than the budget
 whatever their correlation. The exact joint distribution of the t statistics would return little of what that gives
-away, because levels this small hardly overlap (of the budgets 80 to 90 % are really used with normal replicates of
-3 %), and would hold for normal data only. FAIL and PASS each have their whole budget without counting on the other to
-stop first ("non-binding"), so a run may be ended early for any reason and looks may be left out.
+away, because levels this small hardly overlap (normal replicates of 3 % really use 80 to 90 % of the budgets), and
+would hold for normal data only. FAIL and PASS each have their whole budget and do not rely on the other to stop first
+("non-binding"), so a run may be ended early for any reason, and looks may be left out.
 
 A run that ends between two looks, because its time is spent, is decided at the replicates that there are: this last
 look spends what the spending function has for the replicates since the look before, n - n_(k-1) of n_K, and the looks
@@ -63,7 +63,7 @@ class Procedure:
     resolution: the factor by which a PASS certifies less than at_least. bias: tolerated run-level bias, as a ratio.
     sd_floor: the sample's standard deviation is never taken below it. shape_sd: the deviation of the normal margin.
     process_sd: deviation between processes that the replicates do not show; 0 where each is a process of its own.
-    Raises ValueError where the looks do not ascend from 2 on or there is no room between the two bias tolerances.
+    Raises ValueError if the looks do not ascend from 2 on, or if there is no room between the two bias tolerances.
     """
 
     looks: tuple[int, ...] = (5, 8, 12, 20)
@@ -87,10 +87,13 @@ class Procedure:
 
 
 REPLICATED = Procedure()
-"""Every replicate is a process, or a pair of processes, of its own."""
+"""The procedure for replicates that are processes, or sets of processes, of their own."""
 
 IN_PROCESS = Procedure(process_sd=0.015)
-"""Pseudo-replicates from one process, whose unseen effect is taken as large as the largest that is guaranteed for."""
+"""The procedure for pseudo-replicates from one process.
+
+What differs between processes is unseen there; it is taken to be as large as the largest that the guarantee covers.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Look:
 def bounds(procedure: Procedure, ended_after: int | None = None) -> tuple[Look, ...]:
     """The bounds at every look, computed once for each procedure.
 
-    ended_after: of a run that ends after so many replicates, at most the last look's; this end is its last look.
+    ended_after: for a run that ends after so many replicates (at most the last look's), which is then its last look.
     """
     looks = procedure.looks if ended_after is None else (*(n for n in procedure.looks if n < ended_after), ended_after)
     return tuple(

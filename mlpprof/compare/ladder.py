@@ -1,33 +1,33 @@
-"""`ladder`: all rungs in one interleaved race, each against its parent and against the root."""
+"""`ladder`: all rungs in one race, each compared with its parent and with the root."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from mlpprof.catalog import Entry
-from mlpprof.compare import decide
-from mlpprof.compare.verdict import log_ratios, verdict_of
+from mlpprof.compare.decide import decide, log_ratios
+from mlpprof.compare.verdict import verdict_of
 from mlpprof.results import Race, Rung
 
 
 def main_line(known: dict[str, Entry], root: str) -> list[Entry]:
-    """The rungs from the root on: at every fork the child with the longest way on; branches are left out."""
+    """The rungs from the root on, without branches; where a rung has several children, the longest line goes on."""
 
-    def way(entry: Entry) -> list[Entry]:
+    def line(entry: Entry) -> list[Entry]:
         return [
             entry,
             *max(
-                (way(child) for child in known.values() if child.parent == entry.name and child.branch is None),
+                (line(child) for child in known.values() if child.parent == entry.name and child.branch is None),
                 key=len,
                 default=[],
             ),
         ]
 
-    return way(known[root])
+    return line(known[root])
 
 
 def rungs_of(race: Race, entries: Sequence[Entry]) -> tuple[Rung, ...]:
-    """Every rung with its paired ratios; entries: of the race's variants, in their order, the root first."""
+    """Every rung with its paired ratios; entries: those of the race's variants, in the same order, the root first."""
     place = {entry.name: i for i, entry in enumerate(entries)}
     return tuple(
         Rung(

@@ -1,4 +1,4 @@
-"""The project's variants against the frameworks, row by row: whole epochs, as their users run them."""
+"""The project's variants compared with the frameworks, row by row: whole epochs, as their users run them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mlpprof.catalog import ladder
-from mlpprof.compare import IN_PROCESS, block_log_ratio, decide, pseudo_replicates
+from mlpprof.compare.decide import block_log_ratios, decide, log_ratios, pseudo_replicates
 from mlpprof.compare.entrants import (
     SHARING,
-    Chosen,
-    Contest,
     Entrant,
-    EntrantDied,
-    EntrantWrong,
     Environment,
-    Participant,
-    StartWorker,
+    VariantSubject,
     all_threads,
-    start_resident,
     with_workers,
     worker_counts,
+    worker_for,
 )
-from mlpprof.compare.verdict import log_ratios, part_of, verdict_of
+from mlpprof.compare.error_bounds import IN_PROCESS
+from mlpprof.compare.live_race import Chosen, EntrantWrong, ProcessRace
+from mlpprof.compare.replicate import EntrantDied, StartWorker
+from mlpprof.compare.verdict import add_replicates, verdict_of
 from mlpprof.data import peek
 from mlpprof.errors import MissingExtra, UsageError, did_you_mean
 from mlpprof.process import Progress
@@ -46,9 +42,9 @@ PACKAGES = {
 """Framework variant -> the package that it needs."""
 WITH_WORKERS = (*SHARING, "mpi")
 OURS = ("buffered", "chunked", "fused_update", "compiled", "delayed", "gram", *WITH_WORKERS)
-"""The rungs that can win; those that cannot do a network are absent from its row."""
+"""The rungs that may be the fastest. Those that cannot do a network are absent from its row."""
 WITH_ALL_THREADS = ("chunked",)
-"""Of ours, those that are tried with all BLAS threads as well."""
+"""These rungs are tried with all BLAS threads as well."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ PLANS = {
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: sets of processes, blocks in each, steps of a run at most, and the length of a turn."""
+    """How much is measured: replicates, blocks of each, the most steps of a run, and the least length of a turn."""
 
     replicates: int
     blocks: int
@@ -90,7 +86,7 @@ QUICK = Effort(replicates=1, blocks=4, most_steps=300, turn_s=0.02)
 
 
 def plans_of(names: Sequence[str]) -> list[Plan]:
-    """The rows of these names, all without any; raises UsageError for one that is not known."""
+    """The rows with these names, or all rows if there are no names; raises UsageError for an unknown name."""
     for name in names:
         if name not in PLANS:
             raise UsageError(f"no row '{name}'{did_you_mean(name, PLANS)} (known: {', '.join(PLANS)})")
@@ -98,7 +94,7 @@ def plans_of(names: Sequence[str]) -> list[Plan]:
 
 
 def require_a_framework() -> None:
-    """Raise MissingExtra if no framework is installed, before time is spent; none is imported."""
+    """Raise MissingExtra if no framework is installed, before time is spent; nothing is imported."""
     if not any(importlib.util.find_spec(package) for package in PACKAGES.values()):
         raise MissingExtra(
             f"none of {', '.join(dict.fromkeys(PACKAGES.values()))} is installed; install them with: "
@@ -106,20 +102,23 @@ def require_a_framework() -> None:
         )
 
 
-def participants_of(plan: Plan, names: Sequence[str]) -> list[Participant]:
-    """The variants of these names that the catalog has; frameworks with 1 thread and with all."""
+def subjects_of(plan: Plan, names: Sequence[str], steps: int) -> list[list[Entrant]]:
+    """The variants of these names that the catalog has, each in its settings: frameworks with 1 thread and with all.
+
+    steps: the steps of one run.
+    """
     workload = get_workload(plan.workload)
     known = ladder()
     found = []
     for name in names:
         if name not in known:
             continue
-        request = Request(name, workload.network, workload.source, plan.dtype)
+        subject = VariantSubject(Request(name, workload.network, workload.source, plan.dtype), plan.batch, steps=steps)
         both = name in PACKAGES or name in WITH_ALL_THREADS
         environments = [Environment(count, native_blas=True) for count in ((1, all_threads()) if both else (1,))]
         if name in WITH_WORKERS:
             environments = [with_workers(count) for count in worker_counts()]
-        found.append(Participant(tuple(Entrant(request, one) for one in dict.fromkeys(environments))))
+        found.append([Entrant(subject, one) for one in dict.fromkeys(environments)])
     return found
 
 
@@ -128,9 +127,9 @@ def measure_row(
     effort: Effort,
     progress: Progress,
     names: Sequence[str] = (*OURS, *PACKAGES),
-    start: StartWorker = start_resident,
+    start: StartWorker = worker_for,
 ) -> tuple[PeersRow, Mapping[str, Any]]:
-    """One row and the machine; whoever dies, or computes something else, is named as absent, and the others race again.
+    """One row and the machine; if an entrant dies or computes something else, it is absent, and the others race again.
 
     Raises UnsupportedNetwork if nobody is left.
     """
@@ -139,13 +138,12 @@ def measure_row(
     steps = min(samples // plan.batch, effort.most_steps)
     failed: dict[str, str] = {}
     while True:
-        participants = participants_of(plan, [name for name in names if name not in failed])
-        contest = Contest(
-            participants, plan.batch, steps=steps, blocks=effort.blocks, turn_s=effort.turn_s, start=start
+        subjects = subjects_of(plan, [name for name in names if name not in failed], steps)
+        live = ProcessRace(
+            subjects, check="losses", all_take_part=False, blocks=effort.blocks, turn_s=effort.turn_s, start=start
         )
         try:
-            for done in range(effort.replicates):
-                contest.run(part_of(progress, done, effort.replicates))
+            add_replicates(live, effort.replicates, progress)
         except (EntrantDied, EntrantWrong) as failure:
             failed[failure.variant] = str(failure)
             continue
@@ -157,24 +155,24 @@ def measure_row(
         samples=samples,
         batch=plan.batch,
         steps=steps,
-        competitors=tuple(_competitors(contest.chosen, contest.race())),
-        absent={**contest.absent, **failed},
-        race=contest.race(),
+        competitors=tuple(_competitors(live.chosen, live.race())),
+        absent={**live.absent, **failed},
+        race=live.race(),
     )
-    return row, contest.described["machine"]
+    return row, live.described["machine"]
 
 
 def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
-    peers = [i for i, one in enumerate(chosen) if one.entrant.variant in PACKAGES]
+    peers = [i for i, one in enumerate(chosen) if one.entrant.subject.variant in PACKAGES]
     best = min(peers, key=race.step_s, default=None)
     for i, one in enumerate(chosen):
         yield Competitor(
             name=one.entrant.name,
-            variant=one.entrant.variant,
+            variant=one.entrant.subject.variant,
             is_peer=i in peers,
-            is_single=one.entrant.variant not in WITH_WORKERS,
-            engine=one.entered.engine,
-            dtype=one.entered.dtype,
+            is_single=one.entrant.subject.variant not in WITH_WORKERS,
+            engine=one.engine,
+            dtype=one.loaded.dtype,
             epoch_s=race.step_s(i),
             compile_s=one.compile_s,
             deviation=one.deviation,
@@ -183,10 +181,9 @@ def _competitors(chosen: Sequence[Chosen], race: Race) -> Iterator[Competitor]:
 
 
 def ratio_between(race: Race, old: int, new: int) -> Verdict:
-    """How many times as fast new is: from replicates, or from groups of blocks where there is one set of processes."""
+    """How many times as fast new is: from replicates, or from groups of blocks where there is only one replicate."""
     if len(race.turns_s) > 1:
         return verdict_of(decide(log_ratios(race, old, new)))
-    pairs = race.turns_s[0][:, [old, new]]
-    blocks = [block_log_ratio(*pair) for pair in pairs if not np.isnan(pair).any()]
+    blocks = block_log_ratios(race.turns_s[0], old, new)
     groups = pseudo_replicates(blocks, max(1, len(blocks) // 4))
     return verdict_of(decide(groups, procedure=IN_PROCESS), IN_PROCESS)

@@ -1,18 +1,16 @@
 """Where the difference between two steps lies: 100 % of it, by phase and by labelled statement.
 
-Instrumented passes tell the proportions, the uninstrumented race tells the whole: so every figure is scaled by the
-raced step over the instrumented step, and what the phases do not cover stands as a rest of its own.
+The shares come from a profile and the whole step from the race, so every figure is a share of the raced step. What no
+phase covers is shown as a rest of its own.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from mlpprof.model import PHASES
 from mlpprof.results import BatchResult, Change
 
 REST = "(rest)"
-"""The pseudo-phase of what no phase covers: the calls between them, and rounding of medians."""
+"""The name under which the time that no phase covers is shown."""
 
 
 def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s: float) -> tuple[Change, ...]:
@@ -36,14 +34,8 @@ def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s:
 
 
 def _phases(result: BatchResult, step_s: float) -> dict[str, float]:
-    if not result.phases:
-        return {}  # a fused step has no pass with clocks on phases
-    scale = step_s / float(np.median(result.phases_pass_s))
-    return {name: result.phase_median_s(name) * scale for name in result.phases}
+    return {name: share * step_s for name, share in result.phase_shares.items()}
 
 
 def _labels(result: BatchResult, step_s: float) -> dict[tuple[str, int | None, str], float]:
-    if not result.labels:
-        return {}
-    scale = step_s / float(np.median(result.labels_pass_s))
-    return {(label.phase, label.layer, label.label): float(np.median(label.step_s)) * scale for label in result.labels}
+    return {key: share * step_s for key, share in result.label_shares.items()}

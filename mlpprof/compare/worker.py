@@ -1,23 +1,25 @@
-"""The worker of a relay: its entrants stay ready, and run when it is their turn.
+"""The worker of a race: it keeps its entrants ready, and runs them when it is their turn.
 
-A relay is a race whose entrants cannot share a process: each has its own BLAS threads, or is a framework. All workers
-are there at once; the one that is called has the token, the others wait for their input. After its turn a worker waits
-until its threads have gone to sleep, since many pools go on spinning for a while, and only then gives the token back.
+Where all entrants of a race share one worker, the whole race runs in it. Otherwise all workers are there at once; the
+one that is called has the token, and the others wait for their input. After its turn a worker waits until its threads
+have gone to sleep, since many pools go on spinning for a while, and only then gives the token back.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 import psutil
 
 from mlpprof import catalog
-from mlpprof.compare.race import Contestant, VariantContestant
+from mlpprof.compare.entrants import FunctionSubject, VariantSubject
+from mlpprof.compare.race import Stepper, race
+from mlpprof.compare.steppers import EpochStepper, FunctionStepper, VariantStepper, no_arguments
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.clocks import Clock
 from mlpprof.machine.blas import blas_line
@@ -25,147 +27,91 @@ from mlpprof.machine.facts import describe
 from mlpprof.model import Array
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress, serve
-from mlpprof.profile.passes import Subject, paused_garbage_collection, profile_batch
-from mlpprof.profile.prepare import Loader, Prepared, SharedArrays
-from mlpprof.profile.request import Request
+from mlpprof.profile.passes import paused_garbage_collection
+from mlpprof.profile.prepare import Prepared, check_agreement
+from mlpprof.profile.worker import Key, machine
+from mlpprof.profile.worker import Session as ProfileSession
 from mlpprof.results.json import Message, encode
 
 LEAD_IN_S = 0.01
 """A run shorter than this is made once, untimed, before a turn: other processes have used the caches in between."""
 SETTLING_S = 0.4
-"""After this a pool that still spins is left to itself."""
+"""A pool that still spins after this time is left to itself."""
 WINDOW_S = 0.002
-"""How long the processor time of a worker is watched to see whether it sleeps."""
+"""The processor time of a worker is watched for this long to see whether it sleeps."""
 CHILDREN_WINDOW_S = 0.03
-"""The same where it has child processes, whose time is told in hundredths of a second."""
+"""The same where it has child processes, whose time the system reports in hundredths of a second."""
 IDLE = 0.1
 """A worker sleeps if it uses less than this share of a processor."""
-WARM_UP_S = 0.2
 LOSSES_S = 5.0
 """The comparison of losses ends after this time, with as many steps as there are by then."""
 
 
-class EpochContestant:
-    """Whole epochs as a user runs them: shuffle, then batch after batch, each gathered by the variant.
-
-    steps: of one run; fewer than an epoch has where that would take too long: then samples are drawn at random. What is
-    left over at the end of an epoch and makes no whole batch is passed over. The full batch is not shuffled.
-    """
-
-    def __init__(self, entry: catalog.Entry, subject: Subject, batch: int, steps: int) -> None:
-        self._entry = entry
-        self._subject = subject
-        self._batch = batch
-        self._steps = steps
-        self._rng = np.random.default_rng(subject.seed)
-        self._instance = subject.make()
-
-    def warm_up(self, clock: Clock) -> float:
-        """Two epochs at least; seconds of the fastest."""
-        begun = clock()
-        seconds = [self.turn(1, clock), self.turn(1, clock)]
-        while clock() - begun < WARM_UP_S:
-            seconds.append(self.turn(1, clock))
-        return min(seconds)
-
-    def turn(self, runs: int, clock: Clock) -> float:
-        """Seconds an epoch, shuffling included."""
-        X, Y, instance = self._subject.X, self._subject.Y, self._instance
-        train = getattr(instance, "train", None)
-        with catalog.variant_code(self._entry):
-            start = clock()
-            for _ in range(runs):
-                indices = self._indices()
-                if train is not None:
-                    train(X, Y, indices)
-                else:
-                    for index in indices:
-                        instance.train_step(X, Y, index)
-            return (clock() - start) / runs
-
-    def close(self) -> None:
-        """Release the instance."""
-        with catalog.own_modules(self._entry):
-            close(self._instance)
-
-    def _indices(self) -> list[Array]:
-        samples, m = len(self._subject.X), self._batch
-        if m == samples:
-            order = np.arange(samples)
-        elif self._steps < samples // m:  # shuffling all samples would be dear beside so few steps
-            order = self._rng.integers(samples, size=m * self._steps)
-        else:
-            order = self._rng.permutation(samples)
-        return [order[start : start + m] for start in range(0, m * self._steps, m)]
-
-
 @dataclass
-class Slot:
-    """An entrant of this worker: what was loaded, what runs, and how long its fastest run took."""
+class Ready:
+    """An entrant that is ready to run, and the seconds of its fastest run once it is warm."""
 
-    prepared: Prepared
-    contestant: Contestant
-    settle: Callable[[], None]
+    stepper: Stepper
+    spans_steps: bool = False
+    settle: Callable[[], None] | None = None
     run_s: float = 0.0
 
+    def warm_up(self, clock: Clock) -> float:
+        """Run until the time settles, unless that has been done."""
+        if self.run_s == 0:
+            self.run_s = self.stepper.warm_up(clock)
+        return self.run_s
 
-class Residence:
-    """The handlers of one worker, and its entrants by their places in the race."""
+    def turn(self, runs: int, clock: Clock) -> float:
+        """Seconds a run."""
+        return self.stepper.turn(runs, clock)
+
+    def close(self) -> None:
+        """Release the entrant."""
+        self.stepper.close()
+
+    def sleep(self) -> None:
+        """Return once the threads and child processes sleep, which the first run may have started."""
+        self.settle = self.settle or settling()
+        self.settle()
+
+
+class Session(ProfileSession):
+    """The handlers of one worker; its entrants are known by their places in the race."""
 
     def __init__(self) -> None:
-        self._loader = Loader()
-        self._loaded: dict[int, Prepared] = {}
-        self._slots: dict[int, Slot] = {}
+        super().__init__()
+        self._subjects: dict[Key, VariantSubject | FunctionSubject] = {}
+        self._ready: dict[Key, Ready] = {}
 
-    def load(
-        self, report: Progress, place: int, request: Message, constants: dict[str, int], shared: str | None
-    ) -> Message:
-        """Load an entrant and its samples; constants: of the variant's file, to be replaced."""
-        if shared is not None:
-            self._loader.shared = SharedArrays(Path(shared))
-        it = self._loader.prepare(Request.from_json(request), report)
-        replace_constants(it, constants)
-        self._loaded[place] = it
-        return {}
-
-    def enter(self, report: Progress, place: int, batch: int, steps: int | None) -> Message:
-        """Run an entrant once, which compiles what it compiles; steps: of an epoch, None for single steps.
-
-        Answers with what it is and how long that first run took.
-        """
-        it = self._loaded[place]
-        it.require_batch(batch)
-        begun = perf_counter()
-        contestant: VariantContestant | EpochContestant = (
-            VariantContestant(it.entry, it.subject, batch)
-            if steps is None
-            else EpochContestant(it.entry, it.subject, batch, steps)
-        )
-        contestant.turn(1, perf_counter)
-        first_s = perf_counter() - begun
-        self._slots[place] = Slot(it, contestant, settling())
-        self._slots[place].settle()
-        engine = getattr(it.module, "engine", None)
+    def load(self, report: Progress, key: Key, subject: Message, shared: str | None = None) -> Message:
+        """Load what the entrant at a place runs, in place of an earlier one; answers with what it is."""
+        if key in self._ready:
+            self._ready.pop(key).close()
+        if "function" in subject:
+            self._subjects[key] = FunctionSubject.from_json(subject)
+            return {"dtype": "", "spans_steps": False, "compiles": False}
+        wanted = VariantSubject.from_json(subject)
+        it = self._loaded_already(wanted)
+        if it is None:
+            it = self.load_variant(wanted.request, report, shared)
+            replace_constants(it, wanted.constants)
+        it.require_batch(wanted.batch)
+        self._subjects[key], self._prepared[key] = wanted, it
         return {
             "dtype": it.dtype,
-            "engine": blas_line(describe()) if engine is None else str(engine()),
-            "first_s": first_s,
             "spans_steps": hasattr(it.cls, "train"),
             "compiles": it.entry.extra == "compiled",
         }
 
-    def facts(self, report: Progress, place: int) -> Message:
-        """The data, with its fingerprint, and the machine with the BLAS that is loaded by now."""
-        report("describing the machine", 0.0)
-        data = self._slots[place].prepared.data
-        return {
-            "data": {"name": data.name, "samples": data.samples, "sha256": data.fingerprint()},
-            "machine": describe(),
-        }
+    def agreement(self, report: Progress, key: Key, other: Key) -> Message:
+        """Whether two variants have the same gradients on this network and the first rows of its data."""
+        report("comparing gradients", 0.0)
+        return encode(check_agreement(self._prepared[key], self._prepared[other]))
 
-    def losses(self, report: Progress, place: int, batch: int, steps: int) -> Message:
-        """The losses of a fresh instance over the first steps, in the precision of the race."""
-        it = self._slots[place].prepared
+    def losses(self, report: Progress, key: Key, steps: int) -> Message:
+        """The losses of a fresh instance in its first steps, in the precision of the race."""
+        it, batch = self._prepared[key], self._subjects[key].batch
         report(f"comparing the losses of {it.entry.name}", 0.0)
         instance = it.subject.make()
         X, Y = it.subject.X, it.subject.Y
@@ -175,39 +121,74 @@ class Residence:
                     walk = it.subject.walk(batch)
                     found = [float(loss) for loss in instance.train(X, Y, [next(walk) for _ in range(steps)])]
                 else:
-                    found = [float(instance.train_step(X, Y, index)) for index in _until(it, batch, steps)]
+                    found = [float(instance.train_step(X, Y, index)) for index in _in_time(it, batch, steps)]
         finally:
             with catalog.own_modules(it.entry):
                 close(instance)
-        self._slots[place].settle()
+        self._entrant(key).sleep()
         return {"losses": found}
 
-    def warm(self, report: Progress, place: int) -> float:
-        """Run until the time settles, if that has not been done; seconds of the fastest run."""
-        slot = self._slots[place]
-        if slot.run_s > 0:
-            return slot.run_s
-        report(f"warming up {slot.prepared.entry.name}", 0.0)
-        with paused_garbage_collection():
-            slot.run_s = slot.contestant.warm_up(perf_counter)
-        slot.settle()
-        return slot.run_s
+    def first_run(self, report: Progress, key: Key) -> Message:
+        """Run the entrant once, which compiles what it compiles; answers with how long that took and what it ran on."""
+        begun = perf_counter()
+        entrant = self._entrant(key)
+        entrant.turn(1, perf_counter)
+        first_s = perf_counter() - begun
+        entrant.sleep()
+        engine = getattr(self._prepared[key].module, "engine", None)
+        return {"first_s": first_s, "engine": blas_line(describe()) if engine is None else str(engine())}
 
-    def turn(self, report: Progress, place: int, runs: int) -> float:
-        """Seconds a run, over so many."""
-        slot = self._slots[place]
+    def warm_up(self, report: Progress, key: Key) -> float:
+        """Run until the time settles; seconds of the fastest run."""
+        entrant = self._entrant(key)
         with paused_garbage_collection():
-            if slot.run_s < LEAD_IN_S and not hasattr(slot.prepared.cls, "train"):
-                slot.contestant.turn(1, perf_counter)
-            seconds = slot.contestant.turn(runs, perf_counter)
-        slot.settle()
+            run_s = entrant.warm_up(perf_counter)
+        entrant.sleep()
+        return run_s
+
+    def turn(self, report: Progress, key: Key, runs: int) -> float:
+        """Seconds a run, averaged over `runs` of them."""
+        entrant = self._entrant(key)
+        with paused_garbage_collection():
+            if entrant.run_s < LEAD_IN_S and not entrant.spans_steps:
+                entrant.turn(1, perf_counter)
+            seconds = entrant.turn(runs, perf_counter)
+        entrant.sleep()
         return seconds
 
-    def profile(self, report: Progress, place: int, batch: int, steps: int | None) -> Message:
-        """The passes with clocks."""
-        it = self._slots[place].prepared
-        with catalog.variant_code(it.entry):
-            return encode(profile_batch(it.subject, batch, steps, report))
+    def race(self, report: Progress, keys: Sequence[Key], blocks: int, seed: int, turn_s: float) -> Message:
+        """The whole race of these entrants, which all live in this worker: the turns as nested lists."""
+        entrants = [self._entrant(key) for key in keys]
+        return {"turns_s": race(entrants, blocks, seed, report, turn_s=turn_s).tolist()}
+
+    def stepper(self, it: Prepared, subject: VariantSubject) -> Stepper:
+        """What a variant runs when it is its turn; a fresh instance."""
+        if subject.steps is not None:
+            return EpochStepper(it.entry, it.subject, subject.batch, subject.steps)
+        return VariantStepper(it.entry, it.subject, subject.batch)
+
+    def _entrant(self, key: Key) -> Ready:
+        if key not in self._ready:
+            subject = self._subjects[key]
+            if isinstance(subject, FunctionSubject):
+                self._ready[key] = Ready(_function_stepper(subject))
+            else:
+                it = self._prepared[key]
+                self._ready[key] = Ready(self.stepper(it, subject), hasattr(it.cls, "train"))
+        return self._ready[key]
+
+    def _loaded_already(self, wanted: VariantSubject) -> Prepared | None:
+        """The same variant with the same constants, where it takes part at another place too."""
+        for key, one in self._subjects.items():
+            if isinstance(one, VariantSubject) and (one.request, one.constants) == (wanted.request, wanted.constants):
+                return self._prepared[key]
+        return None
+
+
+def _function_stepper(subject: FunctionSubject) -> FunctionStepper:
+    making = subject.make_arguments
+    arguments, around = (no_arguments, nullcontext) if making is None else (making.resolve(), making.running)
+    return FunctionStepper(subject.function.resolve(), arguments, subject.function.running, around)
 
 
 def replace_constants(it: Prepared, constants: Mapping[str, int]) -> None:
@@ -224,7 +205,7 @@ def settling(
     clock: Clock = perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Callable[[], None]:
-    """A function that returns once this process, and the children that it has by now, sleep.
+    """A function that returns once this process sleeps, and the children that it has by now.
 
     busy_s: processor seconds used so far.
     """
@@ -255,8 +236,8 @@ def _processor_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _until(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
-    """The first batches, as far as the time goes; two at least."""
+def _in_time(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
+    """The first batches, as many as the time allows; two at least."""
     begun = perf_counter()
     walk = it.subject.walk(batch)
     for step in range(steps):
@@ -265,8 +246,16 @@ def _until(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
         yield next(walk)
 
 
+def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
+    """What the worker can be asked to do."""
+    handlers = (
+        *(session.load, session.describe, session.quick_check, session.agreement, session.losses, session.profile),
+        *(session.first_run, session.warm_up, session.turn, session.race, machine),
+    )
+    return {handler.__name__: handler for handler in handlers}
+
+
 def main() -> None:
-    """Serve until the parent is done."""
-    home = Residence()
-    own = (home.load, home.enter, home.facts, home.losses, home.warm, home.turn, home.profile)
-    serve({handler.__name__: handler for handler in own})
+    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
+    faulthandler.enable()
+    serve(handlers_of(Session()))

@@ -1,9 +1,10 @@
-"""One set of samples with what they should give, whatever file or generator it came from."""
+"""One set of samples and their labels or targets, whatever file or generator it came from."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,25 @@ Array = NDArray[Any]
 
 PIXEL_MAX = 255
 MAX_CLASSES = 10_000
-CHECK_BYTES = 16 << 20
-"""Arrays are searched for NaN in blocks of about this many bytes, so that no mask of the whole set is made."""
+BLOCK_BYTES = 16 << 20
+"""Values are examined in blocks of about this many bytes, so that no mask of the whole set is made."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The sizes of a set.
+
+    samples, test_samples: rows.  features: n_0.  classes: the number of classes, 0 for real targets.
+    n_targets: real targets per sample, 0 for labels.  target_low, target_high: their range in the training set.
+    """
+
+    samples: int
+    test_samples: int
+    features: int
+    classes: int
+    n_targets: int = 0
+    target_low: float = 0.0
+    target_high: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +47,8 @@ class Dataset:
     X, X_test: (N, n_0), rows are samples, in the dtype they were stored in; uint8 above 1 are pixels (`scale`).
     labels, labels_test: (N,) integer classes from 0, or None.  targets, targets_test: (N, k) real, or None.
     classes: number of classes that labels can take, 0 for targets.
-    sample_shape: what one row was before it was flattened: (28, 28), (64, 64, 3) or (n_0,).
-    Raises DataError for lengths that differ, NaN or infinity (where and how many), labels that are no classes.
+    sample_shape: the shape of one row before it was flattened: (28, 28), (64, 64, 3) or (n_0,).
+    Raises DataError for lengths that differ, and for NaN and infinity (where and how many).
     """
 
     name: str
@@ -59,7 +77,7 @@ class Dataset:
                 and self.targets_test is not None
                 and self.targets.shape[1] != self.targets_test.shape[1]
             ):
-                raise DataError(f"{self.name}: the test set's Y is of another kind or width than the training set's")
+                raise DataError(f"{self.name}: Y of the test set differs from Y of the training set in kind or width")
 
     @property
     def samples(self) -> int:
@@ -68,22 +86,35 @@ class Dataset:
 
     @property
     def test_samples(self) -> int:
-        """The number of test samples, 0 if there are none."""
+        """Number of test samples, 0 if there are none."""
         return 0 if self.X_test is None else int(self.X_test.shape[0])
 
     @property
     def features(self) -> int:
-        """n_0, the numbers in a sample."""
+        """n_0, the number of values in each sample."""
         return int(self.X.shape[1])
 
     @property
     def n_targets(self) -> int:
-        """k, the real targets of a sample; 0 for labels."""
+        """k, the number of real targets per sample; 0 for labels."""
         return 0 if self.targets is None else int(self.targets.shape[1])
 
     @property
+    def facts(self) -> DataFacts:
+        """The sizes of this set."""
+        return DataFacts(
+            samples=self.samples,
+            test_samples=self.test_samples,
+            features=self.features,
+            classes=self.classes,
+            n_targets=self.n_targets,
+            target_low=0.0 if self.targets is None else float(self.targets.min()),
+            target_high=0.0 if self.targets is None else float(self.targets.max()),
+        )
+
+    @property
     def scale(self) -> int:
-        """What X is divided by on its way to a network: 255 for uint8 pixels, 1 for anything else.
+        """The number that X is divided by before a network sees it: 255 for uint8 pixels, 1 for anything else.
 
         uint8 that never exceeds 1 in the training set is a set of flags, not of pixels.
         """
@@ -112,8 +143,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """sha256, in hexadecimal, over dtype, shape and little-endian bytes of X, Y, X_test and Y_test.
 
-        It tells what a run has seen, not which file: the same MNIST gives the same from IDX, npz and HDF5 if
-        the dtype is the same, gzipped or not.
+        It identifies the data and not the file: the same MNIST has the same fingerprint in IDX, npz and HDF5 if the
+        dtype is the same, gzipped or not.
         """
         digest = hashlib.sha256()
         for array in (self.X, self.labels, self.targets, self.X_test, self.labels_test, self.targets_test):
@@ -129,7 +160,7 @@ class Dataset:
     def from_arrays(
         cls, name: str, X: Array, Y: Array, X_test: Array | None = None, Y_test: Array | None = None
     ) -> Dataset:
-        """A set from arrays as they lie in a file.
+        """A set from arrays in the form in which a file has them.
 
         X: (N, n_0), or images (N, h, w) or (N, h, w, c), which are flattened; any boolean, integer or real dtype.
         Y: labels (N,) or (N, 1), one-hot rows (N, k), or real targets (N,) or (N, k). Whole numbers from 0 in one
@@ -161,8 +192,7 @@ def require_memory(nbytes: int, what: str) -> None:
     free = int(psutil.virtual_memory().available)
     if nbytes > free:
         raise DataError(
-            f"{what} would need {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; "
-            "use fewer samples"
+            f"{what} needs {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; use fewer samples"
         )
 
 
@@ -190,20 +220,34 @@ def _answers(what: str, Y: Array) -> tuple[Array | None, Array | None, int]:
         raise DataError(f"{what} has shape {Y.shape}; expected (samples,) or (samples, outputs), 1 or more of each")
     _check_finite(what, Y.reshape(Y.shape[0], -1))
     if Y.ndim == 2 and Y.shape[1] > 1:
-        is_one_hot = bool(((Y == 0) | (Y == 1)).all() and (Y.sum(axis=1, dtype=np.int64) == 1).all())
-        return (Y.argmax(axis=1), None, Y.shape[1]) if is_one_hot else (None, _as_columns(Y), 0)
+        return (Y.argmax(axis=1), None, Y.shape[1]) if _is_one_hot(Y) else (None, _as_columns(Y), 0)
     Y = Y.reshape(-1)
-    if Y.dtype.kind == "f" and not bool((np.floor(Y) == Y).all() and Y.min() >= 0 and Y.max() < MAX_CLASSES):
+    low, high = Y.min(), Y.max()
+    if Y.dtype.kind == "f" and not (low >= 0 and high < MAX_CLASSES and _is_whole(Y)):
         return None, _as_columns(Y), 0
-    for is_wrong, hint in (
-        (Y < 0, "; map them to 0, 1, ..."),
-        (Y >= MAX_CLASSES, "; store real targets as floating-point numbers"),
-    ):
-        if is_wrong.any():
-            row = int(np.argmax(is_wrong))
-            raise DataError(f"{what} has {Y[row]} in row {row}; expected labels from 0 to {MAX_CLASSES - 1:,}{hint}")
-    labels = Y.astype(np.int64)
-    return labels, None, int(labels.max()) + 1
+    if low < 0 or high >= MAX_CLASSES:
+        row = int(np.argmax(Y < 0 if low < 0 else Y >= MAX_CLASSES))
+        hint = "map them to 0, 1, ..." if low < 0 else "store real targets as floating-point numbers"
+        raise DataError(f"{what} has {Y[row]} in row {row}; expected labels from 0 to {MAX_CLASSES - 1:,}; {hint}")
+    return Y.astype(np.int64), None, int(high) + 1
+
+
+def blocks(values: Array) -> Iterator[tuple[int, Array]]:
+    """The rows of an array in blocks of about BLOCK_BYTES, each with the number of its first row."""
+    rows = max(1, BLOCK_BYTES * len(values) // max(1, values.nbytes))
+    for start in range(0, len(values), rows):
+        yield start, values[start : start + rows]
+
+
+def _is_one_hot(Y: Array) -> bool:
+    return all(
+        bool(((block == 0) | (block == 1)).all() and (block.sum(axis=1, dtype=np.int64) == 1).all())
+        for _, block in blocks(Y)
+    )
+
+
+def _is_whole(Y: Array) -> bool:
+    return all(bool((np.floor(block) == block).all()) for _, block in blocks(Y))
 
 
 def _check_split(what: str, X: Array, labels: Array | None, targets: Array | None) -> None:
@@ -224,10 +268,9 @@ def _check_finite(what: str, values: Array) -> None:
     """Raise DataError at the first NaN or infinity of values (rows, columns)."""
     if values.dtype.kind != "f":
         return
-    block = max(1, CHECK_BYTES // max(1, values.shape[1] * values.itemsize))
     count, first = 0, ""
-    for start in range(0, len(values), block):
-        is_bad = ~np.isfinite(values[start : start + block])
+    for start, block in blocks(values):
+        is_bad = ~np.isfinite(block)
         if is_bad.any():
             if not count:
                 row, column = np.argwhere(is_bad)[0].tolist()
@@ -245,20 +288,22 @@ def _scaled(what: str, X: Array, scale: int, dtype: DTypeLike) -> Array:
         with np.errstate(over="raise"):
             if scale == 1:
                 return np.ascontiguousarray(X, dtype=kind)
-            # Straight from the stored dtype into the result: no temporary of the whole set.
+            # The division writes into the result directly, so that there is no temporary of the whole set.
             return np.divide(X, scale, out=np.empty(X.shape, kind), dtype=kind)
     except FloatingPointError:
         limit = float(np.finfo(kind).max)
         row, column = np.argwhere(np.abs(X) > limit)[0].tolist()
         raise DataError(
-            f"{what} has {X[row, column]} in row {row}, column {column}, too large for {kind}; use float64 or scale it"
+            f"{what} has {X[row, column]} in row {row}, column {column}, too large for {kind}; use float64 or scale X"
         ) from None
 
 
 def _outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int, dtype: DTypeLike) -> Array:
     if targets is not None:
         if targets.shape[1] != n_outputs:
-            raise DataError(f"{name} has {targets.shape[1]} targets a sample, but the network has {n_outputs} outputs")
+            raise DataError(
+                f"{name} has {targets.shape[1]} targets per sample, but the network has {n_outputs} outputs"
+            )
         return _scaled(f"{name} Y", targets, 1, dtype)
     assert labels is not None
     classes = max(n_outputs, 2)
@@ -267,7 +312,7 @@ def _outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: 
         row = int(np.argmax(is_out))
         outputs = f"{n_outputs} outputs" if n_outputs > 1 else "1 output"
         raise DataError(
-            f"{name} has label {labels[row]} in row {row}; {outputs} can tell labels 0 to {classes - 1} apart"
+            f"{name} has label {labels[row]} in row {row}; a network with {outputs} has labels 0 to {classes - 1}"
         )
     if n_outputs == 1:
         return labels.reshape(-1, 1).astype(dtype)
@@ -275,36 +320,3 @@ def _outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: 
     Y = np.zeros((len(labels), n_outputs), dtype)
     Y[np.arange(len(labels)), labels] = 1
     return Y
-
-
-# What a network has to fit, in a handful of numbers.
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """The sizes of a set.
-
-    samples, test_samples: rows.  features: n_0.  classes: that labels can take, 0 for real targets.
-    n_targets: real targets a sample, 0 for labels.  target_low, target_high: their range in the training set.
-    """
-
-    samples: int
-    test_samples: int
-    features: int
-    classes: int
-    n_targets: int = 0
-    target_low: float = 0.0
-    target_high: float = 0.0
-
-
-def facts_of(dataset: Dataset) -> DataFacts:
-    """The sizes of a set that is there."""
-    return DataFacts(
-        samples=dataset.samples,
-        test_samples=dataset.test_samples,
-        features=dataset.features,
-        classes=dataset.classes,
-        n_targets=dataset.n_targets,
-        target_low=0.0 if dataset.targets is None else float(dataset.targets.min()),
-        target_high=0.0 if dataset.targets is None else float(dataset.targets.max()),
-    )

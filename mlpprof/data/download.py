@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mlpprof.data.hdf5_and_npz import one_line
+from mlpprof.data.container import one_line
 from mlpprof.errors import DataError, MissingExtra, UsageError
 
 MNIST_MD5 = {
@@ -15,24 +15,24 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
-"""The sums published with the database; whatever server the files come from, they are those files or refused."""
+"""The sums that were published with the database. A file with another sum is refused, whatever server it comes from."""
 
 CHUNK_BYTES = 1 << 16
 INSTALL = "pip install 'mlpprof[data]'"
 
 Report = Callable[[str, float], None]
-"""Called with what is under way and the share of the whole that is done, 0 to 1."""
+"""A function that is called with the name of the current file and the share of the whole that is done, 0 to 1."""
 
 
 def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda what, share: None) -> Path:
-    """Download what is missing of MNIST from url/train-images-idx3-ubyte.gz and so on; returns the folder.
+    """Download the missing files of MNIST from url/train-images-idx3-ubyte.gz and so on; returns the folder.
 
-    folder: None is mlpprof's own in the user's cache. A file that is there with the right sum is kept; a new one
-    takes its name only when its sum is right.
-    Raises MissingExtra without pooch, UsageError for a URL that is none, DataError if a file cannot be had.
+    folder: None is mlpprof's own in the user's cache. A file that exists and has the right sum is kept. A new file
+    gets its name only when its sum is right.
+    Raises MissingExtra without pooch, UsageError for a wrong URL, DataError if a file cannot be downloaded.
     """
     if not url.startswith(("http://", "https://")):
-        raise UsageError(f"'{url}' is no address to fetch from; expected http:// or https:// and the files' folder")
+        raise UsageError(f"'{url}' is not the address of a server; expected http:// or https:// and the files' folder")
     try:
         import pooch  # an extra: only this function needs it
     except ImportError as error:
@@ -42,7 +42,7 @@ def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda wh
     for number, (name, md5) in enumerate(MNIST_MD5.items()):
         address = f"{url.rstrip('/')}/{name}"
         bar = _Bar(name, number / len(MNIST_MD5), report)
-        # The files are compressed already: a server that packed or unpacked them on the way would change the sum.
+        # The files are compressed already. A server that packs or unpacks them on the way would change the sum.
         downloader = pooch.HTTPDownloader(
             progressbar=bar, chunk_size=CHUNK_BYTES, headers={"Accept-Encoding": "identity"}
         )
@@ -53,7 +53,7 @@ def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda wh
                 f"{address} is not the published {name}: its md5 differs from {md5}; use another --url"
             ) from error
         except OSError as error:
-            # Behind "Caused by" stand the names of classes and their addresses in memory.
+            # After "Caused by" come the names of classes and their addresses in memory.
             reason = one_line(error).split(" (Caused by")[0]
             raise DataError(f"cannot fetch {address} into {target}: {reason}; check --url and --to") from error
         bar.close()
@@ -61,7 +61,7 @@ def fetch_mnist(url: str, folder: Path | None = None, report: Report = lambda wh
 
 
 class _Bar:
-    """What pooch takes for a progress bar: `report` hears of one file's bytes as a share of all four files."""
+    """The progress bar that pooch expects; it reports the bytes of one file as a share of all four files."""
 
     def __init__(self, what: str, done: float, report: Report) -> None:
         self.total = 0
@@ -69,18 +69,18 @@ class _Bar:
         self._done = done
         self._bytes = 0
         self._report = report
-        self._tell(0.0)
+        self._show(0.0)
 
     def update(self, count: int) -> None:
         self._bytes += count
         if self.total:
-            self._tell(min(1.0, self._bytes / self.total))
+            self._show(min(1.0, self._bytes / self.total))
 
     def reset(self) -> None:
         self._bytes = 0
 
     def close(self) -> None:
-        self._tell(1.0)
+        self._show(1.0)
 
-    def _tell(self, share: float) -> None:
+    def _show(self, share: float) -> None:
         self._report(self._what, self._done + share / len(MNIST_MD5))

@@ -1,4 +1,8 @@
-"""The sets that mlpprof makes itself, from a seed, without a file: the same bytes on every machine."""
+"""The sets that mlpprof makes itself, from a seed, without a file: the same bytes on every machine.
+
+NumPy promises the stream of a bit generator for good, but not what its Generator methods make of it. So the sets are
+drawn from the raw stream, and computed from there with integers alone.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,10 @@ from numpy.typing import NDArray
 from mlpprof.data.dataset import Array, Dataset
 from mlpprof.errors import DataError, did_you_mean
 
-# Random whole numbers that are the same on every machine and in every NumPy.
-#
-# NumPy promises the stream of a bit generator for good, but not what its Generator methods make of it; so the embedded
-# sets are drawn from the raw stream, and from there with integers alone.
-
-
 Integers = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SEED = 0
 
 
 class Draws:
@@ -37,7 +38,7 @@ class Draws:
         return ((words * n) >> 32).reshape(shape)
 
     def around(self, reach: int, shape: tuple[int, ...]) -> Integers:
-        """Whole numbers from -reach to reach, the middle likelier than the ends (a triangle)."""
+        """Whole numbers from -reach to reach; the middle is more likely than the ends (a triangle)."""
         return self.below(reach + 1, shape) - self.below(reach + 1, shape)
 
     def _raw(self, count: int) -> NDArray[np.uint8]:
@@ -45,13 +46,10 @@ class Draws:
         return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
-# The default set: 70,000 digits of MNIST's shape, written by a few hundred invented hands.
-#
-# A digit is one stroke through a few points. A hand moves the points, slants and stretches the figure and picks the
-# pen;
-# a sample is a hand's digit, shifted, in its own ink. Training and test digits are by different hands, so that the test
-# asks for more than memory. Everything is computed in integers from `Draws`: the same bytes everywhere.
-
+# The default set has 70,000 digits of MNIST's shape, written by a few hundred invented hands. A digit is one stroke
+# through a few points. A hand moves the points, slants and stretches the figure and picks the pen; a sample is a hand's
+# digit, shifted, in its own ink. Training and test digits are by different hands, so that a network that only learns
+# samples by heart fails the test.
 
 DIGIT_SIDE = 28
 TRAINING_DIGITS, TEST_DIGITS = 60_000, 10_000
@@ -77,11 +75,11 @@ UNIT = 16
 CANVAS = DIGIT_SIDE + 8
 SHIFT = 2
 TREMBLE = 60
-"""How far a hand may move a point, in sixteenths of a pixel; it sets how hard the digits are to tell apart."""
+"""A hand may move a point this far, in sixteenths of a pixel. More makes the digits harder to distinguish."""
 
-DOTS_A_SEGMENT = 4
+DOTS_PER_SEGMENT = 4
 BLOCK = 2_000
-"""Samples inked at a time, so that their temporaries stay in cache."""
+"""This many samples are inked at a time, so that their temporaries stay in cache."""
 
 
 def digits(seed: int) -> tuple[NDArray[np.uint8], Integers, NDArray[np.uint8], Integers]:
@@ -101,9 +99,9 @@ def _write(draws: Draws, digit: int, hands: int) -> Integers:
     x, y = points[..., 0], points[..., 1]
     widen, slant, tilt, heighten = (draws.around(reach, (hands, 1)) for reach in (60, 100, 50, 40))
     points = np.stack([((256 + widen) * x + slant * y) >> 8, (tilt * x + (256 + heighten) * y) >> 8], axis=-1)
-    step = np.arange(DOTS_A_SEGMENT)[:, None]
+    step = np.arange(DOTS_PER_SEGMENT)[:, None]
     start, end = points[:, :-1, None], points[:, 1:, None]
-    dots = (start * (DOTS_A_SEGMENT - step) + end * step) // DOTS_A_SEGMENT
+    dots = (start * (DOTS_PER_SEGMENT - step) + end * step) // DOTS_PER_SEGMENT
     dots = dots.reshape(hands, -1, 2) + CANVAS * UNIT // 2
     return dots.clip(UNIT, (CANVAS - 3) * UNIT)
 
@@ -153,17 +151,12 @@ def _samples(draws: Draws, glyphs: NDArray[np.uint8], count: int) -> tuple[NDArr
     return images, labels
 
 
-# Colour pictures of the cats' shape: 64x64x3, a head with ears or something without, on a coloured ground.
-#
-# Drawn in integers from `Draws`, so that the bytes are the same everywhere.
-
+# The cats are colour pictures of 64x64x3: a head with ears, or a ball or box without, on a coloured ground.
 
 PICTURE_SIDE = 64
 TRAINING_PICTURES, TRAINING_CATS = 209, 72
 TEST_PICTURES, TEST_CATS = 50, 33
-"""The numbers of the course's cat pictures, which these stand in for."""
-
-Mask = NDArray[np.bool_]
+"""The course's set of cat pictures, which this one replaces, has the same numbers."""
 
 
 def pictures(seed: int) -> tuple[NDArray[np.uint8], Integers, NDArray[np.uint8], Integers]:
@@ -204,7 +197,7 @@ def _paint(draws: Draws, labels: Integers) -> NDArray[np.uint8]:
     fur = colour(100, 250)
     is_round = dx * dx + dy * dy < radius * radius
     is_box = (np.abs(dx) < radius) & (np.abs(dy) < radius - number(6))
-    # Half of what is no cat is as round as a head; only ears and eyes tell them apart.
+    # Half of the pictures without a cat have a ball as round as a head, so that only ears and eyes are different.
     has_ball = draws.below(2, (count, 1, 1)) == 0
     fill(np.where(is_cat | has_ball, is_round, is_box), fur)
     side = np.abs(dx)
@@ -216,12 +209,9 @@ def _paint(draws: Draws, labels: Integers) -> NDArray[np.uint8]:
     return image.clip(0, 255).astype(np.uint8)
 
 
-SEED = 0
-
-
 @dataclass(frozen=True)
 class EmbeddedSet:
-    """An embedded set: what it holds, known without making it, and the function that makes it from a seed."""
+    """The sizes of an embedded set, which are known before it is made, and the function that makes it from a seed."""
 
     name: str
     summary: str
@@ -233,12 +223,12 @@ class EmbeddedSet:
 
 
 def embedded(name: str) -> Dataset:
-    """The embedded set of that name; raises DataError listing the names there are."""
+    """The samples of the embedded set of that name; raises DataError that lists the names there are."""
     return Dataset.from_arrays(name, *embedded_set(name).make(SEED))
 
 
 def embedded_set(name: str) -> EmbeddedSet:
-    """What is known of the embedded set of that name; raises DataError listing the names there are."""
+    """The sizes of the embedded set of that name; raises DataError that lists the names there are."""
     if name not in EMBEDDED:
         raise DataError(f"no embedded set '{name}'{did_you_mean(name, EMBEDDED)} (known: {', '.join(EMBEDDED)})")
     return EMBEDDED[name]
@@ -254,14 +244,14 @@ def _tiny(seed: int) -> tuple[Array, Array, Array, Array]:
 
 
 def _random(seed: int) -> tuple[Array, Array, None, None]:
-    """Uniform inputs with labels that have nothing to do with them: there is nothing to learn but by heart."""
+    """Uniform inputs with random labels, which a network can only learn by heart."""
     draws = Draws(seed)
     X = draws.below(2**24, (1000, 1000)).astype(np.float32) / np.float32(2**24)
     return X, draws.below(10, (1000,)), None, None
 
 
 def _teacher(seed: int) -> tuple[Array, Array, Array, Array]:
-    """Uniform inputs and the yes or no of a random network that is partly linear, partly not; half of them are yes."""
+    """Uniform inputs with the yes or no of a random network that is partly linear, partly not; half of them are yes."""
     draws = Draws(seed)
     inputs = draws.below(2**16, (12_000, 39))
     centred = inputs - 2**15

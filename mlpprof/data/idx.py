@@ -1,5 +1,8 @@
 """MNIST's IDX files: a big-endian header (two zero bytes, a type, the dimensions), then plain numbers.
 
+The files of a set belong together by their names. They are found under the names of MNIST and EMNIST, with or without
+.gz, with the number of a browser's copy, in torchvision's MNIST/raw and in the folders that Kaggle's archives make.
+
 The format is described by LeCun, Cortes and Burges with the MNIST database of handwritten digits.
 """
 
@@ -7,49 +10,58 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import struct
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 
+from mlpprof.data.container import START_BYTES, ArrayInfo, Container, looks_like, refusing
 from mlpprof.data.dataset import Array
-from mlpprof.data.hdf5_and_npz import ArrayInfo, Container, size_in_bytes
 from mlpprof.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_DIMENSIONS = 4
-FOLDER_NAMES = ("train-images-idx3-ubyte", "train-images.idx3-ubyte")
-GZIP_ERRORS = (OSError, EOFError, zlib.error)
+TRAINING_IMAGES = "train-images-idx3-ubyte"
+SET_ENDING = re.compile(r"( ?\(\d+\))?(\.gz)?$")
+"""The part of a file's name that says nothing about its content: a copy's number and .gz."""
+
+MAX_ENTRIES = 10_000
+"""The search for images below a folder looks at no more entries than this in each level."""
+
+DEEPEST = 2
+"""The search looks this many folders down; torchvision's files lie in MNIST/raw."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What an IDX file declares: shape, dtype, and where the numbers start, bytes."""
+    """The shape and dtype that an IDX file declares, and the offset at which its numbers start, in bytes."""
 
     shape: tuple[int, ...]
-    dtype: str
+    dtype: np.dtype[np.generic]
     offset: int
 
     @property
     def nbytes(self) -> int:
         """The bytes that the numbers take."""
-        return size_in_bytes(self.shape, np.dtype(self.dtype).itemsize)
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def is_idx(start: bytes) -> bool:
     """Whether a file's first four bytes are an IDX magic number."""
-    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in TYPES and 1 <= start[3] <= MAX_DIMENSIONS
+    return len(start) >= 4 and start[:2] == b"\0\0" and start[2] in TYPES and 1 <= start[3] <= MAX_DIMENSIONS
 
 
 def open_idx(path: Path) -> Container:
     """The images file at path with the labels file (and the test files) beside it; gzipped or not.
 
     Beside train-images-idx3-ubyte: train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte.
-    Raises DataError if a header is damaged, or no labels are there.
+    Raises DataError if a header is damaged or the labels are missing.
     """
     header = read_header(path)
     if len(header.shape) < 2:
@@ -62,7 +74,7 @@ def open_idx(path: Path) -> Container:
         raise DataError(
             f"{path}: no labels file beside it; expected {wanted} in the same folder"
             if wanted != path.name
-            else f"{path}: cannot tell its labels file; expected a name with 'images', such as {FOLDER_NAMES[0]}"
+            else f"{path}: cannot find its labels file; expected a name with 'images', such as {TRAINING_IMAGES}"
         )
     files = {"train_images": path, "train_labels": labels}
     test_images = _test_images_beside(path)
@@ -73,48 +85,48 @@ def open_idx(path: Path) -> Container:
     for name in ("train_labels", "test_labels"):
         if name in headers and len(headers[name].shape) != 1:
             raise DataError(f"{files[name]}: expected labels in one dimension, but it has {headers[name].shape}")
-    return Container(
-        "IDX",
-        path,
-        {name: ArrayInfo(name, head.shape, str(np.dtype(head.dtype)), head.nbytes) for name, head in headers.items()},
-        lambda name: read_array(files[name]),
-    )
+    arrays = {name: ArrayInfo.of(name, head.shape, head.dtype) for name, head in headers.items()}
+    return Container("IDX", path, arrays, lambda name: read_array(files[name]))
 
 
 def open_idx_folder(folder: Path) -> Container | None:
-    """The MNIST files under their four standard names in a folder; None if there are no training images."""
-    for name in FOLDER_NAMES:
-        images = _with_or_without_gz(folder / name)
-        if images is not None:
-            return open_idx(images)
+    """The only set of IDX files in a folder or below it; None if there are no training images.
+
+    Raises DataError, with their names, if there are several sets.
+    """
+    for level in range(DEEPEST + 1):
+        below = islice(folder.glob("*/" * level + "*"), MAX_ENTRIES)
+        images = [file for file in below if _stem(file.name).endswith(TRAINING_IMAGES) and file.is_file()]
+        stems = dict.fromkeys((file.parent, _stem(file.name)) for file in sorted(images))
+        sets = [file for parent, stem in stems if (file := _preferred(parent.iterdir(), stem)) is not None]
+        if len(sets) > 1:
+            names = ", ".join(f"'{file.relative_to(folder)}'" for file in sets)
+            raise DataError(f"folder {folder} holds {len(sets)} sets; give the images file of one of them: {names}")
+        if sets:
+            return open_idx(sets[0])
     return None
 
 
 def read_header(path: Path) -> Header:
     """The header of an IDX file; raises DataError if it is damaged or does not fit the file's size."""
-    try:
-        with _open(path) as file:
-            start = file.read(4)
-            if not is_idx(start):
-                raise DataError(
-                    f"{path}: magic number {start.hex(' ') or 'missing'} is no IDX file's; expected 00 00 08 03 "
-                    "for images or 00 00 08 01 for labels"
-                )
-            dimensions = start[3]
-            sizes = file.read(4 * dimensions)
-    except GZIP_ERRORS as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if len(sizes) < 4 * dimensions:
-        raise DataError(f"{path} ends within its header of {dimensions} dimensions; fetch it again")
-    header = Header(struct.unpack(f">{dimensions}I", sizes), TYPES[start[2]], 4 + 4 * dimensions)
-    if math.prod(header.shape) == 0:
+    with refusing(f"{path} cannot be read"), _open(path) as file:
+        start = file.read(START_BYTES)
+    if not is_idx(start):
+        found = looks_like(start) if start else "is empty"
+        raise DataError(f"{path} {found}; an IDX file starts with 00 00 08 03 for images and 00 00 08 01 for labels")
+    dimensions = start[3]
+    offset = 4 + 4 * dimensions
+    if len(start) < offset:
+        raise DataError(f"{path} ends within its header of {dimensions} dimensions; download it again")
+    header = Header(struct.unpack(f">{dimensions}I", start[4:offset]), np.dtype(TYPES[start[2]]), offset)
+    if header.nbytes == 0:
         raise DataError(f"{path} declares shape {header.shape}, which holds nothing")
     if not _is_gzip(path):
         size = path.stat().st_size
         if size != header.offset + header.nbytes:
             raise DataError(
                 f"{path} has {size:,} bytes; its header of shape {header.shape} expects "
-                f"{header.offset + header.nbytes:,}; fetch it again"
+                f"{header.offset + header.nbytes:,}; download it again"
             )
     return header
 
@@ -122,13 +134,10 @@ def read_header(path: Path) -> Header:
 def read_array(path: Path) -> Array:
     """The numbers of an IDX file in their stored dtype, read-only; raises DataError if there are fewer or more."""
     header = read_header(path)
-    try:
-        with _open(path) as file:
-            file.read(header.offset)
-            content = file.read(header.nbytes)
-            has_more = bool(file.read(1))
-    except GZIP_ERRORS as error:
-        raise DataError(f"{path} is damaged or incomplete ({error}); fetch it again") from error
+    with refusing(f"{path} is damaged or incomplete, download it again"), _open(path) as file:
+        file.read(header.offset)
+        content = file.read(header.nbytes)
+        has_more = bool(file.read(1))
     if len(content) < header.nbytes or has_more:
         found = "more" if has_more else f"{len(content):,}"
         raise DataError(
@@ -147,11 +156,25 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == GZIP_MAGIC
 
 
-def _with_or_without_gz(path: Path) -> Path | None:
-    plain = path.with_name(path.name.removesuffix(".gz"))
-    zipped = plain.with_name(plain.name + ".gz")
-    # Of two, the one that was asked for; else the one that needs no unpacking.
-    return next((file for file in (path, plain, zipped) if file.is_file()), None)
+def _stem(name: str) -> str:
+    """The name as MNIST's authors write it: 'train-images.idx3-ubyte (1).gz' -> 'train-images-idx3-ubyte'."""
+    return SET_ENDING.sub("", name).replace(".idx", "-idx")
+
+
+def _preferred(files: Iterator[Path], stem: str, ending: str = "") -> Path | None:
+    """The file with this stem and ending, else the one with the shortest name: plain before gzipped before a copy."""
+    found = [file for file in files if _stem(file.name) == stem and file.is_file()]
+    return min(found, key=lambda file: (not file.name.endswith(ending), len(file.name), file.name), default=None)
+
+
+def _beside(file: Path, name: str) -> Path | None:
+    """The file of another name in the same folder, or in a folder of that name, as Kaggle's archives have it."""
+    stem = _stem(name)
+    ending = name[len(SET_ENDING.sub("", name)) :]
+    home = file.parent.parent if _stem(file.parent.name) == _stem(file.name) else file.parent
+    folders = [home, *(entry for entry in home.iterdir() if _stem(entry.name) == stem and entry.is_dir())]
+    found = (_preferred(folder.iterdir(), stem, ending) for folder in folders)
+    return next((file for file in found if file is not None), None)
 
 
 def _labels_name(images_name: str) -> str:
@@ -160,13 +183,11 @@ def _labels_name(images_name: str) -> str:
 
 def _labels_beside(images: Path) -> Path | None:
     name = _labels_name(images.name)
-    return None if name == images.name else _with_or_without_gz(images.with_name(name))
+    return None if name == images.name else _beside(images, name)
 
 
 def _test_images_beside(images: Path) -> Path | None:
     if "train" not in images.name:
         return None
-    candidates = (
-        _with_or_without_gz(images.with_name(images.name.replace("train", word))) for word in ("t10k", "test")
-    )
+    candidates = (_beside(images, images.name.replace("train", word)) for word in ("t10k", "test"))
     return next((file for file in candidates if file is not None), None)

@@ -1,4 +1,4 @@
-"""What is in a data source: every array with its range, and the set that they make, or why they make none."""
+"""What `mlpprof data show` shows of a data source: the arrays with their ranges, the set, and small pictures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpprof.data.dataset import Array, Dataset
-from mlpprof.data.hdf5_and_npz import ArrayInfo, Container, Roles
+from mlpprof.data.container import ArrayInfo, Container, Roles
+from mlpprof.data.dataset import Array, Dataset, blocks
 from mlpprof.data.source import DataSource, load, open_container
 from mlpprof.errors import DataError
 
 RANGED_BYTES = 1 << 30
-"""Arrays that play no role are read for their range up to this size."""
+"""An array that is neither samples nor labels is read for its range up to this size."""
+
+CHANNELS = (1, 3, 4)
+"""The numbers of channels that a picture can have: grey, colours, colours with transparency."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ArrayDescription:
 
 @dataclass(frozen=True)
 class Description:
-    """A source (kind: 'embedded', 'IDX', 'HDF5' or 'npz'), its arrays, and its set; or the problem with that."""
+    """A source (kind: 'embedded', 'IDX', 'HDF5' or 'npz'), its arrays, and its set or why they do not make one."""
 
     source: DataSource
     kind: str
@@ -42,7 +45,7 @@ class Description:
 
 
 def describe(source: DataSource) -> Description:
-    """Read a source and tell what is in it; raises DataError only where no arrays can be listed at all."""
+    """Read a source and list its content; raises DataError only where no arrays can be listed at all."""
     if source.name is not None:
         dataset = load(source)
         Y, Y_test = _either(dataset.labels, dataset.targets), _either(dataset.labels_test, dataset.targets_test)
@@ -53,29 +56,30 @@ def describe(source: DataSource) -> Description:
     try:
         roles = container.roles(source.x, source.y)
     except DataError as error:
-        return Description(source, container.kind, tuple(_outlined(container, {}, {})), problem=str(error))
+        return Description(source, container.kind, _listed(container, {}, {}), problem=str(error))
     names = _by_name(roles)
     arrays: dict[str, Array] = {}
     try:
+        container.require_memory(roles)
         for name in names:
             arrays[name] = container.read(name)
         dataset = container.assemble(roles, arrays.__getitem__, arrays.__getitem__)
     except DataError as error:
-        return Description(source, container.kind, tuple(_outlined(container, names, arrays)), problem=str(error))
-    return Description(source, container.kind, tuple(_outlined(container, names, arrays)), dataset)
+        return Description(source, container.kind, _listed(container, names, arrays), problem=str(error))
+    return Description(source, container.kind, _listed(container, names, arrays), dataset)
 
 
 def _by_name(roles: Roles) -> dict[str, str]:
-    played = ((roles.X, "X"), (roles.Y, "Y"), (roles.X_test, "X test"), (roles.Y_test, "Y test"))
-    return {name: role for name, role in played if name is not None}
+    named = ((roles.X, "X"), (roles.Y, "Y"), (roles.X_test, "X test"), (roles.Y_test, "Y test"))
+    return {name: role for name, role in named if name is not None}
 
 
 def _either(labels: Array | None, targets: Array | None) -> Array | None:
     return labels if labels is not None else targets
 
 
-def _outlined(container: Container, roles: dict[str, str], read: dict[str, Array]) -> list[ArrayDescription]:
-    return [_of_file(container, info, roles.get(name, ""), read) for name, info in container.arrays.items()]
+def _listed(container: Container, roles: dict[str, str], read: dict[str, Array]) -> tuple[ArrayDescription, ...]:
+    return tuple(_of_file(container, info, roles.get(name, ""), read) for name, info in container.arrays.items())
 
 
 def _of_file(container: Container, info: ArrayInfo, role: str, read: dict[str, Array]) -> ArrayDescription:
@@ -91,19 +95,15 @@ def _of_file(container: Container, info: ArrayInfo, role: str, read: dict[str, A
 
 
 def _described(name: str, role: str, array: Array) -> ArrayDescription:
-    values, not_finite = array, 0
-    if array.dtype.kind == "f":
-        is_finite = np.isfinite(array)
-        not_finite = int(array.size - np.count_nonzero(is_finite))
-        values = array[is_finite] if not_finite else array
-    low, high = (float(values.min()), float(values.max())) if values.size else (None, None)
+    lows, highs, not_finite = [], [], 0
+    for _, block in blocks(array.reshape(-1)):
+        values = block[np.isfinite(block)] if array.dtype.kind == "f" else block
+        not_finite += block.size - values.size
+        if values.size:
+            lows.append(float(values.min()))
+            highs.append(float(values.max()))
+    low, high = min(lows, default=None), max(highs, default=None)
     return ArrayDescription(name, role, tuple(array.shape), str(array.dtype), low, high, not_finite)
-
-
-# Samples that are images, small enough for a terminal.
-
-
-CHANNELS = (1, 3, 4)
 
 
 def is_pictorial(dataset: Dataset) -> bool:
@@ -113,10 +113,10 @@ def is_pictorial(dataset: Dataset) -> bool:
 
 
 def thumbnails(dataset: Dataset, count: int, side: int) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Up to count training images, of different classes as far as there are, each with its label.
+    """Up to count training images, each of another class if there are labels, with the label of each.
 
-    Each is (h, w, 3) of 0 to 255, averaged down to at most side pixels a side; values that are no bytes are
-    stretched over that range.
+    Each is (h, w, 3) of 0 to 255, averaged down to at most side pixels in height and width. Values that are not bytes
+    are stretched over that range.
     """
     if dataset.labels is None:
         rows = list(range(min(count, dataset.samples)))

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from mlpprof.data.dataset import DataFacts, Dataset, facts_of
+from mlpprof.data.container import START_BYTES, Container, looks_like, one_line, refusing
+from mlpprof.data.dataset import DataFacts, Dataset
 from mlpprof.data.embedded import EMBEDDED, embedded, embedded_set
-from mlpprof.data.hdf5_and_npz import Container, is_hdf5, one_line, open_hdf5, open_npz
-from mlpprof.data.idx import GZIP_ERRORS, GZIP_MAGIC, is_idx, open_idx, open_idx_folder
+from mlpprof.data.hdf5 import is_hdf5, open_hdf5
+from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
+from mlpprof.data.npz import open_npz
 from mlpprof.errors import DataError, did_you_mean
 
-KINDS = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"
+EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"
+LISTED_FILES = 5
 
 
 @dataclass(frozen=True)
 class DataSource:
     """An embedded set by name, or a file (or folder) by path with the names of the arrays in it.
 
-    name: of an embedded set, or None.  path: of a file or folder, or None; exactly one of the two.
-    x, y: names of the samples and the labels in the file, where they are not the usual ones; both or neither.
+    name: that of an embedded set.  path: that of a file or folder.  Exactly one of the two is given.
+    x, y: the names of the samples and the labels in the file, where they are not the usual ones; both or neither.
     Raises DataError for any other combination.
     """
 
@@ -41,7 +43,7 @@ class DataSource:
 
     @classmethod
     def parse(cls, text: str, x: str | None = None, y: str | None = None) -> DataSource:
-        """What a user means by `--data TEXT`: an embedded set if there is one of that name, else a path.
+        """The source that a user means by `--data TEXT`: an embedded set if there is one of that name, else a path.
 
         A file called like an embedded set is reached as ./digits. Raises DataError if it is neither.
         """
@@ -58,18 +60,6 @@ class DataSource:
         """The source as it is typed after `--data`."""
         return self.name or self.path or ""
 
-    def to_dict(self) -> dict[str, str | None]:
-        """The source as a plain dict of strings and None, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, object]) -> DataSource:
-        """The source that `to_dict` gave; raises DataError for other keys or values."""
-        for key, value in plain.items():
-            if key not in cls.__dataclass_fields__ or not isinstance(value, str | None):
-                raise DataError(f"{key}: {value!r} is no part of a data source; expected name, path, x or y as text")
-        return cls(**{key: value for key, value in plain.items() if isinstance(value, str)})
-
 
 def load(source: DataSource) -> Dataset:
     """The samples of a source, read and checked; raises DataError, in one line, whatever is wrong with it."""
@@ -85,11 +75,11 @@ def peek(source: DataSource) -> DataFacts:
         known = embedded_set(source.name)
         return DataFacts(known.samples, known.test_samples, math.prod(known.sample_shape), known.classes)
     container = open_container(source)
-    return facts_of(container.outline(container.roles(source.x, source.y)))
+    return container.outline(container.roles(source.x, source.y)).facts
 
 
 def open_container(source: DataSource) -> Container:
-    """The arrays of a source's file, told by its content and not by its name; raises DataError."""
+    """The arrays of a source's file, recognised by its content and not by its name; raises DataError."""
     if source.path is None:
         raise DataError(f"'{source.name}' is an embedded set, not a file")
     path = Path(source.path)
@@ -105,47 +95,37 @@ def _open(path: Path) -> Container:
     if path.is_dir():
         container = open_idx_folder(path)
         if container is None:
-            files = sorted(file.name for file in path.iterdir() if file.suffix in (".h5", ".hdf5", ".npz"))
-            hint = f"; name one of its files: {', '.join(files[:5])}" if files else ""
-            raise DataError(f"folder {path} holds no train-images-idx3-ubyte or train-images-idx3-ubyte.gz{hint}")
+            files = sorted(file.name for file in path.iterdir() if _may_be_data(file.name))
+            hint = f"; name one of its files: {', '.join(files[:LISTED_FILES])}" if files else ""
+            raise DataError(f"folder {path} does not hold {TRAINING_IMAGES} or {TRAINING_IMAGES}.gz{hint}")
         return container
     if not path.is_file():
-        raise DataError(f"{path} is no regular file; {KINDS}")
+        raise DataError(f"{path} is not a regular file; {EXPECTED}")
     with path.open("rb") as file:
-        start = file.read(256)
+        start = file.read(START_BYTES)
     if not start:
-        raise DataError(f"{path} is empty; {KINDS}")
+        raise DataError(f"{path} is empty; {EXPECTED}")
     if is_hdf5(path):
         return open_hdf5(path)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return open_npz(path)
     if start.startswith(GZIP_MAGIC):
-        try:
-            with gzip.open(path) as zipped:
-                start = zipped.read(256)
-        except GZIP_ERRORS as error:
-            raise DataError(f"{path} is a damaged or incomplete gzip file ({error}); fetch it again") from error
-    if is_idx(start[:4]):
+        with refusing(f"{path} is a damaged or incomplete gzip file, download it again"), gzip.open(path) as zipped:
+            start = zipped.read(START_BYTES)
+    if is_idx(start):
         return open_idx(path)
-    raise DataError(f"{path} {_looks_like(start)}; {KINDS}")
+    raise DataError(f"{path} {looks_like(start)}; {EXPECTED}")
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)[:80]!r} is no path to data: {one_line(error)}") from error
+        raise DataError(f"{str(path)[:80]!r} cannot be a path to data: {one_line(error)}") from error
 
 
-def _looks_like(start: bytes) -> str:
-    if start.startswith(b"\x93NUMPY"):
-        return "is a single .npy array; write both with np.savez('data.npz', X=X, Y=Y)"
-    if start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5":
-        return "is a pickle, which could run code and is never loaded"
-    text = start.decode("utf-8", errors="ignore").split("\n")[0].strip()
-    if text and text.isprintable() and b"\0" not in start:
-        return f"is a text file that starts with '{text[:40]}'"
-    return f"starts with the bytes {start[:4].hex(' ')}, which are no known format's"
+def _may_be_data(name: str) -> bool:
+    return name.endswith((".h5", ".hdf5", ".npz")) or "-ubyte" in name
 
 
 def _near_files(path: Path) -> str:

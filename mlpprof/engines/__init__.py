@@ -1,1 +1,1 @@
-"""What the fast variants share: teams of processes, MPI, passes compiled by numba, functions in place."""
+"""What the fast variants share: teams of processes and threads, MPI ranks, numba passes, functions in place."""

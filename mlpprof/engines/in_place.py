@@ -1,7 +1,7 @@
-"""Activations, derivatives and losses that write into arrays that are there, for rungs that allocate nothing.
+"""Activations, derivatives and losses that write into existing arrays, for variants that allocate nothing.
 
 All arrays are (m, n): a sample is a row. The sigmoid is the tanh form, which NumPy evaluates in SIMD registers. A cost
-is a sum over the batch, not yet divided by m; P and Q are scratch of the shape of A.
+is a sum over the batch, not yet divided by m; P and Q are scratch arrays of the shape of A.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from mlpprof.model.interface import Array
 
 
-def sigmoid(Z: Array) -> None:
+def sigmoid_in_place(Z: Array) -> None:
     """Z becomes 1 / (1 + exp(-Z)) = (1 + tanh(Z / 2)) / 2."""
     Z *= 0.5
     np.tanh(Z, out=Z)
@@ -19,52 +19,52 @@ def sigmoid(Z: Array) -> None:
     Z += 0.5
 
 
-def tanh(Z: Array) -> None:
+def tanh_in_place(Z: Array) -> None:
     """Z becomes tanh(Z)."""
     np.tanh(Z, out=Z)
 
 
-def relu(Z: Array) -> None:
+def relu_in_place(Z: Array) -> None:
     """Z becomes max(Z, 0)."""
     np.maximum(Z, 0, out=Z)
 
 
-def identity(Z: Array) -> None:
-    """Z stays."""
+def identity_in_place(Z: Array) -> None:
+    """Z stays as it is."""
 
 
-def softmax(Z: Array) -> None:
+def softmax_in_place(Z: Array) -> None:
     """Z becomes exp(Z), normalized over each row."""
     Z -= Z.max(axis=1, keepdims=True)
     np.exp(Z, out=Z)
     Z /= Z.sum(axis=1, keepdims=True)
 
 
-def sigmoid_derivative(A: Array, D: Array) -> None:
+def sigmoid_derivative_into(A: Array, D: Array) -> None:
     """D becomes A (1 - A)."""
     np.subtract(1, A, out=D)
     D *= A
 
 
-def tanh_derivative(A: Array, D: Array) -> None:
+def tanh_derivative_into(A: Array, D: Array) -> None:
     """D becomes 1 - A**2."""
     np.multiply(A, A, out=D)
     np.subtract(1, D, out=D)
 
 
-def relu_derivative(A: Array, D: Array) -> None:
+def relu_derivative_into(A: Array, D: Array) -> None:
     """D becomes 1 where A > 0, else 0."""
     np.greater(A, 0, out=D)
 
 
-def squared_error(A: Array, Y: Array, P: Array, Q: Array) -> float:
+def squared_error_cost(A: Array, Y: Array, P: Array, Q: Array) -> float:
     """Half the sum of (A - Y)**2; P is scratch."""
     np.subtract(A, Y, out=P)
     return 0.5 * float(np.vdot(P, P))
 
 
-def binary_cross_entropy(A: Array, Y: Array, P: Array, Q: Array) -> float:
-    """-sum(Y log A + (1 - Y) log(1 - A)), A an epsilon inside (0, 1) at least; P and Q are scratch."""
+def binary_cross_entropy_cost(A: Array, Y: Array, P: Array, Q: Array) -> float:
+    """-sum(Y log A + (1 - Y) log(1 - A)), A kept an epsilon inside (0, 1); P and Q are scratch."""
     epsilon = float(np.finfo(A.dtype).eps)
     np.maximum(A, epsilon, out=P)
     np.minimum(P, 1 - epsilon, out=P)
@@ -75,18 +75,24 @@ def binary_cross_entropy(A: Array, Y: Array, P: Array, Q: Array) -> float:
     return -float(np.vdot(Y, Q)) - float(P.sum())
 
 
-def categorical_cross_entropy(A: Array, Y: Array, P: Array, Q: Array) -> float:
+def categorical_cross_entropy_cost(A: Array, Y: Array, P: Array, Q: Array) -> float:
     """-sum(Y log A), A kept away from 0; P is scratch."""
     np.maximum(A, np.finfo(A.dtype).tiny, out=P)
     np.log(P, out=P)
     return -float(np.vdot(Y, P))
 
 
-VALUES = {"sigmoid": sigmoid, "tanh": tanh, "relu": relu, "identity": identity, "softmax": softmax}
-DERIVATIVES = {"sigmoid": sigmoid_derivative, "tanh": tanh_derivative, "relu": relu_derivative}
+VALUES = {
+    "sigmoid": sigmoid_in_place,
+    "tanh": tanh_in_place,
+    "relu": relu_in_place,
+    "identity": identity_in_place,
+    "softmax": softmax_in_place,
+}
+DERIVATIVES = {"sigmoid": sigmoid_derivative_into, "tanh": tanh_derivative_into, "relu": relu_derivative_into}
 COSTS = {
-    ("squared_error", "sigmoid"): squared_error,
-    ("squared_error", "identity"): squared_error,
-    ("cross_entropy", "sigmoid"): binary_cross_entropy,
-    ("cross_entropy", "softmax"): categorical_cross_entropy,
+    ("squared_error", "sigmoid"): squared_error_cost,
+    ("squared_error", "identity"): squared_error_cost,
+    ("cross_entropy", "sigmoid"): binary_cross_entropy_cost,
+    ("cross_entropy", "softmax"): categorical_cross_entropy_cost,
 }

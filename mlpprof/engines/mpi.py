@@ -1,12 +1,11 @@
-"""Ranks that share a step: processes without common memory, on one machine or several, that talk through MPI.
+"""Ranks that share a step: processes without common memory, on one machine or several, that communicate through MPI.
 
-All ranks have to make the same calls of MPI in the same order, and there are two ways to that. A script of your own
-runs in every rank (`mpiexec -n 4 python train.py`): each makes the same instance and calls train_step with the same
-arguments. Under mlpprof, rank 0 alone is asked to do something, by the tool: it leads. The others follow: they make
-every instance that rank 0 makes and every step that it makes; between two of them they sleep, so that they disturb
-nobody.
+All ranks must make the same calls of MPI in the same order. There are two ways to do that. A script of your own runs in
+every rank (`mpiexec -n 4 python train.py`): each rank makes the same instance and calls train_step with the same
+arguments. Under mlpprof only rank 0 gets requests, so it leads, and the others follow: they make every instance and
+every step that rank 0 makes. Between two steps they sleep, so that they disturb nobody.
 
-Data are sent when a step comes with others than the last had, weights when rank 0 has changed them by itself.
+Rank 0 sends the data of a step if they are not those of the last step, and the weights if it has changed them alone.
 """
 
 from __future__ import annotations
@@ -42,37 +41,38 @@ MAPPED_NAME = re.compile(r"\s(/dev/shm/\S+)$")
 
 
 def _named_memory() -> set[Path]:
-    """The files of shared memory that this process has mapped and that still have a name."""
+    """The files of shared memory that this process has mapped and that are not unlinked."""
     maps = Path("/proc/self/maps")
     lines = maps.read_text(encoding="utf-8").splitlines() if maps.exists() else []
     return {Path(match[1]) for match in map(MAPPED_NAME.search, lines) if match}
 
 
 _memory_before = _named_memory()
-# Only the main thread talks: a lock for others made every call slower, a small all-reduce 4 times (MPICH 5.0).
+# Only the main thread calls MPI: a lock for other threads made a small all-reduce 4 times slower (MPICH 5.0).
 mpi4py.rc.thread_level = "funneled"
 try:
     from mpi4py import MPI
-except RuntimeError as error:  # there is no MPI for it to load
+except RuntimeError as error:  # mpi4py finds no MPI to load
     raise MissingExtra(f"mpi4py finds no MPI; install one with: pip install 'mlpprof[{EXTRA}]'") from error
 
 SLEEP_S = 0.0002
-"""Between two looks of a follower that has nothing to do: some 5 % of a core, and a first step that waits as long."""
+"""An idle follower looks for messages at this interval: it takes about 5 % of a core, and delays the first step."""
 
-END, MAKE, DROP, STEP = range(4)
-"""What rank 0 tells the others to do."""
+FINISH, MAKE, DROP, STEP = range(4)
+"""The tasks that rank 0 gives to the others."""
 NEW_DATA, NEW_STATE = 1, 2
-"""What comes with a step."""
+"""The flags of a step: data or weights come with it."""
 
 
 class Ranks:
     """The ranks that share the steps of one instance.
 
-    file: of the variant, which the followers load; they need `instance.ranks` to be this. state: the arrays that are
-    equal in all ranks. Make it last in the constructor: then a network that is refused is refused before.
+    file: the variant's file, which the followers load. state: the arrays that are equal in all ranks. Followers expect
+    this object in `instance.ranks`. Make it last in the constructor, so that a network that the variant refuses does
+    not reach the followers.
 
-    rank: of this process, of 0 to size - 1. stepping: whether a step of all ranks is under way. apart: to be set where
-    the state is changed outside of such a step.
+    rank: the number of this process, 0 to size - 1. stepping: whether a step of all ranks is under way. apart: set it
+    where the state is changed outside of such a step.
     """
 
     def __init__(self, instance: Any, file: str, network: Network, state: Sequence[Array]) -> None:
@@ -86,29 +86,29 @@ class Ranks:
             self._number = _leader.make(instance, file, network, self.state[0].dtype.name)
 
     def begin(self, X: Array, Y: Array, index: Array) -> None:
-        """Have all ranks make this step. Raises WorkerDied if an earlier one was left before its end."""
+        """Make all ranks do this step. Raises WorkerDied if an earlier step was left before its end."""
         if self._leader is not None:
             self._leader.step(self._number, X, Y, index, self.state if self.apart else ())
             self.apart = False
         self.stepping = True
 
     def all_reduce(self, block: Array) -> None:
-        """Replace the block by the sum of those of all ranks.
+        """Replace the block by the sum of the blocks of all ranks.
 
-        Looks again and again, as MPI does, but offers the core to others meanwhile: MPI's own waiting, beside one other
-        busy program on the same cores, took 6 times as long on average.
+        It polls, as MPI does, but offers the core to others meanwhile: beside one other busy program on the same cores,
+        MPI's own waiting took 6 times as long on average.
         """
         _wait_for(self.comm.Iallreduce(MPI.IN_PLACE, block))
 
     def end(self) -> None:
-        """The step is done."""
+        """Note that the step is done."""
         self.stepping = False
         if self._leader is not None:
             self._leader.stepping = False
 
 
 class _Leader:
-    """Rank 0's side: what it tells the others."""
+    """The side of rank 0, which gives the others their tasks."""
 
     def __init__(self) -> None:
         self._comm = MPI.COMM_WORLD
@@ -118,22 +118,22 @@ class _Leader:
         self.stepping = False
 
     def make(self, instance: Any, file: str, network: Network, dtype: str) -> int:
-        """Have the others make the same instance; its number."""
+        """Make the others make the same instance; returns its number."""
         self._made += 1
         what = {"file": file, "class": type(instance).__name__, "network": asdict(network), "dtype": dtype}
         text = np.frombuffer(json.dumps(what).encode(), np.uint8).copy()
-        self._tell(MAKE, self._made, len(text))
+        self._send(MAKE, self._made, len(text))
         _wait_for(self._comm.Ibcast(text))
-        # collected at any time, also within a step; so the others are told before the next
+        # The instance may be collected within a step, so the others learn of it before the next one.
         weakref.finalize(instance, self._dropped.append, self._made).atexit = False
         return self._made
 
     def step(self, number: int, X: Array, Y: Array, index: Array, state: Sequence[Array]) -> None:
-        """Have the others make a step of an instance."""
+        """Make the others do a step of an instance."""
         while self._dropped:
-            self._tell(DROP, self._dropped.pop())
+            self._send(DROP, self._dropped.pop())
         known = self._data is not None and X is self._data[0] and Y is self._data[1]
-        self._tell(STEP, number, len(index), (0 if known else NEW_DATA) | (NEW_STATE if state else 0))
+        self._send(STEP, number, len(index), (0 if known else NEW_DATA) | (NEW_STATE if state else 0))
         self.stepping = True
         if not known:
             self._data = X, Y
@@ -145,26 +145,26 @@ class _Leader:
         _wait_for(self._comm.Ibcast(np.array(index, np.int64)))
 
     def end(self) -> None:
-        """Let the others end; all at once where they wait within a step."""
+        """End the others; all at once if they wait within a step."""
         if self.stepping:
             self._comm.Abort(1)
-        self._tell(END)
+        self._send(FINISH)
 
-    def _tell(self, task: int, number: int = 0, size: int = 0, flags: int = 0) -> None:
+    def _send(self, task: int, number: int = 0, size: int = 0, flags: int = 0) -> None:
         if self.stepping:
-            raise WorkerDied("rank 0 has left a step before its end, so the ranks are out of step; start them again")
+            raise WorkerDied("rank 0 has left a step before its end, so the ranks no longer agree; start them again")
         _wait_for(self._comm.Ibcast(np.array([task, number, size, flags], np.int64)))
 
 
 _watcher = os.getppid()
 _leader: _Leader | None = None
-"""Where rank 0 leads: who tells the others."""
+"""The leader, in rank 0 under mlpprof."""
 
 
 def lead_or_follow(module: str, ranks: int) -> None:
-    """The whole program of a rank: rank 0 runs `main()` of the module, and the others what it makes them do.
+    """The whole program of a rank: rank 0 runs `main()` of the module, and the others follow it.
 
-    Raises WorkerDied if mpiexec and the MPI of mpi4py do not know each other.
+    Raises WorkerDied if mpiexec and mpi4py belong to different MPIs.
     """
     global _leader
     comm = MPI.COMM_WORLD
@@ -182,8 +182,8 @@ def lead_or_follow(module: str, ranks: int) -> None:
         finally:
             _leader.end()
         return
-    os.dup2(2, 1)  # standard output is the conversation of rank 0
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the tool, which ends its ranks
+    os.dup2(2, 1)  # only rank 0 may write to standard output, which mlpprof reads
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches mlpprof, which ends its ranks
     try:
         _follow()
     except BaseException as error:  # noqa: BLE001 - whatever it is, the others wait for this rank
@@ -194,14 +194,14 @@ def lead_or_follow(module: str, ranks: int) -> None:
 
 
 def _follow() -> None:
-    """Make what rank 0 makes, until it ends."""
+    """Do the tasks of rank 0 until it ends."""
     comm = MPI.COMM_WORLD
     modules: dict[str, ModuleType] = {}
     instances: dict[int, Any] = {}
     X = Y = np.empty((0, 0))
     while True:
         task, number, size, flags = _next_task()
-        if task == END:
+        if task == FINISH:
             return
         if task == DROP:
             del instances[number]
@@ -226,7 +226,7 @@ def _follow() -> None:
 
 
 def _next_task() -> list[int]:
-    """Wait for what rank 0 tells: awake for a while, as it may be at once, then asleep."""
+    """Wait for the next task from rank 0: first polling, since it may come at once, then asleep."""
     message = np.empty(4, np.int64)
     _wait_for(MPI.COMM_WORLD.Ibcast(message), awake_s=AWAKE_S)
     found: list[int] = message.tolist()
@@ -234,9 +234,9 @@ def _next_task() -> list[int]:
 
 
 def _wait_for(request: Any, awake_s: float = math.inf) -> None:
-    """Look until the message is there; awake_s: sleep between two looks after this time.
+    """Poll until the request is complete; awake_s: after this time, sleep between two looks.
 
-    Ends the process if the one that watches it is gone: then mpiexec has ended this rank, or has been killed.
+    Ends the process if its parent, which watches it, is gone: then mpiexec has ended this rank, or has been killed.
     """
     looks, since = 0, time.perf_counter()
     while not request.Test():
@@ -250,7 +250,7 @@ def _wait_for(request: Any, awake_s: float = math.inf) -> None:
 
 
 def _make(what: Mapping[str, Any], modules: dict[str, ModuleType]) -> Any:
-    """An instance of the class from its file, with weights that the first step will bring."""
+    """An instance of the class from its file; the weights come with the first step."""
     file = what["file"]
     if file not in modules:
         spec = importlib.util.spec_from_file_location(f"mlpprof_follower_{len(modules)}", file)
@@ -265,14 +265,14 @@ def _make(what: Mapping[str, Any], modules: dict[str, ModuleType]) -> Any:
 
 
 def _sendable(values: Array) -> Array:
-    """The array as MPI takes it: C-contiguous, and writable in form, though the sender's is only read."""
+    """The array in the form that MPI needs: C-contiguous and marked as writable, although it is only read."""
     return values if values.flags.c_contiguous and values.flags.writeable else values.copy("C")
 
 
 def _forget_names() -> None:
-    """Take the names of the shared memory that all ranks of this machine have opened by now.
+    """Unlink the shared memory that all ranks of this machine have opened by now.
 
-    So it is gone with the last of them, also when they are killed (MPICH leaves a file in /dev/shm then).
+    Then it disappears with the last of them, also when they are killed (otherwise MPICH leaves a file in /dev/shm).
     """
     for path in _named_memory() - _memory_before:
         path.unlink(missing_ok=True)

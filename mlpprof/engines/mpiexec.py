@@ -1,7 +1,7 @@
-"""mpiexec: where it is, what it is told, and what it says when a rank has died.
+"""mpiexec: where it is, how it is called, and how a rank reports that it died.
 
-A variant that is an MPI program (its file says EXTRA = "mpi") has its worker process started so, as rank 0 of several;
-`mlpprof.engines.mpi` is the other side.
+The worker process of a variant that is an MPI program (its file has EXTRA = "mpi") is started by mpiexec, as rank 0 of
+several. `mlpprof.engines.mpi` is the side of the ranks.
 """
 
 from __future__ import annotations
@@ -21,28 +21,17 @@ from pathlib import Path
 from mlpprof.errors import MissingExtra, UsageError
 
 EXTRA = "mpi"
-RANKS_VARIABLE = "MLPPROF_RANKS"
 HOSTFILE_VARIABLE = "MLPPROF_HOSTFILE"
 
 STARTED_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 """One of these is set in a process that an mpiexec has started."""
 PASSED_ON = ("MLPPROF_", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "AOCL_", "VECLIB_", "NUMBA_", "NPY_", "PYTHON")
-"""Variables that begin so go to other machines too; Open MPI wants them named."""
+"""Variables with these beginnings go to other machines too; Open MPI needs their names."""
 
 LOOK_S = 0.5
-"""Between two looks whether the tool is still there."""
+"""A rank checks at this interval whether mlpprof still runs."""
 DIED = "mlpprof: rank {rank} of 0 to {last} (process {pid} on {host}) {how}"
-"""What is written to standard error of a rank that has died, or by one that fails; the first such line tells why."""
-
-
-def ranks_in(environment: Mapping[str, str], otherwise: int) -> int:
-    """Ranks that --ranks or MLPPROF_RANKS asks for. Raises UsageError if the variable holds no whole number from 1."""
-    text = environment.get(RANKS_VARIABLE, "")
-    if not text:
-        return otherwise
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(f"{RANKS_VARIABLE}={text}: expected a whole number of ranks, 1 or more")
-    return int(text)
+"""The line on standard error for a rank that has died or failed; the first such line has the reason."""
 
 
 def has_mpi4py() -> bool:
@@ -57,9 +46,9 @@ def find_mpiexec() -> str | None:
 
 
 def mpiexec_command(ranks: int, environment: Mapping[str, str]) -> list[str]:
-    """What to write before a command, so that so many ranks run it, on the machines of --hostfile if it is given.
+    """The words before a command that make this many ranks run it, on the machines of --hostfile if it is given.
 
-    Raises MissingExtra if there is no mpiexec, UsageError inside one or for a hostfile that is none.
+    Raises MissingExtra without mpiexec, UsageError inside an mpiexec or for a hostfile that does not exist.
     """
     started = next((name for name in STARTED_VARIABLES if name in environment), None)
     if started is not None:
@@ -74,10 +63,10 @@ def mpiexec_command(ranks: int, environment: Mapping[str, str]) -> list[str]:
     hostfile = environment.get(HOSTFILE_VARIABLE, "")
     if hostfile:
         if not Path(hostfile).is_file():
-            raise UsageError(f"no hostfile '{hostfile}'; expected a file with a line a machine, such as node1:4")
+            raise UsageError(f"no hostfile '{hostfile}'; expected a file with lines such as node1:4")
         command += ["--hostfile", str(Path(hostfile).resolve())]
     if _is_open_mpi(program):
-        # it would refuse more ranks than cores, hold each to a core, and not run for root in a container
+        # Without these, Open MPI refuses more ranks than cores, binds each to a core, and does not run as root.
         command += ["--oversubscribe", "--bind-to", "none"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.append("--allow-run-as-root")
@@ -87,7 +76,7 @@ def mpiexec_command(ranks: int, environment: Mapping[str, str]) -> list[str]:
 
 
 def launched_program(module: str, command: Sequence[str]) -> str:
-    """What every rank runs that the command starts: `main()` of the module in rank 0, and its followers."""
+    """The program of every rank that the command starts: rank 0 runs `main()` of the module, the others follow."""
     ranks = command[command.index("-n") + 1]
     return (
         f"from mlpprof.engines.mpiexec import watch; watch({ranks}, {os.getpid()}, {socket.gethostname()!r}); "
@@ -97,23 +86,25 @@ def launched_program(module: str, command: Sequence[str]) -> str:
 
 @cache
 def _is_open_mpi(program: str) -> bool:
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    return "Open MPI" in told or "OpenRTE" in told
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    return "Open MPI" in version or "OpenRTE" in version
 
 
 def watch(ranks: int, tool: int, tool_host: str) -> None:
-    """In a process that mpiexec has started: go on as its child, so that it can tell how the child has ended.
+    """Fork, in a process that mpiexec has started: the child goes on, and the parent reports how the child ended.
 
-    An mpiexec ends all ranks when one dies, and may then not know which one was the first. But it does not notice
-    before this process ends, and so the line that is written here comes before all others. Ends the child when the
-    tool that has started it all is gone from this machine: not every mpiexec passes on that its input has ended.
+    An mpiexec ends all ranks when one dies, and may then not know which one was the first. But it does not notice the
+    death before this process ends, so the line that is written here comes before all others. The parent also ends the
+    child when mlpprof is gone from this machine, since not every mpiexec notices that its input has ended.
+
+    ranks: their number. tool: mlpprof's process, on the machine tool_host.
     """
     if not hasattr(os, "fork"):
         return
     pid = os.fork()
     if pid == 0:
         return
-    os.close(0)  # the conversation is the child's
+    os.close(0)  # only the child talks to mlpprof
     os.close(1)
 
     def end_without_tool(*_: object) -> None:
@@ -134,11 +125,11 @@ def watch(ranks: int, tool: int, tool_host: str) -> None:
 
 
 def say(line: str) -> None:
-    """One line on standard error, as a whole, since other ranks write there too."""
+    """Write one line to standard error in one piece, since other ranks write there too."""
     os.write(2, f"{line}\n".encode())
 
 
 def dead_rank(log: str) -> str | None:
-    """'rank 1 of 0 to 2 (process 217 on here) was killed by SIGKILL', from the standard error of all, or None."""
+    """'rank 1 of 0 to 2 (process 217 on here) was killed by SIGKILL', from the standard error of all ranks, or None."""
     found = re.search(r"mlpprof: (rank \d+ of 0 to \d+ \(process .*)", log)
     return found.group(1) if found else None

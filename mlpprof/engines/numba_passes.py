@@ -1,8 +1,8 @@
-"""Activations, derivatives, losses and the update in one pass over memory each, translated by numba; small layers.
+"""Activations, derivatives, losses and the update in one pass over memory each, compiled by numba.
 
-What `in_place` is to the rungs that allocate nothing, this is to those that are compiled. All arrays are (m, n): a
-sample is a row. The functions are called from Python and from other compiled code. The first call for each precision
-takes a second or so, unless NUMBA_CACHE_DIR names a folder for machine code, as it does in mlpprof's workers.
+The compiled variants share these functions, as other variants share `in_place`. All arrays are (m, n): a sample is a
+row. The functions are called from Python and from other compiled code. The first call for each precision takes about a
+second, unless NUMBA_CACHE_DIR names a folder for machine code, as it does in mlpprof's workers.
 
 Source: the exponential is 2**k times a Taylor series; the two parts of log 2 are those of the Cephes library.
 """
@@ -18,21 +18,23 @@ from numba import config, njit
 from mlpprof.model.interface import Array, Parameters
 from mlpprof.model.network import Network
 
-# Machine code is kept only where a folder for it was named, and never beside this file. fastmath lets the compiler add
-# in any order and contract a product and a sum; not what tells NaN and infinity apart, which `cost` needs.
+# Machine code is kept only in the folder that NUMBA_CACHE_DIR names, and never beside this file. fastmath lets the
+# compiler add in any order and contract a product and a sum. The compiler may not ignore NaN and infinity: `cost` needs
+# them.
 COMPILE = njit(cache=bool(config.CACHE_DIR), error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 EXACTLY = njit(cache=bool(config.CACHE_DIR), error_model="numpy", fastmath=False)
 
 CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "softmax": 3, "identity": 4}
-"""What the compiled functions know the activations by."""
+"""The numbers that stand for the activations in compiled functions."""
 SIGMOID, TANH, RELU, SOFTMAX, _ = CODES.values()
 LEAST_PRODUCT = 1e-250
+"""`cost` takes the logarithm of a product of outputs before the product becomes smaller than this."""
 EVEN = 4
-"""Hidden layers have a multiple of so many neurons, because BLAS takes columns by the four."""
+"""Hidden layers are padded to a multiple of this many neurons, because BLAS works on four columns at a time."""
 PIECE = 2048
-"""Numbers that a pass leaves in the first level of cache for the next one."""
+"""A pass works on this many numbers at a time, so that the next pass finds them in the first level of cache."""
 
-# of float32: a plain number in the code would turn the whole expression into float64
+# These are float32: a plain number in the code would turn the whole expression into float64.
 ONE, LOG2E, TOP, WHOLE = (np.float32(value) for value in (1, 1.4426950408889634, 87, 1.5 * 2**23))
 LOG2_HIGH, LOG2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 C_2, C_3, C_4, C_5, C_6, C_7 = (np.float32(1 / factorial) for factorial in (2, 6, 24, 120, 720, 5040))
@@ -50,13 +52,13 @@ def padded(network: Network, parameters: Parameters) -> tuple[list[int], list[tu
 
 
 def unpadded(network: Network, W: Sequence[Array], b: Sequence[Array]) -> list[tuple[Array, Array]]:
-    """Copies of what the network has of padded matrices and vectors of layers 1..L."""
+    """Copies of the unpadded parts of the matrices and vectors of layers 1..L."""
     n = network.layers
     return [(W[: n[l], : n[l - 1]].copy(), b[: n[l]].copy()) for l, (W, b) in enumerate(zip(W, b, strict=True), 1)]
 
 
 def settings(network: Network, dtype: np.dtype[Any]) -> tuple[Array, tuple[Any, ...], float]:
-    """What the compiled functions are told of a network: codes, optimizer, least.
+    """The settings of a network for the compiled functions: codes, optimizer, least.
 
     codes: whether the output's delta needs the derivative, the functions of layers 1..L, whether the loss is squared.
     optimizer: rate, momentum, l1, l2, one and zero, of the dtype. least: how near to 0 or 1 `cost` takes an output.
@@ -111,7 +113,7 @@ def exp_double(x: float) -> float:
 
 
 @COMPILE
-def sigmoid(z: Array) -> None:
+def compiled_sigmoid(z: Array) -> None:
     """z (n,) becomes 1 / (1 + exp(-z))."""
     if z.itemsize == 4:
         for j in range(z.size):
@@ -123,7 +125,7 @@ def sigmoid(z: Array) -> None:
 
 @COMPILE
 def activate(function: int, Z: Array, b: Array, used: int) -> None:
-    """Z (m, n) becomes the activation of Z + b, a piece of it after the other; its columns from `used` on become 0."""
+    """Z (m, n) becomes the activation of Z + b, piece after piece; its columns from `used` on become 0."""
     rows = max(1, PIECE // Z.shape[1])
     for start in range(0, Z.shape[0], rows):
         piece = Z[start : start + rows]
@@ -133,10 +135,10 @@ def activate(function: int, Z: Array, b: Array, used: int) -> None:
                 z[j] += b[j]
         z = piece.reshape(piece.size)
         if function == SIGMOID:
-            sigmoid(z)
+            compiled_sigmoid(z)
         elif function == TANH:  # tanh(z) = 2 sigmoid(2 z) - 1
             z *= 2
-            sigmoid(z)
+            compiled_sigmoid(z)
             z *= 2
             z -= 1
         elif function == RELU:
@@ -144,13 +146,13 @@ def activate(function: int, Z: Array, b: Array, used: int) -> None:
                 z[j] = max(z[j], 0)
         elif function == SOFTMAX:
             for i in range(piece.shape[0]):
-                softmax(piece[i])
+                compiled_softmax(piece[i])
         if used < Z.shape[1]:
             piece[:, used:] = 0
 
 
 @COMPILE
-def softmax(z: Array) -> None:
+def compiled_softmax(z: Array) -> None:
     """z (n,) becomes exp(z), normalized."""
     highest, total = z.max(), 0.0
     for j in range(z.size):
@@ -162,7 +164,7 @@ def softmax(z: Array) -> None:
 
 @COMPILE
 def slope(function: int, a: Array, d: Array) -> None:
-    """d (n,) is multiplied by the derivative, told from a (n,)."""
+    """d (n,) is multiplied by the derivative, computed from a (n,)."""
     if function == SIGMOID:
         for j in range(a.size):
             d[j] *= a[j] - a[j] * a[j]
@@ -176,7 +178,7 @@ def slope(function: int, a: Array, d: Array) -> None:
 
 @COMPILE
 def cost(squared: bool, output: int, A: Array, Y: Array, least: float) -> float:
-    """The sum of the losses of all samples; no output is taken to be nearer to 0 or 1 than `least`."""
+    """The sum of the losses of all samples; an output nearer to 0 or 1 than `least` counts as `least` away from it."""
     total = 0.0
     for i in range(A.shape[0]):
         product = 1.0
@@ -221,10 +223,11 @@ def matrix(block: Array, start: int, rows: int, columns: int) -> Array:
 
 @COMPILE
 def forward_above(codes: Array, n: Array, at: Array, theta: Array, A: Array, m: int) -> None:
-    """From Z[1], which lies in its place in A, to the output: the bias and function of layer 1, and the layers above.
+    """From Z[1], which is already in its place in A, to the output: bias and function of layer 1, and the layers above.
 
-    m samples lie in flat blocks, layer by layer. n: the sizes of the layers, padded. at: where W[l] and b[l] begin in
-    theta, and A[l] of one sample in A; the neurons that are used. codes: of the functions, from codes[1] on.
+    The m samples lie in flat blocks, layer by layer. n: the padded sizes of the layers. at: the places where W[l] and
+    b[l] begin in theta and A[l] of one sample begins in A, and the number of neurons in use. codes: the functions, from
+    codes[1] on.
     """
     for l in range(1, n.size):
         Z = matrix(A, m * at[2, l], m, n[l])
@@ -239,7 +242,8 @@ def backward_above(
 ) -> None:
     """All delta[l], down to delta[1], and all gradients but that of W[1]; delta lies like A, gradient like theta.
 
-    T: the targets (m, n_L). share: of one sample in the loss. codes[0]: whether the output needs its derivative.
+    T: the targets (m, n_L). share: the weight of one sample in the loss. codes[0]: whether the output needs its
+    derivative.
     """
     m = len(T)
     for l in range(n.size - 1, 0, -1):

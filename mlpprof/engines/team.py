@@ -1,12 +1,12 @@
-"""Workers that share a step: processes over shared memory, or threads, behind the same few methods.
+"""Teams of workers that share a step: processes with shared memory, or threads, with the same few methods.
 
-A team has `workers` members. The one that called for it is member 0 and does its own part itself; the others wait
-until `go(task)` and then run `work(member, task)`. `wait()` returns when all have finished.
+A team has `workers` members. The process or thread that makes it is member 0 and does its own part itself. The others
+wait until `go(task)` and then run `work(member, task)`. `wait()` returns when all have finished.
 
-Processes are forked, so that they have the data and the code without a copy, and share arrays made by `shared_zeros`:
-memory without a name, which is gone with its last process, however that one ended. They look at a counter in shared
-memory for a millisecond, which is faster than any wake-up by the operating system, and go to sleep after that, so that
-an idle team disturbs nobody. BLAS is held to one thread a member as long as the team lives.
+Processes are forked, so that they have the data and the code without a copy. They share arrays made by `shared_zeros`:
+memory without a name, which disappears with its last process, however that process ended. A waiting process looks at a
+counter in shared memory for a millisecond, which is faster than any wake-up by the operating system, and then goes to
+sleep, so that an idle team disturbs nobody. While a team exists, BLAS uses one thread in each member.
 """
 
 from __future__ import annotations
@@ -31,30 +31,33 @@ import numpy as np
 from numpy.typing import DTypeLike
 from threadpoolctl import threadpool_limits
 
-from mlpprof.errors import UnsupportedNetwork, UsageError, WorkerDied
+from mlpprof.engines.members import WORKERS_VARIABLE, members_wanted
+from mlpprof.errors import UnsupportedNetwork, WorkerDied
 from mlpprof.model.interface import Array
 
-# What the processes of a team tell each other, and how they wait: counters in shared memory, a pipe for sleepers.
-
+Work = Callable[[int, int], None]
+"""work(member, task): the part of a task that a member does."""
 
 LINE = 8
-"""Numbers of 8 bytes in a line of cache: every member writes into one of its own."""
+"""A line of cache has this many numbers of 8 bytes. Every member writes into a line of its own."""
 END = -1
-"""The task that ends a member."""
+"""A member that gets this task ends."""
 SPINS = 100
-"""Looks before the first offer of the core to somebody else."""
+"""A member looks this often before it first offers its core to others."""
 AWAKE_S = 0.001
-"""How long a member looks for its next task before it goes to sleep."""
+"""A member looks for its next task for this time before it goes to sleep."""
 PATIENCE_S = 0.1
-"""Between two looks whether the others still live."""
+"""A member that waits checks at this interval whether the others still live."""
+STOP_TIMEOUT_S = 1.0
+"""Members that have not ended by themselves after this time are killed."""
 
 
-class Board:
-    """The counters of a team.
+class Counters:
+    """Counters in shared memory by which the processes of a team wait for each other, and pipes that wake sleepers.
 
-    Line 0 holds the number of the call and its task, line k the last call that member k has finished and whether it
-    sleeps. A number of 8 bytes is written and read as a whole. Going through a lock keeps the order between what is
-    written before and after (memory fence), on processors that would change it.
+    Line 0 has the number of the call and its task; line k has the last call that member k has finished and whether the
+    member sleeps. A number of 8 bytes is written and read as a whole. Taking a lock is a memory fence: it keeps the
+    order of writes before and after it on processors that would change it.
     """
 
     def __init__(self, workers: int) -> None:
@@ -66,14 +69,14 @@ class Board:
                 os.set_blocking(end, False)
 
     def call(self, number: int, task: int) -> None:
-        """Tell all members what the call of this number wants, and wake those that sleep."""
+        """Give all members the task of this call, and wake those that sleep."""
         self._numbers[1] = task
         self._order()
         self._numbers[0] = number
         self._order()
         for k, (_, bell) in enumerate(self._pipes, start=1):
             if self._numbers[LINE * k + 1]:
-                with contextlib.suppress(BlockingIOError, BrokenPipeError):  # rung already; ended: wait() tells
+                with contextlib.suppress(BlockingIOError, BrokenPipeError):  # woken already, or ended
                     os.write(bell, b"!")
 
     def finished(self, member: int) -> int:
@@ -81,12 +84,12 @@ class Board:
         return self._numbers[LINE * member]
 
     def finish(self, member: int, number: int) -> None:
-        """Of a member: the call is done."""
+        """Note that the member has finished the call."""
         self._order()
         self._numbers[LINE * member] = number
 
     def task(self, member: int, number: int, parent: int) -> int:
-        """Wait for call `number`, and return its task; END if the parent is gone."""
+        """Wait for the call of this number and return its task; END if the parent is gone."""
         looks, since = 0, time.perf_counter()
         while self._numbers[0] < number:
             looks += 1
@@ -111,7 +114,7 @@ class Board:
             os.read(pipe, 64)
 
     def close(self) -> None:
-        """Give the pipes back."""
+        """Close the pipes."""
         for pipe in self._pipes:
             for end in pipe:
                 with contextlib.suppress(OSError):
@@ -123,10 +126,10 @@ class Board:
             pass
 
 
-class Meeting:
-    """Where the members of a team of processes wait for each other in the midst of a task.
+class Barrier:
+    """A place within a task where the members of a team of processes wait for each other.
 
-    Made before they are forked; line k holds how often member k has come here.
+    It is made before they are forked. Line k has the number of times that member k has come here.
     """
 
     def __init__(self, workers: int) -> None:
@@ -136,13 +139,14 @@ class Meeting:
         self._made_by = os.getpid()
         self._count = 0
 
-    def meet(self, member: int, look: Callable[[], None]) -> None:
-        """Return when all have come; look: what member 0 does now and then while it waits, and may raise.
+    def wait(self, member: int, look: Callable[[], None]) -> None:
+        """Return when all members have come.
 
-        The other members end where their parent is gone.
+        look: member 0 calls it at intervals while it waits; it may raise. The other members end if their parent is
+        gone.
         """
         self._count += 1
-        with self._fence:  # what was written before is seen by those who see the number
+        with self._fence:  # whoever sees the number also sees what was written before
             pass
         self._numbers[LINE * member] = self._count
         looks, looked = 0, time.perf_counter()
@@ -162,27 +166,17 @@ class Meeting:
             pass
 
 
-Work = Callable[[int, int], None]
-
-WORKERS_VARIABLE = "MLPPROF_WORKERS"
-STOP_TIMEOUT_S = 1.0
-
-
 def workers_wanted() -> int:
-    """Members of a team: what --workers or MLPPROF_WORKERS says, else the CPUs that this process may use.
+    """The size of a team: the value of --workers or MLPPROF_WORKERS, else the CPUs that this process may use.
 
-    Raises UsageError if the variable holds no whole number from 1.
+    Raises UsageError if the variable holds anything but a whole number from 1.
     """
-    text = os.environ.get(WORKERS_VARIABLE, "")
-    if not text:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(f"{WORKERS_VARIABLE}={text}: expected a whole number of workers, 1 or more")
-    return int(text)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return members_wanted(os.environ, WORKERS_VARIABLE, cpus)
 
 
 def shared_zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Zeros that processes forked later share with this one."""
+    """An array of zeros that this process shares with those that are forked later."""
     sizes = (shape,) if isinstance(shape, int) else shape
     count = int(np.prod(sizes))
     memory = mmap.mmap(-1, max(1, count * np.dtype(dtype).itemsize))
@@ -190,7 +184,7 @@ def shared_zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
 
 
 class ThreadTeam:
-    """Members that are threads of this process: arrays are shared anyway, and so is the interpreter's lock."""
+    """A team of threads of this process. They share all arrays, and also the interpreter's lock."""
 
     def __init__(self, workers: int, work: Work) -> None:
         self.workers = workers
@@ -203,13 +197,13 @@ class ThreadTeam:
         self._finalizer = weakref.finalize(self, _end_threads, self._tasks, self._limits)
 
     def go(self, task: int) -> None:
-        """Have every other member do the task."""
+        """Make every other member do the task."""
         for tasks in self._tasks:
             tasks.put(task)
         self._open = len(self._tasks)
 
     def wait(self) -> None:
-        """Return when all have finished; raises what a member has raised."""
+        """Return when all have finished; raises the exception of a member."""
         failure = None
         for _ in range(self._open):
             failure = self._done.get() or failure
@@ -218,7 +212,7 @@ class ThreadTeam:
             raise failure
 
     def close(self) -> None:
-        """End the threads and give BLAS its own back; harmless if that is done already."""
+        """End the threads and restore the threads of BLAS; a second call does nothing."""
         self._finalizer()
 
 
@@ -235,51 +229,51 @@ def _serve_thread(
 
 
 def _end_threads(tasks: list[queue.SimpleQueue[int]], limits: Any) -> None:
-    for queue_of_member in tasks:
-        queue_of_member.put(END)
+    for tasks_of_member in tasks:
+        tasks_of_member.put(END)
     limits.restore_original_limits()
 
 
 class ProcessTeam:
-    """Members that are forked processes.
+    """A team of forked processes.
 
-    pids: of the members 1.., in order. Raises UnsupportedNetwork where the system cannot fork.
+    pids: the processes of members 1, 2, ... Raises UnsupportedNetwork where the system cannot fork.
     """
 
     def __init__(self, workers: int, work: Work) -> None:
         if not hasattr(os, "fork"):
-            raise UnsupportedNetwork("this system cannot fork, so there is no team of processes; use threaded")
+            raise UnsupportedNetwork("this system cannot fork processes; use the variant threaded")
         self.workers = workers
         self._limits = threadpool_limits(1, "blas")
-        self._board = Board(workers)
+        self._counters = Counters(workers)
         self._called = 0
         self.pids: list[int] = []
         parent = os.getpid()
         for member in range(1, workers):
             pid = _fork()
             if pid == 0:
-                _serve_process(member, work, self._board, parent)  # never returns
+                _serve_process(member, work, self._counters, parent)  # never returns
             self.pids.append(pid)
-        self._finalizer = weakref.finalize(self, _end_processes, self.pids, self._board, self._limits, parent)
+        self._finalizer = weakref.finalize(self, _end_processes, self.pids, self._counters, self._limits, parent)
 
     def go(self, task: int) -> None:
-        """Have every other member do the task."""
+        """Make every other member do the task."""
         self._called += 1
-        self._board.call(self._called, task)
+        self._counters.call(self._called, task)
 
     def wait(self) -> None:
-        """Return when all have finished; raises WorkerDied, naming the member, if one has ended instead."""
+        """Return when all have finished; raises WorkerDied, with the member's number, if one has ended."""
         for member in range(1, self.workers):
             self._wait_for(member)
 
     def _wait_for(self, member: int) -> None:
-        looks, board, called = 0, self._board, self._called
+        looks, counters, called = 0, self._counters, self._called
         since = looked = time.perf_counter()
-        while board.finished(member) != called:
+        while counters.finished(member) != called:
             looks += 1
             if looks < SPINS:
                 continue
-            os.sched_yield()  # on a machine with fewer cores than members, to the one that is waited for
+            os.sched_yield()  # with fewer cores than members, the awaited member may need this one
             now = time.perf_counter()
             if now - since > AWAKE_S:
                 time.sleep(AWAKE_S / 20)
@@ -288,7 +282,7 @@ class ProcessTeam:
                 self.require_all_alive()
 
     def require_all_alive(self) -> None:
-        """Raise WorkerDied, naming the member, if one has ended."""
+        """Raise WorkerDied, with the member's number, if one has ended."""
         for member, pid in enumerate(self.pids, start=1):
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
@@ -301,39 +295,39 @@ class ProcessTeam:
                 raise WorkerDied(f"worker {member} of 0 to {self.workers - 1} (process {pid}) {how} within a step")
 
     def close(self) -> None:
-        """End the processes and give BLAS its own back; harmless if that is done already."""
+        """End the processes and restore the threads of BLAS; a second call does nothing."""
         self._finalizer()
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Python warns of threads whose locks a child may find taken; the child runs NumPy only, and no other thread
+        # Python warns that the locks of other threads stay taken in a child. The child needs none: it only runs NumPy.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
-def _serve_process(member: int, work: Work, board: Board, parent: int) -> None:
-    """A member's whole life; nothing of the parent's clean-up may run in it."""
+def _serve_process(member: int, work: Work, counters: Counters, parent: int) -> None:
+    """Do the tasks of a member until the end, and exit without the parent's clean-up."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its members
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which ends its members
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.disable()
         number = 1
-        while (task := board.task(member, number, parent)) != END:
+        while (task := counters.task(member, number, parent)) != END:
             work(member, task)
-            board.finish(member, number)
+            counters.finish(member, number)
             number += 1
-    except BaseException:  # noqa: BLE001 - the exit code tells the parent, and the trace its standard error
+    except BaseException:  # noqa: BLE001 - the parent sees the exit code, and the user the traceback
         traceback.print_exc(file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)
 
 
-def _end_processes(pids: list[int], board: Board, limits: Any, parent: int) -> None:
-    if os.getpid() != parent:  # in a fork of somebody else's
+def _end_processes(pids: list[int], counters: Counters, limits: Any, parent: int) -> None:
+    if os.getpid() != parent:  # another fork of the parent
         return
-    board.call(1 << 62, END)
+    counters.call(1 << 62, END)
     until = time.monotonic() + STOP_TIMEOUT_S
     left = list(pids)
     while left and time.monotonic() < until:
@@ -344,7 +338,7 @@ def _end_processes(pids: list[int], board: Board, limits: Any, parent: int) -> N
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         _reaped(pid, 0)
-    board.close()
+    counters.close()
     limits.restore_original_limits()
 
 

@@ -1,11 +1,11 @@
-"""Clocks on labelled statements: a statement that ends in a comment ``# phase: derivative`` is timed.
+"""Clocks on the five phases, and on labelled statements: those that end in a comment ``# phase: derivative``.
 
-The label is documentation and instrument at once. Without the labels pass it is a comment and costs nothing; for the
-pass the file is parsed, every labelled statement is put between two clock readings, and the module is run in this
-form. The operands stay out of it: the statement runs as it stands, so NumPy elides its temporaries as ever.
+For Python a label is a comment and costs nothing. For the labels pass, the file is parsed, every labelled statement is
+put between two clock readings, and the module runs in this form. The statement itself stays as it was written, so NumPy
+reuses its temporaries as usual.
 
-A label on the header of a `for`, `if` or `with` holds for the whole block. Labels nest: time under an inner label is
-the inner label's alone. The loop variable `l` (or `layer`) of the innermost such loop names the layer.
+A label on the header of a `for`, `if` or `with` applies to the whole block. Labels can be nested: time under an inner
+label does not count for the outer one. The loop variable `l` (or `layer`) of the innermost such loop names the layer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from typing import Any
 from mlpprof.errors import VariantError
 from mlpprof.model import PHASES, Variant
 
-# Clocks on the five phases: the methods of one instance are shadowed by timed ones.
-
-
 Clock = Callable[[], float]
 
 
 class PhaseClock:
-    """Seconds that one instance spends in each phase, summed until `take` reads and clears them.
+    """Seconds that one instance spends in each phase, summed up until `take` reads and clears them.
 
     clock: seconds, monotonic. Raises VariantError if the instance cannot be given methods of its own (__slots__).
     """
@@ -55,7 +52,7 @@ class PhaseClock:
 
     @property
     def complete(self) -> bool:
-        """Whether every phase has been called since the start: else the step fuses phases."""
+        """Whether every phase has been called since the start; if not, the step fuses phases."""
         return all(self._called.values())
 
     def take(self) -> dict[str, float]:
@@ -67,7 +64,7 @@ class PhaseClock:
 
 
 def shadow(instance: Variant, name: str, function: Callable[..., Any]) -> None:
-    """Let `function` answer for the method `name` of this instance alone."""
+    """Replace the method `name` of this instance only by `function`."""
     try:
         setattr(instance, name, function)
     except AttributeError as error:
@@ -87,16 +84,16 @@ LabelKey = tuple[str, int | None, str]
 
 @dataclass(frozen=True)
 class StrayLabel:
-    """A label comment that stands on no statement, so that nothing can be timed under it."""
+    """A label comment that is on no statement, so that nothing can be timed under it."""
 
     line: int
     label: str
 
 
 class LabelClock:
-    """Seconds and calls by (phase, layer, label), summed until `take` reads and clears them.
+    """Seconds and calls by (phase, layer, label), summed up until `take` reads and clears them.
 
-    clock: seconds, monotonic. Time between enter and exit of an inner label is taken off the outer one.
+    clock: seconds, monotonic. Time between enter and exit of an inner label is subtracted from the outer one.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -107,7 +104,7 @@ class LabelClock:
         self.enter, self.exit = self._make_hooks(clock)
 
     def _make_hooks(self, clock: Clock) -> tuple[Callable[..., None], Callable[[], None]]:
-        """Enter and exit as closures: they run for every labelled statement, and attribute look-ups add up."""
+        """The hooks as closures: they run for every labelled statement, and attribute look-ups add up."""
         cells, opened, inner = self._cells, self._open, self._inner
 
         def enter(label: str, layer: object = None) -> None:
@@ -157,7 +154,7 @@ class LabelClock:
 
 
 def _whole_number(layer: Any) -> int | None:
-    """The value of a loop variable if it is a whole number, of NumPy's too: a loop may run over anything."""
+    """The value of a loop variable if it is an integer, also one of NumPy; a loop may run over anything."""
     try:
         return operator.index(layer)
     except TypeError:
@@ -211,7 +208,7 @@ def _can_be_labelled(node: ast.AST) -> bool:
 
 
 def _label_line(statement: ast.AST) -> int:
-    """The line on which this statement's label stands: its last, or the last of a block's header."""
+    """The line of this statement's label: its last line, or the last one of a block's header."""
     header: ast.AST = statement
     match statement:
         case ast.For(iter=last) | ast.While(test=last) | ast.If(test=last) | ast.Match(subject=last):
@@ -224,7 +221,7 @@ def _label_line(statement: ast.AST) -> int:
 
 
 class _Wrap(ast.NodeTransformer):
-    """Puts every labelled statement into try/finally between enter and exit; a block wins over what is inside it."""
+    """Puts every labelled statement into try/finally between enter and exit; of a block and its parts, the block."""
 
     def __init__(self, labels: dict[int, str]) -> None:
         self._labels = dict(labels)
@@ -267,6 +264,6 @@ def _between_clocks(statement: ast.AST, label: str, layer: str | None) -> ast.AS
     enter = ast.Expr(ast.Call(ast.Name(ENTER, ast.Load()), arguments, []))
     leave = ast.Expr(ast.Call(ast.Name(EXIT, ast.Load()), [], []))
     assert isinstance(statement, ast.stmt)
-    # One `if True:` holds both, since a statement may only be replaced by one where a single node is expected.
+    # One `if True:` contains both, because a statement may only be replaced by a single one in some places.
     block = ast.If(ast.Constant(True), [enter, ast.Try([statement], [], [], [leave])], [])
     return ast.copy_location(block, statement)

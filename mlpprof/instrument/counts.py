@@ -1,8 +1,8 @@
 """What a step computes and moves, counted from the operands of its operations in a pass without a clock.
 
-The variant's file runs rewritten (`operations`), its labels as in the labels pass; what each operation did is told by
-`semantics`, and equal operations of a statement are kept once, with how often they ran. Activations and losses of
-`mlpprof.model` and the helpers that a user's file imports are opened and counted by what they do inside.
+The variant's file runs rewritten, with its labels as in the labels pass. `numpy_costs` says what each operation did;
+equal operations of a statement are kept once, with the number of their executions. The activations and losses of
+`mlpprof.model`, and helpers that a user's file imports, are rewritten too and counted by what they do inside.
 """
 
 from __future__ import annotations
@@ -15,44 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.instrument.clocks import ENTER, EXIT, labelled_tree, module_again, shadow
 from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of
-from mlpprof.instrument.rewriting import CALL, OPERATE, SLICE, STORE, OperationHooks, Site
+from mlpprof.instrument.operations import Observer, Operations
+from mlpprof.instrument.rewriting import CALL, OPERATE, STORE, OperationForm, Site
 from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
-
-# Every operation of a file as it runs: an expression's operands and its result, handed to an observer.
-#
-# The file is rewritten (`rewriting`), so that each operator, call, subscript and augmented assignment goes through a
-# function of `Rewriter`, which performs it as Python would and then tells the observer. The values are bitwise those of
-# the plain file.
-#
-# Not for a pass that is timed: handing operands to a function keeps NumPy from reusing its temporaries.
-#
-# Helpers are opened: a Python function that an observed call reaches is rewritten too, if `is_open` says so.
-
-
-class Observer(Protocol):
-    """Who is told of operations."""
-
-    def seen(
-        self,
-        site: Site,
-        function: Callable[..., Any],
-        operands: tuple[Any, ...],
-        options: Mapping[str, Any],
-        result: Any,
-    ) -> None:
-        """An operation has run: `operator.matmul`, `operator.setitem`, or whatever was called."""
-
-    def before_call(self, site: Site) -> None:
-        """A call begins; until `after_call` whatever is seen happens inside it."""
-
-    def after_call(self) -> None:
-        """The call that began last has ended, with a result or an exception."""
 
 
 class Rewriter:
@@ -62,17 +33,16 @@ class Rewriter:
     """
 
     def __init__(self, observer: Observer, is_open: Callable[[FunctionType], bool]) -> None:
-        self._observer = observer
         self._is_open = is_open
-        self._sites: list[Site] = []
+        self.sites: list[Site] = []
         self._twins: dict[CodeType, CodeType | None] = {}
         self._compiled: dict[str, CodeType | None] = {}
-        self.hooks: dict[str, Any] = {OPERATE: self._operate, CALL: self._call, STORE: self._store, SLICE: slice}
+        self.hooks = Operations(self.sites, observer, self.opened).hooks
 
-    def rewrite(self, tree: ast.AST, file: str) -> ast.AST:
+    def rewrite(self, tree: ast.Module, file: str) -> ast.Module:
         """The tree with its operations observed; names that begin with `__mlpprof_` are left alone."""
-        rewritten: ast.AST = OperationHooks(self._sites, file).visit(tree)
-        return ast.fix_missing_locations(rewritten)
+        tree.body = OperationForm(self.sites, file, tree).statements(tree.body)
+        return ast.fix_missing_locations(tree)
 
     def opened(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function rewritten, with its globals, defaults and closure; itself where it is not open."""
@@ -107,7 +77,7 @@ class Rewriter:
         return self._twins[code]
 
     def _find(self, code: CodeType) -> CodeType | None:
-        """The code of the same function in the rewritten file; None where its source is gone or ambiguous."""
+        """The code of the same function in the rewritten file; None if its source is not there or ambiguous."""
         file = code.co_filename
         if file not in self._compiled:
             self._compiled[file] = self._compile(code)
@@ -126,33 +96,8 @@ class Rewriter:
         except (OSError, TypeError):
             return None
         tree = self.rewrite(ast.parse(source), code.co_filename)
-        assert isinstance(tree, ast.Module)
         compiled: CodeType = compile(tree, code.co_filename, "exec", dont_inherit=True)
         return compiled
-
-    def _operate(self, number: int, /, *operands: Any) -> Any:
-        site = self._sites[number]
-        assert site.function is not None
-        # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
-        held = [*operands]
-        result = site.function(*held)
-        self._observer.seen(site, site.function, operands, {}, result)
-        return result
-
-    def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
-        """``target[key] = value``, in Python's order of evaluation."""
-        target[key] = value
-        self._observer.seen(self._sites[number], operator.setitem, (target, key, value), {}, None)
-
-    def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-        site, observer = self._sites[number], self._observer
-        observer.before_call(site)
-        try:
-            result = self.opened(function)(*arguments, **options)
-        finally:
-            observer.after_call()
-        observer.seen(site, function, arguments, options, result)
-        return result
 
 
 def _nested(code: CodeType | None) -> list[CodeType]:
@@ -163,20 +108,20 @@ def _nested(code: CodeType | None) -> list[CodeType]:
 
 
 MOST_OPERATIONS = 400_000
-"""A step of scalar loops has many millions, each some microseconds here: it is given up after so many."""
+"""Counting stops after so many operations. A step of scalar loops has millions, and each takes microseconds here."""
 
 SCALARS = {
     function: Effect(ARITHMETIC, function.__name__, "float64", (), flop=1)
     for function in (operator.add, operator.sub, operator.mul, operator.truediv, operator.iadd, operator.isub)
 }
-"""Arithmetic of Python's floats."""
+"""The effects of arithmetic on Python's floats."""
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 CALL_PHASE = "call"
-"""The phase of what is no step."""
+"""The phase of operations that are not in a step."""
 
 
 class TooManyOperations(MlpprofError):
@@ -193,8 +138,8 @@ class Statement:
     line: int
 
 
-class Recorder:
-    """Collects the effects of operations while `recording`; an observer of `operations.Rewriter`."""
+class OperationCounter:
+    """Collects the effects of operations while `recording`."""
 
     def __init__(self, file: str, phase: str = "train_step") -> None:
         self._file = file
@@ -237,25 +182,38 @@ class Recorder:
         self._seen = 0
         self.recording = True
 
-    def before_call(self, site: Site) -> None:
-        """Remember the last line of the variant's own file on the way to a helper."""
-        self._calls.append(self._line(site))
+    def is_observing(self) -> bool:
+        """Whether operations are counted now."""
+        return self.recording
 
-    def after_call(self) -> None:
+    def before(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        is_call: bool,
+    ) -> None:
+        """Remember the last line of the variant's own file on the way to a helper."""
+        if is_call:
+            self._calls.append(self._line(self.rewriter.sites[number]))
+
+    def after_call(self, begun: None) -> None:
         """Back from the call."""
         self._calls.pop()
 
-    def seen(
+    def after(
         self,
-        site: Site,
+        begun: None,
+        number: int,
         function: Callable[..., Any],
         operands: tuple[Any, ...],
         options: Mapping[str, Any],
         result: Any,
     ) -> None:
         """Add an operation to its statement. Raises TooManyOperations when there are more than `MOST_OPERATIONS`."""
-        # first what a step of scalar loops does by the million
-        if not self.recording or type(result) is int or (function is operator.getitem and type(operands[0]) is list):
+        # What a step of scalar loops does by the million comes first.
+        if type(result) is int or (function is operator.getitem and type(operands[0]) is list):
             return
         effect = SCALARS.get(function) if type(result) is float else None
         if effect is None:
@@ -266,7 +224,7 @@ class Recorder:
             self.uncounted[getattr(function, "__name__", type(function).__name__)] = None
             return
         label, layer = self._labels[-1] if self._labels else (None, None)
-        key = (Statement(self._phase, layer, label, self._line(site)), effect)
+        key = (Statement(self._phase, layer, label, self._line(self.rewriter.sites[number])), effect)
         self._effects[key] = self._effects.get(key, 0) + 1
         self._seen += 1
         if self._seen > MOST_OPERATIONS:
@@ -281,7 +239,7 @@ class Recorder:
         return self._calls[-1]
 
     def operations(self) -> tuple[Operation, ...]:
-        """What was recorded, in the order of first execution; all of it taken as useful."""
+        """What was counted, in the order of first execution; all of it taken as useful."""
         return tuple(
             Operation(
                 phase=statement.phase,
@@ -308,18 +266,17 @@ class Recorder:
 def _effect(
     function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any], result: Any
 ) -> Effect | None:
-    """The effect, or None where an operand has a form that the semantics do not expect: a count must not end a run."""
+    """The effect; None if `numpy_costs` does not know such operands, because a count must not end a run."""
     try:
         return effect_of(function, operands, options, result)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 
-def counted_module(module: ModuleType, source: str, recorder: Recorder) -> ModuleType:
-    """The module run again from its source, its labels and operations reported to the recorder."""
-    tree = recorder.rewriter.rewrite(labelled_tree(source), str(module.__file__))
-    assert isinstance(tree, ast.Module)
-    return module_again(module, tree, {ENTER: recorder.enter, EXIT: recorder.exit, **recorder.rewriter.hooks})
+def counted_module(module: ModuleType, source: str, counter: OperationCounter) -> ModuleType:
+    """The module run again from its source, its labels and operations reported to the counter."""
+    tree = counter.rewriter.rewrite(labelled_tree(source), str(module.__file__))
+    return module_again(module, tree, {ENTER: counter.enter, EXIT: counter.exit, **counter.rewriter.hooks})
 
 
 def count_call(function: Callable[..., Any], *arguments: Any) -> tuple[tuple[Operation, ...], tuple[str, ...]]:
@@ -328,15 +285,15 @@ def count_call(function: Callable[..., Any], *arguments: Any) -> tuple[tuple[Ope
     Lines are those of the function's file. Raises UsageError where the source cannot be had, and TooManyOperations.
     """
     inner = getattr(function, "__func__", function)
-    recorder = Recorder(inner.__code__.co_filename, CALL_PHASE)
-    counted = recorder.rewriter.opened(function)
+    counter = OperationCounter(inner.__code__.co_filename, CALL_PHASE)
+    counted = counter.rewriter.opened(function)
     if counted is function:
         raise UsageError(
             f"{inner.__qualname__} cannot be counted: its source is not found, or it is part of an installed library"
         )
-    recorder.start()
+    counter.start()
     counted(*arguments)
-    return recorder.operations(), tuple(recorder.uncounted)
+    return counter.operations(), tuple(counter.uncounted)
 
 
 def is_open(function: FunctionType) -> bool:

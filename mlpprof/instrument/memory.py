@@ -1,10 +1,10 @@
-"""What each phase asks of memory: bytes allocated, peak, page faults. Never in a pass that is timed.
+"""The memory of each phase: bytes allocated, peak, page faults. It is never measured in a pass that is timed.
 
-Python's tracemalloc, which NumPy reports its arrays to, knows what is held and the peak, but not what was allocated
-in all: an array that is freed again leaves no trace in the balance. So the phases run under a line trace, and the
-peak is read and reset at every line: what the peak rose above the line's start is what the line allocated. A line
-that frees a temporary and then takes as much again is counted once, so the figure is a lower bound, and exact for one
-operation a line. What the tracing itself allocates is measured on an empty line and taken off.
+NumPy reports its arrays to Python's tracemalloc, which knows the memory in use and its peak, but not how much was
+allocated in all: an array that is freed again leaves no trace. So the phases run under a line trace, and the peak is
+read and reset at every line: a line allocated what the peak rose above the memory in use at its start. A line that
+frees a temporary and then allocates as much again counts once. So the figure is a lower bound, and exact if every line
+has one operation. The memory of the tracing itself is measured on an empty line and subtracted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from mlpprof.model import PHASES, Variant
 
 try:
     import resource
-except ImportError:  # Windows counts no faults here
-    resource = None  # type: ignore[assignment]  # the name stays, and None says so
+except ImportError:  # on Windows, where page faults are not counted
+    resource = None  # type: ignore[assignment]  # None means that there is no such module
 
 
 @dataclass(frozen=True)
 class PhaseMemory:
-    """Of one phase in one step: bytes allocated in all, and the highest balance above the one it began with."""
+    """The memory of one phase in one step: bytes allocated in all, and the most in use above that at its start."""
 
     bytes_allocated: int
     peak_bytes: int
 
 
 class MemoryWatch:
-    """Memory by phase of one instance; use as a context manager around steps, then `take` after each."""
+    """The memory of one instance by phase; use it as a context manager around steps, and `take` after each step."""
 
     def __init__(self, instance: Variant) -> None:
         self._taken: dict[str, PhaseMemory] = {}
@@ -51,7 +51,7 @@ class MemoryWatch:
         tracemalloc.stop()
 
     def take(self) -> dict[str, PhaseMemory]:
-        """Memory by phase since the last take; a phase that was not called is absent."""
+        """The memory by phase since the last take; a phase that was not called is absent."""
         taken, self._taken = self._taken, {}
         return taken
 
@@ -66,7 +66,7 @@ class MemoryWatch:
 
 
 class _LineTrace:
-    """Sums what the peak rises above each line's start, over all Python lines that run under it."""
+    """The sum, over all Python lines that run under it, of the peak's rise above the memory at the line's start."""
 
     def __init__(self, noise: int) -> None:
         self._noise = noise
@@ -99,7 +99,7 @@ class _LineTrace:
 
 
 def _tracing_noise() -> int:
-    """Bytes that the trace itself takes at a line that allocates nothing."""
+    """The bytes that the trace itself allocates at a line that allocates nothing."""
 
     def idle() -> None:
         a = b = None
@@ -113,12 +113,12 @@ def _tracing_noise() -> int:
 
 
 def page_faults() -> int | None:
-    """Minor page faults of this process so far; None where the system does not count them."""
+    """The minor page faults of this process so far; None where the system does not count them."""
     return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class FaultCount:
-    """Minor page faults by phase of one instance, summed until `take` reads and clears them."""
+    """The minor page faults of one instance by phase, summed until `take` reads and clears them."""
 
     def __init__(self, instance: Variant) -> None:
         self._faults = dict.fromkeys(PHASES, 0)
@@ -135,7 +135,7 @@ class FaultCount:
         return counting
 
     def take(self) -> dict[str, int]:
-        """Faults by phase since the last take."""
+        """The faults by phase since the last take."""
         taken = dict(self._faults)
         self._faults.update(dict.fromkeys(PHASES, 0))
         return taken

@@ -1,27 +1,31 @@
-"""Which part of a step's operations the network's mathematics needs; the rest is executed all the same.
+"""The part of a step's operations that the network's mathematics needs. A program may execute more than that.
 
-What one step on m samples needs, n_l neurons in layer l, P_l = n_l n_{l-1} weights:
+One step on m samples, with n_l neurons in layer l and P_l = n_l n_{l-1} weights, needs:
 
 | phase       | needs                                                                                             |
 | ----------- | ------------------------------------------------------------------------------------------------- |
 | fetch_batch | the rows of X and Y, read and written once                                                        |
-| forward     | a layer: product 2 m P_l, biases m n_l, one evaluation of the activation m n_l (ReLU: as much     |
-|             | arithmetic; identity: nothing; softmax: m n_l evaluations and 4 m n_l of arithmetic)               |
-| loss        | whatever it does                                                                                  |
-| backward    | a layer: gradient 2 m P_l and m n_l for the biases; error 2 m n_L, and the output's derivative     |
-|             | where `Network.delta_needs_derivative`; a hidden layer: propagation 2 m P_{l+1}, derivative from A |
-|             | (sigmoid, tanh: 2 m n_l, ReLU: m n_l) and its product m n_l; penalties (L2: 2 P_l, L1: 3 P_l)      |
-| update      | step 2 (P_l + n_l), momentum as much again                                                        |
+| forward     | in each layer: product 2 m P_l, biases m n_l, one evaluation of the activation m n_l (ReLU: as     |
+|             | much arithmetic; identity: nothing; softmax: m n_l evaluations and 4 m n_l of arithmetic)         |
+| loss        | all its operations                                                                                |
+| backward    | in each layer: gradient 2 m P_l and m n_l for the biases; error 2 m n_L, and the output's          |
+|             | derivative where `Network.delta_needs_derivative`; in each hidden layer: propagation 2 m P_{l+1},  |
+|             | derivative from A (sigmoid, tanh: 2 m n_l, ReLU: m n_l) and its product m n_l; penalties (L2:      |
+|             | 2 P_l, L1: 3 P_l)                                                                                 |
+| update      | step 2 (P_l + n_l), and the same again for momentum                                               |
 
-So what is not needed: a bias row or column multiplied by ones, the delta of the input layer, an activation that is
-evaluated again in backward, and every copy but the gather. An operation is recognised by its phase, its kind and its
-shape, one row or column more than the network has being a bias; it takes from what is needed until that is used up, in
-the order of execution. What no layer's shape explains is not needed. Single numbers, as scalar loops compute them, have
-no shape: they take whatever is left in their phase.
+So a step does not need: a bias row or column multiplied by ones, the delta of the input layer, an activation that is
+evaluated again in backward, and every copy except the gather.
+
+An operation is recognised by its phase, its kind and its shape; one row or column more than the network has is a bias.
+In the order of execution, each operation takes its part of the needs until they are used up. An operation whose shape
+fits no layer is not needed. Single numbers, as scalar loops compute them, have no shape: they take whatever is left in
+their phase.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,14 +36,14 @@ from mlpprof.results import Operation
 GRADIENT, PROPAGATION, BIAS, WEIGHTS = "gradient", "propagation", "bias", "weights"
 
 Key = tuple[str, str, frozenset[int] | tuple[int, ...]]
-"""Phase, what for, and the sizes: {n_l, n_{l-1}} of weights, (n_l,) of a layer's samples."""
+"""A need: the phase, the purpose, and the sizes: {n_l, n_{l-1}} of weights, (n_l,) of a layer's samples."""
 
 DERIVATIVE = {"sigmoid": 2, "tanh": 2, "relu": 1, "identity": 0}
-"""Arithmetic for an element of the derivative from A."""
+"""The arithmetic operations per element of the derivative from A."""
 
 
 class Needs:
-    """What is still needed of a step; `take` hands out as much of it as there is."""
+    """The operations that a step still needs; `take` returns as many of them as are left."""
 
     def __init__(self, network: Network, m: int) -> None:
         self._left: dict[Key, float] = {}
@@ -62,20 +66,15 @@ class Needs:
             self._add(("backward", WEIGHTS, pair), ((network.l2 > 0) * 2 + (network.l1 > 0) * 3) * weights)
             self._add(("update", WEIGHTS, pair), (4 if network.momentum > 0 else 2) * (weights + n[l]))
 
-    @property
-    def total(self) -> float:
-        """Floating-point operations that are still needed."""
-        return sum(self._left.values())
-
     def _add(self, key: Key, amount: float) -> None:
         self._left[key] = self._left.get(key, 0.0) + amount
 
     def available(self, key: Key) -> float:
-        """What is left under a key."""
+        """The operations that are left for a key."""
         return self._left.get(key, 0.0)
 
     def take_any(self, phase: str, amount: float) -> float:
-        """As much of `amount` as is left in a phase for whatever it is: for single numbers, which have no shape."""
+        """Take up to `amount` of all that is left in a phase, for single numbers, which have no shape."""
         taken = 0.0
         for key in self._left:
             if key[0] == phase:
@@ -83,7 +82,7 @@ class Needs:
         return taken
 
     def take(self, key: Key, amount: float) -> float:
-        """As much of `amount` as is left, which is then gone."""
+        """Take up to `amount` of what is left for a key; returns how much that is."""
         taken = min(amount, self.available(key))
         if taken > 0:
             self._left[key] -= taken
@@ -92,32 +91,27 @@ class Needs:
 
 @dataclass(frozen=True)
 class Claim:
-    """What an operation may be needed for: so many floating-point operations, under a key."""
+    """A possible purpose of an operation: a key, and the number of floating-point operations for it."""
 
     key: Key
     flop: float
 
 
 def mark_useful(operations: Sequence[Operation], network: Network, m: int) -> tuple[Operation, ...]:
-    """The operations with their useful parts, in their order; m: samples in the batch."""
+    """The operations with their useful parts, in the same order; m: samples in the batch."""
     needs = Needs(network, m)
     gather_left = {n: m * n for n in (network.layers[0], network.layers[-1])}
     return tuple(_marked(operation, network, needs, gather_left) for operation in operations)
 
 
 def needed_products(network: Network, m: int) -> Iterator[tuple[int, int, int]]:
-    """(p, k, q) of the products (p, k) by (k, q) that a step needs: forward, gradient, propagation but to the input."""
+    """(p, k, q) of the products (p, k) by (k, q) that a step needs: forward, gradient, delta of hidden layers."""
     n = network.layers
     for l in range(1, network.depth + 1):
         yield n[l], n[l - 1], m
         yield n[l], m, n[l - 1]
         if l > 1:
             yield n[l - 1], n[l], m
-
-
-def needed_flop(network: Network, m: int) -> int:
-    """Floating-point operations that a step needs in its forward, backward and update phases."""
-    return int(Needs(network, m).total)
 
 
 def _marked(operation: Operation, network: Network, needs: Needs, gather_left: dict[int, int]) -> Operation:
@@ -136,16 +130,9 @@ def _marked(operation: Operation, network: Network, needs: Needs, gather_left: d
     return replace(operation, useful_flop=useful, useful_bytes=round(operation.bytes_moved * useful / operation.flop))
 
 
-def _elements(operation: Operation) -> int:
-    size = 1
-    for n in operation.shape:
-        size *= n
-    return size
-
-
 def _gathered(operation: Operation, gather_left: dict[int, int]) -> float:
-    """The share of a gather that takes a row for the first time."""
-    elements = _elements(operation) * operation.times
+    """The share of a gather that reads rows for the first time."""
+    elements = math.prod(operation.shape) * operation.times
     for n in operation.shape:
         if gather_left.get(n, 0) > 0 and operation.name != "fill":
             taken = min(elements, gather_left[n])
@@ -155,7 +142,7 @@ def _gathered(operation: Operation, gather_left: dict[int, int]) -> float:
 
 
 def _interpretations(operation: Operation, network: Network) -> Iterator[tuple[Claim, ...]]:
-    """What an operation may be for, one tuple of claims for each way to read its shape."""
+    """The possible purposes of an operation, one tuple of claims for each way to understand its shape."""
     if operation.phase not in ("forward", "backward", "update"):
         yield from (
             claims
@@ -172,7 +159,7 @@ def _interpretations(operation: Operation, network: Network) -> Iterator[tuple[C
 
 
 def _products(operation: Operation, network: Network) -> Iterator[tuple[Claim, ...]]:
-    """A product of weights with samples or of samples with deltas; with a bias, ones are multiplied in vain."""
+    """A product of weights with samples or of samples with deltas; multiplying a bias by ones is not needed."""
     n, phase, times = network.layers, operation.phase, operation.times
     per_weight = 1 if operation.name == "outer" else 2
     if phase == "update":
@@ -186,10 +173,10 @@ def _products(operation: Operation, network: Network) -> Iterator[tuple[Claim, .
             kind = PRODUCT if phase == "forward" else GRADIENT
             if phase == "forward":
                 samples = q if (p, k) == (n[l], inputs) else p if (k, q) == (inputs, n[l]) else 0
-            elif {p, q} == {n[l], inputs} and (p, q) in ((n[l], inputs), (inputs, n[l])):
+            elif (p, q) in ((n[l], inputs), (inputs, n[l])):
                 samples = k  # the gradient: a sum over the samples
             elif l > 1 and k == n[l] and inputs in (p, q):
-                # delta goes back; the bias row of the result is cut off again
+                # The delta is propagated; the bias row of the result is cut off again.
                 samples = q if p == inputs else p
                 yield (Claim((phase, PROPAGATION, pair), 2 * samples * weights * times),)
                 continue

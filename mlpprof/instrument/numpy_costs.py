@@ -1,14 +1,14 @@
-"""What an operation on arrays does, from its operands and its result: arithmetic, bytes, copies, new arrays.
+"""The costs of an operation on arrays, from its operands and its result: arithmetic, bytes, copies, new arrays.
 
-Conventions, on which every count rests:
+Every count follows these conventions:
 
-- A product (p, k) by (k, q) is 2 p k q floating-point operations; an outer product p q.
-- A ufunc is 1 for every element of its result, if floating-point numbers are in it. An evaluation of exp, tanh, the
-  sigmoid (scipy's expit) and their like is 1 as well: what it really costs depends on the library, so its time is
-  held against the measured evaluations a second, and never against the arithmetic peak.
-- A sum, a maximum or their like is 1 for every element that goes in; a mean 1 more for every element that comes out.
-- Bytes are the compulsory traffic: every operand read once and the result written once, a broadcast operand as small
-  as it is stored. A view moves nothing. Zeros and such are written once.
+- A product (p, k) by (k, q) is 2 p k q floating-point operations; an outer product is p q.
+- A ufunc is 1 operation per element of its result, if it has floating-point numbers. An evaluation of exp, tanh, the
+  sigmoid (scipy's expit) and so on is 1 as well: its real cost depends on the library, so its time is compared with the
+  measured evaluations per second, and never with the arithmetic peak.
+- A sum, a maximum and so on is 1 per element of the operand; a mean is 1 more per element of the result.
+- Bytes are the compulsory traffic: every operand is read once and the result is written once. A broadcast operand is
+  as small as it is stored. A view moves nothing. Zeros and other new values are written once.
 - A copy is an operation that only moves: stacking, astype, a gather by an index array, a slice assignment.
 - Python's own floats count as arithmetic, its integers (indices) do not.
 """
@@ -25,11 +25,7 @@ from typing import Any
 
 import numpy as np
 
-# The names that the semantics of operations go by, as NumPy, SciPy and Python's operators have them.
-
-
 PRODUCT, EVALUATION, ARITHMETIC, COPY, FILL = "product", "evaluation", "arithmetic", "copy", "fill"
-KINDS = (PRODUCT, EVALUATION, ARITHMETIC, COPY, FILL)
 
 EVALUATIONS = frozenset(
     (
@@ -38,10 +34,10 @@ EVALUATIONS = frozenset(
         *("cbrt", "hypot", "xlogy", "softmax", "log_softmax"),
     )
 )
-"""Functions that take a series or a table, by NumPy's and SciPy's names."""
+"""The functions of NumPy and SciPy that are computed by a series or a table."""
 
 CHEAP_POWERS = (-1.0, 0.0, 0.5, 1.0, 2.0)
-"""Exponents that NumPy replaces by a reciprocal, a root or a multiplication."""
+"""NumPy replaces a power with one of these exponents by a reciprocal, a root or a multiplication."""
 
 REDUCTIONS = frozenset(
     (
@@ -50,7 +46,7 @@ REDUCTIONS = frozenset(
     )
 )
 PER_ELEMENT = {"norm": 2, "var": 4, "std": 4}
-"""Operations for every element that goes in, where it is not one."""
+"""The operations per element of the operand, where it is not one."""
 
 COPIES = frozenset(
     (
@@ -63,7 +59,7 @@ COPIES = frozenset(
         *("ix_", "meshgrid", "view", "setfield", "byteswap", "newbyteorder", "nonzero", "flatnonzero"),
     )
 )
-"""Movers of elements; those that may give a view move nothing when they do."""
+"""The functions that move elements. Some of them may return a view, and then they move nothing."""
 
 FILLS = frozenset(
     (
@@ -72,7 +68,7 @@ FILLS = frozenset(
         *("integers", "randn", "rand", "randint", "choice", "binomial", "random_sample"),
     )
 )
-"""Makers of arrays out of nothing."""
+"""The functions that make new arrays without operands."""
 
 SILENT = frozenset(
     (
@@ -83,7 +79,7 @@ SILENT = frozenset(
         *("tuple", "dict", "set", "slice", "int", "bool", "copy", "index", "perf_counter", "time", "setflags"),
     )
 )
-"""Builtins and helpers of no arithmetic, also where arrays are among their arguments."""
+"""Builtins and helpers without arithmetic, even if they have arrays among their arguments."""
 
 OPERATOR_NAMES = {
     operator.add: "add",
@@ -129,20 +125,17 @@ UFUNC_LIKE = frozenset(
     )
 )
 BUILTIN_UFUNCS = {"abs": "absolute", "pow": "power", "round": "round", "divmod": "divmod"}
-"""Python's builtins that work on arrays as ufuncs do."""
+"""Python's builtins that work on arrays as ufuncs do, with the ufunc's name."""
 
 MATH = frozenset(("exp", "expm1", "tanh", "log", "log1p", "pow", "sqrt", "sin", "cos", "fabs", "erf"))
 
 
-# The effects of array operations: products, elementwise functions, reductions and moves.
-
-
 @dataclass(frozen=True)
 class Effect:
-    """What one operation did; shape is (p, k, q) of a product, else that of the result or of what was reduced.
+    """The effect of one operation. shape: (p, k, q) of a product, else that of the result or of the reduced operand.
 
     orders: memory orders of the operands, such as 'C·F': C or F contiguous, C* or F* a slice of one that keeps unit
-    strides along rows or columns, ? neither. bytes_allocated: of arrays that are new. bytes_copied: only moved.
+    strides along rows or columns, ? neither. bytes_allocated: the new arrays. bytes_copied: the bytes only moved.
     """
 
     kind: str
@@ -160,11 +153,11 @@ Operands = tuple[Any, ...]
 Options = Mapping[str, Any]
 
 NOTHING = Effect(FILL, "", "", ())
-"""What a view does, and whatever moves and computes nothing."""
+"""The effect of a view, and of everything else that moves and computes nothing."""
 
 
 def arrays_in(operands: Operands) -> list[np.ndarray[Any, Any]]:
-    """The arrays among operands, those in lists and tuples too."""
+    """The arrays among the operands, also those inside lists and tuples."""
     found = []
     for operand in operands:
         if isinstance(operand, np.ndarray):
@@ -175,7 +168,7 @@ def arrays_in(operands: Operands) -> list[np.ndarray[Any, Any]]:
 
 
 def product(name: str, inputs: Operands, result: Any) -> Effect:
-    """A product by NumPy: matmul, dot, inner, vdot; an operand that BLAS cannot read as it lies is copied."""
+    """A product by NumPy: matmul, dot, inner, vdot. An operand in a memory order that BLAS cannot read is copied."""
     a, b = np.asarray(inputs[0]), np.asarray(inputs[1])
     if name == "vdot" or (a.ndim <= 1 and b.ndim <= 1):
         p, k, q, batch = 1, a.size, 1, 1
@@ -201,7 +194,7 @@ def blas_product(name: str, inputs: Operands, options: Options, result: Any) -> 
     size = np.size(result)
     p = a.size // max(1, k)
     moved = a.nbytes + b.nbytes + bytes_in_memory(result) * (2 if "c" in named else 1)
-    # f2py hands BLAS what is in column order and copies the rest
+    # f2py copies operands that are not in column order.
     hidden = sum(x.nbytes for x in (a, b) if x.ndim > 1 and not x.flags.f_contiguous)
     shape = (p, k, size // max(1, p))
     return Effect(
@@ -232,7 +225,7 @@ def einsum(inputs: Operands, result: Any) -> Effect | None:
     out = out.replace("...", max(spread, key=len))
     sizes = dict(zip(first, a.shape, strict=True))
     for letter, size in zip(second, b.shape, strict=True):
-        sizes[letter] = max(size, sizes.get(letter, 1))  # of the axes under '...' one may be broadcast
+        sizes[letter] = max(size, sizes.get(letter, 1))  # an axis of '...' may be broadcast
     inner = {*sizes} - {*out}
     p, k, q = (
         math.prod(sizes[c] for c in chosen) for chosen in ({*out} & {*first}, inner, ({*out} & {*second}) - {*first})
@@ -243,13 +236,13 @@ def einsum(inputs: Operands, result: Any) -> Effect | None:
 
 
 def _spread(letters: str, ndim: int) -> str:
-    """What '...' stands for in an operand of einsum: the last of some letters that no subscript is."""
+    """The axes that '...' stands for in an operand of einsum, written as digits, which are never subscripts."""
     count = ndim - len(letters.replace("...", "")) if "..." in letters else 0
     return "".join(chr(ord("0") + n) for n in reversed(range(count)))
 
 
 def elementwise(name: str, inputs: Operands, result: Any) -> Effect:
-    """A function of single elements, of the ufunc kind."""
+    """A function of single elements, such as a ufunc."""
     operands = [x for x in inputs if isinstance(x, np.ndarray)]
     results = result if isinstance(result, tuple) else (result,)
     size = sum(int(np.size(x)) for x in results)
@@ -265,7 +258,7 @@ def elementwise(name: str, inputs: Operands, result: Any) -> Effect:
 
 
 def reduction(name: str, inputs: Operands, result: Any) -> Effect:
-    """A sum, a maximum or their like."""
+    """A sum, a maximum or another reduction."""
     a = np.asarray(inputs[0])
     short = name.removesuffix(".reduce")
     flop = PER_ELEMENT.get(short, 1) * a.size + (int(np.size(result)) if short in ("mean", "average") else 0)
@@ -274,7 +267,7 @@ def reduction(name: str, inputs: Operands, result: Any) -> Effect:
 
 
 def move(name: str, inputs: Operands, result: Any) -> Effect:
-    """Stacking, conversion and other ways to move elements; nothing where the result is a view."""
+    """Stacking, conversion and other moves of elements; NOTHING where the result is a view."""
     arrays = arrays_in(inputs)
     target = arrays[0] if name in ("copyto", "put") and arrays else result
     if not isinstance(target, np.ndarray) or (target is result and any(np.may_share_memory(target, a) for a in arrays)):
@@ -286,22 +279,17 @@ def move(name: str, inputs: Operands, result: Any) -> Effect:
 
 
 def is_float(*values: Any) -> bool:
-    """Whether floating-point numbers are among the values."""
+    """Whether one of the values has floating-point numbers."""
     return any(isinstance(x, float) or getattr(getattr(x, "dtype", None), "kind", "?") in "fc" for x in values)
 
 
 def dtype_of(value: Any) -> str:
-    """The dtype's name, or the type's."""
+    """The name of the dtype, or of the type."""
     return str(getattr(getattr(value, "dtype", None), "name", type(value).__name__))
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
-    """The shape; () of a number."""
-    return tuple(np.shape(value))
-
-
 def bytes_in_memory(value: Any) -> int:
-    """Bytes of the elements that an operand has in memory: a broadcast axis has one."""
+    """The bytes that an operand has in memory; a broadcast axis has one element."""
     if not isinstance(value, np.ndarray):
         return int(getattr(value, "nbytes", 0)) if isinstance(value, np.generic) else 0
     held = (n for n, stride in zip(value.shape, value.strides, strict=True) if stride or n == 0)
@@ -309,7 +297,7 @@ def bytes_in_memory(value: Any) -> int:
 
 
 def order_of(value: Any) -> str:
-    """How an array lies in memory: 'C', 'F', 'C*', 'F*', '?' as in `Effect`; '' of a number."""
+    """The memory order of an array: 'C', 'F', 'C*', 'F*', '?' as in `Effect`; '' of a number."""
     if not isinstance(value, np.ndarray) or value.ndim == 0:
         return ""
     if value.flags.c_contiguous:
@@ -322,9 +310,9 @@ def order_of(value: Any) -> str:
 
 
 def effect_of(function: Callable[..., Any], operands: Operands, options: Options, result: Any) -> Effect | None:
-    """What an operation did; `NOTHING` where it did nothing; None where arrays are in it and it is not understood."""
+    """The effect of an operation; `NOTHING` where it has none; None for an unknown operation on arrays."""
     if isinstance(function, FunctionType | MethodType | type) and not _is_numpy(function):
-        # what a Python function does is seen inside it; a class of C may hide anything, but not zip and its like
+        # The operations inside a Python function are counted there. A class in C may hide some, but not zip and so on.
         is_python = isinstance(function, FunctionType | MethodType) or isinstance(
             vars(function).get("__init__"), FunctionType
         )
@@ -341,7 +329,7 @@ def effect_of(function: Callable[..., Any], operands: Operands, options: Options
     if is_scalar and not isinstance(result, np.ndarray):
         return _scalar(name, is_operator, operands, result)
     if isinstance(function, np.ufunc):
-        inputs = inputs[: function.nin]  # an array for the result may follow
+        inputs = inputs[: function.nin]  # an array for the result may come after them
     effect = _array_effect(name, function, inputs, options, result)
     if effect is None or effect is NOTHING:
         return effect
@@ -371,7 +359,7 @@ def _array_effect(
     if name in FILLS:
         target = inputs[0] if name in ("fill", "shuffle") and inputs else result
         written = 0 if name.startswith("empty") else bytes_in_memory(target)
-        return Effect(FILL, name, dtype_of(target), shape_of(target), order_of(target), bytes_moved=written)
+        return Effect(FILL, name, dtype_of(target), np.shape(target), order_of(target), bytes_moved=written)
     if name == "sum()" and isinstance(inputs[0], list | tuple) and isinstance(result, np.ndarray):
         terms = len(inputs[0])
         flop = terms * result.size
@@ -384,7 +372,7 @@ def _array_effect(
 
 
 def _named(function: Callable[..., Any], operands: Operands) -> tuple[str, Operands]:
-    """The operation's name, and its operands with the array that a method belongs to in front."""
+    """The operation's name and its operands; the first operand of a method is its array."""
     if function in OPERATOR_NAMES:
         name = OPERATOR_NAMES[function]
         is_cheap = name == "power" and isinstance(operands[1], int | float) and float(operands[1]) in CHEAP_POWERS
@@ -396,7 +384,7 @@ def _named(function: Callable[..., Any], operands: Operands) -> tuple[str, Opera
     if isinstance(owner, np.ufunc):
         return f"{owner.__name__}.{name}", operands
     if type(function).__name__ == "fortran":
-        # f2py's own routines: 'function sgemm' or 'sgemm', the letter is the precision
+        # f2py's routines are called 'function sgemm' or 'sgemm'; the letter s is the precision.
         return name.split()[-1][1:], operands
     if isinstance(function, BuiltinFunctionType) and owner is builtins:
         return BUILTIN_UFUNCS.get(name, f"{name}()"), operands
@@ -410,7 +398,7 @@ def _is_numpy(function: Callable[..., Any]) -> bool:
 
 
 def _scalar(name: str, is_operator: bool, operands: Operands, result: Any) -> Effect:
-    """Arithmetic of single floating-point numbers; comparisons are free."""
+    """The arithmetic of single floating-point numbers; comparisons do not count."""
     short = name.removesuffix("()")
     if not isinstance(result, float | np.floating) or not (is_operator or short in MATH):
         return NOTHING
@@ -423,7 +411,7 @@ def _read(container: Any, key: Any, result: Any) -> Effect:
     if not isinstance(result, np.ndarray):
         return NOTHING
     if not isinstance(container, np.ndarray):
-        # np.c_[...] and np.r_[...] stack; a list of arrays is only looked into
+        # np.c_[...] and np.r_[...] stack arrays; an item of a list is only read.
         parts = key if isinstance(key, tuple) else (key,)
         if not _is_stacker(container):
             return NOTHING
@@ -434,7 +422,7 @@ def _read(container: Any, key: Any, result: Any) -> Effect:
 
 
 def _gathered(container: Any, indices: Sequence[np.ndarray[Any, Any]], result: np.ndarray[Any, Any]) -> Effect:
-    """Rows or elements by an index array, as ``X[index]`` or ``X.take(index)``: what is left in X is not read."""
+    """Rows or elements by an index array, as ``X[index]`` or ``X.take(index)``: only these are read."""
     moved = 2 * result.nbytes + sum(x.nbytes for x in indices)
     orders = order_of(container)
     return Effect(COPY, "gather", dtype_of(result), result.shape, orders, 0, moved, result.nbytes, result.nbytes)

@@ -1,4 +1,4 @@
-"""The line view: line_profiler on every function of the variant's file."""
+"""The views of other profilers: line_profiler's lines, and pyinstrument's samples of the call stack."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pyinstrument.renderers import SessionRenderer
 
 from mlpprof.results import LineTime
 
+SAMPLE_INTERVAL_S = 0.0005
+
 
 def profile_lines(module: ModuleType, run: Callable[[], None]) -> tuple[LineTime, ...]:
     """Hits and seconds of every line of `module`'s own functions and methods while `run` runs.
 
-    The functions are registered, not replaced, so instances made before are watched too.
+    line_profiler registers functions and does not replace them, so instances made before are profiled too.
     """
     profiler = LineProfiler()
     for function in _functions(module):
@@ -44,14 +46,8 @@ def _functions(module: ModuleType) -> list[FunctionType]:
     return found
 
 
-# The call view: pyinstrument's samples of the call stack, kept as its own session JSON.
-
-
-SAMPLE_INTERVAL_S = 0.0005
-
-
 def profile_stacks(run: Callable[[], None]) -> str:
-    """The call stacks while `run` runs, a sample every half millisecond, as pyinstrument's session JSON."""
+    """The call stacks while `run` runs, one sample every half millisecond, as pyinstrument's session JSON."""
     profiler = Profiler(interval=SAMPLE_INTERVAL_S)
     with profiler:
         run()

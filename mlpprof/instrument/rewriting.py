@@ -1,17 +1,21 @@
-"""A file rewritten so that each of its operations calls a hook, which performs it as Python would.
+"""Python source rewritten for the instruments: `Rewriting` is the base of every form of a file.
 
-Left as they stand: chained comparisons, `and`, `or`, `in`, `is`, subscripts inside tuples of targets, decorators and
-the bodies of functions under a decorator that is not Python's own, defaults, annotations, and calls that look at their
-caller's frame (`super`, `locals`, `eval` ...).
+`OperationForm` makes each operation call a hook, which performs it as Python would. It leaves as they are: chained
+comparisons, `and`, `or`, `in`, `is`, subscripts inside tuples of targets, decorators, the bodies of functions under a
+decorator that is not Python's own or the file's, defaults, annotations, and calls that look at their caller's frame
+(`super`, `locals`, `eval` ...).
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mlpprof.instrument.compiled import numba_functions
 
 OPERATE, CALL, STORE, SLICE = (f"__mlpprof_{name}__" for name in ("operate", "call", "store", "slice"))
 """The names of the hooks in rewritten code: an operator, a call, ``target[key] = value``, and the class of slices."""
@@ -60,9 +64,18 @@ IN_PLACE: dict[type, Callable[..., Any]] = {
 IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())
 
 FRAME_READERS = frozenset(("super", "locals", "globals", "vars", "dir", "eval", "exec", "__import__", "breakpoint"))
-"""Calls whose result depends on the frame that makes them."""
+"""The results of these calls depend on the frame that makes them."""
 
-TRANSPARENT_DECORATORS = frozenset(("staticmethod", "classmethod", "property", "override", "cached_property"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Statements = list[ast.stmt]
+
+PLAIN_DECORATORS = frozenset(
+    (
+        *("staticmethod", "classmethod", "property", "override", "cached_property", "setter", "getter", "deleter"),
+        *("abstractmethod", "lru_cache", "cache", "wraps", "contextmanager", "dataclass", "final"),
+    )
+)
+"""Python's own decorators that call the function as it is."""
 
 
 @dataclass(frozen=True)
@@ -80,25 +93,146 @@ class Site:
     end_column: int = 0
 
 
-class OperationHooks(ast.NodeTransformer):
-    """Replaces operations by calls of the hooks, adding a site for each."""
+def call(name: str, *arguments: ast.expr) -> ast.Call:
+    """A call of a hook."""
+    return ast.Call(ast.Name(name, ast.Load()), list(arguments), [])
 
-    def __init__(self, sites: list[Site], file: str) -> None:
-        self._sites = sites
-        self._file = file
 
-    def _hook(
-        self, hook: str, node: ast.expr | ast.stmt, function: Callable[..., Any] | None, *operands: ast.expr
-    ) -> ast.Call:
+def statement(name: str, *arguments: ast.expr) -> ast.Expr:
+    """A call of a hook as a statement."""
+    return ast.Expr(call(name, *arguments))
+
+
+class Declarations(ast.NodeTransformer):
+    """Takes `global` and `nonlocal` statements out of a function's body; they must stand before every use."""
+
+    def __init__(self) -> None:
+        self.taken: Statements = []
+
+    def visit_Global(self, node: ast.Global) -> ast.stmt:
+        self.taken.append(node)
+        return ast.copy_location(ast.Pass(), node)  # a block must not be empty
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.stmt:
+        self.taken.append(node)
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        return node
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        return node
+
+
+def split_body(function: Function) -> tuple[Statements, Statements]:
+    """What must stand first in a function (its docstring, its declarations), and the rest of its body."""
+    body = list(function.body)
+    first: Statements = []
+    if ast.get_docstring(function, clean=False) is not None:
+        first.append(body.pop(0))
+    declarations = Declarations()
+    rest = [declarations.visit(one) for one in body]
+    return first + declarations.taken, rest
+
+
+def copied(body: Sequence[ast.stmt]) -> Statements:
+    """A copy of the statements."""
+    return copy.deepcopy(list(body))
+
+
+def is_plain_function(function: Function, own: frozenset[str], compiled: frozenset[str]) -> bool:
+    """Whether nothing but Python's own decorators and those of the file (`own`) gets hold of the function.
+
+    compiled: names of the functions that numba compiles.
+    """
+    known = PLAIN_DECORATORS | own
+    return function.name not in compiled and all(_name(decorator) in known for decorator in function.decorator_list)
+
+
+def own_functions(tree: ast.Module) -> frozenset[str]:
+    """Names of the functions that a file defines at its top."""
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def _name(decorator: ast.expr) -> str:
+    match decorator:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Call(func=function):
+            return _name(function)
+    return ""
+
+
+class Rewriting(ast.NodeTransformer):
+    """Rewrites one file. sites: gets a site for each rewritten expression or statement. tree: the file as written."""
+
+    def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
+        self._sites, self._file = sites, file
+        self._own, self._compiled = own_functions(tree), numba_functions(tree)
+
+    def statements(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
+        """The rewritten form of some statements."""
+        found: list[ast.stmt] = []
+        for one in body:
+            visited = self.visit(one)
+            found += visited if isinstance(visited, list) else [visited]
+        return found
+
+    def _number(self, node: ast.expr | ast.stmt, function: Callable[..., Any] | None = None) -> ast.Constant:
+        """The number of a new site."""
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
         self._sites.append(Site(self._file, node.lineno, node.col_offset, function, end_line, end_column))
-        call = ast.Call(ast.Name(hook, ast.Load()), [ast.Constant(len(self._sites) - 1), *operands], [])
-        return ast.copy_location(call, node)
+        return ast.Constant(len(self._sites) - 1)
 
     def _visited(self, node: ast.expr) -> ast.expr:
         visited = self.visit(node)
         assert isinstance(visited, ast.expr)
         return visited
+
+    def _is_plain(self, node: Function) -> bool:
+        return is_plain_function(node, self._own, self._compiled)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        if self._is_plain(node):  # numba, for instance, wants the function as it was written
+            node.body = self.statements(node.body)
+        return node
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
+        return node  # what awaits has no order of its own
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        node.body = self.statements(node.body)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        if node.value is not None:
+            node.value = self._visited(node.value)
+        return node
+
+    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
+        return node
+
+    def visit_MatchValue(self, node: ast.MatchValue) -> ast.MatchValue:
+        return node
+
+    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.MatchMapping:
+        return node
+
+
+class OperationForm(Rewriting):
+    """Replaces the operations of a file by calls of the hooks."""
+
+    def _hook(
+        self, hook: str, node: ast.expr | ast.stmt, function: Callable[..., Any] | None, *operands: ast.expr
+    ) -> ast.Call:
+        hook_call = call(hook, self._number(node, function), *operands)
+        return ast.copy_location(hook_call, node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """``a @ b``."""
@@ -169,8 +303,8 @@ class OperationHooks(ast.NodeTransformer):
     def _stored(self, node: ast.stmt, target: ast.expr, value: ast.expr) -> ast.stmt:
         if not isinstance(target, ast.Subscript):
             return ast.copy_location(ast.Assign([self._visited(target)], value), node)
-        call = self._hook(STORE, node, None, value, self._visited(target.value), self._key(target.slice))
-        return ast.copy_location(ast.Expr(call), node)
+        stored = self._hook(STORE, node, None, value, self._visited(target.value), self._key(target.slice))
+        return ast.copy_location(ast.Expr(stored), node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         """``a[key] += b``: container and key are evaluated once, and the item read before `b` is evaluated."""
@@ -197,52 +331,3 @@ class OperationHooks(ast.NodeTransformer):
                 result = self._hook(OPERATE, node, function, item, self._visited(node.value))
                 store = ast.Expr(self._hook(STORE, node, None, result, kept, kept_key))
         return [*setup, ast.copy_location(store, node)]
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        """``a: int = b``: the value alone."""
-        if node.value is not None:
-            node.value = self._visited(node.value)
-        return node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        """The body; a decorator such as numba's wants the function as it was written."""
-        if all(_name(decorator) in TRANSPARENT_DECORATORS for decorator in node.decorator_list):
-            self._visit_body(node)
-        return node
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        """As a function."""
-        if not node.decorator_list:
-            self._visit_body(node)
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        """The body; bases and decorators stand."""
-        self._visit_body(node)
-        return node
-
-    def _visit_body(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
-        body: list[ast.stmt] = []
-        for statement in node.body:
-            visited = self.visit(statement)
-            body += visited if isinstance(visited, list) else [visited]
-        node.body = body
-
-    def visit_arguments(self, node: ast.arguments) -> ast.arguments:
-        """Defaults of a lambda stand."""
-        return node
-
-    def visit_MatchValue(self, node: ast.MatchValue) -> ast.MatchValue:
-        """A value in a pattern stands."""
-        return node
-
-    def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.MatchMapping:
-        """Keys in a pattern stand."""
-        return node
-
-
-def _name(decorator: ast.expr) -> str:
-    match decorator:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""

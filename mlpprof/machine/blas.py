@@ -1,7 +1,21 @@
-"""The BLAS of a process: what is loaded, what pins its kernel, the environment of a worker, the header lines.
+"""The BLAS of a process: what is loaded, which kernel it runs and what pins that, and the environment of a worker.
 
-Kernel and threads of a BLAS are fixed when it is loaded, so they are set through the environment before a worker
-starts, and read inside the worker.
+Kernel and threads of a BLAS are fixed when it is loaded. So they are set through the environment before a worker
+starts, and read inside the worker. A process that starts workers imports this module without loading NumPy.
+
+A BLAS picks its kernel by the CPU; an environment variable can pin another. What the pin costs is mostly the width of
+the vectors that the matrix product uses, so kernels are ranked by that alone:
+
+- SSE: 4 float32 in a vector. AVX: 8. AVX2: 8 with fused multiply-add, twice the arithmetic of AVX. AVX-512: 16.
+- Zen, Zen 2 and Zen 3 run OpenBLAS's Haswell code under either name (builds often alias the two), so they rank equal.
+- Cooperlake and SapphireRapids differ from SkylakeX in bfloat16 products, which no variant uses, so they rank equal.
+- Bulldozer to Excavator ran 128-bit units with FMA4. OpenBLAS's own choice for all of them is their kernel, also where
+  the CPU lists AVX2, so a CPU with FMA4 ranks as AVX. (Zen dropped FMA4.)
+- AVX-512 means AVX512VL, as in OpenBLAS: Knights Landing lacks it and gets Haswell.
+- ARM, POWER and the rest are not ranked: their kernels differ in tuning more than in width, and the flags of a CPU do
+  not show the width of SVE. Without a rank there is no warning.
+
+Source: OpenBLAS, driver/others/dynamic.c and kernel/x86_64/KERNEL.*; BLIS, config_registry.
 """
 
 from __future__ import annotations
@@ -14,25 +28,10 @@ from pathlib import PurePath
 
 import threadpoolctl
 
+from mlpprof.engines.members import WORKERS_VARIABLE
 from mlpprof.errors import UsageError
 from mlpprof.machine.keys import Json
 from mlpprof.machine.linux import cpu_quota
-
-# How BLAS kernels rank against the vector instructions of a CPU.
-#
-# A BLAS picks its kernel by the CPU when it is loaded; an environment variable can pin another. What the pin costs is
-# mostly the width of the vectors that the matrix product uses, so kernels are ranked by that alone:
-#
-# - SSE: 4 float32 in a vector. AVX: 8. AVX2: 8 with fused multiply-add, twice the arithmetic of AVX. AVX-512: 16.
-# - Zen, Zen 2 and Zen 3 run OpenBLAS's Haswell code under either name (builds often alias the two), so equal rank.
-# - Cooperlake and SapphireRapids differ from SkylakeX in bfloat16 products, which no variant uses, so equal rank.
-# - Bulldozer to Excavator ran 128-bit units with FMA4; OpenBLAS's own choice for all of them is their kernel, also
-# where the CPU lists AVX2, so a CPU with FMA4 ranks as AVX. (Zen dropped FMA4.)
-# - AVX-512 means AVX512VL, as in OpenBLAS: Knights Landing lacks it and gets Haswell.
-# - ARM, POWER and the rest are not ranked: their kernels differ in tuning more than in width, and the width of SVE
-# is not among a CPU's flags. No rank, no warning.
-#
-# Source: OpenBLAS, driver/others/dynamic.c and kernel/x86_64/KERNEL.*; BLIS, config_registry.
 
 
 class VectorRank(IntEnum):
@@ -45,13 +44,13 @@ class VectorRank(IntEnum):
 
     @property
     def text(self) -> str:
-        """As it is written: 'AVX-512'."""
+        """The usual spelling: 'AVX-512'."""
         return "AVX-512" if self is VectorRank.AVX512 else self.name
 
 
 KERNELS = {
     VectorRank.SSE: (
-        # builds without old kernels show Prescott's as Katmai, the first of its aliases
+        # Builds without old kernels show Prescott's as Katmai, the first of its aliases.
         *("katmai", "coppermine", "northwood", "prescott", "banias", "atom", "core2", "penryn", "dunnington"),
         *("nehalem", "athlon", "opteron", "opteron_sse3", "barcelona", "nano", "bobcat"),
         "generic",
@@ -60,7 +59,7 @@ KERNELS = {
     VectorRank.AVX2: ("haswell", "zen", "zen2", "zen3"),
     VectorRank.AVX512: ("skylakex", "cooperlake", "sapphirerapids", "skx", "knl", "zen4", "zen5"),
 }
-"""Rank -> names of kernels in lower case: OpenBLAS's, and BLIS's where it has its own."""
+"""The names of the kernels of each rank in lower case: OpenBLAS's, and BLIS's where it has its own."""
 
 CPU_FLAGS = (
     (VectorRank.AVX512, "avx512vl"),
@@ -68,7 +67,7 @@ CPU_FLAGS = (
     (VectorRank.AVX, "avx"),
     (VectorRank.SSE, "sse2"),
 )
-"""The flag in /proc/cpuinfo that tells a rank, widest first."""
+"""The flag in /proc/cpuinfo that shows each rank, widest first."""
 
 NUMPY_FEATURES = (
     (VectorRank.AVX512, ("X86_V4", "AVX512_SKX")),
@@ -76,7 +75,7 @@ NUMPY_FEATURES = (
     (VectorRank.AVX, ("AVX",)),
     (VectorRank.SSE, ("X86_V2", "SSE2")),
 )
-"""NumPy's names for the same, where there is no /proc/cpuinfo; the first is the one since NumPy 2.4."""
+"""NumPy's names for the same where there is no /proc/cpuinfo; the first is the name since NumPy 2.4."""
 
 
 def kernel_rank(kernel: str) -> VectorRank | None:
@@ -85,7 +84,7 @@ def kernel_rank(kernel: str) -> VectorRank | None:
 
 
 def cpu_rank(description: Mapping[str, Json]) -> VectorRank | None:
-    """The widest kernel a BLAS would choose for the described CPU by itself, or None if not known."""
+    """The rank of the kernel that a BLAS would choose by itself for the described CPU, or None if not known."""
     flags = description.get("cpu_simd")
     if isinstance(flags, list):
         rank = next((rank for rank, flag in CPU_FLAGS if flag in flags), None)
@@ -101,9 +100,6 @@ def _texts(value: Json) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-WORKERS_VARIABLE = "MLPPROF_WORKERS"
-"""What `mlpprof.engines.team` reads; not imported, since whoever starts workers does not load NumPy."""
-
 VENDOR_NAMES = {"openblas": "OpenBLAS", "mkl": "MKL", "blis": "BLIS", "flexiblas": "FlexiBLAS"}
 
 THREAD_VARIABLES = (
@@ -114,13 +110,13 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What sets the number of threads, by vendor."""
+"""The variables that set the number of threads, one or more for each vendor."""
 
 THREAD_OVERRIDES = (
     "MKL_DOMAIN_NUM_THREADS",
     *("BLIS_JC_NT", "BLIS_PC_NT", "BLIS_IC_NT", "BLIS_JR_NT", "BLIS_IR_NT"),
 )
-"""Variables that outrank the `THREAD_VARIABLES` of their vendor."""
+"""The variables that take precedence over the `THREAD_VARIABLES` of their vendor."""
 
 KERNEL_VARIABLES = {
     "OPENBLAS_CORETYPE": "openblas",
@@ -131,26 +127,26 @@ KERNEL_VARIABLES = {
     "MKL_DEBUG_CPU_TYPE": "mkl",
     "NVPL_BLAS_DEBUG_CPU_TYPE": "nvpl",
 }
-"""What pins a kernel -> the vendor whose libraries obey it."""
+"""The variables that pin a kernel, each with the vendor whose libraries obey it."""
 
 BLAS_PREFIXES = (
     *("OPENBLAS_", "GOTO_", "OMP_", "GOMP_", "KMP_", "MKL_", "BLIS_", "AOCL_", "VECLIB_", "NVPL_", "ARMPL_"),
     *("FLEXIBLAS", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
-"""Variables that begin so can change what is measured, so they are recorded."""
+"""A variable with one of these beginnings can change what is measured, so it is recorded."""
 
-NOT_THE_USERS = ("KMP_DUPLICATE_LIB_OK",)
-"""Set by importing threadpoolctl, and without effect on time."""
+SET_BY_THREADPOOLCTL = ("KMP_DUPLICATE_LIB_OK",)
+"""Importing threadpoolctl sets this variable. It has no effect on time and is not the user's, so it is left out."""
 
 
 def loaded_libraries() -> dict[str, Json]:
-    """{"blas": [...], "openmp": [...]}: the libraries loaded in this process, in the form that `KEYS` tells.
+    """{"blas": [...], "openmp": [...]}: the libraries loaded in this process, in the form that `KEYS` describes.
 
-    NumPy and SciPy from wheels bring one BLAS each, with its own threads. Accelerate is not seen by threadpoolctl.
+    NumPy and SciPy from wheels bring one BLAS each, with its own threads. threadpoolctl does not see Accelerate.
     """
     try:
         with warnings.catch_warnings():
-            # two OpenMP runtimes in one process: threadpoolctl warns, the description shows it
+            # threadpoolctl warns of two OpenMP runtimes in one process; the description shows both.
             warnings.simplefilter("ignore", RuntimeWarning)
             found = threadpoolctl.threadpool_info()
     except (OSError, RuntimeError):
@@ -176,27 +172,38 @@ def loaded_libraries() -> dict[str, Json]:
     return {"blas": blas, "openmp": openmp}
 
 
+def libraries_in(description: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    """The BLAS libraries in a description; none where they are not known."""
+    found = description.get("blas")
+    return [library for library in found if isinstance(library, dict)] if isinstance(found, list) else []
+
+
+def numpy_blas(description: Mapping[str, Json]) -> Mapping[str, Json] | None:
+    """The BLAS that NumPy uses, where it is known."""
+    return next((library for library in libraries_in(description) if library.get("loaded_by") != "scipy"), None)
+
+
 def blas_environment(environment: Mapping[str, str]) -> dict[str, Json]:
-    """The variables in `environment` that steer BLAS, OpenMP or NumPy's choice of loops, as they are set."""
+    """The variables in `environment` that affect BLAS, OpenMP or NumPy's choice of loops, with their values."""
     return {
         name: value
         for name, value in sorted(environment.items())
-        if name.startswith(BLAS_PREFIXES) and name not in NOT_THE_USERS
+        if name.startswith(BLAS_PREFIXES) and name not in SET_BY_THREADPOOLCTL
     }
 
 
 def worker_environment(base: Mapping[str, str], threads: int | None, native_blas: bool) -> dict[str, str]:
     """The environment to start a worker in: a copy of `base` with BLAS set up.
 
-    threads: of every BLAS and of OpenMP; None leaves all of them as `base` has them.
-    native_blas: drop what pins a kernel, so that each BLAS chooses by the CPU.
-    Where a container's quota allows fewer CPUs than there are, teams get no more workers than that.
+    threads: for every BLAS and for OpenMP; None leaves the settings of `base`.
+    native_blas: remove the variables that pin a kernel, so that each BLAS chooses by the CPU.
+    Where a container's quota allows fewer CPUs than there are, a team gets no more workers than the quota allows.
     Raises UsageError if threads is less than 1.
     """
     environment = dict(base)
     if threads is not None:
         if threads < 1:
-            raise UsageError(f"{threads} BLAS threads make no worker; expected 1 or more")
+            raise UsageError(f"{threads} BLAS threads are not enough for a worker; expected 1 or more")
         environment |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         for name in THREAD_OVERRIDES:
             environment.pop(name, None)
@@ -211,14 +218,14 @@ def worker_environment(base: Mapping[str, str], threads: int | None, native_blas
 def pinned_kernel_warning(description: Mapping[str, Json]) -> str | None:
     """One line if the environment pins a loaded BLAS to narrower vectors than the CPU has, else None.
 
-    What the library says it runs counts more than what the variable asks for: unknown names and builds for a single
-    kernel ignore the variable. None also where the CPU or the kernel is not ranked (see `kernels`).
+    The kernel that the library reports counts, and not the one that the variable asks for: a library ignores unknown
+    names, and a build for a single kernel ignores the variable. None also where the CPU or the kernel is not ranked.
     """
     offered = cpu_rank(description)
     set_here = description.get("blas_environment")
     if offered is None or not isinstance(set_here, dict):
         return None
-    for library in _libraries(description):
+    for library in libraries_in(description):
         for variable, vendor in KERNEL_VARIABLES.items():
             value = set_here.get(variable)
             if not isinstance(value, str) or vendor != library.get("vendor"):
@@ -237,9 +244,9 @@ def pinned_kernel_warning(description: Mapping[str, Json]) -> str | None:
 
 
 def blas_line(description: Mapping[str, Json]) -> str:
-    """Such as 'NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 1 thread'; SciPy's BLAS follows where it differs."""
+    """A line such as 'NumPy 2.4.6 · OpenBLAS 0.3.31 kernel Haswell · 1 thread', with SciPy's BLAS if it differs."""
     parts = [f"NumPy {description.get('numpy_version') or '(version not known)'}"]
-    libraries = sorted(_libraries(description), key=lambda library: library.get("loaded_by") != "numpy")
+    libraries = sorted(libraries_in(description), key=lambda library: library.get("loaded_by") != "numpy")
     if libraries:
         parts += [_library_text(libraries[0]), _threads_text(libraries[0])]
     else:
@@ -252,7 +259,7 @@ def blas_line(description: Mapping[str, Json]) -> str:
 
 
 def machine_line(description: Mapping[str, Json]) -> str:
-    """Such as 'AMD EPYC, 4 cores (quota 1.5), 23.5 GiB, L2 512 KiB, L3 32 MiB, load 0.3'; without what is unknown."""
+    """A line such as 'AMD EPYC, 4 cores (quota 1.5), 23.5 GiB, L2 512 KiB, load 0.3' of the facts that are known."""
     parts = [str(description.get("cpu_model_name") or description.get("cpu_architecture") or "CPU not known")]
     cpus, cores = description.get("cpu_count"), description.get("cpu_core_count")
     if isinstance(cpus, int):
@@ -279,13 +286,8 @@ def machine_line(description: Mapping[str, Json]) -> str:
     return ", ".join(parts)
 
 
-def _libraries(description: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    found = description.get("blas")
-    return [library for library in found if isinstance(library, dict)] if isinstance(found, list) else []
-
-
 def _package_of(path: str) -> str | None:
-    """Which of NumPy and SciPy brought a library along, by the folder its wheel keeps it in."""
+    """The package, NumPy or SciPy, whose wheel brought the library; the library's folder shows it."""
     parts = PurePath(path).parts
     for package in ("numpy", "scipy"):
         if f"{package}.libs" in parts or (package in parts and ".dylibs" in parts):
@@ -294,7 +296,7 @@ def _package_of(path: str) -> str | None:
 
 
 def _mkl_rank(description: Mapping[str, Json], value: str) -> VectorRank | None:
-    """The rank that MKL_ENABLE_INSTRUCTIONS or MKL_CBWR asks for; both act on Intel's processors only."""
+    """The rank that MKL_ENABLE_INSTRUCTIONS or MKL_CBWR asks for; both have an effect on Intel's processors only."""
     if "Intel" not in str(description.get("cpu_model_name")):
         return None
     branch = value.upper().removeprefix("BRANCH=").partition(",")[0].strip()
@@ -309,7 +311,7 @@ def _vendor_name(library: Mapping[str, Json]) -> str:
 
 
 def _library_text(library: Mapping[str, Json]) -> str:
-    """'OpenBLAS 0.3.31 kernel Haswell': a version's fourth number and on count rebuilds of the wheel."""
+    """'OpenBLAS 0.3.31 kernel Haswell', with three numbers of the version: the others count rebuilds of the wheel."""
     text = _vendor_name(library)
     if isinstance(version := library.get("version"), str):
         text += " " + ".".join(version.split(".")[:3])

@@ -1,7 +1,7 @@
-"""`describe()`: everything a run records about the machine and the process, as plain JSON.
+"""The facts that a run records: about the machine and the process (`describe`), and about the source measured there.
 
-Called inside the worker process, so that the BLAS told of is the BLAS that was measured. SciPy is not imported for
-its version: it would load a second BLAS, with its own threads, into a process that may not use it.
+`describe` is called inside the worker process, so that it describes the BLAS that was measured. It does not import
+SciPy for its version, which would load a second BLAS, with its own threads, into a process that may not use it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,27 @@ from pathlib import Path
 import numpy as np
 
 from mlpprof import __version__
-from mlpprof.machine import blas
-from mlpprof.machine import linux as container
-from mlpprof.machine import linux as cpu
-from mlpprof.machine import linux as memory
+from mlpprof.machine import blas, linux
 from mlpprof.machine.keys import Description, Json
-from mlpprof.machine.linux import cpu_list_text, read_word
+
+TIMEOUT_S = 3.0
+
+GIT = (
+    "git",
+    "--no-optional-locks",  # git writes no refreshed index: nobody's lock is in the way and no hook runs
+    *("-c", "core.fsmonitor=false"),  # git status would start a program that the repository chooses
+    *("-c", f"core.hooksPath={os.devnull}"),
+    *("-c", "safe.bareRepository=explicit"),  # git reads no configuration from a repository inside the data
+)
+
+REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
+"""A git hook runs with these variables; they would name the hook's repository in place of the folder's."""
 
 
 def describe(root: Path = Path("/"), environment: Mapping[str, str] | None = None) -> Description:
-    """All keys of `KEYS` but the commit's; None where this system does not tell.
+    """All keys of `KEYS` but the commit's; None where this system does not show the fact.
 
-    To be called when the work is done: a BLAS that is loaded later is not in it, nor is memory used later.
+    Call it when the work is done: it does not have a BLAS that is loaded later, nor memory that is used later.
     root: where /proc and /sys are, for tests. environment: the variables of this process by default.
     """
     if environment is None:
@@ -48,47 +57,47 @@ def describe(root: Path = Path("/"), environment: Mapping[str, str] | None = Non
 
 
 def _cpu_facts(root: Path) -> Description:
-    usable = cpu.affinity()
+    usable = linux.affinity()
     shown = usable or list(range(os.cpu_count() or 1))
-    load, runnable = cpu.load_average(root)
-    total_s, steal_s = cpu.cpu_times_s(root)
+    load, runnable = linux.load_average(root)
+    total_s, steal_s = linux.cpu_times_s(root)
     return {
         "platform": platform.platform(aliased=True),
-        "cpu_model_name": cpu.model_name(root),
+        "cpu_model_name": linux.model_name(root),
         "cpu_architecture": platform.machine() or None,
-        "cpu_simd": cpu.simd(root),
+        "cpu_simd": linux.simd(root),
         "cpu_count": os.cpu_count(),
-        "cpu_core_count": cpu.core_count(),
-        "cpu_affinity": None if usable is None else cpu_list_text(usable),
+        "cpu_core_count": linux.core_count(),
+        "cpu_affinity": None if usable is None else linux.cpu_list_text(usable),
         "cpu_affinity_count": None if usable is None else len(usable),
-        "cpu_quota": container.cpu_quota(root),
-        "cpu_freq": cpu.frequency(root, shown),
-        "cpu_config": cpu.configuration(root, shown),
-        "cpu_caches": cpu.caches(root, min(shown)),
+        "cpu_quota": linux.cpu_quota(root),
+        "cpu_freq": linux.frequency(root, shown),
+        "cpu_config": linux.configuration(root, shown),
+        "cpu_caches": linux.caches(root, min(shown)),
         "load_avg_1min": load,
         "runnable_threads": runnable,
         "cpu_time_s": total_s,
         "steal_s": steal_s,
-        "clocksource": read_word(root, "sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "clocksource": linux.read_word(root, "sys/devices/system/clocksource/clocksource0/current_clocksource"),
     }
 
 
 def _memory_facts(root: Path, environment: Mapping[str, str]) -> Description:
     return {
-        "mem_total_bytes": memory.total_bytes(),
-        "mem_limit_bytes": container.memory_limit_bytes(root),
+        "mem_total_bytes": linux.total_bytes(),
+        "mem_limit_bytes": linux.memory_limit_bytes(root),
         "page_size_bytes": mmap.PAGESIZE,
-        "transparent_hugepages": memory.transparent_hugepages(root),
-        "mem_max_rss": memory.max_rss_bytes(),
-        "libc_version": memory.libc_version(),
-        "allocator_environment": memory.allocator_environment(environment),
-        "preloaded_libraries": memory.preloaded_libraries(environment),
+        "transparent_hugepages": linux.transparent_hugepages(root),
+        "mem_max_rss": linux.max_rss_bytes(),
+        "libc_version": linux.libc_version(),
+        "allocator_environment": linux.allocator_environment(environment),
+        "preloaded_libraries": linux.preloaded_libraries(environment),
     }
 
 
 def _python_facts() -> Description:
     clock = time.get_clock_info("perf_counter")
-    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # since Python 3.13; before, there is no other way
+    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # since Python 3.13; before, the lock is always on
     return {
         "timer": f"{clock.implementation}, resolution: {clock.resolution:g} s",
         "python_version": platform.python_version(),
@@ -100,7 +109,7 @@ def _python_facts() -> Description:
 
 
 def _numpy_facts() -> Description:
-    # mode="dicts": the printing mode wants pyyaml and warns where it is missing
+    # The printing mode needs pyyaml and warns where it is missing; mode="dicts" does not.
     build = np.show_config(mode="dicts") or {}
     simd = build.get("SIMD Extensions")
     library = build.get("Build Dependencies", {}).get("blas", {})
@@ -114,7 +123,7 @@ def _numpy_facts() -> Description:
 
 
 def _installed_version(package: str) -> str | None:
-    """The version of what is imported, else of what is installed."""
+    """The version of the imported package, else of the installed one."""
     loaded = getattr(sys.modules.get(package), "__version__", None)
     if isinstance(loaded, str):
         return loaded
@@ -128,28 +137,11 @@ def _texts(names: object) -> list[Json]:
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
-# Which source was measured: the commit of the user's folder and the hash of a file.
-
-
-TIMEOUT_S = 3.0
-
-GIT = (
-    "git",
-    "--no-optional-locks",  # no refreshed index is written, so nobody's lock is in the way and no hook runs
-    *("-c", "core.fsmonitor=false"),  # a program of the repository's choice that status would start
-    *("-c", f"core.hooksPath={os.devnull}"),
-    *("-c", "safe.bareRepository=explicit"),  # no configuration from a repository that lies inside the data
-)
-
-REPOSITORY_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
-"""Set while a git hook runs; they would name that hook's repository in place of the folder's."""
-
-
 def commit_facts(folder: Path, timeout_s: float = TIMEOUT_S) -> Description:
     """The commit_id and commit_dirty of the git repository around `folder`.
 
-    Both None without git, repository, commit or permission; commit_dirty alone where git needs more than timeout_s,
-    seconds. Untracked files do not make a commit dirty, and changes inside submodules are not looked for.
+    Both are None without git, repository, commit or permission; commit_dirty alone where git needs more than timeout_s
+    seconds. Untracked files do not make a commit dirty, and changes inside submodules are ignored.
     """
     head = _git(folder, timeout_s, "rev-parse", "--verify", "HEAD")
     commit_id = (head or "").strip()
@@ -169,7 +161,7 @@ def source_sha256(path: Path) -> str | None:
 
 
 def _git(folder: Path, timeout_s: float, *arguments: str) -> str | None:
-    """What git prints about `folder`, or None if it fails, is not there or takes too long."""
+    """The output of git about `folder`, or None if git fails, is missing or takes too long."""
     environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY_VARIABLES}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
     try:
@@ -184,6 +176,6 @@ def _git(folder: Path, timeout_s: float, *arguments: str) -> str | None:
             encoding="utf-8",
             errors="replace",
         )
-    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a null character in the folder's name
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a null character in the name
         return None
     return answer.stdout if answer.returncode == 0 else None

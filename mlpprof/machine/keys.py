@@ -10,7 +10,7 @@ Description: TypeAlias = dict[str, Json]
 
 KEYS = {
     # the machine; names that pyperf has too keep pyperf's meaning
-    "platform": "operating system, release and libc, as platform.platform() tells it; never the host name",
+    "platform": "operating system, release and libc, as platform.platform() gives it; never the host name",
     "cpu_model_name": "name of the processor",
     "cpu_architecture": "instruction set family: x86_64, aarch64, arm64 ...",
     "cpu_simd": "vector instruction sets that the kernel lets programs use, by their names in /proc/cpuinfo",
@@ -26,7 +26,7 @@ KEYS = {
     "runnable_threads": "threads running or ready to run when described, this one included",
     "cpu_time_s": "CPU time since boot, idle included, summed over the CPUs, seconds",
     "steal_s": "part of cpu_time_s in which a hypervisor ran something else, seconds",
-    "clocksource": "what the operating system reads the time from: tsc, hpet, kvm-clock ...",
+    "clocksource": "the clock that the operating system reads: tsc, hpet, kvm-clock ...",
     "mem_total_bytes": "memory of the machine, bytes",
     "mem_limit_bytes": "memory limit of the container (cgroup), bytes; null where no limit is known",
     "page_size_bytes": "size of a memory page, bytes",
@@ -34,9 +34,9 @@ KEYS = {
     # the process
     "mem_max_rss": "most memory this process has had resident so far, bytes",
     "libc_version": "C library, whose allocator serves NumPy: 'glibc 2.36'",
-    "allocator_environment": "environment variables that steer the allocators, as they were set",
+    "allocator_environment": "environment variables that affect the allocators, with their values",
     "preloaded_libraries": "file names (no folders) in LD_PRELOAD or DYLD_INSERT_LIBRARIES",
-    "timer": "clock behind time.perf_counter and its resolution",
+    "timer": "clock that time.perf_counter reads, and its resolution",
     "python_version": "version of Python",
     "python_implementation": "cpython, pypy ...",
     "python_compiler": "compiler that built Python",
@@ -49,12 +49,12 @@ KEYS = {
     "blas": "BLAS libraries loaded in this process: vendor, version, kernel, threads, threading_layer, library "
     "(file name) and loaded_by (numpy or scipy, which may bring one each)",
     "openmp": "OpenMP runtimes loaded in this process: threads, library (file name)",
-    "blas_environment": "environment variables that steer BLAS, OpenMP or NumPy's choice of loops, as they were set",
-    # the user's folder, from versions.commit_facts
+    "blas_environment": "environment variables that affect BLAS, OpenMP or NumPy's choice of loops, with their values",
+    # the user's folder, from facts.commit_facts
     "commit_id": "commit of the git repository around the folder",
     "commit_dirty": "whether tracked files differ from that commit",
 }
-"""Key -> meaning with unit; every value may be null: not known here.
+"""The meaning and unit of every key. A value is null where it is not known.
 
-For privacy the host name, the user and the paths of files are left out; what the recorded variables hold is told.
+For privacy the host name, the user and the paths of files are left out; the recorded variables are shown in full.
 """

@@ -1,6 +1,6 @@
-"""Measures limits, by name, in the process whose environment they hold for.
+"""The worker that measures limits, by name, in a process with the environment for which they are valid.
 
-The best of the repetitions counts: whatever else the machine does can only take away from a limit.
+The best of the repetitions counts: whatever else the machine does can only make a result worse.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mlpprof.machine.limits import SIZES, Limit, unit_of
 from mlpprof.process import Progress, serve
 
 BUDGET_S = {"gemm": 0.4, "product": 0.1, "bandwidth": 0.08}
-"""Time for one limit by the first word of its name; others take OTHER_BUDGET_S."""
+"""The time for one limit, by the first word of its name; others take OTHER_BUDGET_S."""
 OTHER_BUDGET_S = 0.04
 CLOCKED_S = 0.0005
-"""Least time between two readings of the clock; shorter operations are repeated."""
+"""The clock is read at most this often; a shorter operation is repeated between two readings."""
 
 GEMM_SIZE = {"float32": 1536, "float64": 1280}
 VECTOR_ELEMENTS = 1 << 14
-"""Elements for the functions: in and out fit into a first or second cache."""
+"""The functions work on this many elements, so that input and output fit into a first or second cache."""
 SMALL_PRODUCT = 16
 FAULT_PAGES = 4096
 
@@ -37,11 +37,11 @@ Run = Callable[[], object]
 
 
 def best_s(runs: Sequence[Run], budget_s: float, clock: Callable[[], float] = perf_counter) -> float:
-    """Seconds of one run of the fastest of several ways to do the same, which take turns until the budget is spent."""
+    """The seconds per run of the fastest of several ways to do the same; they take turns until the budget is spent."""
     best = math.inf
     repeats = []
     for run in runs:
-        run()  # touches what it needs
+        run()  # touches its memory
         start = clock()
         run()
         seconds = max(clock() - start, 1e-9)
@@ -60,7 +60,7 @@ def best_s(runs: Sequence[Run], budget_s: float, clock: Callable[[], float] = pe
 
 
 def measure_one(name: str, share_of_budget: float = 1.0) -> float:
-    """The value of a limit in its unit; raises KeyError for a name that is none."""
+    """The value of a limit in its unit; raises KeyError for a wrong name."""
     if name in _CALLS:
         return _CALLS[name](share_of_budget * OTHER_BUDGET_S)
     kind, _, rest = name.partition("_")
@@ -94,7 +94,7 @@ def _product_gflops(p: int, k: int, q: int, dtype: str, budget_s: float, orders:
 def _bandwidth_gb_per_s(moved_bytes: int, budget_s: float) -> float:
     """The better of a copy and a sum, and of two distances between the arrays.
 
-    Some processors copy at a tenth of their speed where the target lies a few bytes behind the source, pages aside.
+    Some processors copy at a tenth of their speed where the target lies a few bytes after the source, modulo a page.
     """
     n = moved_bytes // 2
     memory = np.zeros(2 * n + 2 * mmap.PAGESIZE, np.uint8)
@@ -111,13 +111,13 @@ def _bandwidth_gb_per_s(moved_bytes: int, budget_s: float) -> float:
 def _elements_per_s(function: str, dtype: str, budget_s: float) -> float:
     ufunc: np.ufunc
     if function == "expit":
-        # loads SciPy's library of functions, which only this limit needs
+        # This loads SciPy's library of functions, which only this limit needs.
         from scipy import special
 
         ufunc = special.expit
     else:
         ufunc = {"exp": np.exp, "tanh": np.tanh, "log": np.log}[function]
-    # around zero as Z is; log takes activations
+    # The numbers lie around zero, as Z does; log gets positive numbers, as activations are.
     x = np.random.default_rng(0).normal(size=VECTOR_ELEMENTS).astype(dtype)
     if function == "log":
         x = np.abs(x) + x.dtype.type(0.01)
@@ -137,7 +137,7 @@ def _product_call_us(budget_s: float) -> float:
 
 
 def _page_fault_us(budget_s: float) -> float:
-    """The first touch of a page less the second, over fresh anonymous memory in small pages."""
+    """The time of the first touch of a page minus that of the second, in fresh memory with small pages."""
     fastest, begun = math.inf, perf_counter()
     while perf_counter() - begun < budget_s:
         with mmap.mmap(-1, FAULT_PAGES * mmap.PAGESIZE) as memory:
@@ -149,7 +149,7 @@ def _page_fault_us(budget_s: float) -> float:
                 start = perf_counter()
                 pages[:] = 1
                 seconds.append(perf_counter() - start)
-            del pages  # the memory is only given back when nobody looks into it
+            del pages  # the memory is only given back when no array uses it
         fastest = min(fastest, seconds[0] - seconds[1])
     return 1e6 * fastest / FAULT_PAGES
 
@@ -158,7 +158,7 @@ _CALLS = {"ufunc_call": _ufunc_call_us, "product_call": _product_call_us, "page_
 
 
 def measure(report: Progress, names: list[str], share_of_budget: float = 1.0) -> dict[str, Limit]:
-    """The limits of these names. share_of_budget: below 1 for a quick look."""
+    """The limits with these names. share_of_budget: below 1 for a quick measurement."""
     found: dict[str, Limit] = {}
     for i, name in enumerate(names):
         report(f"limits: {name}", i / len(names))
@@ -175,6 +175,6 @@ def machine(report: Progress) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve until the parent is done, without garbage collection: nothing here outlives its turn."""
+    """Serve until the parent is done. Nothing here lives longer than its turn, so no garbage collection is needed."""
     gc.disable()
     serve({"measure": measure, "machine": machine})

@@ -1,4 +1,12 @@
-"""Facts of the processor: model, vector instructions, caches, clock, load and stolen time."""
+"""Facts of processor, memory and container, as Linux shows them in /proc and /sys.
+
+Most functions take the root of the paths: Path("/"), or a folder with a made-up tree in tests. A file that is missing,
+forbidden or garbled gives None.
+
+The limits of a container are those of its cgroup (version 1 or 2). A limit on any cgroup above has an effect too, so
+the smallest one counts. The controllers are searched where distributions and container runtimes mount them, below
+/sys/fs/cgroup. Source: the Linux kernel's admin-guide/cgroup-v2 and scheduler/sched-bwc.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +22,33 @@ import psutil
 
 from mlpprof.machine.keys import Json
 
-# Reading the small text files of /proc and /sys; what is missing, forbidden or garbled is None.
-#
-# Every function takes the root that the path starts from: Path("/"), or a folder with a fake tree in tests.
-
+if sys.platform != "win32":
+    import resource
 
 MAX_CPUS = 1 << 16
-"""No machine has so many: a larger number in a CPU list is garbage, and would fill the memory."""
+"""No machine has so many CPUs: a larger number in a list is garbage, and would fill the memory."""
+
+SIMD_FLAGS = (
+    *("sse2", "ssse3", "sse4_1", "sse4_2", "avx", "f16c", "fma", "fma4", "avx2", "avx_vnni"),
+    *("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+"""Numerical kernels are chosen by these flags of /proc/cpuinfo: x86, then ARM."""
+
+MODEL_KEYS = ("model name", "cpu", "Model")
+"""The keys of the processor's name in /proc/cpuinfo: x86, POWER, boards with ARM."""
+
+SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+ALLOCATOR_PREFIXES = ("MALLOC_", "_RJEM_MALLOC_", "MIMALLOC_", "TCMALLOC_")
+ALLOCATOR_VARIABLES = ("GLIBC_TUNABLES", "PYTHONMALLOC", "NUMPY_MADVISE_HUGEPAGE")
+"""The variables that affect allocators besides those with the prefixes."""
+
+PRELOAD_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES")
+
+UNLIMITED_BYTES = 1 << 60
+"""Version 1 of cgroups writes "no memory limit" as the largest multiple of a page, near 2**63."""
 
 
 def read_text(root: Path, name: str) -> str | None:
@@ -83,28 +111,14 @@ def cpu_list_text(cpus: list[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-SIMD_FLAGS = (
-    *("sse2", "ssse3", "sse4_1", "sse4_2", "avx", "f16c", "fma", "fma4", "avx2", "avx_vnni"),
-    *("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_bf16", "amx_int8"),
-    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
-)
-"""The flags of /proc/cpuinfo that numerical kernels choose by: x86, then ARM."""
-
-MODEL_KEYS = ("model name", "cpu", "Model")
-"""The key of the processor's name in /proc/cpuinfo: x86, POWER, boards with ARM."""
-
-SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
 def model_name(root: Path = Path("/")) -> str | None:
-    """The processor's name with single blanks; None where /proc/cpuinfo does not tell."""
+    """The processor's name with single blanks; None where /proc/cpuinfo does not have it."""
     values = dict(reversed(_cpuinfo(root)))  # reversed: the first CPU's line wins
     return next((name for key in MODEL_KEYS if (name := " ".join(values.get(key, "").split()))), None)
 
 
 def simd(root: Path = Path("/")) -> list[Json] | None:
-    """The flags of `SIMD_FLAGS` that the first CPU has; None where /proc/cpuinfo tells no flags."""
+    """The flags of `SIMD_FLAGS` that the first CPU has; None where /proc/cpuinfo lists no flags."""
     for key, value in _cpuinfo(root):
         if key in ("flags", "Features"):
             flags = set(value.split())
@@ -197,8 +211,8 @@ def load_average(root: Path = Path("/")) -> tuple[float | None, int | None]:
 def cpu_times_s(root: Path = Path("/")) -> tuple[float | None, float | None]:
     """CPU seconds since boot over all CPUs: all of them with idle ones, and those stolen by a hypervisor.
 
-    Two readings tell the share stolen between them. /proc/stat counts ticks: user, nice, system, idle, iowait, irq,
-    softirq, steal; the guest columns behind them are already in user and nice.
+    Two readings show the share that was stolen between them. /proc/stat counts ticks: user, nice, system, idle, iowait,
+    irq, softirq, steal. The guest columns after them are already part of user and nice.
     """
     for line in (read_text(root, "proc/stat") or "").splitlines():
         words = line.split()
@@ -225,24 +239,11 @@ def _size_bytes(text: str | None) -> int | None:
 
 
 def _grouped(by_cpu: dict[int, str]) -> str | None:
-    """{0: 'a', 1: 'a', 2: 'b'} -> '0-1=a; 2=b', the form in which pyperf writes what differs by CPU."""
+    """{0: 'a', 1: 'a', 2: 'b'} -> '0-1=a; 2=b', pyperf's form for facts that differ from CPU to CPU."""
     groups: dict[str, list[int]] = {}
     for cpu, text in sorted(by_cpu.items()):
         groups.setdefault(text, []).append(cpu)
     return "; ".join(f"{cpu_list_text(cpus)}={text}" for text, cpus in groups.items()) or None
-
-
-# Facts of the memory: size, pages, and what steers the allocators under NumPy's arrays.
-
-
-if sys.platform != "win32":
-    import resource
-
-ALLOCATOR_PREFIXES = ("MALLOC_", "_RJEM_MALLOC_", "MIMALLOC_", "TCMALLOC_")
-ALLOCATOR_VARIABLES = ("GLIBC_TUNABLES", "PYTHONMALLOC", "NUMPY_MADVISE_HUGEPAGE")
-"""Besides the prefixes. The last: whether NumPy asks for huge pages under large arrays."""
-
-PRELOAD_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES")
 
 
 def total_bytes() -> int | None:
@@ -260,19 +261,19 @@ def max_rss_bytes() -> int | None:
             return int(psutil.Process().memory_info().peak_wset)
         except (OSError, psutil.Error):
             return None
-    # ru_maxrss is in bytes on macOS and in KiB elsewhere
+    # ru_maxrss is in bytes on macOS and in KiB elsewhere.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def transparent_hugepages(root: Path = Path("/")) -> str | None:
-    """always, madvise or never: the word in brackets, which is the one in force."""
+    """The policy in force: always, madvise or never. The file has brackets around it."""
     text = read_text(root, "sys/kernel/mm/transparent_hugepage/enabled")
     chosen = re.search(r"\[(\w+)\]", text or "")
     return chosen[1] if chosen else None
 
 
 def libc_version() -> str | None:
-    """'glibc 2.36', or None where Python cannot tell (musl, macOS, Windows)."""
+    """'glibc 2.36', or None where Python does not know it (musl, macOS, Windows)."""
     try:
         return " ".join(platform.libc_ver()).strip() or None
     except OSError:
@@ -280,7 +281,7 @@ def libc_version() -> str | None:
 
 
 def allocator_environment(environment: Mapping[str, str]) -> dict[str, Json]:
-    """The variables in `environment` that steer an allocator, as they are set."""
+    """The variables in `environment` that affect an allocator, with their values."""
     return {
         name: value
         for name, value in sorted(environment.items())
@@ -289,24 +290,13 @@ def allocator_environment(environment: Mapping[str, str]) -> dict[str, Json]:
 
 
 def preloaded_libraries(environment: Mapping[str, str]) -> list[Json]:
-    """File names of libraries put before all others, which is how another allocator gets in; no folders."""
+    """The file names, without folders, of libraries that are loaded before all others, such as another allocator."""
     names = (re.split(r"[:\s]+", environment.get(variable, "")) for variable in PRELOAD_VARIABLES)
     return [PurePath(path).name for paths in names for path in paths if path]
 
 
-# The limits that a container (a Linux cgroup, version 1 or 2) sets on this process.
-#
-# A limit on any cgroup above binds too, so the smallest one counts. The controllers are looked for where
-# distributions and container runtimes mount them, below /sys/fs/cgroup.
-# Source: the Linux kernel's admin-guide/cgroup-v2 and scheduler/sched-bwc.
-
-
-UNLIMITED_BYTES = 1 << 60
-"""Version 1 writes "no memory limit" as the largest multiple of a page, near 2**63."""
-
-
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """CPUs' worth of time this process may use, 1.5 is one and a half CPUs; None where no limit is known."""
+    """The CPU time per second that this process may use: 1.5 is one and a half CPUs; None where no limit is known."""
     quotas = []
     for folder in _folders(root, "cpu"):
         if (text := read_text(folder, "cpu.max")) is not None:
@@ -333,8 +323,8 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
 def _folders(root: Path, controller: str) -> list[Path]:
     """The folders of this process's cgroup and of all above it, in both versions' hierarchies.
 
-    A container may see its own cgroup mounted as the top while /proc still tells the path outside of it; then the
-    path leads nowhere and the top is what counts, which is among the folders anyway.
+    A container may see its own cgroup mounted as the top while /proc still shows the path outside of it. Then the path
+    leads nowhere, and the limit is that of the top, which is among the folders anyway.
     """
     mounts = root / "sys/fs/cgroup"
     folders: dict[Path, None] = {}

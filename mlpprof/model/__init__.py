@@ -1,4 +1,4 @@
-"""What a multi-layer perceptron is here: the network, the functions in it, and the interface of a variant.
+"""The contract of a multi-layer perceptron: the network, its functions, the interface of a variant, the gradient check.
 
 Variants import NumPy, SciPy and this package, and nothing else of mlpprof.
 """

@@ -1,4 +1,8 @@
-"""Activation functions, each with its derivative from Z (computed anew) and from A (from what forward kept)."""
+"""The functions in a network: activations with their derivatives, and losses.
+
+A derivative comes in two forms: from Z, which evaluates the function again, and from A, which forward has stored.
+A loss is the mean over the batch of a sum over the output neurons, without the penalty.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,12 @@ from mlpprof.model.network import Network
 
 @dataclass(frozen=True)
 class Activation:
-    """One activation: elementwise (softmax: over the rows of a column), dtype in is dtype out.
+    """One activation: elementwise (softmax: over the rows of a column); the result has the dtype of the argument.
 
     value: Z (n, m) -> A (n, m).
     derivative_from_Z: Z -> dA/dZ; evaluates the function again.
-    derivative_from_A: A -> dA/dZ; only cheap arithmetic on what forward has stored.
-    Softmax has no elementwise derivative; it comes with cross-entropy alone, where delta = A - Y needs none.
+    derivative_from_A: A -> dA/dZ; cheap arithmetic on the stored activations.
+    Softmax has no elementwise derivative; it is used with cross-entropy only, where delta = A - Y needs none.
     """
 
     name: str
@@ -35,7 +39,7 @@ def sigmoid(Z: Array) -> Array:
 
 
 def sigmoid_derivative_from_Z(Z: Array) -> Array:
-    """The sigmoid is evaluated a second time: as dear as forward."""
+    """S (1 - S), where S is the sigmoid, evaluated a second time: as expensive as in forward."""
     S = sigmoid(Z)
     D: Array = S * (1 - S)
     return D
@@ -54,7 +58,7 @@ def tanh(Z: Array) -> Array:
 
 
 def tanh_derivative_from_Z(Z: Array) -> Array:
-    """1 - tanh(Z)**2, evaluated again."""
+    """1 - tanh(Z)**2, with the hyperbolic tangent evaluated a second time."""
     T = tanh(Z)
     return 1 - T * T
 
@@ -88,7 +92,7 @@ def softmax(Z: Array) -> Array:
 
 
 def _no_elementwise_derivative(_: Array) -> Array:
-    raise NotImplementedError("softmax comes with cross-entropy, where delta = A - Y needs no derivative")
+    raise NotImplementedError("softmax is used with cross-entropy, where delta = A - Y needs no derivative")
 
 
 ACTIVATIONS = {
@@ -103,9 +107,6 @@ ACTIVATIONS = {
 }
 
 
-# Losses: the mean over the batch of a sum over the output neurons, without the penalty.
-
-
 Loss = Callable[[Array, Array], float]
 """A (n_L, m) activations of the output layer, Y (n_L, m) targets -> mean loss over the m samples."""
 
@@ -117,36 +118,42 @@ def squared_error(A: Array, Y: Array) -> float:
 
 
 def binary_cross_entropy(A: Array, Y: Array) -> float:
-    """Each sigmoid output is a yes or no of its own: -sum(Y log A + (1 - Y) log(1 - A)).
-
-    A saturated output would give log 0; A is kept an epsilon of its dtype inside (0, 1).
-    """
-    epsilon = np.finfo(A.dtype).eps
-    A = np.clip(A, epsilon, 1 - epsilon)
-    return float(-np.sum(Y * np.log(A) + (1 - Y) * np.log(1 - A)) / A.shape[1])
+    """Each sigmoid output is a yes or no of its own: mean over samples of -sum(Y log A + (1 - Y) log(1 - A))."""
+    return float(-np.sum(_binary_log_likelihood(A, Y)) / A.shape[1])
 
 
 def categorical_cross_entropy(A: Array, Y: Array) -> float:
-    """Softmax outputs are one distribution: -sum Y log A, with A kept away from 0."""
-    return float(-np.sum(Y * np.log(np.maximum(A, np.finfo(A.dtype).tiny))) / A.shape[1])
+    """Softmax outputs are one distribution: mean over samples of -sum Y log A."""
+    return float(-np.sum(_categorical_log_likelihood(A, Y)) / A.shape[1])
 
 
 def sample_losses(network: Network, A: Array, Y: Array) -> Array:
-    """The loss of every sample by itself, (m,): what `loss_of` is the mean of. A, Y (n_L, m)."""
+    """The loss of each sample (m,); the loss of `loss_of` is their mean. A, Y (n_L, m)."""
     if network.loss == "squared_error":
         losses = 0.5 * (A - Y) ** 2
     elif network.output == "softmax":
-        losses = -Y * np.log(np.maximum(A, np.finfo(A.dtype).tiny))
+        losses = -_categorical_log_likelihood(A, Y)
     else:
-        epsilon = np.finfo(A.dtype).eps
-        A = np.clip(A, epsilon, 1 - epsilon)
-        losses = -(Y * np.log(A) + (1 - Y) * np.log(1 - A))
+        losses = -_binary_log_likelihood(A, Y)
     total: Array = losses.sum(axis=0)
     return total
 
 
 def loss_of(network: Network) -> Loss:
-    """The loss of a network: cross-entropy is categorical behind a softmax and binary behind a sigmoid."""
+    """The loss of a network: cross-entropy is categorical after a softmax and binary after a sigmoid."""
     if network.loss == "squared_error":
         return squared_error
     return categorical_cross_entropy if network.output == "softmax" else binary_cross_entropy
+
+
+def _binary_log_likelihood(A: Array, Y: Array) -> Array:
+    # A saturated output would give log 0, so A is kept an epsilon of its dtype inside (0, 1).
+    epsilon = np.finfo(A.dtype).eps
+    A = np.clip(A, epsilon, 1 - epsilon)
+    terms: Array = Y * np.log(A) + (1 - Y) * np.log(1 - A)
+    return terms
+
+
+def _categorical_log_likelihood(A: Array, Y: Array) -> Array:
+    terms: Array = Y * np.log(np.maximum(A, np.finfo(A.dtype).tiny))
+    return terms

@@ -1,14 +1,19 @@
-"""Whether a variant computes what it should: finite differences and equivalence, never a clock.
+"""The gradient check: whether a variant computes the right numbers.
 
-A deviation is normwise per layer: |ours - theirs| / |theirs| over W and b together. Tolerances: 1e-6 against the
-central differences of `mlpprof.model.gradcheck`, 1e-10 against the parent, and for float32 against the variant's own
-float64 a multiple of eps * sqrt(n), n the longest sum in the network (fan-in or batch).
+Variants are compared on small random networks (`Case`) with an oracle: the function that training descends, written
+once in float64, and its finite differences. The oracle is row-major and shares no code with any variant but the
+activation and loss functions.
+
+A deviation is normwise per layer: |ours - theirs| / |theirs| over W and b together. Tolerances: 1e-6 against finite
+differences, 1e-10 against the parent, and for float32 against the variant's own float64 a multiple of eps * sqrt(n),
+where n is the longest sum in the network (fan-in or batch).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,13 +23,97 @@ from mlpprof.model.activations import ACTIVATIONS, loss_of
 from mlpprof.model.interface import Array, Parameters, Variant
 from mlpprof.model.network import HIDDEN, ILLEGAL_PAIRS, LOSS_NAMES, OUTPUTS, Network
 
-# The oracle: the function that training descends, written once in float64, and its finite differences.
-#
-# It is row-major and shares no code with any variant but the activation and loss functions.
-
-
 DIFFERENCE_STEP = 1e-5
-"""Central differences err by h**2 times the third derivative and by eps / h: both near 1e-10 here."""
+"""The errors of central differences are h**2 times the third derivative and eps / h: both near 1e-10 with this h."""
+
+KINK_MARGIN = 1e-3
+"""Each |Z| of a ReLU and each |W| under an L1 penalty is at least a hundred difference steps away from its kink."""
+
+FINITE_DIFFERENCE_TOLERANCE = 1e-6
+EQUIVALENCE_TOLERANCE = 1e-10
+TRAJECTORY_STEPS = 20
+TRAJECTORY_TOLERANCE = 1e-8
+"""In one step 1e-10 is allowed; over 20 steps the differences feed back into the weights and grow."""
+PARTIAL_STEPS = 3
+"""The velocity has an effect from the second step on, so more than one step is needed."""
+OWN_STEPS, OWN_STEP_ROWS = 3, 8
+"""A user's own network may be large and its parent slow, so it is trained for few steps with few samples."""
+SINGLE_PRECISION_FACTOR = 64.0
+"""The factor of eps * sqrt(n): over 2,000 random networks a correct variant of the ladder needed at most 14."""
+
+
+class Kind(NamedTuple):
+    """The functions of a network. Many hand-written classes support one kind only."""
+
+    hidden: str
+    output: str
+    loss: str
+
+    @property
+    def text(self) -> str:
+        """'tanh/softmax, cross_entropy': hidden and output activation, and loss."""
+        return f"{self.hidden}/{self.output}, {self.loss}"
+
+
+_PAIRS = [(output, loss) for output in OUTPUTS for loss in LOSS_NAMES if (output, loss) not in ILLEGAL_PAIRS]
+KINDS = tuple(Kind(HIDDEN[i % len(HIDDEN)], *_PAIRS[i % len(_PAIRS)]) for i in range(len(HIDDEN) * len(_PAIRS)))
+"""Every legal kind once, since 3 and 4 have no common factor; the first 4 have every activation and every loss."""
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "momentum": (0.9, 0.0),
+    "l1": (0.01, 0.0),
+    "l2": (0.1, 0.0),
+    "batch": ("one", "divides", "leaves a rest"),
+    "depth": (1, 2, 3),
+    "narrow": (True, False),
+    "outputs": (1, 2, 3),
+}
+"""The options that vary within every kind. batch: one sample, or several that divide the samples or leave a rest.
+depth: weight layers, 3 stands for 3 or 4. narrow: a layer below the output has 1 neuron. outputs: neurons (softmax has
+2 or more).
+"""
+CASES_PER_KIND = max(len(values) for values in OPTIONS.values())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, its parameters and samples, all float64, on which variants are compared.
+
+    X (N, n_0), Y (N, n_L); index: the rows of the first batch.
+    """
+
+    network: Network
+    parameters: Parameters
+    X: Array
+    Y: Array
+    index: Array
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its network."""
+        return Kind(self.network.hidden, self.network.output, self.network.loss)
+
+    @property
+    def text(self) -> str:
+        """The case in one line, for messages."""
+        used = [f", {name} {getattr(self.network, name):g}" for name in ("momentum", "l1", "l2")]
+        options = "".join(text for text in used if not text.endswith(" 0"))
+        return f"{self.network.text} {self.kind.text}, batch {len(self.index)}{options}"
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One comparison: what was compared, in which layer (None: the whole network), its size, and the tolerance."""
+
+    what: str
+    layer: int | None
+    size: float
+    tolerance: float
+
+    @property
+    def severity(self) -> float:
+        """Size divided by tolerance: above 1 the comparison failed; NaN counts as infinite."""
+        return self.size / self.tolerance if math.isfinite(self.size) else math.inf
 
 
 def outputs(network: Network, parameters: Parameters, X: Array) -> tuple[Array, list[Array]]:
@@ -72,71 +161,6 @@ def finite_difference_gradients(network: Network, parameters: Parameters, X: Arr
     return gradients
 
 
-# Random networks with random samples, on which variants are compared.
-
-
-KINK_MARGIN = 1e-3
-"""Least |Z| of a ReLU and |W| under an L1 penalty: a hundred difference steps away from the kink."""
-
-
-class Kind(NamedTuple):
-    """The functions of a network. A class that does one kind only is common among hand-written ones."""
-
-    hidden: str
-    output: str
-    loss: str
-
-    @property
-    def text(self) -> str:
-        """'tanh/softmax, cross_entropy': hidden and output activation, and loss."""
-        return f"{self.hidden}/{self.output}, {self.loss}"
-
-
-_PAIRS = [(output, loss) for output in OUTPUTS for loss in LOSS_NAMES if (output, loss) not in ILLEGAL_PAIRS]
-KINDS = tuple(Kind(HIDDEN[i % len(HIDDEN)], *_PAIRS[i % len(_PAIRS)]) for i in range(len(HIDDEN) * len(_PAIRS)))
-"""Every legal kind once, since 3 and 4 share no factor; the first 4 hold every activation and every loss."""
-
-OPTIONS: dict[str, tuple[Any, ...]] = {
-    "momentum": (0.9, 0.0),
-    "l1": (0.01, 0.0),
-    "l2": (0.1, 0.0),
-    "batch": ("one", "divides", "leaves a rest"),
-    "depth": (1, 2, 3),
-    "narrow": (True, False),
-    "outputs": (1, 2, 3),
-}
-"""What varies within every kind. batch: one sample, or several that divide the samples or leave a rest; depth: weight
-layers, 3 standing for 3 or 4; narrow: a layer below the output has 1 neuron; outputs: neurons (softmax has 2 or more).
-"""
-CASES_PER_KIND = max(len(values) for values in OPTIONS.values())
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network, its parameters and samples, all float64, on which variants are compared.
-
-    X (N, n_0), Y (N, n_L); index: the rows of the first batch.
-    """
-
-    network: Network
-    parameters: Parameters
-    X: Array
-    Y: Array
-    index: Array
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of its network."""
-        return Kind(self.network.hidden, self.network.output, self.network.loss)
-
-    @property
-    def text(self) -> str:
-        """The case in one line, for messages."""
-        used = [f", {name} {getattr(self.network, name):g}" for name in ("momentum", "l1", "l2")]
-        options = "".join(text for text in used if not text.endswith(" 0"))
-        return f"{self.network.text} {self.kind.text}, batch {len(self.index)}{options}"
-
-
 def far_from_kinks(case: Case) -> bool:
     """Whether no difference step can cross a kink of ReLU or of the L1 penalty."""
     if case.network.hidden == "relu":
@@ -149,9 +173,9 @@ def far_from_kinks(case: Case) -> bool:
 def random_cases(count: int, seed: int) -> Iterator[Case]:
     """Small random networks, kind after kind in rounds, in which every option varies by itself.
 
-    What holds for every seed: the first CASES_PER_KIND networks of each kind have each value of each of OPTIONS at
-    least once, and so do the first that many networks of a round. The values of two options are drawn apart, so none
-    goes along with another or with a kind.
+    For every seed, the first CASES_PER_KIND networks of each kind have each value of each of OPTIONS at least once,
+    and so do the first CASES_PER_KIND networks of a round. The values of two options are drawn independently, so that
+    no value always occurs together with another or with a kind.
     """
     rng = np.random.default_rng(seed)
     rounds = [_rounds(values, rng) for values in OPTIONS.values()]
@@ -167,7 +191,7 @@ def random_cases(count: int, seed: int) -> Iterator[Case]:
 
 
 def _rounds(values: Sequence[Any], rng: np.random.Generator) -> Iterator[list[Any]]:
-    """The value of one option for each kind, round after round: for a kind, they come in turn from a shuffled start."""
+    """The value of one option for each kind, round after round; each kind goes through them from a random start."""
     n = len(values)
     while True:
         starts = [int(start) for _ in range(0, len(KINDS), n) for start in rng.permutation(n)]
@@ -214,39 +238,11 @@ def random_case(network: Network, m: int, seed: int, rest: int = 0) -> Case:
             return case
 
 
-FINITE_DIFFERENCE_TOLERANCE = 1e-6
-EQUIVALENCE_TOLERANCE = 1e-10
-TRAJECTORY_STEPS = 20
-TRAJECTORY_TOLERANCE = 1e-8
-"""Per step the parent's 1e-10 holds; over 20 steps the differences feed back into the weights and grow."""
-PARTIAL_STEPS = 3
-"""The velocity of the first step shows from the second on."""
-OWN_STEPS, OWN_STEP_ROWS = 3, 8
-"""Steps, and samples in each, that a user's own network is trained for: it may be large, and its parent slow."""
-SINGLE_PRECISION_FACTOR = 64.0
-"""c in c * eps * sqrt(n): over 2,000 random networks a right rung needed at most 14."""
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """One comparison: what was compared, in which layer (None: the whole network), how far off, how far is allowed."""
-
-    what: str
-    layer: int | None
-    size: float
-    tolerance: float
-
-    @property
-    def severity(self) -> float:
-        """Size over tolerance: above 1 the comparison failed; NaN counts as infinite."""
-        return self.size / self.tolerance if math.isfinite(self.size) else math.inf
-
-
 def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerances: list[float]) -> list[Deviation]:
     """Normwise deviation of every layer.
 
-    A layer whose norm is below a thousandth of the whole is held against that: what is lost there is lost in rounding.
-    Shapes that differ, and layers that are missing or too many, count as an infinite deviation.
+    If the norm of a layer is below a thousandth of the whole, its deviation is relative to that thousandth: such a
+    layer is lost in rounding. Shapes that differ, and layers that are missing or too many, are an infinite deviation.
     """
     norms = [math.hypot(np.linalg.norm(W), np.linalg.norm(b)) for W, b in theirs]
     floor = max(1e-3 * math.hypot(*norms), np.finfo(np.float64).tiny)
@@ -266,36 +262,31 @@ def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerances
 def first_gradients(cls: type[Variant], case: Case, dtype: type = np.float64) -> tuple[float, Parameters]:
     """Loss and gradients of the first batch by a fresh instance, the five methods called singly.
 
-    In float64 the instance gets the case's own arrays, so that one that writes into them is found out.
+    In float64 the instance gets the case's own arrays, so that a variant that writes into them is noticed.
     """
     parameters: Parameters = [(W.astype(dtype, copy=False), b.astype(dtype, copy=False)) for W, b in case.parameters]
-    instance = cls(case.network, parameters)
-    try:
+    with _instance(cls, case.network, parameters) as instance:
         instance.fetch_batch(case.X.astype(dtype, copy=False), case.Y.astype(dtype, copy=False), case.index)
         instance.forward()
         loss = instance.loss()
         instance.backward()
         return float(loss), instance.gradients()
-    finally:
-        close(instance)
 
 
 def trajectory(cls: type[Variant], case: Case, steps: int = TRAJECTORY_STEPS) -> tuple[list[float], Parameters]:
-    """Losses of training steps that walk through the samples, and the parameters after them."""
-    instance = cls(case.network, list(case.parameters))
-    try:
+    """Losses of training steps that go through the samples, and the parameters after them."""
+    with _instance(cls, case.network, list(case.parameters)) as instance:
         losses = [float(instance.train_step(case.X, case.Y, index)) for index in _walk(case, steps)]
         return losses, instance.parameters()
-    finally:
-        close(instance)
 
 
 def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
-    """For a form that spans steps: what its `train` makes of many steps against the same steps one by one."""
-    indices = 3 * list(_walk(case, TRAJECTORY_STEPS))  # longer than the blocks that such a form may work in
-    spanning: Any = cls(case.network, list(case.parameters))
-    single = cls(case.network, list(case.parameters))
-    try:
+    """For a variant with `train`: the difference between many steps in one call and the same steps one by one."""
+    indices = 3 * list(_walk(case, TRAJECTORY_STEPS))  # more than the blocks in which such a variant may work
+    with (
+        _instance(cls, case.network, list(case.parameters)) as spanning,
+        _instance(cls, case.network, list(case.parameters)) as single,
+    ):
         ours = [float(loss) for loss in spanning.train(case.X, case.Y, indices)]
         theirs = [float(single.train_step(case.X, case.Y, index)) for index in indices]
         what, tolerance = f"of {len(indices)} steps by train against train_step", TRAJECTORY_TOLERANCE
@@ -306,15 +297,12 @@ def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
                 f"parameters {what}", spanning.parameters(), single.parameters(), [tolerance] * case.network.depth
             ),
         ]
-    finally:
-        close(spanning)
-        close(single)
 
 
 def oracle_trajectory(case: Case) -> tuple[list[float], Parameters]:
     """The same steps by finite differences and heavy ball: for the root of the ladder, which has no parent.
 
-    Ends before a step that starts near a kink of ReLU or L1, where a difference means nothing.
+    Ends before a step that starts near a kink of ReLU or L1, where a difference is not a derivative.
     """
     network = case.network
     parameters = [(W.copy(), b.copy()) for W, b in case.parameters]
@@ -338,16 +326,25 @@ def oracle_trajectory(case: Case) -> tuple[list[float], Parameters]:
 
 
 def close(instance: Variant) -> None:
-    """Release what an instance holds, where it has a close()."""
+    """Release the processes and memory of an instance, if it has a close()."""
     release = getattr(instance, "close", None)
     if release is not None:
         release()
 
 
-def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> list[Deviation]:
-    """Every comparison of one variant on one case; parent None is the root, compared with the oracle alone.
+@contextmanager
+def _instance(cls: type[Variant], network: Network, parameters: Parameters) -> Iterator[Any]:
+    instance = cls(network, parameters)
+    try:
+        yield instance
+    finally:
+        close(instance)
 
-    Raises whatever the variant raises, UnsupportedNetwork among it.
+
+def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> list[Deviation]:
+    """Every comparison of one variant on one case; the root, whose parent is None, is compared with the oracle alone.
+
+    Raises whatever the variant raises, such as UnsupportedNetwork.
     """
     network, index = case.network, case.index
     X, Y = case.X[index], case.Y[index]
@@ -363,7 +360,7 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
         [FINITE_DIFFERENCE_TOLERANCE] * network.depth,
     )
     if len(gradients) != network.depth:
-        return found  # found to be infinitely wrong; there is nothing to compare the rest with
+        return found  # infinitely wrong, so the rest has nothing to be compared with
     found.append(_prediction(cls, case))
 
     _, single = first_gradients(cls, case, np.float32)
@@ -398,38 +395,39 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
 
 
 def partial_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
-    """Every partial update: its gradients against finite differences, and the step that it makes of them.
+    """Every partial update: its gradients against finite differences, and the update that follows from them.
 
-    For a variant whose step is a schedule of partial updates and so follows no other's trajectory. In the first step,
-    an update that starts away from kinks is held against finite differences at the weights of that moment. In all
-    steps, the layers that an update moves must follow heavy ball, and the others stay. train_step must lead to the
-    same parameters as the partial updates.
+    A variant whose step is a schedule of partial updates has a trajectory of its own. In the first step, an update that
+    starts away from kinks is compared with finite differences at the current weights. In all steps, the layers that an
+    update changes must follow heavy ball, and the others must stay. train_step must lead to the same parameters as the
+    partial updates.
     """
     network = case.network
     tolerances = [FINITE_DIFFERENCE_TOLERANCE] * network.depth
     found = []
-    instance: Any = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
     expected = [(W.copy(), b.copy()) for W, b in case.parameters]
     velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in case.parameters]
-    for step, index in enumerate(_walk(case, PARTIAL_STEPS)):
-        for layers in instance.partial_steps(case.X, case.Y, index):
-            gradients, parameters = instance.gradients(), instance.parameters()
-            if step == 0 and far_from_kinks(replace(case, parameters=parameters)):
-                differences = finite_difference_gradients(network, parameters, case.X[index], case.Y[index])
-                every = layer_deviations("partial gradients", gradients, differences, tolerances)
-                found += [deviation for deviation in every if deviation.layer in layers]
-            for l in layers:
-                velocity[l - 1] = _sums(network.momentum, velocity[l - 1], gradients[l - 1])
-                expected[l - 1] = _sums(-network.rate, velocity[l - 1], expected[l - 1])
+    with _instance(cls, network, [(W.copy(), b.copy()) for W, b in case.parameters]) as instance:
+        for step, index in enumerate(_walk(case, PARTIAL_STEPS)):
+            for layers in instance.partial_steps(case.X, case.Y, index):
+                gradients, parameters = instance.gradients(), instance.parameters()
+                if step == 0 and far_from_kinks(replace(case, parameters=parameters)):
+                    differences = finite_difference_gradients(network, parameters, case.X[index], case.Y[index])
+                    every = layer_deviations("partial gradients", gradients, differences, tolerances)
+                    found += [deviation for deviation in every if deviation.layer in layers]
+                for l in layers:
+                    velocity[l - 1] = _sums(network.momentum, velocity[l - 1], gradients[l - 1])
+                    expected[l - 1] = _sums(-network.rate, velocity[l - 1], expected[l - 1])
+        reached = instance.parameters()
     what = f"parameters after the partial updates of {PARTIAL_STEPS} steps against heavy ball"
-    found += layer_deviations(what, instance.parameters(), expected, [TRAJECTORY_TOLERANCE] * network.depth)
+    found += layer_deviations(what, reached, expected, [TRAJECTORY_TOLERANCE] * network.depth)
     _, whole = trajectory(cls, case, PARTIAL_STEPS)
     what = "parameters after train_step against its partial updates"
-    return found + layer_deviations(what, whole, instance.parameters(), tolerances)
+    return found + layer_deviations(what, whole, reached, tolerances)
 
 
 def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case) -> list[Deviation]:
-    """Every comparison with the parent that a network of any size can afford: on a user's own network and data."""
+    """The comparisons with the parent that are quick on a network of any size, such as the user's own with its data."""
     kept = _copies(case)
     loss, gradients = first_gradients(cls, case)
     their_loss, their_gradients = first_gradients(parent, case)
@@ -454,7 +452,7 @@ def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list
 
 
 def agreement_between(ours: Parameters, theirs: Parameters, case: Case) -> list[Deviation]:
-    """The deviation of gradients that two variants have on one case in float64."""
+    """The deviation of the gradients of two variants on one case in float64."""
     return layer_deviations("gradients against the parent", ours, theirs, [EQUIVALENCE_TOLERANCE] * case.network.depth)
 
 
@@ -487,11 +485,8 @@ def _overwritten(case: Case, kept: list[Array]) -> Deviation:
 
 
 def _prediction(cls: type[Variant], case: Case) -> Deviation:
-    instance = cls(case.network, list(case.parameters))
-    try:
+    with _instance(cls, case.network, list(case.parameters)) as instance:
         ours = instance.predict(case.X)
-    finally:
-        close(instance)
     theirs, _ = outputs(case.network, case.parameters, case.X)
     if ours.shape != theirs.shape:
         return Deviation(f"predict, shape {ours.shape} for {theirs.shape},", None, math.inf, EQUIVALENCE_TOLERANCE)
@@ -500,7 +495,7 @@ def _prediction(cls: type[Variant], case: Case) -> Deviation:
 
 
 def _furthest(ours: list[float], theirs: list[float]) -> float:
-    # np.max, since max() passes over a NaN
+    # np.max keeps a NaN, max() may lose it.
     return float(np.max([_relative(a, b) for a, b in zip(ours, theirs, strict=True)]))
 
 

@@ -1,6 +1,6 @@
 """The interface that every variant has: five phases, which in this order make one training step.
 
-It is structural: a class needs no base class, only these methods. `mlpprof.catalog` explains what a class lacks.
+It is structural: a class needs these methods but no base class. `mlpprof.catalog` explains which ones are missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlpprof.model.network import Network
 
 Array = NDArray[Any]
 Parameters = list[tuple[Array, Array]]
-"""Canonical parameters or gradients, a pair per layer 1..L: W (n_l, n_{l-1}) and b (n_l,)."""
+"""Canonical parameters or gradients, one pair for each layer 1..L: W (n_l, n_{l-1}) and b (n_l,)."""
 
 PHASES = ("fetch_batch", "forward", "loss", "backward", "update")
 
@@ -22,20 +22,21 @@ PHASES = ("fetch_batch", "forward", "loss", "backward", "update")
 class Variant(Protocol):
     """A multi-layer perceptron whose training step can be profiled phase by phase.
 
-    Optional besides: ``train(X, Y, indices) -> losses`` for forms that span steps (the default is a loop over
-    train_step), ``close()`` for forms that hold processes or memory, ``phase_seconds()`` for forms that fuse phases,
-    and ``partial_steps(X, Y, index)`` for forms whose step is a schedule of partial updates: a generator that makes
-    one step and, before each update, yields the layers (1..L) that it moves, while gradients() and parameters() are
-    those it starts from. Such a form is checked update by update instead of by its losses.
+    These methods are optional: ``train(X, Y, indices) -> losses`` if the class trains many steps in one call (the
+    default is a loop over train_step), ``close()`` if it holds processes or memory, ``phase_seconds()`` if it fuses
+    phases, and ``partial_steps(X, Y, index)`` if its step is a schedule of partial updates. The last one is a generator
+    that makes one step. Before each update it yields the layers (1..L) that the update changes; gradients() and
+    parameters() are then those from which the update starts. Such a class is checked update by update instead of by
+    its losses.
     """
 
     DTYPE: type[np.floating[Any]]
-    """float64 or float32: the precision the variant is about; ``--dtype`` overrides it for a run."""
+    """The precision of the variant, float64 or float32; ``--dtype`` overrides it for a run."""
 
     def __init__(self, network: Network, parameters: Parameters) -> None:
-        """Copy the canonical parameters, which come in the run's dtype, into the variant's own form.
+        """Copy the canonical parameters, which have the run's dtype, into the variant's own form.
 
-        Raises UnsupportedNetwork if this form cannot do the network.
+        Raises UnsupportedNetwork if this variant cannot train the network.
         """
 
     def fetch_batch(self, X: Array, Y: Array, index: Array) -> None:

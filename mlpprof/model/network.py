@@ -1,4 +1,4 @@
-"""The network to train, as a frozen specification: sizes, functions, optimizer. No arrays but the initial weights."""
+"""The network to train, as a frozen specification: sizes, functions, optimizer, and its initial weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ILLEGAL_PAIRS = {
     ("softmax", "squared_error"): "its derivative is a full matrix for every sample, which the ladder does not teach",
     ("identity", "cross_entropy"): "the logarithm needs outputs between 0 and 1",
 }
-"""Why an (output, loss) pair is not offered; every other pair is legal."""
+"""The pairs of output and loss that are not offered, each with the reason; every other pair is legal."""
 
 MAX_PARAMETERS = 200_000_000
 
@@ -28,11 +28,11 @@ MAX_PARAMETERS = 200_000_000
 class Network:
     """A fully connected network and how it is trained.
 
-    layers: (n_0, n_1, ..., n_L), neurons a layer; layer 0 is the input.
+    layers: (n_0, n_1, ..., n_L), neurons per layer; layer 0 is the input.
     hidden, output, loss: names of functions; see `ILLEGAL_PAIRS` for the pairs of output and loss that are refused.
     rate, momentum: of heavy-ball gradient descent on the mean gradient of the batch.
     l1, l2: the penalty is l1 * sum |W| + l2 / 2 * sum W**2 over all weights, never the biases.
-    Raises UsageError, naming the value, where a value makes no network.
+    Raises UsageError that names the value if a value is not allowed.
     """
 
     layers: tuple[int, ...]
@@ -47,7 +47,7 @@ class Network:
     def __post_init__(self) -> None:
         if len(self.layers) < 2 or any(n < 1 for n in self.layers):
             raise UsageError(
-                f"layers {self.text} make no network; expected at least an input and an output size, "
+                f"layers {self.text} do not make a network; expected at least an input and an output size, "
                 "each 1 or more, such as 784-70-30-10"
             )
         if self.parameter_count > MAX_PARAMETERS:
@@ -89,8 +89,8 @@ class Network:
     def delta_needs_derivative(self) -> bool:
         """Whether delta[L] holds the output's derivative.
 
-        It is (A - Y) alone where loss and output cancel: cross-entropy behind a sigmoid or softmax, squared error
-        behind the identity. Squared error behind a sigmoid keeps the factor A * (1 - A).
+        It is (A - Y) alone where loss and output cancel: cross-entropy after a sigmoid or softmax, squared error
+        after the identity. Squared error after a sigmoid keeps the factor A * (1 - A).
         """
         return self.output == "sigmoid" and self.loss == "squared_error"
 
@@ -107,12 +107,14 @@ class Network:
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """The sizes in '784-70-30-10'; raises UsageError naming the part that is no whole number."""
+    """The sizes in '784-70-30-10'; raises UsageError that names the part that is not a whole number."""
     sizes = []
     for part in text.strip().split("-"):
-        # Python itself refuses to read a number of thousands of digits.
+        # Python refuses to read a number with thousands of digits.
         if not part.isascii() or not part.isdigit() or len(part) > 18:
-            raise UsageError(f"layers '{text}': '{part}' is no layer size; expected whole numbers such as 784-70-30-10")
+            raise UsageError(
+                f"layers '{text}': '{part}' is not a layer size; expected whole numbers such as 784-70-30-10"
+            )
         sizes.append(int(part))
     return tuple(sizes)
 

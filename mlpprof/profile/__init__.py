@@ -1,1 +1,1 @@
-"""Measuring: what runs in the worker processes, and what tells them to."""
+"""Where the time of a step goes: the interleaved passes of `profile`, and the check before them."""

@@ -1,4 +1,4 @@
-"""Whether a variant computes what it should, over random networks or quickly before a measurement."""
+"""Check that a variant computes what it should: on many random networks, or on a few before a measurement."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mlpprof.process import Progress
 from mlpprof.results import CheckResult
 
 QUICK_CASES = 6
-"""Random networks before every measurement; `mlpprof check` does more."""
+"""Every measurement begins with this many random networks; `mlpprof check` does more."""
 
 CHECK_CASES = len(KINDS) * CASES_PER_KIND
-"""What `mlpprof check` does: every value of every option within every kind."""
+"""`mlpprof check` does this many networks: every value of every option within every kind."""
 
 SHOWN_KINDS = 3
 RAISE = (
@@ -33,7 +33,7 @@ RAISE = (
 )
 
 ORACLE = "naive"
-"""What a variant without a PARENT, such as a user's own, is held against."""
+"""A variant without a PARENT, such as a user's own, is compared with this one."""
 
 
 def check_variant(
@@ -47,9 +47,9 @@ def check_variant(
 ) -> CheckResult:
     """Run every comparison on the network to be measured if it is given, and on random networks.
 
-    Stops at the first network that fails. A network that the variant refuses is replaced by another, so one that does
-    a single kind is held to as many. A variant that does none is skipped, with its own reason. A user's variant that
-    is right on the network to be measured passes, with a message about those that it does wrong.
+    It stops at the first network that fails. A network that the variant refuses is replaced by another, so that a
+    variant of a single kind must do as many. A variant that does none is skipped, with its own reason. A user's variant
+    that is right on the network to be measured passes, with a message about those that it does wrong.
     Raises VariantCrash where its code raises, on the network to be measured or in every kind.
     """
     worst: Deviation | None = None
@@ -96,7 +96,7 @@ def check_variant(
 
 
 def parent_of(entry: Entry, known: dict[str, Entry]) -> Entry | None:
-    """The variant to compare with: its PARENT, else `naive` for a user's own; None for the root of the ladder."""
+    """The variant to compare with: its PARENT, or `naive` for a user's own; None for the root of the ladder."""
     if entry.parent is not None:
         return known.get(entry.parent, known[ORACLE])
     return None if entry.own else known[ORACLE]
@@ -115,14 +115,14 @@ def _worst(found: Iterable[Deviation]) -> Deviation:
 def _may_be_partial(entry: Entry, cls: type[Variant]) -> bool:
     """Whether being right on the network to be measured is enough.
 
-    The catalog's own must be right on all that they do not refuse. Partial updates are held against finite
-    differences, which only small networks can afford.
+    The catalog's own must be right on all that they do not refuse. Partial updates are compared with finite
+    differences, which are too slow for any but small networks.
     """
     return not entry.own and not hasattr(cls, "partial_steps")
 
 
 def _survey(entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed: int) -> tuple[list[Kind], list[Kind]]:
-    """The kinds of network that a variant does right, with every value of every option, and those that it does not."""
+    """The kinds of network that a variant does right, with every value of every option, and those it does wrong."""
     right: dict[Kind, bool] = {}
     for case in random_cases(len(KINDS) * CASES_PER_KIND, seed):
         if right.get(case.kind) is False:

@@ -1,4 +1,4 @@
-"""The counts pass: one step of a fresh instance, every operation seen, nothing timed."""
+"""The counts pass: one step of a fresh instance, in which every operation is counted and nothing is timed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from mlpprof.catalog import Entry, load, module_of, variant_code
-from mlpprof.instrument.counts import Recorder, TooManyOperations, counted_module
+from mlpprof.instrument.counts import OperationCounter, TooManyOperations, counted_module
 from mlpprof.instrument.needed_work import mark_useful
 from mlpprof.model import Array, Network, Variant
 from mlpprof.model.gradcheck import close
@@ -16,11 +16,11 @@ from mlpprof.profile.prepare import Prepared
 from mlpprof.results import Operation
 
 Counted = tuple[tuple[Operation, ...], tuple[str, ...]]
-"""Operations of one step, and the names of what could not be counted."""
+"""The operations of one step, and the names of what could not be counted."""
 
 
 def count_step(it: Prepared, m: int) -> Counted:
-    """What one step of a prepared variant does at batch size m; nothing where it does too much, or spans steps.
+    """The operations of one step of a prepared variant at batch size m; none if there are too many, or it spans steps.
 
     Raises VariantCrash where the variant's code raises.
     """
@@ -35,7 +35,7 @@ def count_step(it: Prepared, m: int) -> Counted:
 
 
 def count_network(entry: Entry, network: Network, m: int, dtype: str | None = None) -> Counted:
-    """What one step of a variant does on m random samples: counts depend on sizes, not on values.
+    """The operations of one step of a variant on m random samples; they depend on sizes, not on values.
 
     Raises any MlpprofError of the catalog and of the variant, and TooManyOperations.
     """
@@ -52,23 +52,23 @@ def count_network(entry: Entry, network: Network, m: int, dtype: str | None = No
 def count_variant(
     entry: Entry, cls: type[Variant], network: Network, X: Array, Y: Array, indices: Iterator[Array], seed: int
 ) -> Counted:
-    """The operations of the second of two steps: the first may make arrays that later ones use again.
+    """The operations of the second of two steps, since the first may make arrays that later steps reuse.
 
     X (N, n_0), Y (N, n_L) in the dtype of the step. Raises TooManyOperations, and VariantCrash where the code raises.
     """
     module = module_of(cls)
-    recorder = Recorder(str(module.__file__))
+    counter = OperationCounter(str(module.__file__))
     with variant_code(entry):
-        copy = counted_module(module, entry.source(), recorder)
+        copy = counted_module(module, entry.source(), counter)
         counted = cast(type[Variant], getattr(copy, cls.__name__))
         instance = counted(network, network.initial_parameters(seed, X.dtype))
-        recorder.watch(instance)
+        counter.watch(instance)
         try:
             instance.train_step(X, Y, next(indices))
-            recorder.start()
+            counter.start()
             last = next(indices)
             instance.train_step(X, Y, last)
         finally:
-            recorder.recording = False
+            counter.recording = False
             close(instance)
-    return mark_useful(recorder.operations(), network, len(last)), tuple(recorder.uncounted)
+    return mark_useful(counter.operations(), network, len(last)), tuple(counter.uncounted)

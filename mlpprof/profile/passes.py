@@ -1,7 +1,8 @@
 """The interleaved passes of `profile`: total, phases and labels in turn, each on an instance of its own.
 
-A round holds one block of steps of every pass, in an order that is reversed from round to round, so that a machine
-that slows down slows all of them alike: what an instrument disturbs is then the median ratio of neighbouring blocks.
+A round contains one block of steps of every pass, in an order that is reversed from round to round, so that a machine
+that slows down slows all of them alike. The disturbance by an instrument is then the median ratio of neighbouring
+blocks.
 """
 
 from __future__ import annotations
@@ -23,13 +24,28 @@ from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress
 from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
 
-# The order in which samples are trained on: shuffled anew every epoch, the same for every instance of a run.
+BLOCK_S = 0.015
+"""A block lasts at least this long: far above the clock's resolution and the cost of changing instances."""
+BUDGET_S = 4.0
+"""The three timed passes of one batch size take this long, unless the step is so slow that few rounds take longer."""
+ROUNDS = (5, 40)
+"""There are at least and at most this many ROUNDS, but only SLOW_ROUNDS if a step takes longer than SLOW_STEP_S."""
+SLOW_STEP_S = 0.5
+SLOW_ROUNDS = 3
+WARMUP_S, FIRST_STEP_S = 0.5, 2.5
+"""A warm-up ends after WARMUP_S, but has a second step if the first, which may compile, took less than FIRST_STEP_S."""
+WARMUP_WINDOW = 5
+SETTLED = 0.05
+"""A warm-up also ends when the medians of two successive windows of steps differ by less than this share."""
+MEMORY_STEPS = 3
+FAULT_STEPS = 10
+"""Page faults are counted in this many steps, after as many that warm up; if steps are slow, in a single one."""
 
 
 def batches(samples: int, m: int, seed: int) -> Iterator[Array]:
-    """Endless indices (m,) into `samples` rows, epoch after epoch; the last, incomplete batch of an epoch is left out.
+    """Endless indices (m,) into `samples` rows, shuffled anew every epoch, the same for every instance of a run.
 
-    Every batch has m rows, since a shorter one would be a different measurement.
+    The last, incomplete batch of an epoch is left out, since a shorter one would be a different measurement.
     """
     rng = np.random.default_rng(seed)
     while True:
@@ -39,39 +55,13 @@ def batches(samples: int, m: int, seed: int) -> Iterator[Array]:
 
 
 def steps_per_epoch(samples: int, m: int) -> int:
-    """Steps that visit every sample once, the last batch possibly short."""
+    """Steps that visit every sample once; the last batch may be short."""
     return -(-samples // m)
-
-
-BLOCK_S = 0.015
-"""Least duration of a block: far above the clock's resolution and the cost of changing instances."""
-BUDGET_S = 4.0
-"""Time for the three timed passes of one batch size, unless the step is so slow that few rounds take longer."""
-ROUNDS = (5, 40)
-"""Fewest and most rounds; a step slower than SLOW_STEP_S gets the fewest, 3."""
-SLOW_STEP_S = 0.5
-SLOW_ROUNDS = 3
-WARMUP_S, FIRST_STEP_S = 0.5, 2.5
-"""Warm-up lasts so long at most; a first step, in which data are sent or code is compiled, makes it longer once."""
-WARMUP_WINDOW = 5
-SETTLED = 0.05
-"""Warm-up ends when the medians of two successive windows of steps differ by less than this."""
-MEMORY_STEPS = 3
-FAULT_STEPS = 10
-"""Steps whose page faults are counted, after as many that warm up; a slow step gets 1."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many rounds, and how many steps of each pass in a round."""
-
-    rounds: int
-    steps: int
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: data in the run's dtype, and makers of fresh instances.
+    """A variant that is ready to be measured: its data in the run's dtype, and makers of fresh instances.
 
     X (N, n_0), Y (N, n_L). make: a plain instance. make_labelled: one whose labelled statements report to the clock.
     """
@@ -87,26 +77,26 @@ class Subject:
         return batches(len(self.X), m, self.seed)
 
 
-def plan_for(step_s: float, steps: int | None) -> Plan:
-    """Rounds and steps for a step of `step_s` seconds; `steps` fixes their product.
+def rounds_and_steps(step_s: float, steps: int | None) -> tuple[int, int]:
+    """How many rounds, and steps of each pass in a round, for a step of `step_s` seconds; `steps` fixes their product.
 
-    With steps given, a round holds the largest divisor of it that makes no block longer than needed.
+    With `steps` given, a round has the largest divisor of it that makes no block longer than needed.
     """
     wanted = max(1, math.ceil(BLOCK_S / step_s))
     if steps is not None:
         in_round = max(d for d in range(1, min(wanted, steps) + 1) if steps % d == 0)
-        return Plan(steps // in_round, in_round)
+        return steps // in_round, in_round
     if step_s > SLOW_STEP_S:
-        return Plan(SLOW_ROUNDS, 1)
+        return SLOW_ROUNDS, 1
     fewest, most = ROUNDS
-    return Plan(min(most, max(fewest, int(BUDGET_S / (3 * wanted * step_s)))), wanted)
+    return min(most, max(fewest, int(BUDGET_S / (3 * wanted * step_s)))), wanted
 
 
 class TimedPass:
-    """One instance that walks through the batches, with or without an instrument that `take`s after every step.
+    """One instance that walks through the batches; take: what an instrument has seen since it was last asked.
 
-    A form that spans steps, with a method `train`, is run and timed through it, a whole block at a time: a row then
-    holds one sample, the mean over the block, of the clock and of the instrument alike.
+    A variant that spans steps has a method `train`. It is run and timed through that, a whole block at a time: a row
+    then contains one sample of the clock and one of the instrument, the means over the block.
     """
 
     def __init__(
@@ -152,7 +142,7 @@ class TimedPass:
         return step_s
 
     def get_ready(self, steps: int) -> None:
-        """Let a form that spans steps prepare itself for blocks of so many, as a compiler does."""
+        """Let a variant that spans steps prepare itself for blocks of so many, as a compiler does."""
         if self._train is not None:
             self.span(steps)
 
@@ -201,25 +191,25 @@ def profile_batch(
         labelled = kept(subject.make_labelled(label_clock))
         phase_clock = PhaseClock(phased, clock)
         label_clock.watch(labelled)
-        separately_told = getattr(phased, "phase_seconds", None)
+        own_phases = getattr(phased, "phase_seconds", None)
         total = TimedPass(subject, plain, subject.walk(m), lambda: None, clock)
-        phases = TimedPass(subject, phased, subject.walk(m), separately_told or phase_clock.take, clock)
+        phases = TimedPass(subject, phased, subject.walk(m), own_phases or phase_clock.take, clock)
         labels = TimedPass(subject, labelled, subject.walk(m), label_clock.take, clock)
         passes = (total, phases, labels)
         report("warming up", 0.0)
         with paused_garbage_collection():
             warm = [warm_up(timed, clock) for timed in passes]
-        plan = plan_for(warm[0][1], steps)
+        rounds, in_round = rounds_and_steps(warm[0][1], steps)
         for timed in passes:
-            timed.get_ready(plan.steps)
+            timed.get_ready(in_round)
         total.losses.clear()
-        for i in range(plan.rounds):
-            report("timing", (i + 0.5) / (plan.rounds + 1))
+        for i in range(rounds):
+            report("timing", (i + 0.5) / (rounds + 1))
             with paused_garbage_collection():
                 for timed in passes if i % 2 == 0 else reversed(passes):
-                    timed.block(plan.steps)
-    separable = separately_told is not None or phase_clock.complete
-    report("memory", plan.rounds / (plan.rounds + 1))
+                    timed.block(in_round)
+    separable = own_phases is not None or phase_clock.complete
+    report("memory", rounds / (rounds + 1))
     return BatchResult(
         batch=m,
         steps_per_epoch=steps_per_epoch(len(subject.X), m),
@@ -231,7 +221,7 @@ def profile_batch(
         losses=np.array(total.losses),
         warmup_steps=warm[0][0],
         separable=separable,
-        steps_a_sample=plan.steps if hasattr(plain, "train") else 1,
+        steps_a_sample=in_round if hasattr(plain, "train") else 1,
     )
 
 
@@ -266,7 +256,7 @@ def _label_samples(taken: list[list[dict[LabelKey, tuple[float, int]]]]) -> tupl
 
 
 def _memory(subject: Subject, m: int) -> dict[str, tuple[float, float]]:
-    """Bytes allocated and peak by phase: medians over the steps, the first one (which fills lists) left out."""
+    """Bytes allocated and peak by phase: medians over the steps without the first one, which fills lists."""
     instance = subject.make()
     indices = subject.walk(m)
     try:
@@ -287,7 +277,7 @@ def _memory(subject: Subject, m: int) -> dict[str, tuple[float, float]]:
 
 
 def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
-    """Minor page faults a step by phase: means over steps of a warm instance."""
+    """Minor page faults per step by phase: means over the steps of a warm instance."""
     if page_faults() is None:
         return {}
     instance = subject.make()
@@ -307,7 +297,7 @@ def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
 
 @contextmanager
 def paused_garbage_collection() -> Iterator[None]:
-    """No collection inside a timed block; what is due happens before it."""
+    """Collect no garbage inside a timed block, but before it."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

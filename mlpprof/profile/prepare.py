@@ -25,19 +25,23 @@ from mlpprof.profile.passes import Subject
 from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
 
-# Samples that one worker has made ready for the next ones: reading them takes a tenth of making them again.
-#
-# Every worker still gets arrays of its own, in memory of its own, so that processes stay independent replicates.
+DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
+OWN_CASE_ROWS = 64
+"""The gradients are compared on this many rows of the user's data before anything is timed."""
 
 
 class SharedArrays:
-    """Pairs of arrays by key, as .npy files in a folder that lives as long as a race."""
+    """Samples that one worker has made ready for the next ones, as .npy files in a folder that lives as long as a race.
+
+    To read them takes a tenth of the time of making them again. Every worker still gets arrays in memory of its own, so
+    that processes stay independent replicates.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, key: object) -> tuple[Array, Array] | None:
-        """What an earlier worker has kept under the key."""
+        """The pair of arrays that an earlier worker has kept under the key."""
         paths = self._paths(key)
         if not all(path.is_file() for path in paths):
             return None
@@ -61,14 +65,9 @@ class SharedArrays:
         return self._folder / f"X-{digest}.npy", self._folder / f"Y-{digest}.npy"
 
 
-DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
-OWN_CASE_ROWS = 64
-"""Rows of the user's data on which the gradients are compared before anything is timed."""
-
-
 @dataclass(frozen=True)
 class Prepared:
-    """A variant and its data, loaded. warnings: what the user should hear about the file."""
+    """A variant and its data, loaded. warnings: about the file, for the user."""
 
     request: Request
     entry: catalog.Entry
@@ -82,7 +81,7 @@ class Prepared:
 
     @property
     def data(self) -> Dataset:
-        """The data set, which is only loaded by now if nobody had made the arrays ready."""
+        """The data set; it is loaded only when it is needed, since an earlier worker may have made the arrays ready."""
         return self.load_data()
 
     @property
@@ -105,9 +104,9 @@ class Prepared:
 
 
 class Loader:
-    """Loads variants and data; variants of one data set and dtype share its arrays.
+    """Loads variants and data; variants with the same data and dtype share its arrays.
 
-    shared: arrays that other workers of the race have made ready.
+    shared: the arrays that other workers of the race have made ready.
     """
 
     def __init__(self, shared: SharedArrays | None = None) -> None:
@@ -116,9 +115,9 @@ class Loader:
         self._arrays: dict[tuple[DataSource, int, int, str], tuple[Array, Array]] = {}
 
     def prepare(self, request: Request, report: Progress) -> Prepared:
-        """Load the variant and its data, and refuse what does not fit together.
+        """Load the variant and its data, and refuse them if they do not fit together.
 
-        Raises any MlpprofError: of the catalog, of the data, UnsupportedNetwork of the variant's constructor.
+        Raises any MlpprofError of the catalog, of the data, or of the variant's constructor (UnsupportedNetwork).
         """
         report("loading the variant", 0.0)
         entry = catalog.find(request.variant)
@@ -189,7 +188,7 @@ def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
 
 
 def label_warnings(entry: catalog.Entry, source: str) -> list[str]:
-    """Labels on no statement: an error in the catalog's own files, a warning in a user's."""
+    """Warnings about labels that end no statement; in the catalog's own files, such a label is an error."""
     messages = [
         f"{entry.path.name}:{stray.line}: the label '{stray.label}' ends no statement, so nothing is timed under it"
         for stray in stray_labels(source)

@@ -1,4 +1,4 @@
-"""`profile` and `check` from the outside: workers are started, asked, and what they answer becomes records."""
+"""`profile` and `check` in the parent process: they start workers, and make records of their answers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,29 @@ import numpy as np
 
 import mlpprof
 from mlpprof.catalog import find, find_all
-from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_command, ranks_in
+from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE, members_wanted
+from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_command
 from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
-from mlpprof.machine.blas import WORKERS_VARIABLE, worker_environment
+from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.facts import commit_facts
 from mlpprof.machine.limits import Limits, limits_for, names_for
 from mlpprof.machine.linux import affinity
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
-from mlpprof.results import BatchResult, CheckResult, DataRecord, Run, StackProfile, VariantRecord
-from mlpprof.results.json import decode_batch_result, decode_line_profile
-
-# Where a variant is an MPI program: its worker is started by mpiexec, as rank 0 of several.
+from mlpprof.results import BatchResult, CheckResult, DataRecord, LineProfile, Run, StackProfile, VariantRecord
+from mlpprof.results.json import decode
 
 
 def mpiexec_for(variants: Iterable[str], environment: Mapping[str, str]) -> list[str]:
-    """The command that starts a worker for these variants, where one of them takes several ranks; else empty.
+    """The command that starts a worker as rank 0 of several, if one of these variants is an MPI program; else empty.
 
-    As many ranks as --ranks says, else as other variants have workers. Raises MissingExtra without mpiexec. Without
-    mpi4py it is empty too: the variant says by itself what it lacks.
+    There are as many ranks as --ranks says, else as other variants have workers. Raises MissingExtra without mpiexec.
+    Without mpi4py the command is empty too: the variant itself reports what is missing.
     """
     if not any(find(variant).extra == EXTRA for variant in variants) or not has_mpi4py():
         return []
-    workers = environment.get(WORKERS_VARIABLE, "")
-    ranks = ranks_in(environment, int(workers) if workers.isdigit() else len(affinity() or ()) or os.cpu_count() or 1)
+    cpus = len(affinity() or ()) or os.cpu_count() or 1
+    ranks = members_wanted(environment, RANKS_VARIABLE, members_wanted(environment, WORKERS_VARIABLE, cpus))
     return mpiexec_command(ranks, environment) if ranks > 1 else []
 
 
@@ -63,13 +62,13 @@ class Settings:
     lines: bool = False
     stacks: bool = False
     limits: bool = True
-    """Hold the steps against the machine's limits: those that are not in the cache yet are measured at the end."""
+    """Compare the steps with the machine's limits; those that are not in the cache yet are measured at the end."""
 
 
 def profile(request: Request, workload: str, settings: Settings, command: str, progress: Progress) -> Run:
     """Measure one variant at every batch size, each in a worker of its own, and return the Run.
 
-    A fresh process for each batch size keeps the allocator's and BLAS's state of one from colouring the next.
+    With a fresh process for each batch size, the state of the allocator and of BLAS does not pass from one to the next.
     Raises CheckFailed before anything is timed if the variant is wrong, and whatever `Worker.call` raises.
     """
     results: list[BatchResult] = []
@@ -85,25 +84,27 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         with start_worker(WORKER, environment, [request.variant]) as worker:
             answer = worker.call("prepare", part, request=request.to_json())
             if not opened:
-                opened = {**answer, **worker.call("describe", part, variant=request.variant)}
+                opened = {**answer, **worker.call("describe", part, key=request.variant)}
                 if settings.check:
-                    checked = CheckResult(**worker.call("quick_check", part, variant=request.variant))
+                    checked = CheckResult(**worker.call("quick_check", part, key=request.variant))
                     if checked.ok is False:
                         raise CheckFailed(f"{checked.message}; nothing was timed (mlpprof check shows more)")
             results.append(
-                decode_batch_result(
-                    worker.call("profile", part, variant=request.variant, batch=batch, steps=settings.steps)
+                decode(
+                    BatchResult,
+                    worker.call("profile", part, key=request.variant, batch=batch, steps=settings.steps),
                 )
             )
             if i == 0 and settings.lines:
-                lines = decode_line_profile(worker.call("lines", part, variant=request.variant, batch=batch))
+                lines = decode(LineProfile, worker.call("lines", part, key=request.variant, batch=batch))
             if i == 0 and settings.stacks:
-                stacks = StackProfile(**worker.call("stacks", part, variant=request.variant, batch=batch))
+                stacks = StackProfile(**worker.call("stacks", part, key=request.variant, batch=batch))
     limits: Limits = {}
+    notes: list[str] = []
     if settings.limits:
         operations = [operation for result in results for operation in result.operations]
         names = names_for(request.network, opened["dtype"], settings.batches, operations)
-        limits = limits_for(names, opened["machine"], environment, progress)
+        limits = limits_for(names, opened["machine"], environment, progress, notes.append)
     source = opened["variant"]["source"]
     return Run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,15 +123,15 @@ def profile(request: Request, workload: str, settings: Settings, command: str, p
         results=tuple(results),
         lines=lines,
         stacks=stacks,
-        warnings=(*opened["warnings"], *_check_warnings(checked), *_loss_warnings(results)),
+        warnings=(*opened["warnings"], *_check_warnings(checked), *_loss_warnings(results), *notes),
         limits=dict(limits),
     )
 
 
 def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) -> list[CheckResult]:
-    """Check each variant in a worker of its own; one that lacks its extra is skipped with the hint.
+    """Check each variant in a worker of its own; if its extra is not installed, it is skipped, with a hint.
 
-    A variant of several ranks is checked with one where there is no mpiexec.
+    A variant of several ranks is checked with a single rank if there is no mpiexec.
     """
     found = []
     environment = worker_environment(os.environ, DEFAULT_THREADS, False)

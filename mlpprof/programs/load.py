@@ -1,4 +1,4 @@
-"""The program that is looked at, run as it stands: a script as `__main__`, or a variant in a loop over batches."""
+"""A user's unchanged program: which files belong to it, how they are imported, and how a script runs as `__main__`."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
-from mlpprof.catalog import ladder_folder, own_modules
+from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
-from mlpprof.process import Progress
-from mlpprof.profile.prepare import Loader
-from mlpprof.profile.request import Request
 from mlpprof.programs.record.schedule import Enough
-
-# Which files belong to the program: the script and whatever it imports from outside Python's own libraries.
-
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
-"""What Python calls a folder of installed libraries, also one of another environment that this one makes use of."""
+"""Names of folders with installed libraries, also in another environment that this one uses."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
-    """A test of paths. include, exclude: patterns of file names or of whole paths, of which exclude is the stronger."""
+    """A test whether a path is a file of the program's own: none of an installed library, or of mlpprof itself.
+
+    include, exclude: patterns of file names or of whole paths; a path that both match is excluded.
+    """
     ours = (PACKAGE / "model", ladder_folder())
 
     @cache
@@ -61,7 +57,7 @@ def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str],
 def load_through(is_own: Callable[[str], bool], compiled: Callable[[str, str], CodeType]) -> None:
     """From now on, modules from the program's files get their code from `compiled(path, source)`.
 
-    The one place through which every import of a source file goes, also a late one and one by path.
+    Every import of a source file goes through this method, also a late one and one by path.
     """
     original = SourceFileLoader.get_code
 
@@ -74,21 +70,29 @@ def load_through(is_own: Callable[[str], bool], compiled: Callable[[str, str], C
     setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - a plain assignment to a method is no assignment to mypy
 
 
-VARIANT_STEPS = 2_000
-"""More than are ever recorded."""
-
-
 @dataclass(frozen=True)
 class Exit:
-    """That a program has ended by itself. place: the line that called sys.exit; None for the end of the script."""
+    """How a program ended by itself. place: the line that called sys.exit; None at the end of the script."""
 
     place: str | None = None
     code: int = 0
 
 
+class Program(Protocol):
+    """Something that trains. may_be_short: whether it may end after a few steps."""
+
+    @property
+    def may_be_short(self) -> bool: ...
+
+    def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
+        """Run it with the code that `compiled(path, source)` gives, to its end or to `Enough` (None)."""
+
+
 @dataclass(frozen=True)
 class Script:
     """A script with its arguments."""
+
+    may_be_short = True
 
     path: str
     arguments: tuple[str, ...]
@@ -116,32 +120,8 @@ class Script:
             raise VariantCrash(message) from error
         finally:
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
-                sys.stdout.flush()  # so that the last words are in the log
+                sys.stdout.flush()  # so that its last output is in the log
         return Exit()
-
-
-@dataclass(frozen=True)
-class VariantLoop:
-    """One of the catalog's variants, trained on batches of a workload."""
-
-    request: Request
-    batch: int
-    report: Progress
-
-    def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
-        """Train until `Enough`. Raises what loading a variant raises."""
-        import numpy as np
-
-        prepared = Loader().prepare(self.request, self.report)
-        prepared.require_batch(self.batch)
-        X, Y = prepared.subject.X, prepared.subject.Y
-        variant = prepared.subject.make()
-        random = np.random.default_rng(self.request.seed)
-        with own_modules(prepared.entry), suppress(Enough):
-            for _ in range(VARIANT_STEPS):
-                variant.train_step(X, Y, random.choice(len(X), self.batch, replace=False))
-            return Exit()
-        return None  # it was stopped early
 
 
 def _place(error: BaseException, script: str) -> str:
@@ -157,7 +137,7 @@ def _place(error: BaseException, script: str) -> str:
 
 
 def _exit_code(error: SystemExit) -> int:
-    """As Python makes it of the argument of sys.exit: None is success, and anything but a number is printed."""
+    """The exit code as Python makes it: None means success, and anything but a number is printed."""
     if error.code is None or isinstance(error.code, int):
         return int(error.code or 0)
     with contextlib.suppress(OSError, ValueError):
@@ -170,11 +150,8 @@ def _one_line(error: Any) -> str:
     return " ".join(str(error).split())
 
 
-# Whether files of a program's own are still to be imported, as its import statements tell.
-
-
 def is_import_to_come(sources: Mapping[str, str], folder: str) -> bool:
-    """Whether an import in one of these files names one in the script's folder that is none of them.
+    """Whether one of these files imports another file of the script's folder that is not loaded yet.
 
     sources: path -> text of the program's files so far.
     """
@@ -187,7 +164,7 @@ def is_import_to_come(sources: Mapping[str, str], folder: str) -> bool:
 
 
 def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
-    """The files that its import statements would be of, if they are the program's own; most of them do not exist."""
+    """The files that its import statements name if they are the program's own; most of them do not exist."""
     for node in ast.walk(ast.parse(source)):
         dotted = []
         start = folder

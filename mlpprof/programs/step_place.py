@@ -10,10 +10,10 @@ from pathlib import Path
 from mlpprof.errors import UsageError
 
 Loop = ast.For | ast.While
-INNER = (
+SCOPES_WITHIN = (
     ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.ListComp | ast.GeneratorExp | ast.DictComp
 )
-"""What has turns or a life of its own within a loop."""
+"""Parts of a loop's body that run on their own."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class StepPlace:
 
     @classmethod
     def parse(cls, text: str) -> StepPlace:
-        """From 'Class.method', 'function', '41', 'fit.41', each with its file in front or without; else UsageError."""
+        """From 'Class.method', 'function', '41' or 'fit.41', with or without a file before it; else UsageError."""
         file, _, rest = text.rpartition(":")
         if not rest or (file and not file.endswith(".py")):
             raise UsageError(
-                f"--step '{text}' is no place; expected Class.method, a function, or the line of a loop, each also "
-                "with its file in front: file.py:Class.method"
+                f"--step '{text}' is not a place; expected Class.method, a function name, or the line of a loop, with "
+                "or without its file: file.py:Class.method"
             )
         last = rest.rpartition(".")[2]
         if last.isdigit():
@@ -43,7 +43,7 @@ class StepPlace:
 
     @property
     def text(self) -> str:
-        """As the user may write it, without the file."""
+        """The step as the user can write it, without the file."""
         return str(self.line) if self.name is None else self.name
 
     def concerns(self, path: str) -> bool:
@@ -65,7 +65,7 @@ class StepPlace:
 
 
 def loops_around(tree: ast.Module, name: str) -> list[Loop]:
-    """The innermost loops of a file whose turns call a function of this name, last part alone."""
+    """The innermost loops of a file that call a function with the last part of this name."""
     found = []
     for loop in ast.walk(tree):
         if isinstance(loop, Loop) and any(_calls(one, name.rpartition(".")[2]) for one in loop.body):
@@ -74,8 +74,8 @@ def loops_around(tree: ast.Module, name: str) -> list[Loop]:
 
 
 def _calls(node: ast.AST, name: str) -> bool:
-    """Whether a statement calls the name, in no loop and no function within."""
-    if isinstance(node, Loop | INNER):
+    """Whether a statement calls the name outside of inner loops and functions."""
+    if isinstance(node, Loop | SCOPES_WITHIN):
         return False
     if isinstance(node, ast.Call):
         match node.func:

@@ -1,4 +1,4 @@
-"""In the worker: a program that mlpprof runs writes nothing, so that its run leaves the user's files as they were.
+"""In the worker: prevents a program that mlpprof runs from writing, so that the user's files stay as they were.
 
 mlpprof stops a program in the middle of its training, and may run it twice. What it would write then (weights, a
 checkpoint, a log) would take the place of what a whole run has written. Python announces every such operation to its
@@ -34,7 +34,7 @@ CHANGES = {
     "shutil.rmtree": ("delete", (0,)),
     "shutil.move": ("move", (0, 1)),
 }
-"""Event -> what it does, and which of its arguments are paths: of what exists already, else the operation fails."""
+"""Event -> its verb, and which of its arguments are paths. If the first does not exist, the operation just fails."""
 
 CREATIONS = {
     "os.mkdir": ("create the folder", 0),
@@ -45,21 +45,21 @@ CREATIONS = {
     "shutil.make_archive": ("write", 0),
     "shutil.unpack_archive": ("write into", 1),
 }
-"""Event -> what it does, and which of its arguments is the path of what is made."""
+"""Event -> its verb, and which of its arguments is the path of what it creates."""
 
 H5PY_FILES = "h5py._hl.files"
-"""The module of h5py that opens files: when it is imported, those it calls for that are there already."""
+"""The module of h5py that opens files. When it is imported, the functions that it calls for this exist already."""
 
 TEMPORARY = (tempfile.gettempprefix(), "pymp-", "matplotlib-")
-"""How the names begin that Python's own libraries give to temporary files and folders."""
+"""Names of temporary files and folders of common libraries begin like this."""
 
 
 class Writes:
     """Prevents a program from writing outside temporary folders and caches.
 
-    is_enough: whether mlpprof knows all it needs; then an attempt to write ends the program, and is no error.
-    must_end: whether the program has made an attempt, so that it is to be ended even if it catches everything.
-    refusal: what to report to the user of an attempt that came too early.
+    is_enough: whether mlpprof knows all it needs; then an attempt to write ends the program without an error.
+    must_end: whether the program has tried to write, so that it must end even if it catches all exceptions.
+    refusal: the message to the user about an attempt that came too early.
     """
 
     def __init__(self, script: str, how_often: str, is_own: Callable[[str], bool]) -> None:
@@ -74,13 +74,13 @@ class Writes:
         self.prevented: list[str] = []
 
     def prevent(self) -> None:
-        """From now on, and until the process ends, since an audit hook cannot be removed."""
+        """Prevent writing from now on until the process ends, because an audit hook cannot be removed."""
         sys.addaudithook(self._audit)
         if H5PY_FILES in sys.modules:
             self._wrap_h5py()
 
     def guarded(self, run: Callable[[], Answer]) -> Answer:
-        """What `run` gives. Raises UsageError if the program wanted to write before mlpprof knew enough."""
+        """The result of `run`. Raises UsageError if the program wanted to write before mlpprof knew enough."""
         try:
             answer = run()
         except MlpprofError:
@@ -92,7 +92,7 @@ class Writes:
         raise UsageError(self.refusal)
 
     def note(self) -> str | None:
-        """What to report of attempts that were no error."""
+        """The note about attempts that were no error; None if there were none."""
         if not self.prevented:
             return None
         shown = ", ".join(dict.fromkeys(self.prevented))
@@ -132,7 +132,7 @@ class Writes:
             "which would damage what it writes; nothing was written. Add --allow-writes to let it write"
         )
         if os.getpid() != self._process:
-            raise PermissionError(sentence)  # which the parent process sees, as it would not see `Enough`
+            raise PermissionError(sentence)  # the parent process sees this, but would not see `Enough`
         if self.refusal is None and (self.must_end or self.is_enough()):
             self.prevented.append(shown)
         elif self.refusal is None:
@@ -150,13 +150,13 @@ class Writes:
             inside = [one for one in self._projects if Path(one).is_relative_to(folder) and path.is_relative_to(one)]
             if not inside:
                 return True
-            # of a script that lies in the temporary folder itself, what it makes there is told by the names
+            # If the script itself lies in the temporary folder, names show what is temporary.
             if folder == self._temporary and inside == [folder]:
                 return path.relative_to(folder).parts[0].startswith(TEMPORARY)
         return False
 
     def _place(self) -> str:
-        """The innermost line of the program's own."""
+        """The innermost line of the program's own files."""
         frame = sys._getframe(2)
         while frame is not None:
             file = frame.f_code.co_filename
@@ -166,7 +166,7 @@ class Writes:
         return self._script.name
 
     def _wrap_h5py(self) -> None:
-        """Ask before h5py opens a file: it calls these two functions by their names in this module."""
+        """Check before h5py opens a file: it calls these two functions by their names in this module."""
         module: Any = sys.modules["h5py.h5f"]  # h5py has no types
         read_only = module.ACC_RDONLY
         create, open_ = module.create, module.open
@@ -194,7 +194,7 @@ class Writes:
 
 
 def _cache_folders() -> Sequence[str]:
-    """Where libraries keep what they can make again."""
+    """Folders in which libraries keep what they can make again."""
     named = (os.environ.get(name) for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"))
     usual = (platformdirs.user_cache_dir(), platformdirs.user_config_dir("matplotlib", appauthor=False))
     old = str(Path("~/.matplotlib").expanduser())
@@ -206,7 +206,7 @@ def _exists(path: Any) -> bool:
 
 
 def _is_relative_to_a_folder(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Whether the path is relative to an open folder, as in shutil.rmtree, which was asked for itself."""
+    """Whether the path is relative to an open folder, as within shutil.rmtree, which has its own event."""
     return event.startswith("os.") and event != "os.truncate" and arguments[-1] not in (-1, None)
 
 

@@ -1,4 +1,4 @@
-"""How findings are told, on the terminal and on a page alike: places, payoffs, evidence, source and cure."""
+"""The texts and figures of findings and step profiles, which the terminal, pages and files show alike."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ from mlpprof.results.advice import CATEGORIES, Advice, Finding
 from mlpprof.results.step_profile import Expression, StepProfile
 
 CONTEXT = 2
-"""Lines shown above and below those of a finding."""
+"""So many lines are shown above and below a finding."""
+
 MOST_LINES = 9
-"""Lines of a finding that are shown; of a longer one its beginning and its end."""
+"""If a finding has more lines, only its beginning and its end are shown."""
+
 MOST_VALUES = 6
-"""Of a list of evidence, so many are told."""
+"""If a list of evidence is longer, only so many values are shown."""
+
 MEASURED = "measured"
-"""The key of a finding's evidence that tells how its payoff was measured."""
+"""This key of a finding's evidence explains how its payoff was measured."""
+
 LEFT_OUT = "⋮"
 
-ONE_BY_ONE = "each payoff is of that cure alone: they overlap, and do not add up"
+ONE_BY_ONE = "each saving is for that change alone; do not add them"
 CONFIDENCE = {
-    "certain": "certain: it follows from the values that were recorded",
-    "likely": "likely: whether it can be changed is for you to judge",
+    "certain": "certain: the change computes the same values",
+    "likely": "likely: check that your program allows this change",
 }
 
 _NAMES = {
@@ -51,7 +55,7 @@ _NAMES = {
     "times_per_step": "",
     "times": "",
 }
-"""Keys of evidence that everybody knows by their values, in the order in which they are told."""
+"""Keys of evidence that need no name because the values explain themselves, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +100,17 @@ def related_text(finding: Finding) -> str:
 
 
 def confidence_text(finding: Finding) -> str:
-    """What the word means for the reader."""
+    """What the word means for the user."""
     return CONFIDENCE.get(finding.confidence, plain(finding.confidence))
 
 
 def measured_text(finding: Finding) -> str:
-    """How the payoff was measured; empty where the finding does not tell."""
+    """How the payoff was measured; empty if the finding does not say."""
     return _value_text(MEASURED, finding.evidence[MEASURED]) if MEASURED in finding.evidence else ""
 
 
 def evidence_text(evidence: Mapping[str, object]) -> str:
-    """Shapes, dtypes, orders, times a step and what else there is, on one line."""
+    """Shapes, dtypes, orders, executions per step and other evidence, on one line."""
     known = [name for name in _NAMES if name in evidence]
     others = [name for name in evidence if name not in _NAMES and name != MEASURED]
     return ", ".join(text for name in (*known, *others) if (text := _evidence(name, evidence[name])))
@@ -125,7 +129,7 @@ def headline_text(advice: Advice) -> str:
 
 
 def looked_for() -> str:
-    """All that a step was searched for, in one sentence."""
+    """All categories that were looked for, in one sentence."""
     return f"Looked for: {'; '.join(CATEGORIES.values())}."
 
 
@@ -135,7 +139,7 @@ def steps_text(advice: Advice) -> str:
 
 
 def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
-    """The lines of a finding with their neighbours, moved left together; empty where the file's text is not known."""
+    """The lines of a finding with their neighbours, moved left together; empty if the file's text is unknown."""
     source = advice.source.get(finding.file)
     if source is None:
         return []
@@ -166,9 +170,9 @@ def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
 
 
 def cure_lines(cure: str) -> list[CureLine]:
-    """A cure line by line, its code moved left together: '+' and '-' begin what changes, a blank what stays.
+    """The lines of a cure, with its code moved left together.
 
-    All other lines are words, also where they are written as a comment.
+    Lines that begin with '+' or '-' change, those that begin with a blank stay; all others are words.
     """
     raw = re.split(r"\r\n?|\n", cure.expandtabs(4).strip("\n"))
     lines = [_cure_line(line) for line in raw]
@@ -192,13 +196,13 @@ def _evidence(name: str, value: object) -> str:
     if not text:
         return ""
     if name in ("times", "times_per_step"):
-        return "once a step" if value == 1 else f"{text} times a step"
+        return "once per step" if value == 1 else f"{text} times per step"
     title = _NAMES.get(name, plain(name.removesuffix("_s").removesuffix("_share").replace("_", " ")))
     return f"{title} {text}".strip()
 
 
 def _value_text(name: str, value: object) -> str:
-    """A value of evidence as people read it; the end of its name tells the unit."""
+    """A value of evidence as text; the end of its name gives the unit."""
     if value is None or value == [] or value == {} or value == "":
         return ""
     if isinstance(value, bool):
@@ -218,7 +222,7 @@ def _value_text(name: str, value: object) -> str:
 
 
 def _operands(texts: Sequence[str]) -> str:
-    """One an operand, those of a long list of equal arrays together: '(4,) × 200'."""
+    """One text per operand; those of equal arrays in a long list together: '(4,) × 200'."""
     runs = [(text, len(list(same))) for text, same in groupby(texts)]
     return _few([part for text, n in runs for part in ([text] * n if n <= 3 else [f"{text} × {n:,}"])], " · ")
 
@@ -244,37 +248,36 @@ def _number_text(name: str, value: float) -> str:
     return format_number(value) if isinstance(value, int) else digits(value)
 
 
-# What is derived from a step profile, for the terminal and for files alike: medians, shares, rates, disturbance.
-
+# Step profiles: medians, shares, rates and the disturbance.
 
 MOST_DISTURBED = 1.2
-"""Clocked over plain steps, above which shares are rough."""
+"""If steps under clocks take more than this many times as long as plain steps, shares are rough."""
 
 PHASES_FROM = {
     "comments": "from the step's `# phase:` comments",
-    "calls": "from the calls that the step makes; `# phase: NAME` behind a statement names others",
-    "statements": "a statement each; `# phase: NAME` behind a statement names others",
+    "calls": "from the calls that the step makes; add `# phase: NAME` after a statement to name your own",
+    "statements": "one per statement; add `# phase: NAME` after a statement to name your own",
 }
 
 
 def median_s(seconds: Sequence[float]) -> float:
-    """Median of raw samples; NaN of none."""
+    """The median of raw samples; NaN if there are none."""
     return float(np.median(seconds)) if len(seconds) else math.nan
 
 
 def share_of(seconds: Sequence[float], profile: StepProfile) -> float:
-    """Median over the median clocked step, because both were under clocks."""
+    """The median as a share of the median clocked step, because both were measured under clocks."""
     whole_s = median_s(profile.clocked_s)
     return median_s(seconds) / whole_s if whole_s > 0 else math.nan
 
 
 def disturbance(profile: StepProfile) -> float:
-    """Median clocked step over median plain step: 1 where the clocks cost nothing."""
+    """The median clocked step divided by the median plain step: 1 if the clocks cost nothing."""
     plain_s = median_s(profile.step_s)
     return median_s(profile.clocked_s) / plain_s if plain_s > 0 else math.nan
 
 
 def gflop_per_s(one: Expression) -> float:
-    """Floating-point operations a second, in thousands of millions; NaN where it does none."""
+    """GFLOP/s; NaN if the expression does no floating-point operations."""
     time_s = median_s(one.seconds)
     return one.flop / time_s / 1e9 if one.flop and time_s > 0 else math.nan

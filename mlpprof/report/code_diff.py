@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass
 
 CONTEXT = 2
+"""This many unchanged lines are shown before and after a change."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class DiffLine:
 
 
 def code_diff(old: str, new: str) -> list[DiffLine]:
-    """Removed and added lines with their neighbours; empty where the code is the same."""
+    """Removed and added lines with their context; empty where the code is the same."""
     old_lines, old_start = _code(old)
     new_lines, new_start = _code(new)
     matcher = difflib.SequenceMatcher(None, old_lines, new_lines, autojunk=False)
@@ -39,7 +40,7 @@ def code_diff(old: str, new: str) -> list[DiffLine]:
 
 
 def _code(source: str) -> tuple[list[str], int]:
-    """The lines below the file's docstring and how many are above; all of them where the file does not parse."""
+    """The lines after the file's docstring, and the number of lines before; all lines where the file does not parse."""
     lines = source.expandtabs(4).splitlines()
     try:
         body = ast.parse(source).body

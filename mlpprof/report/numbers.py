@@ -1,4 +1,4 @@
-"""Numbers as people read them: three significant digits, the unit that fits, and a dash for what is not known."""
+"""Numbers as people read them: three significant digits, a fitting unit, and a dash for what is not known."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 import unicodedata
 
 UNKNOWN = "–"
-"""Stands where a figure was not measured."""
+"""The text of a figure that was not measured."""
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
-"""Keeps words on one line while `textwrap` folds a text; a plain blank takes its place afterwards."""
+"""It keeps words on one line while `textwrap` folds a text; afterwards a plain blank replaces it."""
 
 _TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTE_UNITS = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
@@ -111,11 +111,16 @@ def format_percent(share: float | None) -> str:
     return UNKNOWN if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 
+def format_ratio(ratio: float, low: float, high: float) -> str:
+    """A ratio with its interval: '1.19 (1.15–1.24)'."""
+    return f"{digits(ratio)} ({digits(low)}–{digits(high)})"
+
+
 def format_change(ratio: float | None) -> str:
     """A ratio as its distance from 1: '+2.3 %'."""
     if ratio is None or not math.isfinite(ratio):
         return UNKNOWN
-    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0: nobody wants to read -0.0
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f} %"  # + 0.0 turns -0.0 into 0.0
 
 
 def bar(value: float, largest: float, width: int) -> str:
@@ -126,11 +131,25 @@ def bar(value: float, largest: float, width: int) -> str:
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
+def span_bar(begin: float, end: float, width: int, *, hatched: bool = False) -> str:
+    """A bar from begin to end, shares of a width in characters; at least a thin line where the two differ."""
+    if begin <= 0 and not hatched:
+        return bar(end, 1.0, width).rstrip()
+    first, last = round(begin * width), round(end * width)
+    if first == last:
+        return " " * min(first, width - 1) + ("▏" if end - begin >= 0.001 else "")
+    return " " * first + ("▒" if hatched else "█") * (last - first)
+
+
+def of_layer(label: str, layer: int | None) -> str:
+    """A user's label on one line: 'derivative of layer 1', or 'gather' where it is in no loop over layers."""
+    return plain(label) + ("" if layer is None else f" of layer {layer}")
+
+
 def plain(text: str) -> str:
     """A user's text on one line: white space becomes single blanks, other control characters a visible mark.
 
-    Names, docstrings and sources come from other people's files, and an escape sequence in them would reach the
-    terminal.
+    Names, docstrings and sources come from other people's files; an escape sequence in them would reach the terminal.
     """
     return printable(" ".join(text.split()))
 

@@ -1,16 +1,19 @@
-"""The roofline: what every phase and statement reaches of what this machine could do, and the lower bound of a step.
+"""The roofline: how close every phase and statement comes to the limit of the machine, and the minimum of a step.
 
-Made from a run alone: its times, its counted operations and the limits measured on its machine (`machine.limits`).
+It is made from a run alone: its times, its counted operations and the limits of its machine (`machine.limits`).
 
-The limit time of an operation is the least that it can take: a product at the best rate of its shape; evaluations
-(exp, tanh, sigmoid) at the best rate of the function, or its bytes at the best bandwidth, whichever takes longer; all
-else its bytes at the best bandwidth for so many. A gather reads from where the data set fits. Calls cost nothing here,
-so the share of limit of many small operations is small.
+The limit time of an operation is the shortest time that the operation can take on this machine:
+- a product runs at the best rate that was measured for its shape;
+- an evaluation (exp, tanh, sigmoid) runs at the best rate of its function, or moves its bytes at the best bandwidth,
+  whichever takes longer;
+- every other operation moves its bytes at the best bandwidth for that many bytes. A gather reads from the memory or
+  the cache that the data set fits in.
+A call costs nothing in this model, so many small operations reach only a small share of their limit.
 
-The bound of a step is what its mathematics needs, at the limits: the products in the shapes of the network, one
-gather, one evaluation of the activation for every neuron, the logarithms of the loss. Nothing for arithmetic between
-them, which could ride along, and nothing for calls: so it is loose for small batches, and the same for every variant
-of a network at one precision.
+The lower bound of a step, which reports call its minimum, is the time that its mathematics needs at these limits: the
+products in the shapes of the network, one gather, one evaluation of the activation for every neuron, the logarithms of
+the loss. Other arithmetic and calls count nothing. So the bound is loose for small batches, and it is the same for
+every variant of a network at one precision.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from mlpprof.instrument.needed_work import needed_products
 from mlpprof.instrument.numpy_costs import COPY, EVALUATION, FILL, PRODUCT
 from mlpprof.machine.limits import FUNCTIONS, SIZES, Limits, product_name
 from mlpprof.model import Network
-from mlpprof.report.numbers import digits, plain
+from mlpprof.report.numbers import digits, of_layer, plain
 from mlpprof.results import BatchResult, Operation, Run
 
 
 @dataclass(frozen=True)
 class Point:
-    """One phase (label None) or labelled statement: its time, what it did in one step, and the least that could take.
+    """One phase (label None) or labelled statement: its time and operations in one step, and their limit time.
 
     limit_s: None where the limits were not measured or nothing was counted.
     """
@@ -55,7 +58,7 @@ class Point:
 
     @property
     def bytes_moved(self) -> int:
-        """Bytes read and written, each operand once an operation."""
+        """Bytes read and written; each operation counts each operand once."""
         return sum(o.bytes_moved for o in self.operations)
 
     @property
@@ -65,27 +68,27 @@ class Point:
 
     @property
     def calls(self) -> int:
-        """Operations, each of which is a call into NumPy."""
+        """The number of operations; each is a call of NumPy."""
         return sum(o.times for o in self.operations)
 
     @property
     def gflops(self) -> float | None:
-        """1e9 floating-point operations a second."""
+        """1e9 floating-point operations per second."""
         return 1e-9 * self.flop / self.time_s if self.time_s > 0 and self.operations else None
 
     @property
     def intensity(self) -> float:
-        """Floating-point operations a byte."""
+        """Floating-point operations per byte."""
         return self.flop / self.bytes_moved if self.bytes_moved else math.nan
 
     @property
     def share_of_limit(self) -> float | None:
-        """Limit time over time; 1 is as fast as the machine can."""
+        """Limit time divided by time; at 1, the machine cannot be faster."""
         return None if self.limit_s is None or self.time_s <= 0 else self.limit_s / self.time_s
 
 
 class Ceiling:
-    """The limits of one run, as times of operations."""
+    """The limits of one run, from which the limit times of operations follow."""
 
     def __init__(self, limits: Limits, data_bytes: float) -> None:
         self._limits = limits
@@ -98,7 +101,7 @@ class Ceiling:
 
     @classmethod
     def of(cls, run: Run) -> Ceiling | None:
-        """The limits that a run was stored with; None where they were not measured."""
+        """The limits in a run; None where they were not measured."""
         if f"gemm_{run.dtype}" not in run.limits:
             return None
         return cls(run.limits, run.data.samples * run.network.layers[0] * np.dtype(run.dtype).itemsize)
@@ -109,7 +112,7 @@ class Ceiling:
         return None if limit is None else limit["value"]
 
     def operation_s(self, operation: Operation) -> float:
-        """The least that an operation can take, all its repetitions together."""
+        """Limit time of an operation with all its repetitions, seconds."""
         if operation.kind == PRODUCT and len(operation.shape) == 3:
             p, k, q = operation.shape
             rate = self.product_gflops(operation.dtype, p, k, q)
@@ -124,36 +127,34 @@ class Ceiling:
         return moved_s
 
     def product_gflops(self, dtype: str, p: int, k: int, q: int) -> float | None:
-        """The best rate of a product's shape, else that of large ones."""
+        """The best rate for the shape of a product, else the best rate of large products."""
         return self.value(product_name(dtype, p, k, q)) or self.value(f"gemm_{dtype}")
 
     def evaluation_s(self, functions: Iterable[str], dtype: str, elements: float) -> float:
-        """Seconds for evaluations by the fastest of some functions; of all, where none of them was measured."""
+        """Seconds for evaluations by the fastest of some functions, or of all if none of them was measured."""
         rates = [self.value(f"{f}_{dtype}") for f in functions]
         known = [rate for rate in rates if rate] or [r for f in FUNCTIONS if (r := self.value(f"{f}_{dtype}"))]
         return 1e-9 * elements / max(known) if known else 0.0
 
     def bytes_s(self, total: float, at_a_time: float) -> float:
-        """Seconds for bytes that are moved so many at a time, at the best bandwidth near that size."""
+        """Seconds to move `total` bytes in pieces of `at_a_time`, at the best bandwidth near that size."""
         if not self._bandwidths:
             return 0.0
         below = [i for i, (size, _) in enumerate(self._bandwidths) if size <= at_a_time]
         first = below[-1] if below else 0
-        # between two measured sizes either may be the faster one; below the first, calls take over
+        # between two measured sizes either may be the faster one; below the smallest size, calls take most of the time
         best = max(rate for _, rate in self._bandwidths[first : first + (2 if below else 1)])
         return 1e-9 * total / best
 
     def gather_s(self, moved: float) -> float:
-        """Seconds for a gather: reads from where the data set fits, writes where the batch does."""
+        """Seconds for a gather: it reads from where the data set fits and writes to where the batch fits."""
         return self.bytes_s(moved / 2, max(self._data_bytes, moved)) + self.bytes_s(moved / 2, moved)
 
 
 def phase_points(result: BatchResult, ceiling: Ceiling | None) -> list[Point]:
     """A point for every phase."""
     return [
-        _point(
-            name, None, None, result.phase_median_s(name), [o for o in result.operations if o.phase == name], ceiling
-        )
+        _point(name, None, None, result.phase_s(name), [o for o in result.operations if o.phase == name], ceiling)
         for name in result.phases
     ]
 
@@ -165,7 +166,7 @@ def label_points(result: BatchResult, ceiling: Ceiling | None) -> list[Point]:
             x.phase,
             x.layer,
             x.label,
-            float(np.median(x.step_s)),
+            result.label_s(x),
             [o for o in result.operations if (o.phase, o.layer, o.label) == (x.phase, x.layer, x.label)],
             ceiling,
         )
@@ -186,7 +187,7 @@ def _point(
 
 
 FORMS = {"sigmoid": ("expit", "exp", "tanh"), "tanh": ("tanh",), "softmax": ("exp",)}
-"""The functions by any of which an activation can be had; what is not here costs no evaluation."""
+"""Activation -> the functions from which it can be computed. Other activations need no evaluation."""
 
 
 def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling) -> float:
@@ -213,31 +214,38 @@ def run_bound_s(run: Run, result: BatchResult) -> float | None:
     return None if ceiling is None else bound_s(run.network, result.batch, run.dtype, ceiling)
 
 
-# Why a step is slower than its bound, in one sentence: what takes the most time that nothing needs, and the cause.
+# The reason why a step is slower than its bound, in one sentence: the statements that waste the most time.
 
 
 NEAR = 0.7
-"""From this share of its limit on, a statement is as fast as the machine lets it be."""
+"""A statement that reaches this share of its limit counts as being at the limit."""
 MOSTLY = 0.5
+"""A cause that explains more than this share of a statement's time is named as the reason."""
+SMALL_EXCESS = 0.02
+"""If the second statement wastes less than this share of the step, only the first one is named."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a step is from its bound: the bound and the median step, in seconds, and the reason in words."""
+    """How far a step is from its bound: the bound and the median step, in seconds, and the reasons in words."""
 
     bound_s: float
     step_s: float
-    reason: str
+    reasons: tuple[str, ...]
 
     @property
     def times(self) -> float:
-        """The step in units of its bound."""
+        """The step divided by its bound."""
         return self.step_s / self.bound_s
 
     @property
     def sentence(self) -> str:
-        """'The step runs at 3.1 times its bound, because ...'."""
-        return f"the step runs at {digits(self.times)} times its bound, because {self.reason}"
+        """'the step takes 3.1 times the theoretical minimum on this machine; main reasons: ...'."""
+        reasons = "main reason" if len(self.reasons) == 1 else "main reasons"
+        return (
+            f"the step takes {digits(self.times)} times the theoretical minimum on this machine; "
+            f"{reasons}: {'; '.join(self.reasons)}"
+        )
 
 
 def distance(run: Run, result: BatchResult) -> Distance | None:
@@ -247,27 +255,28 @@ def distance(run: Run, result: BatchResult) -> Distance | None:
         return None
     bound = bound_s(run.network, result.batch, run.dtype, ceiling)
     step = result.step_s.median
-    return Distance(bound, step, _reason(run, result, ceiling)) if bound > 0 and step > 0 else None
+    return Distance(bound, step, _reasons(result, ceiling)) if bound > 0 and step > 0 else None
 
 
-def _reason(run: Run, result: BatchResult, ceiling: Ceiling) -> str:
+def _reasons(result: BatchResult, ceiling: Ceiling) -> tuple[str, ...]:
     points = [p for p in label_points(result, ceiling) or phase_points(result, ceiling) if p.operations]
     if not points:
-        return "more than the needed operations run, but they could not be counted"
+        return ("the operations could not be counted",)
     faults_s = 1e-6 * (ceiling.value("page_fault") or 0.0)
     excess = {point: point.time_s - _needed_s(point, ceiling) for point in points}
     worst = sorted(points, key=lambda point: excess[point], reverse=True)[:2]
     parts: list[str] = []
     for point in worst:
-        if excess[point] <= 0.02 * result.step_s.median and parts:
+        if excess[point] <= SMALL_EXCESS * result.step_s.median and parts:
             break
         share = 100 * point.time_s / result.step_s.median
-        parts.append(f"{_name(point)} ({share:.0f} % of the step) {_cause(point, result, ceiling, faults_s)}")
-    return ", and ".join(parts)
+        name = plain(point.phase) if point.label is None else f"the {of_layer(point.label, point.layer)}"
+        parts.append(f"{name} ({share:.0f} % of the step) {_cause(point, result, ceiling, faults_s)}")
+    return tuple(parts)
 
 
 def _needed_s(point: Point, ceiling: Ceiling) -> float:
-    """What a point's needed products, evaluations and gathers take at the limits; arithmetic could ride along."""
+    """Limit time of the needed products, evaluations and gathers of a point; other arithmetic counts nothing."""
     needed = 0.0
     for operation in point.operations:
         if operation.kind in (PRODUCT, EVALUATION) and operation.flop:
@@ -277,11 +286,6 @@ def _needed_s(point: Point, ceiling: Ceiling) -> float:
     return needed
 
 
-def _name(point: Point) -> str:
-    text = f"the {plain(point.label)}" if point.label is not None else plain(point.phase)
-    return text + ("" if point.layer is None else f" of layer {point.layer}")
-
-
 def _cause(point: Point, result: BatchResult, ceiling: Ceiling, fault_s: float) -> str:
     limits = {o: ceiling.operation_s(o) for o in point.operations}
     limit_s = sum(limits.values())
@@ -289,30 +293,27 @@ def _cause(point: Point, result: BatchResult, ceiling: Ceiling, fault_s: float) 
         s * (1 - (o.useful_flop / o.flop if o.flop else o.useful_bytes / max(1, o.bytes_moved)))
         for o, s in limits.items()
     )
-    dearest = max(point.operations, key=lambda o: limits[o])
+    slowest = max(point.operations, key=lambda o: limits[o])
     if wasted_s > MOSTLY * limit_s:
         only_moves = all(o.kind in (COPY, FILL) for o in point.operations)
-        return "only moves data" if only_moves else "computes what nothing needs"
+        return "only moves data" if only_moves else "computes values that nothing uses"
     calls_s = point.calls * 1e-6 * (ceiling.value("ufunc_call") or 0.0)
     if calls_s > MOSTLY * point.time_s:
-        return f"makes {point.calls:,} calls of NumPy, each of which costs more than its arithmetic"
+        return f"makes {point.calls:,} calls of NumPy, and each call takes longer than its arithmetic"
     faults = result.phases[point.phase].page_faults if point.phase in result.phases else None
-    phase_s = result.phase_median_s(point.phase) if point.phase in result.phases else 0.0
+    phase_s = result.phase_s(point.phase) if point.phase in result.phases else 0.0
     if faults and faults * fault_s > MOSTLY * phase_s:
-        return f"waits for memory: its phase takes {faults:,.0f} page faults a step"
-    if limit_s > NEAR * point.time_s and dearest.kind != PRODUCT:
-        return "already runs near the limit of its memory or function, but the bound does without it"
-    if dearest.kind == PRODUCT:
-        p, k, q = dearest.shape
-        best = digits(ceiling.product_gflops(dearest.dtype, p, k, q) or 0.0)
-        return f"reaches {digits(point.gflops or 0.0)} of the {best} GFLOP/s that {p} x {k} by {k} x {q} can"
-    if dearest.kind == EVALUATION:
-        rate = ceiling.value(f"{dearest.name}_{dearest.dtype}")
-        per_s = 1e-9 * dearest.flop / point.time_s
-        best = "" if rate is None else f" of at most {digits(rate)}"
-        return f"evaluates {digits(per_s)}{best} billion {dearest.name} a second"
-    return f"moves {digits(1e-9 * point.bytes_moved / point.time_s)} GB/s of {_best(point, limit_s)}"
-
-
-def _best(point: Point, limit_s: float) -> str:
-    return f"the {digits(1e-9 * point.bytes_moved / limit_s)} GB/s that it could" if limit_s > 0 else "what it could"
+        return f"waits for memory: its phase has {faults:,.0f} page faults per step"
+    if limit_s > NEAR * point.time_s and slowest.kind != PRODUCT:
+        return "is close to its own limit, but the theoretical minimum does not need it"
+    if slowest.kind == PRODUCT:
+        p, k, q = slowest.shape
+        best = digits(ceiling.product_gflops(slowest.dtype, p, k, q) or 0.0)
+        return f"reaches {digits(point.gflops or 0.0)} of {best} GFLOP/s (a product of {p} x {k} by {k} x {q})"
+    if slowest.kind == EVALUATION:
+        rate = ceiling.value(f"{slowest.name}_{slowest.dtype}")
+        per_s = 1e-9 * slowest.flop / point.time_s
+        best = "" if rate is None else f" of {digits(rate)}"
+        return f"reaches {digits(per_s)}{best} billion evaluations of {slowest.name} per second"
+    best = f" of {digits(1e-9 * point.bytes_moved / limit_s)}" if limit_s > 0 else ""
+    return f"reaches {digits(1e-9 * point.bytes_moved / point.time_s)}{best} GB/s"

@@ -1,300 +1,527 @@
-"""The tables of a run: times, phases, what phases ask of memory, statements by layer and label, agreement."""
+"""The rows of every table, made once: each cell has its text, the number that it sorts by, and a mark.
+
+The terminal, the page and the notebook render these tables and compute nothing. A table has a row per variant and
+batch size, per phase, per statement or per rung; columns that belong to one batch size form a group.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 
-import numpy as np
-from rich.padding import Padding
-
+from mlpprof.compare.waterfall import REST
 from mlpprof.model import PHASES
 from mlpprof.report.numbers import (
     UNKNOWN,
-    bar,
+    digits,
     format_change,
     format_number,
     format_percent,
     format_range,
+    format_ratio,
     format_size,
     format_time,
     plain,
 )
-from mlpprof.report.terminal.console import GAP, GROUP_GAP, INDENT, Column, Group, group_tables
-from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
+from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
+from mlpprof.report.sentences import agreements, batch_text
+from mlpprof.report.story import Measured
+from mlpprof.results import BatchResult, Change, Comparison, Ladder, PhaseSamples, Quantiles, Verdict
 
-# What a batch's figures say, in one sentence, and how far they can be trusted.
-
-
-PHASES_LIMIT = 0.03
-LABELS_LIMIT = 0.05
-
-NOT_SEPARABLE = "not separable: train_step fuses the phases"
-
-
-def not_separable(result: BatchResult) -> str:
-    """Why no phase can be told from another."""
-    return NOT_SEPARABLE if result.steps_a_sample == 1 else "not separable: train spans steps"
-
-
-def verdict(result: BatchResult) -> str:
-    """'backward takes 48 % of the step; its dearest statement is the derivative of layer 1, 22 %'."""
-    labels = result.labels
-    sentence = f"{not_separable(result)}; the dearest statement is"
-    if result.phases:
-        phase = max(result.phases, key=result.phase_share)
-        sentence = f"{phase} takes {100 * result.phase_share(phase):.0f} % of the step"
-        labels = tuple(label for label in labels if label.phase == phase)
-        if not labels:
-            return sentence
-        sentence += "; its dearest statement is"
-    elif not labels:
-        return not_separable(result)
-    dearest = max(labels, key=result.label_share)
-    return f"{sentence} {label_text(dearest)}, {100 * result.label_share(dearest):.0f} %"
-
-
-def label_text(label: LabelSamples) -> str:
-    """'the derivative of layer 1'."""
-    return f"the {label.label}" + ("" if label.layer is None else f" of layer {label.layer}")
+SLOWEST = 3
+"""This many of the slowest statements of a batch size are marked."""
+SMALL_SHARE = 0.005
+"""Statements below this share of the step, at every batch size, are added up in one row unless all are asked for."""
+SMALL_ROOFLINE_SHARE = 0.01
+"""Statements below this share of the step, at every batch size, are left out of the roofline table."""
+SMALL_CHANGE = 0.05
+"""Statements that moved less than this share of all that the phases moved are added up in one row of their phase."""
+MOST_CHANGES = 6
+"""At most this many statements of one phase are shown in a table of changes."""
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """One figure on how well the passes agree: its ratio, which would best be 1, and the distance it may have."""
+class Cell:
+    """text: what is read. value: what the cell sorts by, None for words.
 
-    name: str
-    ratio: float | None
-    limit: float
-    meaning: str
-    """What it means for the reader when the ratio is further from 1 than the limit."""
+    mark: "strong", "slowest" (one of the slowest statements), "good", "bad", "quiet" or "".
+    span: where the bar beside the cell begins and ends, in units that all cells of its column share.
+    """
+
+    text: str
+    value: float | None = None
+    mark: str = ""
+    span: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """is_text: words, which begin at the left. group: the title above several columns, such as 'batch 500'.
+
+    phase: a reader who hides this phase hides the column too. is_outline: where a row has the same word as the row
+    above, a table that cannot be sorted leaves the word out.
+    """
+
+    title: str
+    is_text: bool = False
+    group: str = ""
+    phase: str = ""
+    is_outline: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """phase, rung: a reader who hides this phase or variant hides the row. style: "strong", "quiet" or ""."""
+
+    cells: tuple[Cell, ...]
+    phase: str = ""
+    rung: int | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
 
     @property
-    def is_within(self) -> bool:
-        """True also where there is nothing to judge."""
-        return self.ratio is None or abs(self.ratio - 1) <= self.limit
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """(title, number of columns) from left to right; title "" above columns without a group."""
+        return tuple((title, len(list(same))) for title, same in groupby(self.columns, lambda column: column.group))
 
+    @cached_property
+    def _scales(self) -> dict[str, tuple[float, float]]:
+        """Title of columns with bars -> the least and the greatest value of all their bars."""
+        ends: dict[str, list[float]] = {}
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                if cell.span is not None:
+                    ends.setdefault(column.title, [0.0]).extend(end for end in cell.span if math.isfinite(end))
+        return {title: (min(found), max(found)) for title, found in ends.items()}
 
-def agreements(result: BatchResult) -> tuple[Agreement, Agreement, Agreement]:
-    """The three figures of a batch: phases against the step, and what the clocks on phases and on labels cost."""
-    return (
-        Agreement(
-            "sum of the phases",
-            result.phases_over_total,
-            PHASES_LIMIT,
-            "the step does work outside its five phases, or phases overlap: shares are of the phases, not of the step",
-        ),
-        Agreement(
-            "with clocks on phases",
-            result.phases_disturbance,
-            PHASES_LIMIT,
-            "the clocks on phases change what they time, or the machine was busy: read the shares as rough",
-        ),
-        Agreement(
-            "with clocks on labels",
-            result.labels_disturbance,
-            LABELS_LIMIT,
-            "the clocks on labels change what they time, or the machine was busy: short statements look too dear",
-        ),
-    )
+    def width(self, column: int) -> int:
+        """Characters of the longest text in a column, without its title."""
+        return max((len(row.cells[column].text) for row in self.rows), default=0)
 
+    def has_bars(self, column: int) -> bool:
+        """Whether a column has bars beside its figures."""
+        return any(row.cells[column].span for row in self.rows)
 
-BAR_STYLE = "cyan"
-TOP = 3
-"""So many statements of a batch are emphasised."""
-SMALL_SHARE = 0.005
-"""Statements below this share of the step, at every batch size, are added up in one line."""
-UNLABELLED = "(unlabelled)"
+    def bar(self, row: int, column: int) -> tuple[float, float] | None:
+        """Where the bar of a cell begins and ends, as shares of the longest in columns of this title; None without."""
+        span = self.rows[row].cells[column].span
+        if span is None or not all(map(math.isfinite, span)):
+            return None
+        low, high = self._scales[self.columns[column].title]
+        return ((min(span) - low) / (high - low), (max(span) - low) / (high - low)) if high > low else None
 
-
-def batch_text(result: BatchResult) -> str:
-    """'batch 20,000'."""
-    return f"batch {result.batch:,}"
-
-
-def time_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
-    """Time per step and per epoch with spread, samples per second, and how many steps that is from."""
-    names = ("step, median", "95 % of steps", "epoch, median", "95 % of epochs", "samples per second", "steps measured")
-    groups = []
-    for result in results:
-        step, epoch = result.step_s, result.epoch_s
-        cells = (
-            format_time(step.median),
-            format_range(step.low, step.high),
-            format_time(epoch.median),
-            format_range(epoch.low, epoch.high),
-            format_number(float(f"{result.batch / step.median:.3g}")) if step.median > 0 else UNKNOWN,
-            format_number(result.total_s.size * result.steps_a_sample),
+    def transposed(self) -> Table:
+        """The same with a column per row, for few rows of many figures."""
+        heads = [f"{self.columns[0].title} {row.cells[0].text}" for row in self.rows]
+        columns = (Column("", is_text=True), *(Column("", group=head) for head in heads))
+        rows = tuple(
+            Row((Cell(column.title), *(row.cells[i] for row in self.rows)))
+            for i, column in enumerate(self.columns)
+            if i > 0
         )
-        groups.append(Group("", [Column(batch_text(result), cells)], frozenset({0})))
-    styles = ("", "dim", "", "dim", "", "dim")
-    yield from group_tables([Column("", names, is_text=True)], groups, styles, width)
+        return Table(self.caption, columns, rows)
 
 
-def phase_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
-    """A phase a row, in execution order: share and time; with a single batch size memory beside it."""
-    names = _phase_names(results)
-    dominant = [names.index(max(result.phases, key=result.phase_share)) for result in results]
-    bar_width = _bar_width(len(results), width)
-    largest = max(result.phase_share(name) for result in results for name in result.phases)
-    columns = [_share_columns(result, names, bar_width, largest) for result in results]
-    if len(results) == 1:
-        columns[0] += _memory_columns(results[0], names, "allocated")
-    groups = [
-        Group(batch_text(result) if len(results) > 1 else "", same, frozenset({strong}))
-        for result, same, strong in zip(results, columns, dominant, strict=True)
-    ]
-    yield from group_tables([_name_column(names)], groups, [""] * len(names), width)
+def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Table:
+    """A row per variant and batch size: its step, its rate, and either its epoch or the time of every phase."""
+    titles = ("step, median", "95 % of steps", "epoch, median", "95 % of epochs", "samples per second", STEPS_MEASURED)
+    rows = []
+    for one in measured:
+        result = one.result
+        rate = Cell(rate_text(result.samples_per_s), result.samples_per_s)
+        cells = [*_head(one, measured), *_spread(result.step_s, "strong")]
+        if with_phases:
+            cells += [rate, *(_phase_time(result, name) for name in PHASES)]
+        else:
+            cells += [*_spread(result.epoch_s), rate, _count(result)]
+        rows.append(Row(tuple(cells), rung=one.number))
+    if not with_phases:
+        return Table("Time without instruments", (*_heads(measured), *map(Column, titles)), tuple(rows))
+    columns = (
+        *_heads(measured),
+        *map(Column, (*titles[:2], titles[4])),
+        *(Column(name, phase=name) for name in PHASES),
+    )
+    return Table("Time without instruments, from the profile of each variant", columns, tuple(rows))
 
 
-def memory_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
-    """A phase a row: what it asks of memory at several batch sizes."""
-    names = _phase_names(results)
-    groups = [Group(batch_text(result), _memory_columns(result, names, "bytes")) for result in results]
-    yield from group_tables([_name_column(names)], groups, [""] * len(names), width)
+STEPS_MEASURED = "steps measured"
 
 
-def _phase_names(results: Sequence[BatchResult]) -> list[str]:
-    return list(dict.fromkeys(name for result in results for name in result.phases))
+def _count(result: BatchResult) -> Cell:
+    return Cell(format_number(result.steps_measured), result.steps_measured, "quiet")
 
 
-def _name_column(names: Sequence[str]) -> Column:
-    return Column("phase", [plain(name) for name in names], is_text=True)
-
-
-def _bar_width(n_batches: int, width: int) -> int:
-    """Characters for bars: generous beside one batch; with several, what lets all of them stand in one table."""
-    if n_batches == 1:
-        return 10 if width < 100 else 20
-    left = width - INDENT - max(map(len, PHASES)) - GAP - (n_batches - 1) * GROUP_GAP
-    bar_width = left // n_batches - len("48.1 %") - len("48.1 ms") - 2 * GAP
-    return min(bar_width, 10) if bar_width >= 4 else 0
-
-
-def _share_columns(result: BatchResult, names: Sequence[str], bar_width: int, largest: float) -> list[Column]:
-    shares = [result.phase_share(name) if name in result.phases else math.nan for name in names]
-    times = [result.phase_median_s(name) if name in result.phases else math.nan for name in names]
+def _spread(times: Quantiles, mark: str = "") -> list[Cell]:
+    """A median, and the range of 95 %."""
     return [
-        Column("share", [format_percent(share) for share in shares]),
-        Column("", [bar(share, largest, bar_width) for share in shares], is_text=True, style=BAR_STYLE),
-        Column("time", [format_time(time_s) for time_s in times]),
+        _seconds(times.median, mark),
+        Cell(format_range(times.low, times.high), times.high - times.low, "quiet"),
     ]
 
 
-def _memory_columns(result: BatchResult, names: Sequence[str], bytes_title: str) -> list[Column]:
-    unknown = PhaseSamples(np.empty((0, 0)))
-    phases = [result.phases.get(name, unknown) for name in names]
+def rate_text(per_s: float) -> str:
+    """'12,300': a rate with three significant digits."""
+    return format_number(float(f"{per_s:.3g}"))
+
+
+def _several_names(measured: Sequence[Measured]) -> bool:
+    return len({one.name for one in measured}) > 1
+
+
+def _heads(measured: Sequence[Measured]) -> list[Column]:
+    batch = Column("batch")
+    return [Column("variant", is_text=True), batch] if _several_names(measured) else [batch]
+
+
+def _head(one: Measured, measured: Sequence[Measured]) -> list[Cell]:
+    batch = Cell(f"{one.result.batch:,}", one.result.batch)
+    return [Cell(plain(one.name)), batch] if _several_names(measured) else [batch]
+
+
+def _group(one: Measured, measured: Sequence[Measured]) -> str:
+    """The title above the columns of one batch size; none where there is only one."""
+    return batch_text(one.result) if len(measured) > 1 else ""
+
+
+def _phase_time(result: BatchResult, name: str) -> Cell:
+    if name not in result.phases:
+        return Cell(UNKNOWN)
+    return _seconds(result.phase_s(name), "strong" if name == _slowest_phase(result) else "")
+
+
+def _slowest_phase(result: BatchResult) -> str:
+    return max(result.phases, key=result.phase_share)
+
+
+def phase_table(measured: Sequence[Measured]) -> Table:
+    """A row per phase of one variant: its share and time, and for a single batch size what it asks of memory."""
+    shown = [one for one in measured if one.result.phases]
+    columns = [Column("phase", is_text=True)]
+    for one in shown:
+        columns += [Column(title, group=_group(one, shown)) for title in ("share", "time")]
+    if len(shown) == 1:
+        columns += [Column(title) for title in MEMORY_TITLES]
+    rows = []
+    for name in dict.fromkeys(name for one in shown for name in one.result.phases):
+        cells = [Cell(plain(name))]
+        for one in shown:
+            cells += _phase_cells(one.result, name)
+        if len(shown) == 1:
+            cells += _memory_cells(shown[0].result, name)
+        rows.append(Row(tuple(cells), phase=name))
+    if any(one.result.rest_share >= 0.0005 for one in shown):
+        cells = [Cell("rest")]
+        for one in shown:
+            share = one.result.rest_share
+            cells += [_share(share), _seconds(share * one.result.step_s.median)]
+        cells += [Cell("")] * (len(columns) - len(cells))
+        rows.append(Row(tuple(cells), phase="rest", style="quiet"))
+    return Table("Phases, as shares of the step", tuple(columns), tuple(rows))
+
+
+def _phase_cells(result: BatchResult, name: str) -> list[Cell]:
+    if name not in result.phases:
+        return [Cell(UNKNOWN), Cell(UNKNOWN)]
+    mark = "strong" if name == _slowest_phase(result) else ""
+    return [_share(result.phase_share(name), mark), _phase_time(result, name)]
+
+
+MEMORY_TITLES = ("allocated", "peak", "page faults")
+
+
+def _memory_cells(result: BatchResult, name: str) -> list[Cell]:
+    phase: PhaseSamples | None = result.phases.get(name)
+    if phase is None:
+        return [Cell(UNKNOWN)] * len(MEMORY_TITLES)
     return [
-        Column(bytes_title, [format_size(phase.bytes_allocated) for phase in phases]),
-        Column("peak", [format_size(phase.peak_bytes) for phase in phases]),
-        Column("faults", [format_number(phase.page_faults) for phase in phases]),
+        Cell(format_size(phase.bytes_allocated), phase.bytes_allocated),
+        Cell(format_size(phase.peak_bytes), phase.peak_bytes),
+        Cell(format_number(phase.page_faults), phase.page_faults),
     ]
+
+
+def memory_table(measured: Sequence[Measured]) -> Table:
+    """A row per phase of one variant: what it asks of memory at several batch sizes."""
+    shown = [one for one in measured if one.result.phases]
+    columns = [Column("phase", is_text=True)]
+    columns += [Column(title, group=_group(one, shown)) for one in shown for title in MEMORY_TITLES]
+    names = dict.fromkeys(name for one in shown for name in one.result.phases)
+    rows = [
+        Row((Cell(plain(name)), *(cell for one in shown for cell in _memory_cells(one.result, name))), phase=name)
+        for name in names
+    ]
+    return Table("Memory of one step: allocated, held at a time, page faults", tuple(columns), tuple(rows))
+
+
+_Key = tuple[str, int | None, str]
 
 
 @dataclass(frozen=True)
 class _Statement:
-    """What identifies a row of the label table at every batch size; `is_rest` where it adds up what has no label."""
+    """A row of the table of statements; is_sum: it adds up statements that have no row of their own."""
 
     phase: str
     layer: int | None
     label: str
-    is_rest: bool = False
+    is_sum: bool = False
+
+    @property
+    def key(self) -> _Key:
+        return self.phase, self.layer, self.label
 
 
-@dataclass(frozen=True)
-class _Figures:
-    share: float
-    time_s: float
-    calls: int | None
+def statement_table(measured: Sequence[Measured], *, verbose: bool = True) -> Table:
+    """A row per labelled statement of one variant, and one per phase for its time without a label.
 
-
-_ABSENT = _Figures(math.nan, math.nan, None)
-
-
-def label_tables(results: Sequence[BatchResult], width: int, verbose: bool) -> Iterator[Padding]:
-    """A statement a row, phases in execution order; small ones in one line at the end unless verbose."""
-    figures = [_label_figures(result) for result in results]
-    order = list(dict.fromkeys([*PHASES, *(statement.phase for rows in figures for statement in rows)]))
-    statements = sorted(dict.fromkeys(s for rows in figures for s in rows), key=lambda s: order.index(s.phase))
-    small = [s for s in statements if all(rows[s].share < SMALL_SHARE for rows in figures if s in rows)]
-    if not verbose and len(small) > 1:
-        other = _Statement("other", None, f"{len(small)} below {100 * SMALL_SHARE:g} %", is_rest=True)
-        figures = [{**rows, other: _sum([rows[s] for s in small if s in rows])} for rows in figures]
-        statements = [*(s for s in statements if s not in small), other]
-    first_of_phase = {s.phase: s for s in reversed(statements)}
-    calls = [[_calls_text(rows.get(s, _ABSENT)) for s in statements] for rows in figures]
-    left = [
-        Column("phase", [plain(s.phase) if first_of_phase[s.phase] is s else "" for s in statements], is_text=True),
-        Column("layer", ["" if s.layer is None else str(s.layer) for s in statements]),
-        Column("label", [plain(s.label) for s in statements], is_text=True),
-        Column("calls", calls[0]),
-    ]
-    groups = [_label_group(result, rows, statements) for result, rows in zip(results, figures, strict=True)]
-    if len(results) == 1:
-        bars = _label_bars(figures[0], statements, _bar_width(1, width))
-        groups = [Group("", [groups[0].columns[0], bars, groups[0].columns[1]], groups[0].strong)]
-    elif any(cells != calls[0] for cells in calls):
-        groups = [
-            Group(group.title, [*group.columns, Column("calls", cells)], group.strong)
-            for group, cells in zip(groups, calls, strict=True)
-        ]
-        left.pop()
-    yield from group_tables(left, groups, ["dim" if s.is_rest else "" for s in statements], width)
-
-
-def _label_figures(result: BatchResult) -> dict[_Statement, _Figures]:
-    """The labels of a batch, and after them what is left of every phase.
-
-    The rest is the phase's share in its own pass less the shares of its labels in theirs, so that it is as exact as
-    the passes agree; never below zero.
+    verbose: small statements have rows of their own.
     """
-    rows = {
-        _Statement(x.phase, x.layer, x.label): _Figures(result.label_share(x), float(np.median(x.step_s)), x.calls)
-        for x in result.labels
-    }
-    pass_s = float(np.median(result.labels_pass_s))
-    for name, phase in result.phases.items():
-        labelled = sum(figures.share for statement, figures in rows.items() if statement.phase == name)
-        share = max(0.0, float(np.median(phase.step_s / result.phases_pass_s)) - labelled)
-        rows[_Statement(name, None, "(unlabelled)", is_rest=True)] = _Figures(share, share * pass_s, None)
-    return rows
+    shown = [one for one in measured if one.result.labels]
+    shares = [_statement_shares(one.result) for one in shown]
+    order = list(dict.fromkeys([*PHASES, *(statement.phase for found in shares for statement in found)]))
+    statements = sorted(dict.fromkeys(s for found in shares for s in found), key=lambda s: order.index(s.phase))
+    small = [s for s in statements if all(found.get(s, 0.0) < SMALL_SHARE for found in shares)]
+    if not verbose and len(small) > 1:
+        others = _Statement("other", None, f"{len(small)} below {100 * SMALL_SHARE:g} %", is_sum=True)
+        shares = [{**found, others: sum(found.get(s, 0.0) for s in small)} for found in shares]
+        statements = [*(s for s in statements if s not in small), others]
 
-
-def _sum(figures: Sequence[_Figures]) -> _Figures:
-    return _Figures(sum(f.share for f in figures), sum(f.time_s for f in figures), None)
-
-
-def _label_group(result: BatchResult, rows: Mapping[_Statement, _Figures], statements: Sequence[_Statement]) -> Group:
-    figures = [rows.get(statement, _ABSENT) for statement in statements]
-    labelled = [i for i, statement in enumerate(statements) if statement in rows and not statement.is_rest]
-    dearest = sorted(labelled, key=lambda i: figures[i].share, reverse=True)[:TOP]
-    columns = [
-        Column("share", [("*" if row in dearest else "") + format_percent(f.share) for row, f in enumerate(figures)]),
-        Column("time", [format_time(f.time_s) for f in figures]),
+    lines = {statement: _first_line(shown, statement.key) for statement in statements}
+    calls = [{label.key: label.calls for label in one.result.labels} for one in shown]
+    same_calls = all(found == calls[0] for found in calls)
+    columns = [Column("phase", is_text=True, is_outline=True), Column("layer"), Column("statement", is_text=True)]
+    columns += [Column("line")] if any(lines.values()) else []
+    columns += [Column("calls")] if same_calls else []
+    for one in shown:
+        titles = ("share", "time") if same_calls else ("share", "time", "calls")
+        columns += [Column(title, group=_group(one, shown)) for title in titles]
+    slowest = [
+        {label.key for label in sorted(one.result.labels, key=one.result.label_share, reverse=True)[:SLOWEST]}
+        for one in shown
     ]
-    return Group(batch_text(result), columns, frozenset(dearest))
+    rows = []
+    for statement in statements:
+        layer = statement.layer
+        cells = [Cell(plain(statement.phase)), Cell("" if layer is None else str(layer), layer)]
+        cells.append(Cell(plain(statement.label)))
+        cells += [Cell(format_number(lines[statement]) if lines[statement] else "", lines[statement])] * any(
+            lines.values()
+        )
+        cells += [_calls(calls[0], statement)] * same_calls
+        for i, one in enumerate(shown):
+            mark = "slowest" if statement.key in slowest[i] and not statement.is_sum else ""
+            share = shares[i].get(statement)
+            if share is None:
+                cells += [Cell(UNKNOWN), Cell(UNKNOWN)]
+            else:
+                cells += [_share(share, mark), _seconds(share * one.result.step_s.median, "strong" if mark else "")]
+            cells += [_calls(calls[i], statement)] * (not same_calls)
+        rows.append(Row(tuple(cells), phase=statement.phase, style="quiet" if statement.is_sum else ""))
+    return Table("Labelled statements, as shares of the step", tuple(columns), tuple(rows))
 
 
-def _label_bars(rows: Mapping[_Statement, _Figures], statements: Sequence[_Statement], bar_width: int) -> Column:
-    shares = [rows[statement].share for statement in statements]
-    return Column("", [bar(share, max(shares), bar_width) for share in shares], is_text=True, style=BAR_STYLE)
+def _statement_shares(result: BatchResult) -> dict[_Statement, float]:
+    shares = {_Statement(*label.key): result.label_share(label) for label in result.labels}
+    for name in result.phases:
+        shares[_Statement(name, None, "(unlabelled)", is_sum=True)] = result.unlabelled_share(name)
+    return shares
 
 
-def _calls_text(figures: _Figures) -> str:
-    return "" if figures.calls is None else format_number(figures.calls)
+def _first_line(measured: Sequence[Measured], key: _Key) -> int | None:
+    """The first line of the variant's file that is under a label; None where operations were not counted."""
+    operations = (operation for one in measured for operation in one.result.operations)
+    return min((o.line for o in operations if (o.phase, o.layer, o.label) == key), default=None)
 
 
-def agreement_tables(results: Sequence[BatchResult], width: int) -> Iterator[Padding]:
-    """How well the passes agree: the distance of each ratio from 1, its limit, and a mark where it is beyond."""
-    rows = [agreements(result) for result in results]
-    left = [
-        Column("", [row.name for row in rows[0]], is_text=True),
-        Column("limit", [f"{100 * row.limit:.0f} %" for row in rows[0]]),
-    ]
-    groups = []
-    for result, figures in zip(results, rows, strict=True):
-        changes = [("" if figure.is_within else "! ") + format_change(figure.ratio) for figure in figures]
-        beyond = frozenset(row for row, figure in enumerate(figures) if not figure.is_within)
-        groups.append(Group("", [Column(batch_text(result), changes)], beyond))
-    yield from group_tables(left, groups, [""] * len(rows[0]), width)
+def _calls(calls: dict[_Key, int], statement: _Statement) -> Cell:
+    found = calls.get(statement.key)
+    return Cell("") if found is None else Cell(format_number(found), found)
+
+
+def roofline_table(measured: Sequence[Measured], *, verbose: bool = True) -> Table:
+    """A row per phase and per statement: what it computes and moves, and what it reaches of its limit."""
+    shown = [one for one in measured if one.result.operations]
+    points = [_points(one, 0.0 if verbose else SMALL_ROOFLINE_SHARE) for one in shown]
+    keys = list(dict.fromkeys(key for found in points for key in found))
+    order = list(dict.fromkeys(phase for phase, _, _ in keys))
+    keys.sort(key=lambda key: (order.index(key[0]), key[2] is not None))
+    columns = [Column("phase", is_text=True, is_outline=True), Column("layer"), Column("statement", is_text=True)]
+    titles = ("time", "Mflop", "needed", "moved", "flop/B", "GFLOP/s", "of limit")
+    columns += [Column(title, group=_group(one, shown)) for one in shown for title in titles]
+    rows = []
+    for phase, layer, label in keys:
+        head = (
+            Cell(plain(phase)),
+            Cell("" if layer is None else str(layer), layer),
+            Cell("whole phase" if label is None else plain(label)),
+        )
+        figures = (cell for found in points for cell in _figures(found.get((phase, layer, label))))
+        rows.append(Row((*head, *figures), phase=phase, style="strong" if label is None else ""))
+    return Table("What each statement computes and moves in one step", tuple(columns), tuple(rows))
+
+
+def _points(one: Measured, least_share: float) -> dict[tuple[str, int | None, str | None], Point]:
+    result, ceiling = one.result, Ceiling.of(one.run)
+    least_s = least_share * result.step_s.median
+    labels = (point for point in label_points(result, ceiling) if point.time_s >= least_s)
+    return {(p.phase, p.layer, p.label): p for p in (*phase_points(result, ceiling), *labels)}
+
+
+def _figures(point: Point | None) -> tuple[Cell, ...]:
+    if point is None:
+        return (Cell(UNKNOWN),) * 7
+    if not point.operations:
+        return (_seconds(point.time_s), *(Cell(UNKNOWN),) * 6)
+    needed = point.useful_flop / point.flop if point.flop else None
+    gflops, share = point.gflops, point.share_of_limit
+    return (
+        _seconds(point.time_s),
+        Cell(digits(1e-6 * point.flop), point.flop),
+        Cell(format_percent(needed), needed),
+        Cell(format_size(point.bytes_moved), point.bytes_moved),
+        Cell(digits(point.intensity), point.intensity),
+        Cell(UNKNOWN if gflops is None else digits(gflops), gflops),
+        Cell(format_percent(share), share),
+    )
+
+
+def agreement_table(measured: Sequence[Measured]) -> Table:
+    """A row per variant and batch size: the difference between each measuring pass and the unprofiled step."""
+    rows = []
+    for one in measured:
+        cells = [
+            Cell(
+                ("" if figure.is_within else "! ") + format_change(figure.ratio),
+                None if figure.ratio is None else figure.ratio - 1,
+                "" if figure.is_within else "bad",
+            )
+            for figure in agreements(one.result)
+        ]
+        counts = [_count(one.result)] * _several_names(measured)
+        rows.append(Row((*_head(one, measured), *counts, *cells), rung=one.number))
+    titles = [STEPS_MEASURED] * _several_names(measured)
+    titles += [f"{figure.name} (limit {100 * figure.limit:.0f} %)" for figure in agreements(measured[0].result)]
+    caption = "Difference between each measuring pass and the unprofiled step"
+    return Table(caption, (*_heads(measured), *map(Column, titles)), tuple(rows))
+
+
+def race_table(ladder: Ladder) -> Table:
+    """A row per rung: its step in the race, and how many times as fast it is as its parent and as the root."""
+    race, root = ladder.race, ladder.root
+    rows = []
+    for number, rung in enumerate(ladder.rungs):
+        over_root = 1.0 if rung.over_root is None else rung.over_root.ratio
+        has_parent = rung.parent is not None and rung is not root
+        cells = (
+            Cell(plain(rung.name) + (" †" if rung.name in race.slow else "")),
+            Cell(race.dtype(rung.name)),
+            _seconds(rung.step_s),
+            _ratio(rung.over_parent, UNKNOWN if has_parent else ""),
+            replace(_ratio(rung.over_root, ""), span=(0.0, over_root)),
+        )
+        rows.append(Row(cells, rung=number))
+    titles = ("raced step", "times parent", f"times {plain(root.name)}")
+    columns = (Column("variant", is_text=True), Column("dtype", is_text=True), *map(Column, titles))
+    processes = f"{len(race.turns_s)} processes"
+    caption = f"The race at batch {ladder.batch:,} in {processes}: how many times as fast, with 95 % intervals"
+    return Table(caption, columns, tuple(rows))
+
+
+def _ratio(verdict: Verdict | None, absent: str) -> Cell:
+    if verdict is None:
+        return Cell(absent)
+    mark = "good" if verdict.is_faster else "bad" if verdict.is_slower else "quiet"
+    return Cell(format_ratio(verdict.ratio, verdict.low, verdict.high), verdict.ratio, mark)
+
+
+def change_table(changes: Sequence[Change], old_s: float, new_s: float) -> Table:
+    """A row per phase, and beneath it one per statement that moved: its time before and after, and its share.
+
+    old_s, new_s: seconds per step. The shares of the phases and the rest add up to the difference of the two.
+    """
+    phases = [change for change in changes if not change.label]
+    moved_s = sum(abs(change.old_s - change.new_s) for change in phases)
+    rows, level = [], 0.0
+    for phase in phases:
+        if phase.phase == REST and max(phase.old_s, phase.new_s) <= 0:
+            continue
+        name = phase_name(phase.phase)
+        rows.append(Row(_change_cells((name, None, ""), phase, (level, level + phase.share)), phase=name))
+        level += phase.share
+        labels = [change for change in changes if change.label and change.phase == phase.phase]
+        rows += [
+            Row(_change_cells((name, change.layer, change.label), change), phase=name, style="quiet")
+            for change in _moved(phase, labels, moved_s)
+        ]
+    if rows:
+        whole = Change("step", None, "", old_s, new_s, 1.0)
+        rows.append(Row(_change_cells(("step", None, ""), whole, (0.0, 1.0)), style="strong"))
+    columns = (
+        Column("phase", is_text=True, is_outline=True),
+        Column("layer"),
+        Column("statement", is_text=True),
+        *map(Column, ("old", "new", "share")),
+    )
+    return Table("Where the difference lies", columns, tuple(rows))
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """The table of changes of a comparison."""
+    race = comparison.race
+    return change_table(comparison.waterfall, race.step_s(0), race.step_s(1))
+
+
+def phase_name(phase: str) -> str:
+    """A phase as it is shown; time in no phase is called rest."""
+    return "rest" if phase == REST else plain(phase)
+
+
+def _moved(phase: Change, labels: Sequence[Change], moved_s: float) -> Iterable[Change]:
+    """The statements that moved most, in the order of the code, and the rest of their phase as one change."""
+    large = [change for change in labels if abs(change.old_s - change.new_s) >= SMALL_CHANGE * moved_s]
+    most = sorted(large, key=lambda change: -abs(change.old_s - change.new_s))[:MOST_CHANGES]
+    shown = [change for change in labels if change in most]
+    if shown:
+        yield from shown
+        yield Change(
+            phase.phase,
+            None,
+            "(others)",
+            phase.old_s - sum(change.old_s for change in shown),
+            phase.new_s - sum(change.new_s for change in shown),
+            phase.share - sum(change.share for change in shown),
+        )
+
+
+def _change_cells(
+    names: tuple[str, int | None, str], change: Change, span: tuple[float, float] | None = None
+) -> tuple[Cell, ...]:
+    phase, layer, label = names
+    shown_share = round(change.share, 3) + 0.0  # + 0.0 turns -0.0 into 0.0
+    is_slower = change.new_s > change.old_s and shown_share != 0
+    return (
+        Cell(phase),
+        Cell("" if layer is None else str(layer), layer),
+        Cell(plain(label)),
+        *(Cell(format_time(s), s) if s > 0 else Cell(UNKNOWN) for s in (change.old_s, change.new_s)),
+        Cell(format_percent(shown_share), change.share, "bad" if is_slower else "", span),
+    )
+
+
+def _share(share: float, mark: str = "") -> Cell:
+    return Cell(format_percent(share), share, mark, (0.0, share))
+
+
+def _seconds(seconds: float, mark: str = "") -> Cell:
+    return Cell(format_time(seconds), seconds, mark)

@@ -1,25 +1,26 @@
-"""What a page or a figure is made from: runs, comparisons and ladders, put in order, every variant under one name."""
+"""A story: the runs, comparisons and ladders of one report, in order, with one name for every variant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mlpprof.results import BatchResult, Comparison, Ladder, Run, Rung
+from mlpprof.results import BatchResult, Comparison, Ladder, Run
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One variant at one batch size, from a run."""
+    """One variant at one batch size, from a run; number: the place of its name among the names of the story."""
 
     name: str
     run: Run
     result: BatchResult
+    number: int = 0
 
 
 @dataclass(frozen=True)
 class Story:
-    """Runs, comparisons and ladders that are told together; `profiles` also holds the runs of the ladders."""
+    """Runs, comparisons and ladders that one report shows; `profiles` also contains the runs of the ladders."""
 
     runs: tuple[Run, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
@@ -27,14 +28,14 @@ class Story:
 
     @staticmethod
     def of(runs: Sequence[Run] = (), comparisons: Sequence[Comparison] = (), ladders: Sequence[Ladder] = ()) -> Story:
-        """From any sequences; raises ValueError if there is nothing to tell."""
+        """From any sequences; raises ValueError if all of them are empty."""
         if not (runs or comparisons or ladders):
             raise ValueError("a report needs at least one run, comparison or ladder")
         return Story(tuple(runs), tuple(comparisons), tuple(ladders))
 
     @property
     def profiles(self) -> tuple[tuple[str, Run], ...]:
-        """All runs with the name each goes by: its variant's, with a number where it would stand for two things."""
+        """All runs with their names: the variant's, with a number where two runs would have the same name."""
         named: list[tuple[str, Run]] = []
         taken: dict[str, set[int]] = {}
         for run in (*(run for ladder in self.ladders for run in ladder.runs), *self.runs):
@@ -50,11 +51,14 @@ class Story:
     @property
     def measured(self) -> tuple[Measured, ...]:
         """Every variant at every batch size that was profiled."""
-        return tuple(Measured(name, run, result) for name, run in self.profiles for result in run.results)
+        numbers = {name: i for i, name in enumerate(self.names)}
+        return tuple(
+            Measured(name, run, result, numbers[name]) for name, run in self.profiles for result in run.results
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All variants in the order of the ladder, then of comparisons and runs; the place is a variant's number."""
+        """All variants, those of ladders first, then of comparisons and runs; the place is a variant's number."""
         return tuple(dict.fromkeys(self._names()))
 
     def _names(self) -> Iterator[str]:
@@ -71,11 +75,11 @@ class Story:
         return tuple(sorted(profiled | {x.batch for x in self.ladders} | {x.batch for x in self.comparisons}))
 
     def at(self, batch: int) -> tuple[Measured, ...]:
-        """What was profiled at a batch size."""
+        """All profiles at a batch size."""
         return tuple(one for one in self.measured if one.result.batch == batch)
 
     def raced_step_s(self, name: str, batch: int) -> float | None:
-        """Median seconds a step in a ladder's race, which all rungs share; None where it was in none."""
+        """Median seconds per step in the race of a ladder; None where the variant was in no race."""
         for ladder in self.ladders:
             for rung in ladder.rungs:
                 if ladder.batch == batch and rung.name == name:
@@ -83,19 +87,9 @@ class Story:
         return None
 
     def step_s(self, one: Measured) -> float:
-        """Median seconds a step: from the race of the ladder where there is one, else from the run."""
+        """Median seconds per step: from the race of the ladder where there is one, else from the run."""
         return self.raced_step_s(one.name, one.result.batch) or one.result.step_s.median
 
     def find(self, name: str, batch: int) -> Measured | None:
         """The profile of a variant at a batch size."""
         return next((one for one in self.at(batch) if one.name == name), None)
-
-
-def root_of(ladder: Ladder) -> Rung:
-    """The rung that all others are compared with."""
-    return next((rung for rung in ladder.rungs if rung.over_root is None), ladder.rungs[0])
-
-
-def fastest(ladder: Ladder) -> Rung:
-    """The rung with the shortest step."""
-    return min(ladder.rungs, key=lambda rung: rung.step_s)

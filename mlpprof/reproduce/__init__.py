@@ -1,1 +1,1 @@
-"""The published sources, each run with its author's claims beside what is measured here."""
+"""Published sources about the speed of such networks: what their authors claim, and what is measured here."""

@@ -1,4 +1,4 @@
-"""`forever`: every weight's delta computed numerically, 28 minutes a pass, and what the answer advises instead."""
+"""`forever`: the delta of every weight is computed numerically, in 28 minutes per pass; and what the answer advises."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.compare.entrants import VariantSubject
 from mlpprof.model import Network
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
-from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.laboratory import Laboratory
 from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, Stages, at_least, data_text, ratio, shortened
 from mlpprof.results import Race
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
@@ -21,20 +22,21 @@ from mlpprof.workloads import Workload, resolve
 NAME = "forever"
 PASS_S = 28 * 60.0
 WEIGHT_DELTAS = 39**2 * 3 * 10_000
-"""The question's own count for one pass."""
+"""The question itself counts so many for one pass."""
 LAYERS = ((39, 39, 39, 1), (39, 39, 39, 39))
 FORMS = ("numeric", "scalar", "per_sample", "sliced")
 SCALAR_FORWARD = len(FORMS)
-"""The entrant after the forms: the forward pass alone of `scalar`, on fewer observations."""
+"""The place of the last entrant, after the forms: the forward pass of `scalar` alone."""
 SCALAR_SHARE = 10
+"""It runs on this many times fewer observations than the others."""
 GRADIENT_TOLERANCE = 1e-6
 FASTER = 10.0
-"""What "much better" is taken to mean."""
+"""The source's "much better" is taken to mean so many times as fast."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is run; the defaults are the whole of it."""
+    """How much is run; the defaults are a whole run."""
 
     observations: int = 10_000
     processes: int = 1
@@ -46,15 +48,15 @@ class Plan:
 QUICK = Plan(observations=1_000, blocks=2, epochs=5)
 FIELD_NAMES = {
     "observations": "observations of a timed pass",
-    "processes": "processes a race",
-    "blocks": "blocks a process",
+    "processes": "processes per race",
+    "blocks": "blocks per process",
     "batches": "mini-batch sizes",
     "epochs": "epochs of every mini-batch size",
 }
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
-    """A pass in every form for both readings of the network; the gradient check; mini-batches."""
+    """Race a pass in every form for both readings of the network, check gradients, and train with mini-batches."""
     stages = Stages(NAME, len(LAYERS) + 1 + len(plan.batches), progress)
     laboratory = Laboratory()
     workload = resolve(NAME)
@@ -78,16 +80,16 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     claims = (
         *(_pass_claim(races[network.text], network, plan) for network in networks),
         Claim(
-            what=f"numeric pass over backpropagation in matrices, {networks[0].text}",
+            what=f"time of a numeric pass divided by that of backpropagation in matrices, {networks[0].text}",
             claimed=FASTER,
             claimed_text="frameworks and matrices perform much better (no number; 10 x is taken for it)",
             measured=numeric.value,
             measured_text=f"{numeric.text}, the numeric pass extrapolated",
             rule=f"at least {FASTER:g}: {RULE_AT_LEAST}",
             holds=at_least(numeric, FASTER),
-            note="Most of the factor is the method, two forward passes a weight against one backward pass for all of "
-            f"them; matrices against the loop over samples are {digits(ratio(first, 2, 3).value)} x, and that loop "
-            f"against Python's numbers {digits(ratio(first, 1, 2).value)} x.",
+            note="Most of the factor comes from the method: two forward passes per weight instead of one backward pass "
+            f"for all of them. Matrices are {digits(ratio(first, 2, 3).value)} x as fast as the loop over samples, and "
+            f"that loop is {digits(ratio(first, 1, 2).value)} x as fast as Python's numbers.",
         ),
         Claim(
             what="deviation of the numeric gradient from backpropagation",
@@ -97,7 +99,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             measured_text=f"{deviation:.1g} in the right forms, {planted['deviation']:.2g} with a planted defect",
             rule=f"right forms at most {GRADIENT_TOLERANCE:g}, the defect above it",
             holds=deviation <= GRADIENT_TOLERANCE < planted["deviation"],
-            note="The one test to have tells right from wrong by orders of magnitude, so its threshold is uncritical.",
+            note="The check separates right from wrong by orders of magnitude, so its threshold is not critical.",
         ),
         *_batch_claims(runs),
     )
@@ -110,12 +112,12 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             ("training", f"sigmoid, squared error, rate {plain.network.rate:g}, plain gradient descent for the figure"),
         ),
         choices=(
-            "A pass is one gradient over all observations and one update.",
-            "The numeric pass is extrapolated from the time of a weight, two forward passes in matrices, drawn at "
-            "random from all layers, and raced against the other forms.",
-            "How the author computes a weight's delta is not in the text: between a forward pass in matrices a weight "
-            "and one in Python's numbers, the pass takes the two times in the tables.",
-            "Loss, rate and the observations themselves (a random teacher's answers) are ours.",
+            "A pass is one gradient of all observations and one update.",
+            "The numeric pass is extrapolated from the time of one weight, which takes two forward passes in matrices. "
+            "The weights are drawn at random from all layers, and race with the other forms.",
+            "The text does not say how the author computes a weight's delta. The tables show two readings: forward "
+            "passes in matrices, and forward passes in Python's numbers.",
+            "Loss, rate and the observations themselves (the outputs of a random network) are ours.",
         ),
         shortened=shortened(plan, FIELD_NAMES),
         claims=claims,
@@ -126,13 +128,14 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
 
 
 def _race(laboratory: Laboratory, workload: Workload, network: Network, plan: Plan, progress: Progress) -> Race:
-    calls = {"numeric": "slope"}
-    entrants = [
-        Entrant(Request(name, network, workload.source), plan.observations, calls.get(name, "step")) for name in FORMS
+    parts = {"numeric": "slope"}
+    subjects = [
+        VariantSubject(Request(name, network, workload.source), plan.observations, part=parts.get(name, "step"))
+        for name in FORMS
     ]
     scalar = Request("scalar", network, workload.source)
-    entrants.append(Entrant(scalar, plan.observations // SCALAR_SHARE, "forward"))
-    return laboratory.race(entrants, plan.processes, plan.blocks, progress)
+    subjects.append(VariantSubject(scalar, plan.observations // SCALAR_SHARE, part="forward"))
+    return laboratory.race(subjects, plan.processes, plan.blocks, progress)
 
 
 def _numeric_ratio(race: Race, network: Network) -> Ratio:
@@ -162,7 +165,7 @@ def _pass_claim(race: Race, network: Network, plan: Plan) -> Claim:
         note=f"28 minutes are {digits(1e6 * PASS_S / WEIGHT_DELTAS)} microseconds for each of the question's "
         "45.6 million weight deltas"
         + (
-            ": more than forward passes in matrices cost, less than a whole one in Python's numbers."
+            ": more than forward passes in matrices take, and less than whole ones in Python's numbers."
             if holds
             else ", which fits neither reading on this machine."
         ),
@@ -184,26 +187,26 @@ def _batch_claims(runs: dict[int, dict[str, Any]]) -> tuple[Claim, Claim]:
     ends = min(loss[smallest], loss[largest])
     return (
         Claim(
-            what=f"time of an epoch with single samples over that with mini-batches of {best:,}",
+            what=f"time of an epoch with single samples divided by that with mini-batches of {best:,}",
             claimed=None,
             claimed_text="an update only once every so many examples is more efficient",
             measured=epoch_s[smallest] / epoch_s[best],
             measured_text=f"{digits(epoch_s[smallest] / epoch_s[best])} x",
             rule="above 1",
             holds=epoch_s[smallest] > epoch_s[best],
-            note="A step of one sample is calls into NumPy and little else; a mini-batch shares them.",
+            note="A step of one sample consists of calls into NumPy and little else; a mini-batch shares them.",
         ),
         Claim(
-            what=f"loss of mini-batches of {winner:,} over that of the better of 1 and {largest:,}, "
+            what=f"loss of mini-batches of {winner:,} divided by that of the better of 1 and {largest:,}, "
             f"after {format_time(end_s)} each",
             claimed=None,
             claimed_text="mini-batches have benefits for convergence",
             measured=loss[winner] / ends,
-            measured_text=f"{loss[winner]:.4f} against {loss[smallest]:.4f} and {loss[largest]:.4f}",
+            measured_text=f"{loss[winner]:.4f}, compared with {loss[smallest]:.4f} and {loss[largest]:.4f}",
             rule="below 1",
             holds=loss[winner] < ends,
-            note="At one rate for all sizes: single samples make the most updates an epoch, all samples at once one, "
-            "and what counts is updates by the second.",
+            note="All sizes have the same rate. Single samples make the most updates per epoch and all samples at once "
+            "make one; the number of updates per second counts.",
         ),
     )
 
@@ -223,7 +226,7 @@ def _pass_table(race: Race, network: Network, plan: Plan) -> Table:
     return Table(
         title=f"One pass, {network.text}",
         caption=f"{network.parameter_count:,} weights and biases, 10,000 observations",
-        columns=("form", "time", "over matrices", ""),
+        columns=("form", "time", "compared with matrices", ""),
         rows=tuple(rows),
     )
 
@@ -249,13 +252,13 @@ def _figure(runs: dict[int, dict[str, Any]]) -> Figure:
     sizes = tuple(float(m) for m in runs)
     return Figure(
         name=f"{NAME}-batches",
-        caption="Mini-batch size against the time of an epoch, against the loss after the same number of epochs, and "
-        "the loss by second of every size.",
+        caption="The time of an epoch by mini-batch size, the loss after the same number of epochs, and the loss of "
+        "every size by second.",
         panels=(
             Panel(
                 "time",
                 "mini-batch size",
-                "seconds an epoch",
+                "seconds per epoch",
                 (Curve("sliced", sizes, tuple(float(np.median(run["epoch_s"])) for run in runs.values())),),
                 log_x=True,
                 log_y=True,

@@ -1,17 +1,17 @@
-"""The parent's side of the reproductions: workers that are started, asked, and ended whatever happens."""
+"""The parent's side of the reproductions: races and workers, started in one environment and ended whatever happens."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-
-from mlpprof.machine.blas import worker_environment
+from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, worker_for
+from mlpprof.compare.live_race import ProcessRace
+from mlpprof.compare.verdict import add_replicates
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
@@ -21,18 +21,6 @@ WORKER = "mlpprof.reproduce.worker"
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One contestant of a race: what to run, which part of it, and on how many samples (0: on all).
-
-    call: "step", "whole step", "forward" or "slope", as `worker.Session.race` tells.
-    """
-
-    request: Request
-    batch: int
-    call: str = "step"
 
 
 @dataclass
@@ -45,7 +33,7 @@ class Laboratory:
     @contextmanager
     def worker(self, threads: int | None = None) -> Iterator[Worker]:
         """A worker process, which ends with the block."""
-        with Worker(WORKER, worker_environment(os.environ, threads or self.threads, False)) as worker:
+        with Environment(threads or self.threads).worker(module=WORKER) as worker:
             yield worker
             if not self.machine:
                 self.machine = worker.call("machine")
@@ -55,38 +43,25 @@ class Laboratory:
         """A worker that has loaded the requests under their keys."""
         with self.worker() as worker:
             for key, request in requests.items():
-                worker.call("prepare", progress, key=key, request=request.to_json())
+                load(worker, key, request, progress)
             yield worker
 
-    def race(self, entrants: Sequence[Entrant], processes: int, blocks: int, progress: Progress) -> Race:
-        """Interleaved blocks of all entrants, in several processes one after the other."""
-        turns = []
-        names: tuple[str, ...] = ()
-        dtypes: tuple[str, ...] = ()
-        for process in range(processes):
-
-            def part(what: str, share: float, process: int = process) -> None:
-                progress(f"{what} ({process + 1} of {processes})", (process + share) / processes)
-
-            with self.worker() as worker:
-                loaded = [
-                    worker.call("prepare", part, key=str(i), request=entrant.request.to_json())
-                    for i, entrant in enumerate(entrants)
-                ]
-                calls = [(str(i), entrant.call, entrant.batch) for i, entrant in enumerate(entrants)]
-                answer = worker.call("race", part, entrants=calls, blocks=blocks, seed=process)
-            turns.append(np.array(answer["step_s"]))
-            names = tuple(one["name"] for one in loaded)
-            dtypes = tuple(one["dtype"] for one in loaded)
-        return Race(names, dtypes, entrants[0].batch, tuple(turns))
+    def race(self, subjects: Sequence[VariantSubject], processes: int, blocks: int, progress: Progress) -> Race:
+        """Race all subjects in one process, and in several such processes one after the other."""
+        environment = Environment(self.threads)
+        entrants = [[Entrant(subject, environment, "shared")] for subject in subjects]
+        live = ProcessRace(entrants, blocks=blocks, start=partial(worker_for, module=WORKER))
+        add_replicates(live, processes, progress)
+        self.machine = self.machine or dict(live.described["machine"])
+        return live.race()
 
     def side_by_side(
         self, tasks: Sequence[Task], work: Callable[[Worker, Task], Result], workers: int, progress: Progress
     ) -> list[Result]:
-        """Do tasks in several workers at once, for results that no clock takes part in; in the order of the tasks."""
+        """Do tasks in several workers at once, for results that are not times; they come in the order of the tasks."""
         done = 0
         with ThreadPoolExecutor(workers) as pool, ExitStack() as stack:
-            # Left in reverse order: workers that are ended let the threads that wait for them go.
+            # The pool is left last: when the workers are gone, no thread waits for one any more.
             idle = [stack.enter_context(self.worker()) for _ in range(workers)]
 
             def run(task: Task) -> Result:
@@ -106,3 +81,8 @@ class Laboratory:
                 for future in futures:
                     future.cancel()
                 raise
+
+
+def load(worker: Worker, key: str, request: Request, progress: Progress | None = None) -> None:
+    """Have a worker load a variant and its data under a key."""
+    worker.call("load", progress, key=key, subject=VariantSubject(request, 0).to_json())

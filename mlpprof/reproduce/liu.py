@@ -1,14 +1,15 @@
-"""`liu`: neurons as lists of numbers against layers as objects with matrices, over 100,000 steps."""
+"""`liu`: neurons as lists of numbers compared with layers as objects with matrices, in 100,000 steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlpprof.compare.entrants import VariantSubject
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
-from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.laboratory import Laboratory
 from mlpprof.reproduce.rules import (
     ELSEWHERE,
     RULE_ABOUT,
@@ -27,13 +28,13 @@ from mlpprof.workloads import resolve
 NAME = "liu"
 STEPS = 100_000
 SLOW_S, FAST_S = 9 * 3600.0, 65.0
-"""Roughly 9 hours; a little more than a minute, taken as 65 s."""
+"""The source says roughly 9 hours, and a little more than a minute, which is taken as 65 s."""
 VARIANTS = ("scalar", "dense_layers")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is run; the defaults are the whole of it."""
+    """How much is run; the defaults are a whole run."""
 
     steps: int = STEPS
     processes: int = 3
@@ -44,14 +45,14 @@ class Plan:
 QUICK = Plan(steps=5_000, processes=1, blocks=3)
 FIELD_NAMES = {
     "steps": "steps of dense_layers that are run",
-    "processes": "processes a race",
-    "blocks": "blocks a process",
+    "processes": "processes per race",
+    "blocks": "blocks per process",
     "mini_batch": "samples of a mini-batch",
 }
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
-    """Both readings of a step, raced; the fast form run for as many steps as the source, the slow one extrapolated."""
+    """Race both readings of a step; run the fast form for as many steps as the source, and extrapolate the slow one."""
     sizes = {"single samples": 1, f"mini-batches of {plan.mini_batch}": plan.mini_batch}
     stages = Stages(NAME, 2 * len(sizes), progress)
     laboratory = Laboratory()
@@ -60,8 +61,8 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     requests = {name: Request(name, workload.network, source) for name in VARIANTS}
     races, series_s = {}, {}
     for reading, m in sizes.items():
-        entrants = [Entrant(requests[name], m) for name in VARIANTS]
-        races[reading] = laboratory.race(entrants, plan.processes, plan.blocks, stages.next())
+        subjects = [VariantSubject(requests[name], m) for name in VARIANTS]
+        races[reading] = laboratory.race(subjects, plan.processes, plan.blocks, stages.next())
         progress_part = stages.next()
         with laboratory.prepared({"dense_layers": requests["dense_layers"]}, progress_part) as worker:
             seconds = worker.call("steps", progress_part, key="dense_layers", batch=m, count=plan.steps)
@@ -78,11 +79,12 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             ("network", f"{network.text}, sigmoid, cross-entropy, rate {network.rate:g}"),
         ),
         choices=(
-            "No sizes are given; ours are in the line above. A smaller network brings the two forms closer, a larger "
-            "one takes them apart.",
-            f"Whether a step is one sample or a batch is not said: both are measured, a batch with {plan.mini_batch}.",
-            "The 100,000 steps of the slow form are its raced step times 100,000; those of the fast form are run, with "
-            "the drawing of their batches.",
+            "The source gives no sizes; ours are in the line above. The smaller a network is, the closer the two forms "
+            "are to each other.",
+            "The source does not say whether a step is one sample or a batch: both are measured, with batches of "
+            f"{plan.mini_batch}.",
+            "The time of 100,000 steps of the slow form is that of its raced step times 100,000; those of the fast "
+            "form are really run, and their batches are drawn.",
             "Weights start at N(0, 1) / sqrt(fan_in) instead of 0.01 times a normal number.",
         ),
         shortened=shortened(plan, FIELD_NAMES),
@@ -98,19 +100,19 @@ def _claims(reading: str, race: Race, fast_s: float, plan: Plan) -> list[Claim]:
     slow_s = race.step_s(0) * STEPS
     holds = about(measured.value, SLOW_S / FAST_S)
     ran = "run" if plan.steps == STEPS else f"extrapolated from {plan.steps:,}"
-    relation = "Fewer" if measured.value < SLOW_S / FAST_S else "More"
+    relation = "less" if measured.value < SLOW_S / FAST_S else "more"
     return [
         Claim(
-            what=f"iterative over vectorized, {reading}: ratio of their step times",
+            what=f"step time of the iterative form divided by that of the vectorized one, {reading}",
             claimed=SLOW_S / FAST_S,
             claimed_text="about 500 x (9 hours to a little more than a minute)",
             measured=measured.value,
             measured_text=measured.text,
             rule=f"about 500: {RULE_ABOUT}",
             holds=holds,
-            note=f"With {reading} the matrices win by as much here."
+            note=f"With {reading} the matrices are as much faster here."
             if holds
-            else f"{relation} with {reading} of this network: the ratio is a property of sizes that the text does not "
+            else f"It is {relation} with {reading} of this network. The ratio depends on sizes that the text does not "
             "give, since one call into NumPy costs as much for one product as for hundreds.",
         ),
         Claim(
@@ -121,7 +123,7 @@ def _claims(reading: str, race: Race, fast_s: float, plan: Plan) -> list[Claim]:
             measured_text=f"{_duration(slow_s)}, extrapolated",
             rule=RULE_ELSEWHERE,
             holds=about(slow_s, SLOW_S, ELSEWHERE),
-            note=f"9 hours are {format_time(SLOW_S / STEPS)} a step; ours takes {format_time(race.step_s(0))}.",
+            note=f"9 hours are {format_time(SLOW_S / STEPS)} per step; ours takes {format_time(race.step_s(0))}.",
         ),
         Claim(
             what=f"100,000 steps vectorized, {reading}",
@@ -131,7 +133,7 @@ def _claims(reading: str, race: Race, fast_s: float, plan: Plan) -> list[Claim]:
             measured_text=f"{_duration(fast_s)}, {ran}",
             rule=RULE_ELSEWHERE,
             holds=about(fast_s, FAST_S, ELSEWHERE),
-            note=f"A minute is {format_time(FAST_S / STEPS)} a step; ours takes {format_time(race.step_s(1))}.",
+            note=f"A minute is {format_time(FAST_S / STEPS)} per step; ours takes {format_time(race.step_s(1))}.",
         ),
     ]
 
@@ -151,7 +153,7 @@ def _table(races: dict[str, Race], series_s: dict[str, float], plan: Plan) -> Ta
         rows.append((f"dense_layers, {reading}", format_time(race.step_s(1)), _duration(series_s[reading]), ran))
     return Table(
         title="100,000 steps",
-        caption="the step from the race, the series with its batches drawn",
+        caption="the step is from the race; the series includes the drawing of its batches",
         columns=("form", "step", "100,000 steps", ""),
         rows=tuple(rows),
     )

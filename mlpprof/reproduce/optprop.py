@@ -1,4 +1,4 @@
-"""`optprop`: layers updated one after the other within an epoch, against backpropagation from the same weights."""
+"""`optprop`: layers are updated one after the other within an epoch, compared with backpropagation."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.compare.entrants import VariantSubject
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_change, format_time
-from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.laboratory import Laboratory, load
 from mlpprof.reproduce.rules import Ratio, Stages, cats_source, data_text, ratio, shortened
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import Workload, resolve
 
-# What the schedules of `optprop` cost, and the tables and figures of their trainings.
-
-
+NAME = "optprop"
+STANDARD_LOSS, OPTIMIZED_LOSS = 0.3, 0.1
+STANDARD_S, OPTIMIZED_S = 65.0, 67.0
+LOSS_MARGIN = 0.1
+TIME_MARGIN = 0.05
 SCHEDULES = {"sliced": "standard", "layerwise": "cumulative", "layerwise_once": "each layer once"}
 """The variant of every schedule."""
 LOSS_LIMITS = (0.1, 0.7)
-"""The axis of the source's figure."""
+"""The source's figure has this axis."""
+BAND = "lowest to highest of the seeds"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Runs:
 
 
 def mean_final(runs: Runs, seeds: int) -> float:
-    """Mean over the tuning seeds, infinite where one has diverged."""
+    """Mean over the tuning seeds; infinite if one has diverged."""
     mean = float(np.mean(runs.final[:seeds]))
     return mean if np.isfinite(mean) else np.inf
 
@@ -72,13 +76,20 @@ def updates(layers: Sequence[int], schedule: str) -> int:
 
 
 def epoch_table(epoch_s: dict[str, float], slower: dict[str, Ratio], workload: Workload) -> Table:
-    """What an epoch of every schedule updates, computes and takes."""
+    """The updates, operations and seconds of an epoch of every schedule."""
     layers, m = workload.network.layers, workload.batch
     base = operations(layers, m, "sliced")
     return Table(
         title="An epoch",
         caption="layers updated, floating-point operations (products and updates), time raced",
-        columns=("schedule", "updates of layers", "operations", "over standard", "time", "over standard"),
+        columns=(
+            "schedule",
+            "updates of layers",
+            "operations",
+            "compared with standard",
+            "time",
+            "compared with standard",
+        ),
         rows=tuple(
             (
                 text,
@@ -134,7 +145,7 @@ def rates_table(trained: dict[tuple[str, float], Runs], seeds: int) -> Table:
 
 
 def _curves(runs: dict[str, Runs], step: dict[str, float], rates: dict[str, float] | None = None) -> tuple[Curve, ...]:
-    """Mean loss and range over the seeds; step: what an epoch is long on the axis."""
+    """Mean loss and range over the seeds; step: the length of an epoch on the axis."""
     curves = []
     for name, text in SCHEDULES.items():
         losses = runs[name].losses
@@ -157,10 +168,17 @@ def source_figure(own: dict[str, Runs]) -> Figure:
     """Loss by epoch, as the source draws it."""
     return Figure(
         name="optprop-epochs",
-        caption="The source's figure: training loss by epoch at its learning rate, axis from 0.1 to 0.7; mean over the "
-        "seeds, the band holds all of them.",
+        caption="The source's figure: training loss by epoch at its learning rate, with at least its axis from 0.1 to "
+        "0.7. Each curve is the mean over the seeds; the band contains all of them.",
         panels=(
-            Panel("loss by epoch", "epoch", "loss", _curves(own, dict.fromkeys(SCHEDULES, 1.0)), y_limits=LOSS_LIMITS),
+            Panel(
+                "loss by epoch",
+                "epoch",
+                "loss",
+                _curves(own, dict.fromkeys(SCHEDULES, 1.0)),
+                y_limits=LOSS_LIMITS,
+                band=BAND,
+            ),
         ),
     )
 
@@ -181,23 +199,16 @@ def other_figure(
         caption="What the source leaves out: the same losses by second and by floating-point operation, and by update "
         "of a layer with a learning rate tuned for each schedule.",
         panels=(
-            Panel("by second", "second", "loss", _curves(own, epoch_s), y_limits=LOSS_LIMITS),
-            Panel("by operation", "billion operations", "loss", _curves(own, flops), y_limits=LOSS_LIMITS),
-            Panel("by update, rates tuned", "updates of layers", "loss", _curves(tuned, by_update, best)),
+            Panel("by second", "second", "loss", _curves(own, epoch_s), y_limits=LOSS_LIMITS, band=BAND),
+            Panel("by operation", "billion operations", "loss", _curves(own, flops), y_limits=LOSS_LIMITS, band=BAND),
+            Panel("by update, rates tuned", "updates of layers", "loss", _curves(tuned, by_update, best), band=BAND),
         ),
     )
 
 
-NAME = "optprop"
-STANDARD_LOSS, OPTIMIZED_LOSS = 0.3, 0.1
-STANDARD_S, OPTIMIZED_S = 65.0, 67.0
-LOSS_MARGIN = 0.1
-TIME_MARGIN = 0.05
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How much is run; the defaults are the whole of it."""
+    """How much is run; the defaults are a whole run."""
 
     epochs: int = 1_000
     seeds: int = 5
@@ -213,20 +224,20 @@ FIELD_NAMES = {
     "seeds": "initial seeds",
     "rates": "learning rates tried",
     "tuning_seeds": "seeds of every rate tried",
-    "processes": "processes a race",
-    "blocks": "blocks a process",
+    "processes": "processes per race",
+    "blocks": "blocks per process",
 }
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
-    """Both schedules of the text and backpropagation: by epoch, by second, by operation, by update."""
+    """Train both schedules of the text and backpropagation; losses by epoch, second, operation and update."""
     stages = Stages(NAME, 5, progress)
     laboratory = Laboratory()
     source = cats_source(data)
     workload = resolve(NAME, source=source)
     requests = {name: _request(name, workload, workload.network.rate, 0) for name in SCHEDULES}
     race = laboratory.race(
-        [Entrant(request, 0, "whole step") for request in requests.values()],
+        [VariantSubject(request, 0, part="whole step") for request in requests.values()],
         plan.processes,
         plan.blocks,
         stages.next(),
@@ -255,15 +266,16 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         choices=(
             "Two schedules, since the text contradicts itself: cumulative (the last layer, the last two, ... all; "
             "layer l is updated l times an epoch) and each layer once.",
-            "Activations are computed again in the layers that have just moved; below them, what the full forward pass "
-            "left is kept, and is still exact.",
-            "Every loss gradient is taken at the updated weights; the loss that is drawn is that of the full forward "
-            "pass, before anything has moved.",
-            "Initial weights N(0, 1) / sqrt(fan_in), biases zero; the formula is in a supplement that we do not have.",
+            "Activations are computed again in the layers that have just been updated; below them, those of the full "
+            "forward pass are kept, and are still exact.",
+            "Every gradient is taken at the updated weights; the loss in the figures is that of the full forward pass, "
+            "before any update.",
+            "Initial weights are N(0, 1) / sqrt(fan_in), biases zero; the formula is in a supplement that we do not "
+            "have.",
             "Losses come from trainings side by side; the seconds of an epoch come from the race alone, with one BLAS "
             "thread.",
-            f"Tuned: of {', '.join(f'{rate:g}' for rate in plan.rates)} the rate with the lowest mean loss over "
-            f"{plan.tuning_seeds} seeds after the last epoch.",
+            f"The tuned rate is the one of {', '.join(f'{rate:g}' for rate in plan.rates)} with the lowest mean loss "
+            f"of {plan.tuning_seeds} seeds after the last epoch.",
         ),
         shortened=shortened(plan, FIELD_NAMES),
         claims=(
@@ -300,7 +312,7 @@ def _train_all(laboratory: Laboratory, workload: Workload, plan: Plan, stages: S
 
     def work(worker: Worker, task: tuple[str, float, int]) -> dict[str, Any]:
         name, rate, seed = task
-        worker.call("prepare", key=name, request=_request(name, workload, rate, seed).to_json())
+        load(worker, name, _request(name, workload, rate, seed))
         answer: dict[str, Any] = worker.call("train", keys=[name], batch=0, epochs=plan.epochs, each_epoch=False)
         result: dict[str, Any] = answer[name]
         return result
@@ -336,9 +348,9 @@ def _loss_claim(name: str, own: dict[str, Runs], claimed: float, plan: Plan) -> 
         measured_text=f"{mean:.3f}, seeds from {final.min():.3f} to {final.max():.3f}",
         rule=f"the mean over the seeds within {LOSS_MARGIN:g}, after 1,000 epochs",
         holds=holds,
-        note="Not settled: --quick trains fewer epochs."
+        note="This is not decided, since --quick trains fewer epochs."
         if holds is None
-        else "The loss is where the author's was."
+        else "The loss is as low as the author's."
         if holds
         else f"It ends {'higher' if mean > claimed else 'lower'} than the author's; the seeds spread by "
         f"{np.ptp(final):.2f}, and his initial weights are not known.",
@@ -349,14 +361,14 @@ def _lower_claim(name: str, own: dict[str, Runs], plan: Plan) -> Claim:
     quotients = own[name].final / own["sliced"].final
     lower = int((quotients < 1).sum())
     return Claim(
-        what=f"loss, {SCHEDULES[name]} over standard, same seed and number of epochs",
+        what=f"loss, {SCHEDULES[name]} divided by standard, same seed and number of epochs",
         claimed=OPTIMIZED_LOSS / STANDARD_LOSS,
-        claimed_text="0.1 against 0.3: significantly lower",
+        claimed_text="0.1 instead of 0.3: significantly lower",
         measured=float(np.median(quotients)),
         measured_text=f"median {np.median(quotients):.2f} ({quotients.min():.2f} to {quotients.max():.2f})",
         rule="lower for every seed",
         holds=lower == len(quotients),
-        note=f"Lower for {lower} of {len(quotients)} seeds at the source's rate; an epoch of this schedule is "
+        note=f"It is lower for {lower} of {len(quotients)} seeds at the source's rate; an epoch of this schedule has "
         + ("2.5 times as many updates of layers." if name == "layerwise" else "as many updates of layers."),
     )
 
@@ -366,14 +378,14 @@ def _time_claim(name: str, slower: Ratio, workload: Workload) -> Claim:
     extra = operations(layers, m, name) / operations(layers, m, "sliced")
     holds = slower.value <= 1 + TIME_MARGIN
     return Claim(
-        what=f"time of an epoch, {SCHEDULES[name]} over standard",
+        what=f"time of an epoch, {SCHEDULES[name]} divided by standard",
         claimed=OPTIMIZED_S / STANDARD_S,
-        claimed_text="3 % more (67 s against 65 s)",
+        claimed_text="3 % more (67 s instead of 65 s)",
         measured=slower.value,
         measured_text=f"{format_change(slower.value)}, {slower.text}",
         rule=f"at most {TIME_MARGIN:.0%} more",
         holds=holds,
-        note="The first layer has nearly all of the operations, and is run and updated once as ever: the schedule has "
+        note="The first layer has nearly all of the operations, and is run and updated once in both: the schedule has "
         f"{format_change(extra)} operations"
         + (" and little else." if holds else ", and more calls into NumPy for small matrices."),
     )
@@ -388,12 +400,12 @@ def _tuned_claim(name: str, tuned: dict[str, Runs], best: dict[str, float], work
     ours = float(np.mean(tuned[name].losses[:seeds, epoch]))
     theirs = float(np.mean(tuned["sliced"].losses[:seeds, -1]))
     return Claim(
-        what=f"loss, {SCHEDULES[name]} over standard, same number of updates, rate tuned for each",
+        what=f"loss, {SCHEDULES[name]} divided by standard, same number of updates, rate tuned for each",
         claimed=None,
         claimed_text="superior in reducing the loss faster",
         measured=ours / theirs,
-        measured_text=f"{ours:.3f} at rate {best[name]:g} against {theirs:.3f} at {best['sliced']:g}",
+        measured_text=f"{ours:.3f} at rate {best[name]:g}, compared with {theirs:.3f} at {best['sliced']:g}",
         rule="below 1 in the mean over the tuning seeds",
         holds=ours < theirs,
-        note=f"After {epoch * updates(layers, name):,} updates of layers each, both with the best rate that was tried.",
+        note=f"Both have made {epoch * updates(layers, name):,} updates of layers, with the best rate that was tried.",
     )

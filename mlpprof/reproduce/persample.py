@@ -1,4 +1,4 @@
-"""`persample`: a per-sample training loop, its matrix form, and what becomes of both on several cores."""
+"""`persample`: a training loop over single samples and its matrix form, on one core and on several."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.compare.entrants import VariantSubject
 from mlpprof.model import Network
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
-from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.laboratory import Laboratory, load
 from mlpprof.reproduce.rules import RULE_ABOUT, Stages, about, data_text, digits_source, ratio, shortened
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import resolve
 
 NAME = "persample"
 LOOP_S, MATRIX_S = 1.91, 0.08
-"""The answer's means for a batch of 100."""
+"""These are the answer's means for a batch of 100."""
 DEVIATION_ALLOWED = 1e-6
 LEARNABLE = Network((784, 100, 10), loss="squared_error", rate=1.0)
-"""For the loss by the second: the source's labels are random, and nothing can be learned from them but by heart."""
+"""The network for the loss by the second: the source's labels are random, so there is nothing to learn from them."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is run; the defaults are the whole of it."""
+    """How much is run; the defaults are a whole run."""
 
     layers: tuple[int, ...] = (1000, 900, 900, 900, 10)
     processes: int = 3
     blocks: int = 8
     workers: tuple[int, ...] = (1, 2, 4)
-    rounds: int = 5
+    parallel_blocks: int = 3
     epochs: int = 4
     rows: int = 5_000
     learning_epochs: int = 20
 
 
-QUICK = Plan(processes=1, blocks=2, rounds=1, epochs=1, learning_epochs=6)
+QUICK = Plan(processes=1, blocks=2, parallel_blocks=1, epochs=1, learning_epochs=6)
 FIELD_NAMES = {
     "layers": "layers",
-    "processes": "processes a race",
-    "blocks": "blocks a process",
+    "processes": "processes per race",
+    "blocks": "blocks per process",
     "workers": "numbers of workers",
-    "rounds": "timed steps of every parallel form",
+    "parallel_blocks": "blocks of the race of the parallel forms",
     "epochs": "parallel epochs on the source's data",
     "rows": "rows of the digits",
     "learning_epochs": "parallel epochs on the digits",
@@ -54,13 +55,13 @@ FIELD_NAMES = {
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
-    """The loop against the matrices, the doubled gradient, and the parallel forms of both."""
+    """Race the loop and the matrices, check the doubled gradient, and measure the parallel forms of both."""
     stages = Stages(NAME, 4, progress)
     workload = resolve(NAME, layers=None if plan.layers == Plan().layers else plan.layers)
     laboratory = Laboratory()
     requests = {name: Request(name, workload.network, workload.source) for name in ("per_sample", "naive")}
     race = laboratory.race(
-        [Entrant(request, workload.batch) for request in requests.values()],
+        [VariantSubject(request, workload.batch) for request in requests.values()],
         plan.processes,
         plan.blocks,
         stages.next(),
@@ -73,15 +74,18 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         }
     study_plan = {"workers": plan.workers, "batch": workload.batch, "rows": plan.rows}
     with laboratory.worker(threads=max(plan.workers)) as worker:
-        worker.call("prepare", key="naive", request=requests["naive"].to_json())
+        load(worker, "naive", requests["naive"])
         study = worker.call(
-            "parallel", stages.next(), key="naive", plan=study_plan | {"rounds": plan.rounds, "epochs": plan.epochs}
+            "parallel",
+            stages.next(),
+            key="naive",
+            plan=study_plan | {"blocks": plan.parallel_blocks, "epochs": plan.epochs},
         )
         digits_data = digits_source(data)
         learnable = Request("naive", LEARNABLE, digits_data, dtype="float64")
-        worker.call("prepare", key="digits", request=learnable.to_json())
+        load(worker, "digits", learnable)
         learning = worker.call(
-            "parallel", stages.next(), key="digits", plan=study_plan | {"rounds": 0, "epochs": plan.learning_epochs}
+            "parallel", stages.next(), key="digits", plan=study_plan | {"blocks": 0, "epochs": plan.learning_epochs}
         )
     steps = {(s["form"], s["kind"], s["workers"]): float(np.median(s["step_s"])) for s in study["steps"]}
     measured = ratio(race, 0, 1)
@@ -91,21 +95,21 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     best_loop = min(steps["loop", kind, most] for kind in ("threads", "processes"))
     claims = (
         Claim(
-            what="per-sample loop over matrix form: ratio of their times for a batch of 100",
+            what="time of the loop over samples divided by that of the matrix form, for a batch of 100",
             claimed=LOOP_S / MATRIX_S,
             claimed_text=f"about 24 x ({LOOP_S} s to {MATRIX_S} s)",
             measured=measured.value,
             measured_text=f"{measured.text}: {format_time(race.step_s(0))} to {format_time(race.step_s(1))}",
             rule=f"about 24: {RULE_ABOUT}",
             holds=holds,
-            note=("As much as claimed" if holds else "Less here" if measured.value < LOOP_S / MATRIX_S else "More here")
-            + f": on one core the loop does {_rate(network, race.step_s(0))} billion operations a second, the matrices "
-            f"{_rate(network, race.step_s(1))}, and BLAS on {most} threads makes the matrices "
+            note=_agreement(measured.value, LOOP_S / MATRIX_S, holds)
+            + f": on one core the loop does {_rate(network, race.step_s(0))} billion operations per second, the "
+            f"matrices {_rate(network, race.step_s(1))}, and BLAS on {most} threads makes the matrices "
             f"{digits(steps['batched', 'BLAS threads', 1] / steps['batched', 'BLAS threads', most])} x as fast again.",
         ),
         _doubled_claim(checks),
         Claim(
-            what=f"the loop in parallel: time of a batch with 1 worker over that with {most}",
+            what=f"the loop in parallel: time of a batch with 1 worker divided by that with {most}",
             claimed=float(most),
             claimed_text="the loop runs independently, so it can be parallelized",
             measured=loop / best_loop,
@@ -113,10 +117,10 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             f"{digits(loop / steps['batched', 'threads', 1])} x",
             rule=f"at least 1.5 x with {most} workers",
             holds=loop / best_loop >= 1.5 if most > 1 else None,
-            note=f"It can, and the gain stays below the {most} cores because every worker writes gradients as large as "
-            "all the weights, which memory has to carry; the matrix form on one core gains more than all of that."
+            note=f"It can. The gain stays below the {most} cores because every worker writes gradients as large as all "
+            "the weights into memory; the matrix form gains more on a single core."
             if loop / best_loop < most
-            else "It can, as well as cores allow.",
+            else "It can, and gains as much as there are cores.",
         ),
         _averaging_claim(learning, most),
     )
@@ -134,13 +138,13 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         ),
         choices=(
             "Weights start at N(0, 1) / sqrt(fan_in); the source's standard-normal ones saturate every sigmoid.",
-            "The doubled output gradient is in the checked copy alone: no timed variant has it.",
-            "With random labels every method stands at the same plateau after one epoch, so the loss by the second is "
+            "Only the checked copy has the doubled output gradient; no timed variant has it.",
+            "With random labels every method is at the same plateau after one epoch, so the loss by the second is "
             "measured on digits as well.",
-            "Every method starts from the same weights; in model averaging a worker keeps to its shard, and what is "
-            "drawn is the loss of the average that would be handed out at that moment.",
-            "Unequal workers: every second one gets through half the data of the others; Cheng's lambda is 1, since a "
-            "network's loss has no strong convexity to take it from.",
+            "Every method starts from the same weights. In model averaging each worker keeps its shard; the figure "
+            "shows the loss of the average at that moment.",
+            "Of unequal workers every second one gets through half the data of the others. Cheng's lambda is 1, since "
+            "a network's loss has no strong convexity.",
         ),
         shortened=shortened(plan, FIELD_NAMES),
         claims=claims,
@@ -154,8 +158,12 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     )
 
 
+def _agreement(measured: float, claimed: float, holds: bool) -> str:
+    return "This is as claimed" if holds else f"It is {'less' if measured < claimed else 'more'} here"
+
+
 def _rate(network: Network, step_s: float) -> str:
-    """Billion floating-point operations a second in a step of 100 samples: 6 for each weight and sample."""
+    """Billion floating-point operations per second in a step of 100 samples: 6 for each weight and sample."""
     return digits(6 * 100 * network.parameter_count / step_s / 1e9)
 
 
@@ -170,13 +178,13 @@ def _doubled_claim(checks: dict[tuple[str, bool], dict[str, Any]]) -> Claim:
         measured_text=f"{wrong:.2g} doubled, {right:.1g} without",
         rule=f"at most {DEVIATION_ALLOWED:g}, loop and matrix form",
         holds=wrong <= DEVIATION_ALLOWED,
-        note="The gradient check refuses the output layer, in the question's form and in the answer's, and passes both "
+        note="The gradient check finds the output layer wrong, in the question's form and in the answer's. Both pass "
         "without the second addition.",
     )
 
 
 def _averaging_claim(study: dict[str, Any], most: int) -> Claim:
-    """Whether averaging over the most workers has a lower loss than one worker when that one has run its time."""
+    """Whether an average of the most workers has a lower loss than one worker after the same time."""
     single = _training(study, "averaged at the end", 1, "equal weights")
     averaged = _training(study, "averaged at the end", most, "equal weights")
     synchronous = [_training(study, f"synchronous, {kind}", most, "") for kind in ("threads", "processes")]
@@ -184,7 +192,7 @@ def _averaging_claim(study: dict[str, Any], most: int) -> Claim:
     one, many = (float(np.interp(end_s, _seconds(t), t["loss"])) for t in (single, averaged))
     together = min(float(np.interp(end_s, _seconds(t), t["loss"])) for t in synchronous)
     return Claim(
-        what=f"loss of {most} averaged workers over that of one after {format_time(end_s)} of training",
+        what=f"loss of {most} averaged workers divided by that of one after {format_time(end_s)} of training",
         claimed=None,
         claimed_text="there are techniques for parallel SGD (Zinkevich 2010, Cheng 2017)",
         measured=many / one,
@@ -193,7 +201,7 @@ def _averaging_claim(study: dict[str, Any], most: int) -> Claim:
         holds=many < one if most > 1 else None,
         note=f"An epoch takes {format_time(np.median(averaged['epoch_s']))} instead of "
         f"{format_time(np.median(single['epoch_s']))}, but each worker makes only 1/{most} of its updates, and an "
-        "average of few updates is not many updates.",
+        "average of few updates does not replace many updates.",
     )
 
 
@@ -214,7 +222,7 @@ def _step_table(steps: dict[tuple[str, str, int], float], plan: Plan) -> Table:
     base = {form: steps[form, "threads", plan.workers[0]] for form in ("loop", "batched")}
     return Table(
         title="One synchronous step in parallel",
-        caption="the batch split among the workers; in brackets one thread of the same form over it",
+        caption="the batch is split among the workers; in brackets: compared with one thread of the same form",
         columns=("form", *(f"{workers} worker{'s' if workers > 1 else ''}" for workers in plan.workers)),
         rows=tuple(
             (
@@ -266,8 +274,8 @@ def _figure(study: dict[str, Any]) -> Figure:
 
     return Figure(
         name=f"{NAME}-parallel",
-        caption="Loss on digits by second and number of workers. Synchronous workers share every update; averaged ones "
-        "train alone on their shards and are averaged at the point that is drawn.",
+        caption="Loss on digits by second and number of workers. Synchronous workers share every update. Averaged "
+        "workers train alone on their shards, and each point is the loss of their average.",
         panels=(
             Panel("synchronous, processes", "second", "loss", curves("synchronous, processes"), log_y=True),
             Panel("averaged at the end", "second", "loss", curves("averaged at the end"), log_y=True),

@@ -1,6 +1,6 @@
-"""Ratios from interleaved races, and the rules by which a claim counts as holding.
+"""Ratios from races, and the rules that decide whether a claim holds.
 
-The rules are few and fixed before anything is measured, so that no result can be argued into agreement.
+The rules are few and fixed before anything is measured, so that they cannot be fitted to a result.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.compare.decide import block_log_ratios, log_ratios
 from mlpprof.data import DataSource, peek
 from mlpprof.errors import DataError
 from mlpprof.process import Progress
@@ -25,12 +26,12 @@ ELSEWHERE = 5.0
 
 RULE_AT_LEAST = "every process (or block, if there is one process) measures at least as much"
 RULE_ABOUT = f"measured within a factor of {ABOUT:g}"
-RULE_ELSEWHERE = f"a time on an unknown machine: within a factor of {ELSEWHERE:g}"
+RULE_ELSEWHERE = f"a time on an unknown machine must be within a factor of {ELSEWHERE:g}"
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Old time over new: the median of the replicates, and the lowest and highest of them."""
+    """The old time divided by the new one: the median of the replicates, their lowest and their highest."""
 
     value: float
     low: float
@@ -52,21 +53,15 @@ class Ratio:
 
 
 def ratio(race: Race, old: int, new: int) -> Ratio:
-    """Old over new from the blocks that both took part in.
-
-    A process is one replicate, the median of its blocks; of a single process the blocks are the replicates.
-    """
-    by_process = []
-    for turns in race.turns_s:
-        pair = turns[:, [old, new]]
-        pair = pair[~np.isnan(pair).any(axis=(1, 2))]
-        by_process.append(np.log(pair[:, 0] / pair[:, 1]).mean(axis=1))
-    logs = by_process[0] if len(by_process) == 1 else np.array([np.median(blocks) for blocks in by_process])
+    """The old time divided by the new one. If there is a single process, its blocks count as replicates."""
+    logs = (
+        np.array(block_log_ratios(race.turns_s[0], old, new)) if len(race.turns_s) == 1 else log_ratios(race, old, new)
+    )
     return Ratio(float(np.exp(np.median(logs))), float(np.exp(logs.min())), float(np.exp(logs.max())))
 
 
 def at_least(measured: Ratio, claimed: float) -> bool | None:
-    """Whether all replicates reach the claim; None where some do and some do not."""
+    """Whether all replicates reach the claim; None if some do and some do not."""
     if measured.low >= claimed:
         return True
     return False if measured.high < claimed else None
@@ -77,13 +72,10 @@ def about(measured: float, claimed: float, factor: float = ABOUT) -> bool:
     return claimed / factor <= measured <= claimed * factor
 
 
-# How long a reproduction takes: the whole of it, or shortened, which the report then says field by field.
-
-
 def shortened(plan: Any, names: Mapping[str, str]) -> tuple[str, ...]:
-    """What a plan (a dataclass whose defaults are the whole run) leaves out: 'epochs: 3 instead of 35'.
+    """What a plan leaves out of the whole run, which its defaults are: 'epochs: 3 instead of 35'.
 
-    names: of the fields, for people.
+    names: the names of its fields in reports.
     """
     whole = type(plan)()
     return tuple(
@@ -120,7 +112,7 @@ class Stages:
 
 
 def digits_source(data: Path | None) -> DataSource:
-    """MNIST, where the folder holds it, else the embedded digits."""
+    """MNIST if the folder contains it, else the embedded digits."""
     if data is not None and data.is_dir():
         for suffix in ("", ".gz"):
             if (data / f"train-images-idx3-ubyte{suffix}").is_file():
@@ -129,7 +121,7 @@ def digits_source(data: Path | None) -> DataSource:
 
 
 def cats_source(data: Path | None) -> DataSource:
-    """The HDF5 file with pictures: the file itself, or the first of the folder; else the embedded cats."""
+    """The HDF5 file with pictures: the file itself or the first one in the folder, else the embedded cats."""
     if data is None:
         return DataSource("cats")
     if data.is_dir():
@@ -140,14 +132,16 @@ def cats_source(data: Path | None) -> DataSource:
 
 
 def require_data(data: Path | None) -> None:
-    """Raise DataError, in one line, where nothing there can be used."""
+    """Raise DataError if there is nothing that can be used."""
     if data is None:
         return
     if not data.exists():
         raise DataError(f"no folder '{data}'; expected one with MNIST's four files, the cats' HDF5 files, or both")
     digits, cats = digits_source(data), cats_source(data)
     if digits.name is not None and cats.name is not None:
-        raise DataError(f"{data} holds neither MNIST's IDX files nor an HDF5 file; leave --data out for embedded sets")
+        raise DataError(
+            f"{data} contains neither MNIST's IDX files nor an HDF5 file; leave --data out to use the embedded sets"
+        )
     for source in (digits, cats):
         if source.path is not None:
             peek(source)

@@ -32,7 +32,7 @@ SOURCES = {
 def reproduce(names: Sequence[str], data: Path | None, quick: bool, progress: Progress) -> list[Reproduction]:
     """The named sources, or all of them if there are no names, one after the other.
 
-    data: a folder with MNIST or the cats, or an HDF5 file. Raises UsageError for a name that is none, and DataError for
+    data: a folder with MNIST or the cats, or an HDF5 file. Raises UsageError for an unknown name, and DataError for
     data that cannot be used, before anything runs.
     """
     for name in names:

@@ -7,26 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mlpprof.catalog import ladder
+from mlpprof.compare.entrants import VariantSubject
 from mlpprof.errors import MissingExtra
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_percent, format_time
-from mlpprof.reproduce.laboratory import Entrant, Laboratory
+from mlpprof.reproduce.laboratory import Laboratory
 from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, Stages, at_least, data_text, digits_source, ratio, shortened
 from mlpprof.results import BatchResult, Race
-from mlpprof.results.json import decode_batch_result
+from mlpprof.results.json import decode
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import Workload, resolve
 
-# The tables of `stepiii`: its author's figures as the text prints them, beside ours.
-
-
+NAME = "stepiii"
+PEER = "peers/tensorflow"
 RUNGS = ("naive", "float32", "no_input_delta", "contiguous", "cached", "sliced")
 BEFORE = "contiguous"
-"""The rung that stands for the author's code before the step; `sliced` is what it became."""
+"""This rung stands for the author's code before the step, and `sliced` for the code after it."""
 
 PHASES_S = {
     "ti fetch": (0.00018, ("fetch_batch",)),
@@ -35,7 +32,7 @@ PHASES_S = {
     "td backward": (0.001095, ("backward",)),
     "tf weights": (0.000198, ("update",)),
 }
-"""The author's phases at batch 500, means of the two prints, and the phases of ours that they correspond to."""
+"""The author's phases at batch 500 (means of the two prints), and the phases of ours that they correspond to."""
 
 BACKWARD_S: dict[int, dict[tuple[str, int], float]] = {
     500: {
@@ -67,7 +64,7 @@ def backward_label_s(result: BatchResult, symbol: str, author_layer: int) -> flo
     """Our seconds for the author's symbol at his layer; his t5 and t6 at N are our layer N + 1's."""
     layer = author_layer + 1 if symbol in ("t5", "t6") else author_layer
     return sum(
-        float(np.median(label.step_s))
+        result.label_s(label)
         for label in result.labels
         if label.phase == "backward" and label.layer == layer and label.label == STATEMENTS[symbol]
     )
@@ -93,12 +90,12 @@ def race_table(race: Race, trained: dict[str, Any], m: int) -> Table:
         )
     return Table(
         title=f"The rungs at batch {m:,}",
-        caption=f"steps raced in {len(race.turns_s)} processes; {epochs} epochs trained side by side",
+        caption=f"steps from a race in {len(race.turns_s)} processes; {epochs} epochs, trained side by side",
         columns=(
             "rung",
             "step",
-            "parent over it",
-            "naive over it",
+            "faster than its parent",
+            "faster than naive",
             f"{epochs} epochs",
             "cost",
             "last batch",
@@ -111,8 +108,7 @@ def race_table(race: Race, trained: dict[str, Any], m: int) -> Table:
 def phase_table(result: BatchResult) -> Table:
     """The author's ti to tf beside our phases."""
     author_total = sum(seconds for seconds, _ in PHASES_S.values())
-    ours = {name: sum(result.phase_median_s(phase) for phase in phases) for name, (_, phases) in PHASES_S.items()}
-    total = sum(ours.values())
+    ours = {name: sum(result.phase_share(phase) for phase in phases) for name, (_, phases) in PHASES_S.items()}
     return Table(
         title=f"Phases of {BEFORE} at batch {result.batch:,}",
         caption="the author's table beside ours: time, and share of the step",
@@ -122,8 +118,8 @@ def phase_table(result: BatchResult) -> Table:
                 name,
                 format_time(seconds),
                 format_percent(seconds / author_total),
-                format_time(ours[name]),
-                format_percent(ours[name] / total),
+                format_time(ours[name] * result.step_s.median),
+                format_percent(ours[name]),
             )
             for name, (seconds, _) in PHASES_S.items()
         ),
@@ -174,9 +170,6 @@ def figure(trained: dict[int, dict[str, Any]], epochs: int) -> Figure:
     )
 
 
-NAME = "stepiii"
-PEERS = ("peers/keras", "peers/tensorflow")
-
 PRINTED_RATES = {500: 0.0009994051838157095, 20_000: 9.994051838157101e-05}
 SERIES_S = {500: (9.6, 7.5), 20_000: (8.7, 6.7)}
 """The author's 35 epochs before and after the step, best of three."""
@@ -189,7 +182,7 @@ ACCURACY_MARGIN = 0.01
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is run; the defaults are the whole of it."""
+    """How much is run; the defaults are a whole run."""
 
     epochs: int = 35
     processes: int = 3
@@ -202,8 +195,8 @@ class Plan:
 QUICK = Plan(epochs=2, processes=1, blocks=3)
 FIELD_NAMES = {
     "epochs": "epochs of training",
-    "processes": "processes a race",
-    "blocks": "blocks a process",
+    "processes": "processes per race",
+    "blocks": "blocks per process",
     "batches": "batch sizes",
     "backward_batches": "batch sizes of the tables",
     "profile_steps": "profiled steps",
@@ -211,7 +204,7 @@ FIELD_NAMES = {
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
-    """Race, profile and train the rungs; the peers where they are installed."""
+    """Race, profile and train the rungs, and race the framework if it is installed."""
     stages = Stages(NAME, 2 * len(plan.batches) + 1 + len(plan.backward_batches), progress)
     laboratory = Laboratory()
     source = digits_source(data)
@@ -219,7 +212,10 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     small, large = plan.batches
     races = {m: _race(laboratory, _at(workload, m), m, plan, stages.next()) for m in plan.batches}
     forward = laboratory.race(
-        [Entrant(Request(name, workload.network, source), large, "forward") for name in ("no_input_delta", BEFORE)],
+        [
+            VariantSubject(Request(name, workload.network, source), large, part="forward")
+            for name in ("no_input_delta", BEFORE)
+        ],
         plan.processes,
         plan.blocks,
         stages.next(),
@@ -261,7 +257,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         ),
         choices=(
             "The printed rate times the batch size is the rate on the mean gradient (0.0009994 x 500, 0.00009994 x "
-            "20,000); the author lets it decay to these values, we keep it.",
+            "20,000). The author lets it decay to these values; we keep it constant.",
             "The author's momentum adds the previous step's gradient once, ours is heavy ball, so a momentum of 0.5 "
             "carries 2 gradients' worth of step where his carries 1.5; his own value is not in the text.",
             "Hidden layers of 70 and 30 neurons, and the sizes of the penalties, are ours.",
@@ -289,8 +285,8 @@ def _requests(workload: Workload) -> dict[str, Request]:
 
 
 def _race(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progress: Progress) -> Race:
-    entrants = [Entrant(request, m) for request in _requests(workload).values()]
-    return laboratory.race(entrants, plan.processes, plan.blocks, progress)
+    subjects = [VariantSubject(request, m) for request in _requests(workload).values()]
+    return laboratory.race(subjects, plan.processes, plan.blocks, progress)
 
 
 def _train(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -304,7 +300,8 @@ def _train(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progr
 def _profile(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progress: Progress) -> BatchResult:
     request = Request(BEFORE, _at(workload, m).network, workload.source)
     with laboratory.prepared({BEFORE: request}, progress) as worker:
-        return decode_batch_result(worker.call("profile", progress, key=BEFORE, batch=m, steps=plan.profile_steps))
+        answer = worker.call("profile", progress, key=BEFORE, batch=m, steps=plan.profile_steps, counted=False)
+        return decode(BatchResult, answer)
 
 
 def _step_claim(race: Race, m: int, author_s: tuple[float, float]) -> Claim:
@@ -313,9 +310,9 @@ def _step_claim(race: Race, m: int, author_s: tuple[float, float]) -> Claim:
     holds = at_least(measured, 1 / (1 - STEP_SAVES))
     saved = measured.saved
     verdict = {
-        True: "The step is worth what the author says, or more",
-        False: "The step is worth less here than the author says",
-        None: "The processes differ on whether the lower end is reached",
+        True: "The step saves what the author says, or more",
+        False: "The step saves less here than the author says",
+        None: "Some processes reach the lower end, and some do not",
     }[holds]
     return Claim(
         what=f"{BEFORE} -> sliced: old step time over new at batch {m:,}",
@@ -333,9 +330,9 @@ def _series_claim(race: Race, m: int) -> Claim:
     measured = ratio(race, 0, RUNGS.index("sliced"))
     holds = at_least(measured, SERIES_RATIO)
     verdict = {
-        True: "The series is worth as much here",
-        False: "The series is worth less here",
-        None: "The processes fall on both sides of the claim",
+        True: "The series gains as much here",
+        False: "The series gains less here",
+        None: "Some processes reach the claim, and some do not",
     }[holds]
     parts = ", ".join(
         f"{name} {digits(ratio(race, i, i + 1).value)}" for i, name in enumerate(RUNGS[1:]) if name in RUNGS
@@ -363,7 +360,7 @@ def _forward_claim(measured: Ratio, m: int) -> Claim:
         measured_text=measured.text,
         rule=f"at least 2: {RULE_AT_LEAST}",
         holds=holds,
-        note=("As much" if holds else "Less")
+        note=("It gains as much" if holds else "It gains less")
         + " here: the collision of C and F order in the bias row of the input, which variants/contiguous.py explains.",
     )
 
@@ -383,9 +380,9 @@ def _dominant_claim(result: BatchResult) -> Claim:
         measured_text=format_percent(by_symbol["t2"]),
         rule="t2 is the largest of t1 to t6",
         holds=first == "t2",
-        note="The second evaluation of the sigmoid is the dearest part here too."
+        note="The second evaluation of the sigmoid is the most expensive part here too."
         if first == "t2"
-        else f"Here {first} ({STATEMENTS[first]}) is dearer, with {format_percent(by_symbol[first])}.",
+        else f"Here {first} ({STATEMENTS[first]}) is more expensive, with {format_percent(by_symbol[first])}.",
     )
 
 
@@ -404,24 +401,19 @@ def _accuracy_claim(trained: dict[str, Any], m: int, claimed: float, plan: Plan)
         if whole and measured >= claimed - ACCURACY_MARGIN
         else "The network stops earlier than the author's: initial weights, penalties and momentum are ours."
         if whole
-        else "Not settled: --quick trains fewer epochs.",
+        else "This is not decided, since --quick trains fewer epochs.",
     )
 
 
 def _peer_claim(laboratory: Laboratory, workload: Workload, m: int, what: str, plan: Plan, progress: Progress) -> Claim:
-    known = ladder()
     claimed = 1.0
     measured: Ratio | None = None
-    reason = "no Keras or TensorFlow variant is installed"
-    for name in PEERS:
-        if name in known:
-            entrants = [Entrant(Request(v, workload.network, workload.source), m) for v in (name, "sliced")]
-            try:
-                measured = ratio(laboratory.race(entrants, plan.processes, plan.blocks, progress), 0, 1)
-            except MissingExtra as missing:
-                reason = str(missing)
-            else:
-                break
+    reason = ""
+    subjects = [VariantSubject(Request(name, workload.network, workload.source), m) for name in (PEER, "sliced")]
+    try:
+        measured = ratio(laboratory.race(subjects, plan.processes, plan.blocks, progress), 0, 1)
+    except MissingExtra as missing:
+        reason = str(missing)
     holds = None if measured is None else measured.value >= (claimed if what == "faster" else 1 / 1.25)
     return Claim(
         what=f"Keras/TF2 -> sliced: their step time over ours at batch {m:,}",
@@ -431,7 +423,7 @@ def _peer_claim(laboratory: Laboratory, workload: Workload, m: int, what: str, p
         measured_text="absent" if measured is None else measured.text,
         rule="at least 0.8 for par, at least 1 for faster, by the median",
         holds=holds,
-        note=f"Not measured: {reason}."
+        note=f"It was not measured: {reason}."
         if measured is None
         else f"The NumPy form {'is' if holds else 'is not'} {what} on this machine.",
     )

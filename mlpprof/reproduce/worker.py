@@ -1,4 +1,4 @@
-"""The worker of the reproductions: races of whole steps and parts of them, training by the epoch, gradient checks."""
+"""The worker of the reproductions: it races whole steps and parts of them, trains by the epoch, checks gradients."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from mlpprof import catalog
-from mlpprof.compare.race import CallableContestant, Contestant, VariantContestant, no_arguments, race
-from mlpprof.machine.facts import describe
+from mlpprof.compare.entrants import VariantSubject
+from mlpprof.compare.race import Stepper
+from mlpprof.compare.steppers import FunctionStepper, no_arguments
+from mlpprof.compare.worker import Session as RaceSession
+from mlpprof.compare.worker import handlers_of
 from mlpprof.model import Array, Variant, loss_of
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
@@ -26,54 +29,35 @@ from mlpprof.model.gradcheck import (
     random_cases,
 )
 from mlpprof.process import Progress, serve
-from mlpprof.profile.passes import batches, paused_garbage_collection, profile_batch
-from mlpprof.profile.prepare import Loader, Prepared
-from mlpprof.profile.request import Request
-from mlpprof.reproduce.persample_parallel import Study
-from mlpprof.results.json import Message, encode
+from mlpprof.profile.passes import batches, paused_garbage_collection
+from mlpprof.profile.prepare import Prepared
+from mlpprof.reproduce.persample_study import Study
+from mlpprof.results.json import Message
 
 WHOLE = slice(None)
 """An index that takes all rows as a view: a source that trains on its whole data at once has nothing to gather."""
 CHECK_CASES = 6
 
 
-class Session:
-    """The handlers of one worker; variants are known by the keys under which `prepare` has loaded them."""
+class Session(RaceSession):
+    """The handlers of one worker: those of a race, and what only the reproductions run."""
 
-    def __init__(self) -> None:
-        self._loader = Loader()
-        self._prepared: dict[str, Prepared] = {}
+    def stepper(self, it: Prepared, subject: VariantSubject) -> Stepper:
+        """What an entrant runs: a step, or a part of one.
 
-    def prepare(self, report: Progress, key: str, request: Message) -> Message:
-        """Load a variant and its data."""
-        it = self._loader.prepare(Request.from_json(request), report)
-        self._prepared[key] = it
-        return {"name": it.entry.name, "dtype": it.dtype, "samples": it.data.samples, "parent": it.entry.parent}
-
-    def machine(self, report: Progress) -> Message:
-        """What this machine and process are, once the work is done."""
-        return describe()
-
-    def race(self, report: Progress, entrants: list[tuple[str, str, int]], blocks: int, seed: int) -> Message:
-        """Interleaved blocks of entrants (key, call, batch): seconds a call, nested lists (blocks, entrants, 2).
-
-        call: "step", "whole step" (on all rows, nothing gathered), "forward", or "slope" (one weight of `numeric`).
+        The parts are "whole step" (on all rows, nothing is gathered), "forward", and "slope" (one weight of `numeric`).
         """
-        made: list[tuple[Contestant, Callable[[], None]]] = []
-        try:
-            for key, call, batch in entrants:
-                made.append(_contestant(self._prepared[key], call, batch))
-            return {"step_s": race([contestant for contestant, _ in made], blocks, seed, report).tolist()}
-        finally:
-            for _, release in made:
-                release()
-
-    def profile(self, report: Progress, key: str, batch: int, steps: int | None) -> Message:
-        """All passes of one variant."""
-        it = self._prepared[key]
-        it.require_batch(batch)
-        with catalog.variant_code(it.entry):
-            return encode(profile_batch(it.subject, batch, steps, report))
+        if subject.part == "step":
+            return super().stepper(it, subject)
+        instance: Any = it.subject.make()
+        X, Y = it.subject.X, it.subject.Y
+        if subject.part == "whole step":
+            function: Callable[[], object] = lambda: instance.train_step(X, Y, WHOLE)  # noqa: E731 - one of three forms
+        else:
+            instance.fetch_batch(X, Y, next(it.subject.walk(subject.batch)))
+            layers = it.request.network.layers
+            function = instance.forward if subject.part == "forward" else _next_slope(instance, layers)
+        return FunctionStepper(function, no_arguments, release=lambda: close(instance))
 
     def steps(self, report: Progress, key: str, batch: int, count: int) -> float:
         """Seconds that a series of training steps takes as a whole, drawing its batches included."""
@@ -95,8 +79,9 @@ class Session:
     ) -> dict[str, dict[str, Any]]:
         """Train several variants side by side, an epoch of each in turn, the order reversed from epoch to epoch.
 
-        The clock runs for the steps alone. Of each: epoch_s, loss (mean over the batches of an epoch, before their
-        updates), final_loss and accuracies after the last epoch; with each_epoch also the test accuracy of every one.
+        The clock runs for the steps alone. Answers for each with epoch_s, loss (mean over the batches of an epoch,
+        before their updates), final_loss and accuracies after the last epoch; with each_epoch also with the test
+        accuracy after every epoch.
         """
         learners = {key: _Learner(self._prepared[key], batch) for key in keys}
         try:
@@ -134,7 +119,7 @@ class Session:
         return max(deviation.size for deviation in agreement_with(ours.cls, theirs.cls, ours.own_case()))
 
     def parallel(self, report: Progress, key: str, plan: dict[str, Any]) -> Message:
-        """The parallel forms of `persample_study` on a prepared network and the first rows of its data."""
+        """The parallel forms of `persample_study` on a loaded network and the first rows of its data."""
         it = self._prepared[key]
         network = it.request.network
         X, Y = (values[: plan["rows"]] for values in (it.subject.X, it.subject.Y))
@@ -143,7 +128,7 @@ class Session:
 
 
 class _Learner:
-    """One variant in training, with what is noted along the way. batch 0 is all rows as a view."""
+    """One variant in training, with its times, losses and accuracies. batch 0 is all rows as a view."""
 
     def __init__(self, it: Prepared, batch: int) -> None:
         self._it = it
@@ -178,7 +163,7 @@ class _Learner:
             self._accuracy.append(accuracy(self.instance.predict(self._test[0]), self._test[1]))
 
     def result(self) -> dict[str, Any]:
-        """What was noted, and the accuracies and the loss after the last epoch."""
+        """The times and losses so far, and the accuracies and the loss after the last epoch."""
         X, Y = self._it.subject.X, self._it.subject.Y
         trained = self.instance.predict(X)
         test = None if self._test is None else accuracy(self.instance.predict(self._test[0]), self._test[1])
@@ -200,23 +185,6 @@ def accuracy(outputs: Array, Y: Array) -> float:
     return float(np.mean(outputs.argmax(axis=1) == Y.argmax(axis=1)))
 
 
-def _contestant(it: Prepared, call: str, batch: int) -> tuple[Contestant, Callable[[], None]]:
-    """Something to race, and what releases it afterwards."""
-    if call == "step":
-        it.require_batch(batch)
-        contestant = VariantContestant(it.entry, it.subject, batch)
-        return contestant, contestant.close
-    instance: Any = it.subject.make()
-    X, Y = it.subject.X, it.subject.Y
-    if call == "whole step":
-        function: Callable[[], object] = lambda: instance.train_step(X, Y, WHOLE)  # noqa: E731 - one of three forms
-    else:
-        it.require_batch(batch)
-        instance.fetch_batch(X, Y, next(it.subject.walk(batch)))
-        function = instance.forward if call == "forward" else _next_slope(instance, it.request.network.layers)
-    return CallableContestant(function, no_arguments), lambda: close(instance)
-
-
 def _next_slope(instance: Any, layers: Sequence[int]) -> Callable[[], object]:
     """A function that differentiates by one weight after the other, each layer as often as it has weights."""
     rng = np.random.default_rng(0)
@@ -230,7 +198,7 @@ def _next_slope(instance: Any, layers: Sequence[int]) -> Callable[[], object]:
 
 
 def _with_doubled_output_gradient(cls: type[Variant]) -> type[Variant]:
-    """The variant with the source's defect: what is added to dW of the output layer is added twice."""
+    """The variant with the source's defect: the gradient of the output layer is added twice."""
 
     class Doubled(cls):  # type: ignore[misc,valid-type] # the class is known only when it is loaded
         def backward(self) -> None:
@@ -244,8 +212,5 @@ def main() -> None:
     """Serve until the parent is done."""
     faulthandler.enable()
     session = Session()
-    handlers = (
-        *(session.prepare, session.machine, session.race, session.profile, session.steps, session.train),
-        *(session.gradient_check, session.compare_gradients, session.parallel),
-    )
-    serve({handler.__name__: handler for handler in handlers})
+    own = (session.steps, session.train, session.gradient_check, session.compare_gradients, session.parallel)
+    serve(handlers_of(session) | {handler.__name__: handler for handler in own})

@@ -1,7 +1,7 @@
-"""The records between measuring and showing: frozen, with every raw sample, and units in the field names.
+"""The records between measuring and reporting: frozen, with every raw sample, and with units in the field names.
 
-Whoever measures fills them, whoever shows reads them, and `mlpprof.results.on_disk` keeps them; none of the three
-knows another.
+Measuring code creates them, reports read them, and `mlpprof.results.on_disk` stores them; none of the three imports
+another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
 """
 
 from mlpprof.results.comparison import Change, Comparison, Ladder, Race, Rung, Speedup, Verdict

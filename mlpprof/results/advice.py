@@ -1,4 +1,4 @@
-"""What `mlpprof advise` says of somebody's training step: findings, each with a place, a cure and a measured payoff."""
+"""What `mlpprof advise` reports on a training step: findings, each with a place, a cure and a measured payoff."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ from dataclasses import dataclass, field
 
 from mlpprof.results.run import Json
 
-SCHEMA = 1
-"""Of `Advice.to_json`: it changes when a field changes its meaning or goes; fields may be added."""
-
 CATEGORIES = {
     "sample-loop": "a Python loop over the samples of a batch",
     "neuron-loop": "a Python loop over neurons or weights",
-    "recomputation": "a function evaluated again on values that have not changed",
-    "layout": "memory orders that collide in one operation, or that BLAS has to copy",
-    "float64": "double precision, or an accidental conversion to it, where single would do",
-    "bias-stacking": "a row or column of ones stacked onto an array in every step",
-    "gather": "work on the whole data set in every batch",
-    "temporaries": "large arrays allocated anew in every step",
+    "recomputation": "a result that is computed again from the same values",
+    "layout": "an operation that mixes memory orders, or an operand that BLAS must copy",
+    "float64": "double precision, or an accidental conversion to it, where single precision is enough",
+    "bias-stacking": "a row or column of ones that is stacked onto an array in every step",
+    "gather": "work on the whole data set in every step",
+    "temporaries": "large arrays that are newly allocated in every step",
     "dead-computation": "a result that nothing uses",
-    "slow-primitive": "a slow way to say something that NumPy has a fast way for",
+    "slow-primitive": "a slow operation that NumPy has a faster form for",
     "second-forward": "a second forward pass within the step",
     "work-in-step": "evaluation or printing within the step",
-    "small-product": "products too small for the threads of BLAS",
+    "small-product": "products that are too small for the threads of BLAS",
 }
 """Category -> what it is, in the order of the documentation."""
 
@@ -37,12 +34,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One inefficiency: where, why, what to write instead, and what that gives.
+    """One inefficiency: where it is, why it costs time, what to write instead, and what that saves.
 
-    line, end_line: 1-based. column: 1-based. cure: text and code to read, a small diff where the code is that short.
-    payoff_s, payoff_share: (low, high), seconds a step and share of the step. confidence: 'certain' (it follows from
-    the values), 'likely' (it needs the reader's judgement). related: other places that the same cure concerns.
-    evidence: shapes, dtypes, orders, times a step, and `measured`, how the payoff was measured.
+    line, end_line, column: 1-based. cure: text and code to read, as a small diff if the code is short. payoff_s,
+    payoff_share: (low, high), seconds per step and share of the step. confidence: 'certain' (the cure computes the same
+    values), 'likely' (the user must check that the program allows it). related: other places that the cure concerns.
+    evidence: shapes, dtypes, orders, executions per step, and `measured`: how the payoff was measured.
     """
 
     category: str
@@ -66,7 +63,7 @@ class Advice:
 
     step: 'file.py:Class.method', or 'file.py:LINE' of a loop whose body is the step. step_s: median seconds of an
     undisturbed step. steps: how many were timed. source: the text of the files in which findings lie, by file.
-    notes: what the reader must know of the recording (a loop that was sampled, a file that could not be rewritten).
+    notes: what the user should know about the recording (for instance a loop that was only sampled).
     environment: what the step ran on, as in a run's metadata.
     """
 

@@ -1,4 +1,4 @@
-"""Variants against each other: races, verdicts, and where a difference lies."""
+"""Variants compared: races, verdicts, and where a difference lies."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mlpprof.results.run import DataRecord, Json, Run
 
 @dataclass(frozen=True)
 class Verdict:
-    """What paired replicates say about a speedup.
+    """A speedup with its interval, from paired replicates.
 
-    ratio: old time over new, above 1 the new one is faster; low, high: its 95 % interval.
+    ratio: old time divided by new time, so above 1 the new one is faster; low, high: its 95 % interval.
     outcome: "pass", "fail" or "inconclusive"; None where no speedup was claimed.
-    at_least: the claim. processes: replicates it rests on; in_process: they are blocks of one process instead.
+    at_least: the claim. processes: the number of replicates; in_process: they are blocks of one process instead.
     reason: the outcome in words.
     """
 
@@ -31,14 +31,29 @@ class Verdict:
     reason: str
     in_process: bool = False
 
+    @property
+    def is_faster(self) -> bool:
+        """Whether the whole interval lies above 1."""
+        return self.low > 1
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the whole interval lies below 1."""
+        return self.high < 1
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether 1 lies outside the interval."""
+        return self.is_faster or self.is_slower
+
 
 @dataclass(frozen=True)
 class Change:
-    """What one phase, or one label in it, cost before and after: seconds a step, and its share of the difference.
+    """The time of one phase, or of one label in it, before and after, and its share of the difference.
 
-    The seconds come from instrumented passes and are scaled to the uninstrumented step. label "" is the phase itself.
-    share: of old step minus new step, so all phases and the rest make 1; negative where it got slower while the
-    step got faster.
+    old_s, new_s: seconds per step, as shares of the uninstrumented steps. label "" is the phase itself.
+    share: of old step minus new step, so that all phases and the rest add up to 1; negative where the phase got slower
+    while the step got faster.
     """
 
     phase: str
@@ -51,11 +66,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Race:
-    """Variants timed against each other in interleaved blocks, one entry of turns_s a process.
+    """Variants timed in interleaved blocks.
 
-    variants: names; dtypes: of each. turns_s[p]: (blocks, variants, 2), seconds a step, NaN where a slow variant sat
-    out. slow: the variants that were timed in fewer blocks than the others. trained: those that were timed through
-    `train`, which spans steps, a turn at a time.
+    variants: names; dtypes: one for each. turns_s[p]: the times in process p, (blocks, variants, 2), seconds per step,
+    NaN where a slow variant left out a block. trained: variants that were timed through `train`, a turn at a time.
     """
 
     variants: tuple[str, ...]
@@ -66,22 +80,26 @@ class Race:
 
     @property
     def slow(self) -> tuple[str, ...]:
-        """Variants that sat out some blocks."""
+        """Variants that left out some blocks."""
         turns_s = self.turns_s[0]
         return tuple(name for i, name in enumerate(self.variants) if np.isnan(turns_s[:, i]).any())
 
+    def dtype(self, name: str) -> str:
+        """The precision of a variant."""
+        return self.dtypes[self.variants.index(name)]
+
     def step_s(self, i: int) -> float:
-        """Median seconds a step of variant i, over all turns of all processes."""
+        """Median seconds per step of variant i, over all turns of all processes."""
         return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One variant against an older one at one batch size.
+    """One variant compared with an older one at one batch size.
 
-    waterfall: the phases, then the labels, of the difference; empty where it was not asked for.
-    equivalent: both compute the same; None where the user said --no-check. engines: where each ran in a process of its
-    own, and their losses were compared instead of their gradients: what each of the two runs on, and its compile time.
+    waterfall: the phases of the difference, then its labels; empty if they were not measured.
+    equivalent: whether both compute the same; None after --no-check. engines: only where each ran in its own process
+    and their losses were compared instead of their gradients; the engine of each, and its compile time.
     """
 
     old: str
@@ -100,9 +118,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rung:
-    """One variant of a ladder: against its parent and against the root of the race, both as paired ratios.
+    """One variant of a ladder, compared with its parent and with the root of the race.
 
-    over_parent: None for the root. step_s: median seconds a step, from the same race.
+    over_parent, over_root: paired ratios, None for the root. step_s: median seconds per step in the same race.
     """
 
     name: str
@@ -117,8 +135,8 @@ class Rung:
 class Ladder:
     """All rungs of a ladder in one interleaved race at one batch size.
 
-    rungs: in the order of the ladder, the root first. runs: a profile of every rung, where they were asked for.
-    skipped: variants that could not take part -> why. checked: first, that all compute the same.
+    rungs: in the order of the ladder. runs: a profile of every rung, if they were measured. skipped: variant -> why it
+    could not take part. checked: whether all rungs were checked to compute the same.
     """
 
     created: str
@@ -135,13 +153,23 @@ class Ladder:
     runs: tuple[Run, ...] = ()
     checked: bool = True
 
+    @property
+    def root(self) -> Rung:
+        """The rung that all others are compared with."""
+        return next((rung for rung in self.rungs if rung.over_root is None), self.rungs[0])
+
+    @property
+    def fastest(self) -> Rung:
+        """The rung with the shortest step."""
+        return min(self.rungs, key=lambda rung: rung.step_s)
+
 
 @dataclass(frozen=True)
 class Speedup:
     """The outcome of one assertion about a speedup.
 
     subject: workload, network and batch, or "" for callables. waterfall: where the time went, for variants that
-    failed. command: shows more. notes: what the reader has to know about how it was measured.
+    failed. command: the one that shows more. notes: what you have to know about how it was measured.
     """
 
     new: str

@@ -1,7 +1,12 @@
-"""Runs on disk: one HDF5 file a run, with every raw sample, which is all that any report is made from.
+"""Runs on disk: each run is one HDF5 file with every raw sample, from which every report can be made again.
 
-The first 1,024 bytes, HDF5's user block, hold the digest of the rest (`mlpprof.results.on_disk`); h5dump and h5py
-skip them:
+The first 1,024 bytes, which HDF5 leaves to its users ("user block"), hold one line of ASCII with the length and the
+digest of all that follows, then zero bytes. The digest is verified before h5py opens the file. h5dump and h5py skip
+these bytes:
+
+    mlpprof-run schema=1 bytes=183520 sha256=0f3a...
+
+The rest has this layout:
 
 | where                     | what                                                                                   |
 | ------------------------- | -------------------------------------------------------------------------------------- |
@@ -10,13 +15,13 @@ skip them:
 | machine                   | JSON: the description of the machine                                                   |
 | results/I                 | batch I, counted from 0; attributes batch, steps_per_epoch, warmup_steps, separable,   |
 |                           | steps_a_sample (1 where absent)                                                        |
-| results/I/total_s         | float64 (rounds, steps): seconds a step without instruments; alike phases_pass_s       |
-|                           | and labels_pass_s                                                                      |
+| results/I/total_s         | float64 (rounds, steps): seconds per step without instruments; phases_pass_s and       |
+|                           | labels_pass_s have the same form                                                       |
 | results/I/losses          | float64 (steps,)                                                                       |
-| results/I/phases/J        | float64 (rounds, steps): seconds a step in phase J; attributes name, bytes_allocated,  |
-|                           | peak_bytes, page_faults (an absent one was not measured)                               |
-| results/I/labels          | table: phase, label, in_loop, layer (meaningless unless in_loop), calls                |
-| results/I/label_step_s    | float64 (labels, rounds, steps): seconds a step under each row of the table            |
+| results/I/phases/J        | float64 (rounds, steps): seconds per step in phase J; attributes name, bytes_allocated, |
+|                           | peak_bytes, page_faults (if one is absent, it was not measured)                        |
+| results/I/labels          | table: phase, label, in_loop, layer (only if in_loop is true), calls                    |
+| results/I/label_step_s    | float64 (labels, rounds, steps): seconds per step under each row of the table          |
 | results/I/counts          | JSON: operations (`results.Operation`) of one step, uncounted; absent in older runs    |
 | lines                     | table: line, hits, time_s; attributes batch, steps, wall_s; absent without --lines     |
 | stacks                    | JSON text of pyinstrument; attributes batch, steps; absent without --stacks            |
@@ -27,17 +32,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypedDict
 
 import h5py
 import numpy as np
+from msgspec import Meta
 
 from mlpprof import __version__
 from mlpprof.errors import RunFileError, UsageError
@@ -53,37 +58,90 @@ from mlpprof.results import (
     Samples,
     StackProfile,
 )
+from mlpprof.results.json import decode, parse, plain
 
-# The digest of a run's file, verified with plain reads before h5py opens it: libhdf5 may crash on a damaged file.
-#
-# The first 1,024 bytes are left to us by HDF5 (its "user block"). They hold one line of ASCII, then zero bytes:
-#
-# mlpprof-run schema=1 bytes=183520 sha256=0f3a...
-#
-# schema: number of the layout (`mlpprof.results.on_disk.SCHEMA`). bytes, sha256: length and digest of all that
-# follows the block.
+SCHEMA = 1
+"""The number of the layout. It is raised whenever an older mlpprof could not read what is written.
 
+1: mlpprof 0.1.0, the layout in the table above.
+"""
 
 BLOCK_SIZE = 1024
-"""Bytes before the HDF5 part: a power of two and at least 512, as HDF5 wants it."""
+"""The bytes before the HDF5 part. HDF5 wants a power of two and at least 512."""
 
 _HEADER = re.compile(rb"mlpprof-run schema=(\d{1,9}) ")
 _STATED_SIZE = re.compile(rb" bytes=(\d{1,18}) ")
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _EXPECTED = "expected a run written by mlpprof profile"
 
+_TEXT = h5py.string_dtype()
+_LABELS = np.dtype([("phase", _TEXT), ("label", _TEXT), ("in_loop", "?"), ("layer", "i8"), ("calls", "i8")])
+_LINES = np.dtype([("line", "i8"), ("hits", "i8"), ("time_s", "f8")])
+_BATCH_SAMPLES = ("total_s", "phases_pass_s", "labels_pass_s", "losses")
+_PHASE_FIGURES = ("bytes_allocated", "peak_bytes", "page_faults")
+_NOT_IN_JSON = ("machine", "results", "lines", "stacks")
 
-def seal(path: Path, schema: int) -> None:
-    """Write the block of a finished file over the 1,024 bytes that were left free for it."""
-    with path.open("r+b") as file:
-        file.seek(BLOCK_SIZE)
-        size, digest = _rest(file)
-        file.seek(0)
-        file.write(_block(schema, size, digest))
+# h5py, NumPy and `results.json` raise these for content that no mlpprof has written
+_CONTENT_ERRORS = (
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+SHORTEST_STEP_S, LONGEST_S = 1e-12, 1e8
+"""A stored step is refused if it is shorter than a picosecond, and any stored time if it is longer than three years:
+no clock measured them, and reports compute ratios and whole nanoseconds from them."""
+
+AtLeastOne = Annotated[int, Meta(ge=1)]
 
 
-def verify(path: Path, schema: int) -> None:
-    """Raise RunFileError unless the file is, byte for byte, one that `seal` wrote with this schema or an older one."""
+@dataclass(frozen=True)
+class _BatchNumbers:
+    """The attributes of results/I."""
+
+    batch: AtLeastOne
+    steps_per_epoch: AtLeastOne
+    warmup_steps: Annotated[int, Meta(ge=0)]
+    separable: bool
+    steps_a_sample: AtLeastOne = 1
+
+
+class _MachineCache(TypedDict):
+    level: int | None
+    type: str | None
+    size_bytes: int | None
+
+
+class _Machine(TypedDict, total=False):
+    """The keys of a machine whose inner parts reports read; all other keys may hold anything."""
+
+    cpu_caches: list[_MachineCache] | None
+    cpu_simd: list[str] | None
+    blas: list[dict[str, Any]] | None
+    blas_environment: dict[str, str | None] | None
+
+
+class _Limit(TypedDict):
+    value: Annotated[float, Meta(gt=0, le=1e300)]
+    unit: str
+
+
+def seal(content: bytes, schema: int = SCHEMA) -> bytes:
+    """The bytes of an HDF5 file with their digest in the 1,024 bytes that HDF5 left free at the front."""
+    rest = content[BLOCK_SIZE:]
+    return _block(schema, len(rest), hashlib.sha256(rest).hexdigest()) + rest
+
+
+def verify(path: Path) -> None:
+    """Raise RunFileError unless the file is, byte for byte, one that was sealed with this schema or an older one.
+
+    Only plain reads are made, because libhdf5 may crash on a damaged file.
+    """
     try:
         _refuse_special(path)
         with path.open("rb") as file:
@@ -95,16 +153,16 @@ def verify(path: Path, schema: int) -> None:
     if header is None:
         raise RunFileError(f"{path} {_foreign(block)}; {_EXPECTED}")
     written_schema = int(header[1])
-    if written_schema > schema:
+    if written_schema > SCHEMA:
         raise RunFileError(
-            f"{path} has schema {written_schema}, of a newer mlpprof; {__version__} reads up to {schema}: "
+            f"{path} has schema {written_schema}, of a newer mlpprof; {__version__} reads up to {SCHEMA}: "
             "pip install --upgrade mlpprof"
         )
     if written_schema < 1 or block != _block(written_schema, size, digest):
         stated = _STATED_SIZE.search(block)
         cut = len(block) < BLOCK_SIZE or (stated is not None and int(stated[1]) > size)
         found = f"cut off after {len(block) + size:,} bytes" if cut else "its content does not match its digest"
-        raise RunFileError(f"{path} is damaged: {found}; copy it again from where it came, or profile again")
+        raise RunFileError(f"{path} is damaged: {found}; copy it again from its source, or profile again")
 
 
 def _block(schema: int, size: int, digest: str) -> bytes:
@@ -120,7 +178,7 @@ def _rest(file: BufferedIOBase) -> tuple[int, str]:
 
 def _refuse_special(path: Path) -> None:
     if not path.exists():
-        raise RunFileError(f"there is no file {path}; mlpprof profile writes a run and says where")
+        raise RunFileError(f"there is no file {path}; mlpprof profile writes a run and prints its path")
     if path.is_dir():
         raise RunFileError(f"{path} is a folder; name one of the .h5 files in it")
     if not path.is_file():
@@ -131,38 +189,8 @@ def _foreign(block: bytes) -> str:
     if not block:
         return "is empty"
     if block.startswith(_HDF5_SIGNATURE):
-        return "is an HDF5 file but not a run (mlpprof data show tells what is in it)"
+        return "is an HDF5 file but not a run (mlpprof data show lists its content)"
     return f"is not a run: it begins with {block[:16].decode('ascii', 'replace')!a}"
-
-
-SCHEMA = 1
-"""Number of the layout, raised whenever an older mlpprof could not read what is written.
-
-1: mlpprof 0.1.0, the layout in the table above.
-"""
-
-_TEXT = h5py.string_dtype()
-_LABELS = np.dtype([("phase", _TEXT), ("label", _TEXT), ("in_loop", "?"), ("layer", "i8"), ("calls", "i8")])
-_LINES = np.dtype([("line", "i8"), ("hits", "i8"), ("time_s", "f8")])
-_BATCH_NUMBERS = ("batch", "steps_per_epoch", "warmup_steps", "separable", "steps_a_sample")
-_BATCH_SAMPLES = ("total_s", "phases_pass_s", "labels_pass_s", "losses")
-_PHASE_FIGURES = ("bytes_allocated", "peak_bytes", "page_faults")
-_NOT_IN_JSON = ("machine", "results", "lines", "stacks")
-
-# what h5py, json, NumPy and the records themselves raise for content that no mlpprof has written
-_CONTENT_ERRORS = (
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    UsageError,
-    ValueError,
-)
-
-Record = TypeVar("Record")
 
 
 def run_file_name(run: Run) -> str:
@@ -174,15 +202,15 @@ def run_file_name(run: Run) -> str:
 
 def _name_part(name: str) -> str:
     by_path = re.fullmatch(r"(?:.*[/\\])?([^/\\]*)\.py(:\w+)?", name)
-    if by_path is not None:  # of '../nets/mine.py:Fast' the last part, 'mine-Fast', is enough
+    if by_path is not None:  # '../nets/mine.py:Fast' becomes 'mine-Fast'
         name = by_path[1] + (by_path[2] or "")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60].strip("-.") or "unnamed"
 
 
 def save_new_run(run: Run, folder: Path) -> Path:
-    """Save a run in a folder under its own name, with -2, -3 ... where that is taken; returns the path.
+    """Save a run in a folder under its own name, followed by -2, -3 ... if the name is taken; returns the path.
 
-    Creates the folder. Raises UsageError where nothing can be written.
+    The folder is made if it is missing. Raises UsageError if the run cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +226,7 @@ def save_new_run(run: Run, folder: Path) -> Path:
 
 
 def _reserve(path: Path) -> Path:
-    """Create an empty file under the first free name, which settles who gets it when two runs end at once."""
+    """Create an empty file under the first free name, so that runs that end at the same time get different ones."""
     candidate, n = path, 1
     while True:
         try:
@@ -211,46 +239,44 @@ def _reserve(path: Path) -> Path:
 
 
 def save_run(run: Run, path: Path) -> Path:
-    """Write a run as one HDF5 file, replacing what is at `path`; returns the path.
+    """Write a run, replacing the file at `path`; returns the path.
 
-    Raises UsageError where the file cannot be written.
+    Raises UsageError if the file cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_bytes(_hdf5(run))
-        seal(temporary, SCHEMA)
+        temporary.write_bytes(run_bytes(run))
     return path
 
 
 def load_run(path: Path) -> Run:
-    """Read a run, its digest first.
+    """Read a run after its digest was verified.
 
     Raises RunFileError, in one line, for a file that is missing, foreign, damaged or of a newer schema.
     """
-    verify(path, SCHEMA)
+    verify(path)
     try:
         with h5py.File(path, "r") as file:
             return _read_run(file)
     except _CONTENT_ERRORS as error:
         found = " ".join(str(error).split()) or type(error).__name__
-        raise RunFileError(f"{path} is undamaged but not the content of a run: {found}; profile again") from error
+        raise RunFileError(f"{path} is not damaged, but its content is not a run: {found}; profile again") from error
 
 
-def _hdf5(run: Run) -> bytes:
-    # made in memory, because libhdf5 keeps what it could not write to a full disk, tries again when the interpreter
-    # ends, and crashes there
+def run_bytes(run: Run) -> bytes:
+    """The content of a run's file."""
+    # It is made in memory, because libhdf5 keeps what it could not write to a full disk, tries again when the
+    # interpreter ends, and crashes there.
     content = BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_SIZE) as file:
         _write_run(file, run)
-    return content.getvalue()
+    return seal(content.getvalue())
 
 
 def _write_run(file: h5py.File, run: Run) -> None:
-    plain: dict[str, Any] = {}
-    for name in (field.name for field in fields(Run) if field.name not in _NOT_IN_JSON):
-        value = getattr(run, name)
-        plain[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    file["source"] = plain["variant"].pop("source")
-    file["run"] = _json(plain)
+    in_json = {field.name: getattr(run, field.name) for field in fields(Run) if field.name not in _NOT_IN_JSON}
+    variant = {field.name: getattr(run.variant, field.name) for field in fields(run.variant) if field.name != "source"}
+    file["source"] = run.variant.source
+    file["run"] = _json({**in_json, "variant": variant})
     file["machine"] = _json(run.machine)
     for i, result in enumerate(run.results):
         _write_result(file.create_group(f"results/{i}"), result)
@@ -263,7 +289,7 @@ def _write_run(file: h5py.File, run: Run) -> None:
 
 
 def _write_result(group: h5py.Group, result: BatchResult) -> None:
-    group.attrs.update({name: getattr(result, name) for name in _BATCH_NUMBERS})
+    group.attrs.update({field.name: getattr(result, field.name) for field in fields(_BatchNumbers)})
     for name in _BATCH_SAMPLES:
         group.create_dataset(name, data=getattr(result, name), dtype="f8")
     phases = group.create_group("phases")
@@ -277,19 +303,28 @@ def _write_result(group: h5py.Group, result: BatchResult) -> None:
     for j, label in enumerate(result.labels):
         samples[j] = label.step_s
     group["label_step_s"] = samples
-    group["counts"] = _json({"operations": [asdict(o) for o in result.operations], "uncounted": result.uncounted})
+    group["counts"] = _json({"operations": result.operations, "uncounted": result.uncounted})
 
 
 def _read_run(file: h5py.File) -> Run:
-    plain = json.loads(file["run"].asstr()[()])
-    plain["variant"]["source"] = file["source"].asstr()[()]
-    plain["machine"] = json.loads(file["machine"].asstr()[()])
-    plain["results"] = [_read_result(file["results"][str(i)]) for i in range(len(file["results"]))]
-    if not plain["results"]:
+    content, machine = _parsed(file["run"]), _parsed(file["machine"])
+    content["variant"]["source"] = file["source"].asstr()[()]
+    decode(_Machine, machine)
+    decode(dict[str, _Limit], content.get("limits", {}))
+    results = tuple(_read_result(file["results"][str(i)]) for i in range(len(file["results"])))
+    if not results:
         raise ValueError("it holds no batch size")
-    plain["lines"] = _read_lines(file["lines"]) if "lines" in file else None
-    plain["stacks"] = _read_stacks(file["stacks"]) if "stacks" in file else None
-    return _record(Run, plain)
+    run = decode(Run, {**content, "machine": machine, "results": []})
+    return replace(
+        run,
+        results=results,
+        lines=_read_lines(file["lines"]) if "lines" in file else None,
+        stacks=_read_stacks(file["stacks"]) if "stacks" in file else None,
+    )
+
+
+def _parsed(dataset: h5py.Dataset) -> Any:
+    return parse(dataset.asstr()[()], allow_nan=True)
 
 
 def _read_result(group: h5py.Group) -> BatchResult:
@@ -309,21 +344,18 @@ def _read_result(group: h5py.Group) -> BatchResult:
         )
         for j, row in enumerate(table)
     )
-    counts = json.loads(group["counts"].asstr()[()]) if "counts" in group else {}
+    counts = _parsed(group["counts"]) if "counts" in group else {}
+    numbers = {name: plain(value) for name, value in group.attrs.items()}
     result = BatchResult(
-        batch=int(group.attrs["batch"]),
-        steps_per_epoch=int(group.attrs["steps_per_epoch"]),
-        warmup_steps=int(group.attrs["warmup_steps"]),
-        separable=bool(group.attrs["separable"]),
-        steps_a_sample=int(group.attrs.get("steps_a_sample", 1)),
+        **vars(decode(_BatchNumbers, numbers)),
         losses=np.asarray(group["losses"], np.float64),
         total_s=_samples(group["total_s"]),
         phases_pass_s=_samples(group["phases_pass_s"]),
         labels_pass_s=_samples(group["labels_pass_s"]),
         phases=phases,
         labels=labels,
-        operations=tuple(_record(Operation, operation) for operation in counts.get("operations", ())),
-        uncounted=tuple(str(name) for name in counts.get("uncounted", ())),
+        operations=decode(tuple[Operation, ...], counts.get("operations", [])),
+        uncounted=decode(tuple[str, ...], counts.get("uncounted", [])),
     )
     _refuse_mismatch(result)
     return result
@@ -332,18 +364,27 @@ def _read_result(group: h5py.Group) -> BatchResult:
 def _samples(dataset: Any) -> Samples:
     samples = np.asarray(dataset, np.float64)
     if samples.ndim != 2:
-        raise ValueError(f"samples of shape {samples.shape} where (rounds, steps) is expected")
+        raise ValueError(f"samples have shape {samples.shape}; expected (rounds, steps)")
+    if not ((samples >= 0) & (samples <= LONGEST_S)).all():
+        raise ValueError(f"a sample is not a time; expected seconds from 0 to {LONGEST_S:g}")
     return samples
 
 
 def _refuse_mismatch(result: BatchResult) -> None:
-    """Raise ValueError where the derived figures of `results` would have nothing to be derived from."""
+    """Raise ValueError if a pass lacks the samples that the figures of `results` are computed from."""
     parts: dict[str, tuple[Samples, list[Samples]]] = {
         "total": (result.total_s, [result.total_s]),
         "phases": (result.phases_pass_s, [phase.step_s for phase in result.phases.values()]),
         "labels": (result.labels_pass_s, [label.step_s for label in result.labels]),
     }
+    counts = [count for one in result.operations for count in vars(one).values() if isinstance(count, int)]
+    if any(abs(count) >= 2**63 for count in counts):
+        raise ValueError("an operation has a count of over 63 bits")
+    if any(math.isinf(getattr(phase, name) or 0.0) for phase in result.phases.values() for name in _PHASE_FIGURES):
+        raise ValueError("a phase has an infinite figure of memory")
     for name, (pass_s, samples) in parts.items():
+        if (pass_s < SHORTEST_STEP_S).any():
+            raise ValueError(f"a step of the {name} pass took less than {SHORTEST_STEP_S:g} seconds")
         if samples and (pass_s.size == 0 or len(pass_s) != len(result.total_s)):
             raise ValueError(f"{name} pass of shape {pass_s.shape} beside a total pass of {result.total_s.shape}")
         if any(part.shape != pass_s.shape for part in samples):
@@ -352,36 +393,16 @@ def _refuse_mismatch(result: BatchResult) -> None:
 
 def _read_lines(table: h5py.Dataset) -> LineProfile:
     rows = tuple(LineTime(int(row["line"]), int(row["hits"]), float(row["time_s"])) for row in table[()])
-    return LineProfile(int(table.attrs["batch"]), int(table.attrs["steps"]), float(table.attrs["wall_s"]), rows)
+    wall_s = float(table.attrs["wall_s"])
+    if not all(0 <= seconds <= LONGEST_S for seconds in (wall_s, *(row.time_s for row in rows))):
+        raise ValueError(f"the line view holds a time that is not from 0 to {LONGEST_S:g} seconds")
+    return LineProfile(int(table.attrs["batch"]), int(table.attrs["steps"]), wall_s, rows)
 
 
 def _read_stacks(text: h5py.Dataset) -> StackProfile:
     return StackProfile(int(text.attrs["batch"]), int(text.attrs["steps"]), text.asstr()[()])
 
 
-def _json(value: Any) -> str:
-    # ASCII, because file names of the command line may hold bytes that are no UTF-8; NumPy's numbers become plain
-    return json.dumps(value, default=lambda number: number.item())
-
-
-def _record(cls: type[Record], values: Mapping[str, Any]) -> Record:
-    """Build a record from JSON; raises TypeError where a field is missing, unknown or of another type."""
-    hints = get_type_hints(cls)
-    given = {name: _typed(value, hints.get(name), f"{cls.__name__}.{name}") for name, value in values.items()}
-    return cls(**given)
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    arguments = get_args(hint)
-    if get_origin(hint) is UnionType:
-        if value is None and NoneType in arguments:
-            return None
-        return _typed(value, arguments[0], where)
-    if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _record(hint, value)
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_typed(item, arguments[0], where) for item in value)
-    wanted = {float: (float, int)}.get(hint, get_origin(hint) or hint)
-    if wanted is None or not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
-        raise TypeError(f"{where} is {value!r:.60}, expected {hint}")
-    return value
+def _json(value: object) -> str:
+    # ASCII, because file names of the command line may hold bytes that are not UTF-8
+    return json.dumps(plain(value, keep_nan=True))

@@ -1,4 +1,4 @@
-"""The project's variants against frameworks: who took part, how fast, and who wins by how much."""
+"""The project's variants compared with frameworks: the entrants, their times and their ratios."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mlpprof.results.run import Json
 class Competitor:
     """One entrant of a row, at its best setting.
 
-    name: with the setting; is_peer: a framework; is_single: one process and no threads of its own making. engine: the
-    library, its kernel and threads. epoch_s: median seconds of a run. compile_s: what the first run took longer.
-    deviation: largest relative difference of its losses from those of the reference. over_best_peer: its speed over
-    the fastest framework's, above 1 it is faster; None without a framework, and for that one itself.
+    name: with the setting; is_peer: it is a framework; is_single: it uses one process and starts no threads. engine:
+    the library, its kernel and threads. epoch_s: median seconds of a run. compile_s: additional seconds of the first
+    run. deviation: largest relative difference of its losses from those of the reference. over_best_peer: how many
+    times as fast it is as the fastest framework; None without a framework, and for the fastest framework itself.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Competitor:
 class PeersRow:
     """One network at one batch size, all entrants in one interleaved race.
 
-    steps: of a run: an epoch with shuffling and gathering, or its beginning where it has more. absent: who does not
-    take part -> why.
+    steps: the steps of a run, which is an epoch with shuffling and gathering, or the beginning of a long one. absent:
+    entrant -> why it does not take part.
     """
 
     name: str
@@ -52,7 +52,7 @@ class PeersRow:
 
     @property
     def is_whole_epoch(self) -> bool:
-        """Whether a run is an epoch, and not its beginning."""
+        """Whether a run is a whole epoch."""
         return self.steps == self.samples // self.batch
 
     @property
@@ -73,14 +73,14 @@ class PeersRow:
 
     @property
     def best_direct(self) -> Competitor | None:
-        """The fastest of ours that multiplies with the samples themselves: a framework could do as `gram` does too."""
+        """The fastest of ours without `gram`, whose idea a framework could use too."""
         ours = (one for one in self.competitors if not one.is_peer and one.variant != "gram")
         return min(ours, key=lambda one: one.epoch_s, default=None)
 
 
 @dataclass(frozen=True)
 class PeersTable:
-    """All rows of one call of `mlpprof peers`; replicates: sets of processes a row."""
+    """All rows of one call of `mlpprof peers`; replicates: sets of processes per row."""
 
     created: str
     command: str

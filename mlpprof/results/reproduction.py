@@ -1,7 +1,6 @@
-"""Frozen records of a reproduced source: the author's claims, what was measured, and whether they hold.
+"""Frozen records of a reproduced source: the author's claims, our measurements, and whether the claims hold.
 
-They hold words, numbers and curves and nothing that computes, so that the terminal, the page, the figures and the JSON
-are all made from the same record.
+They contain words, numbers and curves, so that the terminal, the figures and the JSON are made from the same record.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ class Claim:
     """One statement of a source beside our measurement.
 
     what: the quantity. claimed, measured: as numbers of the same unit (often a ratio), None where there is none.
-    claimed_text, measured_text: as people read them, with unit and spread. rule: when it counts as holding.
-    holds: by that rule; None where it could not be measured or the measurement does not settle it.
+    claimed_text, measured_text: as people read them, with unit and spread. rule: when the claim counts as true.
+    holds: whether it is true by that rule; None where it could not be measured or the measurement cannot decide.
     note: one sentence on what agrees, what does not, and why.
     """
 
@@ -32,7 +31,7 @@ class Claim:
 
     @property
     def ratio(self) -> float | None:
-        """Measured over claimed, None where either is missing."""
+        """Measured divided by claimed, None where either is missing."""
         if self.claimed is None or self.measured is None or self.claimed == 0:
             return None
         return self.measured / self.claimed
@@ -40,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Table:
-    """A table beside the claims: rows of texts under columns; the first column holds names, the others figures."""
+    """A table beside the claims: rows of texts under columns; the first column contains names, the others figures."""
 
     title: str
     caption: str
@@ -52,7 +51,7 @@ class Table:
 class Curve:
     """Points (x, y), joined in order. low, high: the ends of a band around y, empty without one.
 
-    dashed: a reference rather than a contestant.
+    dashed: it is the reference that the others are compared with.
     """
 
     label: str
@@ -65,7 +64,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. y_limits: None lets the curves decide."""
+    """One pair of axes.
+
+    y_limits: what the axis shows at least; it grows where a curve goes beyond. None leaves it to the curves. band: what
+    the bands around the curves show, in words.
+    """
 
     title: str
     x_label: str
@@ -74,11 +77,12 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     y_limits: tuple[float, float] | None = None
+    band: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side. name: of the files, without extension. caption: what is to be seen, also in words alone."""
+    """Panels side by side. name: of the files, without extension. caption: what the figure shows, in words."""
 
     name: str
     caption: str
@@ -89,8 +93,8 @@ class Figure:
 class Reproduction:
     """One source, reproduced.
 
-    setting: (name, text) lines: data, network, training, where rates come from. choices: what was decided where the
-    source is silent. shortened: what --quick left out, and by how much; empty for a whole run. machine: as in a run.
+    setting: (name, text) lines: data, network, training, where rates come from. choices: our decisions where the source
+    says nothing. shortened: what --quick left out, and by how much; empty for a whole run. machine: as in a run.
     """
 
     name: str

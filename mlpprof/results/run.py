@@ -1,13 +1,15 @@
-"""One profile of one variant: every raw sample of every pass, and what it was taken on.
+"""One profile of one variant: every raw sample of every pass, the code, the data and the machine.
 
-All times are seconds. Medians, shares and ratios are derived here, so that each is computed in one way only.
+All times are seconds. Medians, shares and ratios are properties of these records, so that every report shows the same.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,12 @@ from numpy.typing import NDArray
 from mlpprof.model import Network
 
 Samples = NDArray[np.float64]
-"""Raw samples, (n_rounds, steps_per_round); a row holds the consecutive steps of one block of the interleaving."""
+"""Raw samples, (n_rounds, steps_per_round); a row contains the consecutive steps of one block."""
 
 Json = dict[str, Any]
 """A plain JSON object."""
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,12 @@ def quantiles(samples: NDArray[np.float64]) -> Quantiles:
 
 @dataclass(frozen=True)
 class PhaseSamples:
-    """What one phase cost in every step of the phases pass, and what it asked of memory.
+    """The time of one phase in every step of the phases pass, and the memory that it needs.
 
-    step_s: (n_rounds, steps_per_round), seconds a step spent in the phase.
+    step_s: (n_rounds, steps_per_round), seconds that a step spent in the phase.
     bytes_allocated: allocated in one step, summed line by line (median over the steps of the memory pass).
     peak_bytes: highest allocation at a time above what was held when the phase began.
-    page_faults: minor faults a step (mean); None where the system does not count them.
+    page_faults: minor faults per step (mean); None where the system does not count them.
     """
 
     step_s: Samples
@@ -54,10 +58,10 @@ class PhaseSamples:
 
 @dataclass(frozen=True)
 class LabelSamples:
-    """What the statements under one label cost in every step of the labels pass.
+    """The time of the statements under one label in every step of the labels pass.
 
-    layer is the value of the innermost loop variable `l`, None outside such a loop. Time under a nested label counts
-    for the inner label alone, so that labels never overlap. calls: clocked executions in one step.
+    layer: the value of the innermost loop variable `l`, None outside such a loop. Time under a nested label counts for
+    the inner label only, so that labels never overlap. calls: timed executions in one step.
     """
 
     phase: str
@@ -66,17 +70,22 @@ class LabelSamples:
     step_s: Samples
     calls: int
 
+    @property
+    def key(self) -> tuple[str, int | None, str]:
+        """The key that no other label of a step has."""
+        return self.phase, self.layer, self.label
+
 
 @dataclass(frozen=True)
 class Operation:
-    """Equal operations of one statement in one step, from the counts pass: figures are of all `times` together.
+    """Equal operations of one statement in one step, from the counts pass: all figures are sums over all `times`.
 
     phase, layer, label: as in LabelSamples; label None for a statement without one. line: of the variant's file.
     kind: product, evaluation (exp, tanh, the sigmoid ...), arithmetic, copy or fill. name: matmul, add, gather ...
     shape: (p, k, q) of a product (p, k) by (k, q), else of the result or of what was reduced.
     orders: memory orders of the operands, such as 'C·F'. bytes_moved: operands read and result written once.
-    useful_flop, useful_bytes: the part that the network's mathematics needs (`instrument.useful`).
-    bytes_allocated: of new arrays. bytes_copied: only moved, by an operation that computes nothing.
+    useful_flop, useful_bytes: the part that the network's mathematics needs (`instrument.needed_work`).
+    bytes_allocated: of new arrays. bytes_copied: moved by an operation that computes nothing.
     """
 
     phase: str
@@ -104,9 +113,9 @@ class BatchResult:
     total_s, phases_pass_s, labels_pass_s: (n_rounds, steps_per_round), the clock around whole steps in the pass
     without instruments, with clocks on phases and with clocks on labels; the passes alternate within a round.
     losses: of the steps of the total pass, in order. warmup_steps: steps before anything was kept.
-    separable: False where train_step does not call the five methods, so that no phase can be told from another.
+    separable: False where train_step does not call the five methods, so that no phase can be timed by itself.
     operations: what one step computes and moves; empty where it could not be counted.
-    uncounted: names of functions on arrays that the counts pass does not understand, or why it gave up.
+    uncounted: names of functions on arrays that the counts pass does not understand, or why it stopped.
     steps_a_sample: above 1 where the variant's `train` spans steps: a sample is then the mean over so many steps.
     """
 
@@ -126,45 +135,106 @@ class BatchResult:
 
     @property
     def step_s(self) -> Quantiles:
-        """Seconds a step, from the uninstrumented pass."""
+        """Seconds per step, from the uninstrumented pass."""
         return quantiles(self.total_s)
 
     @property
     def epoch_s(self) -> Quantiles:
-        """Seconds an epoch: the quantiles of a step times the steps of an epoch."""
+        """Seconds per epoch: the quantiles of a step times the steps of an epoch."""
         step = self.step_s
         n = self.steps_per_epoch
         return Quantiles(step.median * n, step.low * n, step.high * n)
 
-    def phase_median_s(self, name: str) -> float:
-        """Median seconds a step spent in a phase."""
-        return float(np.median(self.phases[name].step_s))
+    @property
+    def samples_per_s(self) -> float:
+        """Samples trained in a second, at the median step; NaN where a step took no time."""
+        median_s = self.step_s.median
+        return self.batch / median_s if median_s > 0 else math.nan
+
+    @property
+    def steps_measured(self) -> int:
+        """Steps that the uninstrumented pass has timed."""
+        return self.total_s.size * self.steps_a_sample
+
+    # A share is always of the step. A time is that share of the median step without instruments, so that the parts of
+    # a step add up to the step, and the rest is what `phases_over_total` leaves.
+
+    @cached_property
+    def phase_shares(self) -> dict[str, float]:
+        """Phase -> its share of the step, 0 to 1."""
+        return _shares({name: phase.step_s for name, phase in self.phases.items()}, self.phases_pass_s)
+
+    @cached_property
+    def label_shares(self) -> dict[tuple[str, int | None, str], float]:
+        """(phase, layer, label) -> its share of the step, 0 to 1.
+
+        If the labels of a phase add up to more than the phase does in its own pass, they are scaled down to it.
+        """
+        shares = _shares({label.key: label.step_s for label in self.labels}, self.labels_pass_s)
+        for name, phase_share in self.phase_shares.items():
+            keys = [key for key in shares if key[0] == name]
+            labelled = sum(shares[key] for key in keys)
+            if labelled > phase_share:
+                shares.update({key: shares[key] * phase_share / labelled for key in keys})
+        return shares
 
     def phase_share(self, name: str) -> float:
-        """Share of a phase in the sum of all phases (medians), 0 to 1."""
-        total = sum(self.phase_median_s(phase) for phase in self.phases)
-        return self.phase_median_s(name) / total if total > 0 else 0.0
+        """Share of a phase in the step, 0 to 1."""
+        return self.phase_shares[name]
 
     def label_share(self, label: LabelSamples) -> float:
-        """Share of a label in the step of the labels pass (median of the ratios step by step), 0 to 1."""
-        return float(np.median(label.step_s / self.labels_pass_s))
+        """Share of a label in the step, 0 to 1."""
+        return self.label_shares[label.key]
+
+    def phase_s(self, name: str) -> float:
+        """Seconds that a median step spends in a phase."""
+        return self.phase_share(name) * self.step_s.median
+
+    def label_s(self, label: LabelSamples) -> float:
+        """Seconds that a median step spends under a label."""
+        return self.label_share(label) * self.step_s.median
+
+    def unlabelled_share(self, phase: str) -> float:
+        """Share of the step that a phase spends outside its labels, 0 to 1."""
+        labelled = sum(share for (name, _, _), share in self.label_shares.items() if name == phase)
+        rest = self.phase_share(phase) - labelled
+        return rest if rest > 1e-9 else 0.0  # sums of floats differ in the last digits
+
+    @property
+    def rest_share(self) -> float:
+        """Share of the step that no phase covers, 0 to 1; the whole step where the phases cannot be separated."""
+        return max(0.0, 1.0 - sum(self.phase_shares.values()))
 
     @property
     def phases_over_total(self) -> float | None:
-        """Sum of the phases over the clock around the same step, median over steps; 1 is perfect."""
+        """Sum of the phases divided by the clock around the same step, median over steps; 1 is perfect."""
         if not self.separable:
             return None
         return float(np.median(sum(p.step_s for p in self.phases.values()) / self.phases_pass_s))
 
     @property
     def phases_disturbance(self) -> float | None:
-        """Step with clocks on phases over the plain step: median of the ratios of neighbouring blocks."""
+        """Step with clocks on phases divided by the plain step: median of the ratios of neighbouring blocks."""
         return paired_ratio(self.phases_pass_s, self.total_s) if self.separable else None
 
     @property
     def labels_disturbance(self) -> float | None:
-        """Step with clocks on labels over the plain step: median of the ratios of neighbouring blocks."""
+        """Step with clocks on labels divided by the plain step: median of the ratios of neighbouring blocks."""
         return paired_ratio(self.labels_pass_s, self.total_s) if self.labels else None
+
+
+def _shares(parts_s: Mapping[Key, Samples], whole_s: Samples) -> dict[Key, float]:
+    """The share of each part in the step around it: the median over the steps, because drift cancels within a step.
+
+    On a busy machine the medians of parts add up to less or more than the parts do together in a step. So they are
+    scaled to the median of all parts together, which is at most 1.
+    """
+    shares = {key: float(np.median(part_s / whole_s)) for key, part_s in parts_s.items()}
+    total = sum(shares.values())
+    if total <= 0:
+        return shares
+    together = min(1.0, float(np.median(sum(parts_s.values()) / whole_s)))
+    return {key: share / total * together for key, share in shares.items()}
 
 
 def paired_ratio(instrumented_s: Samples, plain_s: Samples) -> float:
@@ -196,6 +266,18 @@ class LineProfile:
     wall_s: float
     lines: tuple[LineTime, ...]
 
+    def calls(self, line: LineTime) -> float:
+        """Executions of a line per step."""
+        return line.hits / self.steps
+
+    def line_s(self, line: LineTime) -> float:
+        """Seconds per step, with all that the line calls."""
+        return line.time_s / self.steps
+
+    def share(self, line: LineTime) -> float:
+        """Share of the wall time, 0 to 1. Shares add up to 1 within a function, because a line contains its calls."""
+        return line.time_s / self.wall_s if self.wall_s > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class StackProfile:
@@ -208,11 +290,11 @@ class StackProfile:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Whether a variant computes what it should.
+    """Whether a variant computes the right values.
 
     ok: None where it could not be run (skipped says why).
-    deviation, tolerance: of the comparison that came closest to its tolerance or went furthest beyond it;
-    layer: where (None for a whole-network figure); what: which comparison, in words.
+    deviation, tolerance: of the comparison with the largest deviation in units of its tolerance;
+    layer: its layer (None for a figure of the whole network); what: which comparison, in words.
     message: for ok False, one line with the layer and the size of the deviation; for ok True, which networks other
     than the run's own it does not do.
     """
@@ -240,7 +322,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The samples that were trained on: where they came from, how many, and a fingerprint of their values."""
+    """The training samples: their source, their number, and a fingerprint of their values."""
 
     name: str
     samples: int
@@ -249,7 +331,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """One `mlpprof profile`: what was run, on what, where, and every raw sample."""
+    """One `mlpprof profile`: the code, the data, the machine, and every raw sample."""
 
     created: str
     """UTC, ISO 8601 with seconds."""
@@ -264,11 +346,11 @@ class Run:
     native_blas: bool
     data: DataRecord
     check: CheckResult | None
-    """None where the user said --no-check, which the report repeats."""
+    """It is None after --no-check, and then the report says so."""
     machine: Json
     results: tuple[BatchResult, ...]
     lines: LineProfile | None = None
     stacks: StackProfile | None = None
     warnings: tuple[str, ...] = field(default=())
     limits: Json = field(default_factory=dict)
-    """What the machine can do at this run's threads: name -> {"value", "unit"}; empty where it was not measured."""
+    """The limits of the machine with this run's threads: name -> {"value", "unit"}; empty if they were not measured."""

@@ -1,4 +1,4 @@
-"""The profile of somebody's unmodified step: every array expression with its time, its arithmetic and its memory."""
+"""The profile of a step in a user's unchanged program: each array expression with its time, arithmetic and memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mlpprof.results.run import Json
 class Expression:
     """One expression of the step, all its executions together; times are its own, without the expressions inside it.
 
-    line, column: 1-based. text: the source of the expression, one line. times: executions a step. seconds: a step,
-    one value for every step under clocks. flop, bytes_moved, bytes_allocated: a step. kind, name, dtype, shape, orders:
-    as in `results.Operation`; of the execution with the most work where they differ.
+    line, column: 1-based. text: the source of the expression, one line. times: executions per step. seconds: per step,
+    one value for each step under clocks. flop, bytes_moved, bytes_allocated: per step. kind, name, dtype, shape,
+    orders: as in `results.Operation`; if the executions differ, of the one with the most work.
     """
 
     file: str
@@ -37,9 +37,9 @@ class Expression:
 class StepProfile:
     """A step's expressions and phases.
 
-    step: as in `Advice.step`. step_s: seconds of undisturbed steps, raw. clocked_s: of steps under clocks, interleaved.
-    phases: phase -> seconds a step under clocks; phases come from ``# phase:`` comments (phases_from 'comments'), else
-    from the calls that the step makes ('calls'), else from its statements ('statements').
+    step: as in `Advice.step`. step_s: seconds of each undisturbed step. clocked_s: of each step under clocks,
+    interleaved. phases: phase -> seconds in each step under clocks. phases_from: 'comments' if phases come from
+    ``# phase:`` comments, 'calls' if from the calls that the step makes, else 'statements'.
     """
 
     step: str

@@ -1,4 +1,4 @@
-"""What `mlpprof autotune` has found for one network on one machine."""
+"""The result of `mlpprof autotune` for one network on one machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mlpprof.results.comparison import Change, Verdict
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate: its name with the settings, the last round that it took part in, and its step there.
+    """One candidate: its name with the settings, the last round in which it took part, and its step there.
 
-    rounds 0: it was dropped for its first run, and step_s is that.
+    rounds 0: it was dropped after its first run, and step_s is the time of that run.
     """
 
     name: str
@@ -25,11 +25,11 @@ class Trial:
 class Tuning:
     """The fastest variant and setting.
 
-    variant: its reference; constants: of its file, where they differ; threads: of BLAS. variables: of
-    the environment, beside those of BLAS. step_s: its median step.
-    over_runner_up: its speed over the second, paired in fresh processes; None where it was the only one. phases: where
-    the difference to the second lies, empty where a step has no phases. trials: all candidates, the fastest first.
-    absent: who could not do the network -> why.
+    variant: its reference; constants: those of its file that differ; threads: BLAS threads. variables: environment
+    variables other than those of BLAS. step_s: its median step.
+    over_runner_up: how many times as fast it is as the second, paired in fresh processes; None if it was the only one.
+    phases: where the difference from the second lies, empty where a step has no phases. trials: all candidates, the
+    fastest first. absent: candidate -> why it cannot train the network.
     """
 
     created: str

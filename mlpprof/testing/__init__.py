@@ -1,4 +1,4 @@
-"""Tests about speed whose verdict can be trusted: `assert_speedup`, a pytest plugin around it, and gates.
+"""Tests for speed: `assert_speedup`, a pytest plugin that uses it, and limits on copies, allocations and operations.
 
 The names are imported when they are first used, so that pytest starts without numpy.
 """
@@ -37,7 +37,7 @@ _ELSEWHERE = {
     "assert_no_copies": "gates",
     "assert_no_finding": "no_finding",
 }
-"""Name -> module of all that is not in `speedup`."""
+"""The modules of the names that are not in `speedup`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""Stored claims: a small TOML file in the user's repository, reviewed like code.
+"""Stored claims are speedups that tests require, in a small TOML file in the user's repository.
 
-`mlpprof calibrate OLD NEW` measures a ratio and stores it for this class of machine; a test then says
-`at_least="baseline"`. That claims the lower end of the stored 95 % interval: what the calibration was sure of.
+`mlpprof calibrate OLD NEW` measures a speedup and stores it for this class of machine. A test with
+`at_least="baseline"` then requires the lower end of the stored 95 % interval.
 """
 
 from __future__ import annotations
@@ -9,39 +9,48 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.machine.blas import cpu_rank
 from mlpprof.profile.profile import DEFAULT_THREADS
+from mlpprof.results.json import WrongJson, decode
 
 DEFAULT_FILE = Path("mlpprof-baselines.toml")
 
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+
 HEAD = """\
 # Speedups that tests rely on (at_least = "baseline"), by class of machine.
-# Written by `mlpprof calibrate OLD NEW`; a changed number is a changed claim: review it.
+# Written by `mlpprof calibrate OLD NEW`. A test requires these numbers, so review changes as you review code.
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A measured speedup: what, on which class of machine, the ratio with its 95 % interval, and the day."""
+    """A measured speedup of one pair on one class of machine: the ratio, its 95 % interval and the day."""
 
     what: str
     machine: str
-    ratio: float
-    low: float
-    high: float
+    ratio: Positive
+    low: Positive
+    high: Positive
     date: str
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.ratio <= self.high:
+            raise ValueError(f"the ratio {self.ratio:g} lies outside its interval, {self.low:g} to {self.high:g}")
 
 
 def claim_key(
     new: str, old: str, workload: str, batch: int, dtype: str | None = None, threads: int | None = DEFAULT_THREADS
 ) -> str:
-    """What a claim is about, in words: 'sliced over naive, digits, batch 500'; what is not the default follows."""
+    """The name of a claim, such as 'sliced over naive, digits, batch 500'; settings that are not the default follow."""
     key = f"{new} over {old}, {workload}, batch {batch}"
     if dtype is not None:
         key += f", {dtype}"
@@ -51,8 +60,8 @@ def claim_key(
 def machine_class(description: Mapping[str, Any]) -> str:
     """The class of a described machine: architecture, vector width, cores, NumPy's BLAS and its kernel.
 
-    Machines of one class run the same kernels on as many cores; their ratios are near each other, their times need
-    not be.
+    Machines of one class run the same kernels on the same number of cores. Their ratios are similar, even if
+    their times differ.
     """
     rank = cpu_rank(description)
     libraries = sorted(description.get("blas") or [], key=lambda library: library.get("loaded_by") != "numpy")
@@ -63,28 +72,32 @@ def machine_class(description: Mapping[str, Any]) -> str:
 
 
 def read_claims(path: Path) -> list[Claim]:
-    """The claims of a file; none if there is no such file. Raises UsageError, naming the entry, for a damaged one."""
+    """The claims of a file; none if there is no such file. Raises UsageError with the entry if one is damaged."""
     if not path.exists():
         return []
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"cannot read the baselines in {path}: {error}") from error
-    claims = []
-    for entry in entries:
-        try:
-            claim = Claim(**{**entry, "date": str(entry["date"])})
-            sound = 0 < claim.low <= claim.ratio <= claim.high
-        except (TypeError, KeyError):
-            sound = False
-        if not sound:
-            raise UsageError(f"{path}: {entry} is no claim; expected what, machine, ratio, low, high and date")
-        claims.append(claim)
-    return claims
+    if not isinstance(entries, list):
+        raise UsageError(
+            f"{path}: 'claim' is {entries!r:.80}; expected tables [[claim]] as mlpprof calibrate writes them"
+        )
+    return [_claim(entry, path) for entry in entries]
+
+
+def _claim(entry: object, path: Path) -> Claim:
+    names = [field.name for field in fields(Claim)]
+    try:
+        if not isinstance(entry, dict) or entry.keys() != set(names):
+            raise WrongJson(f"expected {', '.join(names)}")
+        return decode(Claim, {**entry, "date": str(entry["date"])})
+    except WrongJson as error:
+        raise UsageError(f"{path}: {entry!r:.200} is not a stored speedup: {error}") from error
 
 
 def write_claim(path: Path, claim: Claim) -> None:
-    """Add a claim, or put it in the place of the one about the same on the same class of machine."""
+    """Add a claim; it replaces a claim about the same pair on the same class of machine."""
     others = [old for old in read_claims(path) if (old.what, old.machine) != (claim.what, claim.machine)]
     blocks = [HEAD]
     for one in sorted([*others, claim], key=lambda c: (c.what, c.machine)):
@@ -97,10 +110,10 @@ def write_claim(path: Path, claim: Claim) -> None:
 
 
 def claimed(path: Path, what: str, machine: str, command: str) -> float:
-    """The at_least that a stored claim stands for: the lower end of its interval.
+    """The speedup that a stored claim requires: the lower end of its interval.
 
-    command: stores such a claim. Raises UsageError that names it if nothing is stored about this on this class of
-    machine.
+    command: the command that stores such a claim. Raises UsageError with this command if nothing is stored about this
+    pair on this class of machine.
     """
     claims = read_claims(path)
     for claim in claims:
@@ -108,4 +121,4 @@ def claimed(path: Path, what: str, machine: str, command: str) -> float:
             return claim.low
     elsewhere = [claim.machine for claim in claims if claim.what == what]
     hint = f" (stored for: {'; '.join(elsewhere)})" if elsewhere else did_you_mean(what, [c.what for c in claims])
-    raise UsageError(f"no baseline in {path} for '{what}' on {machine}{hint}; store one with: {command}")
+    raise UsageError(f"{path} has no speedup for '{what}' on {machine}{hint}. To store one, type: {command}")

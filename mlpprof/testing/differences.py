@@ -1,7 +1,7 @@
-"""The first place in which two values differ, found part by part, and by how much.
+"""A comparison of two values, part by part: it finds the first place where they differ, and by how much.
 
-Arrays and floats are the same within a tolerance, numbers of any kind as the arrays that they stand for, NaN is NaN;
-lists, tuples, dicts, sets, dataclasses and objects are the same if their parts are; everything else by equality.
+Arrays and numbers are compared within a tolerance, and NaN equals NaN. Lists, tuples, dicts, sets, dataclasses and
+objects are the same if their parts are the same. Everything else is compared with ==.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 RELATIVE_TOLERANCE = 1e-4
 ROUNDING = 16
-"""In units of the precision at the array's largest value: the rest of a cancellation near 0 is rounding alone."""
+"""Differences of up to this many units of precision, at the array's largest value, count as rounding.
+
+After a cancellation, values near 0 consist of rounding errors alone.
+"""
 
 _MISSING: Any = object()
 _ATOMS = (str, bytes, bytearray, range, slice, type(None), type(Ellipsis))
@@ -26,11 +29,11 @@ _CONSTRUCTORS = ("__newobj__", "_reconstructor")
 
 
 class CannotCompare(Exception):
-    """Two values for which nothing says whether they are the same."""
+    """Two values cannot be compared, because there is no way to see whether they are the same."""
 
 
 class Comparison:
-    """One walk through two values; `difference` names the first place that differs, or returns ""."""
+    """One comparison of two values; `difference` returns the first place that differs, or ''."""
 
     def __init__(self, exact: bool = False) -> None:
         self._exact = exact
@@ -38,7 +41,7 @@ class Comparison:
         self._seen: dict[tuple[int, int], tuple[Any, Any]] = {}
 
     def difference(self, ours: Any, theirs: Any, place: str, before: Any = _MISSING) -> str:
-        """How ours differs from theirs; before: what both were before the call, where they may have been changed."""
+        """How ours differs from theirs; before: the value of both before the call, if the call may have changed it."""
         if (id(ours), id(theirs)) in self._seen and not isinstance(ours, _ATOMS):
             return ""
         self._seen[id(ours), id(theirs)] = (ours, theirs)
@@ -60,7 +63,7 @@ class Comparison:
         if isinstance(ours, _BY_IDENTITY) or isinstance(theirs, _BY_IDENTITY):
             if ours is theirs or ours == theirs:
                 return ""
-            raise CannotCompare(f"{place} is {kind_of(theirs)}, of which nothing can be compared")
+            raise CannotCompare(f"{place} is {kind_of(theirs)}, which cannot be compared")
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             return self._mappings(ours, theirs, place, before)
         if isinstance(ours, Set) and isinstance(theirs, Set):
@@ -94,7 +97,7 @@ class Comparison:
         return "" if np.all(same) else _furthest(ours, theirs, np.asarray(same), place)
 
     def _same_numbers(self, ours: NDArray[Any], theirs: NDArray[Any], before: Any) -> NDArray[np.bool_]:
-        """Where two arrays agree: of an argument the changes are compared, which may be small against its values."""
+        """Where two arrays agree. If `before` is given, their changes are compared, which may be much smaller."""
         same: NDArray[np.bool_] = np.asarray(ours == theirs)
         if self._exact or (ours.dtype.kind in "biu" and theirs.dtype.kind in "biu"):
             return np.asarray(same | ((ours != ours) & (theirs != theirs)))
@@ -167,7 +170,7 @@ class Comparison:
         if states[0] is None or states[1] is None:
             if has_equality:
                 return f"{place} is {_shown(ours)} instead of {_shown(theirs)}"
-            raise CannotCompare(f"{place} is {kind_of(theirs)}, of which nothing can be compared")
+            raise CannotCompare(f"{place} is {kind_of(theirs)}, which cannot be compared")
         if has_equality and all(name.startswith("<") for state in states for name in state or ()):
             return f"{place} is {_shown(ours)} instead of {_shown(theirs)}"
         a, b = states[0], states[1]
@@ -182,17 +185,17 @@ class Comparison:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether it stands for an array: numbers, NumPy's arrays and scalars, and what other libraries make one of."""
+    """Whether a value is compared as an array: a number, an array, or an object that can become one."""
     return isinstance(value, int | float | complex) or hasattr(type(value), "__array__") or _is_sparse(value)
 
 
 def _is_sparse(value: Any) -> bool:
-    """A sparse matrix: two of the same values may be stored in different ways."""
+    """Whether a value is a sparse matrix; these may store the same values in different ways."""
     return hasattr(type(value), "toarray")
 
 
 def _as_array(value: Any) -> NDArray[Any] | None:
-    """An array, also of a list of numbers; None for what is none."""
+    """The value as an array, also for a list of numbers; None if it cannot become one."""
     if not (_is_array(value) or isinstance(value, list | tuple)):
         return None
     try:
@@ -202,20 +205,20 @@ def _as_array(value: Any) -> NDArray[Any] | None:
 
 
 def _are_equal(ours: Any, theirs: Any) -> bool:
-    """By the class's own equality; False where that has no answer, as with arrays inside."""
+    """Whether ours == theirs; False if the class cannot say, for instance because it contains arrays."""
     try:
         return bool(ours == theirs)
-    except Exception:  # noqa: BLE001 - whatever a class raises, it has no answer
+    except Exception:  # noqa: BLE001 - a class may raise anything
         return False
 
 
 def _state(value: Any) -> dict[str, Any] | None:
-    """What an object holds, by name, as copying it would see it; None where it cannot be seen."""
+    """The parts of an object by name, as the module copy sees them; None if they are not visible."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.compare}
     try:
         reduced = value.__reduce_ex__(4)
-    except Exception:  # noqa: BLE001 - whatever a class raises, it shows nothing
+    except Exception:  # noqa: BLE001 - a class may raise anything
         return None
     if isinstance(reduced, str):
         return None
@@ -237,7 +240,7 @@ def _state(value: Any) -> dict[str, Any] | None:
 
 
 def _item(container: Any, key: Any) -> Any:
-    """A part of what was before the call; _MISSING where it was not there."""
+    """A part of the value before the call; _MISSING if it was not there."""
     try:
         return container[key]
     except (LookupError, TypeError, ValueError):
@@ -245,7 +248,7 @@ def _item(container: Any, key: Any) -> Any:
 
 
 def _furthest(ours: NDArray[Any], theirs: NDArray[Any], same: NDArray[np.bool_], place: str) -> str:
-    """The element that is furthest off, and by how much: 'result[1][0] is 0.5 instead of 2.5, 80 % off'."""
+    """The element that differs most, and by how much: 'result[1][0] is 0.5 instead of 2.5, 2 apart (80 %)'."""
     wrong = np.argwhere(~same)
     if ours.dtype.kind in "biufc":
         with np.errstate(all="ignore"):
@@ -265,7 +268,7 @@ def _other_kind(ours: Any, theirs: Any, place: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """'a generator', 'an int', 'None'."""
+    """The type of a value with its article: 'a generator', 'an int', 'None'."""
     if value is None:
         return "None"
     name = type(value).__name__

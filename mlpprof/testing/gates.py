@@ -1,9 +1,10 @@
-"""Gates on the counted step: copies, allocations, floating-point operations. No clock, so they never flake.
+"""Limits on what a step does: copies, allocations and floating-point operations.
 
-A variant is counted on random samples: what a step does depends on sizes, not on values. A Python function is counted
-on one call; what it calls in files outside of installed libraries is counted too.
+These tests count and do not use a clock, so their result is the same in every run. For a variant, one step on random
+samples is counted, because the work of a step depends on sizes and not on values. For a Python function, one call is
+counted, with the functions that it calls in files outside of installed libraries.
 
-The counts are of the code as it is written: NumPy may reuse a large temporary where the same line needs another.
+The counts are those of the source code. In fact NumPy may reuse a large temporary array within one line.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ Subject = str | type | Callable[..., Any]
 """A variant by name, path or class, or any Python function."""
 
 COMPUTING_PHASES = tuple(phase for phase in PHASES if phase != "fetch_batch")
-"""All but the phase whose work it is to copy the batch."""
+"""All phases except fetch_batch, whose task is to copy the batch."""
 SHOWN = 5
-"""Statements that a message names."""
+"""A message lists at most this many statements."""
 
 
 def count(
@@ -40,7 +41,7 @@ def count(
 ) -> tuple[Operation, ...]:
     """The operations of one step of a variant at `batch` of `workload`, or of one call function(*args()).
 
-    Raises UsageError for what is neither, and for a step that uses what the counts do not understand.
+    Raises UsageError if it is neither of them, or if it uses an operation that cannot be counted.
     """
     return _counted(subject, workload, batch, dtype, args)[0]
 
@@ -48,10 +49,10 @@ def count(
 def assert_no_copies(
     subject: Subject, *, phases: Sequence[str] = COMPUTING_PHASES, at_least_bytes: int = 1, **options: Any
 ) -> None:
-    """Assert that nothing in a step only moves data: no stacking, astype, gather or slice assignment.
+    """Assert that a step does not copy arrays: no stacking, astype, gather or slice assignment.
 
-    phases: where to look, by default everywhere but in fetch_batch; of a function, everywhere. at_least_bytes:
-    smaller copies are let pass. Options as for `count`. Raises AssertionError that names the statements.
+    phases: the phases to check, by default all except fetch_batch; a function is checked as a whole. at_least_bytes:
+    smaller copies are allowed. The other options are those of `count`. Raises AssertionError with the statements.
     """
     operations, file = _counted(subject, **options)
     found = [o for o in _within(operations, phases) if o.bytes_copied and o.bytes_copied >= at_least_bytes * o.times]
@@ -69,10 +70,10 @@ def assert_max_allocations(
     at_least_bytes: int = 1,
     **options: Any,
 ) -> None:
-    """Assert that a step makes at most so many new arrays.
+    """Assert that a step allocates at most `at_most` new arrays.
 
-    phases: where to look. at_least_bytes: smaller arrays are not counted. Options as for `count`.
-    Raises AssertionError that names the statements.
+    phases: the phases to check. at_least_bytes: smaller arrays are not counted. The other options are those of `count`.
+    Raises AssertionError with the statements.
     """
     operations, file = _counted(subject, **options)
     found = [
@@ -85,10 +86,10 @@ def assert_max_allocations(
 
 
 def assert_max_flops(subject: Subject, at_most: float, *, phases: Sequence[str] = PHASES, **options: Any) -> None:
-    """Assert that a step takes at most so many floating-point operations.
+    """Assert that a step needs at most `at_most` floating-point operations.
 
-    phases: where to look. Options as for `count`; the conventions are those of `mlpprof.instrument.numpy_costs`.
-    Raises AssertionError that names the statements.
+    phases: the phases to check. The other options are those of `count`. `mlpprof.instrument.numpy_costs` says how many
+    operations each NumPy function counts for. Raises AssertionError with the statements.
     """
     operations, file = _counted(subject, **options)
     found = [o for o in _within(operations, phases) if o.flop]
@@ -105,7 +106,7 @@ def _counted(
     dtype: str | None = None,
     args: Callable[[], Sequence[Any]] | None = None,
 ) -> tuple[tuple[Operation, ...], Path]:
-    """The operations and the file whose lines they name."""
+    """The operations, and the file that their line numbers refer to."""
     reference = _variant_reference(subject)
     if reference is not None:
         entry, trained = find(reference), resolve(workload, batch=batch)
@@ -118,8 +119,8 @@ def _counted(
         raise UsageError(f"cannot count {subject!r}; expected a variant (name, path or class) or a Python function")
     if uncounted:
         raise UsageError(
-            f"{_name(subject)} uses {', '.join(uncounted)}, which the counts do not understand, so nothing can be "
-            "asserted; leave it out, or write it with NumPy's own functions"
+            f"{_name(subject)} uses {', '.join(uncounted)}, which mlpprof cannot count, so it cannot check this limit; "
+            "leave it out, or replace it by functions of NumPy"
         )
     return operations, file
 
@@ -133,29 +134,29 @@ def _variant_reference(subject: Subject) -> str | None:
 
 
 def _within(operations: Iterable[Operation], phases: Sequence[str]) -> list[Operation]:
-    """The operations of these phases; those of a function are in none, and always meant."""
+    """The operations of these phases; those of a function are in no phase, and always included."""
     return [o for o in operations if o.phase in phases or o.phase not in PHASES]
 
 
 def _message(
     subject: Subject, what: str, found: list[Operation], file: Path, amount: Callable[[Operation], int], unit: str
 ) -> str:
-    """The claim that failed, then the statements that weigh most, each with its place and text."""
+    """The limit that was exceeded, then the largest statements, each with its place and source."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     by_line: dict[tuple[int, str], list[Operation]] = {}
     for operation in found:
         by_line.setdefault((operation.line, operation.phase), []).append(operation)
     weights = {key: sum(amount(o) for o in same) for key, same in by_line.items()}
-    told = [f"{_name(subject)}: {what}"]
+    shown = [f"{_name(subject)}: {what}"]
     for line, phase in sorted(weights, key=lambda key: -weights[key])[:SHOWN]:
         same = by_line[line, phase]
         text = lines[line - 1].strip() if 0 < line <= len(lines) else "?"
         names = ", ".join(dict.fromkeys(f"{o.name} {o.dtype} {o.shape}" for o in same))
         where = f"{file.name}:{line}" + (f" in {phase}" if phase in PHASES else "")
-        told.append(f"  {where}: {weights[line, phase]:,} {unit} by {names}\n      {text}")
+        shown.append(f"  {where}: {weights[line, phase]:,} {unit} by {names}\n      {text}")
     if len(weights) > SHOWN:
-        told.append(f"  and {len(weights) - SHOWN} more statements")
-    return "\n".join(told)
+        shown.append(f"  and {len(weights) - SHOWN} more statements")
+    return "\n".join(shown)
 
 
 def _name(subject: Subject) -> str:

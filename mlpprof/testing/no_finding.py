@@ -1,4 +1,4 @@
-"""`assert_no_finding`: a test that a program's training step has none of the inefficiencies that advise knows."""
+"""`assert_no_finding` is for tests: it fails if `mlpprof advise` finds something slow in a training step."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ def _require_known(categories: Iterable[str]) -> None:
     for category in categories:
         if category not in CATEGORIES:
             raise UsageError(
-                f"no category '{category}'{did_you_mean(category, CATEGORIES)} (known: {', '.join(CATEGORIES)})"
+                f"there is no category '{category}'{did_you_mean(category, CATEGORIES)} "
+                f"(known: {', '.join(CATEGORIES)})"
             )
 
 
 def _message(advice: Advice, found: Sequence[Finding]) -> str:
-    """The step, then each finding with its line of source."""
+    """The step, then each finding with its source line."""
     count = "one finding" if len(found) == 1 else f"{len(found)} findings"
-    told = [f"{plain(advice.step)}: {count} in a step of {format_time(advice.step_s)}"]
+    lines = [f"{plain(advice.step)}: {count} in a step of {format_time(advice.step_s)}"]
     for one in found:
-        payoff = f"{payoff_text(one)} a step, {share_text(one)} of it"
-        told.append(f"  {place_text(one)}: {one.category}: {plain(one.title)} ({payoff})")
-        lines = advice.source.get(one.file, "").splitlines()
-        if 1 <= one.line <= len(lines):
-            told.append(f"      {plain(lines[one.line - 1])}")
-    return "\n".join(told)
+        payoff = f"{payoff_text(one)} per step, {share_text(one)} of it"
+        lines.append(f"  {place_text(one)}: {one.category}: {plain(one.title)} ({payoff})")
+        source = advice.source.get(one.file, "").splitlines()
+        if 1 <= one.line <= len(source):
+            lines.append(f"      {plain(source[one.line - 1])}")
+    return "\n".join(lines)

@@ -1,9 +1,10 @@
 """The pytest plugin: fixture `speedup`, marker `@pytest.mark.speedup`, and a summary at the end of the run.
 
-Only pytest is imported here; everything else when a test first claims a speedup.
+Only pytest is imported here. Everything else is imported when a test first claims a speedup.
 
-Under xdist, workers that time at once disturb each other. With `--dist loadgroup` all timing tests are held to one
-worker; otherwise, with more than one worker, only correctness is checked, and a warning says so.
+Workers of xdist that measure at the same time disturb each other. With `--dist loadgroup` all timing tests run on the
+same worker. Otherwise, with more than one worker, the tests only check that both versions compute the same, and print a
+warning.
 """
 
 from __future__ import annotations
@@ -24,28 +25,25 @@ if TYPE_CHECKING:
     from mlpprof.results import Speedup
     from mlpprof.testing.speedup import Measuring
 
-
-# What a test does with the fixture `speedup`; nothing heavy is loaded before a test claims something.
-
-
 CLAIMS = pytest.StashKey[list[dict[str, Any]]]()
-"""Of a test: its claims so far, as plain JSON, so that xdist can carry them."""
+"""The claims of a test so far. They are plain JSON, so that xdist can send them from a worker."""
 XDIST_GROUP = "mlpprof"
-"""The group of all timing tests under `--dist loadgroup`."""
-NOT_TIMED = "only correctness was checked: under xdist, timing tests need --dist loadgroup or -n 0"
+"""The xdist group of all timing tests, for `--dist loadgroup`."""
+NOT_TIMED = "only correctness was checked, because with pytest-xdist timing tests need --dist loadgroup or -n 0"
 
 
 class SpeedupClaims:
-    """Each call is one claim, decided at once."""
+    """The value of the fixture `speedup`. Each call measures one claim and decides it at once."""
 
     def __init__(self, node: pytest.Item) -> None:
         self._config = node.config
         self._node = node
 
     def __call__(self, new: Any, *, over: Any, at_least: float | str = 1.0, **options: Any) -> Speedup | None:
-        """Claim that `new` is at_least times as fast as `over`; options as for mlpprof.testing.measure_speedup.
+        """Claim that `new` is `at_least` times as fast as `over`; options are those of mlpprof.testing.measure_speedup.
 
-        Returns what was measured, or None where only correctness was checked. Fails the test with a small table.
+        Returns the measured speedup, or None if only correctness was checked. If the claim is wrong, the test fails
+        with a small table.
         """
         __tracebackhide__ = True
         if option(self._config, "skip", False):
@@ -71,7 +69,7 @@ class SpeedupClaims:
     def not_slower(self, new: Any, *, than: Any, tolerance: float = 0.05, **options: Any) -> Speedup | None:
         """Claim that `new` takes at most (1 + tolerance) times as long as `than`."""
         __tracebackhide__ = True
-        from mlpprof.compare import not_slower_than
+        from mlpprof.compare.decide import not_slower_than
         from mlpprof.errors import UsageError
 
         try:
@@ -153,10 +151,10 @@ def option(config: pytest.Config, name: str, default: Any) -> Any:
 
 
 def is_crowded(node: pytest.Item) -> bool:
-    """Whether several xdist workers run, and this test is not in the group that is held to one of them.
+    """Whether several xdist workers run, and this test is not in the group that runs on one of them.
 
-    Seen by the suffix that xdist gives to such a test, because some versions of pytest and xdist together ignore
-    groups without a word.
+    This is visible in the suffix that xdist gives to the name of such a test. Some versions of pytest and xdist ignore
+    groups without a message.
     """
     several = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
     return several and not node.nodeid.endswith(f"@{XDIST_GROUP}")
@@ -165,33 +163,33 @@ def is_crowded(node: pytest.Item) -> bool:
 INCONCLUSIVE = ("warn", "fail", "skip")
 FIXTURE = "speedup"
 MARKER = (
-    "speedup(over, new=None, at_least=1.0, **options): measure before the test's body that `new` (a variant or a "
-    "callable; None: the test's own function, which then takes no fixtures) is so many times as fast as `over`"
+    "speedup(over, new=None, at_least=1.0, **options): before the test's body runs, measure that `new` is at_least "
+    "times as fast as `over`. `new` is a variant or a callable; None is the test's own function, without fixtures"
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options --mlpprof-* and the ini keys mlpprof_*; the command line wins."""
+    """Add the options --mlpprof-* and the ini keys mlpprof_*; the command line has priority."""
     group = parser.getgroup("mlpprof", "speedups (mlpprof)")
     for name, text in (
-        ("skip", "skip tests at the point where they claim a speedup"),
-        ("native-blas", "clear what pins the BLAS kernel (OPENBLAS_CORETYPE, ...) in the measuring processes"),
+        ("skip", "skip tests that claim a speedup"),
+        ("native-blas", "ignore variables that fix the BLAS kernel (OPENBLAS_CORETYPE, ...) while measuring"),
     ):
         group.addoption(f"--mlpprof-{name}", action="store_true", default=None, help=text)
         parser.addini(f"mlpprof_{name.replace('-', '_')}", text, type="bool", default=False)
     for name, metavar, text in (
-        ("budget", "SECONDS", "limit for one claim; what is undecided then is inconclusive"),
-        ("inconclusive", "ACTION", f"what an undecided claim does: {', '.join(INCONCLUSIVE)} (default: warn)"),
-        ("threads", "N", "BLAS threads of the measuring processes (default: 1; 0 leaves it to the BLAS)"),
-        ("baselines", "FILE", 'claims of at_least="baseline" (default: mlpprof-baselines.toml in the root folder)'),
-        ("json", "FILE", "write every claim of the session to a file"),
+        ("budget", "SECONDS", "time limit for one claim; without an answer by then it is inconclusive"),
+        ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
+        ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),
+        ("baselines", "FILE", 'file for at_least="baseline" (default: mlpprof-baselines.toml in the root folder)'),
+        ("json", "FILE", "write all claims of the session to a file"),
     ):
         group.addoption(f"--mlpprof-{name}", metavar=metavar, default=None, help=text)
         parser.addini(f"mlpprof_{name}", text, default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell the marker, and refuse options that cannot be meant."""
+    """Register the marker, and refuse options with impossible values."""
     config.addinivalue_line("markers", MARKER)
     action = option(config, "inconclusive", "warn")
     if action not in INCONCLUSIVE:
@@ -218,7 +216,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One group for all timing tests, which xdist's loadgroup keeps on one worker."""
+    """Put all timing tests into one group, which xdist's loadgroup runs on one worker."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if _claims_speedups(item):
@@ -233,26 +231,28 @@ def speedup_fixture(request: pytest.FixtureRequest) -> SpeedupClaims:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Claims of `@pytest.mark.speedup` are decided before the body runs."""
+    """Decide the claims of `@pytest.mark.speedup` before the body of the test runs."""
     for marker in item.iter_markers("speedup"):
         options = dict(marker.kwargs)
         if marker.args or "over" not in options:
-            pytest.fail(f"@pytest.mark.speedup takes keywords, over= among them: {MARKER}", pytrace=False)
+            pytest.fail(f"@pytest.mark.speedup takes only keywords, and needs over=: {MARKER}", pytrace=False)
         new = options.pop("new", None)
         if new is None:
             new = getattr(item, "obj", None)
             if new is None or inspect.signature(new).parameters:
-                text = "@pytest.mark.speedup without new= measures the test itself, which takes no fixtures then"
+                text = "@pytest.mark.speedup without new= measures the test itself, which then cannot take fixtures"
                 pytest.fail(text, pytrace=False)
         SpeedupClaims(item)(new, **options)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Warn where a test takes the fixture and claims nothing: that would be a silent pass."""
+    """Warn if a test takes the fixture but claims nothing, because it would pass without measuring."""
     result = yield
     if FIXTURE in inspect.signature(pyfuncitem.obj).parameters and CLAIMS not in pyfuncitem.stash:
-        text = f"{pyfuncitem.nodeid} takes the fixture '{FIXTURE}' but claims nothing; call it, or leave it out"
+        text = (
+            f"{pyfuncitem.nodeid} takes the fixture '{FIXTURE}' but claims nothing; call the fixture, or leave it out"
+        )
         warnings.warn(pytest.PytestWarning(text), stacklevel=1)
     return result
 
@@ -261,7 +261,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The claims travel with the report, from xdist's workers too."""
+    """Add the claims to the report of the test, so that they come from xdist's workers too."""
     report = yield
     if call.when == "call":
         vars(report)["mlpprof_claims"] = item.stash.get(CLAIMS, [])
@@ -273,7 +273,7 @@ def _claims_speedups(item: pytest.Item) -> bool:
 
 
 class _Summary:
-    """Collects the claims of the session, shows them at its end, and writes them where --mlpprof-json says."""
+    """Collects the claims of the session, shows them at its end, and writes them to the file of --mlpprof-json."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -285,7 +285,7 @@ class _Summary:
         self._claims += getattr(report, "mlpprof_claims", [])
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the file; xdist's workers leave that to their controller."""
+        """Write the file, but not in xdist's workers."""
         path = option(self._config, "json", None)
         if path is None or hasattr(self._config, "workerinput"):
             return
@@ -297,7 +297,7 @@ class _Summary:
             with write_atomically(self._config.rootpath / Path(str(path))) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="\n")
         except UsageError as error:
-            self._not_written = f"mlpprof json: {error}; the claims stand only in this summary"
+            self._not_written = f"mlpprof json: {error}; the claims are only in this summary"
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -321,8 +321,8 @@ class _Summary:
 def _cells(claim: dict[str, Any]) -> tuple[str, str, str, str]:
     """Test, claim, measurement, outcome."""
     at_least = claim["at_least"]
-    told = f"{claim['new']} over {claim['old']}" + ("" if at_least is None else f" >= {at_least:.3g}")
+    words = f"{claim['new']} over {claim['old']}" + ("" if at_least is None else f" >= {at_least:.3g}")
     if claim["ratio"] is None:
-        return claim["test"], told, "-", "NOT TIMED"
+        return claim["test"], words, "-", "NOT TIMED"
     low, high = claim["interval"]
-    return claim["test"], told, f"{claim['ratio']:.3f} ({low:.3f}-{high:.3f})", str(claim["verdict"]).upper()
+    return claim["test"], words, f"{claim['ratio']:.3f} ({low:.3f}-{high:.3f})", str(claim["verdict"]).upper()

@@ -1,6 +1,6 @@
-"""Whether two callables do the same: their results, and what they leave in their arguments.
+"""Check that two callables do the same: they return the same, and change their arguments in the same way.
 
-What cannot be compared is refused, because a speedup of wrong results is worth nothing.
+Results that cannot be compared are refused, because a speedup with wrong results is worth nothing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ WAY_OUT = (
 )
 
 Equivalent = Callable[[Any, Any], object] | bool | None
-"""How results are compared: None by this module, a function of both results by it, False not at all."""
+"""How results are compared: None by this module, a function by that function, False not at all."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What a call returned, and its arguments after it; copied, since the next call may write to the same memory.
+    """The result of a call, and its arguments after it; both are copies, because the next call may change them.
 
-    uncopied: why this is no copy, or "".
+    uncopied: the reason why they could not be copied, or "".
     """
 
     result: Any
@@ -35,7 +35,7 @@ class _Call:
 
 
 def make_arguments(args: Callable[[], Sequence[Any]]) -> tuple[Any, ...]:
-    """What args() returns as the arguments of one call; raises UsageError unless it is a tuple or a list."""
+    """The arguments of one call, which args() returns; raises UsageError unless they are a tuple or a list."""
     made = args()
     if not isinstance(made, tuple | list):
         raise UsageError(
@@ -50,7 +50,7 @@ def require_same(
     args: Callable[[], Sequence[Any]],
     equivalent: Equivalent = None,
 ) -> None:
-    """Raise AssertionError if the two do not compute the same, UsageError if that cannot be found out.
+    """Raise AssertionError if the two do not compute the same, and UsageError if they cannot be compared.
 
     Each is called with its own copy of what args() returns. equivalent: a function of both results replaces the
     comparison of results and arguments; False skips it, calls included.
@@ -79,13 +79,13 @@ def _called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Call:
         own = copy.deepcopy(arguments)
     except Exception as error:
         raise UsageError(
-            f"the arguments cannot be copied, so that each callable could have its own ({error}); make what cannot be "
-            "copied inside the callables, or give equivalent=False to compare nothing"
+            f"the arguments cannot be copied, but each callable needs its own copy ({error}); make this argument "
+            "inside the callables, or give equivalent=False to compare nothing"
         ) from error
     result = function(*own)
     try:
         return _Call(*copy.deepcopy((result, own)))
-    except Exception as error:  # noqa: BLE001 - why it is no copy is said where nothing else is found
+    except Exception as error:  # noqa: BLE001 - the reason is shown if no difference is found
         return _Call(result, own, str(error) or type(error).__name__)
 
 
@@ -98,8 +98,8 @@ def _compare(ours: _Call, theirs: _Call, before: tuple[Any, ...]) -> None:
         different = Comparison().difference(ours.arguments[i], theirs.arguments[i], place, started)
         if different:
             raise AssertionError(
-                f"the two callables leave different values in their arguments: {different}; if nobody uses them after "
-                "the call, give equivalent=f, a function of both results that returns whether they are the same"
+                f"the two callables leave different values in their arguments: {different}; if they are not used "
+                "after the call, give equivalent=f, a function of both results that returns whether they are the same"
             )
     for call in (theirs, ours):
         if call.uncopied:

@@ -1,4 +1,4 @@
-"""`assert_speedup` and `assert_not_slower`: regression tests for speedups, decided as `mlpprof compare` decides."""
+"""`assert_speedup` and `assert_not_slower` test speedups, with the same statistics as `mlpprof compare`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ import numpy as np
 
 from mlpprof import catalog
 from mlpprof.catalog import find, find_all, interface_problems
-from mlpprof.compare import IN_PROCESS, REPLICATED, NullResult, not_slower_than
-from mlpprof.compare.entrants import Environment, FunctionRacer, InProcessRacer, Racer, VariantRacer
-from mlpprof.compare.race import no_arguments, reference_to
+from mlpprof.compare.decide import NullResult, not_slower_than
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED
+from mlpprof.compare.functions import reference_to
+from mlpprof.compare.live_race import LiveRace, LocalRace, function_race, variant_race
+from mlpprof.compare.steppers import no_arguments
 from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.errors import UsageError
 from mlpprof.process import Progress
@@ -35,19 +38,19 @@ BASELINE = "baseline"
 Subject = str | type | Callable[..., Any]
 """A variant by name, path or class, or any callable."""
 Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
-"""Arguments of callables: a function that makes them, or a tuple of which every call gets a copy."""
+"""The arguments of callables: a function that makes them, or a tuple, which is copied for every call."""
 
 
 class InconclusiveWarning(UserWarning):
-    """A claim that the measurement could neither confirm nor refute."""
+    """The measurements vary too much to say whether a claim is right."""
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """How speedups are measured, shared by the tests of a session.
+    """How the tests of a session measure speedups.
 
-    budget_s: seconds for one claim, or None. check: whether both compute the same is checked first. baselines: the
-    file of claims for at_least="baseline".
+    budget_s: the time limit for one claim, or None. check: whether to check first that both compute the same.
+    baselines: the file for at_least="baseline".
     """
 
     environment: Environment = field(default_factory=Environment)
@@ -58,7 +61,7 @@ class Measuring:
 
 
 _nulls: dict[str, NullResult] = {}
-"""The A/A nulls of this session, by what was raced against itself."""
+"""The measurements of a version against itself in this session, which show how noisy the machine is."""
 
 
 def measure_speedup(
@@ -73,21 +76,23 @@ def measure_speedup(
     equivalent: Equivalent = None,
     measuring: Measuring | None = None,
 ) -> Speedup:
-    """Measure old time over new time, until the claim is decided; at_least "baseline" is what calibrate stored.
+    """Measure how many times as fast `new` is as `over`, until it is clear whether this is at least `at_least`.
 
-    new, over: two variants (names, paths or classes), trained on `workload` at `batch` in `dtype` (None: as the
-    workload and the variants have it), or two callables, called with the fresh arguments that args() makes outside
-    the clock, or with copies of a tuple. Functions that a fresh process can import are measured in processes of their
-    own; closures and bound methods in this process alone, with the wider bounds that this needs.
-    Callables must return the same and leave the same in their arguments. equivalent: a function of new's and old's
-    result replaces this comparison; False skips it.
-    Raises UsageError for a mix of the two kinds or for results that cannot be compared; CheckFailed (variants) or
-    AssertionError (callables) if they do not compute the same.
+    new, over: two variants (names, paths or classes) or two callables. Variants are trained on `workload`, at `batch`
+    and in `dtype`; None takes the values of the workload and of the variants. Callables get arguments that args() makes
+    while no clock runs, or copies of the tuple args. at_least: a ratio, or "baseline" for the value that
+    `mlpprof calibrate` stored.
+    Functions that another process can import are measured in several new processes. Closures and bound methods are
+    measured in this process alone, with wider bounds.
+    Callables must return the same and change their arguments in the same way. equivalent: a function of the results of
+    new and over, which replaces this comparison; False skips it.
+    Raises UsageError for one variant and one callable, or for results that cannot be compared; CheckFailed (variants)
+    or AssertionError (callables) if they do not compute the same.
     """
     if isinstance(at_least, str) and at_least != BASELINE:
-        raise UsageError(f"at_least '{at_least}' is no speedup; expected a ratio such as 1.15, or '{BASELINE}'")
+        raise UsageError(f"at_least '{at_least}' is not a speedup; expected a ratio such as 1.15, or '{BASELINE}'")
     if isinstance(at_least, int | float) and not 0 < at_least < np.inf:
-        raise UsageError(f"at_least {at_least} is no speedup; expected a ratio above 0, such as 1.15")
+        raise UsageError(f"at_least {at_least} is not a speedup; expected a ratio above 0, such as 1.15")
     measuring = measuring or Measuring()
     references = _both_variants(new, over)
     if references is not None:
@@ -107,7 +112,7 @@ def require_equivalent(
     equivalent: Equivalent = None,
     measuring: Measuring | None = None,
 ) -> None:
-    """Only the check of `measure_speedup`: raises CheckFailed or AssertionError unless both compute the same."""
+    """Do only the check of `measure_speedup`: raise CheckFailed or AssertionError unless both compute the same."""
     measuring = measuring or Measuring()
     references = _both_variants(new, over)
     if references is None:
@@ -116,11 +121,11 @@ def require_equivalent(
         _refuse_equivalent(equivalent)
         trained = resolve(workload, batch=batch)
         requests = _requests(references, trained, dtype)
-        VariantRacer(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
+        variant_race(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
 
 
 def _both_variants(new: Subject, over: Subject) -> tuple[str, str] | None:
-    """The references of old and new if both are variants, None if both are callables; UsageError for a mix."""
+    """The references of old and new if both are variants, None if both are callables, else UsageError."""
     old_reference, new_reference = _variant_reference(over), _variant_reference(new)
     if old_reference is not None and new_reference is not None:
         return old_reference, new_reference
@@ -138,11 +143,11 @@ def _function(subject: Subject) -> Callable[..., Any]:
 
 
 def assert_speedup(new: Subject, *, over: Subject, at_least: float | str = 1.0, **options: Any) -> Speedup:
-    """Assert that `new` is at least so many times as fast as `over`; options as for `measure_speedup`.
+    """Assert that `new` is at least `at_least` times as fast as `over`; options are those of `measure_speedup`.
 
-    If the true speedup is at_least or more, it fails at most once in 1,000; if it is at most at_least / 1.10, it
-    passes at most once in 100. Raises AssertionError with a small table; warns with InconclusiveWarning where the
-    machine was too noisy to tell, which is never a silent pass.
+    If the true speedup is `at_least` or more, this fails at most once in 1,000 runs. If it is at most `at_least / 1.1`,
+    this passes at most once in 100 runs. Raises AssertionError with a small table. If the machine is too noisy for an
+    answer, it warns with InconclusiveWarning.
     """
     speedup = measure_speedup(new, over=over, at_least=at_least, **options)
     if speedup.verdict.outcome == "fail":
@@ -167,12 +172,12 @@ def _variants(
 ) -> Speedup:
     trained = resolve(workload, batch=batch)
     requests = _requests(references, trained, dtype)
-    racer = VariantRacer(requests, trained.batch, measuring.environment, measuring.check)
+    live = variant_race(requests, trained.batch, measuring.environment, measuring.check)
     key = f"{references[0]}, {workload}, {trained.batch}, {dtype}, {measuring.environment}"
     null = partial(
         _null,
         key,
-        partial(VariantRacer, [requests[0], requests[0]], trained.batch, measuring.environment),
+        partial(variant_race, [requests[0], requests[0]], trained.batch, measuring.environment),
         measuring,
     )
     old, new = (str(request.name) for request in requests)
@@ -184,13 +189,13 @@ def _variants(
         claim = claimed(measuring.baselines, what, _machine_class(measuring.environment), calibrate)
     else:
         claim = at_least
-    verdict = measure(racer, measuring.progress, claim, null, measuring.budget_s)
+    [verdict] = measure(live, measuring.progress, claim, null, measuring.budget_s)
     return Speedup(
         new=new,
         old=old,
         subject=f"{workload}, {trained.network.text}, batch {trained.batch:,}",
         verdict=verdict,
-        waterfall=racer.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
+        waterfall=live.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
         command=f"mlpprof compare {options}",
         notes=_null_notes(key),
     )
@@ -212,7 +217,7 @@ def _callables(
     measuring: Measuring,
 ) -> Speedup:
     if isinstance(at_least, str):
-        raise UsageError(f"at_least='{at_least}' is for variants; claim a ratio such as 1.15 for functions")
+        raise UsageError(f"at_least='{at_least}' is for variants; for functions, give a ratio such as 1.15")
     make = _maker(args)
     if measuring.check:
         require_same(new, over, make, equivalent)
@@ -220,25 +225,25 @@ def _callables(
     make_reference = None if args is None else reference_to(make)
     importable = [reference for reference in references if reference is not None]
     if len(importable) == 2 and (args is None or make_reference is not None):
-        racer: Racer = FunctionRacer(importable, make_reference, measuring.environment)
+        live: LiveRace = function_race(importable, make_reference, measuring.environment)
         key = f"{importable[0].module}.{importable[0].qualname}, {measuring.environment}"
         null = partial(
             _null,
             key,
-            partial(FunctionRacer, [importable[0]] * 2, make_reference, measuring.environment),
+            partial(function_race, [importable[0]] * 2, make_reference, measuring.environment),
             measuring,
         )
-        verdict = measure(racer, measuring.progress, at_least, null, measuring.budget_s, REPLICATED)
+        [verdict] = measure(live, measuring.progress, at_least, null, measuring.budget_s, REPLICATED)
         notes = _null_notes(key)
     else:
-        racer = InProcessRacer((over, new), make)
-        verdict = measure(racer, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
+        live = LocalRace((over, new), make)
+        [verdict] = measure(live, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
         what = "a tuple of arguments" if isinstance(args, tuple) and len(importable) == 2 else "these callables"
         notes = (
-            f"measured in this process alone, with wider bounds: a fresh process cannot import {what}; for tighter "
-            "ones, define both functions, and one that makes the arguments, at the top level of a module",
+            f"measured in this process alone, with wider bounds, because a new process cannot import {what}. For "
+            "narrower bounds, define both functions, and one that makes the arguments, at the top level of a module",
         )
-    old_name, new_name = racer.race().variants
+    old_name, new_name = live.race().variants
     return Speedup(new_name, old_name, "", verdict, notes=notes)
 
 
@@ -255,20 +260,20 @@ def _options(
 
 @cache
 def _machine_class(environment: Environment) -> str:
-    """Of a worker in this environment, since that decides the kernel of the BLAS."""
+    """The class of this machine in a worker with this environment, which decides the kernel of the BLAS."""
     with environment.worker(()) as worker:
         return machine_class(worker.call("machine"))
 
 
-def _null(key: str, racer: Callable[[], Racer], measuring: Measuring) -> NullResult:
-    """The A/A null of this session, measured when a FAIL first needs it."""
+def _null(key: str, make_race: Callable[[], LiveRace], measuring: Measuring) -> NullResult:
+    """The measurement of a version against itself; it is made once, when a FAIL first needs it."""
     if key not in _nulls:
-        _nulls[key] = measure_null(racer(), measuring.progress)
+        _nulls[key] = measure_null(make_race(), measuring.progress)
     return _nulls[key]
 
 
 def _null_notes(key: str) -> tuple[str, ...]:
-    """What the null showed, where a FAIL has asked for it."""
+    """The result of the noise check, if a FAIL has needed it."""
     if key not in _nulls:
         return ()
     null = _nulls[key]
@@ -280,7 +285,7 @@ def _null_notes(key: str) -> tuple[str, ...]:
 
 
 def _variant_reference(subject: Subject) -> str | None:
-    """How a worker finds a variant; None for a callable that is none. Raises UsageError for unknown names."""
+    """The reference of a variant; None for a callable that is not a variant. Raises UsageError for unknown names."""
     if isinstance(subject, str):
         return find(subject).reference
     if inspect.isclass(subject) and not interface_problems(subject):
@@ -302,6 +307,6 @@ def _maker(args: Arguments) -> Callable[[], Sequence[Any]]:
 
 
 def _refuse_equivalent(equivalent: Equivalent) -> None:
-    """Variants have gradients and losses to be compared by."""
+    """Raise UsageError, because variants are compared by their gradients and losses."""
     if equivalent is not None:
         raise UsageError("equivalent is for callables; variants are compared by their gradients and losses")

@@ -1,6 +1,7 @@
-"""The leaderboard of a class: result files of many learners become one page, ranked by speed over the first version.
+"""The board of a class: one page from the result files of many learners, ranked by their speedup.
 
-The files come from other people: whatever is no sound result is named and skipped, and every text is escaped.
+The speedup is that of the learner's fastest version compared with the very first version. The files come from other
+people, so files that are not valid results are listed and skipped, and every text is escaped.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from jinja2 import Environment, StrictUndefined
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
+from mlpprof.report.figures.canvas import THEME
 from mlpprof.report.numbers import digits, format_percent, plain
 from mlpprof.workshop.exercises import EXERCISES, Exercise
 from mlpprof.workshop.folder import next_exercise
 from mlpprof.workshop.result import Result, read_result
-from mlpprof.workshop.words import guess_error
+from mlpprof.workshop.result_text import guess_error
 
 TEMPLATE = "board.html.jinja"
 MOST_FILES = 10_000
@@ -27,7 +29,7 @@ MOST_FILES = 10_000
 
 @dataclass(frozen=True)
 class Cell:
-    """One exercise of one learner. state: pass, open (tried, not there yet) or none. value: to sort by."""
+    """One exercise of one learner. state: pass, open (tried, not passed) or none. value: the key to sort by."""
 
     state: str
     text: str
@@ -37,9 +39,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One learner. ratio: the best speed over the first version among passed exercises, 0 where there is none.
+    """One learner.
 
-    share: of the roofline, in words. off: the median factor by which guesses were off, in words.
+    ratio: the largest speedup compared with the first version in a passed exercise, or 0. share: the share of the
+    machine's limit, as text. off: the median factor by which guesses were wrong, as text.
     """
 
     rank: int
@@ -54,7 +57,7 @@ class Row:
 
 
 def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
-    """All results in files and folders, and why others were skipped; raises UsageError for far too many files."""
+    """Return all results in files and folders, and why others were skipped; raise UsageError for far too many files."""
     results, skipped = [], []
     for path in _files(paths):
         try:
@@ -65,7 +68,7 @@ def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
 
 
 def rows_of(results: Sequence[Result]) -> list[Row]:
-    """A row a learner, the fastest first; learners of one name in different folders stay apart."""
+    """Return one row per learner, the fastest first. Learners with the same name in different folders have two rows."""
     learners: dict[tuple[str, str], dict[int, Result]] = {}
     for result in results:
         best = learners.setdefault((plain(result.learner), result.place), {})
@@ -77,7 +80,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
 
 
 def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) -> str:
-    """The page as text."""
+    """Return the page as text."""
     source = (files("mlpprof.workshop") / "texts" / TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     rows = rows_of(results)
@@ -87,12 +90,13 @@ def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) 
         skipped=skipped,
         created=created,
         fastest=max((row.ratio for row in rows), default=0.0) or 1.0,
+        theme=THEME,
         workloads=sorted({plain(result.workload) for result in results}),
     )
 
 
 def write_board(results: Sequence[Result], skipped: Sequence[str], path: Path) -> int:
-    """Write the page, whole or not at all; the number of learners on it."""
+    """Write the page, as a whole or not at all; return the number of learners on it."""
     created = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"
     with write_atomically(path) as part:
         part.write_text(board_html(results, skipped, created), encoding="utf-8")
@@ -103,7 +107,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     found: dict[Path, Path] = {}
     for path in paths:
         for file in sorted(path.rglob("*.json")) if path.is_dir() else (path,):
-            # notebooks keep settings of their own beside the results
+            # Jupyter stores its own files in hidden folders
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts):
                 found.setdefault(file.resolve(), file)
                 if len(found) > MOST_FILES:
@@ -141,7 +145,7 @@ def _cell(exercise: Exercise, result: Result | None) -> Cell:
     if result is None:
         return Cell("none", "·", -1.0, f"{exercise.title}: not tried yet")
     if not result.passed or result.speed is None:
-        return Cell("open", "…", 0.0, f"{exercise.title}: not there yet")
+        return Cell("open", "…", 0.0, f"{exercise.title}: tried, but not passed yet")
     ratio = result.speed.reference_over_start if exercise.number == 0 else result.speed.over_start
     if exercise.number == 0:
         return Cell("pass", "✓", 1.0, f"{exercise.title}: the goal is {digits(ratio.ratio)} × as fast on this machine")

@@ -1,7 +1,15 @@
-"""One check of one exercise: is it right, is it built as the exercise asks, is it fast enough on this machine?
+"""A check of one exercise: is the code correct, is it built as required, and is it fast enough on this machine?
 
-The stages come in the order of what they cost, and the first that fails ends the check: what is wrong is not timed, and
-a loop over samples need not be raced to be told. The learner's code runs in worker processes only.
+The cheapest stage comes first, and the first stage that fails ends the check. So code that is wrong, or that still has
+a loop over samples, takes no part in a race. The learner's code runs in worker processes only.
+
+In the race, the learner's file runs against the start of the exercise, its solution (the reference), and the very
+first version, all in the same processes. The required speedup is a share of the solution's speedup in the same race
+(its square root for a share of 0.5), so it fits every machine. The value of one process is
+
+    log(start / mine) - share * log(start / reference)        (+ log 1.05 if the share is 0)
+
+and whether its mean is 0 or more is decided as in `mlpprof compare --at-least 1`, with fewer looks.
 """
 
 from __future__ import annotations
@@ -23,9 +31,11 @@ from typing import Any
 import numpy as np
 
 from mlpprof import __version__
-from mlpprof.compare import Decision, Outcome, Procedure, decide
-from mlpprof.compare.entrants import Environment, Racer, VariantRacer
-from mlpprof.compare.verdict import is_spent, log_ratios, part_of
+from mlpprof.compare.decide import Decision, Outcome, decide, log_ratios
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import Procedure
+from mlpprof.compare.live_race import LiveRace, variant_race
+from mlpprof.compare.verdict import race_until_decided
 from mlpprof.errors import VariantError, WorkerDied
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker
@@ -36,28 +46,23 @@ from mlpprof.report.roofline import run_bound_s
 from mlpprof.results import Change, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import MODULE
-from mlpprof.workshop.exercises import RUNGS, Exercise, Setting, solution_text
+from mlpprof.workshop.conditions import Conditions
+from mlpprof.workshop.exercises import Exercise
 from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
-
-# The speed of a learner's MLP against the exercise's start, the rung that solves it, and the first version.
-#
-# All of them take turns in the same processes. What is wanted is a share of what the rung itself gains over the start
-# in
-# the same run (its square root for a share of 0.5), so that it fits every machine: a replicate's value is
-#
-# log(start / mine) - share * log(start / reference)        (+ log 1.05 where the share is 0)
-#
-# and the claim that it is 0 or more is decided as `mlpprof compare --at-least 1` decides, in fewer looks.
-
+from mlpprof.workshop.solutions import RUNGS, solution_text
 
 AS_FAST = 1.05
-"""Where nothing is to be gained, this factor still counts as equally fast: a version that is unchanged must pass."""
+"""If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
+
+PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
+FINAL_EXERCISE = 6
+"""The solution of this exercise is the final version of the workshop. Exercise 0 measures how much faster it is."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the contestants stand in a race; those that are the same code may share a place."""
+    """The index of each version among the entrants of a race. Versions with the same code share an entrant."""
 
     reference: int
     start: int
@@ -66,7 +71,7 @@ class Places:
 
 
 def measure_speed(
-    racer: Racer,
+    live: LiveRace,
     places: Places,
     share: float | None,
     procedure: Procedure,
@@ -74,24 +79,16 @@ def measure_speed(
     progress: Progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> Speed:
-    """Add processes until the claim is decided, the looks are over, or the budget is spent.
+    """Add processes until the verdict is clear, all looks are made, or the time is over.
 
-    share: None where nothing is claimed; then the first look is enough.
+    share: the required share of the solution's speedup; None requires nothing, and the first look is enough.
     """
-    begun = clock()
-    done, spent = 0, False
-    decision: Decision | None = None
-    for look in procedure.looks:
-        while done < look and not spent:
-            if is_spent(budget_s, clock() - begun, done):
-                spent = True
-            else:
-                racer.run(part_of(progress, done, look))
-                done += 1
-        decision = None if share is None else decide(_values(racer.race(), places, share), 1.0, procedure, final=spent)
-        if spent or decision is None or decision.outcome is not Outcome.CONTINUE:
-            break
-    return _speed(racer.race(), places, share, decision)
+
+    def decisions_on(race: Race, final: bool) -> list[Decision]:
+        return [] if share is None else [decide(_values(race, places, share), 1.0, procedure, final=final)]
+
+    decisions, _ = race_until_decided(live, progress, decisions_on, procedure.looks, budget_s, clock)
+    return _speed(live.race(), places, share, decisions[0] if decisions else None)
 
 
 def _values(race: Race, places: Places, share: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -124,52 +121,46 @@ def _ratio(race: Race, old: int, new: int) -> Ratio:
     if old == new:
         return Ratio(1.0, 1.0, 1.0)
     found = decide(log_ratios(race, old, new))
-    # the interval of two processes can reach further than a float
+    # the interval of two processes can be larger than any float
     return Ratio(found.estimate, max(found.low, 1e-9), min(found.high, 1e9) if math.isfinite(found.high) else 1e9)
 
 
 def lost_time(waterfall: tuple[Change, ...]) -> str:
-    """Where a step takes longer than the reference's: 'backward: 1.20 ms, the reference 410 µs; most in ...'."""
+    """Return where a step takes longer than in the solution: 'backward takes 1.20 ms, but 410 µs in ...'."""
     phases = [change for change in waterfall if not change.label and change.new_s > change.old_s]
     if not phases:
         return ""
     worst = max(phases, key=lambda change: change.new_s - change.old_s)
-    text = f"{worst.phase} takes {format_time(worst.new_s)}, that of the reference {format_time(worst.old_s)}"
+    text = f"{worst.phase} takes {format_time(worst.new_s)}, but {format_time(worst.old_s)} in the solution"
     labels = [c for c in waterfall if c.label and c.phase == worst.phase and c.new_s > c.old_s]
     if not labels:
         return text
     label = max(labels, key=lambda change: change.new_s - change.old_s)
-    layer = "" if label.layer is None else f" of layer {label.layer}"
-    return f"{text}; most of it in '{plain(label.label)}'{layer}: {format_time(label.new_s)}, there " + (
-        format_time(label.old_s) if label.old_s > 0 else "nothing"
-    )
-
-
-PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
-REFERENCE_OF_ALL = 6
-"""The exercise whose solution the first exercise measures: where the workshop leads to."""
+    layer = "" if label.layer is None else f" in layer {label.layer}"
+    old = f"{format_time(label.old_s)} in the solution" if label.old_s > 0 else "not in the solution"
+    return f"{text}; the largest part is '{plain(label.label)}'{layer} ({format_time(label.new_s)}, {old})"
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A learner's file after everything but the race.
+    """A learner's file after all stages but the race.
 
-    result: what is known so far; its outcome is "pass" where the race may begin. trained: network, data and batch.
-    mixed: statements in which memory orders meet, as (line, what).
+    result: what is known so far; if its outcome is "pass", the race may begin. trained: network, data and batch. mixed:
+    the statements that mix memory orders, as (line, description).
     """
 
     exercise: Exercise
     folder: Path
-    setting: Setting
+    conditions: Conditions
     trained: Workload
     result: Result
     mixed: tuple[tuple[int, str], ...] = ()
 
 
-def examine(folder: Path, exercise: Exercise, learner: str, setting: Setting, progress: Progress) -> Examined:
-    """Load the file, check the gradients, count a step; nothing is timed. Raises UsageError where there is no file."""
+def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress) -> Examined:
+    """Load the file, check its results and count a step, without a clock. Raises UsageError if there is no file."""
     file = require_folder(folder)
-    trained = setting.trained(folder)
+    trained = conditions.trained(folder)
     source = file.read_bytes()
     begun = Result(
         exercise=exercise.number,
@@ -177,16 +168,16 @@ def examine(folder: Path, exercise: Exercise, learner: str, setting: Setting, pr
         place=place_of(folder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mlpprof_version=__version__,
-        workload=f"{setting.workload}, {trained.network.text}, batch {trained.batch}",
+        workload=f"{conditions.workload}, {trained.network.text}, batch {trained.batch}",
         outcome="pass",
         stage="load",
         source_sha256=hashlib.sha256(source).hexdigest(),
     )
 
     def examined(result: Result, mixed: tuple[tuple[int, str], ...] = ()) -> Examined:
-        return Examined(exercise, folder, setting, trained, result, mixed)
+        return Examined(exercise, folder, conditions, trained, result, mixed)
 
-    environment = worker_environment(os.environ, setting.environment.threads, setting.environment.native_blas)
+    environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
     request = Request(str(file.resolve()), trained.network, trained.source).to_json()
     try:
         with Worker(MODULE, environment) as worker:
@@ -203,41 +194,41 @@ def examine(folder: Path, exercise: Exercise, learner: str, setting: Setting, pr
     held = exercise.facts if broken is None else exercise.facts[: exercise.facts.index(broken["fact"])]
     known = replace(networks, facts=held, notes=notes)
     if broken is not None:
-        message = f"{broken['what']}. Wanted: {broken['fact']}; {broken['advice']}"
+        message = f"{broken['what']}. Required: {broken['fact']}. {broken['advice']}."
         return examined(_failed(known, "structure", message, source, broken["line"]))
     return examined(replace(known, stage="speed"), tuple((line, what) for line, what in answer["mixed"]))
 
 
 def race(examined: Examined, guess: float | None, progress: Progress) -> Result:
-    """Race what has been examined, and judge; raises whatever a worker raises."""
-    exercise, setting, trained = examined.exercise, examined.setting, examined.trained
+    """Race an examined file, and return the result with its verdict; raises whatever a worker raises."""
+    exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
     share = None if exercise.number == 0 else exercise.share
-    with _contestants(examined) as (files, places):
+    with _entrants(examined) as (files, places):
         requests = [Request(str(path), trained.network, trained.source) for path in files]
-        racer = VariantRacer(requests, trained.batch, setting.environment, blocks=setting.blocks)
-        speed = measure_speed(racer, places, share, setting.procedure, setting.budget_s, progress)
+        live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
+        speed = measure_speed(live, places, share, conditions.procedure, conditions.budget_s, progress)
         if speed.outcome != "pass" and _is_below(speed):
-            speed = replace(speed, lost=lost_time(racer.waterfall(progress)))
-        machine = racer.described["machine"]
-    if exercise.is_free and setting.roofline:
+            speed = replace(speed, lost=lost_time(live.waterfall(progress)))
+        machine = live.described["machine"]
+    if exercise.is_free and conditions.roofline:
         speed = replace(speed, share_of_limit=_share_of_limit(examined, speed, progress))
     result = replace(
         examined.result, guess=guess, speed=speed, outcome=speed.outcome, cpu=printable(_cpu(machine))[:LONGEST_TEXT]
     )
-    message, line = _advice(examined, speed)
+    message, line = advice_on_speed(examined, speed)
     source = (examined.folder / MY_MLP).read_bytes()
     return replace(result, message=message, line=line, text=_line_text(source, line))
 
 
 @contextmanager
-def _contestants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
-    """The files of a race, the reference first and the learner's last, and where each contestant stands."""
+def _entrants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
+    """Write the files of a race, the solution first and the learner's last; yield them and their places."""
     number = examined.exercise.number
-    solved, start = number or REFERENCE_OF_ALL, max(0, number - 1)
+    solved, start = number or FINAL_EXERCISE, max(0, number - 1)
     mine = (examined.folder / MY_MLP).resolve()
     folder = Path(tempfile.mkdtemp(prefix="mlpprof-workshop-"))
     try:
-        # a rung that stands for two of the three takes part once
+        # a rung that is two of the three versions races once
         numbers: dict[str, int] = {}
         for n in (solved, start, 0):
             numbers.setdefault(RUNGS[n], n)
@@ -251,51 +242,54 @@ def _contestants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _advice(examined: Examined, speed: Speed) -> tuple[str, int | None]:
-    """What to say of the speed, and the line it is about."""
+def advice_on_speed(examined: Examined, speed: Speed) -> tuple[str, int | None]:
+    """Return the message about the speed, and the line that it is about."""
     if speed.outcome == "pass":
         return "", None
     if speed.outcome == "inconclusive" and speed.target is not None and not _is_below(speed):
         return (
             f"Measured {digits(speed.over_start.ratio)}x (required {digits(speed.target)}x), but the {speed.processes} "
             "measurements vary too much for a final result. Close other programs, plug the laptop in, and run the "
-            "check again",
+            "check again.",
             None,
         )
     if speed.outcome == "inconclusive":
-        parts = [f"right, and probably not fast enough yet, but too close to tell after {speed.processes} processes"]
+        parts = [
+            "The code is correct and built as required, and is probably not fast enough yet. The "
+            f"{speed.processes} measurements vary too much for a final result"
+        ]
     else:
-        parts = ["right, and built as it should be, but not fast enough yet"]
+        parts = ["The code is correct and built as required, but it is not fast enough yet"]
     if speed.lost:
         parts.append(speed.lost)
     line = None
     if examined.mixed:
         line, what = examined.mixed[0]
         parts.append(
-            f"here rows meet columns ({what}): C is row by row and F column by column in memory, and the pass hops "
-            "from cache line to cache line; give both the same order"
+            f"This line combines a row-major (C) with a column-major (F) array ({what}), so NumPy jumps through "
+            "memory. Give both the same order"
         )
-    return "; ".join(parts), line
+    return "".join(f"{part}. " for part in parts).rstrip(), line
 
 
 def _is_below(speed: Speed) -> bool:
-    """Whether what was measured, noise aside, is less than what was wanted."""
+    """Return whether the measured speedup, apart from its noise, is less than required."""
     return speed.target is not None and speed.over_start.ratio < speed.target
 
 
 def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> float | None:
-    """The lower bound of a step on this machine over the time of the learner's, 0 to 1."""
-    environment: Environment = examined.setting.environment
+    """Return the lower bound of a step on this machine divided by the time of the learner's step, from 0 to 1."""
+    environment: Environment = examined.conditions.environment
     trained = examined.trained
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
-    run = profile(request, examined.setting.workload, settings, "mlpprof workshop check", progress)
+    run = profile(request, examined.conditions.workload, settings, "mlpprof workshop check", progress)
     bound_s = run_bound_s(run, run.results[0])
     return None if bound_s is None else bound_s / speed.step_s
 
 
 def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:
-    """The result of a stage that ends the check; the line is taken from the message where it names one."""
+    """Return the result of a stage that ends the check. If the message names a line, the result contains it."""
     if line is None:
         named = PLACE.search(message)
         line = None if named is None else int(named.group(1))
@@ -305,16 +299,16 @@ def _failed(result: Result, stage: str, message: str, source: bytes, line: int |
 
 
 def _line_text(source: bytes, line: int | None) -> str:
-    """A line of the file as it may be shown; empty where there is none."""
+    """Return a line of the file, safe to print; empty if there is no such line."""
     lines = source.decode("utf-8", "replace").splitlines()
     return printable(lines[line - 1].strip())[:LONGEST_TEXT] if line is not None and 0 < line <= len(lines) else ""
 
 
 def _notes(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    uncounted = answer["uncounted"]
-    if not uncounted:
+    if not answer["uncounted"]:
         return ()
-    return (f"not counted, so that the structure is only partly known: {printable(', '.join(uncounted))[:200]}",)
+    names = printable(", ".join(answer["uncounted"]))[:200]
+    return (f"mlpprof cannot count these operations, so the structure is only partly known: {names}",)
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The worker process of a check: is the learner's MLP right, and how is it built? It runs the learner's code."""
+"""The worker process of a check. It runs the learner's code, and finds out if it is correct and how it is built."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
 from mlpprof.workshop import exercises
-from mlpprof.workshop.right_numbers import LIKE_SINGLE_PRECISION, ONLY_SINGLE, diagnose
+from mlpprof.workshop.right_numbers import DIFFERENCE_OF_FLOAT32, ONLY_SINGLE, diagnose
 from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_fact, mixed_orders
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
-"""Layers and batch sizes on which a learner's MLP is checked, with the functions of the workshop's network."""
+"""A learner's MLP is checked with these layers and batch sizes, and the activations of the workshop's network."""
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
 def examine(report: Progress, file: str, network: Message, facts: list[str]) -> Message:
-    """Whether the file's MLP is right, and which structural fact it breaks.
+    """Find out whether the MLP of a file is correct, and which structural fact it does not satisfy.
 
-    Answers with "wrong" (None or what is wrong), "networks" (how many were tried), "broken" (None or a fact), "mixed"
-    (statements where memory orders meet) and "uncounted". Raises VariantError where it cannot be loaded.
+    The answer has "wrong" (None or what is wrong), "networks" (how many were tried), "broken" (None or a fact), "mixed"
+    (statements that mix memory orders) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
     own = Network(**{**network, "layers": tuple(network["layers"])})
@@ -44,7 +44,7 @@ def examine(report: Progress, file: str, network: Message, facts: list[str]) -> 
     report("counting", 0.8)
     if exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
         what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
-        advice = "one line of the class: DTYPE = np.float32; the data and the weights then come in single precision"
+        advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
         answer["broken"] = asdict(Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice))
     counts, uncounted = _count(entry, own)
     answer["uncounted"] = uncounted
@@ -53,7 +53,7 @@ def examine(report: Progress, file: str, network: Message, facts: list[str]) -> 
     else:
         broken = broken_fact(counts, facts)
         answer["mixed"] = mixed_orders(counts)
-    # the facts come in the order of the exercises; DTYPE is the second one's
+    # the fact of exercise 1 comes before that of exercise 2, which DTYPE belongs to
     if broken is not None and (answer["broken"] is None or broken.fact == exercises.NO_LOOP):
         answer["broken"] = asdict(broken)
     return answer
@@ -83,52 +83,53 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, repor
 
 
 def _deviates(found: Deviation, case: Case) -> str:
-    """What is told where the diagnosis finds nothing."""
-    if found.size < LIKE_SINGLE_PRECISION and not found.what.startswith("float32"):
+    """Return the message for a case in which the diagnosis finds nothing."""
+    if found.size < DIFFERENCE_OF_FLOAT32 and not found.what.startswith("float32"):
         return ONLY_SINGLE
     layer = "" if found.layer is None else f"layer {found.layer}: "
     allowed = f"at most {found.tolerance:.0e} is allowed"
-    return f"{layer}{found.what} deviate by {found.size:.1e}, {allowed} ({case.text})"
+    return f"{layer}{found.what} differ from the correct values by {found.size:.1e}; {allowed} ({case.text})"
 
 
 def _case(own: Network, layers: tuple[int, ...], m: int, seed: int) -> Case:
-    """A random case of the workshop's kind; momentum and penalty are large enough to be seen."""
+    """Return a random case for the workshop's network; momentum and penalty are large enough to matter."""
     return random_case(replace(own, layers=layers, rate=0.1, momentum=0.9, l2=0.05), m, seed)
 
 
 def _with_shapes(message: str) -> str:
-    """A crash, with what the shapes have to be where it looks like a matter of shapes."""
+    """Return the message of a crash, and add the correct shapes if it seems to be about shapes."""
     if any(word in message for word in SHAPE_WORDS):
         message += (
-            ". Shapes: W[l] (n_l, n_{l-1}) beside its column of biases, A[l], Z[l] and delta[l] (n_l, m), a sample a "
-            "column; forward W[l] @ A[l - 1], back W[l + 1].T @ delta[l + 1], gradient delta[l] @ A[l - 1].T. "
-            "Is a W transposed that should not be, or the other way round?"
+            ". The correct shapes are: W[l] (n_l, n_{l-1}) without its column of biases; A[l], Z[l] and delta[l] "
+            "(n_l, m), with one column per sample. Forward computes W[l] @ A[l - 1], backward computes "
+            "W[l + 1].T @ delta[l + 1], and the gradient is delta[l] @ A[l - 1].T. Is a W transposed that should not "
+            "be, or is a .T missing?"
         )
     return message
 
 
 def _count(entry: catalog.Entry, own: Network) -> tuple[Counts | Broken, list[str]]:
-    """Two counts; a step of too many operations is told as what it is, a loop."""
+    """Count a step at both batch sizes. A step with too many operations to count must contain a loop over samples."""
     try:
         with catalog.variant_code(entry):
             small, _ = count_network(entry, own, SMALL)
             large, uncounted = count_network(entry, own, LARGE)
     except TooManyOperations as reason:
         broken = Broken(
-            exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), "let one product do the work for all samples"
+            exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), "Use one matrix product for all samples"
         )
         return broken, []
     return Counts(own, small, large), list(uncounted)
 
 
 def _line_of(entry: catalog.Entry, name: str) -> int:
-    """The first line that defines a name, for a message; 1 where there is none."""
+    """Return the first line that defines a name, or 1 if there is none."""
     lines = Path(entry.path).read_text(encoding="utf-8").splitlines()
     starts = (f"{name} =", f"{name}:", f"def {name}(")
     return next((i for i, line in enumerate(lines, start=1) if line.strip().startswith(starts)), 1)
 
 
 def main() -> None:
-    """Serve until the parent is done."""
+    """Answer requests until the parent process ends."""
     faulthandler.enable()
     serve({examine.__name__: examine})

@@ -1,20 +1,19 @@
-"""A learner's folder: made whole or not at all, recognized, and read for what is done already."""
+"""A learner's folder: how it is made, where results are stored, and which exercises are done already."""
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import platform
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
-from mlpprof.report.numbers import plain
-from mlpprof.workshop.exercises import DIGITS_FILE, EXERCISES, start_text, text, write_digits
+from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
+from mlpprof.workshop.exercises import EXERCISES, text
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
+from mlpprof.workshop.solutions import start_text
 
 MY_MLP = "my_mlp.py"
 NOTEBOOK = "workshop.ipynb"
@@ -24,15 +23,15 @@ FOLDER_MODE = 0o755
 
 
 def new_folder(path: Path, notebook: str | None = None) -> None:
-    """Make the folder of a learner; notebook: text of the notebook version, where it is wanted.
+    """Make the folder of a learner, as a whole or not at all; notebook: the text of the notebook, if it is wanted.
 
-    Raises UsageError where something is there already, or the folder cannot be made.
+    Raises UsageError if the folder exists and is not empty, or if it cannot be made.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; name a folder that is not there yet")
+        raise UsageError(f"{path} is a file; give the name of a folder that does not exist yet")
     if path.is_dir() and any(path.iterdir()):
         raise UsageError(
-            f"{path} is not empty, and nothing in it is overwritten; name another folder, or empty this one first"
+            f"{path} is not empty, and mlpprof does not overwrite anything; choose another folder, or empty this one"
         )
     parent = path.resolve().parent
     if not parent.is_dir():
@@ -65,35 +64,35 @@ def _fill(folder: Path, notebook: str | None) -> None:
 
 
 def require_folder(folder: Path) -> Path:
-    """my_mlp.py of a folder; raises UsageError, with what to type, where there is none."""
+    """Return my_mlp.py of a folder; raise UsageError, with the command to type, if there is none."""
     file = folder / MY_MLP
     if not file.is_file():
         raise UsageError(
-            f"there is no {MY_MLP} in {folder}; go into the folder of your workshop, or make one: mlpprof workshop new "
-            "DIR"
+            f"there is no {MY_MLP} in {folder}; change to the folder of your workshop, or make one: "
+            "mlpprof workshop new DIR"
         )
     return file
 
 
 def place_of(folder: Path) -> str:
-    """Eight hexadecimal digits for this folder on this machine, so that learners of one name stay apart."""
+    """Return eight hexadecimal digits for this folder on this machine, to distinguish learners with the same name."""
     return hashlib.sha256(f"{platform.node()}:{folder.resolve()}".encode()).hexdigest()[:8]
 
 
 def result_file(folder: Path, learner: str, number: int) -> Path:
-    """Where the result of an exercise lies; files of a whole class can be put into one folder."""
+    """Return the file of a result. Its name is unique, so that the files of a class can be put into one folder."""
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in learner.lower()).strip("-")[: LONGEST_NAME // 2]
     return folder / RESULTS / f"{name or 'learner'}-{place_of(folder)}-{number}.json"
 
 
 def stored_results(folder: Path) -> dict[int, Result]:
-    """The best result of every exercise in a learner's folder; files that are none are passed over."""
+    """Return the best result of every exercise in a learner's folder; files that are not results are ignored."""
     found: dict[int, Result] = {}
     for path in sorted((folder / RESULTS).glob("*.json")) if (folder / RESULTS).is_dir() else ():
         try:
             result = read_result(path)
         except DataError:
-            continue  # the board names such files; here they only do not count
+            continue  # only the board reports such files
         known = found.get(result.exercise)
         if known is None or result.is_better_than(known):
             found[result.exercise] = result
@@ -101,14 +100,14 @@ def stored_results(folder: Path) -> dict[int, Result]:
 
 
 def next_exercise(done: dict[int, Result]) -> int:
-    """The first exercise that is not passed yet; the last one where all are."""
+    """Return the first exercise that is not passed yet, or the last one if all are passed."""
     return next(
         (e.number for e in EXERCISES if e.number not in done or not done[e.number].passed), EXERCISES[-1].number
     )
 
 
 def keep(folder: Path, result: Result) -> tuple[Path, bool]:
-    """Store a result, unless a better one of that exercise is there: where it lies, and whether it was stored."""
+    """Store a result unless a better one of that exercise exists; return its file, and whether it was stored."""
     path = result_file(folder, result.learner, result.exercise)
     make_folder(path.parent)
     try:
@@ -119,64 +118,3 @@ def keep(folder: Path, result: Result) -> tuple[Path, bool]:
         return path, False
     write_result(result, path)
     return path, True
-
-
-def checked_name(name: str) -> str:
-    """A learner's name on one line; raises UsageError where nothing is left of it, or it is too long."""
-    shown = plain(name).strip()
-    if not shown or len(shown) > LONGEST_NAME:
-        raise UsageError(f"'{shown[:LONGEST_NAME]}' is no name to show; expected 1 to {LONGEST_NAME} characters")
-    return shown
-
-
-# Who is learning: the name that stands on the board, unless another one is given.
-
-
-GIT_TIMEOUT_S = 5.0
-
-
-def learner_name(given: str | None, done: dict[int, Result], folder: Path) -> str:
-    """The name that was given, else the one of earlier results in the folder, else git's, else the account's."""
-    if given is not None:
-        return checked_name(given)
-    known = max(done.values(), key=lambda result: result.created, default=None)
-    for name in (known.learner if known else "", _git_name(folder), _account()):
-        if name.strip():
-            return checked_name(name)
-    return "learner"
-
-
-def _git_name(folder: Path) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "config", "user.name"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return done.stdout.strip()
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # no entry for this user, or no such database on this system
-        return ""
-
-
-def parse_guess(text: str) -> float | None:
-    """'2.5', '2,5' or '2.5 x' as 2.5; nothing typed is no guess. Raises UsageError for anything else."""
-    word = text.strip().lower().removesuffix("x").removesuffix("×").strip().replace(",", ".")
-    if not word:
-        return None
-    try:
-        guess = float(word)
-    except ValueError:
-        guess = float("nan")
-    if not 0 < guess < 1e6:
-        raise UsageError(f"'{text.strip()}' is no guess; expected a number above 0, such as 2.5")
-    return guess

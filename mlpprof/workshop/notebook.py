@@ -1,6 +1,7 @@
 """The exercises as a notebook, made from the same pages and the same code as the folder.
 
-The first code cell writes my_mlp.py; the learner changes it there, runs it, and runs the check below the page.
+The first code cell writes my_mlp.py. The learner changes the file there, runs the cell, and then runs `check` below the
+page of the exercise. `check` does the same as `mlpprof workshop check`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from html import escape
 from pathlib import Path
 
 from mlpprof.errors import MissingExtra
-from mlpprof.workshop import exercises as setting
+from mlpprof.workshop import conditions
 from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, start_text, text
-from mlpprof.workshop.folder import MY_MLP, keep, learner_name, next_exercise, require_folder, stored_results
+from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
+from mlpprof.workshop.folder import MY_MLP, keep, next_exercise, require_folder, stored_results
+from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
-from mlpprof.workshop.words import last_line, rows, title
+from mlpprof.workshop.result_text import last_line, rows, title
+from mlpprof.workshop.solutions import start_text
 
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def notebook_text() -> str:
-    """The notebook as it stands in a file. Raises MissingExtra without nbformat."""
+    """Return the text of the notebook's file; raise MissingExtra without nbformat."""
     try:
         nbformat = importlib.import_module("nbformat")
         v4 = importlib.import_module("nbformat.v4")
@@ -32,41 +35,40 @@ def notebook_text() -> str:
     cells = [
         v4.new_markdown_cell(text("README.md"), id="readme"),
         v4.new_markdown_cell(
-            f"## {MY_MLP}\n\nThis cell writes the file. Change it here, run it, then run the check of the exercise.",
+            f"## {MY_MLP}\n\nThis cell writes the file. Change the code, run the cell, then run the check.",
             id="my-mlp",
         ),
         v4.new_code_cell(f"%%writefile {MY_MLP}\n{start_text()}", id="my-mlp-code"),
     ]
     for one in EXERCISES:
         cells.append(v4.new_markdown_cell(text(one.file_name), id=f"exercise-{one.number}"))
-        cells.append(v4.new_code_cell(_check(one), id=f"check-{one.number}"))
+        cells.append(v4.new_code_cell(_check_cell(one), id=f"check-{one.number}"))
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
     nbformat.validate(notebook)
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def _check(exercise: Exercise) -> str:
+def _check_cell(exercise: Exercise) -> str:
     begin = "from mlpprof.workshop.notebook import check\n\n" if exercise.number == 0 else ""
-    return f"{begin}check({exercise.number}, guess=None)  # {exercise.question} Your guess in place of None"
-
-
-# `check` for notebooks: what `mlpprof workshop check` does, as a function whose result shows itself.
+    return f"{begin}check({exercise.number}, guess=None)  # Replace None with your guess: {exercise.question}"
 
 
 class Checked:
-    """A result that shows itself as text and in a notebook."""
+    """A result that is displayed as text, and as a table in a notebook."""
 
     def __init__(self, result: Result) -> None:
         self.result = result
 
     def __repr__(self) -> str:
-        lines = [f"  {name:<10} {told}" for name, told in rows(self.result)]
+        lines = [f"  {name:<10} {words}" for name, words in rows(self.result)]
         return "\n".join([title(self.result), *lines, last_line(self.result)])
 
     def _repr_html_(self) -> str:
-        told = "".join(f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in rows(self.result))
+        table = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in rows(self.result)
+        )
         return (
-            f"<p><b>{escape(title(self.result))}</b></p><table style='text-align: left'>{told}</table>"
+            f"<p><b>{escape(title(self.result))}</b></p><table style='text-align: left'>{table}</table>"
             f"<p><b>{escape(last_line(self.result))}</b></p>"
         )
 
@@ -74,15 +76,16 @@ class Checked:
 def check(
     number: int | None = None, guess: float | None = None, name: str | None = None, folder: str | Path = "."
 ) -> Checked:
-    """Check my_mlp.py in a folder against an exercise (None: the first not yet passed), and keep the result.
+    """Check my_mlp.py in a folder against an exercise, and store the result.
 
-    guess: what you expect of the measurement. Raises UsageError where there is no my_mlp.py or no such exercise.
+    number: None for the first exercise that is not passed yet. guess: your answer to the question of the exercise.
+    Raises UsageError if there is no my_mlp.py or no such exercise.
     """
     place = Path(folder)
     require_folder(place)
     done = stored_results(place)
     chosen = exercise(next_exercise(done) if number is None else number)
-    examined = examine(place, chosen, learner_name(name, done, place), setting.CLASSROOM, _silent)
+    examined = examine(place, chosen, learner_name(name, done, place), conditions.CLASSROOM, _silent)
     result = examined.result
     if result.outcome == "pass":
         earlier = done[chosen.number].guess if chosen.number in done else None
@@ -92,4 +95,4 @@ def check(
 
 
 def _silent(what: str, share: float) -> None:
-    """A notebook shows by itself that a cell is running."""
+    """Show no progress, because the notebook shows that a cell is running."""

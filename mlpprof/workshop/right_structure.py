@@ -1,6 +1,7 @@
-"""Structural facts about a step, from its counted operations: no clock, so they hold on every machine.
+"""Checks how a learner's step is built, from its counted operations.
 
-A fact that does not hold is told with the statement that breaks it.
+No clock is involved, so the result is the same on every machine. A fact that is not satisfied is reported with the
+statement that is to blame.
 """
 
 from __future__ import annotations
@@ -16,29 +17,32 @@ from mlpprof.results import Operation
 from mlpprof.workshop import exercises
 
 SMALL, LARGE = 23, 47
-"""Batch sizes of the two counts; no layer has so many neurons, so a shape tells what it belongs to."""
+"""The step is counted at these two batch sizes. No layer has as many neurons, so a shape shows which side is m."""
 GROWS = 1.5
-"""A loop over samples runs LARGE / SMALL = 2.04 times as often in the larger batch; all else as often."""
+"""A line that runs at least so many times as often in the larger batch is inside a loop over samples.
+
+Such a line runs LARGE / SMALL = 2.04 times as often, and every other line equally often.
+"""
 ARRAYS_ALLOWED = 4
-"""New arrays of a batch's size a step that still count as none."""
+"""A step may make so many new arrays with a number per sample."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What one step does at the two batch sizes; operations of the larger one lie in `large`."""
+    """The operations of one step, at the batch size SMALL and at LARGE."""
 
     network: Network
     small: Sequence[Operation]
     large: Sequence[Operation]
 
     def is_batch(self, operation: Operation) -> bool:
-        """Whether the result has a number for every sample, or more."""
+        """Return whether the result has a row or a column per sample."""
         return LARGE in result_shape(operation)
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A fact that does not hold: the statement's line, and what it does there."""
+    """A fact that is not satisfied: the line of the statement, what it does, and what to do instead."""
 
     fact: str
     line: int
@@ -47,10 +51,10 @@ class Broken:
 
 
 def broken_fact(counts: Counts, facts: Iterable[str]) -> Broken | None:
-    """The first of the facts that does not hold; raises UsageError for a fact that nobody knows."""
+    """Return the first fact that is not satisfied; raise UsageError for an unknown fact."""
     for fact in facts:
         if fact not in FACTS:
-            raise UsageError(f"no structural fact '{fact}'; known: {', '.join(FACTS)}")
+            raise UsageError(f"there is no structural fact '{fact}'; known: {', '.join(FACTS)}")
         broken = FACTS[fact](counts)
         if broken is not None:
             return broken
@@ -58,14 +62,14 @@ def broken_fact(counts: Counts, facts: Iterable[str]) -> Broken | None:
 
 
 def result_shape(operation: Operation) -> tuple[int, ...]:
-    """Of what an operation makes: (p, q) for a product of (p, k) by (k, q)."""
+    """Return the shape of an operation's result, for instance (p, q) for a product of (p, k) by (k, q)."""
     if operation.kind == PRODUCT and len(operation.shape) == 3:
         return (operation.shape[0], operation.shape[2])
     return operation.shape
 
 
 def described(operation: Operation) -> str:
-    """'add float32 (70 x 47)', as the profile names it."""
+    """Return, for example, 'add float32 (70 x 47)', as the profile names the operation."""
     return f"{operation.name} {operation.dtype} {_shape_text(operation)}"
 
 
@@ -83,12 +87,12 @@ def _loop(counts: Counts) -> Broken | None:
     if not grown:
         return None
     (line, phase), more = max(grown.items(), key=lambda item: item[1])
-    what = f"{phase} runs it {more} times more often for {LARGE - SMALL} more samples: it stands in a loop over samples"
     return Broken(
         exercises.NO_LOOP,
         line,
-        what,
-        "let the samples stand side by side as columns, X[index].T, and one product do the work for all of them",
+        f"`{phase}` ran this line {more} times more when the batch had {LARGE - SMALL} more samples, so the line is "
+        "inside a loop over samples",
+        "Put the samples side by side as columns (X[index].T) and use one matrix product for all of them",
     )
 
 
@@ -99,15 +103,15 @@ def _double(counts: Counts) -> Broken | None:
     return Broken(
         exercises.SINGLE,
         found[0].line,
-        f"{found[0].name} makes a float64 array {_shape_text(found[0])} in {found[0].phase}: double precision from "
-        "here on",
-        "data and weights come as float32; np.ones, np.zeros and np.array without a dtype make float64, and so does a "
-        "product with np.float64(...) or with an array that is float64 (a Python number is harmless)",
+        f"{found[0].name} makes a float64 array {_shape_text(found[0])} in {found[0].phase}, and everything that is "
+        "computed from it is float64 too",
+        "Data and weights arrive as float32. np.ones, np.zeros and np.array without a dtype make float64, and so does "
+        "an operation with np.float64(...) or with a float64 array. A Python number does no harm",
     )
 
 
 def _makes_double(operation: Operation) -> bool:
-    """Whether an array of doubles comes out; a float32 operand beside a double may have given the dtype its name."""
+    """Return whether the result is float64, which its recorded dtype hides if one operand is float32."""
     size = math.prod(result_shape(operation))
     widened = (
         operation.kind in (ARITHMETIC, EVALUATION)
@@ -122,12 +126,12 @@ def _input_delta(counts: Counts) -> Broken | None:
     found = [o for o in counts.large if o.phase == "backward" and sorted(result_shape(o)) in _with(inputs, LARGE)]
     if not found:
         return None
-    dearest = max(found, key=lambda o: (o.kind == EVALUATION, o.flop))
+    largest = max(found, key=lambda o: (o.kind == EVALUATION, o.flop))
     return Broken(
         exercises.NO_INPUT_DELTA,
-        dearest.line,
-        f"{described(dearest)} in backward: as large as the input",
-        "delta[l] is needed for dW[l] and for delta[l - 1]; layer 0 has neither: end the loop at layer 1",
+        largest.line,
+        f"{described(largest)} in backward is as large as the input",
+        "delta[l] is needed for dW[l] and for delta[l - 1], but layer 0 has neither. End the loop at layer 1",
     )
 
 
@@ -138,8 +142,8 @@ def _evaluation(counts: Counts) -> Broken | None:
     return Broken(
         exercises.NO_EVALUATION,
         found[0].line,
-        f"{described(found[0])} in backward: the activation is evaluated again",
-        "forward has kept A[l]; the derivative is A[l] * (1 - A[l]): derivative_from_A(A[l])",
+        f"{described(found[0])} in backward evaluates the activation again",
+        "forward has stored A[l], and the derivative is A[l] * (1 - A[l]). Use derivative_from_A(A[l])",
     )
 
 
@@ -157,14 +161,15 @@ def _copy(counts: Counts) -> Broken | None:
         return Broken(
             exercises.NO_COPY,
             first.line,
-            f"{described(first)} in {first.phase}: BLAS cannot read a factor as it lies, so NumPy copies it first",
-            "the elements of a row (or of a column) have to be neighbours in memory; slices with a step are not",
+            f"{described(first)} in {first.phase}: BLAS cannot read a factor in its memory order, so NumPy copies it",
+            "The elements of a row (or of a column) have to be neighbours in memory, so do not use slices with a step",
         )
     return Broken(
         exercises.NO_COPY,
         first.line,
-        f"{described(first)} in {first.phase}: only copied, nothing is computed",
-        "instead of a row of ones on A[l], cut W[l] apart: W[l][:, 1:] @ A[l - 1], then += W[l][:, :1]; a view is free",
+        f"{described(first)} in {first.phase} only copies and computes nothing",
+        "Slice W[l] instead of putting a row of ones on A[l]: W[l][:, 1:] @ A[l - 1], then += W[l][:, :1]. A slice is "
+        "a view and costs nothing",
     )
 
 
@@ -177,9 +182,9 @@ def _new_arrays(counts: Counts) -> Broken | None:
     return Broken(
         exercises.FEW_ARRAYS,
         first.line,
-        f"a step makes {made} new arrays, the largest here: {described(first)} in {first.phase}; at most "
-        f"{ARRAYS_ALLOWED} are let pass",
-        "make each array once, when the batch size is known, and write into it: np.matmul(..., out=), X.take(index, "
+        f"a step makes {made} new arrays, and at most {ARRAYS_ALLOWED} are allowed; the largest is made here: "
+        f"{described(first)} in {first.phase}",
+        "Make each array once, when the batch size is known, and write into it: np.matmul(..., out=), X.take(index, "
         'axis=0, out=..., mode="clip"), `*=`, `+=`',
     )
 
@@ -195,9 +200,9 @@ FACTS: dict[str, Callable[[Counts], Broken | None]] = {
 
 
 def mixed_orders(counts: Counts) -> list[tuple[int, str]]:
-    """Lines where rows of one array meet columns of another in an elementwise pass or a copy, the largest first.
+    """Return the lines, largest array first, where an elementwise operation or a copy mixes C and F order.
 
-    Such a pass hops through memory. Only arrays of a batch with at least a hidden layer's neurons count.
+    NumPy then jumps through memory. Only arrays with a number per sample, and as large as a hidden layer, count.
     """
     least = LARGE * min(counts.network.layers[1:-1], default=1)
     found = [

@@ -1,1 +1,1 @@
-"""Studies of the fast rungs: goals, sweep over shapes, memory and scaling; each a program of its own, `python -m`."""
+"""Studies of the fast variants; each is a program that you run as `python -m reports.studies.NAME`."""

@@ -1,51 +1,45 @@
-"""`python -m reports.studies.advice`: what `mlpprof advise` promises on every rung's parent, and what the rung gives.
+"""`python -m reports.studies.advice`: whether the payoffs that `mlpprof advise` predicts come true on the ladder.
 
-Every rung of the ladder up to `buffered` cures one flaw of its parent. `advise` is run on the parent; what it says of
-that flaw is held against the ratio of the two rungs, measured as the ladder does: interleaved, in fresh processes.
+Every rung of the ladder up to `buffered` cures one flaw of its parent. The study runs `advise` on the parent, and
+compares the payoff of that flaw with the ratio of the two rungs. The ratio is measured as `mlpprof ladder` measures it:
+in interleaved blocks, in fresh processes.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from mlpprof.advise import Subject, find
 from mlpprof.catalog import ladder
-from mlpprof.compare import decide
-from mlpprof.compare.entrants import Environment, VariantRacer
-from mlpprof.compare.verdict import add_replicates, log_ratios, verdict_of
+from mlpprof.compare.decide import decide, log_ratios
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.live_race import variant_race
+from mlpprof.compare.verdict import add_replicates, verdict_of
 from mlpprof.data import DataSource
-from mlpprof.errors import EXIT_INTERRUPTED, MlpprofError
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import UNKNOWN, digits, format_shares
 from mlpprof.results import Race, Verdict
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
+from reports.program import Program, progress_bar
 from reports.studies.study import (
     FOLDER,
-    circumstances,
+    Beginning,
     circumstances_text,
     part_of,
     prepare_folder,
-    progress_bar,
     write_document,
 )
 
-# What `mlpprof advise` says of the ladder beside what each rung gives, as records and as a table in Markdown.
-
-
 WITHIN = 0.30
-"""The goal: how far a payoff may be off."""
+"""A payoff reaches the goal if it deviates from the measurement by at most this share."""
 _GOAL = f"{100 * WITHIN:.0f} %"
 
 
@@ -53,7 +47,7 @@ _GOAL = f"{100 * WITHIN:.0f} %"
 class Pair:
     """A rung, its parent, and the category of the flaw that the rung cures.
 
-    batch: samples a step of this pair. reduced: fewer than the rest of the table has.
+    batch: samples per step of this pair. reduced: the batch is smaller than in the rest of the table.
     """
 
     parent: str
@@ -65,7 +59,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """A pair, what is said of the parent, and the measured ratio of parent over child."""
+    """A pair, the advice on the parent, and the measured ratio of the parent's step time to the child's."""
 
     pair: Pair
     advice: Advice
@@ -73,17 +67,17 @@ class Row:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Those of the rung's category; a flaw that stands in several places is as many findings."""
+        """The findings of the rung's category; a flaw in several places counts as several findings."""
         return tuple(one for one in self.advice.findings if one.category == self.pair.category)
 
     @property
     def places(self) -> tuple[str, ...]:
-        """'naive.py:71' of each."""
+        """The place of each finding, such as 'naive.py:71'."""
         return tuple(f"{one.file}:{one.line}" for one in self.findings)
 
     @property
     def payoff_share(self) -> tuple[float, float] | None:
-        """(low, high) share of the parent's step, all findings of the category together; None without one."""
+        """(low, high) share of the parent's step, for all findings of the category together; None without findings."""
         if not self.findings:
             return None
         low, high = (min(1.0, sum(one.payoff_share[end] for one in self.findings)) for end in (0, 1))
@@ -91,7 +85,7 @@ class Row:
 
     @property
     def predicted(self) -> tuple[float, float] | None:
-        """The ratio that the payoff promises, 1 / (1 - share); infinite where it is the whole step."""
+        """The ratio that follows from the payoff, 1 / (1 - share); infinite if the payoff is the whole step."""
         if self.payoff_share is None:
             return None
         low, high = (math.inf if share >= 1 else 1 / (1 - share) for share in self.payoff_share)
@@ -104,14 +98,14 @@ class Row:
 
     @property
     def payoff_deviation(self) -> float | None:
-        """The middle of the payoff over the measured saving, less 1; None without a finding or a saving."""
+        """The middle of the payoff divided by the measured saving, minus 1; None without a finding or a saving."""
         if self.payoff_share is None or self.saved_share <= 0:
             return None
         return sum(self.payoff_share) / 2 / self.saved_share - 1
 
     @property
     def ratio_deviation(self) -> float | None:
-        """The ratio that the middle of the payoff promises over the measured one, less 1; None without a finding."""
+        """The ratio that follows from the middle of the payoff, divided by the measured one, minus 1."""
         if self.payoff_share is None:
             return None
         middle = sum(self.payoff_share) / 2
@@ -119,24 +113,25 @@ class Row:
 
 
 def advice_text(rows: Sequence[Row], silent: Mapping[str, Advice], workload: str, network: str, processes: int) -> str:
-    """The table, and what is said of the last rungs. silent: rung -> advice, of rungs with nothing left to cure."""
+    """The table, and the advice on the last rungs. silent: rung -> advice, for rungs with nothing left to cure."""
     found = sum(bool(row.findings) for row in rows)
     payoffs = sum(is_within(row.payoff_deviation) for row in rows)
     ratios = sum(is_within(row.ratio_deviation) for row in rows)
     lines = [
         "",
-        f"`{workload}`, {network}, one BLAS thread, {processes} processes a race. Each rung of the ladder cures one "
-        "flaw of its parent. `mlpprof advise` looks at the parent; its payoff, the share of the step that the cure "
-        "saves, is held against the ratio of the two rungs in an interleaved race (in brackets its 95 % interval).",
+        f"`{workload}`, {network}, one BLAS thread, {processes} processes per race. Each rung of the ladder cures one "
+        "flaw of its parent. `mlpprof advise` looks at the parent and predicts the payoff, which is the share of the "
+        "step that the cure saves. The table compares it with the ratio of the two rungs in an interleaved race, which "
+        "is followed by its 95 % interval in brackets.",
         "",
         *_table(rows),
         "",
-        "predicted: 1 / (1 - payoff), of the low and the high end, all findings of the category together. off by: the "
-        "middle of the payoff against the saving that was measured, 1 - 1 / ratio, and the ratio that it promises "
-        "against the measured one.",
+        "predicted: 1 / (1 - payoff), for the low and the high end of all findings of the category together. off by: "
+        "the deviation of the middle of the payoff from the measured saving, 1 - 1 / ratio, and of the ratio that it "
+        "predicts from the measured ratio.",
         "",
         f"Of {len(rows)} cures {found} are found, the payoffs of {payoffs} are within {_GOAL} of the measured "
-        f"saving, and {ratios} promise a ratio within {_GOAL} of the measured one.",
+        f"saving, and {ratios} predict a ratio within {_GOAL} of the measured one.",
         *_notes(rows),
         "",
         "## Rungs with nothing left to cure",
@@ -147,7 +142,7 @@ def advice_text(rows: Sequence[Row], silent: Mapping[str, Advice], workload: str
 
 
 def is_within(deviation: float | None) -> bool:
-    """Whether it reaches the goal; without a finding it does not."""
+    """Whether a deviation reaches the goal; None, which stands for no finding, does not."""
     return deviation is not None and abs(deviation) <= WITHIN
 
 
@@ -192,15 +187,15 @@ def _notes(rows: Sequence[Row]) -> Iterator[str]:
         pair = row.pair
         if pair.reduced:
             yield (
-                f"`{pair.parent}` takes too long for more than {pair.batch:,} samples a step: the pair is looked at "
-                "and raced with these."
+                f"`{pair.parent}` takes too long for more than {pair.batch:,} samples per step, and this pair is "
+                "measured with that batch."
             )
         elsewhere = [one for one in row.findings if Path(one.file).stem != pair.parent]
         if elsewhere:
             yield f"The finding on `{pair.parent}` names another file, {elsewhere[0].file}."
         if row.measured.low <= 1:
             yield (
-                f"What `{pair.child}` gives over `{pair.parent}` cannot be told from nothing here: the interval of the "
+                f"Whether `{pair.child}` is faster than `{pair.parent}` is not certain here: the interval of the "
                 "measured ratio reaches 1."
             )
 
@@ -217,7 +212,7 @@ def _silent(silent: Mapping[str, Advice]) -> Iterator[str]:
 
 
 def as_json(rows: Sequence[Row], silent: Mapping[str, Advice]) -> dict[str, Any]:
-    """All figures, and every finding on every rung; None where a ratio is infinite or nothing was found."""
+    """All figures, and every finding on every rung; None stands for an infinite ratio and for no finding."""
     return {
         "rows": [
             {
@@ -284,16 +279,16 @@ CURES = {
 """Rung -> the category of the flaw that it cures in its parent."""
 
 SILENT = ("buffered", "chunked", "fused_update")
-"""Rungs with nothing left to cure."""
+"""These rungs have no flaw left that a later rung cures."""
 
 LARGEST_BATCH = {"scalar": 10, "per_sample": 500}
-"""Parent -> most samples a step, so that one takes a quarter of a second at most on the default network."""
+"""Parent -> most samples per step, so that a step takes at most a quarter of a second on the default network."""
 
 PROCESSES, QUICK_PROCESSES = 5, 2
 
 
 def pairs_of(batch: int) -> tuple[Pair, ...]:
-    """All rungs with a cure, each on its parent, with the batch that the slower of the two can do."""
+    """All rungs that cure a flaw, with their parents and the batch that the parent can do in time."""
     known = ladder()
     pairs = []
     for child, category in CURES.items():
@@ -305,7 +300,7 @@ def pairs_of(batch: int) -> tuple[Pair, ...]:
 
 
 def lines_of(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """Pairs that race together: neighbours, and none but the first of a race with a parent that is slow."""
+    """Pairs grouped into races: neighbours race together, but a pair with a slow parent races alone."""
     lines: list[list[Pair]] = []
     for pair in pairs:
         follows = lines and lines[-1][-1].child == pair.parent and lines[-1][-1].batch == pair.batch
@@ -317,16 +312,16 @@ def lines_of(pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 
 def measure_race(workload: Workload, line: Sequence[Pair], processes: int, progress: Progress) -> Race:
-    """The rungs of a line in turns."""
+    """The race of the rungs of one line."""
     names = [line[0].parent, *(pair.child for pair in line)]
     requests = [Request(name, workload.network, workload.source) for name in names]
-    racer = VariantRacer(requests, line[0].batch, Environment(threads=1))
-    add_replicates(racer, processes, progress)
-    return racer.race()
+    live = variant_race(requests, line[0].batch, Environment(threads=1))
+    add_replicates(live, processes, progress)
+    return live.race()
 
 
 def ask(workload: Workload, name: str, batch: int, progress: Progress) -> Advice:
-    """What `mlpprof advise` says of a rung."""
+    """The advice of `mlpprof advise` on a rung."""
     request = Request(name, workload.network, workload.source)
     return find(Subject(name, request=request, batch=batch, threads=1), progress=progress)
 
@@ -339,7 +334,7 @@ def measure(
     asking: Callable[[Workload, str, int, Progress], Advice] = ask,
     racing: Callable[[Workload, Sequence[Pair], int, Progress], Race] = measure_race,
 ) -> tuple[list[Row], dict[str, Advice]]:
-    """A row a pair, and what is said of the last rungs."""
+    """One row per pair, and the advice on the last rungs."""
     asked = [*((pair.parent, pair.batch) for pair in pairs), *((name, workload.batch) for name in SILENT)]
     advices: dict[str, Advice] = {}
     for i, (name, batch) in enumerate(asked):
@@ -355,7 +350,7 @@ def measure(
 
 
 def rows_of(line: Sequence[Pair], race: Race, advices: Mapping[str, Advice]) -> list[Row]:
-    """The pairs of one race with their ratios, paired within processes."""
+    """The rows of one race; the ratios are paired within processes."""
     place = {name: i for i, name in enumerate(race.variants)}
     return [
         Row(
@@ -367,18 +362,18 @@ def rows_of(line: Sequence[Pair], race: Race, advices: Mapping[str, Advice]) -> 
     ]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Program)
 @click.option("--workload", "name", type=click.Choice(list(WORKLOADS)), default=DEFAULT_WORKLOAD, show_default=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: the workload's own data].")
-@click.option("--batch", type=click.IntRange(1), help="Samples a step [default: the workload's].")
-@click.option("--processes", type=click.IntRange(2, 50), help=f"Replicates of a race [default: {PROCESSES}].")
+@click.option("--batch", type=click.IntRange(1), help="Samples per step [default: the workload's].")
+@click.option("--processes", type=click.IntRange(2, 50), help=f"Replicates per race [default: {PROCESSES}].")
 @click.option(
-    "--quick", is_flag=True, help=f"{QUICK_PROCESSES} processes: a look, with intervals too wide to judge by."
+    "--quick",
+    is_flag=True,
+    help=f"{QUICK_PROCESSES} processes per race; the intervals are then too wide for conclusions.",
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
-@click.pass_context
 def main(
-    ctx: click.Context,
     name: str,
     data: Path | None,
     batch: int | None,
@@ -386,22 +381,15 @@ def main(
     quick: bool,
     out: Path,
 ) -> None:
-    """Hold the payoffs of `mlpprof advise` against the ladder; writes advice.md and advice.json."""
-    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+    """Compare the payoffs of `mlpprof advise` with the ladder; write advice.md and advice.json."""
+    beginning = Beginning.now()
     count = processes or (QUICK_PROCESSES if quick else PROCESSES)
-    try:
-        folder = prepare_folder(out)
-        workload = resolve(name, source=None if data is None else DataSource(path=str(data)), batch=batch)
-        with progress_bar() as progress:
-            rows, silent = measure(workload, pairs_of(workload.batch), count, progress)
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("mlpprof: interrupted; nothing was written", err=True)
-        ctx.exit(EXIT_INTERRUPTED)
-    found = circumstances(shlex.join(["python", "-m", "reports.studies.advice", *sys.argv[1:]]), begun, load)
-    text = f"# Payoffs of `mlpprof advise`, held against the ladder\n\n{circumstances_text(found)}"
+    folder = prepare_folder(out)
+    workload = resolve(name, source=None if data is None else DataSource(path=str(data)), batch=batch)
+    with progress_bar() as progress:
+        rows, silent = measure(workload, pairs_of(workload.batch), count, progress)
+    found = beginning.circumstances("advice")
+    text = f"# Payoffs of `mlpprof advise`, compared with the ladder\n\n{circumstances_text(found)}"
     text += advice_text(rows, silent, workload.name, workload.network.text, count)
     document = {
         "schema": 1,

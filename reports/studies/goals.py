@@ -1,20 +1,17 @@
-"""`python -m reports.studies.goals`: every fast rung on every workload that a goal was set for, in paired ratios.
+"""`python -m reports.studies.goals`: how near the fast rungs come to the limit of the machine, and to their goals.
 
-All rungs of a workload take turns in one process, several processes one after the other; the limits that make the
-bound are measured between them. A rung of one process is held against the bound of one core, one that works on several
-against the bound of all of them.
+All rungs of a workload take turns in one process, and several processes follow one another. The limits of the machine,
+from which the bound is computed, are measured between the processes. A rung that works in one process is compared with
+the bound of one core, and a rung that works on several cores with the bound of all cores.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +21,11 @@ import psutil
 from numpy.typing import NDArray
 
 from mlpprof.catalog import ladder
-from mlpprof.compare.entrants import SHARING, Environment, VariantRacer, refusals
-from mlpprof.compare.verdict import log_ratios
+from mlpprof.compare.decide import log_ratios
+from mlpprof.compare.entrants import SHARING, Environment, refusals
+from mlpprof.compare.live_race import ProcessRace, variant_race
 from mlpprof.data import DataSource
-from mlpprof.errors import MlpprofError
+from mlpprof.errors import UsageError
 from mlpprof.instrument.needed_work import needed_products
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.limits import WORKER, Limits
@@ -37,18 +35,15 @@ from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.results import Race
 from mlpprof.workloads import resolve
+from reports.program import Program, progress_bar
 from reports.studies.study import (
     FOLDER,
-    circumstances,
+    Beginning,
     circumstances_text,
     part_of,
     prepare_folder,
-    progress_bar,
     write_document,
 )
-
-# The workloads that a goal was set for, and what was measured on one of them.
-
 
 BASE = "sliced"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
@@ -56,9 +51,11 @@ RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled"
 
 @dataclass(frozen=True)
 class Work:
-    """A workload with a goal: so many times the bound at most, and so many microseconds (None where there is none).
+    """A workload and its goals.
 
-    rungs: besides the usual ones.
+    goal: the step may take at most this many times the bound; None if the workload has no such goal. goal_us: rung ->
+    microseconds that its step may take on the machine on which the goals were set. rungs: rungs that race here in
+    addition to the usual ones.
     """
 
     name: str
@@ -83,7 +80,10 @@ GRAM_OVER_DIRECT = 30.0
 
 @dataclass(frozen=True)
 class Result:
-    """One workload: the race, the bounds in seconds on one core and on all, and what did not take part and why."""
+    """What was measured on one workload: the race, and the bounds in seconds on one core and on all cores.
+
+    refused: rungs that did not take part, with the reason.
+    """
 
     work: Work
     network: str
@@ -94,17 +94,17 @@ class Result:
     refused: Mapping[str, str]
 
     def over_base(self, name: str) -> tuple[float, float]:
-        """Speedup over `sliced`, and its standard error as a factor: paired within processes."""
+        """Speedup compared with `sliced`, and its standard error as a factor; both are paired within processes."""
         logs = log_ratios(self.race, self.race.variants.index(BASE), self.race.variants.index(name))
         spread = float(np.std(logs, ddof=1) / math.sqrt(len(logs))) if len(logs) > 1 else math.nan
         return float(np.exp(np.mean(logs))), math.exp(spread)
 
     def step_s(self, name: str) -> float:
-        """Median seconds a step."""
+        """Median seconds per step."""
         return self.race.step_s(self.race.variants.index(name))
 
     def times_bound(self, name: str) -> float:
-        """Step over the bound of the cores that the rung works on."""
+        """The step time divided by the bound of the cores that the rung works on."""
         return self.step_s(name) / (self.bound_all_s if name in SHARING else self.bound_s)
 
 
@@ -137,25 +137,21 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _plain(turns_s: NDArray[np.float64]) -> list[list[float | None]]:
-    """(blocks, 2) as lists; None where a slow rung sat out."""
+    """Turns of shape (blocks, 2) as lists; None stands where a slow rung did not race in a block."""
     return [[None if math.isnan(turn) else float(turn) for turn in block] for block in turns_s]
 
 
-# The lower bound of a step on one core and on several, from limits that are measured beside the study.
-#
-# It is the bound that the goals were set against: all products at the rate of large square ones, the gather at the
-# bandwidth of a copy through memory, the sigmoids at the best rate of any of their forms; nothing for calls, and
-# nothing
-# for arithmetic in between. It is looser than that of the roofline (`mlpprof.report.roofline`), which takes products in
-# the shapes that the network has.
-
+# The lower bound of a step assumes that all products run at the rate of large square ones, that samples are gathered
+# at the bandwidth of a copy through memory, that sigmoids are evaluated in their fastest form, and that calls and all
+# other arithmetic cost nothing. The roofline (`mlpprof.report.roofline`) has a tighter bound, since it measures
+# products in the shapes of the network.
 
 COPY = "bandwidth_256MiB"
 FORMS = {"sigmoid": ("exp", "tanh", "expit"), "tanh": ("tanh",), "softmax": ("exp",)}
 BYTES = {"float32": 4, "float64": 8}
 
 Rates = dict[str, float]
-"""Name of a limit -> its value; products and elements in 1e9 a second, bandwidth in GB/s."""
+"""Name of a limit -> its value: products and elements in 1e9 per second, bandwidth in GB/s."""
 
 
 def rate_names(dtype: str) -> list[str]:
@@ -164,7 +160,7 @@ def rate_names(dtype: str) -> list[str]:
 
 
 def measure_rates(dtypes: Sequence[str], cores: int, progress: Progress) -> Rates:
-    """What so many processes, one a core, reach together, each with one BLAS thread: the sum of their rates."""
+    """The rates of one process per core, added up; each process has one BLAS thread."""
     environment = worker_environment(os.environ, 1, native_blas=True)
     names = list(dict.fromkeys(name for dtype in dtypes for name in rate_names(dtype)))
 
@@ -182,12 +178,12 @@ def measure_rates(dtypes: Sequence[str], cores: int, progress: Progress) -> Rate
 
 
 def best_of(measured: Sequence[Rates]) -> Rates:
-    """The best that was seen of every limit: what else ran on the machine can only take away from it."""
+    """The highest measured value of every limit, since other programs on the machine can only lower it."""
     return {name: max(rates[name] for rates in measured) for name in measured[0]}
 
 
 def bound_s(network: Network, m: int, dtype: str, rates: Mapping[str, float], full_batch: bool) -> float:
-    """Seconds of a step at least. full_batch: all samples are taken, so none has to be gathered."""
+    """The least seconds that a step can take. full_batch: the batch is the whole data set, so nothing is gathered."""
     n = network.layers
     products_s = sum(2e-9 * p * k * q for p, k, q in needed_products(network, m)) / rates[f"gemm_{dtype}"]
     gather_s = 0.0 if full_batch else 2e-9 * m * (n[0] + n[-1]) * BYTES[dtype] / rates[COPY]
@@ -199,15 +195,12 @@ def bound_s(network: Network, m: int, dtype: str, rates: Mapping[str, float], fu
     return products_s + gather_s + functions_s
 
 
-# The goals as text: a table a workload, and which goals are reached.
-
-
 WIDTH = max(len(name) for name in SHARING)
 HEADER = f"  {'rung':<{WIDTH}} {'step':>9} {'x bound':>8} {'over ' + BASE:>12} {'+-':>6}"
 
 
 def goals_text(results: Sequence[Result], one: Rates, all_: Rates, cores: int) -> str:
-    """All works, below the rates that their bounds come from."""
+    """A table per workload with the goals that are reached, after the rates that the bounds come from."""
     lines = [
         "",
         f"limits on 1 core and on {cores} (one process a core), GFLOP/s, GB/s and Gelem/s:",
@@ -272,23 +265,23 @@ PROCESSES, QUICK_PROCESSES = 3, 1
 def measure(
     works: Sequence[Work], data: Path | None, processes: int, cores: int, progress: Progress
 ) -> tuple[list[Result], list[Rates], list[Rates]]:
-    """All works, and the rates of one core and of all, as often as they were measured."""
+    """The results of all workloads, and every measurement of the rates of one core and of all cores."""
     one: list[Rates] = []
     all_: list[Rates] = []
-    raced: list[tuple[Work, Request, VariantRacer, dict[str, str]]] = []
+    raced: list[tuple[Work, Request, ProcessRace, dict[str, str]]] = []
     dtypes = ("float32", "float64")
     for i, work in enumerate(works):
         part = part_of(progress, i / len(works), 1 / len(works), work.name)
-        racer, request, refused = _racer(work, data, part)
+        live, request, refused = _race_of(work, data, part)
         for process in range(processes):
             one.append(measure_rates(dtypes, 1, part_of(part, process / processes, 0.1 / processes)))
             all_.append(measure_rates(dtypes, cores, part_of(part, (process + 0.1) / processes, 0.1 / processes)))
-            racer.run(part_of(part, (process + 0.2) / processes, 0.8 / processes))
-        raced.append((work, request, racer, refused))
+            live.run(part_of(part, (process + 0.2) / processes, 0.8 / processes))
+        raced.append((work, request, live, refused))
     results = []
-    for work, request, racer, refused in raced:
-        race = racer.race()
-        samples = racer.described["data"]["samples"]
+    for work, request, live, refused in raced:
+        race = live.race()
+        samples = live.described["data"]["samples"]
         bound, bound_all = (
             bound_s(request.network, work.batch, race.dtypes[0], best_of(rates), work.batch == samples)
             for rates in (one, all_)
@@ -297,7 +290,7 @@ def measure(
     return results, one, all_
 
 
-def _racer(work: Work, data: Path | None, progress: Progress) -> tuple[VariantRacer, Request, dict[str, str]]:
+def _race_of(work: Work, data: Path | None, progress: Progress) -> tuple[ProcessRace, Request, dict[str, str]]:
     source = DataSource(path=str(data)) if data is not None and work.workload == "digits" else None
     workload = resolve(work.workload, source=source, batch=work.batch)
     known = ladder()
@@ -306,33 +299,28 @@ def _racer(work: Work, data: Path | None, progress: Progress) -> tuple[VariantRa
     environment = Environment(threads=1, native_blas=True)
     refused = refusals(requests, environment, progress)
     requests = [request for request in requests if request.variant not in refused]
-    return VariantRacer(requests, work.batch, environment), requests[0], refused
+    return variant_race(requests, work.batch, environment), requests[0], refused
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Program)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST for S1 [default: embedded digits].")
-@click.option("--processes", type=click.IntRange(1, 50), help=f"Replicates a workload [default: {PROCESSES}].")
-@click.option("--quick", is_flag=True, help="One process a workload: a look in about two minutes.")
-@click.option("--work", "chosen", multiple=True, help="Only works whose name begins so; may be repeated.")
+@click.option("--processes", type=click.IntRange(1, 50), help=f"Replicates per workload [default: {PROCESSES}].")
+@click.option("--quick", is_flag=True, help="One process per workload, which takes about two minutes.")
+@click.option("--work", "chosen", multiple=True, help="Only workloads whose name begins like this; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
-@click.pass_context
-def main(
-    ctx: click.Context, data: Path | None, processes: int | None, quick: bool, chosen: tuple[str, ...], out: Path
-) -> None:
-    """Measure the goals of the fast rungs; writes goals.txt and goals.json."""
-    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+def main(data: Path | None, processes: int | None, quick: bool, chosen: tuple[str, ...], out: Path) -> None:
+    """Measure how near the fast rungs come to their goals; write goals.txt and goals.json."""
+    beginning = Beginning.now()
     works = [work for work in WORKS if not chosen or work.name.startswith(chosen)]
+    if not works:
+        known = ", ".join(work.name for work in WORKS)
+        raise UsageError(f"no workload begins with {' or '.join(chosen)}; the workloads are: {known}")
     cores = psutil.cpu_count(logical=False) or 1
-    try:
-        folder = prepare_folder(out)
-        with progress_bar() as progress:
-            count = processes or (QUICK_PROCESSES if quick else PROCESSES)
-            results, one, all_ = measure(works, data, count, cores, progress)
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
-    typed = shlex.join(["python", "-m", "reports.studies.goals", *sys.argv[1:]])
-    found = circumstances(typed, begun, load)
+    folder = prepare_folder(out)
+    with progress_bar() as progress:
+        count = processes or (QUICK_PROCESSES if quick else PROCESSES)
+        results, one, all_ = measure(works, data, count, cores, progress)
+    found = beginning.circumstances("goals")
     text = circumstances_text(found) + goals_text(results, best_of(one), best_of(all_), cores)
     write_document(
         folder,

@@ -1,52 +1,49 @@
 """`python -m reports.studies.memory`: how much memory every rung needs on S1, each in a fresh process.
 
-Everything is told above what an interpreter holds that has imported nothing: libraries, data, and what the steps take
-at most besides. The processes of a rung that has several are not added up: what they share would count several times.
+The study reports memory in addition to what an interpreter without imports holds: libraries, data, and the peak of the
+steps. Where a rung has several processes, only the first one counts: memory that they share would count several times.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import psutil
 
 from mlpprof.catalog import Entry, ladder
 from mlpprof.data import DataSource
-from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, UsageError
+from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
+from reports.program import Program, progress_bar
 from reports.studies.memory_worker import CLEAR
 from reports.studies.study import (
     FOLDER,
-    circumstances,
+    Beginning,
     circumstances_text,
     part_of,
     prepare_folder,
-    progress_bar,
     write_document,
 )
 
 WORKER = "reports.studies.memory_worker"
 BATCHES = (500, 20_000)
 LEFT_OUT = {"numeric", "scalar"}
-"""A step of these on S1 takes minutes."""
+"""These rungs take minutes for a step on S1."""
 BARE = "import re, pathlib; print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes above the bare interpreter's: peak of the whole, and of it libraries, data (X and Y) and steps."""
+    """Bytes that the bare interpreter does not hold: the peak, and of it the libraries, the data and the steps."""
 
     variant: str
     batch: int
@@ -57,7 +54,7 @@ class Need:
 
 
 def bare_bytes() -> int:
-    """What an interpreter holds at most that has imported next to nothing."""
+    """The peak of an interpreter that has imported next to nothing."""
     done = subprocess.run([sys.executable, "-I", "-c", BARE], capture_output=True, text=True, check=True)
     return 1024 * int(done.stdout)
 
@@ -65,9 +62,11 @@ def bare_bytes() -> int:
 def measure(
     entries: Sequence[Entry], batches: Sequence[int], source: DataSource | None, progress: Progress
 ) -> tuple[list[Need], dict[str, str]]:
-    """The needs of all variants at all batch sizes, and why some took no part."""
+    """What all variants need at all batch sizes, and the reasons why some did not take part."""
     if not CLEAR.exists():
-        raise UsageError("the peak of a process is read from /proc, which this system has not; run it on Linux")
+        raise UsageError(
+            "this study reads the peak of a process from /proc, and this system has no /proc; run the study on Linux"
+        )
     workload = resolve("digits", source=source)
     environment = worker_environment(os.environ, 1, native_blas=True)
     bare = bare_bytes()
@@ -96,7 +95,7 @@ def measure(
 
 
 def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
-    """A row a rung and batch."""
+    """One row per rung and batch size."""
     width = max(len(need.variant) for need in needs)
     lines = [
         "\nResident memory above the bare interpreter's on S1 (784-70-30-10, 60,000 samples), one process:",
@@ -107,31 +106,26 @@ def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
         lines.append(f"  {need.variant:<{width}} {need.batch:>7,} " + " ".join(f"{size:>10}" for size in sizes))
     lines += [f"  {name} did not take part: {why}" for name, why in refused.items()]
     lines.append(
-        "steps: what the instance and its steps take at most; the rest of the peak is what loading left behind."
+        "steps: the peak of the instance and its steps; the rest of the whole peak is what loading left in memory."
     )
     return "\n".join(lines) + "\n"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Program)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
-@click.option("--quick", is_flag=True, help="The fast rungs only.")
+@click.option("--quick", is_flag=True, help="Only buffered and chunked.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
-@click.pass_context
-def main(ctx: click.Context, data: Path | None, quick: bool, out: Path) -> None:
-    """Measure the memory of every rung; writes memory.txt and memory.json."""
-    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+def main(data: Path | None, quick: bool, out: Path) -> None:
+    """Measure the memory that every rung needs; write memory.txt and memory.json."""
+    beginning = Beginning.now()
     known = [entry for name, entry in ladder().items() if name not in LEFT_OUT and entry.extra != "peers"]
     if quick:
         known = [entry for entry in known if entry.name in ("buffered", "chunked")]
-    try:
-        folder = prepare_folder(out)
-        with progress_bar() as progress:
-            source = None if data is None else DataSource(path=str(data))
-            needs, refused = measure(known, BATCHES, source, progress)
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
-    found = circumstances(shlex.join(["python", "-m", "reports.studies.memory", *sys.argv[1:]]), begun, load)
+    folder = prepare_folder(out)
+    with progress_bar() as progress:
+        source = None if data is None else DataSource(path=str(data))
+        needs, refused = measure(known, BATCHES, source, progress)
+    found = beginning.circumstances("memory")
     text = circumstances_text(found) + memory_text(needs, refused)
     write_document(
         folder, "memory", text, {"schema": 1, **found, "needs": [asdict(need) for need in needs], "refused": refused}

@@ -1,4 +1,4 @@
-"""The worker of the memory study: a fresh process for one rung, which tells how much memory it held at most."""
+"""The worker of the memory study: a fresh process for one rung, which reports the peak of its memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ STEPS = 6
 
 
 def peak_bytes() -> int:
-    """The most that this process has held resident since its start, or since `forget_peak`."""
-    # ru_maxrss begins with the peak of the process that started this one
+    """The peak of this process's resident memory since its start, or since `forget_peak`."""
+    # /proc is read because ru_maxrss begins with the peak of the process that started this one.
     found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     return 1024 * int(found.group(1)) if found else 0
 
 
 def forget_peak() -> None:
-    """Let the peak begin with what is resident now."""
+    """Start the peak anew from the memory that is resident now."""
     CLEAR.write_text("5", encoding="utf-8")
 
 
 def steps(report: Progress, request: dict[str, Any], batch: int) -> dict[str, int]:
-    """Bytes resident with the libraries and the variant's file loaded, then with the data, and at most in steps.
+    """Resident bytes after the libraries and the variant are loaded, after the data are loaded, and the steps' peak.
 
-    The data are made by reading a file, whose peak is forgotten: a rung does not answer for it.
+    Reading the data has a peak of its own, which does not count for the rung.
     """
     report("loading", 0.0)
     asked = Request.from_json(request)
@@ -59,5 +59,5 @@ def steps(report: Progress, request: dict[str, Any], batch: int) -> dict[str, in
 
 
 def main() -> None:
-    """Serve until the parent is done."""
+    """Serve the study until it ends."""
     serve({"steps": steps})

@@ -1,69 +1,70 @@
-"""`python -m reports.studies.scaling`: what workers are worth, for `threaded`, `processes` and `mpi` on S1.
+"""`python -m reports.studies.scaling`: what more workers give, for `threaded`, `processes` and `mpi` on S1.
 
-Strong scaling shares one batch among 1, 2, 4 workers, weak scaling gives each worker the same rows. All of them are
-ready at once, each in processes of its own, and take turns; the reference is `chunked`, their parent, in one process.
-The exchange alone is timed as well, a latency and a bandwidth are fitted to it, and with them a model says what many
-ranks would do. What is modelled says so everywhere.
+For strong scaling, 1, 2 or 4 workers share one batch; for weak scaling, each worker has the same number of rows. All of
+them take turns in one race; the reference is `chunked`, their parent, in one process. The study also times the exchange
+alone, and fits a latency and a bandwidth to it. With these, a model computes what many ranks would do. Every table and
+figure says whether it was measured or modelled.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import matplotlib as mpl
 import numpy as np
-import psutil
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
-from mlpprof.compare import block_log_ratio, replicate_log_ratio
-from mlpprof.compare.entrants import RESIDENT, Environment, Turns, all_threads, refusals
-from mlpprof.compare.race import race
+from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
+from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, all_threads, refusals
+from mlpprof.compare.race import Turns
+from mlpprof.compare.replicate import Replicate
 from mlpprof.data import DataSource
-from mlpprof.engines.mpiexec import RANKS_VARIABLE
-from mlpprof.errors import MlpprofError
-from mlpprof.instrument.clocks import Clock
-from mlpprof.machine.blas import WORKERS_VARIABLE, worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
+from mlpprof.machine.blas import worker_environment
+from mlpprof.process import Progress
 from mlpprof.profile.profile import start_worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workloads import Workload, resolve
+from reports.program import Program, progress_bar
 from reports.studies.study import (
     FOLDER,
-    circumstances,
+    Beginning,
     circumstances_text,
     part_of,
     prepare_folder,
-    progress_bar,
     write_document,
     write_figure,
 )
 
-# A model of a step that p ranks share: the time for the rows of one, and a sum over all that costs latency and bytes.
+# The model of a step of m samples that p ranks share:
 #
-# step(p, m) = c0 + c1 * m / p + sum(p, n), where c0 + c1 * r is the step of one process on r rows, and
-# sum(p, n) = 2 ceil(log2 p) * alpha + 2 (p - 1) / p * n * beta: an all-reduce of n bytes that halves and doubles its
-# blocks needs so many messages, each of latency alpha, and moves so many bytes through every rank, at beta seconds each
-# (Thakur, Rabenseifner, Gropp: Optimization of collective communication operations in MPICH, 2005).
+#   step(p, m) = c0 + c1 * m / p + sum(p, n)
+#   sum(p, n) = 2 ceil(log2 p) * alpha + 2 (p - 1) / p * n * beta
+#
+# c0 + c1 * r is the step of one process on r rows. sum(p, n) is an all-reduce of n bytes with recursive halving and
+# doubling: it sends 2 ceil(log2 p) messages, each with the latency alpha, and moves 2 (p - 1) / p * n bytes through
+# every rank, each in beta seconds (Thakur, Rabenseifner, Gropp: Optimization of collective communication operations in
+# MPICH, 2005).
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """alpha_s: seconds a message; beta_s: seconds a byte; error: mean of the fit's, as a share of what was measured."""
+    """The cost of a sum over ranks.
+
+    alpha_s: seconds per message. beta_s: seconds per byte. error: the mean error of the fit, as a share of the measured
+    times.
+    """
 
     alpha_s: float
     beta_s: float
@@ -77,31 +78,31 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Compute:
-    """fixed_s: of every step, however few its rows; row_s: of every row; error: as in Exchange."""
+    """The step of one process: fixed_s seconds for every step and row_s seconds per row; error is as in Exchange."""
 
     fixed_s: float
     row_s: float
     error: float = math.nan
 
     def step_s(self, rows: float) -> float:
-        """Seconds of a step of one process."""
+        """Seconds per step of one process."""
         return self.fixed_s + self.row_s * rows
 
 
 @dataclass(frozen=True)
 class Model:
-    """Both, and the bytes of a gradient."""
+    """The step of many ranks: computing, exchanging, and the bytes of a gradient."""
 
     compute: Compute
     exchange: Exchange
     gradient_bytes: int
 
     def step_s(self, ranks: int, batch: float) -> float:
-        """Seconds of a step of so many ranks."""
+        """Seconds per step of `ranks` ranks."""
         return self.compute.step_s(batch / ranks) + self.exchange.sum_s(ranks, self.gradient_bytes)
 
     def speedup(self, ranks: int, batch: float) -> float:
-        """Over one process on the same batch."""
+        """The speedup compared with one process on the same batch."""
         return self.compute.step_s(batch) / self.step_s(ranks, batch)
 
     def efficiency(self, ranks: int, batch: float) -> float:
@@ -109,9 +110,9 @@ class Model:
         return self.speedup(ranks, batch) / ranks
 
     def least_batch(self, ranks: int, efficiency: float = 0.5) -> float:
-        """The batch below which so many ranks are less efficient; 0 where they never are.
+        """The batch below which the ranks are less efficient than this; 0 if they never are.
 
-        From c0 + c1 p r = e p (c0 + c1 r + sum): r rows a rank.
+        It solves c0 + c1 p r = e p (c0 + c1 r + sum) for r, the rows per rank.
         """
         fixed, row = self.compute.fixed_s, self.compute.row_s
         sum_s = self.exchange.sum_s(ranks, self.gradient_bytes)
@@ -120,14 +121,14 @@ class Model:
 
 
 def fit_exchange(measured: Sequence[tuple[int, int, float]]) -> Exchange:
-    """From (ranks, bytes, seconds), by least squares of the relative errors, neither below 0."""
+    """Fit (ranks, bytes, seconds) by least squares of the relative errors, with no negative parameter."""
     rows = [[messages, share * n] for messages, share, n in ((*_terms(p), n) for p, n, _ in measured)]
     (alpha, beta), error = _fit_model(rows, [seconds for *_, seconds in measured])
     return Exchange(alpha, beta, error)
 
 
 def fit_compute(step_s: Mapping[int, float]) -> Compute:
-    """From rows -> seconds of a step of one process, in the same way."""
+    """Fit rows -> seconds per step of one process in the same way."""
     (fixed, row), error = _fit_model([[1, rows] for rows in step_s], list(step_s.values()))
     return Compute(fixed, row, error)
 
@@ -139,14 +140,11 @@ def _terms(ranks: int) -> tuple[int, float]:
 def _fit_model(rows: Sequence[Sequence[float]], seconds: Sequence[float]) -> tuple[tuple[float, float], float]:
     wanted = np.array(seconds)
     relative = np.array(rows) / wanted[:, None]
-    scale = np.abs(relative).max(axis=0)  # a message and a byte differ by orders
+    scale = np.abs(relative).max(axis=0)  # the costs of a message and of a byte differ by orders of magnitude
     found, _ = nnls(relative / scale, np.ones(len(wanted)))
     error = float(np.mean(np.abs(relative / scale @ found - 1)))
     first, second = (found / scale).tolist()
     return (first, second), error
-
-
-# The study of scaling as tables in Markdown, each said to be measured or modelled.
 
 
 BASE = "chunked"
@@ -157,7 +155,7 @@ LEAST_EFFICIENCY = 0.5
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """A variant with so many workers on one batch, which they share."""
+    """A variant whose workers share one batch."""
 
     variant: str
     workers: int
@@ -166,7 +164,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """Seconds until all workers have the sum of so many numbers of 4 bytes of each."""
+    """Seconds until all workers have the sum of `size` numbers of 4 bytes from each of them."""
 
     kind: str
     workers: int
@@ -176,7 +174,11 @@ class Exchanged:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a step; speedup over one process on the same batch; efficiency against one process on a worker's rows."""
+    """What the race measured.
+
+    step_s: seconds per step. strong: speedup compared with one process on the same batch. weak: efficiency compared
+    with one process on the rows of one worker.
+    """
 
     step_s: Mapping[Cell, float]
     strong: Mapping[Cell, float]
@@ -193,11 +195,11 @@ def scaling_text(
     refused: Mapping[str, str],
     gradient: int,
 ) -> str:
-    """All tables. projected: the kind whose exchange the projection uses; given: the user told of another network."""
+    """All tables. projected: the kind whose exchange the projection uses. given: the user described a network."""
     lines = [
         "",
         "Ratios are paired within blocks of one race, in which all take turns; the reference is one process of "
-        f"`{BASE}`. One set of processes: good to some 5 %.",
+        f"`{BASE}`. There was one set of processes, so the ratios are accurate to about 5 %.",
         *(f"`{name}` did not take part: {why}" for name, why in refused.items()),
         "",
         *_strong(measured, models),
@@ -241,7 +243,7 @@ def _strong(measured: Measured, models: Mapping[str, Model]) -> Iterator[str]:
 
 
 def _weak(measured: Measured) -> Iterator[str]:
-    yield f"## Weak scaling, measured: efficiency against `{BASE}` with one worker's rows"
+    yield f"## Weak scaling, measured: efficiency compared with `{BASE}` on the rows of one worker"
     yield ""
     names = _variants(measured.weak)
     keys = sorted({(cell.batch // cell.workers, cell.workers) for cell in measured.weak})
@@ -249,13 +251,13 @@ def _weak(measured: Measured) -> Iterator[str]:
         [f"{rows:,}", str(workers), *(_percent(measured.weak[Cell(name, workers, workers * rows)]) for name in names)]
         for rows, workers in keys
     ]
-    yield from _table(["rows a worker", "workers", *names], rows)
+    yield from _table(["rows per worker", "workers", *names], rows)
 
 
 def _exchange(exchanged: Sequence[Exchanged], gradient: int) -> Iterator[str]:
     if not exchanged:
         return
-    yield "## The exchange alone, measured: until all have the sum, in the best of several rounds"
+    yield "## The exchange alone, measured: the time until all have the sum, in the best of several rounds"
     yield ""
     kinds = list(dict.fromkeys(one.kind for one in exchanged))
     seconds = {(one.kind, one.workers, one.size): one.seconds for one in exchanged}
@@ -307,14 +309,14 @@ def _projection(model: Model, projected: str, given: bool) -> Iterator[str]:
     yield ""
     bandwidth = f"{1e-9 / exchange.beta_s:.1f} GB/s" if exchange.beta_s else "unlimited bandwidth"
     yield f"Latency {format_time(exchange.alpha_s)}, {bandwidth}, " + (
-        "as given on the command line: the user's network."
+        "as given on the command line."
         if given
-        else f"fitted to `{projected}` in the memory of this machine; a network has others (--latency, --bandwidth)."
+        else f"fitted to `{projected}` in the memory of this machine (--latency and --bandwidth take a network's)."
     )
     yield (
-        "Every rank computes as fast as one process that is alone on its machine: what workers of one machine take "
-        "from each other, memory and clock rate, is not in it, and shows above, where measured strong scaling falls "
-        f"short of modelled. The sharing stops paying where the efficiency falls below {_percent(LEAST_EFFICIENCY)}."
+        "The model assumes that every rank computes as fast as one process that is alone on its machine. Workers on "
+        "one machine share its memory bandwidth and slow down its clock, which is why measured strong scaling is below "
+        f"the modelled one above. Sharing stops paying where the efficiency falls below {_percent(LEAST_EFFICIENCY)}."
     )
     yield ""
     rows = []
@@ -329,9 +331,6 @@ def _projection(model: Model, projected: str, given: bool) -> Iterator[str]:
     yield from _table(header, rows)
 
 
-# The study of scaling as a figure: points are measured, lines in the last panel are modelled.
-
-
 SIZE_INCHES = (11.5, 3.8)
 COLOURS = {"threaded": "#b35806", "processes": "#542788", "mpi": "#1b7837"}
 FIGURE_BATCHES = (500, 20_000, 1_000_000)
@@ -341,7 +340,7 @@ MOST_RANKS = 1000
 def scaling_figure(
     measured: Measured, models: Mapping[str, Model], projected: str | None, projection: Model | None
 ) -> Figure:
-    """Strong scaling, weak scaling, and the projection."""
+    """Strong scaling, weak scaling, and the projection; points are measured, lines of the last panel are modelled."""
     with mpl.rc_context({"svg.hashsalt": "mlpprof", "font.size": 8}):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         FigureCanvasAgg(figure)
@@ -352,7 +351,7 @@ def scaling_figure(
         strong.plot([1, most], [1, most], color="0.7", linewidth=1, zorder=0)
         strong.set(title="strong scaling, measured (dotted: modelled)", xlabel="workers")
         strong.set_ylabel("times as fast as one process of chunked")
-        _points(weak, measured.weak, {cell: cell.batch // cell.workers for cell in measured.weak}, "rows a worker")
+        _points(weak, measured.weak, {cell: cell.batch // cell.workers for cell in measured.weak}, "rows per worker")
         weak.axhline(1, color="0.7", linewidth=1, zorder=0)
         weak.set(title="weak scaling, measured", xlabel="workers", ylabel="efficiency")
         weak.set_ylim(bottom=0)
@@ -395,27 +394,11 @@ WORKER = "reports.studies.scaling_worker"
 VARIANTS = ("threaded", "processes", "mpi")
 WORKERS = (1, 2, 4)
 STRONG, WEAK = (500, 20_000), (500, 5_000)
-"""Batch of all workers, and rows of each."""
+"""The batches of strong scaling, and the rows per worker of weak scaling."""
 ROWS = (32, 128, 500, 5_000, 20_000)
-"""Batches of one process, for the model."""
+"""The model is fitted to one process with these batches."""
 BLOCKS, QUICK_BLOCKS = 8, 2
 ROUNDS, QUICK_ROUNDS = 6, 2
-
-
-class Runner:
-    """An entrant of the race: one batch of one variant, in a worker that keeps several."""
-
-    def __init__(self, worker: Worker, place: int) -> None:
-        self._worker = worker
-        self._place = place
-
-    def warm_up(self, clock: Clock) -> float:
-        """Run until the time settles."""
-        return float(self._worker.call("warm", place=self._place))
-
-    def turn(self, runs: int, clock: Clock) -> float:
-        """Seconds a step, while all others sleep."""
-        return float(self._worker.call("turn", place=self._place, runs=runs))
 
 
 def cells_of(variants: Sequence[str], workers: Sequence[int]) -> list[Cell]:
@@ -429,32 +412,27 @@ def cells_of(variants: Sequence[str], workers: Sequence[int]) -> list[Cell]:
 
 def measure_steps(workload: Workload, cells: Sequence[Cell], blocks: int, progress: Progress) -> Turns:
     """Seconds a step of all cells, (blocks, cells, 2), in turns."""
-    with ExitStack() as opened:
-        folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="mlpprof-scaling-"))
-        workers: dict[tuple[str, int], Worker] = {}
-        runners = []
-        for i, cell in enumerate(cells):
-            progress(f"starting {cell.variant}, {cell.workers} workers", i / len(cells) / 3)
-            key = cell.variant, cell.workers
-            if key not in workers:
-                environment = _environment(cell.workers)
-                workers[key] = opened.enter_context(environment.worker([cell.variant], RESIDENT))
-            request = Request(cell.variant, workload.network, workload.source, "float32").to_json()
-            workers[key].call("load", place=i, request=request, constants={}, shared=folder)
-            workers[key].call("enter", place=i, batch=cell.batch, steps=None)
-            runners.append(Runner(workers[key], i))
-        return race(runners, blocks, 0, part_of(progress, 1 / 3, 2 / 3))
+    entrants = []
+    for cell in cells:
+        request = Request(cell.variant, workload.network, workload.source, "float32")
+        subject = VariantSubject(request, cell.batch)
+        entrants.append(Entrant(subject, _environment(cell.workers), process=cell.variant))
+    with tempfile.TemporaryDirectory(prefix="mlpprof-scaling-") as shared, Replicate(entrants, shared) as replicate:
+        replicate.open(part_of(progress, 0, 1 / 3))
+        for why in replicate.absent.values():
+            raise why
+        return replicate.race(range(len(cells)), blocks, 0, part_of(progress, 1 / 3, 2 / 3))
 
 
 def _environment(workers: int) -> Environment:
-    """For so many workers or ranks, whatever the user's own environment says."""
+    """The environment for this number of workers or ranks, whatever the user's own environment says."""
     return Environment(1, True, tuple((name, str(workers)) for name in (WORKERS_VARIABLE, RANKS_VARIABLE)))
 
 
 def measure_exchange(
     kinds: Sequence[str], workers: Sequence[int], sizes: Sequence[int], rounds: int, progress: Progress
 ) -> list[Exchanged]:
-    """Every kind of exchange, by workers and size: of the best round, since what else runs can only take away."""
+    """The best round of every kind of exchange, by workers and size; other programs can only slow a round down."""
     found: list[Exchanged] = []
     several = [count for count in workers if count > 1]
     for i, count in enumerate(several):
@@ -476,13 +454,11 @@ def measure_exchange(
 
 
 def ratios_of(cells: Sequence[Cell], turns_s: Turns) -> Measured:
-    """Paired ratios and median steps of a race."""
+    """The paired ratios and the median steps of a race."""
     step_s = {cell: float(np.nanmedian(turns_s[:, i])) for i, cell in enumerate(cells)}
 
     def over(old: Cell, new: Cell) -> float:
-        blocks = turns_s[:, [cells.index(old), cells.index(new)]]
-        logs = [block_log_ratio(*block) for block in blocks if not np.isnan(block).any()]
-        return float(np.exp(replicate_log_ratio(logs)))
+        return math.exp(replicate_log_ratio(block_log_ratios(turns_s, cells.index(old), cells.index(new))))
 
     several = [cell for cell in cells if cell.variant != BASE]
     return Measured(
@@ -507,7 +483,7 @@ def models_of(measured: Measured, exchanged: Sequence[Exchanged], gradient_bytes
 
 
 def _elsewhere(model: Model, latency_us: float | None, bandwidth: float | None) -> Model:
-    """The model with the network that the user tells of."""
+    """The model with the network that the user described."""
     exchange = model.exchange
     if latency_us is not None:
         exchange = replace(exchange, alpha_s=1e-6 * latency_us)
@@ -520,41 +496,34 @@ def _plain(cells: Mapping[Cell, float]) -> list[dict[str, Any]]:
     return [{**asdict(cell), "value": value} for cell, value in cells.items()]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Program)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
-@click.option("--quick", is_flag=True, help="Few blocks: a look in less than a minute.")
-@click.option("--latency", type=click.FloatRange(0), metavar="US", help="Of your network, for the projection.")
-@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S", help="Of your network.")
+@click.option("--quick", is_flag=True, help="Few blocks, which take less than a minute.")
+@click.option("--latency", type=click.FloatRange(0), metavar="US", help="Latency of your network, for the projection.")
+@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S", help="Bandwidth of your network.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
-@click.pass_context
-def main(
-    ctx: click.Context, data: Path | None, quick: bool, latency: float | None, bandwidth: float | None, out: Path
-) -> None:
-    """Measure strong and weak scaling, and model 1,000 ranks; writes scaling.md, .json, .png and .svg."""
-    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+def main(data: Path | None, quick: bool, latency: float | None, bandwidth: float | None, out: Path) -> None:
+    """Measure strong and weak scaling, and model 1,000 ranks; write scaling.md, .json, .png and .svg."""
+    beginning = Beginning.now()
     workers = [count for count in WORKERS if count == 1 or count <= all_threads()]
-    try:
-        folder = prepare_folder(out)
-        with progress_bar() as progress:
-            workload = resolve("digits", source=None if data is None else DataSource(path=str(data)))
-            requests = [Request(name, workload.network, workload.source, "float32") for name in VARIANTS]
-            refused = refusals(requests, _environment(workers[-1]), part_of(progress, 0, 0.05))
-            variants = [name for name in VARIANTS if name not in refused]
-            cells = cells_of(variants, workers)
-            blocks, rounds = (QUICK_BLOCKS, QUICK_ROUNDS) if quick else (BLOCKS, ROUNDS)
-            gradient = workload.network.parameter_count + 1
-            sizes = [1, 1024, 16_384, gradient, 262_144, 1_048_576]
-            exchanged = measure_exchange(variants, workers, sizes, rounds, part_of(progress, 0.05, 0.15))
-            turns_s = measure_steps(workload, cells, blocks, part_of(progress, 0.2, 0.8))
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
+    folder = prepare_folder(out)
+    with progress_bar() as progress:
+        workload = resolve("digits", source=None if data is None else DataSource(path=str(data)))
+        requests = [Request(name, workload.network, workload.source, "float32") for name in VARIANTS]
+        refused = refusals(requests, _environment(workers[-1]), part_of(progress, 0, 0.05))
+        variants = [name for name in VARIANTS if name not in refused]
+        cells = cells_of(variants, workers)
+        blocks, rounds = (QUICK_BLOCKS, QUICK_ROUNDS) if quick else (BLOCKS, ROUNDS)
+        gradient = workload.network.parameter_count + 1
+        sizes = [1, 1024, 16_384, gradient, 262_144, 1_048_576]
+        exchanged = measure_exchange(variants, workers, sizes, rounds, part_of(progress, 0.05, 0.15))
+        turns_s = measure_steps(workload, cells, blocks, part_of(progress, 0.2, 0.8))
     measured = ratios_of(cells, turns_s)
     models = models_of(measured, exchanged, 4 * gradient)
     projected = next((kind for kind in ("mpi", "processes", "threaded") if kind in models), None)
     projection = None if projected is None else _elsewhere(models[projected], latency, bandwidth)
     given = latency is not None or bandwidth is not None
-    found = circumstances(shlex.join(["python", "-m", "reports.studies.scaling", *sys.argv[1:]]), begun, load)
+    found = beginning.circumstances("scaling")
     heading = f"# Scaling of {workload.network.text}\n\n{circumstances_text(found)}"
     text = heading + scaling_text(measured, exchanged, models, projected, projection, given, refused, gradient)
     document = {

@@ -1,7 +1,7 @@
-"""The worker of the study of scaling that times the exchange alone: how long until all have the sum of all gradients.
+"""The worker of the study of scaling that times the exchange alone: until all have the sum of all gradients.
 
-For a team (`processes`, `threaded`) these are two meetings and between them the sum, to which each member adds its
-piece, as in the variants' steps. All kinds take turns in one process, rank 0 where MPI takes part.
+For a team (`processes`, `threaded`) these are two meetings, and between them the sum, of which each member adds up a
+piece, as in the variants' steps. All kinds take turns in one process, which is rank 0 if MPI takes part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mlpprof.profile.passes import paused_garbage_collection
 TURN_S = 0.02
 MOST_REPEATS = 1000
 RESTING_S = 0.003
-"""After it, whoever took the last turn sleeps."""
+"""After this time the workers of the last turn sleep."""
 TEAMS = {"processes": ProcessTeam, "threaded": ThreadTeam}
 
 
@@ -86,8 +86,6 @@ def communicate(
 
 
 def _mpi() -> Any:
-    pass
-
     nothing = np.zeros((1, 1), np.float32)
     reduction = AllReduce(Network((1, 1)))
     return partial(_step, reduction, nothing)
@@ -97,18 +95,12 @@ def _step(reduction: Any, nothing: Any, size: int, repeats: int) -> Any:
     return reduction.train_step(nothing, nothing, [size, repeats])
 
 
-def main() -> None:
-    """Serve until the parent is done."""
-    serve({"communicate": communicate})
-
-
-# The sum of a block over all ranks, timed: what `mpi` exchanges in a step, for the study of scaling.
-#
-# Every rank makes an instance and its "steps", as it does with a variant: see `mlpprof.engines.mpi`.
-
-
 class AllReduce:
-    """A block of float32 in every rank. parameters: none are needed."""
+    """The sum of a block of float32 over all ranks, which is what `mpi` exchanges in a step.
+
+    Every rank makes an instance and its "steps", as it does with a variant: see `mlpprof.engines.mpi`. parameters: none
+    are needed.
+    """
 
     def __init__(self, network: Network, parameters: Any = ()) -> None:
         self.ranks = Ranks(self, __file__, network, (np.zeros(1, np.float32),))
@@ -127,3 +119,8 @@ class AllReduce:
             block[:] = 1
         self.ranks.end()
         return seconds
+
+
+def main() -> None:
+    """Serve until the parent is done."""
+    serve({"communicate": communicate})

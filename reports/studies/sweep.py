@@ -1,54 +1,46 @@
-"""`python -m reports.studies.sweep`: where each rung wins and loses against `sliced`, over shapes and batch sizes.
+"""`python -m reports.studies.sweep`: on which networks and batch sizes each rung is faster than `sliced`.
 
-784 inputs, 1 to 4 hidden layers of 8 to 1,024 neurons, 10 outputs, batch 1 to 20,000. The rungs of a cell take turns in
-one process; one process does all cells, shortly each: this is a map, and `mlpprof compare` measures a point of it.
+The networks have 784 inputs, 1 to 4 hidden layers of 8 to 1,024 neurons, and 10 outputs; batches have 1 to 20,000
+samples. All rungs take turns in one process, for a short time per network and batch size. The result is a map; use
+`mlpprof compare` to measure one point of it well.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import matplotlib as mpl
 import numpy as np
-import psutil
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from mlpprof.catalog import ladder
-from mlpprof.compare import block_log_ratio, replicate_log_ratio
-from mlpprof.compare.entrants import Environment, refusals
-from mlpprof.errors import MlpprofError
-from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
+from mlpprof.compare.entrants import Environment, VariantSubject, refusals
+from mlpprof.compare.race import TURN_S
+from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits
 from mlpprof.workloads import resolve
+from reports.program import Program, progress_bar
 from reports.studies.study import (
     FOLDER,
-    circumstances,
+    Beginning,
     circumstances_text,
     part_of,
     prepare_folder,
-    progress_bar,
     write_document,
     write_figure,
 )
 
-# The sweep as small multiples: a column a rung, a row a batch size, each with depth and width of the hidden layers.
-
-
 PANEL_INCHES = (2.1, 1.55)
 MOST = 4.0
-"""Ratios from 1 / MOST to MOST have colours of their own; orange loses, violet wins."""
+"""Colours show ratios from 1 / MOST to MOST: orange where a rung loses, violet where it wins."""
 
 Cell = tuple[str, int, int, int]
 """Rung, hidden layers, neurons, batch."""
@@ -62,7 +54,10 @@ def sweep_figure(
     batches: Sequence[int],
     base: str,
 ) -> Figure:
-    """How many times as fast as the base each rung is; the number stands in every field."""
+    """How many times as fast as the base each rung is: one column per rung, one row per batch size.
+
+    Each panel shows the depths and the widths of the hidden layers, with the ratio in every field.
+    """
     with mpl.rc_context({"svg.hashsalt": "mlpprof", "font.size": 8}):
         width, height = PANEL_INCHES
         figure = Figure(figsize=(width * len(rungs) + 1, height * len(batches) + 0.8), layout="constrained")
@@ -96,16 +91,15 @@ def sweep_figure(
     return figure
 
 
-WORKER = "reports.studies.sweep_worker"
 BASE = "sliced"
 RUNGS = ("tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
 SUPPOSED_FLOP_PER_S = 5e10
-"""Only for how many blocks a cell is worth."""
+"""The number of blocks per cell is chosen as if the machine computed this fast."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is crossed with what."""
+    """The depths, widths and batch sizes that are combined."""
 
     depths: tuple[int, ...] = (1, 2, 3, 4)
     widths: tuple[int, ...] = (8, 32, 128, 1024)
@@ -116,40 +110,39 @@ QUICK = Grid((1, 3), (8, 128), (1, 500))
 
 
 def blocks_for(parameters: int, batch: int) -> int:
-    """Fewer blocks the longer a step is: 6 flop a weight and sample."""
+    """The number of blocks of a cell, fewer for longer steps, which take 6 operations per weight and sample."""
     step_s = 6 * parameters * batch / SUPPOSED_FLOP_PER_S
     return 4 if step_s < 0.02 else 2 if step_s < 0.2 else 1
 
 
 def measure(grid: Grid, rungs: Sequence[str], progress: Progress) -> tuple[dict[Cell, float], dict[str, float]]:
-    """Speedup over the base of every rung in every cell, and the base's seconds a step by 'depth x width, batch'."""
+    """Speedup of every rung compared with the base in every cell, and the base's seconds per step.
+
+    The keys of the latter read 'depth x width, batch'.
+    """
     workload = resolve("digits")
-    environment = worker_environment(os.environ, 1, native_blas=True)
     ratios: dict[Cell, float] = {}
     base_s: dict[str, float] = {}
     cells = [(depth, n, m) for m in grid.batches for n in grid.widths for depth in grid.depths]
-    with Worker(WORKER, environment) as worker:
+    with Environment(1, native_blas=True).worker() as worker:
         for i, (depth, n, m) in enumerate(cells):
+            part = part_of(progress, i / len(cells), 1 / len(cells), f"{depth} x {n}, batch {m:,}")
             network = replace(workload.network, layers=(784, *(depth * (n,)), 10), rate=0.01)
-            requests = [Request(name, network, workload.source, "float32").to_json() for name in (BASE, *rungs)]
-            answer = worker.call(
-                "cell",
-                part_of(progress, i / len(cells), 1 / len(cells), f"{network.text}, batch {m:,}"),
-                requests=requests,
-                batch=m,
-                blocks=blocks_for(network.parameter_count, m),
-                seed=i,
-            )
-            turns_s = np.array(answer)
+            for key, name in enumerate((BASE, *rungs)):
+                subject = VariantSubject(Request(name, network, workload.source, "float32"), m)
+                worker.call("load", part, key=key, subject=subject.to_json())
+            blocks = blocks_for(network.parameter_count, m)
+            keys = list(range(len(rungs) + 1))
+            answer = worker.call("race", part, keys=keys, blocks=blocks, seed=i, turn_s=TURN_S)
+            turns_s = np.array(answer["turns_s"])
             base_s[f"{depth} x {n}, {m}"] = float(np.nanmedian(turns_s[:, 0]))
             for j, rung in enumerate(rungs, start=1):
-                raced = [block[[0, j]] for block in turns_s if not np.isnan(block[[0, j]]).any()]
-                ratios[rung, depth, n, m] = float(np.exp(replicate_log_ratio([block_log_ratio(*b) for b in raced])))
+                ratios[rung, depth, n, m] = math.exp(replicate_log_ratio(block_log_ratios(turns_s, 0, j)))
     return ratios, base_s
 
 
 def sweep_text(ratios: Mapping[Cell, float], base_s: Mapping[str, float], grid: Grid, rungs: Sequence[str]) -> str:
-    """A row a cell, and for every rung where it wins most and loses most."""
+    """One row per cell, and for every rung the cells with its highest and its lowest ratio."""
     lines = [f"\ntimes as fast as {BASE}:", "  batch  layers  neurons " + "".join(f"{rung:>14}" for rung in rungs)]
     for m in grid.batches:
         for n in grid.widths:
@@ -168,28 +161,23 @@ def sweep_text(ratios: Mapping[Cell, float], base_s: Mapping[str, float], grid: 
     return "\n".join(lines) + "\n"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--quick", is_flag=True, help="8 cells instead of 64: a look in less than a minute.")
-@click.option("--variant", "variants", multiple=True, help="Rungs instead of the usual ones; may be repeated.")
+@click.command(cls=Program)
+@click.option("--quick", is_flag=True, help="8 cells instead of 64, which takes less than a minute.")
+@click.option("--variant", "variants", multiple=True, help="Race this rung instead of the usual ones; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
-@click.pass_context
-def main(ctx: click.Context, quick: bool, variants: tuple[str, ...], out: Path) -> None:
-    """Race the fast rungs over shapes and batch sizes; writes sweep.png, sweep.svg, sweep.txt and sweep.json."""
-    begun, load = datetime.now(UTC), psutil.getloadavg()[0]
+def main(quick: bool, variants: tuple[str, ...], out: Path) -> None:
+    """Race the fast rungs on many networks and batch sizes; write sweep.png, .svg, .txt and .json."""
+    beginning = Beginning.now()
     grid = QUICK if quick else Grid()
-    try:
-        folder = prepare_folder(out)
-        with progress_bar() as progress:
-            network = resolve("digits")
-            names = variants or tuple(name for name in RUNGS if name in ladder())
-            requests = [Request(name, network.network, network.source, "float32") for name in names]
-            refused = refusals(requests, Environment(1, native_blas=True), progress)
-            rungs = [name for name in names if name not in refused]
-            ratios, base_s = measure(grid, rungs, progress)
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
-    found = circumstances(shlex.join(["python", "-m", "reports.studies.sweep", *sys.argv[1:]]), begun, load)
+    folder = prepare_folder(out)
+    with progress_bar() as progress:
+        network = resolve("digits")
+        names = variants or tuple(name for name in RUNGS if name in ladder())
+        requests = [Request(name, network.network, network.source, "float32") for name in names]
+        refused = refusals(requests, Environment(1, native_blas=True), progress)
+        rungs = [name for name in names if name not in refused]
+        ratios, base_s = measure(grid, rungs, progress)
+    found = beginning.circumstances("sweep")
     text = circumstances_text(found) + sweep_text(ratios, base_s, grid, rungs)
     text += "".join(f"  {name} did not take part: {why}\n" for name, why in refused.items())
     cells = [dict(zip(("rung", "layers", "neurons", "batch"), c, strict=True), ratio=r) for c, r in ratios.items()]

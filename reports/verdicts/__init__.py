@@ -1,5 +1,5 @@
-"""The error rates of the verdicts, simulated over modelled and recorded noise: `python -m reports.verdicts`.
+"""How often verdicts err: simulated over modelled and recorded noise (`simulated`), and counted on a real machine.
 
-`noise` models what timings do, `recorded` draws from timings that `recorder` took on a real machine, `trials` runs the
-procedure of `mlpprof.compare` and the naive alternatives over both, `tables` shows what came out.
+`noise` models what timings do, and loads the timings that `record_noise` took on a real machine; `real_trials` counts
+the outcomes of complete assertions.
 """

@@ -1,9 +1,9 @@
-"""Models of timing noise: what single timings do within a process, and what differs between processes.
+"""Models of timing noise, and timing noise that was recorded on a real machine.
 
-All noise is on the log scale and sums up from three parts. The slow part (spells of a busy machine, drift) makes most
-of a single timing's variation and nearly cancels within a block. The fast part does not; its size is set so that
-replicates scatter as asked for, together with the third part, the effect of a process: memory layout, huge pages, the
-core it landed on.
+All noise is on the log scale, and is the sum of three parts. The slow part (spells of a busy machine, drift) makes most
+of the variation of single timings, and nearly cancels within a block. The fast part does not cancel. The third part is
+the effect of a process: its memory layout, its huge pages, and the core on which it runs. The size of the fast part is
+chosen so that replicates scatter as much as the caller wants.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from mlpprof.errors import DataError
 
 Array = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, int]], Array]
-"""Draws noise of unit deviation, (processes, timings), the timings in the order of time."""
+"""A function that draws noise of unit deviation and shape (processes, timings), the timings in order of time."""
 
 BLOCKS = 25
-"""Blocks in a replicate: at 4 timings of 15 ms each, 1.5 seconds."""
+"""A replicate has this many blocks; with 4 timings of 15 ms each they take 1.5 seconds."""
 OUTLIER_FACTORS = (2.0, 10.0)
 OUTLIER_SHARE = 0.5
-"""Of the variance of single timings, where there are outliers."""
+"""Outliers, in a kind that has them, make this share of the variance of single timings."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """One model: the shapes of the three parts, each of unit deviation.
 
-    outliers: whether rare slow timings join in. process_share: of the variance of replicates.
+    outliers: whether rare slow timings are added. process_share: the share of the variance of replicates that the
+    effects of processes make.
     """
 
     name: str
@@ -56,7 +57,7 @@ def _heavy(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def _autoregressive(memory: float) -> Draw:
-    """Stationary noise whose neighbours correlate by `memory`."""
+    """Stationary noise in which neighbours have the correlation `memory`."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         shocks = rng.standard_normal(shape)
@@ -68,20 +69,20 @@ def _autoregressive(memory: float) -> Draw:
 
 
 def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Linear drift through the process, up or down by a random amount."""
+    """A linear drift during the process, up or down by a random amount."""
     ramp = np.linspace(-math.sqrt(3), math.sqrt(3), shape[1])
     return np.asarray(rng.standard_normal((shape[0], 1)) * ramp, dtype=np.float64)
 
 
 def _bimodal(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """Two speeds in turn, as beside a process that burns the CPU in spells of 200 timings (3 s) on average."""
+    """Two speeds in turn, as when another process uses the CPU in spells of 200 timings (3 s) on average."""
     start = rng.integers(2, size=(shape[0], 1))
     switches = np.cumsum(rng.random(shape) < 1 / 200, axis=1)
     return np.asarray(2.0 * ((start + switches) % 2) - 1, dtype=np.float64)
 
 
 def _modes(share: float) -> Draw:
-    """Two-valued: a `share` of processes is high, with mean 0 and deviation 1."""
+    """Two values with mean 0 and deviation 1; a `share` of the processes has the high one."""
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         odds = math.sqrt((1 - share) / share)
@@ -110,7 +111,7 @@ class Noise:
     """Simulated processes of one kind.
 
     log_timings: (processes, 4 * blocks), in the order of time. block_log_ratios: (processes, blocks).
-    process_effects: (processes,), what a process adds to the log ratio of everything that is timed in it.
+    process_effects: (processes,), which a process adds to the log ratio of everything that is timed in it.
     """
 
     log_timings: Array
@@ -123,8 +124,8 @@ def simulate(
 ) -> Noise:
     """Timings whose coefficient of variation is about `cv`, in processes that scatter by `replicate_sd`.
 
-    shape: (processes, blocks). That deviation is of process effect and median of `median_of` blocks together; it is
-    larger where the slow part alone leaves more. The coefficient is of lognormal timings, or their deviation in logs.
+    shape: (processes, blocks). `replicate_sd` is the deviation of the process effect and of the median of `median_of`
+    blocks together; replicates scatter more if the slow part alone exceeds it.
     """
     processes, blocks = shape
     timings = (processes, 4 * blocks)
@@ -146,7 +147,7 @@ def simulate(
 def block_log_ratios(log_timings: Array, rng: np.random.Generator) -> Array:
     """Log ratios (processes, blocks) of successive groups of four timings (processes, 4 * blocks).
 
-    Each is taken for ABBA or BAAB at random; what `mlpprof.compare.block_log_ratio` does for one block.
+    Each group counts as ABBA or BAAB at random. `mlpprof.compare.block_log_ratio` computes the same for one block.
     """
     processes, timings = log_timings.shape
     first, second, third, fourth = np.moveaxis(log_timings.reshape(processes, timings // 4, 4), -1, 0)
@@ -160,20 +161,17 @@ def _median_sd(ratios: Array, median_of: int) -> float:
 
 
 def _outliers(variance: float, shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Zero, but for rare timings that are log-uniformly 2 to 10 times as slow: as many as make the variance."""
+    """Zeros, with enough rare timings, log-uniformly 2 to 10 times as slow, to have the variance."""
     low, high = (math.log(factor) for factor in OUTLIER_FACTORS)
     share = variance / ((high**3 - low**3) / (3 * (high - low)))
     return np.where(rng.random(shape) < share, rng.uniform(low, high, shape), 0.0)
-
-
-# The recorded trace: timings of real steps, from which processes are drawn again by bootstrap.
 
 
 RECORDED = Path(__file__).with_name("recorded_noise.npz")
 UNDISTURBED = "shared machine"
 CONDITIONS = (UNDISTURBED, "CPU burner")
 RUN = 5
-"""Blocks that are drawn together, so that what is correlated stays together (moving-block bootstrap)."""
+"""This many successive blocks are drawn together, to keep their correlation (moving-block bootstrap)."""
 NAMES = ("timings_s", "is_a")
 
 
@@ -186,20 +184,20 @@ class Trace:
 
     @property
     def cv(self) -> float:
-        """Coefficient of variation of single timings, all processes together."""
+        """The coefficient of variation of the single timings of all processes."""
         timings = np.exp(self.log_timings)
         return float(timings.std() / timings.mean())
 
     @property
     def block_log_ratios(self) -> Array:
-        """(processes, blocks), of instance A over B, which run the same code."""
+        """Log ratios (processes, blocks) of instance A and instance B, which run the same code."""
         ratios: Array = (np.where(self.is_a, 0.5, -0.5) * self.log_timings).sum(axis=2)
         return ratios
 
     def replicates(self, count: int, blocks: int, rng: np.random.Generator) -> Array:
         """Log ratios (count,) of replicates of `blocks` blocks drawn from one recorded process each.
 
-        The sign is up to chance, as it is which of two like instances is called A: the true log ratio is 0.
+        The sign is random, since either of two equal instances could have been called A: the true log ratio is 0.
         """
         recorded = self.block_log_ratios
         process = rng.integers(len(recorded), size=(count, 1))
@@ -209,7 +207,7 @@ class Trace:
         return rng.choice([-1.0, 1.0], size=count) * medians
 
     def best_of_five(self, count: int, rng: np.random.Generator) -> Array:
-        """Log ratios (count,) of the fastest of 5 timings over the fastest of the 5 that follow."""
+        """Log ratios (count,) of the fastest of 5 timings to the fastest of the next 5."""
         series = self.log_timings.reshape(len(self.log_timings), -1)
         process = rng.integers(len(series), size=(count, 1))
         start = rng.integers(series.shape[1] - 9, size=(count, 1))
@@ -218,7 +216,7 @@ class Trace:
         return fastest
 
     def separate_medians(self, count: int, rng: np.random.Generator) -> Array:
-        """Log ratios (count,) of the median of all A in one process over the median of all B in another."""
+        """Log ratios (count,) of the median of all A in one process to the median of all B in another."""
         a, b = (
             np.array([np.median(log[which]) for log, which in zip(self.log_timings, mask, strict=True)])
             for mask in (self.is_a, ~self.is_a)
@@ -230,7 +228,7 @@ class Trace:
 
 
 def load(path: Path = RECORDED) -> dict[str, Trace]:
-    """The traces of a recording by condition. Raises DataError if the file is not one of `recorder`'s."""
+    """The traces of a recording by condition. Raises DataError if the file is no such recording."""
     try:
         with np.load(path, allow_pickle=False) as file:
             timings_s, is_a = (file[name] for name in NAMES)

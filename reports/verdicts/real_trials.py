@@ -1,8 +1,8 @@
-"""How often the verdict errs on a real machine: `python -m reports.verdicts.real_trials`.
+"""`python -m reports.verdicts.real_trials`: how often verdicts are wrong on a real machine.
 
-A/A trials race a variant against itself and claim that it is as fast (at_least 1.0, the boundary of the guarantee):
-every FAIL is a false one. Slowdown trials race it against a copy that spins for a share of every step: a PASS of the
-claim that the copy is as fast is a missed regression. Trials are complete assertions, each with processes of its own.
+A/A trials compare a variant with itself and claim that it is as fast (at_least 1.0, the boundary of the guarantee), so
+every FAIL is wrong. Slowdown trials compare it with a copy that waits for a share of every step; if the claim that the
+copy is as fast gets a PASS, a regression was missed. A trial is a complete assertion with processes of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from scipy.stats import beta
 
 from mlpprof.catalog import find
 from mlpprof.testing.speedup import Measuring, measure_speedup
+from reports.program import Program
 
 VARIANT = "sliced"
 WORKLOAD = "tiny"
@@ -46,7 +47,7 @@ class SlowMLP(MLP):
 
 
 def slowed_copy(folder: Path, share: float) -> str:
-    """Write a copy of the variant whose step takes 1 + share times as long; its reference."""
+    """Write a copy of the variant whose step takes 1 + share times as long, and return its reference."""
     entry = find(VARIANT)
     path = folder / f"slower_by_{round(100 * share)}.py"
     source = entry.source().replace("import numpy as np\n", "from time import perf_counter\n\nimport numpy as np\n", 1)
@@ -55,7 +56,7 @@ def slowed_copy(folder: Path, share: float) -> str:
 
 
 def run_trials(new: str, trials: int, at_a_time: int, name: str) -> Counter[str]:
-    """Outcomes of so many assertions that `new` is as fast as the variant."""
+    """The outcomes of `trials` assertions that `new` is as fast as the variant."""
     measuring = Measuring(check=False)
 
     def one(_: int) -> str:
@@ -73,7 +74,7 @@ def run_trials(new: str, trials: int, at_a_time: int, name: str) -> Counter[str]
 
 
 def upper_bound(events: int, trials: int, level: float = 0.95) -> float:
-    """One-sided Clopper-Pearson bound on a rate: with no event in 300 trials, 1 %."""
+    """The one-sided Clopper-Pearson bound on a rate, for example 1 % if 300 trials have no event."""
     return 1.0 if events >= trials else float(beta.ppf(level, events + 1, trials - events))
 
 
@@ -82,11 +83,25 @@ def _burn() -> None:
         pass
 
 
-@click.command()
-@click.option("--aa", type=click.IntRange(0), default=300, show_default=True, help="A/A trials.")
-@click.option("--slow", type=click.IntRange(0), default=50, show_default=True, help="Trials a slowdown of 10 and 5 %.")
-@click.option("--at-a-time", type=click.IntRange(1), default=1, show_default=True, help="Trials side by side.")
-@click.option("--burners", type=click.IntRange(0), default=0, show_default=True, help="Processes that burn CPU beside.")
+@click.command(cls=Program)
+@click.option("--aa", type=click.IntRange(0), default=300, show_default=True, help="Number of A/A trials.")
+@click.option(
+    "--slow",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    help="Number of trials with a slowdown of 10 %, and of 5 %.",
+)
+@click.option(
+    "--at-a-time", type=click.IntRange(1), default=1, show_default=True, help="Trials that run at the same time."
+)
+@click.option(
+    "--burners",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that keep the CPU busy meanwhile.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(aa: int, slow: int, at_a_time: int, burners: int, as_json: bool) -> None:
     """Count the outcomes of real assertions on this machine."""
@@ -121,4 +136,4 @@ def main(aa: int, slow: int, at_a_time: int, burners: int, as_json: bool) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m reports.verdicts.real_trials")

@@ -1,7 +1,7 @@
 """Record the noise of real training steps: the same variant as A and as B, in fresh processes, one thread each.
 
-Under two conditions: the machine as it is, and beside a process that burns the CPU in spells, busy and idle in turn
-for random times, so that timings fall into two modes. Both are then pinned to one processor, and the others left alone.
+There are two conditions. In one, the machine is as it is. In the other, a second process is pinned to the same
+processor, and is busy and idle in turn for random times, so that timings fall into two modes.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS
 from reports.verdicts.noise import CONDITIONS, UNDISTURBED
 
 ORDERS = np.array([[True, False, False, True], [False, True, True, False]])
-"""ABBA and BAAB, True for A."""
+"""The orders ABBA and BAAB; True stands for A."""
 VARIANT = "sliced"
 SAMPLES = 2000
 BATCH = 100
 TIMING_S = 0.015
-"""Least duration of one timing, by repetition of the step."""
+"""The step is repeated until a timing takes at least this long."""
 WARMUP_S = 0.3
 PROCESSES = 20
 BLOCKS = 15
-"""Per condition 20 processes of 15 blocks: 1,200 timings of 15 ms or more, about half a minute with starting up."""
+"""A condition has 20 processes of 15 blocks: 1,200 timings of 15 ms or more, in about half a minute."""
 SPELL_S = 0.1
-"""Mean length of the spells in which the burner is busy or idle (exponential)."""
+"""The second process is busy or idle for exponentially distributed times with this mean."""
 
 
 def record(path: Path, report: Callable[[str, float], None], processes: int = PROCESSES, blocks: int = BLOCKS) -> None:
@@ -48,7 +48,7 @@ def record(path: Path, report: Callable[[str, float], None], processes: int = PR
 
     timings_s: (conditions, processes, blocks, 4), seconds, float32, in the order of time.
     is_a: (conditions, processes, blocks, 4), which of the four ran instance A; ABBA or BAAB at random.
-    Raises UsageError where a process cannot be pinned to a processor.
+    Raises UsageError if a process cannot be pinned to a processor.
     """
     if not hasattr(psutil.Process(), "cpu_affinity"):
         raise UsageError("this system cannot pin a process to a processor; record on Linux or Windows")
@@ -59,7 +59,7 @@ def record(path: Path, report: Callable[[str, float], None], processes: int = PR
     for i, condition in enumerate(CONDITIONS):
         allowed = processors if condition == UNDISTURBED else processors[-1:]
         burning = nullcontext() if condition == UNDISTURBED else _burner(allowed)
-        # a fresh process for every task: that is what a replicate is
+        # Every task gets a fresh process, because a replicate is one.
         pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1)
         with burning, pool:
             for j in range(processes):
@@ -70,7 +70,7 @@ def record(path: Path, report: Callable[[str, float], None], processes: int = PR
 
 
 def _timings(processors: list[int], blocks: int, seed: int) -> tuple[Array, Array]:
-    """In a fresh process: seconds of every timing, (blocks, 4), and which of them were A."""
+    """In a fresh process, time all blocks: seconds (blocks, 4), and which of them were A."""
     psutil.Process().cpu_affinity(processors)
     rng = np.random.default_rng(seed)
     orders = ORDERS[rng.integers(2, size=blocks)]
@@ -79,7 +79,7 @@ def _timings(processors: list[int], blocks: int, seed: int) -> tuple[Array, Arra
     X = rng.random((SAMPLES, network.layers[0]), dtype=np.float32)
     Y = np.eye(network.layers[-1], dtype=np.float32)[rng.integers(network.layers[-1], size=SAMPLES)]
     index = rng.permutation(SAMPLES)[:BATCH]
-    # which of the two is made first, and so gets which memory, is up to chance
+    # The order in which the two are made, and with it their place in memory, is random.
     instances = {a: cls(network, network.initial_parameters(0)) for a in rng.permutation([True, False])}
 
     def seconds(a: bool, steps: int) -> float:
@@ -104,7 +104,7 @@ def _timings(processors: list[int], blocks: int, seed: int) -> tuple[Array, Arra
 
 @contextmanager
 def _burner(processors: list[int]) -> Iterator[None]:
-    """A process that shares the processor while the block runs."""
+    """Run a process that shares the processor while the block runs."""
     process = multiprocessing.get_context("spawn").Process(target=_burn, args=(processors, os.getpid()), daemon=True)
     process.start()
     try:
@@ -115,7 +115,7 @@ def _burner(processors: list[int]) -> Iterator[None]:
 
 
 def _burn(processors: list[int], parent: int) -> None:
-    """Busy and idle in turn, until killed or orphaned."""
+    """Be busy and idle in turn, until the process is killed or its parent has ended."""
     psutil.Process().cpu_affinity(processors)
     rng = np.random.default_rng(0)
     while os.getppid() == parent:

@@ -1,10 +1,12 @@
-"""Many simulated assertions at once: the procedure of `mlpprof.compare`, vectorized, and the naive alternatives."""
+"""`python -m reports.verdicts.simulated`: how often verdicts are wrong, with modelled and with recorded noise.
+
+Many assertions are simulated at once, with the procedure of `mlpprof.compare` and with naive alternatives to it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +16,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from scipy.special import betaincinv
 
-from mlpprof.compare import IN_PROCESS, PSEUDO_REPLICATE_BLOCKS, REPLICATED, Procedure, bounds
-from mlpprof.errors import EXIT_FAILED, MlpprofError
+from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS
+from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds
+from mlpprof.errors import EXIT_FAILED
+from reports.program import Program, progress_bar
 from reports.verdicts.noise import BLOCKS, KINDS, RECORDED, Array, Kind, Trace, load, simulate
 from reports.verdicts.record_noise import record
 
@@ -52,21 +55,21 @@ class Rate:
 
 @dataclass(frozen=True)
 class Assertions:
-    """What many assertions said: outcome (trials,) PASS, FAIL or INCONCLUSIVE, and replicates (trials,) it took."""
+    """The outcomes (trials,) of many assertions, PASS, FAIL or INCONCLUSIVE, and the replicates (trials,) they took."""
 
     outcome: NDArray[np.int8]
     replicates: NDArray[np.int64]
 
     def rate(self, outcome: int) -> Rate:
-        """How many ended so."""
+        """How many assertions had this outcome."""
         return Rate(int(np.count_nonzero(self.outcome == outcome)), len(self.outcome))
 
 
 class Runs:
-    """The noise of many runs, from which every true speedup and bias is judged: they shift it, and no more.
+    """The noise of many runs; a true speedup and a bias only shift it, so that one noise serves all of them.
 
-    log_ratios: (trials, replicates of the last look), of old and new that are equally fast. ended_after: of runs whose
-    time is spent after so many replicates.
+    log_ratios: (trials, replicates of the last look), for an old and a new variant that are equally fast. ended_after:
+    the number of replicates after which the time of every run is spent.
     """
 
     def __init__(self, log_ratios: Array, procedure: Procedure = REPLICATED, ended_after: int | None = None) -> None:
@@ -78,13 +81,13 @@ class Runs:
 
     @property
     def first_look(self) -> int:
-        """Replicates at the first look."""
+        """The number of replicates at the first look."""
         return self._looks[0].replicates
 
     def judge(self, speedup: float, shift: Array | float = 0.0, side: int = 1) -> Assertions:
         """Assert a speedup of at least 1 where the true one is `speedup`.
 
-        shift: run-level bias in logs, one for all or (trials,). side -1 turns the noise upside down.
+        shift: bias of the runs in logs, one for all or (trials,). side: -1 changes the sign of the noise.
         """
         procedure = self._procedure
         fail_below, pass_above = -math.log(procedure.bias), math.log(procedure.bias / procedure.resolution)
@@ -105,7 +108,7 @@ class Runs:
 class Material:
     """Noise of one kind as each procedure sees it, in logs: replicates, and one value of each naive alternative.
 
-    All (n,); `runs` draws from them with replacement.
+    All have the shape (n,), and `runs` draws from them with replacement.
     """
 
     replicates: Array
@@ -113,7 +116,7 @@ class Material:
     separate_medians: Array
 
     def runs(self, trials: int, rng: np.random.Generator, ended_after: int | None = None) -> Runs:
-        """Runs of as many replicates as the last look needs."""
+        """Draw runs with as many replicates as the last look needs."""
         log_ratios = rng.choice(self.replicates, size=(trials, REPLICATED.looks[-1]))
         return Runs(log_ratios, ended_after=ended_after)
 
@@ -143,9 +146,9 @@ def recorded(trace: Trace, processes: int, rng: np.random.Generator) -> Material
 def in_process(
     kind: Kind, cv: float, pseudo_sd: float, trials: int, procedure: Procedure, rng: np.random.Generator
 ) -> Runs:
-    """Runs in one process each: pseudo-replicates that scatter by pseudo_sd, all shifted by one normal process effect.
+    """Runs that stay in one process: pseudo-replicates that scatter by pseudo_sd, with one normal process effect.
 
-    That effect has the deviation that the procedure allows for.
+    The deviation of that effect is the one that the procedure allows for.
     """
     count, size = procedure.looks[-1], PSEUDO_REPLICATE_BLOCKS
     noise = simulate(replace(kind, process_share=0.0), cv, pseudo_sd, (trials, count * size), size, rng)
@@ -153,30 +156,27 @@ def in_process(
     return Runs(medians + procedure.process_sd * rng.standard_normal((trials, 1)), procedure)
 
 
-# The rows of the benchmark: error rates where the guarantee is tightest, and what to expect elsewhere.
-#
-# False FAIL: the true speedup is exactly at_least, and the run is biased against it by the full 3 %. Missed: the true
-# speedup is exactly at_least / 1.10, and the run is biased in its favour by 3 %. All other figures are for runs whose
-# bias is anything within 3 %, as likely as anything else.
-
+# A false FAIL: the true speedup is exactly at_least, and the run is biased against it by the full 3 %. A missed
+# slowdown: the true speedup is exactly at_least / 1.10, and the run is biased in its favour by 3 %. All other figures
+# are for runs with a bias that is uniform within 3 %.
 
 CVS = (0.05, 0.15, 0.25, 0.40)
 REPLICATE_SDS = (0.004, 0.01, 0.015, 0.03)
 GUARANTEED_CV, GUARANTEED_SD = 0.25, 0.015
 SLOWDOWNS = (1.05, 1.10, 1.20)
 CLEAR = 1.5 / 1.15
-"""A true 1.5 x against at_least=1.15."""
+"""A clear case has a true speedup of 1.5 where at_least is 1.15."""
 ENDS = (3, 4, 6, 10)
-"""Replicates after which a spent budget ends a run between two looks, or before the first."""
+"""A spent budget ends runs after these numbers of replicates, between two looks or before the first."""
 IN_PROCESS_SHARE = 5
-"""Runs in one process hold all their timings; there are this many times fewer of them."""
+"""Runs in one process need memory for all their timings, so there are this many times fewer of them."""
 
 Report = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
 class Naive:
-    """A bare threshold half way between at_least and at_least / 1.10: how often wrong at either."""
+    """How often a bare threshold half way between at_least and at_least / 1.10 is wrong at either end."""
 
     false_fail: Rate
     missed: Rate
@@ -184,11 +184,11 @@ class Naive:
 
 @dataclass(frozen=True)
 class Row:
-    """Rates for one noise, or the worst and the average of several.
+    """The rates for one noise, or the worst and the average of several.
 
-    cv, replicate_sd: of the noise, as fractions. false_fail, missed: under the worst bias. The rest: under any bias
-    within the tolerance. detected: the share of FAIL by slowdown. decided_at_once: PASS at the first look of CLEAR.
-    replicates: mean number at the claim.
+    cv, replicate_sd: the coefficient of variation and the deviation of replicates of the noise, as fractions.
+    false_fail, missed: for the worst bias; all other rates are for any bias within the tolerance. detected: slowdown ->
+    the share of FAIL. decided_at_once: PASS at the first look for CLEAR. replicates: their mean number at the claim.
     """
 
     noise: str
@@ -234,7 +234,7 @@ def by_kind(cv: float, replicate_sd: float, processes: int, trials: int, seed: i
 
 
 def by_trace(traces: dict[str, Trace], processes: int, trials: int, seed: int) -> list[Row]:
-    """Each recorded condition as it was, and with replicates scaled to the largest deviation that is guaranteed for."""
+    """Each recorded condition as it was, and with replicates scaled to the largest deviation of the guarantee."""
     rows = []
     for i, (name, trace) in enumerate(traces.items()):
         rng = np.random.default_rng([seed, 100 + i])
@@ -248,7 +248,7 @@ def by_trace(traces: dict[str, Trace], processes: int, trials: int, seed: int) -
 
 
 def by_process(trials: int, seed: int) -> list[Row]:
-    """Closures: every run in one process, over all kinds of noise."""
+    """One row per CV for runs that stay in one process, as closures do, over all kinds of noise."""
     rows = []
     for cv in CVS[:3]:
         kinds = []
@@ -261,7 +261,7 @@ def by_process(trials: int, seed: int) -> list[Row]:
 
 
 def by_end(processes: int, trials: int, seed: int) -> list[Row]:
-    """Runs that a spent budget ends, over all kinds of noise at the largest deviation that is guaranteed for."""
+    """Runs that a spent budget ends, over all kinds of noise at the largest deviation of the guarantee."""
     rows: dict[int, list[Row]] = {ended_after: [] for ended_after in ENDS}
     for i, kind in enumerate(KINDS):
         rng = np.random.default_rng([seed, 300 + i])
@@ -283,7 +283,7 @@ def _row(noise: str, cv: float, replicate_sd: float, runs: Runs, rng: np.random.
         noise=noise,
         cv=cv,
         replicate_sd=replicate_sd,
-        # a recorded deviation or a scaled one is a float that was computed
+        # Recorded and scaled deviations are computed, and have rounding errors.
         guaranteed=cv <= GUARANTEED_CV and replicate_sd <= GUARANTEED_SD + 1e-9,
         false_fail=runs.judge(1.0, -tolerated).rate(FAIL),
         missed=runs.judge(1 / REPLICATED.resolution, tolerated, side=-1).rate(PASS),
@@ -342,9 +342,6 @@ def _pooled_naive(naives: Iterable[Naive]) -> Naive:
     return Naive(_pooled(naive.false_fail for naive in kept), _pooled(naive.missed for naive in kept))
 
 
-# The benchmark as tables: for the terminal, as Markdown, and as plain JSON.
-
-
 COLUMNS = (
     "noise",
     "timings vary by",
@@ -363,7 +360,7 @@ COLUMNS = (
     "separate medians: false, missed",
 )
 BEYOND = "*"
-"""Marks a noise that is beyond what the guarantee covers."""
+"""This marks a noise that the guarantee does not cover."""
 
 
 def cells(row: Row) -> list[str]:
@@ -386,7 +383,7 @@ def cells(row: Row) -> list[str]:
 
 
 def rich_table(title: str, rows: Sequence[Row]) -> Table:
-    """For the terminal."""
+    """The rows as a table for the terminal."""
     table = Table(*COLUMNS, title=title, title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -396,7 +393,7 @@ def rich_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def markdown_table(title: str, rows: Sequence[Row]) -> str:
-    """For the documentation."""
+    """The rows as a table in Markdown."""
     lines = [f"### {title}", "", _line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
     return "\n".join([*lines, *(_line(cells(row)) for row in rows), ""])
 
@@ -438,29 +435,33 @@ def _naive_row(naive: Naive | None) -> str:
     return "" if naive is None else f"{_percent(naive.false_fail.value)}, {_percent(naive.missed.value)}"
 
 
-# `python -m reports.verdicts`: run the benchmark, or record the noise of this machine.
-
-
 TRIALS, QUICK_TRIALS = 100_000, 20_000
 PROCESSES, QUICK_PROCESSES = 20_000, 5_000
 WIDTH = 200
 
 LEGEND = """\
-false FAIL: the speedup is exactly at_least, and the run is biased against it by the full 3 %; budget 0.1 %.
-missed 10 %: it is exactly at_least / 1.10, and the run is biased in its favour by 3 %; budget 1 %.
-Both with their upper 95 % bound, and as the worst of the kinds of noise where a row covers several.
-Everything else is an average over runs biased by anything within 3 %. Marked *: beyond the guarantee.
-Naive alternatives: a bare threshold half way between at_least and at_least / 1.10; how often wrong at either end."""
+false FAIL: the true speedup is exactly at_least, and the run is biased against it by the full 3 %; 0.1 % is allowed.
+missed 10 %: it is exactly at_least / 1.10, and the run is biased in its favour by 3 %; 1 % is allowed.
+Both are followed by their upper 95 % bound; in a row for several kinds of noise they are those of the worst kind.
+All other figures are averages over runs with a bias within 3 %. The guarantee does not cover rows marked with *.
+best of 5, separate medians: how often a bare threshold half way between at_least and at_least / 1.10 is wrong."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--trials", type=click.IntRange(100), help=f"Simulated assertions a cell [default: {TRIALS}].")
-@click.option("--quick", is_flag=True, help=f"{QUICK_TRIALS} trials a cell: a look in less than a minute.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same table.")
-@click.option("--json", "to_json", is_flag=True, help="All counts as JSON on standard output.")
-@click.option("--markdown", is_flag=True, help="The tables as Markdown on standard output.")
-@click.option("--noise", type=click.Path(path_type=Path), default=RECORDED, help="A recording other than the built-in.")
-@click.option("--record", "recording", type=click.Path(path_type=Path), help="Record this machine's noise into a file.")
+@click.command(cls=Program)
+@click.option("--trials", type=click.IntRange(100), help=f"Simulated assertions per cell [default: {TRIALS}].")
+@click.option("--quick", is_flag=True, help=f"{QUICK_TRIALS} trials per cell, which take less than a minute.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same table."
+)
+@click.option("--json", "to_json", is_flag=True, help="Print all counts as JSON.")
+@click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
+@click.option("--noise", type=click.Path(path_type=Path), default=RECORDED, help="Use this recording of noise.")
+@click.option(
+    "--record",
+    "recording",
+    type=click.Path(path_type=Path),
+    help="Record the noise of this machine into a file, and stop.",
+)
 @click.pass_context
 def main(
     ctx: click.Context,
@@ -472,36 +473,26 @@ def main(
     noise: Path,
     recording: Path | None,
 ) -> None:
-    """Error rates of the verdicts of mlpprof over modelled and recorded noise.
+    """Simulate how often the verdicts of mlpprof are wrong, with modelled and with recorded noise.
 
-    Exit codes: 0 the guarantee is kept; 1 a cell that it covers exceeds its budget; 2 bad usage or input.
+    Exit codes: 0 the guarantee is kept; 1 a noise that it covers exceeds the budget; 2 bad usage or input.
     """
     trials = trials or (QUICK_TRIALS if quick else TRIALS)
     processes = QUICK_PROCESSES if quick else PROCESSES
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("starting", total=1.0)
-
-            def report(what: str, share: float) -> None:
-                bar.update(task, description=what, completed=share)
-
-            if recording is not None:
-                record(recording, report)
-                return
-            traces = load(noise)
-            tables = {
-                "By size, over all kinds of modelled noise": by_size(processes, trials, seed, report),
-                "By kind, at the largest noise that is guaranteed for": by_kind(
-                    GUARANTEED_CV, GUARANTEED_SD, processes, trials, seed
-                ),
-                "Recorded noise": by_trace(traces, processes, trials, seed),
-                "Callables measured in one process": by_process(trials, seed),
-                "Runs that a spent budget ends": by_end(processes, trials, seed),
-            }
-    except MlpprofError as error:
-        click.echo(f"mlpprof: {error}", err=True)
-        ctx.exit(error.exit_code)
+    with progress_bar() as report:
+        if recording is not None:
+            record(recording, report)
+            return
+        traces = load(noise)
+        tables = {
+            "By size, over all kinds of modelled noise": by_size(processes, trials, seed, report),
+            "By kind, at the largest noise that is guaranteed for": by_kind(
+                GUARANTEED_CV, GUARANTEED_SD, processes, trials, seed
+            ),
+            "Recorded noise": by_trace(traces, processes, trials, seed),
+            "Callables measured in one process": by_process(trials, seed),
+            "Runs that a spent budget ends": by_end(processes, trials, seed),
+        }
     _show(tables, trials, seed, to_json, markdown)
     if any(row.guaranteed and not row.kept for rows in tables.values() for row in rows):
         ctx.exit(EXIT_FAILED)
@@ -525,4 +516,4 @@ def _show(tables: dict[str, list[Row]], trials: int, seed: int, to_json: bool, m
 
 
 if __name__ == "__main__":
-    sys.exit(main(prog_name="python -m reports.verdicts"))
+    main(prog_name="python -m reports.verdicts.simulated")

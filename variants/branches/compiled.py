@@ -1,34 +1,37 @@
-"""Compiled by numba: one pass where NumPy needs several, and no call to wait for.
+"""Compiled by numba: one pass where NumPy needs several, and few Python calls.
 
-Idea: two costs are left in the parent that no NumPy code can avoid. A step is some 50 calls of half a microsecond or
-more, which for small batches is the step. And every call is a pass of its own: a layer's bias, sigmoid, derivative and
-product are seven passes over A[l] and delta[l], penalty, momentum and update eight over all weights. numba translates
-loops to machine code, where (in `mlpprof.engines.numba_passes`, which the compiled shards use too)
+Idea: two costs are left in the parent that no NumPy code can avoid. A step makes about 50 calls of half a microsecond
+or more, which is most of the step if the batch is small. And every call is a separate pass over memory: the bias,
+sigmoid, derivative and product of a layer are seven passes over A[l] and delta[l], and the penalty, momentum and
+update are eight passes over all weights. numba translates loops to machine code (see `mlpprof.engines.numba_passes`,
+which the compiled shards use too):
 
-    activate   adds the bias and applies the function in one pass
-    descend    penalizes, adds to the velocity and changes the weights in one pass
-    cost       takes one logarithm a sample, of the product of what it would have taken the logarithms of
-    exp        is a polynomial, without a branch, so that the compiler fills the registers with numbers; the
-               exponential of the C library, which numba would call, takes one number at a time
+    activate   adds the bias and applies the activation in one pass
+    descend    adds the penalty, changes the velocity and changes the weights in one pass
+    cost       takes one logarithm per sample, of the product of the numbers whose logarithms are needed
+    exp        is a polynomial without a branch, so that the compiler can fill the SIMD registers; numba would call the
+               exponential of the C library, which handles one number at a time
 
-The matrix products stay with BLAS, whose kernels take columns by the four: so the hidden layers are padded to a
-multiple of 4 neurons, whose weights and activations are and stay 0. On AVX2 the products of 784 inputs with 72 neurons
-took 5 to 7 % less time than with 70; with AVX-512, padding to 80 had gained nothing. With one sample a step there are
-no matrix products: `learn` reads each row of weights once on the way up and once on the way down, where it propagates
-delta through it and changes it.
+What changes against `buffered`: these functions replace the passes of NumPy, and `train` runs the steps of a small
+network, or of a small batch, without returning to Python. The matrix products stay with BLAS, which handles four
+columns at a time. So hidden layers are padded to a multiple of 4 neurons, whose weights and activations always stay
+0. A step with one sample needs no matrix product: `learn` reads each row of weights once on the way forward, and once
+on the way back, where it propagates delta through the row and then changes it.
 
-What changes: these functions in place of NumPy's passes, and `train`, which runs the steps of a small network or a
-small batch without coming back to Python. numba calls SciPy's BLAS, which here was up to a fifth slower than NumPy's in
-the gradient of layer 1: so large batches of large networks stay in Python, and go in pieces of 500 samples as in
-`chunked`. What the profile showed: at batch 500 of 784-70-30-10 the products with 784 inputs are two thirds of the step
-and run at 92 % of what this shape allows, so little is left to win; at batch 32 half of the parent's step was calls and
-passes. On 39-39-39-1 the sigmoids were 30 %; by this exp they take a third of what they take by NumPy's tanh on AVX2.
+numba calls SciPy's BLAS, which was up to a fifth slower here than NumPy's for the gradient of layer 1. So large
+batches of large networks stay in Python, in pieces of 500 samples as in `chunked`.
 
-Limits: the first call compiles, a few seconds for each precision. numba may add in any order and contract a product and
-a sum into one operation (fastmath, but for what tells NaN and infinity apart), so results differ from the parent's in
-the last digits, within what every check allows.
+Why it is faster: at batch 32 of 784-70-30-10, half of the parent's step was calls and passes. At batch 500 little is
+left to gain: the products with 784 inputs are two thirds of the step and reach 92 % of what this shape allows. On
+39-39-39-1 the sigmoids were 30 % of the step; this exp takes a third of the time of NumPy's tanh on AVX2. With
+padding, the products of 784 inputs with 72 neurons took 5 to 7 % less time on AVX2 than those with 70. With AVX-512,
+padding to 80 had gained nothing.
 
-Source: "numba" in the project's own measurements; what it is worth tells variants/README.md.
+Limits: the first call compiles the functions, which takes a few seconds for each precision. numba may add numbers in
+any order, and may join a product and a sum into one operation (the fastmath flags for this are on, those that ignore
+NaN and infinity are off). So the results differ from the parent's in the last digits, within what every check allows.
+
+Source: "numba" in the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
@@ -50,13 +53,13 @@ from mlpprof.engines.numba_passes import (
 PARENT = "buffered"
 EXTRA = "compiled"
 
-ROWS = 500  # samples of a large batch that are taken through all layers together, as in `chunked`
-MOST_WEIGHTS, MOST_SAMPLES = 20_000, 64  # beyond both, a better BLAS is worth more than sparing calls
+ROWS = 500  # samples in a piece of a large batch, as in `chunked`
+MAX_WEIGHTS, MAX_SAMPLES = 20_000, 64  # above both, a faster BLAS saves more time than fewer calls
 
 
 @COMPILE
 def gather(X, Y, index, n, A, T):
-    """The rows `index` of X into the first layer of A, those of Y into T."""
+    """Copy the rows `index` of X into the first layer of A, and those of Y into T."""
     A_0 = matrix(A, 0, len(index), n[0])
     for i in range(len(index)):
         x, y, a, t = X[index[i]], Y[index[i]], A_0[i], T[i]
@@ -68,7 +71,7 @@ def gather(X, Y, index, n, A, T):
 
 @COMPILE
 def forward(codes, n, at, theta, A, m):
-    """Layer by layer; n: padded sizes; at: where W[l] and b[l] begin in theta and A[l] of one sample, and neurons."""
+    """Compute all layers. n: padded sizes; at: where W[l], b[l] and, for one sample, A[l] begin, and neurons."""
     W = matrix(theta, at[0, 1], n[1], n[0])
     np.dot(matrix(A, 0, m, n[0]), W.T, matrix(A, m * at[2, 1], m, n[1]))
     forward_above(codes, n, at, theta, A, m)
@@ -76,7 +79,7 @@ def forward(codes, n, at, theta, A, m):
 
 @COMPILE
 def backward(codes, n, at, theta, A, T, delta, gradient, m):
-    """The gradients of the loss; delta lies like A."""
+    """Compute the gradients of the loss. delta has the layout of A."""
     backward_above(codes, n, at, theta, A, T, delta, gradient, theta.dtype.type(1 / m))
     dW = matrix(gradient, at[0, 1], n[1], n[0])
     np.dot(matrix(delta, m * at[2, 1], m, n[1]).T, matrix(A, 0, m, n[0]), dW)
@@ -84,7 +87,7 @@ def backward(codes, n, at, theta, A, T, delta, gradient, m):
 
 @COMPILE
 def update(n, at, theta, velocity, gradient, optimizer):
-    """The weights, which begin with those of layer 1, are penalized; the biases, behind them, are not."""
+    """Update all parameters. The weights come first and are penalized; the biases after them are not."""
     rate, momentum, l1, l2, one, zero = optimizer
     w = at[1, 1]
     descend(theta[:w], velocity[:w], gradient[:w], one, rate, momentum, l1, l2)
@@ -93,7 +96,7 @@ def update(n, at, theta, velocity, gradient, optimizer):
 
 @COMPILE
 def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
-    """One step on one sample; a and delta hold the vectors of all layers, one behind the other."""
+    """Make a step with one sample. a and delta hold the vectors of all layers, one after the other."""
     rate, momentum, l1, l2, one, zero = optimizer
     keep = one - rate * l2
     L = n.size - 1
@@ -122,7 +125,7 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
                 for k in range(n[l - 1]):
                     propagated[k] += d[j] * W[j, k]
             slope(codes[l - 1], below, propagated)
-        for j in range(n[l]):  # as in descend; but a call for every short row costs as much as the row
+        for j in range(n[l]):  # as descend does, which would need a call per row
             if momentum == 0 and l1 == 0:
                 for k in range(n[l - 1]):
                     W[j, k] = keep * W[j, k] - rate * d[j] * below[k]
@@ -137,7 +140,7 @@ def learn(x, y, codes, n, at, theta, velocity, a, delta, optimizer):
 
 @COMPILE
 def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T, delta, least, losses):
-    """Steps on the batches indices (steps, m)."""
+    """Make a step for each row of indices (steps, m)."""
     m, L = indices.shape[1], n.size - 1
     for step in range(len(indices)):
         index = indices[step]
@@ -153,8 +156,8 @@ def run(X, Y, indices, codes, n, at, theta, velocity, gradient, optimizer, A, T,
             update(n, at, theta, velocity, gradient, optimizer)
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -167,7 +170,7 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Flat blocks: theta the weights of all layers, then the biases of all; A and delta all layers of a batch."""
+    """theta is a flat block of all weights, then all biases. A and delta are flat blocks of all layers."""
 
     DTYPE = np.float32
 
@@ -180,9 +183,9 @@ class MLP:
         self.gradient = np.zeros_like(self.theta)
         self.more = np.zeros_like(self.theta)
         self.L = network.depth
-        self.W, self.b = windows(self.theta, sizes)
-        self.dW, self.db = windows(self.gradient, sizes)
-        self.dW_more, self.db_more = windows(self.more, sizes)
+        self.W, self.b = views(self.theta, sizes)
+        self.dW, self.db = views(self.gradient, sizes)
+        self.dW_more, self.db_more = views(self.more, sizes)
         self.n = n = np.array(sizes)
         self.at = np.zeros((4, n.size), np.int64)
         self.at[0, 2:] = np.cumsum(n[1:-1] * n[:-2])
@@ -193,7 +196,7 @@ class MLP:
         self.m = 0
 
     def allocate(self, m):
-        """Flat blocks for m samples, and their windows A[l] and delta[l] (m, n_l)."""
+        """Make flat blocks for m samples, and their views A[l] and delta[l] (m, n_l)."""
         self.m, dtype = m, self.theta.dtype
         self.A_all = np.empty(m * self.n.sum(), dtype)
         self.delta_all = np.empty_like(self.A_all)
@@ -227,7 +230,7 @@ class MLP:
                 np.subtract(self.A[l], self.T, out=delta)  # phase: error
                 delta *= self.share / self.m  # phase: error
             else:
-                product = np.matmul if self.n[l + 1] > 1 else np.multiply  # BLAS is slow with columns of one number
+                product = np.matmul if self.n[l + 1] > 1 else np.multiply  # BLAS is slow if the columns have one number
                 product(self.delta[l + 1], self.W[l + 1], out=delta)  # phase: propagate
             if l < self.L or self.codes[0]:
                 slope(self.codes[l], self.A[l].ravel(), delta.ravel())  # phase: multiply
@@ -241,7 +244,7 @@ class MLP:
 
     def train_step(self, X, Y, index):
         loss, pieces = 0.0, -(-len(index) // ROWS)
-        rows = -(-len(index) // pieces)  # all pieces are equal, but for the last
+        rows = -(-len(index) // pieces)  # all pieces are equal; only the last may be smaller
         for start in range(0, len(index), rows):
             self.fetch_batch(X, Y, index[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)
@@ -253,7 +256,7 @@ class MLP:
 
     def train(self, X, Y, indices):
         m = len(indices[0])
-        large = self.theta.size > MOST_WEIGHTS and m > MOST_SAMPLES
+        large = self.theta.size > MAX_WEIGHTS and m > MAX_SAMPLES
         if large or any(len(index) != m for index in indices):
             return [self.train_step(X, Y, index) for index in indices]
         batches, losses = np.array(indices), np.empty(len(indices))

@@ -1,29 +1,35 @@
-"""Single-sample steps: layer 1 changes once in 32 steps; products make up for it.
+"""Single-sample steps: W[1] changes once in 32 steps; products correct for it.
 
-Idea: with one sample a step, W[1] is read for Z[1] and changed for the next step: each of its numbers is fetched twice
-to be used once, where a matrix product would use it for many samples. It may. Step t sees W[1] only through its product
-with the sample x_t, and what an earlier step s of a block has changed, -rate delta_s x_s.T, has with x_t the product
--rate (x_s . x_t) delta_s. So, with W[1] and b[1] as the block of 32 steps found them,
+Idea: with one sample per step, W[1] is read for Z[1] and then changed for the next step. Each weight is fetched twice
+and used once per fetch, while a matrix product would use it for many samples. The change of W[1] can be delayed. Step
+t uses W[1] only in its product with the sample x_t. An earlier step s of the same block adds -rate delta_s x_s.T to
+W[1], and the product of this with x_t is -rate (x_s . x_t) delta_s. So, with W[1] and b[1] as they were at the
+beginning of the block of 32 steps,
 
     Z[1] of step t = W[1] x_t + b[1] - rate * sum over s < t of (x_s . x_t + 1) delta_s       (+ 1: the bias)
 
-All W[1] x_t of a block are one matrix product, all x_s . x_t another, and the changes go into W[1] in a third, as one
-update of rank 32. An L2 penalty shrinks W[1] by the factor q = 1 - rate * l2 a step, and with it what earlier steps
-have added. The result is exact but for rounding.
+An L2 penalty multiplies W[1] by the factor q = 1 - rate * l2 in each step, and with it what earlier steps have added.
+The result is exact except for rounding.
 
-What is left of a step is some 16 calls on short vectors, and a call costs more than what it computes. So a block's
-arrays exist once, and the views of every step too. D holds W[1] x_t + b[1] in the rows to come and -rate delta[1] in
-those behind, so that the sum above is one product with a row of K. H holds the hidden activations of a step side by
-side, a one before each layer for the biases; so the derivative is taken of all of them at once. BLAS has a call, ger,
-that adds an outer product to the weights above the first layer where they lie.
+What changes against `sliced`: there is a method `train`, which gets the indices of many steps. train_step is the
+parent's, and for batches of more than one sample `train` calls it in a loop.
 
-What changes: `train`, which is given the indices of many steps. train_step is the parent's; for batches of more than
-one sample, train is a loop over it.
+Why it is faster: all W[1] x_t of a block are one matrix product, all x_s . x_t are another, and a third one adds all
+changes to W[1], as one update of rank 32. The rest of a step is about 16 calls on short vectors, where a call costs
+more than its computation. So there are few calls, and they need no new arrays:
 
-Limits: momentum and L1 are refused: a velocity would have to be made up for like W[1], and a sign is not linear.
+- All arrays of a block, and all views of them, are made once.
+- D holds W[1] x_t + b[1] in the rows of the steps to come, and -rate delta[1] in the rows of the steps before. So the
+  sum above is one product with a row of K.
+- H holds the hidden activations of a step one after the other, with a 1 before each layer for the biases. So one call
+  computes the derivatives of all layers.
+- The BLAS call ger adds an outer product to the weights of the upper layers in place.
 
-Source: "first layer's rank-1 updates delayed" in the project's own measurements; what it is worth tells
-variants/README.md.
+Limits: momentum and L1 are refused. A velocity would need a correction like that of W[1], and the sign in the L1
+penalty is not linear.
+
+Source: "first layer's rank-1 updates delayed" in the project's own measurements. variants/README.md shows what this
+variant gains.
 """
 
 import numpy as np
@@ -34,7 +40,7 @@ from mlpprof.model import ACTIVATIONS, UnsupportedNetwork, loss_of, sample_losse
 
 PARENT = "sliced"
 
-STEPS = 32  # in a block
+STEPS = 32  # steps of a block
 
 
 def relu(Z, A):
@@ -43,7 +49,7 @@ def relu(Z, A):
 
 
 def softmax(Z, A):
-    """A becomes exp(Z), normalized."""
+    """A becomes exp(Z), divided by its sum."""
     np.exp(Z - Z.max(), A)
     A /= A.sum()
 
@@ -70,15 +76,15 @@ DERIVATIVES = {"sigmoid": sigmoid_derivative, "tanh": tanh_derivative, "relu": r
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
         if network.momentum > 0 or network.l1 > 0:
             raise UnsupportedNetwork(
-                f"delayed cannot do momentum {network.momentum:g} with l1 {network.l1:g}: it does plain gradient "
-                "descent, with L2 at most; use --momentum 0 --l1 0"
+                f"delayed cannot use momentum {network.momentum:g} with l1 {network.l1:g}; it does gradient descent "
+                "without momentum, with an L2 penalty or none; use --momentum 0 --l1 0"
             )
         self.network = network
         self.L = L = network.depth
@@ -91,11 +97,11 @@ class MLP:
         self.prepare_blocks(network.layers, self.W[1].dtype)
 
     def prepare_blocks(self, n, dtype):
-        """What the steps of a block work with: vectors z[l], delta[l] (n_l,) and h[l] (1 + n_l,), h[l][0] = 1."""
+        """Make the arrays of a block: vectors z[l], delta[l] (n_l,) and h[l] (1 + n_l,) with h[l][0] = 1."""
         L, self.rate, self.q = self.L, self.network.rate, 1 - self.network.rate * self.network.l2
         self.hidden, self.last = VALUES[self.network.hidden], VALUES[self.network.output]
         self.derivative = DERIVATIVES[self.network.hidden]
-        age = np.arange(STEPS)[:, None] - np.arange(STEPS) - 1  # of the change by step s in step t: t - s - 1
+        age = np.arange(STEPS)[:, None] - np.arange(STEPS) - 1  # steps between s and t: t - s - 1
         self.decay = np.tril(self.q ** np.maximum(age, 0.0), -1).astype(dtype)
         self.shrunk = (self.q ** np.arange(STEPS + 1.0)[:, None]).astype(dtype)
         self.tri = np.tri(STEPS, dtype=dtype)
@@ -169,7 +175,7 @@ class MLP:
         return sample_losses(self.network, A.T, Y[order].T).tolist()  # phase: cost
 
     def block(self, x, y):
-        """A step for each of the samples x (m, n_0), y (m, n_L); returns their outputs (m, n_L)."""
+        """Make a step for each of the samples x (m, n_0), y (m, n_L); return their outputs (m, n_L)."""
         m, W, b = len(x), self.W[1][:, 1:], self.W[1][:, 0]
         np.multiply(x @ x.T, self.decay[:m, :m], out=self.K[:m, :m])  # phase: weighted sum
         self.K += self.tri  # phase: weighted sum
@@ -186,7 +192,7 @@ class MLP:
         return self.output[:m]
 
     def step(self, K, D, change, output, y):
-        """One step on the row K of its block; `change`, its row of D, becomes -rate delta[1]."""
+        """Make one step with its row K of the block; write -rate delta[1] into its row of D, `change`."""
         L, W, z, h, e, delta = self.L, self.W, self.z, self.h, self.e, self.delta
         np.dot(K, D, z[1])
         for l in range(1, L):
@@ -202,7 +208,7 @@ class MLP:
             e[l - 1] *= self.slope[l - 1]
             if self.q != 1:
                 W[l][:, 1:] *= self.q
-            self.ger(-self.rate, h[l - 1], delta[l], 1, 1, self.W_T[l], 1, 1, 1)  # in place, since nothing is copied
+            self.ger(-self.rate, h[l - 1], delta[l], 1, 1, self.W_T[l], 1, 1, 1)  # in place
         np.multiply(delta[1], -self.rate, change)
 
     def parameters(self):

@@ -1,21 +1,22 @@
-"""A layer is an object: it keeps its weights, what went in, and its gradients.
+"""A layer is an object: it keeps its weights, its input and its gradients.
 
-The network has become a list of layers that know nothing of each other. Forward hands A from one to the next, backward
-hands dA, the derivative of the loss by the layer's output, from each to the one before it. This is how the frameworks
-cut it, because another kind of layer then needs no change anywhere else.
+Idea: the network becomes a list of layers that know nothing about each other. forward hands A from one layer to the
+next. backward hands dA, the derivative of the loss with respect to a layer's output, from each layer to the one
+before it. Frameworks divide a network in the same way, because a new kind of layer then needs no change anywhere
+else.
 
-What changes against the lists of `scalar`: the weights of a layer are one matrix W (n, n_in), the samples of a batch
-stand side by side as columns of X (n_in, m), and each formula is one line for all neurons and all samples. dW and db
-are means over the batch, hence the 1 / m: the cost is a mean, and a sum would let the step grow with the batch.
+What changes against `scalar`: the weights of a layer are one matrix W (n, n_in), the samples of a batch are the
+columns of X (n_in, m), and each formula is one line for all neurons and all samples. dW and db are divided by m,
+because the loss is a mean over the batch.
 
-What the cut costs. A layer does not know that it is the last one, so dA comes from the loss and is multiplied by the
-derivative of the activation here: with a sigmoid and cross-entropy (A - Y) / (A (1 - A)) is divided by what it is then
-multiplied with. Where the two cancel, this file hands over dZ = A - Y at once, as loss functions "from logits" do. Nor
-does the first layer know that it is the first one: it computes a dA for the input that nobody wants (as `naive` does),
-which for 784 inputs is its dearest line but one.
+What the division into layers costs: a layer does not know whether it is the last one. So dA comes from the loss and
+is multiplied by the derivative of the activation. With a sigmoid and cross-entropy, this would divide A - Y by
+A (1 - A) and then multiply by the same factor. Where the two cancel, this file hands over dZ = A - Y directly, as
+loss functions "from logits" do. The first layer does not know that it is the first one, either. It computes a dA for
+the input that nobody uses (as `naive` does). With 784 inputs, this is its second most expensive line.
 
-Source: the layer class of workload `liu`. Its weights start at 0.01 times a normal number; here they are what the run
-gives. It evaluates the derivative on Z anew, and so does this.
+Source: the layer class of workload `liu`. Its weights start at 0.01 times a normal random number; here they are those
+of the run. It evaluates the derivative on Z again, and so does this file.
 """
 
 import numpy as np
@@ -26,7 +27,7 @@ PARENT = "scalar"
 
 
 class DenseLayer:
-    """Weights W (n, n_in), biases b (n, 1), and what forward has to leave for backward."""
+    """The weights W (n, n_in) and biases b (n, 1) of a layer, and what backward needs from forward."""
 
     def __init__(self, W, b, activation, network):
         self.W = W.copy()
@@ -94,7 +95,7 @@ class MLP:
     def backward(self):
         error = self.A - self.Y  # phase: error
         last, *others = reversed(self.layers)
-        # Squared error behind a sigmoid keeps its derivative; in every other pair, error is dZ already.
+        # Squared error after a sigmoid needs the derivative. With every other pair, the error is dZ already.
         dA = last.backward(error) if self.network.delta_needs_derivative else last.backward_from_Z(error)
         for layer in others:
             dA = layer.backward(dA)

@@ -1,24 +1,25 @@
 """Full batch, fewer samples than features: their products replace the samples.
 
-Idea: in full batch every step moves W[1] by a sum of the same N samples, -rate delta[1].T X. So W[1] never leaves the
-span of the samples and of where it began, W_0, and N numbers a neuron tell it instead of n_0:
+Idea: in full batch, every step changes W[1] by a sum of the same N samples, -rate delta[1].T X. So W[1] always
+remains a sum of the samples and of its initial value W_0, and N numbers per neuron describe it instead of n_0:
 
-    W[1] = C @ X + s W_0              C (n_1, N); s is 1 until a penalty shrinks it
+    W[1] = C @ X + s W_0              C (n_1, N); s is 1 until a penalty makes it smaller
     Z[1] = X @ W[1].T = G @ C.T + s X @ W_0.T        G = X @ X.T (N, N), computed once
 
-With 209 samples of 12288 features both products of the first layer, which were the whole step, are gone: what is left
-of forward is 54 times smaller, and the gradient of C is delta[1].T as it stands. X is read no more. Heavy ball and L2
-are linear, so C and s follow the same recurrence as W[1]; an L1 penalty is refused, for a sign leaves the span.
+What changes against `buffered`: the network gets an input layer of N + n_1 features, [G | X @ W_0.T], with the
+weights [C | s I], and is trained as in the parent. Only the gradient of C needs no product, because it is delta[1].T.
+Every step handles all N samples. If a batch omits a sample or contains it twice, the sample counts accordingly. The
+real W[1] is computed when somebody asks for it.
 
-What changes: the network gets an input layer of N + n_1 features, [G | X @ W_0.T], with the weights [C | s I], and the
-parent trains that. Only the gradient of C is written down instead of multiplied out. Every step goes through all N
-samples; a batch that leaves some out, or holds some twice, gives them their share. The true W[1] is made when
-somebody asks for it. The result is exact but for rounding: a gain of the algorithm, which any of the rungs could have.
+Why it is faster: with 209 samples of 12,288 features, the two products of the first layer take nearly the whole step.
+Here the product in forward is 54 times smaller, the product in backward is gone, and X is not read any more. The
+result is exact except for rounding. This is a gain of the algorithm, which every other rung could have too.
 
-Limits: X has to be the same array, unchanged, as long as the instance lives, with at most 4,096 samples; with as many
-samples as features nothing is won.
+Limits: X has to be the same array, unchanged, as long as the instance exists, and may have at most 4,096 samples.
+With as many samples as features there is no gain. Heavy ball and L2 are linear, so C and s follow the same recurrence
+as W[1]. An L1 penalty is refused, because the sign of W[1] is not a sum of samples.
 
-Source: "Gram form" in the project's own measurements; what it is worth tells variants/README.md.
+Source: "Gram form" in the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
@@ -28,11 +29,11 @@ from mlpprof.model import UnsupportedNetwork, sample_losses
 
 PARENT = "buffered"
 
-MOST_SAMPLES = 4096  # whose G takes 64 MiB in float32
+MAX_SAMPLES = 4096  # G takes 64 MiB then in float32
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -45,40 +46,40 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+    """Lists are indexed by the layer l = 0..L. W[l] (n_l, n_{l-1}) and b[l] (n_l,) are views of theta."""
 
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
         if network.l1 > 0:
             raise UnsupportedNetwork(
-                f"gram cannot do l1 {network.l1:g}: the sign of W[1] is no sum of samples; use l1 0"
+                f"gram cannot use l1 {network.l1:g}, because the sign of W[1] is not a sum of samples; use l1 0"
             )
         self.network = network
         self.L = L = network.depth
         self.value = [VALUES[network.hidden]] * L + [VALUES[network.output]]
         self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
         self.W_0 = parameters[0][0].copy()
-        self.X = np.empty((0, network.layers[0]), self.W_0.dtype)  # no sample yet: C is empty, and s is 1
+        self.X = np.empty((0, network.layers[0]), self.W_0.dtype)  # no samples yet: C is empty and s is 1
         self.begin([(np.eye(network.layers[1], dtype=self.W_0.dtype), parameters[0][1]), *parameters[1:]])
 
     def begin(self, parameters):
-        """The parameters, [C | s I] for W[1], in one block, and the other blocks of its size."""
+        """Put the parameters, with [C | s I] as W[1], into one block, and make the other blocks of its size."""
         sizes = (parameters[0][0].shape[1], *self.network.layers[1:])
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, sizes)
-        self.dW, self.db = windows(self.gradient, sizes)
+        self.W, self.b = views(self.theta, sizes)
+        self.dW, self.db = views(self.gradient, sizes)
         self.weights = slice(sum(W.size for W in self.W[1:]))
 
     def adopt(self, X):
-        """From now on, the samples are X: their products with each other and with W_0 are the new input layer."""
-        if len(self.X) > 0 or len(X) > MOST_SAMPLES:
+        """Use X as the samples: their products with each other and with W_0 are the new input layer."""
+        if len(self.X) > 0 or len(X) > MAX_SAMPLES:
             raise UnsupportedNetwork(
-                f"gram keeps the products of all samples with each other: of one array of at most {MOST_SAMPLES:,}, "
-                f"and this is {'another one' if len(self.X) else f'one of {len(X):,}'}; use buffered"
+                f"gram stores the products of all samples with each other, for one array of at most {MAX_SAMPLES:,}, "
+                f"but this is {'another one' if len(self.X) else f'one of {len(X):,}'}; use buffered"
             )
         C = np.zeros((len(self.W_0), len(X)), X.dtype)
         self.begin([(np.hstack((C, self.W[1])), self.b[1]), *zip(self.W[2:], self.b[2:], strict=True)])
@@ -151,7 +152,7 @@ class MLP:
         return loss
 
     def true_form(self, W, b):
-        """Canonical weights or gradients: those of the first layer are sums of samples and of W_0."""
+        """Return weights or gradients in canonical form: those of layer 1 are sums of samples and of W_0."""
         N = len(self.X)
         return [(W[1][:, :N] @ self.X + W[1][:, N:] @ self.W_0, b[1].copy())] + [
             (W[l].copy(), b[l].copy()) for l in range(2, self.L + 1)

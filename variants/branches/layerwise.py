@@ -1,28 +1,29 @@
-"""Layer by layer, cumulative: update the last layer, then the last two, and so on down to the first.
+"""Layer by layer, cumulative: update the last layer, then the last two, then more.
 
-One call of train_step is one epoch of what its author calls optimized propagation. With L = 3 weight layers:
+Idea: one call of train_step is one epoch of a method that its author calls optimized propagation. With L = 3 weight
+layers:
 
     1   forward through 1, 2, 3    gradients of layer  3         update         3
     2   forward through       3    gradients of layers 2, 3      update      2, 3
     3   forward through    2, 3    gradients of layers 1, 2, 3   update   1, 2, 3
 
-Layer l is updated l times, the whole network L (L + 1) / 2 times a layer, where backpropagation makes L updates. Every
-gradient is exact at the weights of its moment: the layers above have moved, so they are run again, and what comes up
-from the layers below is still true, for those have not moved in this epoch. That is what makes the extra work small:
-the first layer, most of the network when the input is wide, is run and updated once, as ever.
+Layer l is updated l times, so there are L (L + 1) / 2 updates of a layer, where backpropagation makes L. Every
+gradient is exact for the weights at its moment. The upper layers have changed, so their forward pass is repeated. The
+lower layers have not changed in this epoch, so their A[l] are still correct. This keeps the additional work small:
+the first layer, which is most of the network if the input is wide, is computed and updated once, as usual.
 
-What the text leaves open, and what is done here:
+The source leaves some questions open. This file answers them as follows:
 
-- which activations are computed again: those of the layers that have just moved; A below them is kept from the forward
-  pass at the start of the epoch
-- where the loss gradient is taken: at the output after the last partial update, not at the start of the epoch
-- "update all the weights once": the sentence contradicts the updates before it. This file takes the updates at their
-  word (the last layers move in every stage), `layerwise_once` the sentence
-- the loss that is shown: that of the full forward pass, before anything has moved. The losses in between are not
-  needed for the gradients, and not computed
+- Which activations are computed again? Those of the layers that have just changed.
+- Where is the gradient of the loss taken? At the output after the latest partial update, not at the start of the epoch.
+- What does "update all the weights once" mean? The sentence contradicts the updates that are described before it. This
+  file follows the description (the last layers change in every stage); `layerwise_once` follows the sentence.
+- Which loss is reported? That of the full forward pass, before any weight has changed. The losses in between are not
+  needed for the gradients, and are not computed.
 
-Called singly, the five methods make a standard step; only train_step has the schedule. So the loss does not follow the
-parent's, and is not compared with it; instead each partial gradient is, with finite differences (`partial_steps`).
+What changes against `sliced`: the schedule in train_step. The five methods, called one by one, make a standard step.
+The loss therefore does not follow that of the parent and is not compared with it. Instead, each partial gradient is
+compared with finite differences (see `partial_steps`).
 
 Source: "optimized propagation", workload `optprop`.
 """
@@ -35,7 +36,7 @@ PARENT = "sliced"
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float64
 
@@ -91,7 +92,7 @@ class MLP:
             self.W[l] -= self.network.rate * self.velocity[l]  # phase: descend
 
     def partial_steps(self, X, Y, index):
-        """One epoch; stops before every partial update and tells which layers it is of."""
+        """Make one epoch; yield the layers of every partial update before it is made."""
         self.fetch_batch(X, Y, index)
         self.forward()
         self.epoch_loss = self.loss()

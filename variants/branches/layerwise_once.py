@@ -1,17 +1,17 @@
-"""Layer by layer, each once: update the last layer, then the one below it alone, down to the first.
+"""Layer by layer, each once: update the last layer first and the first one last.
 
-One call of train_step is one epoch. With L = 3 weight layers:
+Idea: one call of train_step is one epoch. With L = 3 weight layers:
 
     1   forward through 1, 2, 3    gradient of layer 3     update 3
     2   forward through       3    gradient of layer 2     update 2
     3   forward through    2, 3    gradient of layer 1     update 1
 
-Layer l is updated once, the network L times a layer: as many updates as backpropagation makes, but the gradient of a
-layer has seen the layers above it move. This is coordinate descent by blocks, from the output to the input.
+Each layer is updated once, so there are as many updates as in backpropagation. But before the gradient of a layer is
+taken, the layers above it have changed. This is called block coordinate descent, from the output to the input.
 
-What changes against `layerwise`: backward and update are of one layer; the error is still propagated through all the
-layers above it, at their new weights. What the text leaves open is decided as it is there, except for the schedule:
-this file takes the sentence "update all the weights once" at its word.
+What changes against `layerwise`: backward and update handle one layer. The error is still propagated through all the
+layers above it, with their new weights. The open questions of the source are answered as in the parent, except for
+the schedule: this file follows the sentence "update all the weights once".
 
 Source: "optimized propagation", workload `optprop`.
 """
@@ -24,7 +24,7 @@ PARENT = "layerwise"
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float64
 
@@ -80,7 +80,7 @@ class MLP:
             self.W[l] -= self.network.rate * self.velocity[l]  # phase: descend
 
     def partial_steps(self, X, Y, index):
-        """One epoch; stops before every partial update and tells which layers it is of."""
+        """Make one epoch; yield the layers of every partial update before it is made."""
         self.fetch_batch(X, Y, index)
         self.forward()
         self.epoch_loss = self.loss()

@@ -1,23 +1,23 @@
-"""The gradient without a backward pass: shift a weight, look what the loss does, shift it back.
+"""The gradient without a backward pass: change a weight, see how the loss changes.
 
-This needs no calculus at all. The slope of a function is the difference of two of its values over the distance of the
-two places, so every weight and every bias is moved by a small h up and down:
+Idea: this needs no calculus. The slope of a function is approximately the difference of two of its values, divided by
+the distance between the two places. So move every weight and every bias up and down by a small h:
 
     dJ/dw  =  (J(w + h) - J(w - h)) / (2 h)        J: mean loss of the batch, plus the penalty
 
-Why it is slow: each slope costs two forward passes of the whole batch. A network with P parameters needs 2 P of them
-for one step, where backpropagation needs a forward pass and some two more of work, whatever P is.
+Why it is slow: each slope costs two forward passes of the whole batch. A network with P parameters needs 2 P forward
+passes for one step. Backpropagation needs one forward pass and about twice that work in addition, whatever P is.
 
-Why it is here: it cannot be wrong in the ways in which a backward pass goes wrong. A forgotten transpose, a factor 2,
-a bias that is regularized: none of that can enter. So it is what backward passes are checked against.
+What it is good for: it cannot contain the mistakes of a backward pass, such as a forgotten transpose, a factor of 2,
+or a penalty on the biases. Therefore the backward passes of the other variants are checked against it.
 
-How small is h? The central difference errs by h**2 times the third derivative, which wants h small, and by the rounding
-of J over h, which wants h large. In double precision both are near 1e-10 at h = 1e-5. In single precision there is no
-good h: J has 7 digits, and the difference of two such numbers has hardly any. So this file computes in float64 in any
-case, and rounds only what it gives away.
+How small should h be? The error of the central difference is h**2 times the third derivative, so h should be small.
+But the rounding error of J is divided by h, so h should be large. In double precision both errors are near 1e-10 at h
+= 1e-5. In single precision no h is good, because J has only 7 digits and most of them cancel in the difference. So
+this file always computes in float64, and rounds only its results.
 
-Source: the question behind workload `forever`, whose author computed every weight's delta so, for 28 minutes a pass;
-the answer keeps the method as the one test to have.
+Source: the question of workload `forever`. Its author computed the delta of every weight in this way, which took 28
+minutes per pass. The answer keeps the method as the one test that everybody should have.
 """
 
 import numpy as np
@@ -30,7 +30,7 @@ H = 1e-5
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, 1 + n_{l-1}) holds the biases b[l] in its column 0."""
+    """Lists are indexed by the layer l = 0..L. Column 0 of W[l] (n_l, 1 + n_{l-1}) holds the biases b[l]."""
 
     DTYPE = np.float64
 
@@ -66,7 +66,7 @@ class MLP:
         return self.loss() + penalty
 
     def slope(self, l, j, i):
-        """How the objective changes with W[l][j, i]: two forward passes."""
+        """Return how the objective changes with W[l][j, i]. This takes two forward passes."""
         kept = self.W[l][j, i]
         self.W[l][j, i] = kept + H
         above = self.objective()

@@ -1,12 +1,15 @@
-"""JAX, an epoch at a time: a reference line, the loop over the steps compiled as well.
+"""JAX, a reference line: the loop over many steps is compiled as well.
 
-What changes against a step at a time: `train` hands the rows of all its steps to one lax.scan, so that Python is left
-for a whole epoch. XLA compiles it once for every number of steps; the race reports that beside the step. The losses
-come back together.
+Idea: `train` gives the row numbers of all its steps to one lax.scan, so that Python does nothing between two steps.
+XLA compiles the loop once for every number of steps; the race reports the time of the compilation separately. The
+losses come back together.
 
-Called singly, the five methods are compiled one by one, and backward goes forward again: the step has no phases.
+What changes against `jax_step`: the loop over the steps moves from Python into the compiled function.
 
-Threads: as many as NPROC says, which is set from OMP_NUM_THREADS before XLA starts. X and Y are handed over once.
+The five methods, called one by one, are compiled one by one, and backward repeats the forward pass. So the step has
+no phases.
+
+Threads: NPROC says how many. It is set from OMP_NUM_THREADS before XLA starts. X and Y are copied to JAX once.
 
 Source: JAX's documentation.
 """
@@ -26,17 +29,17 @@ OUTPUT = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax, "identity": jnp.
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     return f"JAX {jax.__version__} · XLA on {jax.default_backend()} · {os.environ.get('NPROC', 'all')} threads"
 
 
 def rows(X, index):
-    """The rows of the batch; the harness never goes beyond the samples."""
+    """Return the rows of the batch. No index is out of bounds, so that JAX need not check."""
     return X.at[index].get(mode="promise_in_bounds")
 
 
 def weighted_sums(network, parameters, X):
-    """Z[L] (m, n_L): the output before its activation."""
+    """Return Z[L] (m, n_L), the output before its activation."""
     A = X
     for l, (W, b) in enumerate(parameters, start=1):
         Z = A @ W.T + b
@@ -45,7 +48,7 @@ def weighted_sums(network, parameters, X):
 
 
 def mean_loss(network, Z, Y):
-    """The mean loss from what the output's activation is still to be applied to."""
+    """Return the mean loss, computed from the output before its activation."""
     if network.loss == "squared_error":
         return jnp.sum((OUTPUT[network.output](Z) - Y) ** 2) / (2 * len(Y))
     if network.output == "softmax":
@@ -54,27 +57,27 @@ def mean_loss(network, Z, Y):
 
 
 def objective(network, parameters, X, Y):
-    """Loss and penalty, and the loss alone."""
+    """Return the loss with the penalty, and the loss alone."""
     cost = mean_loss(network, weighted_sums(network, parameters, X), Y)
     penalty = sum(network.l1 * jnp.abs(W).sum() + network.l2 / 2 * jnp.square(W).sum() for W, _ in parameters)
     return cost + penalty, cost
 
 
 def descend(network, parameters, velocity, gradient):
-    """Heavy ball: the new parameters and velocity."""
+    """Return the new parameters and velocity (heavy ball)."""
     velocity = jax.tree.map(lambda v, g: network.momentum * v + g, velocity, gradient)
     return jax.tree.map(lambda W, v: W - network.rate * v, parameters, velocity), velocity
 
 
 def step(network, state, X, Y, index):
-    """One whole step: the new state, and the loss."""
+    """Make one whole step; return the new state and the loss."""
     differentiate = jax.value_and_grad(partial(objective, network), has_aux=True)
     (_, cost), gradient = differentiate(state[0], rows(X, index), rows(Y, index))
     return descend(network, *state, gradient), cost
 
 
 def epoch(network, state, X, Y, indices):
-    """Steps on the rows indices (steps, m): the new state, and the losses."""
+    """Make a step for each row of indices (steps, m); return the new state and the losses."""
     return jax.lax.scan(lambda state, index: step(network, state, X, Y, index), state, indices)
 
 
@@ -87,12 +90,12 @@ EPOCH = jax.jit(epoch, static_argnums=0, donate_argnums=1)
 
 
 class MLP:
-    """state: parameters and velocity, each a list of (W, b), W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
+    """state holds parameters and velocity, each a list of (W, b) with W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
 
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
-        jax.config.update("jax_enable_x64", True)  # else float64 is silently float32
+        jax.config.update("jax_enable_x64", True)  # otherwise JAX turns float64 into float32 without a message
         os.environ.setdefault("NPROC", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())))
         self.network = network
         given = [(jnp.array(W), jnp.array(b)) for W, b in parameters]
@@ -100,7 +103,7 @@ class MLP:
         self.handed = self.data = None
 
     def hand_over(self, X, Y):
-        """X and Y as JAX arrays, made when they are first seen."""
+        """Return X and Y as JAX arrays, which are made at the first call with them."""
         if self.handed is None or X is not self.handed[0] or Y is not self.handed[1]:
             self.handed, self.data = (X, Y), (jnp.asarray(X), jnp.asarray(Y))
         return self.data
@@ -124,7 +127,7 @@ class MLP:
         return self.train(X, Y, [index])[0]
 
     def train(self, X, Y, indices):
-        if len({len(index) for index in indices}) > 1:  # a scan needs steps of one size
+        if len({len(index) for index in indices}) > 1:  # all steps of a scan have the same batch size
             return [self.train_step(X, Y, index) for index in indices]
         self.state, losses = EPOCH(self.network, self.state, *self.hand_over(X, Y), np.array(indices))
         return np.asarray(losses).tolist()

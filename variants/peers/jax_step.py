@@ -1,14 +1,15 @@
-"""JAX, a step at a time: a reference line, the whole step compiled by XLA and called once a batch.
+"""JAX, a reference line: XLA compiles the whole step, called once per batch.
 
-The step is a pure function: parameters and velocity go in and come out, the gradients come from jax.value_and_grad, the
-rows of the batch are gathered inside. jax.jit compiles it once for every network and batch size; the race reports that
-beside the step. The old state is donated, so that the new one may take its memory.
+Idea: the step is a pure function. Parameters and velocity go in and come out, jax.value_and_grad computes the
+gradients, and the rows of the batch are gathered inside. jax.jit compiles the step once for every network and batch
+size; the race reports the time of the compilation separately. The old state is donated, so that the new one can use
+its memory.
 
-What is there for more than one step: `train` starts the next step without waiting for the last one's loss, as a user
-who reads the losses afterwards does. Called singly, the five methods are compiled one by one, and backward goes forward
-again: the step has no phases.
+`train` starts the next step without waiting for the loss of the one before, as users do who read the losses
+afterwards. The five methods, called one by one, are compiled one by one, and backward repeats the forward pass. So
+the step has no phases.
 
-Threads: as many as NPROC says, which is set from OMP_NUM_THREADS before XLA starts. X and Y are handed over once.
+Threads: NPROC says how many. It is set from OMP_NUM_THREADS before XLA starts. X and Y are copied to JAX once.
 
 Source: JAX's documentation.
 """
@@ -28,17 +29,17 @@ OUTPUT = {"sigmoid": jax.nn.sigmoid, "softmax": jax.nn.softmax, "identity": jnp.
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     return f"JAX {jax.__version__} · XLA on {jax.default_backend()} · {os.environ.get('NPROC', 'all')} threads"
 
 
 def rows(X, index):
-    """The rows of the batch; the harness never goes beyond the samples."""
+    """Return the rows of the batch. No index is out of bounds, so that JAX need not check."""
     return X.at[index].get(mode="promise_in_bounds")
 
 
 def weighted_sums(network, parameters, X):
-    """Z[L] (m, n_L): the output before its activation."""
+    """Return Z[L] (m, n_L), the output before its activation."""
     A = X
     for l, (W, b) in enumerate(parameters, start=1):
         Z = A @ W.T + b
@@ -47,7 +48,7 @@ def weighted_sums(network, parameters, X):
 
 
 def mean_loss(network, Z, Y):
-    """The mean loss from what the output's activation is still to be applied to."""
+    """Return the mean loss, computed from the output before its activation."""
     if network.loss == "squared_error":
         return jnp.sum((OUTPUT[network.output](Z) - Y) ** 2) / (2 * len(Y))
     if network.output == "softmax":
@@ -56,20 +57,20 @@ def mean_loss(network, Z, Y):
 
 
 def objective(network, parameters, X, Y):
-    """Loss and penalty, and the loss alone."""
+    """Return the loss with the penalty, and the loss alone."""
     cost = mean_loss(network, weighted_sums(network, parameters, X), Y)
     penalty = sum(network.l1 * jnp.abs(W).sum() + network.l2 / 2 * jnp.square(W).sum() for W, _ in parameters)
     return cost + penalty, cost
 
 
 def descend(network, parameters, velocity, gradient):
-    """Heavy ball: the new parameters and velocity."""
+    """Return the new parameters and velocity (heavy ball)."""
     velocity = jax.tree.map(lambda v, g: network.momentum * v + g, velocity, gradient)
     return jax.tree.map(lambda W, v: W - network.rate * v, parameters, velocity), velocity
 
 
 def step(network, state, X, Y, index):
-    """One whole step: the new state, and the loss."""
+    """Make one whole step; return the new state and the loss."""
     differentiate = jax.value_and_grad(partial(objective, network), has_aux=True)
     (_, cost), gradient = differentiate(state[0], rows(X, index), rows(Y, index))
     return descend(network, *state, gradient), cost
@@ -84,12 +85,12 @@ STEP = jax.jit(step, static_argnums=0, donate_argnums=1)
 
 
 class MLP:
-    """state: parameters and velocity, each a list of (W, b), W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
+    """state holds parameters and velocity, each a list of (W, b) with W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
 
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
-        jax.config.update("jax_enable_x64", True)  # else float64 is silently float32
+        jax.config.update("jax_enable_x64", True)  # otherwise JAX turns float64 into float32 without a message
         os.environ.setdefault("NPROC", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())))
         self.network = network
         given = [(jnp.array(W), jnp.array(b)) for W, b in parameters]
@@ -97,7 +98,7 @@ class MLP:
         self.handed = self.data = None
 
     def hand_over(self, X, Y):
-        """X and Y as JAX arrays, made when they are first seen."""
+        """Return X and Y as JAX arrays, which are made at the first call with them."""
         if self.handed is None or X is not self.handed[0] or Y is not self.handed[1]:
             self.handed, self.data = (X, Y), (jnp.asarray(X), jnp.asarray(Y))
         return self.data

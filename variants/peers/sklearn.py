@@ -1,15 +1,16 @@
-"""scikit-learn: a reference line, the step that MLPClassifier and MLPRegressor make for every batch of `fit`.
+"""scikit-learn, a reference line: the step that `fit` makes for every batch.
 
-The estimator's own code, called as its stochastic solver calls it: its forward pass, its backpropagation, its
-SGDOptimizer, without the checks of the input and the scores that `fit` adds once or once an epoch. Its backpropagation
-goes forward and computes the loss itself, so one call is three phases. Its alpha is the L2 penalty times the batch.
+Idea: this file calls the code of MLPClassifier or MLPRegressor as its stochastic solver calls it: the forward pass,
+the backpropagation and the SGDOptimizer. It leaves out the checks of the input, and the scores that `fit` adds once
+or once per epoch. The backpropagation of scikit-learn goes forward and computes the loss itself, so one call is three
+phases. Its alpha is the L2 penalty times the batch size.
 
-Limits: where `fit` cannot train the network, this refuses it: squared error behind a sigmoid, and an L1 penalty. A
-single softmax output it would take for a sigmoid; the ladder offers none.
+Limits: a network that `fit` cannot train is refused here: squared error after a sigmoid, and an L1 penalty.
+scikit-learn would treat a single softmax output as a sigmoid, but the ladder has no such network.
 
-Threads: of NumPy's BLAS.
+Threads: those of NumPy's BLAS.
 
-Source: scikit-learn's own source, sklearn/neural_network/_multilayer_perceptron.py, from 1.7 on.
+Source: the source code of scikit-learn, sklearn/neural_network/_multilayer_perceptron.py, from version 1.7 on.
 """
 
 import numpy as np
@@ -27,7 +28,7 @@ NAMES = {"sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "identity": "ide
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     blas = [one for one in threadpool_info() if one["user_api"] == "blas" and "numpy" in one["filepath"]]
     text = " · ".join(f"{one['internal_api']} kernel {one.get('architecture')}" for one in blas[:1]) or "NumPy's BLAS"
     threads = blas[0]["num_threads"] if blas else "?"
@@ -35,15 +36,15 @@ def engine():
 
 
 class MLP:
-    """net holds W[l] transposed, (n_{l-1}, n_l), and b[l] (n_l,)."""
+    """net holds the transposed W[l] (n_{l-1}, n_l) and b[l] (n_l,)."""
 
     DTYPE = np.float32
 
     def __init__(self, network, parameters):
         if network.l1 > 0 or (network.output == "sigmoid" and network.loss == "squared_error"):
             raise UnsupportedNetwork(
-                f"scikit-learn cannot do l1 {network.l1:g} with {network.loss} behind {network.output}; it has no L1 "
-                "penalty, and squared error only behind identity"
+                f"scikit-learn cannot use l1 {network.l1:g} with {network.loss} after {network.output}; it has no L1 "
+                "penalty, and squared error only after identity"
             )
         self.network = network
         self.L = L = network.depth
@@ -65,7 +66,7 @@ class MLP:
     def forward(self):
         self.net.alpha = self.network.l2 * len(self.Y)
         loss, self.dW, self.db = self.net._backprop(self.A[0], self.Y, None, self.A, self.delta, self.dW, self.db)
-        # it adds the penalty, and takes the mean of squared errors over the outputs too
+        # _backprop adds the penalty, and divides a squared error by the number of outputs too
         penalty = 0.5 * self.network.l2 * sum(float(np.dot(W.ravel(), W.ravel())) for W in self.net.coefs_)
         self.cost = (loss - penalty) * (self.network.layers[-1] if self.network.loss == "squared_error" else 1)
 
@@ -73,7 +74,7 @@ class MLP:
         return float(self.cost)
 
     def backward(self):
-        """Done in forward."""
+        """Do nothing, because forward has computed the gradients too."""
 
     def update(self):
         self.optimizer.update_params(self.all, self.dW + self.db)

@@ -1,12 +1,12 @@
-"""TensorFlow: a reference line, the whole step as one graph, called once a batch.
+"""TensorFlow, a reference line: the whole step as one graph, one call per batch.
 
-The step is a tf.function: gather, forward, loss, the gradients of a tape, and the update of the variables. It is traced
-once, with the batch size open; the race reports that beside the step. XLA is left out: `jax_step` shows what it makes
-of the same step.
+Idea: the step is a tf.function. It contains the gather, the forward pass, the loss, the gradients of a tape, and the
+update of the variables. TensorFlow traces it once, for any batch size; the race reports the time of the tracing
+separately. XLA is not used here, because `jax_step` shows what it does with the same step.
 
-Called singly, the five methods run eagerly and backward goes forward again: the step has no phases.
+The five methods, called one by one, run eagerly, and backward repeats the forward pass. So the step has no phases.
 
-Threads: as OMP_NUM_THREADS says, else all cores. X and Y are handed over once.
+Threads: OMP_NUM_THREADS says how many; otherwise all cores are used. X and Y are copied to TensorFlow once.
 
 Source: TensorFlow's documentation.
 """
@@ -24,13 +24,13 @@ OUTPUT = {"sigmoid": tf.sigmoid, "softmax": tf.nn.softmax, "identity": tf.identi
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     return f"TensorFlow {tf.__version__} · Eigen and oneDNN · {threads} threads"
 
 
 class MLP:
-    """W[l] (n_{l-1}, n_l), as TensorFlow multiplies best, and b[l] (n_l,): variables, each with a velocity."""
+    """W[l] (n_{l-1}, n_l), in the order that is fastest here, and b[l] (n_l,) are variables with a velocity."""
 
     DTYPE = np.float32
 
@@ -44,7 +44,7 @@ class MLP:
         self.step = tf.function(self.whole_step, reduce_retracing=True)
 
     def hand_over(self, X, Y):
-        """X and Y as tensors, made when they are first seen."""
+        """Return X and Y as tensors, which are made at the first call with them."""
         if self.handed is None or X is not self.handed[0] or Y is not self.handed[1]:
             self.handed, self.data = (X, Y), (tf.constant(X), tf.constant(Y))
         return self.data
@@ -53,7 +53,7 @@ class MLP:
         self.X, self.Y = (tf.gather(values, index) for values in self.hand_over(X, Y))
 
     def weighted_sums(self, X):
-        """Z[L] (m, n_L): the output before its activation."""
+        """Return Z[L] (m, n_L), the output before its activation."""
         A = X
         for l, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             Z = tf.nn.bias_add(A @ W, b)
@@ -61,7 +61,7 @@ class MLP:
         return A
 
     def mean_loss(self, Z, Y):
-        """The mean loss from what the output's activation is still to be applied to."""
+        """Return the mean loss, computed from the output before its activation."""
         m = tf.cast(tf.shape(Y)[0], Y.dtype)
         if self.network.loss == "squared_error":
             return tf.reduce_sum(tf.square(OUTPUT[self.network.output](Z) - Y)) / (2 * m)
@@ -76,7 +76,7 @@ class MLP:
         return float(self.mean_loss(self.Z, self.Y))
 
     def differentiate(self, X, Y):
-        """The loss, and the gradients of loss and penalty: of all W, then of all b."""
+        """Return the loss, and the gradients of loss and penalty for all W, then for all b."""
         with tf.GradientTape() as tape:
             cost = self.mean_loss(self.weighted_sums(X), Y)
         gradient = tape.gradient(cost, [*self.W, *self.b])
@@ -88,7 +88,7 @@ class MLP:
         return cost, gradient
 
     def descend(self, gradient):
-        """Heavy ball, in place."""
+        """Update the variables in place (heavy ball)."""
         for values, velocity, slope in zip((*self.W, *self.b), self.velocity, gradient, strict=True):
             velocity.assign(self.network.momentum * velocity + slope)
             values.assign_sub(self.network.rate * velocity)
@@ -100,7 +100,7 @@ class MLP:
         self.descend(self.gradient)
 
     def whole_step(self, X, Y, index):
-        """What is traced: from the rows of the batch to the new parameters; the loss."""
+        """Make one whole step and return the loss. TensorFlow traces this method."""
         cost, gradient = self.differentiate(tf.gather(X, index), tf.gather(Y, index))
         self.descend(gradient)
         return cost

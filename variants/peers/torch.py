@@ -1,10 +1,11 @@
-"""PyTorch, eager: a reference line, every operation dispatched from Python by itself.
+"""PyTorch, a reference line: eager mode, one operation at a time from Python.
 
-The network as its users write it: nn.Linear layers, gradients by autograd, torch.optim.SGD, whose momentum is heavy
-ball. The penalty on the weights is the optimizer's weight_decay, given for the weights alone; L1, which it does not
-know, goes into what is differentiated. The loss takes the output before its activation, as PyTorch's stable forms do.
+Idea: the network is written as users of PyTorch write it: nn.Linear layers, gradients by autograd, and
+torch.optim.SGD, whose momentum is heavy ball. The L2 penalty is the optimizer's weight_decay, for the weights alone.
+The optimizer has no L1 penalty, so that is added to the loss before it is differentiated. The loss is computed from
+the output before its activation, as in the numerically stable functions of PyTorch.
 
-Threads: as OMP_NUM_THREADS says. X and Y are used where they lie; a batch is gathered by index_select.
+Threads: OMP_NUM_THREADS says how many. X and Y are not copied; index_select gathers a batch.
 
 Source: PyTorch's documentation.
 """
@@ -21,14 +22,14 @@ HIDDEN = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     library = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
     kernel = torch.backends.cpu.get_cpu_capability()
     return f"PyTorch {torch.__version__} · {library} · kernel {kernel} · {torch.get_num_threads()} threads"
 
 
 class MLP:
-    """model maps X (m, n_0) to Z[L] (m, n_L); its linear layers hold W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
+    """model maps X (m, n_0) to Z[L] (m, n_L). Its linear layers hold W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
 
     DTYPE = np.float32
 
@@ -44,7 +45,7 @@ class MLP:
         self.optimizer = torch.optim.SGD(groups, lr=network.rate, momentum=network.momentum, fused=True)
 
     def layer(self, W, b):
-        """A linear layer with the given parameters, copied."""
+        """Return a linear layer with copies of the parameters."""
         linear = nn.utils.skip_init(nn.Linear, *reversed(W.shape), dtype=torch.from_numpy(W).dtype)
         linear.load_state_dict({"weight": torch.from_numpy(W.copy()), "bias": torch.from_numpy(b.copy())})
         return linear
@@ -59,7 +60,7 @@ class MLP:
         self.cost = self.mean_loss(self.Z, self.Y)
 
     def mean_loss(self, Z, Y):
-        """The mean loss from what the output's activation is still to be applied to."""
+        """Return the mean loss, computed from the output before its activation."""
         if self.network.loss == "squared_error":
             A = torch.sigmoid(Z) if self.network.output == "sigmoid" else Z
             return (A - Y).square().sum() / (2 * len(Y))

@@ -1,14 +1,16 @@
-"""PyTorch, compiled: a reference line, forward, loss and backward as generated C++.
+"""PyTorch, a reference line: compiled C++ for everything but the products.
 
-The network as its users write it: nn.Linear layers, gradients by autograd, torch.optim.SGD, whose momentum is heavy
-ball. The penalty on the weights is the optimizer's weight_decay, given for the weights alone; L1, which it does not
-know, goes into what is differentiated. The loss takes the output before its activation, as PyTorch's stable forms do.
+Idea: the network is written as users of PyTorch write it: nn.Linear layers, gradients by autograd, and
+torch.optim.SGD, whose momentum is heavy ball. The L2 penalty is the optimizer's weight_decay, for the weights alone.
+The optimizer has no L1 penalty, so that is added to the loss before it is differentiated. The loss is computed from
+the output before its activation, as in the numerically stable functions of PyTorch.
 
-What changes against PyTorch eager: model and loss go through torch.compile, which writes fused C++ for everything but
-the matrix products, forward and, at the same time, backward. That takes seconds and a C++ compiler, once for every
-batch size; the race reports it beside the step. Called singly, the five methods stay eager.
+What changes against `torch`: the model and the loss go through torch.compile. It writes C++ for everything except the
+matrix products, and joins operations, forward and backward. This takes seconds and needs a C++ compiler, once for
+every batch size; the race reports the time of the compilation separately. The five methods, called one by one, stay
+eager.
 
-Threads: as OMP_NUM_THREADS says. X and Y are used where they lie; a batch is gathered by index_select.
+Threads: OMP_NUM_THREADS says how many. X and Y are not copied; index_select gathers a batch.
 
 Source: PyTorch's documentation.
 """
@@ -25,14 +27,14 @@ HIDDEN = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def engine():
-    """What computes: version, library, threads."""
+    """Return the version, the library and the number of threads that compute."""
     library = "MKL" if torch.backends.mkl.is_available() else "its own BLAS"
     kernel = torch.backends.cpu.get_cpu_capability()
     return f"PyTorch {torch.__version__} · {library} · kernel {kernel} · {torch.get_num_threads()} threads"
 
 
 class MLP:
-    """model maps X (m, n_0) to Z[L] (m, n_L); its linear layers hold W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
+    """model maps X (m, n_0) to Z[L] (m, n_L). Its linear layers hold W[l] (n_l, n_{l-1}) and b[l] (n_l,)."""
 
     DTYPE = np.float32
 
@@ -49,7 +51,7 @@ class MLP:
         self.compiled = torch.compile(self.objective, dynamic=False)
 
     def layer(self, W, b):
-        """A linear layer with the given parameters, copied."""
+        """Return a linear layer with copies of the parameters."""
         linear = nn.utils.skip_init(nn.Linear, *reversed(W.shape), dtype=torch.from_numpy(W).dtype)
         linear.load_state_dict({"weight": torch.from_numpy(W.copy()), "bias": torch.from_numpy(b.copy())})
         return linear
@@ -64,7 +66,7 @@ class MLP:
         self.cost = self.mean_loss(self.Z, self.Y)
 
     def mean_loss(self, Z, Y):
-        """The mean loss from what the output's activation is still to be applied to."""
+        """Return the mean loss, computed from the output before its activation."""
         if self.network.loss == "squared_error":
             A = torch.sigmoid(Z) if self.network.output == "sigmoid" else Z
             return (A - Y).square().sum() / (2 * len(Y))
@@ -76,7 +78,7 @@ class MLP:
         return self.cost.item()
 
     def penalized(self, cost):
-        """What is differentiated; the L2 penalty is the optimizer's."""
+        """Return the loss with the L1 penalty. The optimizer adds the L2 penalty."""
         if self.network.l1 == 0:
             return cost
         return cost + self.network.l1 * sum(layer.weight.abs().sum() for layer in self.linear)
@@ -86,7 +88,7 @@ class MLP:
         self.penalized(self.cost).backward()
 
     def objective(self, X, Y):
-        """What is compiled: from the batch to the loss, and to what is differentiated."""
+        """Return the loss with the L1 penalty, which is differentiated, and the loss alone."""
         cost = self.mean_loss(self.model(X), Y)
         return self.penalized(cost), cost.detach()
 

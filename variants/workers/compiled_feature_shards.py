@@ -1,22 +1,25 @@
-"""Shares of the input features, compiled: a worker's step is two matrix products and a few calls.
+"""Shares of the input features, compiled: two products and a few calls per step.
 
-Idea: on a small batch most of a step of `feature_shards` are calls: every worker does the small layers above layer 1
-for itself, in some forty calls of NumPy on short arrays. So these layers become one function each way, translated by
-numba: `forward_above` and `backward_above` of `mlpprof.engines.numba_passes`. What is left to Python is the gather,
-the two
-products with the features, and the meetings.
+Idea: if the batch is small, most of a step of `feature_shards` is the overhead of calls. Every worker computes the
+small layers above layer 1, with some forty calls of NumPy on short arrays. Here these layers are one compiled
+function in each direction: `forward_above` and `backward_above` of `mlpprof.engines.numba_passes`. Python only does
+the gather, the two products with the features, and the meetings.
 
-    A, delta    flat blocks: the vectors of layers 1..L for all samples of the batch, layer by layer
-    n, at       the sizes of the layers; where W[l] and b[l] begin in upper, and A[l] of one sample in A; neurons
+    A, delta    Flat blocks: the vectors of layers 1..L for all samples of the batch, layer by layer.
+    n, at       The sizes of the layers; where W[l] and b[l] begin in upper, where A[l] of one sample begins in A, and
+                the number of neurons.
 
-As in `compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights are and stay 0, because BLAS takes
-columns by the four: with 72 columns in place of 70 the two products took 6 to 10 % less time.
+What changes against `feature_shards`: compiled functions on flat blocks replace those of NumPy on lists of arrays. As
+in `compiled`, hidden layers are padded to a multiple of 4 neurons, whose weights always stay 0, because BLAS handles
+four columns at a time.
 
-What changes: compiled functions on flat blocks in place of NumPy's on a list of arrays. They are compiled before the
-workers are forked; so the first step takes seconds, unless a folder keeps the machine code.
+Why it is faster: there are fewer calls. With 72 columns instead of 70 the two products took 6 to 10 % less time.
 
-Source: the project's own measurements ("input-feature shards (with numba at 32)"); what it is worth tells
-variants/README.md.
+Limits: the functions are compiled before the workers are forked. The first step therefore takes seconds, unless
+NUMBA_CACHE_DIR names a folder that keeps the machine code.
+
+Source: "input-feature shards (with numba at 32)" in the project's own measurements. variants/README.md shows what
+this variant gains.
 """
 
 import numpy as np
@@ -43,7 +46,7 @@ PART, REST = 1, 2
 
 @COMPILE
 def exchange(parts, Z):
-    """Z (m, n_1) becomes the sum of the parts (workers, m, n_1) of it, which may have room for more samples."""
+    """Write the sum of the parts (workers, m or more, n_1) into Z (m, n_1)."""
     for i in range(len(Z)):
         z, part = Z[i], parts[0, i]
         for j in range(z.size):
@@ -56,7 +59,7 @@ def exchange(parts, Z):
 
 @COMPILE
 def update(first, upper, weights, optimizer):
-    """The weights of some features, `first`, and all of `upper`, biases last; each is (w, v, gradient)."""
+    """Update `first`, weights of some features, and `upper`, whose biases come last; each is (w, v, gradient)."""
     rate, momentum, l1, l2, one, zero = optimizer
     w, v, g = first
     descend(w, v, g, one, rate, momentum, l1, l2)
@@ -65,8 +68,8 @@ def update(first, upper, weights, optimizer):
     descend(w[weights:], v[weights:], g[weights:], one, rate, momentum, zero, zero)
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,), views of a flat block: the weights, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) as views of a flat block: weights first, then biases."""
     W, b, start = [None, None], [None], 0
     for l in range(2, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -79,7 +82,7 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are windows into its row of upper."""
+    """The part of one worker. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are views of its row of upper."""
 
     def __init__(self, network, sizes, first, upper, k):
         self.network, self.sizes, self.k = network, sizes, k
@@ -87,8 +90,8 @@ class Worker:
         self.upper, self.upper_velocity = upper[:, k]
         self.L = L = network.depth
         self.upper_gradient = np.zeros_like(self.upper)
-        self.W, self.b = windows(self.upper, sizes)
-        self.dW, self.db = windows(self.upper_gradient, sizes)
+        self.W, self.b = views(self.upper, sizes)
+        self.dW, self.db = views(self.upper_gradient, sizes)
         self.n = n = np.array(sizes)
         self.weights = self.upper.size - n[1:].sum()
         self.at = np.zeros((4, L + 1), np.int64)
@@ -100,14 +103,14 @@ class Worker:
         workers = upper.shape[1]
         self.columns = slice(n[0] * k // workers, n[0] * (k + 1) // workers)
         self.m = self.width = 0
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
     def own_columns(self, X):
-        """The worker's columns of all samples, lying together so that a batch is gathered in whole rows."""
+        """Copy the worker's columns of all samples, so that a batch is gathered in whole rows."""
         return np.ascontiguousarray(X[:, self.columns])
 
     def allocate(self, m, width):
-        """Arrays for a batch of m samples with so many features."""
+        """Make arrays for a batch of m samples with `width` features."""
         self.m, self.width, n, dtype = m, width, self.n, self.upper.dtype
         rows = self.columns if self.together else slice(None)
         first = [array[rows] for array in (self.first, self.first_velocity, self.first_gradient)]
@@ -125,11 +128,11 @@ class Worker:
         Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
 
     def part(self, out):
-        """The part of Z[1] that comes from the features at hand."""
+        """Compute the part of Z[1] that belongs to this worker's features."""
         np.matmul(self.x, self.W_1, out=out)  # phase: weighted sum
 
     def rest(self, parts):
-        """Add up the parts, and go on forward."""
+        """Add up the parts of Z[1], and compute the layers above."""
         exchange(parts, self.Z_1)  # phase: exchange
         forward_above(self.codes, self.n, self.at, self.upper, self.A, self.m)  # phase: activation
 
@@ -151,7 +154,7 @@ class Worker:
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -162,27 +165,27 @@ class MLP(Worker):
         self.upper_of_all = shared_zeros((2, workers_wanted(), upper.size), upper.dtype)
         first[0][:], self.upper_of_all[0] = parameters[0][0].T, upper
         super().__init__(network, sizes, first, self.upper_of_all, 0)
-        self.of_first = first
+        self.shared_first = first
         self.team = self.X = self.T = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
 
     def compile(self, X, Y):
-        """Have all functions translated for this network and precision; no weight is changed."""
+        """Compile all functions for this network and precision, without changing a weight."""
         self.fetch_batch(X, Y, np.arange(1))
         super().forward()
         self.loss()
         self.backward()
         update((self.upper[:0],) * 3, (self.upper[:0],) * 3, 0, self.optimizer)
 
-    def call_together(self, X, Y, m):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y, m):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         self.compile(X, Y)
         workers, n = self.upper_of_all.shape[1], self.sizes[1]
         self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
         self.parts = shared_zeros((workers, m, n), self.upper.dtype)
         self.own = self.own_columns(X)
-        others = [Worker(self.network, self.sizes, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
+        others = [Worker(self.network, self.sizes, self.shared_first, self.upper_of_all, k) for k in range(1, workers)]
 
         def work(k, task):
             me = others[k - 1]
@@ -200,7 +203,7 @@ class MLP(Worker):
 
     def train_step(self, X, Y, index):
         if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
-            self.call_together(X, Y, len(index))
+            self.start_team(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(PART)

@@ -1,18 +1,21 @@
-"""Shares of a batch, compiled: what each worker does between two matrix products is one pass over memory.
+"""Shares of a batch, compiled: one pass over memory between two products.
 
-Idea: `processes` and `compiled` shorten different parts of a step, so do both. The team of processes shares out the
-samples; within a share, numba's functions of `mlpprof.engines.numba_passes` take the place of NumPy's passes, as they
-do in
-`compiled`, and the layers above layer 1 are one call each way. And where the parent's workers add up the gradients of
-all, penalize, and descend in a pass for each worker and seven more, `add_up_and_descend` goes over a piece of the
-weights once: the piece of every gradient is read, the weight and its velocity are read and written, and that is all the
-memory that the second half of a step touches. As in `compiled`, hidden layers are padded to a multiple of 4 neurons,
-whose weights are and stay 0, because BLAS takes columns by the four.
+Idea: `processes` and `compiled` make different parts of a step shorter, so this variant does both. The processes
+share the samples. Within a share, the compiled functions of `mlpprof.engines.numba_passes` replace the passes of
+NumPy, as in `compiled`, and the layers above layer 1 take one call in each direction. As in `compiled`, hidden layers
+are padded to a multiple of 4 neurons, whose weights always stay 0, because BLAS handles four columns at a time.
 
-What changes: the functions that a worker calls, and the padding. The functions are compiled before the workers are
-forked, by the caller, so that all have the machine code; so the first step takes seconds, unless a folder keeps it.
+What changes against `processes`: the functions that a worker calls, and the padding.
 
-Source: the project's own measurements ("processes, sample shards", "numba"); what it is worth tells variants/README.md.
+Why it is faster: the parent's workers add up all gradients, add the penalty and update, in one pass for each worker
+and seven more. `add_up_and_descend` makes one pass over a piece of the weights. It reads this piece of every
+gradient, and reads and writes the weights and their velocity. The second half of a step touches no other memory.
+
+Limits: the caller compiles the functions before it forks the workers, so that all of them have the machine code. The
+first step therefore takes seconds, unless NUMBA_CACHE_DIR names a folder that keeps the machine code.
+
+Source: "processes, sample shards" and "numba" in the project's own measurements. variants/README.md shows what this
+variant gains.
 """
 
 import numpy as np
@@ -40,7 +43,7 @@ TAKE, DESCEND = 1, 2
 
 @COMPILE
 def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights, optimizer):
-    """Update theta from start to end with the sum of the workers' gradients; only the first `weights` are penalized."""
+    """Update theta[start:end] with the sum of the workers' gradients; only theta[:weights] is penalized."""
     rate, momentum, l1, l2, one, zero = optimizer
     g = gradients[0, start:end]
     for k in range(1, workers):
@@ -52,8 +55,8 @@ def add_up_and_descend(gradients, workers, theta, velocity, start, end, weights,
     descend(theta[cut:end], velocity[cut:end], g[cut - start :], one, rate, momentum, zero, zero)
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -66,18 +69,18 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+    """The part of one worker. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are views of theta."""
 
     def __init__(self, network, sizes, theta, velocity, gradients, losses, k):
         self.network, self.sizes = network, sizes
         self.theta, self.velocity, self.losses, self.k = theta, velocity, losses, k
-        self.of_workers = gradients
+        self.gradients_of_all = gradients
         self.L = L = network.depth
         self.gradient = gradients[k]
         self.more = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, sizes)
-        self.dW, self.db = windows(self.gradient, sizes)
-        self.dW_more, _ = windows(self.more, sizes)
+        self.W, self.b = views(self.theta, sizes)
+        self.dW, self.db = views(self.gradient, sizes)
+        self.dW_more, _ = views(self.more, sizes)
         self.n = n = np.array(sizes)
         self.weights = self.theta.size - n[1:].sum()
         self.at = np.zeros((4, L + 1), np.int64)
@@ -86,16 +89,16 @@ class Worker:
         self.at[2, 2:] = np.cumsum(n[1:-1])
         self.at[3] = network.layers
         self.codes, self.optimizer, self.least = settings(network, theta.dtype)
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for m samples: the beginning of those that the largest batch so far has needed."""
+        """Take the first part of the arrays for m samples; make new arrays only if this is the largest batch so far."""
         n, dtype = self.n, self.theta.dtype
         above = n[1:].sum()
-        if m > self.most:
+        if m > self.capacity:
             self.rows = [np.empty((m, k), dtype) for k in (n[0], n[-1])]
             self.blocks = np.empty((2, m * above), dtype)
-            self.most = m
+            self.capacity = m
         self.m = m
         self.x, self.Y = (array[:m] for array in self.rows)
         self.A, self.delta = self.blocks[:, : m * above]
@@ -125,12 +128,12 @@ class Worker:
             self.gradient += self.more  # phase: gradient
 
     def take(self, X, Y, index):
-        """Forward and backward with this worker's rows of the batch: its loss and gradient."""
-        workers, loss = len(self.of_workers), 0.0
+        """Go forward and backward with this worker's rows of the batch; store its loss and gradient."""
+        workers, loss = len(self.gradients_of_all), 0.0
         mine = index[len(index) * self.k // workers : len(index) * (self.k + 1) // workers]
         if len(mine) == 0:
             self.gradient[:] = 0
-        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal, but for the last
+        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal; only the last may be smaller
         for start in range(0, len(mine), rows or 1):
             self.fetch_batch(X, Y, mine[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)
@@ -140,23 +143,23 @@ class Worker:
         self.losses[self.k] = loss
 
     def descend(self, workers):
-        """Add up the gradients of so many workers, for this worker's piece of theta, and update that."""
+        """Add up the gradients of the first `workers` workers for this worker's piece of theta, and update it."""
         size = self.theta.size
         start, end = size * self.k // workers, size * (self.k + 1) // workers
-        state = self.of_workers, workers, self.theta, self.velocity
+        state = self.gradients_of_all, workers, self.theta, self.velocity
         add_up_and_descend(*state, start, end, self.weights, self.optimizer)
 
     def compile(self, X, Y, index):
-        """Have all functions translated for this network and precision; no weight is changed."""
+        """Compile all functions for this network and precision, without changing a weight."""
         self.fetch_batch(X, Y, index)
         self.forward()
         self.loss()
         self.backward()
-        add_up_and_descend(self.of_workers, 1, self.theta, self.velocity, 0, 0, 0, self.optimizer)
+        add_up_and_descend(self.gradients_of_all, 1, self.theta, self.velocity, 0, 0, 0, self.optimizer)
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -170,15 +173,15 @@ class MLP(Worker):
         super().__init__(network, sizes, *shared, gradients, shared_zeros(workers, np.float64), 0)
         self.team = self.X = self.T = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
-    def call_together(self, X, Y, m):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y, m):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         self.compile(X, Y, np.arange(1))
         self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
-        workers = len(self.of_workers)
-        state = self.network, self.sizes, self.theta, self.velocity, self.of_workers, self.losses
+        workers = len(self.gradients_of_all)
+        state = self.network, self.sizes, self.theta, self.velocity, self.gradients_of_all, self.losses
         team = [Worker(*state, k) for k in range(workers)]
 
         def work(k, task):
@@ -191,7 +194,7 @@ class MLP(Worker):
 
     def train_step(self, X, Y, index):
         if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
-            self.call_together(X, Y, len(index))
+            self.start_team(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(TAKE)

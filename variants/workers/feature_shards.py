@@ -1,25 +1,29 @@
-"""A small batch shared by processes: each takes some of the input features, and gradients are never exchanged.
+"""A small batch shared by processes: each takes some of the input features.
 
-Idea: what `processes` exchanges is a gradient, as large for a batch of 32 as for one of 20,000. Where most weights are
-those of a wide input, share that input instead of the samples. Worker k has some columns of X for itself, and the
-weights that belong to them: with all samples of the batch it computes its part of Z[1], the sum over its features. The
-workers meet, and each adds up the parts, m times n_1 numbers. From here on all of them do the same: the layers above
-are small, so each computes them for itself, forward, backward and their update, and they stay equal without a word. The
-gradient of the own weights needs delta[1], which each has now, and the own columns; so each updates its weights at
-once, and nobody adds up gradients.
+Idea: the processes of `processes` exchange a gradient, which is as large for a batch of 32 as for one of 20,000. If
+most weights belong to a wide input, share the input instead of the samples. Worker k has some columns of X, and the
+weights that belong to them. With all samples of the batch it computes its part of Z[1], the sum over its own
+features. Then the workers meet, and each adds up the parts, m times n_1 numbers. After that all workers do the same:
+the layers above are small, so each worker computes and updates all of them, and their weights stay equal without any
+message. The gradient of a worker's own part of W[1] needs delta[1], which every worker has now, and its own columns
+of X. So each worker updates its part at once, and nobody adds up gradients.
 
-    own     (N, n_0 / workers) a worker's columns of X: together a second copy of the data, made once
-    first   (n_0, n_1)         W[1] transposed: the weights of a worker's features are rows that lie together
-    upper   (2, workers, all)  the other weights and all biases, and their velocity: a row a worker, all rows equal
-    parts   (workers, m, n_1)  the parts of Z[1], each written by one worker and read by all
+    own     (N, n_0 / workers) A worker's columns of X. Together they are a second copy of the data, made once.
+    first   (n_0, n_1)         W[1], transposed: the weights of a worker's features are rows that lie together.
+    upper   (2, workers, all)  The other weights and all biases, and their velocity: one row per worker, all rows equal.
+    parts   (workers, m, n_1)  The parts of Z[1]. Each is written by one worker and read by all.
 
-In a profile of 784-70-30-10 at batch 32 the exchange took 6 of 200 microseconds, and the layers that all compute some
-100. Both grow with the batch, while a gradient does not: with larger batches `processes` is faster. Called singly, the
-five methods make a step of worker 0 with all columns.
+The five methods, called one by one, make a step of worker 0 with all columns.
 
-What changes: what a worker owns, and its step: `part` before the meeting, `rest` after it.
+What changes against `processes`: the part that a worker has, and its step: `part` before the meeting, `rest` after
+it.
 
-Source: the project's own measurements ("input-feature shards"); what it is worth tells variants/README.md.
+Why it is faster: in a profile of 784-70-30-10 at batch 32 the exchange took 6 of 200 microseconds.
+
+Limits: the layers that every worker computes took some 100 of the 200 microseconds. They and the exchange grow with
+the batch, and a gradient does not. So `processes` is faster with larger batches.
+
+Source: "input-feature shards" in the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
@@ -33,8 +37,8 @@ BRANCH = "workers"
 PART, REST = 1, 2
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,), views of a flat block: the weights, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) as views of a flat block: weights first, then biases."""
     W, b, start = [None, None], [None], 0
     for l in range(2, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -47,7 +51,7 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are windows into its row of upper."""
+    """The part of one worker. W[l] (n_l, n_{l-1}), l = 2..L, and b[l] (n_l,) are views of its row of upper."""
 
     def __init__(self, network, first, upper, k):
         self.network, self.k = network, k
@@ -59,20 +63,20 @@ class Worker:
         self.cost = COSTS[network.loss, network.output]
         self.upper_gradient = np.zeros_like(self.upper)
         self.scratch = np.empty(max(self.first.size, self.upper.size), self.upper.dtype)
-        self.W, self.b = windows(self.upper, network.layers)
-        self.dW, self.db = windows(self.upper_gradient, network.layers)
+        self.W, self.b = views(self.upper, network.layers)
+        self.dW, self.db = views(self.upper_gradient, network.layers)
         self.weights = self.upper.size - sum(network.layers[1:])
         n, workers = network.layers[0], upper.shape[1]
         self.columns = slice(n * k // workers, n * (k + 1) // workers)
         self.m = self.width = 0
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
     def own_columns(self, X):
-        """The worker's columns of all samples, lying together so that a batch is gathered in whole rows."""
+        """Copy the worker's columns of all samples, so that a batch is gathered in whole rows."""
         return np.ascontiguousarray(X[:, self.columns])
 
     def allocate(self, m, width):
-        """Arrays for a batch of m samples with so many features."""
+        """Make arrays for a batch of m samples with `width` features."""
         self.m, self.width, sizes, L = m, width, self.network.layers, self.L
         widths = (width, *sizes[1:], *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
         arrays = [np.empty((m, n), self.upper.dtype) for n in widths]
@@ -92,11 +96,11 @@ class Worker:
         Y.take(index, axis=0, out=self.Y, mode="clip")  # phase: gather
 
     def part(self, out):
-        """The part of Z[1] that comes from the features at hand."""
+        """Compute the part of Z[1] that belongs to this worker's features."""
         np.matmul(self.A[0], self.first[self.rows], out=out)  # phase: weighted sum
 
     def rest(self, parts):
-        """Add up the parts, and go on forward."""
+        """Add up the parts of Z[1], and compute the layers above."""
         if parts is not None:
             np.add.reduce(parts, axis=0, out=self.A[1])  # phase: exchange
         for l in range(1, self.L + 1):
@@ -130,7 +134,7 @@ class Worker:
             np.dot(self.ones, delta, out=self.db[l])  # phase: gradient
 
     def descend(self, w, v, gradient, penalized):
-        """Update a flat block, whose first numbers are weights and so penalized."""
+        """Update a flat block. Its first `penalized` numbers are weights, the others are biases."""
         scratch = self.scratch[: w.size]
         v *= self.network.momentum
         v += gradient
@@ -151,7 +155,7 @@ class Worker:
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -161,18 +165,18 @@ class MLP(Worker):
         self.upper_of_all = shared_zeros((2, workers_wanted(), upper.size), upper.dtype)
         first[0][:], self.upper_of_all[0] = parameters[0][0].T, upper
         super().__init__(network, first, self.upper_of_all, 0)
-        self.of_first = first
+        self.shared_first = first
         self.team = self.X = self.T = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
 
-    def call_together(self, X, Y, m):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y, m):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         workers, n = self.upper_of_all.shape[1], self.network.layers[1]
         self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
         self.parts = shared_zeros((workers, m, n), self.upper.dtype)
         self.own = self.own_columns(X)
-        others = [Worker(self.network, self.of_first, self.upper_of_all, k) for k in range(1, workers)]
+        others = [Worker(self.network, self.shared_first, self.upper_of_all, k) for k in range(1, workers)]
 
         def work(k, task):
             me = others[k - 1]
@@ -190,7 +194,7 @@ class MLP(Worker):
 
     def train_step(self, X, Y, index):
         if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
-            self.call_together(X, Y, len(index))
+            self.start_team(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(PART)

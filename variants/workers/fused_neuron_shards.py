@@ -1,24 +1,27 @@
-"""Neurons shared by processes, their weights updated inside the BLAS call: no gradient is ever stored.
+"""Neurons shared by processes, with the update inside the BLAS call.
 
-Idea: in `neuron_shards` the gradient of a weight is made by one worker and used by the same, and nobody else asks for
-it. So it need not exist: `fused_update` has BLAS add rate * delta.T A to the weights in the product itself, and here
-each worker does that for the rows of W[l] that are its own. What is saved are three passes over all parameters, or
-more with a penalty, 10 MB each for 1000-900-900-900-10: the gradient written, read, and the weights read once more.
+Idea: in `neuron_shards` the gradient of a weight is computed by one worker and used by the same worker only. So it
+does not have to exist as an array. `fused_update` makes BLAS add rate * delta.T A to the weights within the product.
+Here each worker does this for its own rows of W[l].
 
-    without momentum    W = (1 - rate l2) W - rate delta.T A        the penalty is the factor that gemm has for W
-    else                v = mu v + rate delta.T A, + rate l2 W; then W -= v
+    without momentum    W = (1 - rate l2) W - rate delta.T A        gemm multiplies W by the factor of the penalty
+    otherwise           v = mu v + rate delta.T A + rate l2 W; then W -= v
 
-What changes: backward only propagates delta, and the products with A go into update, behind the last meeting: by then
-nobody reads W[l] any more. The block of gradients is gone, and a worker updates its rows, no longer a piece of theta.
+What changes against `neuron_shards`: backward only propagates delta, and the products with A move to update, after
+the last meeting, because nobody reads W[l] any more then. The block of gradients is gone. A worker updates its own
+rows instead of a piece of theta.
 
-Source: the project's own measurements; what it is worth tells variants/README.md.
+Why it is faster: at least three passes over all parameters are saved (10 MB each for 1000-900-900-900-10): the
+gradient is not written, it is not read, and the weights are read once less. With a penalty, more are saved.
+
+Source: the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
 from scipy.linalg import get_blas_funcs
 
 from mlpprof.engines.in_place import COSTS, DERIVATIVES, VALUES
-from mlpprof.engines.team import Meeting, ProcessTeam, shared_zeros, workers_wanted
+from mlpprof.engines.team import Barrier, ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "neuron_shards"
 BRANCH = "workers"
@@ -26,8 +29,8 @@ BRANCH = "workers"
 STEP = 1
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -40,7 +43,7 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+    """The part of one worker. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are views of theta."""
 
     def __init__(self, network, theta, velocity, k, workers):
         self.network, self.k, self.workers = network, k, workers
@@ -49,20 +52,20 @@ class Worker:
         self.value = [VALUES[network.hidden]] * L + [VALUES[network.output]]
         self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
         self.cost = COSTS[network.loss, network.output]
-        self.W, self.b = windows(self.theta, network.layers)
-        self.vW, self.vb = windows(self.velocity, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.vW, self.vb = views(self.velocity, network.layers)
         self.gemm = get_blas_funcs("gemm", dtype=self.theta.dtype)
         self.m = 0
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
     def share(self, size):
-        """This worker's share of so many samples, neurons or weights; all of them where it works alone."""
+        """Return this worker's share of `size` samples, neurons or weights, or all of them if it works alone."""
         if not self.together:
             return slice(0, size)
         return slice(size * self.k // self.workers, size * (self.k + 1) // self.workers)
 
     def allocate(self, m, room):
-        """Arrays for a batch of m samples; room: A[0..L-1] and delta[1..L-1], which all workers share."""
+        """Make arrays for a batch of m samples; room: A[0..L-1] and delta[1..L-1], which all workers share."""
         sizes, L = self.network.layers, self.L
         self.m, dtype = m, self.theta.dtype
         *own, self.Y, self.P, self.Q = (np.empty((m, n), dtype) for n in (*sizes[1:], *(5 * sizes[-1:])))
@@ -134,11 +137,11 @@ class Worker:
 
     def meet(self):
         if self.together:
-            self.meeting.meet(self.k, self.look)
+            self.barrier.wait(self.k, self.look)
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -152,25 +155,25 @@ class MLP(Worker):
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
 
     def make_room(self, m):
-        """Arrays that the workers share, for up to m samples."""
+        """Make the arrays that the workers share, for up to m samples."""
         self.close()
         self.index = shared_zeros(m, np.int64)
         widths = (*self.network.layers[:-1], *self.network.layers[1:-1])
         self.room = [shared_zeros((m, n), self.theta.dtype) for n in widths]
         self.m = 0
 
-    def call_together(self, X, Y):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         self.X, self.T = X, Y
         others = [Worker(self.network, *self.blocks, k, self.workers) for k in range(1, self.workers)]
-        self.meeting = Meeting(self.workers)
+        self.barrier = Barrier(self.workers)
 
         def work(k, task):
             me, m = others[k - 1], int(self.size[0])
             if m != me.m:
                 me.allocate(m, self.room)
-                me.together, me.meeting, me.look = True, self.meeting, None
+                me.together, me.barrier, me.look = True, self.barrier, None
             me.fetch_batch(X, Y, self.index[:m])
             me.forward()
             me.backward()
@@ -190,7 +193,7 @@ class MLP(Worker):
         if len(index) > len(self.index):
             self.make_room(len(index))
         if self.team is None or X is not self.X or Y is not self.T:
-            self.call_together(X, Y)
+            self.start_team(X, Y)
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(STEP)

@@ -1,24 +1,26 @@
-"""A batch shared by ranks, on one machine or many: each takes its rows, and an all-reduce adds up the gradients.
+"""A batch shared by ranks, on one or many machines: the gradients are added up.
 
-Idea: the plan of `processes`, for workers that share no memory. Every rank has all weights and all data. Of a batch of
-m samples rank k takes m / size: it goes forward and backward with them, as the parent does, and holds a gradient that
-knows its samples alone. One call of MPI, an all-reduce, gives all of them the sum. Then each makes the same update as
-the others, and so their weights stay equal without ever being sent: what travels in a step is one gradient.
+Idea: this is the plan of `processes` for workers that share no memory. Every rank has all weights and all data. Of a
+batch of m samples each rank takes m / size. It goes forward and backward with them, as the parent does, and so has
+the gradient of its own samples. One call of MPI, an all-reduce, gives the sum of all gradients to every rank. Then
+all ranks make the same update. So their weights stay equal without being sent; a step sends only one gradient.
 
-    mlpprof profile mpi --ranks 4                      mpiexec is started by the tool
-    mlpprof profile mpi --ranks 8 --hostfile hosts     on several machines, as any MPI program
-    mpiexec -n 4 python train.py                       a script of yours, in which all ranks make the same calls
+    mlpprof profile mpi --ranks 4                      mlpprof starts mpiexec itself
+    mlpprof profile mpi --ranks 8 --hostfile hosts     on several machines, like any MPI program
+    mpiexec -n 4 python train.py                       your own script, in which all ranks make the same calls
 
-The loss rides along as one number more, since a message of its own would have to wait for all ranks again. The penalty
-depends on the weights alone, which all have, so it is added after the sum. In a profile "all-reduce" is the message,
-and waiting for the slowest rank. Started without mpiexec there is one rank, and it does everything.
-`mlpprof.engines.mpi` holds what is not this variant's idea: how the other ranks come to make the steps that rank 0 is
+The loss is sent as one more number of the same message, because a message of its own would have to wait for all ranks
+again. The penalty depends on the weights alone, which all ranks have, so it is added after the sum. In a profile,
+"all-reduce" is the time of the message and the time in which this rank waits for the slowest one. Without mpiexec
+there is one rank, and it does everything. `mlpprof.engines.mpi` makes the other ranks repeat the steps that rank 0 is
 asked to make.
 
-What changes: the rows, and between backward and update the all-reduce.
+What changes against `chunked`: each rank takes its own rows, and the all-reduce stands between backward and update.
 
-Source: synchronous data parallelism, as MPI programs and the large frameworks have it; against `processes` see
-variants/README.md.
+Why it is faster: all products and all elementwise passes of a step run on several cores, or machines, at once.
+
+Source: synchronous data parallelism, as MPI programs and the large frameworks do it. variants/README.md compares this
+variant with `processes`.
 """
 
 import numpy as np
@@ -33,8 +35,8 @@ EXTRA = "mpi"
 ROWS = 500
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -47,7 +49,7 @@ def windows(block, sizes):
 
 
 class MLP:
-    """Lists are indexed by the layer l = 0..L; W[l] (n_l, n_{l-1}) and b[l] (n_l,) are windows into theta."""
+    """Lists are indexed by the layer l = 0..L. W[l] (n_l, n_{l-1}) and b[l] (n_l,) are views of theta."""
 
     DTYPE = np.float32
 
@@ -59,23 +61,23 @@ class MLP:
         self.cost = COSTS[network.loss, network.output]
         self.theta = np.concatenate([W.ravel() for W, _ in parameters] + [b for _, b in parameters])
         self.velocity = np.zeros_like(self.theta)
-        self.sums = np.zeros(self.theta.size + 1, self.theta.dtype)  # of the batch: gradient and loss
+        self.sums = np.zeros(self.theta.size + 1, self.theta.dtype)  # gradient and loss of the batch
         self.gradient = self.sums[:-1]
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
-        self.dW_more, self.db_more = windows(self.scratch, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
+        self.dW_more, self.db_more = views(self.scratch, network.layers)
         self.weights = slice(sum(W.size for W in self.W[1:]))
-        self.m = self.most = 0
+        self.m = self.capacity = 0
         self.ranks = Ranks(self, __file__, network, (self.theta, self.velocity))
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
@@ -141,8 +143,8 @@ class MLP:
     def train_step(self, X, Y, index):
         self.ranks.begin(X, Y, index)
         mine = index[self.ranks.rank :: self.ranks.size]
-        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal, but for the last
-        self.sums[:] = 0  # all that a rank without a row has to add
+        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal; only the last may be smaller
+        self.sums[:] = 0  # a rank that has no rows adds 0
         for start in range(0, len(mine), rows or 1):
             self.fetch_batch(X, Y, mine[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)

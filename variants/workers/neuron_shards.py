@@ -1,30 +1,37 @@
-"""Wide layers shared by processes: each has some neurons of every layer, and gradients are never exchanged.
+"""Wide layers shared by processes: each has some neurons of every layer.
 
-Idea: in a network of wide layers the weights are many: `processes`, which shares the samples, adds up as many gradients
-of 2.5 million numbers as it has workers, for a batch of 100. Share the neurons instead. Worker k has some rows of every
-W[l], so some columns of every A[l] and delta[l], for all samples. It needs A[l-1] as a whole and gives its columns of
-A[l]; backward it needs delta[l+1] as a whole, reads the columns of W[l+1] that belong to its neurons, and gives its
-columns of delta[l]. So the workers meet after every layer, each way, and what they exchange are activations, m times
-n_l numbers. The gradient of a row of W[l] is made by one worker, once.
+Idea: a network of wide layers has many weights. The workers of `processes`, which share the samples, add up as many
+gradients of 2.5 million numbers as there are workers, for a batch of 100. Share the neurons instead. Worker k has
+some rows of every W[l], and so some columns of every A[l] and delta[l], for all samples. Forward, it reads all of A[l
+- 1] and writes its own columns of A[l]. Backward, it reads all of delta[l + 1], multiplies by the columns of W[l + 1]
+that belong to its neurons, and writes its own columns of delta[l]. So the workers meet after every layer, in both
+directions, and exchange activations, m times n_l numbers. The gradient of a row of W[l] is computed by one worker,
+once.
 
-    theta, velocity, gradient  (all,)      shared; rows of W[l] belong to a worker
-    A[l], delta[l]             (m, n_l)    shared; columns belong to a worker, but for the output layer, which each
-                                           computes for itself: it is small, and a softmax needs all of it
+    theta, velocity, gradient  (all,)      These are shared. Each row of W[l] belongs to one worker.
+    A[l], delta[l]             (m, n_l)    These are shared, and each column belongs to one worker. Only the output
+                                           layer is computed by every worker, because it is small, and because a
+                                           softmax needs all of it.
 
-A profile of 1000-900-900-900-10 at batch 100 shows seven products of half a millisecond each, and a wait after nearly
-every one: the slowest worker sets the pace of every layer, so another busy program costs more here than elsewhere. With
-narrow layers a worker has few neurons, and the products get slow; with large batches there is more to exchange than a
-gradient: `processes` is faster then. Called singly, the five methods make a step of worker 0 with all neurons.
+The five methods, called one by one, make a step of worker 0 with all neurons.
 
-What changes: columns and rows in place of samples, `meet` after every layer, and no sum over gradients.
+What changes against `processes`: a worker has columns and rows instead of samples, the workers `meet` after every
+layer, and there is no sum of gradients.
 
-Source: the project's own measurements ("neuron shards"); what it is worth tells variants/README.md.
+Why it is faster: an exchanged A[l] is much smaller than a gradient if layers are wide and the batch is small.
+
+Limits: a profile of 1000-900-900-900-10 at batch 100 shows seven products of half a millisecond each, and a wait
+after nearly every one. The slowest worker sets the pace of every layer, so another busy program costs more here than
+in other variants. With narrow layers a worker has few neurons, and the products become slow. With large batches the
+activations have more numbers than a gradient, and `processes` is faster.
+
+Source: "neuron shards" in the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
 
 from mlpprof.engines.in_place import COSTS, DERIVATIVES, VALUES
-from mlpprof.engines.team import Meeting, ProcessTeam, shared_zeros, workers_wanted
+from mlpprof.engines.team import Barrier, ProcessTeam, shared_zeros, workers_wanted
 
 PARENT = "processes"
 BRANCH = "workers"
@@ -32,8 +39,8 @@ BRANCH = "workers"
 STEP = 1
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -46,7 +53,7 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+    """The part of one worker. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are views of theta."""
 
     def __init__(self, network, theta, velocity, gradient, k, workers):
         self.network, self.k, self.workers = network, k, workers
@@ -56,20 +63,20 @@ class Worker:
         self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
         self.cost = COSTS[network.loss, network.output]
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
         self.weights = sum(W.size for W in self.W[1:])
         self.m = 0
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
     def share(self, size):
-        """This worker's share of so many samples, neurons or weights; all of them where it works alone."""
+        """Return this worker's share of `size` samples, neurons or weights, or all of them if it works alone."""
         if not self.together:
             return slice(0, size)
         return slice(size * self.k // self.workers, size * (self.k + 1) // self.workers)
 
     def allocate(self, m, room):
-        """Arrays for a batch of m samples; room: A[0..L-1] and delta[1..L-1], which all workers share."""
+        """Make arrays for a batch of m samples; room: A[0..L-1] and delta[1..L-1], which all workers share."""
         sizes, L = self.network.layers, self.L
         self.m, dtype = m, self.theta.dtype
         *own, self.Y, self.P, self.Q = (np.empty((m, n), dtype) for n in (*sizes[1:], *(5 * sizes[-1:])))
@@ -118,7 +125,7 @@ class Worker:
         self.meet()  # phase: wait
 
     def update(self):
-        """Update this worker's piece of theta: all gradients are there."""
+        """Update this worker's piece of theta. All gradients are complete at this point."""
         piece = self.share(self.theta.size)
         w, v, scratch = (block[piece] for block in (self.theta, self.velocity, self.scratch))
         penalized = max(0, self.weights - piece.start)
@@ -136,11 +143,11 @@ class Worker:
 
     def meet(self):
         if self.together:
-            self.meeting.meet(self.k, self.look)
+            self.barrier.wait(self.k, self.look)
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -154,25 +161,25 @@ class MLP(Worker):
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
 
     def make_room(self, m):
-        """Arrays that the workers share, for up to m samples."""
+        """Make the arrays that the workers share, for up to m samples."""
         self.close()
         self.index = shared_zeros(m, np.int64)
         widths = (*self.network.layers[:-1], *self.network.layers[1:-1])
         self.room = [shared_zeros((m, n), self.theta.dtype) for n in widths]
         self.m = 0
 
-    def call_together(self, X, Y):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         self.X, self.T = X, Y
         others = [Worker(self.network, *self.blocks, k, self.workers) for k in range(1, self.workers)]
-        self.meeting = Meeting(self.workers)
+        self.barrier = Barrier(self.workers)
 
         def work(k, task):
             me, m = others[k - 1], int(self.size[0])
             if m != me.m:
                 me.allocate(m, self.room)
-                me.together, me.meeting, me.look = True, self.meeting, None
+                me.together, me.barrier, me.look = True, self.barrier, None
             me.fetch_batch(X, Y, self.index[:m])
             me.forward()
             me.backward()
@@ -192,7 +199,7 @@ class MLP(Worker):
         if len(index) > len(self.index):
             self.make_room(len(index))
         if self.team is None or X is not self.X or Y is not self.T:
-            self.call_together(X, Y)
+            self.start_team(X, Y)
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(STEP)

@@ -1,26 +1,30 @@
-"""A batch shared by processes: each takes its rows through the network, then all add up and update a piece each.
+"""A batch shared by processes: each takes its rows, then its piece of the weights.
 
-Idea: what a thread of BLAS may share is one product at a time, and between products the others wait. A whole step
-shares better. Of a batch of m samples every worker takes m / workers: it gathers them, goes forward and backward with
-them (in pieces of 500, as the parent does), and holds the gradient of its samples alone. Then all meet. The gradient
-of the batch is the sum, and the update of a weight needs no other weight: so worker k adds up, penalizes and descends
-piece k of theta only. They meet again, and the next batch may begin. Two meetings a step, some microseconds each.
+Idea: the threads of BLAS can share only one product at a time, and between products all but one of them wait. It is
+better to share a whole step. Of a batch of m samples every worker takes m / workers: it gathers them, goes forward
+and backward with them (in pieces of 500, as the parent does), and so has the gradient of its own samples. Then the
+workers meet. The gradient of the batch is the sum of theirs, and the update of a weight needs no other weight. So
+worker k adds up, penalizes and updates piece k of theta only. Then the workers meet again, and the next batch can
+begin. The two meetings take some microseconds each.
 
-    theta, velocity  (all,)            in memory that all processes share, like the index of the batch
-    gradients        (workers, all)    a row is written by one worker, a piece of all rows read by another
-    X, Y                               nobody copies them: a forked process sees what its parent had when it was forked
+    theta, velocity  (all,)            These lie in memory that all processes share, like the index of the batch.
+    gradients        (workers, all)    Each row is written by one worker, and each piece of all rows is read by another.
+    X, Y                               These are not copied: a forked process sees what its parent had at the fork.
 
-The processes are forked by the first train_step, and again if X, Y, or a larger batch come. Each has one BLAS thread.
-The caller's process is worker 0; it is the one whose phases a profile shows, and "wait" is its waiting for the others.
-Called singly, the five methods make a step without them. `mlpprof.engines.team` holds what is not this variant's idea:
-how workers are started, told to go, waited for, and ended, if one of them dies too.
+The first train_step forks the processes. They are forked again if X, Y or a larger batch come. Each has one BLAS
+thread. The process that calls train_step is worker 0. A profile shows its phases, and "wait" is the time in which it
+waits for the others. The five methods, called one by one, make a step without the other workers.
+`mlpprof.engines.team` starts the workers, makes them work, waits for them, and ends them, also if one of them dies.
 
-A gradient is as large for a small batch as for a large one. Where that is most of what a step moves, it is better to
-share the input features (`feature_shards`) or the neurons (`neuron_shards`) than the samples.
+What changes against `chunked`: `take` and `descend` are the parent's step for a part of the rows and of the weights.
 
-What changes: `take` and `descend` are the parent's step for a part of the rows and of the weights.
+Why it is faster: all products and all elementwise passes of a step run on several cores at once.
 
-Source: the project's own measurements ("processes, sample shards"); what it is worth tells variants/README.md.
+Limits: a gradient is as large for a small batch as for a large one. Where it is most of what a step moves, it is
+better to share the input features (`feature_shards`) or the neurons (`neuron_shards`) than the samples.
+
+Source: "processes, sample shards" in the project's own measurements. variants/README.md shows what this variant
+gains.
 """
 
 import numpy as np
@@ -35,8 +39,8 @@ ROWS = 500
 TAKE, DESCEND = 1, 2
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -49,31 +53,31 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+    """The part of one worker. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are views of theta."""
 
     def __init__(self, network, theta, velocity, gradients, losses, k):
         self.network = network
         self.theta, self.velocity, self.losses, self.k = theta, velocity, losses, k
-        self.of_workers = gradients
+        self.gradients_of_all = gradients
         self.L = L = network.depth
         self.value = [VALUES[network.hidden]] * L + [VALUES[network.output]]
         self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
         self.cost = COSTS[network.loss, network.output]
         self.gradient = gradients[k]
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
-        self.dW_more, self.db_more = windows(self.scratch, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
+        self.dW_more, self.db_more = views(self.scratch, network.layers)
         self.weights = sum(W.size for W in self.W[1:])
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
@@ -114,12 +118,12 @@ class Worker:
             self.gradient += self.scratch  # phase: gradient
 
     def take(self, X, Y, index):
-        """Forward and backward with this worker's rows of the batch: its loss and gradient."""
-        workers, loss = len(self.of_workers), 0.0
+        """Go forward and backward with this worker's rows of the batch; store its loss and gradient."""
+        workers, loss = len(self.gradients_of_all), 0.0
         mine = index[len(index) * self.k // workers : len(index) * (self.k + 1) // workers]
         if len(mine) == 0:
             self.gradient[:] = 0
-        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal, but for the last
+        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal; only the last may be smaller
         for start in range(0, len(mine), rows or 1):
             self.fetch_batch(X, Y, mine[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)
@@ -129,13 +133,13 @@ class Worker:
         self.losses[self.k] = loss
 
     def descend(self, workers):
-        """Add up the gradients of so many workers, for this worker's piece of theta, and update that."""
+        """Add up the gradients of the first `workers` workers for this worker's piece of theta, and update it."""
         size = self.theta.size
         start, end = size * self.k // workers, size * (self.k + 1) // workers
         w, v, scratch = (block[start:end] for block in (self.theta, self.velocity, self.scratch))
         penalized = max(0, self.weights - start)
         v *= self.network.momentum
-        for gradient in self.of_workers[:workers, start:end]:
+        for gradient in self.gradients_of_all[:workers, start:end]:
             v += gradient
         if self.network.l2 > 0:
             np.multiply(w, self.network.l2, out=scratch)
@@ -149,7 +153,7 @@ class Worker:
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -162,14 +166,14 @@ class MLP(Worker):
         super().__init__(network, *shared, gradients, shared_zeros(workers, np.float64), 0)
         self.team = self.X = self.T = None
         self.index, self.size = shared_zeros(0, np.int64), shared_zeros(1, np.int64)
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
-    def call_together(self, X, Y, m):
-        """Fork the other workers, which see X, Y and the arrays as they are now."""
+    def start_team(self, X, Y, m):
+        """Fork the other workers. They see X, Y and the arrays as they are at this moment."""
         self.close()
         self.X, self.T, self.index = X, Y, shared_zeros(m, np.int64)
-        workers = len(self.of_workers)
-        state = self.network, self.theta, self.velocity, self.of_workers, self.losses
+        workers = len(self.gradients_of_all)
+        state = self.network, self.theta, self.velocity, self.gradients_of_all, self.losses
         team = [Worker(*state, k) for k in range(workers)]
 
         def work(k, task):
@@ -182,7 +186,7 @@ class MLP(Worker):
 
     def train_step(self, X, Y, index):
         if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
-            self.call_together(X, Y, len(index))
+            self.start_team(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(TAKE)

@@ -1,14 +1,19 @@
-"""A batch shared by threads: the same plan as `processes`, in one process, where Python runs one thread at a time.
+"""A batch shared by threads: the plan of `processes` in a single process.
 
-Idea: NumPy lets go of the interpreter's lock while it computes, so threads may do what the workers of `processes` do,
-without shared memory, forks, or anything to clean up. But between two calls of NumPy a thread needs the lock, and
-waits until another gives it up; a step has some fifty calls a worker. So threads pay off once a call takes long
-against that, with thousands of samples a worker, and lose below.
+Idea: NumPy releases the interpreter's lock while it computes. So threads can do what the workers of `processes` do,
+without shared memory, without forks, and with nothing to clean up.
 
-What changes against `processes`, which tells the plan (`mlpprof diff processes threaded`): ThreadTeam for ProcessTeam,
-and ordinary arrays for shared ones. "wait" in a profile is worker 0 waiting for the others; BLAS has one thread.
+What changes against `chunked`: the same as in `processes`, whose docstring describes the plan. `mlpprof diff
+processes threaded` shows the difference: ThreadTeam replaces ProcessTeam, and ordinary arrays replace shared ones. In
+a profile, "wait" is the time in which worker 0 waits for the others. BLAS has one thread.
 
-Source: the project's own measurements ("Python threads"); what it is worth tells variants/README.md.
+Why it is faster: the calls of NumPy run on several cores at once.
+
+Limits: between two calls of NumPy a thread needs the lock, and waits until another thread releases it. A step has
+about fifty calls per worker. So threads are faster only if a call takes long compared with this wait, which needs
+thousands of samples per worker. With fewer samples they are slower than one thread.
+
+Source: "Python threads" in the project's own measurements. variants/README.md shows what this variant gains.
 """
 
 import numpy as np
@@ -23,8 +28,8 @@ ROWS = 500
 TAKE, DESCEND = 1, 2
 
 
-def windows(block, sizes):
-    """W[l] (n_l, n_{l-1}) and b[l] (n_l,), views of a flat block: the weights of all layers, then all biases."""
+def views(block, sizes):
+    """Return W[l] (n_l, n_{l-1}) and b[l] (n_l,) as views of a flat block: all weights first, then all biases."""
     W, b, start = [None], [None], 0
     for l in range(1, len(sizes)):
         end = start + sizes[l] * sizes[l - 1]
@@ -37,31 +42,31 @@ def windows(block, sizes):
 
 
 class Worker:
-    """What one worker does. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are windows into theta."""
+    """The part of one worker. W[l] (n_l, n_{l-1}) and b[l] (n_l,), l = 1..L, are views of theta."""
 
     def __init__(self, network, theta, velocity, gradients, losses, k):
         self.network = network
         self.theta, self.velocity, self.losses, self.k = theta, velocity, losses, k
-        self.of_workers = gradients
+        self.gradients_of_all = gradients
         self.L = L = network.depth
         self.value = [VALUES[network.hidden]] * L + [VALUES[network.output]]
         self.derivative = [DERIVATIVES[network.hidden]] * L + [DERIVATIVES.get(network.output)]
         self.cost = COSTS[network.loss, network.output]
         self.gradient = gradients[k]
         self.scratch = np.empty_like(self.theta)
-        self.W, self.b = windows(self.theta, network.layers)
-        self.dW, self.db = windows(self.gradient, network.layers)
-        self.dW_more, self.db_more = windows(self.scratch, network.layers)
+        self.W, self.b = views(self.theta, network.layers)
+        self.dW, self.db = views(self.gradient, network.layers)
+        self.dW_more, self.db_more = views(self.scratch, network.layers)
         self.weights = sum(W.size for W in self.W[1:])
-        self.m = self.most = 0
+        self.m = self.capacity = 0
 
     def allocate(self, m):
-        """Arrays for a batch of m samples: the first rows of those that the largest batch so far has needed."""
-        if m > self.most:
+        """Take the first m rows of the arrays; make new arrays only if this is the largest batch so far."""
+        if m > self.capacity:
             sizes = self.network.layers
             widths = (*sizes, *sizes[1:], *sizes[1:], *(3 * sizes[-1:]))
             self.arrays = [np.empty((m, n), self.theta.dtype) for n in widths]
-            self.most = m
+            self.capacity = m
         self.m, L = m, self.L
         rows = [array[:m] for array in self.arrays]
         self.A, self.delta, self.D = rows[: L + 1], [None, *rows[L + 1 : 2 * L + 1]], [None, *rows[2 * L + 1 : -3]]
@@ -102,12 +107,12 @@ class Worker:
             self.gradient += self.scratch  # phase: gradient
 
     def take(self, X, Y, index):
-        """Forward and backward with this worker's rows of the batch: its loss and gradient."""
-        workers, loss = len(self.of_workers), 0.0
+        """Go forward and backward with this worker's rows of the batch; store its loss and gradient."""
+        workers, loss = len(self.gradients_of_all), 0.0
         mine = index[len(index) * self.k // workers : len(index) * (self.k + 1) // workers]
         if len(mine) == 0:
             self.gradient[:] = 0
-        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal, but for the last
+        rows = -(-len(mine) // max(1, -(-len(mine) // ROWS)))  # all pieces are equal; only the last may be smaller
         for start in range(0, len(mine), rows or 1):
             self.fetch_batch(X, Y, mine[start : start + rows])
             self.first, self.share = start == 0, self.m / len(index)
@@ -117,13 +122,13 @@ class Worker:
         self.losses[self.k] = loss
 
     def descend(self, workers):
-        """Add up the gradients of so many workers, for this worker's piece of theta, and update that."""
+        """Add up the gradients of the first `workers` workers for this worker's piece of theta, and update it."""
         size = self.theta.size
         start, end = size * self.k // workers, size * (self.k + 1) // workers
         w, v, scratch = (block[start:end] for block in (self.theta, self.velocity, self.scratch))
         penalized = max(0, self.weights - start)
         v *= self.network.momentum
-        for gradient in self.of_workers[:workers, start:end]:
+        for gradient in self.gradients_of_all[:workers, start:end]:
             v += gradient
         if self.network.l2 > 0:
             np.multiply(w, self.network.l2, out=scratch)
@@ -137,7 +142,7 @@ class Worker:
 
 
 class MLP(Worker):
-    """Worker 0, and what the others need from it."""
+    """Worker 0, which also starts the other workers and gives them their work."""
 
     DTYPE = np.float32
 
@@ -150,14 +155,14 @@ class MLP(Worker):
         super().__init__(network, *shared, gradients, np.zeros(workers), 0)
         self.team = self.X = self.T = None
         self.index, self.size = np.zeros(0, np.int64), np.zeros(1, np.int64)
-        self.together = False  # whether a step of the whole team is under way
+        self.together = False  # True during a step of the whole team
 
-    def call_together(self, X, Y, m):
-        """Start the other workers, which see X, Y and the arrays."""
+    def start_team(self, X, Y, m):
+        """Start the other workers. They see X, Y and the arrays."""
         self.close()
         self.X, self.T, self.index = X, Y, np.zeros(m, np.int64)
-        workers = len(self.of_workers)
-        state = self.network, self.theta, self.velocity, self.of_workers, self.losses
+        workers = len(self.gradients_of_all)
+        state = self.network, self.theta, self.velocity, self.gradients_of_all, self.losses
         team = [Worker(*state, k) for k in range(workers)]
 
         def work(k, task):
@@ -170,7 +175,7 @@ class MLP(Worker):
 
     def train_step(self, X, Y, index):
         if self.team is None or X is not self.X or Y is not self.T or len(index) > len(self.index):
-            self.call_together(X, Y, len(index))
+            self.start_team(X, Y, len(index))
         self.size[0] = len(index)
         self.index[: len(index)] = index
         self.team.go(TAKE)

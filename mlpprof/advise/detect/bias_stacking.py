@@ -1,4 +1,4 @@
-"""A row or a column of ones that is put onto an array in every step, for the biases."""
+"""A row or a column of ones that every step stacks onto an array, for the biases."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mlpprof.programs.record.arrays import Value, upright
 from mlpprof.programs.record.trace import Event
 
 TRIMMED = ((slice(0, 1),), (slice(-1, None),), (slice(None), slice(0, 1)), (slice(None), slice(-1, None)))
-"""The row or column that is missing in each of `Value.trims`."""
+"""The row or column that each of `Value.trims` leaves out."""
 
-LEAST_OF_ONE = 0.002
-"""Of the step, that one of several stacking lines takes, to be told with the others."""
+LEAST_SHARE_OF_ONE = 0.002
+"""One of several stacking lines must take this share of the step to be reported with the others."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for every line that stacks."""
+    """One candidate for each line that stacks."""
     seen: dict[int, Event] = {}
     stacks: dict[int, tuple[Value, list[Event], Event]] = {}
     for event in graph.last:
@@ -52,7 +52,7 @@ def _is_ones(event: Event, number: int, trim: int) -> bool:
     if number >= len(arrays) or arrays[number].ndim != 2:
         return False
     part = upright(arrays[number])[TRIMMED[trim]]
-    # sigmoid of a stacked row of ones, and the like, is constant too, but what goes in is ones
+    # The sigmoid of a stacked row of ones is constant too, but only a row of ones itself was stacked.
     return bool(part.size) and bool(np.all(part == 1))
 
 
@@ -66,18 +66,18 @@ def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
     return Candidate(
         category="bias-stacking",
         site=site,
-        title="a row of ones is stacked onto the activations for the biases",
-        why="every array is copied whole, to add one row to it, and the copy is larger than what it is for",
+        title=f"`{graph.text(head, 50)}` copies a whole array to add a row of ones for the biases",
+        why="To add one row, NumPy copies the whole array.",
         cure=by_hand(
-            f"leave out the stacking in {graph.place(site)}, keep the biases apart from the weights, and add them to "
-            "the product: `W[:, 1:] @ A + W[:, :1]` if the first column of W holds them.",
-            "The gradient of the biases is then the sum of delta over the samples; check it against that of today.",
+            f"leave out the stacking in {graph.place(site)}, and add the biases after the product: "
+            "`W[:, 1:] @ A + W[:, :1]` if the first column of W holds the biases.",
+            "The gradient of the biases is then the sum of delta over the samples. Compare it with the present one.",
         ),
         saved_s=around(seconds),
         measured="the time of the stacking in the step",
         covers=indices(makers),
         related=tuple(related.values()),
         evidence=facts(head, len(makers)),
-        # one cure for all lines: together they must be worth it
-        least_share=max(LEAST_OF_ONE, LEAST_SHARE * seconds / whole_s if whole_s else LEAST_SHARE),
+        # One cure concerns all lines, so they must be worth it together.
+        least_share=max(LEAST_SHARE_OF_ONE, LEAST_SHARE * seconds / whole_s if whole_s else LEAST_SHARE),
     )

@@ -1,4 +1,4 @@
-"""Double precision where single would do: throughout, by an accidental conversion, or from weights or data alone."""
+"""Double precision where single precision would do: everywhere, or from one accidental conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import FILL
@@ -20,39 +20,40 @@ from mlpprof.programs.record.replay import again, of_time, saved_share, seconds_
 from mlpprof.programs.record.trace import Event
 from mlpprof.programs.step_place import functions
 
-# Where the program makes weights and data of float64, and how such a statement reads in float32.
-
-
 RANDOM = frozenset(("randn", "rand", "standard_normal", "normal", "uniform"))
-"""What weights are made with."""
+"""Functions that programs make weights with."""
 
-MAKERS = RANDOM | frozenset(
+MAKERS_OF_FLOAT64 = RANDOM | frozenset(
     (
         *("random", "random_sample", "zeros", "ones"),
         *("array", "asarray", "astype", "linspace", "genfromtxt", "loadtxt", "normalvariate"),
     )
 )
+"""Functions that make weights or data of float64 unless you ask for another dtype."""
 
 SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64"))
+"""Functions that turn a number into a np.float64. An array of float32 multiplied by that becomes float64."""
 
 WITH_DTYPE = frozenset(("zeros", "ones", "array", "asarray", "full", "empty", "linspace"))
 """Functions that take `dtype=`."""
 
 KEEPING = frozenset(("append", "extend", "insert"))
-"""Methods of lists, whose argument is kept as by an assignment."""
+"""Methods of lists that keep their argument, as an assignment does."""
 
 FROM_DATA = frozenset(("array", "asarray", "asanyarray", "ascontiguousarray", "loadtxt", "genfromtxt", "load"))
-"""Functions whose result has the dtype of what they are given."""
+"""Functions whose result has the dtype of their argument."""
+
 DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double"))
+"""Ways to write the dtype float64."""
 
 MOST_PLACES, LONGEST_TEXT = 6, 160
-"""Places that a cure names; letters of a statement that it shows."""
+"""A cure names no more places, and shows no longer statements (in characters)."""
 
 Statement = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return | ast.Expr
 
 
 def sources(graph: Graph) -> Iterator[Site]:
-    """Statements that make weights or data, in the program's own files: with a call that gives float64 by default."""
+    """Statements in the program's own files that make weights or data of float64, weights first."""
     step = {graph.site(e).line for e in graph.last if graph.site(e).file == graph.trace.step_file}
     ranked: list[tuple[bool, bool, Site]] = []
     own = graph.trace.step_file
@@ -67,7 +68,7 @@ def sources(graph: Graph) -> Iterator[Site]:
                 continue
             end = node.end_lineno or node.lineno
             site = Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
-            if ast.unparse(value) in DOUBLES and path == own:  # which somebody else may read, as the DTYPE of a variant
+            if ast.unparse(value) in DOUBLES and path == own:  # other code may read it, as the DTYPE of a variant
                 ranked.append((False, False, site))
                 continue
             if node.lineno in unused:
@@ -81,23 +82,26 @@ def sources(graph: Graph) -> Iterator[Site]:
             )
             is_single = has_dtype or "astype" in names or "float32" in ast.unparse(value)
             # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
-            if names & MAKERS and (not is_single or names & SCALARS):
+            if names & MAKERS_OF_FLOAT64 and (not is_single or names & SCALARS):
                 ranked.append((not names & RANDOM, _is_forward(tree, node.lineno), site))
     yield from (one[2] for one in sorted(ranked, key=lambda one: (one[0], one[1], one[2].file != own, one[2].line)))
 
 
 def cure(places: Sequence[Site], others: Sequence[str], graph: Graph) -> str:
-    """In words: all places together, of which one alone gives nothing. others: sentences on what else is float64."""
+    """The cure in words, for all places together, because changing one alone saves nothing.
+
+    others: sentences on what else is float64.
+    """
     sentences = []
     for site in places[:MOST_PLACES]:
         written = in_single(site, graph)
-        what = f"write `{written}`" if written is not None else "make what it creates of float64 float32"
+        what = f"write `{written}`" if written is not None else "create float32 in place of float64"
         sentences.append(f"In {graph.place(site)}, {what}.")
     if len(places) > MOST_PLACES:
         sentences.append(f"There are {len(places) - MOST_PLACES} more such places.")
     return by_hand(
-        "make every array of the step float32 where it is created; a single one of float64 that is left makes the "
-        "results float64 again, and nothing is gained.",
+        "make every array of the step float32 where you create it. If one operand stays float64, the results are "
+        "float64 again and nothing is saved.",
         *sentences,
         *others,
         "Check the dtype of the parameters and of the data after a step, and the accuracy after the training.",
@@ -141,9 +145,9 @@ def _single_name(file: str, graph: Graph) -> ast.expr:
 
 
 def _single_statement(value: ast.expr, single: ast.expr, graph: Graph) -> ast.expr | None:
-    """An expression's arrays as float32: each of several by itself, by its dtype, or by a cast at last.
+    """The expression with its arrays as float32: by the dtype that it asks for, or by a cast.
 
-    None of what may be no array, as a dictionary that a function gives.
+    None if the expression may not be an array, for instance a dictionary that a function returns.
     """
 
     def each(parts: list[ast.expr]) -> list[ast.expr] | None:
@@ -196,7 +200,7 @@ def _single_statement(value: ast.expr, single: ast.expr, graph: Graph) -> ast.ex
 
 
 def _is_of_floats(node: ast.expr) -> bool:
-    """Whether what an expression makes can be told to be floating-point numbers, or no array."""
+    """Whether an expression certainly makes floating-point numbers, or no array."""
     called = {_called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
     return not called & FROM_DATA and not any(
         isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node)
@@ -204,7 +208,7 @@ def _is_of_floats(node: ast.expr) -> bool:
 
 
 def _makes(node: ast.expr) -> bool:
-    return any(isinstance(one, ast.Call) and _called(one) in MAKERS for one in ast.walk(node))
+    return any(isinstance(one, ast.Call) and _called(one) in MAKERS_OF_FLOAT64 for one in ast.walk(node))
 
 
 def _kept(node: ast.AST) -> ast.expr | None:
@@ -222,7 +226,7 @@ def _is_keeping(call: ast.Call) -> bool:
 
 
 def _is_of_program(call: ast.Call, graph: Graph) -> bool:
-    """Whether a call is of what the program defines, though NumPy may have the name as well."""
+    """Whether a call calls something that the program defines, even if NumPy has the name as well."""
     match call.func:
         case ast.Attribute(value=ast.Name(id="self" | "cls")):
             return True
@@ -252,13 +256,13 @@ def _loaded(tree: ast.Module) -> Iterator[str]:
 
 
 def _is_unread(node: Statement, loaded: set[str]) -> bool:
-    """Whether a statement gives a value to names alone that nothing reads."""
+    """Whether a statement only sets names that nothing reads."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     return all(isinstance(one, ast.Name) and one.id not in loaded for one in targets)
 
 
 def _unused_lines(tree: ast.Module, loaded: set[str]) -> set[int]:
-    """The lines of functions, and of classes, that nothing names: they have never run."""
+    """The lines of functions and classes that nothing mentions, so that they never run."""
     return {
         line
         for node in ast.walk(tree)
@@ -270,7 +274,7 @@ def _unused_lines(tree: ast.Module, loaded: set[str]) -> set[int]:
 
 
 def _is_forward(tree: ast.Module, line: int) -> bool:
-    """Whether a line is in a function that weights are used in, and not where they are made."""
+    """Whether a line is in a function that uses weights, and does not make them."""
     names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
     return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
 
@@ -283,14 +287,17 @@ def _called(node: ast.Call) -> str:
 
 
 MOST_REPLAYS = 24
-LEAST_SIZE = 256
-FEW_FAULTS = 20
-"""Page faults a step, with which memory is handed out anew in every step; `FAULTING_BYTES`: of an array that is."""
-FAULTING_BYTES = 128 * 1024
+"""No more operations are performed again in both precisions; the others are assumed to save as much."""
+
+LEAST_FAULTS, LEAST_FAULTING_BYTES = 20, 128 * 1024
+"""If a step has so many page faults, the system provides new memory for arrays of at least so many bytes."""
+
+MOST_RELATED = 6
+"""A finding names no more other places."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate: where float64 comes from."""
+    """One candidate, at the place where float64 comes from."""
     doubles = [e for e in graph.last if e.kind and e.kind != FILL and _is_double(e) and not e.is_own]
     if not doubles:
         return []
@@ -299,14 +306,14 @@ def detect(graph: Graph) -> list[Candidate]:
         return []
     replayed = timed[:MOST_REPLAYS]
     parts = []
-    faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= FEW_FAULTS
+    faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= LEAST_FAULTS
     for event in replayed:
         slow, fast = again(event), again(event, _single)
         if slow is not None and fast is not None:
             seconds = graph.seconds([event])
             low, high = of_time(saved_share(slow, fast), seconds)
-            if faulted and event.output is not None and event.output.nbytes >= FAULTING_BYTES:
-                # the rest of the time goes into new pages: arrays of half the size need half of them, or none
+            if faulted and event.output is not None and event.output.nbytes >= LEAST_FAULTING_BYTES:
+                # The rest of the time goes into new pages. Arrays of half the size need half of them, or none.
                 high = max(high, seconds - seconds_of(fast))
                 low = max(low, (low + high) / 2)
             parts.append((low, high))
@@ -317,63 +324,69 @@ def detect(graph: Graph) -> list[Candidate]:
     first = next((e for e in graph.last if _makes_double(e)), doubles[0])
     is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
     upcast = first if is_source else None
-    places = list(sources(graph))  # of weights before others, of their own file's order
+    places = list(sources(graph))  # those that make weights come first
     head = upcast or timed[0]
     if upcast is not None and _is_made_here(upcast, graph):
         site = graph.site(upcast)
     else:
         site = next(iter(places), graph.site(head))
-    what = "the step computes in float64"
+    title = f"the step {graph.step_name} computes in float64"
     if upcast is not None:
-        what = "an array of float64 is made" if upcast.kind == FILL else "an operation turns float32 into float64"
+        flaw = "makes an array of float64" if upcast.kind == FILL else "turns float32 into float64"
+        title = f"`{graph.text(upcast, 50)}` {flaw}"
     return [
         Candidate(
             category="float64",
             site=site,
-            title=what,
-            why="training needs no more than the 24 bits of float32, which moves half the bytes and does twice the "
-            "elements in a vector instruction; every array that meets another has to be float32, or float64 is back"
-            + (f"; here {graph.text(upcast)} brings float64 in, and it spreads from here" if upcast else ""),
+            title=title,
+            why="float32 is precise enough for training. It halves the memory traffic and doubles the numbers per CPU "
+            "instruction. If one operand is float64, NumPy converts the result to float64, so you must change all of "
+            "them." + (f" Here `{graph.text(upcast)}` makes the first float64." if upcast else ""),
             cure=cure([site, *(place for place in places if place != site)], list(_also_double(site, graph)), graph),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
             covers=indices([head]),
-            related=tuple(place for place in (*places, graph.site(timed[0])) if place is not site)[:6],
+            related=tuple(place for place in (*places, graph.site(timed[0])) if place is not site)[:MOST_RELATED],
             evidence=facts(head, len(doubles)),
         )
     ]
 
 
-def _also_double(told: Site, graph: Graph) -> Iterator[str]:
-    """Sentences on what the step makes of float64 out of nothing such, and on data of float64 that it reads."""
+def _also_double(reported: Site, graph: Graph) -> Iterator[str]:
+    """Sentences on other places where the step makes float64, and on data of float64 that it reads."""
     made: dict[int, Event] = {}
     data: dict[int, tuple[Event, Value]] = {}
     for event in graph.turn:
         doubles = [value for value in event.inputs if value.is_array and value.dtype == "float64"]
-        if _makes_double(event) and not doubles and not _is_asked_for(event) and graph.site(event).line != told.line:
+        if (
+            _makes_double(event)
+            and not doubles
+            and not _is_asked_for(event)
+            and graph.site(event).line != reported.line
+        ):
             made.setdefault(event.site, event)
         for value in doubles:
-            if value.size >= LEAST_SIZE and value.root not in graph.parameters:
+            if value.size >= SMALL and value.root not in graph.parameters:
                 data.setdefault(value.root, (event, value))
     for event in made.values():
         yield f"In {graph.place(graph.site(event))}, `{graph.text(event, 50)}` makes float64 in every step."
     for root, (event, value) in data.items():
         if not graph.makers(root, event.index):
             yield (
-                f"{graph.place(graph.site(event))} reads data of float64, of shape {value.shape}: make them float32 "
-                "where they are loaded, if no line above does."
+                f"{graph.place(graph.site(event))} reads float64 data of shape {value.shape}. Make them float32 where "
+                "you load them, if none of the changes above does."
             )
 
 
 def _is_asked_for(event: Event) -> bool:
-    """Whether an array is made with the dtype that something else has."""
+    """Whether an array is made with a dtype that the program asks for."""
     has_dtype = "dtype" in event.options or (event.name in ("zeros", "ones", "empty") and len(event.operands) > 1)
     return has_dtype or event.name.endswith("_like")
 
 
 def _is_made_here(upcast: Event, graph: Graph) -> bool:
-    """Whether the float64 in an operation is a number, or an array of this step; else weights or data are float64."""
+    """Whether the float64 of an operation is a number or an array of this step, and not a weight or the data."""
     doubles = [value for value in upcast.inputs if value.is_array and value.dtype == "float64"]
     return not doubles or any(graph.makers(value.root, upcast.index) for value in doubles)
 
@@ -384,9 +397,9 @@ def _is_double(event: Event) -> bool:
 
 
 def _is_large(event: Event) -> bool:
-    """Whether an array of it has elements enough for their size to show beside the call."""
+    """Whether an array of it has so many elements that their size matters."""
     values = (*event.inputs, *([event.output] if event.output is not None else []))
-    return max(value.size for value in values if value.is_array) >= LEAST_SIZE
+    return max(value.size for value in values if value.is_array) >= SMALL
 
 
 def _has_double_weights(graph: Graph) -> bool:
@@ -398,14 +411,14 @@ def _has_double_weights(graph: Graph) -> bool:
 
 
 def _makes_double(event: Event) -> bool:
-    """Whether its result is the first float64 array of a size, also where it is made out of nothing."""
+    """Whether its result is a new float64 array with more than one element."""
     output = event.output
     is_double = output is not None and output.is_array and output.dtype == "float64" and output.size > 1
     return is_double and bool(event.kind) and not event.is_own and not event.is_view
 
 
 def _is_upcast(event: Event) -> bool:
-    """Whether all arrays of a size are float32 and the result is float64."""
+    """Whether the result is float64 although an operand is float32."""
     large = [value for value in event.inputs if value.is_array and value.dtype.startswith("float")]
     output = event.output
     is_double = output is not None and output.is_array and output.dtype == "float64"

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
+from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.trace import Event
 
 MOST_USED = 0.6
-"""Of a result; with more it is no waste."""
-
-LEAST_SIZE = 1_024
+"""If the step reads more than this share of a result, making all of it is no waste."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """Results of which only a part is looked at, and labels that are encoded in every batch."""
+    """Results of which the step reads only a part, rows that are gathered twice, and labels encoded in every batch."""
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
     return [*found, *_taken_twice(graph), *_one_hot(graph)]
 
 
 def _taken_twice(graph: Graph) -> list[Candidate]:
-    """Rows that a step takes from the set once more, though it has them."""
+    """Rows that a step gathers from the set although it has gathered them already."""
     found, first_of = [], dict[tuple[int, int], Event]()
     for event in graph.turn:
-        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < LEAST_SIZE:
+        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < LARGE:
             continue
         rows = (event.inputs[0].root, hash(tuple(value.content for value in event.inputs[1:])))
         first = first_of.setdefault(rows, event)
@@ -37,11 +35,11 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
             Candidate(
                 category="gather",
                 site=site,
-                title=f"{graph.text(event, 50)} takes the rows of line {before.line} once more",
-                why="an index array copies the rows every time; nothing has changed them in between",
+                title=f"`{graph.text(event, 50)}` gathers again the rows that line {before.line} has gathered",
+                why="Indexing with an array copies the rows each time. Nothing has changed them in between.",
                 cure=by_hand(
-                    f"keep the result of `{graph.text(first, 40)}` of {graph.place(before)} under a name of its own, "
-                    f"and use it in {graph.place(site)}.",
+                    f"give the result of `{graph.text(first, 40)}` in {graph.place(before)} a name, and use it in "
+                    f"{graph.place(site)}.",
                     "Check first that nothing writes into these rows in between.",
                 ),
                 saved_s=around(graph.seconds([event])),
@@ -56,7 +54,7 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
 
 def _is_partly_used(event: Event, graph: Graph) -> bool:
     output = event.output
-    if event.is_own or event.is_view or output is None or not output.is_array or output.size < LEAST_SIZE:
+    if event.is_own or event.is_view or output is None or not output.is_array or output.size < LARGE:
         return False
     if event.kind not in (COPY, ARITHMETIC) and event.name not in ("permutation",):
         return False
@@ -77,10 +75,10 @@ def _partly(event: Event, graph: Graph) -> Candidate:
     return Candidate(
         category="gather",
         site=site,
-        title=f"{graph.text(event, 50)} works on the whole set, of which the step uses a part",
-        why=f"{output.shape[0]} rows are made, and no more than {MOST_USED:.0%} of them are looked at in the step",
+        title=f"`{graph.text(event, 50)}` processes the whole data set, but the step uses only a part of the result",
+        why=f"It makes {output.shape[0]} rows. The step reads at most {MOST_USED:.0%} of them.",
         cure=by_hand(
-            f"take the rows of the batch first, and do the work of {graph.place(site)} with them alone.",
+            f"take the rows of the batch first, and do the work of {graph.place(site)} with these rows only.",
             "Check first that no later step needs the rest of its result.",
         ),
         saved_s=around(graph.seconds([event])),
@@ -91,7 +89,7 @@ def _partly(event: Event, graph: Graph) -> Candidate:
 
 
 def _rows(graph: Graph) -> int:
-    """Samples in the batch: the larger side that the data of the products have beside the weights."""
+    """The number of samples in the batch: the longer side of the data that are multiplied by weights."""
     rows = [
         max(value.shape)
         for event in graph.last
@@ -112,12 +110,12 @@ def _shuffled(event: Event, graph: Graph) -> Candidate:
     return Candidate(
         category="gather",
         site=site,
-        title="the whole set is shuffled in every step",
-        why="one permutation an epoch gives every batch its own rows",
+        title=f"`{graph.text(event, 50)}` shuffles the whole data set in every step",
+        why="One permutation per epoch is enough to give every batch its own rows.",
         cure=by_hand(
-            f"in place of the shuffling in {graph.place(site)}, draw one permutation of the indices an epoch, and take "
-            "the rows of each batch by their part of it.",
-            "The batches then hold other samples than today, each sample once an epoch.",
+            f"replace the shuffling in {graph.place(site)}: draw one permutation of the indices per epoch, and let "
+            "each batch take the rows of its part of the permutation.",
+            "The batches then contain other samples than now, each sample once per epoch.",
         ),
         saved_s=around(graph.seconds([event])),
         measured="the time of the call in the step",
@@ -137,10 +135,10 @@ def _one_hot(graph: Graph) -> list[Candidate]:
             Candidate(
                 category="gather",
                 site=site,
-                title="labels are encoded as one-hot rows in every batch",
-                why="the labels do not change: the whole set can be encoded once, before training",
+                title=f"`{graph.text(event, 50)}` encodes the labels as one-hot rows in every batch",
+                why="The labels do not change, so all of them can be encoded once before the training.",
                 cure=by_hand(
-                    f"encode all labels once, before the training, and take the rows of the batch in "
+                    f"encode all labels once before the training, and only take the rows of the batch in "
                     f"{graph.place(site)}."
                 ),
                 saved_s=around(graph.seconds(makers)),

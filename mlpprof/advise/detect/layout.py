@@ -1,4 +1,4 @@
-"""Memory orders that collide: C with F in one elementwise expression or copy, and operands that BLAS must copy."""
+"""Memory orders that do not fit: C and F in one elementwise expression or copy, and operands that BLAS must copy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
@@ -19,12 +19,11 @@ from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 LEAST_SIZE = 4_096
-LEAST_SHARE = 0.15
-"""Of an operation's time, for its orders to be a flaw."""
+"""Arrays with fewer elements fit into the first cache, where the memory order hardly matters."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for every line whose operation is faster in one memory order."""
+    """One candidate for each line whose operation is faster if all operands have one memory order."""
     by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
     for event in graph.last:
         if not event.is_own and _collides(event):
@@ -39,51 +38,70 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
     head = max(parts, key=lambda part: part[1][1])[0]
     site = graph.site(head)
     values = [v for v in head.inputs if v.is_array and v.size >= LEAST_SIZE]
-    orders = " with ".join(f"{v.shape} in order {v.order}" for v in values[:2])
+    orders = ", ".join(_order_texts(head, values))
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
     if head.kind == PRODUCT:
-        why = "one operand has no unit stride, so NumPy copies it before every call of BLAS"
+        why = (
+            "The elements of one operand are not next to each other in memory, so NumPy copies it before each call of "
+            "BLAS."
+        )
         cure = by_hand(
-            f"make the operand without a unit stride in {graph.place(site)} contiguous where it is created, with "
-            "`ascontiguousarray`.",
-            "Check first that nothing needs it to be a view of the other array.",
+            f"use `ascontiguousarray` where the operand of {graph.place(site)} is created whose elements are not next "
+            "to each other in memory.",
+            "Check first that nothing relies on it being a view of the other array.",
         )
     else:
-        why = "one operand is walked through against its memory order: every element is a jump to another cache line"
+        why = "NumPy must read one operand across its memory order, so every element comes from a different cache line."
         cure = by_hand(
-            f"keep both operands of {graph.place(site)} in one memory order, with the samples as rows throughout or as "
-            "columns throughout.",
-            "Check the order of every product that reads them.",
+            f"keep both operands of {graph.place(site)} in one memory order: let the samples be rows everywhere, or "
+            "columns everywhere.",
+            "Check the order of the factors in every product that reads them.",
         )
     low, high = total(saved for _, saved in parts)
     strided = next((v for v in values if v.order == "?"), None)
     if strided is not None and not graph.makers(strided.root, head.index):
         source = _strided_source(graph)
-        if source is not None:  # it came to the step as it is
+        if source is not None:  # the array came into the step like this
             makers.insert(0, site)
             site = source
             cure = by_hand(
-                f"make the array of {graph.place(site)} contiguous once, before the training, with "
-                "`ascontiguousarray`.",
-                "Check first that nothing needs it to be a view of the other array.",
+                f"make the array of {graph.place(site)} contiguous once before the training, with `ascontiguousarray`.",
+                "Check first that nothing relies on it being a view of the other array.",
             )
     return Candidate(
         category="layout",
         site=site,
-        title=f"{graph.text(head, 50)} meets two memory orders: {orders}",
+        title=f"`{graph.text(head, 50)}` {_flaw(values)}: {orders}",
         why=why,
         cure=cure,
         saved_s=(low, high),
         confidence=CERTAIN,
-        measured="performed again with the operands in one order; what reads the result may gain as well",
+        measured="the operation performed again with all operands in one order; what reads the result may gain as well",
         covers=indices(event for event, _ in parts),
         related=tuple(makers),
         evidence=facts(head, len(parts)),
     )
 
 
+def _flaw(values: list[Value]) -> str:
+    """What is wrong with the memory orders of some operands."""
+    strided = any(value.order == "?" for value in values)
+    return "uses an array whose elements are not next to each other in memory" if strided else "mixes memory orders"
+
+
+ORDERS = {"C": "row-major (C)", "F": "column-major (F)", "": "neither row-major nor column-major"}
+
+
+def _order_texts(event: Event, values: list[Value]) -> list[str]:
+    """The memory orders of the operands; of a store, those of the value and of the array that it goes into."""
+    if event.function is operator.setitem and values:
+        target = _flow(event.operands[0])
+        return [f"the value is {ORDERS[_direction(values[0])]}", f"the array is {ORDERS[target]}"]
+    return [f"{' x '.join(map(str, value.shape))} is {ORDERS[_direction(value)]}" for value in values[:2]]
+
+
 def _strided_source(graph: Graph) -> Site | None:
-    """The one assignment in the program that takes every so manyth row or column, if there is just one."""
+    """The one assignment in the program that takes every second (or nth) row or column, if there is only one."""
     found = [
         Site(path, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
         for path, tree in graph.trees.items()
@@ -122,7 +140,7 @@ def _flow(array: np.ndarray[Any, Any]) -> str:
 
 
 def _saved(event: Event, graph: Graph) -> tuple[float, float]:
-    """Against the faster of all-C and all-F."""
+    """What the faster of all-C and all-F saves."""
     slow = again(event)
     if slow is None:
         return 0.0, 0.0
@@ -132,7 +150,7 @@ def _saved(event: Event, graph: Graph) -> tuple[float, float]:
         if fast is not None:
             shares.append(saved_share(slow, fast))
     best = max(shares, default=(0.0, 0.0))
-    return of_time(best, graph.seconds([event])) if best[0] >= LEAST_SHARE else (0.0, 0.0)
+    return of_time(best, graph.seconds([event])) if best[0] >= LEAST_GAIN else (0.0, 0.0)
 
 
 def _ordered(array: np.ndarray[Any, Any], order: str) -> np.ndarray[Any, Any]:

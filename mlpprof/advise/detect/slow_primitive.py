@@ -1,4 +1,7 @@
-"""Slow ways to say what NumPy has a fast way for; both are performed on the step's own operands."""
+"""Slow operations that NumPy has a faster form for: calls, sums of outer products, stores through masks.
+
+Both forms are performed on the step's own operands.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LIKELY, Candidate, around, by_hand, facts, indices, total
+from mlpprof.advise.candidate import (
+    CERTAIN,
+    LEAST_GAIN,
+    LIKELY,
+    SMALL,
+    Candidate,
+    around,
+    by_hand,
+    facts,
+    indices,
+    total,
+)
 from mlpprof.advise.edits import edit, is_simple, node_at, numpy_name
 from mlpprof.advise.graph import Graph
 from mlpprof.advise.in_place import operands_of
@@ -21,26 +35,30 @@ from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
-LEAST_SHARE = 0.15
-"""Of an operation's time that the other form must save."""
-
 LEAST_RANGE = 8
-"""Numbers in an index that are worth an array made in advance."""
+"""A range used as an index must have so many numbers for an array made in advance to be worth it."""
+
+MOST_MATRIX_OPERATIONS = 16
+"""No more operations on np.matrix are performed again."""
+
+MOST_RELATED = 8
+"""A finding names no more other places."""
 
 
 def _unwritten(operands: list[ast.expr], name: str) -> str | None:
-    """No expression of this file can be put in the place of what is slow."""
+    """There is no expression that could replace the slow one."""
     return None
 
 
 @dataclass(frozen=True)
-class Other:
-    """A faster form: what it is called, the cure in words, and how to perform it (None: its time is nothing).
+class FasterForm:
+    """A faster form: the flaw of the slow one, the cure in words, and how to perform the fast one.
 
-    written: the expression that stands in the place of one with these operands, with NumPy's name; None if none does.
+    perform: None if the fast form takes no time at all. written: makes the expression that replaces the slow one, from
+    its operands and the file's name for NumPy; None if there is none.
     """
 
-    title: str
+    flaw: str
     why: str
     words: str
     perform: Callable[[], object] | None
@@ -49,37 +67,37 @@ class Other:
 
 
 def _slow_calls(graph: Graph) -> list[Candidate]:
-    """One candidate for every line and kind of slowness."""
-    by_place: dict[tuple[str, int, str], list[tuple[Event, Other, tuple[float, float]]]] = defaultdict(list)
+    """One candidate for each line and flaw."""
+    by_place: dict[tuple[str, int, str], list[tuple[Event, FasterForm, tuple[float, float]]]] = defaultdict(list)
     for event in graph.turn:
-        for other in _others(event):
+        for other in _faster_forms(event):
             saved = _saved_by_call(event, other, graph)
             if saved[1] > 0:
                 site = graph.site(event)
-                by_place[site.file, site.line, other.title].append((event, other, saved))
+                by_place[site.file, site.line, other.flaw].append((event, other, saved))
     found = [_call_candidate(parts, graph) for parts in by_place.values()]
     return [*found, *_matrices(graph)]
 
 
-def _call_candidate(parts: list[tuple[Event, Other, tuple[float, float]]], graph: Graph) -> Candidate:
+def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], graph: Graph) -> Candidate:
     event, other, _ = max(parts, key=lambda part: part[2][1])
     site = graph.site(event)
     return Candidate(
         category="slow-primitive",
         site=site,
-        title=f"{graph.text(event, 50)}: {other.title}",
+        title=f"`{graph.text(event, 50)}` {other.flaw}",
         why=other.why,
-        cure=_edited(event, other, graph) or by_hand(f"in {graph.place(site)} {other.words}"),
+        cure=_edited(event, other, graph) or by_hand(f"in {graph.place(site)}, {other.words}"),
         saved_s=total(saved for _, _, saved in parts),
-        measured="both forms performed in turns on the operands of the step",
+        measured="both forms performed alternately on the operands of the step",
         confidence=other.confidence,
         covers=indices(e for e, _, _ in parts),
         evidence=facts(event, len(parts)),
     )
 
 
-def _edited(event: Event, other: Other, graph: Graph) -> str | None:
-    """The line with the faster form in it, where that can be written with the names of the file."""
+def _edited(event: Event, other: FasterForm, graph: Graph) -> str | None:
+    """The line with the faster form in it, if the names of the file are enough to write it."""
     node, file = node_at(event, graph), graph.trace.sites[event.site].file
     name = numpy_name(file, graph) if file in graph.trees else None
     if not isinstance(node, ast.expr) or name is None:
@@ -90,7 +108,7 @@ def _edited(event: Event, other: Other, graph: Graph) -> str | None:
     return edit(event, written, graph) if written is not None else None
 
 
-def _saved_by_call(event: Event, other: Other, graph: Graph) -> tuple[float, float]:
+def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
     is_calling_back = isinstance(event.function, np.vectorize)
     seconds = graph.seconds_with_callbacks(event) if is_calling_back else graph.seconds([event])
     if other.perform is None:
@@ -99,10 +117,10 @@ def _saved_by_call(event: Event, other: Other, graph: Graph) -> tuple[float, flo
     if slow is None:
         return 0.0, 0.0
     share = saved_share(slow, other.perform)
-    return of_time(share, seconds) if share[0] >= LEAST_SHARE else (0.0, 0.0)
+    return of_time(share, seconds) if share[0] >= LEAST_GAIN else (0.0, 0.0)
 
 
-def _others(event: Event) -> Iterator[Other]:
+def _faster_forms(event: Event) -> Iterator[FasterForm]:
     if event.is_own:
         return
     yield from _ranges(event)
@@ -113,7 +131,7 @@ def _others(event: Event) -> Iterator[Other]:
     yield from _indices(event)
 
 
-def _powers(event: Event) -> Iterator[Other]:
+def _powers(event: Event) -> Iterator[FasterForm]:
     if event.name not in ("power", "float_power") or len(event.operands) != 2:
         return
     base, exponent = event.operands
@@ -132,35 +150,41 @@ def _powers(event: Event) -> Iterator[Other]:
             x = text if isinstance(operands[0], ast.Name | ast.Attribute | ast.Subscript) else f"({text})"
             return form.format(x=x, np=name)
 
-        yield Other(
-            "a power by the general function",
-            "a general power is a logarithm and an exponential for every element; a small whole one is a few products",
+        yield FasterForm(
+            "computes a small power with the general function",
+            "The general power function computes a logarithm and an exponential for every element. A few products or "
+            "square roots give the same power.",
             f"give the base of the power a name, say x, and write `{form.format(x='x', np='numpy')}`.",
             perform,
             written,
         )
     if isinstance(exponent, np.ndarray) and isinstance(base, float) and abs(base - np.e) < 1e-12:
-        yield Other("a power of e", "np.exp is made for it", "use NumPy's exp.", lambda: np.exp(exponent))
+        yield FasterForm(
+            "computes a power of e",
+            "The general power function is slower than np.exp.",
+            "use NumPy's exp.",
+            lambda: np.exp(exponent),
+        )
 
 
-def _calls(event: Event) -> Iterator[Other]:
+def _calls(event: Event) -> Iterator[FasterForm]:
     function, operands = event.function, event.operands
     arrays = [x for x in operands if isinstance(x, np.ndarray)]
     if isinstance(function, np.vectorize) and arrays:
         whole = _whole(event)
-        yield Other(
-            "np.vectorize calls Python for every element",
-            "it is a loop in Python, whatever its name: one call of a Python function an element",
-            "call the function itself, without np.vectorize: it takes whole arrays without any change."
+        yield FasterForm(
+            "calls a Python function for every element",
+            "np.vectorize is a Python loop that calls the function once per element.",
+            "call the function itself, without np.vectorize. It works on whole arrays without any change."
             if whole is not None
-            else "write the function with NumPy's own (exp, where, maximum), which take whole arrays. Check both on a "
-            "few values, also at the ends of its cases.",
+            else "write the function with NumPy's functions (exp, where, maximum), which work on whole arrays. Compare "
+            "both on a few values, also at the borders between its cases.",
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
         )
     elif function is np.einsum and len(operands) == 3:
-        yield Other(
-            "a contraction that BLAS can do",
-            "einsum of two operands loops by itself, where a product of matrices goes to BLAS",
+        yield FasterForm(
+            "does not use BLAS",
+            "Without `optimize`, einsum of two operands loops over the elements by itself. A matrix product uses BLAS.",
             "add `optimize=True` to the call, or write it as a product of matrices.",
             lambda: np.einsum(*operands, optimize=True),
             _unwritten if event.options else _optimized,
@@ -169,27 +193,29 @@ def _calls(event: Event) -> Iterator[Other]:
         yield from _sums(operands[0])
     elif function in (builtins.max, builtins.min) and len(operands) == 1 and arrays:
         reduce = np.max if function is builtins.max else np.min
-        yield Other(
-            "Python looks at every element",
-            "NumPy's own does it in C",
-            f"use NumPy's own {reduce.__name__}.",
+        yield FasterForm(
+            "compares the elements one by one in Python",
+            "NumPy's function does the same loop in compiled code.",
+            f"use NumPy's {reduce.__name__}.",
             lambda: reduce(arrays[0]),
             lambda operands, name: f"{name}.{function.__name__}({ast.unparse(operands[0])})",
         )
     elif event.name == "append" and function is np.append:
-        yield Other(
-            "the whole array is copied to append to it",
-            "every call allocates a new array, so a loop of appends is quadratic",
-            "collect the parts in a list and concatenate them once, or write into an array that is allocated once. "
-            "Check that no line reads the array before it is whole.",
+        yield FasterForm(
+            "copies the whole array to append to it",
+            "Every call of np.append allocates a new array and copies all elements, so the time of a loop grows with "
+            "the square of its length.",
+            "collect the parts in a list and concatenate them once, or write into an array that you allocate once. "
+            "Check that no line reads the array before it is complete.",
             None,
             confidence=LIKELY,
         )
     elif event.name == "expit" and arrays and arrays[0].dtype == np.float32:
         half = np.float32(0.5)
-        yield Other(
-            "scipy's expit has no vector form in float32",
-            "np.tanh has one: sigmoid(z) = 0.5 tanh(0.5 z) + 0.5",
+        yield FasterForm(
+            "does not use vector instructions in float32",
+            "SciPy's expit computes float32 numbers one by one. np.tanh uses vector instructions, and sigmoid(z) is "
+            "0.5 tanh(0.5 z) + 0.5.",
             "write sigmoid(z) as 0.5 tanh(0.5 z) + 0.5.",
             lambda: half * np.tanh(half * arrays[0]) + half,
             _unwritten if event.options else _by_tanh,
@@ -210,7 +236,7 @@ def _summed(operands: list[ast.expr], name: str) -> str | None:
 
 
 def _whole(event: Event) -> Callable[[], object] | None:
-    """The function within np.vectorize, called once with the arrays; None where that gives something else."""
+    """The function within np.vectorize, called once with the arrays; None if that gives another result."""
     function, expected = getattr(event.function, "pyfunc", None), event.result
     if function is None or event.options or not isinstance(expected, np.ndarray):
         return None
@@ -223,27 +249,27 @@ def _whole(event: Event) -> Callable[[], object] | None:
     return (lambda: function(*event.operands)) if is_same else None
 
 
-def _sums(operand: Any) -> Iterator[Other]:
+def _sums(operand: Any) -> Iterator[FasterForm]:
     if isinstance(operand, np.ndarray):
-        yield Other(
-            "Python adds element by element",
-            "np.sum does it in C",
+        yield FasterForm(
+            "adds the rows one by one in Python",
+            "np.sum does the same loop in compiled code.",
             "use NumPy's sum with `axis=0`.",
             lambda: np.sum(operand, axis=0),
             _summed,
         )
     elif isinstance(operand, list | tuple) and len(operand) > 3 and isinstance(operand[0], np.ndarray):
-        yield Other(
-            "sum() of a list makes a new array for every term",
-            "every partial sum is an array of its own",
-            "use NumPy's sum with `axis=0`; one product that sums over the samples is better still.",
+        yield FasterForm(
+            "makes a new array for every term of the sum",
+            "Python's sum() allocates a new array for each partial sum.",
+            "use NumPy's sum with `axis=0`. One matrix product that sums over the samples is better still.",
             lambda: np.add.reduce(operand),
             _summed,
         )
 
 
-def _indices(event: Event) -> Iterator[Other]:
-    """An index array that is an arithmetic progression: a slice is a view, and copies nothing."""
+def _indices(event: Event) -> Iterator[FasterForm]:
+    """An index array with equal steps, where a slice would be a view that copies nothing."""
     if event.name != "gather" or event.function is not operator.getitem:
         return
     container, key = event.operands
@@ -258,18 +284,18 @@ def _indices(event: Event) -> Iterator[Other]:
     if steps[0] > 0 and bool(np.all(steps == steps[0])):
         view = slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
         replaced = tuple(view if isinstance(k, np.ndarray | list) else k for k in keys)
-        yield Other(
-            "an index array where a slice serves",
-            "consecutive rows are a view, which costs nothing; an index array copies them",
-            f"take a slice of {index.size} rows in place of the index array. The slice is a view: check first that "
+        yield FasterForm(
+            "uses an index array where a slice is enough",
+            "An index array copies the rows. A slice of the same rows is a view and copies nothing.",
+            f"use a slice of {index.size} rows in place of the index array. The slice is a view: check first that "
             "nothing writes into the rows, or into the array, while both are in use.",
             lambda: container[replaced],
             confidence=LIKELY,
         )
 
 
-def _ranges(event: Event) -> Iterator[Other]:
-    """A range among the indices, `A[range(n), y]`, which NumPy turns into an array number by number in every use."""
+def _ranges(event: Event) -> Iterator[FasterForm]:
+    """A range among the indices, `A[range(n), y]`, which NumPy converts to an array each time."""
     if event.function not in (operator.getitem, operator.setitem):
         return
     container, key, *value = event.operands
@@ -278,26 +304,26 @@ def _ranges(event: Event) -> Iterator[Other]:
     if not isinstance(container, np.ndarray) or longest < LEAST_RANGE:
         return
     replaced = tuple(np.arange(k.start, k.stop, k.step) if isinstance(k, range) else k for k in keys)
-    target = container.copy() if value else container  # the program's own array is not written to
+    target = container.copy() if value else container  # the program's own array must not change
 
     def perform() -> object:
         return target.__setitem__(replaced, value[0]) if value else container[replaced]
 
-    yield Other(
-        "a range as an index",
-        "NumPy makes an array of it in every use, number by number",
-        "use an array of these numbers (NumPy's arange), made once before the training, in place of the range.",
+    yield FasterForm(
+        "uses a range as an index",
+        "NumPy converts the range to an array each time, number by number.",
+        "use an array of these numbers (NumPy's arange) in place of the range, and make it once before the training.",
         perform,
     )
 
 
 def _matrices(graph: Graph) -> list[Candidate]:
-    """np.matrix: every operation goes through Python's wrapper of the class."""
+    """Operations on np.matrix, each of which goes through Python code of that class."""
     events = [e for e in graph.last if not e.is_own and any(v.is_matrix for v in e.inputs)]
     if not events:
         return []
     parts = []
-    for event in sorted(events, key=lambda e: -graph.seconds([e]))[:16]:
+    for event in sorted(events, key=lambda e: -graph.seconds([e]))[:MOST_MATRIX_OPERATIONS]:
         slow = again(event)
         fast = again(event, lambda x: x.view(np.ndarray)) if event.name != "multiply" else None
         if slow is not None and fast is not None:
@@ -310,19 +336,19 @@ def _matrices(graph: Graph) -> list[Candidate]:
         Candidate(
             category="slow-primitive",
             site=site,
-            title="np.matrix: a class that NumPy advises against",
-            why="every operation on it passes through Python code that keeps it two-dimensional",
+            title=f"`{graph.text(head, 50)}` uses np.matrix, which NumPy advises against",
+            why="Every operation on an np.matrix runs Python code that keeps the result two-dimensional.",
             cure=by_hand(
-                f"make arrays of two dimensions in place of the matrices of {graph.place(site)}.",
-                "For arrays `*` multiplies element by element and `@` is the product of matrices, and a row of an "
-                "array has one dimension: check every product and every index that reads them.",
+                f"make two-dimensional arrays in place of the matrices of {graph.place(site)}.",
+                "For arrays, `*` multiplies element by element, `@` is the matrix product, and a row has one "
+                "dimension. Check every product and every index that reads them.",
             ),
             saved_s=(low, high),
-            measured=f"{len(parts)} operations performed in turns on matrices and on arrays",
+            measured=f"{len(parts)} operations performed alternately on matrices and on arrays",
             covers=indices(events),
             related=tuple(
                 {graph.site(e).line: graph.site(e) for e in events if graph.site(e).line != site.line}.values()
-            )[:8],
+            )[:MOST_RELATED],
             evidence=facts(head, len(events)),
         )
     ]
@@ -344,22 +370,16 @@ def _calls_of(graph: Graph, names: frozenset[str]) -> Iterator[Site]:
                     yield Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
 
 
-# ``X[X < 0] = 0``: a store through a mask of booleans, where a function of the whole array does it without branches.
-#
-# How slow the store is depends on how the mask looks: it is performed again with the mask of the step.
+# Stores through a mask of booleans, as ``X[X < 0] = 0``, where a function of the whole array needs no branches. The
+# time of the store depends on the mask, so the store is performed again with the mask of the step.
 
 
-TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
-"""Comparisons, and what they are with their sides exchanged."""
-
-LEAST_MASK_SHARE = 0.3
-"""Of the operations' time that the other form must save."""
-
-LEAST_MASK_SIZE = 256
+EXCHANGED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
+"""Comparison -> the same comparison with its sides exchanged."""
 
 
 @dataclass(frozen=True)
-class Store:
+class MaskStore:
     """A number stored where a comparison of the array with a number (`bound`) is true. name: of the comparison."""
 
     event: Event
@@ -371,24 +391,24 @@ class Store:
 
     @property
     def events(self) -> list[Event]:
-        """What another form would replace."""
+        """The events that another form would replace."""
         return [self.test, self.event]
 
 
 @dataclass(frozen=True)
-class Form:
-    """Another form of some stores: the function of NumPy that does it, and how to perform it."""
+class UnmaskedForm:
+    """Another form of one or two stores: the NumPy function that does the same, and how to perform it."""
 
-    stores: list[Store]
+    stores: list[MaskStore]
     name: str
     perform: Callable[[], object]
 
 
 def _mask_stores(graph: Graph) -> list[Candidate]:
-    """One candidate for every line with such a store."""
-    tests = {id(event.result): event for event in graph.last if event.name in TURNED and not event.is_own}
+    """One candidate for each line with such a store."""
+    tests = {id(event.result): event for event in graph.last if event.name in EXCHANGED and not event.is_own}
     stores = [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
-    by_place: dict[tuple[str, int], list[tuple[Form, tuple[float, float]]]] = defaultdict(list)
+    by_place: dict[tuple[str, int], list[tuple[UnmaskedForm, tuple[float, float]]]] = defaultdict(list)
     for form in _forms(stores):
         actions = [action for store in form.stores for e in store.events if (action := again(e)) is not None]
 
@@ -397,34 +417,34 @@ def _mask_stores(graph: Graph) -> list[Candidate]:
                 action()
 
         share = saved_share(slow, form.perform)
-        if share[0] >= LEAST_MASK_SHARE:
+        if share[0] >= LEAST_GAIN:
             site = graph.site(form.stores[0].event)
             events = [e for store in form.stores for e in store.events]
             by_place[site.file, site.line].append((form, of_time(share, graph.seconds(events))))
     return [_mask_candidate(parts, graph) for parts in by_place.values()]
 
 
-def _mask_candidate(parts: list[tuple[Form, tuple[float, float]]], graph: Graph) -> Candidate:
+def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph: Graph) -> Candidate:
     form, _ = max(parts, key=lambda part: part[1][1])
     sites = list(dict.fromkeys(graph.site(store.event) for store in form.stores))
     return Candidate(
         category="slow-primitive",
         site=sites[0],
-        title=f"{graph.text(form.stores[0].event, 50)}: a store through a mask of booleans",
-        why="the store looks at one boolean after the other and branches at each, which no processor foresees; a "
-        "function of the whole array has no branches",
+        title=f"`{graph.text(form.stores[0].event, 50)}` stores through a mask of booleans",
+        why="NumPy tests the mask element by element, and the CPU cannot predict the branches. A function of the whole "
+        "array has no branches.",
         cure=_cure(form, graph),
         confidence=CERTAIN,
         saved_s=total(saved for _, saved in parts),
-        measured="both forms performed in turns on the operands and the masks of the step",
+        measured="both forms performed alternately on the operands and the masks of the step",
         covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
         related=tuple(sites[1:]),
         evidence=facts(form.stores[0].event, len(parts)),
     )
 
 
-def _cure(form: Form, graph: Graph) -> str:
-    """An edit of the one store, where its statement names all that is in it."""
+def _cure(form: UnmaskedForm, graph: Graph) -> str:
+    """An edit of a single store if its statement names all operands, else words."""
     store = form.stores[0]
     place = graph.place(graph.site(store.event))
     file, node = graph.trace.sites[store.event.site].file, node_at(store.event, graph)
@@ -441,21 +461,21 @@ def _cure(form: Form, graph: Graph) -> str:
                     return edited
     if len(form.stores) == 1:
         return by_hand(
-            f"in place of the store in {place}, use NumPy's {form.name} of the array and {store.bound:g}, with the "
-            "array itself as `out`.",
+            f"replace the store in {place} by NumPy's {form.name} of the array and {store.bound:g}, with the array "
+            "itself as `out`.",
             "Check first that no other line needs the mask.",
         )
     other = graph.place(graph.site(form.stores[1].event))
     return by_hand(
-        f"in place of the stores in {place} and {other}, use NumPy's {form.name} of the array and 0, with the array "
-        "itself as `out`.",
+        f"replace the stores in {place} and {other} by NumPy's {form.name} of the array and 0, with the array itself "
+        "as `out`.",
         "Check first that no line between them reads the array or needs the masks.",
     )
 
 
-def _forms(stores: list[Store]) -> list[Form]:
-    """The other form of each, or of two together."""
-    found: list[Form] = []
+def _forms(stores: list[MaskStore]) -> list[UnmaskedForm]:
+    """The other form of each store, or of two stores together."""
+    found: list[UnmaskedForm] = []
     left = list(stores)
     while left:
         one = left.pop(0)
@@ -466,15 +486,15 @@ def _forms(stores: list[Store]) -> list[Form]:
     return found
 
 
-def _form(store: Store) -> Form | None:
+def _form(store: MaskStore) -> UnmaskedForm | None:
     x, bound = store.target.copy(order="K"), store.bound
     if store.number == bound:
         function = np.maximum if store.name.startswith("less") else np.minimum
-        return Form([store], function.__name__, lambda: function(x, bound, out=x))
+        return UnmaskedForm([store], function.__name__, lambda: function(x, bound, out=x))
     return None
 
 
-def _is_step_function(one: Store, other: Store) -> bool:
+def _is_step_function(one: MaskStore, other: MaskStore) -> bool:
     """Whether two stores make 1 of what is above a bound of 0, and 0 of the rest, in either order."""
     above, below = (one, other) if one.name == "greater" else (other, one)
     is_step = above.name == "greater" and above.number == 1 and below.name.startswith("less") and below.number == 0
@@ -482,16 +502,16 @@ def _is_step_function(one: Store, other: Store) -> bool:
     return is_step and one.target is other.target and is_together and above.bound == below.bound == 0
 
 
-def _step_function(stores: list[Store]) -> Form:
+def _step_function(stores: list[MaskStore]) -> UnmaskedForm:
     x = stores[0].target.copy(order="K")
-    return Form(stores, "greater", lambda: np.greater(x, 0, out=x))
+    return UnmaskedForm(stores, "greater", lambda: np.greater(x, 0, out=x))
 
 
-def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
+def _store(event: Event, tests: dict[int, Event], graph: Graph) -> MaskStore | None:
     if event.is_own or event.function is not operator.setitem or len(event.operands) != 3:
         return None
     target, mask, number = event.operands
-    is_plain = type(target) is np.ndarray and target.dtype.kind == "f" and target.size >= LEAST_MASK_SIZE
+    is_plain = type(target) is np.ndarray and target.dtype.kind == "f" and target.size >= SMALL
     if not is_plain or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != target.shape:
         return None
     if isinstance(number, bool) or not isinstance(number, int | float | np.number):
@@ -504,11 +524,11 @@ def _store(event: Event, tests: dict[int, Event], graph: Graph) -> Store | None:
     left, right = test.operands
     name = test.name
     if not isinstance(left, np.ndarray):
-        left, right, name = right, left, TURNED[name]
+        left, right, name = right, left, EXCHANGED[name]
     if not isinstance(right, int | float | np.number) or not _is_same(left, target):
         return None
     is_changed = graph.is_changed(event.writes[0], test, event)
-    return None if is_changed else Store(event, target, float(number), test, name, float(right))
+    return None if is_changed else MaskStore(event, target, float(number), test, name, float(right))
 
 
 def _is_same(one: Any, other: Array) -> bool:
@@ -518,29 +538,21 @@ def _is_same(one: Any, other: Array) -> bool:
     return (lies["data"], one.shape, one.strides) == (other_lies["data"], other.shape, other.strides)
 
 
-# Products of every pair of elements, made as an array of three axes and then added up: one product of matrices.
-#
-# ``(A[:, :, None] * D[:, None, :]).sum(axis=0)`` holds an outer product for every sample; ``A.T @ D`` never does.
+# Sums of outer products: ``(A[:, :, None] * D[:, None, :]).sum(axis=0)`` makes an outer product for every sample, and
+# ``A.T @ D`` computes the same sum without them.
 
-
-Part = tuple[Event, Event, tuple[float, float]]
+OuterSum = tuple[Event, Event, tuple[float, float]]
 """The multiplication, the sum, and what one product saves of both."""
 
 SUMS = ("sum", "mean", "average")
 
-LEAST_OUTER_SHARE = 0.3
-"""Of the time of both operations that the one product must save."""
-
-LEAST_OUTER_SIZE = 64
-"""Elements of the array in between."""
-
-RELATIVE_ERROR = 1e-3
-"""Between the two forms, at most: they add in another order, float32 too."""
+MOST_ERROR = 1e-3
+"""The two forms add in another order, so their results may differ by this relative error, also in float32."""
 
 
 def _outer_sums(graph: Graph) -> list[Candidate]:
-    """One candidate for every line that makes such an array."""
-    by_place: dict[tuple[str, int], list[Part]] = defaultdict(list)
+    """One candidate for each line that makes such an array."""
+    by_place: dict[tuple[str, int], list[OuterSum]] = defaultdict(list)
     for event in graph.last:
         factors = _factors(event)
         if factors is None:
@@ -555,25 +567,25 @@ def _outer_sums(graph: Graph) -> list[Candidate]:
     return [_outer_candidate(parts, graph) for parts in by_place.values()]
 
 
-def _outer_candidate(parts: list[Part], graph: Graph) -> Candidate:
+def _outer_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
     event, total_of, _ = max(parts, key=lambda part: part[2][1])
     shape = event.result.shape
     here, there = graph.site(event), graph.site(total_of)
     return Candidate(
         category="slow-primitive",
         site=here,
-        title=f"{graph.text(event, 50)}: the products of all pairs are made and then added up",
-        why=f"the array of shape {shape} exists only to be summed in {graph.shown(there.file)}:{there.line}; a "
-        "product of matrices multiplies and adds at once, and leaves it to BLAS",
+        title=f"`{graph.text(event, 50)}` makes all products of pairs in one array, only to sum them",
+        why=f"The array of shape {shape} is used only for the sum in {graph.place(there)}. A matrix product multiplies "
+        "and adds in one call of BLAS.",
         cure=by_hand(
-            f"in place of the array of {graph.place(here)} and of its sum in {graph.place(there)}, write one product "
-            "of matrices: with A of shape (samples, n) and delta of shape (samples, k), `A.T @ delta` is the sum over "
-            "the samples; divide it by their number for a mean.",
+            f"replace the array of {graph.place(here)} and its sum in {graph.place(there)} by one matrix product. If A "
+            "has the shape (samples, n) and delta the shape (samples, k), `A.T @ delta` is the sum over the samples. "
+            "Divide it by the number of samples for a mean.",
             "Check the shape of the result, and that no other line reads the array.",
         ),
         confidence=CERTAIN,
         saved_s=total(saved for _, _, saved in parts),
-        measured="both operations and the one product performed in turns on the operands of the step",
+        measured="both operations and the matrix product performed alternately on the operands of the step",
         covers=indices(one for part in parts for one in part[:2]),
         related=(there,) if there.line != here.line else (),
         evidence=facts(event, len(parts)),
@@ -581,9 +593,9 @@ def _outer_candidate(parts: list[Part], graph: Graph) -> Candidate:
 
 
 def _factors(event: Event) -> tuple[Array, Array] | None:
-    """The operands of a multiplication of each by each, as arrays of three axes."""
+    """The operands of a multiplication of all pairs, as arrays of three axes."""
     made = event.result
-    if event.is_own or not isinstance(made, np.ndarray) or made.ndim != 3 or made.size < LEAST_OUTER_SIZE:
+    if event.is_own or not isinstance(made, np.ndarray) or made.ndim != 3 or made.size < SMALL:
         return None
     if made.dtype.kind != "f":
         return None
@@ -619,13 +631,13 @@ def _spread(text: str, arrays: list[Any]) -> list[Array]:
 
 
 def _only_reader(event: Event, graph: Graph) -> Event | None:
-    """The sum that is all that becomes of an array, until it is written anew; of the step before, too."""
+    """The sum, if it is the only reader of an array in both recorded steps."""
     readers = _readers(event, graph)
     before = [e for e in graph.first if e.site == event.site and e.name == event.name]
     of_same = [e for e in graph.last if e.site == event.site and e.name == event.name]
     if readers is None or len(readers) != 1 or not _is_sum(readers[0]):
         return None
-    if len(before) == len(of_same):  # what is read after the last step was not seen; after the first one it was
+    if len(before) == len(of_same):  # reads after the last step were not recorded
         found = _readers(before[of_same.index(event)], graph)
         if found is None or [e.site for e in found] != [readers[0].site]:
             return None
@@ -633,7 +645,7 @@ def _only_reader(event: Event, graph: Graph) -> Event | None:
 
 
 def _readers(event: Event, graph: Graph) -> list[Event] | None:
-    """What reads an array, until the same place writes it again; None where not all of it was seen."""
+    """What reads an array until the same place writes it again; None if not all reads were recorded."""
     root = event.writes[0] if event.writes else event.output.root if event.output is not None else -1
     again_at = (e.index for e in graph.events[event.index + 1 :] if e.site == event.site and root in e.writes)
     end = next(again_at, len(graph.events))
@@ -644,7 +656,7 @@ def _readers(event: Event, graph: Graph) -> list[Event] | None:
 
 
 def _is_between_steps(index: int, graph: Graph) -> bool:
-    """Whether what has no event of its own happened there: a loader or a bar that can reach the whole model."""
+    """Whether an index lies between the steps, where a loader or a progress bar may reach the whole model."""
     is_outside = index < len(graph.events) and graph.events[index].is_outside
     return is_outside or any(index == start for start, _ in graph.trace.steps)
 
@@ -655,7 +667,7 @@ def _is_sum(event: Event) -> bool:
 
 
 def _saved_by_product(event: Event, total_of: Event, factors: tuple[Array, Array], graph: Graph) -> tuple[float, float]:
-    """Seconds a step; none where the sum is not that of the product."""
+    """Saved seconds per step; (0, 0) if the product gives another result."""
     make, add = again(event), _added(total_of, event.result)
     if make is None or add is None:
         return 0.0, 0.0
@@ -663,14 +675,14 @@ def _saved_by_product(event: Event, total_of: Event, factors: tuple[Array, Array
     with np.errstate(all="ignore"):
         found, expected = product(), add(make())
     error = np.linalg.norm(found.ravel() - expected.ravel()) if found.size == expected.size else np.inf
-    if not error <= RELATIVE_ERROR * np.linalg.norm(expected):
+    if not error <= MOST_ERROR * np.linalg.norm(expected):
         return 0.0, 0.0
     share = saved_share(lambda: add(make()), product)
-    return of_time(share, graph.seconds([event, total_of])) if share[0] >= LEAST_OUTER_SHARE else (0.0, 0.0)
+    return of_time(share, graph.seconds([event, total_of])) if share[0] >= LEAST_GAIN else (0.0, 0.0)
 
 
 def _added(total_of: Event, array: Array) -> Callable[[Any], Array] | None:
-    """The sum as a function of the array; None where it takes a part of it, or something made of it."""
+    """The sum as a function of the array; None if it sums only a part, or something made of the array."""
     options = {
         name: x.copy() if name == "out" and isinstance(x, np.ndarray) else x for name, x in total_of.options.items()
     }
@@ -683,7 +695,7 @@ def _added(total_of: Event, array: Array) -> Callable[[Any], Array] | None:
 
 
 def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]:
-    """The one product, over the axis that both have."""
+    """The matrix product that sums over the axis that both factors have."""
     A, B = factors
     first = next(axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis])
     second = next(axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis])

@@ -1,4 +1,4 @@
-"""Products so small that the threads of BLAS wait for each other longer than they work."""
+"""Products so small that starting the threads of BLAS takes longer than the computation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.replay import again, of_time, seconds_of
 
 MOST_FLOP = 4e7
+"""Larger products gain from threads on every machine, so they are not measured."""
+
 PAIRS = 5
-LEAST_SHARE = 0.25
+"""Each product is timed so many times with one thread and with all threads."""
+
+LEAST_GAIN = 0.25
+"""One thread must save this share of a product's time. Times with threads vary more than others."""
+
 LEAST_TOTAL = 0.05
+"""All products together must save this share of the step, because the cure concerns the whole program."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for all products that one thread does faster."""
+    """One candidate for all products that are faster with one thread."""
     if max((int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"), default=1) < 2:
         return []
     parts = []
@@ -29,27 +36,27 @@ def detect(graph: Graph) -> list[Candidate]:
             if perform is None:
                 continue
             share = _share(perform)
-            if share[0] >= LEAST_SHARE:
+            if share[0] >= LEAST_GAIN:
                 parts.append((event, of_time(share, graph.seconds([event]))))
     low, high = total(saved for _, saved in parts)
     if not parts or low < LEAST_TOTAL * graph.step_s:
         return []
     head = max(parts, key=lambda part: part[1][1])[0]
     assert head.effect is not None
-    products = f"{len(parts)} products are" if len(parts) > 1 else "a product is"
+    number = f" and {len(parts) - 1} other products" if len(parts) > 1 else ""
     return [
         Candidate(
             category="small-product",
             site=graph.site(head),
-            title=f"{products} faster with one thread of BLAS than with all",
-            why=f"a product of {' x '.join(map(str, head.effect.shape))} is over before the threads have met; beside "
-            "other work they even wait for each other",
+            title=f"`{graph.text(head, 50)}`{number} would be faster with one BLAS thread than with all",
+            why=f"The product of {' x '.join(map(str, head.effect.shape))} is so small that starting the threads takes "
+            "longer than the computation. If the CPU is busy, the threads also wait for each other.",
             cure=by_hand(
-                "let BLAS use one thread: set OPENBLAS_NUM_THREADS=1 (MKL_NUM_THREADS=1 with MKL) in the shell, or "
-                "train within `threadpoolctl.threadpool_limits(1)`."
+                "let BLAS use one thread: set OPENBLAS_NUM_THREADS=1 (with MKL: MKL_NUM_THREADS=1) in the shell, or "
+                "train inside `with threadpoolctl.threadpool_limits(1):`."
             ),
             saved_s=(low, high),
-            measured=f"{len(parts)} products performed in turns with one thread and with all",
+            measured=f"{len(parts)} products performed alternately with one thread and with all threads",
             covers=indices(event for event, _ in parts),
             related=tuple({graph.site(e).line: graph.site(e) for e, _ in parts}.values())[1:8],
             evidence=facts(head, len(parts)),
@@ -58,7 +65,7 @@ def detect(graph: Graph) -> list[Candidate]:
 
 
 def _share(perform: Callable[[], object]) -> tuple[float, float]:
-    """The share of the time with all threads that one thread saves: quartiles of pairs of blocks."""
+    """The share of the time with all threads that one thread saves, as quartiles."""
     found = []
     for _ in range(PAIRS):
         all_s = seconds_of(perform)

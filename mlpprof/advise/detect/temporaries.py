@@ -1,6 +1,7 @@
-"""Large arrays that are allocated anew in every step, where `out=` or an operation in place would use one again.
+"""Large arrays that every step allocates, where `out=` or an operation in place would reuse one array; needless copies.
 
-The system hands large blocks out as pages that are not there yet: the first write to each is a page fault.
+The operating system does not map the pages of a large new block before they are used: the first write to each page is
+a page fault.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, neighbours, total
+from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices, neighbours, total
 from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.in_place import Update, elementwise, updates
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
@@ -26,24 +27,19 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.replay import Action, again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
-# Copies that protect nothing: neither the copy nor what it was taken from is written to while the copy lives.
-
-
-CURES = {
-    "astype": "`astype` with `copy=False` copies only where the dtype differs",
-    "copy": "the array itself would do in place of its copy",
-    "array": "`asarray` in place of `array` copies only what is no array yet",
-    "flatten": "`ravel` in place of `flatten` copies only where the elements are scattered",
+CURES_OF_COPIES = {
+    "astype": "use `astype` with `copy=False`, which copies only if the dtype differs",
+    "copy": "use the array itself in place of its copy",
+    "array": "use `asarray` in place of `array`, because it does not copy an array",
+    "flatten": "use `ravel` in place of `flatten`, because it copies only if it must",
 }
-
-LEAST_SIZE = 1_024
-"""Elements of a copy: of less the call costs, and not the copying."""
+"""The name of a copying function -> what to do instead."""
 
 
 def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
-    """One candidate for every few lines that copy, if all that they copy in a step is safe without.
+    """One candidate for neighbouring lines whose copies protect nothing: nothing writes to the copy or its original.
 
-    changed: arrays that other findings want changed in place.
+    changed: arrays that other findings suggest to change in place.
     """
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return []
@@ -59,11 +55,11 @@ def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
 
 
 def _is_copy(event: Event) -> bool:
-    """Whether it gives the same elements of the same dtype in the same order once more."""
+    """Whether it copies the same elements with the same dtype and memory order."""
     output = event.output
-    if event.name not in CURES or event.is_own or event.is_view or output is None or event.writes:
+    if event.name not in CURES_OF_COPIES or event.is_own or event.is_view or output is None or event.writes:
         return False
-    if not event.inputs or output.size < LEAST_SIZE or event.inputs[0].root == output.root:
+    if not event.inputs or output.size < LARGE or event.inputs[0].root == output.root:
         return False
     source = event.inputs[0]
     is_alike = (source.dtype, source.is_matrix) == (output.dtype, output.is_matrix) and source.size == output.size
@@ -78,13 +74,13 @@ def _roots(event: Event) -> set[int]:
 
 
 def _protects_nothing(event: Event, graph: Graph) -> bool:
-    """Whether the copy was gone by the end of the next step, or used in it, and both were left alone till then."""
+    """Whether nothing wrote to the copy or its original until the copy was freed, or used in the next step."""
     assert event.output is not None
     held = _roots(event)
     start, stop = graph.trace.steps[1]
     end = graph.trace.died.get(event.output.root)
     if end is None and any(index >= start for index in graph.read_later(event)):
-        end = stop  # the recording itself holds what the last step has read
+        end = stop  # the recording itself keeps what the last step has read
     if end is None or end > stop:
         return False
     if any(graph.is_taken(root, event) for root in held):
@@ -95,7 +91,7 @@ def _protects_nothing(event: Event, graph: Graph) -> bool:
         is_unknown = other.effect is None and not other.is_own
         if held & set(other.writes) or (is_unknown and held & {value.root for value in other.inputs}):
             return False
-    # the later turns of a long loop were not seen
+    # The later turns of a long loop were not recorded.
     return not any(run.is_cut and run.first_event < end and event.index < run.end for run in graph.trace.loops)
 
 
@@ -106,11 +102,11 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
-        title=f"{graph.text(head, 50)} copies an array that nobody changes, {size / 1e6:.1f} MB a step",
-        why="it is of this dtype and order already, and neither the copy nor the array that it was taken from is "
-        "written to for as long as the copy is held",
+        title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {size / 1e6:.1f} MB per step",
+        why="The array already has this dtype and memory order, and nothing writes to the array or to its copy while "
+        "the copy is used.",
         cure=by_hand(
-            f"in {graph.place(graph.site(head))} {CURES[head.name]}.",
+            f"in {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}.",
             "Check first that nothing writes into the array or into its copy in steps other than the two recorded.",
         ),
         saved_s=around(graph.seconds(events)),
@@ -121,10 +117,10 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Operations, what the cure saves of them, and for each line the statements that change its array in place.
+class Reuse:
+    """Operations, what the cure saves, and for each line the statements that change its array in place.
 
-    No statements: its result is to be written into an array that is kept.
+    A line without statements should write its result into an array that is kept.
     """
 
     events: tuple[Event, ...]
@@ -133,26 +129,30 @@ class Part:
 
 
 LONG_AFTER = 8
-"""Operations after which a result that lives is one that is kept."""
+"""If a result is still alive so many operations later, the program keeps it."""
 
-LEAST_GAIN = 0.03
-"""Of an update's time, in the middle of what is measured, for it to be told."""
+LEAST_GAIN_IN_PLACE = 0.03
+"""Changing an array in place must save this share of an update's time, in the middle of what is measured."""
 
 MOST_LINES = 4
-"""Of a finding whose cures are told."""
+"""The cure of a finding names no more lines."""
 
-LEAST_BYTES = 64 * 1024
-LEAST_OF_GATHER = 1024 * 1024
+LEAST_BYTES, LEAST_BYTES_OF_GATHER = 64 * 1024, 1024 * 1024
+"""Smaller results, and smaller gathers, are not considered: the allocator keeps their memory."""
+
 FRESH_INDICES = 16
+"""A gather is performed again with so many different index arrays, so that its rows are not in cache."""
 
 LEAST_FAULTED = 0.05
-LEAST_EACH = 0.003
-LEAST_TOTAL = 0.015
-"""Of the step, for all of them together: less is not worth the code."""
+"""If less than this share of the results' bytes was on new pages, page faults do not matter."""
+
+LEAST_EACH, LEAST_TOTAL = 0.003, 0.015
+"""Each operation must take this share of the step, and all together must save this share of it, to be worth the
+change."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """One candidate for every few lines of them, if they are worth it together."""
+    """One candidate for each group of neighbouring lines, if all together are worth it; then needless copies."""
     needed = _needed_beside_the_next(graph)
     large = [event for event in graph.last if _is_large(event) and (event.site, event.name) not in needed]
     faulted = _faulted_share(large, graph)
@@ -160,17 +160,17 @@ def detect(graph: Graph) -> list[Candidate]:
     worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
     parts = [_together(group, faulted, graph) for group in neighbours(worthwhile, _line_of(graph))]
     parts = [part for part in parts if part.saved[1] > 0]
-    told = indices(event for part in parts for event in part.events)
+    reported = indices(event for part in parts for event in part.events)
     kept = _kept_sites(graph)
     for event in large:
-        if event.index not in told and graph.seconds([event]) > LEAST_EACH * graph.step_s:
+        if event.index not in reported and graph.seconds([event]) > LEAST_EACH * graph.step_s:
             slow, fast = _gathers(event) or (again(event), _into(event))
             if slow is not None and fast is not None:
                 if (event.site, event.name) in kept:
                     slow = _keeping(slow)
                 saved = of_time(_share(slow, fast, faulted), graph.seconds([event]))
                 if saved[0] > 0:
-                    parts.append(Part((event,), saved, {graph.site(event).line: ()}))
+                    parts.append(Reuse((event,), saved, {graph.site(event).line: ()}))
     _, high = total(part.saved for part in parts)
     changed = frozenset(root for one in found for root in one.changed)
     worth = neighbours(parts, _line_of(graph)) if high >= LEAST_TOTAL * graph.step_s else []
@@ -178,7 +178,7 @@ def detect(graph: Graph) -> list[Candidate]:
 
 
 def _kept_sites(graph: Graph) -> set[tuple[int, str]]:
-    """Operations whose results outlive what follows, as those that stay in an attribute until the next step."""
+    """Operations whose results are kept, for instance in an attribute until the next step."""
     died = graph.trace.died
     return {
         (event.site, event.name)
@@ -188,7 +188,7 @@ def _kept_sites(graph: Graph) -> set[tuple[int, str]]:
 
 
 def _needed_beside_the_next(graph: Graph) -> set[tuple[int, str]]:
-    """Operations whose last result is still read when the next one is there: one array would not do for both."""
+    """Operations whose last result is still read when the next one exists, so that one array is not enough for both."""
     made = {event.output.root: (event.site, event.name) for event in graph.first if event.output is not None}
     again: dict[tuple[int, str], int] = {}
     for event in graph.last:
@@ -199,7 +199,7 @@ def _needed_beside_the_next(graph: Graph) -> set[tuple[int, str]]:
 
 
 def _keeping(action: Action) -> Action:
-    """The action with its result kept until the next one is there: two arrays take turns, as in the program."""
+    """The action with its result kept until the next one exists, so that two arrays alternate as in the program."""
     held: list[object] = [None]
 
     def again_kept() -> None:
@@ -208,13 +208,13 @@ def _keeping(action: Action) -> Action:
     return again_kept
 
 
-def _line_of(graph: Graph) -> Callable[[Part | Update], Site]:
-    """Where the last operation of a part stands."""
+def _line_of(graph: Graph) -> Callable[[Reuse | Update], Site]:
+    """The place of the last operation of a part."""
     return lambda part: graph.site(part.events[-1])
 
 
-def _together(group: list[Update], faulted: float, graph: Graph) -> Part:
-    """Neighbouring updates one after the other, as in the step: the arrays of all of them share the caches."""
+def _together(group: list[Update], faulted: float, graph: Graph) -> Reuse:
+    """Neighbouring updates one after the other, as in the step, because all their arrays share the caches."""
 
     def slow() -> None:
         for one in group:
@@ -227,12 +227,12 @@ def _together(group: list[Update], faulted: float, graph: Graph) -> Part:
     events = tuple(event for one in group for event in one.events)
     cures = {graph.site(one.events[-1]).line: one.cure for one in group}
     share = _share(slow, fast, faulted)
-    # in place fewer arrays are touched: what is measured may be disturbed, but is not below nothing
-    saved = of_time(share, graph.seconds(events)) if sum(share) / 2 > LEAST_GAIN else (0.0, 0.0)
-    return Part(events, saved, cures)
+    # In place, fewer arrays are touched, so a negative saving is a disturbance of the measurement.
+    saved = of_time(share, graph.seconds(events)) if sum(share) / 2 > LEAST_GAIN_IN_PLACE else (0.0, 0.0)
+    return Reuse(events, saved, cures)
 
 
-def _candidate(parts: list[Part], graph: Graph) -> Candidate:
+def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     parts = sorted(parts, key=lambda part: -part.saved[1])
     events = [event for part in parts for event in part.events]
     sites = sorted((graph.site(event) for event in events), key=lambda site: site.line)
@@ -242,26 +242,26 @@ def _candidate(parts: list[Part], graph: Graph) -> Candidate:
     return Candidate(
         category="temporaries",
         site=whole,
-        title=_title(len(made), sum(made)),
-        why="fresh memory has to be found, and its pages faulted in, before anything can be written to it; arrays "
-        "that are allocated once stay in cache",
+        title=_title(graph.text(parts[0].events[-1], 50), len(made), sum(made)),
+        why="NumPy allocates new memory for each of these results in every step, and the operating system must first "
+        "map it. An array that is reused stays in the cache.",
         cure=_cure(graph.shown(whole.file), dict(cures[:MOST_LINES])),
         saved_s=total(part.saved for part in parts),
-        measured="performed again as it stands, and with arrays for the results that are kept or changed in place",
+        measured="the operations performed again as they are, and with results in kept arrays or in place",
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
 
 
 def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
-    """In words: who else holds an array, and would see it change, was not seen in all of the program."""
+    """The cure in words: other code that did not run may hold an array, and would see it change."""
     kept = [line for line, text in cures.items() if not text]
     sentences = []
     if kept:
         where = " and ".join(f"{file}:{line}" for line in sorted(kept))
         sentences.append(
-            f"allocate an array for the result in {where} once, before the training, and have NumPy write into it with "
-            "`out` (rows that an index array takes: NumPy's take with `mode='clip'`)."
+            f"allocate an array for the result in {where} once before the training, and let NumPy write into it with "
+            "`out` (for rows that an index array selects: NumPy's take with `mode='clip'`)."
         )
     for line, text in sorted(cures.items()):
         if text:
@@ -270,29 +270,30 @@ def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
     if any("out=scratch" in one for one in sentences):
         sentences.append("`scratch` is an array of that shape and dtype, allocated once before the training.")
     sentences.append(
-        "Check first that nothing else holds an array that is written into: another name, a list, a view of it, a "
-        "result that was returned, or the caller whose argument it is would see it change."
+        "Check first that nothing else uses an array that you write into: another name, a list, a view, a returned "
+        "result, or the caller of the function would see it change."
     )
     return by_hand(sentences[0], *(one[0].upper() + one[1:] for one in sentences[1:-1]), sentences[-1])
 
 
-def _title(number: int, size: int) -> str:
+def _title(first: str, number: int, size: int) -> str:
     if number == 1:
-        return f"a large result is allocated anew in every step, {size / 1e6:.1f} MB"
-    return f"{number} large results are allocated anew in every step, {size / 1e6:.1f} MB in all"
+        return f"`{first}` allocates a new large array in every step ({size / 1e6:.1f} MB)"
+    others = "one other operation allocate" if number == 2 else f"{number - 1} other operations allocate"
+    return f"`{first}` and {others} new large arrays in every step ({size / 1e6:.1f} MB in total)"
 
 
 def _faulted_share(large: list[Event], graph: Graph) -> float:
-    """Of the bytes that these results take, how much was on pages that the system had to provide, in a usual step."""
+    """The share of the bytes of these results that was on new pages, in a usual step."""
     size = sum(event.output.nbytes for event in large if event.output is not None)
     faults = graph.trace.times.faults
     return min(1.0, median(faults) * mmap.PAGESIZE / size) if faults and size else 0.0
 
 
 def _share(slow: Action, fast: Action, faulted: float) -> tuple[float, float]:
-    """The saved share: with memory that the allocator still holds, and with pages that it has given back.
+    """The saved share: with memory that the allocator still has, and with pages that it must ask the system for.
 
-    Which of the two happens in the step depends on what was freed before; the page faults of the step tell.
+    The page faults of the step show how often the latter happens.
     """
     warm = saved_share(slow, fast)
     release = _release()
@@ -305,7 +306,7 @@ def _share(slow: Action, fast: Action, faulted: float) -> tuple[float, float]:
 
 @cache
 def _release() -> Action | None:
-    """What has the allocator give its free memory back to the system; None where it cannot be told to."""
+    """An action that returns the allocator's free memory to the system; None if there is no way to do it."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
@@ -319,11 +320,11 @@ def _is_large(event: Event) -> bool:
         return False
     if event.kind not in (ARITHMETIC, EVALUATION, PRODUCT, COPY) or any(v.root == output.root for v in event.inputs):
         return False
-    return output.nbytes >= (LEAST_OF_GATHER if event.name == "gather" else LEAST_BYTES)
+    return output.nbytes >= (LEAST_BYTES_OF_GATHER if event.name == "gather" else LEAST_BYTES)
 
 
 def _gathers(event: Event) -> tuple[Action, Action] | None:
-    """``X[index]`` without and with an array for the result; of other rows every time, not in cache."""
+    """``X[index]`` without and with an array for the result, with other rows each time."""
     if event.name != "gather" or event.function is not operator.getitem:
         return None
     container, key = event.operands
@@ -340,7 +341,7 @@ def _gathers(event: Event) -> tuple[Action, Action] | None:
 
 
 def _into(event: Event) -> Callable[[], object] | None:
-    """The same into an array that is there."""
+    """The same operation with its result in an existing array."""
     result = event.result
     if not isinstance(result, np.ndarray) or isinstance(result, np.matrix):
         return None

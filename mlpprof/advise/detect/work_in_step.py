@@ -1,22 +1,22 @@
-"""Evaluation and printing within the step: what no update needs."""
+"""Evaluation and printing within the step, which no update needs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
-from mlpprof.advise.detect.dead_computation import dead_events
 from mlpprof.advise.graph import Graph
+from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.trace import Event
 
-LEAST_PRINTED = 0.003
-"""Of the step: printing is timed into a file here, and a terminal is many times slower."""
+LEAST_SHARE_OF_PRINTING = 0.003
+"""Printing must take this share of the step to be reported. Here it goes to a file; a terminal is many times slower."""
 
 WRITERS = frozenset(("print", "write", "info", "debug", "warning", "savefig", "show", "dump", "save", "savetxt"))
 
 Weights = tuple[frozenset[int], frozenset[int]]
-"""Buffers of the weights: for certain, and with what a function may have made that makes other things as well."""
+"""Two sets of buffers: those that are certainly weights, and the same with what the makers of weights have made."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -34,21 +34,21 @@ def _printing(graph: Graph) -> list[Candidate]:
         Candidate(
             category="work-in-step",
             site=graph.site(events[0]),
-            title=f"{graph.text(events[0], 50)} in every step",
-            why="writing goes through the terminal or the disk, and waits for it",
-            cure=by_hand(f"do what {graph.place(graph.site(events[0]))} does once an epoch, or every so many steps."),
+            title=f"`{graph.text(events[0], 50)}` runs in every step",
+            why="The step waits for the terminal or the disk.",
+            cure=by_hand(f"run {graph.place(graph.site(events[0]))} once per epoch, or every hundred steps."),
             saved_s=around(graph.seconds(events), 0.5),
-            measured="the time of the call in the step, its output going to a file",
+            measured="the time of the call in the step, with its output in a file",
             covers=indices(events),
             evidence=facts(events[0], len(events)),
-            least_share=LEAST_PRINTED,
+            least_share=LEAST_SHARE_OF_PRINTING,
         )
         for events in by_place.values()
     ]
 
 
 def useful_events(graph: Graph) -> frozenset[int]:
-    """Events of the first recorded step from which a parameter of the following step comes."""
+    """Events of the first recorded step that the parameters of the following step depend on."""
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return frozenset(event.index for event in graph.first)
     start, stop = graph.trace.steps[1]
@@ -59,20 +59,20 @@ def useful_events(graph: Graph) -> frozenset[int]:
     numbers: set[int] = set()
     useful: set[int] = set()
     unknown = frozenset(graph.of_unknown_origin)
-    first_taker = len(graph.events)  # a useful one of these may have taken whatever was alive
+    first_taker = len(graph.events)  # a useful one of these may have read any array
     for event in reversed(graph.first):
         if event.is_own:
             continue
         output = event.output
-        # what later turns of a loop read was not seen
+        # Nothing is known of what later turns of a loop read.
         gives = graph.is_cut_short(event) or event.is_opaque
         gives = gives or any(root in roots or graph.is_taken(root, event) for root in event.writes)
         if output is not None:
-            # single numbers that are computed with, and put into arrays, are not followed
+            # Single numbers that are computed and then put into arrays are not followed.
             stored = max((index for root in roots for index in graph.trace.stores.get(root, ())), default=-1)
             if output.is_array:
                 gives = gives or output.root in roots or graph.is_taken(output.root, event)
-                gives = gives or graph.is_looked_at(output.root, event, stored)
+                gives = gives or graph.is_read_between(output.root, event, stored)
                 gives = gives or (
                     first_taker < len(graph.events) and graph.trace.died.get(output.root, first_taker) >= first_taker
                 )
@@ -89,7 +89,7 @@ def useful_events(graph: Graph) -> frozenset[int]:
 
 def _evaluations(graph: Graph) -> list[Candidate]:
     useful, weights = useful_events(graph), _weights(graph)
-    dead = {event.index for event in dead_events(graph)}  # nobody reads them, so they evaluate nothing
+    dead = {event.index for event in unused_events(graph)}  # nothing reads them, so they are no evaluation
     idle = [e for e in graph.first if not e.is_own and e.kind == PRODUCT and e.index not in useful | dead]
     calls: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
     loose: list[Event] = []
@@ -111,8 +111,9 @@ def _evaluations(graph: Graph) -> list[Candidate]:
             Candidate(
                 category="work-in-step",
                 site=site,
-                title=f"{graph.text(head, 50)} evaluates the network within the step",
-                why=f"its {len(products)} products reach no parameter: it is work for the reader, not for the training",
+                title=f"`{graph.text(head, 50)}` evaluates the network in every step",
+                why=f"This computes accuracy or loss only: no parameter depends on its {len(products)} "
+                f"{'product' if len(products) == 1 else 'products'}. You can do it once per epoch.",
                 cure=_once_an_epoch(head, graph),
                 saved_s=around(graph.seconds(again)),
                 measured="the time of the call in the step",
@@ -125,13 +126,13 @@ def _evaluations(graph: Graph) -> list[Candidate]:
 
 def _once_an_epoch(head: Event, graph: Graph) -> str:
     return by_hand(
-        f"evaluate `{graph.text(head, 50)}` of {graph.place(graph.site(head))} once an epoch, and not in every step.",
-        "Check first that no update, no learning rate and no end of the training depends on it.",
+        f"run `{graph.text(head, 50)}` of {graph.place(graph.site(head))} once per epoch, not in every step.",
+        "Check first that no update, no learning rate and no stopping rule depends on it.",
     )
 
 
 def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: Weights, graph: Graph) -> list[Candidate]:
-    """Products that stand in the step itself, with what is computed from them."""
+    """Products in the step itself that no parameter depends on, with what is computed from them."""
     forward = {graph.span(e.site) for e in graph.last if e.kind == PRODUCT and _is_forward([e], weights)}
     heads = [e for e in products if graph.span(e.site) in forward]
     if not heads:
@@ -154,8 +155,8 @@ def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: We
         Candidate(
             category="work-in-step",
             site=site,
-            title=f"{graph.text(head, 50)} evaluates the network within the step",
-            why="what is computed from it reaches no parameter: it is work for the reader, not for the training",
+            title=f"`{graph.text(head, 50)}` evaluates the network in every step",
+            why="This computes accuracy or loss only: no parameter depends on it. You can do it once per epoch.",
             cure=_once_an_epoch(head, graph),
             saved_s=around(graph.seconds(again)),
             measured="the time of these expressions in the step",
@@ -173,7 +174,7 @@ def _has_useful(call: Event, useful: frozenset[int]) -> bool:
 
 
 def _is_forward(products: list[Event], weights: Weights) -> bool:
-    """Whether something is multiplied by weights that is none itself: the norm of the weights is no forward pass."""
+    """Whether something that is not a weight is multiplied by weights; the norm of the weights is no forward pass."""
     for known in weights:
         sides = [{v.root in known for v in event.inputs if v.is_array} for event in products]
         if any(len(side) == 2 for side in sides):
@@ -182,12 +183,12 @@ def _is_forward(products: list[Event], weights: Weights) -> bool:
 
 
 def _weights(graph: Graph) -> Weights:
-    """The parameters, and with them what the step has just made where the step before made its own."""
+    """The parameters; and the parameters with the arrays that the step has made where it makes parameters."""
     makers = {graph.span(e.site) for e in graph.first if _gives(e) & graph.parameters}
     made = {root for e in graph.last if graph.span(e.site) in makers for root in _gives(e)}
     return graph.parameters, graph.parameters | made
 
 
 def _gives(event: Event) -> set[int]:
-    """The buffer of a new result."""
+    """The buffer of a new result, if there is one."""
     return {event.output.root} if event.output is not None and event.output.is_array and not event.is_view else set()

@@ -1,9 +1,9 @@
-"""Which of the calls and loops that were seen is the training step: the innermost that changes the parameters.
+"""Which of the observed calls and loops is the training step: the innermost one that changes the parameters.
 
-Parameters are what is changed again and again, from its own value: arrays, lists of numbers, at last single numbers.
-Sums that grow (gradients, velocities) start from zero and are read in updates only: they are none. Nor is what is
-changed for a short time only, as data that are made ready. A call that changes all parameters and holds hardly any of
-the products, as `optimizer.step()`, is a part of the step and not the step.
+Parameters are variables that are changed again and again, from their own values: arrays, lists of numbers, or single
+numbers if there is nothing else. Sums that grow (gradients, velocities) start from zero and are read only in updates,
+so they are no parameters, and neither are variables that are changed only for a short time, as while data are prepared.
+A call that changes all parameters but computes few of the products, as `optimizer.step()`, is only a part of the step.
 """
 
 from __future__ import annotations
@@ -15,38 +15,43 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-LEAST_COVERED, LEAST_PRODUCTS, LEAST_WORK = 0.9, 0.7, 0.2
-"""Of the parameters, that the step changes; of what is done around it, that it does: by products where there are any,
-else by the time beside that for changing parameters, which a call that does nothing else has not."""
+LEAST_COVERED = 0.9
+"""The step changes at least this share of the parameters."""
+
+LEAST_PRODUCTS, LEAST_WORK = 0.7, 0.2
+"""The step does at least the first share of the products in the code around it. If there are no products, it takes at
+least the second share of the time, without the time for changing parameters."""
 
 LEAST_TOGETHER = 0.6
+"""Calls and turns that change this share of the parameters show which of them are changed often."""
+
 OFTEN = 0.4
-"""Of the times that the most frequent parameter is changed: what is changed less often is no parameter."""
+"""What is changed less often than this share of the changes of the most frequent parameter is no parameter."""
 
 LEAST_OF_LONGEST = 0.5
-"""Of the time that the longest of the loops takes: one that takes less may be there for the data."""
+"""A loop that takes less than this share of the longest loop's time may only prepare the data."""
 
 LEAST_WITH_PRODUCTS = 0.1
-"""Of that time, for loops without products to be left out beside those that have some."""
+"""If loops with products take this share of the longest loop's time, loops without products are left out."""
 
 LEAST_LIFE = 0.1
-"""Of the time in which the parameter that lives longest is changed, for another one to be changed in as well."""
+"""A parameter is changed during at least this share of the time in which the longest-lived parameter is changed."""
 
 FEW_FRAMES = 2
-"""Calls of a function in which a name of its own may be a parameter; one of many calls holds what passes through."""
+"""A local name can only be a parameter if its function is called no more often; else values only pass through it."""
 
 MANY_TURNS = 5
-"""Of a loop in a step that seems to run once, for the loop's turns to be the steps."""
+"""If something that runs once contains a loop with at least so many turns, the loop's turns are the steps."""
 
-Slot = tuple[Any, ...]
+Variable = tuple[Any, ...]
 
 
 @dataclass
-class Run:
+class Execution:
     """One call of a function, or one turn of a loop, that changed something.
 
-    parent: the site of the one around it, -1 of none. hooks_s: what the instrument had taken for itself before it;
-    spent_s: what it took without the instrument.
+    parent: the site of the execution around it, -1 if there is none. hooks_s: seconds that the hooks had taken before
+    it. spent_s: its seconds without the hooks.
     """
 
     site: int
@@ -55,42 +60,42 @@ class Run:
     products: int
     hooks_s: float = 0.0
     parent: int = -1
-    slots: set[Slot] = field(default_factory=set)
+    variables: set[Variable] = field(default_factory=set)
     spent_s: float = 0.0
 
 
 @dataclass
-class Seen:
-    """What has run, and what it has changed. life_s: when a slot was changed first and last."""
+class Observations:
+    """What has run, and what it has changed. life_s: when a variable was changed first and last."""
 
-    runs: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
-    times: dict[Slot, int] = field(default_factory=lambda: defaultdict(int))
-    name_of: dict[Slot, str] = field(default_factory=dict)
-    is_number: dict[Slot, bool] = field(default_factory=dict)
-    life_s: dict[Slot, tuple[float, float]] = field(default_factory=dict)
+    runs: dict[int, list[Execution]] = field(default_factory=lambda: defaultdict(list))
+    times: dict[Variable, int] = field(default_factory=lambda: defaultdict(int))
+    name_of: dict[Variable, str] = field(default_factory=dict)
+    is_number: dict[Variable, bool] = field(default_factory=dict)
+    life_s: dict[Variable, tuple[float, float]] = field(default_factory=dict)
 
-    def change(self, slot: Slot, name: str, is_number: bool, now_s: float) -> None:
-        """A slot has been changed."""
-        self.times[slot] += 1
-        self.name_of[slot] = name
-        self.is_number[slot] = is_number
-        self.life_s[slot] = (self.life_s[slot][0] if slot in self.life_s else now_s, now_s)
+    def change(self, variable: Variable, name: str, is_number: bool, now_s: float) -> None:
+        """A variable has been changed."""
+        self.times[variable] += 1
+        self.name_of[variable] = name
+        self.is_number[variable] = is_number
+        self.life_s[variable] = (self.life_s[variable][0] if variable in self.life_s else now_s, now_s)
 
     def has_products(self, site: int) -> bool:
         """Whether products are made in it."""
         return any(run.products for run in self.runs[site])
 
 
-def choose(seen: Seen, ignored: set[str]) -> int | None:
+def choose(seen: Observations, ignored: set[str]) -> int | None:
     """The site of the step, as far as is known. ignored: names of sums and buffers."""
-    slots = _parameters(seen, ignored)
-    if not slots:
+    variables = _parameters(seen, ignored)
+    if not variables:
         return None
     covering = {}
     for site, runs in seen.runs.items():
-        changing = [len(run.slots & slots) / len(slots) for run in runs if run.slots & slots]
+        changing = [len(run.variables & variables) / len(variables) for run in runs if run.variables & variables]
         if changing and median(changing) >= LEAST_COVERED:
-            covering[site] = [run for run in runs if run.slots & slots]
+            covering[site] = [run for run in runs if run.variables & variables]
     if not covering:
         return None
     most = max(len(runs) for runs in covering.values())
@@ -100,9 +105,11 @@ def choose(seen: Seen, ignored: set[str]) -> int | None:
     outermost = min(often, key=lambda site: median(run.depth for run in often[site]))
     whole = often[outermost]
     products = median(run.products for run in whole)
-    parts = {site for site, runs in seen.runs.items() if any(run.slots & slots for run in runs)} - covering.keys()
+    parts = {
+        site for site, runs in seen.runs.items() if any(run.variables & variables for run in runs)
+    } - covering.keys()
     outer_parts = (run for site in parts for run in seen.runs[site] if run.parent not in parts)
-    changing_s = sum(run.spent_s for run in outer_parts if run.slots & slots)
+    changing_s = sum(run.spent_s for run in outer_parts if run.variables & variables)
 
     def work_s(site: int) -> float:
         return max(0.0, sum(run.spent_s for run in often[site]) - changing_s)
@@ -117,8 +124,8 @@ def choose(seen: Seen, ignored: set[str]) -> int | None:
     return _loop_within(found, seen) if len(often[found]) == 1 else found
 
 
-def _loop_within(site: int, seen: Seen) -> int:
-    """The innermost loop or call in something that has run once that does most of its products, many times; else it."""
+def _loop_within(site: int, seen: Observations) -> int:
+    """The innermost loop or call that does most products of something that ran once, in many turns; else the latter."""
     (whole,) = seen.runs[site][:1]
     repeated = [
         inner
@@ -128,76 +135,76 @@ def _loop_within(site: int, seen: Seen) -> int:
     return max(repeated, key=lambda inner: median(run.depth for run in seen.runs[inner]), default=site)
 
 
-def _within(runs: list[Run], whole: Run) -> int:
-    """The products of those that ran in another."""
+def _within(runs: list[Execution], whole: Execution) -> int:
+    """The products of the executions that were within another one."""
     end_s = whole.start_s + whole.spent_s
     return sum(run.products for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= end_s)
 
 
-def _parameters(seen: Seen, ignored: set[str]) -> set[Slot]:
-    """What is changed more than once, without sums, and without what is changed more seldom than the rest."""
+def _parameters(seen: Observations, ignored: set[str]) -> set[Variable]:
+    """Variables that are changed more than once; no sums, and none that is changed less often than the rest."""
     again = _lasting(seen, ignored)
     if not again:  # a single step
-        again = {slot for slot in seen.times if not seen.is_number[slot]}
-    kept = {slot for slot in again if not seen.is_number[slot]} or again
+        again = {variable for variable in seen.times if not seen.is_number[variable]}
+    kept = {variable for variable in again if not seen.is_number[variable]} or again
     return _frequent(_lived(kept, seen), seen)
 
 
-def _lived(slots: set[Slot], seen: Seen) -> set[Slot]:
-    """Without what was changed at other times than the one that is changed longest: of data, or of a model before."""
-    longest = max(slots, key=lambda slot: seen.life_s[slot][1] - seen.life_s[slot][0], default=None)
+def _lived(variables: set[Variable], seen: Observations) -> set[Variable]:
+    """Without variables changed at other times than the one that is changed longest: data, or an earlier model."""
+    longest = max(variables, key=lambda variable: seen.life_s[variable][1] - seen.life_s[variable][0], default=None)
     if longest is None:
-        return slots
+        return variables
     first_s, last_s = seen.life_s[longest]
 
-    def shared_s(slot: Slot) -> float:
-        return min(last_s, seen.life_s[slot][1]) - max(first_s, seen.life_s[slot][0])
+    def shared_s(variable: Variable) -> float:
+        return min(last_s, seen.life_s[variable][1]) - max(first_s, seen.life_s[variable][0])
 
-    return {slot for slot in slots if shared_s(slot) >= LEAST_LIFE * (last_s - first_s)}
+    return {variable for variable in variables if shared_s(variable) >= LEAST_LIFE * (last_s - first_s)}
 
 
-def _frequent(slots: set[Slot], seen: Seen) -> set[Slot]:
-    """Without what is changed more seldom than the rest: counted where half of all is changed together."""
+def _frequent(variables: set[Variable], seen: Observations) -> set[Variable]:
+    """Without variables that are changed less often than the rest, counted where most of them change together."""
     halves = [
         runs
         for runs in seen.runs.values()
-        if slots and median(len(run.slots & slots) for run in runs) >= LEAST_TOGETHER * len(slots)
+        if variables and median(len(run.variables & variables) for run in runs) >= LEAST_TOGETHER * len(variables)
     ]
     if not halves:
-        return slots
+        return variables
     runs = max(halves, key=len)
-    times = {slot: sum(slot in run.slots for run in runs) for slot in slots}
-    return {slot for slot in slots if times[slot] >= OFTEN * max(times.values())}
+    times = {variable: sum(variable in run.variables for run in runs) for variable in variables}
+    return {variable for variable in variables if times[variable] >= OFTEN * max(times.values())}
 
 
-def _lasting(seen: Seen, ignored: set[str]) -> set[Slot]:
-    """What is changed in more than one turn of the outermost loop, or call, that runs more than once and takes long.
+def _lasting(seen: Observations, ignored: set[str]) -> set[Variable]:
+    """Variables changed in more than one turn of the outermost loop, or call, that runs repeatedly and takes long.
 
-    ignored: names of what is no parameter, if there is anything else.
+    ignored: names that are no parameters, if there are any others.
     """
     again = {site: _changed_again(runs) for site, runs in seen.runs.items() if len(runs) > 1}
-    frames: dict[Slot, int] = defaultdict(int)
-    for slot in seen.times:
-        frames[slot[:2]] += 1
-    named = {slot for slot in seen.times if seen.name_of[slot] in ignored}
-    passing = {slot for slot in seen.times if slot[0] == "name" and frames[slot[:2]] > FEW_FRAMES}
-    for without in (named | passing, named, set[Slot]()):
-        groups = {site: found for site, slots in again.items() if (found := slots - without)}
+    frames: dict[Variable, int] = defaultdict(int)
+    for variable in seen.times:
+        frames[variable[:2]] += 1
+    named = {variable for variable in seen.times if seen.name_of[variable] in ignored}
+    passing = {variable for variable in seen.times if variable[0] == "name" and frames[variable[:2]] > FEW_FRAMES}
+    for without in (named | passing, named, set[Variable]()):
+        groups = {site: found for site, variables in again.items() if (found := variables - without)}
         if groups:
             return groups[_outermost(groups, seen)]
     return set()
 
 
-def _changed_again(runs: list[Run]) -> set[Slot]:
-    times: dict[Slot, int] = defaultdict(int)
+def _changed_again(runs: list[Execution]) -> set[Variable]:
+    times: dict[Variable, int] = defaultdict(int)
     for run in runs:
-        for slot in run.slots:
-            times[slot] += 1
-    return {slot for slot, count in times.items() if count > 1}
+        for variable in run.variables:
+            times[variable] += 1
+    return {variable for variable, count in times.items() if count > 1}
 
 
-def _outermost(sites: Iterable[int], seen: Seen) -> int:
-    """Of those that take long, if some have products of those."""
+def _outermost(sites: Iterable[int], seen: Observations) -> int:
+    """The outermost of those that take long; of those with products, if there are some."""
     spent_s = {site: sum(run.spent_s for run in seen.runs[site]) for site in sites}
     with_products = {site: spent for site, spent in spent_s.items() if seen.has_products(site)}
     if max(with_products.values(), default=0.0) >= LEAST_WITH_PRODUCTS * max(spent_s.values()):
@@ -206,15 +213,12 @@ def _outermost(sites: Iterable[int], seen: Seen) -> int:
     return min((site for site, spent in spent_s.items() if spent >= least_s), key=lambda site: seen.runs[site][0].depth)
 
 
-# Names of what is changed from its own value and is no parameter: sums that start from zeros, and buffers.
-
-
 ZEROS = frozenset(("zeros", "zeros_like"))
 ITERATORS = frozenset(("zip", "enumerate", "reversed"))
 
 
 def buffers(trees: dict[str, ast.Module]) -> set[str]:
-    """Names of what is written over: ``np.dot(x, W, out=z)``, whatever ``z += b`` does to it afterwards."""
+    """Names that are overwritten, as z by ``np.dot(x, W, out=z)``; ``z += b`` does not make them parameters."""
     found = set()
     for tree in trees.values():
         for node in ast.walk(tree):
@@ -226,7 +230,7 @@ def buffers(trees: dict[str, ast.Module]) -> set[str]:
 
 
 def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
-    """Names that start from zeros, and that only updates, returns and calls of zip() read."""
+    """Names that start from zeros and are read only by updates, returns and calls of zip()."""
     zeroed: set[str] = set()
     read: set[str] = set()
     for tree in trees.values():
@@ -250,7 +254,7 @@ def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def items_of(target: ast.expr, iterable: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """The targets of a loop, and what each is an item of: through `zip`, `enumerate` and `reversed`."""
+    """The targets of a loop and what each is an item of, through `zip`, `enumerate` and `reversed`."""
     targets = target.elts if isinstance(target, ast.Tuple) else [target]
     sources = [iterable]
     while len(sources) == 1 and isinstance(sources[0], ast.Call) and _name(sources[0].func) in ITERATORS:

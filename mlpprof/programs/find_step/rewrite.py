@@ -1,7 +1,7 @@
-"""The form of a file in which the training step is looked for: calls, turns of loops, products and updates tell of
-themselves; everything else runs as it was written.
+"""The form of a file for finding the training step: calls, loop turns, products and updates call hooks.
 
-An update is an augmented assignment, or an assignment of something to itself changed: ``W = W - rate * dW``.
+Everything else runs as it was written. An update is an augmented assignment, or an assignment of a changed value to the
+same variable: ``W = W - rate * dW``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from mlpprof.instrument.rewriting import Site
-from mlpprof.programs.compiled import numba_functions
+from mlpprof.instrument.rewriting import Rewriting, Site, call, split_body, statement
 from mlpprof.programs.find_step.choose import items_of
 from mlpprof.programs.record.hooks import (
     CALLED,
@@ -21,12 +20,9 @@ from mlpprof.programs.record.hooks import (
     RETURNED,
     TURN,
     UPDATED,
-    call,
-    statement,
 )
-from mlpprof.programs.record.rewrite import is_plain, own_functions, split
 
-PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
+NAMES_OF_PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
 
 CONVERSIONS = frozenset(
     (
@@ -34,24 +30,24 @@ CONVERSIONS = frozenset(
         *("float32", "float64", "astype", "copy", "strip", "reshape", "ravel", "flatten", "squeeze", "transpose"),
     )
 )
-"""Calls that give what they take in another form, with the same numbers."""
+"""Calls that return their argument in another form, with the same numbers."""
 
 
-class SeekForm(ast.NodeTransformer):
+class SeekForm(Rewriting):
     """Rewrites one file. names: number of a site -> the qualified name of the function, or '' of a loop."""
 
     def __init__(self, sites: list[Site], names: dict[int, str], file: str, tree: ast.Module) -> None:
-        self._sites, self._names, self._file = sites, names, file
-        self._own, self._compiled = own_functions(tree), numba_functions(tree)
+        super().__init__(sites, file, tree)
+        self._names = names
         self._scopes: list[str] = []
         self._globals: frozenset[str] = frozenset()
         self._made_of, self._short_for = _made_of(tree), _short_for(tree)
 
-    def _number(self, node: ast.stmt, name: str = "") -> ast.Constant:
-        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
-        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
+    def _named(self, node: ast.stmt, name: str = "") -> ast.Constant:
+        """The number of a new site, whose name is noted."""
+        number = self._number(node)
         self._names[len(self._sites) - 1] = name
-        return ast.Constant(len(self._sites) - 1)
+        return number
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
         """Its methods."""
@@ -62,33 +58,29 @@ class SeekForm(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """The body between CALLED and RETURNED."""
-        if not is_plain(node, self._own, self._compiled):
+        if not self._is_plain(node):
             return node
         self._scopes.append(node.name)
         outer = self._globals, self._made_of, self._short_for
         self._made_of, self._short_for = _made_of(node), _short_for(node)
         named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
         self._globals = frozenset(name for one in named for name in one.names)
-        number = self._number(node, ".".join(self._scopes))
+        number = self._named(node, ".".join(self._scopes))
         self.generic_visit(node)
         self._scopes.pop()
         self._globals, self._made_of, self._short_for = outer
-        first, body = split(node)
+        first, body = split_body(node)
         if body and not any(isinstance(one, ast.Yield | ast.YieldFrom) for one in ast.walk(node)):
             guarded = ast.Try(body, [], [], [statement(RETURNED, number)])
             node.body = [*first, statement(CALLED, number), guarded]
         return node
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        """As it stands."""
-        return node
-
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        """As it stands."""
+        """The lambda as it is written."""
         return node
 
     def visit_For(self, node: ast.For) -> list[ast.stmt]:
-        """LOOP before it, TURN in it, LEAVE behind it."""
+        """LOOP before it, TURN in it, LEAVE after it."""
         return self._loop(node)
 
     def visit_While(self, node: ast.While) -> list[ast.stmt]:
@@ -96,7 +88,7 @@ class SeekForm(ast.NodeTransformer):
         return self._loop(node)
 
     def _loop(self, node: ast.For | ast.While) -> list[ast.stmt]:
-        number = self._number(node)
+        number = self._named(node)
         self.generic_visit(node)
         node.body = [statement(TURN, number), *node.body]
         return [statement(LOOP, number), ast.Try([node], [], [], [statement(LEAVE, number)])]
@@ -110,22 +102,22 @@ class SeekForm(ast.NodeTransformer):
         """As is ``np.dot(a, b)``."""
         self.generic_visit(node)
         match node.func:
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name in PRODUCTS:
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in NAMES_OF_PRODUCTS:
                 return call(MULTIPLIED, node)
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         """``W -= rate * dW``."""
-        tells = self._tells(node, node.target)
+        reports = self._reports(node, node.target)
         self.generic_visit(node)
-        return [node, *tells]
+        return [node, *reports]
 
     def visit_Assign(self, node: ast.Assign) -> list[ast.stmt]:
         """``W = W - rate * dW``, or ``new = W - rate * dW`` and then ``W = new``; W may be short for ``self.W[l]``.
 
-        ``X = X[order]`` changes nothing but an order, and ``x = float(x)`` nothing but a form.
+        ``X = X[order]`` only changes an order, and ``x = float(x)`` only a form; neither is an update.
         """
-        tells = []
+        reports = []
         given = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
         mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
         if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
@@ -135,22 +127,22 @@ class SeekForm(ast.NodeTransformer):
             for target in _targets(node.targets):
                 owner = target.value if isinstance(target, ast.Subscript) else target
                 if ast.unparse(target) in mentioned or (owner is not target and ast.unparse(owner) in mentioned):
-                    tells += self._tells(node, target)
+                    reports += self._reports(node, target)
         self.generic_visit(node)
-        return [node, *tells]
+        return [node, *reports]
 
     def visit_Expr(self, node: ast.Expr) -> list[ast.stmt]:
         """``np.subtract(W, dW, out=W)``."""
-        tells = []
+        reports = []
         if isinstance(node.value, ast.Call):
             mentioned = {ast.unparse(one) for one in node.value.args}
             for keyword in node.value.keywords:
                 if keyword.arg == "out" and ast.unparse(keyword.value) in mentioned:
-                    tells += self._tells(node, keyword.value)
+                    reports += self._reports(node, keyword.value)
         self.generic_visit(node)
-        return [node, *tells]
+        return [node, *reports]
 
-    def _tells(self, node: ast.stmt, target: ast.expr) -> list[ast.stmt]:
+    def _reports(self, node: ast.stmt, target: ast.expr) -> list[ast.stmt]:
         """``updated(site, name, owner, key, value, in_place)`` of a target that can be read again."""
         owner: ast.expr = ast.Constant(None)
         key: ast.expr = ast.Constant(None)
@@ -169,11 +161,11 @@ class SeekForm(ast.NodeTransformer):
             return []
         in_place = ast.Constant(isinstance(node, ast.AugAssign | ast.Expr))
         value = _loaded(target)
-        if not isinstance(target, ast.Name):  # properties and containers of the program's own may notice being read
+        if not isinstance(target, ast.Name):  # reading a property or a container of the program's own may run its code
             is_attribute = ast.Constant(isinstance(target, ast.Attribute))
             quiet = call(QUIET, _loaded(owner), _loaded(key), is_attribute)
             value = ast.IfExp(quiet, value, ast.Constant(None))
-        parts = [self._number(node), ast.Constant(name), _loaded(owner), _loaded(key), value, in_place]
+        parts = [self._named(node), ast.Constant(name), _loaded(owner), _loaded(key), value, in_place]
         return [statement(UPDATED, *parts)]
 
 

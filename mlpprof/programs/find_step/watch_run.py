@@ -1,6 +1,6 @@
-"""The training step of a program, found: the program is run until enough of its calls and loops has been seen.
+"""Runs a program until enough of its calls and loops has been observed to find its training step.
 
-What is seen is written down here; which of it is the step, `seek_choice` says.
+This module notes what runs and what it changes; `choose` decides which of it is the step.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from mlpprof.errors import ProgramEnded, UsageError
+from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
-from mlpprof.programs.compiled import ADVICE, WORDS, numba_functions
-from mlpprof.programs.find_step.choose import Run, Seen, Slot, buffers, choose, growing_sums
+from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Exit, Script, VariantLoop, load_through, own_files
+from mlpprof.programs.load import Exit, Program, load_through, own_files
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
@@ -33,24 +33,24 @@ from mlpprof.programs.record.schedule import Enough, end_threads_quietly
 from mlpprof.programs.writes import Writes
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
-"""After the first update: what is looked at in any case; if the step is long, or has no products, as preparing the data
-has none; and at most."""
+"""Seconds after the first update: the program is observed for the first number at least, for the second if the step is
+long or has no products (as preparing data has none), and for the third at most."""
 
 WAITING_S = 120.0
-"""For the first update; some programs load data for a minute before they begin."""
+"""The first update may take so many seconds; some programs load data for a minute before they train."""
 
 CALLS = 1_000
-"""To find what one takes."""
+"""The time of one hook is measured with so many calls."""
 
 ENOUGH_TIMES, FEW_TIMES = 5, 3
-"""That the step has run; the latter after LONGER_S."""
+"""The step must have run so many times; after LONGER_S, the smaller number is enough."""
 
 
 @dataclass(frozen=True)
 class Sought:
     """The step that was found.
 
-    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: what each run of it took, about. is_all: whether these
+    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: roughly, what each execution took. is_all: whether these
     are all steps that the program makes before it ends, or before it wants to write.
     """
 
@@ -59,12 +59,12 @@ class Sought:
     is_all: bool
 
 
-class Observer:
-    """Keeps the calls and turns that run, and what each changes. clock: seconds."""
+class ProgramObserver:
+    """Keeps the calls and loop turns of a program, and what each changes. clock, looking_s: seconds."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._stacks: dict[int, list[Run]] = defaultdict(list)
+    def __init__(self, clock: Callable[[], float], looking_s: float = LOOKING_S) -> None:
+        self._clock, self._looking_s = clock, looking_s
+        self._stacks: dict[int, list[Execution]] = defaultdict(list)
         self._updating: set[int] = set()
         self._products = 0
         self._first_s: float | None = None
@@ -73,7 +73,7 @@ class Observer:
         self._kept: dict[int, Any] = {}
         self._own_s = 0.0
         self._first_keys: dict[int, Any] = {}
-        self.seen = Seen()
+        self.seen = Observations()
         self.is_done: Callable[[bool], bool] = lambda is_late: False
         self.has_ended = False
         self.functions: set[int] = set()
@@ -90,17 +90,17 @@ class Observer:
         self._call_s = self._time_of_a_call()
 
     @property
-    def _open(self) -> list[Run]:
-        """What runs in this thread."""
+    def _open(self) -> list[Execution]:
+        """The executions that are open in this thread."""
         return self._stacks[threading.get_ident()]
 
     @property
     def has_ended_elsewhere(self) -> bool:
-        """Whether enough was seen, in another thread than Python's first, which then has nothing to go on for."""
+        """Whether enough was observed in another thread than the main one, which need not go on then."""
         return self.has_ended and threading.main_thread().ident not in self._updating
 
     def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """The hook, whose own time is not to be counted: beside operations on single numbers it is long."""
+        """The hook with its own time noted, because it is long compared with operations on single numbers."""
 
         def timed(*arguments: Any) -> Any:
             start_s = self._clock()
@@ -112,7 +112,7 @@ class Observer:
         return timed
 
     def _time_of_a_call(self) -> float:
-        """What a call of a hook takes that the hook itself does not see."""
+        """The time of a hook's call that the hook itself cannot measure."""
         self._call_s = 0.0
         hook = self._timed(lambda site: None)
         before_s, start_s = self._own_s, self._clock()
@@ -122,7 +122,7 @@ class Observer:
 
     def _begin(self, site: int) -> None:
         parent = self._open[-1].site if self._open else -1
-        self._open.append(Run(site, len(self._open), self._clock(), self._products, self._own_s, parent))
+        self._open.append(Execution(site, len(self._open), self._clock(), self._products, self._own_s, parent))
 
     def _turn(self, site: int) -> None:
         if self.has_ended and threading.get_ident() in self._updating:  # the program has caught it
@@ -135,12 +135,12 @@ class Observer:
             return
         while self._open:
             run = self._open.pop()
-            if run.slots:
+            if run.variables:
                 run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
                 run.products = self._products - run.products
                 self.seen.runs[run.site].append(run)
                 if self._open:
-                    self._open[-1].slots |= run.slots
+                    self._open[-1].variables |= run.variables
             if run.site == site:
                 break
         self._look()
@@ -150,24 +150,26 @@ class Observer:
         return value
 
     def _updated(self, site: int, name: str, owner: Any, key: Any, value: Any, in_place: bool) -> None:
-        slot = self._slot(site, owner, key, value, in_place)
-        if slot is None:
+        variable = self._variable(site, owner, key, value, in_place)
+        if variable is None:
             return
         self._updating.add(threading.get_ident())
         now = self._clock()
         if self._first_s is None:
             self._first_s = now
-            self._next_look_s = self._first_s + LOOKING_S
+            self._next_look_s = self._first_s + self._looking_s
         is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
-        self.seen.change(slot, name, is_number, now)
+        self.seen.change(variable, name, is_number, now)
         if self._open:
-            self._open[-1].slots.add(slot)
+            self._open[-1].variables.add(variable)
 
-    def _slot(self, site: int, owner: Any, key: Any, value: Any, in_place: bool) -> Slot | None:
-        """What is changed: an array's memory, a part of an object, or a name in a call; None of no parameter."""
+    def _variable(self, site: int, owner: Any, key: Any, value: Any, in_place: bool) -> Variable | None:
+        """What is changed: an array's memory, a part of an object, or a name in a call; None if it is no parameter."""
         if isinstance(value, bool | int | str | bytes):
             return None
-        if isinstance(value, np.ndarray) and value.dtype.kind not in "fO":  # of objects: a list of arrays, mostly
+        if (
+            isinstance(value, np.ndarray) and value.dtype.kind not in "fO"
+        ):  # an array of objects is mostly a list of arrays
             return None
         if isinstance(owner, str):
             return ("global", owner, key)
@@ -176,12 +178,14 @@ class Observer:
         if isinstance(value, np.ndarray) and in_place:
             return ("array", self._roots.number(value))
         if owner is not None:
-            self._kept[id(owner)] = owner  # so that nothing else gets its number
+            self._kept[id(owner)] = owner  # so that no other object gets its id
             if isinstance(owner, list) and isinstance(value, float | np.generic):
-                # one list of numbers has two parts, so that no turn over its elements changes all of it
+                # Two parts for one list of numbers, so that no turn of a loop over its elements changes all of it.
                 return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) == key)
             return ("part", id(owner), key if isinstance(key, str | int | tuple) else None)
-        return None if isinstance(value, float | np.generic) else ("name", site, self._frame())  # a number is a sum
+        return (
+            None if isinstance(value, float | np.generic) else ("name", site, self._frame())
+        )  # a single number is a sum
 
     def _frame(self) -> float:
         """The call that a local name belongs to."""
@@ -189,7 +193,7 @@ class Observer:
 
     def _look(self) -> None:
         if self._first_s is None or self.has_ended or threading.get_ident() not in self._updating:
-            return  # a thread that makes batches ready is needed for as long as the program runs
+            return  # a thread that prepares batches is needed for as long as the program runs
         now = self._clock()
         if now < self._next_look_s:
             return
@@ -200,7 +204,7 @@ class Observer:
 
 
 def is_quiet(owner: Any, key: Any, is_attribute: bool) -> bool:
-    """Whether the attribute `key`, or `owner[key]`, is read without code of the program's own being run."""
+    """Whether reading the attribute `key`, or `owner[key]`, runs no code of the program."""
     kind: Any = type(owner)
     if not is_attribute:
         return isinstance(owner, np.ndarray) or kind in (list, dict)
@@ -216,14 +220,18 @@ def _is_plain_attribute(kind: Any, key: str) -> bool:
 
 
 def seek(
-    program: Script | VariantLoop, include: Sequence[str], exclude: Sequence[str], writes: Writes | None = None
+    program: Program,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    writes: Writes | None = None,
+    observer: ProgramObserver | None = None,
 ) -> Sought:
     """The step of a program. Raises UsageError if there is none, and what the program's `run` raises."""
     is_own = own_files(include, exclude)
     sites: list[Site] = []
     names: dict[int, str] = {}
     trees: dict[str, ast.Module] = {}
-    observer = Observer(time.perf_counter)
+    observer = observer or ProgramObserver(time.perf_counter)
 
     def compiled(path: str, source: str) -> CodeType:
         trees[path] = ast.parse(source, path)
@@ -272,8 +280,8 @@ def seek(
         if machine_code:
             raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(machine_code)}); {ADVICE}")
         raise (UsageError if ended is None else ProgramEnded)(
-            "no training step was found: nothing is changed again and again from its own value, as in W -= rate * dW; "
-            "name the step with --step Class.method, or with the line of the loop whose body it is"
+            "no training step was found: nothing is changed repeatedly from its own value, as in W -= rate * dW. "
+            "Use --step Class.method, or --step LINE with the line number of your training loop"
         )
     place = sites[site]
     seconds = [run.spent_s for run in observer.seen.runs[site]]

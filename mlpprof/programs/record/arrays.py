@@ -1,8 +1,8 @@
 """What an array is: the buffer that it lies in, and the values that it has.
 
-Buffers are told apart by weak references to the arrays that own them, since memory and `id`s are used again. Values
-are told by a checksum of their bytes in the logical order of the elements, so that A and a copy of it in the other
-memory order are the same.
+Buffers are distinguished by weak references to the arrays that own them, because memory and `id`s are reused. Values
+are compared by a checksum of their bytes in the logical order of the elements, so that A and a copy of it in the other
+memory order are equal.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from mlpprof.instrument.numpy_costs import order_of
 
 MOST_BYTES = 4_000_000
-"""Of larger arrays a part of the rows is summed up, and the bits of all elements are added."""
+"""For larger arrays the checksum takes only some rows, and the sum of all elements' bits."""
 
 BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-"""Bytes of an element -> what its bits are read as."""
+"""Bytes of an element -> the integer type that its bits are read as."""
 
 Array = np.ndarray[Any, Any]
 
@@ -30,9 +30,9 @@ Array = np.ndarray[Any, Any]
 class Value:
     """An operand or a result at one moment.
 
-    root: number of the buffer; -1 of a number. start: address of the first element. content: of shape, dtype and
-    values; 0 where nobody needs it, as of an array of which a part is taken. trims: contents without the first row,
-    the last row, the first column, the last column, where asked for.
+    root: number of the buffer; -1 for a single number. start: address of the first element. content: a checksum of
+    shape, dtype and values; 0 where it is not needed, as for an array of which a part is taken. trims: the contents
+    without the first row, the last row, the first column, the last column, where they are needed.
     """
 
     root: int
@@ -47,19 +47,19 @@ class Value:
 
     @property
     def is_array(self) -> bool:
-        """Whether it is an array and no number."""
+        """Whether it is an array, not a number."""
         return self.root >= 0
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """The number of elements."""
         return int(np.prod(self.shape)) if self.shape else 1
 
 
 class Roots:
-    """Numbers for buffers, each for as long as its owner lives. now: what to write down as the time of a death.
+    """Numbers for buffers, each for as long as its owner lives. now: gives the time that is noted when one is freed.
 
-    shared: those in memory that is not NumPy's own, as a mapped file or a segment of several processes.
+    shared: buffers in memory that is not NumPy's own, as a mapped file or memory of several processes.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -135,7 +135,7 @@ def _bytes_sum(array: Array) -> int:
 
 
 def _bits_sum(array: Array) -> int:
-    """The bits of all elements, added with wrapping: the same in whatever order, where floats would round."""
+    """The bits of all elements, added as integers with wrapping: the sum does not depend on the order."""
     bits = BITS.get(array.itemsize)
     return 0 if bits is None else int(np.add.reduce(array.view(bits), axis=None, dtype=np.uint64))
 
@@ -143,7 +143,7 @@ def _bits_sum(array: Array) -> int:
 def _trims(array: Array) -> tuple[int, ...]:
     """Contents without the first row, the last row, the first column, the last column.
 
-    Of an array in F order those of its transpose, which is what the program has stacked.
+    For an array in F order, those of its transpose, because that is what the program has stacked.
     """
     array = upright(array)
     return tuple(content_of(part) for part in (array[1:], array[:-1], array[:, 1:], array[:, :-1]))

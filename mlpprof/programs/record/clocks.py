@@ -1,4 +1,10 @@
-"""Seconds by expression: what the hooks of the clocked form do."""
+"""Seconds by expression: the hooks of the clocked form, and the times without these hooks.
+
+The hooks cost a few hundred nanoseconds around every expression. That is nothing compared with a matrix product, and
+ten times the work of one addition in Python. The extra time of a step under clocks is divided among the executions. An
+expression that is mostly hooks then has no time of its own that could be trusted. All such expressions together have
+one, and it is divided among them by what they took under clocks.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +20,19 @@ from mlpprof.programs.record.hooks import CLOSE, OPEN, POST, PRE
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
 SAMPLES, EXECUTIONS = 50, 100
-"""For the time of the hooks themselves."""
+"""The time of the hooks is the least of so many samples, each with so many executions."""
 
 
 @dataclass(frozen=True)
 class HookTime:
-    """Seconds that the hooks take around one expression: between the two looks at the clock, and before and after."""
+    """Seconds that the hooks take around one expression: between the two readings of the clock, and outside of them."""
 
     inside_s: float
     outside_s: float
 
 
 class Clocks:
-    """What expressions take, without those inside, by site; `take` reads and clears it.
+    """The own time of expressions by site, without the expressions inside; `take` reads and clears it.
 
     clock: seconds, monotonic. An expression that ends in an exception is left out.
     """
@@ -38,7 +44,7 @@ class Clocks:
         self.hooks: dict[str, Any] = {PRE: pre, POST: post, OPEN: pre, CLOSE: lambda site: post(site, None)}
 
     def _hooks(self, clock: Callable[[], float]) -> tuple[Callable[[int], int], Callable[[int, Any], Any]]:
-        """As closures: they run around every expression, and attribute look-ups add up."""
+        """The hooks as closures: they run around every expression, and attribute look-ups add up."""
         own, opened = self._own, self._open
 
         def pre(site: int) -> int:
@@ -73,11 +79,11 @@ class Clocks:
 
     @property
     def executions(self) -> int:
-        """Of all expressions since the last take."""
+        """Executions of all expressions since the last take."""
         return sum(cell[1] for cell in self._own.values())
 
     def take(self) -> dict[int, OwnTime]:
-        """By site, since the last take."""
+        """The own times by site, since the last take."""
         taken = {site: OwnTime(*cell) for site, cell in self._own.items()}
         self._own.clear()
         self._open.clear()
@@ -86,7 +92,7 @@ class Clocks:
 
 @cache
 def hook_time() -> HookTime:
-    """What the hooks take here, the least of many samples: a machine that is busy makes it seem more, never less."""
+    """The time of the hooks on this machine: the least of many samples, because other work only makes it longer."""
     clocks = Clocks(time.perf_counter)
     pre, post = clocks.hooks[PRE], clocks.hooks[POST]
     inside, whole = [], []
@@ -99,36 +105,27 @@ def hook_time() -> HookTime:
     return HookTime(min(inside), max(0.0, min(whole) - min(inside)))
 
 
-# What expressions take without the clocks on them.
-#
-# The hooks cost a few hundred nanoseconds around every expression: nothing beside a product of matrices, and ten times
-# the work of one addition in Python. What a step takes longer under clocks is theirs, and is spread over the
-# executions.
-# An expression that is mostly hooks then has no time of its own that could be trusted. All such expressions together
-# have, and it is shared among them by what they took under clocks.
-
-
 Place = TypeVar("Place", bound=Hashable)
 
 Sites = dict[int, OwnTime]
 
 SLOWER = 3.0
-"""Times what hooks take in a tight loop, that they may take within a program."""
+"""Within a program, the hooks may take up to so many times as long as in a tight loop."""
 
 TRUSTED = 1 / 3
-"""Of its time under clocks, that must remain without them for an expression to be told from others."""
+"""An expression has a time of its own if at least this share of its time under clocks remains without the hooks."""
 
 FEWEST = 3
-"""Steps under clocks that tell an interruption from what an expression takes."""
+"""With so many steps under clocks, an interruption can be distinguished from the time of an expression."""
 
 LEAST = 0.05
-"""Of what they took under clocks, that remains in any case of those that are mostly hooks."""
+"""Expressions that are mostly hooks keep at least this share of their time under clocks."""
 
 
 def undisturbed(
     times: Times, step_s: float, place_of: Callable[[int], Place]
 ) -> tuple[dict[Place, float], dict[Place, float]]:
-    """Seconds by expression of the step, and of the loop around it. place_of: what sites of one expression share."""
+    """Seconds by expression, in the step and in the loop around it. place_of: the place of a site's expression."""
     inside, around = _medians(times.sites, place_of), _medians(times.around, place_of)
     if times.parts and times.plain_s:
         return _of_parts(times.parts, step_s, place_of), _without(hook_time(), around)
@@ -147,14 +144,14 @@ def undisturbed(
 
 
 def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]) -> dict[Place, float]:
-    """What the parts took, and the pauses after them, which did what is common to the parts on both sides.
+    """The times of the parts, and of the pauses after them, which did what the parts before and after both did.
 
-    So what happens once, as the gathering of the batch, is not taken for a sample of what was not seen.
+    So what happens once, as gathering the batch, does not stand for what was not observed.
     """
     owns = [_medians([part.own], place_of) for part in parts]
     done_s = max(0.0, step_s - sum(part.plain_s for part in parts))
-    told_s, executions = (sum(own[i] for part in owns for own in part.values()) for i in (0, 1))
-    hooks, _ = _slower(hook_time(), executions, told_s - done_s)
+    timed_s, executions = (sum(own[i] for part in owns for own in part.values()) for i in (0, 1))
+    hooks, _ = _slower(hook_time(), executions, timed_s - done_s)
     lefts = [_without(hooks, part) for part in owns]
     found: dict[Place, float] = defaultdict(float)
     for number, (part, left) in enumerate(zip(parts, lefts, strict=True)):
@@ -167,7 +164,7 @@ def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]
 
 
 def _common(before: dict[Place, float], after: dict[Place, float]) -> dict[Place, float]:
-    """The shares that expressions have in both; if nothing is in both, in one or the other."""
+    """The shares that expressions have in both; if they have none in common, in one or the other."""
     first, second = ({place: s / (sum(one.values()) or 1.0) for place, s in one.items()} for one in (before, after))
     both = {place: min(first.get(place, 0.0), second.get(place, 0.0)) for place in first | second}
     if sum(both.values()) <= 0:
@@ -177,7 +174,7 @@ def _common(before: dict[Place, float], after: dict[Place, float]) -> dict[Place
 
 
 def _slower(hooks: HookTime, executions: float, longer_s: float) -> tuple[HookTime, float]:
-    """The hooks as slow as they are here, if that is why it took longer by so much; and the seconds that explains."""
+    """The time of the hooks if they are why the step took so much longer; and the seconds that this explains."""
     in_loop_s = executions * (hooks.inside_s + hooks.outside_s)
     taken_s = min(max(0.0, longer_s), SLOWER * in_loop_s)
     slower = taken_s / in_loop_s if in_loop_s else 0.0
@@ -185,14 +182,14 @@ def _slower(hooks: HookTime, executions: float, longer_s: float) -> tuple[HookTi
 
 
 def calm_step_s(times: Times) -> float:
-    """Seconds of a step without clocks and interruptions: the median, but no more than a calm one under clocks took."""
+    """Seconds of a step without clocks and interruptions: the median, at most that of a calm step under clocks."""
     step_s = median(times.plain_s or times.clocked_s or [0.0])
     is_sure = times.plain_s and len(times.sites) >= FEWEST
     return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
 
 
 def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
-    """By place, over the steps in which it was executed."""
+    """Medians by place, over the steps in which the expression was executed."""
     found: dict[Place, list[OwnTime]] = defaultdict(list)
     for step in steps:
         summed: dict[Place, OwnTime] = {}
@@ -205,7 +202,7 @@ def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place
 
 
 def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
-    """Seconds without the hooks: those of the expression itself, and what those inside take around themselves."""
+    """Seconds without the hooks of the expression itself and of the expressions inside it."""
     left = {
         place: own.seconds - own.executions * hooks.inside_s - own.inner * hooks.outside_s
         for place, own in owns.items()
@@ -219,7 +216,7 @@ def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
 
 
 def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime, float]:
-    """What the hooks take in this program, and the factor for what they do not explain."""
+    """The time of the hooks in this program, and the factor for what they do not explain."""
     executions = median(sum(own.executions for own in step.values()) for step in times.sites)
     clocked_s = _calm_clocked_s(times)
     slower, taken_s = _slower(hooks, executions, clocked_s - step_s)
@@ -227,20 +224,20 @@ def _disturbance(times: Times, step_s: float, hooks: HookTime) -> tuple[HookTime
 
 
 def _calm_clocked_s(times: Times) -> float:
-    """A step under clocks without interruptions: they are in one expression of one step, in another of the next.
+    """Seconds of a step under clocks without interruptions, which hit another expression in each step.
 
-    The median of whole steps would hold them: where others want the core too, a step of milliseconds always has one.
+    The median of whole steps would contain them: on a busy core, every step of milliseconds is interrupted.
     """
     sites = {number for step in times.sites for number in step}
     timed = sum(_usual([step[number].seconds for step in times.sites if number in step], times) for number in sites)
-    beside = (
+    outside = (
         whole - sum(own.seconds for own in step.values())
         for whole, step in zip(times.clocked_s, times.sites, strict=True)
     )
-    return timed + median(beside)
+    return timed + median(outside)
 
 
 def _usual(seconds: list[float], times: Times) -> float:
-    """A step's of an expression that it executes in every step, or now and then."""
+    """Seconds per step of an expression that runs in every step, or now and then."""
     steps = len(times.sites)
     return median(seconds) if len(seconds) == steps else sum(seconds) / steps

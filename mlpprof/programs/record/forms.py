@@ -1,7 +1,7 @@
-"""The forms of a program's files: plain, clocked and observed, and the one that holds all three of the step.
+"""The forms of a program's files: plain, clocked and observed. The step itself holds all three of them.
 
-A file is compiled once in each form. The program runs in the plain one; for a step under an instrument the functions
-of its files take the code of the other form (see `switch`), and the step itself chooses among its three bodies.
+A file is compiled once in each form. The program runs in the plain one. For a step under an instrument, the functions
+of its files get the code of the other form (see `CodeExchange`), and the step itself chooses among its three bodies.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 
-from mlpprof.instrument.rewriting import Site
-from mlpprof.programs.compiled import is_within
-from mlpprof.programs.record.hooks import BEGIN, END, MODE, PRE, RECORDING, call, statement
-from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm, copied, split
+from mlpprof.instrument.compiled import is_within
+from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
+from mlpprof.programs.record.hooks import BEGIN, END, MODE, PRE, RECORDING
+from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 from mlpprof.programs.step_place import StepPlace, loops_around
 
 PLAIN, CLOCKED, OBSERVED = 0, 1, 2
 
 MARKS = {CLOCKED: PRE, OBSERVED: RECORDING}
-"""A hook that every function in this form calls."""
+"""Form -> a hook that every function in this form calls."""
 
 Key = tuple[str, int, tuple[str, ...]]
 
@@ -30,7 +30,7 @@ Key = tuple[str, int, tuple[str, ...]]
 class Forms:
     """Compiled files.
 
-    step: where the step is; None looks for nothing. with_turns: whether loops that call the step are looked at too.
+    step: where the step is; None if there is none to rewrite. with_turns: whether to rewrite loops that call the step.
     is_compiled: the step is compiled by numba, and stays as it is.
     """
 
@@ -43,7 +43,7 @@ class Forms:
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
     def module_code(self, path: str, source: str) -> CodeType:
-        """The file to be run: plain, but for the step. Raises SyntaxError as Python does."""
+        """The code to run: the plain form, except for the step. Raises SyntaxError as Python does."""
         self.sources[path] = source
         tree = ast.parse(source, path)
         node = None
@@ -69,7 +69,7 @@ class Forms:
         is_turn: it is the loop around the step, which may prepare what the step works on.
         """
         if isinstance(node, ast.FunctionDef):
-            first, body = split(node)
+            first, body = split_body(node)
         else:
             first, body = [], node.body
         clocked = ClockedForm(self.sites, path, tree).statements(copied(body))
@@ -87,7 +87,7 @@ class Forms:
         node.body = [*first, statement(BEGIN, ast.Constant(is_turn)), guarded]
 
     def twin(self, code: CodeType, mode: int) -> CodeType | None:
-        """The code of a plain function in another form; None where the file has no such function, or two of a kind."""
+        """The code of a plain function in another form; None if the file does not have exactly one such function."""
         path = code.co_filename
         if path not in self.sources:
             return None
@@ -115,7 +115,7 @@ def _nested(code: CodeType) -> list[CodeType]:
 
 
 def _is_marked(code: CodeType, mark: str) -> bool:
-    """Whether a function is in an instrument's form: it, or a comprehension in it, calls the hook."""
+    """Whether a function is in an instrument's form: the hook is called by it or by a comprehension in it."""
     inner = [one for one in code.co_consts if isinstance(one, CodeType) and one.co_name.startswith("<")]
     return mark in code.co_names or any(_is_marked(one, mark) for one in inner)
 
@@ -124,20 +124,18 @@ def _key(code: CodeType) -> Key:
     return code.co_qualname, code.co_firstlineno, code.co_freevars
 
 
-# Functions change their form while the program runs: their `__code__` is exchanged, and nothing else.
-#
-# So operators, properties, callbacks and closures are reached as well, and whoever holds a function keeps it.
+class CodeExchange:
+    """Puts all functions of a program's files into one form by exchanging their `__code__`, and nothing else.
 
-
-class Switch:
-    """Puts all functions of a program's files into one form."""
+    This reaches operators, properties, callbacks and closures as well, and references to functions stay valid.
+    """
 
     def __init__(self, forms: Forms) -> None:
         self._forms = forms
         self._plain: dict[CodeType, CodeType] = {}
 
     def to(self, mode: int) -> None:
-        """Exchange the code of every function; those whose step chooses for itself, or that have no twin, stay."""
+        """Exchange the code of every function. The step, which chooses by itself, and functions without a twin stay."""
         for thing in gc.get_objects():
             if type(thing) is FunctionType and thing.__code__.co_filename in self._forms.sources:
                 self._exchange(thing, mode)

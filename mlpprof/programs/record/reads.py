@@ -1,6 +1,6 @@
-"""Who looks at an array's values: operations that are recorded, and what is not seen at work.
+"""What reads an array's values: recorded operations, and code that is not observed.
 
-Code that is not rewritten may look at, and keep, whatever can be reached from what it is given.
+Code that is not rewritten may read, and keep, whatever it can reach from its arguments.
 """
 
 from __future__ import annotations
@@ -20,14 +20,11 @@ from mlpprof.programs.record.arrays import Array, Roots, value_of
 from mlpprof.programs.record.hooks import BEGIN
 from mlpprof.programs.record.trace import Event
 
-# What is called: its name, its code, what it changes, and its effect on arrays.
-
-
 WITH_BIAS = EVALUATIONS | {"dot", "matmul", "einsum", "tensordot", "inner"}
-"""Operations in whose operands a row of ones is looked for."""
+"""The operands of these operations may contain a stacked row of ones."""
 
 NOTED_CALLS = frozenset(("print", "write", "info", "debug", "show", "savefig", "dump", "save", "shuffle"))
-"""Calls that are written down also where no array is in them."""
+"""Calls that are recorded even if no array is in them."""
 
 PASSING = frozenset(
     (
@@ -36,13 +33,13 @@ PASSING = frozenset(
         *("next", "vars", "super", "hash", "deque", "OrderedDict", "defaultdict", "chain", "zip_longest", "delattr"),
     )
 )
-"""Python's own calls that pass arrays on, or look at what they are, without a look at their values."""
+"""Python's own calls that pass arrays on, or ask for their type, without reading their values."""
 
 COMPARING = frozenset(("sort", "index", "count", "remove"))
-"""Methods of containers that compare what is in them; the others pass it on."""
+"""Methods of containers that compare the contents; the other methods only pass them on."""
 
 SHOWING = NOTED_CALLS | {"warning", "savetxt"}
-"""Calls that show values to the reader: nothing comes of it in the program."""
+"""Calls that only show values to the user: the program computes nothing from them."""
 
 WRITING_METHODS = frozenset(("fill", "sort", "partition", "put", "itemset", "resize", "setflags"))
 WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "fill_diagonal", "at"))
@@ -51,7 +48,7 @@ WRITING_FUNCTIONS = frozenset(("copyto", "put", "place", "putmask", "shuffle", "
 def known_effect(
     function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any], result: Any
 ) -> Effect | None:
-    """The effect, or None where an operand has a form that the semantics do not expect."""
+    """The effect, or None if `numpy_costs` does not know such operands."""
     try:
         if is_matrix_product(function, operands):
             return product("matmul", operands, result)
@@ -88,7 +85,7 @@ def written_by(
 def looked_at(
     function: Callable[..., Any], name: str, operands: tuple[Any, ...], options: Mapping[str, Any]
 ) -> tuple[Any, ...]:
-    """What a call reads of its operands and of the array that it is a method of; not what it merely fills."""
+    """What a call reads of its operands and of the array that it is a method of; not what it only fills."""
     if function is operator.setitem:
         return operands[1:]
     owner = getattr(function, "__self__", None)
@@ -103,7 +100,7 @@ def looked_at(
 
 
 def passes_on(function: Callable[..., Any], name: str) -> bool:
-    """Whether a call hands on what it gets, and does not look into it."""
+    """Whether a call only passes its arguments on."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, list | dict | set | deque):
         return name not in COMPARING
@@ -111,21 +108,21 @@ def passes_on(function: Callable[..., Any], name: str) -> bool:
 
 
 def is_known(function: Callable[..., Any]) -> bool:
-    """Whether it is Python's own or NumPy's or SciPy's: of these, nothing changes an operand unseen."""
+    """Whether it belongs to Python, NumPy or SciPy, which change no operand unless `written_by` says so."""
     owner = getattr(function, "__self__", None)
     module = getattr(function, "__module__", None) or type(owner).__module__
     return type(function).__name__ == "fortran" or module.partition(".")[0] in ("builtins", "numpy", "scipy")
 
 
 def is_single(result: Any) -> bool:
-    """Whether a result is one array or number, which is followed, or none, and no container of such."""
+    """Whether a result is None or a single array or number, which is followed, and not a container of them."""
     if isinstance(result, np.ndarray):
         return not result.dtype.hasobject
     return result is None or isinstance(result, int | float | complex | str | bytes | np.generic)
 
 
 def unbound(function: Any) -> Any:
-    """The function without what it is bound to or closes over, which would else be kept alive."""
+    """The function without what it is bound to or closes over, so that this is not kept alive."""
     code = code_of(function)
     if code is not None:
         return code
@@ -136,7 +133,7 @@ def unbound(function: Any) -> Any:
 
 
 def code_of(function: Callable[..., Any]) -> CodeType | None:
-    """The code of a Python function, of a method, of a class's constructor, or of what an object is called by."""
+    """The code of a Python function, a method, a class's constructor, or an object's `__call__`."""
     if isinstance(function, type):
         found = getattr(_of_class(function, "__init__"), "__code__", None)
     else:
@@ -167,19 +164,19 @@ def without_ours(names: Any) -> Any:
 
 
 MOST_REACHED, MOST_IN_ALL = 2_000, 1_000_000
-"""Objects that are looked into for one call, the nearest first, and for all."""
+"""No more objects are searched for arrays for one call (the nearest first), and for all calls."""
 
 CLOSED = (
     *(type, ModuleType, FunctionType, CodeType, FrameType, GeneratorType),
     *(str, bytes, int, float, complex, np.generic, np.dtype, type(None)),
 )
-"""What is not looked into: it holds no arrays, or its own code is rewritten, or it leads to everything."""
+"""These are not searched: they contain no arrays, or their code is rewritten, or they lead to everything."""
 
 
 def arrays_within(things: Iterable[Any]) -> tuple[list[Array], int]:
-    """The arrays in containers, in arrays of objects and in attributes, not the things themselves; objects looked into.
+    """The arrays in containers, arrays of objects and attributes, without the things themselves; the objects searched.
 
-    No code of the program runs for it.
+    No code of the program runs for this.
     """
     reached, found = [*things], []
     seen: set[int] = set()
@@ -201,11 +198,11 @@ def arrays_within(things: Iterable[Any]) -> tuple[list[Array], int]:
 
 
 class Uses:
-    """Buffers and when they were looked at, by the index of the event that did it or would have come next.
+    """When buffers were read, by the index of the event that did it or would have come next.
 
-    reads: by anybody. looks: by what is no event, as a comparison in a chain. taken: by code that is not rewritten,
-    from which anything may come. stores: when single numbers, which are not followed, were put into it. is_blind:
-    there was too much to look into, or another thread was at work.
+    reads: all reads. looks: reads by what is no event, as a comparison in a chain. taken: when code that is not
+    rewritten got hold of a buffer, so that anything may come of it. stores: when single numbers, which are not
+    followed, were put into it. is_blind: there was too much to search, or another thread used arrays.
     """
 
     def __init__(self, roots: Roots) -> None:
@@ -219,11 +216,11 @@ class Uses:
         self._thread = threading.get_ident()
 
     def follow(self) -> None:
-        """From now on this thread is the one that is seen at work: the step's own."""
+        """From now on this thread is the observed one, because the step runs in it."""
         self._thread = threading.get_ident()
 
     def is_own_thread(self) -> bool:
-        """Whether it is the thread that is seen at work; what another one looks at is not seen."""
+        """Whether this is the observed thread; reads of other threads are not recorded."""
         is_own = threading.get_ident() == self._thread
         self.is_blind |= not is_own
         return is_own
@@ -233,7 +230,7 @@ class Uses:
         self.reads.setdefault(root, []).append(index)
 
     def look(self, array: Array, index: int) -> None:
-        """Something looks at an array before the event of this index."""
+        """Something reads an array before the event of this index."""
         root = self._roots.number(array)
         self.read(root, index)
         self.looks.setdefault(root, []).append(index)
@@ -241,7 +238,7 @@ class Uses:
     def of_event(
         self, event: Event, function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any]
     ) -> None:
-        """An operation has been done; of arrays of objects it may have looked at all elements."""
+        """An operation has ended; of arrays of objects it may have read all elements."""
         if any(value.dtype == "object" for value in (*event.inputs, event.output) if value is not None):
             event.is_opaque = True
             self.reach((*operands, *options.values()), (), event.index, True)
@@ -254,7 +251,7 @@ class Uses:
             event.region = value_of(target, self._roots, with_content=False)
 
     def of_call(self, function: Any, name: str, operands: tuple[Any, ...], index: int) -> bool:
-        """A call gets some operands; whether code that is not rewritten has arrays of them, and may give them on."""
+        """A call gets some operands. Whether code that is not rewritten has arrays of them, and may pass them on."""
         code = code_of(function)
         if passes_on(function, name) or (code is not None and BEGIN in code.co_names):
             return False  # what the step does is recorded
@@ -268,7 +265,7 @@ class Uses:
         self.stores.setdefault(self._roots.number(array), []).append(index)
 
     def reach(self, things: Iterable[Any], known: Iterable[Array], index: int, is_taken: bool) -> bool:
-        """Something gets hold of things; whether arrays are in them but those that are known to be its operands."""
+        """Something gets hold of things. Whether they contain arrays other than its known operands."""
         if self.is_blind:
             return True
         operands = {id(x) for x in known}
@@ -284,5 +281,5 @@ class Uses:
 
 
 def is_lost(function: Any, result: Any) -> bool:
-    """Whether what a call makes of its operands cannot be followed; foreign code that gives nothing may change them."""
+    """Whether a call's result cannot be followed; unknown code that returns nothing may change its operands."""
     return not is_single(result) or (result is None and not is_known(function))

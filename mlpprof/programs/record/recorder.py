@@ -1,6 +1,6 @@
-"""What the hooks of the observed form do: perform an operation as Python would, and write down what it was.
+"""Records the operations of a step: the observer of `Operations`, and the other hooks of the observed form.
 
-Of a long loop only the first turns are recorded; the rest runs as it was written.
+Only the first turns of a long loop are recorded; the others run as they were written.
 """
 
 from __future__ import annotations
@@ -8,35 +8,32 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mlpprof.instrument.numpy_costs import NOTHING, Effect, arrays_in
-from mlpprof.instrument.rewriting import CALL, IN_PLACE_OPERATORS, OPERATE, SLICE, STORE, Site
-from mlpprof.programs.record import reads as called
+from mlpprof.instrument.operations import Operations
+from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS, Site
+from mlpprof.programs.record import reads
 from mlpprof.programs.record.arrays import Roots, Value, value_of
 from mlpprof.programs.record.hooks import GIVEN, LEAVE, LOCALS, LOOP, OVER, RECORDING, TURN, TURNS, USED
 from mlpprof.programs.record.reads import Uses, is_lost
 from mlpprof.programs.record.trace import Event, LoopRun, Turn
 
-# The loops that run while a step is recorded: which turn each is in, and whether it is still observed.
-#
-# Of a long loop the first turns are observed; the rest runs as it was written.
-
-
 Item = TypeVar("Item")
 
 FIRST_TURNS, FEW_TURNS = 4, 12
-"""Observed of a loop that is known to have more than `FEW_TURNS`; of one of unknown length the latter."""
+"""The first turns of a loop are recorded: `FEW_TURNS` at most, and `FIRST_TURNS` if the loop is known to be longer."""
 
 DEEPEST, HALF = 40, 20
-"""Loops or calls within each other that are told of an event; of deeper ones the outer and the inner half."""
+"""An event lists up to `DEEPEST` loops or calls around it; if there are more, the outer and the inner `HALF`."""
 
 
-class Turns:
-    """Keeps the executions of loops. begun: makes the record of one that begins, or None if nothing is recorded."""
+class RunningLoops:
+    """The loops that run while a step is recorded. begun: makes the record of a new one, if it is recorded."""
 
     def __init__(self, begun: Callable[[int, int, tuple[Turn, ...]], LoopRun | None]) -> None:
         self._begun = begun
@@ -50,7 +47,7 @@ class Turns:
 
     @property
     def is_muted(self) -> bool:
-        """Whether a loop is past the turns that are observed."""
+        """Whether a loop is past the turns that are recorded."""
         return self._muted > 0
 
     def clear(self) -> None:
@@ -74,7 +71,7 @@ class Turns:
             self.running[-1].length = _length(iterable)
 
     def turn(self, site: int, is_recording: bool) -> bool:
-        """A turn begins; whether it is observed."""
+        """A turn begins. Whether it is recorded."""
         if not self.running:
             return False
         run = self.running[-1]
@@ -91,9 +88,9 @@ class Turns:
         return True
 
     def leave(self, site: int) -> None:
-        """A loop has ended, and with it those within that an exception has ended."""
+        """A loop has ended, and with it the inner loops that an exception has ended."""
         if not self.running or (self.running[-1].site != site and all(run.site != site for run in self.running)):
-            return  # it has begun unseen, as one of a generator that goes on in another place
+            return  # its beginning was not recorded, as in a generator that goes on elsewhere
         while self.running:
             run = self.running.pop()
             run.end = self.finished_at()
@@ -103,10 +100,10 @@ class Turns:
                 break
 
     def each(self, site: int, iterable: Iterable[Any]) -> Iterator[Any]:
-        """The turns of a comprehension; what it runs over is asked for them at once, and is not closed with it."""
-        return self._told(site, _length(iterable), iter(iterable))
+        """The turns of a comprehension. Its iterator is made at once, and is not closed with it."""
+        return self._counted(site, _length(iterable), iter(iterable))
 
-    def _told(self, site: int, length: int, turns: Iterator[Any]) -> Iterator[Any]:
+    def _counted(self, site: int, length: int, turns: Iterator[Any]) -> Iterator[Any]:
         self.begin(site, length)
         try:
             for turn in turns:  # noqa: UP028 - `yield from` would close a generator of the program's own
@@ -115,14 +112,19 @@ class Turns:
             self.leave(site)
 
     def joined(self, before: dict[int, int]) -> dict[int, int]:
-        """What `singles` has counted since it was set to an empty one in the place of `before`, which goes on."""
+        """What `singles` has counted since `before` was set aside; the sum of both goes on."""
         since, self.singles = self.singles, before
         for site, times in since.items():
             before[site] = before.get(site, 0) + times
         return since
 
+    def set_aside(self) -> dict[int, int]:
+        """What `singles` has counted so far; it begins anew, until `joined` puts both together."""
+        before, self.singles = self.singles, {}
+        return before
+
     def count_single(self, site: int, result: Any) -> None:
-        """An execution without arrays; of an operation on single numbers also in the innermost loop."""
+        """Count an execution without arrays, and if it gave a single number, also for the innermost loop."""
         self.singles[site] = self.singles.get(site, 0) + 1
         if isinstance(result, float) and self.running:  # np.float64 is one
             run = self.running[-1]
@@ -143,12 +145,12 @@ class Turns:
 
 
 def outer_and_inner(nested: tuple[Item, ...]) -> tuple[Item, ...]:
-    """What is told of loops or calls within each other: all, or of a deep recursion both ends."""
+    """All loops or calls around an event, or in a deep recursion the outer and the inner ones."""
     return nested if len(nested) <= DEEPEST else nested[:HALF] + nested[-HALF:]
 
 
 def _length(iterable: Any) -> int:
-    """How many turns it has; -1 if it does not tell, or if the program's own code would have to be asked."""
+    """The number of turns; -1 if it is unknown, or if finding out would run code of the program."""
     kind = type(iterable)
     if any(isinstance(getattr(kind, name, None), FunctionType) for name in ("__len__", "__length_hint__")):
         return -1
@@ -156,14 +158,43 @@ def _length(iterable: Any) -> int:
 
 
 MOST_EVENTS = 30_000
-"""Recorded of a step; what comes after them runs unseen."""
+"""No more events of a step are recorded."""
 
-FRAMES_A_CALL = 3
-"""On the stack for a call of the program's own: its own, and the two of the hooks that perform it."""
+FRAMES_PER_CALL = 3
+"""A call of the program's own function needs up to so many frames on the stack: its own, and those of the hooks."""
+
+
+@dataclass(slots=True)
+class Begun:
+    """An operation that has begun.
+
+    call: the event of a call of the program's own function, with the number of calls and loops around it.
+    is_taken, start: as in `Event`, for other calls. singles: what was counted before the call; afterwards, in it.
+    """
+
+    inputs: tuple[Value, ...] = ()
+    is_call: bool = False
+    call: Event | None = None
+    call_depth: int = 0
+    loop_depth: int = 0
+    is_taken: bool = False
+    start: int = -1
+    singles: dict[int, int] = field(default_factory=dict)
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _is_number_in_element(target: np.ndarray[Any, Any], key: Any, value: Any) -> bool:
+    """Whether a single number is stored into a single element."""
+    keys = _parts(key)
+    is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
+    return is_element and isinstance(value, float)
 
 
 class Recorder:
-    """Records events while `active`, of the thread that the step runs in. sites: of all forms."""
+    """Records events while `active`, in the thread that the step runs in. sites: those of all forms."""
 
     def __init__(self, sites: list[Site]) -> None:
         self._sites = sites
@@ -179,40 +210,37 @@ class Recorder:
         self.is_cut = False
         self.singles: dict[int, int] = {}
         self._calls: list[int] = []
-        self._turns = Turns(self._begun)
-        self._turns.finished_at = lambda: len(self.events)
+        self._running_loops = RunningLoops(self._begun)
+        self._running_loops.finished_at = lambda: len(self.events)
         self.roots = Roots(lambda: len(self.events))
         self.uses = Uses(self.roots)
         self.hooks: dict[str, Any] = {
-            OPERATE: self._operate,
-            CALL: self._call,
-            STORE: self._store,
-            SLICE: slice,
-            RECORDING: self._recording,
-            LOOP: self._turns.begin,
+            **Operations(sites, self).hooks,
+            RECORDING: self.is_observing,
+            LOOP: self._running_loops.begin,
             OVER: self._over,
-            TURN: lambda site: self.active and self._turns.turn(site, self._recording()),
-            LEAVE: self._turns.leave,
+            TURN: lambda site: self.active and self._running_loops.turn(site, self.is_observing()),
+            LEAVE: self._running_loops.leave,
             TURNS: self._each,
             USED: self._used,
             GIVEN: self._given,
-            LOCALS: called.without_ours,
+            LOCALS: reads.without_ours,
         }
 
     def start(self, keeps: bool) -> None:
-        """A step begins. keeps: hold operands and results alive, so that they can be computed with again."""
+        """A step begins. keeps: keep operands and results, so that operations can be performed again."""
         self._keeps, self._step_start = keeps, len(self.events)
         self.uses.follow()
         self.active = True
         self._depth = sys.getrecursionlimit()
-        sys.setrecursionlimit(FRAMES_A_CALL * self._depth)
+        sys.setrecursionlimit(FRAMES_PER_CALL * self._depth)
 
     def discard(self) -> None:
-        """Forget what was recorded since `start`: it was no step."""
+        """Forget what was recorded since `start`, because it was no step."""
         self._end()
         del self.events[self._step_start :]
         self.loops = [run for run in self.loops if run.step != self._step]
-        self._turns.clear()
+        self._running_loops.clear()
         self._calls.clear()
 
     def stop(self) -> None:
@@ -220,152 +248,180 @@ class Recorder:
         self._end()
         self.steps.append((self._step_start, len(self.events)))
         self._step += 1
-        self.singles = self._turns.singles
-        self._turns.clear()
+        self.singles = self._running_loops.singles
+        self._running_loops.clear()
         self._calls.clear()
 
     def _end(self) -> None:
         self.active = False
-        if sys.getrecursionlimit() == FRAMES_A_CALL * self._depth:
+        if sys.getrecursionlimit() == FRAMES_PER_CALL * self._depth:
             sys.setrecursionlimit(self._depth)
 
-    def _recording(self) -> bool:
-        return self.active and self.uses.is_own_thread() and not self._turns.is_muted
-
     def _used(self, site: int, value: Any) -> Any:
-        if self._recording() and isinstance(value, np.ndarray):
+        if self.is_observing() and isinstance(value, np.ndarray):
             self.uses.look(value, len(self.events))
         return value
 
     def _given(self, site: int, value: Any) -> Any:
-        """A value that goes to code that may not be seen, with the arrays in it."""
-        if self._recording():
+        """A value, with the arrays in it, goes to code that may not be observed."""
+        if self.is_observing():
             for array in arrays_in(tuple(value.values()) if isinstance(value, dict) else (value,)):
                 self.uses.look(array, len(self.events))
         return value
 
     def _begun(self, site: int, execution: int, turns: tuple[Turn, ...]) -> LoopRun | None:
-        if not self._recording():
+        if not self.is_observing():
             return None
         run = LoopRun(site, execution, self._step, len(self.events), turns, tuple(self._calls))
         self.loops.append(run)
         return run
 
     def _over(self, site: int, iterable: Any) -> Any:
-        if self._recording():
+        if self.is_observing():
             self._used(site, iterable)
-            self._turns.over(site, iterable)
+            self._running_loops.over(site, iterable)
         return iterable
 
     def _each(self, site: int, iterable: Iterable[Any]) -> Iterable[Any]:
-        if not self._recording():
+        if not self.is_observing():
             return iterable
         self._used(site, iterable)
-        return self._turns.each(site, iterable)
+        return self._running_loops.each(site, iterable)
 
-    # Operations
+    # The operations, as an observer of `Operations`.
 
-    def _operate(self, number: int, /, *operands: Any) -> Any:
-        function = self._sites[number].function
-        assert function is not None
-        if not self._recording():
-            held = [*operands]
-            return function(*held)
+    def is_observing(self) -> bool:
+        """Whether operations are recorded now: in the step's own thread, and in the first turns of long loops."""
+        return self.active and self.uses.is_own_thread() and not self._running_loops.is_muted
+
+    def before(
+        self,
+        number: int,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        is_call: bool,
+    ) -> Begun:
+        """Note the operands as they are before the operation."""
+        if is_call:
+            code = reads.code_of(function)
+            if code is not None and RECORDING in code.co_names:
+                return self._begin_own_call(number, function, operands, options)
+            return self._begin_call(function, operands, options)
         if function is operator.getitem:
-            return self._read(number, *operands)
-        inputs = self._values(operands, {}, function is operator.matmul or called.is_matrix_product(function, operands))
-        # A second reference: NumPy would else write the result into an operand that nobody seems to hold.
-        held = [*operands]
-        result = function(*held)
-        if not inputs and not isinstance(result, np.ndarray):
-            self._turns.count_single(number, result)
-            return result
-        writes = (operands[0],) if function in IN_PLACE_OPERATORS else ()
-        self._write(number, function, operands, {}, inputs, result, writes)
-        return result
+            return Begun()
+        if function is operator.setitem:
+            target, key, value = operands
+            if not isinstance(target, np.ndarray) or _is_number_in_element(target, key, value):
+                return Begun()
+            return Begun(self._values((value, *_parts(key)), {}, False))
+        with_trims = function is operator.matmul or reads.is_matrix_product(function, operands)
+        return Begun(self._values(operands, {}, with_trims))
 
-    def _read(self, number: int, container: Any, key: Any) -> Any:
-        """``container[key]``: an element, a view, or a gather; what is left in the container has not been looked at."""
-        result = container[key]
+    def after_call(self, begun: Begun) -> None:
+        """A call has ended, with a result or with an exception."""
+        begun.singles = self._running_loops.joined(begun.singles)
+        if begun.call is not None:
+            del self._calls[begun.call_depth :]
+            del self._running_loops.running[begun.loop_depth :]
+            begun.call.end, begun.call.singles = len(self.events), begun.singles
+
+    def after(
+        self,
+        begun: Begun,
+        number: int,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        """Write down what the operation was."""
+        if begun.call is not None:
+            self._end_own_call(begun.call, operands, options, result)
+        elif begun.is_call:
+            self._end_call(begun, number, function, operands, options, result)
+        elif function is operator.getitem:
+            container, key = operands
+            self._end_read(number, container, key, result)
+        elif function is operator.setitem:
+            self._end_store(begun, number, *operands)
+        elif not begun.inputs and not isinstance(result, np.ndarray):
+            self._running_loops.count_single(number, result)
+        else:
+            writes = (operands[0],) if function in IN_PLACE_OPERATORS else ()
+            self._write(number, function, operands, {}, begun.inputs, result, writes)
+
+    def _end_read(self, number: int, container: Any, key: Any, result: Any) -> None:
+        """``container[key]``: an element, a view, or a gather. What stays in the container has not been read."""
         if isinstance(result, np.ndarray) and isinstance(container, np.ndarray):
-            keys = self._values(key if isinstance(key, tuple) else (key,), {}, False)
-            inputs = (value_of(container, self.roots, with_content=False), *keys)
+            inputs = (value_of(container, self.roots, with_content=False), *self._values(_parts(key), {}, False))
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
-        elif isinstance(container, np.ndarray):
-            self.uses.look(container, len(self.events))
-            self._turns.count_single(number, result)
         elif isinstance(result, np.ndarray) and not isinstance(container, list | tuple | dict):
-            inputs = self._values(key if isinstance(key, tuple) else (key,), {}, False)  # as np.c_[...]
+            inputs = self._values(_parts(key), {}, False)  # for instance np.c_[...]
             self._write(number, operator.getitem, (container, key), {}, inputs, result, ())
         else:
-            self._turns.count_single(number, result)
-        return result
+            if isinstance(container, np.ndarray):
+                self.uses.look(container, len(self.events))
+            self._running_loops.count_single(number, result)
 
-    def _store(self, number: int, value: Any, target: Any, key: Any, /) -> None:
-        if not self._recording() or not isinstance(target, np.ndarray):
-            target[key] = value
+    def _end_store(self, begun: Begun, number: int, target: Any, key: Any, value: Any) -> None:
+        if not isinstance(target, np.ndarray):
             return
-        keys = key if isinstance(key, tuple) else (key,)
-        is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
-        if isinstance(value, float) and is_element:
-            target[key] = value
+        if _is_number_in_element(target, key, value):
             self.uses.store(target, len(self.events))
-            self._turns.count_single(number, value)
+            self._running_loops.count_single(number, value)
             return
-        inputs = self._values((value, *keys), {}, False)
-        target[key] = value
-        self._write(number, operator.setitem, (target, key, value), {}, inputs, None, (target,))
-        if all(isinstance(k, int | slice | np.integer) for k in keys) and self.events[-1].site == number:
+        self._write(number, operator.setitem, (target, key, value), {}, begun.inputs, None, (target,))
+        if all(isinstance(k, int | slice | np.integer) for k in _parts(key)) and self.events[-1].site == number:
             region = target[key]
             self.events[-1].region = value_of(region, self.roots, with_content=False) if np.ndim(region) else None
 
-    def _call(self, number: int, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-        if not self._recording():
-            return function(*arguments, **options)
-        code = called.code_of(function)
-        if code is not None and RECORDING in code.co_names:
-            return self._call_own(number, function, arguments, options)
+    def _begin_call(self, function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any]) -> Begun:
         owner = getattr(function, "__self__", None)
-        with_owner = (owner, *arguments) if isinstance(owner, np.ndarray) else arguments
-        name = called.name_of(function)
-        inputs = self._values(with_owner, options, name in called.WITH_BIAS)
+        with_owner = (owner, *operands) if isinstance(owner, np.ndarray) else operands
+        name = reads.name_of(function)
+        inputs = self._values(with_owner, options, name in reads.WITH_BIAS)
         is_taken = self.uses.of_call(function, name, (*with_owner, *options.values()), len(self.events))
-        start, before, self._turns.singles = len(self.events), self._turns.singles, {}
-        try:
-            result = function(*arguments, **options)
-        finally:
-            singles = self._turns.joined(before)
-        if inputs or isinstance(result, np.ndarray) or name in called.NOTED_CALLS:
-            written = called.written_by(function, name, owner, arguments, options)
-            self._write(number, function, arguments, options, inputs, result, written)
-            self.events[-1].start, self.events[-1].singles = start, singles
-            self.events[-1].is_opaque |= is_taken and is_lost(function, result)
-        else:
-            self._turns.count_single(number, result)
-        return result
+        begun = Begun(inputs, is_call=True, is_taken=is_taken, start=len(self.events))
+        begun.singles = self._running_loops.set_aside()
+        return begun
 
-    def _call_own(
-        self, number: int, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]
-    ) -> Any:
-        inputs = self._values(arguments, options, False) or self._numbers(arguments)
+    def _end_call(
+        self,
+        begun: Begun,
+        number: int,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        options: Mapping[str, Any],
+        result: Any,
+    ) -> None:
+        name = reads.name_of(function)
+        if not begun.inputs and not isinstance(result, np.ndarray) and name not in reads.NOTED_CALLS:
+            self._running_loops.count_single(number, result)
+            return
+        written = reads.written_by(function, name, getattr(function, "__self__", None), operands, options)
+        self._write(number, function, operands, options, begun.inputs, result, written)
+        event = self.events[-1]
+        event.start, event.singles = begun.start, begun.singles
+        event.is_opaque |= begun.is_taken and is_lost(function, result)
+
+    def _begin_own_call(
+        self, number: int, function: Callable[..., Any], operands: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> Begun:
+        inputs = self._values(operands, options, False) or self._numbers(operands)
         event = self._event(number, "", function, None, inputs, None, ())
         event.is_own = True
+        begun = Begun(inputs, True, event, len(self._calls), len(self._running_loops.running))
         self.events.append(event)
         self._calls.append(event.index)
-        depth, running = len(self._calls), len(self._turns.running)
-        before, self._turns.singles = self._turns.singles, {}
-        try:
-            result = function(*arguments, **options)
-        finally:
-            del self._calls[depth - 1 :]
-            del self._turns.running[running:]
-            event.end = len(self.events)
-            event.singles = self._turns.joined(before)
+        begun.singles = self._running_loops.set_aside()
+        return begun
+
+    def _end_own_call(self, event: Event, operands: tuple[Any, ...], options: Mapping[str, Any], result: Any) -> None:
         if isinstance(result, np.ndarray | float):
             event.output = value_of(result, self.roots)
         if self._keeps:
-            event.operands, event.options, event.result = arguments, options, result
-        return result
+            event.operands, event.options, event.result = operands, options, result
 
     # Writing down
 
@@ -392,9 +448,9 @@ class Recorder:
         result: Any,
         written: tuple[Any, ...],
     ) -> None:
-        effect = called.known_effect(function, operands, options, result)
+        effect = reads.known_effect(function, operands, options, result)
         roots = tuple(self.roots.number(x) for x in written if isinstance(x, np.ndarray))
-        name = effect.name if effect is not None and effect.name else called.name_of(function)
+        name = effect.name if effect is not None and effect.name else reads.name_of(function)
         event = self._event(number, name, function, effect, inputs, result, roots)
         buffers = {value.root for value in inputs}
         event.is_view = effect is NOTHING and event.output is not None and event.output.root in buffers and not written
@@ -423,13 +479,13 @@ class Recorder:
             index=len(self.events),
             site=number,
             name=name,
-            function=function if self._keeps else called.unbound(function),
+            function=function if self._keeps else reads.unbound(function),
             effect=effect,
             inputs=inputs,
             output=output,
             writes=writes,
             is_view=False,
-            loops=self._turns.now(),
+            loops=self._running_loops.now(),
             calls=calls,
             step=self._step,
             is_outside=not self.is_inside,

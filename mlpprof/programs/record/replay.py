@@ -1,10 +1,10 @@
-"""Operations performed again on their own operands, beside their cure: what of the time is saved.
+"""Operations performed again on their own operands, and timed against a faster form.
 
-The two are timed in turns, so that a change of the machine's speed meets both. The saved share is applied to the time
-that the operation took in the step, since caches and the allocator are in another state here.
+The two alternate, so that a change of the machine's speed affects both. The saved share is applied to the time that the
+operation took in the step, because caches and the allocator are in another state here.
 
-All measuring of a program has one budget, so that large operations do not make it endless: those of a tenth of a
-second are performed once, and when the budget is spent nothing more is said to be saved.
+All measuring of a program has one budget, so that large operations do not make it endless: operations that take a tenth
+of a second are performed once, and when the budget is spent, no more savings are reported.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ from mlpprof.programs.record.trace import Event
 Action = Callable[[], object]
 
 PAIRS, LONGEST_S, SHORTEST_S = 15, 0.25, 2e-4
+"""The two forms are timed in so many pairs, for no longer than `LONGEST_S` seconds in total. A short operation is
+repeated until it takes `SHORTEST_S` seconds."""
 
 LARGEST_SHARE = 0.05
-"""Of the budget, for the pairs of one operation."""
+"""The pairs of one operation may use this share of the budget."""
 
 SINGLE_S, UNSURE = 0.1, 0.05
-"""An operation that takes so long is performed once; of what a single pair says so much is left to chance."""
+"""An operation that takes `SINGLE_S` seconds is performed once. The share that a single pair saves may be too large by
+`UNSURE`."""
 
 
 @dataclass
 class Budget:
-    """Seconds that may still be spent on measuring; as good as no end at first. left_out: how often there were none."""
+    """Seconds that measuring may still take; at first there is no real limit. left_out: how often none were left."""
 
     left_s: float = 1e9
     left_out: int = 0
 
     @contextmanager
     def part(self, share: float) -> Iterator[None]:
-        """For the time being no more than a share of them."""
+        """Within the block, no more than a share of them."""
         kept_s = self.left_s * (1 - share)
         self.left_s -= kept_s
         try:
@@ -52,7 +55,7 @@ class Budget:
 
 
 BUDGET = Budget()
-"""Of this process, which looks at one program."""
+"""The budget of this process, which analyses one program."""
 
 
 def saved_share(
@@ -106,7 +109,7 @@ def _share_of_pairs(
 
 
 def seconds_of(action: Action, clock: Callable[[], float] = time.perf_counter) -> float:
-    """The time of something once, the median of a few."""
+    """The time of one execution, as the median of a few."""
     start_s = clock()
     with np.errstate(all="ignore"):
         first_s = _timed(action, 1, clock)
@@ -122,7 +125,7 @@ def seconds_of(action: Action, clock: Callable[[], float] = time.perf_counter) -
 
 
 def of_time(share: tuple[float, float], seconds: float) -> tuple[float, float]:
-    """A saved share of some seconds; nothing is saved where the share is negative."""
+    """The saved part of some seconds; nothing if the share is negative."""
     return max(0.0, share[0]) * seconds, max(0.0, share[1]) * seconds
 
 
@@ -131,9 +134,6 @@ def _timed(action: Action, repeats: int, clock: Callable[[], float]) -> float:
     for _ in range(repeats):
         action()
     return (clock() - start) / repeats
-
-
-# An event performed again on its own operands, or on converted ones.
 
 
 Performed = Callable[[], object]
@@ -146,9 +146,9 @@ def same(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def again(event: Event, convert: Convert = same) -> Performed | None:
-    """The operation as a function without arguments; None where it cannot be performed again.
+    """The operation as a function without arguments; None if it cannot be performed again.
 
-    What it changes is a copy, so that the program's own state stays. convert: applied to every array, once, before.
+    It changes a copy, so that the program's own state stays. convert: is applied to every array once, before.
     """
     function, operands, options = event.function, event.operands, dict(event.options)
     owner = getattr(function, "__self__", None)

@@ -1,4 +1,4 @@
-"""Times of expressions where no step was left for clocks: the operations, performed again on their operands."""
+"""Times of expressions if no step was left for clocks: the operations are performed again on their operands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlpprof.programs.record.trace import Event, OwnTime, Trace
 
 
 def add_replayed_times(trace: Trace) -> None:
-    """Let the times of the last recorded step, which holds its operands, be those of a step under clocks."""
+    """Use the times of the last recorded step's operations, performed again, as the times of a step under clocks."""
     start, stop = trace.steps[-1]
     turns = {(run.site, run.execution): run.turns / max(1, run.recorded) for run in trace.loops}
     alike: dict[tuple[object, ...], float] = {}
@@ -22,7 +22,7 @@ def add_replayed_times(trace: Trace) -> None:
         if kind not in alike:
             alike[kind] = _seconds(event)
         times = 1.0
-        for turn in event.loops:  # of a long loop only the first turns were recorded
+        for turn in event.loops:  # only the first turns of a long loop were recorded
             times *= turns.get((turn.site, turn.execution), 1.0)
         whole = around if event.is_outside else inside
         whole[event.site] += OwnTime(times * alike[kind], round(times))
@@ -32,6 +32,6 @@ def add_replayed_times(trace: Trace) -> None:
 
 
 def _seconds(event: Event) -> float:
-    """Of an operation that is known: another call may print, write, or be the step itself."""
+    """The time of an operation that `numpy_costs` knows; another call may print, write, or be the step itself."""
     action = again(event) if event.kind else None
     return seconds_of(action) if action is not None else 0.0

@@ -1,17 +1,28 @@
-"""The observed form of a file: its operations go through hooks that see operands, its loops tell their turns.
+"""The observed and the clocked form of a file.
 
-Every function holds its plain body beside the observed one, and every loop its plain turn: what is not recorded, as
-the later turns of a long loop, runs as it was written.
+In the observed form, operations go through hooks that get their operands, and loops report their turns. Every function
+holds its plain body beside the observed one, and every loop its plain turn: what is not recorded, as the later turns
+of a long loop, runs as it was written.
+
+In the clocked form, ``post(pre(n), <expression>)`` stands around operations, which stay as they were written. No hook
+gets their operands, so NumPy reuses its temporaries as in the plain form.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Sequence
 
-from mlpprof.instrument.rewriting import FRAME_READERS, OperationHooks, Site
-from mlpprof.programs.compiled import numba_functions
+from mlpprof.instrument.rewriting import (
+    FRAME_READERS,
+    OperationForm,
+    Rewriting,
+    Site,
+    call,
+    copied,
+    split_body,
+    statement,
+)
 from mlpprof.programs.record.hooks import (
     CLOSE,
     GIVEN,
@@ -26,141 +37,27 @@ from mlpprof.programs.record.hooks import (
     TURN,
     TURNS,
     USED,
-    call,
-    statement,
 )
-
-# What every rewriting does to the body of a function: docstring first, declarations in front, the body several times.
-#
-# A function in several forms holds them one beside the other and asks at its start which to run, so that the forms
-# that do not run cost nothing.
-
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-Statements = list[ast.stmt]
-
-PLAIN_DECORATORS = frozenset(
-    (
-        *("staticmethod", "classmethod", "property", "override", "cached_property", "setter", "getter", "deleter"),
-        *("abstractmethod", "lru_cache", "cache", "wraps", "contextmanager", "dataclass", "final"),
-    )
-)
-"""Decorators of Python's own that call the function as it is."""
-
-
-class Declarations(ast.NodeTransformer):
-    """Takes `global` and `nonlocal` statements out of a function's body; they must stand before every use."""
-
-    def __init__(self) -> None:
-        self.taken: Statements = []
-
-    def visit_Global(self, node: ast.Global) -> ast.stmt:
-        """Taken; `pass` stays, since a block must not be empty."""
-        self.taken.append(node)
-        return ast.copy_location(ast.Pass(), node)
-
-    def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.stmt:
-        """As `global`."""
-        self.taken.append(node)
-        return ast.copy_location(ast.Pass(), node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        """A function within has its own."""
-        return node
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        """As a function."""
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        """As a function."""
-        return node
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        """As a function."""
-        return node
-
-
-def split(function: Function) -> tuple[Statements, Statements]:
-    """What must stand first in a function (its docstring, its declarations), and the rest of its body."""
-    body = list(function.body)
-    first: Statements = []
-    if ast.get_docstring(function, clean=False) is not None:
-        first.append(body.pop(0))
-    declarations = Declarations()
-    rest = [declarations.visit(one) for one in body]
-    return first + declarations.taken, rest
-
-
-def copied(body: Sequence[ast.stmt]) -> Statements:
-    """The statements once more."""
-    return copy.deepcopy(list(body))
-
-
-def is_plain(function: Function, own: frozenset[str], compiled: frozenset[str]) -> bool:
-    """Whether the function runs as it was written: not compiled, no decorator but Python's own and the file's (`own`).
-
-    compiled: names of the functions that numba compiles.
-    """
-    known = PLAIN_DECORATORS | own
-    return function.name not in compiled and all(_name(decorator) in known for decorator in function.decorator_list)
-
-
-def own_functions(tree: ast.Module) -> frozenset[str]:
-    """Names of the functions that a file defines at its top."""
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
-
-
-def _name(decorator: ast.expr) -> str:
-    match decorator:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.Call(func=function):
-            return _name(function)
-    return ""
-
 
 FRAME_READING_METHODS = frozenset(("currentframe", "_getframe", "stack", "warn"))
-"""Of `inspect`, `sys` and `warnings`: what they tell depends on the frame that calls them."""
+"""Functions of `inspect`, `sys` and `warnings` whose result depends on the frame that calls them."""
 
 Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp
 
 
-class ObservedForm(OperationHooks):
-    """Rewrites one file; sites of loops are kept among those of the operations."""
+class ObservedForm(OperationForm):
+    """Rewrites one file into the observed form; loops have sites among those of the operations."""
 
     def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
-        super().__init__(sites, file)
-        self._own, self._compiled = own_functions(tree), numba_functions(tree)
+        super().__init__(sites, file, tree)
         self.is_step = False
         """Whether the statements are the step's: what it returns goes to code that may not be seen."""
 
-    def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
-        """A new site of its own for what is no operation."""
-        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
-        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
-        return ast.Constant(len(self._sites) - 1)
-
-    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        """The observed form of some statements."""
-        found: list[ast.stmt] = []
-        for one in body:
-            visited = self.visit(one)
-            found += visited if isinstance(visited, list) else [visited]
-        return found
-
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         """Both bodies, unless a decorator wants the function as it was written."""
-        return self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        """As it stands: what awaits has no order of its own."""
-        return node
-
-    def _function(self, node: Function) -> ast.stmt:
-        if not is_plain(node, self._own, self._compiled):
+        if not self._is_plain(node):
             return node
-        first, body = split(node)
+        first, body = split_body(node)
         if not body:
             return node
         outer, self.is_step = self.is_step, False
@@ -329,35 +226,13 @@ def _is_path(node: ast.expr) -> bool:
     return False
 
 
-# The clocked form of a file: ``post(pre(n), <expression>)`` around its operations, which stay as they were written.
-#
-# Operands are not handed to anybody, so NumPy reuses its temporaries as ever.
-
-
 SUSPENDING = (ast.Yield, ast.YieldFrom, ast.Await)
 FREE_KEYS = (ast.Constant, ast.Slice, ast.UnaryOp)
-"""Keys with which a subscript is a view, or an item of a list."""
+"""With such keys, a subscript is a view, or an item of a list."""
 
 
-class ClockedForm(OperationHooks):
-    """Rewrites one file."""
-
-    def __init__(self, sites: list[Site], file: str, tree: ast.Module) -> None:
-        super().__init__(sites, file)
-        self._own, self._compiled = own_functions(tree), numba_functions(tree)
-
-    def _number(self, node: ast.expr | ast.stmt) -> ast.Constant:
-        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
-        self._sites.append(Site(self._file, node.lineno, node.col_offset, None, end_line, end_column))
-        return ast.Constant(len(self._sites) - 1)
-
-    def statements(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        """The clocked form of some statements."""
-        found: list[ast.stmt] = []
-        for one in body:
-            visited = self.visit(one)
-            found += visited if isinstance(visited, list) else [visited]
-        return found
+class ClockedForm(Rewriting):
+    """Rewrites one file into the clocked form."""
 
     def _clocked(self, node: ast.expr) -> ast.expr:
         suspends = any(isinstance(one, SUSPENDING) for one in ast.walk(node))  # time would pass elsewhere
@@ -419,13 +294,3 @@ class ClockedForm(OperationHooks):
         number = self._number(node)
         opened, closed = (ast.copy_location(statement(name, number), node) for name in (OPEN, CLOSE))
         return [opened, node, closed]
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        """The body, unless a decorator wants the function as it was written."""
-        if is_plain(node, self._own, self._compiled):
-            node.body = self.statements(node.body)
-        return node
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        """As it stands."""
-        return node

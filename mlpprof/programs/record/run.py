@@ -1,4 +1,4 @@
-"""In the worker: run a program until its step has been timed and observed."""
+"""In the worker: runs a program until its step has been timed and observed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
-from mlpprof.programs.compiled import ADVICE, WORDS
-from mlpprof.programs.load import PACKAGE, Exit, Script, VariantLoop, is_import_to_come, load_through, own_files
+from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, load_through, own_files
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
-from mlpprof.programs.record.forms import Forms, Switch
+from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
@@ -26,18 +26,16 @@ from mlpprof.programs.record.trace import Trace
 from mlpprof.programs.step_place import StepPlace, functions
 from mlpprof.programs.writes import Writes
 
-# Ends a program, from outside, that would run on although what is waited for cannot come.
-
-
 EVERY_S = 0.25
+"""A running program is watched so often."""
 
 
 @contextlib.contextmanager
 def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> Iterator[None]:
-    """Run the block until it ends, or `is_hopeless(seconds since its begin)` is true: then `Enough` ends it.
+    """Run the block until it ends, or until `is_hopeless(seconds since its begin)` is true: then `Enough` ends it.
 
-    `Enough` is raised in the thread that runs the block, again and again if the program catches it. What asks is a
-    thread that Python's `threading` does not know of, so that a program that counts threads finds its own.
+    `Enough` is raised in the thread that runs the block, repeatedly if the program catches it. The watching thread is
+    unknown to Python's `threading`, so that a program that counts its threads finds only its own.
     """
     thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
     begun_s = time.monotonic()
@@ -62,7 +60,7 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
             try:
                 with lock:
                     stopped.set()
-                if has_raised.is_set():  # and one may still be on its way
+                if has_raised.is_set():  # another one may still arrive
                     _raise_in(thread, Settled)
                     while True:
                         pass
@@ -74,27 +72,33 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
 
 
 class Settled(BaseException):
-    """Takes the place of an `Enough` that has not come yet.
+    """Replaces an `Enough` that has not arrived yet.
 
-    To take that back would leave Python's flag for it set: the interpreter would look for it at every turn and call
-    from then on, and line_profiler would never return.
+    Taking that back would leave Python's flag for it set: the interpreter would then check for it at every loop turn
+    and call, and line_profiler would never return.
     """
 
 
 def _raise_in(thread: int, kind: type[BaseException]) -> None:
-    """Have a thread raise an exception before its next instruction of Python's; the latest replaces one to come."""
+    """Let a thread raise an exception before its next Python instruction; it replaces one that has not arrived yet."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 ENOUGH_STEPS = 20
-"""With so many the run that records takes its own times."""
+"""A run with so many steps takes its own times; with fewer, those of an earlier run are used too."""
 
-LOADING_S, WAITING_S = 20.0, 120.0
-"""A program that runs for so long is ended: if no file that it has, or is still to import, has the step; and if a step
-that it has was not called. Some load data for a minute before they begin."""
 
-LONGEST_STEP_S = 20.0
-"""A program whose first step takes longer is ended."""
+@dataclass(frozen=True)
+class Patience:
+    """A program that runs for so many seconds is ended. Some load data for a minute before they begin to train.
+
+    loading_s: if no file that it has, or still imports, contains the step. waiting_s: if its step is not called.
+    longest_step_s: if its first step still runs.
+    """
+
+    loading_s: float = 20.0
+    waiting_s: float = 120.0
+    longest_step_s: float = 20.0
 
 
 @dataclass
@@ -106,8 +110,27 @@ class Recording:
     plain_s: list[float]
 
 
+@dataclass(frozen=True)
+class Instruments:
+    """What times and records a program's step. steps: decides which form each step takes."""
+
+    forms: Forms
+    clocks: Clocks
+    recorder: Recorder
+    steps: Steps
+
+    @classmethod
+    def usual(cls, step: StepPlace, few: int, may_be_short: bool) -> Instruments:
+        """Those for a program that makes `few` steps (0: not known), and may end after a few steps if not."""
+        forms = Forms(step)
+        clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
+        early = Recorder(forms.sites) if may_be_short and (few == 0 or few >= ENOUGH_STEPS) else None
+        steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early)
+        return cls(forms, clocks, recorder, steps)
+
+
 def record(
-    program: Script | VariantLoop,
+    program: Program,
     step: StepPlace,
     folder: str,
     include: Sequence[str] = (),
@@ -115,6 +138,8 @@ def record(
     few: int = 0,
     plain_s: Sequence[float] = (),
     writes: Writes | None = None,
+    patience: Patience | None = None,
+    instruments: Instruments | None = None,
 ) -> Recording:
     """Run a program until its step has been recorded, or until it ends, or wants to write, and a few have been.
 
@@ -122,14 +147,12 @@ def record(
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     is_own = own_files(include, exclude)
+    patience = patience or Patience()
     end_threads_quietly()
     hook_time()  # measured before the program runs, and others with it
-    forms = Forms(step)
-    clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
-    may_be_short = isinstance(program, Script) and (few == 0 or few >= ENOUGH_STEPS)
-    early = Recorder(forms.sites) if may_be_short else None
-    steps = Steps(Switch(forms), clocks, recorder, time.perf_counter, few, early)
-    for instrument in (clocks, recorder, steps):
+    instruments = instruments or Instruments.usual(step, few, program.may_be_short)
+    forms, steps, recorder = instruments.forms, instruments.steps, instruments.recorder
+    for instrument in (instruments.clocks, recorder, steps):
         hooks.install(instrument.hooks)
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
         if (path := getattr(module, "__file__", None)) is not None and is_own(path):
@@ -143,12 +166,14 @@ def record(
         if writes is not None and writes.must_end:
             return True
         steps.relieve()
-        is_endless |= steps.first_s > LONGEST_STEP_S
+        is_endless |= steps.first_s > patience.longest_step_s
         if forms.is_compiled or steps.is_done_elsewhere:
             return True
         if forms.step_file is None:
-            return passed_s > LOADING_S and (passed_s > WAITING_S or not is_import_to_come(dict(forms.sources), folder))
-        return is_endless or (steps.count == 0 and passed_s > WAITING_S)
+            return passed_s > patience.loading_s and (
+                passed_s > patience.waiting_s or not is_import_to_come(dict(forms.sources), folder)
+            )
+        return is_endless or (steps.count == 0 and passed_s > patience.waiting_s)
 
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
@@ -162,7 +187,7 @@ def record(
         name = Path(forms.step_file or "").name
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
     if is_endless:
-        raise UsageError(_too_long(step, forms))
+        raise UsageError(_too_long(step, forms, patience.longest_step_s))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
@@ -192,34 +217,36 @@ def record(
         singles=recorder.singles,
     )
     if not steps.is_done:
-        trace.notes.append(f"only {steps.count} steps ran, so the times are those of a few steps: {_why_few(writes)}")
+        trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
     if writes is not None and (note := writes.note()) is not None:
         trace.notes.append(note)
     if recorder.is_cut:
-        trace.notes.append("the step has more operations than are recorded: what comes late in it was not looked at")
+        trace.notes.append("the step has more operations than mlpprof records, so its last part was not analysed")
     if trace.is_blind:
         trace.notes.append(
-            "not all that reads the step's arrays was seen (another thread, or very many objects): nothing is said of "
-            "results that nobody uses, of copies, or of updates in place"
+            "mlpprof could not observe all reads of the step's arrays (another thread, or very many objects), so it "
+            "did not look for unused results, needless copies and updates in place"
         )
     if steps.is_long:
         trace.notes.append(
-            "a step is long, so it was recorded in short: shares are estimates; name a loop within it with --step for "
-            "a closer look"
+            "the step is long, so only parts of it were timed, and shares are estimates. For more detail, use --step "
+            "with a loop inside the step"
         )
     elif len(trace.steps) < OBSERVED_STEPS:
         trace.notes.append(
-            "the program makes a single step, so what becomes of its results is not known: results that nothing uses, "
-            "needless copies and updates in place were not looked for"
+            "the program makes a single step, so mlpprof cannot tell whether the results are used later. It did not "
+            "look for unused results, needless copies and updates in place"
         )
     if not trace.times.sites and not steps.is_long:
         add_replayed_times(trace)
         trace.notes.append(
-            "the program makes too few steps for clocks on its expressions: their times are those of the same "
-            "operations performed again afterwards, and shares are estimates"
+            "the program makes too few steps to time its expressions, so mlpprof performed the same operations again "
+            "and timed them: shares are estimates"
         )
     elif 0 < few <= OBSERVED_STEPS + 1 and not steps.is_long:
-        trace.notes.append("the program makes so few steps that one ran under clocks: shares are estimates")
+        trace.notes.append(
+            "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
+        )
     return Recording(trace, steps.count, steps.times.plain_s)
 
 
@@ -228,24 +255,24 @@ def _why_few(writes: Writes | None) -> str:
     return "then the program wanted to write" if stopped else "the program makes no more"
 
 
-def _too_long(step: StepPlace, forms: Forms) -> str:
+def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
     node = step.node(ast.parse(forms.sources[forms.step_file]))
     inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
     lines = sorted(line for line in inner if line != step.line)
-    what = f"; name a loop in it: --step {name}:LINE, of {', '.join(map(str, lines))}" if lines else ""
+    what = f". Name a loop inside it: {' or '.join(f'--step {name}:{line}' for line in lines)}" if lines else ""
     return (
-        f"a single step '{step.text}' in {name} takes more than {LONGEST_STEP_S:.0f} seconds, and is all of the "
-        f"training, it seems{what}; without --step the step is looked for"
+        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
+        f"training{what}. Without --step, mlpprof looks for the step itself"
     )
 
 
 def _not_seen(step: StepPlace, forms: Forms) -> str:
     if forms.step_file is not None:
         return (
-            f"the step '{step.text}' in {Path(forms.step_file).name} was never run: either the training calls another "
-            "one, or it had nothing left to do"
+            f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "
+            "it had nothing to train"
         )
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]

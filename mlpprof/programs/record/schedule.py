@@ -1,7 +1,7 @@
-"""What happens at each step of the program: undisturbed, under clocks, observed; and when there is enough.
+"""Which form each step of the program takes (undisturbed, under clocks, observed), and when enough is recorded.
 
 Undisturbed steps and steps under clocks alternate in blocks, so that the disturbance is a ratio of neighbours. The two
-observed steps come last: the second tells what becomes of the first one's results.
+observed steps come last: the second shows what becomes of the first one's results.
 """
 
 from __future__ import annotations
@@ -22,36 +22,42 @@ except ImportError:  # Windows counts no faults here
 
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
-from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, Switch
+from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
+"""Steps run undisturbed for `WARM_UP_S` seconds; then they are timed for `MEASURING_S`, and never for longer than
+`LONGEST_S` seconds."""
+
 LONG_STEP_S = 4.0
-"""Of a step that is longer one is put under clocks and one observed."""
+"""If a step is longer, only one runs under clocks and one is observed."""
 
 SHORT_STEP_S, LONG_CLOCKED_S, PART_S = 1.0, 8.0, 0.25
-"""A step that clocks make long is timed in parts of so long: once it has taken long, or at once if it is not short."""
+"""A step that clocks make long is timed in parts of `PART_S` seconds: after `LONG_CLOCKED_S` seconds, or at once if it
+takes more than `SHORT_STEP_S` without clocks."""
 
 HEAVY = 0.3
-"""Of its time that the hooks must take for clocks to make a step long."""
+"""If the clocks take more than this share of a step, the step counts as slowed down by them."""
 
 PAUSES = 8
-"""Between the parts, at most, if what runs in them takes up the form that it is to have at once."""
+"""There are about so many pauses between the parts of a step."""
 
-BLOCK_S = 0.03
-MOST_BLOCKS = 20
+BLOCK_S, MOST_BLOCKS = 0.03, 20
+"""Steps of one form run for `BLOCK_S` seconds before the other form's turn; there are no more blocks of each form."""
+
 OBSERVED_STEPS = 2
+"""So many steps are observed if the program makes enough of them."""
 
 LAST_STEPS = 3
-"""Not observed if there are enough others: programs often do something of their own in the last step."""
+"""The last steps are not observed if there are enough others, because programs often do something special in them."""
 
 FIRST_STEPS = 3
-"""Timed in each form after the first two have been observed."""
+"""After the first two steps have been observed, so many are timed in each form."""
 
 LEFT_OUT = 0.3
-"""Of the steps of an earlier run: a program may end sooner when it runs again, where chance has a say."""
+"""This share of the steps of an earlier run is not counted on: if chance is involved, a program may end sooner."""
 
 STEP, TURN, IGNORED = "step", "turn of the loop around it", "within"
 
@@ -61,7 +67,7 @@ class Enough(BaseException):
 
 
 def end_threads_quietly() -> None:
-    """From now on a thread that `Enough` ends prints nothing, as little as one that `SystemExit` ends."""
+    """From now on a thread that `Enough` ends prints nothing, like one that `SystemExit` ends."""
     shown = threading.excepthook
 
     def hook(arguments: threading.ExceptHookArgs) -> None:
@@ -74,24 +80,28 @@ def end_threads_quietly() -> None:
 class Steps:
     """Decides for every step in which form it runs, and takes its time.
 
-    few: the program has only so many steps, as an earlier run of it showed; 0 if that is not known. early: records two
-    of the first steps, in case that the program ends before `recorder` has recorded any; then it need not run again.
+    few: the number of steps that the program makes, if an earlier run has counted them, else 0. early: records two of
+    the first steps, because the program may end before `recorder` has recorded any. forms: the form of each step, in
+    place of the usual plan; recording then goes on until the program ends.
     """
 
     def __init__(
         self,
-        switch: Switch,
+        exchange: CodeExchange,
         clocks: Clocks,
         recorder: Recorder,
         clock: Callable[[], float],
         few: int = 0,
         early: Recorder | None = None,
+        forms: Iterator[int] | None = None,
     ) -> None:
-        self._switch, self._clocks, self._recorder, self._clock = switch, clocks, recorder, clock
+        self._exchange, self._clocks, self._recorder, self._clock = exchange, clocks, recorder, clock
         self._last, self._early = recorder, early
         self.count = 0
         self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
-        self._modes: Iterator[int] = self._plan(few)
+        if forms is not None:
+            self._wanted = sys.maxsize
+        self._modes: Iterator[int] = self._plan(few) if forms is None else forms
         self._open: list[str] = []
         self._has_turns = True
         self._runs = 0
@@ -108,13 +118,13 @@ class Steps:
         self.times = Times()
         self.is_done = False
         self.is_done_elsewhere = False
-        """In another thread than Python's first, which then has nothing to go on for."""
+        """Recording ended in another thread than the main one, which need not go on then."""
         self.is_long = False
-        self._has_told = False
+        self._has_raised = False
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
 
     def _plan(self, few: int) -> Iterator[int]:
-        """The form of each step; `_elapsed` is what the step before took."""
+        """The form of each step. `_elapsed` is the time of the step before."""
 
         def left() -> int:
             """Steps that can still be timed."""
@@ -148,7 +158,7 @@ class Steps:
             yield OBSERVED
 
     def _beginning(self) -> Iterator[int]:
-        """The first steps, so that a program of few steps is recorded in the run that shows how few they are."""
+        """The first steps: a program of few steps is recorded in the run that shows how few they are."""
         yield PLAIN
         if self._elapsed > SHORT_STEP_S:  # few steps of it are recorded in any case
             return
@@ -169,7 +179,7 @@ class Steps:
 
     @property
     def recorded(self) -> Recorder:
-        """The recorder that has recorded all it should; where there is none, the one that should have."""
+        """The recorder that is complete; if there is none, the one for the last steps."""
         has_early = self._early is not None and len(self._early.steps) == OBSERVED_STEPS
         return self._early if self._early is not None and has_early and not self.is_done else self._last
 
@@ -198,14 +208,14 @@ class Steps:
             self._start = self._since = self._clock()
 
     def _start_form(self) -> None:
-        """Put the program into the form that is next."""
-        self._mode = next(self._modes, PLAIN)  # which asks what the step before took
+        """Put the program into the next form."""
+        self._mode = next(self._modes, PLAIN)  # the plan uses the time of the step before
         self._runs, self._elapsed = 0, 0.0
         self._around.clear()
         self._parts.clear()
         if self._mode != self._form:
             with self._changing:
-                self._switch.to(self._mode)
+                self._exchange.to(self._mode)
                 self._form = self._mode
             gc.collect()
         if self._mode == OBSERVED:
@@ -231,60 +241,60 @@ class Steps:
         if kind != IGNORED:
             self._finish()
         if self.is_done and sys.exc_info()[0] is None:
-            if self._has_told:
+            if self._has_raised:
                 _insist()
-            self._has_told = True
+            self._has_raised = True
             raise Enough
 
     @property
     def first_s(self) -> float:
-        """For how long the first step has been running; 0 if it has not begun, or has ended."""
+        """Seconds that the first step has been running; 0 if it has not begun, or has ended."""
         is_first = STEP in self._open and not self.times.plain_s and self._mode == PLAIN
         return self._clock() - self._start if is_first else 0.0
 
     def relieve(self) -> None:
-        """Time only parts of a step that clocks make too long: what it calls in between runs as it was written.
+        """Time only parts of a step that clocks make too long; between them, called functions run as they were written.
 
-        To be called every so often, from another thread too.
+        This is called several times per second, from another thread.
         """
         with self._changing:
             if self._mode != CLOCKED or STEP not in self._open:
                 return
             now = self._clock()
             passed_s = now - self._since
-            with contextlib.suppress(RuntimeError):  # the step has a new site at this very moment; there is a next time
+            with contextlib.suppress(RuntimeError):  # the step gets a new site at this moment; it is tried again soon
                 if passed_s < self._part_s() or not (self._parts or self._is_heavy(passed_s)):
                     return
                 self._end_part(now, self._clocks.take())
                 self.is_long = True
                 self._form = PLAIN if self._form == CLOCKED else CLOCKED
-                self._switch.to(self._form)
+                self._exchange.to(self._form)
                 self._clocks.take()
                 self._since = self._clock()
 
     def _part_s(self) -> float:
-        """How long the clocks are to run, or to pause."""
+        """How long the clocks run, or pause."""
         whole_s = max(self.times.plain_s, default=0.0)
         if self._form != CLOCKED:
             return max(PART_S, whole_s / PAUSES)
         return PART_S if self._parts or whole_s > SHORT_STEP_S else LONG_CLOCKED_S
 
     def _is_heavy(self, passed_s: float) -> bool:
-        """Whether the clocks are much of what has passed."""
+        """Whether the clocks took much of the time."""
         one = hook_time()
         return self._clocks.executions * (one.inside_s + one.outside_s) > HEAVY * passed_s
 
-    def _end_part(self, now: float, told: dict[int, OwnTime]) -> None:
-        """What clocks have told, or how long nothing was to be told."""
+    def _end_part(self, now: float, own: dict[int, OwnTime]) -> None:
+        """Note the own times of a part, or the length of a pause."""
         if self._form == CLOCKED:
-            self._parts.append(Part(told, now - self._since))
+            self._parts.append(Part(own, now - self._since))
         else:
             self._parts[-1] = replace(self._parts[-1], plain_s=now - self._since)
 
     def _finish(self) -> None:
-        """The step has ended, and the turn around it; keep what was measured."""
+        """The step and the turn around it have ended; keep what was measured."""
         if self._runs != 1:
-            # the turn made no step, or several: of the latter loops each is looked at by itself
+            # The turn made no step or several. In such a loop, each step is recorded by itself.
             self._has_turns = self._has_turns and self._runs == 0
             self._modes = chain([self._mode], self._modes)
             if self._mode == OBSERVED:
@@ -293,18 +303,18 @@ class Steps:
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
         elif self._mode == CLOCKED:
-            told = merged([part.own for part in self._parts])
-            self.times.clocked_s.append(sum(own.seconds for own in told.values()) if told else self._elapsed)
-            self.times.sites.append(told or self._inside)
+            own_times = merged([part.own for part in self._parts])
+            self.times.clocked_s.append(sum(own.seconds for own in own_times.values()) if own_times else self._elapsed)
+            self.times.sites.append(own_times or self._inside)
             self.times.parts = self._parts.copy()
             self.times.around.append(merged([*self._around, self._clocks.take()]))
         elif self._mode == OBSERVED:
-            gc.collect()  # what only a cycle held, as in an autograd tape, is as good as freed
+            gc.collect()  # what only a cycle keeps, as in an autograd tape, counts as freed
             self._recorder.stop()
             self.is_done = self._recorder is self._last and len(self._recorder.steps) == self._wanted
             self.is_done_elsewhere = self.is_done and threading.current_thread() is not threading.main_thread()
             if self.is_done:
-                self._early = None  # which holds arrays
+                self._early = None  # it keeps arrays
 
 
 def _insist() -> None:
@@ -326,7 +336,7 @@ def _insist() -> None:
 
 
 def merged(parts: list[dict[int, OwnTime]]) -> dict[int, OwnTime]:
-    """By site, of several takes of the clocks."""
+    """The sum of several readings of the clocks, by site."""
     found: dict[int, OwnTime] = {}
     for part in parts:
         for site, own in part.items():
@@ -335,5 +345,5 @@ def merged(parts: list[dict[int, OwnTime]]) -> dict[int, OwnTime]:
 
 
 def page_faults() -> int:
-    """Pages that this process has been given so far; 0 where the system does not tell."""
+    """Page faults of this process so far; 0 if the system does not count them."""
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,4 +1,4 @@
-"""What was recorded of a program's step: its operations with their values, its loops and calls, and its times."""
+"""The recording of a program's step: its operations with their values, its loops and calls, and its times."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Event:
     """One operation, or one call of a function of the program's own.
 
     index: in the order of beginning; a call comes before what happens inside it, which ends before `end`.
-    site: where it stands. name: as in `semantics`, '' of a call of the program's own function `function`.
-    inputs: its operands, those in lists and among the options too, as they were before. output: None if no array.
+    site: where it stands. name: as in `numpy_costs`; '' for a call of the program's own function `function`.
+    inputs: its operands as they were before, also those in lists and among the options. output: None if no array.
     writes: buffers that it changes. region: the part of an array that is stored into.
-    is_view: it gives another view of an operand and computes nothing. is_opaque: what comes of its operands cannot be
-    followed: its result is a container of arrays, or it is foreign code that may have changed something.
+    is_view: it returns another view of an operand and computes nothing. is_opaque: what comes of its operands cannot be
+    followed, because its result is a container of arrays, or because unknown code may have changed something.
     loops: the turns that it happens in, the outermost first. calls: indices of the calls it happens in.
     is_outside: it is not in the step, but in the loop around it.
     singles: executions without arrays of each site, while it ran the program's own functions. start: the first event
-    then, of a function of somebody else's that calls back, as np.vectorize; it comes before its own index.
-    step: 0 of the first recorded step, 1 of the second. operands, options, result: alive in the second alone.
+    within a library function that calls the program's functions, as np.vectorize; it comes before its own index.
+    step: 0 for the first recorded step, 1 for the second. operands, options, result: kept only for the second.
     """
 
     index: int
@@ -62,16 +62,16 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """product, evaluation, arithmetic, copy or fill; '' of what does nothing to arrays."""
+        """product, evaluation, arithmetic, copy or fill; '' if it does nothing to arrays."""
         return self.effect.kind if self.effect is not None and self.effect.name else ""
 
 
 @dataclass(slots=True)
 class LoopRun:
-    """One execution of a loop: its turns, counted also where they were not recorded.
+    """One execution of a loop. turns: all of them, also those that were not recorded.
 
-    loops, calls: what it runs in, as of an event. length: of what it runs over; -1 if that does not tell.
-    scalars: operations on single numbers in its recorded turns, not in a loop within; signatures: for each turn, which.
+    loops, calls: what it runs in, as for an event. length: of what it runs over; -1 if unknown. scalars: operations on
+    single numbers in its recorded turns, without inner loops. signatures: for each turn, a hash of these operations.
     """
 
     site: int
@@ -89,12 +89,12 @@ class LoopRun:
 
     @property
     def is_cut(self) -> bool:
-        """Whether turns of it ran unseen."""
+        """Whether some of its turns were not recorded."""
         return self.turns > self.recorded
 
 
 class OwnTime(NamedTuple):
-    """Of an expression under clocks: seconds without the expressions inside, its executions, and theirs."""
+    """The time of an expression under clocks: seconds without the expressions inside, its executions, and theirs."""
 
     seconds: float
     executions: int
@@ -106,7 +106,7 @@ class OwnTime(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """Of a step that is too long under clocks: what they told in `clocked_s`, and the seconds without any after it."""
+    """A part of a step that clocks make too long: the own times in `clocked_s` seconds, then a pause without clocks."""
 
     own: dict[int, OwnTime]
     clocked_s: float
@@ -115,10 +115,10 @@ class Part:
 
 @dataclass
 class Times:
-    """Of the clocked form, by site: for each step under clocks.
+    """The times of the steps. sites, around: for each step under clocks, own times in it and in the loop around it.
 
-    around: of the loop around the step, without the step. faults: pages that the system had to provide during each
-    undisturbed step. parts: of the last step under clocks, if it was timed in parts.
+    faults: pages that the system had to provide during each undisturbed step. parts: of the last step under clocks, if
+    it was timed in parts.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -133,10 +133,10 @@ class Times:
 class Trace:
     """The recording of a step.
 
-    sites: all of the program's. steps: [first, behind the last) event of each recorded step. died: buffer -> index of
-    the event before which it was freed. reads, looks, taken, stores: as in `Uses`. is_blind: some reads were not seen.
-    shared: buffers in memory that is not NumPy's, so that others may hold it too. sources: text by file.
-    singles: executions without arrays, which are no events, by site: of the last recorded step.
+    sites: all sites of the program. steps: for each recorded step, the index of its first event, and of the event after
+    its last. died: buffer -> index of the event before which it was freed. reads, looks, taken, stores: as in `Uses`.
+    is_blind: some reads were not recorded. shared: buffers in memory that is not NumPy's, which others may use too.
+    sources: text by file. singles: executions without arrays by site, in the last recorded step; they are no events.
     """
 
     sites: list[Site]

@@ -1,1 +1,1 @@
-"""Pictures: the only package that knows matplotlib; `mlpprof.report.figures.gallery` says which there are."""
+"""Figures: only this package imports matplotlib; `mlpprof.report.figures.gallery` lists them."""

@@ -1,7 +1,7 @@
 """The sheet that figures are drawn on: matplotlib without pyplot, in our style, with the same bytes every time.
 
-A figure is drawn at two widths, for a page beside text and for a phone, and saved as SVG for a page, SVG for a file,
-or PNG. Text stays text. Nothing in it is taken for mathematics, because names come from users and may hold a dollar.
+A figure is drawn at two widths, for a desk and for a phone, and saved as SVG for a page, as SVG for a file, or as PNG.
+Text stays text and is never read as mathematics, because names come from users and may contain a dollar sign.
 """
 
 from __future__ import annotations
@@ -24,14 +24,9 @@ from matplotlib.figure import Figure
 
 from mlpprof.report.numbers import plain
 
-# Colours by role, for light and dark, that people with any colour vision can tell apart.
-#
-# The colours of phases are Paul Tol's "bright" scheme (https://personal.sron.nl/~pault/), which was made for that and
-# stands on white and on near-black alike. The other roles have two values each: a figure is drawn in the light ones,
-# and
-# on a page they are replaced by CSS variables of the same names.
-
-
+# The colours of phases are Paul Tol's "bright" scheme (https://personal.sron.nl/~pault/), which people with any colour
+# vision can distinguish, on white and on near-black. The other roles have two values each: a figure is drawn in the
+# light ones, and on a page they are replaced by CSS variables of the same names.
 PHASE_COLORS = {
     "fetch_batch": "#66ccee",
     "forward": "#4477aa",
@@ -50,19 +45,19 @@ THEME = {
     "good": ("#1f7a34", "#6fce86"),
     "bad": ("#b3283d", "#ff8d9c"),
 }
-"""Role -> (light, dark). No two light values are equal, so that each names its role."""
+"""Role -> (light, dark). No two light values are equal, so that a light value identifies its role."""
 
 PAPER, INK, MUTED, GRID, REST, ACCENT, GOOD, BAD = (light for light, _ in THEME.values())
 
 ON_DARK, ON_LIGHT = "#fefefe", "#15191f"
-"""Text on the colour of a phase, the same in light and dark."""
+"""The colours of text on the colour of a phase; they are the same in light and dark."""
 
 SERIES_COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#bb6633")
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def phase_color(phase: str) -> str:
-    """Of one of the five phases; the grey of the rest for any other."""
+    """The colour of one of the five phases; any other part of a step is grey."""
     return PHASE_COLORS.get(phase, REST)
 
 
@@ -72,14 +67,14 @@ def text_on(phase: str) -> str:
 
 
 def series_style(i: int) -> tuple[str, str]:
-    """Colour and marker of the i-th line of several, so that none rests on its colour alone."""
+    """Colour and marker of the i-th line, so that no line is identified by its colour alone."""
     return SERIES_COLORS[i % len(SERIES_COLORS)], SERIES_MARKERS[i % len(SERIES_MARKERS)]
 
 
 WIDE, NARROW = 7.2, 3.5
-"""Inches."""
+"""The widths of a figure on a desk and on a phone, in inches."""
 POINTS = 72.0
-"""A unit of the SVG is a point."""
+"""There are this many points in an inch; a unit of the SVG is a point."""
 PNG_DPI = 200
 
 SVG = "http://www.w3.org/2000/svg"
@@ -119,9 +114,9 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Our settings and nobody else's: a user's matplotlibrc has no say in a report."""
+    """Use our settings only: a user's matplotlibrc does not change a report."""
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # a user's name may hold characters that the font for measuring lacks; the reader's browser has others
+        # a user's name may contain characters that matplotlib's font lacks; the browser has other fonts
         warnings.filterwarnings("ignore", message=r"Glyph \d+")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
@@ -130,7 +125,7 @@ def style() -> Iterator[None]:
 
 @dataclass
 class Sheet:
-    """A figure while it is drawn; `tags` holds what its marked parts shall carry into the SVG, by their id."""
+    """A figure while it is drawn; tags: id of a marked part -> its attributes in the SVG."""
 
     width: float
     height: float
@@ -142,24 +137,24 @@ class Sheet:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is the rendition for a phone."""
+        """Whether it is drawn for a phone."""
         return self.width < (WIDE + NARROW) / 2
 
     def axes(self, left: float, right: float, top: float, bottom: float) -> Axes:
-        """The plot, with margins in inches."""
+        """Add the plot, with margins in inches."""
         box = (left / self.width, bottom / self.height)
         size = (1 - (left + right) / self.width, 1 - (top + bottom) / self.height)
         return self.figure.add_axes((*box, *size))
 
     def tag(self, artist: Artist, title: str = "", **data: str | int | float) -> None:
-        """Mark a part: a title that shows under the pointer, and data attributes that scripts find it by."""
+        """Mark a part with a title, which shows under the pointer, and with data attributes for scripts."""
         name = f"part{len(self.tags)}"
         artist.set_gid(name)
         self.tags[name] = {"title": title, **{f"data-{key}": str(value) for key, value in data.items()}}
 
 
 def text_width(text: str, size: float = 8.5) -> float:
-    """About how many points a text is wide, on the safe side."""
+    """The width of a text in points, rather too much than too little."""
     return 0.62 * size * len(text)
 
 
@@ -207,7 +202,7 @@ def svg_element(sheet: Sheet, prefix: str) -> ElementTree.Element:
 
 
 def _share_style(group: ElementTree.Element) -> None:
-    """The dots of a strip look alike: say it once, on their group."""
+    """Move a style that all dots of a strip share to their group."""
     styles = {child.get("style") for child in group}
     if len(group) > 1 and len(styles) == 1 and all(child.tag == "use" for child in group):
         (shared,) = styles
@@ -229,7 +224,7 @@ def _apply_tags(root: ElementTree.Element, tags: dict[str, dict[str, str]]) -> N
 
 
 def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
-    """Keep the ids that something refers to, under names that no other figure of the page has; drop the others."""
+    """Keep only ids that something refers to, and rename them so that no other figure of the page has the same."""
     used: set[str] = set()
     for element in root.iter():
         for value in element.attrib.values():
@@ -252,7 +247,7 @@ def _rename_ids(root: ElementTree.Element, prefix: str) -> None:
 
 
 def _compact(value: str, name: str) -> str:
-    """Two decimals, no blanks that nothing needs, one font and themed colours."""
+    """Shorten to two decimals and needed blanks, with one font and themed colours."""
     if name == "style":
         value = re.sub(r"font: ((?:[\w.]+ )*?[\d.]+px) [^;]*", r"font: \1 system-ui, sans-serif", value)
         for role, (light, _) in THEME.items():

@@ -2,12 +2,12 @@
 
 | name                | what                                                                                        |
 | ------------------- | ------------------------------------------------------------------------------------------- |
-| speedup             | every rung of a ladder over its root, or every compared variant over the old one            |
+| speedup             | how many times as fast: rungs compared with their root, or new variants with the old one    |
 | phases              | steps by phase: of variants at one batch size, or of one variant at several                 |
 | layers              | one step by phase, layer and labelled statement                                             |
 | waterfall           | what every phase adds to the time that one variant saves over another                       |
-| roofline            | what each statement reaches of what the machine could do                                    |
-| scaling             | time per sample against batch size                                                          |
+| roofline            | how close each statement comes to the limits of the machine                                 |
+| scaling             | time per sample by batch size                                                               |
 | samples             | every raw sample of a run as a dot                                                          |
 | turns               | every raw sample of a race as a dot                                                         |
 
@@ -31,18 +31,16 @@ from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars
 from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
 from mlpprof.report.figures.roofline import has_roofline, roofline_sheet, roofline_text, roofline_title
 from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
-from mlpprof.report.numbers import digits, format_percent, format_time
-from mlpprof.report.story import Measured, Story, root_of
+from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
+from mlpprof.report.story import Measured, Story
 from mlpprof.results import Comparison, Ladder, Verdict
-
-# A figure before it is drawn: its name, what it shows in words, and how to draw it at any width.
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that can be drawn at any width; description: what it shows, for who cannot see it.
+    """A figure that can be drawn at any width; description: what it shows, for readers who cannot see it.
 
-    subject: the variant and batch size that it is about, where it is about one.
+    subject: the variant and batch size that it shows, None where it shows several.
     """
 
     name: str
@@ -52,31 +50,31 @@ class Drawing:
     subject: Measured | None = None
 
     def sheet(self, width: float = WIDE) -> Sheet:
-        """Drawn; width in inches."""
+        """Draw the figure; width in inches."""
         with style():
             return self.draw(width)
 
 
 KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
 MOST_CURVES = 14
-"""Variants in one picture of scaling: more lines than this cannot be told apart."""
+"""At most this many variants are in one picture of scaling; more lines cannot be distinguished."""
 
 
 def drawings(story: Story) -> dict[str, Drawing]:
-    """Every figure that the story has data for, by name, the most telling one first."""
+    """Every figure that the story has data for, by name, the most important one first."""
     kinds = (_speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
     found = [drawing for kind in kinds for drawing in kind(story)]
     return {drawing.name: drawing for drawing in found}
 
 
 def require_known_kind(name: str) -> None:
-    """Raise UsageError for the name of a figure that no data could give, before time is spent on measuring."""
+    """Raise UsageError for the name of an unknown kind of figure, before time is spent on measuring."""
     if name.partition("-")[0] not in KINDS:
         raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
 
 
 def select(story: Story, name: str | None) -> Drawing:
-    """A figure by name, else the most telling one. Raises UsageError that tells the names there are."""
+    """The figure of a name, else the most important one. Raises UsageError that lists the names."""
     known = drawings(story)
     if name is None:
         return next(iter(known.values()))
@@ -119,12 +117,18 @@ def _speedups(story: Story) -> Iterator[Drawing]:
             _suffixed("speedup", 1 + len(story.ladders), "compared"),
             "How many times as fast",
             _ratios_text(ratios),
-            partial(ratio_rows, ratios),
+            partial(ratio_rows, ratios, baseline=_baseline(story.comparisons)),
         )
 
 
+def _baseline(comparisons: Sequence[Comparison]) -> str:
+    """The old variant of all comparisons, or the words for several."""
+    olds = {comparison.old for comparison in comparisons}
+    return olds.pop() if len(olds) == 1 else "the old variant"
+
+
 def _ladder_speedup(story: Story, ladder: Ladder) -> Drawing:
-    root = root_of(ladder)
+    root = ladder.root
     ratios = [
         _ratio(rung.name, story.names.index(rung.name), rung.over_root)
         if rung.over_root is not None
@@ -135,13 +139,14 @@ def _ladder_speedup(story: Story, ladder: Ladder) -> Drawing:
         _suffixed("speedup", len(story.ladders), ladder.batch),
         f"How many times as fast as {root.name}, batch {ladder.batch:,}",
         _ratios_text(ratios),
-        partial(ratio_rows, ratios),
+        partial(ratio_rows, ratios, baseline=root.name),
     )
 
 
 def _against(comparison: Comparison, story: Story) -> str:
     batch = f", batch {comparison.batch:,}" if len({c.batch for c in story.comparisons}) > 1 else ""
-    return f"{comparison.new} over {comparison.old}{batch}"
+    old = f" / {comparison.old}" if len({c.old for c in story.comparisons}) > 1 else ""
+    return f"{comparison.new}{old}{batch}"
 
 
 def _ratio(name: str, number: int, verdict: Verdict) -> Ratio:
@@ -192,9 +197,9 @@ def _bar(story: Story, one: Measured, name: str) -> Bar:
 def _bars_text(bars: Sequence[Bar]) -> str:
     texts = []
     for bar in bars:
-        dearest = sorted(bar.parts, key=lambda part: -part[1])[:2]
-        shares = ", ".join(f"{phase} {format_percent(share)}" for phase, share in dearest)
-        texts.append(f"{bar.name} {format_time(bar.step_s)} a step, mostly {shares}")
+        slowest = sorted(bar.parts, key=lambda part: -part[1])[:2]
+        shares = ", ".join(f"{phase} {format_percent(share)}" for phase, share in slowest)
+        texts.append(f"{bar.name} {format_time(bar.step_s)} per step, mostly {shares}")
     return "Stacked bars: " + "; ".join(texts)
 
 
@@ -206,14 +211,13 @@ def _layers(story: Story) -> Iterator[Drawing]:
         parts = (one.name, batch) if len(names) > 1 else (batch,)
         top = sorted(one.result.labels, key=one.result.label_share, reverse=True)[:3]
         texts = (
-            f"{label.label}{'' if label.layer is None else f' of layer {label.layer}'} in {label.phase} "
-            f"{format_percent(one.result.label_share(label))}"
+            f"{of_layer(label.label, label.layer)} in {label.phase} {format_percent(one.result.label_share(label))}"
             for label in top
         )
         yield Drawing(
             _suffixed("layers", len(shown), *parts),
             f"A step of {one.name} at batch {batch:,}, by phase and layer",
-            f"Bars by phase, divided into statements by layer. The dearest: {', '.join(texts)} of the step",
+            f"Bars by phase, divided into statements by layer. The slowest: {', '.join(texts)} of the step",
             partial(layer_bars, one.result),
             one,
         )
@@ -256,7 +260,7 @@ def _scaling(story: Story) -> Iterator[Drawing]:
         for curve in curves
     )
     description = f"Lines on logarithmic axes, time per sample: {'; '.join(texts)}"
-    yield Drawing("scaling", "Time per sample against batch size", description, partial(scaling_curves, curves))
+    yield Drawing("scaling", "Time per sample by batch size", description, partial(scaling_curves, curves))
 
 
 def _samples(story: Story) -> Iterator[Drawing]:
@@ -274,7 +278,7 @@ def _samples(story: Story) -> Iterator[Drawing]:
 
 def _turns(story: Story) -> Iterator[Drawing]:
     races = [(ladder.race, f"ladder, batch {ladder.batch:,}") for ladder in story.ladders]
-    races += [(c.race, f"{c.new} over {c.old}, batch {c.batch:,}") for c in story.comparisons]
+    races += [(c.race, f"{c.old} and {c.new}, batch {c.batch:,}") for c in story.comparisons]
     for n, (race, title) in enumerate(races, start=1):
         strips = []
         for i, name in enumerate(race.variants):
@@ -306,4 +310,4 @@ def _strips_text(strips: Sequence[Strip]) -> str:
     for strip in strips:
         low, high = np.nanquantile(strip.samples_s / strip.reference_s, (0.025, 0.975))
         texts.append(f"{strip.name} from {format_percent(low)} to {format_percent(high)}")
-    return "Strips of dots, a dot a sample; 95 % of them lie: " + "; ".join(texts)
+    return "Strips of dots, one dot per sample; 95 % of them lie: " + "; ".join(texts)

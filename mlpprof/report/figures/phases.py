@@ -9,14 +9,15 @@ from matplotlib.patches import Rectangle
 
 from mlpprof.model import PHASES
 from mlpprof.report.anatomy import PhasePart, anatomy
-from mlpprof.report.figures.canvas import INK, MUTED, PAPER, REST, Sheet, phase_color, short, text_on, text_width
+from mlpprof.report.figures.canvas import MUTED, PAPER, REST, Sheet, phase_color, short, text_on, text_width
 from mlpprof.report.figures.rows import RowPlot, row_plot, time_axis
 from mlpprof.report.numbers import format_percent, format_time
 from mlpprof.results import BatchResult
 
 TOO_LONG = 6.0
-"""A bar this many times as long as the next one is cut, so that the others can be read."""
+"""A bar that is more than this many times as long as the next one is cut, so that the others stay readable."""
 CUT = 1.12
+"""A cut bar is drawn this many times as long as the longest one to scale."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,12 @@ class Bar:
 
 
 def bar_parts(result: BatchResult) -> tuple[tuple[str, float], ...]:
-    """Phases and their shares, and what is left of the step."""
-    parts = [(part.phase, part.share) for part in anatomy(result)]
-    whole = sum(share for _, share in parts)
-    if whole > 1:
-        return tuple((phase, share / whole) for phase, share in parts)
-    return (*parts, ("rest", 1 - whole))
+    """Phases and their shares of the step, and the rest that no phase covers."""
+    return (*result.phase_shares.items(), ("rest", result.rest_share))
 
 
 def time_bars(bars: Sequence[Bar], width: float) -> Sheet:
-    """Steps of several variants at one batch size below each other, as long as they take."""
+    """Steps of several variants at one batch size below each other; the length of a bar is its time."""
     limit = _limit([bar.step_s for bar in bars])
     plot = _bar_plot(bars, width, "time of one step")
     time_axis(plot.axes, limit * (CUT if any(bar.step_s > limit for bar in bars) else 1.0))
@@ -81,12 +78,12 @@ def _stack(plot: RowPlot, i: int, bar: Bar, length: float, figure: str) -> None:
             )
             plot.sheet.tag(text, phase=phase, rung=bar.number, bar=i)
         begin += size
-    text = plot.axes.text(length, y, f"  {figure}", va="center", color=INK, clip_on=False)
+    text = plot.after_bar(i, length, figure)
     plot.sheet.tag(text, rung=bar.number, bar=i)
 
 
 def _segment(plot: RowPlot, i: int, begin: float, size: float, phase: str, title: str, number: int) -> None:
-    """A part of bar i; its width in points lets a script close the gap where the part is switched off."""
+    """Draw a part of bar i; its width in points lets a script close the gap where the part is hidden."""
     y, color = plot.y(i) - plot.half, phase_color(phase)
     patch = Rectangle((begin, y), size, 2 * plot.half, facecolor=color, edgecolor=PAPER, lw=0.6)
     plot.axes.add_patch(patch)
@@ -118,14 +115,14 @@ def _limit(times_s: Sequence[float]) -> float:
 
 
 def _present(bars: Sequence[Bar]) -> list[str]:
-    """The phases that can be seen, in the order in which they run."""
+    """The visible phases, in the order in which they run."""
     present = {phase for bar in bars for phase, share in bar.parts if share > 0.002}
     order = [*(phase for phase in PHASES if phase in present), *sorted(present - {*PHASES, "rest"})]
     return [*order, "rest"] if "rest" in present else order
 
 
 def layer_bars(result: BatchResult, width: float) -> Sheet:
-    """A row a phase, as long as it takes, with its labelled statements in it and the layers marked below."""
+    """A row per phase: its length is the time, its parts are statements, and layers are marked below."""
     parts = anatomy(result)
     names = [part.phase for part in parts]
     tags = [{"phase": name} for name in names]
@@ -151,18 +148,18 @@ def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
             begin += part.time_s
         if layer is not None:
             _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
-    figure = f"{format_time(phase.time_s)}  {format_percent(phase.share)}"
+    figure = f"{format_time(phase.time_s)}, {format_percent(phase.share)}"
     if plot.sheet.is_narrow:
         text = plot.beside_name(i, figure, 1.0, ha="right")
     else:
-        text = plot.axes.text(phase.time_s, y, f"  {figure}", va="center", color=INK, clip_on=False)
+        text = plot.after_bar(i, phase.time_s, figure)
     plot.sheet.tag(text, phase=phase.phase)
 
 
 def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:
-    """The label in its part of the bar, where it fits."""
+    """Write the label into its part of the bar, where it fits."""
     label = short(label)
-    room = _points(plot, size) - 3
+    room = _points(plot, size) - 8  # so that no letter touches the end of its part
     if label and room > text_width(label, 7):
         text = plot.axes.text(
             begin + size / 2, y, label, size=7, ha="center", va="center", color=text_on(phase), clip_on=True
@@ -171,7 +168,7 @@ def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phas
 
 
 def _bracket(plot: RowPlot, begin: float, end: float, y: float, layer: int, phase: str) -> None:
-    """A line under all parts of a layer, with its name where it fits."""
+    """Draw a line under all parts of a layer, with its name where it fits."""
     inset = min(1.0 / _points(plot, 1.0), 0.2 * (end - begin))
     line = plot.axes.plot((begin + inset, end - inset), (y, y), color=MUTED, lw=0.8, solid_capstyle="butt")[0]
     plot.sheet.tag(line, phase=phase)

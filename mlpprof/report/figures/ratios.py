@@ -1,4 +1,4 @@
-"""How much faster: rungs and comparisons with their intervals, and where a difference lies."""
+"""Speedups of rungs and comparisons with their intervals, and where a difference lies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mlpprof.compare.waterfall import REST as REST_PHASE
-from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, Sheet, phase_color
+from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
 from mlpprof.report.figures.rows import RowPlot, ratio_text, row_plot, time_axis
 from mlpprof.report.numbers import digits, format_percent, format_time
 from mlpprof.results import Comparison
@@ -22,7 +22,7 @@ _ROUND = (1, 1.2, 1.5, 2, 3, 5, 7)
 
 @dataclass(frozen=True)
 class Ratio:
-    """A speedup to draw: 1 is as fast. low and high equal ratio for what everything is compared with."""
+    """A speedup to draw: at 1, both are equally fast. The baseline has low and high equal to its ratio."""
 
     name: str
     number: int
@@ -32,10 +32,13 @@ class Ratio:
     at_least: float | None = None
 
 
-def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
-    """A row each: a bar from 1 to the ratio and its 95 % interval; the axis is logarithmic, so factors are lengths."""
+def ratio_rows(ratios: Sequence[Ratio], width: float, *, baseline: str) -> Sheet:
+    """A row each: a bar from 1 to the ratio and its 95 % interval; baseline: what all are compared with, in words.
+
+    The axis is logarithmic, so that twice as fast is the same length everywhere.
+    """
     names, tags = [one.name for one in ratios], [{"rung": one.number} for one in ratios]
-    plot = row_plot(names, width, right=1.75, xlabel="times as fast, with 95 % interval", tags=tags)
+    plot = row_plot(names, width, right=1.75, xlabel=_axis_words(ratios, baseline, width), tags=tags)
     axes = plot.axes
     values = [x for one in ratios for x in (one.ratio, one.low, one.high, one.at_least or 1.0, 1.0) if x > 0]
     low, high = min(values), max(values)
@@ -49,6 +52,13 @@ def ratio_rows(ratios: Sequence[Ratio], width: float) -> Sheet:
     for i, one in enumerate(ratios):
         _ratio(plot, i, one)
     return plot.sheet
+
+
+def _axis_words(ratios: Sequence[Ratio], baseline: str, width: float) -> str:
+    """What the axis shows; on a phone in two lines."""
+    claimed = "; dashed: claimed" if any(one.at_least is not None for one in ratios) else ""
+    between = "\n" if width < WIDE else ", "
+    return f"times as fast as {short(baseline, 30)}{between}95 % interval, logarithmic axis{claimed}"
 
 
 def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
@@ -82,7 +92,7 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round factors between the two, 1 among them, no more than can be read."""
+    """Round factors between the two, 1 among them, at most so many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for choice in (_ROUND, (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         every = [factor * 10.0**decade for decade in decades for factor in choice]
@@ -93,10 +103,10 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:
-    """What every phase adds to the time saved, one after the other, and all together; what was lost goes left."""
+    """The time that each phase saved, one bar after the other, and all together; lost time goes to the left."""
     phases = [change for change in comparison.waterfall if not change.label]
     rows = [("rest" if c.phase == REST_PHASE else c.phase, c.old_s, c.new_s) for c in phases]
-    plot = row_plot([*(name for name, _, _ in rows), "all"], width, right=1.2, xlabel="time saved in one step")
+    plot = row_plot([*(name for name, _, _ in rows), "all"], width, right=1.55, xlabel="time saved in one step")
     levels = [0.0, *accumulate(old_s - new_s for _, old_s, new_s in rows)]
     low, high = min(levels), max(levels)
     time_axis(plot.axes, max(high, 0.02 * (high - low)), low * 1.05)
@@ -104,25 +114,26 @@ def waterfall_rows(comparison: Comparison, width: float) -> Sheet:
     whole_s = levels[-1]
     for i, (name, old_s, new_s) in enumerate(rows):
         title = f"{name}: {format_time(old_s)} before, {format_time(new_s)} after"
-        _saved(plot, i, (levels[i], levels[i + 1]), name, title, whole_s)
+        _saved(plot, i, (levels[i], levels[i + 1]), name, title, phases[i].share)
         if not plot.sheet.is_narrow:  # there, texts stand between the bars
             x = (levels[i + 1],) * 2
             plot.axes.plot(x, (plot.y(i) + plot.half, plot.y(i + 1) - plot.half), color=MUTED, lw=0.7)
     old_s, new_s = comparison.race.step_s(0), comparison.race.step_s(1)
-    _saved(plot, len(rows), (0.0, whole_s), "all", f"{format_time(old_s)} before, {format_time(new_s)} after", whole_s)
+    _saved(plot, len(rows), (0.0, whole_s), "all", f"{format_time(old_s)} before, {format_time(new_s)} after", 1.0)
     return plot.sheet
 
 
-def _saved(plot: RowPlot, i: int, ends: tuple[float, float], name: str, title: str, whole_s: float) -> None:
+def _saved(plot: RowPlot, i: int, ends: tuple[float, float], name: str, title: str, share_of_all: float) -> None:
     y, saved_s = plot.y(i), ends[1] - ends[0]
+    share = format_percent(round(share_of_all, 3) + 0.0)
     color = MUTED if name == "all" else phase_color(name)
     bar = Rectangle((ends[0], y - plot.half), saved_s, 2 * plot.half, facecolor=color, edgecolor="none")
     plot.axes.add_patch(bar)
-    share = format_percent(round(saved_s / whole_s, 3) + 0.0) if whole_s else ""
-    text = f"{format_time(saved_s)}  {share}".replace("-", "−")
+    time = f"{format_time(abs(saved_s))} {'lost' if saved_s < 0 else 'saved'}"
+    text = f"{time}, {share}".replace("-", "−")
     if plot.sheet.is_narrow:
         artist = plot.beside_name(i, text, 1.0, ha="right", size=7.5)
     else:
-        artist = plot.axes.text(max(*ends, 0.0), y, f"  {text}", va="center", color=INK, size=7.5, clip_on=False)
+        artist = plot.after_bar(i, max(*ends, 0.0), text, size=7.5)
     for part in (bar, artist):
         plot.sheet.tag(part, title, phase=name)

@@ -1,21 +1,18 @@
 """The roofline as a picture: arithmetic intensity against GFLOP/s, both logarithmic.
 
-Roofs are the limits of the run's machine at its threads and precision, a diagonal for every working set from cache to
-memory. A circle is a statement, its area the time; a square is a phase; a bar is the best that a product's shape can
-reach. What computes nothing, a gather or a copy, is in the tables only.
+The roofs are the limits of the run's machine at its threads and precision, with a diagonal for every working set from
+cache to memory. A circle is a statement, and its area is the time; a square is a phase; a bar is the best rate of a
+product's shape. Operations that compute nothing, such as a gather or a copy, are only in the tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from mlpprof.errors import UsageError
-from mlpprof.files import write_atomically
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.machine.limits import SIZES
 from mlpprof.report.figures.canvas import (
@@ -25,27 +22,23 @@ from mlpprof.report.figures.canvas import (
     WIDE,
     Sheet,
     phase_color,
-    png_bytes,
     short,
-    standalone_svg,
-    style,
 )
-from mlpprof.report.numbers import digits, format_percent, format_time
+from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
-from mlpprof.report.rows import batch_text
+from mlpprof.report.sentences import batch_text
 from mlpprof.results import BatchResult, Run
 
-EXTENSIONS = (".png", ".svg")
 NAMED = 6
-"""So many of the dearest statements are named; all tell their figures under the pointer."""
+"""This many of the slowest statements are named; all statements show their figures under the pointer."""
 NAME_GAP = 0.045
-"""Least distance of two names, as a share of the picture's height."""
+"""Two names are at least this far apart, as a share of the height of the picture."""
 LARGEST_AREA = 420.0
 SMALLEST_AREA = 8.0
 
 
 def has_roofline(run: Run, result: BatchResult) -> bool:
-    """Whether a batch was counted and its run holds limits."""
+    """Whether the operations of a batch were counted and its run has limits."""
     return Ceiling.of(run) is not None and any(operation.flop for operation in result.operations)
 
 
@@ -55,19 +48,18 @@ def roofline_title(run: Run, result: BatchResult) -> str:
 
 
 def roofline_text(run: Run, result: BatchResult) -> str:
-    """What the picture shows, in words, for those who cannot see it."""
+    """What the picture shows, in words, for readers who cannot see it."""
     points = label_points(result, Ceiling.of(run)) or phase_points(result, Ceiling.of(run))
-    dearest = sorted((p for p in points if p.share_of_limit), key=lambda p: p.time_s, reverse=True)[:NAMED]
-    return "Points under the roofs of this machine. The dearest: " + "; ".join(
-        f"{_name(p)} in {p.phase} at {format_percent(p.share_of_limit)} of its limit" for p in dearest
+    slowest = sorted((p for p in points if p.share_of_limit), key=lambda p: p.time_s, reverse=True)[:NAMED]
+    return "Points under the roofs of this machine. The slowest: " + "; ".join(
+        f"{_name(p)} in {p.phase} at {format_percent(p.share_of_limit)} of its limit" for p in slowest
     )
 
 
-def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
-    """The picture of one batch size. Raises UsageError for a run without counts or limits."""
+def roofline_sheet(run: Run, result: BatchResult, width: float) -> Sheet:
+    """The picture of one batch size, for which `has_roofline` is true."""
     ceiling = Ceiling.of(run)
-    if ceiling is None or not has_roofline(run, result):
-        raise UsageError(f"the run of {run.variant.name} has no roofline; profile it again, without --no-limits")
+    assert ceiling is not None
     sheet = Sheet(width, 0.62 * width if width > WIDE / 2 else 1.05 * width)
     axes = sheet.axes(0.6, 0.2, 0.25, 0.5)
     axes.set(xscale="log", yscale="log")
@@ -87,7 +79,7 @@ def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
             markeredgecolor=PAPER,
             zorder=4,
         )[0]
-        sheet.tag(square, _told(p), phase=p.phase)
+        sheet.tag(square, _words(p), phase=p.phase)
     axes.set_xlim(low, high)
     bottom = min((p.gflops or 1.0) for p in shown) / 2
     axes.set_ylim(bottom, 2 * (ceiling.value(f"gemm_{run.dtype}") or 1.0))
@@ -95,7 +87,7 @@ def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_locator(NullLocator())
-    axes.set_xlabel("floating-point operations a byte")
+    axes.set_xlabel("floating-point operations per byte (both axes logarithmic)")
     axes.text(0.0, 1.02, "GFLOP/s", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     if not sheet.is_narrow:
         for i, p in enumerate(reversed(phases)):
@@ -103,31 +95,8 @@ def roofline_sheet(run: Run, result: BatchResult, width: float = WIDE) -> Sheet:
             axes.text(
                 x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)
             ).set_transform(axes.transAxes)
-        _name_dearest(axes, labels)
+        _name_slowest(axes, labels)
     return sheet
-
-
-def write_roofline(run: Run, path: Path, batch: int | None = None) -> Path:
-    """Write the picture of one batch size (the first by default) as PNG or SVG, by the path's extension.
-
-    Raises UsageError for another extension, for a batch that the run has not, and where there is no roofline.
-    """
-    if path.suffix.lower() not in EXTENSIONS:
-        raise UsageError(f"cannot write the roofline as {path}; expected one of {', '.join(EXTENSIONS)}")
-    found = [result for result in run.results if batch in (None, result.batch)]
-    if not found:
-        known = ", ".join(str(result.batch) for result in run.results)
-        raise UsageError(f"the run of {run.variant.name} has no batch {batch} (it has: {known})")
-    with style():
-        sheet = roofline_sheet(run, found[0])
-    if path.suffix.lower() == ".png":
-        content = png_bytes(sheet)
-    else:
-        title, description = roofline_title(run, found[0]), roofline_text(run, found[0])
-        content = standalone_svg(sheet, title, description).encode()
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(content)
-    return path
 
 
 def _draw_roofs(axes: Axes, run: Run, ceiling: Ceiling, low: float, high: float, is_narrow: bool) -> None:
@@ -149,7 +118,7 @@ def _draw_statements(sheet: Sheet, axes: Axes, points: Sequence[Point], ceiling:
         color, y = phase_color(p.phase), p.gflops or 0.0
         area = SMALLEST_AREA + LARGEST_AREA * p.time_s / longest
         circle = axes.scatter(p.intensity, y, s=area, color=color, alpha=0.5, linewidths=0, zorder=3)
-        sheet.tag(circle, _told(p), phase=p.phase)
+        sheet.tag(circle, _words(p), phase=p.phase)
         products = [o for o in p.operations if o.kind == PRODUCT and len(o.shape) == 3]
         if products:
             largest = max(products, key=lambda o: o.flop)
@@ -164,13 +133,13 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return p, k, q
 
 
-def _name_dearest(axes: Axes, points: Sequence[Point]) -> None:
-    """Names beside the dearest statements, towards the middle and moved apart where they would overlap."""
-    dearest = sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]
+def _name_slowest(axes: Axes, points: Sequence[Point]) -> None:
+    """Write names beside the slowest statements, towards the middle, and move them apart where they would overlap."""
+    slowest = sorted(points, key=lambda p: p.time_s, reverse=True)[:NAMED]
     to_axes = axes.transData + axes.transAxes.inverted()
-    places = {p: to_axes.transform((p.intensity, p.gflops or 0.0)) for p in dearest}
+    places = {p: to_axes.transform((p.intensity, p.gflops or 0.0)) for p in slowest}
     for is_right in (False, True):
-        side = [p for p in dearest if (places[p][0] > 0.5) == is_right]
+        side = [p for p in slowest if (places[p][0] > 0.5) == is_right]
         lowest = 2.0
         for p in sorted(side, key=lambda p: places[p][1], reverse=True):
             x, y = places[p]
@@ -188,7 +157,7 @@ def _name_dearest(axes: Axes, points: Sequence[Point]) -> None:
             )
 
 
-def _told(point: Point) -> str:
+def _words(point: Point) -> str:
     return (
         f"{_name(point)}, {point.phase}: {format_time(point.time_s)}, {digits(point.gflops or 0.0)} GFLOP/s, "
         f"{format_percent(point.share_of_limit)} of its limit"
@@ -196,4 +165,4 @@ def _told(point: Point) -> str:
 
 
 def _name(point: Point) -> str:
-    return (point.label or point.phase) + ("" if point.layer is None else f" of layer {point.layer}")
+    return of_layer(point.label or point.phase, point.layer)

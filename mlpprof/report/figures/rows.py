@@ -1,4 +1,4 @@
-"""Plots with one named row below the other: names stand at the left, or on a phone above each row."""
+"""Plots of named rows: a name is to the left of its row, or above it on a phone."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from mlpprof.report.figures.canvas import ACCENT, INK, MUTED, POINTS, WIDE, Shee
 from mlpprof.report.numbers import digits, format_payoff, format_shares
 
 ROW = 0.36
-"""Inches of a row; on a phone the name above it comes on top."""
+"""The height of a row in inches; on a phone the height of the name is added."""
 LONGEST = 34
-"""Letters of a name: a row of the table with the longest name of a variant."""
+"""A longer name is cut to this many letters."""
+LONGEST_OF_FINDING = 46
+"""A finding shows no more letters of its place and title."""
 NAME = 0.2
 LEGEND = 0.2
-"""Inches of a line of the legend."""
+"""The heights of a name on a phone and of a line of the legend, in inches."""
 LEGEND_SIZE = 7.5
 
 
 @dataclass(frozen=True)
 class RowPlot:
-    """A sheet with rows 0, 1, 2 ... from the top; row and below: inches, of a row and of what stands below its bar."""
+    """A sheet with rows 0, 1, 2 ... from the top; row: height of a row, below: room under its bar, both in inches."""
 
     sheet: Sheet
     axes: Axes
@@ -40,14 +42,28 @@ class RowPlot:
         return 0.3 * ROW / self.row
 
     def beside_name(self, i: int, text: str, x: float, *, ha: Literal["left", "right"], size: float = 8.5) -> Text:
-        """On a phone: a text above the bar, at a share x of the plot's width."""
+        """On a phone: write a text above the bar, at a share x of the plot's width."""
         y = self.y(i) - self.half - 0.03 / self.row
         artist = self.axes.text(x, y, text, ha=ha, va="bottom", color=INK, size=size)
         artist.set_transform(self.axes.get_yaxis_transform())
         return artist
 
+    def after_bar(self, i: int, x: float, text: str, size: float = 8.5) -> Text:
+        """Write a text beside the end x of a bar; the gap is a distance, because browsers drop blanks."""
+        y = self.y(i)
+        return self.axes.annotate(
+            text,
+            (x, y),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+            size=size,
+            annotation_clip=False,
+        )
+
     def y(self, i: int) -> float:
-        """The middle of the bar of a row: higher where something stands below it, lower where its name is above."""
+        """The middle of the bar of a row, which is above the middle of the row if there is room under the bar."""
         return i + 0.5 * ((NAME if self.sheet.is_narrow else 0.0) - self.below) / self.row
 
 
@@ -62,16 +78,17 @@ def row_plot(
     narrow_right: float = 0.2,
     phases: Sequence[str] = (),
     tags: Sequence[Mapping[str, str | int]] = (),
+    longest: int = LONGEST,
 ) -> RowPlot:
     """Rows for the names, room at the right for a figure each, and a labelled horizontal axis.
 
-    names: cut where too long. right, row, below: inches; below: room under every bar; narrow_right: right, on a phone.
-    phases: for a legend on top. tags: what scripts find each name by.
+    names: cut where too long. right, row, below: inches; below: room under every bar; narrow_right: right on a phone.
+    phases: shown in a legend on top. tags: the data attributes of each name, for scripts.
     """
     is_narrow = width < WIDE
-    shown = [short(name, LONGEST) for name in names]
+    shown = [short(name, longest) for name in names]
     widest = max((text_width(name) for name in shown), default=0) / POINTS
-    left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.7)
+    left = 0.12 if is_narrow else min(max(widest + 0.2, 0.6), 2.7 * longest / LONGEST)
     right = narrow_right if is_narrow else right
     row += below + (NAME if is_narrow else 0.0)
     legend = _legend_layout(phases, width - left) if phases else []
@@ -97,7 +114,7 @@ def row_plot(
 
 
 def time_axis(axes: Axes, high_s: float, low_s: float = 0.0) -> None:
-    """Ticks in the unit that fits, each with its unit: '2 ms'."""
+    """Write ticks in a fitting unit, each with its unit: '2 ms'."""
     units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
     longest_s = max(high_s, -low_s)
     scale, unit = next((one for one in units if longest_s >= one[0]), units[-1])
@@ -109,7 +126,7 @@ def time_axis(axes: Axes, high_s: float, low_s: float = 0.0) -> None:
 
 
 def _legend_layout(phases: Sequence[str], width: float) -> list[tuple[str, float, int]]:
-    """Of every phase the place in points and the line, as many lines as the width (inches) needs."""
+    """(phase, place in points, line) for every phase, in as many lines as the width (inches) needs."""
     places: list[tuple[str, float, int]] = []
     x, line = 0.0, 0
     for phase in phases:
@@ -122,7 +139,7 @@ def _legend_layout(phases: Sequence[str], width: float) -> list[tuple[str, float
 
 
 def _legend_entry(sheet: Sheet, phase: str, x: float, y: float) -> None:
-    """A square in the phase's colour and its name; x: points from the left, y: inches from below."""
+    """Draw a square in the phase's colour and its name; x: points from the left, y: inches from below."""
     for text, color, dx in (("■", phase_color(phase), 0.0), (short(phase), MUTED, 10.0)):
         artist = sheet.figure.text(
             (x + dx) / (sheet.width * POINTS), y / sheet.height, text, size=LEGEND_SIZE, color=color, va="center"
@@ -135,21 +152,24 @@ def ratio_text(ratio: float) -> str:
     return f"{digits(ratio)} ×"
 
 
-# What every cure would save of a step: a bar to the least, paler to the most that was measured.
+# The savings of cures: a bar to the smallest measured saving, paler to the largest.
 
 
 @dataclass(frozen=True)
 class Payoff:
-    """A saving to draw: (low, high) in seconds a step and as share of the step."""
+    """A saving to draw: (low, high) in seconds per step and as a share of the step. `short_name` is for a phone."""
 
     name: str
+    short_name: str
     seconds: tuple[float, float]
     share: tuple[float, float]
 
 
 def payoff_rows(payoffs: Sequence[Payoff], width: float) -> Sheet:
-    """A row each, the axis from nothing to the largest payoff."""
-    plot = row_plot([one.name for one in payoffs], width, right=1.9, xlabel="saved in one step by each cure alone")
+    """A row per change; the axis ends at the largest payoff."""
+    names = [one.short_name if width < WIDE else one.name for one in payoffs]
+    xlabel = "saved per step by each change alone"
+    plot = row_plot(names, width, right=1.9, xlabel=xlabel, longest=LONGEST_OF_FINDING)
     time_axis(plot.axes, max(one.seconds[1] for one in payoffs) * 1.02 or 1e-9, min(0.0, *_lows(payoffs)) * 1.05)
     plot.axes.axvline(0.0, color=MUTED, lw=1.0)
     for i, one in enumerate(payoffs):

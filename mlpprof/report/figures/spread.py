@@ -1,4 +1,4 @@
-"""How sure we are, and how it scales: raw samples as strips, time per sample against batch size."""
+"""Raw samples as strips of dots, and the time per sample by batch size."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mlpprof.report.figures.rows import row_plot
 from mlpprof.report.numbers import format_number, format_time
 
 DRAWN = 160
-"""Most points of a strip; they keep its quantiles."""
+"""A strip shows at most this many points, which have its quantiles."""
 GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Raw samples of one kind of timing; reference_s: the time that is drawn as 100 %."""
+    """Raw samples of one kind of timing; reference_s: the time that counts as 100 %."""
 
     name: str
     number: int
@@ -29,7 +29,7 @@ class Strip:
 
 
 def strip_rows(strips: Sequence[Strip], width: float, xlabel: str) -> Sheet:
-    """A row each: every dot a sample, the bar the median; what lies beyond the axis is counted at its end."""
+    """A row per strip: a dot is a sample, the bar is the median, and samples beyond the axis are counted at its end."""
     names, tags = [strip.name for strip in strips], [{"rung": strip.number} for strip in strips]
     plot = row_plot(names, width, row=0.3, right=0.6, narrow_right=0.45, xlabel=xlabel, tags=tags)
     ratios = [strip.samples_s[np.isfinite(strip.samples_s)] / strip.reference_s for strip in strips]
@@ -60,7 +60,7 @@ def strip_rows(strips: Sequence[Strip], width: float, xlabel: str) -> Sheet:
 
 
 def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """At most `DRAWN` of the values, evenly out of their order by size, in a mixed but fixed order for the jitter."""
+    """At most `DRAWN` of the values, taken evenly from their order by size."""
     ordered = np.sort(values)
     if len(ordered) > DRAWN:
         ordered = ordered[np.linspace(0, len(ordered) - 1, DRAWN).round().astype(int)]
@@ -69,7 +69,7 @@ def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A variant's time per sample; points: (batch, median, low, high) with seconds a sample, by batch size."""
+    """A variant's time per sample; points: (batch, median, low, high), seconds per sample, by batch size."""
 
     name: str
     number: int
@@ -77,7 +77,7 @@ class Curve:
 
 
 def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
-    """A line a variant on two logarithmic axes: flat is where twice the batch takes twice the time."""
+    """A line per variant on two logarithmic axes: it is flat where twice the batch takes twice the time."""
     is_narrow = width < WIDE
     sheet = Sheet(width, (2.9 if is_narrow else 3.4) + (0.17 * len(curves) if is_narrow else 0))
     below = 0.5 + (0.17 * len(curves) if is_narrow else 0)
@@ -103,7 +103,7 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
     low_s, high_s = axes.get_ylim()
     axes.set_yticks(_ticks(low_s, high_s))
     axes.set_ylim(low_s, high_s)
-    axes.set_xlabel("batch size")
+    axes.set_xlabel("batch size (both axes logarithmic)")
     axes.text(0.0, 1.03, "time per sample", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     _name_ends(sheet, axes.get_ylim(), ends)
     return sheet
@@ -120,7 +120,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _name_ends(sheet: Sheet, limits: tuple[float, float], ends: Sequence[tuple[float, float, Curve, str, str]]) -> None:
-    """The name of each line beside its end, moved apart where they would overlap; on a phone in a list below."""
+    """Write the name of each line beside its end, without overlap; on a phone, in a list below."""
     axes = sheet.figure.axes[0]
     if sheet.is_narrow:
         for i, (_, _, curve, color, marker) in enumerate(ends):

@@ -1,1 +1,1 @@
-"""Reports as files: the end of the file name chooses the format."""
+"""Results as files: the end of the file's name, or --format, selects the format."""

@@ -1,15 +1,17 @@
-"""Raw samples as CSV in long form: a row a clocked step, so that any table tool can group them as it likes.
+"""Results as CSV: the raw samples of a run or of a step, a row for each comparison, or a row for each rung.
+
+The samples of a run have a row for each step that was timed:
 
 | column | what                                                                                              |
 | ------ | ------------------------------------------------------------------------------------------------- |
 | batch  | batch size                                                                                        |
-| pass   | total (no instruments), phases or labels: compare samples of one pass                             |
-| phase  | empty for the clock around the whole step, else the phase                                         |
-| layer  | of a label in a loop over layers                                                                  |
-| label  | of a statement; only in the labels pass                                                           |
-| round  | counted from 0; the passes of one round ran next to each other                                    |
+| pass   | total (without instruments), phases or labels; compare samples of the same pass only              |
+| phase  | the phase, or empty for the clock around the whole step                                           |
+| layer  | the layer, for a label in a loop over layers                                                      |
+| label  | the label of the statement; only in the labels pass                                               |
+| round  | counted from 0; the passes of one round ran right after each other                                |
 | step   | counted from 0 within the round                                                                   |
-| seconds| what the step spent there                                                                         |
+| seconds| the time that the step spent there                                                                |
 """
 
 from __future__ import annotations
@@ -19,20 +21,29 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from mlpprof.results import BatchResult, Comparison, Ladder, Run, Samples, Verdict
+from mlpprof.results.step_profile import StepProfile
 
-COLUMNS = ("batch", "pass", "phase", "layer", "label", "round", "step", "seconds")
+SAMPLE_COLUMNS = ("batch", "pass", "phase", "layer", "label", "round", "step", "seconds")
+COMPARISON_COLUMNS = (
+    *("old", "new", "workload", "batch", "old_dtype", "new_dtype", "old_s", "new_s"),
+    *("ratio", "low", "high", "verdict", "at_least", "processes", "equivalent"),
+)
+LADDER_COLUMNS = (
+    *("workload", "batch", "variant", "parent", "dtype", "step_s"),
+    *("over_parent", "over_parent_low", "over_parent_high", "over_root", "over_root_low", "over_root_high", "slow"),
+)
+STEP_COLUMNS = ("what", "phase", "file", "line", "column", "text", "sample", "seconds")
 
 
 def samples_csv(run: Run) -> str:
-    """Every raw sample of a run, with a header line; numbers as exact as they were measured."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for result in run.results:
-        for (name, phase, layer, label), samples in _series(result):
-            for i, row in enumerate(samples.tolist()):
-                writer.writerows((result.batch, name, phase, layer, label, i, j, s) for j, s in enumerate(row))
-    return buffer.getvalue()
+    """Every raw sample of a run, with all its digits."""
+    return _text(SAMPLE_COLUMNS, (row for result in run.results for row in _sample_rows(result)))
+
+
+def _sample_rows(result: BatchResult) -> Iterator[tuple[object, ...]]:
+    for where, samples in _series(result):
+        for i, row in enumerate(samples.tolist()):
+            yield from ((result.batch, *where, i, j, seconds) for j, seconds in enumerate(row))
 
 
 def _series(result: BatchResult) -> Iterator[tuple[tuple[str, str, int | None, str], Samples]]:
@@ -45,21 +56,8 @@ def _series(result: BatchResult) -> Iterator[tuple[tuple[str, str, int | None, s
         yield ("labels", label.phase, label.layer, label.label), label.step_s
 
 
-# Comparisons and ladders as CSV, a row each; times in seconds. Raw timings are in the JSON.
-
-
-COMPARISON_COLUMNS = (
-    *("old", "new", "workload", "batch", "old_dtype", "new_dtype", "old_s", "new_s"),
-    *("ratio", "low", "high", "verdict", "at_least", "processes", "equivalent"),
-)
-LADDER_COLUMNS = (
-    *("workload", "batch", "variant", "parent", "dtype", "step_s"),
-    *("over_parent", "over_parent_low", "over_parent_high", "over_root", "over_root_low", "over_root_high", "slow"),
-)
-
-
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
-    """A row a comparison; empty where there is no claim or no check."""
+    """A row for each comparison; a cell is empty if there was no claim or no check."""
     return _text(COMPARISON_COLUMNS, map(_comparison_row, comparisons))
 
 
@@ -73,7 +71,7 @@ def _comparison_row(one: Comparison) -> list[object]:
 
 
 def ladders_csv(ladders: Sequence[Ladder]) -> str:
-    """A row a rung; empty where there is nothing to hold it against."""
+    """A row for each rung; a cell is empty if there is nothing to compare the rung with."""
     return _text(LADDER_COLUMNS, (row for ladder in ladders for row in _ladder_rows(ladder)))
 
 
@@ -89,6 +87,19 @@ def _ladder_rows(ladder: Ladder) -> Iterator[list[object]]:
 
 def _ratio(verdict: Verdict | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if verdict is None else (verdict.ratio, verdict.low, verdict.high)
+
+
+def step_profile_csv(profile: StepProfile) -> str:
+    """A row for each raw sample of the plain step, the step under clocks, the phases and the expressions."""
+    series: list[tuple[tuple[object, ...], tuple[float, ...]]] = [
+        (("step", "", "", "", "", ""), profile.step_s),
+        (("clocked step", "", "", "", "", ""), profile.clocked_s),
+        *((("phase", name, "", "", "", ""), seconds) for name, seconds in profile.phases.items()),
+        *((("expression", x.phase, x.file, x.line, x.column, x.text), x.seconds) for x in profile.expressions),
+    ]
+    return _text(
+        STEP_COLUMNS, ((*cells, i, repr(value)) for cells, seconds in series for i, value in enumerate(seconds))
+    )
 
 
 def _text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

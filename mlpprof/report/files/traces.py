@@ -1,8 +1,18 @@
-"""One median step as nested slices on a line of whole nanoseconds, which traces are written from.
+"""One median step as a trace, for two viewers: speedscope, and Perfetto with the trace events of Chrome.
 
-A step holds its phases, a phase its labelled statements, in the order in which they run (`report.anatomy`). Statements
-of one label and layer are one slice. What has no label is the end of its phase, and what is in no phase the end of the
-step; where the phases of their own pass add up to more than the step, which is noise, the step is as long as they are.
+`timeline` divides the step into nested slices of whole nanoseconds. A step contains its phases, and a phase contains
+its labelled statements, in the order in which they run (`report.anatomy`). Statements with the same label and layer are
+one slice. Time without a label is at the end of its phase, and time outside of all phases is at the end of the step.
+Noise may make the phases add up to more than the step; then the slice of the step is as long as they are.
+
+In Chrome's trace events a run is a process and a batch size is a thread. The step, its phases and their statements are
+pairs of events that begin and end ("ph": "B", "E"), with layer, shapes and precision as arguments. All tracks begin at
+0, so that steps can be compared by eye. Times are microseconds with three digits after the point. Complete events ("X")
+would not do: their end is the sum of two rounded numbers, which may lie after the beginning of the next slice, and
+viewers drop slices that overlap.
+
+In speedscope's format a run at one batch size is an evented profile, in nanoseconds. Events are in order of time, and
+an event closes the frame that was opened last. Source: github.com/jlfwong/speedscope, src/lib/file-format-spec.ts.
 """
 
 from __future__ import annotations
@@ -21,9 +31,9 @@ STEP = "step"
 
 @dataclass(frozen=True)
 class Slice:
-    """A stretch of time; depth 0 is the step, 1 a phase, 2 a labelled statement.
+    """A stretch of time. depth: 0 for the step, 1 for a phase, 2 for a labelled statement.
 
-    share: of the step. layer, calls: of a statement. operations: what it computes and moves in one step.
+    share: of the step. layer, calls: only for a statement. operations: what it computes and moves in one step.
     """
 
     name: str
@@ -39,7 +49,7 @@ class Slice:
 
 
 def timeline(result: BatchResult) -> tuple[Slice, ...]:
-    """The step, then each phase followed by its statements: parents before children, begins in order."""
+    """The step, then each phase followed by its statements, in order of their beginning."""
     phases = anatomy(result)
     step_s = max(result.step_s.median, sum(phase.time_s for phase in phases))
     slices = [Slice(STEP, 0, 0, nanoseconds(step_s), 1.0)]
@@ -58,7 +68,7 @@ def _phase_slices(result: BatchResult, phase: PhasePart, begin_s: float) -> Iter
     )
     for part in phase.parts:
         if part.label:
-            # a sum of parts may pass its phase by the last bit of a float, and half a nanosecond with it
+            # the sum of the parts may be larger than the phase by the last bit of a float
             begin_ns, end_ns = (nanoseconds(min(at, end_s)) for at in (begin_s, begin_s + part.time_s))
             yield _statement(part, begin_ns, end_ns, operations_of(result, part.phase, part.layer, part.label))
         begin_s += part.time_s
@@ -69,7 +79,7 @@ def _statement(part: Part, begin_ns: int, end_ns: int, operations: tuple[Operati
 
 
 def openings(slices: Sequence[Slice]) -> Iterator[tuple[Slice, bool]]:
-    """Each slice twice, in order of time: where it opens (True) and where it closes, inner ones before outer ones."""
+    """Each slice twice, in order of time: when it opens (True) and when it closes; inner slices close first."""
     opened: list[Slice] = []
     for one in slices:
         while len(opened) > one.depth:
@@ -81,45 +91,33 @@ def openings(slices: Sequence[Slice]) -> Iterator[tuple[Slice, bool]]:
 
 
 def operations_of(result: BatchResult, phase: str, layer: int | None, label: str) -> tuple[Operation, ...]:
-    """What the statements under a label compute and move in one step."""
+    """The operations of the statements under a label in one step."""
     return tuple(o for o in result.operations if (o.phase, o.layer, o.label) == (phase, layer, label))
 
 
 def nanoseconds(seconds: float) -> int:
-    """The nearest whole number."""
+    """The nearest whole number of nanoseconds."""
     return round(1e9 * seconds)
 
 
 def track_names(runs: tuple[Run, ...]) -> tuple[str, ...]:
-    """A name a run: its variant's, with a number where several runs are of one variant."""
+    """A name for each run: that of its variant, with a number if several runs have the same variant."""
     names = [run.variant.name for run in runs]
     return tuple(
         f"{name} ({names[: i + 1].count(name)})" if names.count(name) > 1 else name for i, name in enumerate(names)
     )
 
 
-# Steps as Chrome trace events, which https://ui.perfetto.dev, chrome://tracing and speedscope open.
-#
-# A process a run, a thread a batch size, on each one median step: begin and end ("ph": "B", "E") of the step, its
-# phases
-# and their labelled statements, nested, with layer, shapes and precision as arguments. All tracks begin at 0, so that
-# steps can be compared by eye. Times are microseconds with the nanoseconds behind the point.
-#
-# Readers drop a slice that overlaps another without being inside it. Complete events ("X") would come to that: their
-# end
-# is the sum of two rounded numbers, which differs in its last bit from where the next one begins.
-
-
 Event = dict[str, Any]
 
 NOTE = (
-    "One median step without instruments for each batch size, divided as the passes with clocks on phases and on "
-    "labelled statements say; no single step of a recording."
+    "Each track shows one median step without instruments, divided by the shares that were measured with clocks on "
+    "phases and on labelled statements. It is not the recording of a single step."
 )
 
 
 def chrome_trace_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """Trace events of all runs, in the object form of the format."""
+    """Chrome's trace events of all runs, in the object form of the format."""
     events: list[Event] = []
     for pid, (name, run) in enumerate(zip(track_names(tuple(runs)), runs, strict=True), start=1):
         title = f"{name} ({run.workload}, {run.network.text}, {run.dtype})"
@@ -192,20 +190,14 @@ def operation_text(operation: Operation) -> str:
     return f"{operation.name} {operation.dtype} {shape_text(operation)}{orders}{times}"
 
 
-# Steps for https://www.speedscope.app: an evented profile a run and batch size, in nanoseconds.
-#
-# The format: github.com/jlfwong/speedscope, src/lib/file-format-spec.ts. Events stand in order of time, and every frame
-# that was opened is closed by an event of the same frame while it is the innermost one.
-
-
 SCHEMA_URL = "https://www.speedscope.app/file-format-schema.json"
 
 Frame = tuple[str, str, int | None]
-"""Name, file and line of what takes time; equal ones are one frame."""
+"""The name, file and line of a slice; equal ones are one frame."""
 
 
 def speedscope_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """One median step of every run at every batch size, with phases and labelled statements nested in it."""
+    """speedscope's file: one median step of every run at every batch size."""
     frames: dict[Frame, int] = {}
     profiles = [
         {

@@ -13,56 +13,47 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
+from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
 from mlpprof.report.figures.gallery import Drawing, drawings
-from mlpprof.report.notebook.tables import (
-    change_table,
-    comparison_facts,
-    phase_table,
-    run_facts,
-    sentences,
-    statement_table,
-    time_table,
-    warnings_of,
-)
 from mlpprof.report.numbers import plain
+from mlpprof.report.rows import comparison_table, memory_table, phase_table, statement_table, time_table
+from mlpprof.report.sentences import doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
 from mlpprof.results import Comparison, Run
 
-# Figures of `report.gallery` as inline SVG.
-
 
 @dataclass(frozen=True)
 class Picture:
-    """An <svg> element and the title that stands beside it."""
+    """An <svg> element and its title."""
 
     title: str
     svg: Markup
 
 
 def run_pictures(run: Run) -> list[Picture]:
-    """Where the time goes first, by phase and layer or by batch size; then how far, how it scales, how sure."""
+    """The figures of a run: first where the time goes, then the roofline, the scaling and the samples."""
     found = drawings(Story.of(runs=[run]))
     first = "phases" if len(run.results) > 1 else "layers"
     order = [first, *(kind for kind in ("layers", "phases", "roofline", "scaling", "samples") if kind != first)]
     chosen = [one for kind in order for name, one in found.items() if name.partition("-")[0] == kind]
     if len(run.results) == 1:
-        # the bar of a single step says what the layers say
+        # with a single batch size the figure of layers also shows the phases
         chosen = [one for one in chosen if one.name != "phases" or "layers" not in found]
     return [_picture(one, run.created + run.command) for one in chosen]
 
 
 def comparison_pictures(comparison: Comparison) -> list[Picture]:
-    """Where the difference lies; nothing where that was not measured."""
+    """Where the difference lies; no figure where that was not measured."""
     found = drawings(Story.of(comparisons=[comparison]))
     key = f"{comparison.command}{comparison.old}{comparison.new}{comparison.batch}"
     return [_picture(one, key) for name, one in found.items() if name.partition("-")[0] == "waterfall"]
 
 
 def _picture(drawing: Drawing, key: str) -> Picture:
-    # ids are of the whole page, which may hold many figures
+    # a notebook contains many figures, and their ids must differ
     prefix = "mlpprof-" + hashlib.sha256(f"{key}{drawing.name}".encode()).hexdigest()[:8]
     element = svg_element(drawing.sheet(), prefix)
     element.set("role", "img")
@@ -71,16 +62,13 @@ def _picture(drawing: Drawing, key: str) -> Picture:
     return Picture(plain(drawing.title), Markup(svg_text(element)))
 
 
-# The style of HTML in a notebook: everything within the class `mlpprof`, dark where the front end says that it is.
-
-
 DARK_FRONT_ENDS = ('[data-jp-theme-light="false"]', "body.vscode-dark", "html[theme=dark]")
-"""What JupyterLab, VS Code and Colab mark dark pages with: a light notebook on a dark desktop stays light."""
+"""JupyterLab, VS Code and Colab mark dark pages with these: a light notebook on a dark desktop stays light."""
 
 
 @cache
 def style_sheet() -> Markup:
-    """The text within <style>: ours alone, so that nothing in it needs escaping."""
+    """The text within <style>. It contains no text of users, so nothing needs escaping."""
     light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
     selectors = ",".join(f"{front_end} .mlpprof" for front_end in DARK_FRONT_ENDS)
     rules = files("mlpprof.report.notebook").joinpath("templates", "style.css").read_text(encoding="utf-8")
@@ -89,7 +77,7 @@ def style_sheet() -> Markup:
 
 @dataclass(frozen=True, repr=False)
 class RunView:
-    """One profile in a notebook. kept: where the run is stored; verbose: with the small statements too."""
+    """One profile in a notebook. kept: where the run is stored; verbose: whether small statements are shown."""
 
     run: Run
     kept: str = ""
@@ -101,18 +89,25 @@ class RunView:
 
     def _repr_html_(self) -> str:
         run = self.run
+        measured = Story.of(runs=[run]).measured
+        tables = [time_table(measured), phase_table(measured)]
+        if len(measured) > 1:
+            tables.append(memory_table(measured))
+        facts = run_facts(run)
+        warnings = [text for _, style, text in facts if style in ("warning", "bad")]
+        for meaning, batches in doubts(run).items():
+            warnings.append(f"batch {', '.join(f'{batch:,}' for batch in batches)}: {meaning}")
         return (
             _environment()
             .get_template("run.html")
             .render(
                 style=style_sheet(),
                 run=run,
-                sentences=sentences(run),
-                warnings=warnings_of(run),
-                facts=run_facts(run),
-                time=time_table(run.results),
-                phases=phase_table(run.results),
-                statements=statement_table(run.results, self.verbose),
+                sentences=run_sentences(run),
+                warnings=warnings,
+                facts=facts,
+                tables=tables,
+                statements=statement_table(measured, verbose=self.verbose),
                 pictures=run_pictures(run),
                 text=repr(self),
                 open_text=run.lines is not None or run.stacks is not None,
@@ -135,7 +130,7 @@ class ComparisonView:
             {
                 "comparison": one,
                 "facts": comparison_facts(one),
-                "changes": change_table(one),
+                "changes": comparison_table(one),
                 "pictures": comparison_pictures(one),
             }
             for one in self.comparisons
@@ -145,7 +140,7 @@ class ComparisonView:
 
 
 def _text(show: Callable[[Console], None]) -> str:
-    """What a report prints, without colours."""
+    """The report without colours."""
     buffer = io.StringIO()
     show(Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""One HTML file that tells everything about runs, comparisons and ladders, without a network: `write.write_page`.
+"""One HTML file with everything about runs, comparisons and ladders, which needs no network: `page.write_page`.
 
-The modules compute what the sections show; words and layout are in `templates/`.
+The modules prepare the content of the sections; words and layout are in `templates/`.
 """

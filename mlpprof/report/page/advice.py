@@ -1,4 +1,4 @@
-"""The page of `mlpprof advise`: what to fix, each with its source, its cure and what that gives."""
+"""The page of `mlpprof advise`: what to fix, each with its source, its cure and what the cure saves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mlpprof.files import write_atomically
 from mlpprof.report.advice_words import (
-    ONE_BY_ONE,
     CureLine,
     SourceLine,
     confidence_text,
@@ -24,19 +23,19 @@ from mlpprof.report.advice_words import (
     share_text,
     steps_text,
 )
+from mlpprof.report.facts import facts_of_machine
 from mlpprof.report.figures.gallery import Drawing
 from mlpprof.report.figures.rows import Payoff, payoff_rows
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.numbers import format_time, plain
-from mlpprof.report.page.facts import facts_of_machine
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
 from mlpprof.report.page.pictures import Picture, picture_of
-from mlpprof.report.page.tables import Cell, Column, PageTable, Row
+from mlpprof.report.rows import Cell, Column, Row, Table
 from mlpprof.results.advice import CATEGORIES, Advice, Finding
 
 MOST_DRAWN = 30
-"""Findings in the picture; the table has all of them."""
+"""The picture shows no more findings; the table shows all of them."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,16 @@ def write_advice_page(path: Path, advice: Advice) -> Path:
 
 
 def advice_html(advice: Advice) -> str:
-    """The whole page as text; its data are what `mlpprof advise --json` prints, and the text of the files."""
+    """The whole page as text. Its data are what `mlpprof advise --json` prints, and the text of the files."""
     findings = [_view(advice, i, finding) for i, finding in enumerate(advice.findings, start=1)]
     return render(
         "advice.html",
         f"advise {plain(advice.step)}",
         script_text({**advice_json(advice), "source": advice.source}),
-        "All findings lie in this file as JSON, as mlpprof advise --json prints them, times in seconds.",
+        "This file contains all findings as JSON, as mlpprof advise --json prints them. Times are in seconds.",
         advice=advice,
         headline=headline_text(advice),
         tiles=_tiles(advice),
-        one_by_one=ONE_BY_ONE,
         findings=findings,
         table=_table(findings) if findings else None,
         payoffs=_picture(findings) if findings else None,
@@ -103,47 +101,48 @@ def _view(advice: Advice, number: int, finding: Finding) -> FindingView:
 
 def _tiles(advice: Advice) -> list[Tile]:
     tiles = [
-        Tile(format_time(advice.step_s), "a step", steps_text(advice)),
+        Tile(format_time(advice.step_s), "per step", steps_text(advice)),
         Tile(str(len(advice.findings)), "finding" if len(advice.findings) == 1 else "findings"),
     ]
     if advice.findings:
         largest = max(advice.findings, key=lambda finding: finding.payoff_s[1])
-        tiles.append(Tile(share_text(largest), "of the step: the largest payoff", place_text(largest)))
+        tiles.append(Tile(share_text(largest), "of the step: the largest saving", place_text(largest)))
     return tiles
 
 
-def _table(findings: Sequence[FindingView]) -> PageTable:
-    columns = ("what", "place", "category", "payoff a step", "share of the step")
+def _table(findings: Sequence[FindingView]) -> Table:
+    columns = ("what", "saves per step", "share of the step", "place", "category")
     rows = [
         Row(
             (
                 Cell(f"{one.number}. {plain(one.finding.title)}"),
-                Cell(one.place),
-                Cell(plain(one.finding.category)),
                 Cell(one.payoff, one.finding.payoff_s[1], "strong"),
                 Cell(one.share, one.finding.payoff_share[1]),
+                Cell(one.place),
+                Cell(plain(one.finding.category)),
             )
         )
         for one in findings
     ]
-    return PageTable("What to fix", tuple(Column(name, i < 3) for i, name in enumerate(columns)), tuple(rows))
+    return Table("What to fix", tuple(Column(name, i not in (1, 2)) for i, name in enumerate(columns)), tuple(rows))
 
 
 def _picture(findings: Sequence[FindingView]) -> Picture:
     drawn = findings[:MOST_DRAWN]
     rows = [
         Payoff(
-            _row_name(one),
+            f"{_row_place(one)} {plain(one.finding.title).replace('`', '')}",
+            f"{_row_place(one)} {plain(one.finding.category)}",
             one.finding.payoff_s,
             one.finding.payoff_share,
         )
         for one in drawn
     ]
-    told = "; ".join(f"{one.number}, {plain(one.finding.title)}: {one.payoff}, {one.share}" for one in drawn)
-    return picture_of(Drawing("payoffs", "What each cure gives", told, partial(payoff_rows, rows)), "payoffs")
+    description = "; ".join(f"{one.number}, {plain(one.finding.title)}: {one.payoff}, {one.share}" for one in drawn)
+    return picture_of(Drawing("payoffs", "What each change saves", description, partial(payoff_rows, rows)), "payoffs")
 
 
-def _row_name(one: FindingView) -> str:
-    """'1. net.py:41': without its folder, so that the line is not cut off."""
+def _row_place(one: FindingView) -> str:
+    """'1. net.py:41', with the file without its folder, so that there is room for the title."""
     name = plain(one.finding.file).replace("\\", "/").rpartition("/")[2]
     return f"{one.number}. {name}:{one.finding.line}"

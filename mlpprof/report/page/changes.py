@@ -1,4 +1,4 @@
-"""What each rung changed: its code, and the time that moved, phase by phase."""
+"""The change of each rung: its code, and the time that every phase saved."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlpprof.catalog import ladder
-from mlpprof.compare.waterfall import REST, waterfall
+from mlpprof.compare.waterfall import waterfall
 from mlpprof.report.code_diff import DiffLine, code_diff
+from mlpprof.report.rows import Table, change_table
 from mlpprof.report.story import Measured, Story
 from mlpprof.results import Change, Verdict
-
-SMALL_SHARE = 0.03
-"""Statements that hold less of the difference than this are left to their phase's row."""
-MOST_STATEMENTS = 8
 
 
 @dataclass(frozen=True)
 class RungChange:
-    """One variant against the one it came from.
+    """One variant against its parent; number: the variant's place among the names of the story.
 
-    verdict: the paired ratio; None where the two were measured apart, so that the times are no more than a hint.
-    phases: the phases and the rest; statements: the labels that moved most. Empty where nothing was taken apart.
+    verdict: the paired ratio; None where the two were measured at different times, so that the times are only a hint.
+    moved: the table of changes, without rows where no phases were measured.
     """
 
     old: str
@@ -33,22 +30,11 @@ class RungChange:
     new_s: float
     verdict: Verdict | None
     diff: tuple[DiffLine, ...]
-    phases: tuple[Change, ...]
-    statements: tuple[Change, ...]
-
-    @property
-    def has_effect(self) -> bool | None:
-        """Whether the interval leaves 1 out; None without a verdict."""
-        return None if self.verdict is None else not self.verdict.low <= 1.0 <= self.verdict.high
-
-    @property
-    def largest_s(self) -> float:
-        """The longest time of any row, which bars are drawn against."""
-        return max((max(change.old_s, change.new_s) for change in self.phases), default=0.0)
+    moved: Table
 
 
 def rung_changes(story: Story) -> list[RungChange]:
-    """Of ladders every rung against its parent; then comparisons; else every run against its parent among the runs."""
+    """Every rung of ladders against its parent, then comparisons; without both, every run against its parent."""
     found = [*_of_ladders(story), *_of_comparisons(story)]
     return found or list(_of_runs(story))
 
@@ -60,7 +46,7 @@ def _of_ladders(story: Story) -> Iterator[RungChange]:
             if rung.parent not in steps:
                 continue
             yield _change(
-                story, (rung.parent, rung.name), one.batch, (steps[rung.parent], rung.step_s), rung.over_parent, None
+                story, (rung.parent, rung.name), one.batch, (steps[rung.parent], rung.step_s), rung.over_parent, ()
             )
 
 
@@ -80,7 +66,7 @@ def _of_runs(story: Story) -> Iterator[RungChange]:
             if old is None:
                 continue
             times_s = (measured[old].result.step_s.median, one.result.step_s.median)
-            yield _change(story, (old, name), batch, times_s, None, None)
+            yield _change(story, (old, name), batch, times_s, None, ())
 
 
 def _change(
@@ -89,15 +75,13 @@ def _change(
     batch: int,
     times_s: tuple[float, float],
     verdict: Verdict | None,
-    changes: tuple[Change, ...] | None,
+    changes: tuple[Change, ...],
 ) -> RungChange:
     old, new = names
     before, after = story.find(old, batch), story.find(new, batch)
-    if changes is None and before is not None and after is not None:
+    if not changes and before is not None and after is not None:
         changes = waterfall(before.result, after.result, *times_s)
-    changes = changes or ()
     sources = _source(before, old), _source(after, new)
-    moved = sorted((c for c in changes if c.label), key=lambda c: -abs(c.share))
     return RungChange(
         old=old,
         new=new,
@@ -108,13 +92,12 @@ def _change(
         new_s=times_s[1],
         verdict=verdict,
         diff=tuple(code_diff(sources[0], sources[1])) if sources[0] and sources[1] else (),
-        phases=tuple(c for c in changes if not c.label and not (c.phase == REST and max(c.old_s, c.new_s) == 0)),
-        statements=tuple(c for c in moved if abs(c.share) >= SMALL_SHARE)[:MOST_STATEMENTS],
+        moved=change_table(changes, *times_s),
     )
 
 
 def _source(one: Measured | None, name: str) -> str:
-    """The source that was measured; where that was not kept, the catalog's own file of that name."""
+    """The source that was measured; without a profile, the file of that name in the catalog."""
     if one is not None:
         return one.run.variant.source
     entry = ladder().get(name)

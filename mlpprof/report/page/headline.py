@@ -1,23 +1,24 @@
-"""The verdict of a page in one sentence, and the figures that stand below it."""
+"""The verdict of a page in one sentence, and the tiles with figures below it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlpprof.report.numbers import digits, format_number, format_range, format_time
+from mlpprof.report.numbers import digits, format_number, format_range, format_time, of_layer
 from mlpprof.report.roofline import distance
-from mlpprof.report.rows import verdict as run_verdict
-from mlpprof.report.story import Story, fastest, root_of
+from mlpprof.report.rows import phase_name, rate_text
+from mlpprof.report.sentences import slowest_part
+from mlpprof.report.story import Story
 from mlpprof.results import Comparison, Ladder, Run, Verdict
 
 MOST_TILES = 4
-"""A row on a wide screen."""
+"""This many tiles fit in a row on a wide screen."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure with what it is, and a note."""
+    """One figure, its name, and a note."""
 
     value: str
     what: str
@@ -26,7 +27,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Headline:
-    """sentence: the verdict; more: sentences that follow; outcome: of a gate, None where there was none."""
+    """sentence: the verdict; more: the sentences after it; outcome: the gate's, None where there was no gate."""
 
     title: str
     sentence: str
@@ -36,7 +37,7 @@ class Headline:
 
 
 def headline(story: Story) -> Headline:
-    """Of a ladder, of comparisons, of one run, or of several runs, whichever the story has first."""
+    """The headline of the ladder, else of the comparisons, else of the runs of a story."""
     if story.ladders:
         return _of_ladder(story, story.ladders[-1])
     if story.comparisons:
@@ -47,41 +48,53 @@ def headline(story: Story) -> Headline:
 
 
 def _of_ladder(story: Story, ladder: Ladder) -> Headline:
-    root, best = root_of(ladder), fastest(ladder)
+    root, best = ladder.root, ladder.fastest
     title = f"Ladder on {PurePath(ladder.data.name).name}"
     if best.over_root is None:
         return Headline(title, f"No rung is faster than {root.name} at batch {ladder.batch:,}.")
     sentence = (
-        f"{best.name} takes {format_time(best.step_s)} a step where {root.name} takes {format_time(root.step_s)}: "
-        f"{times(best.over_root)} as fast at batch {ladder.batch:,}."
+        f"At batch {ladder.batch:,}, {best.name} takes {format_time(best.step_s)} per step and {root.name} "
+        f"{format_time(root.step_s)}: {best.name} is {times(best.over_root)} as fast."
     )
-    more = []
-    steps = [rung for rung in ladder.rungs if rung.over_parent is not None and rung.name not in ladder.race.slow]
-    steps = [rung for rung in steps if rung.parent not in ladder.race.slow]
-    gains = [rung for rung in steps if rung.over_parent is not None and rung.over_parent.low > 1]
-    flat = [rung.name for rung in steps if rung.over_parent and rung.over_parent.low <= 1 <= rung.over_parent.high]
-    lost = [rung.name for rung in steps if rung.over_parent and rung.over_parent.high < 1]
-    if gains:
-        top = max(gains, key=lambda rung: rung.over_parent.ratio if rung.over_parent else 1.0)
-        if top.over_parent is not None:
-            more.append(f"The largest single gain is {top.name}: {times(top.over_parent)} as fast as {top.parent}.")
-    if flat:
-        more.append(f"No clear effect here: {', '.join(flat)}.")
-    if lost:
-        more.append(f"Slower than their parent here: {', '.join(lost)}.")
+    more = _steps_of_the_ladder(ladder)
     profiled = story.find(best.name, ladder.batch)
     if profiled is not None:
-        more.append(f"What is left in {best.name}: {run_verdict(profiled.result)}.")
+        more.append(f"In {best.name}, {slowest_part(profiled.result)}.")
         bound = distance(profiled.run, profiled.result)
         if bound is not None:
             more.append(f"{bound.sentence[0].upper()}{bound.sentence[1:]}.")
     tiles = (
-        Tile(f"{digits(best.over_root.ratio)} ×", f"{best.name} over {root.name}", interval(best.over_root)),
-        Tile(format_time(best.step_s), "one step", f"batch {ladder.batch:,}"),
-        Tile(_rate(ladder.batch, best.step_s), "samples a second", best.name),
+        Tile(f"{digits(best.over_root.ratio)} ×", f"{best.name} compared with {root.name}", interval(best.over_root)),
+        Tile(format_time(best.step_s), "per step", f"batch {ladder.batch:,}"),
+        Tile(rate_text(ladder.batch / best.step_s), "samples per second", best.name),
         Tile(str(len(ladder.rungs)), "rungs in one race", f"{len(ladder.race.turns_s)} processes"),
     )
     return Headline(title, sentence, tuple(more), tiles)
+
+
+def _steps_of_the_ladder(ladder: Ladder) -> list[str]:
+    """The largest gain of a single rung, and the rungs that gain nothing or lose; slow rungs are left out."""
+    slow = ladder.race.slow
+    steps = [
+        (rung.name, str(rung.parent), rung.over_parent)
+        for rung in ladder.rungs
+        if rung.over_parent is not None and rung.name not in slow and rung.parent not in slow
+    ]
+    found = []
+    gains = [step for step in steps if step[2].is_faster]
+    if gains:
+        name, parent, verdict = max(gains, key=lambda step: step[2].ratio)
+        found.append(f"The largest single gain is {name}: {times(verdict)} as fast as {parent}.")
+    flat = [name for name, _, verdict in steps if not verdict.has_effect]
+    if flat:
+        found.append(f"{_listed(flat)} {'makes' if len(flat) == 1 else 'make'} no measurable difference.")
+    found += [f"{name} is slower than the version before it." for name, _, verdict in steps if verdict.is_slower]
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _of_comparisons(story: Story) -> Headline:
@@ -93,12 +106,12 @@ def _of_comparisons(story: Story) -> Headline:
     tiles = tuple(
         Tile(
             f"{digits(one.verdict.ratio)} ×",
-            f"{one.new} over {one.old}",
+            f"{one.new} compared with {one.old}",
             f"{interval(one.verdict)}, batch {one.batch:,}",
         )
         for one in story.comparisons[:MOST_TILES]
     )
-    return Headline(title, comparison_sentence(shown), (*_told(shown),), tiles, _worst(story.comparisons))
+    return Headline(title, comparison_sentence(shown), tuple(_largest_change(shown)), tiles, _worst(story.comparisons))
 
 
 def comparison_sentence(comparison: Comparison) -> str:
@@ -111,17 +124,17 @@ def comparison_sentence(comparison: Comparison) -> str:
     return f"{required}; {verdict.reason}." if verdict.outcome == "inconclusive" else f"{required}."
 
 
-def _told(comparison: Comparison) -> list[str]:
+def _largest_change(comparison: Comparison) -> list[str]:
     phases = [change for change in comparison.waterfall if not change.label]
     if not phases:
         return []
     most = max(phases, key=lambda change: change.share)
-    sentence = f"{100 * most.share:.0f} % of the difference is in {most.phase}"
+    sentence = f"{100 * most.share:.0f} % of the difference is in {phase_name(most.phase)}"
     labels = [c for c in comparison.waterfall if c.label and c.phase == most.phase]
     if labels:
         label = max(labels, key=lambda change: change.share)
-        layer = "" if label.layer is None else f" of layer {label.layer}"
-        sentence += f", most of all the {label.label}{layer} with {100 * label.share:.0f} %"
+        share = f"{100 * label.share:.0f} % of the difference"
+        sentence += f"; most of it is in the {of_layer(label.label, label.layer)} ({share})"
     return [f"{sentence}."]
 
 
@@ -132,17 +145,17 @@ def _worst(comparisons: tuple[Comparison, ...]) -> str | None:
 
 def _of_run(run: Run) -> Headline:
     main = run.results[-1]
-    sentences = [f"At batch {result.batch:,}, {run_verdict(result)}." for result in run.results]
+    sentences = [f"At batch {result.batch:,}, {slowest_part(result)}." for result in run.results]
     more = sentences[:-1]
     bound = distance(run, main)
     if bound is not None:
         more.append(f"{bound.sentence[0].upper()}{bound.sentence[1:]}.")
     step, epoch = main.step_s, main.epoch_s
     tiles = (
-        Tile(format_time(step.median), "one step", f"95 % of steps {format_range(step.low, step.high)}"),
-        Tile(format_time(epoch.median), "one epoch", f"{main.steps_per_epoch} steps of {main.batch:,} samples"),
-        Tile(_rate(main.batch, step.median), "samples a second", f"batch {main.batch:,}"),
-        Tile(format_number(main.total_s.size), "steps measured", "without instruments"),
+        Tile(format_time(step.median), "per step", f"95 % of steps {format_range(step.low, step.high)}"),
+        Tile(format_time(epoch.median), "per epoch", f"{main.steps_per_epoch} steps of {main.batch:,} samples"),
+        Tile(rate_text(main.samples_per_s), "samples per second", f"batch {main.batch:,}"),
+        Tile(format_number(main.steps_measured), "steps measured", "without instruments"),
     )
     return Headline(run.variant.name, sentences[-1], tuple(more), tiles)
 
@@ -155,13 +168,13 @@ def _of_runs(story: Story) -> Headline:
     shown = steps[:MOST_TILES]
     tiles = tuple(Tile(format_time(one.result.step_s.median), one.name, f"batch {batch:,}") for one in shown)
     if len(steps) == 1:
-        sentence = f"At batch {batch:,}, {first.name}: {run_verdict(first.result)}."
+        sentence = f"At batch {batch:,}, {first.name}: {slowest_part(first.result)}."
     else:
         sentence = (
             f"{first.name} has the shortest step at batch {batch:,}: {format_time(first.result.step_s.median)}, about "
             f"{digits(ratio)} times as fast as {last.name}."
         )
-    more = (f"In {first.name}, {run_verdict(first.result)}.",) if len(steps) > 1 else ()
+    more = (f"In {first.name}, {slowest_part(first.result)}.",) if len(steps) > 1 else ()
     return Headline(", ".join(dict.fromkeys(name for name, _ in story.profiles)), sentence, more, tiles)
 
 
@@ -173,7 +186,3 @@ def times(verdict: Verdict) -> str:
 def interval(verdict: Verdict) -> str:
     """'95 % interval 9.10–10.4'."""
     return f"95 % interval {digits(verdict.low)}–{digits(verdict.high)}"
-
-
-def _rate(batch: int, step_s: float) -> str:
-    return format_number(float(f"{batch / step_s:.3g}")) if step_s > 0 else "–"

@@ -1,8 +1,8 @@
-"""The page as one file: figures, style, script and data within it, and nothing that is loaded from elsewhere.
+"""The page as one file, which contains its figures, style, script and data and loads nothing.
 
-The story's order: the verdict, where the time goes, what limits it, what each rung changed, how it scales, how sure we
-are, the machine, the raw data. jinja2 escapes every text; what is not escaped is made here: SVG from matplotlib, our
-own style and script, and JSON in which no tag can begin.
+Its sections: the verdict, where the time goes, what limits it, what each rung changed, how it scales, how sure we are,
+the machine, the raw data. jinja2 escapes every text. Only content that is made here is not escaped: SVG from
+matplotlib, our own style and script, and JSON in which no tag can begin.
 """
 
 from __future__ import annotations
@@ -22,30 +22,24 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mlpprof import __version__
-from mlpprof.compare.waterfall import REST
 from mlpprof.files import write_atomically
 from mlpprof.model import PHASES
+from mlpprof.report.facts import machine_facts, story_warnings, work_facts
 from mlpprof.report.figures.canvas import PHASE_COLORS, THEME
 from mlpprof.report.json_documents import comparison_json, ladder_json, profile_json
 from mlpprof.report.numbers import digits, format_number, format_percent, format_time, plain, printable
 from mlpprof.report.page.changes import rung_changes
-from mlpprof.report.page.facts import machine_facts, warnings_of, work_facts
 from mlpprof.report.page.headline import headline, interval
 from mlpprof.report.page.pictures import Pictures
-from mlpprof.report.page.tables import agreement_table, memory_table, race_table, time_table
 from mlpprof.report.page.variant_views import variant_views
+from mlpprof.report.rows import Table, agreement_table, memory_table, phase_name, phase_table, race_table, time_table
 from mlpprof.report.story import Story
 from mlpprof.results import BatchResult, Comparison, Ladder, Run
-from mlpprof.results.json import without_nan
-
-# What every page has around its story: style, script, data, and a policy that lets it load and send nothing.
-#
-# jinja2 escapes every text; what is not escaped is made here: our own style and script, and JSON in which no tag can
-# begin.
+from mlpprof.results.json import plain_object
 
 
 def render(template: str, title: str, data: str, data_words: str, **story: object) -> str:
-    """The whole page as text; data: JSON in which no tag can begin; story: what the template tells."""
+    """The whole page as text; data: JSON in which no tag can begin; story: the content for the template."""
     script = _resource("script.js")
     return (
         _environment()
@@ -64,7 +58,7 @@ def render(template: str, title: str, data: str, data_words: str, **story: objec
 
 
 def _policy(script: str) -> str:
-    """What the page may do: run its own script and nothing else, load nothing, send nothing."""
+    """The content security policy: the page may run its own script, and load and send nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
@@ -73,7 +67,7 @@ def _policy(script: str) -> str:
 
 
 def _theme() -> str:
-    """Colours of both themes as variables: dark where the system is or the reader says so, light on paper."""
+    """The colours of both themes as variables: dark if the system or the reader wants it, light on paper."""
     phases = "".join(f"--{phase}:{color};" for phase, color in PHASE_COLORS.items())
     light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
     return (
@@ -104,50 +98,45 @@ def _environment() -> Environment:
         "plain": plain,
         "printable": printable,
         "interval": interval,
-        "phase": lambda phase: "rest" if phase == REST else plain(phase),
+        "phase": phase_name,
     }
     return environment
 
 
-# The raw data within a page: every record and every sample, as JSON in which no tag can begin.
-#
-# A run in it is what `mlpprof profile --json` prints, figures to six digits, and under `raw_ns` every sample of every
-# pass in whole nanoseconds, which is what the clock can tell. Where all of it would make the page too long to share,
-# the
-# samples of single labels stay out, their medians do not, and `left_out` says so.
-
+# The raw data within a page: a run is the output of `mlpprof profile --json` with six digits per figure, and under
+# `raw_ns` every sample of every pass in whole nanoseconds, the resolution of the clock.
 
 SCHEMA = 1
 BUDGET = 400_000
-"""Characters from which on the samples of single labels stay out."""
+"""If the data would be longer than this many characters, the samples of single labels are left out."""
 LEFT_OUT = "samples of single labels: their medians are here, the samples in the run's .h5 file"
 
 
 def embedded(story: Story) -> str:
-    """All data of the story as JSON text that can stand within <script>."""
+    """All data of the story as JSON text that is safe within <script>."""
     text = script_text(document(story, with_labels=True))
     return text if len(text) <= BUDGET else script_text(document(story, with_labels=False))
 
 
 def document(story: Story, *, with_labels: bool) -> dict[str, Any]:
     """All data of the story as plain JSON; with_labels: with every sample of every label."""
-    whole = {
-        "schema": SCHEMA,
-        "mlpprof": __version__,
-        "left_out": None if with_labels else LEFT_OUT,
-        "runs": [{"name": name, **_run(run, with_labels)} for name, run in story.profiles],
-        "comparisons": [comparison_json(one) for one in story.comparisons],
-        "ladders": [ladder_json(one) for one in story.ladders],
-    }
-    found: dict[str, Any] = without_nan(whole)
-    return found
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "left_out": None if with_labels else LEFT_OUT,
+            "runs": [{"name": name, **_run(run, with_labels)} for name, run in story.profiles],
+            "comparisons": [comparison_json(one) for one in story.comparisons],
+            "ladders": [ladder_json(one) for one in story.ladders],
+        }
+    )
 
 
 def _run(run: Run, with_labels: bool) -> dict[str, Any]:
     plain = profile_json(run)
     plain["source"] = run.variant.source
     for found, result in zip(plain["results"], run.results, strict=True):
-        # nanoseconds tell the same in fewer characters
+        # raw_ns has the same samples in fewer characters
         del found["step_s"]["samples"]
         found.update(_rounded(found))
         found["raw_ns"] = _raw_ns(result, with_labels)
@@ -172,7 +161,7 @@ def _whole_ns(samples: NDArray[np.float64]) -> list[list[int]]:
 
 
 def _rounded(value: Any) -> Any:
-    """The same with six significant digits: no figure here is known better."""
+    """The same with six significant digits; no figure here is more exact."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -191,7 +180,7 @@ def write_page(
 ) -> Path:
     """Write the page of any records, replacing what is there; returns the path.
 
-    Raises ValueError if there is nothing to tell, and UsageError where the file cannot be written.
+    Raises ValueError if there are no records, and UsageError where the file cannot be written.
     """
     text = page_html(Story.of(runs, comparisons, ladders))
     with write_atomically(path) as temporary:
@@ -202,25 +191,35 @@ def write_page(
 def page_html(story: Story) -> str:
     """The whole page as text."""
     pictures = Pictures(story)
-    told = headline(story)
+    verdict = headline(story)
     return render(
         "page.html",
-        told.title,
+        verdict.title,
         embedded(story),
-        "All figures and samples lie in this file as JSON, times in seconds, raw samples in nanoseconds.",
-        headline=told,
-        warnings=warnings_of(story),
+        "This file contains all figures and samples as JSON. Times are in seconds, raw samples in nanoseconds.",
+        headline=verdict,
+        warnings=story_warnings(story),
         names=story.names,
         phases=[*PHASES, "rest"],
         pictures=pictures,
-        times=time_table(story),
+        times=_time_tables(story),
         races=[race_table(ladder) for ladder in story.ladders],
-        memory=memory_table(story),
         variants=variant_views(story, pictures),
         changes=rung_changes(story),
-        agreement=agreement_table(story),
+        agreement=agreement_table(story.measured) if story.measured else None,
         work=work_facts(story),
         machine=machine_facts(story),
         slow=sorted({name for ladder in story.ladders for name in ladder.race.slow}),
         skipped={name: why for ladder in story.ladders for name, why in ladder.skipped.items()},
     )
+
+
+def _time_tables(story: Story) -> list[Table]:
+    """Steps and phases: several variants side by side by the time of each phase, a single one with its memory."""
+    if not story.measured:
+        return []
+    if len({one.name for one in story.measured}) > 1:
+        return [time_table(story.measured, with_phases=True)]
+    tables = [time_table(story.measured), phase_table(story.measured)]
+    several = sum(bool(one.result.phases) for one in story.measured) > 1
+    return [table for table in [*tables, *[memory_table(story.measured)] * several] if table.rows]

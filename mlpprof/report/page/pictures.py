@@ -1,4 +1,4 @@
-"""The figures of a page as inline SVG, most of them drawn twice: for a desk and for a phone."""
+"""The figures of a page as inline SVG; most are drawn twice, for a desk and for a phone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlpprof.report.story import Measured, Story
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption; narrow: None where a phone shows the wide one too, in a box that scrolls."""
+    """A figure with its caption; narrow: for a phone, None where a phone shows the wide one in a box that scrolls."""
 
     title: str
     wide: Markup
@@ -22,13 +22,13 @@ class Picture:
 
 
 class Pictures:
-    """The figures of a story, by kind and by what they show; each is drawn when it is asked for."""
+    """The figures of a story, found by kind and by subject; each is drawn when it is needed."""
 
     def __init__(self, story: Story) -> None:
         self._drawings = tuple(drawings(story).values())
 
     def of(self, kind: str) -> list[Picture]:
-        """All figures of a kind, as `report.gallery` names them."""
+        """All figures of a kind of `figures.gallery`."""
         return [self._picture(i, d) for i, d in enumerate(self._drawings) if d.name.partition("-")[0] == kind]
 
     def about(self, kind: str, subject: Measured, *, twice: bool) -> Picture | None:

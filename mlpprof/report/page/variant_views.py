@@ -1,4 +1,4 @@
-"""What a page shows of each variant at each batch size: its statements, its roofline and its source."""
+"""The part of a page about one variant at one batch size: its statements, its roofline and its source."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 
 from mlpprof.report.page.pictures import Picture, Pictures
-from mlpprof.report.page.tables import PageTable, roofline_table, statement_table
 from mlpprof.report.roofline import Distance, distance
-from mlpprof.report.rows import verdict
-from mlpprof.report.story import Story, fastest
+from mlpprof.report.rows import Table, roofline_table, statement_table
+from mlpprof.report.sentences import slowest_part
+from mlpprof.report.story import Story
 from mlpprof.results import BatchResult, Run
 
 # A variant's source with the time of every line beside it.
@@ -17,7 +17,7 @@ from mlpprof.results import BatchResult, Run
 
 @dataclass(frozen=True)
 class SourceLine:
-    """One line; calls and time_s are of one step; share: of the wall time, None for a line that did not run."""
+    """One line; calls and time_s are per step; share: of the wall time, None for a line that did not run."""
 
     number: int
     text: str
@@ -27,15 +27,12 @@ class SourceLine:
 
     @property
     def heat(self) -> float:
-        """How strongly it is shaded, 0 to 1: a tenth of the step can be seen, a half stands out."""
+        """How strongly the line is shaded, 0 to 1: a tenth of the step is visible, a half stands out."""
         return 0.0 if self.share is None or self.share < 0.01 else min(1.0, 2.0 * self.share)
 
 
 def source_lines(run: Run) -> list[SourceLine]:
-    """All lines of the file; without times where the run has no line view.
-
-    The time of a line holds what it calls, so that shares add up to 100 % within a function and not over all.
-    """
+    """All lines of the file; without times where the run has no line view."""
     texts = re.split(r"\r\n?|\n", run.variant.source.rstrip().expandtabs(4))
     timed = {} if run.lines is None else {line.line: line for line in run.lines.lines}
     lines = []
@@ -44,9 +41,7 @@ def source_lines(run: Run) -> list[SourceLine]:
         if line is None or run.lines is None or line.hits == 0:
             lines.append(SourceLine(number, text))
             continue
-        steps, wall_s = run.lines.steps, run.lines.wall_s
-        share = line.time_s / wall_s if wall_s > 0 else 0.0
-        lines.append(SourceLine(number, text, line.hits / steps, line.time_s / steps, share))
+        lines.append(SourceLine(number, text, run.lines.calls(line), run.lines.line_s(line), run.lines.share(line)))
     return lines
 
 
@@ -54,8 +49,8 @@ def source_lines(run: Run) -> list[SourceLine]:
 class VariantView:
     """One variant at one batch size; number: its place among the names of the story.
 
-    is_main: the one that the story is about, which is shown open. source: empty where another batch size of the same
-    run shows it.
+    is_main: the variant that the story is about, which is shown open. source: empty where another batch size of the
+    same run shows it.
     """
 
     name: str
@@ -64,10 +59,10 @@ class VariantView:
     is_main: bool
     verdict: str
     layers: Picture | None
-    statements: PageTable | None
+    statements: Table | None
     distance: Distance | None
     roofline: Picture | None
-    limits: PageTable | None
+    limits: Table | None
     uncounted: tuple[str, ...]
     source: tuple[SourceLine, ...]
     lines_batch: int | None
@@ -89,15 +84,15 @@ def variant_views(story: Story, pictures: Pictures) -> list[VariantView]:
         views.append(
             VariantView(
                 name=one.name,
-                number=story.names.index(one.name),
+                number=one.number,
                 batch=result.batch,
                 is_main=is_main,
-                verdict=verdict(result),
+                verdict=slowest_part(result),
                 layers=pictures.about("layers", one, twice=is_main),
-                statements=statement_table(one) if result.labels else None,
+                statements=statement_table([one]) if result.labels else None,
                 distance=distance(run, result),
                 roofline=pictures.about("roofline", one, twice=is_main),
-                limits=roofline_table(one) if result.operations else None,
+                limits=roofline_table([one]) if result.operations else None,
                 uncounted=result.uncounted,
                 source=tuple(source_lines(run)) if result is sourced else (),
                 lines_batch=None if run.lines is None else run.lines.batch,
@@ -111,9 +106,9 @@ def _at(batch: int, results: tuple[BatchResult, ...]) -> BatchResult:
 
 
 def _main(story: Story) -> tuple[str, int]:
-    """Of a ladder the fastest rung, else the fastest variant at the batch size that most were measured at."""
+    """The fastest rung of a ladder, else the fastest variant at the batch size with most measurements."""
     if story.ladders:
-        return fastest(story.ladders[-1]).name, story.ladders[-1].batch
+        return story.ladders[-1].fastest.name, story.ladders[-1].batch
     if not story.measured:
         return "", 0
     batch = max(story.batches, key=lambda m: (len(story.at(m)), m))

@@ -1,4 +1,4 @@
-"""Findings on somebody's own step, on the terminal: a table by payoff, then each with its source and its cure."""
+"""Findings and step profiles on the terminal: a table, then each finding with its source and its cure."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.step_profile import Expression, StepProfile
 
 WIDE = 110
-"""Columns from which on place and category have columns of their own in the table of findings."""
+"""From this width on, place and category have columns of their own in the table of findings."""
 MARK, POINTER = ">", "^"
 NUMBERS = 12
-"""Columns that the line numbers of a source take, with room to spare."""
+"""The line numbers of a source need no more columns than this."""
 STYLES = {"+": "green", "-": "red", "@": "cyan", "code": "", "words": ""}
 LABEL = 11
-"""Columns that the names of a finding's parts take."""
+"""The names of a finding's parts take so many columns."""
 
 
 def print_advice(advice: Advice, console: Console) -> None:
-    """Print the findings, or in words that there are none."""
+    """Print the findings, or a sentence that there are none."""
     print_trimmed(console, lambda width: _sections(advice, width))
 
 
@@ -86,14 +86,14 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
 
 
 def _summary(findings: Sequence[Finding], width: int) -> Table:
-    """A finding a row; where there is little room, its place and category stand below its title."""
+    """One row per finding; if there is little room, its place and category are below its title."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     table.add_column("#", justify="right", no_wrap=True)
     if width >= WIDE:
         table.add_column("place", overflow="fold", max_width=30)
         table.add_column("category", no_wrap=True)
     table.add_column("what", overflow="fold")
-    table.add_column("payoff a step", justify="right", no_wrap=True)
+    table.add_column("time saved", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
     for number, finding in enumerate(findings, start=1):
         place, title = place_text(finding), plain(finding.title)
@@ -118,7 +118,7 @@ def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[Renderabl
     yield Text("cure", "dim")
     for line in cure_lines(finding.cure):
         yield indented(_cure_line(line))
-    yield _part("payoff", f"{payoff_text(finding)} a step, {share_text(finding)} of it", width, "bold green")
+    yield _part("payoff", f"{payoff_text(finding)} per step, {share_text(finding)} of it", width, "bold green")
     measured = measured_text(finding)
     if measured:
         yield _part("measured", measured, width)
@@ -141,14 +141,14 @@ def _source(lines: Sequence[SourceLine], width: int) -> Table:
         mark = MARK if line.marked and line.number is not None else " "
         number = "" if line.number is None else str(line.number)
         table.add_row(Text(f"{mark} {number}"), Text(printable(line.text)), style="" if line.marked else "dim")
-        # below a line that is folded it would point at something else
+        # below a folded line it would point to the wrong place
         if line.begin and len(line.text) < width - NUMBERS and line.text[: line.begin].strip():
             table.add_row("", Text(" " * line.begin + POINTER, "cyan"))
     return table
 
 
 def _cure_line(line: CureLine) -> RenderableType:
-    """A line of code behind its sign, also where it is folded; words stand for themselves."""
+    """A line of code after its sign, also if it is folded; words have no sign."""
     text = Text(printable(line.text), STYLES[line.kind])
     if line.kind == "words":
         return text
@@ -164,13 +164,12 @@ def _beside(left: Text, right: Text, gap: int = GAP) -> Table:
     return table
 
 
-# The profile of somebody's own step on the terminal: phases, and every array expression by its time.
-
+# Step profiles: phases, and the array expressions by their time.
 
 SMALL_SHARE = 0.01
-"""Expressions below this share of the step are added up in one line unless all are wanted."""
+"""Expressions below this share of the step are summed up in one line unless `verbose`."""
 WIDE_STEP = 120
-"""Columns from which on place and operands have columns of their own; below, they stand under the expression."""
+"""From this width on, place and operands have columns of their own; else they are below the expression."""
 BAR = 20
 
 
@@ -186,7 +185,7 @@ def _step_sections(profile: StepProfile, width: int, verbose: bool) -> Iterator[
     if profile.phases:
         yield heading("Phases", PHASES_FROM.get(profile.phases_from, plain(profile.phases_from)))
         yield indented(_phases(profile))
-    caption = "own time, all executions of a step together" if profile.expressions else ""
+    caption = "own time, all executions in a step together" if profile.expressions else ""
     yield heading("Expressions", caption)
     if profile.expressions:
         yield indented(_expressions(profile, width, verbose))
@@ -201,9 +200,9 @@ def _facts(profile: StepProfile) -> list[tuple[str, str, str]]:
     steps = len(profile.step_s)
     spread = f" ({format_range(min(profile.step_s), max(profile.step_s))})" if steps > 1 else ""
     ratio = disturbance(profile)
-    clocks = f"{format_change(ratio)} beside it"
+    clocks = f"{format_change(ratio)} compared with it"
     if ratio > MOST_DISTURBED:
-        clocks += ": the clocks weigh on this step, so read shares of small expressions as rough"
+        clocks += ". The clocks slow this step down, so the shares of small expressions are rough"
     median = f"{format_time(median_s(profile.step_s))}{spread}"
     facts = [
         ("step", "", f"{median}, median of {steps:,} {'step' if steps == 1 else 'steps'} without instruments"),
@@ -215,7 +214,7 @@ def _facts(profile: StepProfile) -> list[tuple[str, str, str]]:
 
 
 def _phases(profile: StepProfile) -> Table:
-    """A phase a row, the dearest first."""
+    """One row per phase, the most expensive first."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     table.add_column("phase", overflow="fold")
     table.add_column("share", justify="right", no_wrap=True)
@@ -236,7 +235,7 @@ def _phases(profile: StepProfile) -> Table:
 
 
 def _expressions(profile: StepProfile, width: int, verbose: bool) -> Table:
-    """An expression a row, the dearest first; the small ones in one line at the end unless verbose."""
+    """One row per expression, the most expensive first; the small ones in one line at the end unless verbose."""
     ordered = sorted(profile.expressions, key=lambda one: -median_s(one.seconds))
     small = [one for one in ordered if share_of(one.seconds, profile) < SMALL_SHARE]
     folded = small if len(small) > 1 and not verbose else []

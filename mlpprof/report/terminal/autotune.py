@@ -1,4 +1,4 @@
-"""What `mlpprof autotune` found, in three lines: what won, by how much, and why."""
+"""The report of `mlpprof autotune`: the winner, how much faster it is, why, and all candidates."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mlpprof.compare.waterfall import REST
 from mlpprof.report.numbers import format_percent, format_time, plain
 from mlpprof.report.terminal.console import GAP, indented, print_trimmed
 from mlpprof.results.tuning import Tuning
 
 
 def three_lines(tuning: Tuning) -> tuple[str, str, str]:
-    """What won, by how much over the runner-up, and which phases the difference lies in."""
+    """The winner, how much faster it is than the runner-up, and in which phases."""
     tried = f"the fastest of {len(tuning.trials)} candidates"
-    won = f"{tuning.winner}: {format_time(tuning.step_s)} a step, {tried}"
+    won = f"{tuning.winner}: {format_time(tuning.step_s)} per step, {tried}"
     verdict = tuning.over_runner_up
     if verdict is None or tuning.runner_up is None:
-        return won, "there is no runner-up: nothing else can do this network", ""
+        return won, "there is no runner-up: no other candidate can train this network", ""
     ratio = f"{verdict.ratio:.3f} x as fast (95 %: {verdict.low:.3f}–{verdict.high:.3f}) as {tuning.runner_up}"
-    if verdict.low <= 1:
-        ratio += ", which is no difference that this machine can tell"
+    if not verdict.is_faster:
+        ratio += "; this machine cannot measure a difference"
     return won, ratio, f"why: {_why(tuning)}"
 
 
 def _why(tuning: Tuning) -> str:
-    """The phases that make most of the difference, those that lose among them."""
+    """The phases with most of the difference, also those that got slower."""
     if not tuning.phases:
         return "the time for the search was spent before the phases could be compared"
-    if not any(change.old_s > 0 or change.new_s > 0 for change in tuning.phases if change.phase != "(rest)"):
-        return "their steps are fused, and have no phases that could be told apart"
-    if (told := _only_one_has_phases(tuning)) is not None:
-        return told
+    if not any(change.old_s > 0 or change.new_s > 0 for change in tuning.phases if change.phase != REST):
+        return "their steps are fused, so their phases cannot be separated"
+    if (reason := _only_one_has_phases(tuning)) is not None:
+        return reason
     moved = sorted(tuning.phases, key=lambda change: -abs(change.old_s - change.new_s))[:3]
     words = [
-        f"{'the rest' if change.phase == '(rest)' else change.phase} {format_time(change.old_s)} → "
+        f"{'the rest' if change.phase == REST else change.phase} {format_time(change.old_s)} → "
         f"{format_time(change.new_s)}"
         for change in moved
     ]
@@ -47,8 +48,8 @@ def _why(tuning: Tuning) -> str:
 
 
 def _only_one_has_phases(tuning: Tuning) -> str | None:
-    """Where one of the two fuses its steps, what the other spends its own on; None where both have phases, or none."""
-    phases = [change for change in tuning.phases if change.phase != "(rest)"]
+    """Where one of the two fuses its steps: the slowest phases of the other. None where both have phases, or none."""
+    phases = [change for change in tuning.phases if change.phase != REST]
     spent = {
         tuning.runner_up: {change.phase: change.old_s for change in phases if change.old_s > 0},
         tuning.winner: {change.phase: change.new_s for change in phases if change.new_s > 0},
@@ -56,13 +57,13 @@ def _only_one_has_phases(tuning: Tuning) -> str | None:
     if all(spent.values()):
         return None
     (name, times), (fused, _) = sorted(spent.items(), key=lambda item: not item[1])
-    dearest = sorted(times, key=lambda phase: -times[phase])[:3]
-    words = ", ".join(f"{phase} {format_time(times[phase])}" for phase in dearest)
-    return f"{fused} fuses its steps, whose phases cannot be told apart; {name} spends {words}"
+    slowest = sorted(times, key=lambda phase: -times[phase])[:3]
+    words = ", ".join(f"{phase} {format_time(times[phase])}" for phase in slowest)
+    return f"{fused} fuses its steps, so its phases cannot be separated; {name} spends {words}"
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
-    """The three lines, then the candidates in the order in which they were dropped."""
+    """Print the three lines, and then the candidates in the order in which they were dropped."""
     print_trimmed(console, lambda width: _sections(tuning))
 
 
@@ -84,4 +85,4 @@ def _sections(tuning: Tuning) -> Iterator[RenderableType]:
         table.add_row(Text(plain(trial.name)), str(trial.rounds), format_time(trial.step_s))
     yield indented(table)
     for name, why in tuning.absent.items():
-        yield indented(Text(f"absent: {plain(name)}: {plain(why)}", "dim"))
+        yield indented(Text(f"{plain(name)} did not take part: {plain(why)}", "dim"))

@@ -19,24 +19,18 @@ INDENT = 2
 
 
 def print_examination(found: Examination, console: Console) -> None:
-    """Print what was found: the machine, its limits, advice, what brought nothing and what is not known."""
+    """Print an examination: the machine, its limits, advice, unconfirmed settings and what is not known."""
     _heading(console, "Machine")
     console.print(Padding(_pairs(_facts(found.machine, found.steal_share)), (0, 0, 0, INDENT)))
-    _heading(console, "Limits", "the best that was seen; products depend on BLAS threads, all else runs on one")
+    _heading(console, "Limits", "the best values measured; only products use several BLAS threads")
     console.print(Padding(_limits_table(found.limits), (0, 0, 0, INDENT)))
-    _heading(
-        console, "Advice", "gain: time without over time with the setting, fresh processes in turns, 95 % interval"
-    )
-    if found.advice:
-        for tried in found.advice:
-            console.print(Padding(_advice(tried), (0, 0, 0, INDENT)))
-    else:
-        console.print(
-            Padding(Text(f"none: nothing that was tried gives {LEAST_GAIN - 1:.0%} or more"), (0, 0, 0, INDENT))
-        )
+    _heading(console, "Advice", "times as fast with the setting as without it, in fresh processes, 95 % interval")
+    nothing = Text(f"none: no setting that was tried makes steps at least {100 * (LEAST_GAIN - 1):.0f} % faster")
+    for line in [_advice(tried) for tried in found.advice] or [nothing]:
+        console.print(Padding(line, (0, 0, 0, INDENT)))
     for title, lines in (
         ("Notes", [Text(plain(note), "yellow") for note in found.notes]),
-        ("Tried, and no advice", [_tried(tried) for tried in found.tried if not tried.gain.is_advice]),
+        ("Tried, not confirmed", [_tried(tried) for tried in found.tried if not tried.gain.is_advice]),
         ("Not known", [Text(plain(text)) for text in found.not_known]),
     ):
         if lines:
@@ -75,11 +69,11 @@ def _facts(machine: Mapping[str, Json], steal_share: float | None) -> Iterator[t
         set_here = machine.get(key)
         settings = [f"{k}={v}" for k, v in set_here.items()] if isinstance(set_here, dict) else []
         yield name, ", ".join(settings) or "none set"
-    yield "stolen CPU time", UNKNOWN if steal_share is None else f"{100 * steal_share:.1f} % while the doctor looked"
+    yield "stolen CPU time", UNKNOWN if steal_share is None else f"{100 * steal_share:.1f} % during the examination"
 
 
 def _limits_table(limits: Limits) -> Table:
-    """A limit a row; products with a column for every number of threads."""
+    """One row for each limit; products have one column for each number of threads."""
     rows: dict[str, dict[str, str]] = {}
     for name, limit in limits.items():
         base, threads = name, ""
@@ -111,7 +105,7 @@ def _words(name: str) -> str:
         return f"largest products, {rest}"
     if kind == "bandwidth":
         return f"copy or sum, {rest.replace('KiB', ' KiB').replace('MiB', ' MiB')}"
-    return name.replace("_", " ")
+    return name.replace("_float", ", float").replace("_", " ")
 
 
 def _advice(tried: Tried) -> Text:
@@ -125,7 +119,7 @@ def _advice(tried: Tried) -> Text:
 def _tried(tried: Tried) -> Text:
     gain = tried.gain
     if gain.pairs < 2:
-        figure = f"{digits(gain.ratio)} x in one pair: there was no time for more"
+        figure = f"{digits(gain.ratio)} x in one pair; there was no time for more pairs"
     elif gain.ratio >= LEAST_GAIN:
         figure = f"{digits(gain.ratio)} x ({_interval(gain)}): not certain"
     else:

@@ -10,21 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.machine.blas import machine_line
-from mlpprof.report.numbers import format_time, plain
+from mlpprof.report.numbers import format_ratio, format_time, plain
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
-from mlpprof.results import Verdict
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
 
 TEXT_WIDTH = 140
 
 
 def print_peers(table: PeersTable, console: Console) -> None:
-    """Row by row, the fastest entrant first; then who was absent, and why."""
+    """Print a table per network, the fastest entrant first, and why an entrant is absent."""
     print_trimmed(console, lambda width: _sections(table, width))
 
 
 def peers_text(table: PeersTable) -> str:
-    """The same in plain text."""
+    """The same report as plain text."""
     console = Console(file=io.StringIO(), width=TEXT_WIDTH, color_system=None, highlight=False)
     print_peers(table, console)
     assert isinstance(console.file, io.StringIO)
@@ -32,13 +31,14 @@ def peers_text(table: PeersTable) -> str:
 
 
 def how_measured(table: PeersTable) -> str:
-    """What a reader has to know about how it was measured."""
+    """How everything was measured, in sentences."""
     sets = "1 set of processes" if table.replicates == 1 else f"{table.replicates} sets of fresh processes"
     return (
-        "Seconds an epoch, shuffling and gathering included, all entrants interleaved, each in a process of its own "
-        f"that sleeps while others run; {sets}, ratios paired, with 95 % intervals. Kernel pins of BLAS are cleared. "
-        "Frameworks, and chunked, run on 1 thread or on all, whichever is faster; everything else on 1 BLAS thread. "
-        "Compilation is not in it. The losses of all entrants over 20 steps were compared before anything was timed."
+        "Times are seconds per epoch, with shuffling and gathering. All entrants take turns, each in its own process, "
+        f"which sleeps while the others run. There were {sets}; ratios are paired, with 95 % intervals. Kernel pins of "
+        "BLAS are cleared. Frameworks, and chunked, run on 1 thread or on all threads, whichever is faster; everything "
+        "else runs on 1 BLAS thread. The time to compile is not included. The losses of all entrants over 20 steps "
+        "were compared before anything was timed."
     )
 
 
@@ -62,7 +62,12 @@ def _of_run(row: PeersRow) -> str:
 
 def _table(row: PeersRow) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    for title, is_text in (("entrant", True), ("run", False), ("over the best framework", False), ("first run", False)):
+    for title, is_text in (
+        ("entrant", True),
+        ("epoch" if row.is_whole_epoch else "run", False),
+        ("times the best framework", False),
+        ("first run", False),
+    ):
         table.add_column(Text(title), justify="left" if is_text else "right", no_wrap=True)
     table.add_column(Text("losses"), justify="right", no_wrap=True)
     table.add_column(Text("engine"), overflow="fold")
@@ -82,24 +87,20 @@ def _over(one: Competitor, row: PeersRow) -> Text:
     if one.over_best_peer is None:
         return Text("best framework" if one is row.best_peer else "", "dim")
     verdict = one.over_best_peer
-    style = "" if one.is_peer else "bold green" if verdict.low > 1 else "bold red" if verdict.high < 1 else ""
-    return Text(ratio_cell(verdict), style)
-
-
-def ratio_cell(verdict: Verdict) -> str:
-    """'2.31 (2.28–2.35)'."""
-    return f"{verdict.ratio:.2f} ({verdict.low:.2f}–{verdict.high:.2f})"
+    style = "" if one.is_peer else "bold green" if verdict.is_faster else "bold red" if verdict.is_slower else ""
+    return Text(format_ratio(verdict.ratio, verdict.low, verdict.high), style)
 
 
 def _notes(row: PeersRow) -> Iterator[str]:
     if row.race.slow:
-        yield f"Timed in the first blocks of each process only, being slow: {', '.join(map(plain, row.race.slow))}."
+        slow = ", ".join(map(plain, row.race.slow))
+        yield f"Slow, and therefore timed in the first blocks of each process only: {slow}."
     for name, why in row.absent.items():
         yield f"absent: {plain(name)}: {plain(why)}"
 
 
 def peers_markdown(table: PeersTable) -> str:
-    """The short table: a line a row, with the best of ours and the best framework."""
+    """The short table: a line per network, with the best of ours and the best framework."""
     lines = [
         "| network | best of ours | best framework | ratio (95 %) | also |",
         "| --- | --- | --- | --- | --- |",
@@ -117,7 +118,7 @@ def peers_markdown(table: PeersTable) -> str:
         [
             f"`{table.command}`, {table.created[:10]}: {machine_line(table.machine)}.",
             how_measured(table),
-            "A ratio below 1 means that the framework wins.",
+            "A ratio below 1 means that the framework is faster.",
             "",
             *lines,
             "",
@@ -126,7 +127,7 @@ def peers_markdown(table: PeersTable) -> str:
 
 
 def _also(row: PeersRow) -> str:
-    """The best in a single process, and the best without the Gram matrix, where another one won."""
+    """The best in a single process and the best without the Gram matrix, where they are not the best of all."""
     others = {"single process": row.best_single, "without the Gram matrix": row.best_direct}
     return "; ".join(
         f"{what}: {_named(one)}, {_ratio(one)}" for what, one in others.items() if one is not row.best_ours
@@ -138,4 +139,5 @@ def _named(one: Competitor | None) -> str:
 
 
 def _ratio(one: Competitor | None) -> str:
-    return "" if one is None or one.over_best_peer is None else ratio_cell(one.over_best_peer)
+    verdict = None if one is None else one.over_best_peer
+    return "" if verdict is None else format_ratio(verdict.ratio, verdict.low, verdict.high)

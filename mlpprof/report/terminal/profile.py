@@ -6,7 +6,7 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
 from pyinstrument.renderers.base import Renderer
@@ -17,58 +17,34 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.errors import RunFileError
-from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.report.numbers import (
-    NO_BREAK,
-    UNKNOWN,
-    digits,
-    format_number,
-    format_percent,
-    format_size,
-    format_time,
-    plain,
-    printable,
-)
-from mlpprof.report.roofline import Ceiling, Point, distance, label_points, phase_points
+from mlpprof.report.facts import run_facts
+from mlpprof.report.numbers import NO_BREAK, format_number, format_percent, format_time, plain, printable
+from mlpprof.report.roofline import distance
 from mlpprof.report.rows import (
+    SLOWEST,
     SMALL_SHARE,
-    agreement_tables,
-    agreements,
-    batch_text,
-    label_tables,
-    memory_tables,
-    not_separable,
-    phase_tables,
-    time_tables,
-    verdict,
+    agreement_table,
+    memory_table,
+    phase_table,
+    roofline_table,
+    statement_table,
+    time_table,
 )
-from mlpprof.report.terminal.console import (
-    GAP,
-    INDENT,
-    Column,
-    Group,
-    group_tables,
-    heading,
-    indented,
-    pairs,
-    print_trimmed,
-)
-from mlpprof.results import BatchResult, CheckResult, LineProfile, LineTime, Run, StackProfile
-
-# The line view: the variant's source with what line_profiler counted beside it.
-
+from mlpprof.report.sentences import agreements, batch_text, doubts, not_separable, slowest_part
+from mlpprof.report.story import Measured, Story
+from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed, table_lines
+from mlpprof.results import LineProfile, LineTime, Run, StackProfile
 
 CONTEXT = 1
-"""Lines shown around each line that was executed."""
+"""This many lines are shown before and after each line that was executed."""
 HOT_SHARE = 0.1
-"""Lines from this share of the wall time on are highlighted."""
+"""Lines that take at least this share of the wall time are highlighted."""
+TEXT_WIDTH = 100
+"""The width of the report as a text file, in characters."""
 
 
 def source_table(profile: LineProfile, source: str, width: int) -> Padding:
-    """Lines that steps ran, and their neighbours: executions and time a step, share of the wall time, the text.
-
-    The time of a line holds what it calls, so that shares add up to 100 % within a function and not over all.
-    """
+    """The lines that ran, and their neighbours: calls and time per step, share of the wall time, and the text."""
     timed = {line.line: line for line in profile.lines if not _is_setup(line, profile)}
     texts = re.split(r"\r\n?|\n", source.rstrip().expandtabs(4))  # str.splitlines knows more line ends than Python does
     shown = [n for n in range(1, len(texts) + 1) if any(n + k in timed for k in range(-CONTEXT, CONTEXT + 1))]
@@ -88,7 +64,7 @@ def source_table(profile: LineProfile, source: str, width: int) -> Padding:
     for previous, n, row, text in zip([0, *shown], shown, rows, code, strict=False):
         if previous and n > previous + 1:
             table.add_row("⋮", style="dim")
-        hot = n in timed and timed[n].time_s >= HOT_SHARE * profile.wall_s
+        hot = n in timed and profile.share(timed[n]) >= HOT_SHARE
         table.add_row(
             *row, Text(_folded(printable(text), code_width)), style="bold" if hot else "" if n in timed else "dim"
         )
@@ -97,12 +73,12 @@ def source_table(profile: LineProfile, source: str, width: int) -> Padding:
 
 def _is_setup(line: LineTime, profile: LineProfile) -> bool:
     """Whether a line ran in fewer than all steps and took next to nothing, as a constructor's do."""
-    return line.hits < profile.steps and line.time_s < SMALL_SHARE * profile.wall_s
+    return line.hits < profile.steps and profile.share(line) < SMALL_SHARE
 
 
 def _figures(line: LineTime, profile: LineProfile) -> tuple[str, str, str]:
-    share = line.time_s / profile.wall_s if profile.wall_s > 0 else 0.0
-    return format_number(line.hits / profile.steps), format_time(line.time_s / profile.steps), format_percent(share)
+    calls, line_s, share = profile.calls(line), profile.line_s(line), profile.share(line)
+    return format_number(calls), format_time(line_s), format_percent(share)
 
 
 def _folded(text: str, width: int) -> str:
@@ -113,61 +89,6 @@ def _folded(text: str, width: int) -> str:
     kept_together = re.sub(r"#.*", lambda comment: comment[0].replace(" ", NO_BREAK), text)
     lines = textwrap.wrap(kept_together, width, subsequent_indent=inner, break_on_hyphens=False)
     return "\n".join(lines).replace(NO_BREAK, " ")
-
-
-# The roofline as tables for the terminal: what each phase and statement computes, moves and reaches.
-
-
-SMALL_ROOFLINE_SHARE = 0.01
-"""Statements below this share of the step, at every batch size, are left out unless verbose."""
-
-Row = tuple[str, int | None, str | None]
-
-
-def roofline_tables(run: Run, width: int, verbose: bool) -> Iterator[Padding]:
-    """A row for every phase, and beneath it one for each of its statements; nothing where nothing was counted."""
-    results = [result for result in run.results if result.operations]
-    if not results:
-        return
-    ceiling = Ceiling.of(run)
-    points = [_points(result, ceiling, verbose) for result in results]
-    phases = dict.fromkeys(row[0] for found in points for row in found)
-    rows = [row for phase in phases for row in dict.fromkeys(r for found in points for r in found) if row[0] == phase]
-    rows.sort(key=lambda row: (list(phases).index(row[0]), row[2] is not None))
-    left = [
-        Column("phase", [plain(phase) if label is None else "" for phase, _, label in rows], is_text=True),
-        Column("layer", ["" if layer is None else str(layer) for _, layer, _ in rows]),
-        Column("label", ["" if label is None else plain(label) for _, _, label in rows], is_text=True),
-    ]
-    groups = [
-        Group(batch_text(result) if len(results) > 1 else "", _columns([found.get(row) for row in rows]))
-        for result, found in zip(results, points, strict=True)
-    ]
-    yield from group_tables(left, groups, ["bold" if label is None else "" for _, _, label in rows], width)
-
-
-def _points(result: BatchResult, ceiling: Ceiling | None, verbose: bool) -> dict[Row, Point]:
-    least_s = 0.0 if verbose else SMALL_ROOFLINE_SHARE * result.step_s.median
-    shown = [*phase_points(result, ceiling), *(p for p in label_points(result, ceiling) if p.time_s >= least_s)]
-    return {(p.phase, p.layer, p.label): p for p in shown}
-
-
-def _columns(points: Sequence[Point | None]) -> list[Column]:
-    return [
-        Column("time", [UNKNOWN if p is None else format_time(p.time_s) for p in points]),
-        Column("Mflop", [UNKNOWN if p is None or not p.operations else digits(1e-6 * p.flop) for p in points]),
-        Column(
-            "needed", [UNKNOWN if p is None or not p.flop else format_percent(p.useful_flop / p.flop) for p in points]
-        ),
-        Column("moved", [UNKNOWN if p is None or not p.operations else format_size(p.bytes_moved) for p in points]),
-        Column("flop/B", [UNKNOWN if p is None else digits(p.intensity) for p in points]),
-        Column("GFLOP/s", [UNKNOWN if p is None or p.gflops is None else digits(p.gflops) for p in points]),
-        Column("of limit", [UNKNOWN if p is None else format_percent(p.share_of_limit) for p in points]),
-    ]
-
-
-TEXT_WIDTH = 100
-"""Columns of the report as a text file."""
 
 
 def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
@@ -184,126 +105,79 @@ def report_text(run: Run) -> str:
 
 
 def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
-    results = run.results
-    separable = [result for result in results if result.phases]
-    labelled = [result for result in results if result.labels]
+    results, measured = run.results, Story.of(runs=[run]).measured
+    separable = [one for one in measured if one.result.phases]
+    labelled = any(result.labels for result in results)
     single = f" at {batch_text(results[0])}" if len(results) == 1 else ""
 
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
-    yield indented(_facts(run, width))
+    yield indented(pairs(run_facts(run), width))
     spans = " or ".join(dict.fromkeys(f"{r.steps_a_sample:,}" for r in results if r.steps_a_sample > 1))
     of = f"blocks of {spans} steps through train" if spans else "single steps"
-    yield heading("Time", f"without instruments; the range holds 95 % of {of}")
-    yield from time_tables(results, width)
+    yield heading("Time", f"without instruments; the range contains 95 % of {of}")
+    yield from table_lines(time_table(measured).transposed(), width)
     yield Text()
-    yield indented(pairs([(batch_text(result), "", f"{verdict(result)}.") for result in results], width))
-    caption = "shares of their sum" + ("; memory and page faults of one step" if single else "")
+    yield indented(pairs([(batch_text(result), "", f"{slowest_part(result)}.") for result in results], width))
+    caption = "shares of the step" + ("; memory and page faults of one step" if single else "")
     yield heading(f"Phases{single}", caption if separable else "")
     if separable:
-        yield from phase_tables(separable, width)
+        yield from table_lines(phase_table(measured), width)
     if len(separable) < len(results):
-        yield indented(Text(not_separable(next(result for result in results if not result.phases))))
+        yield indented(Text(f"{not_separable(next(result for result in results if not result.phases))}."))
     if len(separable) > 1:
         yield heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
-        yield from memory_tables(separable, width)
-    yield heading(f"Statements{single}", "shares of the whole step; * the three dearest" if labelled else "")
+        yield from table_lines(memory_table(measured), width)
+    yield heading(f"Statements{single}", f"shares of the step; * marks the {SLOWEST} slowest" if labelled else "")
     if labelled:
-        yield from label_tables(labelled, width, verbose)
+        yield from table_lines(statement_table(measured, verbose=verbose), width)
     else:
-        yield indented(Text("none is labelled: end a statement with a comment '# phase: my label' to see its time"))
+        yield indented(Text("No statement has a label: end one with a comment '# phase: my label' to see its time."))
     if any(result.operations for result in results):
-        yield from _roofline(run, width, verbose, single)
-    yield heading("Agreement", "how far each is from the step that it should equal")
-    yield from agreement_tables(results, width)
+        yield from _roofline(measured, width, verbose, single)
+    yield heading("Agreement", "difference between each measuring pass and the unprofiled step")
+    yield from table_lines(agreement_table(measured).transposed(), width)
     yield Text()
-    yield indented(_doubts(results, width))
+    yield indented(_doubts(run, width))
     if run.lines is not None:
-        yield heading(f"Lines at batch {run.lines.batch:,}", "calls and time are of one step, with all that is called")
+        yield heading(f"Lines at batch {run.lines.batch:,}", "per step; the time of a line contains all that it calls")
         yield source_table(run.lines, run.variant.source, width)
     if run.stacks is not None:
-        # loading pyinstrument takes longer than the rest of the report
-        pass
-
         yield heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
         tree = Text(call_tree(run.stacks))
         tree.highlight_regex(r"(?m)[│├└─]+|  \S+$", "dim")
         yield indented(tree)
 
 
-def _roofline(run: Run, width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
+def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
     yield heading(f"Roofline{single}", "what a step computes and moves, how much of it is needed, share of the limit")
-    yield from roofline_tables(run, width, verbose)
-    found = [(batch_text(result), distance(run, result)) for result in run.results]
-    rows = [(name, "", f"{far.sentence} (bound {format_time(far.bound_s)}).") for name, far in found if far is not None]
-    rows += [
-        (batch_text(result), "yellow", f"not counted: {', '.join(result.uncounted)}")
-        for result in run.results
-        if result.uncounted
-    ]
-    if not run.limits:
-        rows.append(("limits", "", "not measured (--no-limits), so there is no bound and no share of it"))
+    yield from table_lines(roofline_table(measured, verbose=verbose), width)
+    rows = []
+    for one in measured:
+        far = distance(one.run, one.result)
+        if far is not None:
+            rows.append((batch_text(one.result), "", f"{far.sentence} (minimum {format_time(far.bound_s)})."))
+        if one.result.uncounted:
+            rows.append((batch_text(one.result), "warning", f"not counted: {', '.join(one.result.uncounted)}"))
+    if not measured[0].run.limits:
+        rows.append(("limits", "", "not measured (--no-limits), so there is no minimum and no share of a limit"))
     if rows:
         yield Text()
         yield indented(pairs(rows, width))
 
 
-def _facts(run: Run, width: int) -> Table:
-    network = run.network
-    loss = network.loss.replace("_", " ")
-    penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
-    training = [f"rate {network.rate:g}", *(f"{name} {value:g}" for name, value in penalties.items() if value > 0)]
-    created = run.created.replace("T", " ").replace("+00:00", "Z").replace("Z", " UTC")
-    native = " · --native-blas" if run.native_blas else ""
-    pinned = pinned_kernel_warning(run.machine)
-    warnings = dict.fromkeys([*([pinned] if pinned else []), *run.warnings])
-    return pairs(
-        [
-            ("workload", "", f"{run.workload}: {run.data.name}, {run.data.samples:,} samples"),
-            ("network", "", f"{network.text}, {network.hidden}, {network.output} output, {loss} loss"),
-            ("training", "", f"{run.dtype}, {', '.join(training)}, seed {run.seed}"),
-            ("check", *_check(run.check)),
-            ("machine", "", machine_line(run.machine)),
-            ("BLAS", "", blas_line(run.machine) + native),
-            ("measured", "", f"{created} by mlpprof {run.mlpprof_version}: {run.command}"),
-            *(("warning", "yellow", warning) for warning in warnings),
-        ],
-        width,
-    )
-
-
-def _check(check: CheckResult | None) -> tuple[str, str]:
-    """Style and words of what was compared before anything was timed."""
-    if check is None:
-        return "yellow", "not checked (--no-check)"
-    if check.ok is None:
-        return "yellow", f"not checked: {check.skipped or 'no reason given'}"
-    if not check.ok:
-        return "red", f"FAILED: {check.message or check.what}"
-    parts = ["ok", check.what, "" if check.layer is None else f"layer {check.layer}"]
-    if check.deviation is not None and check.tolerance is not None:
-        parts.append(f"deviation {check.deviation:.1e}, tolerance {check.tolerance:.1e}")
-    return "", ", ".join(part for part in parts if part)
-
-
-def _doubts(results: Sequence[BatchResult], width: int) -> RenderableType:
+def _doubts(run: Run, width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
-    if all(figure.ratio is None for result in results for figure in agreements(result)):
-        return Text("No instrument was used that could disturb the step.", style="dim")
-    doubts: dict[str, list[str]] = {}
-    for result in results:
-        for figure in agreements(result):
-            if not figure.is_within:
-                doubts.setdefault(figure.meaning, []).append(f"{result.batch:,}")
-    if not doubts:
-        return Text("All within their limits: the shares above hold.", style="dim")
-    rows = [(f"! batch {', '.join(batches)}", "yellow", meaning) for meaning, batches in doubts.items()]
-    return pairs(rows, width)
+    if all(figure.ratio is None for result in run.results for figure in agreements(result)):
+        return Text("No instrument was used that could slow the step down.", style="dim")
+    rows = [
+        (f"! batch {', '.join(f'{batch:,}' for batch in batches)}", "warning", meaning)
+        for meaning, batches in doubts(run).items()
+    ]
+    return pairs(rows, width) if rows else Text("All are within their limits: you can trust the shares.", style="dim")
 
 
 # The call view: a stored pyinstrument session, drawn by pyinstrument itself.
-#
-# Its own module, because loading pyinstrument takes longer than printing a report that has no call view.
 
 
 class _TreeRenderer(ConsoleRenderer):
@@ -337,6 +211,6 @@ def _drawn(profile: StackProfile, renderer: Renderer) -> str:
     try:
         drawn: str = renderer.render(Session.from_json(json.loads(profile.session_json)))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # whoever stored the run may have had another version of pyinstrument
+        # the run may have been stored with another version of pyinstrument
         raise RunFileError(f"the call view of this run cannot be drawn: {printable(repr(error))}") from error
     return drawn

@@ -1,18 +1,17 @@
-"""Reproduced sources on the terminal and as text: claims beside measurements, then the tables behind them."""
+"""Reproduced sources on the terminal and as text: claims beside measurements, then tables, decisions and figures."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
-from mlpprof.report.numbers import UNKNOWN, digits, encodable
-from mlpprof.report.terminal.console import GAP, INDENT
+from mlpprof.report.facts import short_machine_facts
+from mlpprof.report.numbers import digits, plain
+from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
 from mlpprof.results.reproduction import Claim, Reproduction, Table
 
 TEXT_WIDTH = 120
@@ -21,13 +20,7 @@ VERDICTS = {True: ("holds", "green"), False: ("does not hold", "red"), None: ("n
 
 def print_reproductions(reproductions: Sequence[Reproduction], console: Console) -> None:
     """Print the report of all sources."""
-    for i, reproduction in enumerate(reproductions):
-        if i:
-            console.print()
-        console.print(Group(*_sections(reproduction, console.encoding)))
-    if reproductions:
-        console.print()
-        console.print(_machine(reproductions[-1], console.encoding))
+    print_trimmed(console, lambda width: _report(reproductions, width))
 
 
 def reproductions_text(reproductions: Sequence[Reproduction]) -> str:
@@ -37,62 +30,50 @@ def reproductions_text(reproductions: Sequence[Reproduction]) -> str:
         file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
     )
     print_reproductions(reproductions, console)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+    return buffer.getvalue()
 
 
-def _sections(reproduction: Reproduction, encoding: str) -> Iterator[RenderableType]:
-    def words(text: str, style: str = "") -> Text:
-        return Text(encodable(text, encoding), style)
+def _report(reproductions: Sequence[Reproduction], width: int) -> Iterator[RenderableType]:
+    for reproduction in reproductions:
+        yield from _sections(reproduction, width)
+        yield Text()
+    if reproductions:
+        yield pairs(short_machine_facts(dict(reproductions[-1].machine)), width)
 
-    yield Text.assemble((reproduction.name, "bold"), "  ", words(reproduction.title))
-    settings = RichTable.grid(padding=(0, GAP, 0, 0))
-    for name, text in reproduction.setting:
-        settings.add_row(words(name, "dim"), words(text))
-    for i, text in enumerate(reproduction.shortened):
-        settings.add_row(words("shortened" if i == 0 else "", "yellow"), words(text, "yellow"))
-    yield Padding(settings, (1, 0, 1, INDENT))
-    yield Padding(_claim_table(reproduction.claims, encoding), (0, 0, 0, INDENT))
+
+def _sections(reproduction: Reproduction, width: int) -> Iterator[RenderableType]:
+    yield Text.assemble((reproduction.name, "bold"), "  ", plain(reproduction.title))
+    yield Text()
+    shortened = [("shortened", "warning", text) for text in reproduction.shortened]
+    yield indented(pairs([*((name, "", text) for name, text in reproduction.setting), *shortened], width))
+    for claim in reproduction.claims:
+        yield heading(claim.what)
+        yield indented(pairs(_claim(claim), width))
     for table in reproduction.tables:
-        yield Text.assemble("\n", words(table.title, "bold"), "  ", words(table.caption, "dim"))
-        yield Padding(_table(table, encoding), (0, 0, 0, INDENT))
-    yield Text("\nWhere the source is silent", style="bold")
-    choices = RichTable.grid(padding=(0, 1, 0, 0))
-    for choice in reproduction.choices:
-        choices.add_row(words("-", "dim"), words(choice))
-    yield Padding(choices, (0, 0, 0, INDENT))
+        yield heading(table.title, table.caption)
+        yield indented(_table(table))
+    yield heading("Decisions where the source says nothing")
+    yield indented(pairs([("-", "", choice) for choice in reproduction.choices], width))
     for figure in reproduction.figures:
-        yield Text.assemble("\n", words(f"Figure {figure.name}", "bold"), "  ", words(figure.caption, "dim"))
+        yield heading(f"Figure {figure.name}", figure.caption)
 
 
-def _claim_table(claims: Sequence[Claim], encoding: str) -> RichTable:
-    """What, claimed, measured, ratio to ratio, verdict; beneath each the rule and the note."""
-    table = RichTable(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    for title, ratio in (("claim", 5), ("claimed", 4), ("measured here", 5)):
-        table.add_column(title, ratio=ratio, overflow="fold")
-    table.add_column("ratio to ratio", justify="right")
-    table.add_column("")
-    for claim in claims:
-        verdict, style = VERDICTS[claim.holds]
-        ratio_text = UNKNOWN if claim.ratio is None else digits(claim.ratio)
-        cells = (claim.what, claim.claimed_text, claim.measured_text, ratio_text)
-        table.add_row(*(Text(encodable(text, encoding)) for text in cells), Text(verdict, style))
-        table.add_row(
-            Text(encodable(claim.note, encoding), "dim"), Text(encodable(f"rule: {claim.rule}", encoding), "dim")
-        )
-        table.add_row()
-    return table
+def _claim(claim: Claim) -> list[tuple[str, str, str]]:
+    verdict, style = VERDICTS[claim.holds]
+    ratio = "" if claim.ratio is None else f" ({digits(claim.ratio)} times the claim)"
+    facts = [
+        ("claimed", "", claim.claimed_text),
+        ("measured", "", f"{claim.measured_text}{ratio}"),
+        ("verdict", style, f"{verdict}; rule: {claim.rule}"),
+        ("note", "quiet", claim.note),
+    ]
+    return [fact for fact in facts if fact[2]]
 
 
-def _table(table: Table, encoding: str) -> RichTable:
+def _table(table: Table) -> RichTable:
     shown = RichTable(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
     for i, column in enumerate(table.columns):
-        shown.add_column(Text(encodable(column, encoding)), justify="left" if i == 0 else "right", overflow="fold")
+        shown.add_column(Text(column), justify="left" if i == 0 else "right", overflow="fold")
     for row in table.rows:
-        shown.add_row(*(Text(encodable(cell, encoding)) for cell in row))
+        shown.add_row(*map(Text, row))
     return shown
-
-
-def _machine(reproduction: Reproduction, encoding: str) -> Text:
-    lines = [machine_line(reproduction.machine), blas_line(reproduction.machine)]
-    warning = pinned_kernel_warning(reproduction.machine)
-    return Text(encodable("\n".join([*lines, *([warning] if warning else [])]), encoding), "dim")

@@ -6,7 +6,7 @@
 
   const isOff = (data) => off.phase.has(data.phase) || off.rung.has(data.rung);
 
-  // In stacked bars what is left moves together: parts carry their width, texts go with the part they stand on.
+  // In stacked bars the visible parts close the gaps: parts know their width, and a text moves with its part.
   const restack = (svg) => {
     const bars = new Map();
     for (const part of all("[data-bar][data-width]", svg)) {
@@ -54,7 +54,7 @@
   };
 
   for (const table of all("table.sortable")) {
-    all("thead th", table).forEach((head, column) => {
+    all("thead tr:last-child th", table).forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = head.textContent;
@@ -66,7 +66,8 @@
 
   const theme = document.getElementById("theme");
   const isDark = () => page.dataset.theme ? page.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const tellTheme = () => theme.setAttribute("aria-pressed", String(isDark()));
+  // the button names what it does, which is the other theme
+  const nameTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; };
   try {
     const kept = localStorage.getItem("mlpprof-theme");
     if (kept === "dark" || kept === "light") page.dataset.theme = kept;
@@ -74,9 +75,9 @@
   theme.addEventListener("click", () => {
     page.dataset.theme = isDark() ? "light" : "dark";
     try { localStorage.setItem("mlpprof-theme", page.dataset.theme); } catch { /* as above */ }
-    tellTheme();
+    nameTheme();
   });
-  tellTheme();
+  nameTheme();
 
   const unfold = document.getElementById("unfold");
   unfold?.addEventListener("click", () => {

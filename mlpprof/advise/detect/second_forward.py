@@ -1,0 +1,34 @@
+"""A second forward pass within the step, with the same weights or with those that the step has just updated."""
+
+from __future__ import annotations
+
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts
+from mlpprof.advise.graph import Graph
+from mlpprof.advise.repeats import SecondPass, repeats_of, second_passes
+
+
+def detect(graph: Graph) -> list[Candidate]:
+    """One candidate for each call that propagates the batch forward again."""
+    return [_candidate(one, graph) for one in second_passes(graph, repeats_of(graph))]
+
+
+def _candidate(one: SecondPass, graph: Graph) -> Candidate:
+    here, there = graph.site(one.calls[0]), graph.site(one.first)
+    why = f"The step has already multiplied this batch by the weights in line {there.line}."
+    if not one.is_same:
+        why += " This pass uses the new weights, and no update uses its results."
+    return Candidate(
+        category="second-forward",
+        site=here,
+        title=f"`{graph.text(one.calls[0])}` propagates the batch forward a second time",
+        why=why,
+        cure=by_hand(
+            f"let {graph.place(here)} use the activations of the first pass, and leave out the second one.",
+            "Check first that no line needs what the second pass stores.",
+        ),
+        saved_s=around(graph.seconds(one.calls)),
+        measured="the time of the call in the step",
+        covers=one.covers,
+        related=(there,),
+        evidence=facts(one.products[0], len(one.products)),
+    )

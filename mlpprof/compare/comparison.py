@@ -1,0 +1,98 @@
+"""`compare`: race variants with the oldest of them, and show where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mlpprof.compare.decide import NullResult
+from mlpprof.compare.entrants import FRAMEWORKS, Entrant, Environment, VariantSubject, all_threads
+from mlpprof.compare.live_race import Chosen, ProcessRace, variant_race
+from mlpprof.compare.verdict import measure, measure_null
+from mlpprof.process import Progress
+from mlpprof.profile.request import Request
+from mlpprof.results import Comparison, Race
+
+COMPILING_S = 0.1
+"""If a first step is longer than a warm one by less than this, nothing worth reporting was compiled."""
+
+
+def need_own_processes(variants: Sequence[str]) -> bool:
+    """Whether one of the variants is a framework: it needs a process and threads of its own."""
+    return any(variant.startswith(FRAMEWORKS) for variant in variants)
+
+
+def settings_of(request: Request, batch: int, threads: int | None) -> list[Entrant]:
+    """A framework with 1 thread and with all, unless threads were given; any other variant as given.
+
+    Kernel pins are cleared in all of them.
+    """
+    counts = (1, all_threads()) if request.variant.startswith(FRAMEWORKS) and threads == 1 else (threads,)
+    subject = VariantSubject(request, batch)
+    return [Entrant(subject, Environment(count, native_blas=True)) for count in dict.fromkeys(counts)]
+
+
+def compare(
+    requests: Sequence[Request],
+    workload: str,
+    batch: int,
+    environment: Environment,
+    *,
+    at_least: float | None,
+    budget_s: float | None,
+    check: bool,
+    with_waterfall: bool,
+    typed: str,
+    progress: Progress,
+) -> list[Comparison]:
+    """Race all variants, the oldest first; one comparison for every newer one.
+
+    They share a process, unless one of them is a framework: then each has a process of its own, and losses are
+    compared instead of gradients. typed: the command, as the user gave it. Raises what the race raises.
+    """
+    own = need_own_processes([request.variant for request in requests])
+    if own:
+        subjects = [settings_of(request, batch, environment.threads) for request in requests]
+        live = ProcessRace(subjects, check="losses" if check else None)
+    else:
+        live = variant_race(requests, batch, environment, check)
+
+    def null() -> NullResult:
+        return measure_null(ProcessRace([[live.chosen[0].entrant]] * 2), progress)
+
+    verdicts = measure(live, progress, at_least, null, budget_s)
+    race = live.race()
+    return [
+        Comparison(
+            old=race.variants[0],
+            new=race.variants[i],
+            workload=workload,
+            network=requests[0].network,
+            batch=batch,
+            race=pair_of(race, i),
+            verdict=verdict,
+            equivalent=True if check else None,
+            waterfall=live.waterfall(progress, 0, i) if with_waterfall else (),
+            machine=live.described["machine"],
+            command=typed,
+            engines=(_engine_text(live.chosen[0]), _engine_text(live.chosen[i])) if own else (),
+        )
+        for i, verdict in enumerate(verdicts, start=1)
+    ]
+
+
+def pair_of(race: Race, new: int) -> Race:
+    """The race of the first variant and one other."""
+    return replace(
+        race,
+        variants=(race.variants[0], race.variants[new]),
+        dtypes=(race.dtypes[0], race.dtypes[new]),
+        turns_s=tuple(turns_s[:, [0, new]] for turns_s in race.turns_s),
+        trained=tuple(name for name in race.trained if name in (race.variants[0], race.variants[new])),
+    )
+
+
+def _engine_text(chosen: Chosen) -> str:
+    """'peers/jax_scan: JAX 0.10 on cpu, 4 threads; first step 0.8 s longer'."""
+    compiled = f"; first step {chosen.compile_s:.2g} s longer" if chosen.compile_s >= COMPILING_S else ""
+    return f"{chosen.entrant.name}: {chosen.engine}{compiled}"

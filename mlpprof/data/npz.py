@@ -1,0 +1,77 @@
+"""NumPy's .npz archives: X and Y, keras' x_train ... y_test, or named arrays. Nothing pickled is ever loaded."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from mlpprof.data.container import READ_ERRORS, ArrayInfo, Container, one_line, refusing
+from mlpprof.data.dataset import Array
+from mlpprof.errors import DataError
+
+MAX_HEADER_BYTES = 10_000
+"""NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
+
+LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
+"""The bytes in which each version of the format stores the length of its header."""
+
+
+def open_npz(path: Path) -> Container:
+    """The arrays of an .npz archive; raises DataError if the archive is damaged or holds none.
+
+    Their shapes come from the members' headers; nothing is unpacked yet.
+    """
+    arrays: dict[str, ArrayInfo] = {}
+    members: dict[str, zipfile.ZipInfo] = {}
+    with refusing(f"{path} is not a sound .npz archive"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
+                name = member.filename.removesuffix(".npy")
+                members[name] = member
+                arrays[name] = _info(archive, name, member)
+    if not arrays:
+        raise DataError(f"{path} is a zip archive without arrays; expected .npy members, as np.savez writes them")
+
+    def read(name: str) -> Array:
+        with zipfile.ZipFile(path) as archive, archive.open(members[name]) as file:
+            array: Array = npy.read_array(file, allow_pickle=False)
+            # zipfile compares the checksum when the end is reached.
+            if file.read(1):
+                raise ValueError(f"there is more in the archive after its {array.nbytes:,} bytes")
+        return array
+
+    return Container("npz", path, arrays, read)
+
+
+def _info(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> ArrayInfo:
+    try:
+        with archive.open(member) as file:
+            shape, dtype = _header(file)
+            left = member.file_size - file.tell()
+    except READ_ERRORS as error:
+        return ArrayInfo(name, problem=f"its header is damaged: {one_line(error)}")
+    if dtype.hasobject:
+        return ArrayInfo.of(name, shape, dtype, "it holds Python objects, which could run code and are never loaded")
+    info = ArrayInfo.of(name, shape, dtype)
+    if not info.problem and left != info.nbytes:
+        problem = f"shape {shape} of {dtype} takes {info.nbytes:,} bytes, but the archive has {left:,}"
+        return ArrayInfo.of(name, shape, dtype, problem)
+    return info
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = npy.read_magic(file)
+    if version not in LENGTH_BYTES:
+        raise ValueError(f"npy format {version[0]}.{version[1]}, which only arrays with named fields need")
+    length = file.read(LENGTH_BYTES[version])
+    if (nbytes := int.from_bytes(length, "little")) > MAX_HEADER_BYTES:
+        raise ValueError(f"it declares {nbytes:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
+    header = io.BytesIO(length + file.read(nbytes))
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, _, dtype = read(header)
+    return shape, dtype

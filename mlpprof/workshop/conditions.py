@@ -1,0 +1,75 @@
+"""The conditions of a check: the network and data that a learner's MLP trains on, and how long a check may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import Procedure
+from mlpprof.data import DataSource
+from mlpprof.data import load as load_data
+from mlpprof.errors import DataError
+from mlpprof.files import write_atomically
+from mlpprof.workloads import Workload, resolve
+
+WORKLOAD = "workshop"
+DIGITS_FILE = "digits.npz"
+SAMPLES = 4_000
+"""The number of embedded digits that a check trains on. Every process of a check loads them, on small machines too."""
+
+PROCEDURE = Procedure(looks=(3, 5, 8), resolution=1.06, bias=1.01)
+"""There are fewer looks than in a regression test, because a class waits for the result.
+
+The resolution is finer, because the solution of some exercises gains only 10 %. The allowed bias is smaller, because
+all versions run in the same process, and the result is valid for this machine only.
+"""
+
+BLOCKS = 16
+"""A process races twice as many blocks as in `mlpprof compare`.
+
+With two busy programs on two cores, the ratios of the processes then vary by 2 % instead of 4 %.
+"""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The network and data of a check, and how much time it may take.
+
+    procedure: looks and error budgets of the verdict. blocks: number of blocks in each process of the race. budget_s:
+    after the first three processes, no process is started that would end later than this. roofline: whether the free
+    exercise is compared with the limits of the machine.
+    """
+
+    workload: str = WORKLOAD
+    procedure: Procedure = PROCEDURE
+    blocks: int = BLOCKS
+    environment: Environment = field(default_factory=Environment)
+    budget_s: float = 30.0
+    roofline: bool = True
+
+    def trained(self, folder: Path) -> Workload:
+        """Return the workload with the digits of the folder; write them first if they are missing."""
+        if self.workload != WORKLOAD:
+            return resolve(self.workload)
+        path = folder / DIGITS_FILE
+        if not path.is_file():
+            write_digits(path)
+        try:
+            return resolve(self.workload, source=DataSource(path=str(path.resolve())))
+        except DataError as error:
+            raise DataError(f"{error}; delete {DIGITS_FILE}, and the next check writes it again") from error
+
+
+CLASSROOM = Conditions()
+"""The conditions of `mlpprof workshop check`."""
+
+
+def write_digits(path: Path) -> None:
+    """Write the first embedded digits as .npz, the same on every machine."""
+    data = load_data(DataSource("digits"))
+    assert data.labels is not None
+    with write_atomically(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, X=data.X[:SAMPLES], Y=data.labels[:SAMPLES])

@@ -1,0 +1,82 @@
+"""A result in words, one row per fact, as the terminal and the notebook show it."""
+
+from __future__ import annotations
+
+from mlpprof.report.numbers import digits, format_percent
+from mlpprof.workshop.exercises import EXERCISES, exercise
+from mlpprof.workshop.folder import MY_MLP, PAGES
+from mlpprof.workshop.result import Ratio, Result, Speed
+
+HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}
+STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
+
+
+def title(result: Result) -> str:
+    """Return, for example, 'Exercise 3: The delta that nobody uses'."""
+    return f"Exercise {result.exercise}: {exercise(result.exercise).title}"
+
+
+def rows(result: Result) -> list[tuple[str, str]]:
+    """Return (name, text) for everything that the check found, in the order of its stages."""
+    found = []
+    if result.networks:
+        networks = f"on {result.networks} random networks"
+        found.append(("correct", f"gradients, 20 training steps and predictions are correct {networks}"))
+    if result.facts:
+        found.append(("structure", "; ".join(result.facts)))
+    if result.speed is not None:
+        found += _speed_rows(result.exercise, result.speed)
+    if result.guess is not None and result.speed is not None:
+        found.append(("guess", f"your guess was {digits(result.guess)}x, measured was {digits(_asked(result).ratio)}x"))
+    if result.message:
+        found.append((STAGE_NAMES[result.stage], result.message))
+    if result.line is not None:
+        found.append(("line", f"{MY_MLP}:{result.line}   {result.text}"))
+    found += [("note", note) for note in result.notes]
+    return found
+
+
+def last_line(result: Result) -> str:
+    """Return the verdict, and what to do next."""
+    headline = HEADLINES[result.outcome]
+    number = result.exercise
+    if result.passed and number < EXERCISES[-1].number:
+        following = EXERCISES[number + 1]
+        return f"{headline}. Next: exercise {following.number}, {PAGES}/{following.file_name}"
+    if result.passed:
+        return f"{headline}. That was the last exercise. Well done!"
+    hint = "No time was measured. " if result.stage != "speed" else ""
+    return f"{headline}. {hint}{PAGES}/{exercise(number).file_name} has three hints."
+
+
+def guess_error(result: Result) -> float | None:
+    """Return the factor, 1 or more, by which the guess was wrong; None if there is no guess or no measurement."""
+    if result.guess is None or result.speed is None:
+        return None
+    off = result.guess / _asked(result).ratio
+    return max(off, 1 / off)
+
+
+def _asked(result: Result) -> Ratio:
+    """Return the measured answer to the exercise's question."""
+    assert result.speed is not None
+    return result.speed.reference_over_start if result.exercise == 0 else result.speed.over_start
+
+
+def _speed_rows(number: int, speed: Speed) -> list[tuple[str, str]]:
+    processes = f"measured in {speed.processes} processes"
+    if number == 0:
+        found = f"the final version of the workshop is {_ratio(speed.reference_over_start)} as this one on this machine"
+        return [("speed", f"{found}, {processes}")]
+    rows = [("speed", f"{_ratio(speed.over_start)} as at the start of this exercise, {processes}")]
+    if speed.target is not None and not exercise(number).is_free:
+        reached = speed.reference_over_start
+        rows.append(("", f"required: {digits(speed.target)}x; the solution reaches {digits(reached.ratio)}x here"))
+    rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
+    if speed.share_of_limit is not None:
+        rows.append(("roofline", f"{format_percent(speed.share_of_limit)} of what is possible on this machine"))
+    return rows
+
+
+def _ratio(ratio: Ratio) -> str:
+    return f"{digits(ratio.ratio)}x as fast (95 %: {digits(ratio.low)}–{digits(ratio.high)})"

@@ -1,0 +1,57 @@
+"""The forms of functions, and their exchange while a program runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlpprof.programs.record import hooks
+from mlpprof.programs.record.clocks import Clocks
+from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange, Forms
+from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.step_place import StepPlace
+
+pytestmark = pytest.mark.usefixtures("no_hooks_left")
+
+
+def test_functions_change_their_form_and_back_with_what_they_close_over(tmp_path, clock):
+    path = str(tmp_path / "net.py")
+    source = (
+        "def outer():\n    count = 0\n    def inner(x):\n"
+        "        nonlocal count\n        count += 1\n        return x * count\n"
+        "    return inner\n\nclass Net:\n    def __init__(self):\n        self.__w = 2\n    @property\n"
+        "    def w(self):\n        return self.__w + 0\n    def __matmul__(self, x):\n        return x * self.__w\n"
+        "inner, net = outer(), Net()\n"
+    )
+    forms = Forms()
+    clocks, recorder = Clocks(clock), Recorder(forms.sites)
+    for instrument in (clocks, recorder):
+        hooks.install(instrument.hooks)
+    space: dict[str, object] = {"__name__": "net"}
+    exec(forms.module_code(path, source), space)
+    inner, net, switch = space["inner"], space["net"], CodeExchange(forms)
+    plain = inner.__code__
+    answers = []
+    for mode in (PLAIN, CLOCKED, OBSERVED, CLOCKED, PLAIN):
+        switch.to(mode)
+        clocks.take()
+        answers.append((inner(2), net.w, net @ 3))
+        assert bool(clocks.take()) == (mode == CLOCKED)
+    assert answers == [(2 * k, 2, 6) for k in range(1, 6)]
+    assert inner.__code__ is plain
+
+
+def test_the_step_has_all_its_forms_side_by_side(clock):
+    chosen = []
+    forms = Forms(StepPlace.parse("net.py:Net.step"), with_turns=False)
+    hooks.install(Clocks(clock).hooks)
+    hooks.install(Recorder(forms.sites).hooks)
+    told = {hooks.BEGIN: chosen.append, hooks.MODE: lambda: len(chosen) % 3, hooks.END: lambda is_turn: None}
+    hooks.install(told)
+    source = "class Net:\n    def step(self, x):\n        '''Docs.'''\n        y = x + 1\n        return y * 2\n"
+    space: dict[str, object] = {"__name__": "net"}
+    exec(forms.module_code("/some/net.py", source), space)
+    assert forms.step_file == "/some/net.py"
+    net = space["Net"]()
+    assert [net.step(3) for _ in range(3)] == [8, 8, 8]
+    assert chosen == [False] * 3
+    assert net.step.__doc__ == "Docs."
