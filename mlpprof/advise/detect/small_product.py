@@ -43,7 +43,8 @@ def detect(graph: Graph) -> list[Candidate]:
         return []
     head = max(parts, key=lambda part: part[1][1])[0]
     assert head.effect is not None
-    number = f" and {len(parts) - 1} other products" if len(parts) > 1 else ""
+    others = len(parts) - 1
+    number = f" and {others} other product{'s' if others > 1 else ''}" if others else ""
     return [
         Candidate(
             category="small-product",
