@@ -15,8 +15,7 @@ from advices import hostile_advice, make_advice
 from pages import HOSTILE, hostile_run, make_comparison, make_ladder
 from runs import make_run
 
-from mlpprof.report.page.advice import write_advice_page
-from mlpprof.report.page.page import write_page
+from mlpprof.report.files.formats import ADVICE, COMPARISONS, LADDERS, RUNS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -33,13 +32,13 @@ PAGES = ("ladder", "run", "comparison", "hostile", "advice", "hostile_advice")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages, written once."""
     made = tmp_path_factory.mktemp("pages")
-    write_page(made / "ladder.html", ladders=[make_ladder(names=("naive", "cached", "sliced"))])
-    write_page(made / "run.html", runs=[make_run((32, 500), lines=True)])
-    write_page(made / "comparison.html", comparisons=[make_comparison()])
-    write_page(made / "hostile.html", runs=[hostile_run()])
-    write_advice_page(made / "advice.html", make_advice())
-    write_advice_page(made / "hostile_advice.html", hostile_advice())
-    write_advice_page(made / "no_findings.html", make_advice(findings=()))
+    LADDERS.write([make_ladder(names=("naive", "cached", "sliced"))], made / "ladder.html")
+    RUNS.write([make_run((32, 500), lines=True)], made / "run.html")
+    COMPARISONS.write([make_comparison()], made / "comparison.html")
+    RUNS.write([hostile_run()], made / "hostile.html")
+    ADVICE.write(make_advice(), made / "advice.html")
+    ADVICE.write(hostile_advice(), made / "hostile_advice.html")
+    ADVICE.write(make_advice(findings=()), made / "no_findings.html")
     return made
 
 

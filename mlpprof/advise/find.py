@@ -61,6 +61,13 @@ class Subject:
         """Whether the target is a file of its own, and not one of the catalog's variants."""
         return str(self.target).endswith(".py")
 
+    def require_script(self) -> None:
+        """Raise UsageError if the script does not exist."""
+        if not Path(self.target).is_file():
+            raise UsageError(
+                f"no script '{self.target}'; expected a Python file, or a variant's name (mlpprof list shows them)"
+            )
+
 
 def find(
     subject: Subject | str | Path,
@@ -160,11 +167,7 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
         "how_often": subject.how_often,
     }
     if subject.is_script:
-        path = Path(subject.target)
-        if not path.is_file():
-            raise UsageError(
-                f"no script '{path}'; expected a Python file, or a variant's name (mlpprof list shows them)"
-            )
+        subject.require_script()
         environment = worker_environment(base, subject.threads, False) if subject.threads else base
         return {**message, "script": str(subject.target)}, environment
     entry = catalog.find(str(subject.target))

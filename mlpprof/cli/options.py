@@ -258,8 +258,12 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
 
 
 def announce(subject: Subject) -> None:
-    """Print to standard error how often the script will run, because it may do more than training."""
+    """Print to standard error how often the script will run, because it may do more than training.
+
+    Raises UsageError if there is no such script, so that no run of it is announced.
+    """
     if subject.is_script:
+        subject.require_script()
         complain(f"{Path(subject.target).name} runs {subject.how_often}, and is stopped after the recorded steps")
 
 

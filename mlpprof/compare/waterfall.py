@@ -16,7 +16,7 @@ REST = "(rest)"
 def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s: float) -> tuple[Change, ...]:
     """The phases, the rest, then the labels of both; shares are of old_step_s - new_step_s.
 
-    Where a variant does not tell its phases apart, all of its step is rest.
+    If a variant does not separate its phases, its whole step is rest.
     """
     difference_s = old_step_s - new_step_s
     before, after = _phases(old, old_step_s), _phases(new, new_step_s)

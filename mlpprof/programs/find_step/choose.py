@@ -225,7 +225,7 @@ def buffers(trees: dict[str, ast.Module]) -> set[str]:
             if isinstance(node, ast.Call):
                 mentioned = {ast.unparse(one) for one in node.args}
                 outs = [one.value for one in node.keywords if one.arg == "out"]
-                found |= {_name(out) for out in outs if ast.unparse(out) not in mentioned}
+                found |= {last_name(out) for out in outs if ast.unparse(out) not in mentioned}
     return found - {""}
 
 
@@ -238,10 +238,10 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
         updates |= {id(part) for one in ast.walk(tree) if _is_filled(one) for part in ast.walk(one)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and _is_zero(node.value):
-                zeroed |= {_name(target) for target in node.targets}
+                zeroed |= {last_name(target) for target in node.targets}
             is_read = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
             if is_read and id(node) not in updates:
-                read.add(_name(node))
+                read.add(last_name(node))
         aliases = [pair for node in ast.walk(tree) for pair in _aliases(node)]
         zeroed |= {alias for alias, name in aliases if name in zeroed}
     return zeroed - read - {""}
@@ -250,15 +250,15 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
 def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:
     """(w, weights) of ``for w, dw in zip(weights, gradients)``."""
     if isinstance(node, ast.For | ast.comprehension):
-        yield from ((_name(target), _name(source)) for target, source in items_of(node.target, node.iter))
+        yield from ((last_name(target), last_name(source)) for target, source in items_of(node.target, node.iter))
 
 
 def items_of(target: ast.expr, iterable: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
     """The targets of a loop and what each is an item of, through `zip`, `enumerate` and `reversed`."""
     targets = target.elts if isinstance(target, ast.Tuple) else [target]
     sources = [iterable]
-    while len(sources) == 1 and isinstance(sources[0], ast.Call) and _name(sources[0].func) in ITERATORS:
-        if _name(sources[0].func) == "enumerate":
+    while len(sources) == 1 and isinstance(sources[0], ast.Call) and last_name(sources[0].func) in ITERATORS:
+        if last_name(sources[0].func) == "enumerate":
             inner = targets[1:]
             targets = inner[0].elts if inner and isinstance(inner[0], ast.Tuple) else inner
         sources = sources[0].args
@@ -285,13 +285,14 @@ def _is_filled(node: ast.AST) -> bool:
 
 def _is_zero(node: ast.expr) -> bool:
     calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
-    return any(isinstance(one.func, ast.Attribute | ast.Name) and _name(one.func) in ZEROS for one in calls)
+    return any(isinstance(one.func, ast.Attribute | ast.Name) and last_name(one.func) in ZEROS for one in calls)
 
 
-def _name(node: ast.AST) -> str:
+def last_name(node: ast.AST) -> str:
+    """The last name in a chain: `W` for `W`, `self.W` and `self.W[l]`; empty where the end is not a name."""
     match node:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
         case ast.Subscript(value=value):
-            return _name(value)
+            return last_name(value)
     return ""

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator
 
 from mlpprof.instrument.rewriting import Rewriting, Site, call, split_body, statement
-from mlpprof.programs.find_step.choose import items_of
+from mlpprof.programs.find_step.choose import items_of, last_name
 from mlpprof.programs.record.hooks import (
     CALLED,
     LEAVE,
@@ -146,7 +146,7 @@ class SeekForm(Rewriting):
         """``updated(site, name, owner, key, value, in_place)`` of a target that can be read again."""
         owner: ast.expr = ast.Constant(None)
         key: ast.expr = ast.Constant(None)
-        name = _last_name(target)
+        name = last_name(target)
         match target:
             case ast.Name(id=name) if name in self._globals:
                 owner, key = ast.Constant(f"globals of {self._file}"), ast.Constant(name)
@@ -237,15 +237,6 @@ def _unconverted(node: ast.expr) -> ast.expr:
             case _:
                 break
     return node
-
-
-def _last_name(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.Subscript(value=value):
-            return _last_name(value)
-    return ""
 
 
 def _is_pure(node: ast.expr) -> bool:

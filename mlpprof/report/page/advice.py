@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from mlpprof.files import write_atomically
 from mlpprof.report.advice_words import (
     CureLine,
     SourceLine,
@@ -50,14 +48,6 @@ class FindingView:
     facts: tuple[tuple[str, str], ...]
     source: Sequence[SourceLine]
     cure: Sequence[CureLine]
-
-
-def write_advice_page(path: Path, advice: Advice) -> Path:
-    """Write the page, replacing what is there; returns the path. Raises UsageError where it cannot be written."""
-    text = advice_html(advice)
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-    return path
 
 
 def advice_html(advice: Advice) -> str:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mlpprof import __version__
-from mlpprof.files import write_atomically
 from mlpprof.model import PHASES
 from mlpprof.report.facts import machine_facts, story_warnings, work_facts
 from mlpprof.report.figures.canvas import PHASE_COLORS, THEME
@@ -34,7 +31,7 @@ from mlpprof.report.page.pictures import Pictures
 from mlpprof.report.page.variant_views import variant_views
 from mlpprof.report.rows import Table, agreement_table, memory_table, phase_name, phase_table, race_table, time_table
 from mlpprof.report.story import Story
-from mlpprof.results import BatchResult, Comparison, Ladder, Run
+from mlpprof.results import BatchResult, Run
 from mlpprof.results.json import plain_object
 
 
@@ -173,19 +170,6 @@ def script_text(content: dict[str, Any]) -> str:
     """ASCII, in which `<` is written as an escape: neither </script> nor <!-- can stand in it."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def write_page(
-    path: Path, *, runs: Sequence[Run] = (), comparisons: Sequence[Comparison] = (), ladders: Sequence[Ladder] = ()
-) -> Path:
-    """Write the page of any records, replacing what is there; returns the path.
-
-    Raises ValueError if there are no records, and UsageError where the file cannot be written.
-    """
-    text = page_html(Story.of(runs, comparisons, ladders))
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-    return path
 
 
 def page_html(story: Story) -> str:
