@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.step_table import step_table
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
@@ -18,6 +17,7 @@ from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, UserProgram
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
