@@ -208,8 +208,8 @@ def record(
     )
     if not steps.is_done:
         trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
-    if writes is not None and (note := writes.note()) is not None:
-        trace.notes.append(note)
+    if writes is not None:
+        trace.notes.extend(writes.notes())
     if recorder.is_cut:
         trace.notes.append("the step has more operations than mlpprof records, so its last part was not analysed")
     if trace.is_blind:
