@@ -15,6 +15,7 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
+from mlpprof.programs import file_view
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, UserProgram
 from mlpprof.programs.record.graph import Graph
@@ -48,7 +49,7 @@ def _program(message: dict[str, Any], report: Progress) -> tuple[Program, Writes
     program = UserProgram(request)
     if request.allow_writes:
         return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own)
+    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
     writes.prevent()
     return program, writes
 
