@@ -181,7 +181,7 @@ def record(
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
-        raise UsageError(_not_seen(step, forms))
+        raise UsageError(not_seen(step, forms))
     recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
@@ -258,7 +258,8 @@ def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     )
 
 
-def _not_seen(step: StepPlace, forms: Forms) -> str:
+def not_seen(step: StepPlace, forms: Forms) -> str:
+    """Why a named step was not reached."""
     if forms.step_file is not None:
         return (
             f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "
