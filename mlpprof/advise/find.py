@@ -21,7 +21,8 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
-from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.place import Place
 from mlpprof.results.step_profile import Expression, StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from mlpprof.errors import UsageError
+from mlpprof.results.place import Place
 
 FORMAT = 4
 """The version of nbformat that is read. Jupyter has written it since 2014."""
@@ -88,9 +90,36 @@ class Notebook:
         return {"display": _display, "get_ipython": NoShell}
 
 
-def place_text(file: str, cell: int | None, line: int) -> str:
-    """A place as every report shows it: 'train.py:12', or 'work.ipynb:cell 3:12'."""
-    return f"{file}:{line}" if cell is None else f"{file}:cell {cell}:{line}"
+READ: dict[str, Notebook] = {}
+"""The notebooks that this process has read, by their resolved paths; for lines of their sources, as Python keeps the
+lines of files in `linecache`."""
+
+
+def place_of(file: str, line: int, shown: str | None = None) -> Place:
+    """The place of a line of the program's source; the only way from such a line to a cell.
+
+    file: the name that the source was compiled with. shown: the file as reports show it; None takes its last part.
+    """
+    name = Path(file).name if shown is None else shown
+    notebook = READ.get(file)
+    if notebook is None:
+        return Place(name, line)
+    cell, within = notebook.place(line)
+    return Place(name, within, cell)
+
+
+def parts_of(file: str, source: str, shown: str) -> Iterator[tuple[Place, str]]:
+    """The first place, and the text, of each part of a file whose lines are counted on their own."""
+    if file not in READ:
+        yield Place(shown, 1), source
+    else:
+        for cell in READ[file].cells:
+            yield Place(shown, 1, cell.number), cell.text
+
+
+def notes_on(files: Iterable[str]) -> list[str]:
+    """The sentences about what was left out of those files that are notebooks."""
+    return [note for file in files if file in READ for note in READ[file].notes]
 
 
 def _display(*_objects: Any, **_options: Any) -> None:
@@ -138,7 +167,9 @@ def read_notebook(path: str, text: str | None = None) -> Notebook:
         count += cell.source.count("\n")
     if head:
         cells = tuple(_without_future(cell) if found else cell for cell, found in zip(cells, futures, strict=True))
-    return Notebook(path, cells, head + "".join(one.source for one in cells), left_out.notes(name), tuple(starts))
+    source = head + "".join(one.source for one in cells)
+    READ[str(Path(path).resolve())] = found = Notebook(path, cells, source, left_out.notes(name), tuple(starts))
+    return found
 
 
 def _document(path: str, name: str, text: str | None) -> dict[str, Any]:
@@ -229,10 +260,9 @@ def _cell(number: int, text: str, left_out: _LeftOut) -> Cell:
 
 
 def _unindented(lines: list[str]) -> list[str]:
-    """The lines without the indentation of the first one, as IPython runs a cell."""
+    """The lines without the indentation that all of them have, as IPython runs a cell."""
     first = next(line for line in lines if line.strip())
-    indent = first[: len(first) - len(first.lstrip())]
-    return [line.removeprefix(indent) for line in lines] if indent else lines
+    return textwrap.dedent("\n".join(lines)).split("\n") if first[0].isspace() else lines
 
 
 def _is_automagic(lines: list[str]) -> bool:
@@ -362,13 +392,13 @@ def _checked(name: str, cell: Cell) -> set[str]:
                 warnings.simplefilter("ignore")  # the program itself shows them
                 compile(cell.source, name, "exec", dont_inherit=True)
     except SyntaxError as error:
-        place = place_text(name, cell.number, error.lineno or 1)
-        raise UsageError(f"{place}: SyntaxError: {error.msg}") from error
+        place = Place(name, error.lineno or 1, cell.number)
+        raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
     except ValueError as error:  # a null character
-        raise UsageError(f"{place_text(name, cell.number, 1)}: {error}") from error
+        raise UsageError(f"{Place(name, 1, cell.number).text}: {error}") from error
     if waiting is not None:
         raise UsageError(
-            f"{place_text(name, cell.number, waiting.lineno)}: `await` outside of a function works in Jupyter only. "
+            f"{Place(name, waiting.lineno, cell.number).text}: `await` outside of a function works in Jupyter only. "
             "Put it into `async def main(): ...`, and call asyncio.run(main())"
         )
     return {alias.name for node in tree.body if _is_future(node) for alias in node.names}

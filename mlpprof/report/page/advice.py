@@ -134,5 +134,5 @@ def _picture(findings: Sequence[FindingView]) -> Picture:
 
 def _row_place(one: FindingView) -> str:
     """'1. net.py:41', with the file without its folder, so that there is room for the title."""
-    name = plain(one.finding.file).replace("\\", "/").rpartition("/")[2]
-    return f"{one.number}. {name}:{one.finding.line}"
+    place = plain(one.finding.place.text).replace("\\", "/").rpartition("/")[2]
+    return f"{one.number}. {place}"
