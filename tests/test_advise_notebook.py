@@ -80,7 +80,6 @@ def test_the_step_that_is_found_in_a_notebook_can_be_named_again(notebook):
         ((FIRST, DATA, "x = 1\nraise ValueError('bad')"), "step", VariantCrash, r"work.ipynb:cell 3:2: ValueError"),
         (("a = !ls\n", "print(a)"), "step", VariantCrash, r"work.ipynb:cell 2:1: NameError.*`a = !ls` \(cell 1:1\)$"),
         (("x = 1", "import sys\nsys.exit(3)"), "1:1", ProgramEnded, r"work.ipynb:cell 2:2 ended the program"),
-        (("x = 1\nopen('weights.txt', 'w')",), "step", UsageError, r"work.ipynb:cell 1:2 wants to write 'weights.txt'"),
         (("x = 1", "y = (", "z = 2"), "step", UsageError, r"work.ipynb:cell 2:1: SyntaxError: '\(' was never closed$"),
         (("x = 1",), "2:1", UsageError, r"work.ipynb has no cell 2; it has cell 1 only"),
         (("x = 1",), "1:1", UsageError, r"no loop in line 1 of cell 1 in work.ipynb"),
