@@ -20,8 +20,9 @@ from typing import Any, Protocol
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
 from mlpprof.programs.name import KINDS
-from mlpprof.programs.notebook import READ, place_of, read_notebook
+from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
+from mlpprof.programs.record import hooks
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.request import ProgramRequest
 
@@ -164,6 +165,9 @@ class UserProgram:
         if name.kind == "notebook":
             notebook = read_notebook(path, source)
             module.__dict__.update(notebook.namespace())
+            if notebook.is_late:
+                hooks.hold()
+                module.__dict__[START] = hooks.release
             return Main(module, path, notebook.source, name.target, str(Path(path).parent))
         module.__file__ = os.path.abspath(name.target)  # noqa: PTH100 - as Python does, which resolves no links here
         module.__loader__ = SourceFileLoader("__main__", module.__file__)
