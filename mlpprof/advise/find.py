@@ -22,7 +22,8 @@ from mlpprof.profile.request import Request
 from mlpprof.programs import file_view
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
-from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.place import Place
 from mlpprof.results.step_profile import Expression, StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
@@ -37,7 +38,7 @@ class Subject:
     """The program to analyse.
 
     target: a program as `ProgramName` reads it ('train.py', 'work.ipynb', '-m package.module', each perhaps with
-    '@REF'), or the name of one of the catalog's variants. step: the training step as
+    '@REF'), or the request for one, or the name of one of the catalog's variants. step: the training step as
     'Class.method', 'function', 'file.py:Class.method', or 'LINE' or 'file.py:LINE' of the loop whose body it is; None
     to have it found. arguments: for the program. include, exclude: file name patterns of modules that are instrumented
     though they are in an installed library, or not although they are the user's.
@@ -48,7 +49,7 @@ class Subject:
     outside temporary folders ends the run.
     """
 
-    target: str | Path
+    target: str | Path | ProgramRequest
     step: str | None = None
     arguments: Sequence[str] = ()
     include: Sequence[str] = ()
@@ -67,11 +68,19 @@ class Subject:
     @property
     def is_program(self) -> bool:
         """Whether the target is a program, and not a variant."""
-        return is_program(str(self.target))
+        return isinstance(self.target, ProgramRequest) or is_program(str(self.target))
 
     @cached_property
     def program(self) -> ProgramRequest:
         """The request for the program, with an open step. Raises UsageError if there is no such file or git ref."""
+        if isinstance(self.target, ProgramRequest):
+            return replace(
+                self.target,
+                arguments=tuple(self.arguments),
+                include=tuple(self.include),
+                exclude=tuple(self.exclude),
+                allow_writes=self.allow_writes,
+            )
         return request_for(
             self.target,
             arguments=self.arguments,

@@ -18,6 +18,7 @@ from mlpprof.profile.request import Request
 from mlpprof.programs import file_view
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, UserProgram
+from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
@@ -98,8 +99,12 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
             f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
             "findings may be missing"
         )
-    files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
-    wanted = {one.file for one in findings}
+    files = {
+        place.source: text
+        for path, source in recording.trace.sources.items()
+        for place, text in parts_of(path, source, graph.shown(path))
+    }
+    wanted = {one.place.source for one in findings}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
