@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
-from mlpprof.advise.step_table import step_table
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.catalog import find
 from mlpprof.errors import UsageError
@@ -17,6 +16,7 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
+from mlpprof.profile.step_table import step_table
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, Script, own_files
 from mlpprof.programs.record.graph import Graph

@@ -41,6 +41,8 @@ class Graph:
         self.step_s = calm_step_s(trace.times)
         inside, around = undisturbed(trace.times, self.step_s, self.span)
         self._seconds = {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
+        self.own_s = inside
+        """Place -> seconds per step of an expression of the step, without those inside it and without the clocks."""
         self._clocked_s = sum(inside.values())
         self._costs: dict[Span, float] = defaultdict(float)
         for event in self.turn:

@@ -178,6 +178,7 @@ def record(
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
     ended: Exit | None = None
+    begun_s = time.perf_counter()
     with watched(is_hopeless):
         ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
@@ -215,6 +216,7 @@ def record(
         step_text=step.text,
         folder=folder,
         singles=recorder.singles,
+        loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
     if not steps.is_done:
         trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
