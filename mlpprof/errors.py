@@ -19,8 +19,6 @@ EXIT_BROKEN_PIPE = 141
 
 ARGUMENTS_HINT = "the script's own arguments go after --, as in mlpprof advise train.py -- --epochs 3"
 
-ARGUMENTS_HINT = "the script's own arguments go after --, as in mlpprof advise train.py -- --epochs 3"
-
 
 class MlpprofError(Exception):
     """Base of all errors that a user reads; the command line prints the message and ends with `exit_code`."""

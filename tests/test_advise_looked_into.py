@@ -23,17 +23,18 @@ from pathlib import Path
 from mlpprof.advise.detect import dead_computation
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.step_place import StepPlace
-from mlpprof.programs.load import Script
+from mlpprof.programs.load import UserProgram
+from mlpprof.programs.request import request_for
 from mlpprof.programs.record.run import record
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.errors import UsageError
 path, step = sys.argv[1:]
-script = Script(path, ())
+script = UserProgram(request_for(path))
 try:
     if step == "?":
-        print(json.dumps(seek(script, (), ()).step))
+        print(json.dumps(seek(script).step))
     else:
-        trace = record(script, StepPlace.parse(step), str(Path(path).parent), few=40, plain_s=[1.0]).trace
+        trace = record(script, StepPlace.parse(step), few=40, plain_s=[1.0]).trace
         graph = Graph(trace)
         names = [event.name for event in graph.last]
         print(json.dumps([names, trace.is_blind, [one.title for one in dead_computation.detect(graph)]]))

@@ -25,11 +25,12 @@ import sys
 from pathlib import Path
 from mlpprof.programs.record import run as recording
 from mlpprof.programs.step_place import StepPlace
-from mlpprof.programs.load import Script
+from mlpprof.programs.load import UserProgram
+from mlpprof.programs.request import request_for
 from mlpprof.errors import UsageError
 path, step = sys.argv[1:]
 try:
-    found = recording.record(Script(path, ()), StepPlace.parse(step), str(Path(path).parent),
+    found = recording.record(UserProgram(request_for(path)), StepPlace.parse(step),
                              patience=recording.Patience(0.6, 1.2, 0.7))
     print(f"{len(found.trace.steps)} steps")
 except UsageError as error:

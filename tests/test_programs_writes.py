@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import {early}
 
+from mlpprof.programs.name import ProgramName
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.writes import Writes
 
 os.chdir(sys.argv[1])
-writes = Writes("train.py", "once", lambda path: path == "<operation>")
+writes = Writes(ProgramName("script", "train.py"), "once", lambda path: path == "<operation>")
 writes.prevent()
 import h5py
 

@@ -90,9 +90,10 @@ def _do(
     few: int = 0,
 ) -> None:
     from mlpprof import catalog
-    from mlpprof.programs.load import Script
+    from mlpprof.programs.load import UserProgram
+    from mlpprof.programs.request import request_for
 
-    program = _Training(variant) if variant is not None else Script(str(script), tuple(arguments))
+    program = _Training(variant) if variant is not None else UserProgram(request_for(str(script), arguments=arguments))
     if script is not None:
         gc.freeze()  # what is imported by now is none of the program's, and every change of form goes through the rest
     if variant is not None:
@@ -143,7 +144,7 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     forms = Forms(place)
     clocks, recorder = NotedClocks(time.perf_counter), KeepingRecorder(forms.sites)
     steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, forms=noted())
-    recording = record(program, place, "/", instruments=Instruments(forms, clocks, recorder, steps))
+    recording = record(program, place, instruments=Instruments(forms, clocks, recorder, steps))
     assert ran
     assert 2 not in ran or (recording.trace is not None and recording.trace.events)
     assert 1 not in ran or any(timed)
@@ -157,7 +158,7 @@ def _seek(program: Any) -> None:
     from mlpprof.programs.find_step.watch_run import ProgramObserver, seek
 
     with contextlib.suppress(UsageError):
-        seek(program, (), (), observer=ProgramObserver(time.perf_counter, looking_s=sys.maxsize))
+        seek(program, observer=ProgramObserver(time.perf_counter, looking_s=sys.maxsize))
 
 
 def _find(program: Any) -> None:
@@ -169,7 +170,7 @@ def _find(program: Any) -> None:
 
     observer = ProgramObserver(time.perf_counter, looking_s=0.3)  # most programs here are over before that
     try:
-        found = seek(program, (), (), observer=observer).step
+        found = seek(program, observer=observer).step
     except MlpprofError as error:
         found = f"{type(error).__name__}: {error}"
     print(f"\n{found}")
@@ -182,7 +183,7 @@ def _record_as_it_is(program: Any, step: str, few: int) -> None:
     from mlpprof.programs.step_place import StepPlace
 
     try:
-        recording = record(program, StepPlace.parse(step), "/", few=few, plain_s=[1.0])
+        recording = record(program, StepPlace.parse(step), few=few, plain_s=[1.0])
     except MlpprofError as error:
         print(f"\n{type(error).__name__}: {error}")
         return
@@ -226,9 +227,13 @@ class _Training:
     """A variant on the workload `tiny`: its state after some steps goes to standard output, to the last bit."""
 
     may_be_short = False
+    folder = "/"
 
     def __init__(self, variant: str) -> None:
+        from mlpprof.programs.load import own_files
+
         self.variant = variant
+        self.is_own = own_files((), ())
 
     def run(self, compiled: Any) -> None:
         """Train, and print digests."""
@@ -239,8 +244,10 @@ class _Training:
         from mlpprof.model.gradcheck import close
         from mlpprof.profile.prepare import Loader
         from mlpprof.profile.request import Request
+        from mlpprof.programs.load import load_through
         from mlpprof.workloads import get_workload
 
+        load_through(self.is_own, compiled)
         workload = get_workload("tiny")
         request = Request(self.variant, workload.network, workload.source)
         try:

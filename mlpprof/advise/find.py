@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageErro
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
+from mlpprof.programs.name import is_program
+from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results.advice import Advice, Finding, Place
 from mlpprof.results.step_profile import Expression, StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
@@ -32,12 +35,13 @@ FEWEST_TIMED = 3
 class Subject:
     """The program to analyse.
 
-    target: a script's path, or the name of one of the catalog's variants. step: the training step as
+    target: a program as `ProgramName` reads it ('train.py', 'work.ipynb', '-m package.module', each perhaps with
+    '@REF'), or the name of one of the catalog's variants. step: the training step as
     'Class.method', 'function', 'file.py:Class.method', or 'LINE' or 'file.py:LINE' of the loop whose body it is; None
-    to have it found. arguments: for the script. include, exclude: file name patterns of modules that are instrumented
+    to have it found. arguments: for the program. include, exclude: file name patterns of modules that are instrumented
     though they are in an installed library, or not although they are the user's.
     request, batch: what a variant trains on; None takes the default workload. threads: of BLAS; None leaves them as
-    they are for a script, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a script write
+    they are for a program, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a program write
     files outside temporary folders; else the attempt ends its run.
     """
 
@@ -57,16 +61,20 @@ class Subject:
         return "up to two times" if self.step is None else "once (twice if it makes fewer than 5 steps)"
 
     @property
-    def is_script(self) -> bool:
-        """Whether the target is a file of its own, and not one of the catalog's variants."""
-        return str(self.target).endswith(".py")
+    def is_program(self) -> bool:
+        """Whether the target is a program, and not a variant."""
+        return is_program(str(self.target))
 
-    def require_script(self) -> None:
-        """Raise UsageError if the script does not exist."""
-        if not Path(self.target).is_file():
-            raise UsageError(
-                f"no script '{self.target}'; expected a Python file, or a variant's name (mlpprof list shows them)"
-            )
+    @cached_property
+    def program(self) -> ProgramRequest:
+        """The request for the program, with an open step. Raises UsageError if there is no such file or git ref."""
+        return request_for(
+            self.target,
+            arguments=self.arguments,
+            include=self.include,
+            exclude=self.exclude,
+            allow_writes=self.allow_writes,
+        )
 
 
 def find(
@@ -132,7 +140,7 @@ def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[st
 
 def _about_second_run(subject: Subject, step: str, few: int) -> str:
     """What the first run found out, for a program that does not run a second time in the same way."""
-    name = Path(subject.target).name
+    name = subject.program.name.short
     if subject.step is None:
         return (
             f"this was the second run of {name}; the first run found the step {step}. If something that the first run "
@@ -158,18 +166,10 @@ def _run(environment: dict[str, str], call: str, progress: Progress, **arguments
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     """The message to the worker, and the environment that it runs in."""
     base = {"MPLBACKEND": "Agg", **os.environ}  # a window would wait until the user closes it
-    message: dict[str, Any] = {
-        "step": subject.step,
-        "arguments": list(subject.arguments),
-        "include": list(subject.include),
-        "exclude": list(subject.exclude),
-        "allow_writes": subject.allow_writes,
-        "how_often": subject.how_often,
-    }
-    if subject.is_script:
-        subject.require_script()
+    message: dict[str, Any] = {"step": subject.step, "how_often": subject.how_often}
+    if subject.is_program:
         environment = worker_environment(base, subject.threads, False) if subject.threads else base
-        return {**message, "script": str(subject.target)}, environment
+        return {**message, "program": subject.program.to_json()}, environment
     entry = catalog.find(str(subject.target))
     if subject.arguments:
         raise UsageError(f"'{entry.name}' is a variant and takes no arguments; found {' '.join(subject.arguments)}")

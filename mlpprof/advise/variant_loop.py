@@ -9,11 +9,11 @@ from types import CodeType
 
 import numpy as np
 
-from mlpprof.catalog import own_modules
+from mlpprof.catalog import find, own_modules
 from mlpprof.process import Progress
 from mlpprof.profile.prepare import Loader
 from mlpprof.profile.request import Request
-from mlpprof.programs.load import Exit
+from mlpprof.programs.load import Exit, load_through, own_files
 from mlpprof.programs.record.schedule import Enough
 
 STEPS = 2_000
@@ -28,9 +28,16 @@ class VariantLoop:
     batch: int
     report: Progress
     may_be_short = False
+    is_own = staticmethod(own_files((), ()))
+
+    @property
+    def folder(self) -> str:
+        """The folder of the variant's file."""
+        return str(find(self.request.variant).path.parent)
 
     def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
         """Train until `Enough`. Raises what loading a variant raises."""
+        load_through(self.is_own, compiled)
         prepared = Loader().prepare(self.request, self.report)
         prepared.require_batch(self.batch)
         X, Y = prepared.subject.X, prepared.subject.Y

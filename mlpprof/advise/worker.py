@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
 from mlpprof.advise.variant_loop import VariantLoop
-from mlpprof.catalog import find
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
@@ -18,11 +16,12 @@ from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
 from mlpprof.profile.step_table import step_table
 from mlpprof.programs.find_step.watch_run import seek
-from mlpprof.programs.load import Program, Script, own_files
+from mlpprof.programs.load import Program, UserProgram
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
+from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes
 
@@ -41,22 +40,17 @@ def main() -> None:
     serve({"seek": _seek, "advise": _advise, "profile": _profile})
 
 
-def _program(message: dict[str, Any], report: Progress) -> tuple[Program, str]:
-    """The program, and the folder that its files are shown relative to."""
-    if "script" in message:
-        path = message["script"]
-        return Script(path, tuple(message["arguments"])), str(Path(path).resolve().parent)
-    request = Request.from_json(message["request"])
-    return VariantLoop(request, message["batch"], report), str(find(request.variant).path.parent)
-
-
-def _writes(program: dict[str, Any]) -> Writes | None:
-    """What prevents a script from writing, unless the user allows it."""
-    if "script" not in program or program["allow_writes"]:
-        return None
-    writes = Writes(program["script"], program["how_often"], own_files(program["include"], program["exclude"]))
+def _program(message: dict[str, Any], report: Progress) -> tuple[Program, Writes | None]:
+    """The program, and what prevents it from writing, unless the user allows it."""
+    if "request" in message:
+        return VariantLoop(Request.from_json(message["request"]), message["batch"], report), None
+    request = ProgramRequest.from_json(message["program"])
+    program = UserProgram(request)
+    if request.allow_writes:
+        return program, None
+    writes = Writes(request.name, message["how_often"], program.is_own)
     writes.prevent()
-    return writes
+    return program, writes
 
 
 def _guarded(writes: Writes | None, run: Callable[[], Answer]) -> Answer:
@@ -65,9 +59,8 @@ def _guarded(writes: Writes | None, run: Callable[[], Answer]) -> Answer:
 
 def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
     report("running the program to find its training step", 0.0)
-    runnable, _ = _program(program, report)
-    writes = _writes(program)
-    return asdict(_guarded(writes, lambda: seek(runnable, program["include"], program["exclude"], writes)))
+    runnable, writes = _program(program, report)
+    return asdict(_guarded(writes, lambda: seek(runnable, writes)))
 
 
 MUCH_COMPILED = 0.5
@@ -82,10 +75,9 @@ def compiled_share(graph: Graph) -> float:
 
 def _record(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Recording:
     report("running the program and recording its step", 0.0)
-    runnable, folder = _program(program, report)
-    include, exclude, writes = program["include"], program["exclude"], _writes(program)
+    runnable, writes = _program(program, report)
     place = StepPlace.parse(program["step"])
-    return _guarded(writes, lambda: record(runnable, place, folder, include, exclude, few, plain_s, writes))
+    return _guarded(writes, lambda: record(runnable, place, few, plain_s, writes))
 
 
 def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 
 from mlpprof.advise import find
 from mlpprof.cli.options import (
+    ProgramCommand,
     allow_writes_option,
     announce,
     arguments_argument,
@@ -25,7 +26,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
 
 
-@click.command("advise")
+@click.command("advise", cls=ProgramCommand)
 @click.argument("target")
 @arguments_argument
 @click.option(

@@ -19,6 +19,7 @@ from mlpprof.errors import UsageError
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
+from mlpprof.programs.name import EXPECTED, MODULE
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -194,6 +195,25 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
 
 # The options of commands that run an unchanged program, and the `Subject` that is made from them.
 
+
+class ProgramCommand(click.Command):
+    """A command that takes programs: it reads '-m package.module' as one word, wherever it stands before '--'."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join the words; the space in front keeps click from reading an option."""
+        end = args.index("--") if "--" in args else len(args)
+        joined: list[str] = []
+        words = iter(args[:end])
+        for word in words:
+            if word == MODULE.strip():
+                module = next(words, None)
+                if module is None:
+                    raise UsageError("-m needs the name of a module; write -m package.module")
+                word = f" {MODULE}{module}"
+            joined.append(word)
+        return super().parse_args(ctx, joined + args[end:])
+
+
 arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
 """The words after `--`, which are passed to the script."""
 
@@ -252,8 +272,8 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
     allow_writes = options["allow_writes"]
     subject = Subject(target, options["step"], arguments, include, exclude, threads=threads, allow_writes=allow_writes)
-    if arguments and not subject.is_script:
-        raise UsageError(f"'{arguments[0]}' is for a script, but '{target}' is not a script (its name must end in .py)")
+    if arguments and not subject.is_program:
+        raise UsageError(f"'{arguments[0]}' is for a program, but '{target}' is a variant; {EXPECTED}")
     return subject
 
 
@@ -262,9 +282,8 @@ def announce(subject: Subject) -> None:
 
     Raises UsageError if there is no such script, so that no run of it is announced.
     """
-    if subject.is_script:
-        subject.require_script()
-        complain(f"{Path(subject.target).name} runs {subject.how_often}, and is stopped after the recorded steps")
+    if subject.is_program:
+        complain(f"{subject.program.name.short} runs {subject.how_often}, and is stopped after the recorded steps")
 
 
 def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:
@@ -272,11 +291,11 @@ def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context)
 
     Raises UsageError if these options are given for a script, and what `workload_from` raises.
     """
-    if subject.is_script:
+    if subject.is_program:
         given = given_options(ctx, _VARIANT_ONLY)
         if given:
             raise UsageError(
-                f"{', '.join(given)} cannot be used with the script '{subject.target}', which has its own network "
+                f"{', '.join(given)} cannot be used with the program '{subject.target}', which has its own network "
                 "and data. Put options of the script after --"
             )
         return subject

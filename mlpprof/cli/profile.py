@@ -15,6 +15,7 @@ import click
 from mlpprof.advise import profile_step
 from mlpprof.catalog import find
 from mlpprof.cli.options import (
+    ProgramCommand,
     allow_writes_option,
     announce,
     arguments_argument,
@@ -98,7 +99,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
             raise UsageError(f"--{name} {options[name][0]} selects modules of a script; add --step NAME")
 
 
-@click.command("profile")
+@click.command("profile", cls=ProgramCommand)
 @click.argument("variant")
 @arguments_argument
 @click.option(

@@ -1,4 +1,4 @@
-"""A user's unchanged program: which files belong to it, how they are imported, and how a script runs as `__main__`."""
+"""A user's unchanged program: which files belong to it, how they are imported, and how it runs as `__main__`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -19,7 +19,10 @@ from typing import Any, Protocol
 
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
+from mlpprof.programs.name import KINDS
+from mlpprof.programs.overlay import Overlay
 from mlpprof.programs.record.schedule import Enough
+from mlpprof.programs.request import ProgramRequest
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
@@ -28,10 +31,11 @@ LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
+def own_files(include: Sequence[str], exclude: Sequence[str], overlay: Container[str] = ()) -> Callable[[str], bool]:
     """A test whether a path is a file of the program's own: none of an installed library, or of mlpprof itself.
 
-    include, exclude: patterns of file names or of whole paths; a path that both match is excluded.
+    include, exclude: patterns of file names or of whole paths; a path that both match is excluded. overlay: paths that
+    exist for the program, whether or not they exist on disk.
     """
     ours = (PACKAGE / "model", ladder_folder())
 
@@ -42,7 +46,7 @@ def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str],
             return False
         if any(fnmatch(path, pattern) or fnmatch(file.name, pattern) for pattern in include):
             return True
-        if file.suffix != ".py" or not file.is_file():
+        if file.suffix not in KINDS or not (path in overlay or file.is_file()):
             return False
         full = file.resolve()
         if any(full.is_relative_to(folder) for folder in ours):
@@ -54,10 +58,13 @@ def own_files(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str],
     return is_own
 
 
-def load_through(is_own: Callable[[str], bool], compiled: Callable[[str, str], CodeType]) -> None:
+def load_through(
+    is_own: Callable[[str], bool], compiled: Callable[[str, str], CodeType], text: Callable[[str], str] | None = None
+) -> None:
     """From now on, modules from the program's files get their code from `compiled(path, source)`.
 
-    Every import of a source file goes through this method, also a late one and one by path.
+    Every import of a source file goes through this method, also a late one and one by path. text: gives the source of
+    a path; None reads the file.
     """
     original = SourceFileLoader.get_code
 
@@ -65,7 +72,8 @@ def load_through(is_own: Callable[[str], bool], compiled: Callable[[str, str], C
         path = loader.get_filename(name)
         if not is_own(path):
             return original(loader, name)
-        return compiled(path, importlib.util.decode_source(loader.get_data(path)))
+        source = importlib.util.decode_source(loader.get_data(path)) if text is None else text(path)
+        return compiled(path, source)
 
     setattr(SourceFileLoader, "get_code", get_code)  # noqa: B010 - a plain assignment to a method is no assignment to mypy
 
@@ -79,61 +87,125 @@ class Exit:
 
 
 class Program(Protocol):
-    """Something that trains. may_be_short: whether it may end after a few steps."""
+    """Something that trains.
+
+    may_be_short: whether it may end after a few steps. folder: its files are shown relative to it. is_own: whether a
+    path is one of its own files.
+    """
 
     @property
     def may_be_short(self) -> bool: ...
+    @property
+    def folder(self) -> str: ...
+    @property
+    def is_own(self) -> Callable[[str], bool]: ...
 
     def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
         """Run it with the code that `compiled(path, source)` gives, to its end or to `Enough` (None)."""
 
 
-@dataclass(frozen=True)
-class Script:
-    """A script with its arguments."""
+class UserProgram:
+    """A script, a module or a notebook, which runs as `__main__` as under Python."""
 
     may_be_short = True
 
-    path: str
-    arguments: tuple[str, ...]
+    def __init__(self, request: ProgramRequest) -> None:
+        self._request = request
+        self.overlay = Overlay(request.overlay)
+        self.folder = str(request.name.folder)
+        self.is_own = own_files(request.include, request.exclude, self.overlay)
 
     def run(self, compiled: Callable[[str, str], CodeType]) -> Exit | None:
         """Run it to its end, or to `Enough` (None). Raises VariantCrash for an exception of its own."""
-        source = Path(self.path).read_text(encoding="utf-8")
-        module = ModuleType("__main__")
-        module.__file__ = self.path
-        module.__dict__["__builtins__"] = __builtins__
-        sys.modules["__main__"] = module
-        sys.argv = [self.path, *self.arguments]
-        sys.path.insert(0, str(Path(self.path).resolve().parent))
+        self.overlay.install()
+        load_through(self.is_own, compiled, self.overlay.text)
+        main = self._main()
+        sys.modules["__main__"] = main.module
+        sys.argv = [main.argument, *self._request.arguments]
+        sys.path.insert(0, main.folder)
+        if self._request.name.kind == "notebook":
+            os.chdir(main.folder)  # as Jupyter does
         try:
-            exec(compiled(str(Path(self.path).resolve()), source), module.__dict__)
+            exec(compiled(main.path, main.source), main.module.__dict__)
         except Enough:
             return None
         except SystemExit as error:
-            return Exit(_place(error, self.path), _exit_code(error))
+            return Exit(self._place(error), _exit_code(error))
         except SyntaxError as error:
             raise UsageError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
         except Exception as error:  # it is the user's code, and may raise anything
-            hint = f"; {ARGUMENTS_HINT}" if "argv" in source and not self.arguments else ""
-            message = f"{_place(error, self.path)}: {type(error).__name__}: {_one_line(error)}{hint}"
-            raise VariantCrash(message) from error
+            hint = f"; {ARGUMENTS_HINT}" if "argv" in main.source and not self._request.arguments else ""
+            raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
         finally:
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
                 sys.stdout.flush()  # so that its last output is in the log
         return Exit()
 
+    def _main(self) -> Main:
+        """The main module, before any of its code runs."""
+        name = self._request.name
+        if name.kind == "module":
+            return self._module()
+        path = str(Path(name.target).resolve())
+        try:
+            source = self.overlay.text(path)
+        except SyntaxError as error:  # an encoding that does not exist
+            raise UsageError(f"{name.short}: SyntaxError: {error}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name.short} is not UTF-8 text, and names no other encoding: {error}") from error
+        module = ModuleType("__main__")
+        module.__dict__["__builtins__"] = __builtins__
+        if name.kind == "notebook":
+            # Part N puts the reading of a notebook here:
+            # return Main(module, path, read_notebook(path, source).source, argument, folder)
+            raise UsageError(f"mlpprof cannot run the notebook {name.short} yet")
+        module.__file__ = os.path.abspath(name.target)  # noqa: PTH100 - as Python does, which resolves no links here
+        module.__loader__ = SourceFileLoader("__main__", module.__file__)
+        return Main(module, path, source, name.target, str(Path(path).parent))
 
-def _place(error: BaseException, script: str) -> str:
-    """The innermost line of the traceback outside installed libraries."""
-    place, trace = Path(script).name, error.__traceback__
-    is_own = own_files((), ())
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if is_own(file):
-            place = f"{Path(file).name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+    def _module(self) -> Main:
+        """The main module of `python -m`."""
+        name, folder = self._request.name, str(Path.cwd())
+        sys.path.insert(0, folder)
+        try:
+            spec = importlib.util.find_spec(name.target)
+            if spec is not None and spec.submodule_search_locations is not None:
+                spec = importlib.util.find_spec(f"{name.target}.__main__")
+        except ImportError as error:
+            raise UsageError(f"{name.text} cannot be imported from {folder}: {error}") from error
+        finally:
+            sys.path.remove(folder)
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            raise UsageError(
+                f"there is no module '{name.target}' for {name.text}; expected a module that Python finds from {folder}"
+            )
+        module = ModuleType("__main__")
+        module.__dict__["__builtins__"] = __builtins__
+        module.__file__, module.__loader__, module.__package__ = spec.origin, spec.loader, spec.parent
+        module.__spec__ = spec
+        path = str(Path(spec.origin).resolve())
+        return Main(module, path, self.overlay.text(path), spec.origin, folder)
+
+    def _place(self, error: BaseException) -> str:
+        """The innermost line of the traceback in the program's own files."""
+        place, trace = self._request.name.short, error.__traceback__
+        while trace is not None:
+            file = trace.tb_frame.f_code.co_filename
+            if self.is_own(file):
+                place = f"{Path(file).name}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        return place
+
+
+@dataclass(frozen=True)
+class Main:
+    """A main module that is ready to run. argument: sys.argv[0]; folder: sys.path[0]."""
+
+    module: ModuleType
+    path: str
+    source: str
+    argument: str
+    folder: str
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import platformdirs
 
 from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.programs.name import ProgramName
 from mlpprof.programs.record.schedule import Enough
 
 Answer = TypeVar("Answer")
@@ -62,10 +63,10 @@ class Writes:
     refusal: the message to the user about an attempt that came too early.
     """
 
-    def __init__(self, script: str, how_often: str, is_own: Callable[[str], bool]) -> None:
-        self._script, self._how_often, self._is_own = Path(script), how_often, is_own
+    def __init__(self, program: ProgramName, how_often: str, is_own: Callable[[str], bool]) -> None:
+        self._name, self._how_often, self._is_own = program.short, how_often, is_own
         self._process = os.getpid()
-        self._projects = {os.path.realpath(self._script.parent), os.path.realpath(Path.cwd())}
+        self._projects = {os.path.realpath(program.folder), os.path.realpath(Path.cwd())}
         self._temporary = os.path.realpath(tempfile.gettempdir())  # asked before the hook, since Python tries to write
         self._free = [self._temporary, *(os.path.realpath(folder) for folder in _cache_folders())]
         self.is_enough: Callable[[], bool] = lambda: False
@@ -96,7 +97,7 @@ class Writes:
         if not self.prevented:
             return None
         shown = ", ".join(dict.fromkeys(self.prevented))
-        return f"{self._script.name} wanted to write {shown}; mlpprof prevented it, and --allow-writes would let it"
+        return f"{self._name} wanted to write {shown}; mlpprof prevented it, and --allow-writes would let it"
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -163,7 +164,7 @@ class Writes:
             if self._is_own(file):
                 return f"{Path(file).name}:{frame.f_lineno}"
             frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has None
-        return self._script.name
+        return self._name
 
     def _wrap_h5py(self) -> None:
         """Check before h5py opens a file: it calls these two functions by their names in this module."""

@@ -10,7 +10,7 @@ import inspect
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Exit, Program, load_through, own_files
+from mlpprof.programs.load import Exit, Program
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
@@ -219,15 +219,8 @@ def _is_plain_attribute(kind: Any, key: str) -> bool:
     return is_plain and not is_computed
 
 
-def seek(
-    program: Program,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    writes: Writes | None = None,
-    observer: ProgramObserver | None = None,
-) -> Sought:
+def seek(program: Program, writes: Writes | None = None, observer: ProgramObserver | None = None) -> Sought:
     """The step of a program. Raises UsageError if there is none, and what the program's `run` raises."""
-    is_own = own_files(include, exclude)
     sites: list[Site] = []
     names: dict[int, str] = {}
     trees: dict[str, ast.Module] = {}
@@ -257,7 +250,6 @@ def seek(
 
     observer.is_done = is_done
     hooks.install(observer.hooks)
-    load_through(is_own, compiled)
     end_threads_quietly()
     if writes is not None:
         writes.is_enough = lambda: observer.has_ended or is_done(False)

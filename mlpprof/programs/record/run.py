@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, load_through, own_files
+from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CodeExchange, Forms
@@ -132,9 +132,6 @@ class Instruments:
 def record(
     program: Program,
     step: StepPlace,
-    folder: str,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
     few: int = 0,
     plain_s: Sequence[float] = (),
     writes: Writes | None = None,
@@ -146,7 +143,6 @@ def record(
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
-    is_own = own_files(include, exclude)
     patience = patience or Patience()
     end_threads_quietly()
     hook_time()  # measured before the program runs, and others with it
@@ -155,9 +151,8 @@ def record(
     for instrument in (instruments.clocks, recorder, steps):
         hooks.install(instrument.hooks)
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
-        if (path := getattr(module, "__file__", None)) is not None and is_own(path):
+        if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
-    load_through(is_own, forms.module_code)
 
     is_endless = False
 
@@ -171,7 +166,7 @@ def record(
             return True
         if forms.step_file is None:
             return passed_s > patience.loading_s and (
-                passed_s > patience.waiting_s or not is_import_to_come(dict(forms.sources), folder)
+                passed_s > patience.waiting_s or not is_import_to_come(dict(forms.sources), program.folder)
             )
         return is_endless or (steps.count == 0 and passed_s > patience.waiting_s)
 
@@ -214,7 +209,7 @@ def record(
         sources=forms.sources,
         step_file=forms.step_file,
         step_text=step.text,
-        folder=folder,
+        folder=program.folder,
         singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
