@@ -15,6 +15,7 @@ import ast
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def _without_clocks(graph: Graph, span: Span, under_s: Samples, whole_s: Samples
 def _parts(span: Span, events: list[Event], phase_of: _PhaseOf) -> Iterator[_Part]:
     """An expression by the phases that it works for, as shares of what it computes and moves."""
     if not events:
-        yield _Part(span, phase_of.place(span[0], span[1]) or STEP_ITSELF, 1.0, (), len(phase_of.graph.events))
+        yield _Part(span, phase_of.unobserved(span[0], span[1]), 1.0, (), len(phase_of.graph.events))
         return
     found: dict[str, list[Event]] = defaultdict(list)
     for event in events:
@@ -235,6 +236,39 @@ class _PhaseOf:
             return STEP_ITSELF
         calls = (*event.calls, event.index) if event.is_own else event.calls
         return _call_name(self.graph.events[calls[0]]) if calls else STEP_ITSELF
+
+    def unobserved(self, path: str, line: int) -> str:
+        """The phase of an expression without events: that of most events in the same function."""
+        if self._labels:
+            return self.place(path, line) or STEP_ITSELF
+        found = self._phases_within.get((path, self._function(path, line)), Counter({STEP_ITSELF: 1}))
+        return found.most_common(1)[0][0]
+
+    @cached_property
+    def _phases_within(self) -> dict[tuple[str, int], Counter[str]]:
+        """File and first line of a function -> how many events it has in each phase."""
+        found: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+        for event in self.graph.last:
+            if not event.is_own:
+                site = self.graph.trace.sites[event.site]
+                found[site.file, self._function(site.file, site.line)][self.event(event)] += 1
+        return found
+
+    def _function(self, path: str, line: int) -> int:
+        """The first line of the innermost function around a line; 0 in none."""
+        spans = self._functions.get(path, ())
+        return max((first for first, last in spans if first <= line <= last), default=0)
+
+    @cached_property
+    def _functions(self) -> dict[str, list[tuple[int, int]]]:
+        return {
+            path: [
+                (node.lineno, node.end_lineno or node.lineno)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+            for path, tree in self.graph.trees.items()
+        }
 
     def place(self, path: str, line: int) -> str | None:
         """The phase by the comment on a statement or a block."""

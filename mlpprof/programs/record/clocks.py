@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
@@ -227,6 +227,20 @@ def calm_step_s(times: Times) -> float:
     step_s = median(plain_s or times.clocked_s or [0.0])
     is_sure = times.plain_s and len(times.sites) >= FEWEST
     return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
+
+
+BUSY = 1.25
+"""If steps usually took so many times as long as a calm step, a note reports it."""
+
+
+def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
+    """A note that the reported step time is far below the median of the measured ones, if it is."""
+    usual_s = median(plain_s or [step_s])
+    if usual_s > BUSY * step_s:
+        yield (
+            f"other programs used the CPU: steps took {usual_s / step_s:.1f} times as long as a step without "
+            "interruptions, which is the time reported here"
+        )
 
 
 def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:

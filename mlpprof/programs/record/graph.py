@@ -95,10 +95,7 @@ class Graph:
 
     def shown(self, file: str) -> str:
         """A file relative to the script's folder."""
-        try:
-            return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
-        except ValueError:
-            return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
+        return shown(file, self.trace.folder)
 
     def place(self, site: Site) -> str:
         """A site as 'file.py:LINE'."""
@@ -246,6 +243,14 @@ class Graph:
                 if turn.site == run.site and turn.execution == run.execution and turn.turn < run.recorded:
                     found[turn.turn].append(event)
         return found
+
+
+def shown(file: str, folder: str) -> str:
+    """A file of a program relative to the folder of the program."""
+    try:
+        return Path(file).resolve().relative_to(Path(folder).resolve()).as_posix()
+    except ValueError:
+        return Path(file).relative_to(PACKAGE.parent).as_posix() if _is_in_package(file) else file
 
 
 def shortened(text: str, most: int) -> str:
