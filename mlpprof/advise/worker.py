@@ -14,10 +14,11 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
 from mlpprof.programs.in_worker import Opened, opened, recorded, sought
-from mlpprof.programs.record.clocks import busy_note
+from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
+from mlpprof.programs.record.trace import Times
 
 MEASURING_S = 6.0
 """Measuring what the cures save starts no new operation after so many seconds."""
@@ -55,7 +56,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)
     graph = Graph(recording.trace)
-    recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
+    recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
     findings = findings_of(graph)
     recording.trace.notes.extend(_hidden(graph))
@@ -92,4 +93,13 @@ def _require_looked_into(graph: Graph, few: int) -> None:
         raise UsageError(
             f"only {few} {'step' if few == 1 else 'steps'} of {graph.step_name} ran, and mlpprof needs at least "
             f"{OBSERVED_STEPS + 1} to look for all flaws. Run more epochs"
+        )
+
+
+def busy_note(times: Times) -> Iterator[str]:
+    """A note that the reported step time is far below the median of the measured ones, if it is."""
+    if (longer := times_as_long(times)) is not None:
+        yield (
+            f"other programs used the CPU: steps took {longer:.1f} times as long as a step without interruptions, "
+            "which is the time reported here"
         )

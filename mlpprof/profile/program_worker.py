@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import faulthandler
+from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
@@ -14,8 +15,9 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.step_table import step_table
 from mlpprof.programs.in_worker import guarded, opened, recorded, sought
-from mlpprof.programs.record.clocks import busy_note
+from mlpprof.programs.record.clocks import calm_step_s, times_as_long
 from mlpprof.programs.record.graph import Graph, shown
+from mlpprof.programs.record.trace import Times
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.watch_steps import Observer, WatchedSteps, own_sources, watch_steps
 from mlpprof.results import LineProfile, LineTime
@@ -46,7 +48,7 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
         "loading_s": trace.loading_s,
         "page_faults": mean(trace.times.faults) if trace.times.faults else None,
         "warnings": not_finite(graph),
-        "notes": [*trace.notes, *busy_note(trace.times.plain_s, graph.step_s)],
+        "notes": [*trace.notes, *_busy_note(trace.times)],
         "machine": describe(),
     }
 
@@ -67,6 +69,15 @@ def not_finite(graph: Graph) -> list[str]:
                 "training has failed there, and the times are those of arithmetic on such values"
             ]
     return []
+
+
+def _busy_note(times: Times) -> Iterator[str]:
+    """A note that the median step is far above a step without interruptions, if it is; `advise` reports the latter."""
+    if (longer := times_as_long(times)) is not None:
+        yield (
+            f"other programs used the CPU: steps took {longer:.1f} times as long as a step without interruptions, "
+            f"which takes {1e3 * calm_step_s(times):.3g} ms"
+        )
 
 
 def _lines(report: Progress, program: dict[str, Any]) -> Message:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache
 from statistics import median
@@ -233,14 +233,11 @@ BUSY = 1.25
 """If steps usually took so many times as long as a calm step, a note reports it."""
 
 
-def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
-    """A note that the reported step time is far below the median of the measured ones, if it is."""
-    usual_s = median(plain_s or [step_s])
-    if usual_s > BUSY * step_s:
-        yield (
-            f"other programs used the CPU: steps took {usual_s / step_s:.1f} times as long as a step without "
-            "interruptions, which is the time reported here"
-        )
+def times_as_long(times: Times) -> float | None:
+    """How many times as long as a calm step steps usually took, if other programs used the CPU; else None."""
+    calm_s = calm_step_s(times)
+    longer = median(times.plain_s or [calm_s]) / calm_s if calm_s > 0 else 1.0
+    return longer if longer > BUSY else None
 
 
 def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
