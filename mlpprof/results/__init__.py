@@ -4,7 +4,18 @@ Measuring code creates them, reports read them, and `mlpprof.results.on_disk` st
 another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
 """
 
-from mlpprof.results.comparison import Change, Comparison, Ladder, Race, Rung, Speedup, Verdict
+from mlpprof.results.comparison import (
+    Change,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    ProgramPair,
+    Race,
+    Rung,
+    Speedup,
+    Training,
+    Verdict,
+)
 from mlpprof.results.run import (
     BatchResult,
     CheckResult,
@@ -30,6 +41,7 @@ __all__ = [
     "CheckResult",
     "Comparison",
     "DataRecord",
+    "ExpressionChange",
     "Json",
     "LabelSamples",
     "Ladder",
@@ -37,6 +49,7 @@ __all__ = [
     "LineTime",
     "Operation",
     "PhaseSamples",
+    "ProgramPair",
     "Quantiles",
     "Race",
     "Run",
@@ -44,6 +57,7 @@ __all__ = [
     "Samples",
     "Speedup",
     "StackProfile",
+    "Training",
     "VariantRecord",
     "Verdict",
     "paired_ratio",
