@@ -45,6 +45,9 @@ SEARCH_PATH = (
 """Statements that take the working directory off the path of modules, where a user's file could shadow one of ours, and
 add mlpprof itself if it is not installed. The option -P would do the former, but programs see it in `sys.flags`."""
 
+NOTHING = "pass"
+"""A statement that does nothing."""
+
 SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
 STOP_TIMEOUT_S = 2.0
 ORPHAN_S = 5.0
@@ -71,7 +74,7 @@ class Worker:
     """
 
     def __init__(
-        self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = (), before: str = "pass"
+        self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = (), before: str = NOTHING
     ) -> None:
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
         main = launched_program(module, mpiexec) if mpiexec else f"from {module} import main; main()"

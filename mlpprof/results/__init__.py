@@ -34,6 +34,7 @@ from mlpprof.results.run import (
     paired_ratio,
     quantiles,
 )
+from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 
 __all__ = [
     "BatchResult",
@@ -41,6 +42,7 @@ __all__ = [
     "CheckResult",
     "Comparison",
     "DataRecord",
+    "Expression",
     "ExpressionChange",
     "Json",
     "LabelSamples",
@@ -50,6 +52,7 @@ __all__ = [
     "Operation",
     "PhaseSamples",
     "ProgramPair",
+    "ProgramRecord",
     "Quantiles",
     "Race",
     "Run",
@@ -57,6 +60,7 @@ __all__ = [
     "Samples",
     "Speedup",
     "StackProfile",
+    "StepProfile",
     "Training",
     "VariantRecord",
     "Verdict",

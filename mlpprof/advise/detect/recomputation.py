@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.repeats import is_constant, repeats_of, second_passes
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 LEAST_SHARE_OF_ARITHMETIC = 0.03
@@ -59,7 +59,7 @@ def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
     seconds = graph.seconds(events)
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
-    where = f"line {there.line}" if there.line != here.line else "the same line"
+    where = graph.place_of(there).words if there.line != here.line else "the same line"
     return Candidate(
         category="recomputation",
         site=here,

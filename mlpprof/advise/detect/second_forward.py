@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.repeats import SecondPass, repeats_of, second_passes
+from mlpprof.programs.record.graph import Graph
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -14,7 +14,7 @@ def detect(graph: Graph) -> list[Candidate]:
 
 def _candidate(one: SecondPass, graph: Graph) -> Candidate:
     here, there = graph.site(one.calls[0]), graph.site(one.first)
-    why = f"The step has already multiplied this batch by the weights in line {there.line}."
+    why = f"The step has already multiplied this batch by the weights in {graph.place_of(there).words}."
     if not one.is_same:
         why += " This pass uses the new weights, and no update uses its results."
     return Candidate(
