@@ -99,6 +99,11 @@ class Edits:
         places = [self._of(node) for node in self._in(file, self._texts)]
         places += [self._taking(node) for node in self._in(file, self._added)]
         places += [self._line(one) for one in self._in(file, self._statements())]
+        whole = [
+            self._line(one) for guard in self._in(file, self._guarded) for one in (guard, *self._guarded[guard][1])
+        ]
+        if any(isinstance(one, cst.BaseSmallStatement) for one in whole):
+            return False  # a statement that shares its line has no room for a test
         return all(place is not None for place in places)
 
     def _taking(self, node: ast.Call | ast.FunctionDef) -> cst.CSTNode | None:
@@ -163,7 +168,7 @@ class Edits:
             node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=node.trailing_whitespace)
         if one in self._guarded:
             test, rest = self._guarded[one]
-            others = [self._line(other) for other in rest]
+            others: list[Any] = [self._line(other) for other in rest]
             body = cst.IndentedBlock([node.with_changes(leading_lines=()), *others])
             return cst.If(expression(test), body, leading_lines=node.leading_lines)
         added = [statement(f"{text}\n") for text in self._before.get(one, ())]
@@ -174,9 +179,10 @@ class Edits:
     def _needs_parentheses(self, node: ast.expr) -> bool:
         """Whether the place of an expression is not one that holds any expression."""
         above = self._code.parent(node)
-        return not isinstance(above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword) and not (
-            isinstance(above, ast.Call) and node in above.args
+        is_whole = isinstance(
+            above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword | ast.If | ast.While
         )
+        return not is_whole and not (isinstance(above, ast.Call) and node in above.args)
 
     @staticmethod
     def _found(node: cst.CSTNode | None) -> cst.CSTNode:

@@ -59,7 +59,11 @@ class RecordedCode:
 
     def node(self, event: Event) -> ast.expr | ast.stmt | None:
         """The expression or the statement of an event."""
-        return self._nodes.get(self.graph.span(event.site))
+        return self.node_at(event.site)
+
+    def node_at(self, site: int) -> ast.expr | ast.stmt | None:
+        """The expression or the statement of a site of the recording, such as that of a loop."""
+        return self._nodes.get(self.graph.span(site))
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, the innermost first."""
