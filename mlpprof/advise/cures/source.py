@@ -19,6 +19,8 @@ class SourceTree:
         wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
         self.module = wrapper.module
         self._ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)
+        self._by_place: dict[tuple[int, int, int, int], list[cst.CSTNode]] = {}
+        self._parents: dict[cst.CSTNode, cst.CSTNode] = {}
 
     def of(self, site: Site) -> cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement | None:
         """The outermost expression or statement at exactly this place; None if there is none.
@@ -32,6 +34,21 @@ class SourceTree:
             if is_there and isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
                 return node
         return None
+
+    def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
+        """All nodes at exactly this place, the outermost first, as a statement and the expression that it consists of."""
+        if not self._by_place:
+            for node, place in self._ranges.items():
+                key = place.start.line, place.start.column, place.end.line, place.end.column
+                self._by_place.setdefault(key, []).append(node)
+        columns = self._column(site.line, site.column), self._column(site.end_line, site.end_column)
+        found = self._by_place.get((site.line, columns[0], site.end_line, columns[1]), [])
+        parents = self.parents()
+        return tuple(sorted(found, key=lambda node: _depth(node, parents)))
+
+    def code(self, node: cst.CSTNode) -> str:
+        """The text of a node."""
+        return self.module.code_for_node(node)
 
     def line_of(self, node: cst.CSTNode) -> int:
         """The first line of a node, 1-based."""
@@ -49,15 +66,14 @@ class SourceTree:
 
     def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
         """Each node's parent."""
-        found: dict[cst.CSTNode, cst.CSTNode] = {}
-
         def visit(node: cst.CSTNode) -> None:
             for child in node.children:
-                found[child] = node
+                self._parents[child] = node
                 visit(child)
 
-        visit(self.module)
-        return found
+        if not self._parents:
+            visit(self.module)
+        return self._parents
 
     def names(self) -> set[str]:
         """All identifiers of the file."""
@@ -70,6 +86,13 @@ class SourceTree:
 
     def _column(self, line: int, byte_column: int) -> int:
         return len(self._lines[line - 1].encode()[:byte_column].decode(errors="ignore"))
+
+
+def _depth(node: cst.CSTNode, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> int:
+    depth = 0
+    while node in parents:
+        node, depth = parents[node], depth + 1
+    return depth
 
 
 class _Replacing(cst.CSTTransformer):
