@@ -328,7 +328,7 @@ def _insist() -> None:
             sys.settrace(None)
             raise Enough
 
-    frame: FrameType | None = sys._getframe(3)  # the step's caller: not this one, not the hook, not the step
+    frame: FrameType | None = sys._getframe(2)  # the step, or the code with the loop: not this one, not the hook
     while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
         frame.f_trace = again
         frame = frame.f_back
