@@ -15,7 +15,8 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
-from mlpprof.results.advice import Finding, Place
+from mlpprof.results.advice import Finding
+from mlpprof.results.place import Place
 
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
@@ -104,13 +105,14 @@ def _is_cause(one: Candidate, other: Candidate) -> bool:
 def _finding(one: Candidate, graph: Graph) -> Finding:
     step_s = graph.step_s
     low, high = one.saved_s
+    place = graph.place_of(one.site)
     if not any(graph.events[index].is_outside for index in one.covers):
         low, high = min(low, step_s), min(high, step_s)
     return Finding(
         category=one.category,
-        file=graph.shown(one.site.file),
-        line=one.site.line,
-        end_line=one.site.end_line,
+        file=place.file,
+        line=place.line,
+        end_line=place.line + max(0, one.site.end_line - one.site.line),
         column=one.site.column + 1,
         title=one.title,
         why=one.why,
@@ -120,8 +122,9 @@ def _finding(one: Candidate, graph: Graph) -> Finding:
         confidence=one.confidence,
         related=_places(one.related, graph),
         evidence={**one.evidence, "measured": one.measured},
+        cell=place.cell,
     )
 
 
 def _places(sites: tuple[Site, ...], graph: Graph) -> tuple[Place, ...]:
-    return tuple(dict.fromkeys(Place(graph.shown(site.file), site.line) for site in sites))
+    return tuple(dict.fromkeys(map(graph.place_of, sites)))

@@ -21,7 +21,9 @@ from typing import Any, Protocol
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
 from mlpprof.programs.name import KINDS
+from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
+from mlpprof.programs.record import hooks
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.request import ProgramRequest
 
@@ -133,9 +135,14 @@ class UserProgram:
         except SystemExit as error:
             return Exit(self._place(error), _exit_code(error))
         except SyntaxError as error:
-            raise UsageError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
+            place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
+            raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
+        except UsageError:  # of `compiled`, about the step that the user named
+            raise
         except Exception as error:  # it is the user's code, and may raise anything
             hint = f"; {ARGUMENTS_HINT}" if "argv" in main.source and not self._request.arguments else ""
+            if isinstance(error, NameError) and main.path in READ:  # a magic may have defined it
+                hint = "".join(f"; {note}" for note in READ[main.path].notes)
             raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
         finally:
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
@@ -156,9 +163,12 @@ class UserProgram:
             raise UsageError(f"{name.short} is not UTF-8 text, and names no other encoding: {error}") from error
         module = _main_module()
         if name.kind == "notebook":
-            # Part N puts the reading of a notebook here:
-            # return Main(module, path, read_notebook(path, source).source, argument, folder)
-            raise UsageError(f"mlpprof cannot run the notebook {name.short} yet")
+            notebook = read_notebook(path, source)
+            module.__dict__.update(notebook.namespace())
+            if notebook.is_late:
+                hooks.hold()
+                module.__dict__[START] = hooks.release
+            return Main(module, path, notebook.source, name.target, str(Path(path).parent))
         # As Python does, which resolves neither links nor dots here.
         module.__file__ = name.target if Path(name.target).is_absolute() else f"{Path.cwd()}{os.sep}{name.target}"
         module.__loader__ = SourceFileLoader("__main__", module.__file__)
@@ -193,7 +203,7 @@ class UserProgram:
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
             if self.is_own(file):
-                place = f"{Path(file).name}:{trace.tb_lineno}"
+                place = place_of(file, trace.tb_lineno).text
             trace = trace.tb_next
         return place
 
