@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
 
+from mlpprof.programs.notebook import place_of
+
 PROCESSES = frozenset(("subprocess.Popen", "os.fork", "os.forkpty", "os.system", "os.posix_spawn"))
-"""Python's audit events of new processes. Those that multiprocessing spawns have none, but it imports a module first."""
+"""Python's audit events of new processes. If multiprocessing spawns one there is none, but it imports a module."""
 
 SPAWNS = "multiprocessing.popen_"
 
@@ -31,13 +32,28 @@ MUCH_S, MUCH = 1.0, 0.5
 """Other processes do the work if they use so many seconds, and at least this share of the time that this one uses."""
 
 
+TRAINS = (
+    "If it only defines a network, name the script that trains it. If it trains, name its step with --step "
+    "Class.method, or with --step LINE, the line number of its training loop"
+)
+SLOW = (
+    "If it needs longer until it trains, let it use less data, or wait longer with --wait 600, for instance. If it "
+    "trains already, name its step with --step Class.method, or with --step LINE, the line number of its training loop"
+)
+"""What helps where there is no sign of the reason."""
+
+
 class Signs:
-    """What a program does besides computing. is_own: whether a path is one of its own files."""
+    """What a program does besides computing. is_own: whether a path is one of its own files.
+
+    stopped: where the program was when mlpprof gave up waiting, as a part of a sentence; None if it did not.
+    """
 
     def __init__(self, is_own: Callable[[str], bool]) -> None:
         self._is_own = is_own
         self._loaded = frozenset(sys.modules)
         self._begun_s = time.process_time()
+        self.stopped: str | None = None
         self._connection: tuple[str, str] | None = None
         self._starts_processes: str | None = None
 
@@ -45,15 +61,26 @@ class Signs:
         """Watch from now on until the process ends, because an audit hook cannot be removed."""
         sys.addaudithook(self._audit)
 
+    def give_up(self, after_s: float) -> bool:
+        """Note where the program is; call it from another thread. True, for use as the end of a condition."""
+        self.stopped = self.stopped or f"after {after_s:.0f} seconds the program was still at {self.here()}"
+        return True
+
+    def without_step(self) -> str:
+        """The end of a sentence that no step was seen: what the program did instead, and what helps."""
+        reason = self.reason(self.stopped is None)
+        if self.stopped is None:
+            return f"the program ran to its end{f': {reason}' if reason else f'. {TRAINS}'}"
+        return f"{self.stopped}. {reason[0].upper() + reason[1:] if reason else SLOW}"
+
     def here(self) -> str:
         """The line of the program's own that the main thread is at, with its text; for another thread to call."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         found = self._own(frame)
         if found is None:
             return "none of its own lines"
-        file, line = found
-        text = linecache.getline(file, line).strip()
-        return f"{Path(file).name}:{line}" + (f" (`{text}`)" if text else "")
+        text = linecache.getline(*found).strip()
+        return place_of(*found).text + (f" (`{text}`)" if text else "")
 
     def reason(self, has_ended: bool) -> str | None:
         """A sentence about the most likely reason why no step was seen, with what helps; None if there is no sign.
@@ -100,7 +127,7 @@ class Signs:
     def _place(self) -> str | None:
         """The innermost of the program's own lines that run in this thread."""
         found = self._own(sys._getframe(2))
-        return None if found is None else f"{Path(found[0]).name}:{found[1]}"
+        return None if found is None else place_of(*found).text
 
     def _own(self, frame: FrameType | None) -> tuple[str, int] | None:
         while frame is not None:
@@ -138,17 +165,17 @@ def _seconds_of_children() -> float:
 
 
 class Stillness:
-    """How long a thread has stood at the same instruction, as if it waited for something that never comes."""
+    """How long all threads have stood at the same instructions, as if they waited for something that never comes."""
 
-    def __init__(self, thread: int, clock: Callable[[], float]) -> None:
-        self._thread, self._clock = thread, clock
-        self._at: tuple[int, int] | None = None
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at: dict[int, tuple[int, int]] = {}
         self._since_s = clock()
 
     def seconds(self) -> float:
-        """Call it regularly, from another thread."""
-        frame = sys._current_frames().get(self._thread)
-        at = None if frame is None else (id(frame), frame.f_lasti)
+        """Call it regularly, from a thread that does not count."""
+        me = threading.get_ident()
+        at = {thread: (id(one), one.f_lasti) for thread, one in sys._current_frames().items() if thread != me}
         if at != self._at:
             self._at, self._since_s = at, self._clock()
         return self._clock() - self._since_s
