@@ -13,11 +13,13 @@ from mlpprof import catalog
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress
+from mlpprof.profile.program import profile_step as step_of_program
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, how_often
 from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
 WORKER = "mlpprof.advise.worker"
@@ -88,6 +90,11 @@ def find(
     answer = runs.recorded("advise", progress or (lambda what, share: None))
     findings = tuple(_finding(one) for one in answer.pop("findings"))
     return Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])})
+
+
+def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:
+    """The phases and expressions of a program's step. Raises as `find`."""
+    return step_of_program(replace(subject.program, step=subject.step), progress, subject.threads)
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
