@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlpprof import catalog
+from mlpprof.advise.cures.cure import Cure
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress
+from mlpprof.process import NOTHING, Progress
 from mlpprof.profile.program import profile_step as step_of_program
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
-from mlpprof.programs.runs import Runs, how_often
-from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.programs.runs import Runs, contained, how_often
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.json import decode
 from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
@@ -30,16 +32,18 @@ class Subject:
     """The program to analyse.
 
     target: a program as `ProgramName` reads it ('train.py', 'work.ipynb', '-m package.module', each perhaps with
-    '@REF'), or the name of one of the catalog's variants. step: the training step as
+    '@REF'), or the request for one, or the name of one of the catalog's variants. step: the training step as
     'Class.method', 'function', 'file.py:Class.method', or 'LINE' or 'file.py:LINE' of the loop whose body it is; None
     to have it found. arguments: for the program. include, exclude: file name patterns of modules that are instrumented
     though they are in an installed library, or not although they are the user's.
     request, batch: what a variant trains on; None takes the default workload. threads: of BLAS; None leaves them as
     they are for a program, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a program write
-    files outside temporary folders; else the attempt ends its run.
+    files; else it writes into a copy of its folder that is dropped, and an attempt to write elsewhere ends its run.
+    has_copy: whether there may be such a copy; without it, or where the system does not allow it, an attempt to write
+    outside temporary folders ends the run.
     """
 
-    target: str | Path
+    target: str | Path | ProgramRequest
     step: str | None = None
     arguments: Sequence[str] = ()
     include: Sequence[str] = ()
@@ -48,6 +52,7 @@ class Subject:
     batch: int | None = None
     threads: int | None = None
     allow_writes: bool = False
+    has_copy: bool = True
 
     @property
     def how_often(self) -> str:
@@ -57,11 +62,19 @@ class Subject:
     @property
     def is_program(self) -> bool:
         """Whether the target is a program, and not a variant."""
-        return is_program(str(self.target))
+        return isinstance(self.target, ProgramRequest) or is_program(str(self.target))
 
     @cached_property
     def program(self) -> ProgramRequest:
         """The request for the program, with an open step. Raises UsageError if there is no such file or git ref."""
+        if isinstance(self.target, ProgramRequest):
+            return replace(
+                self.target,
+                arguments=tuple(self.arguments),
+                include=tuple(self.include),
+                exclude=tuple(self.exclude),
+                allow_writes=self.allow_writes,
+            )
         return request_for(
             self.target,
             arguments=self.arguments,
@@ -85,11 +98,30 @@ def find(
     VariantCrash where the program itself ends with an exception before the step was recorded.
     """
     held = subject if isinstance(subject, Subject) else Subject(subject, step, arguments, allow_writes=allow_writes)
+    return analyse(held, progress or (lambda what, share: None)).advice
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The findings on a program, the alternative cures of each, and the texts of all its own files by path."""
+
+    advice: Advice
+    cures: tuple[tuple[Cure, ...], ...]
+    texts: Mapping[str, str]
+
+
+def analyse(held: Subject, progress: Progress) -> Analysis:
+    """The findings with their cures. Raises as `find`."""
     message, environment = _message(held)
-    runs = Runs(WORKER, environment, message, held.program.name.short if held.is_program else str(held.target))
-    answer = runs.recorded("advise", progress or (lambda what, share: None))
-    findings = tuple(_finding(one) for one in answer.pop("findings"))
-    return Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])})
+    name, before = str(held.target), NOTHING
+    if held.is_program:
+        name, before = held.program.name.short, contained(held.program) if held.has_copy else NOTHING
+    runs = Runs(WORKER, environment, message, name, before)
+    answer = runs.recorded("advise", progress)
+    findings = decode(tuple[Finding, ...], answer.pop("findings"))
+    cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
+    texts = answer.pop("texts")
+    return Analysis(Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])}), cures, texts)
 
 
 def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:
@@ -114,12 +146,3 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     step = subject.step or f"{entry.path.name}:{entry.class_name or catalog.CLASS_NAME}.train_step"
     message |= {"step": step, "request": request.to_json(), "batch": batch}
     return message, worker_environment(base, subject.threads or 1, False)
-
-
-def _finding(message: dict[str, Any]) -> Finding:
-    changed: dict[str, Callable[[Any], Any]] = {
-        "payoff_s": tuple,
-        "payoff_share": tuple,
-        "related": lambda places: tuple(Place(**place) for place in places),
-    }
-    return Finding(**{name: changed.get(name, lambda x: x)(value) for name, value in message.items()})

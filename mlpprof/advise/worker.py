@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from mlpprof.advise.findings import findings_of
+from mlpprof.advise.findings import candidates_of, finding_of
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
@@ -14,6 +14,7 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
 from mlpprof.programs.in_worker import Opened, opened, recorded, sought
+from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
@@ -58,7 +59,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
     graph = Graph(recording.trace)
     recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
-    findings = findings_of(graph)
+    candidates = candidates_of(graph)
+    findings = [finding_of(one, graph) for one in candidates]
     recording.trace.notes.extend(_hidden(graph))
     if not findings:
         _require_looked_into(graph, few)
@@ -67,8 +69,12 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
             f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
             "findings may be missing"
         )
-    files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
-    wanted = {one.file for one in findings}
+    files = {
+        place.source: text
+        for path, source in recording.trace.sources.items()
+        for place, text in parts_of(path, source, graph.shown(path))
+    }
+    wanted = {one.place.source for one in findings}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
@@ -77,6 +83,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
+        "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
+        "texts": recording.trace.sources,
     }
 
 

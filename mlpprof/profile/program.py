@@ -18,7 +18,7 @@ from mlpprof.machine.facts import commit_facts
 from mlpprof.machine.limits import DTYPES, Limits, limits_for, names_for
 from mlpprof.process import Progress
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.runs import Runs, how_often, part_of
+from mlpprof.programs.runs import Runs, contained, how_often, part_of
 from mlpprof.results import (
     BatchResult,
     Expression,
@@ -67,7 +67,7 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
     if settings.threads or settings.native_blas:
         environment = worker_environment(base, settings.threads, settings.native_blas)
     message = {"program": request.to_json(), "step": request.step, "how_often": settings.how_often(request)}
-    runs = Runs(WORKER, environment, message, request.name.short)
+    runs = Runs(WORKER, environment, message, request.name.short, contained(request))
     views = settings.lines + settings.stacks
     answer = runs.recorded("profile", part_of(progress, 0.0, 1 - 0.2 * views))
     notes: list[str] = []

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from mlpprof.process import Progress
+from mlpprof.programs import file_view
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, UserProgram
 from mlpprof.programs.record.run import Recording, record
@@ -26,7 +27,7 @@ def opened(message: dict[str, Any]) -> Opened:
     program = UserProgram(request)
     if request.allow_writes:
         return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own)
+    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
     writes.prevent()
     return program, writes
 

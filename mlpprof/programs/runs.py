@@ -8,10 +8,13 @@ because the number of its steps is known then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageError
-from mlpprof.process import Progress, Worker
+from mlpprof.process import NOTHING, Progress, Worker
+from mlpprof.programs import file_view
+from mlpprof.programs.request import ProgramRequest
 
 FEWEST_TIMED = 3
 """If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
@@ -27,14 +30,28 @@ def how_often(step: str | None, views: int = 0) -> str:
     return f"{TIMES[1 + views]} ({more} if it makes fewer than 5 steps)"
 
 
+def contained(request: ProgramRequest) -> str:
+    """What the worker of a program does first, so that what the program writes stays in a copy, unless it may write."""
+    return NOTHING if request.allow_writes else file_view.statement((request.name.folder, Path.cwd()))
+
+
 class Runs:
     """Runs a program in workers. message: for the worker, with "step", which is None if it has to be found.
 
-    name: of the program in sentences. count: how often it was run.
+    name: of the program in sentences. before: what each worker does first, see `contained`. count: how often it was
+    run.
     """
 
-    def __init__(self, worker: str, environment: Mapping[str, str], message: Mapping[str, Any], name: str) -> None:
+    def __init__(
+        self,
+        worker: str,
+        environment: Mapping[str, str],
+        message: Mapping[str, Any],
+        name: str,
+        before: str = NOTHING,
+    ) -> None:
         self._worker, self._environment, self._message, self._name = worker, environment, dict(message), name
+        self._before = before
         self._is_named = message["step"] is not None
         self.count = 0
 
@@ -72,7 +89,7 @@ class Runs:
     def run(self, call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
         """The answer of a worker that runs the program. Raises as the worker, with the program's last output."""
         self.count += 1
-        with Worker(self._worker, self._environment) as worker:
+        with Worker(self._worker, self._environment, before=self._before) as worker:
             try:
                 return dict(worker.call(call, progress, program=self._message, **arguments))
             except ProgramEnded as error:

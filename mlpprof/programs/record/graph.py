@@ -15,8 +15,10 @@ from pathlib import Path
 
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.load import PACKAGE
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.clocks import calm_step_s, undisturbed
 from mlpprof.programs.record.trace import Event, LoopRun, Trace
+from mlpprof.results.place import Place
 
 Span = tuple[str, int, int, int, int]
 
@@ -97,9 +99,13 @@ class Graph:
         """A file relative to the script's folder."""
         return shown(file, self.trace.folder)
 
+    def place_of(self, site: Site) -> Place:
+        """Where a site is, as reports show it."""
+        return place_of(site.file, site.line, self.shown(site.file))
+
     def place(self, site: Site) -> str:
-        """A site as 'file.py:LINE'."""
-        return f"{self.shown(site.file)}:{site.line}"
+        """A site as 'file.py:LINE', or 'work.ipynb:cell 3:LINE'."""
+        return self.place_of(site).text
 
     @cached_property
     def usual(self) -> frozenset[Span]:
@@ -109,7 +115,7 @@ class Graph:
 
     @property
     def step_name(self) -> str:
-        """The step as 'file.py:Class.method' or 'file.py:LINE'."""
+        """The step as 'file.py:Class.method', 'file.py:LINE' or 'work.ipynb:cell 3:LINE'."""
         return f"{self.shown(self.trace.step_file)}:{self.trace.step_text}"
 
     def seconds(self, events: Iterable[Event]) -> float:

@@ -22,14 +22,36 @@ turns of a comprehension; a value is read, or is handed to code that may not be 
 PRE, POST, OPEN, CLOSE = (f"__mlpprof_{name}__" for name in ("pre", "post", "open", "close"))
 """Hooks of the clocked form: around an expression, and around a statement."""
 
-CALLED, RETURNED, MULTIPLIED, UPDATED, QUIET = (
-    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "updated", "quiet")
+CALLED, RETURNED, MULTIPLIED, CHANGING, UPDATED, QUIET = (
+    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "changing", "updated", "quiet")
 )
-"""Hooks of the search for the step: a function begins and ends; a matrix product is computed; something is changed;
-whether reading an item or an attribute again runs no code of the program."""
+"""Hooks of the search for the step: a function begins and ends; a matrix product is computed; something is about to
+be changed, and has been; whether reading an item or an attribute again runs no code of the program."""
+
+
+QUIETLY: dict[str, Any] = {
+    MODE: lambda: 0,  # the step runs undisturbed
+    MULTIPLIED: lambda value: value,
+    **dict.fromkeys((BEGIN, END, CALLED, RETURNED, LOOP, TURN, LEAVE, UPDATED), lambda *arguments: None),
+}
+"""What hooks do while nothing is observed."""
+
+_held: dict[str, Any] = {}
 
 
 def install(hooks: Mapping[str, Any]) -> None:
     """Make hooks known to rewritten code, in place of those before them."""
     for name, hook in hooks.items():
         setattr(builtins, name, hook)
+
+
+def hold() -> None:
+    """Observe nothing until `release`: the program runs a part that it has only to have run."""
+    _held.update({name: getattr(builtins, name) for name in QUIETLY if hasattr(builtins, name)})
+    install({name: QUIETLY[name] for name in _held})
+
+
+def release() -> None:
+    """Install again what was installed before `hold`."""
+    install(_held)
+    _held.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import ast
 import contextlib
-import ctypes
+import shlex
 import sys
 import threading
 import time
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.process import raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
+from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CodeExchange, Forms
@@ -47,7 +49,7 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
             with lock:
                 if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
                     has_raised.set()
-                    _raise_in(thread, Enough)
+                    raise_in(thread, Enough)
 
     try:
         _thread.start_new_thread(watch, ())
@@ -61,7 +63,7 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
                 with lock:
                     stopped.set()
                 if has_raised.is_set():  # another one may still arrive
-                    _raise_in(thread, Settled)
+                    raise_in(thread, Settled)
                     while True:
                         pass
                 is_settled = True
@@ -77,11 +79,6 @@ class Settled(BaseException):
     Taking that back would leave Python's flag for it set: the interpreter would then check for it at every loop turn
     and call, and line_profiler would never return.
     """
-
-
-def _raise_in(thread: int, kind: type[BaseException]) -> None:
-    """Let a thread raise an exception before its next Python instruction; it replaces one that has not arrived yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 ENOUGH_STEPS = 20
@@ -187,7 +184,7 @@ def record(
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
-        raise UsageError(_not_seen(step, forms))
+        raise UsageError(not_seen(step, forms))
     recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
@@ -213,10 +210,11 @@ def record(
         singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
         trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
-    if writes is not None and (note := writes.note()) is not None:
-        trace.notes.append(note)
+    if writes is not None:
+        trace.notes.extend(writes.notes())
     if recorder.is_cut:
         trace.notes.append("the step has more operations than mlpprof records, so its last part was not analysed")
     if trace.is_blind:
@@ -255,17 +253,19 @@ def _why_few(writes: Writes | None) -> str:
 def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
-    node = step.node(ast.parse(forms.sources[forms.step_file]))
-    inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
-    lines = sorted(line for line in inner if line != step.line)
-    what = f". Name a loop inside it: {' or '.join(f'--step {name}:{line}' for line in lines)}" if lines else ""
+    node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
+    lines = sorted(one.lineno for one in inner if one is not node)
+    names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
+    what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
     return (
         f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
         f"training{what}. Without --step, mlpprof looks for the step itself"
     )
 
 
-def _not_seen(step: StepPlace, forms: Forms) -> str:
+def not_seen(step: StepPlace, forms: Forms) -> str:
+    """Why a named step was not reached."""
     if forms.step_file is not None:
         return (
             f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "
@@ -273,8 +273,11 @@ def _not_seen(step: StepPlace, forms: Forms) -> str:
         )
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
-    what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
     files = ", ".join(Path(path).name for path in sources)
+    hint = ""
+    if step.line is not None and step.cell is None and any(path in READ for path in sources):
+        hint = f". A line of a notebook has its cell before it: --step 3:{step.line} is line {step.line} of cell 3"
     return (
-        f"{what} in {files or 'the program'}{did_you_mean(step.text, names)} (functions: {', '.join(names) or 'none'})"
+        f"no {step.words} in {files or 'the program'}{did_you_mean(step.text, names)} "
+        f"(functions: {', '.join(names) or 'none'}){hint}"
     )
