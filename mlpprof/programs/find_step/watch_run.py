@@ -10,7 +10,7 @@ import inspect
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,9 +22,10 @@ import numpy as np
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.find_step.candidates import candidates
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Exit, Program
+from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
@@ -274,10 +275,17 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
             raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(machine_code)}); {ADVICE}")
         raise (UsageError if ended is None else ProgramEnded)(
             "no training step was found: nothing is changed repeatedly from its own value, as in W -= rate * dW. "
-            "Use --step Class.method, or --step LINE with the line number of your training loop"
+            f"{_what_to_type(trees)}"
         )
     place = sites[site]
     seconds = [run.spent_s for run in observer.seen.runs[site]]
     is_all = ended is not None or (writes is not None and writes.must_end and not observer.has_ended)
     name = f"{Path(place.file).name}:{names[site]}" if names[site] else place_of(place.file, place.line).text
     return Sought(name, seconds, is_all)
+
+
+def _what_to_type(trees: Mapping[str, ast.Module]) -> str:
+    found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
+    if not found:
+        return "Use --step Class.method, or --step LINE with the line number of your training loop"
+    return f"Name the function or the loop that makes one update: {', '.join(f'--step {one}' for one in found)}"
