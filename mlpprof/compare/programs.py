@@ -5,14 +5,12 @@ A program may do more than train, so the number of its runs is known beforehand,
 
 from __future__ import annotations
 
+import base64
+import io
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +28,7 @@ from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.runs import Runs, contained
 from mlpprof.results import Change, Comparison, ProgramPair, Training
 from mlpprof.results.step_profile import StepProfile
 
@@ -218,7 +217,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = self._call(self._environment, progress, "seek", program=request.to_json(), how_often=how_often)
+        sought = self._runs(ProgramSubject(request, how_often)).run("seek", progress)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
@@ -292,30 +291,16 @@ class ProgramComparer:
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
         """The parameters of a program, and over how many steps."""
         # Programs that go through a set in its order see the same order in both.
-        environment = replace(self._environment, variables=(*self._environment.variables, ("PYTHONHASHSEED", "0")))
-        folder = Path(tempfile.mkdtemp(prefix="mlpprof-parameters-"))
-        try:
-            file = folder / "values.npz"
-            answer = self._call(
-                environment,
-                progress,
-                "parameters",
-                program=subject.request.to_json(),
-                how_often=subject.how_often,
-                steps=steps,
-                file=str(file),
-            )
-            with np.load(file, allow_pickle=False) as values:
-                found = [
-                    Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])
-                ]
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        answer = self._runs(subject, ("PYTHONHASHSEED", "0")).run("parameters", progress, steps=steps)
+        with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
+            found = [Parameter(**one, values=values[f"arr_{i}"]) for i, one in enumerate(answer["parameters"])]
         return found, answer["steps"]
 
-    def _call(self, environment: Environment, progress: Progress, name: str, **arguments: Any) -> dict[str, Any]:
-        with environment.worker((), PROGRAM_WORKER) as worker:
-            return dict(worker.call(name, progress, **arguments))
+    def _runs(self, subject: ProgramSubject, *variables: tuple[str, str]) -> Runs:
+        """Runs of a program that are no race."""
+        environment = {**self._environment.as_variables(), **dict(variables)}
+        request = subject.request
+        return Runs(PROGRAM_WORKER, environment, subject.message(), request.name.short, contained(request))
 
 
 def _until(parameters: Sequence[Parameter], steps: int) -> list[Parameter]:
