@@ -217,7 +217,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = self._runs(ProgramSubject(request, how_often)).run("seek", progress)
+        sought = _runs(ProgramSubject(request, how_often), self._environment).run("seek", progress)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
@@ -289,18 +289,28 @@ class ProgramComparer:
         return found
 
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
-        """The parameters of a program, and over how many steps."""
-        # Programs that go through a set in its order see the same order in both.
-        answer = self._runs(subject, ("PYTHONHASHSEED", "0")).run("parameters", progress, steps=steps)
-        with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
-            found = [Parameter(**one, values=values[f"arr_{i}"]) for i, one in enumerate(answer["parameters"])]
-        return found, answer["steps"]
+        return parameters_of(subject, steps, self._environment, progress)
 
-    def _runs(self, subject: ProgramSubject, *variables: tuple[str, str]) -> Runs:
-        """Runs of a program that are no race."""
-        environment = {**self._environment.as_variables(), **dict(variables)}
-        request = subject.request
-        return Runs(PROGRAM_WORKER, environment, subject.message(), request.name.short, contained(request))
+
+def parameters_of(
+    subject: ProgramSubject, steps: int, environment: Environment, progress: Progress
+) -> tuple[list[Parameter], int]:
+    """The parameters of a program in its first steps, with fixed seeds, and the number of those steps.
+
+    Raises UsageError if the step never ran, and what the program raises.
+    """
+    # Programs that go through a set in its order see the same order in every run.
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    answer = _runs(subject, environment).run("parameters", progress, steps=steps)
+    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
+        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
+    return found, answer["steps"]
+
+
+def _runs(subject: ProgramSubject, environment: Environment) -> Runs:
+    """Runs of a program that are no race."""
+    request = subject.request
+    return Runs(PROGRAM_WORKER, environment.as_variables(), subject.message(), request.name.short, contained(request))
 
 
 def _until(parameters: Sequence[Parameter], steps: int) -> list[Parameter]:
