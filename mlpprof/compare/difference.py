@@ -33,7 +33,9 @@ def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float
         for profile, whole_s in zip((old, new), step_s, strict=True)
     )
     rows = [(name, before.get(name, 0.0), after.get(name, 0.0)) for name in dict.fromkeys([*before, *after])]
-    rows.append((REST, step_s[0] - sum(before.values()), step_s[1] - sum(after.values())))
+    rest = [whole_s - sum(parts.values()) for whole_s, parts in zip(step_s, (before, after), strict=True)]
+    if max(map(abs, rest)) > LEAST_SHARE * step_s[0]:
+        rows.append((REST, rest[0], rest[1]))
     return tuple(
         Change(name, None, "", old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
         for name, old_s, new_s in rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -23,17 +24,20 @@ from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
-from mlpprof.errors import ProgramEnded, UsageError
+from mlpprof.errors import CheckFailed, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
-from mlpprof.results import Change, Comparison, ProgramPair, Training
+from mlpprof.results import Change, Comparison, ProgramPair, Race, Training
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
 """Profiles the step of a program, in one run, or two if the program makes few steps."""
+
+LONG_S = 10.0
+"""If a round of the race takes longer than this, the user is shown how long all of them will take."""
 
 FINDING = "to find its step"
 
@@ -184,6 +188,30 @@ class ProgramRace(ProcessRace):
         )
 
 
+class _Announced:
+    """A race that says after its first replicate how long all of them will take, if that is long."""
+
+    def __init__(self, live: ProgramRace, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self._live, self._wanted, self._say = live, wanted, say
+
+    def run(self, progress: Progress) -> None:
+        """Add one replicate."""
+        begun_s = time.monotonic()
+        self._live.run(progress)
+        one_s = time.monotonic() - begun_s
+        most = self._wanted.most_replicates
+        if self._live.race_count == 1 and one_s > LONG_S:
+            limit = "" if self._wanted.budget_s else "; --budget SECONDS limits it"
+            self._say(
+                f"a round of the race took {one_s:.0f} s, since every round loads the programs anew; up to {most} "
+                f"rounds take about {most * one_s / 60:.0f} min{limit}"
+            )
+
+    def race(self) -> Race:
+        """All replicates so far."""
+        return self._live.race()
+
+
 def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
     assert isinstance(entrant.subject, ProgramSubject)
     return replace(entrant, subject=replace(entrant.subject, steps=steps))
@@ -225,6 +253,13 @@ class ProgramComparer:
     def _pair(self, old: ProgramSubject, new: ProgramSubject, typed: str, progress: Progress) -> Comparison:
         wanted = self._wanted
         training = self.training(old, new, progress) if wanted.check else None
+        if training is not None and training.is_same is False:
+            raise CheckFailed(
+                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
+                "compares the time only"
+            )
+        if training is not None and training.is_same is None:
+            self._say(training.reason)
         live = ProgramRace(
             [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
         )
@@ -235,7 +270,7 @@ class ProgramComparer:
             )
             return measure_null(aa, progress)
 
-        [verdict] = measure(live, progress, wanted.at_least, null, wanted.budget_s)
+        [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
