@@ -76,7 +76,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 
 @click.command("compare", cls=PairCommand)
 @click.argument("old")
-@click.argument("new", nargs=-1, required=True, metavar="NEW... [-- ARGS]")
+@click.argument("new", nargs=-1, required=True)
 @step_option
 @modules_options
 @allow_writes_option
