@@ -29,7 +29,17 @@ from mlpprof.report.numbers import (
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import agreements, batch_text
 from mlpprof.report.story import Measured
-from mlpprof.results import BatchResult, Change, Comparison, Expression, Ladder, PhaseSamples, Quantiles, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    Comparison,
+    Expression,
+    ExpressionChange,
+    Ladder,
+    PhaseSamples,
+    Quantiles,
+    Verdict,
+)
 
 SLOWEST = 3
 """This many of the slowest statements of a batch size are marked."""
@@ -540,6 +550,28 @@ def comparison_table(comparison: Comparison) -> Table:
     """The table of changes of a comparison."""
     race = comparison.race
     return change_table(comparison.waterfall, race.step_s(0), race.step_s(1))
+
+
+def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
+    """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
+    rows = []
+    for one in changes:
+        mark = "bad" if one.lost_s > 0 else "good"
+        cells = (
+            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.text)),
+            *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
+            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+        )
+        rows.append(Row(cells))
+        if one.old_text:
+            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+    return Table("Expressions whose time changed", columns, tuple(rows))
+
+
+def _new_or_gone(seconds: float | None) -> Cell:
+    return Cell("-") if seconds is None else _seconds(seconds)
 
 
 def phase_name(phase: str) -> str:
