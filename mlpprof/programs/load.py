@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import importlib.util
 import os
@@ -160,8 +161,7 @@ class UserProgram:
             raise UsageError(f"{name.short}: SyntaxError: {error}") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{name.short} is not UTF-8 text, and names no other encoding: {error}") from error
-        module = ModuleType("__main__")
-        module.__dict__["__builtins__"] = __builtins__
+        module = _main_module()
         if name.kind == "notebook":
             notebook = read_notebook(path, source)
             module.__dict__.update(notebook.namespace())
@@ -169,7 +169,8 @@ class UserProgram:
                 hooks.hold()
                 module.__dict__[START] = hooks.release
             return Main(module, path, notebook.source, name.target, str(Path(path).parent))
-        module.__file__ = os.path.abspath(name.target)  # noqa: PTH100 - as Python does, which resolves no links here
+        # As Python does, which resolves neither links nor dots here.
+        module.__file__ = name.target if Path(name.target).is_absolute() else f"{Path.cwd()}{os.sep}{name.target}"
         module.__loader__ = SourceFileLoader("__main__", module.__file__)
         return Main(module, path, source, name.target, str(Path(path).parent))
 
@@ -189,8 +190,8 @@ class UserProgram:
             raise UsageError(
                 f"there is no module '{name.target}' for {name.text}; expected a module that Python finds from {folder}"
             )
-        module = ModuleType("__main__")
-        module.__dict__["__builtins__"] = __builtins__
+        module = _main_module()
+        module.__dict__["__cached__"] = spec.cached
         module.__file__, module.__loader__, module.__package__ = spec.origin, spec.loader, spec.parent
         module.__spec__ = spec
         path = str(Path(spec.origin).resolve())
@@ -216,6 +217,13 @@ class Main:
     source: str
     argument: str
     folder: str
+
+
+def _main_module() -> ModuleType:
+    """A main module with the names that Python gives it."""
+    module = ModuleType("__main__")
+    module.__dict__.update(__builtins__=builtins, __annotations__={}, __cached__=None)
+    return module
 
 
 def _exit_code(error: SystemExit) -> int:
