@@ -78,6 +78,7 @@ def test_the_step_that_is_found_in_a_notebook_can_be_named_again(notebook):
     ("cells", "step", "kind", "message"),
     [
         ((FIRST, DATA, "x = 1\nraise ValueError('bad')"), "step", VariantCrash, r"work.ipynb:cell 3:2: ValueError"),
+        (("import inspect", "def f(): a\nraise OSError(inspect.getsource(f))"), "f", VariantCrash, r".*def f\(\): a"),
         (("a = !ls\n", "print(a)"), "step", VariantCrash, r"work.ipynb:cell 2:1: NameError.*`a = !ls` \(cell 1:1\)$"),
         (("x = 1", "import sys\nsys.exit(3)"), "1:1", ProgramEnded, r"work.ipynb:cell 2:2 ended the program"),
         (("x = 1", "y = (", "z = 2"), "step", UsageError, r"work.ipynb:cell 2:1: SyntaxError: '\(' was never closed$"),
