@@ -23,6 +23,7 @@ from mlpprof.results.run import (
     paired_ratio,
     quantiles,
 )
+from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 
 __all__ = [
     "BatchResult",
@@ -30,6 +31,7 @@ __all__ = [
     "CheckResult",
     "Comparison",
     "DataRecord",
+    "Expression",
     "Json",
     "LabelSamples",
     "Ladder",
@@ -37,6 +39,7 @@ __all__ = [
     "LineTime",
     "Operation",
     "PhaseSamples",
+    "ProgramRecord",
     "Quantiles",
     "Race",
     "Run",
@@ -44,6 +47,7 @@ __all__ = [
     "Samples",
     "Speedup",
     "StackProfile",
+    "StepProfile",
     "VariantRecord",
     "Verdict",
     "paired_ratio",

@@ -14,7 +14,8 @@ class TriedCure:
     """A cure, and what came of it.
 
     promised: (low, high), how many times as fast the step would be with it. alone: what a race of a few blocks has
-    measured; None if it was not raced. outcome: IN_THE_PATCH, NOT_CONFIRMED or BY_HAND; reason: why it is not in the patch.
+    measured; None if it was not raced. outcome: IN_THE_PATCH, NOT_CONFIRMED or BY_HAND. reason: why it is not in the
+    patch.
     """
 
     category: str

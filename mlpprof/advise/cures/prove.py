@@ -185,7 +185,7 @@ class Prover:
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]
     ) -> list[Trial]:
         good: list[Trial] = []
-        open_: list[tuple[Finding, list[Cure]]] = []
+        open_: list[tuple[Finding, Sequence[Cure]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = [cure for cure in cures if not (self.safe_only and cure.kind == "precision")]
             known = self.tried.get(_key(finding))
@@ -200,13 +200,13 @@ class Prover:
             answers = self.trials.parameters(
                 [version.cured([one.cure]).request for one in trials], reference[1], self.progress
             )
-            still_open = []
-            for one, (finding, cures), answer in zip(trials, open_, answers, strict=True):
+            still_open: list[tuple[Finding, Sequence[Cure]]] = []
+            for one, (finding, alternatives), answer in zip(trials, open_, answers, strict=True):
                 training = _compared(reference, answer)
                 if training.is_same:
                     good.append(one)
-                elif cures[1:]:
-                    still_open.append((finding, cures[1:]))
+                elif alternatives[1:]:
+                    still_open.append((finding, alternatives[1:]))
                 else:
                     self._note(one, NOT_CONFIRMED, training.reason)
             open_ = still_open

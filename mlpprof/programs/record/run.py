@@ -170,6 +170,7 @@ def record(
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
     ended: Exit | None = None
+    begun_s = time.perf_counter()
     with watched(is_hopeless):
         ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
@@ -207,6 +208,7 @@ def record(
         step_text=step.text,
         folder=program.folder,
         singles=recorder.singles,
+        loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
     trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
