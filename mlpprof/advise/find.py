@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlpprof import catalog
+from mlpprof.advise.cures.cure import Cure
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import NOTHING, Progress
@@ -18,7 +19,7 @@ from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, contained, how_often
 from mlpprof.results.advice import Advice, Finding
-from mlpprof.results.place import Place
+from mlpprof.results.json import decode
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
 WORKER = "mlpprof.advise.worker"
@@ -95,14 +96,30 @@ def find(
     VariantCrash where the program itself ends with an exception before the step was recorded.
     """
     held = subject if isinstance(subject, Subject) else Subject(subject, step, arguments, allow_writes=allow_writes)
+    return analyse(held, progress or (lambda what, share: None)).advice
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The findings on a program, the alternative cures of each, and the texts of all its own files by path."""
+
+    advice: Advice
+    cures: tuple[tuple[Cure, ...], ...]
+    texts: Mapping[str, str]
+
+
+def analyse(held: Subject, progress: Progress) -> Analysis:
+    """The findings with their cures. Raises as `find`."""
     message, environment = _message(held)
     name, before = str(held.target), NOTHING
     if held.is_program:
         name, before = held.program.name.short, contained(held.program) if held.has_copy else NOTHING
     runs = Runs(WORKER, environment, message, name, before)
-    answer = runs.recorded("advise", progress or (lambda what, share: None))
-    findings = tuple(_finding(one) for one in answer.pop("findings"))
-    return Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])})
+    answer = runs.recorded("advise", progress)
+    findings = decode(tuple[Finding, ...], answer.pop("findings"))
+    cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
+    texts = answer.pop("texts")
+    return Analysis(Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])}), cures, texts)
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
@@ -122,12 +139,3 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     step = subject.step or f"{entry.path.name}:{entry.class_name or catalog.CLASS_NAME}.train_step"
     message |= {"step": step, "request": request.to_json(), "batch": batch}
     return message, worker_environment(base, subject.threads or 1, False)
-
-
-def _finding(message: dict[str, Any]) -> Finding:
-    changed: dict[str, Callable[[Any], Any]] = {
-        "payoff_s": tuple,
-        "payoff_share": tuple,
-        "related": lambda places: tuple(Place(**place) for place in places),
-    }
-    return Finding(**{name: changed.get(name, lambda x: x)(value) for name, value in message.items()})

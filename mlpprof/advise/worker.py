@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from mlpprof.advise.findings import findings_of
+from mlpprof.advise.findings import candidates_of, finding_of
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
@@ -59,7 +59,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
     graph = Graph(recording.trace)
     recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
-    findings = findings_of(graph)
+    candidates = candidates_of(graph)
+    findings = [finding_of(one, graph) for one in candidates]
     recording.trace.notes.extend(_hidden(graph))
     if not findings:
         _require_looked_into(graph, few)
@@ -82,6 +83,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
+        "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
+        "texts": recording.trace.sources,
     }
 
 

@@ -155,10 +155,11 @@ class Session:
         return left // 2 if self._steps >= PLENTY else left
 
     def made(self, report: Progress, key: Key) -> Message:
-        """How many steps it has made, and the time between them, seconds a step."""
+        """How many steps it has made, whether it makes no more, and the time between them, seconds a step."""
         steps = sum(count for count, _ in self._between)
         return {
             "steps": self._gate.count,
+            "has_ended": self._gate.has_ended,
             "between_s": sum(seconds for _, seconds in self._between) / steps if steps else 0.0,
         }
 

@@ -272,3 +272,30 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             whole = start.joinpath(*name.split("."))
             yield whole.with_suffix(".py")
             yield whole / "__init__.py"
+
+
+def own_sources(request: ProgramRequest) -> dict[str, str]:
+    """The texts of a program's main file, as '', and of its own modules by their paths within its folder.
+
+    They are those that its import statements name, so nothing runs for this.
+    """
+    program = UserProgram(request)
+    name, folder = request.name, request.name.folder.resolve()
+    if name.kind == "module":
+        base = folder.joinpath(*name.target.split("."))
+        mains = [base.with_suffix(".py"), base / "__main__.py"]
+    else:
+        mains = [Path(name.target).resolve()]
+    found: dict[str, str] = {}
+    waiting = [(str(main), "") for main in mains]
+    while waiting:
+        path, key = waiting.pop()
+        if key in found or not program.is_own(path):
+            continue
+        try:
+            found[key] = program.overlay.text(path)
+            imported = list(_imported(Path(path), found[key], folder))
+        except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
+            continue
+        waiting += [(str(file), os.path.relpath(file, folder)) for file in imported]
+    return found

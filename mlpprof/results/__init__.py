@@ -4,7 +4,18 @@ Measuring code creates them, reports read them, and `mlpprof.results.on_disk` st
 another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
 """
 
-from mlpprof.results.comparison import Change, Comparison, Ladder, Race, Rung, Speedup, Verdict
+from mlpprof.results.comparison import (
+    Change,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    ProgramPair,
+    Race,
+    Rung,
+    Speedup,
+    Training,
+    Verdict,
+)
 from mlpprof.results.run import (
     BatchResult,
     CheckResult,
@@ -32,6 +43,7 @@ __all__ = [
     "Comparison",
     "DataRecord",
     "Expression",
+    "ExpressionChange",
     "Json",
     "LabelSamples",
     "Ladder",
@@ -39,6 +51,7 @@ __all__ = [
     "LineTime",
     "Operation",
     "PhaseSamples",
+    "ProgramPair",
     "ProgramRecord",
     "Quantiles",
     "Race",
@@ -48,6 +61,7 @@ __all__ = [
     "Speedup",
     "StackProfile",
     "StepProfile",
+    "Training",
     "VariantRecord",
     "Verdict",
     "paired_ratio",

@@ -16,12 +16,13 @@ from time import monotonic
 from typing import Protocol
 
 from mlpprof.advise.cures.cure import Cure, applied, diff
+from mlpprof.advise.find import Analysis
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.advice import Finding
 from mlpprof.results.comparison import Race, Training, Verdict
 from mlpprof.results.proof import BY_HAND, IN_THE_PATCH, NOT_CONFIRMED, ChangedFile, Proof, TriedCure
 
@@ -39,15 +40,6 @@ FINAL_STEPS = 50
 
 MOST_DROPPED = 4
 """If a combination does not train the same, so many cures are left out one by one; then only the best stays."""
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """The findings on a program, the alternative cures of each, and the texts of the program's own files by path."""
-
-    advice: Advice
-    cures: tuple[tuple[Cure, ...], ...]
-    texts: Mapping[str, str]
 
 
 class Trials(Protocol):
