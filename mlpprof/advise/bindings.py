@@ -182,9 +182,7 @@ class Bindings:
                 last = line
         return [one for one in bindings if getattr(one.node, "lineno", last) >= last]
 
-    def _arguments(
-        self, function: Function, name: str, bindings: list[Binding], use: ast.Name
-    ) -> Iterator[Binding]:
+    def _arguments(self, function: Function, name: str, bindings: list[Binding], use: ast.Name) -> Iterator[Binding]:
         """What calls of a function give for a parameter, unless the function has replaced it before the use."""
         for one in bindings:
             is_whole = isinstance(one.node, ast.Assign) and not one.is_item and self.parents[one.node] is function

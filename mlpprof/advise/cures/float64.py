@@ -113,9 +113,7 @@ def in_single(graph: Graph) -> InSingle | None:
     if not by_file or any(graph.is_ours(file) for file in by_file):
         return None
     sources = {file: graph.trace.sources[file] for file in by_file}
-    cure = transformed(
-        "precision", sources, {file: _change(file, changes, search.bindings, graph) for file in by_file}
-    )
+    cure = transformed("precision", sources, {file: _change(file, changes, search.bindings, graph) for file in by_file})
     if cure is None:
         return None
     changed = sorted(changes.nodes(), key=lambda node: (not _draws(node), search.bindings.files[node], node.lineno))
@@ -486,9 +484,9 @@ class _Search:
             for argument in node.args:  # of an array, an item; of something unknown, nothing to hold on to
                 self._follow(argument, (), False)
             return
-        if is_numpy and name in FILLED:
-            self.changes.dtype[node] = None
-        elif is_numpy and name in PLACE_OF_DTYPE and (is_exact or self._makes(node) or _has_floats(node)):
+        if (is_numpy and name in FILLED) or (
+            is_numpy and name in PLACE_OF_DTYPE and (is_exact or self._makes(node) or _has_floats(node))
+        ):
             self.changes.dtype[node] = None
         elif (self._makes(node) and _is_array(node)) or (is_exact and name not in SCALARS | {"float"}):
             self.changes.astype[node] = None
