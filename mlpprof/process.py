@@ -4,11 +4,14 @@ BLAS threads, the BLAS kernel and the allocator are fixed when a process starts,
 end mlpprof. Therefore all code that runs a variant or a program runs in a worker. Both sides send lines of JSON: calls
 over the worker's standard input, answers over its original standard output. What the user's code prints goes to a file;
 if the worker dies, its last line is shown. The worker ends when its input closes, so it ends even if mlpprof is killed.
+A program that runs in a worker finds the signal handlers, threads and module path that it finds under plain Python.
 """
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import ctypes
 import json
 import os
 import queue
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +38,20 @@ Progress = Callable[[str, float], None]
 """A function that shows progress: what is being done, and the share of the whole that is done, from 0 to 1."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+SEARCH_PATH = (
+    "import sys; sys.path[:1] == [''] and sys.path.pop(0); "
+    f"{PACKAGE_PARENT!r} in sys.path or sys.path.append({PACKAGE_PARENT!r})"
+)
+"""Statements that take the working directory off the path of modules, where a user's file could shadow one of ours, and
+add mlpprof itself if it is not installed. The option -P would do the former, but programs see it in `sys.flags`."""
+
+NOTHING = "pass"
+"""A statement that does nothing."""
+
 SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
 STOP_TIMEOUT_S = 2.0
+ORPHAN_S = 5.0
+"""If its input has closed and nobody has killed it, a worker kills itself after so many seconds."""
 
 
 def compiled_code_folder() -> str:
@@ -52,17 +68,18 @@ class Worker:
     """One worker process; a context manager that ends the process and its children when the block ends.
 
     module: the dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
-    of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. An error
-    that the worker raises is raised here again, as the same kind.
+    of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. before: a
+    statement that runs before the module is imported, while the process has no threads of BLAS yet. An error that the
+    worker raises is raised here again, as the same kind.
     """
 
-    def __init__(self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = ()) -> None:
+    def __init__(
+        self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = (), before: str = NOTHING
+    ) -> None:
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
-        # -P keeps the working directory off sys.path, where a user's file could shadow a module. The package's own
-        # folder is appended, so that a checkout that is not installed works too.
         main = launched_program(module, mpiexec) if mpiexec else f"from {module} import main; main()"
         self._process = subprocess.Popen(
-            [*mpiexec, sys.executable, "-P", "-c", f"import sys; sys.path.append({PACKAGE_PARENT!r}); {main}"],
+            [*mpiexec, sys.executable, "-c", f"{SEARCH_PATH}; {before}; {main}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -157,15 +174,18 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # From here on, what the user's code prints or reads is separate from calls and answers.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
     if hasattr(
         os, "register_at_fork"
     ):  # a forked child would keep the pipe open, and the parent waiting, if this process dies
         os.register_at_fork(after_in_child=answers.close)
-    signal.signal(signal.SIGTERM, _leave)
     calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(inputs, calls), daemon=True).start()
+    is_busy = threading.Event()
+    # Python's `threading` does not know this thread, so that a program that counts its threads finds only its own.
+    _thread.start_new_thread(_listen, (inputs, calls, threading.get_ident(), is_busy))
 
     def send(message: Mapping[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -176,26 +196,45 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 
     while (line := calls.get()) is not None:
         call = json.loads(line)
+        is_busy.set()
         try:
             answer = handlers[call["call"]](report=report, **call["arguments"])
         except MlpprofError as error:
             send({"error": {"kind": type(error).__name__, "message": str(error)}})
         else:
             send({"answer": answer})
+        is_busy.clear()
 
 
-def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None]) -> None:
-    """Put calls into a queue; if the parent ends, end this process even in the middle of a call."""
+def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None], main: int, is_busy: threading.Event) -> None:
+    """Put calls into a queue; if the parent ends, end this process even in the middle of a call.
+
+    main: the thread that answers the calls. Its `finally` blocks, and those of the user's code, run as after Ctrl-C.
+    """
     for line in inputs:
         calls.put(line)
     calls.put(None)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if is_busy.is_set():
+        interrupt(main)
+    time.sleep(ORPHAN_S)
+    _end_group(os.getpid())
+    os._exit(1)
 
 
-def _leave(*_: object) -> None:
-    """Turn SIGTERM into an exception in the main thread, so that `finally` blocks of the user's code run."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(0)
+def interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in the main thread, which is `thread`, without a signal handler that programs would see.
+
+    A signal ends waiting calls too, such as `time.sleep`; a program that handles or ignores it gets the bare exception.
+    """
+    if hasattr(signal, "pthread_kill") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.pthread_kill(thread, signal.SIGINT)
+    else:
+        raise_in(thread, KeyboardInterrupt)
+
+
+def raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Let a thread raise an exception before its next Python instruction; it replaces one that has not arrived yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 def _revive(error: Mapping[str, str]) -> Exception:

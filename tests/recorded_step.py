@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 from mlpprof.programs.record.trace import Times, Trace

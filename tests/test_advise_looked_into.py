@@ -11,9 +11,9 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise import Subject, find
-from mlpprof.advise.graph import Graph
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import is_within, numba_functions
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.trace import Times
 
@@ -21,7 +21,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from mlpprof.advise.detect import dead_computation
-from mlpprof.advise.graph import Graph
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.load import UserProgram
 from mlpprof.programs.request import request_for

@@ -93,7 +93,7 @@ def start_child(report):
 def fork(report):
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         time.sleep(60)
         os._exit(0)
     return child
@@ -114,11 +114,24 @@ def spin(report, marker):
         Path(marker).write_text("cleaned up")
 
 
+def wait(report, marker):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    try:
+        report("waiting", 0.5)
+        time.sleep(60)
+    finally:
+        Path(marker).write_text("cleaned up")
+
+
 def stubborn(report):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     report("ignoring", 0.5)
     while True:
-        time.sleep(0.01)
+        try:
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            pass
+
+
 
 
 def main():
@@ -359,11 +372,12 @@ def test_a_forked_child_that_outlives_the_worker_does_not_keep_the_parent_waitin
         worker.call("fork_and_die")
 
 
-def test_an_interrupted_call_ends_the_worker_and_its_finally_blocks_run(environment, tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", ["spin", pytest.param("wait", marks=posix)])
+def test_an_interrupted_call_ends_the_worker_and_its_finally_blocks_run(environment, tmp_path, monkeypatch, call):
     monkeypatch.setattr(process, "STOP_TIMEOUT_S", 30.0)  # a busy machine may be slow to wake the worker
     marker = tmp_path / "marker"
     with pytest.raises(KeyboardInterrupt), Worker("worker_of_the_test", environment) as worker:
-        worker.call("spin", spinning, marker=str(marker))
+        worker.call(call, spinning, marker=str(marker))
     assert not psutil.pid_exists(worker.pid)
     assert marker.read_text() == "cleaned up"
 
@@ -376,14 +390,19 @@ def test_a_worker_that_will_not_end_is_killed(environment, monkeypatch):
     assert not psutil.pid_exists(worker.pid)
 
 
+KILLED = "lambda *_: os.kill(os.getpid(), 9)"
+
+
 @posix
-@pytest.mark.parametrize("busy", [False, True])
-def test_a_worker_ends_when_its_parent_is_killed(environment, tmp_path, busy):
-    call = (
-        "worker.call('spin', lambda *_: os.kill(os.getpid(), 9), marker='marker')"
-        if busy
-        else "os.kill(os.getpid(), 9)"
-    )
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param("os.kill(os.getpid(), 9)", id="idle"),
+        pytest.param(f"worker.call('spin', {KILLED}, marker='marker')", id="busy"),
+        pytest.param(f"worker.call('stubborn', {KILLED})", id="catches everything", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_ends_when_its_parent_is_killed(environment, tmp_path, call):
     program = (
         "import os, sys\n"
         f"sys.path.append({process.PACKAGE_PARENT!r})\n"
@@ -397,7 +416,7 @@ def test_a_worker_ends_when_its_parent_is_killed(environment, tmp_path, busy):
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=30
     )
     assert parent.returncode == -9
-    assert gone(int(parent.stdout))
+    assert gone(int(parent.stdout), process.ORPHAN_S + 10)
 
 
 def test_a_worker_leaves_no_file_open_and_no_process(environment):

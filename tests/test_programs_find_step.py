@@ -562,7 +562,7 @@ def test_failures_of_the_program_come_through_the_worker(tmp_path):
     path.write_text("raise ValueError('a <b>')\n")
     with pytest.raises(VariantCrash, match=r"net\.py:1: ValueError: a <b>"):
         find(path)
-    with pytest.raises(UsageError, match=r"no script '.*missing\.py'; expected a Python file, or a variant's name"):
+    with pytest.raises(UsageError, match=r"there is no file '.*missing\.py'"):
         find(tmp_path / "missing.py")
     with pytest.raises(UsageError, match=r"--step 'net:f' is not a place"):
         find(path, step="net:f")

@@ -191,7 +191,7 @@ for i in range(10_000):
 def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catches(tmp_path, script):
     path = script(f"FOLDER = {str(tmp_path)!r}{CATCHING}")
     with pytest.raises(UsageError, match=r"train\.py:\d+ wants to write '.*weights\.npy', but mlpprof runs .* once"):
-        profile_step(Subject(path, "step"))
+        profile_step(Subject(path, "step", has_copy=False))
     assert names(tmp_path) == ["train.py"]
 
 
@@ -199,7 +199,7 @@ def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catc
 def test_a_write_after_the_steps_ends_the_program_and_is_noted(tmp_path, script):
     saving = f"np.save({str(tmp_path / 'weights.npy')!r}, W1)"
     path = script(f"for i in range(12):\n    step(X, Y)\n{saving}\n")
-    profile = profile_step(Subject(path, "step"))
+    profile = profile_step(Subject(path, "step", has_copy=False))
     assert any("only 12 steps ran" in note and "wanted to write" in note for note in profile.notes)
     assert any("train.py wanted to write" in note and "weights.npy" in note for note in profile.notes)
     assert names(tmp_path) == ["train.py"]
@@ -213,7 +213,7 @@ def test_a_program_that_is_stopped_saves_nothing_on_its_way_out(tmp_path, script
         "try:\n    for i in range(10**9):\n        step(X, Y)\n"
         f"finally:\n    np.save({str(tmp_path / 'weights.npy')!r}, W1)\n"
     )
-    profile = profile_step(Subject(script(text), "step"))
+    profile = profile_step(Subject(script(text), "step", has_copy=False))
     assert any("weights.npy; mlpprof prevented it" in note for note in profile.notes)
     assert not any("only" in note for note in profile.notes)
     assert names(tmp_path) == ["train.py"]
@@ -278,7 +278,7 @@ def test_a_script_in_the_temporary_folder_itself_is_kept_from_writing_there():
     path = Path(file.name)
     try:
         with pytest.raises(UsageError, match="wants to write"):
-            profile_step(Subject(path, "step"))
+            profile_step(Subject(path, "step", has_copy=False))
         assert not path.with_name(f"{path.name}.out").exists()
     finally:
         path.unlink()

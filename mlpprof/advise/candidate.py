@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from mlpprof.advise.cures.cure import Cure
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.trace import Event
 from mlpprof.results.run import Json
@@ -39,6 +40,8 @@ class Candidate:
 
     saved_s: (low, high) seconds per step. measured: how they were measured. covers: indices of the events that the
     cure removes or changes. least_share: the share of the step that the cure must save for the finding to be reported.
+    cures: the same cure as edits; if there are several, they are alternatives, the best one first, and the first that
+    is proven is applied.
     """
 
     category: str
@@ -53,6 +56,7 @@ class Candidate:
     related: tuple[Site, ...] = ()
     evidence: Json = field(default_factory=dict)
     least_share: float = LEAST_SHARE
+    cures: tuple[Cure, ...] = ()
 
 
 def by_hand(*sentences: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from mlpprof.advise.graph import Graph
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 

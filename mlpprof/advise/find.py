@@ -17,8 +17,9 @@ from typing import Any
 from mlpprof import catalog
 from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageError
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress, Worker
+from mlpprof.process import NOTHING, Progress, Worker
 from mlpprof.profile.request import Request
+from mlpprof.programs import file_view
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results.advice import Advice, Finding, Place
@@ -42,7 +43,9 @@ class Subject:
     though they are in an installed library, or not although they are the user's.
     request, batch: what a variant trains on; None takes the default workload. threads: of BLAS; None leaves them as
     they are for a program, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a program write
-    files outside temporary folders; else the attempt ends its run.
+    files; else it writes into a copy of its folder that is dropped, and an attempt to write elsewhere ends its run.
+    has_copy: whether there may be such a copy; without it, or where the system does not allow it, an attempt to write
+    outside temporary folders ends the run.
     """
 
     target: str | Path
@@ -54,6 +57,7 @@ class Subject:
     batch: int | None = None
     threads: int | None = None
     allow_writes: bool = False
+    has_copy: bool = True
 
     @property
     def how_often(self) -> str:
@@ -116,18 +120,18 @@ def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[st
     name, few = message["step"], 0
     plain_s: list[float] = []
     if name is None:
-        sought = _run(environment, "seek", _part(report, 0.0, 0.35), program=message)
+        sought = _run(subject, environment, "seek", _part(report, 0.0, 0.35), program=message)
         name = message["step"] = sought["step"]
         if sought["is_all"]:
             few = len(sought["seconds"])
             plain_s = sought["seconds"] if few < FEWEST_TIMED else []
     else:
-        answer = _run(environment, call, _part(report, 0.0, 0.9), program=message, few=0, plain_s=[])
+        answer = _run(subject, environment, call, _part(report, 0.0, 0.9), program=message, few=0, plain_s=[])
         if "ended" not in answer:
             return answer
         few, plain_s = answer["ended"], answer["plain_s"]
     try:
-        answer = _run(environment, call, _part(report, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
+        answer = _run(subject, environment, call, _part(report, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
     except MlpprofError as error:
         raise type(error)(f"{error}; {_about_second_run(subject, name, few)}") from error
     if "ended" in answer:
@@ -152,9 +156,13 @@ def _about_second_run(subject: Subject, step: str, few: int) -> str:
     )
 
 
-def _run(environment: dict[str, str], call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
+def _run(
+    subject: Subject, environment: dict[str, str], call: str, progress: Progress, **arguments: Any
+) -> dict[str, Any]:
     """The answer of a worker that runs the program. Raises as the worker, with the last output of the program."""
-    with Worker(WORKER, environment) as worker:
+    is_contained = subject.is_program and subject.has_copy and not subject.allow_writes
+    before = file_view.statement((subject.program.name.folder, Path.cwd())) if is_contained else NOTHING
+    with Worker(WORKER, environment, before=before) as worker:
         try:
             return dict(worker.call(call, progress, **arguments))
         except ProgramEnded as error:

@@ -11,8 +11,8 @@ from importlib import import_module
 
 from mlpprof.advise import detect
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.results.advice import Finding, Place

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.kept_buffers import KeptBuffers
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.arrays import Array
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import Action
 from mlpprof.programs.record.trace import Event, Turn
 from mlpprof.programs.step_place import functions

@@ -10,8 +10,8 @@ import ast
 from collections.abc import Iterator
 from functools import cached_property
 
-from mlpprof.advise.graph import Graph
 from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 MAKERS_OF_NEW_ARRAYS = frozenset(

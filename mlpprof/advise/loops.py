@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from mlpprof.advise.candidate import Candidate, facts
-from mlpprof.advise.graph import Graph, shortened
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph, shortened
 from mlpprof.programs.record.replay import seconds_of
 from mlpprof.programs.record.trace import Event, LoopRun
 

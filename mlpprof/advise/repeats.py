@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlpprof.advise.candidate import indices
-from mlpprof.advise.graph import Graph, Span
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
+from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
 
 LEAST_SIZE = 8

@@ -10,8 +10,8 @@ import ast
 from collections import defaultdict
 from typing import Any
 
-from mlpprof.advise.graph import Graph, Span
 from mlpprof.instrument.clocks import labels_of
+from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
 
 STEP_ITSELF = "(the step itself)"

@@ -7,9 +7,9 @@ that lives on.
 
 from __future__ import annotations
 
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.kept_buffers import KeptBuffers
 from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 

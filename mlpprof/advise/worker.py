@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, TypeVar
 
 from mlpprof.advise.findings import findings_of
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.step_table import step_table
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
@@ -16,8 +15,10 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
+from mlpprof.programs import file_view
 from mlpprof.programs.find_step.watch_run import seek
 from mlpprof.programs.load import Program, UserProgram
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording, record
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
@@ -48,7 +49,7 @@ def _program(message: dict[str, Any], report: Progress) -> tuple[Program, Writes
     program = UserProgram(request)
     if request.allow_writes:
         return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own)
+    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
     writes.prevent()
     return program, writes
 

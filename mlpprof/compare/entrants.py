@@ -16,8 +16,10 @@ from mlpprof.machine.linux import affinity, cpu_quota
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.profile import DEFAULT_THREADS, mpiexec_for, start_worker
 from mlpprof.profile.request import Request
+from mlpprof.programs.request import ProgramRequest
 
 WORKER = "mlpprof.compare.worker"
+PROGRAM_WORKER = "mlpprof.compare.program_worker"
 
 FRAMEWORKS = "peers/"
 """The names of the variants that are frameworks begin with this."""
@@ -131,7 +133,36 @@ class FunctionSubject:
         return cls(**{**message, "function": function, "make_arguments": made})
 
 
-Subject = VariantSubject | FunctionSubject
+@dataclass(frozen=True)
+class ProgramSubject:
+    """A user's unchanged program, which takes its own steps; it needs a process of its own.
+
+    request: with its step. how_often: how often it is run, in words, for messages. steps: how many steps it makes in
+    all, if they are few; None if that is not known, or many.
+    """
+
+    request: ProgramRequest
+    how_often: str
+    steps: int | None = None
+    batch: int = 0
+    seed: int = 0
+
+    @property
+    def variant(self) -> str:
+        """The name of the program."""
+        return self.request.name.text
+
+    @property
+    def name(self) -> str:
+        """The name of the program."""
+        return self.variant
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker needs to run it."""
+        return {"program": self.request.to_json(), "how_often": self.how_often, "steps": self.steps}
+
+
+Subject = VariantSubject | FunctionSubject | ProgramSubject
 
 
 @dataclass(frozen=True)
@@ -171,6 +202,8 @@ def worker_for(entrants: Sequence[Entrant], module: str = WORKER) -> Worker:
     """A worker for entrants that share one; module: its program."""
     subjects = [entrant.subject for entrant in entrants]
     variants = [one.request.variant for one in subjects if isinstance(one, VariantSubject)]
+    if isinstance(subjects[0], ProgramSubject):
+        return entrants[0].environment.worker((), PROGRAM_WORKER)
     return entrants[0].environment.worker(variants, module)
 
 

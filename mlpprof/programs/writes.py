@@ -1,5 +1,6 @@
 """In the worker: prevents a program that mlpprof runs from writing, so that the user's files stay as they were.
 
+What it writes into a view of its folders is dropped anyway, and is only noted; this module prevents all the rest.
 mlpprof stops a program in the middle of its training, and may run it twice. What it would write then (weights, a
 checkpoint, a log) would take the place of what a whole run has written. Python announces every such operation to its
 audit hooks before it is carried out; h5py does not, because it opens files in C, and is wrapped.
@@ -10,14 +11,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-import platformdirs
-
 from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.programs.file_view import View, free_folders
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.record.schedule import Enough
 
@@ -55,20 +55,28 @@ TEMPORARY = (tempfile.gettempprefix(), "pymp-", "matplotlib-")
 """Names of temporary files and folders of common libraries begin like this."""
 
 
-class Writes:
-    """Prevents a program from writing outside temporary folders and caches.
+SHOWN = 5
+"""A note lists so many files."""
 
+
+class Writes:
+    """Prevents a program from writing outside temporary folders, caches, and the view of its own folders.
+
+    view: None if there is none.
     is_enough: whether mlpprof knows all it needs; then an attempt to write ends the program without an error.
     must_end: whether the program has tried to write, so that it must end even if it catches all exceptions.
     refusal: the message to the user about an attempt that came too early.
     """
 
-    def __init__(self, program: ProgramName, how_often: str, is_own: Callable[[str], bool]) -> None:
+    def __init__(
+        self, program: ProgramName, how_often: str, is_own: Callable[[str], bool], view: View | None = None
+    ) -> None:
         self._name, self._how_often, self._is_own = program.short, how_often, is_own
         self._process = os.getpid()
         self._projects = {os.path.realpath(program.folder), os.path.realpath(Path.cwd())}
-        self._temporary = os.path.realpath(tempfile.gettempdir())  # asked before the hook, since Python tries to write
-        self._free = [self._temporary, *(os.path.realpath(folder) for folder in _cache_folders())]
+        self._view = view
+        self._free = free_folders()  # asked before the hook, since Python looks for a folder that it can write to
+        self._temporary = self._free[0]
         self.is_enough: Callable[[], bool] = lambda: False
         self.must_end = False
         self.refusal: str | None = None
@@ -92,12 +100,16 @@ class Writes:
                 return answer
         raise UsageError(self.refusal)
 
-    def note(self) -> str | None:
-        """The note about attempts that were no error; None if there were none."""
-        if not self.prevented:
-            return None
-        shown = ", ".join(dict.fromkeys(self.prevented))
-        return f"{self._name} wanted to write {shown}; mlpprof prevented it, and --allow-writes would let it"
+    def notes(self) -> Iterator[str]:
+        """What happened to what the program wrote."""
+        if self.prevented:
+            shown = _listed(list(dict.fromkeys(self.prevented)))
+            yield f"{self._name} wanted to write {shown}; mlpprof prevented it, and --allow-writes would let it"
+        if self._view is not None and (changed := self._view.changes()):
+            yield (
+                f"{self._name} wrote {_listed(changed)} into a copy that mlpprof has dropped: your files are as they "
+                "were. --allow-writes would let it write them"
+            )
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -143,6 +155,8 @@ class Writes:
 
     def _is_free(self, full: str) -> bool:
         path = Path(full)
+        if self._view is not None and self._view.holds(full):
+            return True
         if full.startswith(("/dev/", "/proc/")) or full == os.path.realpath(os.devnull) or "__pycache__" in path.parts:
             return True
         for folder in self._free:
@@ -194,12 +208,9 @@ class Writes:
         self._refuse("write", name)
 
 
-def _cache_folders() -> Sequence[str]:
-    """Folders in which libraries keep what they can make again."""
-    named = (os.environ.get(name) for name in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR", "XDG_CACHE_HOME"))
-    usual = (platformdirs.user_cache_dir(), platformdirs.user_config_dir("matplotlib", appauthor=False))
-    old = str(Path("~/.matplotlib").expanduser())
-    return [folder for folder in (*named, *usual, old, sys.pycache_prefix) if folder]
+def _listed(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _exists(path: Any) -> bool:

@@ -7,9 +7,9 @@ from collections import defaultdict
 import numpy as np
 
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.arrays import Value, upright
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 TRIMMED = ((slice(0, 1),), (slice(-1, None),), (slice(None), slice(0, 1)), (slice(None), slice(-1, None)))

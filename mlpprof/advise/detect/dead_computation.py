@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.unused import made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.reads import SHOWING
 from mlpprof.programs.record.trace import Event
 

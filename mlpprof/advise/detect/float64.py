@@ -12,10 +12,10 @@ import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.edits import numpy_name
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, of_time, saved_share, seconds_of
 from mlpprof.programs.record.trace import Event
 from mlpprof.programs.step_place import functions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 MOST_USED = 0.6

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlpprof.advise.candidate import Candidate, by_hand
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
+from mlpprof.programs.record.graph import Graph
 
 
 def detect(graph: Graph) -> list[Candidate]:

@@ -6,9 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.repeats import is_constant, repeats_of, second_passes
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 LEAST_SHARE_OF_ARITHMETIC = 0.03

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.repeats import SecondPass, repeats_of, second_passes
+from mlpprof.programs.record.graph import Graph
 
 
 def detect(graph: Graph) -> list[Candidate]:

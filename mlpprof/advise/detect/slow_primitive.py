@@ -28,10 +28,10 @@ from mlpprof.advise.candidate import (
     total,
 )
 from mlpprof.advise.edits import edit, is_simple, node_at, numpy_name
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.in_place import operands_of
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 

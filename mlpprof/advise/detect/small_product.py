@@ -8,8 +8,8 @@ import numpy as np
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, by_hand, facts, indices, total
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.numpy_costs import PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, of_time, seconds_of
 
 MOST_FLOP = 4e7

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices, neighbours, total
-from mlpprof.advise.graph import Graph, Span
 from mlpprof.advise.in_place import Update, elementwise, updates
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.replay import Action, again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
-from mlpprof.advise.graph import Graph
 from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 LEAST_SHARE_OF_PRINTING = 0.003

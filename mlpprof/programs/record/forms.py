@@ -45,7 +45,7 @@ class Forms:
     def module_code(self, path: str, source: str) -> CodeType:
         """The code to run: the plain form, except for the step. Raises SyntaxError as Python does."""
         self.sources[path] = source
-        tree = ast.parse(source, path)
+        tree = self._parsed(path, source)
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree)
@@ -60,6 +60,10 @@ class Forms:
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)
         return _compiled(tree, path)
+
+    def _parsed(self, path: str, source: str) -> ast.Module:
+        """The file that the step is looked for in."""
+        return ast.parse(source, path)
 
     def _dispatch(
         self, node: ast.FunctionDef | ast.For | ast.While, path: str, tree: ast.Module, *, is_turn: bool

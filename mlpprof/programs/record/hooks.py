@@ -22,11 +22,11 @@ turns of a comprehension; a value is read, or is handed to code that may not be 
 PRE, POST, OPEN, CLOSE = (f"__mlpprof_{name}__" for name in ("pre", "post", "open", "close"))
 """Hooks of the clocked form: around an expression, and around a statement."""
 
-CALLED, RETURNED, MULTIPLIED, UPDATED, QUIET = (
-    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "updated", "quiet")
+CALLED, RETURNED, MULTIPLIED, CHANGING, UPDATED, QUIET = (
+    f"__mlpprof_{name}__" for name in ("called", "returned", "multiplied", "changing", "updated", "quiet")
 )
-"""Hooks of the search for the step: a function begins and ends; a matrix product is computed; something is changed;
-whether reading an item or an attribute again runs no code of the program."""
+"""Hooks of the search for the step: a function begins and ends; a matrix product is computed; something is about to
+be changed, and has been; whether reading an item or an attribute again runs no code of the program."""
 
 
 def install(hooks: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import ast
 import contextlib
-import ctypes
 import sys
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.process import raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
@@ -47,7 +47,7 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
             with lock:
                 if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
                     has_raised.set()
-                    _raise_in(thread, Enough)
+                    raise_in(thread, Enough)
 
     try:
         _thread.start_new_thread(watch, ())
@@ -61,7 +61,7 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
                 with lock:
                     stopped.set()
                 if has_raised.is_set():  # another one may still arrive
-                    _raise_in(thread, Settled)
+                    raise_in(thread, Settled)
                     while True:
                         pass
                 is_settled = True
@@ -77,11 +77,6 @@ class Settled(BaseException):
     Taking that back would leave Python's flag for it set: the interpreter would then check for it at every loop turn
     and call, and line_profiler would never return.
     """
-
-
-def _raise_in(thread: int, kind: type[BaseException]) -> None:
-    """Let a thread raise an exception before its next Python instruction; it replaces one that has not arrived yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 ENOUGH_STEPS = 20
@@ -186,7 +181,7 @@ def record(
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
-        raise UsageError(_not_seen(step, forms))
+        raise UsageError(not_seen(step, forms))
     recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
@@ -213,8 +208,8 @@ def record(
     )
     if not steps.is_done:
         trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
-    if writes is not None and (note := writes.note()) is not None:
-        trace.notes.append(note)
+    if writes is not None:
+        trace.notes.extend(writes.notes())
     if recorder.is_cut:
         trace.notes.append("the step has more operations than mlpprof records, so its last part was not analysed")
     if trace.is_blind:
@@ -263,7 +258,8 @@ def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     )
 
 
-def _not_seen(step: StepPlace, forms: Forms) -> str:
+def not_seen(step: StepPlace, forms: Forms) -> str:
+    """Why a named step was not reached."""
     if forms.step_file is not None:
         return (
             f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "

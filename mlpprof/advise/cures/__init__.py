@@ -1,0 +1,1 @@
+"""Cures as edits of the user's source code: one file for each category, with the category's name."""

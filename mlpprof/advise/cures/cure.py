@@ -1,0 +1,117 @@
+"""A cure that can be applied: the new texts of the files that it changes."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import libcst as cst
+
+Kind = Literal["safe", "precision", "manual"]
+
+Sources = Mapping[str, str]
+"""Absolute path -> text of a file."""
+
+
+@dataclass(frozen=True)
+class LineEdit:
+    """Lines of a file that are replaced: those from `start` up to but without `stop`, 0-based.
+
+    lines: the new ones, each with its end. If start equals stop, they are inserted before that line.
+    """
+
+    file: str
+    start: int
+    stop: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cure:
+    """Edits that belong together.
+
+    kind: 'safe' if the step computes the same values up to the order of sums; 'precision' if it computes in float32.
+    edits: of the texts that the step was recorded with.
+    """
+
+    kind: Kind
+    edits: tuple[LineEdit, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.edits)
+
+    def conflicts_with(self, other: Cure) -> bool:
+        """Whether both change the same line, so that they cannot be applied together."""
+        return any(_overlap(one, another) for one in self.edits for another in other.edits)
+
+
+def transformed(kind: Kind, sources: Sources, changes: Mapping[str, Callable[[cst.Module], cst.Module]]) -> Cure | None:
+    """The cure that changes of syntax trees make; None if nothing changes, or the result is not valid Python.
+
+    changes: path -> the function that gives the new tree of the file. It keeps comments and formatting if it only
+    replaces the nodes that it means.
+    """
+    edits: list[LineEdit] = []
+    for path, change in changes.items():
+        before = sources[path]
+        try:
+            after = change(cst.parse_module(before)).code
+            compile(after, path, "exec", dont_inherit=True)
+        except (SyntaxError, cst.ParserSyntaxError, ValueError):
+            return None
+        edits += line_edits(path, before, after)
+    return Cure(kind, tuple(edits)) if edits else None
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a source file as Python counts them, each with its end; a form feed ends none."""
+    return list(io.StringIO(text, newline=""))
+
+
+def line_edits(file: str, before: str, after: str) -> list[LineEdit]:
+    """The edits that make one text of the other."""
+    old, new = lines_of(before), lines_of(after)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        LineEdit(file, i1, i2, tuple(new[j1:j2])) for tag, i1, i2, j1, j2 in matcher.get_opcodes() if tag != "equal"
+    ]
+
+
+def applied(sources: Sources, cures: Iterable[Cure]) -> dict[str, str]:
+    """The texts of the changed files after all cures, of which no two conflict."""
+    by_file: dict[str, list[LineEdit]] = {}
+    for cure in cures:
+        for edit in cure.edits:
+            held = by_file.setdefault(edit.file, [])
+            if edit not in held:  # two cures may need the same import
+                held.append(edit)
+    texts = {}
+    for file, edits in by_file.items():
+        lines = lines_of(sources[file])
+        for edit in sorted(edits, key=lambda one: (one.start, one.stop), reverse=True):
+            lines[edit.start : edit.stop] = edit.lines
+        texts[file] = "".join(lines)
+    return texts
+
+
+def diff(before: Sources, after: Sources, shown: Callable[[str], str]) -> str:
+    """A unified diff that `git apply` takes. shown: the path of a file as it stands in the diff, without 'a/'."""
+    parts = []
+    for file, text in after.items():
+        name = shown(file)
+        old, new = lines_of(before[file]), lines_of(text)
+        for line in difflib.unified_diff(old, new, f"a/{name}", f"b/{name}"):
+            parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return "".join(parts)
+
+
+def _overlap(one: LineEdit, other: LineEdit) -> bool:
+    if one.file != other.file or one == other:
+        return False
+    if one.start == other.start:
+        return True
+    first, second = (one, other) if one.start < other.start else (other, one)
+    return second.start < first.stop

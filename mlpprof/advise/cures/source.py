@@ -1,0 +1,116 @@
+"""A user's file as a concrete syntax tree in which nodes are found by their place, for the cures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import libcst as cst
+from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+
+from mlpprof.advise.cures.cure import lines_of
+from mlpprof.instrument.rewriting import Site
+
+
+class SourceTree:
+    """The syntax tree of a file. `of(site)` finds a node, and `replaced` gives the tree with other nodes."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = lines_of(text)
+        wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
+        self.module = wrapper.module
+        self._ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)
+
+    def of(self, site: Site) -> cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement | None:
+        """The outermost expression or statement at exactly this place; None if there is none.
+
+        Sites come from `ast`, whose columns count bytes of UTF-8.
+        """
+        start = (site.line, self._column(site.line, site.column))
+        end = (site.end_line, self._column(site.end_line, site.end_column))
+        for node, place in self._ranges.items():
+            is_there = (place.start.line, place.start.column) == start and (place.end.line, place.end.column) == end
+            if is_there and isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
+                return node
+        return None
+
+    def line_of(self, node: cst.CSTNode) -> int:
+        """The first line of a node, 1-based."""
+        return self._ranges[node].start.line
+
+    def statement_at(self, line: int) -> cst.SimpleStatementLine | cst.BaseCompoundStatement | None:
+        """The innermost whole statement, simple or compound, that contains a line."""
+        around = [
+            node
+            for node, place in self._ranges.items()
+            if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement)
+            and place.start.line <= line <= place.end.line
+        ]
+        return max(around, key=lambda node: self._ranges[node].start.line, default=None)
+
+    def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        """Each node's parent."""
+        found: dict[cst.CSTNode, cst.CSTNode] = {}
+
+        def visit(node: cst.CSTNode) -> None:
+            for child in node.children:
+                found[child] = node
+                visit(child)
+
+        visit(self.module)
+        return found
+
+    def names(self) -> set[str]:
+        """All identifiers of the file."""
+        return {node.value for node in self._ranges if isinstance(node, cst.Name)}
+
+    def fresh_name(self, wanted: str) -> str:
+        """A name that the file does not use: `wanted`, or with a number after it."""
+        taken = self.names()
+        return next(name for name in (wanted, *(f"{wanted}{i}" for i in range(2, 1_000))) if name not in taken)
+
+    def _column(self, line: int, byte_column: int) -> int:
+        return len(self._lines[line - 1].encode()[:byte_column].decode(errors="ignore"))
+
+
+class _Replacing(cst.CSTTransformer):
+    def __init__(self, nodes: Mapping[cst.CSTNode, Callable[[cst.CSTNode], object]]) -> None:
+        super().__init__()
+        self._nodes = nodes
+
+    def on_leave(self, original_node: cst.CSTNode, updated_node: cst.CSTNode) -> object:  # type: ignore[override]  # any node
+        make = self._nodes.get(original_node)
+        return updated_node if make is None else make(updated_node)
+
+
+def replaced(module: cst.Module, nodes: Mapping[cst.CSTNode, Callable[[cst.CSTNode], object]]) -> cst.Module:
+    """The tree with other nodes.
+
+    nodes: the node -> what makes the new one of it. That may be a node, `cst.RemoveFromParent()`, or a
+    `cst.FlattenSentinel` of several statements.
+    """
+    result = module.visit(_Replacing(nodes))
+    assert isinstance(result, cst.Module)
+    return result
+
+
+def expression(text: str, *, parenthesized: bool = False) -> cst.BaseExpression:
+    """An expression from its text; parenthesized: with parentheses if it is not a name, a call or an item."""
+    node = cst.parse_expression(text)
+    is_plain = isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript | cst.SimpleString | cst.Integer)
+    if parenthesized and not is_plain and not node.lpar:
+        node = node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+    return node
+
+
+def statement(text: str) -> cst.SimpleStatementLine | cst.BaseCompoundStatement:
+    """A statement from its text."""
+    return cst.parse_statement(text)
+
+
+def before(node: cst.BaseStatement, added: Sequence[cst.BaseStatement]) -> cst.FlattenSentinel[cst.BaseStatement]:
+    """A statement with others before it; its comments stay above all of them."""
+    if not added:
+        return cst.FlattenSentinel([node])
+    first, *rest = added
+    leading = getattr(node, "leading_lines", ())
+    return cst.FlattenSentinel([first.with_changes(leading_lines=leading), *rest, node.with_changes(leading_lines=())])

@@ -1,0 +1,218 @@
+"""The worker of one program: it finds the program's step, notes its parameters, or lets it take steps in a race.
+
+The program runs in the main thread, as under Python, so calls are answered in another one.
+"""
+
+from __future__ import annotations
+
+import _thread
+import faulthandler
+import queue
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mlpprof.compare.worker import LEAD_IN_S, settling
+from mlpprof.errors import MlpprofError, ProgramEnded
+from mlpprof.machine.blas import blas_line
+from mlpprof.machine.facts import describe
+from mlpprof.process import Progress, serve
+from mlpprof.profile.passes import warm_up
+from mlpprof.profile.worker import Key
+from mlpprof.programs.find_step.watch_run import seek
+from mlpprof.programs.load import UserProgram
+from mlpprof.programs.parameters import record_parameters
+from mlpprof.programs.pause import StepGate, Taken, run_paused
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.seeds import seed_alike
+from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.writes import Writes
+from mlpprof.results.json import Message
+
+WARM_UP_SHARE = 5
+"""If a program makes few steps, one of so many warms up, and the others are timed."""
+
+PLENTY = 500
+"""If a program makes at least so many steps, a short step is made untimed before each turn."""
+
+Job = Callable[[], None]
+
+
+class Session:
+    """The handlers of one worker. gate: where the program waits in a race."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._gate = StepGate()
+        self._steps: int | None = None
+        self._run_s = 0.0
+        self._between: list[tuple[int, float]] = []
+        self._settle: Callable[[], None] | None = None
+
+    def run_jobs(self) -> None:
+        """In the main thread: run programs, until the parent is done."""
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def end(self) -> None:
+        """The parent is done: the program unwinds."""
+        self._gate.stop()
+        self._jobs.put(None)
+
+    def _in_main(self, work: Callable[[], Any]) -> Any:
+        """The result of something that runs a program, in the main thread."""
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def job() -> None:
+            try:
+                answers.put((work(), None))
+            except MlpprofError as error:
+                answers.put((None, error))
+
+        self._jobs.put(job)
+        answer, error = answers.get()
+        if error is not None:
+            raise error
+        return answer
+
+    def seek(self, report: Progress, program: Message, how_often: str) -> Message:
+        """Run the program until its step is found."""
+        report("running the program to find its training step", 0.0)
+        runnable, _, writes = _loaded(program, how_often)
+
+        def sought() -> Any:
+            return seek(runnable, writes)
+
+        return asdict(self._in_main(sought if writes is None else lambda: writes.guarded(sought)))
+
+    def parameters(self, report: Progress, program: Message, how_often: str, steps: int, file: str) -> Message:
+        """Run the program for its first steps with fixed seeds; the values of its parameters go into a file."""
+        report("running the program to see how it trains", 0.0)
+        runnable, step, writes = _loaded(program, how_often)
+
+        def recorded() -> Any:
+            seed_alike()
+            return record_parameters(runnable, step, steps, writes)
+
+        found, count, has_ended = self._in_main(recorded)
+        with Path(file).open("wb") as out:
+            np.savez(out, *[one.values for one in found])
+        described = [
+            {"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found
+        ]
+        return {"parameters": described, "steps": count, "has_ended": has_ended}
+
+    # A race.
+
+    def load(self, report: Progress, key: Key, subject: Message, shared: str | None = None) -> Message:
+        """Run the program up to its first step."""
+        report("running the program up to its first step", 0.0)
+        runnable, step, writes = _loaded(subject["program"], subject["how_often"])
+        self._steps = subject["steps"]
+        self._jobs.put(lambda: run_paused(runnable, step, self._gate, writes))
+        self._require_more(self._gate.arrived())
+        return {"dtype": "", "spans_steps": False, "compiles": False}
+
+    def describe(self, report: Progress, key: Key) -> Message:
+        """The machine, with the BLAS that is loaded by now."""
+        return {"machine": describe()}
+
+    def first_run(self, report: Progress, key: Key) -> Message:
+        """The first step."""
+        self._run_s = self._timed(1)
+        self._sleep()
+        return {"first_s": self._run_s, "engine": blas_line(describe())}
+
+    def warm_up(self, report: Progress, key: Key) -> float:
+        """Let it make steps until the time settles, or the share of its few steps is used up; the fastest."""
+        if self._steps is None:
+            self._run_s = warm_up(self, perf_counter)[1]
+        else:
+            while self._run_s == 0 or self._gate.count < self._steps // WARM_UP_SHARE:
+                self._run_s = min(self._run_s or np.inf, self._timed(1))
+        self._sleep()
+        return self._run_s
+
+    def warming_s(self) -> float:
+        """Seconds of one step."""
+        return self._timed(1)
+
+    def turn(self, report: Progress, key: Key, runs: int) -> float:
+        """Seconds a step, over so many steps."""
+        if self._run_s < LEAD_IN_S and (self._steps is None or self._steps >= PLENTY):
+            self._timed(1)
+        seconds = self._timed(runs)
+        self._sleep()
+        return seconds
+
+    def left(self, report: Progress, key: Key) -> int | None:
+        """How many more steps it makes, if that is known."""
+        if self._steps is None:
+            return None
+        left = self._steps - self._gate.count
+        return left // 2 if self._steps >= PLENTY else left
+
+    def made(self, report: Progress, key: Key) -> Message:
+        """How many steps it has made, and the time between them, seconds a step."""
+        steps = sum(count for count, _ in self._between)
+        return {
+            "steps": self._gate.count,
+            "between_s": sum(seconds for _, seconds in self._between) / steps if steps else 0.0,
+        }
+
+    def _timed(self, runs: int) -> float:
+        taken = self._gate.take(runs)
+        if taken.steps < runs:
+            self._require_more(taken)
+        self._between.append((taken.steps, taken.between_s))
+        return taken.seconds / runs
+
+    def _require_more(self, taken: Taken) -> None:
+        if taken.has_ended:
+            count = self._gate.count
+            raise ProgramEnded(f"the program made {count} {'step' if count == 1 else 'steps'} and ended")
+
+    def _sleep(self) -> None:
+        """Return once the threads and child processes of the program sleep."""
+        self._settle = self._settle or settling()
+        self._settle()
+
+
+def machine(report: Progress) -> Message:
+    """What this machine is, without running a program."""
+    return dict(describe())
+
+
+def _loaded(program: Message, how_often: str) -> tuple[UserProgram, StepPlace, Writes | None]:
+    """The program, its step, and what prevents it from writing, unless the user allows it."""
+    request = ProgramRequest.from_json(program)
+    runnable = UserProgram(request)
+    step = StepPlace.parse(request.step) if request.step is not None else StepPlace(None, name="")
+    if request.allow_writes:
+        return runnable, step, None
+    writes = Writes(request.name, how_often, runnable.is_own)
+    writes.prevent()
+    return runnable, step, writes
+
+
+def main() -> None:
+    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
+    faulthandler.enable()
+    session = Session()
+    handlers = (
+        *(session.seek, session.parameters, session.load, session.describe, session.first_run),
+        *(session.warm_up, session.turn, session.left, session.made, machine),
+    )
+
+    def answer() -> None:
+        try:
+            serve({handler.__name__: handler for handler in handlers})
+        finally:
+            session.end()
+
+    _thread.start_new_thread(answer, ())
+    session.run_jobs()
