@@ -22,7 +22,8 @@ from typing import Any
 import click
 
 from mlpprof.cli.compare import compare_as_asked
-from mlpprof.cli.main import cli, usage_message
+from mlpprof.cli.main import cli
+from mlpprof.cli.mistyped import usage_message
 from mlpprof.cli.profile import profile_as_asked, require_no_step_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import progress_bar

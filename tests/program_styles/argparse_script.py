@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 parser = argparse.ArgumentParser(description="Train a network with one hidden layer.")
-parser.add_argument("--steps", type=int, default=30_000, help="number of training steps")
+parser.add_argument("--steps", type=int, default=1_000_000, help="number of training steps")
 parser.add_argument("--rate", type=float, default=0.5, help="learning rate")
 options = parser.parse_args()
 

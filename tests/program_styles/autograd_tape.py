@@ -59,7 +59,7 @@ rng = np.random.default_rng(9)
 X = rng.standard_normal((1000, 300))
 Y = np.tanh(X @ rng.standard_normal((300, 3)) / 17)
 parameters = [Value(rng.standard_normal(shape) / 9) for shape in ((300, 16), (16,), (16, 3), (3,))]
-for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000):
+for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000):
     start = 250 * (number % 4)
     step(parameters, X[start : start + 250], Y[start : start + 250], 0.1)
 arrays = [p.data for p in parameters]

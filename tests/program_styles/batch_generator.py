@@ -31,5 +31,5 @@ rng = np.random.default_rng(10)
 X = rng.standard_normal((6000, 40))
 Y = np.tanh(X[:, :3])
 parameters = [rng.standard_normal((40, 30)) / 6, np.zeros(30), rng.standard_normal((30, 3)) / 5, np.zeros(3)]
-train(parameters, batches(X, Y, 100, rng), int(sys.argv[1]) if len(sys.argv) > 1 else 30_000, 0.1)
+train(parameters, batches(X, Y, 100, rng), int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, 0.1)
 print(*(f"{abs(p).sum():.12g}:{zlib.crc32(p.tobytes()):08x}" for p in parameters))

@@ -19,11 +19,11 @@ def dense(n_in, n_out, rng):
         # fast: a = sigmoid(z)
         # fast: return a, backward_from(x, a)
 
-    def backward_from(x, z):
+    def backward_from(x, kept):
         def backward(delta, rate):
             nonlocal W, b
-            delta = delta * sigmoid(z) * (1 - sigmoid(z))  # planted: recomputation
-            # fast: delta = delta * z * (1 - z)
+            delta = delta * sigmoid(kept) * (1 - sigmoid(kept))  # planted: recomputation
+            # fast: delta = delta * kept * (1 - kept)
             below = delta @ W.T
             W = W - rate * (x.T @ delta)
             b = b - rate * delta.sum(axis=0)
@@ -53,6 +53,6 @@ rng = np.random.default_rng(12)
 X = rng.standard_normal((1200, 20))
 Y = (X[:, :3] > X[:, 3:6]).astype(float)
 train, state = make_trainer([20, 50, 20, 3], rng)
-for i in range(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000):
+for i in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000):
     train(X[200 * (i % 6) :][:200], Y[200 * (i % 6) :][:200], 1.0)
 print(*(f"{abs(p).sum():.12g}:{zlib.crc32(p.tobytes()):08x}" for p in state()))

@@ -36,7 +36,7 @@ if __name__ == "__main__":
     X = rng.standard_normal((500, 20))
     Y = X[:, :2] * X[:, 2:4]
     state = State(rng.standard_normal((20, 24)) / 5, rng.standard_normal((24, 2)) / 5, (0.0, 0.0))
-    n_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 30_000
+    n_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     while state.steps < n_steps:
         start = 100 * (state.steps % 5)
         state = advance(state, X[start : start + 100], Y[start : start + 100])

@@ -39,5 +39,5 @@ def model(X, Y, num_iterations, learning_rate=0.1):
 
 
 X = np.random.default_rng(16).standard_normal((64, 400))
-parameters = list(model(X, np.tanh(X[:3]), int(sys.argv[1]) if len(sys.argv) > 1 else 30_000).values())
+parameters = list(model(X, np.tanh(X[:3]), int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000).values())
 print(*(f"{abs(p).sum():.12g}:{zlib.crc32(p.tobytes()):08x}" for p in parameters))

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Classifier:
-    def __init__(self, n_hidden=64, rate=0.2, max_steps=30_000):
+    def __init__(self, n_hidden=64, rate=0.2, max_steps=1_000_000):
         self.n_hidden, self.rate, self.max_steps = n_hidden, rate, max_steps
 
     def fit(self, X, y):

@@ -55,7 +55,7 @@ if __name__ == "__main__":
     X = rng.standard_normal((1200, 16))
     Y = 1 / (1 + np.exp(-X[:, :3]))
     network = Network([Linear(16, 60, rng), Sigmoid(), Linear(60, 3, rng), Sigmoid()])
-    for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000):
+    for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000):
         start = 200 * (step % 6)
         network.train_on(X[start : start + 200], Y[start : start + 200], 0.1)
     parameters = [p for layer in network.layers[::2] for p in (layer.W, layer.b)]

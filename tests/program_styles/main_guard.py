@@ -19,7 +19,7 @@ if __name__ == "__main__":
     Y = np.tanh(X[:, 3:6])
     sizes = [20, 12, 5, 3]
     parameters = [(rng.standard_normal((m, n)) / np.sqrt(m), np.zeros(n)) for m, n in zip(sizes, sizes[1:])]
-    for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000):  # step
+    for step in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000):  # step
         rows = slice(48 * (step % 10), 48 * (step % 10) + 48)
         A = forward(parameters, X[rows])
         delta = (A[-1] - Y[rows]) * (1 - A[-1] ** 2) / 48

@@ -39,7 +39,7 @@ def train_on(x, y, rate=0.5):  # step
 
 
 # %%
-n_steps = 30_000 if len(sys.argv) < 2 or not sys.argv[1].isdecimal() else int(sys.argv[1])
+n_steps = 1_000_000 if len(sys.argv) < 2 or not sys.argv[1].isdecimal() else int(sys.argv[1])
 for i in range(n_steps):
     first = 200 * (i % 4)
     train_on(X[first : first + 200], Y[first : first + 200])

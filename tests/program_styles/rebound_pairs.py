@@ -44,5 +44,5 @@ def main(steps):
 
 
 if __name__ == "__main__":
-    parameters = main(int(sys.argv[1]) if len(sys.argv) > 1 else 30_000)
+    parameters = main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
     print(*(f"{abs(p).sum():.12g}:{zlib.crc32(p.tobytes()):08x}" for p in parameters))

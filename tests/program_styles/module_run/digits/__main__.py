@@ -18,7 +18,7 @@ def train_step(layers, x, y, rate):  # step
     return delta
 
 
-def main(steps=30_000):
+def main(steps=1_000_000):
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 10, 1500)
     X, Y = rng.random((10, 64))[labels] + rng.normal(0, 0.3, (1500, 64)), np.eye(10)[labels]

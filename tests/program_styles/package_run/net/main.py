@@ -17,7 +17,7 @@ def step(network, x, y, rate):  # step
 
 
 def main():
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 30_000
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     rng = np.random.default_rng(3)
     X = rng.random((1500, 400))
     Y = np.eye(5)[rng.integers(0, 5, 1500)]
