@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pages import HOSTILE
 
-from mlpprof.results.advice import Advice, Finding, Place
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.place import Place
 from mlpprof.results.step_profile import Expression, StepProfile
 
 SOURCE = '''"""A network as people write it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mlpprof.advise import find
+from mlpprof.advise import Subject, find
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -21,9 +23,11 @@ from mlpprof.cli.options import (
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.files import require_writable
+from mlpprof.process import Progress
 from mlpprof.report.files.formats import ADVICE
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
+from mlpprof.results.advice import Advice
 
 
 @click.command("advise", cls=ProgramCommand)
@@ -71,19 +75,36 @@ def command(
     mlpprof advise train.py -o page.html -- --epochs 3
     mlpprof advise naive --batch 2000
     """
-    require_writable(out)
-    if out is not None:
-        ADVICE.choose(out)
+    require_format(out)
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     announce(subject)
-    with progress_bar() as progress:
-        advice = find(subject, progress=progress)
     saving = Saving()
-    if out is not None:
-        with saving.attempt():
-            ADVICE.write(advice, out)
+    advice = advise_as_asked(subject, out, progress_bar, saving)
     with saving.report_first():
         if as_json:
             print_json(advice_json(advice))
         else:
             print_advice(advice, output_console())
+
+
+def require_format(out: Path | None) -> None:
+    """Raise UsageError if the file cannot be written, or if its ending is of no format."""
+    require_writable(out)
+    if out is not None:
+        ADVICE.choose(out)
+
+
+def advise_as_asked(
+    subject: Subject, out: Path | None, bar: Callable[[], AbstractContextManager[Progress]], saving: Saving
+) -> Advice:
+    """Find the slow operations, and write the file; do everything but print. Raises as `find`.
+
+    bar: a context that shows progress. saving: contains afterwards what could not be written.
+    """
+    require_format(out)
+    with bar() as progress:
+        advice = find(subject, progress=progress)
+    if out is not None:
+        with saving.attempt():
+            ADVICE.write(advice, out)
+    return advice

@@ -36,7 +36,7 @@ def _commands_for_program(problem: str, name: str, arguments: list[str]) -> str:
     file, _, ref = name.partition("@")
     if not (name.startswith(MODULE) or Path(file).is_file()):
         beside = [str(other) for other in Path(file).parent.glob("*") if is_program_text(other.name)]
-        near = get_close_matches(file, beside, n=1)
+        near = get_close_matches(file, beside, n=1, cutoff=0.7)
         problem += f", and there is no file '{file}'"
         if not near:
             return f"{problem} (mlpprof --help shows all commands)"

@@ -101,9 +101,7 @@ class Session:
         found, count, has_ended = self._in_main(recorded)
         with Path(file).open("wb") as out:
             np.savez(out, *[one.values for one in found])
-        described = [
-            {"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found
-        ]
+        described = [{"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found]
         return {"parameters": described, "steps": count, "has_ended": has_ended}
 
     # A race.
@@ -157,10 +155,11 @@ class Session:
         return left // 2 if self._steps >= PLENTY else left
 
     def made(self, report: Progress, key: Key) -> Message:
-        """How many steps it has made, and the time between them, seconds a step."""
+        """How many steps it has made, whether it makes no more, and the time between them, seconds a step."""
         steps = sum(count for count, _ in self._between)
         return {
             "steps": self._gate.count,
+            "has_ended": self._gate.has_ended,
             "between_s": sum(seconds for _, seconds in self._between) / steps if steps else 0.0,
         }
 

@@ -84,7 +84,7 @@ class StepGate:
         """Whether the program must end, because nobody needs it any more."""
         self.has_arrived = False
         """Whether the program has been at its step."""
-        self._is_over = False
+        self.has_ended = False
         self.hooks = {BEGIN: self._begin, END: self._end}
 
     # In the program's threads.
@@ -123,7 +123,7 @@ class StepGate:
 
     def ended(self, problem: MlpprofError | None = None) -> None:
         """The program is over; problem: why, if that is an error."""
-        self._is_over = True
+        self.has_ended = True
         self._answers.put(problem or self._taken(has_ended=True))
 
     # In the thread that gives permission.
@@ -134,7 +134,7 @@ class StepGate:
 
     def take(self, steps: int) -> Taken:
         """Let the program make so many steps, and wait until it has, and is at the beginning of the next one."""
-        if self._is_over and self._answers.empty():
+        if self.has_ended and self._answers.empty():
             return Taken(0, 0.0, 0.0, has_ended=True)
         self._permissions.put(steps)
         return self._answered()

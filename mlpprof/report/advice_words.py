@@ -80,8 +80,8 @@ class CureLine:
 
 
 def place_text(finding: Finding) -> str:
-    """'net.py:41:9'."""
-    return f"{plain(finding.file)}:{finding.line}:{finding.column}"
+    """'net.py:41:9', or 'work.ipynb:cell 3:12:9'."""
+    return f"{plain(finding.place.text)}:{finding.column}"
 
 
 def payoff_text(finding: Finding) -> str:
@@ -96,7 +96,7 @@ def share_text(finding: Finding) -> str:
 
 def related_text(finding: Finding) -> str:
     """'net.py:18, net.py:7'; empty where there is none."""
-    return ", ".join(f"{plain(place.file)}:{place.line}" for place in finding.related)
+    return ", ".join(plain(place.text) for place in finding.related)
 
 
 def confidence_text(finding: Finding) -> str:
@@ -140,7 +140,7 @@ def steps_text(advice: Advice) -> str:
 
 def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
     """The lines of a finding with their neighbours, moved left together; empty if the file's text is unknown."""
-    source = advice.source.get(finding.file)
+    source = advice.source.get(finding.place.source)
     if source is None:
         return []
     raw = re.split(r"\r\n?|\n", source)

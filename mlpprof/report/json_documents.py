@@ -26,6 +26,9 @@ SCHEMA = 1
 """The schema number that every document carries. Keys may be added under the same number; a document whose key goes or
 changes its meaning gets the next one."""
 
+ADVICE_SCHEMA = 2
+"""The schema number of findings: since the second one, cures are edits."""
+
 
 def profile_json(run: Run) -> dict[str, Any]:
     """A run: its figures, and the raw samples of the pass without instruments."""
@@ -246,7 +249,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     """The findings, the one with the largest payoff first; every key of a `Finding` is in the document."""
     return plain_object(
         {
-            "schema": SCHEMA,
+            "schema": ADVICE_SCHEMA,
             "step": advice.step,
             "step_s": advice.step_s,
             "steps": advice.steps,

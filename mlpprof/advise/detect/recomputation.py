@@ -59,7 +59,7 @@ def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
     seconds = graph.seconds(events)
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
-    where = f"line {there.line}" if there.line != here.line else "the same line"
+    where = graph.place_of(there).words if there.line != here.line else "the same line"
     return Candidate(
         category="recomputation",
         site=here,

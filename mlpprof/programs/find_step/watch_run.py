@@ -25,6 +25,7 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
 from mlpprof.programs.load import Exit, Program
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
@@ -50,8 +51,8 @@ ENOUGH_TIMES, FEW_TIMES = 5, 3
 class Sought:
     """The step that was found.
 
-    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: roughly, what each execution took. is_all: whether these
-    are all steps that the program makes before it ends, or before it wants to write.
+    step: as 'file.py:Class.method', 'file.py:LINE' or 'work.ipynb:cell 3:LINE'. seconds: roughly, what each execution
+    took. is_all: whether these are all steps that the program makes before it ends, or before it wants to write.
     """
 
     step: str
@@ -278,4 +279,5 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
     place = sites[site]
     seconds = [run.spent_s for run in observer.seen.runs[site]]
     is_all = ended is not None or (writes is not None and writes.must_end and not observer.has_ended)
-    return Sought(f"{Path(place.file).name}:{names[site] or place.line}", seconds, is_all)
+    name = f"{Path(place.file).name}:{names[site]}" if names[site] else place_of(place.file, place.line).text
+    return Sought(name, seconds, is_all)

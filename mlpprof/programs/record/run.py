@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ast
 import contextlib
+import shlex
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.process import raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
+from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CodeExchange, Forms
@@ -168,6 +170,7 @@ def record(
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
     ended: Exit | None = None
+    begun_s = time.perf_counter()
     with watched(is_hopeless):
         ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
@@ -205,7 +208,9 @@ def record(
         step_text=step.text,
         folder=program.folder,
         singles=recorder.singles,
+        loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
         trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
     if writes is not None:
@@ -248,10 +253,11 @@ def _why_few(writes: Writes | None) -> str:
 def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
-    node = step.node(ast.parse(forms.sources[forms.step_file]))
-    inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
-    lines = sorted(line for line in inner if line != step.line)
-    what = f". Name a loop inside it: {' or '.join(f'--step {name}:{line}' for line in lines)}" if lines else ""
+    node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
+    lines = sorted(one.lineno for one in inner if one is not node)
+    names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
+    what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
     return (
         f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
         f"training{what}. Without --step, mlpprof looks for the step itself"
@@ -267,8 +273,11 @@ def not_seen(step: StepPlace, forms: Forms) -> str:
         )
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
-    what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
     files = ", ".join(Path(path).name for path in sources)
+    hint = ""
+    if step.line is not None and step.cell is None and any(path in READ for path in sources):
+        hint = f". A line of a notebook has its cell before it: --step 3:{step.line} is line {step.line} of cell 3"
     return (
-        f"{what} in {files or 'the program'}{did_you_mean(step.text, names)} (functions: {', '.join(names) or 'none'})"
+        f"no {step.words} in {files or 'the program'}{did_you_mean(step.text, names)} "
+        f"(functions: {', '.join(names) or 'none'}){hint}"
     )

@@ -115,7 +115,10 @@ class Steps:
         self._since = 0.0
         self._changing = threading.Lock()
         self._around: list[dict[int, OwnTime]] = []
+        self._block = -1
         self.times = Times()
+        self.first_begun_s: float | None = None
+        """When the first step began, by the clock."""
         self.is_done = False
         self.is_done_elsewhere = False
         """Recording ended in another thread than the main one, which need not go on then."""
@@ -144,6 +147,7 @@ class Steps:
             self._wanted = 1
         begun = self._clock()
         for block in range(MOST_BLOCKS):
+            self._block = block + 1
             for mode in (CLOCKED, PLAIN):
                 spent, steps = 0.0, 0
                 while left() > 0 and spent < BLOCK_S and steps < most and not (self.is_long and mode == PLAIN):
@@ -169,9 +173,11 @@ class Steps:
         for _ in range(OBSERVED_STEPS):
             yield OBSERVED
         self._record_with(self._last)
+        self._block = 0
         for mode in (CLOCKED, PLAIN):
             for _ in range(FIRST_STEPS):
                 yield mode
+        self._block = -1
 
     def _record_with(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -206,6 +212,8 @@ class Steps:
             self._around.append(self._clocks.take())
             self._faults = page_faults()
             self._start = self._since = self._clock()
+            if self.first_begun_s is None:
+                self.first_begun_s = self._start
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
@@ -302,10 +310,12 @@ class Steps:
             return
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
+            self.times.plain_blocks.append(self._block)
         elif self._mode == CLOCKED:
             own_times = merged([part.own for part in self._parts])
             self.times.clocked_s.append(sum(own.seconds for own in own_times.values()) if own_times else self._elapsed)
             self.times.sites.append(own_times or self._inside)
+            self.times.clocked_blocks.append(self._block)
             self.times.parts = self._parts.copy()
             self.times.around.append(merged([*self._around, self._clocks.take()]))
         elif self._mode == OBSERVED:

@@ -13,6 +13,7 @@ from mlpprof.model import PHASES
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
 from mlpprof.report.rows import comparison_table, race_table
+from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed, table_lines
 from mlpprof.results import BatchResult, Change, Comparison, Ladder, Run, Speedup
 
@@ -99,9 +100,7 @@ def stored_sections(runs: Sequence[Run], width: int) -> Iterator[RenderableType]
     yield indented(pairs([*measured, *differences, ("hint", "yellow", warning)], width))
     for result in runs[0].results:
         found = [next((other for other in run.results if other.batch == result.batch), None) for run in runs]
-        yield heading(
-            f"batch {result.batch:,}", "medians; the ratio is the first run's step divided by this run's step"
-        )
+        yield heading(batch_text(result), "medians; the ratio is the first run's step divided by this run's step")
         yield indented(_stored_table(names, found))
 
 
@@ -113,14 +112,14 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _differences(runs: Sequence[Run]) -> Iterator[str]:
     """The facts in which the runs differ, apart from the variant."""
     facts = {
-        "workload": [run.workload for run in runs],
-        "network": [run.network.text for run in runs],
-        "data": [f"{run.data.name} {run.data.sha256[:8]}" for run in runs],
+        "workload": [run.workload or UNKNOWN for run in runs],
+        "network": [UNKNOWN if run.network is None else run.network.text for run in runs],
+        "data": [UNKNOWN if run.data is None else f"{run.data.name} {run.data.sha256[:8]}" for run in runs],
         "dtype": [run.dtype for run in runs],
         "BLAS threads": [UNKNOWN if run.threads is None else str(run.threads) for run in runs],
         "BLAS": [blas_line(run.machine) for run in runs],
         "machine": [machine_line({**run.machine, "load_avg_1min": None}) for run in runs],
-        "batch sizes": [", ".join(f"{result.batch:,}" for result in run.results) for run in runs],
+        "batch sizes": [", ".join(f"{r.batch:,}" if r.batch else UNKNOWN for r in run.results) for run in runs],
     }
     for name, values in facts.items():
         if len(set(values)) > 1:
