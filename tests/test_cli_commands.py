@@ -147,7 +147,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("profile train.py --step Net.step --epochs 3", "type: mlpprof profile train.py --step Net.step -- --epochs 3"),
         ("compare old.py train.py@v1 -e 3", "type: mlpprof compare old.py train.py@v1 -- -e 3"),
         ("advise train.py --treads 2", "did you mean '--threads'?"),
-        ("check train.py", "To analyse it as a script: mlpprof advise train.py"),
+        ("check train.py", "To run it unchanged as your program: mlpprof profile train.py"),
         ("compare naive cached --at-least abc", "'abc' is not a number; mlpprof compare --help shows the options"),
         ("check --cases many", "'many' is not a whole number"),
         ("profile cached --nothing 3", "no option '--nothing'; mlpprof profile --help shows the options\n"),
