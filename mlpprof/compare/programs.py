@@ -218,7 +218,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = self._call(self._environment, progress, "seek", program=request.to_json(), how_often=how_often)
+        sought = _ask(self._environment, progress, "seek", program=request.to_json(), how_often=how_often)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
@@ -290,32 +290,40 @@ class ProgramComparer:
         return found
 
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
-        """The parameters of a program, and over how many steps."""
-        # Programs that go through a set in its order see the same order in both.
-        environment = replace(self._environment, variables=(*self._environment.variables, ("PYTHONHASHSEED", "0")))
-        folder = Path(tempfile.mkdtemp(prefix="mlpprof-parameters-"))
-        try:
-            file = folder / "values.npz"
-            answer = self._call(
-                environment,
-                progress,
-                "parameters",
-                program=subject.request.to_json(),
-                how_often=subject.how_often,
-                steps=steps,
-                file=str(file),
-            )
-            with np.load(file, allow_pickle=False) as values:
-                found = [
-                    Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])
-                ]
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return found, answer["steps"]
+        return parameters_of(subject, steps, self._environment, progress)
 
-    def _call(self, environment: Environment, progress: Progress, name: str, **arguments: Any) -> dict[str, Any]:
-        with environment.worker((), PROGRAM_WORKER) as worker:
-            return dict(worker.call(name, progress, **arguments))
+
+def parameters_of(
+    subject: ProgramSubject, steps: int, environment: Environment, progress: Progress
+) -> tuple[list[Parameter], int]:
+    """The parameters of a program in its first steps, with fixed seeds, and the number of those steps.
+
+    Raises UsageError if the step never ran, and what the program raises.
+    """
+    # Programs that go through a set in its order see the same order in every run.
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    folder = Path(tempfile.mkdtemp(prefix="mlpprof-parameters-"))
+    try:
+        file = folder / "values.npz"
+        answer = _ask(
+            environment,
+            progress,
+            "parameters",
+            program=subject.request.to_json(),
+            how_often=subject.how_often,
+            steps=steps,
+            file=str(file),
+        )
+        with np.load(file, allow_pickle=False) as values:
+            found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return found, answer["steps"]
+
+
+def _ask(environment: Environment, progress: Progress, name: str, **arguments: Any) -> dict[str, Any]:
+    with environment.worker((), PROGRAM_WORKER) as worker:
+        return dict(worker.call(name, progress, **arguments))
 
 
 def _until(parameters: Sequence[Parameter], steps: int) -> list[Parameter]:
