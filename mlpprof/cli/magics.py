@@ -29,7 +29,8 @@ import click
 
 from mlpprof.cli.advise import advise_as_asked
 from mlpprof.cli.compare import compare_as_asked
-from mlpprof.cli.main import cli, usage_message
+from mlpprof.cli.main import cli
+from mlpprof.cli.mistyped import usage_message
 from mlpprof.cli.options import announcement, subject_from, trained_on
 from mlpprof.cli.profile import profile_as_asked, program_request, request_as_asked, require_no_step_options
 from mlpprof.cli.saving import Saving
