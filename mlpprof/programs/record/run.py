@@ -21,6 +21,7 @@ from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.finite import failure_in
 from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
@@ -239,6 +240,8 @@ def record(
         singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    if (failure := failure_in(recorder.events, forms.sites, forms.sources)) is not None:
+        trace.notes.append(failure)
     trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
         why = _why_few(writes, signs)
