@@ -140,7 +140,7 @@ def test_defaults_come_from_pyproject_and_the_environment(shell, asked, monkeypa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "Missing argument 'VARIANT'"),
+        ("", "Missing argument 'TARGET'"),
         ("cached --bach 3", "No such option.*--bach"),
         ("cached --steps many", "'many' is not a whole number"),
         ("cached --batch 0", "'0' is not a batch size"),
