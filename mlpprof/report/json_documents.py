@@ -14,7 +14,17 @@ from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
-from mlpprof.results import BatchResult, Change, CheckResult, Comparison, Ladder, Run, Speedup, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    CheckResult,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    Run,
+    Speedup,
+    Verdict,
+)
 from mlpprof.results.advice import Advice
 from mlpprof.results.json import plain_object
 from mlpprof.results.peers import PeersRow, PeersTable
@@ -175,8 +185,34 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "turns_s": race.turns_s,
             "machine": comparison.machine,
             "engines": comparison.engines,
+            "programs": None if comparison.programs is None else _programs(comparison),
         }
     )
+
+
+def _programs(comparison: Comparison) -> dict[str, Any]:
+    """What is known only of programs. lost: the expression that lost the most time."""
+    pair = comparison.programs
+    assert pair is not None
+    return {
+        "steps": pair.steps,
+        "between_s": pair.between_s,
+        "training": pair.training,
+        "expressions": [_expression_change(one) for one in pair.expressions],
+        "lost": None if comparison.lost is None else _expression_change(comparison.lost),
+        "notes": pair.notes,
+    }
+
+
+def _expression_change(one: ExpressionChange) -> dict[str, Any]:
+    return {
+        "file": one.file,
+        "line": one.line,
+        "text": one.text,
+        "old_text": one.old_text,
+        "old_s": one.old_s,
+        "new_s": one.new_s,
+    }
 
 
 def _phases(waterfall: Iterable[Change]) -> dict[str, Any]:
@@ -247,6 +283,7 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "processes": verdict.processes,
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
+            "lost": None if speedup.lost is None else _expression_change(speedup.lost),
             "command": speedup.command,
             "notes": speedup.notes,
         }

@@ -29,7 +29,17 @@ from mlpprof.report.numbers import (
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import agreements, batch_text
 from mlpprof.report.story import Measured
-from mlpprof.results import BatchResult, Change, Comparison, Expression, Ladder, PhaseSamples, Quantiles, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    Comparison,
+    Expression,
+    ExpressionChange,
+    Ladder,
+    PhaseSamples,
+    Quantiles,
+    Verdict,
+)
 
 SLOWEST = 3
 """This many of the slowest statements of a batch size are marked."""
@@ -363,13 +373,14 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
     ]
     small = [part for part in rated if part[2] < SMALL_SHARE] if not verbose else []
     slowest = [id(part[0]) for part in sorted(rated, key=lambda part: -part[2])[:SLOWEST]]
-    several_files = len({expression.file for expression in expressions}) > 1
+    # a line alone is a place if all of them are lines of one file
+    with_files = len({one.file for one in expressions}) > 1 or any(one.cell is not None for one in expressions)
     rows = []
     for label, expression, share in rated:
         if len(small) > 1 and share < SMALL_SHARE:
             continue
         mark = "slowest" if id(label) in slowest else ""
-        place = f"{plain(expression.file)}:{expression.line}" if several_files else str(expression.line)
+        place = plain(expression.place.text) if with_files else str(expression.line)
         cells = (
             Cell(plain(label.phase)),
             Cell(plain(expression.text)),
@@ -385,7 +396,7 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
         figures = (Cell(""), Cell(""), _share(share), _seconds(share * result.step_s.median))
         rows.append(Row((Cell("other"), words, *figures), phase="other", style="quiet"))
     columns = (Column("phase", is_text=True, is_outline=True), Column("expression", is_text=True))
-    titles = ("place" if several_files else "line", "calls", "share", "time")
+    titles = ("place" if with_files else "line", "calls", "share", "time")
     return Table("Expressions, as shares of the step", (*columns, *map(Column, titles)), tuple(rows))
 
 
@@ -540,6 +551,28 @@ def comparison_table(comparison: Comparison) -> Table:
     """The table of changes of a comparison."""
     race = comparison.race
     return change_table(comparison.waterfall, race.step_s(0), race.step_s(1))
+
+
+def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
+    """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
+    rows = []
+    for one in changes:
+        mark = "bad" if one.lost_s > 0 else "good"
+        cells = (
+            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.text)),
+            *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
+            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+        )
+        rows.append(Row(cells))
+        if one.old_text:
+            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+    return Table("Expressions whose time changed", columns, tuple(rows))
+
+
+def _new_or_gone(seconds: float | None) -> Cell:
+    return Cell("-") if seconds is None else _seconds(seconds)
 
 
 def phase_name(phase: str) -> str:

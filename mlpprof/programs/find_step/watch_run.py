@@ -10,7 +10,7 @@ import inspect
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -297,13 +297,9 @@ def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: S
         waiting = [name for tree in trees.values() for name in async_functions(tree)]
         if waiting:
             return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
+    found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
+    to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
     return (
         "no training step was found, since nothing is changed repeatedly from its own value, as in W -= rate * dW: "
-        f"{signs.without_step()}{_likely(trees)}"
+        f"{signs.without_step()}{to_type}"
     )
-
-
-def _likely(trees: Mapping[str, ast.Module]) -> str:
-    """A sentence with the functions and loops that may be the step; empty if there are none."""
-    found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
-    return f". By its source, it may be {' or '.join(f'--step {one}' for one in found)}" if found else ""

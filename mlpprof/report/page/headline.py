@@ -107,7 +107,7 @@ def _of_comparisons(story: Story) -> Headline:
         Tile(
             f"{digits(one.verdict.ratio)} ×",
             f"{one.new} compared with {one.old}",
-            f"{interval(one.verdict)}, batch {one.batch:,}",
+            interval(one.verdict) + ("" if one.network is None else f", batch {one.batch:,}"),
         )
         for one in story.comparisons[:MOST_TILES]
     )
@@ -117,7 +117,8 @@ def _of_comparisons(story: Story) -> Headline:
 def comparison_sentence(comparison: Comparison) -> str:
     """'sliced is 1.18 times as fast as cached at batch 500 (95 % interval 1.16 to 1.20): PASS, ...'."""
     verdict = comparison.verdict
-    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old} at batch {comparison.batch:,}"
+    at = "" if comparison.network is None else f" at batch {comparison.batch:,}"
+    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old}{at}"
     if verdict.outcome is None or verdict.at_least is None:
         return f"{sentence}."
     required = f"{sentence}: {verdict.outcome.upper()}, required was {verdict.at_least:.4g} times"
