@@ -151,13 +151,13 @@ def dtype_of(operations: tuple[Operation, ...]) -> str:
 
 
 def crowded(machine: Mapping[str, Any]) -> list[str]:
-    """A warning if BLAS had several threads while other programs kept the CPUs busy: each then waits for the slowest."""
+    """A warning if BLAS had several threads while other programs kept the CPUs busy: all wait for the slowest."""
     load, cpus, threads = machine.get("load_avg_1min"), machine.get("cpu_count"), _threads(machine) or 1
     if load is None or not cpus or threads == 1 or load <= cpus:
         return []
     return [
-        f"other programs kept the CPUs busy (load {load:.1f} on {cpus} CPUs), and the {threads} threads of BLAS wait for "
-        "each other then: measure again when the machine is idle, or add --threads 1"
+        f"other programs kept the CPUs busy (load {load:.1f} on {cpus} CPUs), and the {threads} threads of BLAS wait "
+        "for each other then: measure again when the machine is idle, or add --threads 1"
     ]
 
 
