@@ -63,7 +63,7 @@ def failing(error):
     return look
 
 
-ANNOUNCED = "mlpprof: net.py runs up to two times, and is stopped after a few steps\n"
+ANNOUNCED = "mlpprof: net.py runs up to two times, and is stopped after the recorded steps\n"
 
 
 def test_findings_are_printed_and_nothing_else_is_written(subjects, capsys):
@@ -148,7 +148,7 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
     ("arguments", "named"),
     [
         (["advise"], ["mlpprof advise train.py"]),
-        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json or .txt"]),
+        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json, .txt, .md, .sarif or .patch"]),
         (["advise", "net.py", "-o", "nowhere/a.html"], ["nowhere"]),
         (["advise", "naive", "--", "--epochs"], ["--epochs", "naive"]),
         (["advise", "net.py", "--layers", "4-3", "--batch", "5"], ["--layers, --batch", "net.py"]),
@@ -230,7 +230,7 @@ def test_the_profile_of_a_program_is_printed_and_kept_and_its_arguments_are_pass
 )
 def test_every_view_of_a_program_is_a_run_that_is_announced(subjects, capsys, more, runs):
     run(["profile", "net.py", *more])
-    assert f"net.py runs {runs}, and is stopped after a few steps" in capsys.readouterr().err
+    assert f"net.py runs {runs}, and is stopped after the recorded steps" in capsys.readouterr().err
     (asked,) = subjects
     assert asked.settings.how_often(asked.request) == runs
 
