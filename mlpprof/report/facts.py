@@ -55,21 +55,19 @@ def _what(run: Run) -> list[Fact]:
 
 def program_facts(program: ProgramRecord) -> list[Fact]:
     """The step of a program, its arguments, and how much of the time was the program's own."""
-    how = "found by mlpprof; --step NAME chooses another one" if program.is_found else "as named with --step"
-    times = f"in {program.runs} runs" if program.runs > 1 else "in one run"
-    own_s = program.runs * program.loading_s
+    how = "mlpprof found it; --step NAME chooses another one" if program.is_found else "as named with --step"
+    loading = f"{format_time(program.loading_s)} until the first step, which is the program's own work"
+    if program.measuring_s > 0:
+        times = f"{program.runs} runs" if program.runs > 1 else "one run"
+        share = min(1.0, program.runs * program.loading_s / program.measuring_s)
+        loading += (
+            f"; mlpprof took {format_time(program.measuring_s)} for {times} of the program, and loading was "
+            f"{100 * share:.0f} % of that"
+        )
     facts = [
         ("step", "", plain(f"{program.step} ({how})")),
         ("arguments", "", plain(" ".join(program.arguments))),
-        (
-            "loading",
-            "",
-            f"{format_time(program.loading_s)} until the first step, which the program takes by itself; mlpprof needed "
-            f"{format_time(program.measuring_s)} in all, {times} of the program, and {own_s / program.measuring_s:.0%} "
-            "of that was this loading"
-            if program.measuring_s > 0
-            else f"{format_time(program.loading_s)} until the first step",
-        ),
+        ("loading", "", loading),
     ]
     if program.page_faults is not None and program.page_faults >= 1:
         facts.append(("page faults", "", f"{format_number(program.page_faults)} in a step"))

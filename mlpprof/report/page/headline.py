@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlpprof.report.numbers import digits, format_number, format_range, format_time, of_layer
+from mlpprof.report.numbers import digits, format_number, format_percent, format_range, format_time, of_layer
 from mlpprof.report.roofline import distance
 from mlpprof.report.rows import phase_name, rate_text
 from mlpprof.report.sentences import at_batch, slowest_part
@@ -161,6 +161,10 @@ def _of_run(run: Run) -> Headline:
         tiles.append(Tile(rate_text(rate), "samples per second", f"batch {main.batch:,}"))
     tiles.append(Tile(format_number(main.steps_measured), "steps measured", "without instruments"))
     if run.program is not None:
+        slowest = max(main.labels, key=main.label_share, default=None)
+        if slowest is not None:
+            share = format_percent(main.label_share(slowest))
+            tiles.append(Tile(share, "in the most expensive expression", slowest.label))
         loading = "of the program's own loading, before the first step"
         tiles.append(Tile(format_time(run.program.loading_s), loading, f"step {run.program.step}"))
     return Headline(run.variant.name, sentences[-1], tuple(more), tuple(tiles))
