@@ -132,7 +132,7 @@ def test_an_expression_that_was_added_is_named_and_a_changed_one_belongs_to_what
     assert [(one.text, one.old_s) for one in changes] == [("0 * z", None)]
     slower = profile(("a @ b", "forward", 6.0, "matmul"), ("tanh(2 * z)", "forward", 5.0, "tanh"))
     [first, *_] = expression_changes(OLD, slower, (10.0, 11.0))
-    assert (first.text, first.old_text, first.old_s, first.new_s) == ("tanh(2 * z)", "tanh(z)", 3.0, 5.0)
+    assert (first.text, first.old_text, first.new_s) == ("tanh(2 * z)", "tanh(z)", pytest.approx(5.0))
 
 
 def test_times_are_shares_of_the_steps_of_the_race():
@@ -156,8 +156,6 @@ def test_changed_code_that_explains_the_difference_comes_before_the_same_code_th
 
 
 # In processes.
-
-
 
 
 def test_steps_of_both_programs_are_timed_in_their_own_processes_and_nothing_is_left(written, tmp_path):
@@ -207,7 +205,7 @@ def test_a_program_finds_its_signal_handlers_as_under_plain_python(written):
 
 def test_an_exception_of_a_program_is_an_error_with_its_place(written):
     broken = training("0.02", more="\nraise ValueError('no data')\n")
-    with pytest.raises(Exception, match=r"new.py:10: ValueError: no data"):
+    with pytest.raises(Exception, match=r"new.py:9: ValueError: no data"):
         race_of(written("old.py", training()), written("new.py", broken)).run(quiet)
 
 

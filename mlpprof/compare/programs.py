@@ -39,6 +39,9 @@ ProfileStep = Callable[[ProgramRequest], StepProfile]
 LONG_S = 10.0
 """If a round of the race takes longer than this, the user is shown how long all of them will take."""
 
+REPEATED = 2
+"""The first round of a race is repeated at most so often: once for each program that ends during it."""
+
 FINDING = "to find its step"
 
 FEWEST_STEPS = 3
@@ -69,11 +72,11 @@ class Wanted:
 
     def runs(self, request: ProgramRequest, is_old: bool) -> list[tuple[int, str]]:
         """How often a program is run at most, and what for."""
-        null = 2 * (REPLICATED.looks[0] + 1) if is_old and self.at_least is not None else 0
+        null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
-            (self.most_replicates + 1, "for the race"),
+            (self.most_replicates + REPEATED, "for the race"),
             (null, "to see how much the machine varies, before a FAIL"),
             (2 if self.profile_step is not None else 0, "to see where the difference lies"),
         )
@@ -134,21 +137,26 @@ class ProgramRace(ProcessRace):
         self._made: list[int | None] = [subject.steps for subject in subjects]
 
     def run(self, progress: Progress) -> None:
-        """Add one more replicate; if a program ends before it is complete, once more, with fewer steps a turn."""
-        try:
-            super().run(progress)
-        except ProgramEnded as error:
-            if self.race_count or not self._note_few():
-                raise self._too_few() from error
+        """Add one more replicate; if a program ends before there is a block, again, with fewer steps a turn."""
+        while True:
             try:
                 super().run(progress)
-            except ProgramEnded as again:
-                raise self._too_few() from again
+            except ProgramEnded as error:
+                if self.race_count or not self._note_few():
+                    raise self._too_few() from error
+            else:
+                return
 
     @property
     def race_count(self) -> int:
         """The number of replicates so far."""
         return len(self._turns)
+
+    def subject(self, place: int) -> ProgramSubject:
+        """The program at a place, with what is known of its steps."""
+        subject = self._entrants[place].subject
+        assert isinstance(subject, ProgramSubject)
+        return subject
 
     def between_s(self, place: int) -> float:
         """Seconds a step that the rest of the loop takes."""
@@ -166,13 +174,11 @@ class ProgramRace(ProcessRace):
         self._note_few()
 
     def _note_few(self) -> bool:
-        """From now on, the workers know how few steps the programs make; whether that is news."""
+        """From now on, the workers know how many steps the shortest program makes; whether that is news."""
         before = [entrant.subject for entrant in self._entrants]
-        self._entrants = [_with_steps(one, made) for one, made in zip(self._entrants, self._made, strict=True)]
-        self.chosen = tuple(
-            replace(one, entrant=_with_steps(one.entrant, made))
-            for one, made in zip(self.chosen, self._made, strict=False)
-        )
+        fewest = min((made for made in self._made if made is not None), default=None)
+        self._entrants = [_with_steps(one, fewest) for one in self._entrants]
+        self.chosen = tuple(replace(one, entrant=_with_steps(one.entrant, fewest)) for one in self.chosen)
         return before != [entrant.subject for entrant in self._entrants]
 
     def _too_few(self) -> UsageError:
