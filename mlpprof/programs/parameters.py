@@ -293,7 +293,7 @@ def record_parameters(
         lambda: recorder.count > 0,
         lambda: recorder.is_done,
         writes,
-        patience or Patience(),
+        patience or Patience(waiting_s=program.wait_s),
     )
     trees = {path: ast.parse(source, path) for path, source in forms.sources.items()}
     return recorder.parameters(growing_sums(trees) | buffers(trees)), recorder.count, has_ended and not recorder.is_done

@@ -256,6 +256,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
             "findings": advice.findings,
             "notes": advice.notes,
             "environment": advice.environment,
+            "proof": advice.proof,
         }
     )
 

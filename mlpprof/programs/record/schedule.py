@@ -108,6 +108,7 @@ class Steps:
         self._mode = PLAIN
         self._form = PLAIN
         self._start = 0.0
+        self._left_at = clock()
         self._elapsed = 0.0
         self._faults = 0
         self._inside: dict[int, OwnTime] = {}
@@ -234,6 +235,7 @@ class Steps:
         now = self._clock()
         if is_turn and not self._has_turns:
             return
+        self._left_at = now
         with self._changing:
             kind = self._open.pop()
         if kind == STEP:
@@ -253,6 +255,16 @@ class Steps:
                 _insist()
             self._has_raised = True
             raise Enough
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether a step runs."""
+        return STEP in self._open
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds since the last step has ended; 0 while one runs."""
+        return 0.0 if self._open else self._clock() - self._left_at
 
     @property
     def first_s(self) -> float:
@@ -338,7 +350,7 @@ def _insist() -> None:
             sys.settrace(None)
             raise Enough
 
-    frame: FrameType | None = sys._getframe(3)  # the step's caller: not this one, not the hook, not the step
+    frame: FrameType | None = sys._getframe(2)  # the step, or the code with the loop: not this one, not the hook
     while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
         frame.f_trace = again
         frame = frame.f_back

@@ -7,7 +7,7 @@
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
 | COMPARISONS   | .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and github-action-benchmark      |
 | LADDERS       | .json, .csv, .html, .png, .svg                                                                      |
-| ADVICE        | .html, .json, .txt                                                                                  |
+| ADVICE        | .html, .json, .txt, .patch (the proven cures)                                                       |
 | STEP_PROFILE  | .json, .csv, .txt                                                                                   |
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
@@ -270,6 +270,7 @@ ADVICE: Kind[Advice] = Kind(
         Format("html", ".html", _advice_page),
         Format("json", ".json", lambda advice: json_text(advice_json(advice))),
         Format("txt", ".txt", lambda advice: _printed(lambda console: print_advice(advice, console))),
+        Format("patch", ".patch", lambda advice: advice.proof.patch if advice.proof is not None else ""),
     )
 )
 
