@@ -279,13 +279,14 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
 
 def announcement(name: ProgramName, how_often: str) -> str:
     """How often a program will run, because it may do more than training."""
-    return f"{name.short} runs {how_often}, and is stopped after a few steps"
+    return f"{name.short} runs {how_often}, and is stopped after the recorded steps"
 
 
 def announce(subject: Subject, how_often: str | None = None) -> None:
-    """Print to standard error how often the program will run, because it may do more than training.
+    """Print to standard error how often the program will run.
 
     how_often: in words, if it is more often than for finding and recording the step.
+
     Raises UsageError if there is no such script, so that no run of it is announced.
     """
     if subject.is_program:

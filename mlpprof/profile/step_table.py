@@ -295,7 +295,7 @@ def _labelled_blocks(tree: ast.Module, labels: dict[int, str]) -> list[tuple[int
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             last = node.end_lineno or node.lineno
-            header = last if not isinstance(node, ast.For | ast.While | ast.If | ast.With) else node.lineno
+            header = node.lineno if hasattr(node, "body") else last  # a block is labelled on its first line
             if header in labels:
                 blocks.append((node.lineno, last, labels[header]))
     return sorted(blocks, key=lambda block: block[1] - block[0])

@@ -42,7 +42,7 @@ from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes
 
-MOST_BYTES = 256_000_000
+MOST_BYTES = 100_000_000
 """The values after all steps are kept; if they would take more memory than this, fewer steps are compared."""
 
 LONGEST_S = 30.0

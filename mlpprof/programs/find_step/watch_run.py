@@ -22,9 +22,10 @@ import numpy as np
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.find_step.candidates import candidates
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Exit, Program
+from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
@@ -296,7 +297,9 @@ def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: S
         waiting = [name for tree in trees.values() for name in async_functions(tree)]
         if waiting:
             return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
+    found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
+    to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
     return (
         "no training step was found, since nothing is changed repeatedly from its own value, as in W -= rate * dW: "
-        f"{signs.without_step()}"
+        f"{signs.without_step()}{to_type}"
     )
