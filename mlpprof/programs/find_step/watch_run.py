@@ -23,7 +23,7 @@ from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
-from mlpprof.programs.find_step.rewrite import SeekForm
+from mlpprof.programs.find_step.rewrite import CELLS, SeekForm
 from mlpprof.programs.load import Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
@@ -172,8 +172,12 @@ class ProgramObserver:
             isinstance(value, np.ndarray) and value.dtype.kind not in "fO"
         ):  # an array of objects is mostly a list of arrays
             return None
-        if isinstance(owner, str):
+        if isinstance(owner, str) and not owner.startswith(CELLS):
             return ("global", owner, key)
+        if isinstance(owner, str) and not (isinstance(value, np.ndarray) and in_place):
+            # The closures that one function makes, such as one for each layer, have names of their own. No instrument
+            # sees which closure runs, but arrays of different shapes belong to different ones.
+            return ("global", owner, key, getattr(value, "shape", None))
         if isinstance(owner, np.ndarray):
             return ("array", self._roots.number(owner))
         if isinstance(value, np.ndarray) and in_place:
