@@ -5,6 +5,6 @@ The unchanged program runs in its own process; `find` explains how its step is f
 
 from __future__ import annotations
 
-from mlpprof.advise.find import Subject, find
+from mlpprof.advise.find import Subject, find, profile_step
 
-__all__ = ["Subject", "find"]
+__all__ = ["Subject", "find", "profile_step"]

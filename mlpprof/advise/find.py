@@ -14,12 +14,14 @@ from mlpprof.advise.cures.cure import Cure
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import NOTHING, Progress
+from mlpprof.profile.program import profile_step as step_of_program
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, contained, how_often
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import decode
+from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
 WORKER = "mlpprof.advise.worker"
@@ -120,6 +122,11 @@ def analyse(held: Subject, progress: Progress) -> Analysis:
     cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
     texts = answer.pop("texts")
     return Analysis(Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])}), cures, texts)
+
+
+def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:
+    """The phases and expressions of a program's step. Raises as `find`."""
+    return step_of_program(replace(subject.program, step=subject.step), progress, subject.threads)
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:

@@ -1,6 +1,6 @@
 """Where the difference between the steps of two programs lies: by phase, and by expression.
 
-The profiles are made under clocks, so their times are scaled to the steps of the race, which have none.
+The profiles are made under clocks, so only their shares are used, and applied to the steps of the race.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from mlpprof.compare.waterfall import REST
 from mlpprof.results import Change, ExpressionChange
@@ -30,11 +29,13 @@ def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float
         return ()
     difference_s = step_s[0] - step_s[1]
     before, after = (
-        {name: _scale(profile, whole_s) * median(seconds) for name, seconds in profile.phases.items()}
+        {name: share * whole_s for name, share in profile.phase_shares.items()}
         for profile, whole_s in zip((old, new), step_s, strict=True)
     )
     rows = [(name, before.get(name, 0.0), after.get(name, 0.0)) for name in dict.fromkeys([*before, *after])]
-    rows.append((REST, step_s[0] - sum(before.values()), step_s[1] - sum(after.values())))
+    rest = [whole_s - sum(parts.values()) for whole_s, parts in zip(step_s, (before, after), strict=True)]
+    if max(map(abs, rest)) > LEAST_SHARE * step_s[0]:
+        rows.append((REST, rest[0], rest[1]))
     return tuple(
         Change(name, None, "", old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
         for name, old_s, new_s in rows
@@ -70,18 +71,11 @@ def expression_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, 
 
 
 def _groups(profile: StepProfile, whole_s: float) -> dict[str, _Group]:
-    scale = _scale(profile, whole_s)
     found: dict[str, _Group] = {}
-    for one in sorted(profile.expressions, key=lambda one: -sum(one.seconds)):
+    for one, share in sorted(zip(profile.expressions, profile.shares, strict=True), key=lambda pair: -pair[1]):
         group = found.setdefault(" ".join(one.text.split()), _Group(one))
-        group.seconds += scale * median(one.seconds or (0.0,))
+        group.seconds += share * whole_s
     return found
-
-
-def _scale(profile: StepProfile, whole_s: float) -> float:
-    """What a time under clocks is multiplied by."""
-    clocked_s = median(profile.clocked_s or (0.0,)) or sum(median(one.seconds or (0.0,)) for one in profile.expressions)
-    return whole_s / clocked_s if clocked_s else 1.0
 
 
 def _in_order(groups: Iterable[_Group]) -> list[_Group]:

@@ -5,14 +5,13 @@ A program may do more than train, so the number of its runs is known beforehand,
 
 from __future__ import annotations
 
+import base64
+import io
 import os
-import shutil
-import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -25,16 +24,20 @@ from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
-from mlpprof.errors import ProgramEnded, UsageError
+from mlpprof.errors import CheckFailed, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.results import Change, Comparison, ProgramPair, Training
+from mlpprof.programs.runs import Runs, contained
+from mlpprof.results import Change, Comparison, ProgramPair, Race, Training
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
 """Profiles the step of a program, in one run, or two if the program makes few steps."""
+
+LONG_S = 10.0
+"""If a round of the race takes longer than this, the user is shown how long all of them will take."""
 
 FINDING = "to find its step"
 
@@ -185,6 +188,30 @@ class ProgramRace(ProcessRace):
         )
 
 
+class _Announced:
+    """A race that says after its first replicate how long all of them will take, if that is long."""
+
+    def __init__(self, live: ProgramRace, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self._live, self._wanted, self._say = live, wanted, say
+
+    def run(self, progress: Progress) -> None:
+        """Add one replicate."""
+        begun_s = time.monotonic()
+        self._live.run(progress)
+        one_s = time.monotonic() - begun_s
+        most = self._wanted.most_replicates
+        if self._live.race_count == 1 and one_s > LONG_S:
+            limit = "" if self._wanted.budget_s else "; --budget SECONDS limits it"
+            self._say(
+                f"a round of the race took {one_s:.0f} s, since every round loads the programs anew; up to {most} "
+                f"rounds take about {most * one_s / 60:.0f} min{limit}"
+            )
+
+    def race(self) -> Race:
+        """All replicates so far."""
+        return self._live.race()
+
+
 def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
     assert isinstance(entrant.subject, ProgramSubject)
     return replace(entrant, subject=replace(entrant.subject, steps=steps))
@@ -218,7 +245,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = _ask(self._environment, progress, "seek", program=request.to_json(), how_often=how_often)
+        sought = _runs(ProgramSubject(request, how_often), self._environment).run("seek", progress)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
@@ -226,6 +253,13 @@ class ProgramComparer:
     def _pair(self, old: ProgramSubject, new: ProgramSubject, typed: str, progress: Progress) -> Comparison:
         wanted = self._wanted
         training = self.training(old, new, progress) if wanted.check else None
+        if training is not None and training.is_same is False:
+            raise CheckFailed(
+                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
+                "compares the time only"
+            )
+        if training is not None and training.is_same is None:
+            self._say(training.reason)
         live = ProgramRace(
             [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
         )
@@ -236,7 +270,7 @@ class ProgramComparer:
             )
             return measure_null(aa, progress)
 
-        [verdict] = measure(live, progress, wanted.at_least, null, wanted.budget_s)
+        [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
@@ -302,28 +336,16 @@ def parameters_of(
     """
     # Programs that go through a set in its order see the same order in every run.
     environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
-    folder = Path(tempfile.mkdtemp(prefix="mlpprof-parameters-"))
-    try:
-        file = folder / "values.npz"
-        answer = _ask(
-            environment,
-            progress,
-            "parameters",
-            program=subject.request.to_json(),
-            how_often=subject.how_often,
-            steps=steps,
-            file=str(file),
-        )
-        with np.load(file, allow_pickle=False) as values:
-            found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    answer = _runs(subject, environment).run("parameters", progress, steps=steps)
+    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
+        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
     return found, answer["steps"]
 
 
-def _ask(environment: Environment, progress: Progress, name: str, **arguments: Any) -> dict[str, Any]:
-    with environment.worker((), PROGRAM_WORKER) as worker:
-        return dict(worker.call(name, progress, **arguments))
+def _runs(subject: ProgramSubject, environment: Environment) -> Runs:
+    """Runs of a program that are no race."""
+    request = subject.request
+    return Runs(PROGRAM_WORKER, environment.as_variables(), subject.message(), request.name.short, contained(request))
 
 
 def _until(parameters: Sequence[Parameter], steps: int) -> list[Parameter]:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import contextlib
 import importlib.util
+import linecache
 import os
 import sys
 import sysconfig
@@ -92,12 +93,14 @@ class Exit:
 class Program(Protocol):
     """Something that trains.
 
-    may_be_short: whether it may end after a few steps. folder: its files are shown relative to it. is_own: whether a
-    path is one of its own files.
+    may_be_short: whether it may end after a few steps. wait_s: it may take so many seconds until its first step.
+    folder: its files are shown relative to it. is_own: whether a path is one of its own files.
     """
 
     @property
     def may_be_short(self) -> bool: ...
+    @property
+    def wait_s(self) -> float: ...
     @property
     def folder(self) -> str: ...
     @property
@@ -114,6 +117,7 @@ class UserProgram:
 
     def __init__(self, request: ProgramRequest) -> None:
         self._request = request
+        self.wait_s = request.wait_s
         self.overlay = Overlay(request.overlay)
         self.folder = str(request.name.folder)
         self.is_own = own_files(request.include, request.exclude, self.overlay)
@@ -141,6 +145,7 @@ class UserProgram:
             raise
         except Exception as error:  # it is the user's code, and may raise anything
             hint = f"; {ARGUMENTS_HINT}" if "argv" in main.source and not self._request.arguments else ""
+            hint = self._hint(error) or hint
             if isinstance(error, NameError) and main.path in READ:  # a magic may have defined it
                 hint = "".join(f"; {note}" for note in READ[main.path].notes)
             raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
@@ -148,6 +153,24 @@ class UserProgram:
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
                 sys.stdout.flush()  # so that its last output is in the log
         return Exit()
+
+    def _hint(self, error: Exception) -> str | None:
+        """What helps against an error that the program would not have met under plain Python."""
+        if isinstance(error, EOFError):
+            return (
+                "; the program waits for input, which mlpprof does not pass on. Let it take an argument instead: "
+                f"{ARGUMENTS_HINT}"
+            )
+        name = self._request.name
+        if isinstance(error, ImportError) and name.kind == "script" and "no known parent package" in str(error):
+            parts = [Path(name.target).stem]
+            folder = name.folder
+            while (folder / "__init__.py").is_file():
+                parts.append(folder.name)
+                folder = folder.parent
+            module = ".".join(reversed(parts))
+            return f"; it is a module of a package, which is written -m {module}, in the folder {folder}"
+        return None
 
     def _main(self) -> Main:
         """The main module, before any of its code runs."""
@@ -165,6 +188,8 @@ class UserProgram:
         if name.kind == "notebook":
             notebook = read_notebook(path, source)
             module.__dict__.update(notebook.namespace())
+            lines = notebook.source.splitlines(keepends=True)
+            linecache.cache[path] = (len(notebook.source), None, lines, path)  # for tracebacks and inspect.getsource
             if notebook.is_late:
                 hooks.hold()
                 module.__dict__[START] = hooks.release

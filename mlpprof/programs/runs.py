@@ -7,6 +7,7 @@ because the number of its steps is known then.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,8 @@ class Runs:
         if not self._is_named:
             return (
                 f"this was the second run of {self._name}; the first run found the step {self.step}. If something that "
-                f"the first run left behind is the problem, remove it and add --step {self.step}, so that one run is "
-                "enough"
+                f"the first run left behind is the problem, remove it and add --step {shlex.quote(self.step)}, so that "
+                "one run is enough"
             )
         return (
             f"this was the second run of {self._name}, because the step ran only {few} times in the first one. If "

@@ -117,11 +117,20 @@ def _calls(node: ast.AST, name: str) -> bool:
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
     """The functions of a file with their qualified names; those within functions as 'outer.inner'."""
+    yield from ((name, node) for name, node in _functions(tree, prefix) if isinstance(node, ast.FunctionDef))
+
+
+def async_functions(tree: ast.AST) -> list[str]:
+    """The qualified names of the functions of a file that are `async def`."""
+    return [name for name, node in _functions(tree, "") if isinstance(node, ast.AsyncFunctionDef)]
+
+
+def _functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield prefix + node.name, node
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from _functions(node, f"{prefix}{node.name}.")
         elif isinstance(node, ast.ClassDef):
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from _functions(node, f"{prefix}{node.name}.")
         elif isinstance(node, ast.stmt | ast.ExceptHandler):
-            yield from functions(node, prefix)
+            yield from _functions(node, prefix)

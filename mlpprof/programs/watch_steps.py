@@ -130,7 +130,7 @@ def watch_steps(program: Program, step: StepPlace, observer: Observer, writes: W
     if writes is not None:
         writes.is_enough = lambda: seen.steps > 0
     try:
-        with watched(lambda passed_s: _is_over(seen, passed_s, writes)):
+        with watched(lambda passed_s: _is_over(seen, passed_s, writes, program.wait_s)):
             program.run(seen.compiled)
     finally:
         seen.finish()
@@ -142,8 +142,8 @@ def watch_steps(program: Program, step: StepPlace, observer: Observer, writes: W
     return seen
 
 
-def _is_over(seen: WatchedSteps, passed_s: float, writes: Writes | None) -> bool:
-    return (writes is not None and writes.must_end) or (not seen.steps and passed_s > WAITING_S)
+def _is_over(seen: WatchedSteps, passed_s: float, writes: Writes | None, wait_s: float) -> bool:
+    return (writes is not None and writes.must_end) or (not seen.steps and passed_s > wait_s)
 
 
 def own_sources(sources: dict[str, str]) -> dict[str, str]:

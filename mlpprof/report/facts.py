@@ -13,7 +13,18 @@ from mlpprof.model import Network
 from mlpprof.report.numbers import format_number, format_size, format_time, plain
 from mlpprof.report.sentences import run_warnings
 from mlpprof.report.story import Story
-from mlpprof.results import CheckResult, Comparison, DataRecord, Json, Ladder, ProgramRecord, Run, Verdict
+from mlpprof.results import (
+    CheckResult,
+    Comparison,
+    DataRecord,
+    Json,
+    Ladder,
+    ProgramPair,
+    ProgramRecord,
+    Run,
+    Training,
+    Verdict,
+)
 
 Fact = tuple[str, str, str]
 
@@ -44,21 +55,19 @@ def _what(run: Run) -> list[Fact]:
 
 def program_facts(program: ProgramRecord) -> list[Fact]:
     """The step of a program, its arguments, and how much of the time was the program's own."""
-    how = "found by mlpprof; --step NAME chooses another one" if program.is_found else "as named with --step"
-    times = f"in {program.runs} runs" if program.runs > 1 else "in one run"
-    own_s = program.runs * program.loading_s
+    how = "mlpprof found it; --step NAME chooses another one" if program.is_found else "as named with --step"
+    loading = f"{format_time(program.loading_s)} until the first step, which is the program's own work"
+    if program.measuring_s > 0:
+        times = f"{program.runs} runs" if program.runs > 1 else "one run"
+        share = min(1.0, program.runs * program.loading_s / program.measuring_s)
+        loading += (
+            f"; mlpprof took {format_time(program.measuring_s)} for {times} of the program, and loading was "
+            f"{100 * share:.0f} % of that"
+        )
     facts = [
         ("step", "", plain(f"{program.step} ({how})")),
         ("arguments", "", plain(" ".join(program.arguments))),
-        (
-            "loading",
-            "",
-            f"{format_time(program.loading_s)} until the first step, which the program takes by itself; mlpprof needed "
-            f"{format_time(program.measuring_s)} in all, {times} of the program, and {own_s / program.measuring_s:.0%} "
-            "of that was this loading"
-            if program.measuring_s > 0
-            else f"{format_time(program.loading_s)} until the first step",
-        ),
+        ("loading", "", loading),
     ]
     if program.page_faults is not None and program.page_faults >= 1:
         facts.append(("page faults", "", f"{format_number(program.page_faults)} in a step"))
@@ -68,17 +77,40 @@ def program_facts(program: ProgramRecord) -> list[Fact]:
 def comparison_facts(one: Comparison) -> list[Fact]:
     """What was raced, the ratio and the verdict, and what they rest on."""
     race = one.race
-    dtypes = " and ".join(dict.fromkeys(race.dtypes))
     return [
         ("step", "", f"{format_time(race.step_s(0))} → {format_time(race.step_s(1))}"),
         ("ratio", "strong", ratio_text(one.verdict)),
         ("verdict", *_outcome(one.verdict)),
-        ("equivalent", *_equivalence(one)),
-        ("on", "", plain(f"{one.workload}, {one.network.text}, batch {one.batch:,}, {dtypes}")),
+        *(_what_was_compared(one) if one.programs is None else _program_facts(one.programs)),
         *(("timed", "", f"{plain(name)} {THROUGH_TRAIN}") for name in race.trained),
         *(("engine", "", plain(engine)) for engine in one.engines),
         *short_machine_facts(one.machine),
     ]
+
+
+def _what_was_compared(one: Comparison) -> list[Fact]:
+    dtypes = " and ".join(dict.fromkeys(one.race.dtypes))
+    return [("equivalent", *_equivalence(one)), ("on", "", plain(f"{one.subject}, {dtypes}"))]
+
+
+def _program_facts(programs: ProgramPair) -> list[Fact]:
+    """What is known only of programs."""
+    old_s, new_s = programs.between_s
+    training = programs.training
+    facts: list[Fact] = [("training", "warning", NOT_CHECKED)]
+    if training is not None:
+        facts = [("training", "" if training.is_same else "warning", plain(_training_text(training)))]
+        facts += [("", "", plain(note)) for note in training.notes]
+    return [
+        *facts,
+        ("step of", "", plain(" → ".join(dict.fromkeys(programs.steps)))),
+        ("between", "", f"the rest of the loop takes {format_time(old_s)} → {format_time(new_s)} a step"),
+        *(("note", "warning", plain(note)) for note in programs.notes),
+    ]
+
+
+def _training_text(training: Training) -> str:
+    return f"both train the same: {training.reason}" if training.is_same else training.reason
 
 
 def short_machine_facts(machine: Json) -> list[Fact]:
@@ -138,7 +170,10 @@ def work_facts(story: Story) -> list[Fact]:
         if one.data is not None and one.network is not None:
             rows += [("workload", "", f"{one.workload}: {_data(one.data)}"), ("network", "", _network(one.network))]
     for comparison in story.comparisons:
-        rows += [("workload", "", comparison.workload), ("network", "", _network(comparison.network))]
+        if comparison.programs is not None:
+            rows += _program_facts(comparison.programs)
+        if comparison.network is not None:
+            rows += [("workload", "", comparison.workload), ("network", "", _network(comparison.network))]
     for run in story.runs:
         if run.program is not None:
             rows += [("program", "", run.variant.name), *program_facts(run.program)]

@@ -29,7 +29,17 @@ from mlpprof.report.numbers import (
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import agreements, batch_text
 from mlpprof.report.story import Measured
-from mlpprof.results import BatchResult, Change, Comparison, Expression, Ladder, PhaseSamples, Quantiles, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    Comparison,
+    Expression,
+    ExpressionChange,
+    Ladder,
+    PhaseSamples,
+    Quantiles,
+    Verdict,
+)
 
 SLOWEST = 3
 """This many of the slowest statements of a batch size are marked."""
@@ -148,7 +158,7 @@ def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Ta
         rows.append(Row(tuple(cells), rung=one.number))
     if not with_phases:
         table = Table("Time without instruments", (*_heads(measured), *map(Column, titles)), tuple(rows))
-        return _without_unknown(table)
+        return _without_unknown(table, measured)
     columns = (
         *_heads(measured),
         *map(Column, (*titles[:2], titles[4])),
@@ -169,9 +179,12 @@ def _rate(result: BatchResult) -> Cell:
     return Cell(UNKNOWN) if rate is None else Cell(rate_text(rate), rate)
 
 
-def _without_unknown(table: Table) -> Table:
-    """The table without columns in which nothing is known, as the epochs of a program."""
-    kept = [i for i in range(len(table.columns)) if any(row.cells[i].text != UNKNOWN for row in table.rows)]
+def _without_unknown(table: Table, measured: Sequence[Measured]) -> Table:
+    """The table without the columns of which nothing is known in programs, such as epochs and layers."""
+    if any(one.run.program is None for one in measured):
+        return table
+    unknown = ("", UNKNOWN)
+    kept = [i for i in range(len(table.columns)) if i == 0 or any(r.cells[i].text not in unknown for r in table.rows)]
     rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
     return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
@@ -246,7 +259,7 @@ def phase_table(measured: Sequence[Measured]) -> Table:
             cells += [_share(share), _seconds(share * one.result.step_s.median)]
         cells += [Cell("")] * (len(columns) - len(cells))
         rows.append(Row(tuple(cells), phase="rest", style="quiet"))
-    return Table("Phases, as shares of the step", tuple(columns), tuple(rows))
+    return _without_unknown(Table("Phases, as shares of the step", tuple(columns), tuple(rows)), shown)
 
 
 def _phase_cells(result: BatchResult, name: str) -> list[Cell]:
@@ -360,13 +373,14 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
     ]
     small = [part for part in rated if part[2] < SMALL_SHARE] if not verbose else []
     slowest = [id(part[0]) for part in sorted(rated, key=lambda part: -part[2])[:SLOWEST]]
-    several_files = len({expression.file for expression in expressions}) > 1
+    # a line alone is a place if all of them are lines of one file
+    with_files = len({one.file for one in expressions}) > 1 or any(one.cell is not None for one in expressions)
     rows = []
     for label, expression, share in rated:
         if len(small) > 1 and share < SMALL_SHARE:
             continue
         mark = "slowest" if id(label) in slowest else ""
-        place = f"{plain(expression.file)}:{expression.line}" if several_files else str(expression.line)
+        place = plain(expression.place.text) if with_files else str(expression.line)
         cells = (
             Cell(plain(label.phase)),
             Cell(plain(expression.text)),
@@ -382,7 +396,7 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
         figures = (Cell(""), Cell(""), _share(share), _seconds(share * result.step_s.median))
         rows.append(Row((Cell("other"), words, *figures), phase="other", style="quiet"))
     columns = (Column("phase", is_text=True, is_outline=True), Column("expression", is_text=True))
-    titles = ("place" if several_files else "line", "calls", "share", "time")
+    titles = ("place" if with_files else "line", "calls", "share", "time")
     return Table("Expressions, as shares of the step", (*columns, *map(Column, titles)), tuple(rows))
 
 
@@ -424,7 +438,7 @@ def roofline_table(measured: Sequence[Measured], *, verbose: bool = True) -> Tab
         figures = (cell for found in points for cell in _figures(found.get((phase, layer, label))))
         rows.append(Row((*head, *figures), phase=phase, style="strong" if label is None else ""))
     table = Table("What each statement computes and moves in one step", tuple(columns), tuple(rows))
-    return _without_unknown(table) if shown and all(one.run.network is None for one in shown) else table
+    return _without_unknown(table, shown)
 
 
 def _points(one: Measured, least_share: float) -> dict[tuple[str, int | None, str | None], Point]:
@@ -537,6 +551,28 @@ def comparison_table(comparison: Comparison) -> Table:
     """The table of changes of a comparison."""
     race = comparison.race
     return change_table(comparison.waterfall, race.step_s(0), race.step_s(1))
+
+
+def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
+    """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
+    rows = []
+    for one in changes:
+        mark = "bad" if one.lost_s > 0 else "good"
+        cells = (
+            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.text)),
+            *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
+            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+        )
+        rows.append(Row(cells))
+        if one.old_text:
+            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+    return Table("Expressions whose time changed", columns, tuple(rows))
+
+
+def _new_or_gone(seconds: float | None) -> Cell:
+    return Cell("-") if seconds is None else _seconds(seconds)
 
 
 def phase_name(phase: str) -> str:

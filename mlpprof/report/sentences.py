@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlpprof.machine.blas import pinned_kernel_warning
@@ -24,6 +25,12 @@ so."""
 def batch_text(result: BatchResult) -> str:
     """'batch 20,000'; 'step' where the batch size is not known, as in a program."""
     return f"batch {result.batch:,}" if result.batch else "step"
+
+
+def batches_text(batches: Iterable[int]) -> str:
+    """'batch 32, 500'; 'step' where the batch size is not known."""
+    known = [f"{batch:,}" for batch in batches if batch]
+    return f"batch {', '.join(known)}" if known else "step"
 
 
 def at_batch(result: BatchResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlpprof.results.place import Place
+from mlpprof.results.proof import Proof
 from mlpprof.results.run import Json
 
 CATEGORIES = {
@@ -89,7 +90,8 @@ class Advice:
     step: 'file.py:Class.method', or 'file.py:LINE' or 'work.ipynb:cell 3:LINE' of a loop whose body is the step.
     step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
     in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
-    that was only sampled). environment: what the step ran on, as in a run's metadata.
+    that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
+    --prove, or if there are no edits.
     """
 
     step: str
@@ -99,3 +101,4 @@ class Advice:
     notes: tuple[str, ...] = ()
     source: dict[str, str] = field(default_factory=dict)
     environment: Json = field(default_factory=dict)
+    proof: Proof | None = None

@@ -126,6 +126,15 @@ class ExpressionChange:
         """How much longer it takes than before."""
         return (self.new_s or 0.0) - (self.old_s or 0.0)
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the code is another; else the same code takes another time."""
+        return self.old_text != "" or self.old_s is None or self.new_s is None
+
+
+EXPLAINING = 0.25
+"""A changed expression explains a difference if it lost at least this share of it."""
+
 
 @dataclass(frozen=True)
 class ProgramPair:
@@ -142,11 +151,15 @@ class ProgramPair:
     expressions: tuple[ExpressionChange, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
-    def lost(self) -> ExpressionChange | None:
-        """The expression that lost the most time, if any did."""
-        worst = max(self.expressions, key=lambda one: one.lost_s, default=None)
-        return worst if worst is not None and worst.lost_s > 0 else None
+    def lost(self, difference_s: float) -> ExpressionChange | None:
+        """The expression that lost the most time, if any did. difference_s: how much longer the whole step takes.
+
+        The two profiles come from two processes, so the same code may take another time by chance. Changed code that
+        explains a good part of the difference is therefore preferred.
+        """
+        lost = sorted((one for one in self.expressions if one.lost_s > 0), key=lambda one: -one.lost_s)
+        explaining = [one for one in lost if one.is_changed and one.lost_s >= EXPLAINING * difference_s]
+        return next(iter([*explaining, *lost]), None)
 
 
 @dataclass(frozen=True)
@@ -173,6 +186,18 @@ class Comparison:
     command: str = ""
     engines: tuple[str, ...] = ()
     programs: ProgramPair | None = None
+
+    @property
+    def lost(self) -> ExpressionChange | None:
+        """The expression of programs that lost the most time, if it was measured."""
+        return None if self.programs is None else self.programs.lost(self.race.step_s(1) - self.race.step_s(0))
+
+    @property
+    def subject(self) -> str:
+        """What was trained, in short."""
+        if self.network is None:
+            return "your programs"
+        return f"{self.workload}, {self.network.text}, batch {self.batch:,}"
 
 
 @dataclass(frozen=True)

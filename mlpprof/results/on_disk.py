@@ -282,7 +282,9 @@ def _write_run(file: h5py.File, run: Run) -> None:
     in_json = {field.name: getattr(run, field.name) for field in fields(Run) if field.name not in _NOT_IN_JSON}
     variant = {field.name: getattr(run.variant, field.name) for field in fields(run.variant) if field.name != "source"}
     file["source"] = run.variant.source
-    if run.program is not None:
+    if run.program is None:
+        del in_json["program"]  # an older mlpprof reads runs of variants, and does not know the key
+    else:
         in_json["program"] = replace(
             run.program, expressions=tuple(replace(one, seconds=()) for one in run.program.expressions)
         )
@@ -325,6 +327,8 @@ def _read_run(file: h5py.File) -> Run:
     if not results:
         raise ValueError("it holds no batch size")
     run = decode(Run, {**content, "machine": machine, "results": []})
+    if run.program is None and not all(result.batch and result.steps_per_epoch for result in results):
+        raise ValueError("it is no program's, but has no batch size or no steps of an epoch")
     return replace(
         run,
         results=results,

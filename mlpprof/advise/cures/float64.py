@@ -19,8 +19,8 @@ from mlpprof.advise.bindings import Binding, Bindings, Path, called
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, expression, replaced
 from mlpprof.advise.edits import node_at, numpy_name
-from mlpprof.advise.graph import Graph
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
 RANDOM = frozenset(

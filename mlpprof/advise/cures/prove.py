@@ -38,6 +38,9 @@ LEAST_SPEEDUP = 1.01
 FINAL_STEPS = 50
 """The patched program and the original are compared after so many steps."""
 
+RUNS_OF_A_CURE, RUNS_OF_A_ROUND = 4, 8
+"""A cure with three alternatives needs at most so many runs, and a round needs some in addition."""
+
 MOST_DROPPED = 4
 """If a combination does not train the same, so many cures are left out one by one; then only the best stays."""
 
@@ -56,6 +59,9 @@ class Trials(Protocol):
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
         """The whole race of two versions."""
+
+    def runs_left(self) -> int:
+        """How often the program may still be run before the last race."""
 
 
 Trained = tuple[list[Parameter], int] | MlpprofError
@@ -113,7 +119,8 @@ class Prover:
             if not chosen:
                 break
             version = version.cured([one.cure for one in chosen])
-            if rounds == ROUNDS or self.clock() - begun_s > LONGEST_S:
+            is_late = self.clock() - begun_s > LONGEST_S
+            if rounds == ROUNDS or is_late or self.trials.runs_left() < RUNS_OF_A_ROUND + RUNS_OF_A_CURE:
                 break
             rounds += 1
             try:
@@ -177,9 +184,9 @@ class Prover:
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]
     ) -> list[Trial]:
         good: list[Trial] = []
-        open_: list[tuple[Finding, Sequence[Cure]]] = []
+        open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
-            allowed = [cure for cure in cures if not (self.safe_only and cure.kind == "precision")]
+            allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
             known = self.tried.get(_key(finding))
             if not cures:
                 self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
@@ -187,12 +194,16 @@ class Prover:
                 self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
             elif known is None or "another cure" in known.reason:
                 open_.append((finding, allowed))
+        most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
+        for finding, cures in open_[most:]:
+            self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "the program has been run as often as announced")
+        open_ = open_[:most]
         while open_:
             trials = [Trial(finding, cures[0]) for finding, cures in open_]
             answers = self.trials.parameters(
                 [version.cured([one.cure]).request for one in trials], reference[1], self.progress
             )
-            still_open: list[tuple[Finding, Sequence[Cure]]] = []
+            still_open: list[tuple[Finding, tuple[Cure, ...]]] = []
             for one, (finding, alternatives), answer in zip(trials, open_, answers, strict=True):
                 training = _compared(reference, answer)
                 if training.is_same:

@@ -17,6 +17,7 @@ from functools import partial
 from mlpprof.advise.cures.cure import Cure
 from mlpprof.advise.cures.edits import Edits
 from mlpprof.advise.cures.indices import moved, turn_step
+from mlpprof.advise.cures.kept_values import Kept, kept_as_attribute, kept_by_return, local_name
 from mlpprof.advise.cures.recorded_code import (
     Comprehension,
     Function,
@@ -62,7 +63,7 @@ def cures(pairs: Sequence[tuple[Event, Event]], repeated: Sequence[tuple[Event, 
         if one.again.index in here:
             at_place[one.node].append(one)
     found: list[Cure] = []
-    for make in (_by_held_values, _by_attributes, _by_local_names):
+    for make in (_by_held_values, _by_attributes, _by_local_names, _by_returned_values):
         edits = Edits(code)
         make(at_place, needed, code, edits)
         cure = edits.cure() if edits else None
@@ -314,13 +315,30 @@ class _Substitution(ast.NodeTransformer):
         return bool(imports[0]) and imports[0] == imports[1]
 
 
-# An attribute that keeps the value
+# An attribute, or a returned value
 
 
 def _by_attributes(
     at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
 ) -> None:
     """Keep the first value as an attribute of the object whose methods compute it both times."""
+    _by_kept(kept_as_attribute, at_place, needed, code, edits)
+
+
+def _by_returned_values(
+    at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
+) -> None:
+    """Let the function that has computed the value first return it as well."""
+    _by_kept(kept_by_return, at_place, needed, code, edits)
+
+
+def _by_kept(
+    keep: Callable[[list[Event], list[Event], RecordedCode, Edits], Kept | None],
+    at_place: dict[ast.expr, list[Needed]],
+    needed: list[Needed],
+    code: RecordedCode,
+    edits: Edits,
+) -> None:
     for node, ones in at_place.items():
         targets: list[tuple[ast.expr, Callable[[str], str | None], list[Event]]] = [
             (node, lambda text: text, [one.again for one in ones])
@@ -330,82 +348,14 @@ def _by_attributes(
             calls = [code.graph.events[one.again.calls[-1]] for one in ones]
             targets.append((site, partial(_inlined, site, needed=needed, code=code), calls))
         for target, written, times in targets:
-            kept = _kept(ones, times, code)
-            if kept is None:
-                continue
-            first, name = kept
-            fresh, keep = _attribute(first, name, code, edits)
-            owner = _receiver(code.scope(target))
-            text = written(f"{owner}.{fresh}") if owner is not None else None
-            if text is not None:
-                keep()
+            levels = range(min(len(one.firsts) for one in ones))
+            found = (keep([one.firsts[level] for one in ones], times, code, edits) for level in levels)
+            kept = next((one for one in found if one is not None), None)
+            text = written(kept.text) if kept is not None else None
+            if kept is not None and text is not None:
+                kept.write()
                 edits.replace(target, text)
                 break
-
-
-def _kept(ones: list[Needed], times: list[Event], code: RecordedCode) -> tuple[ast.expr, str] | None:
-    """The expression of the first value, and its object's name there, if an attribute can keep it until these times."""
-    for level in range(min(len(one.firsts) for one in ones)):
-        firsts = [one.firsts[level] for one in ones]
-        nodes = {code.node(first) for first in firsts}
-        node = nodes.pop()
-        owner = _receiver(code.scope(node)) if isinstance(node, ast.expr) else None
-        if nodes or not isinstance(node, ast.expr) or owner is None or _is_conditional(node, code):
-            continue
-        events = code.executions(node)
-        if all(_is_latest(first, time, events, code) for first, time in zip(firsts, times, strict=True)):
-            return node, owner
-    return None
-
-
-def _is_latest(first: Event, time: Event, events: list[Event], code: RecordedCode) -> bool:
-    """Whether both happen in methods of one object, and `first` is its last execution of that place before."""
-    subject = _self_of(first, code)
-    if subject is None or subject is not _self_of(time, code) or code.turns(first) or code.turns(time):
-        return False
-    before = [event for event in events if event.index < time.index and _self_of(event, code) is subject]
-    return bool(before) and before[-1] is first
-
-
-def _self_of(event: Event, code: RecordedCode) -> object:
-    return getattr(code.graph.events[event.calls[-1]].function, "__self__", None) if event.calls else None
-
-
-def _receiver(scope: ast.AST) -> str | None:
-    """The name of a method's object."""
-    if not isinstance(scope, ast.FunctionDef) or not scope.args.args:
-        return None
-    return scope.args.args[0].arg
-
-
-def _attribute(node: ast.expr, owner: str, code: RecordedCode, edits: Edits) -> tuple[str, Callable[[], None]]:
-    """The attribute that keeps a value, and what writes it."""
-    one = code.statement(node)
-    match one:
-        case ast.Assign(targets=targets, value=value) if value is node:
-            for target in targets:
-                match target:
-                    case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == owner:
-                        return attribute, lambda: None
-            wanted = targets[0].id if isinstance(targets[0], ast.Name) else name_for(node)
-            fresh = edits.fresh_name(wanted, code.file(node)) if wanted in _attributes(code, node) else wanted
-            left = " = ".join([*(code.text(target) for target in targets), f"{owner}.{fresh}"])
-            return fresh, lambda: edits.replace_statement(one, f"{left} = {code.text(node)}")
-    fresh = edits.fresh_name(name_for(node), code.file(node))
-
-    def keep() -> None:
-        edits.insert_before(one, f"{owner}.{fresh} = {in_parentheses(node, code)}")
-        edits.replace(node, f"{owner}.{fresh}")
-
-    return fresh, keep
-
-
-def _attributes(code: RecordedCode, node: ast.expr) -> set[str]:
-    """All names of attributes and methods in the file of a node."""
-    *_, module = code.around(node)
-    return {one.attr for one in ast.walk(module) if isinstance(one, ast.Attribute)} | {
-        one.name for one in ast.walk(module) if isinstance(one, ast.FunctionDef)
-    }
 
 
 # A local name that keeps the value
@@ -422,10 +372,13 @@ def _by_local_names(
             pairs[partner] = None
     names: dict[ast.expr, str] = {}
     for first, again in pairs:
-        name = names.get(first) or keep_local(first, again, code, edits)
-        if name is not None:
-            names[first] = name
-            edits.replace(again, name)
+        if first not in names:
+            kept = local_name(first, again, code, edits)
+            if kept is None:
+                continue
+            kept.write()
+            names[first] = kept.text
+        edits.replace(again, names[first])
 
 
 def _partner(
@@ -454,86 +407,3 @@ def _holds(first: tuple[object, ...], later: tuple[object, ...]) -> bool:
 
 def _position(node: ast.expr) -> tuple[int, int]:
     return node.lineno, node.col_offset
-
-
-def keep_local(first: ast.expr, again: ast.expr, code: RecordedCode, edits: Edits) -> str | None:
-    """A name in this function that has the value of `first` where `again` stands; None if it has not always one."""
-    one, other = code.statement(first), code.statement(again)
-    if code.scope(first) is not code.scope(again) or not code.is_before(one, other):
-        return None
-    target = _assigned_name(one, first)
-    if target is not None and one is not other and not _is_bound_between(target, one, other, code):
-        return target
-    how = _is_conditional(first, code)
-    name = edits.fresh_name(name_for(first), code.file(first))
-    is_simple = isinstance(one, ast.Assign | ast.AugAssign | ast.Return | ast.Expr)
-    if how == "" and is_simple and code.has_own_lines(one):
-        edits.insert_before(one, f"{name} = {in_parentheses(first, code)}")
-        edits.replace(first, name)
-        return name
-    if one is other and how != "comprehension":
-        edits.replace(first, f"({name} := {code.text(first)})")  # in a lambda, or in a line without room for another
-        return name
-    return None
-
-
-def _assigned_name(one: ast.stmt, value: ast.expr) -> str | None:
-    match one:
-        case ast.Assign(targets=[ast.Name() | ast.Attribute() as target], value=held) if held is value:
-            return ast.unparse(target) if is_path(target) else None
-    return None
-
-
-def _is_bound_between(target: str, first: ast.stmt, later: ast.stmt, code: RecordedCode) -> bool:
-    """Whether something is assigned to the name after its value, as far as the order of lines shows."""
-    lines = [
-        one.lineno
-        for one in inside(code.scope(first))
-        if isinstance(one, ast.Name | ast.Attribute) and isinstance(one.ctx, ast.Store) and ast.unparse(one) == target
-    ]
-    return any(first.lineno < line < later.lineno for line in lines)
-
-
-def _is_conditional(node: ast.expr, code: RecordedCode) -> str:
-    """What may keep an expression from being evaluated once when its statement runs; '' if nothing does."""
-    below: ast.AST = node
-    for above in code.around(node):
-        if isinstance(above, ast.stmt):
-            return "header" if isinstance(above, ast.While) else ""
-        if isinstance(above, ast.Lambda):
-            return "lambda"
-        if isinstance(above, Comprehension):
-            return "comprehension"
-        if isinstance(above, ast.IfExp) and below is not above.test:
-            return "branch"
-        if isinstance(above, ast.BoolOp) and below is not above.values[0]:
-            return "branch"
-        below = above
-    return ""
-
-
-def in_parentheses(node: ast.expr, code: RecordedCode) -> str:
-    """The source of an expression, such that it may fill several lines."""
-    text = code.text(node)
-    return f"({text})" if "\n" in text and not isinstance(node, ast.Call | ast.Subscript) else text
-
-
-def name_for(node: ast.expr) -> str:
-    """A name for the value of an expression, as `sigmoid_z` for ``sigmoid(z)``."""
-    match node:
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[argument, *_]):
-            return f"{name}_{_short(argument) or 'value'}"
-        case ast.BinOp(op=ast.MatMult()):
-            return "product"
-    return "kept"
-
-
-def _short(node: ast.expr) -> str:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.UnaryOp(operand=operand):
-            return _short(operand)
-        case ast.Subscript(value=value):
-            return _short(value)
-    return ""

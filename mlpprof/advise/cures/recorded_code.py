@@ -57,6 +57,11 @@ class RecordedCode:
                     end = node.end_lineno or 0, node.end_col_offset or 0
                     self._nodes[file, node.lineno, node.col_offset, *end] = node
 
+    @property
+    def modules(self) -> list[ast.AST]:
+        """The files that the user can change."""
+        return [*self._files]
+
     def node(self, event: Event) -> ast.expr | ast.stmt | None:
         """The expression or the statement of an event."""
         return self.node_at(event.site)

@@ -6,18 +6,21 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from mlpprof.advise.find import Analysis
+from mlpprof.advise.cures.prove import Prover
+from mlpprof.advise.find import Analysis, Subject, analyse
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramRace, parameters_of
-from mlpprof.compare.verdict import measure
-from mlpprof.errors import MlpprofError
+from mlpprof.compare.verdict import measure, part_of
+from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.results.advice import Advice
 from mlpprof.results.comparison import Race, Verdict
 
 AT_ONCE = 2
@@ -28,6 +31,9 @@ ESTIMATE_BLOCKS = 4
 
 MOST_RUNS = 120
 """A proof runs the program no more often."""
+
+PARTS = 5
+"""Finding the cures takes one of so many parts of the time that a proof takes."""
 
 RUNS_OF_A_RACE = 12
 """The final race and the final comparison need so many runs, which are kept in reserve."""
@@ -90,12 +96,42 @@ class ProgramTrials:
         [verdict] = measure(live, progress)
         return live.race(), verdict
 
-    def has_runs_for(self, count: int) -> bool:
-        """Whether so many runs may still be made, with those of the final race in reserve."""
-        return self.left - RUNS_OF_A_RACE >= count
+    def runs_left(self) -> int:
+        """How often the program may still be run before the last race."""
+        return self.left - RUNS_OF_A_RACE
 
     def _spend(self, runs: int) -> None:
         self.left -= runs
 
     def _subject(self, request: ProgramRequest) -> ProgramSubject:
         return ProgramSubject(request, self.how_often)
+
+
+def proven(subject: Subject, progress: Progress, *, safe_only: bool = False) -> Advice:
+    """The findings on a program, with the proof of their cures.
+
+    safe_only: leave out cures that change the precision. Raises as `mlpprof.advise.find`, and UsageError for a variant.
+    """
+    if not subject.is_program:
+        raise UsageError(f"--prove needs a program, and '{subject.target}' is a variant; its next rung is its cure")
+    first = analyse(subject, part_of(progress, 0, PARTS))
+    request = replace(subject.program, step=first.advice.step)
+    if not any(first.cures):
+        return first.advice
+
+    def analyse_again(version: ProgramRequest, report: Progress) -> Analysis:
+        return analyse(replace(subject, target=version, step=version.step), report)
+
+    trials = ProgramTrials(analyse_again, Environment(subject.threads), how_often_proven())
+    prover = Prover(trials, progress, safe_only)
+    return replace(first.advice, proof=prover.prove(request, first, shown_in_patch))
+
+
+def how_often_proven() -> str:
+    """How often a proof runs the program; never more often than this says."""
+    return f"up to {MOST_RUNS} times"
+
+
+def shown_in_patch(path: str) -> str:
+    """The path of a file in a patch: from the working directory, as `git apply` takes it there."""
+    return Path(os.path.relpath(path)).as_posix()

@@ -215,16 +215,18 @@ class Rounds:
 
 def _length(lengths: list[int]) -> int:
     """The length of a row with which the most steps are kept: shorter blocks are left out, longer ones are cut."""
-    return max(lengths, key=lambda length: length * sum(one >= length for one in lengths), default=0)
+    return max(sorted(lengths), key=lambda length: length * sum(one >= length for one in lengths), default=0)
+
+
+def usual_step_s(times: Times) -> float:
+    """The median of the steps that a profile shows, so that every command shows the same step time."""
+    plain_s = [times.plain_s[place] for place in Rounds.of(times).plain.ravel()]
+    return median(plain_s or times.clocked_s or [0.0])
 
 
 def calm_step_s(times: Times) -> float:
-    """Seconds of a step without clocks and interruptions: the median, at most that of a calm step under clocks.
-
-    The median is that of the same steps as in a profile, so that every command shows the same step time.
-    """
-    plain_s = [times.plain_s[place] for place in Rounds.of(times).plain.ravel()]
-    step_s = median(plain_s or times.clocked_s or [0.0])
+    """Seconds of a step without clocks and interruptions: the median, at most that of a calm step under clocks."""
+    step_s = usual_step_s(times)
     is_sure = times.plain_s and len(times.sites) >= FEWEST
     return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
 
@@ -236,7 +238,7 @@ BUSY = 1.25
 def times_as_long(times: Times) -> float | None:
     """How many times as long as a calm step steps usually took, if other programs used the CPU; else None."""
     calm_s = calm_step_s(times)
-    longer = median(times.plain_s or [calm_s]) / calm_s if calm_s > 0 else 1.0
+    longer = usual_step_s(times) / calm_s if calm_s > 0 else 1.0
     return longer if longer > BUSY else None
 
 

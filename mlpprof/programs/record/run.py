@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import ast
 import contextlib
+import os
 import shlex
 import sys
 import threading
@@ -12,10 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.process import raise_in
+from mlpprof.process import interrupt, raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
@@ -24,12 +26,20 @@ from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
-from mlpprof.programs.record.trace import Trace
-from mlpprof.programs.step_place import StepPlace, functions
+from mlpprof.programs.record.trace import Times, Trace
+from mlpprof.programs.signs import Signs, Stillness
+from mlpprof.programs.step_place import StepPlace, async_functions, functions
 from mlpprof.programs.writes import Writes
 
 EVERY_S = 0.25
 """A running program is watched so often."""
+
+WAITS = 8
+"""If a program has not ended after so many attempts, it may be waiting for something, and gets a signal."""
+
+GIVE_UP_S = 60.0
+GIVEN_UP = f"mlpprof could not end the program within {GIVE_UP_S:.0f} seconds; it catches all exceptions, or waits"
+"""After so many seconds of attempts to end a program, the worker ends with these words."""
 
 
 @contextlib.contextmanager
@@ -41,33 +51,42 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
     """
     thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
     begun_s = time.monotonic()
-
-    has_raised = threading.Event()
+    times_raised = 0
 
     def watch() -> None:
+        nonlocal times_raised
         while not stopped.wait(every_s):
             with lock:
                 if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
-                    has_raised.set()
-                    raise_in(thread, Enough)
+                    times_raised += 1
+                    if times_raised * every_s > GIVE_UP_S:
+                        os.write(2, GIVEN_UP.encode())
+                        os._exit(1)
+                    if times_raised % WAITS == 0 and thread == threading.main_thread().ident:
+                        interrupt(thread)  # it may wait for something, and would not notice the exception
+                    else:
+                        raise_in(thread, Enough)
 
     try:
         _thread.start_new_thread(watch, ())
         yield
     except Enough:
         pass
+    except BaseException:
+        if not times_raised:  # else it comes from being ended in the middle
+            raise
     finally:
         is_settled = False
         while not is_settled:
             try:
                 with lock:
                     stopped.set()
-                if has_raised.is_set():  # another one may still arrive
+                if times_raised:  # another one may still arrive
                     raise_in(thread, Settled)
                     while True:
                         pass
                 is_settled = True
-            except Enough:
+            except (Enough, KeyboardInterrupt):
                 pass
             except Settled:
                 is_settled = True
@@ -85,17 +104,23 @@ ENOUGH_STEPS = 20
 """A run with so many steps takes its own times; with fewer, those of an earlier run are used too."""
 
 
+MUCH_BETWEEN = 0.2
+"""If more than this share of the time passes between the steps, a note says so."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """A program that runs for so many seconds is ended. Some load data for a minute before they begin to train.
 
     loading_s: if no file that it has, or still imports, contains the step. waiting_s: if its step is not called.
-    longest_step_s: if its first step still runs.
+    longest_step_s: if its first step still runs. still_s: if it has begun to make steps, and all its threads have stood
+    at the same instructions for so long.
     """
 
     loading_s: float = 20.0
     waiting_s: float = 120.0
     longest_step_s: float = 20.0
+    still_s: float = 30.0
 
 
 @dataclass
@@ -140,8 +165,10 @@ def record(
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
-    patience = patience or Patience()
+    patience = patience or Patience(waiting_s=program.wait_s)
     end_threads_quietly()
+    signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
+    signs.watch()
     hook_time()  # measured before the program runs, and others with it
     instruments = instruments or Instruments.usual(step, few, program.may_be_short)
     forms, steps, recorder = instruments.forms, instruments.steps, instruments.recorder
@@ -155,17 +182,21 @@ def record(
 
     def is_hopeless(passed_s: float) -> bool:
         nonlocal is_endless
-        if writes is not None and writes.must_end:
+        if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
         steps.relieve()
         is_endless |= steps.first_s > patience.longest_step_s
         if forms.is_compiled or steps.is_done_elsewhere:
             return True
         if forms.step_file is None:
-            return passed_s > patience.loading_s and (
-                passed_s > patience.waiting_s or not is_import_to_come(dict(forms.sources), program.folder)
-            )
-        return is_endless or (steps.count == 0 and passed_s > patience.waiting_s)
+            if passed_s > patience.waiting_s:
+                return signs.give_up(passed_s)
+            return passed_s > patience.loading_s and not is_import_to_come(dict(forms.sources), program.folder)
+        if steps.count == 0:
+            return passed_s > patience.waiting_s and signs.give_up(passed_s)
+        if stillness.seconds() > patience.still_s or steps.pause_s > patience.waiting_s:
+            return signs.give_up(passed_s)
+        return is_endless
 
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
@@ -179,12 +210,14 @@ def record(
     if forms.is_compiled:
         name = Path(forms.step_file or "").name
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
+    if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
+        raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
     if is_endless:
         raise UsageError(_too_long(step, forms, patience.longest_step_s))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
-        raise UsageError(not_seen(step, forms))
+        raise UsageError(not_seen(step, forms, signs))
     recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
@@ -212,7 +245,8 @@ def record(
     )
     trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
-        trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
+        why = _why_few(writes, signs)
+        trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {why}")
     if writes is not None:
         trace.notes.extend(writes.notes())
     if recorder.is_cut:
@@ -242,10 +276,27 @@ def record(
         trace.notes.append(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
+    trace.notes.extend(_note_between(steps.times))
     return Recording(trace, steps.count, steps.times.plain_s)
 
 
-def _why_few(writes: Writes | None) -> str:
+def _note_between(times: Times) -> Iterator[str]:
+    """What a user has to know if much time passes between the steps, as in a generator that makes the batches."""
+    if not times.between_s:
+        return
+    step_s, between_s = median(times.plain_s), median(times.between_s)
+    share = between_s / (step_s + between_s)
+    if share > MUCH_BETWEEN:
+        yield (
+            f"{100 * share:.0f} % of the training's time passes between the steps, where mlpprof does not look: "
+            "probably in what the training loop runs over, such as a generator of batches. To include it, take each "
+            "batch inside of the loop, as in x, y = next(batches)"
+        )
+
+
+def _why_few(writes: Writes | None, signs: Signs) -> str:
+    if signs.stopped is not None:
+        return f"{signs.stopped}, and mlpprof ended it"
     stopped = writes is not None and writes.must_end
     return "then the program wanted to write" if stopped else "the program makes no more"
 
@@ -264,16 +315,22 @@ def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     )
 
 
-def not_seen(step: StepPlace, forms: Forms) -> str:
+ASYNC = (
+    "is an `async def`, and mlpprof does not follow those, because other code may run while it waits. Put its "
+    "computation into a plain function, and name that one with --step"
+)
+
+
+def not_seen(step: StepPlace, forms: Forms, signs: Signs) -> str:
     """Why a named step was not reached."""
     if forms.step_file is not None:
-        return (
-            f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "
-            "it had nothing to train"
-        )
+        return f"the step '{step.text}' in {Path(forms.step_file).name} never ran: {signs.without_step()}"
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
     files = ", ".join(Path(path).name for path in sources)
+    waiting = [name for source in sources.values() for name in async_functions(ast.parse(source))]
+    if step.name is not None and any(f".{name}".endswith(f".{step.name}") for name in waiting):
+        return f"the step '{step.text}' in {files} {ASYNC}"
     hint = ""
     if step.line is not None and step.cell is None and any(path in READ for path in sources):
         hint = f". A line of a notebook has its cell before it: --step 3:{step.line} is line {step.line} of cell 3"

@@ -108,11 +108,13 @@ class Steps:
         self._mode = PLAIN
         self._form = PLAIN
         self._start = 0.0
+        self._left_at = clock()
         self._elapsed = 0.0
         self._faults = 0
         self._inside: dict[int, OwnTime] = {}
         self._parts: list[Part] = []
         self._since = 0.0
+        self._ended_s: float | None = None
         self._changing = threading.Lock()
         self._around: list[dict[int, OwnTime]] = []
         self._block = -1
@@ -202,6 +204,7 @@ class Steps:
             self._open.append(IGNORED)
             return
         if not self._open:
+            self._take_time_between()
             self._start_form()
         is_step = not is_turn and STEP not in self._open
         self._open.append(TURN if is_turn else STEP if is_step else IGNORED)
@@ -214,6 +217,10 @@ class Steps:
             self._start = self._since = self._clock()
             if self.first_begun_s is None:
                 self.first_begun_s = self._start
+
+    def _take_time_between(self) -> None:
+        if self._ended_s is not None and self._mode == PLAIN and self.times.plain_s:
+            self.times.between_s.append(self._clock() - self._ended_s)
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
@@ -234,6 +241,7 @@ class Steps:
         now = self._clock()
         if is_turn and not self._has_turns:
             return
+        self._left_at = now
         with self._changing:
             kind = self._open.pop()
         if kind == STEP:
@@ -248,11 +256,22 @@ class Steps:
             return
         if kind != IGNORED:
             self._finish()
+        self._ended_s = self._clock()
         if self.is_done and sys.exc_info()[0] is None:
             if self._has_raised:
                 _insist()
             self._has_raised = True
             raise Enough
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether a step runs."""
+        return STEP in self._open
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds since the last step has ended; 0 while one runs."""
+        return 0.0 if self._open else self._clock() - self._left_at
 
     @property
     def first_s(self) -> float:
@@ -338,7 +357,7 @@ def _insist() -> None:
             sys.settrace(None)
             raise Enough
 
-    frame: FrameType | None = sys._getframe(3)  # the step's caller: not this one, not the hook, not the step
+    frame: FrameType | None = sys._getframe(2)  # the step, or the code with the loop: not this one, not the hook
     while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
         frame.f_trace = again
         frame = frame.f_back

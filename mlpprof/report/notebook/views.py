@@ -20,7 +20,7 @@ from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.finding_view import finding_table, finding_views
 from mlpprof.report.numbers import format_time, plain, printable
 from mlpprof.report.rows import comparison_table, memory_table, phase_table, statement_table, time_table
-from mlpprof.report.sentences import doubts, run_sentences
+from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.compare import print_comparison
@@ -100,7 +100,7 @@ class RunView:
         facts = run_facts(run)
         warnings = [text for _, style, text in facts if style in ("warning", "bad")]
         for meaning, batches in doubts(run).items():
-            warnings.append(f"batch {', '.join(f'{batch:,}' for batch in batches)}: {meaning}")
+            warnings.append(f"{batches_text(batches)}: {meaning}")
         return (
             _environment()
             .get_template("run.html")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlpprof.report.numbers import digits, format_number, format_range, format_time, of_layer
+from mlpprof.report.numbers import digits, format_number, format_percent, format_range, format_time, of_layer
 from mlpprof.report.roofline import distance
 from mlpprof.report.rows import phase_name, rate_text
 from mlpprof.report.sentences import at_batch, slowest_part
@@ -107,7 +107,7 @@ def _of_comparisons(story: Story) -> Headline:
         Tile(
             f"{digits(one.verdict.ratio)} ×",
             f"{one.new} compared with {one.old}",
-            f"{interval(one.verdict)}, batch {one.batch:,}",
+            interval(one.verdict) + ("" if one.network is None else f", batch {one.batch:,}"),
         )
         for one in story.comparisons[:MOST_TILES]
     )
@@ -117,7 +117,8 @@ def _of_comparisons(story: Story) -> Headline:
 def comparison_sentence(comparison: Comparison) -> str:
     """'sliced is 1.18 times as fast as cached at batch 500 (95 % interval 1.16 to 1.20): PASS, ...'."""
     verdict = comparison.verdict
-    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old} at batch {comparison.batch:,}"
+    at = "" if comparison.network is None else f" at batch {comparison.batch:,}"
+    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old}{at}"
     if verdict.outcome is None or verdict.at_least is None:
         return f"{sentence}."
     required = f"{sentence}: {verdict.outcome.upper()}, required was {verdict.at_least:.4g} times"
@@ -160,6 +161,10 @@ def _of_run(run: Run) -> Headline:
         tiles.append(Tile(rate_text(rate), "samples per second", f"batch {main.batch:,}"))
     tiles.append(Tile(format_number(main.steps_measured), "steps measured", "without instruments"))
     if run.program is not None:
+        slowest = max(main.labels, key=main.label_share, default=None)
+        if slowest is not None:
+            share = format_percent(main.label_share(slowest))
+            tiles.append(Tile(share, "in the most expensive expression", slowest.label))
         loading = "of the program's own loading, before the first step"
         tiles.append(Tile(format_time(run.program.loading_s), loading, f"step {run.program.step}"))
     return Headline(run.variant.name, sentences[-1], tuple(more), tuple(tiles))

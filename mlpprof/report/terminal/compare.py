@@ -12,10 +12,10 @@ from mlpprof.machine.blas import blas_line, machine_line
 from mlpprof.model import PHASES
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
-from mlpprof.report.rows import comparison_table, race_table
+from mlpprof.report.rows import comparison_table, expression_change_table, race_table
 from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed, table_lines
-from mlpprof.results import BatchResult, Change, Comparison, Ladder, Run, Speedup
+from mlpprof.results import BatchResult, Change, Comparison, ExpressionChange, Ladder, Run, Speedup
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -39,6 +39,24 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
     yield indented(pairs(comparison_facts(comparison), width))
     if comparison.waterfall:
         yield from _waterfall_sections(comparison, width)
+    if comparison.programs is not None and comparison.programs.expressions:
+        yield from _expression_sections(comparison, width)
+
+
+def _expression_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The expressions of two programs whose time changed, and the one that lost the most."""
+    assert comparison.programs is not None
+    yield heading("Expressions whose time changed", "in seconds of a step, each without the expressions inside it")
+    yield from table_lines(expression_change_table(comparison.programs.expressions), width)
+    yield Text()
+    if not comparison.verdict.has_effect:
+        yield indented(Text("The whole difference is within the noise, so these changes say little.", "yellow"))
+    elif comparison.lost is not None and comparison.verdict.is_slower:
+        yield indented(Text(f"The most time is lost in {lost_text(comparison.lost)}.", "yellow"))
+    note = (
+        "Times come from one run of each program with clocks, as shares of the steps of the race, which has no clocks."
+    )
+    yield indented(Text(note, "dim"))
 
 
 def _waterfall_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -164,6 +182,7 @@ def speedup_table(speedup: Speedup) -> str:
         ("measured", ratio_text(verdict)),
         ("verdict", claim_text(verdict)),
         *_phase(speedup.waterfall),
+        *([] if speedup.lost is None else [("lost in", lost_text(speedup.lost))]),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]
@@ -183,6 +202,14 @@ def _sentence(speedup: Speedup) -> str:
     if verdict.outcome == "fail":
         return f"{text}, but {required}"
     return f"{text}; {required}" + ("" if verdict.outcome == "pass" else ", which this measurement cannot decide")
+
+
+def lost_text(one: ExpressionChange) -> str:
+    """'net.py:17: np.tanh(Z + 0 * Z) (was: np.tanh(Z)), 1.2 ms → 1.9 ms'."""
+    was = f" (was: {plain(one.old_text)})" if one.old_text else ""
+    old = "not there before" if one.old_s is None else format_time(one.old_s)
+    new = "gone" if one.new_s is None else format_time(one.new_s)
+    return f"{plain(one.file)}:{one.line}: {plain(one.text)}{was}, {old} → {new}"
 
 
 def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:

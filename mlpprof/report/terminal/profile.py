@@ -32,7 +32,7 @@ from mlpprof.report.rows import (
     statement_table,
     time_table,
 )
-from mlpprof.report.sentences import agreements, batch_text, doubts, not_separable, slowest_part
+from mlpprof.report.sentences import agreements, batch_text, batches_text, doubts, not_separable, slowest_part
 from mlpprof.report.story import Measured, Story
 from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed, table_lines
 from mlpprof.results import LineProfile, LineTime, Run, StackProfile
@@ -178,8 +178,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
 
 def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
     is_known = all(one.run.network is not None for one in measured)
-    needed = "how much of it is needed, " if is_known else "(what is needed of it is not known), "
-    yield heading(f"Roofline{single}", f"what a step computes and moves, {needed}share of the limit")
+    needed = ", how much of it is needed" if is_known else ""
+    yield heading(f"Roofline{single}", f"what a step computes and moves{needed}, share of the limit")
     yield from table_lines(roofline_table(measured, verbose=verbose), width)
     rows = []
     for one in measured:
@@ -188,6 +188,8 @@ def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single:
             rows.append((batch_text(one.result), "", f"{far.sentence} (minimum {format_time(far.bound_s)})."))
         if one.result.uncounted:
             rows.append((batch_text(one.result), "warning", f"not counted: {', '.join(one.result.uncounted)}"))
+    if not is_known:
+        rows.append(("needed", "", "how much of this work is needed is not known: mlpprof does not know your network"))
     if not measured[0].run.limits:
         rows.append(("limits", "", "not measured (--no-limits), so there is no minimum and no share of a limit"))
     if rows:
@@ -199,10 +201,7 @@ def _doubts(run: Run, width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
     if all(figure.ratio is None for result in run.results for figure in agreements(result)):
         return Text("No instrument was used that could slow the step down.", style="dim")
-    rows = [
-        (f"! batch {', '.join(f'{batch:,}' for batch in batches)}" if any(batches) else "!", "warning", meaning)
-        for meaning, batches in doubts(run).items()
-    ]
+    rows = [(f"! {batches_text(batches)}", "warning", meaning) for meaning, batches in doubts(run).items()]
     return pairs(rows, width) if rows else Text("All are within their limits: you can trust the shares.", style="dim")
 
 
