@@ -18,7 +18,7 @@ from typing import Any
 LEAST_COVERED = 0.9
 """The step changes at least this share of the parameters."""
 
-LEAST_PRODUCTS, LEAST_WORK = 0.7, 0.2
+LEAST_PRODUCTS, LEAST_WORK = 0.75, 0.2
 """The step does at least the first share of the products in the code around it. If there are no products, it takes at
 least the second share of the time, without the time for changing parameters."""
 

@@ -32,7 +32,7 @@ from mlpprof.programs.find_step.choose import (
     growing_sums,
     parameters,
 )
-from mlpprof.programs.find_step.rewrite import SeekForm
+from mlpprof.programs.find_step.rewrite import CELLS, SeekForm
 from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
@@ -192,8 +192,12 @@ class ProgramObserver:
             isinstance(value, np.ndarray) and value.dtype.kind not in "fO"
         ):  # an array of objects is mostly a list of arrays
             return None
-        if isinstance(owner, str):
+        if isinstance(owner, str) and not owner.startswith(CELLS):
             return ("global", owner, key)
+        if isinstance(owner, str) and not (isinstance(value, np.ndarray) and in_place):
+            # The closures that one function makes, such as one for each layer, have names of their own. No instrument
+            # sees which closure runs, but arrays of different shapes belong to different ones.
+            return ("global", owner, key, getattr(value, "shape", None))
         if isinstance(owner, np.ndarray):
             return ("array", self._roots.number(owner))
         if isinstance(value, np.ndarray) and in_place:

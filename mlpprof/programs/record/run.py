@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
@@ -26,7 +27,7 @@ from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
-from mlpprof.programs.record.trace import Trace
+from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.signs import Signs, Stillness
 from mlpprof.programs.step_place import StepPlace, async_functions, functions
 from mlpprof.programs.writes import Writes
@@ -102,6 +103,10 @@ class Settled(BaseException):
 
 ENOUGH_STEPS = 20
 """A run with so many steps takes its own times; with fewer, those of an earlier run are used too."""
+
+
+MUCH_BETWEEN = 0.2
+"""If more than this share of the time passes between the steps, a note says so."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +280,22 @@ def record(
         trace.notes.append(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
+    trace.notes.extend(_note_between(steps.times))
     return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _note_between(times: Times) -> Iterator[str]:
+    """What a user has to know if much time passes between the steps, as in a generator that makes the batches."""
+    if not times.between_s:
+        return
+    step_s, between_s = median(times.plain_s), median(times.between_s)
+    share = between_s / (step_s + between_s)
+    if share > MUCH_BETWEEN:
+        yield (
+            f"{100 * share:.0f} % of the training's time passes between the steps, where mlpprof does not look: "
+            "probably in what the training loop runs over, such as a generator of batches. To include it, take each "
+            "batch inside of the loop, as in x, y = next(batches)"
+        )
 
 
 def _why_few(writes: Writes | None, signs: Signs) -> str:
