@@ -277,13 +277,17 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     return subject
 
 
-def announce(subject: Subject) -> None:
-    """Print to standard error how often the script will run, because it may do more than training.
+def announce(subject: Subject, how_often: str | None = None) -> None:
+    """Print to standard error how often the program will run, because it may do more than training.
+
+    how_often: in words, if it is more often than for finding and recording the step.
 
     Raises UsageError if there is no such script, so that no run of it is announced.
     """
     if subject.is_program:
-        complain(f"{subject.program.name.short} runs {subject.how_often}, and is stopped after the recorded steps")
+        complain(
+            f"{subject.program.name.short} runs {how_often or subject.how_often}, and is stopped after a few steps"
+        )
 
 
 def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:

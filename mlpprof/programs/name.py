@@ -92,13 +92,21 @@ def is_program(text: str) -> bool:
 
 
 def has_variant(path: Path) -> bool:
-    """Whether a class of a Python file has all methods of the interface of a variant; the file is not run.
+    """Whether a class of a Python file has all methods of the interface of a variant; the file is not run."""
+    try:
+        return has_variant_class(importlib.util.decode_source(path.read_bytes()))
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def has_variant_class(source: str) -> bool:
+    """Whether a class in a source has all methods of the interface of a variant.
 
     A class that inherits from another file counts if it has at least one of the methods itself.
     """
     try:
-        tree = ast.parse(importlib.util.decode_source(path.read_bytes()))
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
         return False
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     wanted = set(ARGUMENTS)

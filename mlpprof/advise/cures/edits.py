@@ -112,7 +112,8 @@ class Edits:
     def _of(self, node: ast.expr | ast.stmt) -> cst.CSTNode | None:
         file = self._code.file(node)
         site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or 0, node.end_col_offset or 0)
-        return self._tree(file).of(site)
+        wanted = cst.BaseExpression if isinstance(node, ast.expr) else cst.CSTNode
+        return next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
 
     def _line(self, one: ast.stmt) -> cst.CSTNode | None:
         """The concrete statement: a line of its own, or the part of a line that is shared."""

@@ -24,21 +24,28 @@ class SourceTree:
         self._ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)
 
     def of(self, site: Site) -> Found | None:
-        """The outermost expression or statement at exactly this place; None if there is none.
+        """The outermost expression or statement at exactly this place; None if there is none."""
+        for node in self.all_at(site):
+            if isinstance(node, Found):
+                return node
+        return None
+
+    def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
+        """All nodes at exactly this place, the outermost first, such as a statement and its only expression.
 
         Sites come from `ast`, whose columns count bytes of UTF-8.
         """
-        start = (site.line, self._column(site.line, site.column))
-        end = (site.end_line, self._column(site.end_line, site.end_column))
-        return self._by_place.get((*start, *end))
+        start = site.line, self._column(site.line, site.column)
+        end = site.end_line, self._column(site.end_line, site.end_column)
+        parents = self.parents()
+        return tuple(sorted(self._by_place.get((*start, *end), ()), key=lambda node: _depth(node, parents)))
 
     @cached_property
-    def _by_place(self) -> dict[tuple[int, int, int, int], Found]:
-        found: dict[tuple[int, int, int, int], Found] = {}
+    def _by_place(self) -> dict[tuple[int, int, int, int], list[cst.CSTNode]]:
+        found: dict[tuple[int, int, int, int], list[cst.CSTNode]] = {}
         for node, place in self._ranges.items():
-            if isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
-                key = (place.start.line, place.start.column, place.end.line, place.end.column)
-                found.setdefault(key, node)
+            key = (place.start.line, place.start.column, place.end.line, place.end.column)
+            found.setdefault(key, []).append(node)
         return found
 
     def compound_at(self, line: int) -> cst.BaseCompoundStatement | None:
@@ -47,6 +54,10 @@ class SourceTree:
             if isinstance(node, cst.BaseCompoundStatement) and place.start.line == line:
                 return node
         return None
+
+    def code(self, node: cst.CSTNode) -> str:
+        """The text of a node."""
+        return self.module.code_for_node(node)
 
     def line_of(self, node: cst.CSTNode) -> int:
         """The first line of a node, 1-based."""
@@ -89,6 +100,13 @@ class SourceTree:
 
     def _column(self, line: int, byte_column: int) -> int:
         return len(self._lines[line - 1].encode()[:byte_column].decode(errors="ignore"))
+
+
+def _depth(node: cst.CSTNode, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> int:
+    depth = 0
+    while node in parents:
+        node, depth = parents[node], depth + 1
+    return depth
 
 
 class _Replacing(cst.CSTTransformer):

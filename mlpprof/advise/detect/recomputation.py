@@ -61,7 +61,7 @@ def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: G
     seconds = graph.seconds(events)
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
-    where = f"line {there.line}" if there.line != here.line else "the same line"
+    where = graph.place_of(there).words if there.line != here.line else "the same line"
     edits = cures([(one.again, one.first) for one in repeats], pairs, graph)
     return Candidate(
         category="recomputation",

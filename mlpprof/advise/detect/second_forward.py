@@ -16,7 +16,7 @@ def detect(graph: Graph) -> list[Candidate]:
 def _candidate(one: SecondPass, graph: Graph) -> Candidate:
     here, there = graph.site(one.calls[0]), graph.site(one.first)
     edits = cures(one, graph)
-    why = f"The step has already multiplied this batch by the weights in line {there.line}."
+    why = f"The step has already multiplied this batch by the weights in {graph.place_of(there).words}."
     if not one.is_same:
         why += " This pass uses the new weights, and no update uses its results."
     return Candidate(
