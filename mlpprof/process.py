@@ -142,12 +142,15 @@ class Worker:
         self._log.close()
 
     def last_words(self) -> str:
-        """The last line that the worker has printed, to standard output or standard error; empty if there is none.
+        """The last line that the worker has printed, to standard output or standard error; empty if there is none."""
+        return "".join(self.last_lines(1)).strip()
+
+    def last_lines(self, count: int) -> list[str]:
+        """The last lines that the worker has printed, without empty ones.
 
         Call it only between calls, because it moves the position at which the worker continues to write.
         """
-        words = [line.strip() for line in self._printed().splitlines() if line.strip()]
-        return words[-1] if words else ""
+        return [line.rstrip() for line in self._printed().splitlines() if line.strip()][-count:]
 
     def _printed(self) -> str:
         self._log.seek(0)

@@ -85,14 +85,26 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return []
 
     def advise(subject: Any, out: Path | None, bar: Any, saving: Any) -> Any:
-        asked.update(command="advise", subject=subject, out=out)
+        asked.update(command="advise", subject=subject, out=out, step=subject.step)
         if isinstance(subject.target, ProgramRequest):
-            ((path, text),) = subject.program.overlay.items()
-            asked.update(folder=Path(path).parent, notebook=read_notebook(path, text))
+            note_session(subject.program)
         return make_advice()
+
+    def note_session(request: ProgramRequest) -> None:
+        ((path, text),) = request.overlay.items()
+        asked.update(folder=Path(path).parent, notebook=read_notebook(path, text))
+
+    def program(
+        ctx: Any, request: ProgramRequest, options: dict[str, Any], typed: str, bar: Any, saving: Any, say: Any
+    ) -> Any:
+        asked.update(command="profile", request=request, step=request.step, typed=typed)
+        if request.overlay:
+            note_session(request)
+        return make_run(), None
 
     monkeypatch.setattr(jupyter, "profile_as_asked", profile)
     monkeypatch.setattr(jupyter, "advise_as_asked", advise)
+    monkeypatch.setattr(jupyter, "request_as_asked", program)
     monkeypatch.setattr(jupyter, "compare_as_asked", compare)
     return asked
 
@@ -140,7 +152,8 @@ def test_defaults_come_from_pyproject_and_the_environment(shell, asked, monkeypa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "Missing argument 'VARIANT'"),
+        ("", "expected what to do: %mlpprof advise or %mlpprof profile for the cells so far"),
+        ("compare naive", "Missing argument 'NEW"),
         ("cached --bach 3", "No such option.*--bach"),
         ("cached --steps many", "'many' is not a whole number"),
         ("cached --batch 0", "'0' is not a batch size"),
@@ -212,7 +225,9 @@ def test_advice_on_the_session_is_advice_on_its_cells_in_order_without_those_tha
     assert asked["subject"].step == "fit"
     assert asked["folder"] == Path.cwd().resolve()
     assert view.advice.notes[-1] == "mlpprof left out In [3], which ended with an error"
-    assert "runs the cells so far again, once (twice if" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "session.ipynb runs once (twice if" in printed
+    assert "session.ipynb:cell 3:12 is line 12 of In [3]" in printed
     assert shell.ran == []
 
 
@@ -221,22 +236,23 @@ def test_advice_on_a_program_or_a_variant_is_that_of_the_command(shell, asked, c
     assert isinstance(shell.magics["mlpprof"]("advise train.py --allow-writes -- --epochs 3"), AdviceView)
     subject = asked["subject"]
     assert (subject.target, subject.allow_writes, tuple(subject.arguments)) == ("train.py", True, ("--epochs", "3"))
-    assert "train.py runs up to two times" in capsys.readouterr().err
+    assert "train.py runs up to two times" in capsys.readouterr().out
     assert isinstance(shell.magics["mlpprof"]("advise naive --batch 32"), AdviceView)
     assert (asked["subject"].target, asked["subject"].batch) == ("naive", 32)
     assert shell.magics["mlpprof"]("advise naive --json")["findings"]
 
 
-@pytest.mark.parametrize("line", ["", "advise", "advise --step 3:2"])
+@pytest.mark.parametrize("line", ["", "profile --step 2:2", "advise", "advise --step 2:2"])
 def test_a_cell_that_trains_is_observed_alone_after_the_cells_before_it_and_then_runs(shell, asked, line: str) -> None:
     cell = "for epoch in range(3):\n    step()\n"
     shell.executed("W = 1", f"%%mlpprof {line}\n{cell}")
-    assert isinstance(shell.magics["mlpprof"](line, cell), AdviceView)
+    view = shell.magics["mlpprof"](line, cell)
+    assert isinstance(view, AdviceView if "advise" in line else RunView)
     notebook = asked["notebook"]
     assert notebook.is_late
     assert notebook.cells[1].text.split("\n")[1:3] == cell.split("\n")[:2]
     assert notebook.source.split("\n")[:2] == ["W = 1", f"__mlpprof_start__(); # {'%%mlpprof ' + line}".rstrip()]
-    assert asked["subject"].step == ("3:2" if "--step" in line else None)
+    assert asked["step"] == ("2:2" if "--step" in line else None)
     assert shell.ran == [cell]
 
 
@@ -271,6 +287,18 @@ def test_what_cannot_be_advised_on_is_refused_in_one_sentence(shell, asked, line
         shell.magics["mlpprof"](line, cell)
     assert "subject" not in asked
     assert shell.ran == []
+
+
+def test_the_profile_of_the_session_and_of_a_program_are_runs(shell, asked) -> None:
+    Path("train.py").write_text("x = 1\n", encoding="utf-8")
+    shell.executed("W = 1\n1 / 0", "step()", "%mlpprof profile", failed=(1,))
+    view = shell.magics["mlpprof"]("profile --allow-writes")
+    assert view.run.warnings[-1] == "mlpprof left out In [1], which ended with an error"
+    assert [cell.text for cell in asked["notebook"].cells[1:]] == ["step()\n", "# In [3]\n"]
+    assert asked["request"].allow_writes
+    assert isinstance(shell.magics["mlpprof"]("train.py --step fit -- --epochs 3"), RunView)
+    assert asked["request"].name.text == "train.py"
+    assert (asked["request"].step, asked["request"].arguments) == ("fit", ("--epochs", "3"))
 
 
 @pytest.mark.parametrize(("line", "command"), [("profile cached", "profile"), ("compare naive cached", "compare")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from notebooks import notebook_text
 
 from mlpprof.errors import UsageError
-from mlpprof.programs.notebook import Notebook, parts_of, place_of, read_notebook
+from mlpprof.programs.notebook import Notebook, SourceEdit, parts_of, place_of, read_notebook, with_edits
 
 KERNEL = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
@@ -253,3 +254,36 @@ def test_a_line_that_a_notebook_does_not_have_is_refused():
         notebook.line(3, 1)
     with pytest.raises(UsageError, match="cell 2 of work.ipynb has 2 lines, not 4"):
         notebook.line(2, 4)
+
+
+def as_jupyter(text: str) -> str:
+    """The same notebook as Jupyter writes it."""
+    return json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+
+
+def test_edits_of_the_source_change_their_cells_and_nothing_else():
+    cells = (
+        "# é\n%matplotlib inline\nx = 1",
+        "  \n",
+        "%time y = 2\nz = 3",
+        "from __future__ import annotations\nw = 4\n",
+    )
+    before = as_jupyter(notebook_text(*cells))
+    source = read_notebook("work.ipynb", before).source.split("\n")
+    assert source[3:6] == ["x = 1", "y = 2", "z = 3"]  # after the line with the import
+    edits = [SourceEdit(3, 4, ("x = 1.5\n", "x += 1\n")), SourceEdit(5, 5, ("inserted\n",)), SourceEdit(7, 8, ())]
+    after = with_edits("work.ipynb", before, edits)
+    changed = [line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+    assert [line[2:].strip() for line in changed if line[0] == "-"] == [
+        *('"x = 1"', '"from __future__ import annotations\\n",', '"w = 4\\n"'),
+    ]
+    assert [cell.text for cell in read_notebook("work.ipynb", after).cells] == [
+        "# é\n%matplotlib inline\nx = 1.5\nx += 1\n",
+        "%time y = 2\ninserted\nz = 3\n",
+        "from __future__ import annotations\n",
+    ]
+
+
+def test_a_notebook_without_edits_is_written_as_it_was():
+    for text in (notebook_text("x = 1"), as_jupyter(notebook_text("x = 'ü'", ""))):
+        assert with_edits("work.ipynb", text, []) == text

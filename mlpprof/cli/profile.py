@@ -16,6 +16,7 @@ from mlpprof.catalog import find
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
+    announcement,
     arguments_argument,
     file_options,
     given_options,
@@ -34,12 +35,15 @@ from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
-from mlpprof.programs.request import request_for
+from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.report.files.formats import CALL_VIEW, RUNS
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Run
 from mlpprof.results.on_disk import save_new_run, save_run
+
+Bar = Callable[[], AbstractContextManager[Progress]]
+"""A context that shows progress."""
 
 OF_PROGRAMS = (
     *("variant", "arguments", "step", "include", "exclude", "allow_writes", "threads", "native_blas"),
@@ -66,8 +70,13 @@ def program_as_asked(
     typed, saving: as for `profile_as_asked`. Raises UsageError for options that are for variants only, and any
     MlpprofError that occurs before the files are written.
     """
-    require_options_of_programs(ctx, target)
-    request = request_for(
+    request = program_request(target, options)
+    return request_as_asked(ctx, request, options, typed, progress_bar, saving, complain)
+
+
+def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
+    """The request for a program with the options of the command. Raises as `request_for`."""
+    return request_for(
         target.strip(),
         arguments=options["arguments"],
         step=options["step"],
@@ -75,6 +84,19 @@ def program_as_asked(
         exclude=options["exclude"],
         allow_writes=options["allow_writes"],
     )
+
+
+def request_as_asked(
+    ctx: click.Context,
+    request: ProgramRequest,
+    options: Mapping[str, Any],
+    typed: str,
+    bar: Bar,
+    saving: Saving,
+    say: Callable[[str], None],
+) -> tuple[Run, Path | None]:
+    """Profile a program as `program_as_asked`. bar: a context that shows progress; say: prints a sentence."""
+    require_options_of_programs(ctx, request.name.text)
     files = Files(options)
     settings = ProgramSettings(
         threads=options["threads"] or None if given_options(ctx, ["threads"]) else None,
@@ -83,8 +105,8 @@ def program_as_asked(
         stacks=files.want_stacks,
         limits=not options["no_limits"],
     )
-    complain(f"{request.name.short} runs {settings.how_often(request)}, and is stopped after the recorded steps")
-    return files.kept(lambda progress: profile_program(request, settings, typed, progress), progress_bar, saving)
+    say(announcement(request.name, settings.how_often(request)))
+    return files.kept(lambda progress: profile_program(request, settings, typed, progress), bar, saving)
 
 
 def require_no_step_options(options: dict[str, Any]) -> None:
@@ -176,10 +198,6 @@ def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
 def is_python_file(target: str) -> bool:
     """Whether the target is a Python file by its name: with --step, its classes do not matter."""
     return target.endswith(".py")
-
-
-Bar = Callable[[], AbstractContextManager[Progress]]
-"""A context that shows progress."""
 
 
 class Files:

@@ -49,8 +49,9 @@ class Session:
         # an empty cell would not be counted, and shift the numbers of those after it
         numbered = [cell if cell.strip() else f"# In [{number}]" for number, cell in enumerate(cells, start=1)]
         path = self._folder() / NAME
+        name = NAME if path.parent == Path.cwd().resolve() else str(path)
         text = notebook_text(numbered, is_late=last is not None)
-        return ProgramRequest(ProgramName("notebook", str(path)), overlay={str(path): text})
+        return ProgramRequest(ProgramName("notebook", name), overlay={str(path): text})
 
     def notes(self) -> list[str]:
         """Sentences about what the program does not contain."""

@@ -80,7 +80,7 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
         same = worker_environment(base, _threads(answer["machine"]) or settings.threads, settings.native_blas)
         names = names_for(None, dtype, (), result.operations)
         limits = limits_for(names, answer["machine"], same, progress, notes.append)
-    source = answer["sources"].get(answer["step_file"], "")
+    source = answer["source"]
     return Run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mlpprof_version=mlpprof.__version__,

@@ -15,6 +15,7 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.step_table import step_table
 from mlpprof.programs.in_worker import guarded, opened, recorded, sought
+from mlpprof.programs.notebook import parts_of, place_of
 from mlpprof.programs.record.clocks import calm_step_s, times_as_long
 from mlpprof.programs.record.graph import Graph, shown
 from mlpprof.programs.record.trace import Times
@@ -36,14 +37,17 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
     report("counting", 0.95)
     graph = Graph(trace)
     table = step_table(graph)
-    sources = {graph.shown(path): text for path, text in own_sources(trace.sources).items()}
+    own = own_sources(trace.sources)
+    sources = {
+        place.source: text for path, source in own.items() for place, text in parts_of(path, source, graph.shown(path))
+    }
     return {
         "result": encode(table.result),
         "expressions": encode(table.expressions),
         "phases_from": table.phases_from,
         "step": graph.step_name,
-        "step_file": graph.shown(trace.step_file),
-        "summary": _summary(next(iter(sources.values()), "")),
+        "source": trace.sources[trace.step_file],
+        "summary": _summary(next(iter(own.values()), "")),
         "sources": sources,
         "loading_s": trace.loading_s,
         "page_faults": mean(trace.times.faults) if trace.times.faults else None,
@@ -85,9 +89,10 @@ def _lines(report: Progress, program: dict[str, Any]) -> Message:
     seen, folder = _watched(report, program, observer, "line view")
     lengths = {path: len(source.splitlines()) for path, source in seen.sources.items()}
     lines = [
-        LineTime(line.line, line.hits, line.time_s, shown(path, folder))
+        LineTime(place.line, line.hits, line.time_s, place.source)
         for path, line in observer.lines
         if line.line <= lengths.get(path, 0)  # the hooks of the step are behind the last line
+        for place in [place_of(path, line.line, shown(path, folder))]
     ]
     return encode(LineProfile(0, seen.steps, seen.wall_s, tuple(lines)))
 

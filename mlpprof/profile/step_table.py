@@ -21,6 +21,7 @@ import numpy as np
 
 from mlpprof.instrument.clocks import labels_of
 from mlpprof.instrument.numpy_costs import Effect
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.clocks import Rounds
 from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
@@ -148,11 +149,12 @@ def _names(graph: Graph, parts: list[_Part]) -> list[str]:
     lines = Counter((part.phase, text, part.span[1]) for part, text in zip(parts, texts, strict=True))
     names = []
     for part, text in zip(parts, texts, strict=True):
-        _, line, column, _, _ = part.span
+        file, line, column, _, _ = part.span
+        where = place_of(file, line).words
         if lines[part.phase, text, line] > 1:
-            text = f"{text} (line {line}, column {column + 1})"
+            text = f"{text} ({where}, column {column + 1})"
         elif times[part.phase, text] > 1:
-            text = f"{text} (line {line})"
+            text = f"{text} ({where})"
         names.append(text)
     return names
 
@@ -166,7 +168,7 @@ def _operations(part: _Part, name: str, scale: float) -> Iterator[Operation]:
             phase=part.phase,
             layer=None,
             label=name,
-            line=part.span[1],
+            line=place_of(*part.span[:2]).line,
             kind=effect.kind,
             name=effect.name,
             dtype=effect.dtype,
@@ -309,9 +311,11 @@ def _expression(graph: Graph, part: _Part, samples: Samples, calls: int, scale: 
     largest: Effect | None = max(effects, key=lambda effect: effect.flop + effect.bytes_moved, default=None)
     is_call = any(event.is_own for event in part.events)
     file, line, column, _, _ = part.span
+    place = place_of(file, line, graph.shown(file))
     return Expression(
-        file=graph.shown(file),
-        line=line,
+        file=place.file,
+        cell=place.cell,
+        line=place.line,
         column=column + 1,
         text=graph.span_text(part.span),
         phase=part.phase,

@@ -6,6 +6,7 @@ import ast
 import builtins
 import contextlib
 import importlib.util
+import linecache
 import os
 import sys
 import sysconfig
@@ -187,6 +188,8 @@ class UserProgram:
         if name.kind == "notebook":
             notebook = read_notebook(path, source)
             module.__dict__.update(notebook.namespace())
+            lines = notebook.source.splitlines(keepends=True)
+            linecache.cache[path] = (len(notebook.source), None, lines, path)  # for tracebacks and inspect.getsource
             if notebook.is_late:
                 hooks.hold()
                 module.__dict__[START] = hooks.release

@@ -460,3 +460,41 @@ def _without_future(cell: Cell) -> Cell:
             before, after = first[: node.col_offset].decode(), last[node.end_col_offset :].decode()
             lines[node.lineno - 1 : end] = [f"{before}pass{after}", *([""] * (end - node.lineno))]
     return Cell(cell.number, cell.text, "\n".join(lines))
+
+
+@dataclass(frozen=True)
+class SourceEdit:
+    """Lines of the program's source that are replaced: those from `start` up to but without `stop`, 0-based."""
+
+    start: int
+    stop: int
+    lines: tuple[str, ...]
+
+
+def with_edits(path: str, text: str, edits: Iterable[SourceEdit]) -> str:
+    """The file of a notebook whose cells contain these edits of its source; all else stays as it is.
+
+    text: the file as it was when its source was read. Edits must not overlap. Raises as `read_notebook`.
+    """
+    notebook = read_notebook(path, text)
+    by_cell: dict[int, list[SourceEdit]] = {}
+    for edit in edits:
+        by_cell.setdefault(notebook.place(edit.start + 1)[0], []).append(edit)
+    document = json.loads(text)
+    stored = [one for one in document["cells"] if one.get("cell_type") == "code" and _joined(one.get("source")).strip()]
+    for cell, start, entry in zip(notebook.cells, notebook.starts, stored, strict=True):
+        if cell.number not in by_cell:
+            continue
+        lines = re.findall(r".*\n", cell.text)
+        for edit in sorted(by_cell[cell.number], key=lambda one: (one.start, one.stop), reverse=True):
+            first = max(edit.start - start, 0)
+            lines[first : max(edit.stop - start, first)] = edit.lines
+        changed = "".join(lines)
+        if not "".join(entry["source"]).endswith("\n"):
+            changed = changed.removesuffix("\n")
+        entry["source"] = changed.splitlines(keepends=True)
+    indent = re.match(r"\{\n(\s+)", text)
+    written = json.dumps(
+        document, indent=len(indent[1]) if indent else None, ensure_ascii=text.isascii() and "\\u" in text
+    )
+    return f"{written}\n" if text.endswith("\n") else written

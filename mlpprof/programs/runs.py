@@ -7,7 +7,8 @@ because the number of its steps is known then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from mlpprof.programs.request import ProgramRequest
 
 FEWEST_TIMED = 3
 """If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
+
+SHOWN_LINES = 20
+"""So many of the last lines of a program that ended too early are shown, so that a usual `--help` fits."""
 
 TIMES = {1: "once", 2: "two times", 3: "three times", 4: "four times"}
 
@@ -93,17 +97,24 @@ class Runs:
             try:
                 return dict(worker.call(call, progress, program=self._message, **arguments))
             except ProgramEnded as error:
-                words = worker.last_words()
-                printed = f"; the last line that it printed is '{words}'; {ARGUMENTS_HINT}" if words else ""
-                raise ProgramEnded(f"{error}{printed}") from error
+                raise ProgramEnded(f"{error}{self._said(worker.last_lines(SHOWN_LINES))}") from error
+
+    def _said(self, lines: Sequence[str]) -> str:
+        """The last lines that the program has printed, such as its own error, and what it needs to train."""
+        if not lines:
+            return ""
+        hint = "change its arguments after --" if self._message["program"]["arguments"] else ARGUMENTS_HINT
+        return "\n".join(
+            ["; it printed:", *(f"    {line}" for line in lines), f"mlpprof needs a run that trains; {hint}"]
+        )
 
     def _about_second_run(self, few: int) -> str:
         """What the first run found out, for a program that does not run a second time in the same way."""
         if not self._is_named:
             return (
                 f"this was the second run of {self._name}; the first run found the step {self.step}. If something that "
-                f"the first run left behind is the problem, remove it and add --step {self.step}, so that one run is "
-                "enough"
+                f"the first run left behind is the problem, remove it and add --step {shlex.quote(self.step)}, so that "
+                "one run is enough"
             )
         return (
             f"this was the second run of {self._name}, because the step ran only {few} times in the first one. If "

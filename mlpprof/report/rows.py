@@ -373,13 +373,14 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
     ]
     small = [part for part in rated if part[2] < SMALL_SHARE] if not verbose else []
     slowest = [id(part[0]) for part in sorted(rated, key=lambda part: -part[2])[:SLOWEST]]
-    several_files = len({expression.file for expression in expressions}) > 1
+    # a line alone is a place if all of them are lines of one file
+    with_files = len({one.file for one in expressions}) > 1 or any(one.cell is not None for one in expressions)
     rows = []
     for label, expression, share in rated:
         if len(small) > 1 and share < SMALL_SHARE:
             continue
         mark = "slowest" if id(label) in slowest else ""
-        place = f"{plain(expression.file)}:{expression.line}" if several_files else str(expression.line)
+        place = plain(expression.place.text) if with_files else str(expression.line)
         cells = (
             Cell(plain(label.phase)),
             Cell(plain(expression.text)),
@@ -395,7 +396,7 @@ def _expression_table(one: Measured, expressions: Sequence[Expression], verbose:
         figures = (Cell(""), Cell(""), _share(share), _seconds(share * result.step_s.median))
         rows.append(Row((Cell("other"), words, *figures), phase="other", style="quiet"))
     columns = (Column("phase", is_text=True, is_outline=True), Column("expression", is_text=True))
-    titles = ("place" if several_files else "line", "calls", "share", "time")
+    titles = ("place" if with_files else "line", "calls", "share", "time")
     return Table("Expressions, as shares of the step", (*columns, *map(Column, titles)), tuple(rows))
 
 

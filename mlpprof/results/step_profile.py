@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.results.place import Place
 from mlpprof.results.shares import shares_of
 
 
@@ -17,9 +18,10 @@ from mlpprof.results.shares import shares_of
 class Expression:
     """One expression of the step in one phase, all its executions together, without the expressions inside it.
 
-    line, column: 1-based. text: the source of the expression, one line. times: executions per step. seconds: per step,
-    one value for each step under clocks, without what the clocks themselves took. Only its ratio to the step under
-    clocks means something: the time of the expression is this share of the undisturbed step (`StepProfile.time_s`).
+    line, column: 1-based. cell: of a notebook, as in `Place`. text: the source of the expression, one line. times:
+    executions per step. seconds: per step, one value for each step under clocks, without what the clocks themselves
+    took. Only its ratio to the step under clocks means something: the time of the expression is this share of the
+    undisturbed step (`StepProfile.time_s`).
     flop, bytes_moved, bytes_allocated: per step. kind, name, dtype, shape, orders: as in `results.Operation`; if the
     executions differ, of the one with the most work.
     """
@@ -39,6 +41,12 @@ class Expression:
     flop: int
     bytes_moved: int
     bytes_allocated: int
+    cell: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return Place(self.file, self.line, self.cell)
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,12 @@ class StepProfile:
 class ProgramRecord:
     """What was run, if a user's own program was profiled and not a variant.
 
-    step: as 'file.py:Class.method' or 'file.py:LINE'. is_found: mlpprof found the step, and the user did not name it.
+    step: as in `Advice.step`. is_found: mlpprof found the step, and the user did not name it.
     phases_from: as in `StepProfile`. arguments: those of the program. loading_s: seconds from the start of the program
     to its first step, which are its own. runs: how often the program was run. measuring_s: seconds of all of it.
-    page_faults: of an undisturbed step, on average; None where the system does not count them. sources: file, relative
-    to the program's folder -> its text. expressions: in the order of the labels of the result, one for each.
+    page_faults: of an undisturbed step, on average; None where the system does not count them. sources: the text of
+    each file, or of each cell of a notebook, by `Place.source`. expressions: in the order of the labels of the result,
+    one for each.
     """
 
     step: str

@@ -1,4 +1,4 @@
-"""`mlpprof advise work.ipynb`: it runs as in Jupyter, and its places are cells and lines."""
+"""`mlpprof advise` and `profile` on a notebook: it runs as in Jupyter, and its places are cells and lines."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from notebooks import written
 
 from mlpprof.advise import find
 from mlpprof.errors import ProgramEnded, UsageError, VariantCrash
+from mlpprof.profile.program import ProgramSettings, profile_program
+from mlpprof.programs.request import request_for
 from mlpprof.report.advice_words import excerpt, place_text
 from mlpprof.report.json_documents import advice_json
+from mlpprof.report.terminal.profile import report_text
 
 FIRST = "%matplotlib inline\nimport numpy as np\nimport helper\n!pip install numpy"
 DATA = "X = np.load('data.npy')  # beside the notebook\nassert '__file__' not in globals() and __name__ == '__main__'"
@@ -64,6 +67,25 @@ def test_the_findings_of_a_notebook_name_cells_and_lines_as_the_user_sees_them(n
     assert {(one["file"], one["cell"]) for one in document["findings"]} <= {("work.ipynb", n) for n in (2, 3, 4)}
 
 
+@pytest.mark.slow
+def test_the_profile_of_a_notebook_names_cells_and_shows_their_lines(notebook):
+    settings = ProgramSettings(lines=True, limits=False)
+    run = profile_program(request_for(notebook, step="step"), settings, "typed", lambda what, share: None)
+    assert run.program is not None
+    places = {one.text: one.place.text for one in run.program.expressions}
+    assert places["np.exp(-z)"] == "work.ipynb:cell 3:2"
+    assert {"x @ W", "W - 0.1 * x.T @ d / len(x)"} <= places.keys()
+    assert run.program.sources["work.ipynb:cell 3"] == NETWORK
+    assert run.lines is not None
+    assert {(one.file, one.line) for one in run.lines.lines} >= {("work.ipynb:cell 3", n) for n in (2, 6, 7, 8, 9)}
+    assert run.program.notes[0].startswith("mlpprof left out of work.ipynb")
+    text = report_text(run)
+    assert "work.ipynb:cell 3:2" in text
+    table = text.partition("Lines ")[2]
+    assert "work.ipynb:cell 3" in table
+    assert "return 1 / (1 + np.exp(-z))" in table
+
+
 LOOP = "W = np.full((20, 10), 1e-3)\nfor epoch in range(100_000):\n    W -= 0.1 * X.T @ (X @ W - 1) / len(X)\n"
 
 
@@ -78,6 +100,7 @@ def test_the_step_that_is_found_in_a_notebook_can_be_named_again(notebook):
     ("cells", "step", "kind", "message"),
     [
         ((FIRST, DATA, "x = 1\nraise ValueError('bad')"), "step", VariantCrash, r"work.ipynb:cell 3:2: ValueError"),
+        (("import inspect", "def f(): a\nraise OSError(inspect.getsource(f))"), "f", VariantCrash, r".*def f\(\): a"),
         (("a = !ls\n", "print(a)"), "step", VariantCrash, r"work.ipynb:cell 2:1: NameError.*`a = !ls` \(cell 1:1\)$"),
         (("x = 1", "import sys\nsys.exit(3)"), "1:1", ProgramEnded, r"work.ipynb:cell 2:2 ended the program"),
         (("x = 1", "y = (", "z = 2"), "step", UsageError, r"work.ipynb:cell 2:1: SyntaxError: '\(' was never closed$"),
