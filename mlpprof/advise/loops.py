@@ -14,8 +14,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, facts
+from mlpprof.advise.cures.cure import Cure
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened
@@ -58,11 +60,12 @@ class PythonLoop:
 
 @dataclass(frozen=True)
 class Words:
-    """What a finding on a loop says."""
+    """What a finding on a loop says. cures: as in `Candidate`."""
 
     title: str
     why: str
     cure: str
+    cures: tuple[Cure, ...] = ()
 
 
 def python_loops(graph: Graph) -> list[PythonLoop]:
@@ -217,6 +220,7 @@ def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
         measured="the time of the loop in the step, less the time of its array operations on the data of all turns",
         covers=frozenset(event.index for turn in turns for event in turn),
         evidence={**evidence, "turns": longest.turns},
+        cures=words.cures,
     )
 
 
@@ -228,8 +232,12 @@ def _loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
 
 
 def _at_once_s(turn: list[Event], m: int) -> float:
-    """Seconds for the operations of one turn, on m samples at once."""
-    return sum(seconds_of(action) for action in _at_once(turn, m))
+    """Seconds for the operations of one turn, on m samples at once.
+
+    One thread is enough for these small products; if other programs use the CPU, several wait for each other.
+    """
+    with threadpool_limits(1, "blas"):
+        return sum(seconds_of(action) for action in _at_once(turn, m))
 
 
 def _at_once(turn: list[Event], m: int) -> Iterator[Callable[[], object]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from mlpprof.advise.cures.cure import lines_of
 from mlpprof.instrument.rewriting import Site
+
+Found = cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
 
 
 class SourceTree:
@@ -20,18 +23,41 @@ class SourceTree:
         self.module = wrapper.module
         self._ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)
 
-    def of(self, site: Site) -> cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement | None:
-        """The outermost expression or statement at exactly this place; None if there is none.
+    def of(self, site: Site) -> Found | None:
+        """The outermost expression or statement at exactly this place; None if there is none."""
+        for node in self.all_at(site):
+            if isinstance(node, Found):
+                return node
+        return None
+
+    def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
+        """All nodes at exactly this place, the outermost first, such as a statement and its only expression.
 
         Sites come from `ast`, whose columns count bytes of UTF-8.
         """
-        start = (site.line, self._column(site.line, site.column))
-        end = (site.end_line, self._column(site.end_line, site.end_column))
+        start = site.line, self._column(site.line, site.column)
+        end = site.end_line, self._column(site.end_line, site.end_column)
+        parents = self.parents()
+        return tuple(sorted(self._by_place.get((*start, *end), ()), key=lambda node: _depth(node, parents)))
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[int, int, int, int], list[cst.CSTNode]]:
+        found: dict[tuple[int, int, int, int], list[cst.CSTNode]] = {}
         for node, place in self._ranges.items():
-            is_there = (place.start.line, place.start.column) == start and (place.end.line, place.end.column) == end
-            if is_there and isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
+            key = (place.start.line, place.start.column, place.end.line, place.end.column)
+            found.setdefault(key, []).append(node)
+        return found
+
+    def compound_at(self, line: int) -> cst.BaseCompoundStatement | None:
+        """The compound statement, such as a loop, that begins on a line."""
+        for node, place in self._ranges.items():
+            if isinstance(node, cst.BaseCompoundStatement) and place.start.line == line:
                 return node
         return None
+
+    def code(self, node: cst.CSTNode) -> str:
+        """The text of a node."""
+        return self.module.code_for_node(node)
 
     def line_of(self, node: cst.CSTNode) -> int:
         """The first line of a node, 1-based."""
@@ -47,8 +73,12 @@ class SourceTree:
         ]
         return max(around, key=lambda node: self._ranges[node].start.line, default=None)
 
-    def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+    def parents(self) -> Mapping[cst.CSTNode, cst.CSTNode]:
         """Each node's parent."""
+        return self._parents
+
+    @cached_property
+    def _parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
         found: dict[cst.CSTNode, cst.CSTNode] = {}
 
         def visit(node: cst.CSTNode) -> None:
@@ -70,6 +100,13 @@ class SourceTree:
 
     def _column(self, line: int, byte_column: int) -> int:
         return len(self._lines[line - 1].encode()[:byte_column].decode(errors="ignore"))
+
+
+def _depth(node: cst.CSTNode, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> int:
+    depth = 0
+    while node in parents:
+        node, depth = parents[node], depth + 1
+    return depth
 
 
 class _Replacing(cst.CSTTransformer):
@@ -114,3 +151,10 @@ def before(node: cst.BaseStatement, added: Sequence[cst.BaseStatement]) -> cst.F
     first, *rest = added
     leading = getattr(node, "leading_lines", ())
     return cst.FlattenSentinel([first.with_changes(leading_lines=leading), *rest, node.with_changes(leading_lines=())])
+
+
+def after(
+    nodes: cst.FlattenSentinel[cst.BaseStatement], added: Sequence[cst.BaseStatement]
+) -> cst.FlattenSentinel[cst.BaseStatement]:
+    """Statements with others after them."""
+    return cst.FlattenSentinel([*nodes, *added])
