@@ -101,9 +101,7 @@ class Session:
         found, count, has_ended = self._in_main(recorded)
         with Path(file).open("wb") as out:
             np.savez(out, *[one.values for one in found])
-        described = [
-            {"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found
-        ]
+        described = [{"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found]
         return {"parameters": described, "steps": count, "has_ended": has_ended}
 
     # A race.

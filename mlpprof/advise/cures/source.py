@@ -36,7 +36,7 @@ class SourceTree:
         return None
 
     def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
-        """All nodes at exactly this place, the outermost first, as a statement and the expression that it consists of."""
+        """All nodes at exactly this place, the outermost first, as a statement and its expression."""
         if not self._by_place:
             for node, place in self._ranges.items():
                 key = place.start.line, place.start.column, place.end.line, place.end.column
@@ -66,6 +66,7 @@ class SourceTree:
 
     def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
         """Each node's parent."""
+
         def visit(node: cst.CSTNode) -> None:
             for child in node.children:
                 self._parents[child] = node
