@@ -144,7 +144,8 @@ def find(reference: str) -> Entry:
     if class_name or reference.endswith(".py"):
         path = Path(f"{file}.py" if class_name else reference)
         if not path.is_file():
-            raise UsageError(f"there is no file '{path}'; expected a Python file")
+            hint = did_you_mean(str(path), map(str, path.parent.glob("*.py"))) or "; expected a Python file"
+            raise UsageError(f"there is no file '{path}'{hint}")
         full = str(path.resolve()) + (f":{class_name}" if class_name else "")
         return _read_entry(path.stem, full, path.resolve(), class_name or None)
     known = ladder()
@@ -155,8 +156,8 @@ def find(reference: str) -> Entry:
         return others[reference]
     if reference.endswith(".ipynb"):
         raise UsageError(
-            f"mlpprof cannot read the notebook '{reference}' directly. Convert it to a script, and use that: "
-            f"jupyter nbconvert --to script {shlex.quote(reference)}"
+            f"the notebook '{reference}' is a program, and this needs a variant (mlpprof list shows all). Programs are "
+            f"for mlpprof advise, profile and compare, as in: mlpprof advise {shlex.quote(reference)}"
         )
     hint = did_you_mean(reference, [*known, *others])
     raise UsageError(
@@ -277,10 +278,7 @@ def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
     if entry.class_name is not None:
         wanted: Any = own.get(entry.class_name) or getattr(module, entry.class_name, None)
         if not inspect.isclass(wanted):
-            raise VariantError(
-                f"there is no class '{entry.class_name}' in {entry.path.name}{did_you_mean(entry.class_name, own)} "
-                f"(it has: {', '.join(own) or 'no class'})"
-            )
+            raise VariantError(_no_class(entry, entry.class_name, list(own)))
     else:
         candidates = [c for c in own.values() if hasattr(c, "train_step")]
         wanted = own.get(CLASS_NAME) or (candidates[0] if len(candidates) == 1 else None)
@@ -294,41 +292,96 @@ def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
             )
     problems = interface_problems(wanted)
     if problems:
+        _require_most_methods(entry, wanted.__name__, [name for name in ARGUMENTS if not hasattr(wanted, name)])
         lacks = f"class {wanted.__name__} in {entry.path.name} lacks parts of the interface of a variant"
-        if len(problems) > len(ARGUMENTS) / 2 and not hasattr(wanted, "train_step"):  # it was not written as a variant
-            raise VariantError(f"{lacks}. {_as_a_script(entry, wanted.__name__)}")
         raise VariantError(f"{lacks}: {'; '.join(problems)}")
     return cast(type[Variant], wanted)
 
 
 def _require_a_candidate(entry: Entry) -> None:
-    """Raise VariantError, before the file runs and perhaps trains for hours, if no class in it can be a variant."""
+    """Raise VariantError, before the file runs and perhaps trains for hours, if it cannot have the class."""
     source = entry.source()
-    if entry.class_name is not None or "train_step" in source:
-        return
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return  # loading the file will say where the error is
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    if not any(cls.bases or cls.decorator_list for cls in classes):  # which may bring the method from elsewhere
-        raise VariantError(_no_candidate(entry, [cls.name for cls in classes]))
+    classes = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    wanted = entry.class_name
+    if wanted is None:
+        # A base class or a decorator may bring the method from elsewhere.
+        if "train_step" not in source and not any(cls.bases or cls.decorator_list for cls in classes.values()):
+            raise VariantError(_no_candidate(entry, list(classes)))
+    elif wanted not in classes:
+        if not _may_bind(tree, wanted):
+            raise VariantError(_no_class(entry, wanted, list(classes)))
+    elif not classes[wanted].decorator_list:
+        methods, has_others = interface_methods(tree).get(wanted, (set(), True))
+        if not has_others:
+            _require_most_methods(entry, wanted, [name for name in ARGUMENTS if name not in methods])
+
+
+def interface_methods(tree: ast.Module) -> dict[str, tuple[set[str], bool]]:
+    """Class of a file -> the methods of the interface that it has, and whether others may come from another file."""
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+    def methods(node: ast.ClassDef, seen: tuple[str, ...]) -> tuple[set[str], bool]:
+        found = {one.name for one in node.body if isinstance(one, ast.FunctionDef)} & set(ARGUMENTS)
+        has_others = False
+        for base in node.bases:
+            name = base.id if isinstance(base, ast.Name) else ""
+            if name in classes and name not in seen:
+                more, others = methods(classes[name], (*seen, name))
+                found, has_others = found | more, has_others or others
+            elif name not in ("object", *seen):
+                has_others = True
+        return found, has_others
+
+    return {name: methods(node, (name,)) for name, node in classes.items()}
+
+
+def _may_bind(tree: ast.Module, name: str) -> bool:
+    """Whether a file may get a name without a class statement: by an assignment or an import."""
+    nodes = list(ast.walk(tree))
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    stored = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return name in stored or any((one.asname or one.name) in (name, "*") for node in imports for one in node.names)
+
+
+def _require_most_methods(entry: Entry, class_name: str, missing: list[str]) -> None:
+    """Raise VariantError for a class that was not written as a variant, with what to type instead."""
+    if len(missing) <= len(ARGUMENTS) / 2:
+        return
+    methods = [name for name in missing if name != "__init__"]
+    step = "METHOD" if "train_step" in missing else "train_step"
+    raise VariantError(
+        f"class {class_name} in {entry.path.name} is not a variant: it lacks {', '.join(methods[:3])} and "
+        f"{len(methods) - 3} other methods of the interface. {_as_a_program(entry, f'{class_name}.{step}')}"
+    )
+
+
+def _no_class(entry: Entry, class_name: str, classes: list[str]) -> str:
+    return (
+        f"there is no class '{class_name}' in {entry.path.name}{did_you_mean(class_name, classes)} "
+        f"(it has: {', '.join(classes) or 'no class'})"
+    )
 
 
 def _no_candidate(entry: Entry, classes: list[str]) -> str:
     found = f"its classes are {', '.join(classes)}" if classes else "it has no class"
     return (
         f"{entry.path.name} has no class with the interface of a variant, which has a method train_step ({found}). "
-        + _as_a_script(entry, classes[0] if classes else None)
+        + _as_a_program(entry, f"{classes[0]}.METHOD" if classes else "FUNCTION")
     )
 
 
-def _as_a_script(entry: Entry, class_name: str | None) -> str:
-    """What to type to analyse a file that has no variant."""
-    step = "FUNCTION" if class_name is None else f"{class_name}.METHOD"
+def _as_a_program(entry: Entry, step: str) -> str:
+    """What to type to measure a file that has no variant."""
     here = Path.cwd()
     script = shlex.quote(str(entry.path.relative_to(here) if entry.path.is_relative_to(here) else entry.path))
-    return f"To analyse it as a script: mlpprof advise {script}, or mlpprof profile {script} --step {step}"
+    return (
+        f"To run it unchanged as your program: mlpprof profile {script} or mlpprof advise {script}, with --step {step} "
+        "if they do not find the training step"
+    )
 
 
 def interface_problems(cls: type) -> list[str]:

@@ -1,7 +1,8 @@
 """The exceptions of mlpprof, and the exit codes that the command line makes of them.
 
-The rest of mlpprof raises; only the command line prints and exits. A message is one line. It says what was found,
-what was expected and what to do next, and it contains the wrong value.
+The rest of mlpprof raises; only the command line prints and exits. A message is one line, perhaps followed by indented
+lines: commands to copy, or what a program has printed. It says what was found, what was expected and what to do next,
+and it contains the wrong value.
 """
 
 from __future__ import annotations

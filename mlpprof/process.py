@@ -142,12 +142,15 @@ class Worker:
         self._log.close()
 
     def last_words(self) -> str:
-        """The last line that the worker has printed, to standard output or standard error; empty if there is none.
+        """The last line that the worker has printed, to standard output or standard error; empty if there is none."""
+        return "".join(self.last_lines(1)).strip()
+
+    def last_lines(self, count: int) -> list[str]:
+        """The last lines that the worker has printed, without empty ones.
 
         Call it only between calls, because it moves the position at which the worker continues to write.
         """
-        words = [line.strip() for line in self._printed().splitlines() if line.strip()]
-        return words[-1] if words else ""
+        return [line.rstrip() for line in self._printed().splitlines() if line.strip()][-count:]
 
     def _printed(self) -> str:
         self._log.seek(0)
@@ -184,8 +187,9 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
         os.register_at_fork(after_in_child=answers.close)
     calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     is_busy = threading.Event()
+    main_thread = threading.main_thread().ident or 0  # calls may be answered in another one, while a program runs in it
     # Python's `threading` does not know this thread, so that a program that counts its threads finds only its own.
-    _thread.start_new_thread(_listen, (inputs, calls, threading.get_ident(), is_busy))
+    _thread.start_new_thread(_listen, (inputs, calls, main_thread, is_busy))
 
     def send(message: Mapping[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -209,7 +213,7 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None], main: int, is_busy: threading.Event) -> None:
     """Put calls into a queue; if the parent ends, end this process even in the middle of a call.
 
-    main: the thread that answers the calls. Its `finally` blocks, and those of the user's code, run as after Ctrl-C.
+    main: the main thread. Its `finally` blocks, and those of the user's code, run as after Ctrl-C.
     """
     for line in inputs:
         calls.put(line)

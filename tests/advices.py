@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from pages import HOSTILE
 
-from mlpprof.results.advice import Advice, Finding, Place
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.place import Place
 
 SOURCE = '''"""A network as people write it."""
 
@@ -118,41 +118,3 @@ def hostile_advice() -> Advice:
     )
     source = SOURCE.replace("d2 = self.A2 - Y", f"d2 = '{HOSTILE}'")
     return Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
-
-
-def make_step_profile(**changes: object) -> StepProfile:
-    """A step of 20 ms in two phases and four expressions, one of them below 1 %."""
-    common = {"file": "net.py", "dtype": "float64", "orders": "C·C"}
-    expressions = (
-        Expression(
-            **common, line=18, column=19, text="sigmoid(self.Z1)", phase="forward", times=1,
-            seconds=(0.001, 0.0012, 0.0011), kind="evaluation", name="exp", shape=(30, 500), flop=60_000,
-            bytes_moved=480_000, bytes_allocated=120_000,
-        ),
-        Expression(
-            **common, line=17, column=19, text="self.W1 @ X", phase="forward", times=1,
-            seconds=(0.002, 0.0024, 0.0022), kind="product", name="matmul", shape=(30, 784, 500), flop=23_520_000,
-            bytes_moved=3_444_160, bytes_allocated=120_000,
-        ),
-        Expression(
-            **common, line=24, column=31, text="np.outer(d1[:, i], X[:, i])", phase="update", times=500,
-            seconds=(0.012, 0.0124, 0.0122), kind="product", name="outer", shape=(30, 1, 784), flop=11_760_000,
-            bytes_moved=97_256_000, bytes_allocated=94_080_000,
-        ),
-        Expression(
-            **common, line=20, column=14, text="self.A2 - Y", phase="forward", times=1,
-            seconds=(0.00001, 0.00001, 0.00001), kind="arithmetic", name="subtract", shape=(10, 500), flop=5_000,
-            bytes_moved=120_000, bytes_allocated=40_000,
-        ),
-    )  # fmt: skip
-    made = StepProfile(
-        step="net.py:Net.step",
-        step_s=(0.02, 0.021, 0.0205),
-        clocked_s=(0.022, 0.023, 0.0226),
-        phases={"forward": (0.005, 0.0052, 0.0051), "update": (0.014, 0.0142, 0.0141)},
-        phases_from="comments",
-        expressions=expressions,
-        notes=("The loop of line 22 was clocked as a whole.",),
-        environment={"python_version": "3.12.1", "cpu_model_name": "Test CPU"},
-    )
-    return replace(made, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from mlpprof.results import (
     BatchResult,
     CheckResult,
     DataRecord,
+    Expression,
     LabelSamples,
     LineProfile,
     LineTime,
+    Operation,
     PhaseSamples,
+    ProgramRecord,
     Run,
     Samples,
     StackProfile,
@@ -124,6 +127,138 @@ def make_run(
         lines=_line_profile(batches[-1], results[-1]) if lines else None,
         stacks=_stack_profile(batches[-1]) if stacks else None,
         warnings=warnings,
+    )
+
+
+PROGRAM_SOURCE = '''"""Digits with a network of my own."""
+
+import numpy as np
+
+
+def step(net, X, Y):
+    net.forward(X)
+    net.update(Y)
+
+
+class Net:
+    def forward(self, X):
+        self.Z1 = self.W1 @ X
+        self.A1 = sigmoid(self.Z1)
+
+    def update(self, Y):
+        d2 = self.A2 - Y
+        for i in range(Y.shape[1]):
+            self.W1 -= np.outer(d1[:, i], X[:, i])
+'''
+
+EXPRESSIONS = (
+    ("Net.forward", 13, "self.W1 @ X", 1, 0.11, "product", "matmul", (30, 784, 500), 23_520_000),
+    ("Net.forward", 14, "sigmoid(self.Z1)", 1, 0.055, "evaluation", "exp", (30, 500), 60_000),
+    ("Net.update", 17, "self.A2 - Y", 1, 0.0005, "arithmetic", "subtract", (10, 500), 5_000),
+    ("Net.update", 18, "Y.shape[1]", 1, 0.0004, "python", "", (), 0),
+    ("Net.update", 19, "np.outer(d1[:, i], X[:, i])", 500, 0.6, "product", "outer", (30, 1, 784), 11_760_000),
+    ("Net.update", 19, "self.W1 -= np.outer(d1[:, i], X[:, i])", 500, 0.2, "arithmetic", "subtract", (30, 784), 0),
+)
+"""Phase, line, text, times, share of the step, kind, name, shape, flop."""
+
+
+def make_program_run(
+    *, slower: float = 1.1, lines: bool = False, stacks: bool = False, limits: bool = False, **changes: Any
+) -> Run:
+    """The run of a program with a step of 20 ms in two phases, which takes `slower` times as long under clocks.
+
+    limits: with those of a machine. changes: of the `ProgramRecord`.
+    """
+    rng = np.random.default_rng(0)
+    total_s = 0.02 * np.exp(0.02 * rng.standard_normal((4, 6)))
+    clocked_s = slower * np.median(total_s, axis=1, keepdims=True) * np.ones((4, 3))
+    labels, expressions, operations = [], [], []
+    for phase, line, text, times, share, kind, name, shape, flop in EXPRESSIONS:
+        samples = share * clocked_s * np.exp(0.01 * rng.standard_normal(clocked_s.shape))
+        seconds = tuple(samples.ravel().tolist())
+        labels.append(LabelSamples(phase, None, text, samples, times))
+        moved = 8 * flop // 10
+        figures = {"dtype": "float64" if name else "", "orders": "C·C" if name else "", "flop": flop}
+        figures |= {"bytes_moved": moved, "bytes_allocated": moved // 4}
+        expressions.append(
+            Expression(
+                "net.py",
+                line,
+                9,
+                text,
+                phase,
+                times,
+                seconds,
+                kind,
+                name,
+                shape=shape,
+                **figures,
+            )
+        )
+        if name:
+            operations.append(
+                Operation(
+                    phase, None, text, line, kind, name, shape=shape, times=times, useful_flop=None, useful_bytes=None,
+                    bytes_copied=0, **figures,
+                )
+            )  # fmt: skip
+    phases = {
+        phase: PhaseSamples(
+            np.sum([label.step_s for label in labels if label.phase == phase], axis=0), 240_000.0, 120_000.0
+        )
+        for phase in ("Net.forward", "Net.update")
+    }
+    result = BatchResult(
+        batch=0,
+        steps_per_epoch=0,
+        total_s=total_s,
+        phases_pass_s=clocked_s,
+        labels_pass_s=clocked_s,
+        phases=phases,
+        labels=tuple(labels),
+        losses=np.empty(0),
+        warmup_steps=5,
+        operations=tuple(operations),
+    )
+    program = ProgramRecord(
+        step="net.py:step",
+        phases_from="calls",
+        expressions=tuple(expressions),
+        sources={"net.py": PROGRAM_SOURCE},
+        arguments=("--epochs", "3"),
+        is_found=True,
+        loading_s=2.5,
+        runs=2,
+        measuring_s=10.0,
+        page_faults=12.0,
+        notes=("the step is long",),
+    )
+    run = make_run(batches=(500,), lines=lines, stacks=stacks)
+    line_times = (LineTime(13, 50, 0.3, "net.py"), LineTime(19, 50 * 500, 0.6, "net.py"))
+    ceiling = {"gemm_float64": {"value": 40.0, "unit": "GFLOP/s"}, "bandwidth_1MiB": {"value": 20.0, "unit": "GB/s"}}
+    return replace(
+        run,
+        command="mlpprof profile net.py -- --epochs 3",
+        variant=VariantRecord(
+            "net.py",
+            "Digits with a network of my own.",
+            None,
+            PROGRAM_SOURCE,
+            hashlib.sha256(PROGRAM_SOURCE.encode()).hexdigest(),
+        ),
+        workload=None,
+        network=None,
+        dtype="float64",
+        seed=None,
+        threads=None,
+        data=None,
+        check=None,
+        results=(result,),
+        lines=LineProfile(0, 50, 1.0, line_times) if lines else None,
+        stacks=replace(run.stacks, batch=0) if run.stacks is not None else None,
+        warnings=program.notes,
+        limits=ceiling if limits else {},
+        program=replace(program, **changes),
     )
 
 

@@ -131,8 +131,8 @@ def test_a_name_that_is_similar_to_nothing_is_repeated_with_what_a_file_needs(ty
     )
 
 
-def test_a_notebook_is_answered_with_the_command_that_converts_it():
-    with pytest.raises(UsageError, match=r"jupyter nbconvert --to script 'my net\.ipynb'$"):
+def test_a_notebook_is_answered_with_a_command_for_programs():
+    with pytest.raises(UsageError, match=r"mlpprof advise 'my net\.ipynb'$"):
         find("my net.ipynb")
 
 
@@ -300,18 +300,38 @@ def test_a_class_that_an_entry_point_s_module_lacks_is_answered_with_the_nearest
 @pytest.mark.parametrize(
     ("classes", "step"), [("", "FUNCTION"), ("class Net:\n    def update(self): pass\n\n\n", "Net.METHOD")]
 )
-def test_a_script_is_not_run_but_answered_with_the_commands_for_a_script(write, classes, step, tmp_path, monkeypatch):
+def test_a_program_is_not_run_but_answered_with_the_commands_for_a_program(write, classes, step, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = message_of(write(f"{classes}raise SystemExit('it ran')\n", "my folder/mine.py"))
     assert message.startswith("mine.py has no class with the interface of a variant, which has a method train_step")
     path = "'my folder/mine.py'"
-    assert message.endswith(f": mlpprof advise {path}, or mlpprof profile {path} --step {step}")
+    assert f": mlpprof profile {path} or mlpprof advise {path}, with --step {step}" in message
 
 
-def test_a_class_of_a_script_that_is_named_is_answered_with_the_commands_for_a_script(write):
-    message = message_of(f"{write('class Net:' + chr(10) + '    def update(self): pass' + chr(10))}:Net")
-    assert message.startswith("class Net in mine.py lacks parts of the interface of a variant.")
-    assert message.endswith("mine.py --step Net.METHOD")
+@pytest.mark.parametrize("base", ["", "(object)", "(Base)"])
+@pytest.mark.parametrize(("method", "step"), [("update", "METHOD"), ("train_step", "train_step")])
+def test_a_class_of_a_program_that_is_named_is_answered_with_the_commands_for_a_program(write, base, method, step):
+    net = f"class Base:\n    pass\n\nclass Net{base}:\n    def {method}(self): pass\n\n"
+    message = message_of(f"{write(net + 'raise SystemExit(1)')}:Net")
+    assert message.startswith("class Net in mine.py is not a variant: it lacks fetch_batch, forward, loss and 5 other")
+    assert f"mine.py, with --step Net.{step}" in message
+
+
+def test_a_class_that_lacks_most_methods_after_its_decorator_is_not_described_at_length(write):
+    path = write("def same(cls):\n    return cls\n\n\n@same\nclass Net:\n    pass\n")
+    message = message_of(f"{path}:Net")
+    assert message.startswith("class Net in mine.py is not a variant")
+
+
+def test_a_program_is_not_run_for_a_class_that_it_does_not_have(write):
+    path = write("class Net:\n    pass\n\n\nraise SystemExit('it ran')\n")
+    message = message_of(f"{path}:Nett")
+    assert message == "there is no class 'Nett' in mine.py; did you mean 'Net'? (it has: Net)"
+
+
+def test_a_class_that_a_function_makes_is_a_variant(write, plain):
+    text = f"{plain}\n\ndef same(cls):\n    return type('Made', (cls,), {{}})\n\n\nMade = same(MLP)\n"
+    assert load(find(f"{write(text)}:Made")).__name__ == "Made"
 
 
 def test_two_candidate_classes_are_both_named(write, plain):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from advices import make_advice, make_step_profile
+from advices import make_advice
+from runs import make_program_run
 
-from mlpprof.cli import advise
-from mlpprof.cli import profile as profile_step
+from mlpprof.catalog import ladder_folder
+from mlpprof.cli import advise, profile
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError, VariantCrash
-from mlpprof.report.json_documents import advice_json, step_profile_json
+from mlpprof.profile.program import ProgramSettings
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.report.json_documents import advice_json, profile_json
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +38,26 @@ def subjects(monkeypatch):
 
         return look
 
+    def measure(request, settings, typed, progress):
+        progress("recording", 0.5)
+        asked.append(Profiled(request, settings))
+        return make_program_run()
+
     monkeypatch.setattr(advise, "find", answer(make_advice()))
-    monkeypatch.setattr(profile_step, "profile_step", answer(make_step_profile()))
+    monkeypatch.setattr(profile, "profile_program", measure)
     return asked
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """What `profile_program` was asked for."""
+
+    request: ProgramRequest
+    settings: ProgramSettings
+
+
 def failing(error):
-    def look(subject, *, progress=None):
+    def look(*asked, **options):
         raise error
 
     return look
@@ -71,7 +88,8 @@ def test_a_script_may_write_where_the_command_line_or_pyproject_says_so(subjects
         run([*typed, "--allow-writes"])
     Path("pyproject.toml").write_text("[tool.mlpprof.advise]\nallow-writes = true\n", encoding="utf-8")
     run(["advise", "net.py"])
-    assert [subject.allow_writes for subject in subjects] == [False, True, False, True, True]
+    requests = [asked.request if isinstance(asked, Profiled) else asked for asked in subjects]
+    assert [request.allow_writes for request in requests] == [False, True, False, True, True]
 
 
 def test_everything_after_the_dashes_goes_to_the_script(subjects, capsys):
@@ -99,10 +117,10 @@ def test_a_script_brings_its_own_network_and_threads(subjects):
     assert (subject.request, subject.batch, subject.threads) == (None, None, None)
 
 
-def test_threads_of_a_profiled_step_are_the_programs_own_unless_they_are_given(subjects):
+def test_threads_of_a_profiled_program_are_its_own_unless_they_are_given(subjects):
     for more in ([], ["--threads", "2"], ["--threads", "0"]):
-        assert run(["profile", "net.py", "--step", "x", *more]) == EXIT_OK
-    assert [subject.threads for subject in subjects] == [None, 2, None]
+        assert run(["profile", "net.py", *more]) == EXIT_OK
+    assert [asked.settings.threads for asked in subjects] == [None, 2, None]
 
 
 def test_json_goes_to_standard_output_alone(subjects, capsys):
@@ -139,18 +157,18 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
         (["advise", "naive", "--batch", "0"], ["0"]),
         (["advise", "net.py", "--threads", "0"], ["0"]),
         (["advise", "naive", "cached"], ["cached", "naive"]),
-        (["profile", "net.py", "--step", "Net.step", "-o", "a.html"], ["a.html", ".json, .csv or .txt"]),
+        (["profile", "net.py", "--step", "Net.step", "-o", "a.docx"], ["a.docx", ".h5, .json, .csv"]),
+        (["profile", "net.py", "--layers", "4-3"], ["--layers", "net.py"]),
         (["profile", "net.py", "--step", "Net.step", "-o", "nowhere/a.json"], ["nowhere"]),
         (
             ["profile", "net.py", "--step", "Net.step", "--layers", "4-3", "--no-check", "--steps", "5"],
             ["--layers, --no-check, --steps"],
         ),
-        (["profile", "net.py", "--step", "Net.step", "-o", "a.json", "--format", "json"], ["--format"]),
-        (["profile", "naive", "--step", "MLP.train_step", "--", "x"], ["'x'", "naive"]),
+        (["profile", "naive", "--step", "MLP.train_step"], ["--step MLP.train_step", "variant"]),
         (["profile", "naive", "cached"], ["unexpected", "cached"]),
         (["profile", "naive", "--", "--epochs"], ["unexpected", "--epochs"]),
-        (["profile", "naive", "--include", "a"], ["--include a", "--step"]),
-        (["profile", "naive", "--exclude", "a"], ["--exclude a", "--step"]),
+        (["profile", "naive", "--include", "a"], ["--include a", "variant"]),
+        (["profile", "naive", "--exclude", "a"], ["--exclude a", "variant"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -176,7 +194,7 @@ def test_bad_input_gives_one_line_before_anything_runs(subjects, capsys, argumen
 @pytest.mark.parametrize("typed", [["advise", "net.py"], ["profile", "net.py", "--step", "x"]], ids=" ".join)
 def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, error, code, typed):
     monkeypatch.setattr(advise, "find", failing(error))
-    monkeypatch.setattr(profile_step, "profile_step", failing(error))
+    monkeypatch.setattr(profile, "profile_program", failing(error))
     assert run(typed) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -185,24 +203,55 @@ def test_what_goes_wrong_is_one_line_and_its_exit_code(monkeypatch, capsys, erro
     assert str(error) in message
 
 
-def test_the_profile_of_a_step_is_printed_with_its_arguments_passed_on(subjects, capsys):
+def test_the_profile_of_a_program_is_printed_and_kept_and_its_arguments_are_passed_on(subjects, capsys):
     assert run(["profile", "net.py", "--step", "Net.step", "-v", "--", "--epochs", "3"]) == EXIT_OK
-    (subject,) = subjects
-    assert (subject.target, subject.step, tuple(subject.arguments)) == ("net.py", "Net.step", ("--epochs", "3"))
+    (asked,) = subjects
+    assert (asked.request.name.target, asked.request.step) == ("net.py", "Net.step")
+    assert asked.request.arguments == ("--epochs", "3")
     printed = capsys.readouterr().out
     assert "np.outer(d1[:, i], X[:, i])" in printed
-    assert not Path("reports").exists()
+    (kept,) = Path("reports").iterdir()
+    assert f"kept in {kept}" in printed
+    assert run(["report", str(kept), "-v"]) == EXIT_OK
+    assert capsys.readouterr().out.rstrip() == printed[: printed.index("kept in")].rstrip()
 
 
-def test_the_profile_of_a_step_as_json_and_as_files(subjects, capsys):
-    assert run(["profile", "net.py", "--step", "Net.step", "--json", "-o", "a.csv"]) == EXIT_OK
-    wanted = json.loads(json.dumps(step_profile_json(make_step_profile())))
+@pytest.mark.parametrize(
+    ("more", "runs"),
+    [
+        ([], "up to two times"),
+        (["--lines"], "up to three times"),
+        (["--lines", "--stacks"], "up to four times"),
+        (["-o", "a.html"], "up to three times"),
+        (["--step", "step"], "once (twice if it makes fewer than 5 steps)"),
+        (["--step", "step", "--stacks-file", "a.html"], "two times (three times if it makes fewer than 5 steps)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_every_view_of_a_program_is_a_run_that_is_announced(subjects, capsys, more, runs):
+    run(["profile", "net.py", *more])
+    assert f"net.py runs {runs}, and is stopped after the recorded steps" in capsys.readouterr().err
+    (asked,) = subjects
+    assert asked.settings.how_often(asked.request) == runs
+
+
+def test_the_profile_of_a_program_as_json_and_as_files(subjects, capsys):
+    assert run(["profile", "net.py", "--json", "-o", "a.csv"]) == EXIT_OK
+    wanted = json.loads(json.dumps(profile_json(make_program_run())))
     assert json.loads(capsys.readouterr().out) == wanted
-    assert Path("a.csv").read_text(encoding="utf-8").startswith("what,phase,file,")
-    for name in ("a.json", "a.txt"):
-        assert run(["profile", "net.py", "--step", "Net.step", "-o", name]) == EXIT_OK
+    assert Path("a.csv").read_text(encoding="utf-8").startswith("batch,pass,phase,")
+    assert run(["profile", "net.py", "-o", "a.json"]) == EXIT_OK
     assert json.loads(Path("a.json").read_text(encoding="utf-8")) == wanted
-    assert Path("a.txt").read_text(encoding="utf-8").startswith("profile  net.py:Net.step")
+
+
+def test_a_file_with_a_whole_variant_is_one_unless_a_step_is_named(subjects, capsys):
+    source = (Path(ladder_folder()) / "naive.py").read_text(encoding="utf-8")
+    Path("mine.py").write_text(source, encoding="utf-8")
+    assert run(["profile", "mine.py", "--", "x"]) == EXIT_USAGE
+    assert "a variant takes none" in capsys.readouterr().err
+    assert subjects == []
+    assert run(["profile", "mine.py", "--step", "train"]) == EXIT_OK
+    assert subjects[0].request.name.target == "mine.py"
 
 
 def test_defaults_of_a_variants_profile_in_pyproject_do_not_stand_in_the_way(subjects, capsys):

@@ -36,7 +36,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["profile", "cachd"], ["cachd", "cached"]),
         (["profile", "nowhere.py"], ["nowhere.py"]),
-        (["profile", "half.py"], ["half.py", "fetch_batch", "train_step"]),
+        (["profile", "half.py:MLP"], ["half.py", "fetch_batch", "train_step"]),
         (["profile", "half.py:Net"], ["Net", "MLP"]),
         (["profile", "broken.py"], ["broken.py:1", "SyntaxError"]),
         (["profile", "cached", "--data", "nowhere.h5"], ["nowhere.h5"]),
@@ -70,7 +70,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["profile", "cached", "--dtype", "float16"], ["float16"]),
         (["profile", "cached", "-o", "run.docx"], ["docx"]),
         (["profile", "cached", "--workload", "tiny", "-o", "missing/run.json"], ["missing"]),
-        (["profile"], ["VARIANT"]),
+        (["profile"], ["TARGET", "mlpprof profile train.py"]),
         (["profil"], ["profil", "profile"]),
         (["report", "nowhere.h5"], ["nowhere.h5"]),
         (["report", "text.h5"], ["text.h5"]),

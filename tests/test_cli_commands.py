@@ -120,32 +120,77 @@ def test_completion_knows_the_commands(capsys: pytest.CaptureFixture[str], monke
     assert "profile" in capsys.readouterr().out
 
 
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a script whose class is not a variant."""
+    monkeypatch.chdir(tmp_path)
+    Path(".git").mkdir()
+    Path("train.py").write_text("class Other:\n    def fit(self): pass\n", encoding="utf-8")
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("typed", "next_words"),
     [
-        ("train.py", "To analyse a script, type: mlpprof advise train.py"),
-        ("train.py --epochs 3", "type: mlpprof advise train.py --epochs 3"),
         ("profil", "did you mean 'profile'?"),
+        ("cachd", "did you mean 'cached'?"),
+        ("nothing.py", "there is no file 'nothing.py'"),
+        ("advise", "for example: mlpprof advise train.py"),
+        ("compare", "for example: mlpprof compare old.py new.py"),
+        ("compare train.py", "for example: mlpprof compare train.py@HEAD train.py"),
         ("advise train.py --epochs 3", "type: mlpprof advise train.py -- --epochs 3"),
         ("advise train.py --epochs=3", "type: mlpprof advise train.py -- --epochs=3"),
+        ("advise train.py --epochs 3 --json", "type: mlpprof advise train.py --json -- --epochs 3"),
+        ("advise --epochs 3 train.py --json", "type: mlpprof advise train.py --json -- --epochs 3"),
+        ("advise -m net.train --epochs 3", "type: mlpprof advise -m net.train -- --epochs 3"),
+        ("profile work.ipynb --epochs 3", "type: mlpprof profile work.ipynb -- --epochs 3"),
         ("profile train.py --step Net.step --epochs 3", "type: mlpprof profile train.py --step Net.step -- --epochs 3"),
-        ("profile train.py", "To analyse it as a script: mlpprof advise train.py"),
-        ("advise net.ipynb", "jupyter nbconvert --to script net.ipynb"),
+        ("compare old.py train.py@v1 -e 3", "type: mlpprof compare old.py train.py@v1 -- -e 3"),
+        ("advise train.py --treads 2", "did you mean '--threads'?"),
+        ("check train.py", "To run it unchanged as your program: mlpprof profile train.py"),
         ("compare naive cached --at-least abc", "'abc' is not a number; mlpprof compare --help shows the options"),
         ("check --cases many", "'many' is not a whole number"),
-        ("profile cached --nothing 3", "No such option '--nothing'; mlpprof profile --help shows the options\n"),
+        ("profile cached --nothing 3", "no option '--nothing'; mlpprof profile --help shows the options\n"),
     ],
 )
 def test_the_error_names_the_command_to_type_next(
-    typed: str,
-    next_words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    typed: str, next_words: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text("class Other:\n    def fit(self): pass\n", encoding="utf-8")
     assert run(typed.split()) == EXIT_USAGE
     error = capsys.readouterr().err
     assert next_words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "commands"),
+    [
+        ("train.py", ["advise train.py", "profile train.py", "compare train.py@HEAD train.py"]),
+        (
+            "train.py -e 3",
+            ["advise train.py -- -e 3", "profile train.py -- -e 3", "compare train.py@HEAD train.py -- -e 3"],
+        ),
+        (
+            "train.py --json",
+            ["advise train.py --json", "profile train.py --json", "compare train.py@HEAD train.py --json"],
+        ),
+        ("trian.py", ["advise train.py", "profile train.py", "compare train.py@HEAD train.py"]),
+        ("-m net", ["advise -m net", "profile -m net", "compare -m net@HEAD -m net"]),
+        ("train.py:Other", ["profile train.py:Other", "advise train.py"]),
+        ("cached", ["profile cached", "compare naive cached"]),
+    ],
+)
+def test_a_program_in_place_of_a_command_gives_commands_to_copy(
+    typed: str, commands: list[str], own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(typed.split()) == EXIT_USAGE
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith("mlpprof: '")
+    assert [line.strip().split("  ")[0].removeprefix("mlpprof ") for line in lines] == commands
+
+
+def test_help_begins_with_the_users_own_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == EXIT_OK
+    printed = capsys.readouterr().out
+    wanted = ["advise train.py", "profile train.py", "compare train.py@HEAD train.py", "variants", "tests", "workshop"]
+    assert [printed.find(words) for words in wanted] == sorted(printed.index(words) for words in wanted)

@@ -7,16 +7,20 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from advices import make_advice
 from runs import make_run
 
 import mlpprof
 from mlpprof.cli import magics as jupyter
 from mlpprof.errors import CheckFailed, VariantCrash
-from mlpprof.report.notebook.views import ComparisonView, RunView
+from mlpprof.programs.notebook import read_notebook
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.report.notebook.views import AdviceView, ComparisonView, RunView
 from reports.build_notebook import built, executed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +35,17 @@ class FakeShell:
         self.magics: dict[str, Any] = {}
         self.ran: list[str] = []
         self.display_pub = None
+        self.user_ns: dict[str, Any] = {"_dh": [str(Path.cwd())]}
+        self.history_manager = SimpleNamespace(input_hist_raw=[""])
+        self.after_cell: list[Any] = []
+        self.events = SimpleNamespace(register=lambda event, call: self.after_cell.append(call))
+
+    def executed(self, *cells: str, failed: tuple[int, ...] = ()) -> None:
+        """As if these cells had been executed, and the last one were running."""
+        self.history_manager.input_hist_raw += cells
+        for number in range(1, len(cells)):
+            for call in self.after_cell:
+                call(SimpleNamespace(success=number not in failed, execution_count=number))
 
     def register_magic_function(self, function: Any, magic_kind: str, magic_name: str) -> None:
         assert magic_kind == "line_cell"
@@ -69,7 +84,27 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(command="compare", variants=[old, *new], typed=typed, **options)
         return []
 
+    def advise(subject: Any, out: Path | None, bar: Any, saving: Any) -> Any:
+        asked.update(command="advise", subject=subject, out=out, step=subject.step)
+        if isinstance(subject.target, ProgramRequest):
+            note_session(subject.program)
+        return make_advice()
+
+    def note_session(request: ProgramRequest) -> None:
+        ((path, text),) = request.overlay.items()
+        asked.update(folder=Path(path).parent, notebook=read_notebook(path, text))
+
+    def program(
+        ctx: Any, request: ProgramRequest, options: dict[str, Any], typed: str, bar: Any, saving: Any, say: Any
+    ) -> Any:
+        asked.update(command="profile", request=request, step=request.step, typed=typed)
+        if request.overlay:
+            note_session(request)
+        return make_run(), None
+
     monkeypatch.setattr(jupyter, "profile_as_asked", profile)
+    monkeypatch.setattr(jupyter, "advise_as_asked", advise)
+    monkeypatch.setattr(jupyter, "request_as_asked", program)
     monkeypatch.setattr(jupyter, "compare_as_asked", compare)
     return asked
 
@@ -117,7 +152,8 @@ def test_defaults_come_from_pyproject_and_the_environment(shell, asked, monkeypa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("", "Missing argument 'VARIANT'"),
+        ("", "expected what to do: %mlpprof advise or %mlpprof profile for the cells so far"),
+        ("compare naive", "Missing argument 'NEW"),
         ("cached --bach 3", "No such option.*--bach"),
         ("cached --steps many", "'many' is not a whole number"),
         ("cached --batch 0", "'0' is not a batch size"),
@@ -130,7 +166,7 @@ def test_what_cannot_be_read_is_shown_in_one_line(shell, line: str, message: str
     with pytest.raises(jupyter.NotebookError, match=message) as caught:
         shell.magics["mlpprof"](line)
     (shown,) = caught.value._render_traceback_()
-    assert shown.startswith("mlpprof: ")
+    assert shown == f"\x1b[31mmlpprof: {caught.value}\x1b[0m"
     assert caught.value.__suppress_context__
 
 
@@ -167,6 +203,156 @@ def test_a_cell_is_compared_with_the_variants_that_are_named(shell, asked) -> No
     shell.magics["mlpprof"]("naive --batch 32", "class MLP: ...\n")
     assert asked["command"] == "compare"
     assert [Path(name).name for name in asked["variants"]] == ["naive", "cell.py"]
+
+
+CELLS = ("%load_ext mlpprof", "import numpy as np", "1 / 0", "W = 1\nstep()", "")
+
+
+def test_advice_on_the_session_is_advice_on_its_cells_in_order_without_those_that_failed(shell, asked, capsys) -> None:
+    shell.executed(*CELLS, "x = 2\n%mlpprof advise --step fit\ny = 3", failed=(3,))
+    view = shell.magics["mlpprof"]("advise --step fit")
+    assert isinstance(view, AdviceView)
+    notebook = asked["notebook"]
+    assert [cell.text for cell in notebook.cells] == [
+        "%load_ext mlpprof\n",
+        "import numpy as np\n",
+        "# In [3] is left out, because it ended with an error\n",
+        "W = 1\nstep()\n",
+        "# In [5]\n",
+        "x = 2\n",
+    ]
+    assert not notebook.is_late
+    assert asked["subject"].step == "fit"
+    assert asked["folder"] == Path.cwd().resolve()
+    assert view.advice.notes[-1] == "mlpprof left out In [3], which ended with an error"
+    printed = capsys.readouterr().out
+    assert "session.ipynb runs once (twice if" in printed
+    assert "session.ipynb:cell 3:12 is line 12 of In [3]" in printed
+    assert shell.ran == []
+
+
+def test_advice_on_a_program_or_a_variant_is_that_of_the_command(shell, asked, capsys) -> None:
+    Path("train.py").write_text("x = 1\n", encoding="utf-8")
+    assert isinstance(shell.magics["mlpprof"]("advise train.py --allow-writes -- --epochs 3"), AdviceView)
+    subject = asked["subject"]
+    assert (subject.target, subject.allow_writes, tuple(subject.arguments)) == ("train.py", True, ("--epochs", "3"))
+    assert "train.py runs up to two times" in capsys.readouterr().out
+    assert isinstance(shell.magics["mlpprof"]("advise naive --batch 32"), AdviceView)
+    assert (asked["subject"].target, asked["subject"].batch) == ("naive", 32)
+    assert shell.magics["mlpprof"]("advise naive --json")["findings"]
+
+
+@pytest.mark.parametrize("line", ["", "profile --step 2:2", "advise", "advise --step 2:2"])
+def test_a_cell_that_trains_is_observed_alone_after_the_cells_before_it_and_then_runs(shell, asked, line: str) -> None:
+    cell = "for epoch in range(3):\n    step()\n"
+    shell.executed("W = 1", f"%%mlpprof {line}\n{cell}")
+    view = shell.magics["mlpprof"](line, cell)
+    assert isinstance(view, AdviceView if "advise" in line else RunView)
+    notebook = asked["notebook"]
+    assert notebook.is_late
+    assert notebook.cells[1].text.split("\n")[1:3] == cell.split("\n")[:2]
+    assert notebook.source.split("\n")[:2] == ["W = 1", f"__mlpprof_start__(); # {'%%mlpprof ' + line}".rstrip()]
+    assert asked["step"] == ("2:2" if "--step" in line else None)
+    assert shell.ran == [cell]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("for i in range(3): step()", True),
+        ("import numpy as np\ntrain(3)", True),
+        ("%time train(3)", True),
+        ("with pool: train()", True),
+        ("x = 1\nclass Net:\n    def fit(self): ...\n", False),
+        ("import numpy\nW = numpy.ones(3)\ndef step(): ...", False),
+    ],
+)
+def test_a_cell_trains_if_it_does_more_than_define(cell: str, expected: bool) -> None:
+    assert jupyter.trains(cell) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "message"),
+    [
+        ("advise", None, "no cell has been executed yet.*%mlpprof advise train.py"),
+        ("advise nosuch.py", None, "there is no file 'nosuch.py'"),
+        ("advise --batch 3", None, "--batch cannot be used with the program 'session.ipynb'"),
+        ("naive", "train()", "a cell that trains cannot be compared"),
+        ("compare", "train()", "a cell that trains cannot be compared"),
+    ],
+)
+def test_what_cannot_be_advised_on_is_refused_in_one_sentence(shell, asked, line, cell, message) -> None:
+    shell.executed(f"%mlpprof {line}")
+    with pytest.raises(jupyter.NotebookError, match=message):
+        shell.magics["mlpprof"](line, cell)
+    assert "subject" not in asked
+    assert shell.ran == []
+
+
+def test_the_profile_of_the_session_and_of_a_program_are_runs(shell, asked) -> None:
+    Path("train.py").write_text("x = 1\n", encoding="utf-8")
+    shell.executed("W = 1\n1 / 0", "step()", "%mlpprof profile", failed=(1,))
+    view = shell.magics["mlpprof"]("profile --allow-writes")
+    assert view.run.warnings[-1] == "mlpprof left out In [1], which ended with an error"
+    assert [cell.text for cell in asked["notebook"].cells[1:]] == ["step()\n", "# In [3]\n"]
+    assert asked["request"].allow_writes
+    assert isinstance(shell.magics["mlpprof"]("train.py --step fit -- --epochs 3"), RunView)
+    assert asked["request"].name.text == "train.py"
+    assert (asked["request"].step, asked["request"].arguments) == ("fit", ("--epochs", "3"))
+
+
+@pytest.mark.parametrize(("line", "command"), [("profile cached", "profile"), ("compare naive cached", "compare")])
+def test_commands_may_be_named(shell, asked, line: str, command: str) -> None:
+    shell.magics["mlpprof"](line)
+    assert asked["command"] == command
+    assert asked["typed"] == f"%mlpprof {line}"
+
+
+SESSION = """
+%load_ext mlpprof
+---
+import numpy as np
+X = np.random.default_rng(1).normal(size=(300, 20))
+W = np.random.default_rng(2).normal(size=(20, 100))
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+def step(x):
+    global W
+    a = sigmoid(x @ W)
+    W = W - 0.1 * x.T @ ((a - 0.5) * (1 - sigmoid(x @ W))) / len(x)
+---
+1 / 0
+---
+for _ in range(5): step(X[:10])
+---
+%%mlpprof advise --step step
+for _ in range(60):
+    step(X)
+counted = 1
+"""
+
+
+@pytest.mark.slow
+def test_in_a_session_the_cell_with_the_training_loop_gets_advice(tmp_path: Path, monkeypatch, capsys) -> None:
+    module = pytest.importorskip("IPython.core.interactiveshell")
+    config = pytest.importorskip("traitlets.config").Config()
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    config.HistoryManager.enabled = False
+    shell = module.InteractiveShell(config=config)
+    for cell in SESSION.strip().split("\n---\n"):
+        shell.run_cell(cell, store_history=True)
+    view = shell.user_ns["Out"][5]
+    assert isinstance(view, AdviceView)
+    finding = next(one for one in view.advice.findings if one.category == "recomputation")
+    assert finding.place.text == "session.ipynb:cell 2:9"
+    # the step of the last cell was observed, and not those of the cell before
+    assert finding.evidence["shapes"][0][0] == 300
+    assert shell.user_ns["counted"] == 1
+    shell.run_cell("%mlpprof advise nosuch.py", store_history=True)
+    shown = capsys.readouterr().out
+    assert "there is no file 'nosuch.py'" in shown
+    assert shown.count("Traceback") == 1  # of 1 / 0
 
 
 def test_the_progress_bar_is_escaped_and_vanishes() -> None:

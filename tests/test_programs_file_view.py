@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlpprof.advise import Subject, profile_step
+from mlpprof.advise import Subject, find
 from mlpprof.errors import UsageError
 from mlpprof.process import SEARCH_PATH
 from mlpprof.programs import file_view
@@ -173,7 +173,7 @@ def test_a_program_that_resumes_finds_its_own_checkpoint_in_every_run(allowed, t
     (tmp_path / "state.txt").write_text("3")
     np.save(tmp_path / "weights.npy", np.ones((20, 3)))
     before = contents(tmp_path)
-    profile = profile_step(Subject("train.py"))
+    profile = find(Subject("train.py"))
     assert contents(tmp_path) == before
     (note,) = (note for note in profile.notes if note.startswith("train.py wrote"))
     assert "state.txt" in note
@@ -190,5 +190,5 @@ def test_a_write_elsewhere_is_refused_as_without_a_view(allowed, tmp_path, monke
     monkeypatch.setenv("TMPDIR", str(folder))  # else the folder of this test would be free as a temporary one
     (folder / "train.py").write_text(f"open({str(elsewhere)!r}, 'w')", encoding="utf-8")
     with pytest.raises(UsageError, match=r"train\.py:1 wants to write '.*elsewhere\.txt'"):
-        profile_step(Subject("train.py", "step"))
+        find(Subject("train.py", "step"))
     assert not elsewhere.exists()

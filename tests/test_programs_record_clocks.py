@@ -9,7 +9,7 @@ import pytest
 
 from mlpprof.advise.worker import busy_note
 from mlpprof.programs.record import clocks as module
-from mlpprof.programs.record.clocks import HookTime, calm_step_s, undisturbed
+from mlpprof.programs.record.clocks import HookTime, Rounds, calm_step_s, undisturbed, usual_step_s
 from mlpprof.programs.record.schedule import merged
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
@@ -122,9 +122,10 @@ def test_a_step_that_is_always_interrupted_is_reported_without_the_interruptions
     times.plain_s = [4e-3 + 24e-3] * STEPS
     step_s = calm_step_s(times)
     assert step_s == pytest.approx(4e-3, rel=0.01)
-    (note,) = busy_note(times.plain_s, step_s)
+    (note,) = busy_note(times)
     assert "7.0 times as long" in note
-    assert not list(busy_note([4e-3] * STEPS, step_s))
+    times.plain_s = [4e-3] * STEPS
+    assert not list(busy_note(times))
 
 
 def test_expressions_that_not_every_step_executes_are_a_part_of_a_calm_step():
@@ -187,3 +188,22 @@ def test_what_is_done_once_in_a_long_step_does_not_stand_for_what_was_not_seen()
 def test_pauses_that_took_longer_than_an_undisturbed_step_are_no_more_than_it():
     found = parted(1.0, Part({PRODUCT: OwnTime(0.1, 1), OTHER: OwnTime(0.3, 1)}, 0.4, 3.0))
     assert found == pytest.approx({PRODUCT: 0.25, OTHER: 0.75}, rel=1e-4)  # less the hooks
+
+
+def test_rounds_pair_neighbouring_blocks_and_keep_as_many_steps_as_possible():
+    times = Times(
+        plain_s=[9.0, 1, 1, 1, 2, 2, 3, 3, 3],
+        clocked_s=[5.0, 6, 6, 7, 7, 7],
+        plain_blocks=[-1, 1, 1, 1, 2, 2, 3, 3, 3],
+        clocked_blocks=[1, 2, 2, 3, 3, 3],
+    )
+    rounds = Rounds.of(times)
+    assert rounds.plain.tolist() == [[4, 5], [6, 7]], "the warm-up has no partner, and the first block is too short"
+    assert rounds.clocked.tolist() == [[1, 2], [3, 4]]
+    assert usual_step_s(times) == 2.5
+
+
+def test_without_blocks_all_steps_are_one_round():
+    rounds = Rounds.of(Times(plain_s=[1.0, 2.0, 3.0], clocked_s=[4.0]))
+    assert rounds.plain.tolist() == [[0, 1, 2]]
+    assert rounds.clocked.tolist() == [[0]]

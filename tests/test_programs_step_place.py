@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 
 import pytest
+from notebooks import notebook_text
 
 from mlpprof.errors import UsageError
+from mlpprof.programs.notebook import read_notebook
 from mlpprof.programs.step_place import StepPlace, functions
 
 SOURCE = """
@@ -61,10 +63,35 @@ def test_a_step_that_is_not_there_has_no_place(text):
     assert StepPlace.parse(text).node(ast.parse(SOURCE)) is None
 
 
-@pytest.mark.parametrize("text", ["", "net.py:", "net:step", ":"])
+@pytest.mark.parametrize("text", ["", "net.py:", "net:step", ":", "a:3:12", "3:step", "1:2:3"])
 def test_what_is_no_place_is_refused(text):
     with pytest.raises(UsageError, match="is not a place; expected Class.method"):
         StepPlace.parse(text)
+
+
+@pytest.mark.parametrize("text", ["2:3", "cell 2:3", "steps.ipynb:cell 2:3", "notes/steps.ipynb:2:3"])
+def test_in_a_notebook_a_loop_is_named_by_its_cell_and_line(text, tmp_path):
+    path = str(tmp_path / "notes" / "steps.ipynb")
+    notebook = read_notebook(path, notebook_text("x = 1\n", "%time y = 2\nn = 3\nfor i in range(n):\n    x += i\n"))
+    tree = ast.parse(notebook.source)
+    place = StepPlace.parse(text)
+    assert place.concerns(path)
+    assert not place.concerns(str(tmp_path / "notes" / "net.py"))
+    node = place.node(tree, path)
+    assert node is not None
+    assert node.lineno == 4
+    assert place.text == "cell 2:3"
+    assert place.words == "loop in line 3 of cell 2"
+    assert StepPlace.parse("2:2").node(tree, path) is None
+    with pytest.raises(UsageError, match="steps.ipynb has no cell 7"):
+        StepPlace.parse("7:2").node(tree, path)
+
+
+def test_a_line_without_a_cell_is_of_a_file_and_a_function_may_be_of_a_notebook():
+    assert not StepPlace.parse("4").concerns("/a/work.ipynb")
+    place = StepPlace.parse("work.ipynb:Net.step")
+    assert (place.file, place.name) == ("work.ipynb", "Net.step")
+    assert place.concerns("/a/work.ipynb")
 
 
 def test_a_file_is_matched_from_its_end():

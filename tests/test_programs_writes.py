@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlpprof.advise import Subject, find, profile_step
+from mlpprof.advise import Subject, find
 from mlpprof.errors import ProgramEnded, UsageError, VariantCrash
 
 OPERATIONS = """
@@ -161,7 +161,7 @@ def test_a_named_step_takes_one_run_and_one_to_be_found_two(tmp_path, script):
     count = "open('runs.txt', 'a').write('run\\n')"
     path = script("for i in range(12):\n    step(X, Y)\n", f"import os; os.chdir({str(tmp_path)!r}); {count}")
     runs = tmp_path / "runs.txt"
-    profile_step(Subject(path, "step", allow_writes=True))
+    find(Subject(path, "step", allow_writes=True))
     assert runs.read_text().count("run") == 1
     find(Subject(path, allow_writes=True))
     assert runs.read_text().count("run") == 3
@@ -172,7 +172,7 @@ def test_a_program_of_very_few_named_steps_is_run_twice_as_announced(script):
     path = script("for i in range(3):\n    step(X, Y)\n", "print('run')")
     subject = Subject(path, "step")
     assert "twice if it makes fewer than 5 steps" in subject.how_often
-    assert profile_step(subject).step == "train.py:step"
+    assert find(subject).step == "train.py:step"
 
 
 CATCHING = """
@@ -191,7 +191,7 @@ for i in range(10_000):
 def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catches(tmp_path, script):
     path = script(f"FOLDER = {str(tmp_path)!r}{CATCHING}")
     with pytest.raises(UsageError, match=r"train\.py:\d+ wants to write '.*weights\.npy', but mlpprof runs .* once"):
-        profile_step(Subject(path, "step", has_copy=False))
+        find(Subject(path, "step", has_copy=False))
     assert names(tmp_path) == ["train.py"]
 
 
@@ -199,7 +199,7 @@ def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catc
 def test_a_write_after_the_steps_ends_the_program_and_is_noted(tmp_path, script):
     saving = f"np.save({str(tmp_path / 'weights.npy')!r}, W1)"
     path = script(f"for i in range(12):\n    step(X, Y)\n{saving}\n")
-    profile = profile_step(Subject(path, "step", has_copy=False))
+    profile = find(Subject(path, "step", has_copy=False))
     assert any("only 12 steps ran" in note and "wanted to write" in note for note in profile.notes)
     assert any("train.py wanted to write" in note and "weights.npy" in note for note in profile.notes)
     assert names(tmp_path) == ["train.py"]
@@ -213,7 +213,7 @@ def test_a_program_that_is_stopped_saves_nothing_on_its_way_out(tmp_path, script
         "try:\n    for i in range(10**9):\n        step(X, Y)\n"
         f"finally:\n    np.save({str(tmp_path / 'weights.npy')!r}, W1)\n"
     )
-    profile = profile_step(Subject(script(text), "step", has_copy=False))
+    profile = find(Subject(script(text), "step", has_copy=False))
     assert any("weights.npy; mlpprof prevented it" in note for note in profile.notes)
     assert not any("only" in note for note in profile.notes)
     assert names(tmp_path) == ["train.py"]
@@ -260,7 +260,7 @@ def test_what_a_script_says_when_it_ends_by_itself_is_shown(script, end, step):
     before, expected = ENDS[end]
     path = script("for i in range(12):\n    step(X, Y)\n", before)
     with pytest.raises(ProgramEnded) as error:
-        profile_step(Subject(path, step))
+        find(Subject(path, step))
     for words in (*expected, "own arguments go after --", "step ran"):
         assert words in str(error.value)
 
@@ -269,7 +269,7 @@ def test_what_a_script_says_when_it_ends_by_itself_is_shown(script, end, step):
 def test_a_script_that_lacks_an_argument_is_reported_with_where_arguments_go(script):
     path = script("step(X, Y)", "import sys\nepochs = sys.argv[1]")
     with pytest.raises(VariantCrash, match=r"train\.py:2: IndexError: .*; the script's own arguments go after --"):
-        profile_step(Subject(path, "step"))
+        find(Subject(path, "step"))
 
 
 def test_a_script_in_the_temporary_folder_itself_is_kept_from_writing_there():
@@ -278,7 +278,7 @@ def test_a_script_in_the_temporary_folder_itself_is_kept_from_writing_there():
     path = Path(file.name)
     try:
         with pytest.raises(UsageError, match="wants to write"):
-            profile_step(Subject(path, "step", has_copy=False))
+            find(Subject(path, "step", has_copy=False))
         assert not path.with_name(f"{path.name}.out").exists()
     finally:
         path.unlink()

@@ -1,4 +1,4 @@
-"""Findings and the profile of a step as a person reads them on the terminal, from made-up records."""
+"""Findings as a person reads them on the terminal, from made-up records."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import io
 from dataclasses import replace
 
 import pytest
-from advices import LOOP, SIGMOID, SOURCE, hostile_advice, make_advice, make_step_profile
+from advices import LOOP, SIGMOID, SOURCE, hostile_advice, make_advice
 from rich.console import Console
 
 from mlpprof.report.advice_words import cure_lines, evidence_text, excerpt, headline_text
 from mlpprof.report.numbers import format_payoff, format_shares
-from mlpprof.report.terminal.advise import print_advice, print_step_profile
+from mlpprof.report.terminal.advise import print_advice
 from mlpprof.results.advice import CATEGORIES
 
 WIDTHS = (80, 100, 120)
@@ -20,12 +20,6 @@ WIDTHS = (80, 100, 120)
 def shown(advice, width=100, **options):
     buffer = io.StringIO()
     print_advice(advice, Console(file=buffer, width=width, **options))
-    return buffer.getvalue()
-
-
-def shown_profile(profile, width=100, verbose=False):
-    buffer = io.StringIO()
-    print_step_profile(profile, Console(file=buffer, width=width), verbose=verbose)
     return buffer.getvalue()
 
 
@@ -187,55 +181,6 @@ def test_ranges_read_as_one_where_their_ends_read_the_same():
     assert format_payoff(-0.0001, 0.0002) == "-100–200 µs"
     assert (format_shares(0.101, 0.124), format_shares(0.004, 0.012)) == ("10–12 %", "0.4–1.2 %")
     assert (format_shares(0.1, 0.1), format_shares(0.0, float("nan"))) == ("10 %", "–")
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_step_profile_fits_the_screen_and_shows_phases_and_expressions(width):
-    text = shown_profile(make_step_profile(), width)
-    assert max(map(len, text.splitlines())) <= width
-    told = " ".join(text.split())
-    for part in ("net.py:Net.step", "20.5 ms", "median of 3 steps", "+10.2 %", "62.4 %", "`# phase:` comments"):
-        assert part in told
-    for part in ("np.outer(d1[:, i], X[:, i])", "net.py:24", "500 12.2 ms 54.0 % 0.964 92.8 MiB"):
-        assert part in told
-    assert "! The loop of line 22 was clocked as a whole." in told
-
-
-def test_expressions_come_dearest_first_and_small_ones_in_one_line_unless_all_are_wanted():
-    made = make_step_profile()
-    tiny = made.expressions[-1]
-    made = replace(made, expressions=(*made.expressions, replace(tiny, line=99, text="tiny + 1")))
-    places = [line.split()[0] for line in shown_profile(made, 120).splitlines() if line.startswith("  net.py:")]
-    assert places == ["net.py:24", "net.py:17", "net.py:18"]
-    assert "other 2 below 1 % each (-v shows them) 2 20.0 µs 0.1 %" in squeezed(shown_profile(made, 120))
-    assert "tiny + 1" in shown_profile(made, verbose=True)
-    assert "other" not in shown_profile(make_step_profile()), "a single one needs no folding"
-
-
-def test_phases_come_dearest_first():
-    lines = shown_profile(make_step_profile()).splitlines()
-    names = [line.split()[0] for line in lines if "█" in line]
-    assert names == ["update", "forward"]
-
-
-def test_clocks_that_weigh_are_reported():
-    assert "rough" not in shown_profile(make_step_profile())
-    assert "rough" in shown_profile(make_step_profile(clocked_s=(0.04,)))
-
-
-def test_a_step_without_arrays_and_phases_is_reported_in_words():
-    text = shown_profile(make_step_profile(expressions=(), phases={}, environment={}))
-    assert "no expression on arrays" in text
-    assert "Phases" not in text
-
-
-def test_markup_in_an_expression_stays_text():
-    made = make_step_profile()
-    one = replace(made.expressions[0], text="x['[red]\x1b[31m']", file="[bold].py")
-    text = shown_profile(replace(made, step="[blink]", expressions=(one,), phases={"[dim]": (0.01,)}))
-    for markup in ("[red]", "[bold].py:18", "[blink]", "[dim]"):
-        assert markup in text
-    assert "\x1b" not in text
 
 
 def test_the_made_up_lines_are_the_ones_that_are_meant():

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from advices import make_advice, make_step_profile
+from advices import make_advice
 from pages import make_comparison
 from runs import assert_equal_records, make_run
 from test_compare_autotune import tuning
 
 from mlpprof.errors import RunFileError, UsageError
-from mlpprof.report.files.csv_tables import samples_csv, step_profile_csv
-from mlpprof.report.files.formats import ADVICE, CALL_VIEW, COMPARISONS, LADDERS, RUNS, STEP_PROFILE, TUNING
+from mlpprof.report.files.csv_tables import samples_csv
+from mlpprof.report.files.formats import ADVICE, CALL_VIEW, COMPARISONS, LADDERS, RUNS, TUNING
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.terminal.profile import report_text
 from mlpprof.results import StackProfile
@@ -73,8 +73,8 @@ def test_an_unknown_extension_is_refused_with_the_known_ones(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("kind", "results"),
-    [(ADVICE, make_advice()), (STEP_PROFILE, make_step_profile()), (TUNING, tuning())],
-    ids=["advice", "step", "tuning"],
+    [(ADVICE, make_advice()), (TUNING, tuning())],
+    ids=["advice", "tuning"],
 )
 def test_a_result_is_written_in_every_format_of_its_kind_and_no_other(tmp_path, kind, results):
     contents = {
@@ -122,22 +122,6 @@ def test_a_call_view_that_cannot_be_written_is_refused_with_the_reason(tmp_path)
         CALL_VIEW.write(replace(make_run(), stacks=StackProfile(500, 1, "{}")), tmp_path / "calls.html")
     assert CALL_VIEW.choose(tmp_path / "x.SpeedScope.json").ending == ".speedscope.json"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_csv_of_a_step_holds_every_sample_and_quotes_what_would_break_it():
-    made = make_step_profile()
-    made = replace(made, expressions=(replace(made.expressions[0], text='f(a, "b")'),))
-    rows = list(csv.DictReader(io.StringIO(step_profile_csv(made))))
-    series = {}
-    for row in rows:
-        series.setdefault((row["what"], row["phase"], row["text"]), []).append(float(row["seconds"]))
-    assert series == {
-        ("step", "", ""): list(made.step_s),
-        ("clocked step", "", ""): list(made.clocked_s),
-        ("phase", "forward", ""): list(made.phases["forward"]),
-        ("phase", "update", ""): list(made.phases["update"]),
-        ("expression", "forward", 'f(a, "b")'): list(made.expressions[0].seconds),
-    }
 
 
 def test_the_longest_ending_that_fits_selects_the_format_unless_one_is_named(tmp_path):

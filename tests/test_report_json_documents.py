@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from advices import LOOP, hostile_advice, make_advice, make_step_profile
+from advices import LOOP, hostile_advice, make_advice
 from jsonschema import Draft202012Validator
 from pages import make_comparison, make_ladder, verdict
-from runs import make_run
+from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
 from mlpprof.report.json_documents import (
@@ -34,6 +34,7 @@ from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import json_text
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
 from mlpprof.results.reproduction import Claim, Reproduction
+from mlpprof.results.step_profile import StepProfile
 
 WRONG = CheckResult("mine", False, float("nan"), 1e-10, None, "loss", None, "the loss is not finite")
 CHECKS = (
@@ -92,10 +93,11 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
         "advice",
         advice_json(make_advice(step_s=float("nan"), findings=(replace(LOOP, payoff_s=(0.0, float("inf"))),))),
     ),
-    "step": ("step", step_profile_json(make_step_profile())),
+    "program": ("profile", profile_json(make_program_run())),
+    "step of a program": ("step", step_profile_json(make_program_run().step_profile)),
     "empty step": (
         "step",
-        step_profile_json(make_step_profile(expressions=(), phases={}, step_s=(), clocked_s=(), notes=())),
+        step_profile_json(StepProfile("net.py:step", (), (), {}, "calls", ())),
     ),
 }
 SCHEMAS = sorted({name for name, _ in DOCUMENTS.values()})
@@ -214,15 +216,22 @@ def test_the_phases_of_a_comparison_share_all_of_the_difference():
     assert sum(phase["share_of_difference"] for phase in phases) == pytest.approx(1)
 
 
-def test_the_figures_of_a_step_are_medians_and_shares_of_the_step_under_clocks():
-    document = step_profile_json(make_step_profile())
-    assert document["step_s"] == {"median": 0.0205, "samples": [0.02, 0.021, 0.0205]}
-    assert document["disturbance"] == pytest.approx(0.0226 / 0.0205)
-    assert document["phases"]["update"] == {
-        "median_s": 0.0141,
-        "share": pytest.approx(0.0141 / 0.0226),
-        "samples": [0.014, 0.0142, 0.0141],
-    }
-    product = document["expressions"][1]
-    assert (product["text"], product["median_s"], product["times"]) == ("self.W1 @ X", 0.0022, 1)
+def test_the_parts_of_a_programs_step_are_shares_of_the_step_without_clocks():
+    run = make_program_run(slower=1.8)
+    document = profile_json(run)
+    step_s = run.results[0].step_s.median
+    assert document["step_s"]["median"] == document["results"][0]["step_s"]["median"] == step_s
+    assert document["disturbance"] == pytest.approx(1.8)
+    for parts in (document["phases"].values(), document["expressions"]):
+        assert sum(part["median_s"] for part in parts) <= step_s * (1 + 1e-9)
+        assert all(part["median_s"] == pytest.approx(part["share"] * step_s) for part in parts)
+    product = document["expressions"][0]
+    assert (product["text"], product["times"]) == ("self.W1 @ X", 1)
+    assert product["share"] == pytest.approx(0.11, rel=0.02)
     assert (product["shape"], product["flop"]) == ([30, 784, 500], 23_520_000)
+
+
+def test_the_document_of_a_program_has_every_key_of_the_document_of_its_step():
+    run = make_program_run()
+    assert profile_json(run).keys() >= step_profile_json(run.step_profile).keys()
+    assert profile_json(run)["results"][0]["batch"] is None

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from advices import hostile_advice, make_advice
 from runs import MACHINE, make_run
 from test_report_files_traces import GRADIENT
 
 from mlpprof.errors import MissingExtra, UsageError
-from mlpprof.report.notebook.views import ComparisonView, RunView
+from mlpprof.report.advice_words import place_text
+from mlpprof.report.notebook.views import AdviceView, ComparisonView, RunView
+from mlpprof.report.numbers import plain
 from mlpprof.report.terminal.profile import report_text
 from mlpprof.results import Change, Comparison, Race, Verdict
 from reports import build_notebook as build
@@ -152,3 +155,29 @@ def test_a_path_of_this_machine_is_refused():
 def test_a_missing_extra_is_named_with_the_line_that_installs_it():
     with pytest.raises(MissingExtra, match=r"pip install 'mlpprof\[notebook\]'"):
         build._optional("nothing_of_this_name")
+
+
+@pytest.mark.parametrize("advice", [make_advice(), make_advice(findings=()), hostile_advice()])
+def test_findings_show_as_well_formed_html_with_every_text(advice):
+    view = AdviceView(advice)
+    page = Page(view._repr_html_())
+    assert "script" not in page.tags
+    for finding in advice.findings:
+        assert " ".join(plain(finding.title).split()) in page.text
+        assert place_text(finding) in page.text
+    for note in advice.notes:
+        assert " ".join(plain(note).split()) in page.text
+    assert page.tags.count("details") == len(advice.findings) + 1
+    assert ("Looked for: a Python loop" in page.text) is (not advice.findings)
+    assert repr(view).startswith("advise  ")
+
+
+def test_the_lines_of_a_cell_are_those_of_the_finding_in_a_notebook():
+    (finding,) = make_advice().findings[:1]
+    finding = replace(finding, file="work.ipynb", cell=3, line=2, end_line=2)
+    advice = make_advice(
+        findings=(finding,), source={"work.ipynb:cell 2": "no\nno", "work.ipynb:cell 3": "a\nthis line"}
+    )
+    page = Page(AdviceView(advice)._repr_html_())
+    assert "2 this line" in page.text
+    assert "work.ipynb:cell 3:2:9" in page.text

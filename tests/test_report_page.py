@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import HOSTILE, hostile_run, make_comparison, make_ladder
-from runs import make_run
+from runs import make_program_run, make_run
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK
@@ -77,6 +77,10 @@ def test_the_page_of_comparisons_is_valid_html():
 
 def test_a_run_whose_phases_cannot_be_separated_has_a_page():
     assert_valid(page_html(Story.of(runs=[make_run((32,), separable=False), make_run(labelled=False)])))
+
+
+def test_the_page_of_a_program_is_valid_html():
+    assert_valid(page_html(Story.of(runs=[make_program_run(limits=True, lines=True)])))
 
 
 def test_the_sections_come_in_the_order_of_the_story(ladder_page):
@@ -181,7 +185,7 @@ def test_the_code_diff_leaves_docstrings_out_and_numbers_lines():
 
 def test_a_hot_line_is_shaded_and_has_its_time_of_one_step():
     made = make_run(lines=True)
-    lines = source_lines(made)
+    lines = source_lines(made.variant.source, made.lines)
     hot = max(lines, key=lambda line: line.heat)
     assert "gradient" in hot.text
     assert hot.time_s == pytest.approx(0.26 * made.results[0].step_s.median)

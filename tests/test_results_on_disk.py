@@ -24,7 +24,7 @@ from runs import assert_equal_records, make_run
 from mlpprof.errors import RunFileError, UsageError
 from mlpprof.results import CheckResult, LabelSamples, Operation, PhaseSamples
 from mlpprof.results import on_disk as store
-from mlpprof.results.on_disk import BLOCK_SIZE, SCHEMA, load_run, run_file_name, save_new_run, save_run, seal
+from mlpprof.results.on_disk import BLOCK_SIZE, OF_VARIANTS, load_run, run_file_name, save_new_run, save_run, seal
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_the_file_begins_with_one_line_that_holds_the_digest_of_the_rest(stored)
     content = stored.read_bytes()
     line, rest = content[:BLOCK_SIZE], content[BLOCK_SIZE:]
     digest = hashlib.sha256(rest).hexdigest()
-    expected = f"mlpprof-run schema={SCHEMA} bytes={len(rest)} sha256={digest}\n".encode()
+    expected = f"mlpprof-run schema={OF_VARIANTS} bytes={len(rest)} sha256={digest}\n".encode()
     assert line == expected.ljust(BLOCK_SIZE, b"\0")
 
 
@@ -155,8 +155,8 @@ FOREIGN = {
     "another program's HDF5": (write_hdf5, "HDF5 file but not a run"),
     "HDF5 with another program's block": (partial(write_hdf5, userblock_size=BLOCK_SIZE), "is not a run"),
     "a newer schema, whatever its block holds": (
-        lambda path: path.write_bytes(b"mlpprof-run schema=2 and whatever it will hold".ljust(5000, b"?")),
-        "has schema 2, of a newer mlpprof; 0.1.0 reads up to 1: pip install --upgrade mlpprof",
+        lambda path: path.write_bytes(b"mlpprof-run schema=3 and whatever it will hold".ljust(5000, b"?")),
+        "has schema 3, of a newer mlpprof; 0.1.0 reads up to 2: pip install --upgrade mlpprof",
     ),
 }
 

@@ -227,6 +227,7 @@ class _Training:
     """A variant on the workload `tiny`: its state after some steps goes to standard output, to the last bit."""
 
     may_be_short = False
+    wait_s = 120.0
     folder = "/"
 
     def __init__(self, variant: str) -> None:

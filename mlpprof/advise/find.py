@@ -1,35 +1,30 @@
-"""`find` and `profile_step`: run a program in its own process, record its step, and report what is in it.
-
-If the step is named, the program runs once, else twice: to find the step, and to record it; each time only until enough
-is known. If the step is named but runs so few times that the program ends too early, the program runs a second time,
-because the number of its steps is known then.
-"""
+"""`find`: run a program in its own process, record its step, and report what could be faster."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mlpprof import catalog
-from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageError
+from mlpprof.advise.cures.cure import Cure
+from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import NOTHING, Progress, Worker
+from mlpprof.process import NOTHING, Progress
+from mlpprof.profile.program import profile_step as step_of_program
 from mlpprof.profile.request import Request
-from mlpprof.programs import file_view
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import ProgramRequest, request_for
-from mlpprof.results.advice import Advice, Finding, Place
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.programs.runs import Runs, contained, how_often
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.json import decode
+from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
 WORKER = "mlpprof.advise.worker"
-
-FEWEST_TIMED = 3
-"""If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Subject:
     """The program to analyse.
 
     target: a program as `ProgramName` reads it ('train.py', 'work.ipynb', '-m package.module', each perhaps with
-    '@REF'), or the name of one of the catalog's variants. step: the training step as
+    '@REF'), or the request for one, or the name of one of the catalog's variants. step: the training step as
     'Class.method', 'function', 'file.py:Class.method', or 'LINE' or 'file.py:LINE' of the loop whose body it is; None
     to have it found. arguments: for the program. include, exclude: file name patterns of modules that are instrumented
     though they are in an installed library, or not although they are the user's.
@@ -48,7 +43,7 @@ class Subject:
     outside temporary folders ends the run.
     """
 
-    target: str | Path
+    target: str | Path | ProgramRequest
     step: str | None = None
     arguments: Sequence[str] = ()
     include: Sequence[str] = ()
@@ -62,16 +57,24 @@ class Subject:
     @property
     def how_often(self) -> str:
         """How often the program is run; never more often than this says."""
-        return "up to two times" if self.step is None else "once (twice if it makes fewer than 5 steps)"
+        return how_often(self.step)
 
     @property
     def is_program(self) -> bool:
         """Whether the target is a program, and not a variant."""
-        return is_program(str(self.target))
+        return isinstance(self.target, ProgramRequest) or is_program(str(self.target))
 
     @cached_property
     def program(self) -> ProgramRequest:
         """The request for the program, with an open step. Raises UsageError if there is no such file or git ref."""
+        if isinstance(self.target, ProgramRequest):
+            return replace(
+                self.target,
+                arguments=tuple(self.arguments),
+                include=tuple(self.include),
+                exclude=tuple(self.exclude),
+                allow_writes=self.allow_writes,
+            )
         return request_for(
             self.target,
             arguments=self.arguments,
@@ -95,80 +98,35 @@ def find(
     VariantCrash where the program itself ends with an exception before the step was recorded.
     """
     held = subject if isinstance(subject, Subject) else Subject(subject, step, arguments, allow_writes=allow_writes)
-    answer = _recorded(held, "advise", progress)
-    findings = tuple(_finding(one) for one in answer.pop("findings"))
-    return Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])})
+    return analyse(held, progress or (lambda what, share: None)).advice
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The findings on a program, the alternative cures of each, and the texts of all its own files by path."""
+
+    advice: Advice
+    cures: tuple[tuple[Cure, ...], ...]
+    texts: Mapping[str, str]
+
+
+def analyse(held: Subject, progress: Progress) -> Analysis:
+    """The findings with their cures. Raises as `find`."""
+    message, environment = _message(held)
+    name, before = str(held.target), NOTHING
+    if held.is_program:
+        name, before = held.program.name.short, contained(held.program) if held.has_copy else NOTHING
+    runs = Runs(WORKER, environment, message, name, before)
+    answer = runs.recorded("advise", progress)
+    findings = decode(tuple[Finding, ...], answer.pop("findings"))
+    cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
+    texts = answer.pop("texts")
+    return Analysis(Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])}), cures, texts)
 
 
 def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:
     """The phases and expressions of a program's step. Raises as `find`."""
-    answer = _recorded(subject, "profile", progress)
-    expressions = tuple(
-        Expression(**{**one, "seconds": tuple(one["seconds"]), "shape": tuple(one["shape"])})
-        for one in answer.pop("expressions")
-    )
-    for name in ("step_s", "clocked_s", "notes"):
-        answer[name] = tuple(answer[name])
-    phases = {name: tuple(seconds) for name, seconds in answer.pop("phases").items()}
-    return StepProfile(**answer, phases=phases, expressions=expressions)
-
-
-def _recorded(subject: Subject, call: str, progress: Progress | None) -> dict[str, Any]:
-    """The worker's answer on the recorded step."""
-    message, environment = _message(subject)
-    report = progress or (lambda what, share: None)
-    name, few = message["step"], 0
-    plain_s: list[float] = []
-    if name is None:
-        sought = _run(subject, environment, "seek", _part(report, 0.0, 0.35), program=message)
-        name = message["step"] = sought["step"]
-        if sought["is_all"]:
-            few = len(sought["seconds"])
-            plain_s = sought["seconds"] if few < FEWEST_TIMED else []
-    else:
-        answer = _run(subject, environment, call, _part(report, 0.0, 0.9), program=message, few=0, plain_s=[])
-        if "ended" not in answer:
-            return answer
-        few, plain_s = answer["ended"], answer["plain_s"]
-    try:
-        answer = _run(subject, environment, call, _part(report, 0.35, 1.0), program=message, few=few, plain_s=plain_s)
-    except MlpprofError as error:
-        raise type(error)(f"{error}; {_about_second_run(subject, name, few)}") from error
-    if "ended" in answer:
-        raise UsageError(
-            f"the step {name} ran {answer['ended']} times when the program was run again, too few to be recorded; "
-            f"{_about_second_run(subject, name, few)}"
-        )
-    return answer
-
-
-def _about_second_run(subject: Subject, step: str, few: int) -> str:
-    """What the first run found out, for a program that does not run a second time in the same way."""
-    name = subject.program.name.short
-    if subject.step is None:
-        return (
-            f"this was the second run of {name}; the first run found the step {step}. If something that the first run "
-            f"left behind is the problem, remove it and add --step {step}, so that one run is enough"
-        )
-    return (
-        f"this was the second run of {name}, because the step ran only {few} times in the first one. If something that "
-        "the first run left behind is the problem, remove it and let the program make at least 5 steps"
-    )
-
-
-def _run(
-    subject: Subject, environment: dict[str, str], call: str, progress: Progress, **arguments: Any
-) -> dict[str, Any]:
-    """The answer of a worker that runs the program. Raises as the worker, with the last output of the program."""
-    is_contained = subject.is_program and subject.has_copy and not subject.allow_writes
-    before = file_view.statement((subject.program.name.folder, Path.cwd())) if is_contained else NOTHING
-    with Worker(WORKER, environment, before=before) as worker:
-        try:
-            return dict(worker.call(call, progress, **arguments))
-        except ProgramEnded as error:
-            words = worker.last_words()
-            printed = f"; the last line that it printed is '{words}'; {ARGUMENTS_HINT}" if words else ""
-            raise ProgramEnded(f"{error}{printed}") from error
+    return step_of_program(replace(subject.program, step=subject.step), progress, subject.threads)
 
 
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
@@ -188,16 +146,3 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     step = subject.step or f"{entry.path.name}:{entry.class_name or catalog.CLASS_NAME}.train_step"
     message |= {"step": step, "request": request.to_json(), "batch": batch}
     return message, worker_environment(base, subject.threads or 1, False)
-
-
-def _part(progress: Progress, low: float, high: float) -> Progress:
-    return lambda what, share: progress(what, low + (high - low) * share)
-
-
-def _finding(message: dict[str, Any]) -> Finding:
-    changed: dict[str, Callable[[Any], Any]] = {
-        "payoff_s": tuple,
-        "payoff_share": tuple,
-        "related": lambda places: tuple(Place(**place) for place in places),
-    }
-    return Finding(**{name: changed.get(name, lambda x: x)(value) for name, value in message.items()})

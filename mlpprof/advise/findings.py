@@ -6,16 +6,19 @@ Each file in `advise/detect/` is the detector of one category and has its name.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from mlpprof.advise import detect
 from mlpprof.advise.candidate import Candidate
+from mlpprof.advise.cures.cure import Cure, LineEdit, lines_of
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
-from mlpprof.results.advice import Finding, Place
+from mlpprof.results.advice import Edit, Finding
+from mlpprof.results.place import Place
 
 CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "sample-loop": ("neuron-loop", "layout", "temporaries", "small-product"),
@@ -53,6 +56,11 @@ DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
 
 def findings_of(graph: Graph) -> tuple[Finding, ...]:
     """All findings on a recorded step, the largest payoff first."""
+    return tuple(finding_of(one, graph) for one in candidates_of(graph))
+
+
+def candidates_of(graph: Graph) -> list[Candidate]:
+    """What all detectors have found in a recorded step, merged, the largest payoff first."""
     # float64 comes first, while there is time left: it measures the most and usually saves the most.
     measured_in_order = sorted(CONSEQUENCES, key=lambda category: category != "float64")
     found = {}
@@ -61,8 +69,7 @@ def findings_of(graph: Graph) -> tuple[Finding, ...]:
             found[category] = DETECTORS[category](graph)
     candidates = [one for category in CONSEQUENCES for one in found[category] if _is_usual(one, graph)]
     worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
-    merged = merge(worthwhile)
-    return tuple(_finding(one, graph) for one in sorted(merged, key=lambda one: -sum(one.saved_s)))
+    return sorted(merge(worthwhile), key=lambda one: -sum(one.saved_s))
 
 
 def _is_usual(one: Candidate, graph: Graph) -> bool:
@@ -101,27 +108,46 @@ def _is_cause(one: Candidate, other: Candidate) -> bool:
     return is_kind and len(other.covers & one.covers) >= MOSTLY * max(1, len(other.covers))
 
 
-def _finding(one: Candidate, graph: Graph) -> Finding:
+def finding_of(one: Candidate, graph: Graph) -> Finding:
+    """The finding for what a detector has found; its edits are those of the first of the alternative cures."""
     step_s = graph.step_s
     low, high = one.saved_s
+    place = graph.place_of(one.site)
     if not any(graph.events[index].is_outside for index in one.covers):
         low, high = min(low, step_s), min(high, step_s)
     return Finding(
         category=one.category,
-        file=graph.shown(one.site.file),
-        line=one.site.line,
-        end_line=one.site.end_line,
+        file=place.file,
+        line=place.line,
+        end_line=place.line + max(0, one.site.end_line - one.site.line),
         column=one.site.column + 1,
         title=one.title,
         why=one.why,
-        cure=one.cure,
+        cure="\n".join([one.cure, *_diff(one.cures[0], graph)]) if one.cures else one.cure,
         payoff_s=(low, high),
         payoff_share=(min(1.0, low / step_s), min(1.0, high / step_s)),
         confidence=one.confidence,
         related=_places(one.related, graph),
         evidence={**one.evidence, "measured": one.measured},
+        cell=place.cell,
+        kind=one.cures[0].kind if one.cures else "manual",
+        edits=tuple(_edit(edit, graph) for edit in one.cures[0].edits) if one.cures else (),
     )
 
 
+def _edit(edit: LineEdit, graph: Graph) -> Edit:
+    place = place_of(edit.file, edit.start + 1, graph.shown(edit.file))
+    return Edit(place.file, place.line, place.line + edit.stop - edit.start, "".join(edit.lines), place.cell)
+
+
+def _diff(cure: Cure, graph: Graph) -> Iterator[str]:
+    """The edits to be read: for each the place, the lines that go, and those that come."""
+    for edit in cure.edits:
+        lines = lines_of(graph.trace.sources[edit.file])
+        yield f"@@ {place_of(edit.file, edit.start + 1, graph.shown(edit.file)).text}"
+        for sign, some in (("-", lines[edit.start : edit.stop]), ("+", edit.lines)):
+            yield from (sign + line.rstrip("\r\n") for line in some)
+
+
 def _places(sites: tuple[Site, ...], graph: Graph) -> tuple[Place, ...]:
-    return tuple(dict.fromkeys(Place(graph.shown(site.file), site.line) for site in sites))
+    return tuple(dict.fromkeys(map(graph.place_of, sites)))

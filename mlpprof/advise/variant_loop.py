@@ -15,6 +15,7 @@ from mlpprof.profile.prepare import Loader
 from mlpprof.profile.request import Request
 from mlpprof.programs.load import Exit, load_through, own_files
 from mlpprof.programs.record.schedule import Enough
+from mlpprof.programs.request import WAIT_S
 
 STEPS = 2_000
 """mlpprof never records so many steps."""
@@ -28,6 +29,7 @@ class VariantLoop:
     batch: int
     report: Progress
     may_be_short = False
+    wait_s = WAIT_S
     is_own = staticmethod(own_files((), ()))
 
     @property

@@ -2,66 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
-from mlpprof.advise.findings import findings_of
-from mlpprof.advise.step_table import step_table
+from mlpprof.advise.findings import candidates_of, finding_of
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
-from mlpprof.programs import file_view
-from mlpprof.programs.find_step.watch_run import seek
-from mlpprof.programs.load import Program, UserProgram
+from mlpprof.programs.in_worker import Opened, opened, recorded, sought
+from mlpprof.programs.notebook import parts_of
+from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
-from mlpprof.programs.record.run import Recording, record
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
-from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.step_place import StepPlace
-from mlpprof.programs.writes import Writes
-
-Answer = TypeVar("Answer")
+from mlpprof.programs.record.trace import Times
 
 MEASURING_S = 6.0
 """Measuring what the cures save starts no new operation after so many seconds."""
 
 
-BUSY = 1.25
-"""If steps usually took so many times as long as a calm step, a note reports it."""
-
-
 def main() -> None:
     """Serve until the input closes."""
-    serve({"seek": _seek, "advise": _advise, "profile": _profile})
+    serve({"seek": _seek, "advise": _advise})
 
 
-def _program(message: dict[str, Any], report: Progress) -> tuple[Program, Writes | None]:
-    """The program, and what prevents it from writing, unless the user allows it."""
+def _program(message: dict[str, Any], report: Progress) -> Opened:
+    """The program of a message: a variant in a training loop, or the user's own."""
     if "request" in message:
         return VariantLoop(Request.from_json(message["request"]), message["batch"], report), None
-    request = ProgramRequest.from_json(message["program"])
-    program = UserProgram(request)
-    if request.allow_writes:
-        return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
-    writes.prevent()
-    return program, writes
-
-
-def _guarded(writes: Writes | None, run: Callable[[], Answer]) -> Answer:
-    return run() if writes is None else writes.guarded(run)
+    return opened(message)
 
 
 def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
-    report("running the program to find its training step", 0.0)
-    runnable, writes = _program(program, report)
-    return asdict(_guarded(writes, lambda: seek(runnable, writes)))
+    return sought(report, _program(program, report))
 
 
 MUCH_COMPILED = 0.5
@@ -74,22 +51,16 @@ def compiled_share(graph: Graph) -> float:
     return graph.seconds(calls) / graph.step_s if calls and graph.step_s else 0.0
 
 
-def _record(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Recording:
-    report("running the program and recording its step", 0.0)
-    runnable, writes = _program(program, report)
-    place = StepPlace.parse(program["step"])
-    return _guarded(writes, lambda: record(runnable, place, few, plain_s, writes))
-
-
 def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
-    recording = _record(report, program, few, plain_s)
+    recording = recorded(report, _program(program, report), program["step"], few, plain_s)
     if recording.trace is None:
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)
     graph = Graph(recording.trace)
-    recording.trace.notes.extend(busy_note(recording.trace.times.plain_s, graph.step_s))
+    recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
-    findings = findings_of(graph)
+    candidates = candidates_of(graph)
+    findings = [finding_of(one, graph) for one in candidates]
     recording.trace.notes.extend(_hidden(graph))
     if not findings:
         _require_looked_into(graph, few)
@@ -98,8 +69,12 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
             f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
             "findings may be missing"
         )
-    files = {graph.shown(path): source for path, source in recording.trace.sources.items()}
-    wanted = {one.file for one in findings}
+    files = {
+        place.source: text
+        for path, source in recording.trace.sources.items()
+        for place, text in parts_of(path, source, graph.shown(path))
+    }
+    wanted = {one.place.source for one in findings}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
@@ -108,6 +83,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
+        "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
+        "texts": recording.trace.sources,
     }
 
 
@@ -127,18 +104,10 @@ def _require_looked_into(graph: Graph, few: int) -> None:
         )
 
 
-def busy_note(plain_s: list[float], step_s: float) -> Iterator[str]:
+def busy_note(times: Times) -> Iterator[str]:
     """A note that the reported step time is far below the median of the measured ones, if it is."""
-    usual_s = median(plain_s or [step_s])
-    if usual_s > BUSY * step_s:
+    if (longer := times_as_long(times)) is not None:
         yield (
-            f"other programs used the CPU: steps took {usual_s / step_s:.1f} times as long as a step without "
-            "interruptions, which is the time reported here"
+            f"other programs used the CPU: steps took {longer:.1f} times as long as a step without interruptions, "
+            "which is the time reported here"
         )
-
-
-def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
-    recording = _record(report, program, few, plain_s)
-    if recording.trace is None:
-        return {"ended": recording.count, "plain_s": recording.plain_s}
-    return {**step_table(Graph(recording.trace)), "environment": describe()}

@@ -1,4 +1,4 @@
-"""`mlpprof compare OLD NEW [NEW ...]` measures how much faster NEW is, and which phases got faster."""
+"""`mlpprof compare OLD NEW [NEW ...]` measures how much faster NEW is, and where the difference lies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,30 @@ from typing import Any
 import click
 
 from mlpprof.catalog import Entry, find_all
-from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
+from mlpprof.cli.options import (
+    ProgramCommand,
+    allow_writes_option,
+    figure_option,
+    given_options,
+    measuring_options,
+    modules_options,
+    workload_from,
+    workload_options,
+)
 from mlpprof.cli.saving import Saving
+from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.comparison import compare, need_own_processes
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
+from mlpprof.profile.program import profile_step
 from mlpprof.profile.request import Request
+from mlpprof.programs.name import EXPECTED, ProgramName, is_program
+from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import comparison_json
 from mlpprof.report.terminal.compare import print_comparison, print_stored
@@ -29,10 +45,41 @@ from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
 from mlpprof.workloads import Workload
 
+STEP_HELP = (
+    "The training step of your programs: Class.method, a function, or LINE of the training loop (default: mlpprof "
+    "finds it). Can be repeated with the file, if the programs have different ones: old.py:Net.fit new.py:Net.fit_fast."
+)
 
-@click.command("compare")
+ARGUMENTS = "mlpprof.arguments"
+"""Where the words after -- are kept, which are arguments of the programs."""
+
+OF_PROGRAMS = (
+    *("old", "new", "step", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
+    *("no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+)
+"""The parameters that can be used with programs; the others are for variants."""
+
+
+class PairCommand(ProgramCommand):
+    """A command that takes several programs, and their arguments after --."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what follows -- apart, because OLD and NEW take all other words."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[ARGUMENTS] = tuple(args[end + 1 :])
+        return super().parse_args(ctx, args[:end])
+
+
+step_option = click.option("--step", "steps", multiple=True, metavar="NAME", help=STEP_HELP)
+"""The steps of several programs."""
+
+
+@click.command("compare", cls=PairCommand)
 @click.argument("old")
 @click.argument("new", nargs=-1, required=True)
+@step_option
+@modules_options
+@allow_writes_option
 @workload_options
 @measuring_options
 @click.option(
@@ -57,12 +104,24 @@ from mlpprof.workloads import Workload
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
 def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
-    """Measure how much faster each NEW is than OLD.
+    """Measure how much faster each NEW is than OLD: your own programs, or variants (mlpprof list).
 
-    Both run alternately in the same process, and this is repeated in several new processes. With --at-least R the exit
-    code is 0 if NEW is at least R times as fast, 1 if it is not, and 3 if the machine was too noisy for an answer.
-    If one of them is a framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or
-    with all threads, whichever is faster. Stored runs (RUN.h5) are only shown side by side.
+    A program is a script, a notebook or a module, perhaps as it was at a git ref (train.py@main). It runs unchanged in
+    a process of its own. First mlpprof checks that both train the same from the same random seeds. Then their training
+    steps take turns, and this is repeated in several new processes. The report shows which expressions make the
+    difference. The arguments of the programs follow after --.
+
+    Variants run alternately in the same process, and this is repeated in several new processes. If one of them is a
+    framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or with all threads,
+    whichever is faster. The options from --workload to --batch, --dtype and --seed are for variants only.
+
+    With --at-least R the exit code is 0 if NEW is at least R times as fast, 1 if it is not or if it does not train the
+    same, and 3 if the machine was too noisy for an answer. Stored runs (RUN.h5) are only shown side by side.
+
+    \b
+    mlpprof compare old.py new.py
+    mlpprof compare train.py@main train.py --at-least 1.2 -- --epochs 3
+    mlpprof compare naive cached --batch 500,20000
     """
     _require_format(options)
     if any(name.endswith(".h5") for name in (old, *new)):
@@ -70,7 +129,16 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     saving = Saving()
-    comparisons = compare_as_asked(old, new, options, typed, progress_bar, saving)
+    options["arguments"] = ctx.meta.get(ARGUMENTS, ())
+    if any(is_program(name) for name in (old, *new)):
+        require_programs((old, *new), options)
+        require_options_of_programs(ctx, OF_PROGRAMS)
+        if not given_options(ctx, ["threads"]):
+            options["threads"] = None  # the programs' own
+        comparisons = programs_as_asked(old, new, options, typed, progress_bar, saving)
+    else:
+        require_no_program_options(options)
+        comparisons = compare_as_asked(old, new, options, typed, progress_bar, saving)
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
@@ -122,6 +190,109 @@ def compare_as_asked(
                     typed=typed,
                     progress=partial(_part, progress, done, len(batches) * len(others) // len(newer)),
                 )
+    if out is not None:
+        with saving.attempt():
+            COMPARISONS.write(comparisons, out, options["file_format"], options["figure"])
+    return comparisons
+
+
+def require_programs(names: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise UsageError if one of the names is not a program's, although another one is."""
+    for name in names:
+        if not is_program(name):
+            program = next(one for one in names if is_program(one))
+            raise UsageError(
+                f"'{program.strip()}' is a program, but '{name.strip()}' is not; a program can be compared "
+                f"with another program only: {EXPECTED}"
+            )
+
+
+def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
+    """Raise UsageError for options that are for variants only."""
+    meaningless = given_options(ctx, [name for name in ctx.params if name not in allowed])
+    if meaningless:
+        raise UsageError(
+            f"{', '.join(meaningless)} cannot be used with programs, which have their own network and data; leave it "
+            "out. Put options of the programs after --"
+        )
+
+
+def require_no_program_options(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for options and arguments that are for programs only."""
+    if options["arguments"]:
+        raise UsageError(f"'{options['arguments'][0]}' is for a program, but variants are compared; {EXPECTED}")
+    for name, flag in (("steps", "--step"), ("include", "--include"), ("exclude", "--exclude")):
+        if options[name]:
+            raise UsageError(f"{flag} {options[name][0]} is for programs; leave it out for variants")
+
+
+def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[ProgramRequest]:
+    """The requests for programs, with the steps that the user named. Raises UsageError as `request_for`."""
+    requests = [
+        request_for(
+            name.strip(),
+            arguments=options["arguments"],
+            include=options["include"],
+            exclude=options["exclude"],
+            allow_writes=options["allow_writes"],
+        )
+        for name in names
+    ]
+    known = [request.name for request in requests]
+    return [replace(one, step=step_of(one.name, options["steps"], known)) for one in requests]
+
+
+def step_of(program: ProgramName, steps: Sequence[str], all_programs: Sequence[ProgramName]) -> str | None:
+    """The named step that is for this program: one with its file, or else one with the file of none of them.
+
+    'train.py@main:Net.fit' is for that version only.
+    """
+
+    def is_for(step: str, name: ProgramName) -> bool:
+        place = StepPlace.parse(step.removeprefix(f"{name.text}:"))
+        return step.startswith(f"{name.text}:") or (place.file is not None and place.concerns(_path(name)))
+
+    own = [step for step in steps if is_for(step, program)]
+    general = [step for step in steps if not any(is_for(step, name) for name in all_programs)]
+    chosen = [step for step in own if step.startswith(f"{program.text}:")] or own or general
+    if len(chosen) > 1:
+        raise UsageError(f"{program.short} has two steps: {' and '.join(chosen)}; name one for each program")
+    if not chosen:
+        return None
+    step = chosen[0]
+    file, colon, rest = step.rpartition(":")
+    return f"{program.target}:{rest}" if colon and file == program.text and program.kind == "script" else step
+
+
+def _path(name: ProgramName) -> str:
+    return str(Path(name.target).resolve())
+
+
+def programs_as_asked(
+    old: str,
+    new: Sequence[str],
+    options: Mapping[str, Any],
+    typed: str,
+    bar: Callable[[], AbstractContextManager[Progress]],
+    saving: Saving,
+    say: Callable[[str], None] = complain,
+) -> list[Comparison]:
+    """Compare programs, the oldest first, and write the file; as `compare_as_asked`. say: shows how often they run."""
+    out, threads = options["out"], options["threads"] or None
+    require_writable(out)
+    _require_format(options)
+    wanted = Wanted(
+        options["at_least"],
+        options["budget"],
+        check=not options["no_check"],
+        profile_step=None if options["no_waterfall"] else partial(profile_step, threads=threads),
+    )
+    requests = requests_for((old, *new), options)
+    comparer = ProgramComparer(requests, Environment(threads, options["native_blas"]), wanted, say)
+    for sentence in announcement(requests, wanted):
+        say(sentence)
+    with bar() as progress:
+        comparisons = comparer.compare(typed, progress)
     if out is not None:
         with saving.attempt():
             COMPARISONS.write(comparisons, out, options["file_format"], options["figure"])

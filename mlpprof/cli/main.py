@@ -7,17 +7,17 @@ shell completion answer at once.
 from __future__ import annotations
 
 import importlib
-import shlex
 import signal
 import sys
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from mlpprof import __version__
+from mlpprof.cli.commands import COMMANDS, SECTIONS
+from mlpprof.cli.mistyped import no_command, usage_message
 from mlpprof.cli.streams import complain, discard, guard_output
 from mlpprof.errors import (
     EXIT_INTERRUPTED,
@@ -29,35 +29,6 @@ from mlpprof.errors import (
     UsageError,
     did_you_mean,
 )
-
-SECTIONS = {
-    "Your code": {
-        "advise": "Find the slow operations in your training script, and how to fix them.",
-        "profile": "Show where the time of a training step goes.",
-        "report": "Show a stored profile again.",
-    },
-    "Compare": {
-        "compare": "Measure how much faster one variant is than another.",
-        "list": "List the built-in variants.",
-        "ladder": "Measure all variants of the ladder in one run.",
-        "diff": "Show the code that differs between two variants.",
-        "check": "Check that variants compute the right gradients.",
-        "autotune": "Find the fastest variant for your network, and save it as a file.",
-        "peers": "Compare the variants with PyTorch, JAX, TensorFlow and scikit-learn.",
-    },
-    "Test and teach": {
-        "calibrate": "Store a measured speedup, so that a test can require it.",
-        "workshop": "Teach performance with exercises that check themselves.",
-        "reproduce": "Measure what five published sources claim.",
-    },
-    "Machine and data": {
-        "doctor": "Show what this machine can do, and which settings make it slow.",
-        "data": "Show what is in a data file, or download MNIST.",
-    },
-}
-"""The commands as --help lists them. The module of a command is mlpprof.cli.NAME; its click command is `command`."""
-
-COMMANDS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
 
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -81,7 +52,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Do what click does, but name the command to type next if there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UsageError(_no_command(args))
+            raise UsageError(no_command(args))
         ctx.default_map = _configuration(Path.cwd())
         return super().resolve_command(ctx, args)
 
@@ -98,10 +69,19 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Find the slow NumPy operations in a neural network that you wrote by hand.
 
-    Start with your own training script: mlpprof advise train.py
+    Start with your own program: a script, a notebook (work.ipynb) or a module (-m package.train). It stays unchanged.
+
+    \b
+    mlpprof advise train.py                        what is slow in it, and how to fix that
+    mlpprof profile train.py                       where the time of a training step goes
+    mlpprof compare train.py@HEAD train.py         how much faster your changes made it
+    mlpprof advise train.py -- --epochs 3          the arguments of your program go after --
 
     mlpprof also contains reference networks, called variants. They form a ladder: each one adds one optimization to
     the one before. For an overview: mlpprof list, then mlpprof profile cached
+
+    In tests, the pytest fixture speedup requires that a program stays as fast as it is, and mlpprof workshop teaches
+    all this with exercises.
 
     You can set defaults of options in pyproject.toml ([tool.mlpprof.profile] threads = 4) or in environment variables
     (MLPPROF_PROFILE_THREADS=4). The command line has priority over the environment, and the environment over the file.
@@ -109,14 +89,6 @@ def cli() -> None:
     Exit codes: 0 done; 1 a check or a required speedup failed; 2 wrong usage or input; 3 inconclusive; 130
     interrupted; 141 the program that reads the output has ended (| head).
     """
-
-
-def _no_command(words: list[str]) -> str:
-    """The message for a first word that is not a command: a script is for `advise`, a variant for `profile`."""
-    first = words[0]
-    if first.endswith((".py", ".ipynb")):
-        return f"'{first}' is not a command. To analyse a script, type: {shlex.join(['mlpprof', 'advise', *words])}"
-    return f"'{first}' is not a command{did_you_mean(first, COMMANDS)} (mlpprof --help shows all commands)"
 
 
 def _configuration(folder: Path) -> dict[str, Any]:
@@ -164,7 +136,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code; print errors to standard error, each in one line."""
+    """Run the command line and return the exit code; print errors to standard error."""
     try:
         code = cli.main(args=arguments, prog_name="mlpprof", standalone_mode=False)
         sys.stdout.flush()  # here, because an error in the flush at exit is a traceback
@@ -186,35 +158,3 @@ def run(arguments: list[str] | None = None) -> int:
         complain(f"interrupted; {str(stop) or 'nothing was kept'}")
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else EXIT_OK
-
-
-def usage_message(error: click.ClickException, words: Sequence[str] = ()) -> str:
-    """What click found wrong with the typed words, in our words, and what to type next."""
-    message = error.format_message().rstrip(".")
-    for click_says, we_say in PLAIN_WORDS.items():
-        message = message.replace(click_says, we_say)
-    context = getattr(error, "ctx", None)
-    if context is None:
-        return message
-    message += f"; {context.command_path} --help shows the options"
-    if isinstance(error, click.NoSuchOption) and _runs_a_script(context.info_name, words):
-        position = next((i for i, word in enumerate(words) if word.startswith(error.option_name)), None)
-        if position is not None:
-            typed = shlex.join(["mlpprof", *words[:position], "--", *words[position:]])
-            message += f". If it is an option of your script, type: {typed}"
-    return message
-
-
-PLAIN_WORDS = {
-    "is not a valid float range": "is not a number",
-    "is not a valid float": "is not a number",
-    "is not a valid integer range": "is not a whole number",
-    "is not a valid integer": "is not a whole number",
-}
-"""What click says of a value that is not a number, and what we say instead."""
-
-
-def _runs_a_script(command: str | None, words: Sequence[str]) -> bool:
-    """Whether the typed command passes the words after `--` to a script."""
-    has_script = any(word.endswith(".py") for word in words)
-    return has_script and (command == "advise" or (command == "profile" and "--step" in words))

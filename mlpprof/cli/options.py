@@ -19,7 +19,7 @@ from mlpprof.errors import UsageError
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
-from mlpprof.programs.name import EXPECTED, MODULE
+from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -277,13 +277,20 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     return subject
 
 
-def announce(subject: Subject) -> None:
-    """Print to standard error how often the script will run, because it may do more than training.
+def announcement(name: ProgramName, how_often: str) -> str:
+    """How often a program will run, because it may do more than training."""
+    return f"{name.short} runs {how_often}, and is stopped after a few steps"
+
+
+def announce(subject: Subject, how_often: str | None = None) -> None:
+    """Print to standard error how often the program will run.
+
+    how_often: in words, if it is more often than for finding and recording the step.
 
     Raises UsageError if there is no such script, so that no run of it is announced.
     """
     if subject.is_program:
-        complain(f"{subject.program.name.short} runs {subject.how_often}, and is stopped after the recorded steps")
+        complain(announcement(subject.program.name, how_often or subject.how_often))
 
 
 def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context) -> Subject:

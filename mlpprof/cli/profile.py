@@ -1,4 +1,4 @@
-"""`mlpprof profile VARIANT` shows where the time of a training step goes."""
+"""`mlpprof profile TARGET` shows where the time of a training step goes."""
 
 from __future__ import annotations
 
@@ -12,98 +12,128 @@ from typing import Any
 
 import click
 
-from mlpprof.advise import profile_step
 from mlpprof.catalog import find
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
-    announce,
+    announcement,
     arguments_argument,
     file_options,
     given_options,
     measuring_options,
     modules_options,
-    subject_from,
     workload_from,
     workload_options,
 )
 from mlpprof.cli.saving import Saving
+from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.profile import Settings, profile
+from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
-from mlpprof.report.files.formats import CALL_VIEW, RUNS, STEP_PROFILE
-from mlpprof.report.json_documents import profile_json, step_profile_json
-from mlpprof.report.terminal.advise import print_step_profile
+from mlpprof.programs.name import is_program
+from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.report.files.formats import CALL_VIEW, RUNS
+from mlpprof.report.json_documents import profile_json
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Run
 from mlpprof.results.on_disk import save_new_run, save_run
 
-# `mlpprof profile FILE.py --step NAME` profiles the phases and expressions of a step of an unchanged script.
+Bar = Callable[[], AbstractContextManager[Progress]]
+"""A context that shows progress."""
 
-STEP_PARAMETERS = (
-    "variant",
-    "arguments",
-    "step",
-    "include",
-    "exclude",
-    "allow_writes",
-    "threads",
-    "out",
-    "as_json",
-    "verbose",
+OF_PROGRAMS = (
+    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "threads", "native_blas"),
+    *("lines", "stacks", "stacks_file", "no_limits", "out", "file_format", "figure", "as_json", "verbose"),
 )
-"""The parameters of `mlpprof profile` that can be used together with --step."""
+"""The parameters of `mlpprof profile` that can be used with a program; the others are for variants."""
 
 
-def profile_program_step(ctx: click.Context, target: str, options: dict[str, Any]) -> None:
-    """Profile the step and print or write the result; raises UsageError for options that are for variants only."""
-    others = [name for name in ctx.params if name not in STEP_PARAMETERS]
-    meaningless = given_options(ctx, others)
+def require_options_of_programs(ctx: click.Context, target: str) -> None:
+    """Raise UsageError for options that are for variants only."""
+    meaningless = given_options(ctx, [name for name in ctx.params if name not in OF_PROGRAMS])
     if meaningless:
         raise UsageError(
-            f"--step {options['step']} profiles your unchanged program, so {', '.join(meaningless)} cannot be used; "
-            "leave it out"
+            f"{', '.join(meaningless)} cannot be used with {target.strip()}, which is a program with its own network "
+            "and data; leave it out. Put options of the program after --"
         )
-    out = options["out"]
-    require_writable(out)
-    if out is not None:
-        STEP_PROFILE.choose(out)
-    threads = options["threads"] or None if given_options(ctx, ["threads"]) else None
-    subject = subject_from(target, options, threads)
-    announce(subject)
-    with progress_bar() as progress:
-        profile = profile_step(subject, progress=progress)
-    saving = Saving()
-    if out is not None:
-        with saving.attempt():
-            STEP_PROFILE.write(profile, out)
-    with saving.report_first():
-        if options["as_json"]:
-            print_json(step_profile_json(profile))
-        else:
-            print_step_profile(profile, output_console(), verbose=options["verbose"])
+
+
+def program_as_asked(
+    ctx: click.Context, target: str, options: Mapping[str, Any], typed: str, saving: Saving
+) -> tuple[Run, Path | None]:
+    """Profile a program, keep the run and write the files; return the run and its path.
+
+    typed, saving: as for `profile_as_asked`. Raises UsageError for options that are for variants only, and any
+    MlpprofError that occurs before the files are written.
+    """
+    request = program_request(target, options)
+    return request_as_asked(ctx, request, options, typed, progress_bar, saving, complain)
+
+
+def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
+    """The request for a program with the options of the command. Raises as `request_for`."""
+    return request_for(
+        target.strip(),
+        arguments=options["arguments"],
+        step=options["step"],
+        include=options["include"],
+        exclude=options["exclude"],
+        allow_writes=options["allow_writes"],
+    )
+
+
+def request_as_asked(
+    ctx: click.Context,
+    request: ProgramRequest,
+    options: Mapping[str, Any],
+    typed: str,
+    bar: Bar,
+    saving: Saving,
+    say: Callable[[str], None],
+) -> tuple[Run, Path | None]:
+    """Profile a program as `program_as_asked`. bar: a context that shows progress; say: prints a sentence."""
+    require_options_of_programs(ctx, request.name.text)
+    files = Files(options)
+    settings = ProgramSettings(
+        threads=options["threads"] or None if given_options(ctx, ["threads"]) else None,
+        native_blas=options["native_blas"],
+        lines=files.want_lines,
+        stacks=files.want_stacks,
+        limits=not options["no_limits"],
+    )
+    say(announcement(request.name, settings.how_often(request)))
+    return files.kept(lambda progress: profile_program(request, settings, typed, progress), bar, saving)
 
 
 def require_no_step_options(options: dict[str, Any]) -> None:
-    """Raise UsageError if options are given that need --step."""
+    """Raise UsageError if options are given for a variant that are for programs only."""
+    if options["step"] is not None:
+        raise UsageError(
+            f"--step {options['step']} names the step of a program; the step of a variant is always train_step, so "
+            "leave it out"
+        )
     if options["arguments"]:
         raise UsageError(
-            f"unexpected argument '{options['arguments'][0]}'; profile takes one variant. With --step NAME it takes a "
-            "script, and passes the arguments after -- to it"
+            f"unexpected argument '{options['arguments'][0]}'; a variant takes none. A program (train.py, work.ipynb, "
+            "-m package.module) gets the arguments after --"
         )
     for name in ("include", "exclude"):
         if options[name]:
-            raise UsageError(f"--{name} {options[name][0]} selects modules of a script; add --step NAME")
+            raise UsageError(f"--{name} {options[name][0]} selects modules of a program; leave it out for a variant")
 
 
 @click.command("profile", cls=ProgramCommand)
-@click.argument("variant")
+@click.argument("variant", metavar="TARGET")
 @arguments_argument
 @click.option(
-    "--step", metavar="NAME", help="Profile this step of your unchanged script: Class.method, a function or LINE."
+    "--step",
+    metavar="NAME",
+    help="The training step of your program: Class.method, a function, or LINE of the training loop (default: mlpprof "
+    "finds it).",
 )
 @modules_options
 @allow_writes_option
@@ -114,7 +144,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
     type=click.IntRange(1, 1_000_000),
     help="Timed steps per pass (default: it depends on the time of a step).",
 )
-@click.option("--lines", is_flag=True, help="Add the time of every line of the file (line_profiler).")
+@click.option("--lines", is_flag=True, help="Add the time of every line of your files (line_profiler).")
 @click.option("--stacks", is_flag=True, help="Add the call view (pyinstrument).")
 @click.option(
     "--stacks-file",
@@ -128,21 +158,33 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Also show labels that take little time.")
 @click.pass_context
 def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
-    """Show where the time of a training step goes. VARIANT is a name (mlpprof list), or your class: ./mine.py:Class.
+    """Show where the time of a training step goes. TARGET is your own program, or a variant (mlpprof list).
 
-    Without options, mlpprof trains a 784-70-30-10 network on the embedded digits. Three kinds of measurement alternate
-    in worker processes: the step alone, its phases, and its labelled statements. The run is kept under reports/, with
-    every single measurement.
+    A program is a script, a notebook or a module, and runs unchanged until some of its training steps are recorded;
+    then it is stopped. mlpprof finds the step, and --step chooses another one. The program is run once if you name the
+    step, and up to two times if you do not; --lines and --stacks add one run each. Its arguments follow after --.
 
-    With --step NAME, mlpprof runs your unchanged script and times each array expression in that function. Put the
-    arguments of the script after --: mlpprof profile train.py --step Net.update -- --epochs 3
+    A variant is one of the networks of mlpprof, or your own class with the same methods: ./mine.py:Class. Without
+    options, it trains a 784-70-30-10 network on the embedded digits. The options from --workload to --seed, --steps
+    and --no-check are for variants only.
+
+    The run is kept under reports/, with every single measurement.
+
+    \b
+    mlpprof profile train.py
+    mlpprof profile train.py --step Net.update -o page.html -- --epochs 3
+    mlpprof profile work.ipynb
+    mlpprof profile -m package.train
+    mlpprof profile train.py@v1.0
+    mlpprof profile cached --batch 500,20000
     """
-    if options["step"] is not None:
-        profile_program_step(ctx, variant, options)
-        return
-    require_no_step_options(options)
     saving = Saving()
-    run, kept = profile_as_asked(variant, options, shlex.join(["mlpprof", *sys.argv[1:]]), progress_bar, saving)
+    typed = shlex.join(["mlpprof", *sys.argv[1:]])
+    if is_program(variant) or (options["step"] is not None and is_python_file(variant)):
+        run, kept = program_as_asked(ctx, variant, options, typed, saving)
+    else:
+        require_no_step_options(options)
+        run, kept = profile_as_asked(variant, options, typed, progress_bar, saving)
     with saving.report_first():
         if options["as_json"]:
             print_json(profile_json(run))
@@ -153,24 +195,60 @@ def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
             print_sentence(console, f"kept in {kept} (mlpprof report {kept} shows it again)", "dim")
 
 
+def is_python_file(target: str) -> bool:
+    """Whether the target is a Python file by its name: with --step, its classes do not matter."""
+    return target.endswith(".py")
+
+
+class Files:
+    """The files that the user wants of a profile, and what they need to be measured.
+
+    Raises UsageError if one of them cannot be written, or has an unknown format.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._out, self._stacks_file = options["out"], options["stacks_file"]
+        require_writable(self._out, self._stacks_file)
+        chosen = None
+        if self._out is not None:
+            chosen = RUNS.choose(self._out, options["file_format"], options["figure"])
+        if self._stacks_file is not None:
+            CALL_VIEW.choose(self._stacks_file)
+        self._is_run_file = chosen is not None and chosen.name == "h5"
+        shows = "" if chosen is None else chosen.shows
+        self.want_lines = options["lines"] or shows == "lines"
+        self.want_stacks = options["stacks"] or self._stacks_file is not None or shows == "stacks"
+
+    def kept(self, measure: Callable[[Progress], Run], bar: Bar, saving: Saving) -> tuple[Run, Path | None]:
+        """Measure, keep the run and write the files; return the run and its path, None if it cannot be saved."""
+        if not self._is_run_file:
+            saving.try_folder()
+        with bar() as progress:
+            run = measure(progress)
+        kept = _keep(run, self._out if self._is_run_file else None, saving)
+        if self._out is not None and not self._is_run_file:
+            with saving.attempt():
+                RUNS.write([run], self._out, self._options["file_format"], self._options["figure"])
+        if self._stacks_file is not None:
+            with saving.attempt():
+                CALL_VIEW.write(run, self._stacks_file)
+        return run, kept
+
+
 def profile_as_asked(
     variant: str,
     options: Mapping[str, Any],
     typed: str,
-    bar: Callable[[], AbstractContextManager[Progress]],
+    bar: Bar,
     saving: Saving,
 ) -> tuple[Run, Path | None]:
-    """Measure, keep the run and write the files; return the run and its path. This does everything but print.
+    """Measure a variant, keep the run and write the files; return the run and its path. This does everything but print.
 
     typed: the command line, for the report. bar: a context that shows progress. saving: contains afterwards what could
     not be written. Raises any MlpprofError that occurs before that.
     """
-    out, stacks_file, figure = options["out"], options["stacks_file"], options["figure"]
-    require_writable(out, stacks_file)
-    file_format = None if out is None else RUNS.choose(out, options["file_format"], figure)
-    shows = "" if file_format is None else file_format.shows
-    if stacks_file is not None:
-        CALL_VIEW.choose(stacks_file)
+    files = Files(options)
     workload = workload_from(options)
     request = Request(find(variant).reference, workload.network, workload.source, options["dtype"], options["seed"])
     settings = Settings(
@@ -179,23 +257,11 @@ def profile_as_asked(
         threads=options["threads"] or None,
         native_blas=options["native_blas"],
         check=not options["no_check"],
-        lines=options["lines"] or shows == "lines",
-        stacks=options["stacks"] or stacks_file is not None or shows == "stacks",
+        lines=files.want_lines,
+        stacks=files.want_stacks,
         limits=not options["no_limits"],
     )
-    is_run_file = file_format is not None and file_format.name == "h5"
-    if not is_run_file:
-        saving.try_folder()
-    with bar() as progress:
-        run = profile(request, workload.name, settings, typed, progress)
-    kept = _keep(run, out if is_run_file else None, saving)
-    if out is not None and not is_run_file:
-        with saving.attempt():
-            RUNS.write([run], out, options["file_format"], figure)
-    if stacks_file is not None:
-        with saving.attempt():
-            CALL_VIEW.write(run, stacks_file)
-    return run, kept
+    return files.kept(lambda progress: profile(request, workload.name, settings, typed, progress), bar, saving)
 
 
 def _keep(run: Run, path: Path | None, saving: Saving) -> Path | None:

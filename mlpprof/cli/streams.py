@@ -80,8 +80,15 @@ def guard_output() -> None:
 
 
 def wrapped(text: str, width: int) -> str:
-    """The text in lines of at most `width` characters; a word or a path is never broken, even if it is longer."""
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    """The text in lines of at most `width` characters; a word or a path is never broken, even if it is longer.
+
+    Lines that are indented stay as they are: they are commands to copy, or what a program has printed.
+    """
+    options = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(
+        line if line.startswith(" ") else textwrap.fill(line, width, **options)  # type: ignore[arg-type]
+        for line in text.split("\n")
+    )
 
 
 def complain(text: str) -> None:

@@ -17,6 +17,7 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.profile import DEFAULT_THREADS, mpiexec_for, start_worker
 from mlpprof.profile.request import Request
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.runs import contained
 
 WORKER = "mlpprof.compare.worker"
 PROGRAM_WORKER = "mlpprof.compare.program_worker"
@@ -49,8 +50,11 @@ class Environment:
 
     def worker(self, variants: Iterable[str] = (), module: str = WORKER) -> Worker:
         """A new worker in this environment, for these variants; module: its program."""
-        environment = worker_environment(os.environ, self.threads, self.native_blas) | dict(self.variables)
-        return start_worker(module, environment, variants)
+        return start_worker(module, self.as_variables(), variants)
+
+    def as_variables(self) -> dict[str, str]:
+        """The whole environment of a process."""
+        return worker_environment(os.environ, self.threads, self.native_blas) | dict(self.variables)
 
 
 ONE_THREAD = Environment(1, native_blas=True)
@@ -159,7 +163,11 @@ class ProgramSubject:
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs to run it."""
-        return {"program": self.request.to_json(), "how_often": self.how_often, "steps": self.steps}
+        return {**self.message(), "steps": self.steps}
+
+    def message(self) -> dict[str, Any]:
+        """What a worker needs to run it once."""
+        return {"program": self.request.to_json(), "step": self.request.step, "how_often": self.how_often}
 
 
 Subject = VariantSubject | FunctionSubject | ProgramSubject
@@ -203,7 +211,7 @@ def worker_for(entrants: Sequence[Entrant], module: str = WORKER) -> Worker:
     subjects = [entrant.subject for entrant in entrants]
     variants = [one.request.variant for one in subjects if isinstance(one, VariantSubject)]
     if isinstance(subjects[0], ProgramSubject):
-        return entrants[0].environment.worker((), PROGRAM_WORKER)
+        return Worker(PROGRAM_WORKER, entrants[0].environment.as_variables(), before=contained(subjects[0].request))
     return entrants[0].environment.worker(variants, module)
 
 

@@ -209,7 +209,7 @@ class ProcessRace:
             replicate.run_first(progress)
             self._require_all(replicate)
         first = min(replicate.loaded)
-        if isinstance(replicate.entrants[first].subject, VariantSubject):
+        if not isinstance(replicate.entrants[first].subject, FunctionSubject):
             self.described = replicate.call(first, "describe", progress)
         self._dismiss_hopeless(replicate, progress)
         if self._check == "gradients":

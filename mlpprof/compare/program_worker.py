@@ -6,11 +6,11 @@ The program runs in the main thread, as under Python, so calls are answered in a
 from __future__ import annotations
 
 import _thread
+import base64
 import faulthandler
+import io
 import queue
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -23,14 +23,11 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.passes import warm_up
 from mlpprof.profile.worker import Key
-from mlpprof.programs.find_step.watch_run import seek
-from mlpprof.programs.load import UserProgram
+from mlpprof.programs.in_worker import opened, sought
 from mlpprof.programs.parameters import record_parameters
 from mlpprof.programs.pause import StepGate, Taken, run_paused
-from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.seeds import seed_alike
 from mlpprof.programs.step_place import StepPlace
-from mlpprof.programs.writes import Writes
 from mlpprof.results.json import Message
 
 WARM_UP_SHARE = 5
@@ -79,37 +76,33 @@ class Session:
             raise error
         return answer
 
-    def seek(self, report: Progress, program: Message, how_often: str) -> Message:
+    def seek(self, report: Progress, program: Message) -> Message:
         """Run the program until its step is found."""
-        report("running the program to find its training step", 0.0)
-        runnable, _, writes = _loaded(program, how_often)
+        return dict(self._in_main(lambda: sought(report, opened(program))))
 
-        def sought() -> Any:
-            return seek(runnable, writes)
-
-        return asdict(self._in_main(sought if writes is None else lambda: writes.guarded(sought)))
-
-    def parameters(self, report: Progress, program: Message, how_often: str, steps: int, file: str) -> Message:
-        """Run the program for its first steps with fixed seeds; the values of its parameters go into a file."""
+    def parameters(self, report: Progress, program: Message, steps: int) -> Message:
+        """Run the program for its first steps with fixed seeds; the values of its parameters, as text."""
         report("running the program to see how it trains", 0.0)
-        runnable, step, writes = _loaded(program, how_often)
 
         def recorded() -> Any:
+            runnable, writes = opened(program)
             seed_alike()
-            return record_parameters(runnable, step, steps, writes)
+            return record_parameters(runnable, StepPlace.parse(program["step"]), steps, writes)
 
         found, count, has_ended = self._in_main(recorded)
-        with Path(file).open("wb") as out:
-            np.savez(out, *[one.values for one in found])
+        packed = io.BytesIO()
+        np.savez(packed, *[one.values for one in found])
         described = [{"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found]
-        return {"parameters": described, "steps": count, "has_ended": has_ended}
+        values = base64.b64encode(packed.getvalue()).decode("ascii")
+        return {"parameters": described, "values": values, "steps": count, "has_ended": has_ended}
 
     # A race.
 
     def load(self, report: Progress, key: Key, subject: Message, shared: str | None = None) -> Message:
         """Run the program up to its first step."""
         report("running the program up to its first step", 0.0)
-        runnable, step, writes = _loaded(subject["program"], subject["how_often"])
+        runnable, writes = opened(subject)
+        step = StepPlace.parse(subject["step"])
         self._steps = subject["steps"]
         self._jobs.put(lambda: run_paused(runnable, step, self._gate, writes))
         self._require_more(self._gate.arrived())
@@ -155,10 +148,11 @@ class Session:
         return left // 2 if self._steps >= PLENTY else left
 
     def made(self, report: Progress, key: Key) -> Message:
-        """How many steps it has made, and the time between them, seconds a step."""
+        """How many steps it has made, whether it makes no more, and the time between them, seconds a step."""
         steps = sum(count for count, _ in self._between)
         return {
             "steps": self._gate.count,
+            "has_ended": self._gate.has_ended,
             "between_s": sum(seconds for _, seconds in self._between) / steps if steps else 0.0,
         }
 
@@ -183,18 +177,6 @@ class Session:
 def machine(report: Progress) -> Message:
     """What this machine is, without running a program."""
     return dict(describe())
-
-
-def _loaded(program: Message, how_often: str) -> tuple[UserProgram, StepPlace, Writes | None]:
-    """The program, its step, and what prevents it from writing, unless the user allows it."""
-    request = ProgramRequest.from_json(program)
-    runnable = UserProgram(request)
-    step = StepPlace.parse(request.step) if request.step is not None else StepPlace(None, name="")
-    if request.allow_writes:
-        return runnable, step, None
-    writes = Writes(request.name, how_often, runnable.is_own)
-    writes.prevent()
-    return runnable, step, writes
 
 
 def main() -> None:

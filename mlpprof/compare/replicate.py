@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.compare.entrants import Entrant, all_threads, by_worker, worker_for
+from mlpprof.compare.entrants import Entrant, ProgramSubject, all_threads, by_worker, worker_for
 from mlpprof.compare.race import TURN_S, Turns, race
 from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.clocks import Clock
@@ -116,10 +117,17 @@ class Replicate:
         """Race the entrants at these places: within their worker if they share one, else from worker to worker."""
         workers = {id(self._worker_of[place]) for place in places}
         if len(workers) > 1:
-            return race([_Remote(self, place) for place in places], blocks, seed, progress, turn_s=turn_s)
+            programs = all(isinstance(self.entrants[place].subject, ProgramSubject) for place in places)
+            left = (lambda: self._left(places)) if programs else None
+            return race([_Remote(self, place) for place in places], blocks, seed, progress, turn_s=turn_s, left=left)
         worker = self._worker_of[places[0]]
         answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s)
         return np.array(answer["turns_s"])
+
+    def _left(self, places: Sequence[int]) -> float:
+        """How many more steps all of these programs can make."""
+        known = [self.call(place, "left") for place in places]
+        return min((float(left) for left in known if left is not None), default=math.inf)
 
     def dismiss(self, places: Sequence[int]) -> None:
         """Leave out these entrants, and end the workers that nobody else lives in."""

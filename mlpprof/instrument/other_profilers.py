@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 
 from line_profiler import LineProfiler
@@ -15,25 +15,57 @@ from mlpprof.results import LineTime
 SAMPLE_INTERVAL_S = 0.0005
 
 
-def profile_lines(module: ModuleType, run: Callable[[], None]) -> tuple[LineTime, ...]:
-    """Hits and seconds of every line of `module`'s own functions and methods while `run` runs.
+class LineObserver:
+    """line_profiler on functions, between `start` and `stop`. lines: what it has seen."""
 
-    line_profiler registers functions and does not replace them, so instances made before are profiled too.
-    """
-    profiler = LineProfiler()
-    for function in _functions(module):
-        profiler.add_function(function)
-    profiler.enable_by_count()
+    def __init__(self) -> None:
+        self._profiler = LineProfiler()
+        self.lines: tuple[tuple[str, LineTime], ...] = ()
+
+    def start(self, functions: Iterable[FunctionType]) -> None:
+        """Begin to watch these functions. They are registered and not replaced, so existing references are seen too."""
+        for function in functions:
+            self._profiler.add_function(function)
+        self._profiler.enable_by_count()
+
+    def stop(self) -> None:
+        """End, and keep the file and the figures of every line that ran."""
+        self._profiler.disable_by_count()
+        statistics = self._profiler.get_stats()
+        self.lines = tuple(
+            (file, LineTime(line, hits, ticks * statistics.unit))
+            for (file, _, _), entries in sorted(statistics.timings.items())
+            for line, hits, ticks in entries
+            if hits > 0
+        )
+
+
+class StackObserver:
+    """pyinstrument between `start` and `stop`. session_json: what it has seen, in its own form."""
+
+    def __init__(self) -> None:
+        self._profiler = Profiler(interval=SAMPLE_INTERVAL_S)
+        self.session_json = ""
+
+    def start(self, functions: Iterable[FunctionType] = ()) -> None:
+        """Begin to look at the stack every half millisecond, whatever the functions are."""
+        self._profiler.start()
+
+    def stop(self) -> None:
+        """End, and keep the session."""
+        self._profiler.stop()
+        self.session_json = self._profiler.output(SessionRenderer())
+
+
+def profile_lines(module: ModuleType, run: Callable[[], None]) -> tuple[LineTime, ...]:
+    """Hits and seconds of every line of `module`'s own functions and methods while `run` runs."""
+    observer = LineObserver()
+    observer.start(_functions(module))
     try:
         run()
     finally:
-        profiler.disable_by_count()
-    statistics = profiler.get_stats()
-    return tuple(
-        LineTime(line, hits, ticks * statistics.unit)
-        for line, hits, ticks in sorted(entry for entries in statistics.timings.values() for entry in entries)
-        if hits > 0
-    )
+        observer.stop()
+    return tuple(sorted((line for _, line in observer.lines), key=lambda line: line.line))
 
 
 def _functions(module: ModuleType) -> list[FunctionType]:
@@ -48,7 +80,10 @@ def _functions(module: ModuleType) -> list[FunctionType]:
 
 def profile_stacks(run: Callable[[], None]) -> str:
     """The call stacks while `run` runs, one sample every half millisecond, as pyinstrument's session JSON."""
-    profiler = Profiler(interval=SAMPLE_INTERVAL_S)
-    with profiler:
+    observer = StackObserver()
+    observer.start()
+    try:
         run()
-    return profiler.output(SessionRenderer())
+    finally:
+        observer.stop()
+    return observer.session_json

@@ -83,12 +83,15 @@ def product_name(dtype: str, p: int, k: int, q: int) -> str:
     return f"product_{dtype}_{min(p, q)}x{k}x{max(p, q)}"
 
 
-def names_for(network: Network, dtype: str, batches: Iterable[int], operations: Iterable[Operation] = ()) -> list[str]:
-    """The limits that the steps of a network are compared with.
+def names_for(
+    network: Network | None, dtype: str, batches: Iterable[int], operations: Iterable[Operation] = ()
+) -> list[str]:
+    """The limits that the steps of a network are compared with; None for a program, whose network is not known.
 
     They include products in the shapes that the network needs at these batch sizes and in those that `operations` ran.
     """
-    shapes = {(dtype, *shape): None for m in batches for shape in needed_products(network, m)}
+    needed = [shape for m in batches for shape in needed_products(network, m)] if network is not None else []
+    shapes = {(dtype, *shape): None for shape in needed}
     for operation in operations:
         if operation.kind == PRODUCT and operation.dtype in DTYPES and len(operation.shape) == 3 and operation.flop > 0:
             shapes[(operation.dtype, *operation.shape)] = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -92,6 +92,13 @@ def rounds_and_steps(step_s: float, steps: int | None) -> tuple[int, int]:
     return min(most, max(fewest, int(BUDGET_S / (3 * wanted * step_s)))), wanted
 
 
+class Warming(Protocol):
+    """Something that can be warmed up."""
+
+    def warming_s(self) -> float:
+        """Seconds of one more step."""
+
+
 class TimedPass:
     """One instance that walks through the batches; take: what an instrument has seen since it was last asked.
 
@@ -161,7 +168,7 @@ def _per_step(taken: Any, steps: int) -> Any:
     }
 
 
-def warm_up(timed: TimedPass, clock: Clock) -> tuple[int, float]:
+def warm_up(timed: Warming, clock: Clock) -> tuple[int, float]:
     """Run steps until their time settles or half a second is over: how many, and the fastest in seconds."""
     seconds: list[float] = []
     start = clock()

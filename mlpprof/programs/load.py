@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import importlib.util
+import linecache
 import os
 import sys
 import sysconfig
@@ -20,7 +22,9 @@ from typing import Any, Protocol
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
 from mlpprof.programs.name import KINDS
+from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
+from mlpprof.programs.record import hooks
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.request import ProgramRequest
 
@@ -89,12 +93,14 @@ class Exit:
 class Program(Protocol):
     """Something that trains.
 
-    may_be_short: whether it may end after a few steps. folder: its files are shown relative to it. is_own: whether a
-    path is one of its own files.
+    may_be_short: whether it may end after a few steps. wait_s: it may take so many seconds until its first step.
+    folder: its files are shown relative to it. is_own: whether a path is one of its own files.
     """
 
     @property
     def may_be_short(self) -> bool: ...
+    @property
+    def wait_s(self) -> float: ...
     @property
     def folder(self) -> str: ...
     @property
@@ -111,6 +117,7 @@ class UserProgram:
 
     def __init__(self, request: ProgramRequest) -> None:
         self._request = request
+        self.wait_s = request.wait_s
         self.overlay = Overlay(request.overlay)
         self.folder = str(request.name.folder)
         self.is_own = own_files(request.include, request.exclude, self.overlay)
@@ -132,14 +139,38 @@ class UserProgram:
         except SystemExit as error:
             return Exit(self._place(error), _exit_code(error))
         except SyntaxError as error:
-            raise UsageError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}") from error
+            place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
+            raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
+        except UsageError:  # of `compiled`, about the step that the user named
+            raise
         except Exception as error:  # it is the user's code, and may raise anything
             hint = f"; {ARGUMENTS_HINT}" if "argv" in main.source and not self._request.arguments else ""
+            hint = self._hint(error) or hint
+            if isinstance(error, NameError) and main.path in READ:  # a magic may have defined it
+                hint = "".join(f"; {note}" for note in READ[main.path].notes)
             raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
         finally:
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
                 sys.stdout.flush()  # so that its last output is in the log
         return Exit()
+
+    def _hint(self, error: Exception) -> str | None:
+        """What helps against an error that the program would not have met under plain Python."""
+        if isinstance(error, EOFError):
+            return (
+                "; the program waits for input, which mlpprof does not pass on. Let it take an argument instead: "
+                f"{ARGUMENTS_HINT}"
+            )
+        name = self._request.name
+        if isinstance(error, ImportError) and name.kind == "script" and "no known parent package" in str(error):
+            parts = [Path(name.target).stem]
+            folder = name.folder
+            while (folder / "__init__.py").is_file():
+                parts.append(folder.name)
+                folder = folder.parent
+            module = ".".join(reversed(parts))
+            return f"; it is a module of a package, which is written -m {module}, in the folder {folder}"
+        return None
 
     def _main(self) -> Main:
         """The main module, before any of its code runs."""
@@ -153,13 +184,18 @@ class UserProgram:
             raise UsageError(f"{name.short}: SyntaxError: {error}") from error
         except UnicodeDecodeError as error:
             raise UsageError(f"{name.short} is not UTF-8 text, and names no other encoding: {error}") from error
-        module = ModuleType("__main__")
-        module.__dict__["__builtins__"] = __builtins__
+        module = _main_module()
         if name.kind == "notebook":
-            # Part N puts the reading of a notebook here:
-            # return Main(module, path, read_notebook(path, source).source, argument, folder)
-            raise UsageError(f"mlpprof cannot run the notebook {name.short} yet")
-        module.__file__ = os.path.abspath(name.target)  # noqa: PTH100 - as Python does, which resolves no links here
+            notebook = read_notebook(path, source)
+            module.__dict__.update(notebook.namespace())
+            lines = notebook.source.splitlines(keepends=True)
+            linecache.cache[path] = (len(notebook.source), None, lines, path)  # for tracebacks and inspect.getsource
+            if notebook.is_late:
+                hooks.hold()
+                module.__dict__[START] = hooks.release
+            return Main(module, path, notebook.source, name.target, str(Path(path).parent))
+        # As Python does, which resolves neither links nor dots here.
+        module.__file__ = name.target if Path(name.target).is_absolute() else f"{Path.cwd()}{os.sep}{name.target}"
         module.__loader__ = SourceFileLoader("__main__", module.__file__)
         return Main(module, path, source, name.target, str(Path(path).parent))
 
@@ -179,8 +215,8 @@ class UserProgram:
             raise UsageError(
                 f"there is no module '{name.target}' for {name.text}; expected a module that Python finds from {folder}"
             )
-        module = ModuleType("__main__")
-        module.__dict__["__builtins__"] = __builtins__
+        module = _main_module()
+        module.__dict__["__cached__"] = spec.cached
         module.__file__, module.__loader__, module.__package__ = spec.origin, spec.loader, spec.parent
         module.__spec__ = spec
         path = str(Path(spec.origin).resolve())
@@ -192,7 +228,7 @@ class UserProgram:
         while trace is not None:
             file = trace.tb_frame.f_code.co_filename
             if self.is_own(file):
-                place = f"{Path(file).name}:{trace.tb_lineno}"
+                place = place_of(file, trace.tb_lineno).text
             trace = trace.tb_next
         return place
 
@@ -206,6 +242,13 @@ class Main:
     source: str
     argument: str
     folder: str
+
+
+def _main_module() -> ModuleType:
+    """A main module with the names that Python gives it."""
+    module = ModuleType("__main__")
+    module.__dict__.update(__builtins__=builtins, __annotations__={}, __cached__=None)
+    return module
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -251,3 +294,30 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             whole = start.joinpath(*name.split("."))
             yield whole.with_suffix(".py")
             yield whole / "__init__.py"
+
+
+def own_sources(request: ProgramRequest) -> dict[str, str]:
+    """The texts of a program's main file, as '', and of its own modules by their paths within its folder.
+
+    They are those that its import statements name, so nothing runs for this.
+    """
+    program = UserProgram(request)
+    name, folder = request.name, request.name.folder.resolve()
+    if name.kind == "module":
+        base = folder.joinpath(*name.target.split("."))
+        mains = [base.with_suffix(".py"), base / "__main__.py"]
+    else:
+        mains = [Path(name.target).resolve()]
+    found: dict[str, str] = {}
+    waiting = [(str(main), "") for main in mains]
+    while waiting:
+        path, key = waiting.pop()
+        if key in found or not program.is_own(path):
+            continue
+        try:
+            found[key] = program.overlay.text(path)
+            imported = list(_imported(Path(path), found[key], folder))
+        except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
+            continue
+        waiting += [(str(file), os.path.relpath(file, folder)) for file in imported]
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlpprof.catalog import ARGUMENTS
+from mlpprof.catalog import ARGUMENTS, interface_methods
 from mlpprof.errors import UsageError, did_you_mean
 
 Kind = Literal["script", "module", "notebook"]
@@ -92,28 +92,24 @@ def is_program(text: str) -> bool:
 
 
 def has_variant(path: Path) -> bool:
-    """Whether a class of a Python file has all methods of the interface of a variant; the file is not run.
+    """Whether a class of a Python file has all methods of the interface of a variant; the file is not run."""
+    try:
+        return has_variant_class(importlib.util.decode_source(path.read_bytes()))
+    except (OSError, SyntaxError, ValueError):
+        return False
+
+
+def has_variant_class(source: str) -> bool:
+    """Whether a class in a source has all methods of the interface of a variant.
 
     A class that inherits from another file counts if it has at least one of the methods itself.
     """
     try:
-        tree = ast.parse(importlib.util.decode_source(path.read_bytes()))
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
         return False
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    wanted = set(ARGUMENTS)
-
-    def methods(node: ast.ClassDef, seen: frozenset[str]) -> set[str]:
-        own = {one.name for one in node.body if isinstance(one, ast.FunctionDef)} & wanted
-        for base in node.bases:
-            name = base.id if isinstance(base, ast.Name) else ""
-            if name in classes and name not in seen:
-                own |= methods(classes[name], seen | {name})
-            elif name not in ("object", *seen) and own:
-                return wanted
-        return own
-
-    return any(methods(node, frozenset((name,))) == wanted for name, node in classes.items())
+    found = interface_methods(tree).values()
+    return any(methods == set(ARGUMENTS) or (methods and has_others) for methods, has_others in found)
 
 
 def _programs_beside(name: str) -> list[str]:

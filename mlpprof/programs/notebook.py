@@ -10,14 +10,16 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from mlpprof.errors import UsageError
+from mlpprof.results.place import Place
 
 FORMAT = 4
 """The version of nbformat that is read. Jupyter has written it since 2014."""
@@ -27,6 +29,12 @@ PYTHON = ("python", "ipython", "python3")
 
 CODE_MAGICS = frozenset(("time", "capture", "prun", "lprun", "memit", "snakeviz", "mlpprof"))
 """Cell magics that run their cell in the notebook's own namespace, so that the program needs its code."""
+
+LATE = "mlpprof_observes_the_last_cell"
+"""This entry in the metadata of a notebook says that only its last cell is to be observed."""
+
+START = "__mlpprof_start__"
+"""The name that a program calls where the cell begins that alone is to be observed."""
 
 VALUES_OF_OPTIONS = {"time": "", "prun": "lsTD", "lprun": "fmsuTD"}
 """Line magic that runs a statement -> the letters of its options that have a value."""
@@ -39,6 +47,12 @@ MAGIC_VALUE = re.compile(r"(?P<targets>[\w\s.,\[\]*]+=\s*)(?P<magic>[%!].*)")
 
 STATEMENT_MARKS = ("%", "!", "?", ",", ";", "/")
 """No Python statement begins with one of these. The last three quote or call in IPython (`/f x` is `f(x)`)."""
+
+CHANGE_FOLDER = re.compile(r"""%cd\s+(?P<quote>["']?)(?P<folder>[^-${}"'][^${}"']*?)(?P=quote)\s*""")
+"""The magic that changes the working directory, on which the paths of data depend."""
+
+OWN_MAGICS = ("%mlpprof", "%load_ext mlpprof", "%reload_ext mlpprof")
+"""Magics of mlpprof are left out without a note."""
 
 MOST_NAMED = 6
 """A note names at most so many lines."""
@@ -58,7 +72,7 @@ class Notebook:
     """A notebook as a program.
 
     source: the cells as one text. notes: sentences about what was left out. starts: for each cell, how many lines of
-    `source` come before it.
+    `source` come before it. is_late: whether only its last cell is to be observed, which then begins by calling START.
     """
 
     path: str
@@ -66,6 +80,7 @@ class Notebook:
     source: str
     notes: tuple[str, ...]
     starts: tuple[int, ...]
+    is_late: bool = False
 
     def place(self, line: int) -> tuple[int, int]:
         """The cell, and the line within it, of a line of `source` (all counted from 1)."""
@@ -88,9 +103,36 @@ class Notebook:
         return {"display": _display, "get_ipython": NoShell}
 
 
-def place_text(file: str, cell: int | None, line: int) -> str:
-    """A place as every report shows it: 'train.py:12', or 'work.ipynb:cell 3:12'."""
-    return f"{file}:{line}" if cell is None else f"{file}:cell {cell}:{line}"
+READ: dict[str, Notebook] = {}
+"""The notebooks that this process has read, by their resolved paths; for lines of their sources, as Python keeps the
+lines of files in `linecache`."""
+
+
+def place_of(file: str, line: int, shown: str | None = None) -> Place:
+    """The place of a line of the program's source; the only way from such a line to a cell.
+
+    file: the name that the source was compiled with. shown: the file as reports show it; None takes its last part.
+    """
+    name = Path(file).name if shown is None else shown
+    notebook = READ.get(file)
+    if notebook is None:
+        return Place(name, line)
+    cell, within = notebook.place(line)
+    return Place(name, within, cell)
+
+
+def parts_of(file: str, source: str, shown: str) -> Iterator[tuple[Place, str]]:
+    """The first place, and the text, of each part of a file whose lines are counted on their own."""
+    if file not in READ:
+        yield Place(shown, 1), source
+    else:
+        for cell in READ[file].cells:
+            yield Place(shown, 1, cell.number), cell.text
+
+
+def notes_on(files: Iterable[str]) -> list[str]:
+    """The sentences about what was left out of those files that are notebooks."""
+    return [note for file in files if file in READ for note in READ[file].notes]
 
 
 def _display(*_objects: Any, **_options: Any) -> None:
@@ -130,6 +172,10 @@ def read_notebook(path: str, text: str | None = None) -> Notebook:
     left_out = _LeftOut()
     cells = tuple(_cell(number, one, left_out) for number, one in enumerate(texts, start=1))
     futures = [_checked(name, cell) for cell in cells]
+    metadata = document.get("metadata")
+    is_late = isinstance(metadata, dict) and bool(metadata.get(LATE))
+    if is_late:
+        cells = (*cells[:-1], replace(cells[-1], source=f"{START}(); {cells[-1].source}"))
     # `from __future__` must come first in a program, but may be in any cell of a notebook
     head = f"from __future__ import {', '.join(sorted(set().union(*futures)))}\n" if any(futures[1:]) else ""
     starts, count = [], head.count("\n")
@@ -138,7 +184,20 @@ def read_notebook(path: str, text: str | None = None) -> Notebook:
         count += cell.source.count("\n")
     if head:
         cells = tuple(_without_future(cell) if found else cell for cell, found in zip(cells, futures, strict=True))
-    return Notebook(path, cells, head + "".join(one.source for one in cells), left_out.notes(name), tuple(starts))
+    source = head + "".join(one.source for one in cells)
+    READ[str(Path(path).resolve())] = found = Notebook(
+        path, cells, source, left_out.notes(name), tuple(starts), is_late
+    )
+    return found
+
+
+def notebook_text(cells: Sequence[str], *, is_late: bool = False) -> str:
+    """The file of a notebook with these code cells. is_late: as in `Notebook`; the last one must begin with a magic."""
+    written: list[dict[str, Any]] = [
+        {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": cell} for cell in cells
+    ]
+    metadata = {LATE: True} if is_late else {}
+    return json.dumps({"cells": written, "metadata": metadata, "nbformat": FORMAT, "nbformat_minor": 5})
 
 
 def _document(path: str, name: str, text: str | None) -> dict[str, Any]:
@@ -221,7 +280,7 @@ def _cell(number: int, text: str, left_out: _LeftOut) -> Cell:
         if _magic_name(lines[i]) not in CODE_MAGICS:
             left_out.cells.append((lines[i].strip(), number))
             return Cell(number, text, "".join(f"# {line}".rstrip() + "\n" for line in lines))
-        if _magic_name(lines[i]) != "mlpprof":
+        if not lines[i].startswith("%%mlpprof"):
             left_out.lines.append((lines[i].strip(), number, i + 1))
         lines[i] = f"# {lines[i]}"
         i += 1
@@ -229,10 +288,9 @@ def _cell(number: int, text: str, left_out: _LeftOut) -> Cell:
 
 
 def _unindented(lines: list[str]) -> list[str]:
-    """The lines without the indentation of the first one, as IPython runs a cell."""
+    """The lines without the indentation that all of them have, as IPython runs a cell."""
     first = next(line for line in lines if line.strip())
-    indent = first[: len(first) - len(first.lstrip())]
-    return [line.removeprefix(indent) for line in lines] if indent else lines
+    return textwrap.dedent("\n".join(lines)).split("\n") if first[0].isspace() else lines
 
 
 def _is_automagic(lines: list[str]) -> bool:
@@ -261,7 +319,8 @@ def _plain_lines(lines: list[str], number: int, left_out: _LeftOut) -> Iterator[
             while lines[last].endswith("\\") and last + 1 < len(lines):
                 last += 1
             named, plain = _without_magic(lines[i : last + 1])
-            left_out.lines.append((named, number, i + 1))
+            if not named.startswith(OWN_MAGICS):
+                left_out.lines.append((named, number, i + 1))
             yield from plain
             i = last + 1
             continue
@@ -299,6 +358,9 @@ def _magic_name(text: str) -> str:
 def _statement(magic: str) -> str:
     """The statement that a line magic runs in the namespace of the notebook; '' for other magics."""
     name = _magic_name(magic)
+    folder = CHANGE_FOLDER.fullmatch(magic)
+    if folder is not None:
+        return f"__import__('os').chdir(__import__('os').path.expanduser({folder['folder']!r}))"
     if not magic.startswith("%") or magic.startswith("%%") or name not in VALUES_OF_OPTIONS:
         return ""
     rest = magic[1:].removeprefix(name).lstrip()
@@ -362,13 +424,13 @@ def _checked(name: str, cell: Cell) -> set[str]:
                 warnings.simplefilter("ignore")  # the program itself shows them
                 compile(cell.source, name, "exec", dont_inherit=True)
     except SyntaxError as error:
-        place = place_text(name, cell.number, error.lineno or 1)
-        raise UsageError(f"{place}: SyntaxError: {error.msg}") from error
+        place = Place(name, error.lineno or 1, cell.number)
+        raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
     except ValueError as error:  # a null character
-        raise UsageError(f"{place_text(name, cell.number, 1)}: {error}") from error
+        raise UsageError(f"{Place(name, 1, cell.number).text}: {error}") from error
     if waiting is not None:
         raise UsageError(
-            f"{place_text(name, cell.number, waiting.lineno)}: `await` outside of a function works in Jupyter only. "
+            f"{Place(name, waiting.lineno, cell.number).text}: `await` outside of a function works in Jupyter only. "
             "Put it into `async def main(): ...`, and call asyncio.run(main())"
         )
     return {alias.name for node in tree.body if _is_future(node) for alias in node.names}
@@ -398,3 +460,41 @@ def _without_future(cell: Cell) -> Cell:
             before, after = first[: node.col_offset].decode(), last[node.end_col_offset :].decode()
             lines[node.lineno - 1 : end] = [f"{before}pass{after}", *([""] * (end - node.lineno))]
     return Cell(cell.number, cell.text, "\n".join(lines))
+
+
+@dataclass(frozen=True)
+class SourceEdit:
+    """Lines of the program's source that are replaced: those from `start` up to but without `stop`, 0-based."""
+
+    start: int
+    stop: int
+    lines: tuple[str, ...]
+
+
+def with_edits(path: str, text: str, edits: Iterable[SourceEdit]) -> str:
+    """The file of a notebook whose cells contain these edits of its source; all else stays as it is.
+
+    text: the file as it was when its source was read. Edits must not overlap. Raises as `read_notebook`.
+    """
+    notebook = read_notebook(path, text)
+    by_cell: dict[int, list[SourceEdit]] = {}
+    for edit in edits:
+        by_cell.setdefault(notebook.place(edit.start + 1)[0], []).append(edit)
+    document = json.loads(text)
+    stored = [one for one in document["cells"] if one.get("cell_type") == "code" and _joined(one.get("source")).strip()]
+    for cell, start, entry in zip(notebook.cells, notebook.starts, stored, strict=True):
+        if cell.number not in by_cell:
+            continue
+        lines = re.findall(r".*\n", cell.text)
+        for edit in sorted(by_cell[cell.number], key=lambda one: (one.start, one.stop), reverse=True):
+            first = max(edit.start - start, 0)
+            lines[first : max(edit.stop - start, first)] = edit.lines
+        changed = "".join(lines)
+        if not "".join(entry["source"]).endswith("\n"):
+            changed = changed.removesuffix("\n")
+        entry["source"] = changed.splitlines(keepends=True)
+    indent = re.match(r"\{\n(\s+)", text)
+    written = json.dumps(
+        document, indent=len(indent[1]) if indent else None, ensure_ascii=text.isascii() and "\\u" in text
+    )
+    return f"{written}\n" if text.endswith("\n") else written

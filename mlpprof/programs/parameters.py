@@ -42,7 +42,7 @@ from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes
 
-MOST_BYTES = 256_000_000
+MOST_BYTES = 100_000_000
 """The values after all steps are kept; if they would take more memory than this, fewer steps are compared."""
 
 LONGEST_S = 30.0
@@ -293,7 +293,7 @@ def record_parameters(
         lambda: recorder.count > 0,
         lambda: recorder.is_done,
         writes,
-        patience or Patience(),
+        patience or Patience(waiting_s=program.wait_s),
     )
     trees = {path: ast.parse(source, path) for path, source in forms.sources.items()}
     return recorder.parameters(growing_sums(trees) | buffers(trees)), recorder.count, has_ended and not recorder.is_done

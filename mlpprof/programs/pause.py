@@ -24,6 +24,7 @@ from mlpprof.programs.record.forms import Forms
 from mlpprof.programs.record.hooks import BEGIN, END
 from mlpprof.programs.record.run import Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
+from mlpprof.programs.signs import Signs
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes
 
@@ -84,7 +85,7 @@ class StepGate:
         """Whether the program must end, because nobody needs it any more."""
         self.has_arrived = False
         """Whether the program has been at its step."""
-        self._is_over = False
+        self.has_ended = False
         self.hooks = {BEGIN: self._begin, END: self._end}
 
     # In the program's threads.
@@ -123,7 +124,7 @@ class StepGate:
 
     def ended(self, problem: MlpprofError | None = None) -> None:
         """The program is over; problem: why, if that is an error."""
-        self._is_over = True
+        self.has_ended = True
         self._answers.put(problem or self._taken(has_ended=True))
 
     # In the thread that gives permission.
@@ -134,7 +135,7 @@ class StepGate:
 
     def take(self, steps: int) -> Taken:
         """Let the program make so many steps, and wait until it has, and is at the beginning of the next one."""
-        if self._is_over and self._answers.empty():
+        if self.has_ended and self._answers.empty():
             return Taken(0, 0.0, 0.0, has_ended=True)
         self._permissions.put(steps)
         return self._answered()
@@ -167,14 +168,17 @@ def run_gated(
     """
     hooks.install(hooks_of_step)
     end_threads_quietly()
+    signs = Signs(program.is_own)
+    signs.watch()
 
     def is_hopeless(passed_s: float) -> bool:
         if is_over() or forms.is_compiled or (writes is not None and writes.must_end):
             return True
         if is_at_step() or passed_s <= patience.loading_s:
             return False
-        is_to_come = forms.step_file is not None or is_import_to_come(dict(forms.sources), program.folder)
-        return passed_s > patience.waiting_s or not is_to_come
+        if passed_s > patience.waiting_s:
+            return signs.give_up(passed_s)
+        return forms.step_file is None and not is_import_to_come(dict(forms.sources), program.folder)
 
     if writes is not None:
         writes.is_enough = is_at_step
@@ -186,7 +190,7 @@ def run_gated(
 
     ended = run() if writes is None else writes.guarded(run)
     if not is_at_step():
-        raise _unreached(forms, ended)
+        raise _unreached(forms, ended, signs)
     return ended is not None or (writes is not None and writes.must_end)
 
 
@@ -197,7 +201,7 @@ def run_paused(
 
     The gate gets the UsageError if the step never ran, and what the program's `run` raises.
     """
-    forms, patience = GatedForms(step), patience or Patience()
+    forms, patience = GatedForms(step), patience or Patience(waiting_s=program.wait_s)
     try:
         run_gated(program, forms, gate.hooks, lambda: gate.has_arrived, lambda: gate.is_stopped, writes, patience)
     except MlpprofError as error:
@@ -206,11 +210,11 @@ def run_paused(
         gate.ended()
 
 
-def _unreached(forms: GatedForms, ended: Exit | None) -> UsageError:
+def _unreached(forms: GatedForms, ended: Exit | None, signs: Signs) -> UsageError:
     assert forms.step is not None
     if forms.is_compiled:
         name = Path(forms.step_file or "").name
         return UsageError(f"the step '{forms.step.text}' in {name} is {WORDS}; {ADVICE}")
     if ended is not None and ended.place is not None:
         return ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
-    return UsageError(not_seen(forms.step, forms))
+    return UsageError(not_seen(forms.step, forms, signs))

@@ -10,6 +10,9 @@ from mlpprof.programs.git_ref import sources_at
 from mlpprof.programs.name import ProgramName
 from mlpprof.results.json import Message, decode, encode
 
+WAIT_S = 120.0
+"""The first step of a program may take so many seconds; some load data for a minute before they train."""
+
 
 @dataclass(frozen=True)
 class ProgramRequest:
@@ -20,6 +23,7 @@ class ProgramRequest:
     instrumented though they are in an installed library, or are not although they are the user's. allow_writes: let
     the program write files outside temporary folders. overlay: absolute path of a source file -> the text that the
     program gets in place of the file on disk, or None if the file does not exist for the program.
+    wait_s: the program may take so many seconds until its first step.
     """
 
     name: ProgramName
@@ -29,6 +33,7 @@ class ProgramRequest:
     exclude: tuple[str, ...] = ()
     allow_writes: bool = False
     overlay: Mapping[str, str | None] = field(default_factory=dict)
+    wait_s: float = WAIT_S
 
     def to_json(self) -> Message:
         """The request as plain JSON."""
@@ -48,6 +53,7 @@ def request_for(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     allow_writes: bool = False,
+    wait_s: float = WAIT_S,
 ) -> ProgramRequest:
     """The request for a program as the user names it; a git ref is read here.
 
@@ -55,4 +61,4 @@ def request_for(
     """
     name = ProgramName.parse(str(text))
     overlay = {} if name.ref is None else sources_at(name)
-    return ProgramRequest(name, tuple(arguments), step, tuple(include), tuple(exclude), allow_writes, overlay)
+    return ProgramRequest(name, tuple(arguments), step, tuple(include), tuple(exclude), allow_writes, overlay, wait_s)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.errors import UsageError
+from mlpprof.programs.notebook import READ
 
 Loop = ast.For | ast.While
+
+NOTEBOOK = ".ipynb"
+
+PLACE = re.compile(r"(?:(?P<file>.+\.(?:py|ipynb)):)?(?:(?:cell )?(?P<cell>\d+):(?=\d+$))?(?P<rest>[^:]+)")
+"""A step as the user writes it, perhaps with its file before it."""
+
 SCOPES_WITHIN = (
     ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.ListComp | ast.GeneratorExp | ast.DictComp
 )
@@ -20,47 +28,70 @@ SCOPES_WITHIN = (
 class StepPlace:
     """A step: a function (`name` is its qualified name or the end of it), or the body of the loop on `line`.
 
-    file: the path as the user gave it, matched from its end; None for any file of the program.
+    file: the path as the user gave it, matched from its end; None for any file of the program. cell: of a notebook; the
+    line is then counted within the cell.
     """
 
     file: str | None
     name: str | None = None
     line: int | None = None
+    cell: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> StepPlace:
-        """From 'Class.method', 'function', '41' or 'fit.41', with or without a file before it; else UsageError."""
-        file, _, rest = text.rpartition(":")
-        if not rest or (file and not file.endswith(".py")):
+        """From 'Class.method', 'function', '41' or 'fit.41', with or without a file before it; else UsageError.
+
+        In a notebook, a line has its cell before it: '3:12' is line 12 of cell 3.
+        """
+        found = PLACE.fullmatch(text)
+        if found is None:
             raise UsageError(
                 f"--step '{text}' is not a place; expected Class.method, a function name, or the line of a loop, with "
-                "or without its file: file.py:Class.method"
+                "or without its file: file.py:Class.method. In a notebook, 3:12 is line 12 of cell 3"
             )
+        file, cell, rest = found["file"], found["cell"], found["rest"]
+        if cell is not None:
+            return cls(file, line=int(rest), cell=int(cell))
         last = rest.rpartition(".")[2]
         if last.isdigit():
-            return cls(file or None, line=int(last))
-        return cls(file or None, name=rest)
+            return cls(file, line=int(last))
+        return cls(file, name=rest)
 
     @property
     def text(self) -> str:
         """The step as the user can write it, without the file."""
-        return str(self.line) if self.name is None else self.name
+        if self.name is not None:
+            return self.name
+        return str(self.line) if self.cell is None else f"cell {self.cell}:{self.line}"
+
+    @property
+    def words(self) -> str:
+        """The step within a sentence."""
+        if self.name is not None:
+            return f"function '{self.name}'"
+        return f"loop in line {self.line}" + ("" if self.cell is None else f" of cell {self.cell}")
 
     def concerns(self, path: str) -> bool:
         """Whether this file may hold the step."""
+        if self.line is not None and (self.cell is not None) != path.endswith(NOTEBOOK):
+            return False
         if self.file is None:
             return True
         wanted, have = Path(self.file).parts, Path(path).parts
         return have[-len(wanted) :] == wanted
 
-    def node(self, tree: ast.Module) -> ast.FunctionDef | Loop | None:
-        """The function or the loop in a parsed file."""
+    def node(self, tree: ast.Module, path: str = "") -> ast.FunctionDef | Loop | None:
+        """The function or the loop in a parsed file; path: of a notebook that has been read.
+
+        Raises UsageError if the notebook has no such line.
+        """
         for name, node in functions(tree):
             if self.name is not None and f".{name}".endswith(f".{self.name}"):
                 return node
         if self.line is None:
             return None
-        loops = [node for node in ast.walk(tree) if isinstance(node, Loop) and node.lineno == self.line]
+        line = self.line if self.cell is None else READ[path].line(self.cell, self.line)
+        loops = [node for node in ast.walk(tree) if isinstance(node, Loop) and node.lineno == line]
         return loops[0] if loops else None
 
 
@@ -86,11 +117,20 @@ def _calls(node: ast.AST, name: str) -> bool:
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
     """The functions of a file with their qualified names; those within functions as 'outer.inner'."""
+    yield from ((name, node) for name, node in _functions(tree, prefix) if isinstance(node, ast.FunctionDef))
+
+
+def async_functions(tree: ast.AST) -> list[str]:
+    """The qualified names of the functions of a file that are `async def`."""
+    return [name for name, node in _functions(tree, "") if isinstance(node, ast.AsyncFunctionDef)]
+
+
+def _functions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield prefix + node.name, node
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from _functions(node, f"{prefix}{node.name}.")
         elif isinstance(node, ast.ClassDef):
-            yield from functions(node, f"{prefix}{node.name}.")
+            yield from _functions(node, f"{prefix}{node.name}.")
         elif isinstance(node, ast.stmt | ast.ExceptHandler):
-            yield from functions(node, prefix)
+            yield from _functions(node, prefix)

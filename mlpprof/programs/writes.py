@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.programs.file_view import View, free_folders
 from mlpprof.programs.name import ProgramName
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.schedule import Enough
 
 Answer = TypeVar("Answer")
@@ -176,7 +177,7 @@ class Writes:
         while frame is not None:
             file = frame.f_code.co_filename
             if self._is_own(file):
-                return f"{Path(file).name}:{frame.f_lineno}"
+                return place_of(file, frame.f_lineno).text
             frame = frame.f_back  # type: ignore[assignment]  # the outermost frame has None
         return self._name
 

@@ -23,7 +23,6 @@ from mlpprof.report.numbers import (
     plain,
 )
 from mlpprof.results.advice import CATEGORIES, Advice, Finding
-from mlpprof.results.step_profile import Expression, StepProfile
 
 CONTEXT = 2
 """So many lines are shown above and below a finding."""
@@ -80,8 +79,8 @@ class CureLine:
 
 
 def place_text(finding: Finding) -> str:
-    """'net.py:41:9'."""
-    return f"{plain(finding.file)}:{finding.line}:{finding.column}"
+    """'net.py:41:9', or 'work.ipynb:cell 3:12:9'."""
+    return f"{plain(finding.place.text)}:{finding.column}"
 
 
 def payoff_text(finding: Finding) -> str:
@@ -96,7 +95,7 @@ def share_text(finding: Finding) -> str:
 
 def related_text(finding: Finding) -> str:
     """'net.py:18, net.py:7'; empty where there is none."""
-    return ", ".join(f"{plain(place.file)}:{place.line}" for place in finding.related)
+    return ", ".join(plain(place.text) for place in finding.related)
 
 
 def confidence_text(finding: Finding) -> str:
@@ -140,7 +139,7 @@ def steps_text(advice: Advice) -> str:
 
 def excerpt(advice: Advice, finding: Finding) -> list[SourceLine]:
     """The lines of a finding with their neighbours, moved left together; empty if the file's text is unknown."""
-    source = advice.source.get(finding.file)
+    source = advice.source.get(finding.place.source)
     if source is None:
         return []
     raw = re.split(r"\r\n?|\n", source)
@@ -248,36 +247,15 @@ def _number_text(name: str, value: float) -> str:
     return format_number(value) if isinstance(value, int) else digits(value)
 
 
-# Step profiles: medians, shares, rates and the disturbance.
-
-MOST_DISTURBED = 1.2
-"""If steps under clocks take more than this many times as long as plain steps, shares are rough."""
+# Steps of programs: where their phases come from, and medians.
 
 PHASES_FROM = {
     "comments": "from the step's `# phase:` comments",
     "calls": "from the calls that the step makes; add `# phase: NAME` after a statement to name your own",
-    "statements": "one per statement; add `# phase: NAME` after a statement to name your own",
+    "statements": "only one, because the step calls no function of yours; add `# phase: NAME` after a statement",
 }
 
 
 def median_s(seconds: Sequence[float]) -> float:
     """The median of raw samples; NaN if there are none."""
     return float(np.median(seconds)) if len(seconds) else math.nan
-
-
-def share_of(seconds: Sequence[float], profile: StepProfile) -> float:
-    """The median as a share of the median clocked step, because both were measured under clocks."""
-    whole_s = median_s(profile.clocked_s)
-    return median_s(seconds) / whole_s if whole_s > 0 else math.nan
-
-
-def disturbance(profile: StepProfile) -> float:
-    """The median clocked step divided by the median plain step: 1 if the clocks cost nothing."""
-    plain_s = median_s(profile.step_s)
-    return median_s(profile.clocked_s) / plain_s if plain_s > 0 else math.nan
-
-
-def gflop_per_s(one: Expression) -> float:
-    """GFLOP/s; NaN if the expression does no floating-point operations."""
-    time_s = median_s(one.seconds)
-    return one.flop / time_s / 1e9 if one.flop and time_s > 0 else math.nan

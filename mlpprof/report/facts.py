@@ -10,10 +10,21 @@ from typing import Any
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
 from mlpprof.model import Network
-from mlpprof.report.numbers import format_size, format_time, plain
+from mlpprof.report.numbers import format_number, format_size, format_time, plain
 from mlpprof.report.sentences import run_warnings
 from mlpprof.report.story import Story
-from mlpprof.results import CheckResult, Comparison, DataRecord, Json, Ladder, Run, Verdict
+from mlpprof.results import (
+    CheckResult,
+    Comparison,
+    DataRecord,
+    Json,
+    Ladder,
+    ProgramPair,
+    ProgramRecord,
+    Run,
+    Training,
+    Verdict,
+)
 
 Fact = tuple[str, str, str]
 
@@ -25,10 +36,7 @@ def run_facts(run: Run) -> list[Fact]:
     """What was measured, how, and where."""
     native = " · --native-blas" if run.native_blas else ""
     return [
-        ("workload", "", plain(f"{run.workload}: {_data(run.data)}")),
-        ("network", "", _network(run.network)),
-        ("training", "", _training(run)),
-        ("check", *_check(run.check)),
+        *_what(run),
         ("machine", "", machine_line(run.machine)),
         ("BLAS", "", blas_line(run.machine) + native),
         ("measured", "", plain(f"{_when(run.created)} by mlpprof {run.mlpprof_version}: {run.command}")),
@@ -36,20 +44,73 @@ def run_facts(run: Run) -> list[Fact]:
     ]
 
 
+def _what(run: Run) -> list[Fact]:
+    """What was trained on what; of a program, which step, and how long the program took to get there."""
+    if run.program is not None:
+        return program_facts(run.program)
+    work = [("workload", "", plain(f"{run.workload}: {_data(run.data)}"))] if run.data is not None else []
+    network = [("network", "", _network(run.network))] if run.network is not None else []
+    return [*work, *network, ("training", "", _training(run)), ("check", *_check(run.check))]
+
+
+def program_facts(program: ProgramRecord) -> list[Fact]:
+    """The step of a program, its arguments, and how much of the time was the program's own."""
+    how = "mlpprof found it; --step NAME chooses another one" if program.is_found else "as named with --step"
+    loading = f"{format_time(program.loading_s)} until the first step, which is the program's own work"
+    if program.measuring_s > 0:
+        times = f"{program.runs} runs" if program.runs > 1 else "one run"
+        share = min(1.0, program.runs * program.loading_s / program.measuring_s)
+        loading += (
+            f"; mlpprof took {format_time(program.measuring_s)} for {times} of the program, and loading was "
+            f"{100 * share:.0f} % of that"
+        )
+    facts = [
+        ("step", "", plain(f"{program.step} ({how})")),
+        ("arguments", "", plain(" ".join(program.arguments))),
+        ("loading", "", loading),
+    ]
+    if program.page_faults is not None and program.page_faults >= 1:
+        facts.append(("page faults", "", f"{format_number(program.page_faults)} in a step"))
+    return [fact for fact in facts if fact[2]]
+
+
 def comparison_facts(one: Comparison) -> list[Fact]:
     """What was raced, the ratio and the verdict, and what they rest on."""
     race = one.race
-    dtypes = " and ".join(dict.fromkeys(race.dtypes))
     return [
         ("step", "", f"{format_time(race.step_s(0))} → {format_time(race.step_s(1))}"),
         ("ratio", "strong", ratio_text(one.verdict)),
         ("verdict", *_outcome(one.verdict)),
-        ("equivalent", *_equivalence(one)),
-        ("on", "", plain(f"{one.workload}, {one.network.text}, batch {one.batch:,}, {dtypes}")),
+        *(_what_was_compared(one) if one.programs is None else _program_facts(one.programs)),
         *(("timed", "", f"{plain(name)} {THROUGH_TRAIN}") for name in race.trained),
         *(("engine", "", plain(engine)) for engine in one.engines),
         *short_machine_facts(one.machine),
     ]
+
+
+def _what_was_compared(one: Comparison) -> list[Fact]:
+    dtypes = " and ".join(dict.fromkeys(one.race.dtypes))
+    return [("equivalent", *_equivalence(one)), ("on", "", plain(f"{one.subject}, {dtypes}"))]
+
+
+def _program_facts(programs: ProgramPair) -> list[Fact]:
+    """What is known only of programs."""
+    old_s, new_s = programs.between_s
+    training = programs.training
+    facts: list[Fact] = [("training", "warning", NOT_CHECKED)]
+    if training is not None:
+        facts = [("training", "" if training.is_same else "warning", plain(_training_text(training)))]
+        facts += [("", "", plain(note)) for note in training.notes]
+    return [
+        *facts,
+        ("step of", "", plain(" → ".join(dict.fromkeys(programs.steps)))),
+        ("between", "", f"the rest of the loop takes {format_time(old_s)} → {format_time(new_s)} a step"),
+        *(("note", "warning", plain(note)) for note in programs.notes),
+    ]
+
+
+def _training_text(training: Training) -> str:
+    return f"both train the same: {training.reason}" if training.is_same else training.reason
 
 
 def short_machine_facts(machine: Json) -> list[Fact]:
@@ -106,10 +167,17 @@ def work_facts(story: Story) -> list[Fact]:
     rows: list[Fact] = []
     measured: tuple[Ladder | Run, ...] = (*story.ladders, *story.runs)
     for one in measured:
-        rows += [("workload", "", f"{one.workload}: {_data(one.data)}"), ("network", "", _network(one.network))]
+        if one.data is not None and one.network is not None:
+            rows += [("workload", "", f"{one.workload}: {_data(one.data)}"), ("network", "", _network(one.network))]
     for comparison in story.comparisons:
-        rows += [("workload", "", comparison.workload), ("network", "", _network(comparison.network))]
+        if comparison.programs is not None:
+            rows += _program_facts(comparison.programs)
+        if comparison.network is not None:
+            rows += [("workload", "", comparison.workload), ("network", "", _network(comparison.network))]
     for run in story.runs:
+        if run.program is not None:
+            rows += [("program", "", run.variant.name), *program_facts(run.program)]
+            continue
         rows += [("training", "", _training(run)), (f"check of {run.variant.name}", *_check(run.check))]
     rows += [("measured", "", f"{_when(one.created)}: {one.command}") for one in measured]
     rows += [("measured", "", comparison.command) for comparison in story.comparisons if comparison.command]
@@ -156,7 +224,11 @@ def story_warnings(story: Story) -> list[str]:
     found = [warning for _, run in story.profiles for warning in run_warnings(run)]
     raced: tuple[Ladder | Comparison, ...] = (*story.ladders, *story.comparisons)
     found += [warning for one in raced if (warning := pinned_kernel_warning(one.machine))]
-    found += [f"{run.variant.name} was not checked (--no-check)" for run in story.runs if run.check is None]
+    found += [
+        f"{run.variant.name} was not checked (--no-check)"
+        for run in story.runs
+        if run.check is None and not run.program
+    ]
     found += [f"{one.new} was not checked (--no-check)" for one in story.comparisons if one.equivalent is None]
     found += ["the rungs were not checked (--no-check)" for ladder in story.ladders if not ladder.checked]
     if not (story.ladders or story.comparisons) and len({name for name, _ in story.profiles}) > 1:
@@ -176,6 +248,8 @@ def _same_machine(a: Json, b: Json) -> bool:
 def _training(run: Run) -> str:
     """'float32, rate 0.1, momentum 0.9, seed 0'."""
     network = run.network
+    if network is None:
+        return run.dtype
     penalties = {"momentum": network.momentum, "L1": network.l1, "L2": network.l2}
     shown = [f"{name} {value:g}" for name, value in penalties.items() if value > 0]
     return ", ".join([run.dtype, f"rate {network.rate:g}", *shown, f"seed {run.seed}"])

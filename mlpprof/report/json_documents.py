@@ -12,25 +12,49 @@ from typing import Any
 from mlpprof import __version__
 from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
-from mlpprof.report.advice_words import disturbance, median_s, share_of
+from mlpprof.report.advice_words import median_s
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
-from mlpprof.results import BatchResult, Change, CheckResult, Comparison, Ladder, Run, Speedup, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    CheckResult,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    Run,
+    Speedup,
+    Verdict,
+)
 from mlpprof.results.advice import Advice
 from mlpprof.results.json import plain_object
 from mlpprof.results.peers import PeersRow, PeersTable
 from mlpprof.results.reproduction import Claim, Reproduction
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 from mlpprof.results.tuning import Tuning
 
 SCHEMA = 1
 """The schema number that every document carries. Keys may be added under the same number; a document whose key goes or
 changes its meaning gets the next one."""
 
+ADVICE_SCHEMA = 2
+"""The schema number of findings: since the second one, cures are edits."""
+
 
 def profile_json(run: Run) -> dict[str, Any]:
-    """A run: its figures, and the raw samples of the pass without instruments."""
+    """A run: its figures, and the raw samples of the pass without instruments.
+
+    That of a program also has the keys of `step_profile_json`, which describe its step.
+    """
+    of_program: dict[str, Any] = {}
+    if run.program is not None:
+        of_program = {
+            **step_profile_json(run.step_profile),
+            "disturbance": run.results[0].phases_disturbance,
+            **_program(run.program),
+        }
     return plain_object(
         {
+            **of_program,
             "schema": SCHEMA,
             "mlpprof": run.mlpprof_version,
             "created": run.created,
@@ -54,13 +78,27 @@ def profile_json(run: Run) -> dict[str, Any]:
     )
 
 
+def _program(program: ProgramRecord) -> dict[str, Any]:
+    return {
+        "program": {
+            "arguments": program.arguments,
+            "is_found": program.is_found,
+            "loading_s": program.loading_s,
+            "runs": program.runs,
+            "measuring_s": program.measuring_s,
+            "page_faults": program.page_faults,
+            "files": list(program.sources),
+        }
+    }
+
+
 def _result(result: BatchResult, run: Run) -> dict[str, Any]:
     ceiling = Ceiling.of(run)
     phase_figures = [_figures(point) for point in phase_points(result, ceiling)]
     label_figures = [_figures(point) for point in label_points(result, ceiling)]
     return {
-        "batch": result.batch,
-        "steps_per_epoch": result.steps_per_epoch,
+        "batch": result.batch or None,
+        "steps_per_epoch": result.steps_per_epoch or None,
         "warmup_steps": result.warmup_steps,
         "step_s": {**vars(result.step_s), "samples": result.total_s.ravel()},
         "epoch_s": result.epoch_s,
@@ -147,8 +185,34 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "turns_s": race.turns_s,
             "machine": comparison.machine,
             "engines": comparison.engines,
+            "programs": None if comparison.programs is None else _programs(comparison),
         }
     )
+
+
+def _programs(comparison: Comparison) -> dict[str, Any]:
+    """What is known only of programs. lost: the expression that lost the most time."""
+    pair = comparison.programs
+    assert pair is not None
+    return {
+        "steps": pair.steps,
+        "between_s": pair.between_s,
+        "training": pair.training,
+        "expressions": [_expression_change(one) for one in pair.expressions],
+        "lost": None if comparison.lost is None else _expression_change(comparison.lost),
+        "notes": pair.notes,
+    }
+
+
+def _expression_change(one: ExpressionChange) -> dict[str, Any]:
+    return {
+        "file": one.file,
+        "line": one.line,
+        "text": one.text,
+        "old_text": one.old_text,
+        "old_s": one.old_s,
+        "new_s": one.new_s,
+    }
 
 
 def _phases(waterfall: Iterable[Change]) -> dict[str, Any]:
@@ -219,6 +283,7 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "processes": verdict.processes,
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
+            "lost": None if speedup.lost is None else _expression_change(speedup.lost),
             "command": speedup.command,
             "notes": speedup.notes,
         }
@@ -246,42 +311,47 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     """The findings, the one with the largest payoff first; every key of a `Finding` is in the document."""
     return plain_object(
         {
-            "schema": SCHEMA,
+            "schema": ADVICE_SCHEMA,
             "step": advice.step,
             "step_s": advice.step_s,
             "steps": advice.steps,
             "findings": advice.findings,
             "notes": advice.notes,
             "environment": advice.environment,
+            "proof": advice.proof,
         }
     )
 
 
 def step_profile_json(profile: StepProfile) -> dict[str, Any]:
-    """The phases and expressions of a step in a program, with every raw sample."""
+    """The phases and expressions of a step in a program, with every raw sample.
+
+    A median is the share of the part in the median undisturbed step, so that the parts add up to at most the step.
+    """
     return plain_object(
         {
             "schema": SCHEMA,
             "step": profile.step,
-            "step_s": {"median": median_s(profile.step_s), "samples": profile.step_s},
+            "step_s": {"median": profile.median_s, "samples": profile.step_s},
             "clocked_s": {"median": median_s(profile.clocked_s), "samples": profile.clocked_s},
-            "disturbance": disturbance(profile),
+            "disturbance": median_s(profile.clocked_s) / profile.median_s if profile.median_s > 0 else None,
             "phases_from": profile.phases_from,
             "phases": {
-                name: {"median_s": median_s(seconds), "share": share_of(seconds, profile), "samples": seconds}
-                for name, seconds in profile.phases.items()
+                name: {"median_s": profile.time_s(share), "share": share, "samples": profile.phases[name]}
+                for name, share in profile.phase_shares.items()
             },
-            "expressions": [_expression(one, profile) for one in profile.expressions],
+            "expressions": [
+                _expression(one, share, profile) for one, share in zip(profile.expressions, profile.shares, strict=True)
+            ],
             "notes": profile.notes,
             "environment": profile.environment,
         }
     )
 
 
-def _expression(one: Expression, profile: StepProfile) -> dict[str, Any]:
+def _expression(one: Expression, share: float, profile: StepProfile) -> dict[str, Any]:
     described = {key: value for key, value in vars(one).items() if key != "seconds"}
-    share = share_of(one.seconds, profile)
-    return {**described, "median_s": median_s(one.seconds), "share": share, "samples": one.seconds}
+    return {**described, "median_s": profile.time_s(share), "share": share, "samples": one.seconds}
 
 
 def reproduce_json(reproductions: Sequence[Reproduction]) -> dict[str, Any]:

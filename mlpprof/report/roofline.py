@@ -52,9 +52,9 @@ class Point:
         return sum(o.flop for o in self.operations)
 
     @property
-    def useful_flop(self) -> int:
-        """Floating-point operations that the mathematics needs."""
-        return sum(o.useful_flop for o in self.operations)
+    def useful_flop(self) -> int | None:
+        """Floating-point operations that the mathematics needs; None where the network is not known."""
+        return _sum_or_none(o.useful_flop for o in self.operations)
 
     @property
     def bytes_moved(self) -> int:
@@ -62,9 +62,9 @@ class Point:
         return sum(o.bytes_moved for o in self.operations)
 
     @property
-    def useful_bytes(self) -> int:
-        """Bytes moved by needed operations."""
-        return sum(o.useful_bytes for o in self.operations)
+    def useful_bytes(self) -> int | None:
+        """Bytes moved by needed operations; None where the network is not known."""
+        return _sum_or_none(o.useful_bytes for o in self.operations)
 
     @property
     def calls(self) -> int:
@@ -87,6 +87,11 @@ class Point:
         return None if self.limit_s is None or self.time_s <= 0 else self.limit_s / self.time_s
 
 
+def _sum_or_none(parts: Iterable[int | None]) -> int | None:
+    known = list(parts)
+    return None if None in known else sum(part or 0 for part in known)
+
+
 class Ceiling:
     """The limits of one run, from which the limit times of operations follow."""
 
@@ -104,6 +109,8 @@ class Ceiling:
         """The limits in a run; None where they were not measured."""
         if f"gemm_{run.dtype}" not in run.limits:
             return None
+        if run.data is None or run.network is None:
+            return cls(run.limits, 0.0)  # then a gather is compared with the cache or memory that its result fits in
         return cls(run.limits, run.data.samples * run.network.layers[0] * np.dtype(run.dtype).itemsize)
 
     def value(self, name: str) -> float | None:
@@ -209,9 +216,9 @@ def bound_s(network: Network, m: int, dtype: str, ceiling: Ceiling) -> float:
 
 
 def run_bound_s(run: Run, result: BatchResult) -> float | None:
-    """The lower bound of a run's step at one batch size; None where the limits were not measured."""
+    """The lower bound of a run's step; None where the limits were not measured, or the network is not known."""
     ceiling = Ceiling.of(run)
-    return None if ceiling is None else bound_s(run.network, result.batch, run.dtype, ceiling)
+    return None if ceiling is None or run.network is None else bound_s(run.network, result.batch, run.dtype, ceiling)
 
 
 # The reason why a step is slower than its bound, in one sentence: the statements that waste the most time.
@@ -249,9 +256,9 @@ class Distance:
 
 
 def distance(run: Run, result: BatchResult) -> Distance | None:
-    """The distance of a step from its bound; None where limits were not measured or nothing can be computed."""
+    """The distance of a step from its bound; None where limits were not measured or the network is not known."""
     ceiling = Ceiling.of(run)
-    if ceiling is None:
+    if ceiling is None or run.network is None:
         return None
     bound = bound_s(run.network, result.batch, run.dtype, ceiling)
     step = result.step_s.median
@@ -280,9 +287,9 @@ def _needed_s(point: Point, ceiling: Ceiling) -> float:
     needed = 0.0
     for operation in point.operations:
         if operation.kind in (PRODUCT, EVALUATION) and operation.flop:
-            needed += ceiling.operation_s(operation) * operation.useful_flop / operation.flop
+            needed += ceiling.operation_s(operation) * (operation.useful_flop or 0) / operation.flop
         elif operation.kind == COPY and operation.bytes_moved:
-            needed += ceiling.operation_s(operation) * operation.useful_bytes / operation.bytes_moved
+            needed += ceiling.operation_s(operation) * (operation.useful_bytes or 0) / operation.bytes_moved
     return needed
 
 
@@ -290,7 +297,7 @@ def _cause(point: Point, result: BatchResult, ceiling: Ceiling, fault_s: float) 
     limits = {o: ceiling.operation_s(o) for o in point.operations}
     limit_s = sum(limits.values())
     wasted_s = sum(
-        s * (1 - (o.useful_flop / o.flop if o.flop else o.useful_bytes / max(1, o.bytes_moved)))
+        s * (1 - ((o.useful_flop or 0) / o.flop if o.flop else (o.useful_bytes or 0) / max(1, o.bytes_moved)))
         for o, s in limits.items()
     )
     slowest = max(point.operations, key=lambda o: limits[o])

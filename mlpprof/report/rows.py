@@ -29,7 +29,17 @@ from mlpprof.report.numbers import (
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import agreements, batch_text
 from mlpprof.report.story import Measured
-from mlpprof.results import BatchResult, Change, Comparison, Ladder, PhaseSamples, Quantiles, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    Comparison,
+    Expression,
+    ExpressionChange,
+    Ladder,
+    PhaseSamples,
+    Quantiles,
+    Verdict,
+)
 
 SLOWEST = 3
 """This many of the slowest statements of a batch size are marked."""
@@ -139,15 +149,16 @@ def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Ta
     rows = []
     for one in measured:
         result = one.result
-        rate = Cell(rate_text(result.samples_per_s), result.samples_per_s)
+        rate = _rate(result)
         cells = [*_head(one, measured), *_spread(result.step_s, "strong")]
         if with_phases:
             cells += [rate, *(_phase_time(result, name) for name in PHASES)]
         else:
-            cells += [*_spread(result.epoch_s), rate, _count(result)]
+            cells += [*(_spread(result.epoch_s) if result.epoch_s is not None else _absent(2)), rate, _count(result)]
         rows.append(Row(tuple(cells), rung=one.number))
     if not with_phases:
-        return Table("Time without instruments", (*_heads(measured), *map(Column, titles)), tuple(rows))
+        table = Table("Time without instruments", (*_heads(measured), *map(Column, titles)), tuple(rows))
+        return _without_unknown(table, measured)
     columns = (
         *_heads(measured),
         *map(Column, (*titles[:2], titles[4])),
@@ -157,6 +168,25 @@ def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Ta
 
 
 STEPS_MEASURED = "steps measured"
+
+
+def _absent(count: int) -> list[Cell]:
+    return [Cell(UNKNOWN)] * count
+
+
+def _rate(result: BatchResult) -> Cell:
+    rate = result.samples_per_s
+    return Cell(UNKNOWN) if rate is None else Cell(rate_text(rate), rate)
+
+
+def _without_unknown(table: Table, measured: Sequence[Measured]) -> Table:
+    """The table without the columns of which nothing is known in programs, such as epochs and layers."""
+    if any(one.run.program is None for one in measured):
+        return table
+    unknown = ("", UNKNOWN)
+    kept = [i for i in range(len(table.columns)) if i == 0 or any(r.cells[i].text not in unknown for r in table.rows)]
+    rows = tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
 
 
 def _count(result: BatchResult) -> Cell:
@@ -181,12 +211,13 @@ def _several_names(measured: Sequence[Measured]) -> bool:
 
 
 def _heads(measured: Sequence[Measured]) -> list[Column]:
-    batch = Column("batch")
+    batch = Column("batch") if any(one.result.batch for one in measured) else Column("", is_text=True)
     return [Column("variant", is_text=True), batch] if _several_names(measured) else [batch]
 
 
 def _head(one: Measured, measured: Sequence[Measured]) -> list[Cell]:
-    batch = Cell(f"{one.result.batch:,}", one.result.batch)
+    m = one.result.batch
+    batch = Cell(f"{m:,}", m) if m else Cell("" if any(x.result.batch for x in measured) else "step")
     return [Cell(plain(one.name)), batch] if _several_names(measured) else [batch]
 
 
@@ -228,7 +259,7 @@ def phase_table(measured: Sequence[Measured]) -> Table:
             cells += [_share(share), _seconds(share * one.result.step_s.median)]
         cells += [Cell("")] * (len(columns) - len(cells))
         rows.append(Row(tuple(cells), phase="rest", style="quiet"))
-    return Table("Phases, as shares of the step", tuple(columns), tuple(rows))
+    return _without_unknown(Table("Phases, as shares of the step", tuple(columns), tuple(rows)), shown)
 
 
 def _phase_cells(result: BatchResult, name: str) -> list[Cell]:
@@ -288,6 +319,8 @@ def statement_table(measured: Sequence[Measured], *, verbose: bool = True) -> Ta
     verbose: small statements have rows of their own.
     """
     shown = [one for one in measured if one.result.labels]
+    if len(shown) == 1 and shown[0].run.program is not None:
+        return _expression_table(shown[0], shown[0].run.program.expressions, verbose)
     shares = [_statement_shares(one.result) for one in shown]
     order = list(dict.fromkeys([*PHASES, *(statement.phase for found in shares for statement in found)]))
     statements = sorted(dict.fromkeys(s for found in shares for s in found), key=lambda s: order.index(s.phase))
@@ -331,6 +364,42 @@ def statement_table(measured: Sequence[Measured], *, verbose: bool = True) -> Ta
     return Table("Labelled statements, as shares of the step", tuple(columns), tuple(rows))
 
 
+def _expression_table(one: Measured, expressions: Sequence[Expression], verbose: bool) -> Table:
+    """A row per expression of a program's step, by phase, and in each phase as they run."""
+    result = one.result
+    rated = [
+        (label, expression, result.label_share(label))
+        for label, expression in zip(result.labels, expressions, strict=True)
+    ]
+    small = [part for part in rated if part[2] < SMALL_SHARE] if not verbose else []
+    slowest = [id(part[0]) for part in sorted(rated, key=lambda part: -part[2])[:SLOWEST]]
+    # a line alone is a place if all of them are lines of one file
+    with_files = len({one.file for one in expressions}) > 1 or any(one.cell is not None for one in expressions)
+    rows = []
+    for label, expression, share in rated:
+        if len(small) > 1 and share < SMALL_SHARE:
+            continue
+        mark = "slowest" if id(label) in slowest else ""
+        place = plain(expression.place.text) if with_files else str(expression.line)
+        cells = (
+            Cell(plain(label.phase)),
+            Cell(plain(expression.text)),
+            Cell(place, expression.line),
+            Cell(format_number(label.calls), label.calls),
+            _share(share, mark),
+            _seconds(share * result.step_s.median, "strong" if mark else ""),
+        )
+        rows.append(Row(cells, phase=label.phase))
+    if len(small) > 1:
+        share = sum(part[2] for part in small)
+        words = Cell(f"{len(small)} below {100 * SMALL_SHARE:g} % each")
+        figures = (Cell(""), Cell(""), _share(share), _seconds(share * result.step_s.median))
+        rows.append(Row((Cell("other"), words, *figures), phase="other", style="quiet"))
+    columns = (Column("phase", is_text=True, is_outline=True), Column("expression", is_text=True))
+    titles = ("place" if with_files else "line", "calls", "share", "time")
+    return Table("Expressions, as shares of the step", (*columns, *map(Column, titles)), tuple(rows))
+
+
 def _statement_shares(result: BatchResult) -> dict[_Statement, float]:
     shares = {_Statement(*label.key): result.label_share(label) for label in result.labels}
     for name in result.phases:
@@ -368,7 +437,8 @@ def roofline_table(measured: Sequence[Measured], *, verbose: bool = True) -> Tab
         )
         figures = (cell for found in points for cell in _figures(found.get((phase, layer, label))))
         rows.append(Row((*head, *figures), phase=phase, style="strong" if label is None else ""))
-    return Table("What each statement computes and moves in one step", tuple(columns), tuple(rows))
+    table = Table("What each statement computes and moves in one step", tuple(columns), tuple(rows))
+    return _without_unknown(table, shown)
 
 
 def _points(one: Measured, least_share: float) -> dict[tuple[str, int | None, str | None], Point]:
@@ -383,7 +453,8 @@ def _figures(point: Point | None) -> tuple[Cell, ...]:
         return (Cell(UNKNOWN),) * 7
     if not point.operations:
         return (_seconds(point.time_s), *(Cell(UNKNOWN),) * 6)
-    needed = point.useful_flop / point.flop if point.flop else None
+    useful = point.useful_flop
+    needed = useful / point.flop if point.flop and useful is not None else None
     gflops, share = point.gflops, point.share_of_limit
     return (
         _seconds(point.time_s),
@@ -480,6 +551,28 @@ def comparison_table(comparison: Comparison) -> Table:
     """The table of changes of a comparison."""
     race = comparison.race
     return change_table(comparison.waterfall, race.step_s(0), race.step_s(1))
+
+
+def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
+    """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
+    rows = []
+    for one in changes:
+        mark = "bad" if one.lost_s > 0 else "good"
+        cells = (
+            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.text)),
+            *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
+            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+        )
+        rows.append(Row(cells))
+        if one.old_text:
+            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+    return Table("Expressions whose time changed", columns, tuple(rows))
+
+
+def _new_or_gone(seconds: float | None) -> Cell:
+    return Cell("-") if seconds is None else _seconds(seconds)
 
 
 def phase_name(phase: str) -> str:

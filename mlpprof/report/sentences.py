@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlpprof.machine.blas import pinned_kernel_warning
@@ -16,13 +17,31 @@ LABELS_LIMIT = 0.05
 NOT_SEPARABLE = "the phases are not separable because train_step fuses them"
 
 
+EXPRESSIONS_LIMIT = 0.15
+"""If a program spends more than this share of its step outside of its expressions, in loops and names, a report says
+so."""
+
+
 def batch_text(result: BatchResult) -> str:
-    """'batch 20,000'."""
-    return f"batch {result.batch:,}"
+    """'batch 20,000'; 'step' where the batch size is not known, as in a program."""
+    return f"batch {result.batch:,}" if result.batch else "step"
+
+
+def batches_text(batches: Iterable[int]) -> str:
+    """'batch 32, 500'; 'step' where the batch size is not known."""
+    known = [f"{batch:,}" for batch in batches if batch]
+    return f"batch {', '.join(known)}" if known else "step"
+
+
+def at_batch(result: BatchResult) -> str:
+    """'At batch 20,000, '; empty where the batch size is not known."""
+    return f"At batch {result.batch:,}, " if result.batch else ""
 
 
 def not_separable(result: BatchResult) -> str:
     """Why the phases cannot be timed one by one."""
+    if not result.batch:
+        return "the step has no phases because none of its expressions could be timed"
     spans = "the phases are not separable because train does several steps in one call"
     return NOT_SEPARABLE if result.steps_a_sample == 1 else spans
 
@@ -41,6 +60,8 @@ def slowest_part(result: BatchResult) -> str:
         return sentence
     slowest = max(labels, key=result.label_share)
     share = f"{100 * result.label_share(slowest):.0f} % of the step"
+    if result.is_one_pass:
+        return f"{sentence}; its slowest expression is {plain(slowest.label)} ({share})"
     return f"{sentence}; {owner} slowest statement is the {of_layer(slowest.label, slowest.layer)} ({share})"
 
 
@@ -73,8 +94,24 @@ class Agreement:
         return self.ratio is None or abs(self.ratio - 1) <= self.limit
 
 
-def agreements(result: BatchResult) -> tuple[Agreement, Agreement, Agreement]:
-    """The three figures of a batch: the phases against the step, and what the clocks on phases and labels cost."""
+def agreements(result: BatchResult) -> tuple[Agreement, ...]:
+    """The figures of a batch: the phases against the step, and what the clocks on phases and labels cost."""
+    if result.is_one_pass:
+        return (
+            Agreement(
+                "sum of the phases",
+                result.phases_over_total,
+                EXPRESSIONS_LIMIT,
+                "part of the step is outside of its expressions, in loops, names and calls, and has no share",
+            ),
+            Agreement(
+                "with clocks on expressions",
+                result.phases_disturbance,
+                LABELS_LIMIT,
+                "the clocks slowed the step down, or the machine was busy; their time was subtracted, and the shares "
+                "of short expressions are rough",
+            ),
+        )
     return (
         Agreement(
             "sum of the phases",

@@ -4,7 +4,18 @@ Measuring code creates them, reports read them, and `mlpprof.results.on_disk` st
 another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
 """
 
-from mlpprof.results.comparison import Change, Comparison, Ladder, Race, Rung, Speedup, Verdict
+from mlpprof.results.comparison import (
+    Change,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    ProgramPair,
+    Race,
+    Rung,
+    Speedup,
+    Training,
+    Verdict,
+)
 from mlpprof.results.run import (
     BatchResult,
     CheckResult,
@@ -23,6 +34,7 @@ from mlpprof.results.run import (
     paired_ratio,
     quantiles,
 )
+from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 
 __all__ = [
     "BatchResult",
@@ -30,6 +42,8 @@ __all__ = [
     "CheckResult",
     "Comparison",
     "DataRecord",
+    "Expression",
+    "ExpressionChange",
     "Json",
     "LabelSamples",
     "Ladder",
@@ -37,6 +51,8 @@ __all__ = [
     "LineTime",
     "Operation",
     "PhaseSamples",
+    "ProgramPair",
+    "ProgramRecord",
     "Quantiles",
     "Race",
     "Run",
@@ -44,6 +60,8 @@ __all__ = [
     "Samples",
     "Speedup",
     "StackProfile",
+    "StepProfile",
+    "Training",
     "VariantRecord",
     "Verdict",
     "paired_ratio",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mlpprof.results.place import Place
+from mlpprof.results.proof import Proof
 from mlpprof.results.run import Json
 
 CATEGORIES = {
@@ -24,22 +26,38 @@ CATEGORIES = {
 """Category -> what it is, in the order of the documentation."""
 
 
+KINDS = {
+    "safe": "the step computes the same values, up to the order of sums",
+    "precision": "the step computes in another precision",
+    "manual": "there is no edit; you have to write it",
+}
+"""Kind of a cure -> what it means."""
+
+
 @dataclass(frozen=True)
-class Place:
-    """A line of a user's file: its path as given, or relative to the script's folder."""
+class Edit:
+    """Lines of a file that a cure replaces: those from `line` up to but without `end_line`, 1-based, by `text`.
+
+    If end_line is line, the text is inserted before it. cell: of a notebook, whose lines are counted within their cell.
+    """
 
     file: str
     line: int
+    end_line: int
+    text: str
+    cell: int | None = None
 
 
 @dataclass(frozen=True)
 class Finding:
     """One inefficiency: where it is, why it costs time, what to write instead, and what that saves.
 
-    line, end_line, column: 1-based. cure: text and code to read, as a small diff if the code is short. payoff_s,
-    payoff_share: (low, high), seconds per step and share of the step. confidence: 'certain' (the cure computes the same
-    values), 'likely' (the user must check that the program allows it). related: other places that the cure concerns.
-    evidence: shapes, dtypes, orders, executions per step, and `measured`: how the payoff was measured.
+    line, end_line, column: 1-based. cell: of a notebook, whose lines are counted within their cell; else None. cure:
+    text and code to read, as a small diff if the code is short. payoff_s, payoff_share: (low, high), seconds per step
+    and share of the step. confidence: 'certain' (the cure computes the same values), 'likely' (the user must check that
+    the program allows it). related: other places that the cure concerns. evidence: shapes, dtypes, orders, executions
+    per step, and `measured`: how the payoff was measured. kind: of the cure, see KINDS. edits: the cure as edits; empty
+    if there is none.
     """
 
     category: str
@@ -55,16 +73,25 @@ class Finding:
     confidence: str
     related: tuple[Place, ...] = ()
     evidence: Json = field(default_factory=dict)
+    cell: int | None = None
+    kind: str = "manual"
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return Place(self.file, self.line, self.cell)
 
 
 @dataclass(frozen=True)
 class Advice:
     """The findings on one step, the largest payoff first.
 
-    step: 'file.py:Class.method', or 'file.py:LINE' of a loop whose body is the step. step_s: median seconds of an
-    undisturbed step. steps: how many were timed. source: the text of the files in which findings lie, by file.
-    notes: what the user should know about the recording (for instance a loop that was only sampled).
-    environment: what the step ran on, as in a run's metadata.
+    step: 'file.py:Class.method', or 'file.py:LINE' or 'work.ipynb:cell 3:LINE' of a loop whose body is the step.
+    step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
+    in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
+    that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
+    --prove, or if there are no edits.
     """
 
     step: str
@@ -74,3 +101,4 @@ class Advice:
     notes: tuple[str, ...] = ()
     source: dict[str, str] = field(default_factory=dict)
     environment: Json = field(default_factory=dict)
+    proof: Proof | None = None

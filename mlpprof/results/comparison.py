@@ -94,18 +94,89 @@ class Race:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One variant compared with an older one at one batch size.
+class Training:
+    """Whether two programs train the same, from the values of their parameters after some steps from the same seeds.
 
-    waterfall: the phases of the difference, then its labels; empty if they were not measured.
-    equivalent: whether both compute the same; None after --no-check. engines: only where each ran in its own process
+    is_same: None where it cannot be known. reason: one sentence. notes: what you have to know about it.
+    """
+
+    is_same: bool | None
+    steps: int
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExpressionChange:
+    """The time of one expression of a program's step before and after, in seconds a step.
+
+    file, line, text: as in the newer program, or as in the older one if the newer does not have it. old_text: what it
+    was, if that is another text. old_s, new_s: None where the program does not have it.
+    """
+
+    file: str
+    line: int
+    text: str
+    old_text: str
+    old_s: float | None
+    new_s: float | None
+
+    @property
+    def lost_s(self) -> float:
+        """How much longer it takes than before."""
+        return (self.new_s or 0.0) - (self.old_s or 0.0)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the code is another; else the same code takes another time."""
+        return self.old_text != "" or self.old_s is None or self.new_s is None
+
+
+EXPLAINING = 0.25
+"""A changed expression explains a difference if it lost at least this share of it."""
+
+
+@dataclass(frozen=True)
+class ProgramPair:
+    """What is known only of programs that are compared.
+
+    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop takes,
+    between one step and the next, for each. training: None after --no-check. expressions: those whose time changed the
+    most, the largest change first; empty if they were not measured. notes: what you have to know about the measurement.
+    """
+
+    steps: tuple[str, str]
+    between_s: tuple[float, float]
+    training: Training | None
+    expressions: tuple[ExpressionChange, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lost(self, difference_s: float) -> ExpressionChange | None:
+        """The expression that lost the most time, if any did. difference_s: how much longer the whole step takes.
+
+        The two profiles come from two processes, so the same code may take another time by chance. Changed code that
+        explains a good part of the difference is therefore preferred.
+        """
+        lost = sorted((one for one in self.expressions if one.lost_s > 0), key=lambda one: -one.lost_s)
+        explaining = [one for one in lost if one.is_changed and one.lost_s >= EXPLAINING * difference_s]
+        return next(iter([*explaining, *lost]), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One subject compared with an older one; variants at one batch size.
+
+    network: None for programs, whose workload is "" and whose batch is 0. waterfall: the phases of the difference, then
+    its labels; empty if they were not measured. equivalent: whether both compute the same, or train the same; None
+    after --no-check, and where it cannot be known. engines: only where each ran in its own process
     and their losses were compared instead of their gradients; the engine of each, and its compile time.
+    programs: None for variants.
     """
 
     old: str
     new: str
     workload: str
-    network: Network
+    network: Network | None
     batch: int
     race: Race
     verdict: Verdict
@@ -114,6 +185,19 @@ class Comparison:
     machine: Json
     command: str = ""
     engines: tuple[str, ...] = ()
+    programs: ProgramPair | None = None
+
+    @property
+    def lost(self) -> ExpressionChange | None:
+        """The expression of programs that lost the most time, if it was measured."""
+        return None if self.programs is None else self.programs.lost(self.race.step_s(1) - self.race.step_s(0))
+
+    @property
+    def subject(self) -> str:
+        """What was trained, in short."""
+        if self.network is None:
+            return "your programs"
+        return f"{self.workload}, {self.network.text}, batch {self.batch:,}"
 
 
 @dataclass(frozen=True)
@@ -168,8 +252,9 @@ class Ladder:
 class Speedup:
     """The outcome of one assertion about a speedup.
 
-    subject: workload, network and batch, or "" for callables. waterfall: where the time went, for variants that
-    failed. command: the one that shows more. notes: what you have to know about how it was measured.
+    subject: workload, network and batch, or "" for callables. waterfall: where the time went, for variants and programs
+    that failed. command: the one that shows more. notes: what you have to know about how it was measured. lost: the
+    expression of a program that lost the most time, if it failed.
     """
 
     new: str
@@ -179,3 +264,4 @@ class Speedup:
     waterfall: tuple[Change, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
+    lost: ExpressionChange | None = None

@@ -23,7 +23,8 @@ The rest has this layout:
 | results/I/labels          | table: phase, label, in_loop, layer (only if in_loop is true), calls                    |
 | results/I/label_step_s    | float64 (labels, rounds, steps): seconds per step under each row of the table          |
 | results/I/counts          | JSON: operations (`results.Operation`) of one step, uncounted; absent in older runs    |
-| lines                     | table: line, hits, time_s; attributes batch, steps, wall_s; absent without --lines     |
+| lines                     | table: file (absent in older runs), line, hits, time_s; attributes batch, steps,       |
+|                           | wall_s; absent without --lines                                                         |
 | stacks                    | JSON text of pyinstrument; attributes batch, steps; absent without --stacks            |
 """
 
@@ -54,16 +55,19 @@ from mlpprof.results import (
     LineTime,
     Operation,
     PhaseSamples,
+    ProgramRecord,
     Run,
     Samples,
     StackProfile,
 )
 from mlpprof.results.json import decode, parse, plain
 
-SCHEMA = 1
+SCHEMA, OF_VARIANTS = 2, 1
 """The number of the layout. It is raised whenever an older mlpprof could not read what is written.
 
-1: mlpprof 0.1.0, the layout in the table above.
+1: mlpprof 0.1.0, the layout in the table above. Runs of variants are still written in it.
+2: the run of a program, which has no network and no data; "program" in `run` describes it, without the samples of its
+expressions, which are those of the labels.
 """
 
 BLOCK_SIZE = 1024
@@ -76,7 +80,7 @@ _EXPECTED = "expected a run written by mlpprof profile"
 
 _TEXT = h5py.string_dtype()
 _LABELS = np.dtype([("phase", _TEXT), ("label", _TEXT), ("in_loop", "?"), ("layer", "i8"), ("calls", "i8")])
-_LINES = np.dtype([("line", "i8"), ("hits", "i8"), ("time_s", "f8")])
+_LINES = np.dtype([("file", _TEXT), ("line", "i8"), ("hits", "i8"), ("time_s", "f8")])
 _BATCH_SAMPLES = ("total_s", "phases_pass_s", "labels_pass_s", "losses")
 _PHASE_FIGURES = ("bytes_allocated", "peak_bytes", "page_faults")
 _NOT_IN_JSON = ("machine", "results", "lines", "stacks")
@@ -98,15 +102,16 @@ SHORTEST_STEP_S, LONGEST_S = 1e-12, 1e8
 no clock measured them, and reports compute ratios and whole nanoseconds from them."""
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
+AtLeastZero = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
 class _BatchNumbers:
     """The attributes of results/I."""
 
-    batch: AtLeastOne
-    steps_per_epoch: AtLeastOne
-    warmup_steps: Annotated[int, Meta(ge=0)]
+    batch: AtLeastZero
+    steps_per_epoch: AtLeastZero
+    warmup_steps: AtLeastZero
     separable: bool
     steps_a_sample: AtLeastOne = 1
 
@@ -197,7 +202,8 @@ def run_file_name(run: Run) -> str:
     """'20261121T003005Z-cached-digits.h5': UTC time, variant and workload, in characters that any system takes."""
     created = datetime.fromisoformat(run.created)
     created = created.replace(tzinfo=UTC) if created.tzinfo is None else created.astimezone(UTC)
-    return f"{created:%Y%m%dT%H%M%SZ}-{_name_part(run.variant.name)}-{_name_part(run.workload)}.h5"
+    names = [_name_part(name) for name in (run.variant.name, run.workload) if name is not None]
+    return f"{created:%Y%m%dT%H%M%SZ}-{'-'.join(names)}.h5"
 
 
 def _name_part(name: str) -> str:
@@ -269,19 +275,25 @@ def run_bytes(run: Run) -> bytes:
     content = BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_SIZE) as file:
         _write_run(file, run)
-    return seal(content.getvalue())
+    return seal(content.getvalue(), OF_VARIANTS if run.program is None else SCHEMA)
 
 
 def _write_run(file: h5py.File, run: Run) -> None:
     in_json = {field.name: getattr(run, field.name) for field in fields(Run) if field.name not in _NOT_IN_JSON}
     variant = {field.name: getattr(run.variant, field.name) for field in fields(run.variant) if field.name != "source"}
     file["source"] = run.variant.source
+    if run.program is None:
+        del in_json["program"]  # an older mlpprof reads runs of variants, and does not know the key
+    else:
+        in_json["program"] = replace(
+            run.program, expressions=tuple(replace(one, seconds=()) for one in run.program.expressions)
+        )
     file["run"] = _json({**in_json, "variant": variant})
     file["machine"] = _json(run.machine)
     for i, result in enumerate(run.results):
         _write_result(file.create_group(f"results/{i}"), result)
     if run.lines is not None:
-        file["lines"] = np.array([(x.line, x.hits, x.time_s) for x in run.lines.lines], _LINES)
+        file["lines"] = np.array([(x.file, x.line, x.hits, x.time_s) for x in run.lines.lines], _LINES)
         file["lines"].attrs.update(batch=run.lines.batch, steps=run.lines.steps, wall_s=run.lines.wall_s)
     if run.stacks is not None:
         file["stacks"] = run.stacks.session_json
@@ -315,12 +327,23 @@ def _read_run(file: h5py.File) -> Run:
     if not results:
         raise ValueError("it holds no batch size")
     run = decode(Run, {**content, "machine": machine, "results": []})
+    if run.program is None and not all(result.batch and result.steps_per_epoch for result in results):
+        raise ValueError("it is no program's, but has no batch size or no steps of an epoch")
     return replace(
         run,
         results=results,
+        program=None if run.program is None else _with_samples(run.program, results[0]),
         lines=_read_lines(file["lines"]) if "lines" in file else None,
         stacks=_read_stacks(file["stacks"]) if "stacks" in file else None,
     )
+
+
+def _with_samples(program: ProgramRecord, result: BatchResult) -> ProgramRecord:
+    expressions = tuple(
+        replace(one, seconds=tuple(label.step_s.ravel().tolist()))
+        for one, label in zip(program.expressions, result.labels, strict=True)
+    )
+    return replace(program, expressions=expressions)
 
 
 def _parsed(dataset: h5py.Dataset) -> Any:
@@ -392,7 +415,11 @@ def _refuse_mismatch(result: BatchResult) -> None:
 
 
 def _read_lines(table: h5py.Dataset) -> LineProfile:
-    rows = tuple(LineTime(int(row["line"]), int(row["hits"]), float(row["time_s"])) for row in table[()])
+    has_files = "file" in table.dtype.names
+    rows = tuple(
+        LineTime(int(row["line"]), int(row["hits"]), float(row["time_s"]), row["file"].decode() if has_files else "")
+        for row in table[()]
+    )
     wall_s = float(table.attrs["wall_s"])
     if not all(0 <= seconds <= LONGEST_S for seconds in (wall_s, *(row.time_s for row in rows))):
         raise ValueError(f"the line view holds a time that is not from 0 to {LONGEST_S:g} seconds")

@@ -1,4 +1,6 @@
-"""One profile of one variant: every raw sample of every pass, the code, the data and the machine.
+"""One profile of one variant or program: every raw sample of every pass, the code, the data and the machine.
+
+What is not known of a program (its network, its data, its batch size) is None or 0, and reports leave it out.
 
 All times are seconds. Medians, shares and ratios are properties of these records, so that every report shows the same.
 """
@@ -9,20 +11,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.model import Network
+from mlpprof.results.shares import shares_of
+from mlpprof.results.step_profile import ProgramRecord, StepProfile
 
 Samples = NDArray[np.float64]
 """Raw samples, (n_rounds, steps_per_round); a row contains the consecutive steps of one block."""
 
 Json = dict[str, Any]
 """A plain JSON object."""
-
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ class LabelSamples:
 class Operation:
     """Equal operations of one statement in one step, from the counts pass: all figures are sums over all `times`.
 
-    phase, layer, label: as in LabelSamples; label None for a statement without one. line: of the variant's file.
+    phase, layer, label: as in LabelSamples; label None for a statement without one. line: of the variant's file, or of
+    the program's file that contains the expression.
     kind: product, evaluation (exp, tanh, the sigmoid ...), arithmetic, copy or fill. name: matmul, add, gather ...
     shape: (p, k, q) of a product (p, k) by (k, q), else of the result or of what was reduced.
     orders: memory orders of the operands, such as 'C·F'. bytes_moved: operands read and result written once.
-    useful_flop, useful_bytes: the part that the network's mathematics needs (`instrument.needed_work`).
+    useful_flop, useful_bytes: the part that the network's mathematics needs (`instrument.needed_work`); None in a
+    program, whose network is not known.
     bytes_allocated: of new arrays. bytes_copied: moved by an operation that computes nothing.
     """
 
@@ -99,9 +103,9 @@ class Operation:
     orders: str
     times: int
     flop: int
-    useful_flop: int
+    useful_flop: int | None
     bytes_moved: int
-    useful_bytes: int
+    useful_bytes: int | None
     bytes_allocated: int
     bytes_copied: int
 
@@ -117,6 +121,7 @@ class BatchResult:
     operations: what one step computes and moves; empty where it could not be counted.
     uncounted: names of functions on arrays that the counts pass does not understand, or why it stopped.
     steps_a_sample: above 1 where the variant's `train` spans steps: a sample is then the mean over so many steps.
+    batch, steps_per_epoch: 0 where they are not known, as in a program.
     """
 
     batch: int
@@ -139,15 +144,19 @@ class BatchResult:
         return quantiles(self.total_s)
 
     @property
-    def epoch_s(self) -> Quantiles:
-        """Seconds per epoch: the quantiles of a step times the steps of an epoch."""
+    def epoch_s(self) -> Quantiles | None:
+        """Seconds per epoch: the quantiles of a step times the steps of an epoch; None if their number is not known."""
+        if not self.steps_per_epoch:
+            return None
         step = self.step_s
         n = self.steps_per_epoch
         return Quantiles(step.median * n, step.low * n, step.high * n)
 
     @property
-    def samples_per_s(self) -> float:
-        """Samples trained in a second, at the median step; NaN where a step took no time."""
+    def samples_per_s(self) -> float | None:
+        """Samples trained in a second, at the median step; NaN where a step took no time, None without a batch size."""
+        if not self.batch:
+            return None
         median_s = self.step_s.median
         return self.batch / median_s if median_s > 0 else math.nan
 
@@ -161,8 +170,13 @@ class BatchResult:
 
     @cached_property
     def phase_shares(self) -> dict[str, float]:
-        """Phase -> its share of the step, 0 to 1."""
-        return _shares({name: phase.step_s for name, phase in self.phases.items()}, self.phases_pass_s)
+        """Phase -> its share of the step, 0 to 1; the sum of its labels if the same clocks timed both."""
+        if self.is_one_pass:
+            found = dict.fromkeys(self.phases, 0.0)
+            for label in self.labels:
+                found[label.phase] += self.label_shares[label.key]
+            return found
+        return shares_of({name: phase.step_s for name, phase in self.phases.items()}, self.phases_pass_s)
 
     @cached_property
     def label_shares(self) -> dict[tuple[str, int | None, str], float]:
@@ -170,7 +184,9 @@ class BatchResult:
 
         If the labels of a phase add up to more than the phase does in its own pass, they are scaled down to it.
         """
-        shares = _shares({label.key: label.step_s for label in self.labels}, self.labels_pass_s)
+        shares = shares_of({label.key: label.step_s for label in self.labels}, self.labels_pass_s)
+        if self.is_one_pass:
+            return shares
         for name, phase_share in self.phase_shares.items():
             keys = [key for key in shares if key[0] == name]
             labelled = sum(shares[key] for key in keys)
@@ -213,6 +229,11 @@ class BatchResult:
         return float(np.median(sum(p.step_s for p in self.phases.values()) / self.phases_pass_s))
 
     @property
+    def is_one_pass(self) -> bool:
+        """Whether phases and labels were timed by the same clocks in the same steps, as in a program."""
+        return not self.batch and bool(self.labels)
+
+    @property
     def phases_disturbance(self) -> float | None:
         """Step with clocks on phases divided by the plain step: median of the ratios of neighbouring blocks."""
         return paired_ratio(self.phases_pass_s, self.total_s) if self.separable else None
@@ -221,20 +242,6 @@ class BatchResult:
     def labels_disturbance(self) -> float | None:
         """Step with clocks on labels divided by the plain step: median of the ratios of neighbouring blocks."""
         return paired_ratio(self.labels_pass_s, self.total_s) if self.labels else None
-
-
-def _shares(parts_s: Mapping[Key, Samples], whole_s: Samples) -> dict[Key, float]:
-    """The share of each part in the step around it: the median over the steps, because drift cancels within a step.
-
-    On a busy machine the medians of parts add up to less or more than the parts do together in a step. So they are
-    scaled to the median of all parts together, which is at most 1.
-    """
-    shares = {key: float(np.median(part_s / whole_s)) for key, part_s in parts_s.items()}
-    total = sum(shares.values())
-    if total <= 0:
-        return shares
-    together = min(1.0, float(np.median(sum(parts_s.values()) / whole_s)))
-    return {key: share / total * together for key, share in shares.items()}
 
 
 def paired_ratio(instrumented_s: Samples, plain_s: Samples) -> float:
@@ -250,11 +257,15 @@ def paired_ratio(instrumented_s: Samples, plain_s: Samples) -> float:
 
 @dataclass(frozen=True)
 class LineTime:
-    """One line of the variant's file in the lines pass: executions and seconds, all steps together."""
+    """One line in the lines pass: executions and seconds, all steps together.
+
+    file: of a program, as in `ProgramRecord.sources`; "" for the variant's file.
+    """
 
     line: int
     hits: int
     time_s: float
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -311,7 +322,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """The code that was measured: name, first line of its docstring, parent, whole source and its SHA-256."""
+    """The code that was measured: name, first line of its docstring, parent, whole source and its SHA-256.
+
+    Of a program, the source is that of the file that contains the step; `ProgramRecord.sources` has all files.
+    """
 
     name: str
     summary: str
@@ -338,15 +352,16 @@ class Run:
     mlpprof_version: str
     command: str
     variant: VariantRecord
-    workload: str
-    network: Network
+    workload: str | None
+    network: Network | None
     dtype: str
-    seed: int
+    """Of a program, that of most of its arithmetic."""
+    seed: int | None
     threads: int | None
     native_blas: bool
-    data: DataRecord
+    data: DataRecord | None
     check: CheckResult | None
-    """It is None after --no-check, and then the report says so."""
+    """It is None after --no-check, and then the report says so. A program has nothing to check against."""
     machine: Json
     results: tuple[BatchResult, ...]
     lines: LineProfile | None = None
@@ -354,3 +369,26 @@ class Run:
     warnings: tuple[str, ...] = field(default=())
     limits: Json = field(default_factory=dict)
     """The limits of the machine with this run's threads: name -> {"value", "unit"}; empty if they were not measured."""
+    program: ProgramRecord | None = None
+    """It is None for a variant. A program has neither workload nor network, seed, data and check."""
+
+    @property
+    def step_profile(self) -> StepProfile:
+        """The step of a program as `mlpprof profile --json` shows it; raises ValueError for a variant."""
+        if self.program is None:
+            raise ValueError(f"{self.variant.name} is a variant and has no expressions")
+        result = self.results[0]
+        return StepProfile(
+            step=self.program.step,
+            step_s=_flat(result.total_s),
+            clocked_s=_flat(result.labels_pass_s),
+            phases={name: _flat(phase.step_s) for name, phase in result.phases.items()},
+            phases_from=self.program.phases_from,
+            expressions=self.program.expressions,
+            notes=self.program.notes,
+            environment=self.machine,
+        )
+
+
+def _flat(samples: Samples) -> tuple[float, ...]:
+    return tuple(samples.ravel().tolist())

@@ -52,7 +52,7 @@ def _message(advice: Advice, found: Sequence[Finding]) -> str:
     for one in found:
         payoff = f"{payoff_text(one)} per step, {share_text(one)} of it"
         lines.append(f"  {place_text(one)}: {one.category}: {plain(one.title)} ({payoff})")
-        source = advice.source.get(one.file, "").splitlines()
+        source = advice.source.get(one.place.source, "").splitlines()
         if 1 <= one.line <= len(source):
             lines.append(f"      {plain(source[one.line - 1])}")
     return "\n".join(lines)

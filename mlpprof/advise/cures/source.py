@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from mlpprof.advise.cures.cure import lines_of
 from mlpprof.instrument.rewriting import Site
+
+Found = cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
 
 
 class SourceTree:
@@ -19,23 +22,16 @@ class SourceTree:
         wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
         self.module = wrapper.module
         self._ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(PositionProvider)
-        self._by_place: dict[tuple[int, int, int, int], list[cst.CSTNode]] = {}
-        self._parents: dict[cst.CSTNode, cst.CSTNode] = {}
 
-    def of(self, site: Site) -> cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement | None:
-        """The outermost expression or statement at exactly this place; None if there is none.
-
-        Sites come from `ast`, whose columns count bytes of UTF-8.
-        """
-        start = (site.line, self._column(site.line, site.column))
-        end = (site.end_line, self._column(site.end_line, site.end_column))
-        for node, place in self._ranges.items():
-            is_there = (place.start.line, place.start.column) == start and (place.end.line, place.end.column) == end
-            if is_there and isinstance(node, cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement):
+    def of(self, site: Site) -> Found | None:
+        """The outermost expression or statement at exactly this place; None if there is none."""
+        for node in self.all_at(site):
+            if isinstance(node, Found):
                 return node
         return None
 
     def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
+<<<<<<< HEAD
         """All nodes at exactly this place, the outermost first, as a statement and its expression."""
         if not self._by_place:
             for node, place in self._ranges.items():
@@ -43,8 +39,31 @@ class SourceTree:
                 self._by_place.setdefault(key, []).append(node)
         columns = self._column(site.line, site.column), self._column(site.end_line, site.end_column)
         found = self._by_place.get((site.line, columns[0], site.end_line, columns[1]), [])
+=======
+        """All nodes at exactly this place, the outermost first, such as a statement and its only expression.
+
+        Sites come from `ast`, whose columns count bytes of UTF-8.
+        """
+        start = site.line, self._column(site.line, site.column)
+        end = site.end_line, self._column(site.end_line, site.end_column)
+>>>>>>> main
         parents = self.parents()
-        return tuple(sorted(found, key=lambda node: _depth(node, parents)))
+        return tuple(sorted(self._by_place.get((*start, *end), ()), key=lambda node: _depth(node, parents)))
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[int, int, int, int], list[cst.CSTNode]]:
+        found: dict[tuple[int, int, int, int], list[cst.CSTNode]] = {}
+        for node, place in self._ranges.items():
+            key = (place.start.line, place.start.column, place.end.line, place.end.column)
+            found.setdefault(key, []).append(node)
+        return found
+
+    def compound_at(self, line: int) -> cst.BaseCompoundStatement | None:
+        """The compound statement, such as a loop, that begins on a line."""
+        for node, place in self._ranges.items():
+            if isinstance(node, cst.BaseCompoundStatement) and place.start.line == line:
+                return node
+        return None
 
     def code(self, node: cst.CSTNode) -> str:
         """The text of a node."""
@@ -64,17 +83,24 @@ class SourceTree:
         ]
         return max(around, key=lambda node: self._ranges[node].start.line, default=None)
 
-    def parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+    def parents(self) -> Mapping[cst.CSTNode, cst.CSTNode]:
         """Each node's parent."""
+<<<<<<< HEAD
+=======
+        return self._parents
+
+    @cached_property
+    def _parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        found: dict[cst.CSTNode, cst.CSTNode] = {}
+>>>>>>> main
 
         def visit(node: cst.CSTNode) -> None:
             for child in node.children:
-                self._parents[child] = node
+                found[child] = node
                 visit(child)
 
-        if not self._parents:
-            visit(self.module)
-        return self._parents
+        visit(self.module)
+        return found
 
     def names(self) -> set[str]:
         """All identifiers of the file."""
@@ -138,3 +164,10 @@ def before(node: cst.BaseStatement, added: Sequence[cst.BaseStatement]) -> cst.F
     first, *rest = added
     leading = getattr(node, "leading_lines", ())
     return cst.FlattenSentinel([first.with_changes(leading_lines=leading), *rest, node.with_changes(leading_lines=())])
+
+
+def after(
+    nodes: cst.FlattenSentinel[cst.BaseStatement], added: Sequence[cst.BaseStatement]
+) -> cst.FlattenSentinel[cst.BaseStatement]:
+    """Statements with others after them."""
+    return cst.FlattenSentinel([*nodes, *added])

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.dead_computation import cures
 from mlpprof.advise.unused import made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -35,6 +36,7 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     here = graph.site(head)
     others = sorted({graph.site(e).line for e in again if graph.site(e).file == here.file})
     where = _where(head, again, graph)
+    edits = cures(again, graph)
     return Candidate(
         category="dead-computation",
         site=here,
@@ -42,7 +44,8 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
         why="Nothing reads this result, or what is computed from it, before it is overwritten or freed "
         f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
         + (" The step needs its other executions." if where else ""),
-        cure=_cure(head, where, graph),
+        cure=_words(head, where, bool(edits), graph),
+        cures=tuple(edits),
         saved_s=around(graph.seconds(again)),
         measured="the time of these expressions in the step",
         covers=indices(again),
@@ -121,9 +124,13 @@ def _does(event: Event) -> bool:
     return not is_silent or event.name in SHOWING
 
 
-def _cure(head: Event, where: str, graph: Graph) -> str:
+def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
     """The cure in words: code that did not run may need the result, and a line may do other things as well."""
     text, place = graph.text(head, 50), graph.place(graph.site(head))
+    if is_edit and where:
+        return f"Compute `{text}` of {place} only where it is used. It is not used {where}; it is used everywhere else."
+    if is_edit:
+        return f"Leave out `{text}` of {place}."
     if where:
         return by_hand(
             f"compute `{text}` of {place} only where its result is used. It is not used {where}; it is used everywhere "

@@ -31,11 +31,12 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
         if first is event or first.loops != event.loops or graph.is_changed(rows[0], first, event):
             continue
         site, before = graph.site(event), graph.site(first)
+        where = graph.place_of(before).words
         found.append(
             Candidate(
                 category="gather",
                 site=site,
-                title=f"`{graph.text(event, 50)}` gathers again the rows that line {before.line} has gathered",
+                title=f"`{graph.text(event, 50)}` gathers again the rows that {where} has gathered",
                 why="Indexing with an array copies the rows each time. Nothing has changed them in between.",
                 cure=by_hand(
                     f"give the result of `{graph.text(first, 40)}` in {graph.place(before)} a name, and use it in "

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.recomputation import cures
 from mlpprof.advise.repeats import is_constant, repeats_of, second_passes
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -49,24 +50,27 @@ def _within_a_step(graph: Graph) -> list[Candidate]:
         if one.again.index not in in_second_pass:
             site = graph.site(one.again)
             by_place[site.file, site.line, _what(one.again)].append(one)
-    return [_candidate(of_place, graph) for of_place in by_place.values()]
+    pairs = [(one.again, one.first) for of_place in by_place.values() for one in of_place]
+    return [_candidate(of_place, pairs, graph) for of_place in by_place.values()]
 
 
-def _candidate(repeats: list[Repeat], graph: Graph) -> Candidate:
+def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
     head = max(repeats, key=lambda one: graph.seconds(one.events))
     again, first = head.again, head.first
     events = [event for one in repeats for event in one.events]
     seconds = graph.seconds(events)
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
-    where = f"line {there.line}" if there.line != here.line else "the same line"
+    where = graph.place_of(there).words if there.line != here.line else "the same line"
+    edits = cures([(one.again, one.first) for one in repeats], pairs, graph)
     return Candidate(
         category="recomputation",
         site=here,
         title=f"`{text}` computes again what {where} has already computed",
         why=f"`{graph.text(first)}` in {graph.place(there)} has already computed {_what(again)} of exactly these "
         "values. Nothing has changed them since then.",
-        cure=_cure(again, first, graph),
+        cure=_words(again, first, bool(edits), graph),
+        cures=tuple(edits),
         saved_s=(0.6 * seconds, 1.1 * seconds) if seconds < SHORT_S * len(events) else around(seconds),
         measured="the time of the repeated expressions in the step",
         covers=indices(events),
@@ -80,7 +84,9 @@ def _is_arithmetic(event: Event) -> bool:
     return not event.is_own and event.kind == ARITHMETIC
 
 
-def _cure(again: Event, first: Event, graph: Graph) -> str:
+def _words(again: Event, first: Event, is_edit: bool, graph: Graph) -> str:
+    if is_edit:
+        return f"Keep the value of `{graph.text(first, 40)}` in {graph.place(graph.site(first))}, and use it again."
     name = _what(again)
     sentences = [
         f"keep the result of `{graph.text(first, 40)}` in {graph.place(graph.site(first))}, and use it in "

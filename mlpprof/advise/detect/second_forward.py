@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts
+from mlpprof.advise.cures.second_forward import cures
 from mlpprof.advise.repeats import SecondPass, repeats_of, second_passes
 from mlpprof.programs.record.graph import Graph
 
@@ -14,7 +15,8 @@ def detect(graph: Graph) -> list[Candidate]:
 
 def _candidate(one: SecondPass, graph: Graph) -> Candidate:
     here, there = graph.site(one.calls[0]), graph.site(one.first)
-    why = f"The step has already multiplied this batch by the weights in line {there.line}."
+    edits = cures(one, graph)
+    why = f"The step has already multiplied this batch by the weights in {graph.place_of(there).words}."
     if not one.is_same:
         why += " This pass uses the new weights, and no update uses its results."
     return Candidate(
@@ -22,10 +24,13 @@ def _candidate(one: SecondPass, graph: Graph) -> Candidate:
         site=here,
         title=f"`{graph.text(one.calls[0])}` propagates the batch forward a second time",
         why=why,
-        cure=by_hand(
+        cure=f"Use the activations of the first pass in {graph.place(here)}, and leave out the second one."
+        if edits
+        else by_hand(
             f"let {graph.place(here)} use the activations of the first pass, and leave out the second one.",
             "Check first that no line needs what the second pass stores.",
         ),
+        cures=tuple(edits),
         saved_s=around(graph.seconds(one.calls)),
         measured="the time of the call in the step",
         covers=one.covers,

@@ -245,7 +245,7 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         title=_title(graph.text(parts[0].events[-1], 50), len(made), sum(made)),
         why="NumPy allocates new memory for each of these results in every step, and the operating system must first "
         "map it. An array that is reused stays in the cache.",
-        cure=_cure(graph.shown(whole.file), dict(cures[:MOST_LINES])),
+        cure=_cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=total(part.saved for part in parts),
         measured="the operations performed again as they are, and with results in kept arrays or in place",
         covers=indices(events),
@@ -253,12 +253,12 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     )
 
 
-def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
+def _cure(place: Callable[[int], str], cures: dict[int, tuple[str, ...]]) -> str:
     """The cure in words: other code that did not run may hold an array, and would see it change."""
     kept = [line for line, text in cures.items() if not text]
     sentences = []
     if kept:
-        where = " and ".join(f"{file}:{line}" for line in sorted(kept))
+        where = " and ".join(map(place, sorted(kept)))
         sentences.append(
             f"allocate an array for the result in {where} once before the training, and let NumPy write into it with "
             "`out` (for rows that an index array selects: NumPy's take with `mode='clip'`)."
@@ -266,7 +266,7 @@ def _cure(file: str, cures: dict[int, tuple[str, ...]]) -> str:
     for line, text in sorted(cures.items()):
         if text:
             statements = " and then ".join(f"`{one.partition('  # ')[0]}`" for one in text)
-            sentences.append(f"write {statements} in {file}:{line}, which changes the array in place.")
+            sentences.append(f"write {statements} in {place(line)}, which changes the array in place.")
     if any("out=scratch" in one for one in sentences):
         sentences.append("`scratch` is an array of that shape and dtype, allocated once before the training.")
     sentences.append(

@@ -22,22 +22,23 @@ import numpy as np
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.find_step.candidates import candidates
 from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
-from mlpprof.programs.load import Exit, Program
+from mlpprof.programs.load import PACKAGE, Exit, Program
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
-from mlpprof.programs.record.run import watched
+from mlpprof.programs.record.run import ASYNC, Patience, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
+from mlpprof.programs.signs import Signs, Stillness
+from mlpprof.programs.step_place import async_functions
 from mlpprof.programs.writes import Writes
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
 """Seconds after the first update: the program is observed for the first number at least, for the second if the step is
 long or has no products (as preparing data has none), and for the third at most."""
-
-WAITING_S = 120.0
-"""The first update may take so many seconds; some programs load data for a minute before they train."""
 
 CALLS = 1_000
 """The time of one hook is measured with so many calls."""
@@ -50,8 +51,8 @@ ENOUGH_TIMES, FEW_TIMES = 5, 3
 class Sought:
     """The step that was found.
 
-    step: as 'file.py:Class.method' or 'file.py:LINE'. seconds: roughly, what each execution took. is_all: whether these
-    are all steps that the program makes before it ends, or before it wants to write.
+    step: as 'file.py:Class.method', 'file.py:LINE' or 'work.ipynb:cell 3:LINE'. seconds: roughly, what each execution
+    took. is_all: whether these are all steps that the program makes before it ends, or before it wants to write.
     """
 
     step: str
@@ -93,6 +94,11 @@ class ProgramObserver:
     def _open(self) -> list[Execution]:
         """The executions that are open in this thread."""
         return self._stacks[threading.get_ident()]
+
+    @property
+    def looked_s(self) -> float:
+        """Seconds since the first update."""
+        return 0.0 if self._first_s is None else self._clock() - self._first_s
 
     @property
     def has_ended_elsewhere(self) -> bool:
@@ -254,11 +260,16 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
     if writes is not None:
         writes.is_enough = lambda: observer.has_ended or is_done(False)
     ended: Exit | None = None
+    signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
+    signs.watch()
 
     def is_over(passed_s: float) -> bool:
-        wants_to_write = writes is not None and writes.must_end
-        nothing_seen = passed_s > WAITING_S and not observer.seen.times
-        return wants_to_write or observer.has_ended_elsewhere or nothing_seen
+        if signs.stopped is not None or (writes is not None and writes.must_end) or observer.has_ended_elsewhere:
+            return True
+        if not observer.seen.times:
+            return passed_s > program.wait_s and signs.give_up(passed_s)
+        is_still = stillness.seconds() > Patience.still_s
+        return (is_still or observer.looked_s > program.wait_s) and signs.give_up(passed_s)
 
     with watched(is_over):
         ended = program.run(compiled)
@@ -271,11 +282,24 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
         machine_code = sorted(name for tree in trees.values() for name in numba_functions(tree))
         if machine_code:
             raise UsageError(f"the step is {WORDS} (compiled functions: {', '.join(machine_code)}); {ADVICE}")
-        raise (UsageError if ended is None else ProgramEnded)(
-            "no training step was found: nothing is changed repeatedly from its own value, as in W -= rate * dW. "
-            "Use --step Class.method, or --step LINE with the line number of your training loop"
-        )
+        raise (UsageError if ended is None else ProgramEnded)(_not_found(observer, trees, signs))
     place = sites[site]
     seconds = [run.spent_s for run in observer.seen.runs[site]]
-    is_all = ended is not None or (writes is not None and writes.must_end and not observer.has_ended)
-    return Sought(f"{Path(place.file).name}:{names[site] or place.line}", seconds, is_all)
+    has_refused = writes is not None and writes.must_end
+    is_all = ended is not None or (not observer.has_ended and (has_refused or signs.stopped is not None))
+    name = f"{Path(place.file).name}:{names[site]}" if names[site] else place_of(place.file, place.line).text
+    return Sought(name, seconds, is_all)
+
+
+def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: Signs) -> str:
+    """Why there is no step, and what helps."""
+    if not observer.seen.times:
+        waiting = [name for tree in trees.values() for name in async_functions(tree)]
+        if waiting:
+            return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
+    found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
+    to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
+    return (
+        "no training step was found, since nothing is changed repeatedly from its own value, as in W -= rate * dW: "
+        f"{signs.without_step()}{to_type}"
+    )

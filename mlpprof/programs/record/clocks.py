@@ -16,6 +16,9 @@ from functools import cache
 from statistics import median
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlpprof.programs.record.hooks import CLOSE, OPEN, POST, PRE
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
@@ -108,6 +111,7 @@ def hook_time() -> HookTime:
 Place = TypeVar("Place", bound=Hashable)
 
 Sites = dict[int, OwnTime]
+Places = NDArray[np.intp]
 
 SLOWER = 3.0
 """Within a program, the hooks may take up to so many times as long as in a tight loop."""
@@ -181,11 +185,61 @@ def _slower(hooks: HookTime, executions: float, longer_s: float) -> tuple[HookTi
     return HookTime(slower * hooks.inside_s, slower * hooks.outside_s), taken_s
 
 
+@dataclass(frozen=True)
+class Rounds:
+    """Which steps are the samples of a profile. plain, clocked: (rounds, steps), the places of steps in `Times`.
+
+    Rows of the same number ran next to each other.
+    """
+
+    plain: Places
+    clocked: Places
+
+    @classmethod
+    def of(cls, times: Times) -> Rounds:
+        """The blocks that have a partner, cut to one length; without such blocks, all steps in one round."""
+        blocks = [
+            [[place for place, found in enumerate(numbers) if found == block] for block in range(max(numbers) + 1)]
+            for numbers in (times.plain_blocks or [-1], times.clocked_blocks or [-1])
+        ]
+        rounds = [(plain, clocked) for plain, clocked in zip(*blocks, strict=False) if plain and clocked]
+        for which in (0, 1):
+            length = _length([len(one[which]) for one in rounds])
+            rounds = [one for one in rounds if len(one[which]) >= length]
+        if not rounds:
+            plain, clocked = (np.arange(len(one), dtype=np.intp)[None] for one in (times.plain_s, times.clocked_s))
+            return cls(plain, clocked)
+        cut = [np.array([one[i][: min(len(x[i]) for x in rounds)] for one in rounds], np.intp) for i in (0, 1)]
+        return cls(cut[0], cut[1])
+
+
+def _length(lengths: list[int]) -> int:
+    """The length of a row with which the most steps are kept: shorter blocks are left out, longer ones are cut."""
+    return max(sorted(lengths), key=lambda length: length * sum(one >= length for one in lengths), default=0)
+
+
+def usual_step_s(times: Times) -> float:
+    """The median of the steps that a profile shows, so that every command shows the same step time."""
+    plain_s = [times.plain_s[place] for place in Rounds.of(times).plain.ravel()]
+    return median(plain_s or times.clocked_s or [0.0])
+
+
 def calm_step_s(times: Times) -> float:
     """Seconds of a step without clocks and interruptions: the median, at most that of a calm step under clocks."""
-    step_s = median(times.plain_s or times.clocked_s or [0.0])
+    step_s = usual_step_s(times)
     is_sure = times.plain_s and len(times.sites) >= FEWEST
     return min(step_s, _calm_clocked_s(times)) if is_sure else step_s
+
+
+BUSY = 1.25
+"""If steps usually took so many times as long as a calm step, a note reports it."""
+
+
+def times_as_long(times: Times) -> float | None:
+    """How many times as long as a calm step steps usually took, if other programs used the CPU; else None."""
+    calm_s = calm_step_s(times)
+    longer = usual_step_s(times) / calm_s if calm_s > 0 else 1.0
+    return longer if longer > BUSY else None
 
 
 def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:

@@ -48,7 +48,7 @@ class Forms:
         tree = self._parsed(path, source)
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
-            node = self.step.node(tree)
+            node = self.step.node(tree, path)
         around = []
         if self.step is not None and self.step.name is not None and self.with_turns:
             around = loops_around(tree, self.step.name)

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.load import PACKAGE
+from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.clocks import calm_step_s, undisturbed
 from mlpprof.programs.record.trace import Event, LoopRun, Trace
+from mlpprof.results.place import Place
 
 Span = tuple[str, int, int, int, int]
 
@@ -41,6 +43,8 @@ class Graph:
         self.step_s = calm_step_s(trace.times)
         inside, around = undisturbed(trace.times, self.step_s, self.span)
         self._seconds = {span: inside.get(span, 0.0) + around.get(span, 0.0) for span in inside | around}
+        self.own_s = inside
+        """Place -> seconds per step of an expression of the step, without those inside it and without the clocks."""
         self._clocked_s = sum(inside.values())
         self._costs: dict[Span, float] = defaultdict(float)
         for event in self.turn:
@@ -93,14 +97,15 @@ class Graph:
 
     def shown(self, file: str) -> str:
         """A file relative to the script's folder."""
-        try:
-            return Path(file).resolve().relative_to(Path(self.trace.folder).resolve()).as_posix()
-        except ValueError:
-            return Path(file).relative_to(PACKAGE.parent).as_posix() if self.is_ours(file) else file
+        return shown(file, self.trace.folder)
+
+    def place_of(self, site: Site) -> Place:
+        """Where a site is, as reports show it."""
+        return place_of(site.file, site.line, self.shown(site.file))
 
     def place(self, site: Site) -> str:
-        """A site as 'file.py:LINE'."""
-        return f"{self.shown(site.file)}:{site.line}"
+        """A site as 'file.py:LINE', or 'work.ipynb:cell 3:LINE'."""
+        return self.place_of(site).text
 
     @cached_property
     def usual(self) -> frozenset[Span]:
@@ -110,7 +115,7 @@ class Graph:
 
     @property
     def step_name(self) -> str:
-        """The step as 'file.py:Class.method' or 'file.py:LINE'."""
+        """The step as 'file.py:Class.method', 'file.py:LINE' or 'work.ipynb:cell 3:LINE'."""
         return f"{self.shown(self.trace.step_file)}:{self.trace.step_text}"
 
     def seconds(self, events: Iterable[Event]) -> float:
@@ -244,6 +249,14 @@ class Graph:
                 if turn.site == run.site and turn.execution == run.execution and turn.turn < run.recorded:
                     found[turn.turn].append(event)
         return found
+
+
+def shown(file: str, folder: str) -> str:
+    """A file of a program relative to the folder of the program."""
+    try:
+        return Path(file).resolve().relative_to(Path(folder).resolve()).as_posix()
+    except ValueError:
+        return Path(file).relative_to(PACKAGE.parent).as_posix() if _is_in_package(file) else file
 
 
 def shortened(text: str, most: int) -> str:

@@ -29,7 +29,29 @@ CALLED, RETURNED, MULTIPLIED, CHANGING, UPDATED, QUIET = (
 be changed, and has been; whether reading an item or an attribute again runs no code of the program."""
 
 
+QUIETLY: dict[str, Any] = {
+    MODE: lambda: 0,  # the step runs undisturbed
+    MULTIPLIED: lambda value: value,
+    **dict.fromkeys((BEGIN, END, CALLED, RETURNED, LOOP, TURN, LEAVE, UPDATED), lambda *arguments: None),
+}
+"""What hooks do while nothing is observed."""
+
+_held: dict[str, Any] = {}
+
+
 def install(hooks: Mapping[str, Any]) -> None:
     """Make hooks known to rewritten code, in place of those before them."""
     for name, hook in hooks.items():
         setattr(builtins, name, hook)
+
+
+def hold() -> None:
+    """Observe nothing until `release`: the program runs a part that it has only to have run."""
+    _held.update({name: getattr(builtins, name) for name in QUIETLY if hasattr(builtins, name)})
+    install({name: QUIETLY[name] for name in _held})
+
+
+def release() -> None:
+    """Install again what was installed before `hold`."""
+    install(_held)
+    _held.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import _thread
 import ast
 import contextlib
+import os
+import shlex
 import sys
 import threading
 import time
@@ -14,8 +16,9 @@ from pathlib import Path
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.process import raise_in
+from mlpprof.process import interrupt, raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
+from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CodeExchange, Forms
@@ -23,11 +26,19 @@ from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
 from mlpprof.programs.record.trace import Trace
-from mlpprof.programs.step_place import StepPlace, functions
+from mlpprof.programs.signs import Signs, Stillness
+from mlpprof.programs.step_place import StepPlace, async_functions, functions
 from mlpprof.programs.writes import Writes
 
 EVERY_S = 0.25
 """A running program is watched so often."""
+
+WAITS = 8
+"""If a program has not ended after so many attempts, it may be waiting for something, and gets a signal."""
+
+GIVE_UP_S = 60.0
+GIVEN_UP = f"mlpprof could not end the program within {GIVE_UP_S:.0f} seconds; it catches all exceptions, or waits"
+"""After so many seconds of attempts to end a program, the worker ends with these words."""
 
 
 @contextlib.contextmanager
@@ -39,33 +50,42 @@ def watched(is_hopeless: Callable[[float], bool], every_s: float = EVERY_S) -> I
     """
     thread, stopped, lock = threading.get_ident(), threading.Event(), threading.Lock()
     begun_s = time.monotonic()
-
-    has_raised = threading.Event()
+    times_raised = 0
 
     def watch() -> None:
+        nonlocal times_raised
         while not stopped.wait(every_s):
             with lock:
                 if not stopped.is_set() and is_hopeless(time.monotonic() - begun_s):
-                    has_raised.set()
-                    raise_in(thread, Enough)
+                    times_raised += 1
+                    if times_raised * every_s > GIVE_UP_S:
+                        os.write(2, GIVEN_UP.encode())
+                        os._exit(1)
+                    if times_raised % WAITS == 0 and thread == threading.main_thread().ident:
+                        interrupt(thread)  # it may wait for something, and would not notice the exception
+                    else:
+                        raise_in(thread, Enough)
 
     try:
         _thread.start_new_thread(watch, ())
         yield
     except Enough:
         pass
+    except BaseException:
+        if not times_raised:  # else it comes from being ended in the middle
+            raise
     finally:
         is_settled = False
         while not is_settled:
             try:
                 with lock:
                     stopped.set()
-                if has_raised.is_set():  # another one may still arrive
+                if times_raised:  # another one may still arrive
                     raise_in(thread, Settled)
                     while True:
                         pass
                 is_settled = True
-            except Enough:
+            except (Enough, KeyboardInterrupt):
                 pass
             except Settled:
                 is_settled = True
@@ -88,12 +108,14 @@ class Patience:
     """A program that runs for so many seconds is ended. Some load data for a minute before they begin to train.
 
     loading_s: if no file that it has, or still imports, contains the step. waiting_s: if its step is not called.
-    longest_step_s: if its first step still runs.
+    longest_step_s: if its first step still runs. still_s: if it has begun to make steps, and all its threads have stood
+    at the same instructions for so long.
     """
 
     loading_s: float = 20.0
     waiting_s: float = 120.0
     longest_step_s: float = 20.0
+    still_s: float = 30.0
 
 
 @dataclass
@@ -138,8 +160,10 @@ def record(
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
-    patience = patience or Patience()
+    patience = patience or Patience(waiting_s=program.wait_s)
     end_threads_quietly()
+    signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
+    signs.watch()
     hook_time()  # measured before the program runs, and others with it
     instruments = instruments or Instruments.usual(step, few, program.may_be_short)
     forms, steps, recorder = instruments.forms, instruments.steps, instruments.recorder
@@ -153,21 +177,26 @@ def record(
 
     def is_hopeless(passed_s: float) -> bool:
         nonlocal is_endless
-        if writes is not None and writes.must_end:
+        if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
         steps.relieve()
         is_endless |= steps.first_s > patience.longest_step_s
         if forms.is_compiled or steps.is_done_elsewhere:
             return True
         if forms.step_file is None:
-            return passed_s > patience.loading_s and (
-                passed_s > patience.waiting_s or not is_import_to_come(dict(forms.sources), program.folder)
-            )
-        return is_endless or (steps.count == 0 and passed_s > patience.waiting_s)
+            if passed_s > patience.waiting_s:
+                return signs.give_up(passed_s)
+            return passed_s > patience.loading_s and not is_import_to_come(dict(forms.sources), program.folder)
+        if steps.count == 0:
+            return passed_s > patience.waiting_s and signs.give_up(passed_s)
+        if stillness.seconds() > patience.still_s or steps.pause_s > patience.waiting_s:
+            return signs.give_up(passed_s)
+        return is_endless
 
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
     ended: Exit | None = None
+    begun_s = time.perf_counter()
     with watched(is_hopeless):
         ended = program.run(forms.module_code)
     sys.settrace(None)  # `Steps` may have set one
@@ -176,12 +205,14 @@ def record(
     if forms.is_compiled:
         name = Path(forms.step_file or "").name
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
+    if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
+        raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
     if is_endless:
         raise UsageError(_too_long(step, forms, patience.longest_step_s))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
-        raise UsageError(not_seen(step, forms))
+        raise UsageError(not_seen(step, forms, signs))
     recorder = steps.recorded
     if not recorder.steps:
         return Recording(None, steps.count, steps.times.plain_s)
@@ -205,9 +236,12 @@ def record(
         step_text=step.text,
         folder=program.folder,
         singles=recorder.singles,
+        loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
-        trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {_why_few(writes)}")
+        why = _why_few(writes, signs)
+        trace.notes.append(f"only {steps.count} steps ran, so the times come from a few steps: {why}")
     if writes is not None:
         trace.notes.extend(writes.notes())
     if recorder.is_cut:
@@ -240,7 +274,9 @@ def record(
     return Recording(trace, steps.count, steps.times.plain_s)
 
 
-def _why_few(writes: Writes | None) -> str:
+def _why_few(writes: Writes | None, signs: Signs) -> str:
+    if signs.stopped is not None:
+        return f"{signs.stopped}, and mlpprof ended it"
     stopped = writes is not None and writes.must_end
     return "then the program wanted to write" if stopped else "the program makes no more"
 
@@ -248,27 +284,37 @@ def _why_few(writes: Writes | None) -> str:
 def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
-    node = step.node(ast.parse(forms.sources[forms.step_file]))
-    inner = [one.lineno for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
-    lines = sorted(line for line in inner if line != step.line)
-    what = f". Name a loop inside it: {' or '.join(f'--step {name}:{line}' for line in lines)}" if lines else ""
+    node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
+    lines = sorted(one.lineno for one in inner if one is not node)
+    names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
+    what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
     return (
         f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
         f"training{what}. Without --step, mlpprof looks for the step itself"
     )
 
 
-def not_seen(step: StepPlace, forms: Forms) -> str:
+ASYNC = (
+    "is an `async def`, and mlpprof does not follow those, because other code may run while it waits. Put its "
+    "computation into a plain function, and name that one with --step"
+)
+
+
+def not_seen(step: StepPlace, forms: Forms, signs: Signs) -> str:
     """Why a named step was not reached."""
     if forms.step_file is not None:
-        return (
-            f"the step '{step.text}' in {Path(forms.step_file).name} never ran: the program calls another function, or "
-            "it had nothing to train"
-        )
+        return f"the step '{step.text}' in {Path(forms.step_file).name} never ran: {signs.without_step()}"
     sources = {path: source for path, source in forms.sources.items() if not Path(path).is_relative_to(PACKAGE)}
     names = [name for path, source in sources.items() for name, _ in functions(ast.parse(source, path))]
-    what = f"no function '{step.text}'" if step.name is not None else f"no loop in line {step.line}"
     files = ", ".join(Path(path).name for path in sources)
+    waiting = [name for source in sources.values() for name in async_functions(ast.parse(source))]
+    if step.name is not None and any(f".{name}".endswith(f".{step.name}") for name in waiting):
+        return f"the step '{step.text}' in {files} {ASYNC}"
+    hint = ""
+    if step.line is not None and step.cell is None and any(path in READ for path in sources):
+        hint = f". A line of a notebook has its cell before it: --step 3:{step.line} is line {step.line} of cell 3"
     return (
-        f"{what} in {files or 'the program'}{did_you_mean(step.text, names)} (functions: {', '.join(names) or 'none'})"
+        f"no {step.words} in {files or 'the program'}{did_you_mean(step.text, names)} "
+        f"(functions: {', '.join(names) or 'none'}){hint}"
     )

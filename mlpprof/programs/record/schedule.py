@@ -108,6 +108,7 @@ class Steps:
         self._mode = PLAIN
         self._form = PLAIN
         self._start = 0.0
+        self._left_at = clock()
         self._elapsed = 0.0
         self._faults = 0
         self._inside: dict[int, OwnTime] = {}
@@ -115,7 +116,10 @@ class Steps:
         self._since = 0.0
         self._changing = threading.Lock()
         self._around: list[dict[int, OwnTime]] = []
+        self._block = -1
         self.times = Times()
+        self.first_begun_s: float | None = None
+        """When the first step began, by the clock."""
         self.is_done = False
         self.is_done_elsewhere = False
         """Recording ended in another thread than the main one, which need not go on then."""
@@ -144,6 +148,7 @@ class Steps:
             self._wanted = 1
         begun = self._clock()
         for block in range(MOST_BLOCKS):
+            self._block = block + 1
             for mode in (CLOCKED, PLAIN):
                 spent, steps = 0.0, 0
                 while left() > 0 and spent < BLOCK_S and steps < most and not (self.is_long and mode == PLAIN):
@@ -169,9 +174,11 @@ class Steps:
         for _ in range(OBSERVED_STEPS):
             yield OBSERVED
         self._record_with(self._last)
+        self._block = 0
         for mode in (CLOCKED, PLAIN):
             for _ in range(FIRST_STEPS):
                 yield mode
+        self._block = -1
 
     def _record_with(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -206,6 +213,8 @@ class Steps:
             self._around.append(self._clocks.take())
             self._faults = page_faults()
             self._start = self._since = self._clock()
+            if self.first_begun_s is None:
+                self.first_begun_s = self._start
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
@@ -226,6 +235,7 @@ class Steps:
         now = self._clock()
         if is_turn and not self._has_turns:
             return
+        self._left_at = now
         with self._changing:
             kind = self._open.pop()
         if kind == STEP:
@@ -245,6 +255,16 @@ class Steps:
                 _insist()
             self._has_raised = True
             raise Enough
+
+    @property
+    def is_in_step(self) -> bool:
+        """Whether a step runs."""
+        return STEP in self._open
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds since the last step has ended; 0 while one runs."""
+        return 0.0 if self._open else self._clock() - self._left_at
 
     @property
     def first_s(self) -> float:
@@ -302,10 +322,12 @@ class Steps:
             return
         if self._mode == PLAIN:
             self.times.plain_s.append(self._elapsed)
+            self.times.plain_blocks.append(self._block)
         elif self._mode == CLOCKED:
             own_times = merged([part.own for part in self._parts])
             self.times.clocked_s.append(sum(own.seconds for own in own_times.values()) if own_times else self._elapsed)
             self.times.sites.append(own_times or self._inside)
+            self.times.clocked_blocks.append(self._block)
             self.times.parts = self._parts.copy()
             self.times.around.append(merged([*self._around, self._clocks.take()]))
         elif self._mode == OBSERVED:
@@ -328,7 +350,7 @@ def _insist() -> None:
             sys.settrace(None)
             raise Enough
 
-    frame: FrameType | None = sys._getframe(3)  # the step's caller: not this one, not the hook, not the step
+    frame: FrameType | None = sys._getframe(2)  # the step, or the code with the loop: not this one, not the hook
     while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
         frame.f_trace = again
         frame = frame.f_back

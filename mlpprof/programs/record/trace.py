@@ -118,7 +118,8 @@ class Times:
     """The times of the steps. sites, around: for each step under clocks, own times in it and in the loop around it.
 
     faults: pages that the system had to provide during each undisturbed step. parts: of the last step under clocks, if
-    it was timed in parts.
+    it was timed in parts. plain_blocks, clocked_blocks: for each of these steps the number of its block; blocks of the
+    same number ran next to each other, and a step without a partner, such as one that warms up, has -1.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -127,6 +128,8 @@ class Times:
     sites: list[dict[int, OwnTime]] = field(default_factory=list)
     around: list[dict[int, OwnTime]] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    plain_blocks: list[int] = field(default_factory=list)
+    clocked_blocks: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -137,6 +140,7 @@ class Trace:
     its last. died: buffer -> index of the event before which it was freed. reads, looks, taken, stores: as in `Uses`.
     is_blind: some reads were not recorded. shared: buffers in memory that is not NumPy's, which others may use too.
     sources: text by file. singles: executions without arrays by site, in the last recorded step; they are no events.
+    loading_s: seconds from the start of the program to its first step.
     """
 
     sites: list[Site]
@@ -157,3 +161,4 @@ class Trace:
     is_blind: bool = False
     notes: list[str] = field(default_factory=list)
     singles: dict[int, int] = field(default_factory=dict)
+    loading_s: float = 0.0

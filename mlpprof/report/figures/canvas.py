@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,14 +57,38 @@ SERIES_COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
+WORDS_OF_PHASES = {
+    "fetch_batch": ("fetch", "gather", "load", "next_batch", "get_batch"),
+    "backward": ("back", "grad", "delta"),
+    "forward": ("forward", "feed", "predict"),
+    "loss": ("loss", "cost", "error"),
+    "update": ("update", "optim", "sgd", "adam", "descen", "apply"),
+}
+"""If the name of a phase in a program contains one of these words, the phase has the colour of ours."""
+
+OTHER_COLORS = ("#aa3377", "#bb6633", "#009988", "#997700")
+"""Colours of a program's other phases."""
+
+
+def our_phase(phase: str) -> str:
+    """The one of the five phases that a phase of a program corresponds to by its name; else its own name."""
+    last = phase.rpartition(".")[2].lower()
+    found = (ours for ours, words in WORDS_OF_PHASES.items() if any(word in last for word in words))
+    return phase if phase in PHASE_COLORS else next(found, phase)
+
+
 def phase_color(phase: str) -> str:
-    """The colour of one of the five phases; any other part of a step is grey."""
-    return PHASE_COLORS.get(phase, REST)
+    """The colour of a phase; what is in no phase, or in the step itself, is grey."""
+    if phase in ("rest", "other") or phase.startswith("("):
+        return REST
+    ours = our_phase(phase)
+    return PHASE_COLORS.get(ours) or OTHER_COLORS[zlib.crc32(phase.encode()) % len(OTHER_COLORS)]
 
 
 def text_on(phase: str) -> str:
     """Ink that is readable on the colour of a phase."""
-    return ON_DARK if phase in ("forward", "update") else ON_LIGHT
+    color = phase_color(phase)
+    return ON_DARK if color in (PHASE_COLORS["forward"], PHASE_COLORS["update"], *OTHER_COLORS) else ON_LIGHT
 
 
 def series_style(i: int) -> tuple[str, str]:

@@ -187,7 +187,12 @@ def _phases(story: Story) -> Iterator[Drawing]:
     for batch in by_batch:
         bars = [_bar(story, one, one.name) for one in shown if one.result.batch == batch]
         name = _suffixed("phases", len(by_batch), batch)
-        yield Drawing(name, f"A step by phase, batch {batch:,}", _bars_text(bars), partial(time_bars, bars))
+        yield Drawing(name, f"A step by phase{_comma_batch(batch)}", _bars_text(bars), partial(time_bars, bars))
+
+
+def _comma_batch(batch: int) -> str:
+    """', batch 500'; empty where the batch size is not known."""
+    return f", batch {batch:,}" if batch else ""
 
 
 def _bar(story: Story, one: Measured, name: str) -> Bar:
@@ -208,7 +213,8 @@ def _layers(story: Story) -> Iterator[Drawing]:
     names = {one.name for one in shown}
     for one in shown:
         batch = one.result.batch
-        parts = (one.name, batch) if len(names) > 1 else (batch,)
+        at, by_layer = (f" at batch {batch:,}", " by layer") if batch else ("", "")
+        parts = _name_parts(one, names)
         top = sorted(one.result.labels, key=one.result.label_share, reverse=True)[:3]
         texts = (
             f"{of_layer(label.label, label.layer)} in {label.phase} {format_percent(one.result.label_share(label))}"
@@ -216,18 +222,24 @@ def _layers(story: Story) -> Iterator[Drawing]:
         )
         yield Drawing(
             _suffixed("layers", len(shown), *parts),
-            f"A step of {one.name} at batch {batch:,}, by phase and layer",
-            f"Bars by phase, divided into statements by layer. The slowest: {', '.join(texts)} of the step",
+            f"A step of {one.name}{at}, by phase and {'layer' if one.run.program is None else 'expression'}",
+            f"Bars by phase, divided into statements{by_layer}. The slowest: {', '.join(texts)} of the step",
             partial(layer_bars, one.result),
             one,
         )
+
+
+def _name_parts(one: Measured, names: set[str]) -> tuple[str | int, ...]:
+    """What distinguishes a figure of one variant or program from others of its kind."""
+    batch = (one.result.batch,) if one.result.batch else ()
+    return (one.name, *batch) if len(names) > 1 else batch
 
 
 def _rooflines(story: Story) -> Iterator[Drawing]:
     shown = [one for one in story.measured if has_roofline(one.run, one.result)]
     names = {one.name for one in shown}
     for one in shown:
-        parts = (one.name, one.result.batch) if len(names) > 1 else (one.result.batch,)
+        parts = _name_parts(one, names)
         yield Drawing(
             _suffixed("roofline", len(shown), *parts),
             roofline_title(one.run, one.result),
@@ -246,7 +258,7 @@ def _scaling(story: Story) -> Iterator[Drawing]:
             if step_s is not None:
                 points[ladder.batch] = (ladder.batch, *((step_s / ladder.batch,) * 3))
         for one in story.measured:
-            if one.name == name and one.result.batch not in points:
+            if one.name == name and one.result.batch and one.result.batch not in points:
                 step, m = one.result.step_s, one.result.batch
                 points[m] = (m, step.median / m, step.low / m, step.high / m)
         if len(points) > 1:
@@ -270,7 +282,7 @@ def _samples(story: Story) -> Iterator[Drawing]:
         strips = [strip for one in story.at(batch) for strip in _strips(story, one, several)]
         yield Drawing(
             _suffixed("samples", len(batches), batch),
-            f"Single steps at batch {batch:,}, as a share of the median step",
+            f"Single steps{f' at batch {batch:,}' if batch else ''}, as a share of the median step",
             _strips_text(strips),
             partial(strip_rows, strips, xlabel="100 % is the median without instruments"),
         )
@@ -299,6 +311,9 @@ def _strips(story: Story, one: Measured, several: bool) -> Iterator[Strip]:
         yield Strip(one.name, number, result.total_s.ravel(), reference_s)
         return
     yield Strip("without instruments", number, result.total_s.ravel(), reference_s)
+    if result.is_one_pass:
+        yield Strip("clocks on expressions", number, result.labels_pass_s.ravel(), reference_s)
+        return
     if result.phases:
         yield Strip("clocks on phases", number, result.phases_pass_s.ravel(), reference_s)
     if result.labels:

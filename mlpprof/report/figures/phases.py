@@ -117,7 +117,8 @@ def _limit(times_s: Sequence[float]) -> float:
 def _present(bars: Sequence[Bar]) -> list[str]:
     """The visible phases, in the order in which they run."""
     present = {phase for bar in bars for phase, share in bar.parts if share > 0.002}
-    order = [*(phase for phase in PHASES if phase in present), *sorted(present - {*PHASES, "rest"})]
+    others = dict.fromkeys(phase for bar in bars for phase, _ in bar.parts if phase in present)
+    order = [*(phase for phase in PHASES if phase in present), *(p for p in others if p not in (*PHASES, "rest"))]
     return [*order, "rest"] if "rest" in present else order
 
 

@@ -44,7 +44,8 @@ def has_roofline(run: Run, result: BatchResult) -> bool:
 
 def roofline_title(run: Run, result: BatchResult) -> str:
     """'Roofline of cached, batch 500, float32'."""
-    return f"Roofline of {run.variant.name}, {batch_text(result)}, {run.dtype}"
+    batch = f", {batch_text(result)}" if result.batch else ""
+    return f"Roofline of {run.variant.name}{batch}, {run.dtype}"
 
 
 def roofline_text(run: Run, result: BatchResult) -> str:

@@ -37,8 +37,13 @@ def pytest_benchmark_json(comparisons: Sequence[Comparison], now: datetime | Non
     )
 
 
+def _place(one: Comparison) -> str:
+    """What both were trained on, before a name; programs have their own data."""
+    return "" if one.network is None else f"{one.workload}, batch {one.batch}: "
+
+
 def _benchmarks(one: Comparison) -> list[dict[str, Any]]:
-    group = f"{one.workload}, batch {one.batch}: {one.new} over {one.old}"
+    group = f"{_place(one)}{one.new} over {one.old}"
     verdict = one.verdict
     paired = {
         "old": one.old,
@@ -117,7 +122,7 @@ def github_action_json(comparisons: Sequence[Comparison]) -> list[dict[str, Any]
 
 def _entries(one: Comparison) -> list[dict[str, Any]]:
     verdict, race = one.verdict, one.race
-    place = f"{one.workload}, batch {one.batch}"
+    place = _place(one)
     relative = 1 / verdict.ratio
     half = (1 / verdict.low - 1 / verdict.high) / 2
     turns_s = np.concatenate([turns[:, 1].ravel() for turns in race.turns_s])
@@ -125,7 +130,7 @@ def _entries(one: Comparison) -> list[dict[str, Any]]:
     outcome = "" if verdict.outcome is None else f"\nat least {verdict.at_least:g}: {verdict.outcome}"
     return [
         {
-            "name": f"{place}: {one.new} relative to {one.old}",
+            "name": f"{place}{one.new} relative to {one.old}",
             "unit": f"x {one.old}",
             "value": relative,
             "range": f"± {half:.4f}",
@@ -133,10 +138,10 @@ def _entries(one: Comparison) -> list[dict[str, Any]]:
             f"processes: {verdict.processes}{outcome}",
         },
         {
-            "name": f"{place}: {one.new}, a step",
+            "name": f"{place}{one.new}, a step",
             "unit": "µs",
             "value": 1e6 * race.step_s(1),
             "range": f"± {5e5 * (steps.high - steps.low):.3g}",
-            "extra": f"dtype: {race.dtypes[1]}",
+            "extra": f"dtype: {race.dtypes[1]}" if race.dtypes[1] else "",
         },
     ]

@@ -1,14 +1,14 @@
-"""Results as CSV: the raw samples of a run or of a step, a row for each comparison, or a row for each rung.
+"""Results as CSV: the raw samples of a run, a row for each comparison, or a row for each rung.
 
 The samples of a run have a row for each step that was timed:
 
 | column | what                                                                                              |
 | ------ | ------------------------------------------------------------------------------------------------- |
-| batch  | batch size                                                                                        |
+| batch  | batch size, or empty for a program                                                                |
 | pass   | total (without instruments), phases or labels; compare samples of the same pass only              |
 | phase  | the phase, or empty for the clock around the whole step                                           |
 | layer  | the layer, for a label in a loop over layers                                                      |
-| label  | the label of the statement; only in the labels pass                                               |
+| label  | the label of the statement, or the expression of a program; only in the labels pass               |
 | round  | counted from 0; the passes of one round ran right after each other                                |
 | step   | counted from 0 within the round                                                                   |
 | seconds| the time that the step spent there                                                                |
@@ -21,7 +21,6 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from mlpprof.results import BatchResult, Comparison, Ladder, Run, Samples, Verdict
-from mlpprof.results.step_profile import StepProfile
 
 SAMPLE_COLUMNS = ("batch", "pass", "phase", "layer", "label", "round", "step", "seconds")
 COMPARISON_COLUMNS = (
@@ -32,7 +31,6 @@ LADDER_COLUMNS = (
     *("workload", "batch", "variant", "parent", "dtype", "step_s"),
     *("over_parent", "over_parent_low", "over_parent_high", "over_root", "over_root_low", "over_root_high", "slow"),
 )
-STEP_COLUMNS = ("what", "phase", "file", "line", "column", "text", "sample", "seconds")
 
 
 def samples_csv(run: Run) -> str:
@@ -43,7 +41,7 @@ def samples_csv(run: Run) -> str:
 def _sample_rows(result: BatchResult) -> Iterator[tuple[object, ...]]:
     for where, samples in _series(result):
         for i, row in enumerate(samples.tolist()):
-            yield from ((result.batch, *where, i, j, seconds) for j, seconds in enumerate(row))
+            yield from ((result.batch or None, *where, i, j, seconds) for j, seconds in enumerate(row))
 
 
 def _series(result: BatchResult) -> Iterator[tuple[tuple[str, str, int | None, str], Samples]]:
@@ -87,19 +85,6 @@ def _ladder_rows(ladder: Ladder) -> Iterator[list[object]]:
 
 def _ratio(verdict: Verdict | None) -> tuple[float | None, float | None, float | None]:
     return (None, None, None) if verdict is None else (verdict.ratio, verdict.low, verdict.high)
-
-
-def step_profile_csv(profile: StepProfile) -> str:
-    """A row for each raw sample of the plain step, the step under clocks, the phases and the expressions."""
-    series: list[tuple[tuple[object, ...], tuple[float, ...]]] = [
-        (("step", "", "", "", "", ""), profile.step_s),
-        (("clocked step", "", "", "", "", ""), profile.clocked_s),
-        *((("phase", name, "", "", "", ""), seconds) for name, seconds in profile.phases.items()),
-        *((("expression", x.phase, x.file, x.line, x.column, x.text), x.seconds) for x in profile.expressions),
-    ]
-    return _text(
-        STEP_COLUMNS, ((*cells, i, repr(value)) for cells, seconds in series for i, value in enumerate(seconds))
-    )
 
 
 def _text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -7,8 +7,7 @@
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
 | COMPARISONS   | .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and github-action-benchmark      |
 | LADDERS       | .json, .csv, .html, .png, .svg                                                                      |
-| ADVICE        | .html, .json, .txt                                                                                  |
-| STEP_PROFILE  | .json, .csv, .txt                                                                                   |
+| ADVICE        | .html, .json, .txt, .patch (the proven cures)                                                       |
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
 
@@ -31,7 +30,7 @@ from rich.console import Console
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import make_folder, write_atomically
 from mlpprof.report.files.benchmarks import github_action_json, pytest_benchmark_json
-from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv, step_profile_csv
+from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv
 from mlpprof.report.files.traces import chrome_trace_json, speedscope_json
 from mlpprof.report.files.tuned_file import tuned_file
 from mlpprof.report.json_documents import (
@@ -41,10 +40,9 @@ from mlpprof.report.json_documents import (
     ladder_json,
     peers_json,
     profile_json,
-    step_profile_json,
 )
 from mlpprof.report.story import Story
-from mlpprof.report.terminal.advise import print_advice, print_step_profile
+from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.peers import peers_markdown, peers_text
 from mlpprof.report.terminal.profile import TEXT_WIDTH, report_text
 from mlpprof.report.terminal.reproduce import reproductions_text
@@ -54,7 +52,6 @@ from mlpprof.results.json import json_text
 from mlpprof.results.on_disk import run_bytes
 from mlpprof.results.peers import PeersTable
 from mlpprof.results.reproduction import Reproduction
-from mlpprof.results.step_profile import StepProfile
 from mlpprof.results.tuning import Tuning
 
 PICTURES = ("png", "svg")
@@ -270,14 +267,7 @@ ADVICE: Kind[Advice] = Kind(
         Format("html", ".html", _advice_page),
         Format("json", ".json", lambda advice: json_text(advice_json(advice))),
         Format("txt", ".txt", lambda advice: _printed(lambda console: print_advice(advice, console))),
-    )
-)
-
-STEP_PROFILE: Kind[StepProfile] = Kind(
-    (
-        Format("json", ".json", lambda profile: json_text(step_profile_json(profile))),
-        Format("csv", ".csv", step_profile_csv),
-        Format("txt", ".txt", lambda profile: _printed(lambda console: print_step_profile(profile, console))),
+        Format("patch", ".patch", lambda advice: advice.proof.patch if advice.proof is not None else ""),
     )
 )
 

@@ -21,6 +21,7 @@ from line_profiler import LineProfiler, show_text
 
 from mlpprof.catalog import find
 from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.report.terminal.profile import by_file, source_of
 from mlpprof.results import LineProfile, Run
 
 UNIT_S = 1e-9
@@ -33,7 +34,10 @@ Timings = dict[tuple[str, int, str], list[tuple[int, int, int]]]
 def line_profile_bytes(run: Run) -> bytes:
     """line_profiler's file. Raises UsageError for a run without a line view."""
     stats_class = type(LineProfiler().get_stats())
-    stored = _Stored(stats_class(_timings(run, _measured_file(run)), UNIT_S))
+    timings: Timings = {}
+    for file, lines in by_file(_line_view(run)):
+        timings |= _timings(lines, source_of(run, file), _measured_file(run, file))
+    stored = _Stored(stats_class(timings, UNIT_S))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.lprof"
         stored.dump_stats(str(path))
@@ -42,14 +46,20 @@ def line_profile_bytes(run: Run) -> bytes:
 
 def line_profile_text(run: Run) -> str:
     """What line_profiler prints, with the source that was measured. Raises UsageError for a run without a line view."""
-    file = f"{run.variant.name}.py"
+    return "".join(
+        _file_text(lines, source_of(run, file), file or f"{run.variant.name}.py")
+        for file, lines in by_file(_line_view(run))
+    )
+
+
+def _file_text(view: LineProfile, source: str, file: str) -> str:
     # line_profiler takes this name for generated code and asks linecache for its lines
     name = f"<generated {file}>"
-    lines = [line + "\n" for line in run.variant.source.splitlines()]
-    linecache.cache[name] = (len(run.variant.source), None, lines, name)
+    lines = [line + "\n" for line in source.splitlines()]
+    linecache.cache[name] = (len(source), None, lines, name)
     try:
         text = io.StringIO()
-        show_text(_timings(run, name), UNIT_S, output_unit=1e-6, stream=text)
+        show_text(_timings(view, source, name), UNIT_S, output_unit=1e-6, stream=text)
     finally:
         del linecache.cache[name]
     return text.getvalue().replace(name, file)
@@ -72,11 +82,11 @@ def _line_view(run: Run) -> LineProfile:
     return run.lines
 
 
-def _timings(run: Run, file: str) -> Timings:
+def _timings(view: LineProfile, source: str, file: str) -> Timings:
     """The timed lines of every function; line_profiler has no place for lines outside of functions."""
     found: Timings = {}
-    functions = list(_functions(ast.parse(run.variant.source)))
-    for line in _line_view(run).lines:
+    functions = list(_functions(ast.parse(source)))
+    for line in view.lines:
         for first, last, name in functions:
             if first <= line.line <= last:
                 entries = found.setdefault((file, first, name), [])
@@ -96,7 +106,12 @@ def _functions(tree: ast.Module) -> Iterator[tuple[int, int, str]]:
                 yield first, member.end_lineno or member.lineno, prefix + member.name
 
 
-def _measured_file(run: Run) -> str:
+def _measured_file(run: Run, file: str) -> str:
+    """The path of a file for the reader: absolute if the file is found and unchanged."""
+    if file:
+        path = Path(file)
+        is_same = path.is_file() and path.read_text(encoding="utf-8", errors="replace") == source_of(run, file)
+        return str(path.resolve()) if is_same else file
     try:
         entry = find(run.variant.name)
         if entry.source() == run.variant.source:

@@ -24,6 +24,7 @@ from typing import Any
 from mlpprof import __version__
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.report.anatomy import Part, PhasePart, anatomy
+from mlpprof.report.sentences import batch_text
 from mlpprof.results import BatchResult, Operation, Run
 
 STEP = "step"
@@ -108,6 +109,11 @@ def track_names(runs: tuple[Run, ...]) -> tuple[str, ...]:
     )
 
 
+def source_file(run: Run) -> str:
+    """The file that a run's lines belong to: the variant's, or the file of a program that contains the step."""
+    return f"{run.variant.name}.py" if run.program is None else run.program.step.partition(":")[0]
+
+
 Event = dict[str, Any]
 
 NOTE = (
@@ -120,11 +126,12 @@ def chrome_trace_json(runs: Sequence[Run]) -> dict[str, Any]:
     """Chrome's trace events of all runs, in the object form of the format."""
     events: list[Event] = []
     for pid, (name, run) in enumerate(zip(track_names(tuple(runs)), runs, strict=True), start=1):
-        title = f"{name} ({run.workload}, {run.network.text}, {run.dtype})"
+        known = [run.workload, None if run.network is None else run.network.text, run.dtype]
+        title = f"{name} ({', '.join(filter(None, known))})"
         events += [_meta("process_name", pid, 0, name=title), _meta("process_sort_index", pid, 0, sort_index=pid)]
         for tid, result in enumerate(run.results, start=1):
             events += [
-                _meta("thread_name", pid, tid, name=f"batch {result.batch:,}"),
+                _meta("thread_name", pid, tid, name=batch_text(result)),
                 _meta("thread_sort_index", pid, tid, sort_index=tid),
                 *(_event(one, opens, result, pid, tid) for one, opens in openings(timeline(result))),
             ]
@@ -156,7 +163,8 @@ def _event(one: Slice, opens: bool, result: BatchResult, pid: int, tid: int) -> 
 
 def _arguments(one: Slice, result: BatchResult) -> Iterator[tuple[str, Any]]:
     if one.depth == 0:
-        yield "batch", result.batch
+        if result.batch:
+            yield "batch", result.batch
     else:
         yield "share of step", round(one.share, 4)
     if one.layer is not None:
@@ -202,11 +210,11 @@ def speedscope_json(runs: Sequence[Run]) -> dict[str, Any]:
     profiles = [
         {
             "type": "evented",
-            "name": f"{name}, batch {result.batch:,}",
+            "name": f"{name}, {batch_text(result)}",
             "unit": "nanoseconds",
             "startValue": 0,
             "endValue": slices[0].end_ns,
-            "events": _events(slices, f"{run.variant.name}.py", frames),
+            "events": _events(slices, source_file(run), frames),
         }
         for name, run in zip(track_names(tuple(runs)), runs, strict=True)
         for result in run.results

@@ -13,16 +13,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
+from mlpprof.report.advice_words import headline_text, looked_for, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
 from mlpprof.report.figures.gallery import Drawing, drawings
-from mlpprof.report.numbers import plain
+from mlpprof.report.finding_view import finding_table, finding_views
+from mlpprof.report.numbers import format_time, plain, printable
 from mlpprof.report.rows import comparison_table, memory_table, phase_table, statement_table, time_table
-from mlpprof.report.sentences import doubts, run_sentences
+from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
+from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
 from mlpprof.results import Comparison, Run
+from mlpprof.results.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class RunView:
         facts = run_facts(run)
         warnings = [text for _, style, text in facts if style in ("warning", "bad")]
         for meaning, batches in doubts(run).items():
-            warnings.append(f"batch {', '.join(f'{batch:,}' for batch in batches)}: {meaning}")
+            warnings.append(f"{batches_text(batches)}: {meaning}")
         return (
             _environment()
             .get_template("run.html")
@@ -139,6 +143,34 @@ class ComparisonView:
         return template.render(style=style_sheet(), blocks=blocks, text=repr(self))
 
 
+@dataclass(frozen=True, repr=False)
+class AdviceView:
+    """The findings on one step in a notebook."""
+
+    advice: Advice
+
+    def __repr__(self) -> str:
+        return _text(partial(print_advice, self.advice))
+
+    def _repr_html_(self) -> str:
+        advice = self.advice
+        findings = finding_views(advice)
+        return (
+            _environment()
+            .get_template("advice.html")
+            .render(
+                style=style_sheet(),
+                headline=headline_text(advice),
+                facts=[("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")],
+                findings=findings,
+                table=finding_table(findings) if findings else None,
+                looked_for=looked_for(),
+                notes=advice.notes,
+                text=repr(self),
+            )
+        )
+
+
 def _text(show: Callable[[Console], None]) -> str:
     """The report without colours."""
     buffer = io.StringIO()
@@ -148,10 +180,12 @@ def _text(show: Callable[[Console], None]) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("mlpprof.report.notebook"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters.update(plain=plain, printable=printable)
+    return made

@@ -3,56 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from mlpprof.report.advice_words import (
-    CureLine,
-    SourceLine,
-    confidence_text,
-    cure_lines,
-    evidence_text,
-    excerpt,
-    headline_text,
-    measured_text,
-    payoff_text,
-    place_text,
-    related_text,
-    share_text,
-    steps_text,
-)
+from mlpprof.report.advice_words import headline_text, place_text, share_text, steps_text
 from mlpprof.report.facts import facts_of_machine
 from mlpprof.report.figures.gallery import Drawing
 from mlpprof.report.figures.rows import Payoff, payoff_rows
+from mlpprof.report.finding_view import FindingView, finding_table, finding_views
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
 from mlpprof.report.page.pictures import Picture, picture_of
-from mlpprof.report.rows import Cell, Column, Row, Table
-from mlpprof.results.advice import CATEGORIES, Advice, Finding
+from mlpprof.results.advice import CATEGORIES, Advice
 
 MOST_DRAWN = 30
 """The picture shows no more findings; the table shows all of them."""
 
 
-@dataclass(frozen=True)
-class FindingView:
-    """What the template shows of a finding; facts: name and text, in the order of reading."""
-
-    number: int
-    finding: Finding
-    place: str
-    payoff: str
-    share: str
-    facts: tuple[tuple[str, str], ...]
-    source: Sequence[SourceLine]
-    cure: Sequence[CureLine]
-
-
 def advice_html(advice: Advice) -> str:
     """The whole page as text. Its data are what `mlpprof advise --json` prints, and the text of the files."""
-    findings = [_view(advice, i, finding) for i, finding in enumerate(advice.findings, start=1)]
+    findings = finding_views(advice)
     return render(
         "advice.html",
         f"advise {plain(advice.step)}",
@@ -62,30 +33,11 @@ def advice_html(advice: Advice) -> str:
         headline=headline_text(advice),
         tiles=_tiles(advice),
         findings=findings,
-        table=_table(findings) if findings else None,
+        table=finding_table(findings) if findings else None,
         payoffs=_picture(findings) if findings else None,
         left_out=max(0, len(findings) - MOST_DRAWN),
         categories=CATEGORIES,
         machine=list(facts_of_machine(advice.environment)) if advice.environment else [],
-    )
-
-
-def _view(advice: Advice, number: int, finding: Finding) -> FindingView:
-    facts = (
-        ("evidence", evidence_text(finding.evidence)),
-        ("how it was measured", measured_text(finding)),
-        ("how sure", confidence_text(finding)),
-        ("see also", related_text(finding)),
-    )
-    return FindingView(
-        number,
-        finding,
-        place_text(finding),
-        payoff_text(finding),
-        share_text(finding),
-        tuple((name, text) for name, text in facts if text),
-        excerpt(advice, finding),
-        cure_lines(finding.cure),
     )
 
 
@@ -98,23 +50,6 @@ def _tiles(advice: Advice) -> list[Tile]:
         largest = max(advice.findings, key=lambda finding: finding.payoff_s[1])
         tiles.append(Tile(share_text(largest), "of the step: the largest saving", place_text(largest)))
     return tiles
-
-
-def _table(findings: Sequence[FindingView]) -> Table:
-    columns = ("what", "saves per step", "share of the step", "place", "category")
-    rows = [
-        Row(
-            (
-                Cell(f"{one.number}. {plain(one.finding.title)}"),
-                Cell(one.payoff, one.finding.payoff_s[1], "strong"),
-                Cell(one.share, one.finding.payoff_share[1]),
-                Cell(one.place),
-                Cell(plain(one.finding.category)),
-            )
-        )
-        for one in findings
-    ]
-    return Table("What to fix", tuple(Column(name, i not in (1, 2)) for i, name in enumerate(columns)), tuple(rows))
 
 
 def _picture(findings: Sequence[FindingView]) -> Picture:
@@ -134,5 +69,5 @@ def _picture(findings: Sequence[FindingView]) -> Picture:
 
 def _row_place(one: FindingView) -> str:
     """'1. net.py:41', with the file without its folder, so that there is room for the title."""
-    name = plain(one.finding.file).replace("\\", "/").rpartition("/")[2]
-    return f"{one.number}. {name}:{one.finding.line}"
+    place = plain(one.finding.place.text).replace("\\", "/").rpartition("/")[2]
+    return f"{one.number}. {place}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlpprof.catalog import ladder
 from mlpprof.compare.waterfall import waterfall
 from mlpprof.report.code_diff import DiffLine, code_diff
-from mlpprof.report.rows import Table, change_table
+from mlpprof.report.rows import Table, change_table, expression_change_table
 from mlpprof.report.story import Measured, Story
 from mlpprof.results import Change, Verdict
 
@@ -18,7 +18,8 @@ class RungChange:
     """One variant against its parent; number: the variant's place among the names of the story.
 
     verdict: the paired ratio; None where the two were measured at different times, so that the times are only a hint.
-    moved: the table of changes, without rows where no phases were measured.
+    moved: the table of changes, without rows where no phases were measured. expressions: those of programs whose time
+    changed; None for variants.
     """
 
     old: str
@@ -31,6 +32,7 @@ class RungChange:
     verdict: Verdict | None
     diff: tuple[DiffLine, ...]
     moved: Table
+    expressions: Table | None = None
 
 
 def rung_changes(story: Story) -> list[RungChange]:
@@ -53,7 +55,10 @@ def _of_ladders(story: Story) -> Iterator[RungChange]:
 def _of_comparisons(story: Story) -> Iterator[RungChange]:
     for one in story.comparisons:
         times_s = (one.race.step_s(0), one.race.step_s(1))
-        yield _change(story, (one.old, one.new), one.batch, times_s, one.verdict, one.waterfall)
+        change = _change(story, (one.old, one.new), one.batch, times_s, one.verdict, one.waterfall)
+        if one.programs is not None and one.programs.expressions:
+            change = replace(change, expressions=expression_change_table(one.programs.expressions))
+        yield change
 
 
 def _of_runs(story: Story) -> Iterator[RungChange]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from mlpprof.report.numbers import digits, format_number, format_range, format_time, of_layer
+from mlpprof.report.numbers import digits, format_number, format_percent, format_range, format_time, of_layer
 from mlpprof.report.roofline import distance
 from mlpprof.report.rows import phase_name, rate_text
-from mlpprof.report.sentences import slowest_part
+from mlpprof.report.sentences import at_batch, slowest_part
 from mlpprof.report.story import Story
 from mlpprof.results import Comparison, Ladder, Run, Verdict
 
@@ -107,7 +107,7 @@ def _of_comparisons(story: Story) -> Headline:
         Tile(
             f"{digits(one.verdict.ratio)} ×",
             f"{one.new} compared with {one.old}",
-            f"{interval(one.verdict)}, batch {one.batch:,}",
+            interval(one.verdict) + ("" if one.network is None else f", batch {one.batch:,}"),
         )
         for one in story.comparisons[:MOST_TILES]
     )
@@ -117,7 +117,8 @@ def _of_comparisons(story: Story) -> Headline:
 def comparison_sentence(comparison: Comparison) -> str:
     """'sliced is 1.18 times as fast as cached at batch 500 (95 % interval 1.16 to 1.20): PASS, ...'."""
     verdict = comparison.verdict
-    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old} at batch {comparison.batch:,}"
+    at = "" if comparison.network is None else f" at batch {comparison.batch:,}"
+    sentence = f"{comparison.new} is {times(verdict)} as fast as {comparison.old}{at}"
     if verdict.outcome is None or verdict.at_least is None:
         return f"{sentence}."
     required = f"{sentence}: {verdict.outcome.upper()}, required was {verdict.at_least:.4g} times"
@@ -145,19 +146,28 @@ def _worst(comparisons: tuple[Comparison, ...]) -> str | None:
 
 def _of_run(run: Run) -> Headline:
     main = run.results[-1]
-    sentences = [f"At batch {result.batch:,}, {slowest_part(result)}." for result in run.results]
+    sentences = [f"{at_batch(result)}{slowest_part(result)}." for result in run.results]
     more = sentences[:-1]
     bound = distance(run, main)
     if bound is not None:
         more.append(f"{bound.sentence[0].upper()}{bound.sentence[1:]}.")
-    step, epoch = main.step_s, main.epoch_s
-    tiles = (
-        Tile(format_time(step.median), "per step", f"95 % of steps {format_range(step.low, step.high)}"),
-        Tile(format_time(epoch.median), "per epoch", f"{main.steps_per_epoch} steps of {main.batch:,} samples"),
-        Tile(rate_text(main.samples_per_s), "samples per second", f"batch {main.batch:,}"),
-        Tile(format_number(main.steps_measured), "steps measured", "without instruments"),
-    )
-    return Headline(run.variant.name, sentences[-1], tuple(more), tiles)
+    step, epoch, rate = main.step_s, main.epoch_s, main.samples_per_s
+    tiles = [Tile(format_time(step.median), "per step", f"95 % of steps {format_range(step.low, step.high)}")]
+    if epoch is not None:
+        tiles.append(
+            Tile(format_time(epoch.median), "per epoch", f"{main.steps_per_epoch} steps of {main.batch:,} samples")
+        )
+    if rate is not None:
+        tiles.append(Tile(rate_text(rate), "samples per second", f"batch {main.batch:,}"))
+    tiles.append(Tile(format_number(main.steps_measured), "steps measured", "without instruments"))
+    if run.program is not None:
+        slowest = max(main.labels, key=main.label_share, default=None)
+        if slowest is not None:
+            share = format_percent(main.label_share(slowest))
+            tiles.append(Tile(share, "in the most expensive expression", slowest.label))
+        loading = "of the program's own loading, before the first step"
+        tiles.append(Tile(format_time(run.program.loading_s), loading, f"step {run.program.step}"))
+    return Headline(run.variant.name, sentences[-1], tuple(more), tuple(tiles))
 
 
 def _of_runs(story: Story) -> Headline:
@@ -166,12 +176,14 @@ def _of_runs(story: Story) -> Headline:
     first, last = steps[0], steps[-1]
     ratio = last.result.step_s.median / first.result.step_s.median
     shown = steps[:MOST_TILES]
-    tiles = tuple(Tile(format_time(one.result.step_s.median), one.name, f"batch {batch:,}") for one in shown)
+    note = f"batch {batch:,}" if batch else "per step"
+    at = f" at batch {batch:,}" if batch else ""
+    tiles = tuple(Tile(format_time(one.result.step_s.median), one.name, note) for one in shown)
     if len(steps) == 1:
-        sentence = f"At batch {batch:,}, {first.name}: {slowest_part(first.result)}."
+        sentence = f"{at_batch(first.result)}{first.name}: {slowest_part(first.result)}."
     else:
         sentence = (
-            f"{first.name} has the shortest step at batch {batch:,}: {format_time(first.result.step_s.median)}, about "
+            f"{first.name} has the shortest step{at}: {format_time(first.result.step_s.median)}, about "
             f"{digits(ratio)} times as fast as {last.name}."
         )
     more = (f"In {first.name}, {slowest_part(first.result)}.",) if len(steps) > 1 else ()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mlpprof import __version__
 from mlpprof.model import PHASES
 from mlpprof.report.facts import machine_facts, story_warnings, work_facts
-from mlpprof.report.figures.canvas import PHASE_COLORS, THEME
+from mlpprof.report.figures.canvas import PHASE_COLORS, REST, THEME, phase_color
 from mlpprof.report.json_documents import comparison_json, ladder_json, profile_json
 from mlpprof.report.numbers import digits, format_number, format_percent, format_time, plain, printable
 from mlpprof.report.page.changes import rung_changes
@@ -132,6 +132,10 @@ def document(story: Story, *, with_labels: bool) -> dict[str, Any]:
 def _run(run: Run, with_labels: bool) -> dict[str, Any]:
     plain = profile_json(run)
     plain["source"] = run.variant.source
+    if run.program is not None:
+        plain["program"]["sources"] = dict(run.program.sources)
+        for found in (plain["step_s"], plain["clocked_s"], *plain["phases"].values(), *plain["expressions"]):
+            del found["samples"]  # raw_ns has them
     for found, result in zip(plain["results"], run.results, strict=True):
         # raw_ns has the same samples in fewer characters
         del found["step_s"]["samples"]
@@ -184,7 +188,7 @@ def page_html(story: Story) -> str:
         headline=verdict,
         warnings=story_warnings(story),
         names=story.names,
-        phases=[*PHASES, "rest"],
+        phases=_phases(story),
         pictures=pictures,
         times=_time_tables(story),
         races=[race_table(ladder) for ladder in story.ladders],
@@ -196,6 +200,15 @@ def page_html(story: Story) -> str:
         slow=sorted({name for ladder in story.ladders for name in ladder.race.slow}),
         skipped={name: why for ladder in story.ladders for name, why in ladder.skipped.items()},
     )
+
+
+def _phases(story: Story) -> dict[str, str]:
+    """Phase -> its colour in CSS, with a variable of the theme where there is one."""
+    own = dict.fromkeys(name for one in story.measured if one.run.program is not None for name in one.result.phases)
+    has_variants = any(one.run.program is None for one in story.measured) or not own
+    ours = {phase: f"var(--{phase})" for phase in PHASES} if has_variants else {}
+    colors = {phase: phase_color(phase) for phase in own if phase not in ours}
+    return {**ours, **{p: "var(--rest)" if c == REST else c for p, c in colors.items()}, "rest": "var(--rest)"}
 
 
 def _time_tables(story: Story) -> list[Table]:

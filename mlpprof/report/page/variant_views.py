@@ -10,7 +10,8 @@ from mlpprof.report.roofline import Distance, distance
 from mlpprof.report.rows import Table, roofline_table, statement_table
 from mlpprof.report.sentences import slowest_part
 from mlpprof.report.story import Story
-from mlpprof.results import BatchResult, Run
+from mlpprof.report.terminal.profile import at_batch, by_file
+from mlpprof.results import BatchResult, LineProfile, Run
 
 # A variant's source with the time of every line beside it.
 
@@ -31,17 +32,38 @@ class SourceLine:
         return 0.0 if self.share is None or self.share < 0.01 else min(1.0, 2.0 * self.share)
 
 
-def source_lines(run: Run) -> list[SourceLine]:
-    """All lines of the file; without times where the run has no line view."""
-    texts = re.split(r"\r\n?|\n", run.variant.source.rstrip().expandtabs(4))
-    timed = {} if run.lines is None else {line.line: line for line in run.lines.lines}
+@dataclass(frozen=True)
+class SourceFile:
+    """A file with its lines; name: empty for the file of a variant."""
+
+    name: str
+    lines: tuple[SourceLine, ...]
+
+
+def source_files(run: Run) -> list[SourceFile]:
+    """The files of a run. Of a program, only those with an expression of the step or a line that was timed."""
+    timed = {} if run.lines is None else dict(by_file(run.lines))
+    if run.program is None:
+        return [SourceFile("", tuple(source_lines(run.variant.source, timed.get(""))))]
+    shown = {*timed, *(expression.file for expression in run.program.expressions)}
+    return [
+        SourceFile(file, tuple(source_lines(text, timed.get(file))))
+        for file, text in run.program.sources.items()
+        if file in shown
+    ]
+
+
+def source_lines(source: str, profile: LineProfile | None) -> list[SourceLine]:
+    """All lines of a file; without times where there is no line view of it."""
+    texts = re.split(r"\r\n?|\n", source.rstrip().expandtabs(4))
+    timed = {} if profile is None else {line.line: line for line in profile.lines}
     lines = []
     for number, text in enumerate(texts, start=1):
         line = timed.get(number)
-        if line is None or run.lines is None or line.hits == 0:
+        if line is None or profile is None or line.hits == 0:
             lines.append(SourceLine(number, text))
             continue
-        lines.append(SourceLine(number, text, run.lines.calls(line), run.lines.line_s(line), run.lines.share(line)))
+        lines.append(SourceLine(number, text, profile.calls(line), profile.line_s(line), profile.share(line)))
     return lines
 
 
@@ -50,7 +72,8 @@ class VariantView:
     """One variant at one batch size; number: its place among the names of the story.
 
     is_main: the variant that the story is about, which is shown open. source: empty where another batch size of the
-    same run shows it.
+    same run shows it; a program may have several files. lines_at: at which batch size lines were timed, such as
+    ' at batch 500'; None if they were not.
     """
 
     name: str
@@ -64,13 +87,14 @@ class VariantView:
     roofline: Picture | None
     limits: Table | None
     uncounted: tuple[str, ...]
-    source: tuple[SourceLine, ...]
-    lines_batch: int | None
+    source: tuple[SourceFile, ...]
+    lines_at: str | None
+    is_program: bool
 
     @property
     def title(self) -> str:
         """'cached, batch 500'."""
-        return f"{self.name}, batch {self.batch:,}"
+        return f"{self.name}, batch {self.batch:,}" if self.batch else self.name
 
 
 def variant_views(story: Story, pictures: Pictures) -> list[VariantView]:
@@ -89,13 +113,14 @@ def variant_views(story: Story, pictures: Pictures) -> list[VariantView]:
                 is_main=is_main,
                 verdict=slowest_part(result),
                 layers=pictures.about("layers", one, twice=is_main),
-                statements=statement_table([one]) if result.labels else None,
+                statements=statement_table([one], verbose=run.program is None) if result.labels else None,
                 distance=distance(run, result),
                 roofline=pictures.about("roofline", one, twice=is_main),
-                limits=roofline_table([one]) if result.operations else None,
+                limits=roofline_table([one], verbose=run.program is None) if result.operations else None,
                 uncounted=result.uncounted,
-                source=tuple(source_lines(run)) if result is sourced else (),
-                lines_batch=None if run.lines is None else run.lines.batch,
+                source=tuple(source_files(run)) if result is sourced else (),
+                lines_at=None if run.lines is None else at_batch(run.lines),
+                is_program=run.program is not None,
             )
         )
     return views

@@ -12,9 +12,10 @@ from mlpprof.machine.blas import blas_line, machine_line
 from mlpprof.model import PHASES
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
-from mlpprof.report.rows import comparison_table, race_table
+from mlpprof.report.rows import comparison_table, expression_change_table, race_table
+from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed, table_lines
-from mlpprof.results import BatchResult, Change, Comparison, Ladder, Run, Speedup
+from mlpprof.results import BatchResult, Change, Comparison, ExpressionChange, Ladder, Run, Speedup
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -38,6 +39,24 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
     yield indented(pairs(comparison_facts(comparison), width))
     if comparison.waterfall:
         yield from _waterfall_sections(comparison, width)
+    if comparison.programs is not None and comparison.programs.expressions:
+        yield from _expression_sections(comparison, width)
+
+
+def _expression_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
+    """The expressions of two programs whose time changed, and the one that lost the most."""
+    assert comparison.programs is not None
+    yield heading("Expressions whose time changed", "in seconds of a step, each without the expressions inside it")
+    yield from table_lines(expression_change_table(comparison.programs.expressions), width)
+    yield Text()
+    if not comparison.verdict.has_effect:
+        yield indented(Text("The whole difference is within the noise, so these changes say little.", "yellow"))
+    elif comparison.lost is not None and comparison.verdict.is_slower:
+        yield indented(Text(f"The most time is lost in {lost_text(comparison.lost)}.", "yellow"))
+    note = (
+        "Times come from one run of each program with clocks, as shares of the steps of the race, which has no clocks."
+    )
+    yield indented(Text(note, "dim"))
 
 
 def _waterfall_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -99,9 +118,7 @@ def stored_sections(runs: Sequence[Run], width: int) -> Iterator[RenderableType]
     yield indented(pairs([*measured, *differences, ("hint", "yellow", warning)], width))
     for result in runs[0].results:
         found = [next((other for other in run.results if other.batch == result.batch), None) for run in runs]
-        yield heading(
-            f"batch {result.batch:,}", "medians; the ratio is the first run's step divided by this run's step"
-        )
+        yield heading(batch_text(result), "medians; the ratio is the first run's step divided by this run's step")
         yield indented(_stored_table(names, found))
 
 
@@ -113,14 +130,14 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _differences(runs: Sequence[Run]) -> Iterator[str]:
     """The facts in which the runs differ, apart from the variant."""
     facts = {
-        "workload": [run.workload for run in runs],
-        "network": [run.network.text for run in runs],
-        "data": [f"{run.data.name} {run.data.sha256[:8]}" for run in runs],
+        "workload": [run.workload or UNKNOWN for run in runs],
+        "network": [UNKNOWN if run.network is None else run.network.text for run in runs],
+        "data": [UNKNOWN if run.data is None else f"{run.data.name} {run.data.sha256[:8]}" for run in runs],
         "dtype": [run.dtype for run in runs],
         "BLAS threads": [UNKNOWN if run.threads is None else str(run.threads) for run in runs],
         "BLAS": [blas_line(run.machine) for run in runs],
         "machine": [machine_line({**run.machine, "load_avg_1min": None}) for run in runs],
-        "batch sizes": [", ".join(f"{result.batch:,}" for result in run.results) for run in runs],
+        "batch sizes": [", ".join(f"{r.batch:,}" if r.batch else UNKNOWN for r in run.results) for run in runs],
     }
     for name, values in facts.items():
         if len(set(values)) > 1:
@@ -165,6 +182,7 @@ def speedup_table(speedup: Speedup) -> str:
         ("measured", ratio_text(verdict)),
         ("verdict", claim_text(verdict)),
         *_phase(speedup.waterfall),
+        *([] if speedup.lost is None else [("lost in", lost_text(speedup.lost))]),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]
@@ -184,6 +202,14 @@ def _sentence(speedup: Speedup) -> str:
     if verdict.outcome == "fail":
         return f"{text}, but {required}"
     return f"{text}; {required}" + ("" if verdict.outcome == "pass" else ", which this measurement cannot decide")
+
+
+def lost_text(one: ExpressionChange) -> str:
+    """'net.py:17: np.tanh(Z + 0 * Z) (was: np.tanh(Z)), 1.2 ms → 1.9 ms'."""
+    was = f" (was: {plain(one.old_text)})" if one.old_text else ""
+    old = "not there before" if one.old_s is None else format_time(one.old_s)
+    new = "gone" if one.new_s is None else format_time(one.new_s)
+    return f"{plain(one.file)}:{one.line}: {plain(one.text)}{was}, {old} → {new}"
 
 
 def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
 from pyinstrument.renderers.base import Renderer
@@ -17,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.errors import RunFileError
+from mlpprof.report.advice_words import PHASES_FROM
 from mlpprof.report.facts import run_facts
 from mlpprof.report.numbers import NO_BREAK, format_number, format_percent, format_time, plain, printable
 from mlpprof.report.roofline import distance
@@ -30,7 +32,7 @@ from mlpprof.report.rows import (
     statement_table,
     time_table,
 )
-from mlpprof.report.sentences import agreements, batch_text, doubts, not_separable, slowest_part
+from mlpprof.report.sentences import agreements, batch_text, batches_text, doubts, not_separable, slowest_part
 from mlpprof.report.story import Measured, Story
 from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed, table_lines
 from mlpprof.results import LineProfile, LineTime, Run, StackProfile
@@ -91,6 +93,22 @@ def _folded(text: str, width: int) -> str:
     return "\n".join(lines).replace(NO_BREAK, " ")
 
 
+def at_batch(view: LineProfile | StackProfile) -> str:
+    """' at batch 500'; empty where the batch size is not known."""
+    return f" at batch {view.batch:,}" if view.batch else ""
+
+
+def by_file(profile: LineProfile) -> Iterator[tuple[str, LineProfile]]:
+    """The line view of each file of a program; of a variant, its only file as ''."""
+    for file in dict.fromkeys(line.file for line in profile.lines):
+        yield file, replace(profile, lines=tuple(line for line in profile.lines if line.file == file))
+
+
+def source_of(run: Run, file: str) -> str:
+    """The text of a file of a program; for '', that of the variant."""
+    return run.variant.source if run.program is None or not file else run.program.sources.get(file, "")
+
+
 def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
     """Print the whole report of a run; verbose shows the small statements one by one."""
     print_trimmed(console, lambda width: _sections(run, width, verbose))
@@ -108,7 +126,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     results, measured = run.results, Story.of(runs=[run]).measured
     separable = [one for one in measured if one.result.phases]
     labelled = any(result.labels for result in results)
-    single = f" at {batch_text(results[0])}" if len(results) == 1 else ""
+    is_program = run.program is not None
+    single = f" at {batch_text(results[0])}" if len(results) == 1 and not is_program else ""
 
     yield Text.assemble((plain(run.variant.name), "bold"), "  ", plain(run.variant.summary))
     yield Text()
@@ -120,6 +139,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield Text()
     yield indented(pairs([(batch_text(result), "", f"{slowest_part(result)}.") for result in results], width))
     caption = "shares of the step" + ("; memory and page faults of one step" if single else "")
+    if run.program is not None:
+        caption = PHASES_FROM.get(run.program.phases_from, caption)
     yield heading(f"Phases{single}", caption if separable else "")
     if separable:
         yield from table_lines(phase_table(measured), width)
@@ -128,9 +149,12 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     if len(separable) > 1:
         yield heading("Memory", "of one step: bytes allocated, the most held at a time, page faults")
         yield from table_lines(memory_table(measured), width)
-    yield heading(f"Statements{single}", f"shares of the step; * marks the {SLOWEST} slowest" if labelled else "")
+    caption = f"shares of the step; * marks the {SLOWEST} slowest" if labelled else ""
+    yield heading("Expressions" if is_program else f"Statements{single}", caption)
     if labelled:
         yield from table_lines(statement_table(measured, verbose=verbose), width)
+    elif is_program:
+        yield indented(Text("The step evaluates no expression that could be timed."))
     else:
         yield indented(Text("No statement has a label: end one with a comment '# phase: my label' to see its time."))
     if any(result.operations for result in results):
@@ -140,17 +164,22 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield Text()
     yield indented(_doubts(run, width))
     if run.lines is not None:
-        yield heading(f"Lines at batch {run.lines.batch:,}", "per step; the time of a line contains all that it calls")
-        yield source_table(run.lines, run.variant.source, width)
+        yield heading(f"Lines{at_batch(run.lines)}", "per step; the time of a line contains all that it calls")
+        for file, lines in by_file(run.lines):
+            if file:
+                yield indented(Text(plain(file), "bold"))
+            yield source_table(lines, source_of(run, file), width)
     if run.stacks is not None:
-        yield heading(f"Calls at batch {run.stacks.batch:,}", "shares of all samples of the stack")
+        yield heading(f"Calls{at_batch(run.stacks)}", "shares of all samples of the stack")
         tree = Text(call_tree(run.stacks))
         tree.highlight_regex(r"(?m)[│├└─]+|  \S+$", "dim")
         yield indented(tree)
 
 
 def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single: str) -> Iterator[RenderableType]:
-    yield heading(f"Roofline{single}", "what a step computes and moves, how much of it is needed, share of the limit")
+    is_known = all(one.run.network is not None for one in measured)
+    needed = ", how much of it is needed" if is_known else ""
+    yield heading(f"Roofline{single}", f"what a step computes and moves{needed}, share of the limit")
     yield from table_lines(roofline_table(measured, verbose=verbose), width)
     rows = []
     for one in measured:
@@ -159,6 +188,8 @@ def _roofline(measured: tuple[Measured, ...], width: int, verbose: bool, single:
             rows.append((batch_text(one.result), "", f"{far.sentence} (minimum {format_time(far.bound_s)})."))
         if one.result.uncounted:
             rows.append((batch_text(one.result), "warning", f"not counted: {', '.join(one.result.uncounted)}"))
+    if not is_known:
+        rows.append(("needed", "", "how much of this work is needed is not known: mlpprof does not know your network"))
     if not measured[0].run.limits:
         rows.append(("limits", "", "not measured (--no-limits), so there is no minimum and no share of a limit"))
     if rows:
@@ -170,10 +201,7 @@ def _doubts(run: Run, width: int) -> RenderableType:
     """What a figure beyond its limit means, and at which batch sizes; a calm line where all is well."""
     if all(figure.ratio is None for result in run.results for figure in agreements(result)):
         return Text("No instrument was used that could slow the step down.", style="dim")
-    rows = [
-        (f"! batch {', '.join(f'{batch:,}' for batch in batches)}", "warning", meaning)
-        for meaning, batches in doubts(run).items()
-    ]
+    rows = [(f"! {batches_text(batches)}", "warning", meaning) for meaning, batches in doubts(run).items()]
     return pairs(rows, width) if rows else Text("All are within their limits: you can trust the shares.", style="dim")
 
 

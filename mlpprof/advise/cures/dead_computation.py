@@ -1,0 +1,351 @@
+"""Results that nothing uses: the statement goes where it never has a use, else it runs only where it has one.
+
+Where it has one is told apart by the turn of a loop, whose test is written with the loop's own variable, or by the call
+that it happens in. If the statement is in a function that the loop calls, the function gets a parameter for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.cures.edits import Edits
+from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
+from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+PARAMETER = "needs_input_delta"
+"""The parameter that says whether a layer has to compute what it passes on to the layer before it."""
+
+HARMLESS = frozenset(("str", "len", "range", "float", "int", "abs", "max", "min", "sum", "zip", "tuple", "list"))
+"""Built-in functions that do nothing but give a result."""
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A statement whose result is dead. times: in which of its executions; needed: the other executions."""
+
+    statement: ast.stmt
+    value: ast.expr
+    times: list[Event]
+    needed: list[Event]
+
+
+def cures(again: list[Event], graph: Graph) -> list[Cure]:
+    """The cures of a chain of dead events, the best first."""
+    code = code_of(graph)
+    numbers = {event.index for event in again}
+    dead = [one for one in _statements(again, numbers, code) if _is_pure(one, numbers, code)]
+    if not dead:
+        return []
+    makes = [_without, _with_none] if not any(one.needed for one in dead) else [_guarded, _with_condition, _with_flag]
+    found: list[Cure] = []
+    for make in makes:
+        edits = Edits(code)
+        make(dead, code, edits)
+        cure = edits.cure() if edits else None
+        if cure is not None and cure not in found:
+            found.append(cure)
+    return found
+
+
+def _statements(again: list[Event], numbers: set[int], code: RecordedCode) -> list[Dead]:
+    found: dict[ast.expr, Dead] = {}
+    for event in again:
+        node = code.node(event)
+        one: ast.stmt
+        if isinstance(node, ast.AugAssign):
+            value, one = node.value, node
+        elif isinstance(node, ast.expr):
+            one = code.statement(node)
+            value = node
+        else:
+            continue
+        if value in found or (value is not getattr(one, "value", None) and not _is_part(value, one)):
+            continue
+        all_times = code.executions(node)
+        times = [time for time in all_times if time.index in numbers]
+        needed = [time for time in all_times if time.index not in numbers]
+        found[value] = Dead(one, value, times, needed)
+    return sorted(found.values(), key=lambda dead: dead.statement.lineno)
+
+
+def _is_part(value: ast.expr, one: ast.stmt) -> bool:
+    """Whether it is one of several values that a statement assigns to as many names."""
+    match one:
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
+            return value in values and len(targets) == len(values) > 1
+    return False
+
+
+# What may be left out
+
+
+def _is_pure(dead: Dead, numbers: set[int], code: RecordedCode) -> bool:
+    """Whether evaluating the expression does nothing but give its value."""
+    if any(isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for one in ast.walk(dead.value)):
+        return False
+    for call in (one for one in ast.walk(dead.value) if isinstance(one, ast.Call)):
+        events = code.executions(call)
+        is_builtin = isinstance(call.func, ast.Name) and call.func.id in HARMLESS and hasattr(builtins, call.func.id)
+        if not events and not is_builtin:
+            return False
+        if not all(_has_no_effect(event, code) for event in events):
+            return False
+    return True
+
+
+def _has_no_effect(event: Event, code: RecordedCode) -> bool:
+    if event.is_own:
+        function = code.function(event)
+        stores = [
+            one
+            for one in (inside(function) if function is not None else ())
+            if isinstance(one, ast.Global | ast.Nonlocal)
+            or (isinstance(one, ast.Attribute | ast.Subscript) and isinstance(one.ctx, ast.Store))
+        ]
+        parts = code.graph.events[event.index + 1 : event.end]
+        made = {part.output.root for part in parts if part.output is not None}
+        writes = {root for part in parts for root in part.writes}
+        return function is not None and not stores and writes <= made and all(map(_is_numpy, parts))
+    return _is_numpy(event) and not event.writes
+
+
+def _is_numpy(event: Event) -> bool:
+    """Whether it is an operation on arrays, or the program's own; drawing random numbers changes the generator."""
+    owner: Any = getattr(event.function, "__self__", None)
+    if event.is_own or isinstance(owner, np.ndarray):
+        return True
+    if isinstance(owner, np.random.Generator | np.random.RandomState):
+        return False
+    module = str(getattr(event.function, "__module__", None) or "")
+    return isinstance(event.function, np.ufunc) or module.split(".")[0] in ("numpy", "scipy", "_operator", "builtins")
+
+
+def _names(dead: Dead) -> list[str]:
+    """What the statement assigns, as text."""
+    match dead.statement:
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if dead.value in values:
+            return [ast.unparse(targets[values.index(dead.value)])]
+        case ast.Assign(targets=targets):
+            return [ast.unparse(target) for target in targets]
+        case ast.AugAssign(target=target) | ast.AnnAssign(target=target):
+            return [ast.unparse(target)]
+    return []
+
+
+def _reads(name: str, one: ast.stmt, without: set[ast.stmt], code: RecordedCode) -> list[ast.AST]:
+    """Where a name or an attribute is read, apart from some statements."""
+    scope: ast.AST = code.scope(one)
+    if "." in name:
+        *_, scope = code.around(one)
+    attribute = name.rpartition(".")[2]
+    return [
+        node
+        for node in (ast.walk(scope) if "." in name else inside(scope))
+        if (
+            (isinstance(node, ast.Attribute) and "." in name and node.attr == attribute)
+            or (isinstance(node, ast.Name) and node.id == name)
+        )
+        and isinstance(node.ctx, ast.Load)
+        and code.statement(node) not in without
+    ]
+
+
+# Where it never has a use
+
+
+def _without(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Leave the statements out, if nothing reads what they assign."""
+    for one in dead:
+        if not _is_read(one, dead, code):
+            _leave_out(one, code, edits)
+
+
+def _with_none(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Assign None if something reads the name without need, as a dictionary of all gradients."""
+    if not any(_is_read(one, dead, code) for one in dead):
+        return  # then there is a better cure
+    for one in dead:
+        if not _is_read(one, dead, code):
+            _leave_out(one, code, edits)
+        elif isinstance(one.statement, ast.Assign):
+            edits.replace(one.value, "None")
+
+
+def _is_read(one: Dead, dead: list[Dead], code: RecordedCode) -> bool:
+    """Whether a result is returned, or something reads a name of it, apart from what is dead."""
+    gone = {other.statement for other in dead}
+    return isinstance(one.statement, ast.Return) or any(_reads(n, one.statement, gone, code) for n in _names(one))
+
+
+def _leave_out(one: Dead, code: RecordedCode, edits: Edits) -> None:
+    match one.statement:
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if one.value in values:
+            place = values.index(one.value)
+            left, right = (
+                ", ".join(code.text(part) for i, part in enumerate(parts) if i != place) for parts in (targets, values)
+            )
+            edits.replace_statement(one.statement, f"{left} = {right}")
+        case _:
+            edits.remove(one.statement)
+
+
+# Where it has a use only in some turns or calls
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a result is used, as an expression in a frame, and the calls from that frame to the statement."""
+
+    text: str
+    calls: list[Event]
+    loop: ast.For | None = None
+
+
+def _condition(dead: Dead, code: RecordedCode) -> Condition | None:
+    """What distinguishes the executions in which the result is used from those in which it is not."""
+    return next(iter([*_by_call(dead, code), *_by_turn(dead, code)]), None)
+
+
+def _by_call(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
+    graph, first = code.graph, dead.times[0]
+    for depth in range(len(first.calls)):
+        paths = [_path(event, depth, graph) for event in dead.times]
+        if len(set(paths)) == 1 and paths[0] not in [_path(event, depth, graph) for event in dead.needed]:
+            yield Condition("False", [graph.events[call] for call in first.calls[depth:]])
+
+
+def _path(event: Event, depth: int, graph: Graph) -> tuple[int, ...]:
+    return tuple(graph.events[call].site for call in event.calls[: depth + 1])
+
+
+def _by_turn(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
+    graph, first = code.graph, dead.times[0]
+    for turn in reversed(first.loops):
+        of_dead = [_turn_of(event, turn.site) for event in dead.times]
+        of_needed = [_turn_of(event, turn.site) for event in dead.needed]
+        loop = code.node_at(turn.site)
+        if len(set(of_dead)) != 1 or of_dead[0] in of_needed or not isinstance(loop, ast.For):
+            continue
+        runs = [run for run in graph.trace.loops if run.site == turn.site and run.execution == turn.execution]
+        place = Turns.FIRST if turn.turn == 0 else Turns.LAST
+        if not runs or (place is Turns.LAST and turn.turn != runs[0].turns - 1):
+            continue
+        test = is_other_turn(loop, place, code.text)
+        if test is not None:
+            calls = [graph.events[call] for call in first.calls if _turn_of(graph.events[call], turn.site) is not None]
+            yield Condition(test, calls, loop)
+
+
+def _turn_of(event: Event, site: int) -> int | None:
+    return next((turn.turn for turn in event.loops if turn.site == site), None)
+
+
+def _guarded(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Put the statements of a loop under a test of its variable."""
+    ones = [one for one in dead if one.needed and _is_whole(one) and not isinstance(one.statement, ast.Return)]
+    tests = {one.statement: condition for one in ones if (condition := _condition(one, code)) and not condition.calls}
+    done: set[ast.stmt] = set()
+    for one, condition in tests.items():
+        if one in done or condition.loop is None:
+            continue
+        group = _neighbours(one, tests, code)
+        done.update(group)
+        if not _is_bound_else(group, condition.loop, code):
+            continue
+        above = code.parent(one)
+        if isinstance(above, ast.If) and above.body == group and not above.orelse and _is_weaker(above.test, condition):
+            edits.replace(above.test, condition.text)
+        else:
+            edits.guard(group, condition.text)
+
+
+def _is_whole(dead: Dead) -> bool:
+    return getattr(dead.statement, "value", None) is dead.value
+
+
+def _neighbours(one: ast.stmt, tests: dict[ast.stmt, Condition], code: RecordedCode) -> list[ast.stmt]:
+    """The statements after `one` that run under the same test, with those between that only name something."""
+    block = code.block(one)
+    group = [one]
+    between: list[ast.stmt] = []
+    for other in block[block.index(one) + 1 :]:
+        if other in tests and tests[other].text == tests[one].text:
+            group += [*between, other]
+            between = []
+        elif isinstance(other, ast.Assign) and is_path(other.value) and isinstance(other.targets[0], ast.Name):
+            between.append(other)
+        else:
+            break
+    return group
+
+
+def _is_bound_else(group: list[ast.stmt], loop: ast.For, code: RecordedCode) -> bool:
+    """Whether each name that the statements assign is bound before the loop, or read by nothing else."""
+    scope = code.scope(loop)
+    for one in group:
+        for target in getattr(one, "targets", [getattr(one, "target", None)]):
+            if not isinstance(target, ast.Name):
+                continue
+            names = [other for other in code.bindings(target.id, scope) if getattr(other, "lineno", 0) < loop.lineno]
+            others = [
+                node
+                for node in _reads(target.id, one, set(group), code)
+                if not any(isinstance(above, ast.If) and above in ast.walk(loop) for above in code.around(node))
+            ]
+            if not names and others:
+                return False
+    return True
+
+
+def _is_weaker(test: ast.expr, condition: Condition) -> bool:
+    """Whether a test compares the loop's variable alone with a number, so that the new one may take its place."""
+    assert condition.loop is not None
+    match test:
+        case ast.Compare(left=ast.Name(id=name), ops=[_], comparators=[ast.Constant()]):
+            return isinstance(condition.loop.target, ast.Name) and condition.loop.target.id == name
+    return False
+
+
+def _with_condition(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Compute the expressions of a loop only if a test of its variable is true, and give None else."""
+    for one in dead:
+        condition = _condition(one, code) if one.needed else None
+        if condition is not None and not condition.calls and not isinstance(one.statement, ast.AugAssign | ast.Expr):
+            edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {condition.text} else None")
+
+
+def _with_flag(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
+    """Give the function a parameter that says whether its result has a use."""
+    for one in dead:
+        condition = _condition(one, code) if one.needed else None
+        if condition is None or not condition.calls or isinstance(one.statement, ast.AugAssign | ast.Expr):
+            continue
+        sites = [site for call in condition.calls if isinstance(site := code.node(call), ast.Call)]
+        called = {code.function(call) for site in sites for call in code.executions(site)}
+        functions = [function for function in called if isinstance(function, ast.FunctionDef)]
+        if len(sites) < len(condition.calls) or len(functions) < len(called):
+            continue
+        name = PARAMETER
+        if any(name in names_in(function) for function in functions):
+            continue
+        for function in functions:
+            edits.add_parameter(function, name, "True")
+        for number, site in enumerate(sites):
+            edits.add_argument(site, name, name if number else condition.text)
+        edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {name} else None")
+
+
+def _in_parentheses(node: ast.expr, code: RecordedCode) -> str:
+    """The source of an expression, such that it may stand before `if` and fill several lines."""
+    text = code.text(node)
+    is_plain = isinstance(node, ast.Call | ast.Subscript) or (isinstance(node, ast.BinOp) and "\n" not in text)
+    return text if is_plain else f"({text})"

@@ -1,0 +1,628 @@
+"""float64: every array of the step is made in float32 where it comes from.
+
+The recording shows which operations of the step make float64 themselves, once all that they read is float32, and
+which arrays come into the step from outside. The latter are followed through the text of the program to the statements
+that made them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import libcst as cst
+import numpy as np
+
+from mlpprof.advise.bindings import Binding, Bindings, Path, called
+from mlpprof.advise.cures.cure import Cure, transformed
+from mlpprof.advise.cures.source import SourceTree, expression, replaced
+from mlpprof.advise.edits import node_at, numpy_name
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+RANDOM = frozenset(
+    (
+        *("randn", "rand", "standard_normal", "normal", "uniform", "random", "random_sample"),
+        *("exponential", "laplace", "gamma", "beta", "truncnorm"),
+    )
+)
+"""Functions that draw random float64 numbers. They have no dtype, or draw other numbers with another one."""
+
+PLACE_OF_DTYPE = {
+    "zeros": 1,
+    "ones": 1,
+    "empty": 1,
+    "array": 1,
+    "asarray": 1,
+    "asanyarray": 1,
+    "ascontiguousarray": 1,
+    "asfortranarray": 1,
+    "full": 2,
+    "identity": 1,
+    "eye": 3,
+    "linspace": 5,
+    "loadtxt": 1,
+    "genfromtxt": 1,
+    "fromiter": 1,
+}
+"""NumPy's functions with a parameter `dtype` -> its place among the parameters."""
+
+FILLED = frozenset(("zeros", "ones", "empty", "full", "eye", "identity", "linspace"))
+"""Functions that make float64 if they are not asked for another dtype."""
+
+ROUND_INPUTS = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "deepcopy", "copy"))
+"""Functions whose result has the dtype of their argument."""
+
+VIEWS = frozenset(("reshape", "transpose", "ravel", "flatten", "squeeze", "copy", "swapaxes", "T", "toarray"))
+"""Methods and attributes of an array that give the same elements."""
+
+CONTAINERS = frozenset(("list", "tuple", "zip", "enumerate", "reversed", "dict", "sorted", "iter", "next", "deque"))
+"""Functions that give their arguments, or what is in them, in another container."""
+
+ITEMS = frozenset(("values", "items", "pop", "get", "popleft"))
+"""Methods of containers that give what is in them."""
+
+SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64", "square", "abs", "cos", "sin", "tanh", "log2", "log10"))
+"""Functions that turn a number into a np.float64. An array of float32 times that is float64."""
+
+DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double", "'float'", "'d'", "'f8'"))
+"""Ways to write the dtype float64."""
+
+SINGLE = ("float32", "float16")
+
+MOST_NODES = 5_000
+"""No more expressions are followed, so that a large program does not take seconds."""
+
+Change = Callable[[cst.CSTNode], object]
+
+
+@dataclass
+class Changes:
+    """What is changed: expression -> how. after: statement -> names that are converted after it."""
+
+    astype: dict[ast.expr, None] = field(default_factory=dict)
+    dtype: dict[ast.Call, None] = field(default_factory=dict)
+    replaced: dict[ast.expr, None] = field(default_factory=dict)
+    number: dict[ast.expr, None] = field(default_factory=dict)
+    after: dict[ast.stmt, dict[str, None]] = field(default_factory=dict)
+
+    def nodes(self) -> list[ast.expr | ast.stmt]:
+        """All nodes that are changed."""
+        return [*self.astype, *self.dtype, *self.replaced, *self.number, *self.after]
+
+
+@dataclass(frozen=True)
+class InSingle:
+    """The cure, and the places that it changes: those that make weights first."""
+
+    cure: Cure
+    places: tuple[Site, ...]
+
+
+def in_single(graph: Graph) -> InSingle | None:
+    """The program with every array of its step in float32; None if no place was found to change."""
+    search = _Search(graph)
+    search.step()
+    changes = search.changes
+    by_file: dict[str, list[ast.expr | ast.stmt]] = {}
+    for node in changes.nodes():
+        by_file.setdefault(search.bindings.files[node], []).append(node)
+    if not by_file or any(graph.is_ours(file) for file in by_file):
+        return None
+    sources = {file: graph.trace.sources[file] for file in by_file}
+    cure = transformed("precision", sources, {file: _change(file, changes, search.bindings, graph) for file in by_file})
+    if cure is None:
+        return None
+    changed = sorted(changes.nodes(), key=lambda node: (not _draws(node), search.bindings.files[node], node.lineno))
+    return InSingle(cure, tuple(dict.fromkeys(_site(search.bindings.files[node], node) for node in changed)))
+
+
+def _site(file: str, node: ast.expr | ast.stmt) -> Site:
+    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
+
+
+def _draws(node: ast.AST) -> bool:
+    return any(isinstance(one, ast.Call) and called(one) in RANDOM for one in ast.walk(node))
+
+
+class _Search:
+    """Looks for what must change."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.bindings = Bindings({path: tree for path, tree in graph.trees.items() if not graph.is_ours(path)})
+        self.changes = Changes()
+        self._seen: set[tuple[ast.AST, Path]] = set()
+        self._aliases = {path: numpy_name(path, graph) for path in graph.trees}
+        self._executed = {graph.span(event.site) for event in graph.turn if not event.is_own}
+        self._shapes = {graph.span(event.site): event for event in graph.turn}
+
+    # What the step does itself.
+
+    def step(self) -> None:
+        """Follow the recorded operations in their order, as if all that comes from outside were float32."""
+        made: set[int] = set()
+        from_arrays: set[int] = set()
+        for event in self._graph.turn:
+            output = event.output
+            if event.is_own or self._graph.is_ours(self._graph.trace.sites[event.site].file):
+                continue
+            node = node_at(event, self._graph)
+            if isinstance(node, ast.expr | ast.AugAssign | ast.Assign):
+                for operand, value in self._operands(event, node):
+                    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
+                    if is_double and self._graph_root(event, value) not in made:
+                        self._follow(operand, (), True)
+                if isinstance(node, ast.expr):
+                    self._made_here(event, node, from_arrays)
+            if output is not None:
+                if output.is_array:
+                    made.add(output.root)
+                else:
+                    from_arrays.add(output.content)
+
+    def _graph_root(self, event: Event, value: np.ndarray[Any, Any]) -> int:
+        """The number of the buffer of an operand."""
+        start = int(value.__array_interface__["data"][0])
+        return next((one.root for one in event.inputs if one.is_array and one.start == start), -2)
+
+    def _operands(self, event: Event, node: ast.AST) -> Iterator[tuple[ast.expr, Any]]:
+        """The expressions of an operation's operands, and what they were."""
+        nodes: list[ast.expr] = []
+        values = list(event.operands)
+        match node:
+            case ast.BinOp():
+                nodes = [node.left, node.right]
+            case ast.UnaryOp():
+                nodes = [node.operand]
+            case ast.Compare():
+                nodes = [node.left, *node.comparators]
+            case ast.Subscript():
+                nodes = [node.value, node.slice]
+            case ast.AugAssign():
+                nodes = [node.target, node.value]
+            case ast.Assign(targets=[ast.Subscript() as target]):
+                nodes = [target.value, target.slice, node.value]
+            case ast.Call():
+                nodes = list(node.args)
+                owner = getattr(event.function, "__self__", None)
+                if isinstance(node.func, ast.Attribute) and isinstance(owner, np.ndarray):
+                    yield node.func.value, owner
+                for keyword in node.keywords:
+                    if keyword.arg in event.options:
+                        yield keyword.value, event.options[keyword.arg]
+        for one, value in zip(nodes, values, strict=False):
+            if isinstance(one, ast.Starred):
+                return
+            if isinstance(value, list | tuple):
+                parts = one.elts if isinstance(one, ast.List | ast.Tuple) and len(one.elts) == len(value) else []
+                if parts:
+                    yield from zip(parts, value, strict=True)
+                else:
+                    yield from ((one, inner) for inner in value[:1])
+            else:
+                yield one, value
+
+    def _made_here(self, event: Event, node: ast.expr, from_arrays: set[int]) -> None:
+        """What makes this operation's result float64 although all that it reads is float32."""
+        output = event.output
+        if output is None or not output.is_array or output.dtype != "float64" or output.size <= 1 or event.is_view:
+            return
+        if event.writes or self._is_only_compared(event):
+            return
+        if isinstance(node, ast.Call):
+            if called(node) == "astype" and node.args:
+                self._replace_dtype(node.args[0])
+                return
+            dtype = _dtype(node)
+            if dtype is not None:
+                self._replace_dtype(dtype)
+                return
+            if called(node) in FILLED and self._is_numpy(node):
+                self.changes.dtype[node] = None
+                return
+        arrays = [one for one in event.inputs if one.is_array]
+        if not any(one.dtype.startswith("float") for one in arrays):
+            if called(node) in ROUND_INPUTS if isinstance(node, ast.Call) else False:
+                return
+            if isinstance(node, ast.Call) and called(node) in PLACE_OF_DTYPE and self._is_numpy(node):
+                self.changes.dtype[node] = None
+            else:
+                self.changes.astype[node] = None
+            return
+        if isinstance(node, ast.Subscript):
+            return
+        for operand, value in self._operands(event, node):
+            if isinstance(value, np.float64) and not isinstance(operand, ast.Constant):
+                is_reduced = hash((type(value).__name__, repr(value))) in from_arrays
+                if not is_reduced:
+                    self._number(operand)
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.dtype.itemsize > 2:
+                if isinstance(node, ast.BinOp) and value.size > 1:
+                    self.changes.astype[operand] = None
+
+    def _is_only_compared(self, event: Event) -> bool:
+        """Whether the result is only compared with something, as the random numbers of a dropout mask."""
+        assert event.output is not None
+        readers = [
+            one
+            for one in self._graph.turn
+            if one.index > event.index and any(value.root == event.output.root for value in one.inputs)
+        ]
+        return bool(readers) and all(one.output is not None and one.output.dtype == "bool" for one in readers)
+
+    def _number(self, node: ast.expr) -> None:
+        """A np.float64 that was computed from numbers becomes a float of Python, which leaves float32 as it is."""
+        if any(self._graph.span(one.site) in self._executed for one in self._events_in(node)):
+            return
+        if isinstance(node, ast.Name | ast.Attribute):
+            known = self.bindings.of_name(node) if isinstance(node, ast.Name) else self.bindings.of_attribute(node.attr)
+            for one in known:
+                if not one.path and not one.is_element and (one.value, ()) not in self._seen:
+                    self._seen.add((one.value, ()))
+                    self._number(one.value)
+            return
+        if any(isinstance(one, ast.Call) and called(one) in SCALARS | RANDOM for one in ast.walk(node)):
+            self.changes.number[node] = None
+            return
+        if isinstance(node, ast.BinOp):
+            self._number(node.left)
+            self._number(node.right)
+        elif isinstance(node, ast.Call) and called(node) in self.bindings.functions:
+            for value in self.bindings.returns(called(node)):
+                self._number(value)
+
+    def _events_in(self, node: ast.expr) -> list[Event]:
+        file = self.bindings.files[node]
+        start, end = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
+        return [
+            event
+            for span, event in self._shapes.items()
+            if span[0] == file and start <= span[1:3] and span[3:] <= end and not event.is_own
+        ]
+
+    def _replace_dtype(self, node: ast.expr) -> None:
+        """float64 where a dtype is written; or where the name of the dtype gets its value."""
+        if ast.unparse(node) in DOUBLES:
+            self.changes.replaced[node] = None
+        elif isinstance(node, ast.Name | ast.Attribute) and (node, ()) not in self._seen:
+            self._seen.add((node, ()))
+            known = self.bindings.of_name(node) if isinstance(node, ast.Name) else self.bindings.of_attribute(node.attr)
+            if isinstance(node, ast.Attribute) and node.attr == "dtype":
+                self._follow(node.value, (), True)
+            for one in known:
+                self._replace_dtype(one.value)
+
+    # What comes from outside.
+
+    def _follow(self, node: ast.expr, path: Path, is_exact: bool) -> None:
+        """Find what makes the value of an expression, and make it float32.
+
+        path: which part of the value. is_exact: it is certain that the value is the array itself, and not a list or
+        something else that may contain it.
+        """
+        if (node, path) in self._seen or len(self._seen) > MOST_NODES:
+            return
+        self._seen.add((node, path))
+        file = self.bindings.files.get(node)
+        if file is None:
+            return
+        is_executed = (
+            file,
+            node.lineno,
+            node.col_offset,
+            node.end_lineno,
+            node.end_col_offset,
+        ) in self._executed
+        match node:
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                if path and path[0] < len(parts):
+                    self._follow(parts[path[0]], path[1:], is_exact)
+                else:
+                    for part in parts:
+                        self._follow(part, (), False)
+            case ast.Name():
+                for one in self._relevant(self.bindings.of_name(node)):
+                    self._bound(one, path, is_exact)
+            case ast.Attribute(value=owner, attr=name):
+                known = self._relevant(self.bindings.of_attribute(name)) or self._in_module(node)
+                if known:
+                    for one in known:
+                        self._bound(one, path, is_exact)
+                elif name in VIEWS:
+                    self._follow(owner, path, is_exact)
+                elif is_exact and not path and not is_executed:
+                    self.changes.astype[node] = None
+            case ast.Subscript(value=owner, slice=key):
+                is_exact = is_exact and not path and self._takes_part(node, key)
+                if isinstance(owner, ast.Name | ast.Attribute) and isinstance(key, ast.Constant):
+                    self._items(owner, key.value)
+                else:
+                    self._follow(owner, path, is_exact)
+            case ast.Starred(value=inner) | ast.NamedExpr(value=inner) | ast.Await(value=inner):
+                self._follow(inner, path, is_exact)
+            case ast.IfExp(body=first, orelse=second):
+                self._follow(first, path, is_exact)
+                self._follow(second, path, is_exact)
+            case ast.BoolOp(values=values):
+                for one_value in values:
+                    self._follow(one_value, path, is_exact)
+            case ast.Dict(values=values):
+                for one_value in values:
+                    self._follow(one_value, (), False)
+            case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element) | ast.SetComp(elt=element):
+                self._follow(element, path[1:], False)
+            case ast.DictComp(value=element):
+                self._follow(element, path[1:], False)
+            case ast.Call() if not is_executed:
+                self._called(node, path, is_exact)
+            case ast.BinOp(left=left, right=right) if not is_executed:
+                if isinstance(left, ast.List | ast.ListComp) or isinstance(right, ast.List | ast.ListComp):
+                    self._follow(left, (), False)
+                    self._follow(right, (), False)
+                elif not path and (is_exact or self._makes(node)) and not _is_single(node):
+                    self.changes.astype[node] = None
+                else:
+                    self._follow(left, (), False)
+                    self._follow(right, (), False)
+            case ast.UnaryOp(operand=inner) if not is_executed:
+                self._follow(inner, path, is_exact)
+
+    def _bound(self, binding: Binding, path: Path, is_exact: bool) -> None:
+        """Follow what a name or an attribute was bound to."""
+        value, whole = binding.value, (*binding.path, *path)
+        if binding.is_element:
+            match value:
+                case ast.Call(func=ast.Name(id="zip"), args=arguments) if whole and whole[0] < len(arguments):
+                    self._follow(arguments[whole[0]], whole[1:], False)
+                    return
+                case ast.Call(func=ast.Name(id="enumerate"), args=[inner, *_]):
+                    if whole[:1] == (1,):
+                        self._bound(Binding(binding.file, binding.node, inner, None, whole[1:], False, True), (), False)
+                    return
+            self._follow(value, (0, *whole) if whole and not isinstance(value, ast.Tuple | ast.List) else (), False)
+            return
+        if binding.is_item:
+            self._follow(value, whole, False)
+            return
+        is_name = isinstance(binding.target, ast.Name) and isinstance(binding.node, ast.Assign)
+        if is_exact and binding.path and not path and is_name and self._is_foreign(value):
+            assert isinstance(binding.target, ast.Name) and isinstance(binding.node, ast.Assign)
+            self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
+            return
+        self._follow(value, whole, is_exact)
+
+    def _relevant(self, bindings: list[Binding]) -> list[Binding]:
+        """Without what is stored into an array, because that does not change the array's dtype."""
+        is_array = any(
+            isinstance(one.value, ast.Call) and called(one.value) in FILLED | RANDOM | ROUND_INPUTS
+            for one in bindings
+            if not one.is_item and not one.is_element
+        )
+        return [one for one in bindings if not (one.is_item and is_array)]
+
+    def _items(self, owner: ast.Name | ast.Attribute, key: object) -> None:
+        """Follow what was stored under a key, and the containers themselves."""
+        known = self.bindings.of_name(owner) if isinstance(owner, ast.Name) else self.bindings.of_attribute(owner.attr)
+        for one in self._relevant(known):
+            if one.is_item and one.key is not None and one.key != key:
+                continue
+            match one.value:
+                case ast.Dict(keys=keys, values=values) if not one.is_item:
+                    for name, value in zip(keys, values, strict=True):
+                        if not isinstance(name, ast.Constant) or name.value == key:
+                            self._follow(value, (), False)
+                case _:
+                    is_number = isinstance(key, int) and not one.is_item and not one.is_element
+                    self._bound(one, (key,) if is_number and isinstance(key, int) else (), False)
+
+    def _takes_part(self, node: ast.Subscript, key: ast.expr) -> bool:
+        """Whether an item is a part of an array, and not an element of a list."""
+        event = self._shapes.get((self.bindings.files[node], *_span(node)))
+        if event is not None:
+            return bool(event.operands) and isinstance(event.operands[0], np.ndarray)
+        parts = key.elts if isinstance(key, ast.Tuple) else [key]
+        return len(parts) > 1 or isinstance(key, ast.Slice)
+
+    def _in_module(self, node: ast.Attribute) -> list[Binding]:
+        """The values of ``module.name``."""
+        if not isinstance(node.value, ast.Name):
+            return []
+        found = ast.Name(node.attr, ast.Load())
+        for file, tree in self._graph.trees.items():
+            if file.endswith(f"{node.value.id}.py"):
+                self.bindings.files[found], self.bindings.parents[found] = file, tree
+                found.lineno = 10**9
+                return self.bindings.of_name(found)
+        return []
+
+    def _called(self, node: ast.Call, path: Path, is_exact: bool) -> None:
+        """Follow a call that is not part of the step."""
+        name = called(node)
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else None
+        is_numpy = self._is_numpy(node)
+        is_method = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+        if not is_numpy and (name in self.bindings.functions or is_method):
+            for value in self.bindings.returns(name):
+                self._follow(value, path, is_exact)
+            return
+        if name in self.bindings.classes or _is_single(node):
+            return
+        if name == "astype":
+            if node.args and not path:
+                self._replace_dtype(node.args[0])
+            return
+        dtype = _dtype(node)
+        if dtype is not None and not path:
+            self._replace_dtype(dtype)
+            return
+        if name in ROUND_INPUTS and (node.args or owner is not None):
+            argument = node.args[0] if node.args else owner
+            assert argument is not None
+            self._follow(argument, path, is_exact)
+            return
+        if name in VIEWS and not is_numpy and owner is not None and not self._makes(node):
+            self._follow(owner, path, is_exact)
+            return
+        if name in CONTAINERS and owner is None:
+            if name == "zip" and path and path[-1] < len(node.args):
+                self._follow(node.args[path[-1]], (), False)
+                return
+            for argument in node.args:
+                self._follow(argument, (), False)
+            return
+        if name in ITEMS and owner is not None:
+            self._follow(owner, (), False)
+            return
+        if name == "map" and len(node.args) > 1:
+            self._mapped(node.args[0])
+            return
+        if path:
+            for argument in node.args:  # of an array, an item; of something unknown, nothing to hold on to
+                self._follow(argument, (), False)
+            return
+        if (is_numpy and name in FILLED) or (
+            is_numpy and name in PLACE_OF_DTYPE and (is_exact or self._makes(node) or _has_floats(node))
+        ):
+            self.changes.dtype[node] = None
+        elif (self._makes(node) and _is_array(node)) or (is_exact and name not in SCALARS | {"float"}):
+            self.changes.astype[node] = None
+        else:
+            for argument in node.args:
+                self._follow(argument, (), False)
+
+    def _mapped(self, function: ast.expr) -> None:
+        if isinstance(function, ast.Name | ast.Attribute):
+            name = function.id if isinstance(function, ast.Name) else function.attr
+            for value in self.bindings.returns(name):
+                self._follow(value, (), False)
+        elif isinstance(function, ast.Lambda):
+            self._follow(function.body, (), False)
+
+    def _is_foreign(self, value: ast.expr) -> bool:
+        """Whether a value comes from a call of a library, whose parts have no text here."""
+        if isinstance(value, ast.Subscript | ast.Attribute):
+            return self._is_foreign(value.value)
+        if not isinstance(value, ast.Call) or called(value) in CONTAINERS | {"map"}:
+            return False
+        return called(value) not in self.bindings.functions
+
+    def _is_numpy(self, node: ast.Call) -> bool:
+        """Whether a call is that of a function of NumPy, as far as the text shows it."""
+        alias = self._aliases.get(self.bindings.files[node])
+        owner: ast.expr = node.func
+        while isinstance(owner, ast.Attribute):
+            owner = owner.value
+        if isinstance(owner, ast.Name) and isinstance(node.func, ast.Attribute):
+            return owner.id == alias
+        return isinstance(node.func, ast.Name) and node.func.id not in self.bindings.functions and alias is None
+
+    def _makes(self, node: ast.expr) -> bool:
+        """Whether an array of float64 is made within an expression, unless it becomes one of float32."""
+        return any(
+            isinstance(one, ast.Call)
+            and _is_array(one)
+            and ((called(one) in FILLED and self._is_numpy(one)) or called(one) in RANDOM)
+            and called(one) not in self.bindings.functions
+            for one in ast.walk(node)
+        )
+
+
+def _span(node: ast.expr) -> tuple[int, int, int, int]:
+    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+
+
+def _dtype(node: ast.Call) -> ast.expr | None:
+    """The dtype that a call asks for."""
+    for keyword in node.keywords:
+        if keyword.arg == "dtype":
+            return keyword.value
+    place = PLACE_OF_DTYPE.get(called(node))
+    return node.args[place] if place is not None and len(node.args) > place else None
+
+
+def _is_array(node: ast.Call) -> bool:
+    """Whether a call makes an array: a function that draws numbers gives a single one without a size."""
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.Call) and called(one) in RANDOM]
+    for one in inner or [node]:
+        name = called(one)
+        has_size = any(keyword.arg == "size" for keyword in one.keywords)
+        least = {"normal": 3, "uniform": 3, "gamma": 3, "laplace": 3, "beta": 3, "exponential": 2}.get(name, 1)
+        if name not in RANDOM or has_size or len(one.args) >= least:
+            return True
+    return False
+
+
+def _is_single(node: ast.expr) -> bool:
+    """Whether an expression is float32 already, as far as its text shows it."""
+    text = ast.unparse(node)
+    has_scalars = any(isinstance(one, ast.Call) and called(one) in SCALARS for one in ast.walk(node))
+    is_last = isinstance(node, ast.Call) and any(one in ast.unparse(node) for one in SINGLE)
+    return any(one in text for one in SINGLE) and (not has_scalars or is_last)
+
+
+def _has_floats(node: ast.Call) -> bool:
+    return any(isinstance(one, ast.Constant) and isinstance(one.value, float) for one in ast.walk(node))
+
+
+def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Callable[[cst.Module], cst.Module]:
+    """The change of one file."""
+    alias = numpy_name(file, graph)
+    single = "'float32'" if alias is None else f"{alias}.float32"
+
+    def cast_to(node: cst.CSTNode) -> cst.CSTNode:
+        inner = cast(cst.BaseExpression, node)
+        needs = not isinstance(inner, cst.Name | cst.Attribute | cst.Call | cst.Subscript)
+        if needs and not inner.lpar:
+            inner = inner.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        return cst.Call(cst.Attribute(inner, cst.Name("astype")), [cst.Arg(expression(single))])
+
+    def with_dtype(node: cst.CSTNode) -> cst.CSTNode:
+        assert isinstance(node, cst.Call)
+        equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
+        added = cst.Arg(expression(single), keyword=cst.Name("dtype"), equal=equal)
+        *before, last = node.args
+        comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        is_on_lines = isinstance(last.comma, cst.Comma)
+        if is_on_lines:  # a trailing comma, and what follows it, stay at the end
+            added = added.with_changes(comma=last.comma)
+            comma = before[-1].comma if before else comma
+            comma = comma if isinstance(comma, cst.Comma) else cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        return node.with_changes(args=[*before, last.with_changes(comma=comma), added])
+
+    def float_of(node: cst.CSTNode) -> cst.CSTNode:
+        inner = cast(cst.BaseExpression, node).with_changes(lpar=[], rpar=[])
+        return cst.Call(cst.Name("float"), [cst.Arg(inner)])
+
+    def followed_by(names: dict[str, None]) -> Change:
+        def make(node: cst.CSTNode) -> object:
+            added = [cst.parse_statement(f"{name} = {name}.astype({single})") for name in names]
+            return cst.FlattenSentinel([cast(cst.BaseStatement, node), *added])
+
+        return make
+
+    def change(module: cst.Module) -> cst.Module:
+        tree = SourceTree(graph.trace.sources[file])
+        nodes: dict[cst.CSTNode, Change] = {}
+        outer = {id(one) for node in changes.astype for one in ast.walk(node) if one is not node}
+        for held, make in (
+            (changes.astype, cast_to),
+            (changes.dtype, with_dtype),
+            (changes.number, float_of),
+            (changes.replaced, lambda node: expression(single)),
+        ):
+            for node in held:
+                # Within an expression that becomes float32 as a whole, nothing else has to.
+                found = tree.of(_site(file, node)) if bindings.files[node] == file and id(node) not in outer else None
+                if found is not None:
+                    nodes[found] = make
+        for statement, names in changes.after.items():
+            line = tree.statement_at(statement.lineno) if bindings.files[statement] == file else None
+            if isinstance(line, cst.SimpleStatementLine):
+                nodes[line] = followed_by(names)
+        return replaced(tree.module, nodes)
+
+    return change

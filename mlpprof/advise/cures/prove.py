@@ -1,0 +1,272 @@
+"""`prove`: applies cures to a program in memory, and keeps those with which it trains the same, and faster.
+
+It goes in rounds. In each round all cures are tried alone: the program runs with the cure from the same seeds, and its
+parameters are compared with those of the original. Those that train the same are raced against each other and the
+program as it is. The ones that are faster are combined, the combination is tried again, and mlpprof looks for cures in
+the combined program, since one cure often uncovers another. At last the patched program is raced against the original.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+from mlpprof.advise.cures.cure import Cure, applied, diff
+from mlpprof.advise.find import Analysis
+from mlpprof.compare.same_training import STEPS, same_training
+from mlpprof.errors import MlpprofError
+from mlpprof.process import Progress
+from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.results.advice import Finding
+from mlpprof.results.comparison import Race, Training, Verdict
+from mlpprof.results.proof import BY_HAND, IN_THE_PATCH, NOT_CONFIRMED, ChangedFile, Proof, TriedCure
+
+ROUNDS = 4
+"""mlpprof looks for cures so many times at most."""
+
+LONGEST_S = 150.0
+"""After so many seconds no further round begins."""
+
+LEAST_SPEEDUP = 1.01
+"""A cure that makes the step less than this many times as fast is not worth a change of the program."""
+
+FINAL_STEPS = 50
+"""The patched program and the original are compared after so many steps."""
+
+RUNS_OF_A_CURE, RUNS_OF_A_ROUND = 4, 8
+"""A cure with three alternatives needs at most so many runs, and a round needs some in addition."""
+
+MOST_DROPPED = 4
+"""If a combination does not train the same, so many cures are left out one by one; then only the best stays."""
+
+
+class Trials(Protocol):
+    """Runs versions of a program."""
+
+    def analyse(self, request: ProgramRequest, progress: Progress) -> Analysis:
+        """Record the program's step, and look for cures."""
+
+    def parameters(self, requests: Sequence[ProgramRequest], steps: int, progress: Progress) -> list[Trained]:
+        """The parameters of several versions after so many steps, or why there are none."""
+
+    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float]:
+        """How many times as fast as the first one each of the others is, from a few blocks of one race."""
+
+    def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
+        """The whole race of two versions."""
+
+    def runs_left(self) -> int:
+        """How often the program may still be run before the last race."""
+
+
+Trained = tuple[list[Parameter], int] | MlpprofError
+"""The parameters of a program and the number of steps that it made, or what went wrong."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """The program with the cures so far. texts: of all its files."""
+
+    request: ProgramRequest
+    texts: Mapping[str, str]
+
+    def cured(self, cures: Sequence[Cure]) -> Version:
+        """The program with more cures."""
+        changed = applied(self.texts, cures)
+        overlay = {**self.request.overlay, **changed}
+        step = None if self.request.step is None else moved(self.request.step, cures)
+        return Version(replace(self.request, overlay=overlay, step=step), {**self.texts, **changed})
+
+
+@dataclass
+class Trial:
+    """A finding and the alternative of its cure that is tried."""
+
+    finding: Finding
+    cure: Cure
+    alone: float | None = None
+
+
+@dataclass
+class Prover:
+    """See the module. safe_only: leave out the cures that change the precision. clock: seconds."""
+
+    trials: Trials
+    progress: Progress
+    safe_only: bool = False
+    clock: Callable[[], float] = monotonic
+    tried: dict[tuple[str, str], TriedCure] = field(default_factory=dict)
+
+    def prove(self, request: ProgramRequest, first: Analysis, shown: Callable[[str], str]) -> Proof:
+        """The proof for a program whose step is known. first: its findings. shown: a file's path as in the patch.
+
+        Raises MlpprofError if the program itself does not run.
+        """
+        begun_s = self.clock()
+        version = Version(request, first.texts)
+        before = dict(first.texts)
+        [reference] = self.trials.parameters([request], STEPS, self.progress)
+        if isinstance(reference, MlpprofError):
+            raise reference
+        analysis, rounds, notes = first, 1, []
+        while True:
+            chosen = self._chosen(version, analysis, reference)
+            if not chosen:
+                break
+            version = version.cured([one.cure for one in chosen])
+            is_late = self.clock() - begun_s > LONGEST_S
+            if rounds == ROUNDS or is_late or self.trials.runs_left() < RUNS_OF_A_ROUND + RUNS_OF_A_CURE:
+                break
+            rounds += 1
+            try:
+                analysis = self.trials.analyse(version.request, self.progress)
+                before = {**analysis.texts, **before}  # another file may have been imported
+                version = replace(version, texts={**analysis.texts, **version.texts})
+            except MlpprofError as error:
+                notes.append(f"mlpprof looked no further, because the patched program could not be recorded: {error}")
+                break
+        tried = tuple(self.tried.values())
+        if version.request is request:
+            return Proof(first.advice.step_s, first.advice.step_s, None, None, tried, (), "", rounds, tuple(notes))
+        training = self._training(request, version.request)
+        race, verdict = self.trials.race(request, version.request, self.progress)
+        changed = {path: text for path, text in version.texts.items() if text != before[path]}
+        is_proven = training.is_same is True and verdict.is_faster
+        return Proof(
+            old_s=race.step_s(0),
+            new_s=race.step_s(1),
+            verdict=verdict,
+            training=training,
+            cures=tried,
+            files=tuple(ChangedFile(path, before[path], text) for path, text in changed.items()),
+            patch=diff(before, changed, shown) if is_proven else "",
+            rounds=rounds,
+            notes=tuple(notes),
+        )
+
+    def _training(self, original: ProgramRequest, cured: ProgramRequest) -> Training:
+        """Whether the whole patch trains the same, over more steps than in the trials."""
+        old, new = self.trials.parameters([original, cured], FINAL_STEPS, self.progress)
+        if isinstance(old, MlpprofError):
+            raise old
+        return _compared(old, new)
+
+    def _chosen(self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]) -> list[Trial]:
+        """The cures of one round: each is proven and faster alone, and all together train the same."""
+        good = self._that_train_the_same(version, analysis, reference)
+        if not good:
+            return []
+        ratios = self.trials.estimates(
+            [version.request, *(version.cured([one.cure]).request for one in good)], self.progress
+        )
+        for one, ratio in zip(good, ratios, strict=True):
+            one.alone = ratio
+            if ratio < LEAST_SPEEDUP:
+                self._note(one, NOT_CONFIRMED, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
+        faster = sorted((one for one in good if (one.alone or 0) >= LEAST_SPEEDUP), key=lambda one: -(one.alone or 0))
+        chosen: list[Trial] = []
+        for one in faster:
+            if any(one.cure.conflicts_with(other.cure) for other in chosen):
+                self._note(one, NOT_CONFIRMED, "it changes lines that another cure changes too")  # until the next round
+            else:
+                chosen.append(one)
+        chosen = self._together(version, chosen, reference)
+        for one in chosen:
+            self._note(one, IN_THE_PATCH)
+        return chosen
+
+    def _that_train_the_same(
+        self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]
+    ) -> list[Trial]:
+        good: list[Trial] = []
+        open_: list[tuple[Finding, tuple[Cure, ...]]] = []
+        for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
+            allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
+            known = self.tried.get(_key(finding))
+            if not cures:
+                self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
+            elif not allowed:
+                self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
+            elif known is None or "another cure" in known.reason:
+                open_.append((finding, allowed))
+        most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
+        for finding, cures in open_[most:]:
+            self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "the program has been run as often as announced")
+        open_ = open_[:most]
+        while open_:
+            trials = [Trial(finding, cures[0]) for finding, cures in open_]
+            answers = self.trials.parameters(
+                [version.cured([one.cure]).request for one in trials], reference[1], self.progress
+            )
+            still_open: list[tuple[Finding, tuple[Cure, ...]]] = []
+            for one, (finding, alternatives), answer in zip(trials, open_, answers, strict=True):
+                training = _compared(reference, answer)
+                if training.is_same:
+                    good.append(one)
+                elif alternatives[1:]:
+                    still_open.append((finding, alternatives[1:]))
+                else:
+                    self._note(one, NOT_CONFIRMED, training.reason)
+            open_ = still_open
+        return good
+
+    def _together(self, version: Version, chosen: list[Trial], reference: tuple[list[Parameter], int]) -> list[Trial]:
+        """Those that train the same together, the best first; each alone does already."""
+        for _ in range(MOST_DROPPED):
+            if len(chosen) < 2:
+                return chosen
+            together = version.cured([one.cure for one in chosen]).request
+            [answer] = self.trials.parameters([together], reference[1], self.progress)
+            training = _compared(reference, answer)
+            if training.is_same:
+                return chosen
+            *chosen, left_out = chosen
+            self._note(left_out, NOT_CONFIRMED, f"together with another cure, {training.reason}")
+        return chosen[:1]
+
+    def _note(self, one: Trial, outcome: str, reason: str = "") -> None:
+        finding = one.finding
+        low, high = finding.payoff_share
+        self.tried[_key(finding)] = TriedCure(
+            category=finding.category,
+            file=finding.file,
+            line=finding.line,
+            title=finding.title,
+            kind=one.cure.kind,
+            promised=(1 / (1 - min(low, 0.999)), 1 / (1 - min(high, 0.999))),
+            alone=one.alone,
+            outcome=outcome,
+            reason=reason,
+        )
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    """What a finding has in common with the same one in the patched program, where lines have moved."""
+    return finding.category, re.sub(r"\d+", "#", finding.title)
+
+
+def _compared(reference: tuple[list[Parameter], int], answer: Trained) -> Training:
+    if isinstance(answer, MlpprofError):
+        return Training(False, 0, f"the program does not run with it: {answer}")
+    parameters, steps = answer
+    common = min(steps, reference[1])
+    ours, theirs = (
+        [replace(one, values=one.values[: common + 1]) for one in side] for side in (reference[0], parameters)
+    )
+    return same_training(("the program", "the cured program"), ours, theirs, common)
+
+
+def moved(step: str, cures: Sequence[Cure]) -> str:
+    """A step as 'file.py:LINE' after edits that stand before it; other steps have a name, and stay."""
+    file, _, place = step.rpartition(":")
+    if not place.isdigit():
+        return step
+    edits = [edit for cure in cures for edit in cure.edits if Path(edit.file).name == Path(file).name]
+    line = int(place)
+    added = sum(len(edit.lines) - (edit.stop - edit.start) for edit in set(edits) if edit.stop < line)
+    return f"{file}:{line + added}"

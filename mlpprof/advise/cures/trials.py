@@ -1,0 +1,137 @@
+"""The runs of a program that a proof needs: with each cure, against the original, and recorded again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mlpprof.advise.cures.prove import Prover
+from mlpprof.advise.find import Analysis, Subject, analyse
+from mlpprof.compare.decide import block_log_ratios
+from mlpprof.compare.entrants import Environment, ProgramSubject
+from mlpprof.compare.programs import ProgramRace, parameters_of
+from mlpprof.compare.verdict import measure, part_of
+from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.process import Progress
+from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.results.advice import Advice
+from mlpprof.results.comparison import Race, Verdict
+
+AT_ONCE = 2
+"""So many programs run at once where nothing is timed."""
+
+ESTIMATE_BLOCKS = 4
+"""Blocks of the race that estimates what each cure alone gives."""
+
+MOST_RUNS = 120
+"""A proof runs the program no more often."""
+
+PARTS = 5
+"""Finding the cures takes one of so many parts of the time that a proof takes."""
+
+RUNS_OF_A_RACE = 12
+"""The final race and the final comparison need so many runs, which are kept in reserve."""
+
+
+@dataclass
+class ProgramTrials:
+    """Runs versions of one program in workers.
+
+    analyse_again: records a program, whose step is known, and looks for cures. environment: of the workers. left: how
+    often the program may still be run.
+    """
+
+    analyse_again: Callable[[ProgramRequest, Progress], Analysis]
+    environment: Environment
+    how_often: str
+    left: int = MOST_RUNS
+
+    def __post_init__(self) -> None:
+        variables = (*self.environment.variables, ("MPLBACKEND", os.environ.get("MPLBACKEND", "Agg")))
+        self.environment = replace(self.environment, variables=variables)
+
+    def analyse(self, request: ProgramRequest, progress: Progress) -> Analysis:
+        """Record the program's step, and look for cures. Raises as `mlpprof.advise.find`."""
+        self._spend(2)
+        return self.analyse_again(request, progress)
+
+    def parameters(
+        self, requests: Sequence[ProgramRequest], steps: int, progress: Progress
+    ) -> list[tuple[list[Parameter], int] | MlpprofError]:
+        """The parameters of several versions after so many steps, or why there are none."""
+        self._spend(len(requests))
+        done = 0
+
+        def run(request: ProgramRequest) -> tuple[list[Parameter], int] | MlpprofError:
+            nonlocal done
+            try:
+                answer = parameters_of(self._subject(request), steps, self.environment, lambda what, share: None)
+            except MlpprofError as error:
+                return error
+            finally:
+                done += 1
+                progress(f"training with each cure, to see whether it stays the same: {done} of {len(requests)}", 0.0)
+            return answer
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(run, requests))
+
+    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float]:
+        """How many times as fast as the first one each of the others is, from a few blocks of one race."""
+        self._spend(len(requests))
+        live = ProgramRace([self._subject(one) for one in requests], self.environment, blocks=ESTIMATE_BLOCKS)
+        live.run(progress)
+        [turns_s] = live.race().turns_s
+        return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+
+    def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
+        """The whole race of two versions."""
+        live = ProgramRace([self._subject(old), self._subject(new)], self.environment)
+        [verdict] = measure(live, progress)
+        return live.race(), verdict
+
+    def runs_left(self) -> int:
+        """How often the program may still be run before the last race."""
+        return self.left - RUNS_OF_A_RACE
+
+    def _spend(self, runs: int) -> None:
+        self.left -= runs
+
+    def _subject(self, request: ProgramRequest) -> ProgramSubject:
+        return ProgramSubject(request, self.how_often)
+
+
+def proven(subject: Subject, progress: Progress, *, safe_only: bool = False) -> Advice:
+    """The findings on a program, with the proof of their cures.
+
+    safe_only: leave out cures that change the precision. Raises as `mlpprof.advise.find`, and UsageError for a variant.
+    """
+    if not subject.is_program:
+        raise UsageError(f"--prove needs a program, and '{subject.target}' is a variant; its next rung is its cure")
+    first = analyse(subject, part_of(progress, 0, PARTS))
+    request = replace(subject.program, step=first.advice.step)
+    if not any(first.cures):
+        return first.advice
+
+    def analyse_again(version: ProgramRequest, report: Progress) -> Analysis:
+        return analyse(replace(subject, target=version, step=version.step), report)
+
+    trials = ProgramTrials(analyse_again, Environment(subject.threads), how_often_proven())
+    prover = Prover(trials, progress, safe_only)
+    return replace(first.advice, proof=prover.prove(request, first, shown_in_patch))
+
+
+def how_often_proven() -> str:
+    """How often a proof runs the program; never more often than this says."""
+    return f"up to {MOST_RUNS} times"
+
+
+def shown_in_patch(path: str) -> str:
+    """The path of a file in a patch: from the working directory, as `git apply` takes it there."""
+    return Path(os.path.relpath(path)).as_posix()

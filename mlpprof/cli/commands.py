@@ -1,0 +1,47 @@
+"""The commands: what each does, in the order of --help, and what one types."""
+
+from __future__ import annotations
+
+SECTIONS = {
+    "Your program": {
+        "advise": "Find the slow operations in your training script, and how to fix them.",
+        "profile": "Show where the time of a training step goes.",
+        "compare": "Measure how much faster a new version trains than an old one.",
+        "report": "Show a stored profile again.",
+    },
+    "Variants": {
+        "list": "List the built-in variants.",
+        "ladder": "Measure all variants of the ladder in one run.",
+        "diff": "Show the code that differs between two variants.",
+        "check": "Check that variants compute the right gradients.",
+        "autotune": "Find the fastest variant for your network, and save it as a file.",
+        "peers": "Compare the variants with PyTorch, JAX, TensorFlow and scikit-learn.",
+    },
+    "Tests": {
+        "calibrate": "Store a measured speedup, so that a test can require it.",
+    },
+    "Workshop": {
+        "workshop": "Teach performance with exercises that check themselves.",
+        "reproduce": "Measure what five published sources claim.",
+    },
+    "Machine and data": {
+        "doctor": "Show what this machine can do, and which settings make it slow.",
+        "data": "Show what is in a data file, or download MNIST.",
+    },
+}
+"""The commands as --help lists them. The module of a command is mlpprof.cli.NAME; its click command is `command`."""
+
+COMMANDS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
+
+EXAMPLES = {
+    "advise": "mlpprof advise train.py",
+    "profile": "mlpprof profile train.py",
+    "compare": "mlpprof compare old.py new.py",
+    "calibrate": "mlpprof calibrate old.py new.py",
+    "report": "mlpprof report reports/RUN.h5",
+    "diff": "mlpprof diff naive cached",
+}
+"""What one types, for commands that need a word after them."""
+
+TAKE_PROGRAMS = frozenset(("advise", "profile", "compare", "calibrate"))
+"""The commands that run programs, and pass them the words after --."""

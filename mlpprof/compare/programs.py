@@ -1,0 +1,353 @@
+"""`compare` for programs: do both train the same, which is faster, and which expression makes the difference.
+
+A program may do more than train, so the number of its runs is known beforehand, and never exceeded.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+
+from mlpprof.compare.decide import NullResult
+from mlpprof.compare.difference import expression_changes, phase_changes
+from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
+from mlpprof.compare.error_bounds import REPLICATED
+from mlpprof.compare.live_race import BLOCKS, ProcessRace
+from mlpprof.compare.race import TURN_S
+from mlpprof.compare.replicate import Replicate, StartWorker
+from mlpprof.compare.same_training import STEPS, same_training
+from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
+from mlpprof.errors import CheckFailed, ProgramEnded, UsageError
+from mlpprof.process import Progress
+from mlpprof.programs.load import own_sources
+from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.runs import Runs, contained
+from mlpprof.results import Change, Comparison, ProgramPair, Race, Training
+from mlpprof.results.step_profile import StepProfile
+
+ProfileStep = Callable[[ProgramRequest], StepProfile]
+"""Profiles the step of a program, in one run, or two if the program makes few steps."""
+
+LONG_S = 10.0
+"""If a round of the race takes longer than this, the user is shown how long all of them will take."""
+
+FINDING = "to find its step"
+
+FEWEST_STEPS = 3
+"""A race needs one step to warm up, and two to time."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a comparison of programs is to do.
+
+    at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
+    same. profile_step: profiles the step, to see where the difference lies; None leaves that out. blocks, turn_s: as in
+    `ProcessRace`.
+    """
+
+    at_least: float | None = None
+    budget_s: float | None = None
+    check: bool = True
+    profile_step: ProfileStep | None = None
+    blocks: int = BLOCKS
+    turn_s: float = TURN_S
+    start: StartWorker = worker_for
+
+    @property
+    def most_replicates(self) -> int:
+        """The race has no more of them."""
+        return UNCLAIMED_REPLICATES if self.at_least is None else REPLICATED.looks[-1]
+
+    def runs(self, request: ProgramRequest, is_old: bool) -> list[tuple[int, str]]:
+        """How often a program is run at most, and what for."""
+        null = 2 * (REPLICATED.looks[0] + 1) if is_old and self.at_least is not None else 0
+        every = (
+            (1 if request.step is None else 0, FINDING),
+            (1 + is_old if self.check else 0, "to see whether both train the same"),
+            (self.most_replicates + 1, "for the race"),
+            (null, "to see how much the machine varies, before a FAIL"),
+            (2 if self.profile_step is not None else 0, "to see where the difference lies"),
+        )
+        return [(count, what) for count, what in every if count]
+
+
+def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str]:
+    """Sentences that say how often each program will be run at most."""
+    said = []
+    for place, request in enumerate(requests):
+        times = (len(requests) - 1) if place == 0 else 1
+        runs = [
+            (count if what == "to find its step" else times * count, what)
+            for count, what in wanted.runs(request, place == 0)
+        ]
+        parts = ", ".join(f"{count} {what}" for count, what in runs)
+        said.append(
+            f"{request.name.short} runs up to {sum(count for count, _ in runs)} times ({parts}); each run is "
+            "stopped as soon as it has made enough steps"
+        )
+    return said
+
+
+def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
+    """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
+    if old.name.text == new.name.text:
+        raise UsageError(f"'{old.name.text}' is given twice, and a comparison with itself says nothing")
+    ours, theirs = own_sources(old), own_sources(new)
+    if ours == theirs:
+        raise UsageError(
+            f"{old.name.text} and {new.name.text} are the same code ({_files(len(ours))} with identical bytes), so "
+            "there is nothing to compare; change one of them, or name another version, as in train.py@HEAD~1"
+        )
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+class ProgramRace(ProcessRace):
+    """A race of programs, each in a process of its own, in which it takes its own steps.
+
+    A program that makes few steps ends during its first race. From then on the race is as long as its steps allow.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence[ProgramSubject],
+        environment: Environment,
+        *,
+        blocks: int = BLOCKS,
+        turn_s: float = TURN_S,
+        start: StartWorker = worker_for,
+    ) -> None:
+        entrants = [[Entrant(subject, environment)] for subject in subjects]
+        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start)
+        self._between_s: list[list[float]] = [[] for _ in subjects]
+        self._made: list[int | None] = [subject.steps for subject in subjects]
+
+    def run(self, progress: Progress) -> None:
+        """Add one more replicate; if a program ends before it is complete, once more, with fewer steps a turn."""
+        try:
+            super().run(progress)
+        except ProgramEnded as error:
+            if self.race_count or not self._note_few():
+                raise self._too_few() from error
+            try:
+                super().run(progress)
+            except ProgramEnded as again:
+                raise self._too_few() from again
+
+    @property
+    def race_count(self) -> int:
+        """The number of replicates so far."""
+        return len(self._turns)
+
+    def between_s(self, place: int) -> float:
+        """Seconds a step that the rest of the loop takes."""
+        return median(self._between_s[place] or [0.0])
+
+    def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
+        try:
+            super()._add(replicate, places, progress)
+        finally:
+            for place in places:
+                made = replicate.call(place, "made")
+                self._between_s[place].append(made["between_s"])
+                if made["has_ended"]:
+                    self._made[place] = made["steps"]
+        self._note_few()
+
+    def _note_few(self) -> bool:
+        """From now on, the workers know how few steps the programs make; whether that is news."""
+        before = [entrant.subject for entrant in self._entrants]
+        self._entrants = [_with_steps(one, made) for one, made in zip(self._entrants, self._made, strict=True)]
+        self.chosen = tuple(
+            replace(one, entrant=_with_steps(one.entrant, made))
+            for one, made in zip(self.chosen, self._made, strict=False)
+        )
+        return before != [entrant.subject for entrant in self._entrants]
+
+    def _too_few(self) -> UsageError:
+        counts = [
+            (made, entrant.name) for made, entrant in zip(self._made, self._entrants, strict=True) if made is not None
+        ]
+        if not counts:
+            return UsageError("a program ended before its steps could be timed")
+        count, name = min(counts)
+        return UsageError(
+            f"{name} makes {count} {'step' if count == 1 else 'steps'} and ends; a comparison needs at least "
+            f"{FEWEST_STEPS}. Let it train longer"
+        )
+
+
+class _Announced:
+    """A race that says after its first replicate how long all of them will take, if that is long."""
+
+    def __init__(self, live: ProgramRace, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self._live, self._wanted, self._say = live, wanted, say
+
+    def run(self, progress: Progress) -> None:
+        """Add one replicate."""
+        begun_s = time.monotonic()
+        self._live.run(progress)
+        one_s = time.monotonic() - begun_s
+        most = self._wanted.most_replicates
+        if self._live.race_count == 1 and one_s > LONG_S:
+            limit = "" if self._wanted.budget_s else "; --budget SECONDS limits it"
+            self._say(
+                f"a round of the race took {one_s:.0f} s, since every round loads the programs anew; up to {most} "
+                f"rounds take about {most * one_s / 60:.0f} min{limit}"
+            )
+
+    def race(self) -> Race:
+        """All replicates so far."""
+        return self._live.race()
+
+
+def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
+    assert isinstance(entrant.subject, ProgramSubject)
+    return replace(entrant, subject=replace(entrant.subject, steps=steps))
+
+
+class ProgramComparer:
+    """Compares programs with the oldest of them.
+
+    requests: the oldest first; each may lack its step. say: gets sentences for the user, as they become known.
+    """
+
+    def __init__(
+        self, requests: Sequence[ProgramRequest], environment: Environment, wanted: Wanted, say: Callable[[str], None]
+    ) -> None:
+        self._wanted, self._say = wanted, say
+        variables = (*environment.variables, ("MPLBACKEND", os.environ.get("MPLBACKEND", "Agg")))
+        self._environment = replace(environment, variables=variables)
+        for newer in requests[1:]:
+            require_different(requests[0], newer)
+        self._requests = list(requests)
+        self._subjects: list[ProgramSubject] = []
+
+    def compare(self, typed: str, progress: Progress) -> list[Comparison]:
+        """One comparison for every newer program. Raises UsageError, and what the programs raise."""
+        for request in self._requests:
+            self._subjects.append(self._found(request, len(self._subjects) == 0, progress))
+        return [self._pair(self._subjects[0], newer, typed, progress) for newer in self._subjects[1:]]
+
+    def _found(self, request: ProgramRequest, is_old: bool, progress: Progress) -> ProgramSubject:
+        """The program with its step."""
+        how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
+        if request.step is not None:
+            return ProgramSubject(request, how_often)
+        sought = _runs(ProgramSubject(request, how_often), self._environment).run("seek", progress)
+        self._say(f"the step of {request.name.short} is {sought['step']}")
+        steps = len(sought["seconds"]) if sought["is_all"] else None
+        return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
+
+    def _pair(self, old: ProgramSubject, new: ProgramSubject, typed: str, progress: Progress) -> Comparison:
+        wanted = self._wanted
+        training = self.training(old, new, progress) if wanted.check else None
+        if training is not None and training.is_same is False:
+            raise CheckFailed(
+                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
+                "compares the time only"
+            )
+        if training is not None and training.is_same is None:
+            self._say(training.reason)
+        live = ProgramRace(
+            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
+        )
+
+        def null() -> NullResult:
+            aa = ProgramRace(
+                [old, old], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
+            )
+            return measure_null(aa, progress)
+
+        [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
+        race = live.race()
+        pair = ProgramPair(
+            steps=(old.request.step or "", new.request.step or ""),
+            between_s=(live.between_s(0), live.between_s(1)),
+            training=training,
+        )
+        waterfall: tuple[Change, ...] = ()
+        if wanted.profile_step is not None:
+            progress("profiling both steps", 0.9)
+            profiles = [wanted.profile_step(one.request) for one in (old, new)]
+            scales = (race.step_s(0), race.step_s(1))
+            waterfall = phase_changes(profiles[0], profiles[1], scales)
+            pair = replace(pair, expressions=expression_changes(profiles[0], profiles[1], scales))
+        return Comparison(
+            old=old.name,
+            new=new.name,
+            workload="",
+            network=None,
+            batch=0,
+            race=race,
+            verdict=verdict,
+            equivalent=None if training is None else training.is_same,
+            waterfall=waterfall,
+            machine=live.described["machine"],
+            command=typed,
+            programs=pair,
+        )
+
+    def _race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:
+        wanted = self._wanted
+        return ProgramRace(
+            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
+        )
+
+    def training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
+        """Whether both train the same; the old one runs again if not, because it may differ from itself."""
+        names = (old.request.name.short, new.request.name.short)
+        ours, first = self._parameters(old, STEPS, progress)
+        theirs, steps = self._parameters(new, first, progress)
+        found = same_training(names, _until(ours, steps), theirs, steps)
+        if found.is_same is False:
+            again, repeated = self._parameters(old, steps, progress)
+            itself = same_training((names[0], names[0]), _until(ours, repeated), again, repeated)
+            if itself.is_same is False:
+                return Training(
+                    None,
+                    repeated,
+                    f"cannot compare the training of both: {names[0]} does not even repeat its own training from the "
+                    f"same seeds ({itself.reason}). The verdict is about time only",
+                )
+        return found
+
+    def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
+        return parameters_of(subject, steps, self._environment, progress)
+
+
+def parameters_of(
+    subject: ProgramSubject, steps: int, environment: Environment, progress: Progress
+) -> tuple[list[Parameter], int]:
+    """The parameters of a program in its first steps, with fixed seeds, and the number of those steps.
+
+    Raises UsageError if the step never ran, and what the program raises.
+    """
+    # Programs that go through a set in its order see the same order in every run.
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    answer = _runs(subject, environment).run("parameters", progress, steps=steps)
+    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
+        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
+    return found, answer["steps"]
+
+
+def _runs(subject: ProgramSubject, environment: Environment) -> Runs:
+    """Runs of a program that are no race."""
+    request = subject.request
+    return Runs(PROGRAM_WORKER, environment.as_variables(), subject.message(), request.name.short, contained(request))
+
+
+def _until(parameters: Sequence[Parameter], steps: int) -> list[Parameter]:
+    """The parameters in their first steps."""
+    return [replace(one, values=one.values[: steps + 1]) for one in parameters]

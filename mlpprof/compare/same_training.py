@@ -1,0 +1,244 @@
+"""Do two programs train the same? Their parameters are compared after some steps from the same seeds.
+
+The programs may name and shape their parameters differently. Therefore parameters belong together if they start from
+the same values; among several such, those with the same name, and then those that end closest to each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANCE
+from mlpprof.programs.parameters import Parameter
+from mlpprof.results import Training
+
+STEPS = 20
+"""The parameters are compared after so many steps; after fewer, if a program makes fewer."""
+
+START_FACTOR = 4.0
+"""Starting values may differ by this times the rounding of their precision, if one program has rounded them."""
+
+ROUNDING_FACTOR = 64.0
+"""Every step rounds the parameters once: 20 steps by at most 20 times eps / 2 of their size, and some margin."""
+
+MOST_PAIRS = 40_000
+"""If more pairs of one size would have to be looked at, the parameters are paired in their order."""
+
+TINY = 1e-300
+"""Takes the place of a norm of 0 in a quotient."""
+
+SHOWN = 4
+"""A sentence lists at most so many parameters."""
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A parameter of the old program and the one of the new program that it belongs to.
+
+    old, new: their values, (1 + steps, n), elements in the same order. eps: of the lower precision of both.
+    """
+
+    name: str
+    old: Values
+    new: Values
+    eps: float
+    longest_sum: int
+
+    def starts_same(self) -> bool:
+        """Whether both start from the same values."""
+        return _norm(self.old[0] - self.new[0]) <= START_FACTOR * self.eps * _norm(self.old[0])
+
+    def deviation(self, step: int) -> float:
+        """The norm of the difference after a step."""
+        return _norm(self.old[step] - self.new[step])
+
+    def allowed(self, step: int) -> float:
+        """What rounding explains: of the values, and of what the steps have added to them.
+
+        In float64 the latter is the tolerance for the losses of the same number of steps of two variants; in float32 it
+        is that for gradients, eps * sqrt(longest sum) with a margin. A learning rate that is off by a thousandth gives
+        a thousandth of the change.
+        """
+        changed = _norm(self.old[step] - self.old[0])
+        is_double = self.eps == np.finfo(np.float64).eps
+        earned = SINGLE_PRECISION_FACTOR * self.eps * math.sqrt(self.longest_sum)
+        return (
+            ROUNDING_FACTOR * self.eps * _norm(self.old[step])
+            + (TRAJECTORY_TOLERANCE if is_double else earned) * changed
+        )
+
+    def differs(self, step: int) -> bool:
+        """Whether they differ by more than rounding."""
+        return not self.deviation(step) <= self.allowed(step)
+
+    def changed(self, step: int) -> float:
+        """The norm of what training has changed."""
+        return max(_norm(self.old[step] - self.old[0]), TINY)
+
+    def relative(self, step: int) -> float:
+        """The difference as a share of what training has changed."""
+        return self.deviation(step) / self.changed(step)
+
+
+def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequence[Parameter], steps: int) -> Training:
+    """The answer for parameters that were recorded over the same number of steps. names: of the programs."""
+    pairs, left = matched(old, new)
+    if not pairs:
+        return Training(
+            None,
+            steps,
+            f"cannot compare the training of both: {names[0]} changes {_listed(old)}; {names[1]} changes "
+            f"{_listed(new)}. The verdict is about time only",
+        )
+    notes = [
+        f"{name} also changes {_listed(rest)}, which the other has no counterpart of"
+        for name, rest in zip(names, left, strict=True)
+        if rest
+    ]
+    finite = next((k for k in range(steps + 1) if not all(_is_finite(pair, k) for pair in pairs)), steps + 1) - 1
+    if 0 <= finite < steps:
+        notes.append(f"a parameter is infinite or not a number after step {finite + 1}")
+        if any(_is_finite_in_one(pair, finite + 1) for pair in pairs):
+            return Training(
+                False, finite + 1, f"after step {finite + 1} only one of them has finite parameters", tuple(notes)
+            )
+        steps = finite
+    strangers = [pair for pair in pairs if not pair.starts_same()]
+    if strangers:
+        share, worst = max(
+            ((pair.deviation(0) / max(_norm(pair.old[0]), TINY), pair) for pair in strangers), key=lambda one: one[0]
+        )
+        return Training(
+            False,
+            0,
+            f"they start from different parameters: {worst.name} differs by {share:.2g} of its size before the first "
+            "step, although both have the same seeds. If both draw the same random numbers, draw them in the same "
+            "order; --no-check compares the time only",
+            tuple(notes),
+        )
+    if any(pair.eps > np.finfo(np.float64).eps for pair in pairs):
+        notes.append("float32 is involved, so training was compared within what float32 can keep")
+    wrong = [pair for pair in pairs if pair.differs(steps)]
+    if not wrong:
+        largest = max(pair.relative(steps) for pair in pairs)
+        return Training(
+            True,
+            steps,
+            f"after {_steps(steps)} from the same seeds, {_counted(len(pairs))} the same (largest difference "
+            f"{largest:.0e} of the change)",
+            tuple(notes),
+        )
+    worst = max(wrong, key=lambda pair: pair.relative(steps))
+    first = next(step for step in range(1, steps + 1) if any(pair.differs(step) for pair in pairs))
+    reason = (
+        f"after {_steps(steps)} from the same seeds, {worst.name} differs by {worst.relative(steps):.2g} of what "
+        f"training has changed in it, and rounding explains {worst.allowed(steps) / worst.changed(steps):.0e}; "
+        f"the first difference is after step {first}"
+    )
+    return Training(False, steps, reason, tuple(notes))
+
+
+def matched(
+    old: Sequence[Parameter], new: Sequence[Parameter]
+) -> tuple[list[Pair], tuple[list[Parameter], list[Parameter]]]:
+    """The parameters that belong together, and those of each program that are left over.
+
+    Sums such as velocities are left out if there is anything else, because a program may scale them as it likes.
+    """
+    ours = [one for one in old if not one.is_sum] or list(old)
+    theirs = [one for one in new if not one.is_sum] or list(new)
+    found: list[tuple[tuple[float, ...], int, int, Pair]] = []
+    for i, j in _candidates(ours, theirs):
+        for pair in _pairs(ours[i], theirs[j]):
+            starts = pair.starts_same()
+            has_name = ours[i].name == theirs[j].name
+            if starts or has_name:
+                score = (not starts, not has_name, ours[i].key != theirs[j].key, pair.relative(-1), abs(i - j))
+                found.append((tuple(map(float, score)), i, j, pair))
+    if not found:  # the shape is all that is left
+        found = [
+            ((float(abs(i - j)),), i, j, pair)
+            for i, j in _candidates(ours, theirs)
+            for pair in _pairs(ours[i], theirs[j])
+        ]
+    pairs: dict[int, Pair] = {}
+    taken: set[int] = set()
+    for _, i, j, pair in sorted(found, key=lambda one: one[0]):
+        if i not in pairs and j not in taken:
+            pairs[i] = pair
+            taken.add(j)
+    left = (
+        [one for i, one in enumerate(ours) if i not in pairs] + _left_out(old, ours),
+        [one for j, one in enumerate(theirs) if j not in taken] + _left_out(new, theirs),
+    )
+    return [pairs[i] for i in sorted(pairs)], left
+
+
+def _left_out(every: Sequence[Parameter], used: Sequence[Parameter]) -> list[Parameter]:
+    return [one for one in every if one.is_sum] if len(used) < len(every) else []
+
+
+def _candidates(ours: Sequence[Parameter], theirs: Sequence[Parameter]) -> Iterator[tuple[int, int]]:
+    """Pairs of the same number of elements."""
+    sizes: dict[int, tuple[list[int], list[int]]] = {}
+    for side, group in enumerate((ours, theirs)):
+        for place, one in enumerate(group):
+            sizes.setdefault(math.prod(one.shape), ([], []))[side].append(place)
+    for first, second in sizes.values():
+        if len(first) * len(second) > MOST_PAIRS:
+            yield from zip(first, second, strict=False)
+        else:
+            yield from ((i, j) for i in first for j in second)
+
+
+def _pairs(one: Parameter, other: Parameter) -> Iterator[Pair]:
+    """Both as pairs of flat values, as they are and transposed, where the shapes allow it."""
+    steps = min(len(one.values), len(other.values))
+    ours, theirs = one.values[:steps], other.values[:steps]
+    shape, given = _squeezed(one.shape), _squeezed(other.shape)
+    eps = max(float(np.finfo(np.dtype(dtype)).eps) for dtype in (one.dtype, other.dtype))
+    longest = max((1, *shape))
+    flat = ours.reshape(steps, -1).astype(np.float64)
+    if shape == given:
+        yield Pair(one.text, flat, theirs.reshape(steps, -1).astype(np.float64), eps, longest)
+    if len(shape) == 2 and shape == given[::-1]:
+        turned = theirs.reshape(steps, *given).transpose(0, 2, 1)
+        yield Pair(one.text, flat, turned.reshape(steps, -1).astype(np.float64), eps, longest)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _norm(values: Values) -> float:
+    return float(np.linalg.norm(values))
+
+
+def _is_finite(pair: Pair, step: int) -> bool:
+    return bool(np.isfinite(pair.old[step]).all() and np.isfinite(pair.new[step]).all())
+
+
+def _is_finite_in_one(pair: Pair, step: int) -> bool:
+    return bool(np.isfinite(pair.old[step]).all() != np.isfinite(pair.new[step]).all())
+
+
+def _listed(parameters: Sequence[Parameter]) -> str:
+    if not parameters:
+        return "nothing that lasts from step to step"
+    more = f" and {len(parameters) - SHOWN} more" if len(parameters) > SHOWN else ""
+    return ", ".join(one.text for one in parameters[:SHOWN]) + more
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
+
+
+def _counted(count: int) -> str:
+    return "its parameter is" if count == 1 else f"all {count} parameters are"

@@ -1,0 +1,107 @@
+"""Programs in the styles in which people write them, each with a hand-optimized twin that trains the same.
+
+The marks are those of `wild.truth`. In addition, comments `# fast: CODE` are what the twin has in place of the
+statement before them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from wild.truth import Truth, truth
+
+HERE = Path(__file__).parent
+FAST = "# fast: "
+CELL = "# %%"
+
+STYLES = {
+    "script with argparse": "argparse_script.py",
+    "module run by -m": "module_run/digits/__main__.py",
+    "package with relative imports": "package_run/net/main.py",
+    "notebook": "notebook.py",
+    "functions and globals": "functions_globals.py",
+    "class with fit": "fit_class.py",
+    "layer objects": "layer_objects.py",
+    "autograd tape": "autograd_tape.py",
+    "generator of batches": "batch_generator.py",
+    "dataclass state": "dataclass_state.py",
+    "closures": "closures.py",
+    "training in if __name__": "main_guard.py",
+    "list of pairs rebound": "rebound_pairs.py",
+    "dictionaries": "dictionary.py",
+}
+"""A style -> its program in this folder."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two programs in one folder. slow, fast: as one types them there. steps: arguments that make a program short."""
+
+    style: str
+    slow: str
+    fast: str
+
+    @property
+    def truth(self) -> Truth:
+        """The step and the flaws of the slow one; the numbers of a notebook's lines are those of its source here."""
+        return truth(HERE / STYLES[self.style])
+
+    def few(self, steps: int) -> tuple[str, ...]:
+        """The arguments with which either makes so many steps."""
+        return ("--steps", str(steps)) if self.style == "script with argparse" else (str(steps),)
+
+
+def write(style: str, folder: Path) -> Twins:
+    """Write both programs of a style into the folder."""
+    script = HERE / STYLES[style]
+    names = []
+    for side, made in (("slow", str), ("fast", fast)):
+        if script.parent == HERE:
+            name = f"{side}.ipynb" if style == "notebook" else f"{side}.py"
+            text = made(script.read_text())
+            (folder / name).write_text(notebook(text) if style == "notebook" else text)
+        else:
+            package = script.parent.name
+            (folder / f"{side}_{package}").mkdir()
+            for file in script.parent.glob("*.py"):
+                text = made(file.read_text()).replace(f"from {package}.", f"from {side}_{package}.")
+                (folder / f"{side}_{package}" / file.name).write_text(text)
+            name = f"-m {side}_{package}" + ("" if script.stem == "__main__" else f".{script.stem}")
+        names.append(name)
+    return Twins(style, *names)
+
+
+def fast(text: str) -> str:
+    """The twin of a program."""
+    lines = text.splitlines()
+    ends = {
+        (node.end_lineno, node.col_offset): node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.stmt)
+    }
+    last = 0
+    for number, line in enumerate(lines, 1):
+        indent = len(line) - len(line.lstrip())
+        if not line[indent:].startswith(FAST):
+            last = number
+            continue
+        if last == number - 1:
+            first = ends[last, indent]
+            lines[first - 1 : last] = [""] * (last - first + 1)
+        lines[number - 1] = line[:indent] + line[indent:].removeprefix(FAST)
+    return "\n".join(lines) + "\n"
+
+
+def notebook(text: str) -> str:
+    """A notebook with the cells of a text, in which each begins with a line `# %%`."""
+    cells = []
+    for part in text.split(CELL)[1:]:
+        title, _, source = part.partition("\n")
+        kind = "markdown" if "[markdown]" in title else "code"
+        source = source.strip("\n").replace("# %matplotlib", "%matplotlib")
+        code = {"execution_count": None, "outputs": []} if kind == "code" else {}
+        cells.append({"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True), **code})
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}, indent=1)

@@ -1,0 +1,167 @@
+"""Cures of dead computation in each form of loop: the lines that they change, and that the program trains the same."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from cured import cured, cures_of, trained
+
+from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
+from mlpprof.advise.detect import dead_computation
+
+HEAD = """\
+import numpy as np
+rng = np.random.default_rng(0)
+X, Y = rng.normal(0, 1, (60, 50)), rng.random((60, 10))
+"""
+
+LOOP = """\
+W = [rng.normal(0, 0.1, (a, b)) for a, b in zip([50, 30, 20], [30, 20, 10])]
+def parameters():
+    return W
+def step():
+    acts = [X]
+    for w in W:
+        acts.append(np.tanh(acts[-1] @ w))
+    delta = acts[-1] - Y
+    for {header}:
+        g = acts[{a}].T @ delta
+        # what the layer before needs
+        delta = (delta @ W[{l}].T) * (1 - acts[{a}] ** 2)  # by the chain rule
+        W[{l}] = W[{l}] - 1e-3 * g
+"""
+
+
+@pytest.mark.parametrize(
+    ("header", "layer", "input_of", "test"),
+    [
+        ("i in range(len(W) - 1, -1, -1)", "i", "i", "i > 0"),
+        ("l in reversed(range(1, len(W) + 1))", "l - 1", "l - 1", "l > 1"),
+        ("l in range(1, len(W) + 1)", "-l", "-l - 1", "l < len(W)"),
+        ("k, w in enumerate(reversed(W))", "-k - 1", "-k - 2", "k < len(W) - 1"),
+    ],
+)
+def test_in_a_loop_over_layers_the_statement_runs_under_the_test_that_fits_the_loop(
+    header, layer, input_of, test, tmp_path
+):
+    text = HEAD + LOOP.format(header=header, l=layer, a=input_of)
+    first, *_ = cures_of(text, dead_computation)
+    after = cured(text, first)
+    line = f"delta = (delta @ W[{layer}].T) * (1 - acts[{input_of}] ** 2)  # by the chain rule\n"
+    assert after == text.replace(f"        {line}", f"        if {test}:\n            {line}")
+    assert trained(after, tmp_path) == trained(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "last"),
+    [
+        ("l in range(n)", "l > 0", "l < n - 1"),
+        ("l in range(2, net.n)", "l > 2", "l < net.n - 1"),
+        ("l in range(a, n + 1)", "l > a", "l < n"),
+        ("l in range(n, 0, -1)", "l < n", "l > 1"),
+        ("l in reversed(range(n))", "l < n - 1", "l > 0"),
+        ("i, w in enumerate(ws)", "i > 0", "i < len(ws) - 1"),
+        ("layer in net.layers[::-1]", "layer is not net.layers[-1]", "layer is not net.layers[0]"),
+        ("w, b in zip(reversed(ws), reversed(bs))", "w is not ws[-1]", "w is not ws[0]"),
+        ("l in range(0, n, 2)", None, None),
+        ("l in made()", None, None),
+    ],
+)
+def test_a_test_is_false_in_the_first_or_the_last_turn(header, first, last):
+    loop = ast.parse(f"for {header}: pass").body[0]
+    assert [is_other_turn(loop, turn, ast.unparse) for turn in (Turns.FIRST, Turns.LAST)] == [first, last]
+
+
+CLASSES = """\
+class Dense:
+    def __init__(self, n, k):
+        self.W = rng.normal(0, 0.1, (n, k))
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+    def backward(self, d):
+        back = d @ self.W.T
+        self.W = self.W - 1e-3 * (self.x.T @ d)
+        return back
+class Tanh:
+    def forward(self, x):
+        self.a = np.tanh(x)
+        return self.a
+    def backward(self, d):
+        return d * (1 - self.a ** 2)
+layers = a, b, c = Dense(50, 40), Tanh(), Dense(40, 10)
+def parameters():
+    return a.W, c.W
+def step():
+    h = X
+    for layer in layers:
+        h = layer.forward(h)
+    d = h - Y
+"""
+
+
+@pytest.mark.parametrize(
+    ("backward", "call"),
+    [
+        (
+            "    for layer in reversed(layers):\n        d = layer.backward(d)\n",
+            ("layer.backward(d)", "layer.backward(d, needs_input_delta=layer is not layers[0])"),
+        ),
+        (
+            "    d = c.backward(d)\n    d = b.backward(d)\n    a.backward(d)\n",
+            ("a.backward(d)", "a.backward(d, needs_input_delta=False)"),
+        ),
+    ],
+    ids=["loop", "one by one"],
+)
+def test_a_method_gets_a_parameter_that_says_whether_its_result_is_needed(backward, call, tmp_path):
+    text = HEAD + CLASSES + backward
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    expected = text.replace(*call).replace("back = d @ self.W.T", "back = d @ self.W.T if needs_input_delta else None")
+    signature = "def backward(self, d", "def backward(self, d, needs_input_delta=True"
+    assert after == expected.replace(*signature, -1 if "for layer in rev" in backward else 1)
+    assert trained(after, tmp_path) == trained(text, tmp_path)
+
+
+UNROLLED = """\
+W1, W2 = rng.normal(0, 0.1, (50, 30)), rng.normal(0, 0.1, (30, 10))
+def parameters():
+    return W1, W2
+def step():
+    global W1, W2
+    a1 = np.tanh(X @ W1)
+    d2 = a1 @ W2 - Y
+    dW2 = a1.T @ d2
+    d1 = (d2 @ W2.T) * (1 - a1 * a1)
+    dX, dW1 = d1 @ W1.T, X.T @ d1
+    W1, W2 = W1 - 1e-3 * dW1, W2 - 1e-3 * dW2
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "old", "new"),
+    [
+        ("", "dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1"),
+        ("dX, dW1 = X.T @ d1; dX", "    dX = np.dot(d1, W1.T)\n", ""),
+        ("grads", "dX = d1 @ W1.T", "dX = None"),
+    ],
+    ids=["part of a tuple", "statement", "stored"],
+)
+def test_what_has_no_use_at_all_is_left_out(change, old, new, tmp_path):
+    text = HEAD + UNROLLED
+    if change.startswith("dX"):
+        text = text.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1\n    dX = np.dot(d1, W1.T)")
+    elif change:
+        text = text.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dX = d1 @ W1.T\n    dW1 = X.T @ d1\n    g = {'X': dX}")
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    assert after == text.replace(old, new)
+    assert trained(after, tmp_path) == trained(text, tmp_path)
+
+
+def test_an_expression_that_does_something_else_as_well_is_not_left_out():
+    noisy = UNROLLED.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1\n    dX = d1 @ noise(W1.T)")
+    noise = "def noise(W):\n    return W + rng.normal(0, 1, W.shape)\n"
+    assert cures_of(HEAD + noise + noisy, dead_computation) == ()

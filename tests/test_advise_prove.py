@@ -1,0 +1,172 @@
+"""Cures are proven: alone, together, and in the patched program again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mlpprof.advise.cures.cure import Cure, LineEdit
+from mlpprof.advise.cures.prove import ROUNDS, Prover, moved
+from mlpprof.advise.find import Analysis
+from mlpprof.errors import VariantCrash
+from mlpprof.programs.name import ProgramName
+from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.request import ProgramRequest
+from mlpprof.results import Race, Verdict
+from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.proof import BY_HAND, IN_THE_PATCH, NOT_CONFIRMED
+
+PATH = "/p/train.py"
+TEXT = "".join(f"line {number}\n" for number in range(1, 9))
+REQUEST = ProgramRequest(ProgramName("script", "train.py"), step="train.py:7")
+
+
+def cure(line, new, kind="safe"):
+    return Cure(kind, (LineEdit(PATH, line - 1, line, (f"{new}\n",)),))
+
+
+def finding(title, share=0.5):
+    return Finding("recomputation", "train.py", 1, 1, 1, title, "", "", (0.1, 0.2), (share, share), "likely")
+
+
+class FakeTrials:
+    """Programs whose text decides what they train, and how fast they are.
+
+    rounds: the findings of each round with their cures. wrong: texts with which a program trains something else;
+    crashing: with which it crashes. faster: text -> how many times as fast the step is with it.
+    """
+
+    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100):
+        self.rounds, self.wrong, self.crashing, self.faster = list(rounds), wrong, crashing, faster or {}
+        self.left, self.tried, self.analysed = left, [], []
+
+    def analysis(self, number):
+        found = self.rounds[number] if number < len(self.rounds) else {}
+        findings = tuple(finding(title) for title in found)
+        advice = Advice("train.py:7", 1.0, 10, findings)
+        return Analysis(advice, tuple(tuple(cures) for cures in found.values()), {PATH: TEXT})
+
+    def analyse(self, request, progress):
+        self.analysed.append(request)
+        analysis = self.analysis(len(self.analysed))
+        return replace(analysis, texts={PATH: request.overlay[PATH]})
+
+    def parameters(self, requests, steps, progress):
+        self.left -= len(requests)
+        answers = []
+        for request in requests:
+            text = request.overlay.get(PATH, TEXT)
+            self.tried.append(text)
+            if any(words in text for words in self.crashing):
+                answers.append(VariantCrash("train.py:3: NameError"))
+                continue
+            values = np.outer(np.arange(1.0, steps + 2), np.ones(3))
+            if any(all(word in text for word in words.split()) for words in self.wrong):
+                values[-1] += 0.1
+            answers.append(([Parameter("W", "", "float64", values, False)], steps))
+        return answers
+
+    def speed(self, request):
+        text = request.overlay.get(PATH, TEXT)
+        return np.prod([ratio for words, ratio in self.faster.items() if words in text])
+
+    def estimates(self, requests, progress):
+        return [self.speed(one) / self.speed(requests[0]) for one in requests[1:]]
+
+    def race(self, old, new, progress):
+        ratio = self.speed(new) / self.speed(old)
+        turns = np.array([[[1.0, 1.0], [1 / ratio, 1 / ratio]]])
+        return Race(("old", "new"), ("", ""), 0, (turns,)), Verdict(
+            None, ratio, 0.98 * ratio, 1.02 * ratio, None, 5, ""
+        )
+
+    def runs_left(self):
+        return self.left
+
+
+def prove(trials, **options):
+    return Prover(trials, lambda what, share: None, **options).prove(REQUEST, trials.analysis(0), lambda path: path[3:])
+
+
+def outcomes(proof):
+    return {one.title: (one.outcome, one.kind) for one in proof.cures}
+
+
+def test_what_trains_the_same_and_is_faster_is_combined_into_a_patch():
+    rounds = [{"a": [cure(1, "A")], "b": [cure(3, "B")], "words": []}]
+    proof = prove(FakeTrials(rounds, faster={"A": 1.5, "B": 1.2}))
+    assert proof.is_proven
+    assert proof.verdict.ratio == pytest.approx(1.8)
+    assert (proof.old_s, proof.new_s) == (1.0, pytest.approx(1 / 1.8))
+    assert outcomes(proof) == {"a": (IN_THE_PATCH, "safe"), "b": (IN_THE_PATCH, "safe"), "words": (BY_HAND, "manual")}
+    assert [line for line in proof.patch.splitlines() if line[0] in "+-"] == [
+        "--- a/train.py", "+++ b/train.py", "-line 1", "+A", "-line 3", "+B"
+    ]  # fmt: skip
+    assert proof.files[0].new == TEXT.replace("line 1", "A").replace("line 3", "B")
+
+
+def test_what_trains_something_else_crashes_or_is_not_faster_is_not_in_the_patch():
+    rounds = [
+        {"wrong": [cure(1, "WRONG")], "crash": [cure(2, "CRASH")], "slow": [cure(3, "SLOW")], "c": [cure(4, "C")]}
+    ]
+    proof = prove(FakeTrials(rounds, wrong=["WRONG"], crashing=["CRASH"], faster={"SLOW": 0.9, "C": 1.3}))
+    reasons = {one.title: one.reason for one in proof.cures if one.outcome == NOT_CONFIRMED}
+    assert "differs by" in reasons["wrong"]
+    assert "train.py:3: NameError" in reasons["crash"]
+    assert "not faster (0.90" in reasons["slow"]
+    assert proof.files[0].new == TEXT.replace("line 4", "C")
+
+
+def test_an_alternative_is_tried_where_the_first_form_of_a_cure_trains_something_else():
+    proof = prove(FakeTrials([{"a": [cure(1, "WRONG"), cure(1, "RIGHT")]}], wrong=["WRONG"], faster={"RIGHT": 2.0}))
+    assert proof.files[0].new == TEXT.replace("line 1", "RIGHT")
+
+
+def test_cures_that_train_something_else_only_together_are_not_combined():
+    rounds = [{"a": [cure(1, "A")], "b": [cure(3, "B")]}]
+    proof = prove(FakeTrials(rounds, wrong=["A B"], faster={"A": 1.5, "B": 1.2}))
+    assert outcomes(proof)["b"][0] == NOT_CONFIRMED
+    assert proof.files[0].new == TEXT.replace("line 1", "A")
+
+
+def test_the_patched_program_is_searched_again_and_lines_that_conflicted_get_their_turn():
+    rounds = [{"a": [cure(1, "A")], "other": [cure(1, "B")]}, {"other": [cure(1, "A B")]}]
+    trials = FakeTrials(rounds, faster={"A": 1.5, "B": 1.2})
+    proof = prove(trials)
+    assert proof.files[0].new == TEXT.replace("line 1", "A B")
+    assert proof.verdict.ratio == pytest.approx(1.8)
+    assert proof.rounds == 3
+
+
+def test_rounds_and_runs_have_an_end():
+    endless = [{f"finding {'x' * number}": [cure(1, f"A{number}")]} for number in range(20)]
+    faster = {f"A{number}": 1.1 ** (number + 1) for number in range(20)}
+    assert prove(FakeTrials(endless, faster=faster)).rounds == ROUNDS
+    few = FakeTrials(endless, faster=faster, left=13)
+    assert prove(few).rounds == 1
+    proof = prove(FakeTrials(endless, faster=faster, left=5))
+    assert not proof.patch
+    assert "as often as announced" in proof.cures[0].reason
+
+
+def test_safe_only_leaves_the_precision_alone():
+    rounds = [{"float64": [cure(1, "A", "precision")]}]
+    assert prove(FakeTrials(rounds, faster={"A": 2.0})).changes_precision
+    proof = prove(FakeTrials(rounds, faster={"A": 2.0}), safe_only=True)
+    assert not proof.patch
+    assert proof.cures[0].reason == "it changes the precision"
+
+
+def test_a_gain_that_is_not_certain_makes_no_patch():
+    proof = prove(FakeTrials([{"a": [cure(1, "A")]}], faster={"A": 1.015}))
+    assert proof.verdict is not None
+    assert not proof.patch
+    assert not proof.is_proven
+
+
+def test_the_line_of_the_step_moves_with_the_edits_before_it():
+    inserted = Cure("safe", (LineEdit(PATH, 6, 6, ("new\n", "new\n")), LineEdit(PATH, 7, 7, ("after\n",))))
+    assert moved("train.py:7", [inserted]) == "train.py:9"
+    assert moved("train.py:Net.step", [inserted]) == "train.py:Net.step"
