@@ -31,22 +31,12 @@ class SourceTree:
         return None
 
     def all_at(self, site: Site) -> tuple[cst.CSTNode, ...]:
-<<<<<<< HEAD
-        """All nodes at exactly this place, the outermost first, as a statement and its expression."""
-        if not self._by_place:
-            for node, place in self._ranges.items():
-                key = place.start.line, place.start.column, place.end.line, place.end.column
-                self._by_place.setdefault(key, []).append(node)
-        columns = self._column(site.line, site.column), self._column(site.end_line, site.end_column)
-        found = self._by_place.get((site.line, columns[0], site.end_line, columns[1]), [])
-=======
         """All nodes at exactly this place, the outermost first, such as a statement and its only expression.
 
         Sites come from `ast`, whose columns count bytes of UTF-8.
         """
         start = site.line, self._column(site.line, site.column)
         end = site.end_line, self._column(site.end_line, site.end_column)
->>>>>>> main
         parents = self.parents()
         return tuple(sorted(self._by_place.get((*start, *end), ()), key=lambda node: _depth(node, parents)))
 
@@ -85,14 +75,11 @@ class SourceTree:
 
     def parents(self) -> Mapping[cst.CSTNode, cst.CSTNode]:
         """Each node's parent."""
-<<<<<<< HEAD
-=======
         return self._parents
 
     @cached_property
     def _parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
         found: dict[cst.CSTNode, cst.CSTNode] = {}
->>>>>>> main
 
         def visit(node: cst.CSTNode) -> None:
             for child in node.children:
