@@ -95,9 +95,8 @@ class Batch:
 
     forms: expression -> its form, and the layout of its operand. sums: the expressions that must be summed over the
     samples, with their layouts. totals: these expressions -> the sum that they are added to, if it is known.
-    unsummed: expressions that are added as they are. targets: how the values
-    of a name lie in arrays.
-    Raises NotBatched if that cannot be found out.
+    unsummed: expressions that are added as they are. targets: how the values of
+    a name lie in arrays. Raises NotBatched if that cannot be found out.
     """
 
     def __init__(self, turns: Sequence[Sequence[Event]], graph: Graph, trees: dict[str, SourceTree]) -> None:
