@@ -21,6 +21,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    wait_option,
     workload_from,
     workload_options,
 )
@@ -54,8 +55,8 @@ ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
-    *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
-    *("no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("old", "new", "steps", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas", "at_least"),
+    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -80,6 +81,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @step_option
 @modules_options
 @allow_writes_option
+@wait_option
 @workload_options
 @measuring_options
 @click.option(
@@ -235,6 +237,7 @@ def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[Progr
             include=options["include"],
             exclude=options["exclude"],
             allow_writes=options["allow_writes"],
+            wait_s=options["wait_s"],
         )
         for name in names
     ]

@@ -203,6 +203,7 @@ def _profile(
             include=tuple(options["include"]),
             exclude=tuple(options["exclude"]),
             allow_writes=options["allow_writes"],
+            wait_s=options["wait_s"],
         )
     elif is_program(target) and not of_class:
         request = program_request(target, options)
