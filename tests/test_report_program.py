@@ -164,3 +164,17 @@ def test_several_programs_are_shown_beside_each_other_by_their_own_phases():
     buffer = io.StringIO()
     print_stored(runs, Console(file=buffer, width=100))
     assert "Net.update 16.0 ms 16.0 ms" in squeezed(buffer.getvalue())
+
+
+def test_interruptions_under_clocks_do_not_make_parts_larger_than_the_step():
+    run = make_program_run()
+    result = run.results[0]
+    labels = []
+    for number, label in enumerate(result.labels):
+        samples = label.step_s.copy()
+        samples[number % 4] *= 40  # in each round, other expressions are interrupted
+        labels.append(replace(label, step_s=samples))
+    interrupted = replace(result, labels=tuple(labels))
+    for label in labels:
+        assert interrupted.label_share(label) == pytest.approx(result.label_share(label), rel=0.03)
+    assert interrupted.phases_over_total == pytest.approx(result.phases_over_total, rel=0.03)
