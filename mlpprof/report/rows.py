@@ -591,7 +591,7 @@ def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
     for one in changes:
         mark = "bad" if one.lost_s > 0 else "good"
         cells = (
-            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.place.text)),
             Cell(plain(one.text)),
             *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
             Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
