@@ -219,7 +219,7 @@ class _Announced:
         one_s = time.monotonic() - begun_s
         most = self._wanted.most_replicates
         if self._live.race_count == 1 and one_s > LONG_S:
-            limit = "" if self._wanted.budget_s else "; --budget SECONDS limits it"
+            limit = "; the budget ends it earlier" if self._wanted.budget_s else "; --budget SECONDS limits it"
             self._say(
                 f"a round of the race took {one_s:.0f} s, since every round loads the programs anew; up to {most} "
                 f"rounds take about {most * one_s / 60:.0f} min{limit}"
