@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from program_styles.twins import STYLES, Twins, fast, write
+from program_styles.twins import STYLES, Twins, write
 
 from mlpprof.advise import Subject, find
 

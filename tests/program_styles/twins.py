@@ -38,16 +38,34 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Twins:
-    """Two programs in one folder. slow, fast: as one types them there. steps: arguments that make a program short."""
+    """Two programs in one folder. slow, fast: as one types them there."""
 
     style: str
     slow: str
     fast: str
 
     @property
+    def script(self) -> Path:
+        """The file in this folder; a notebook's is a script with the same cells."""
+        return HERE / STYLES[self.style]
+
+    @property
     def truth(self) -> Truth:
-        """The step and the flaws of the slow one; the numbers of a notebook's lines are those of its source here."""
-        return truth(HERE / STYLES[self.style])
+        """The step and the flaws of the slow one, with the files and lines of this folder."""
+        return truth(self.script)
+
+    @property
+    def step(self) -> str:
+        """The step of the slow one, as mlpprof names it."""
+        file, _, place = self.truth.step.partition(":")
+        return f"{file if self.slow.startswith('-m') else self.slow}:{place}"
+
+    def under_python(self, folder: Path) -> list[str]:
+        """The words after `python` for the slow one in a folder, which gets a script in place of a notebook."""
+        if self.slow.endswith(".ipynb"):
+            (folder / "as_script.py").write_text(self.script.read_text())
+            return ["as_script.py"]
+        return self.slow.split()
 
     def few(self, steps: int) -> tuple[str, ...]:
         """The arguments with which either makes so many steps."""
