@@ -22,6 +22,7 @@ from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.finite import failure_in
 from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
@@ -178,14 +179,15 @@ def record(
         if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
 
-    is_endless = False
+    endless_at: str | None = None
 
     def is_hopeless(passed_s: float) -> bool:
-        nonlocal is_endless
+        nonlocal endless_at
         if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
         steps.relieve()
-        is_endless |= steps.first_s > patience.longest_step_s
+        if endless_at is None and steps.first_s > patience.longest_step_s:
+            endless_at = signs.here()
         if forms.is_compiled or steps.is_done_elsewhere:
             return True
         if forms.step_file is None:
@@ -196,7 +198,7 @@ def record(
             return passed_s > patience.waiting_s and signs.give_up(passed_s)
         if stillness.seconds() > patience.still_s or steps.pause_s > patience.waiting_s:
             return signs.give_up(passed_s)
-        return is_endless
+        return endless_at is not None
 
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
@@ -212,8 +214,8 @@ def record(
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
     if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
         raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
-    if is_endless:
-        raise UsageError(_too_long(step, forms, patience.longest_step_s))
+    if endless_at is not None:
+        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
@@ -243,6 +245,8 @@ def record(
         singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    if (failure := failure_in(recorder.events, forms.sites, forms.sources)) is not None:
+        trace.notes.append(failure)
     trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
         why = _why_few(writes, signs)
@@ -301,7 +305,7 @@ def _why_few(writes: Writes | None, signs: Signs) -> str:
     return "then the program wanted to write" if stopped else "the program makes no more"
 
 
-def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
+def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
     node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
@@ -310,8 +314,8 @@ def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
     what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
     return (
-        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
-        f"training{what}. Without --step, mlpprof looks for the step itself"
+        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}. It "
+        f"seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
     )
 
 

@@ -65,9 +65,7 @@ def _table(proof: Proof) -> Table:
     table.add_column("alone", justify="right", no_wrap=True)
     table.add_column("result", overflow="fold")
     for one in sorted(proof.cures, key=lambda one: one.outcome != IN_THE_PATCH):
-        cure = Text.assemble(
-            plain(one.title), ("\n" + plain(f"{one.file}:{one.line}  {one.category}, {one.kind}"), "dim")
-        )
+        cure = Text.assemble(plain(one.title), ("\n" + plain(f"{one.place.text}  {one.category}, {one.kind}"), "dim"))
         table.add_row(cure, promised_text(one), alone_text(one), _result(one))
     return table
 
