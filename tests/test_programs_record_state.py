@@ -65,7 +65,7 @@ def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     alone = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     modes = ("plain", "sought", "clocked", "in turns", "paused")
-    job = {"script": program.slow, "step": program.step, "arguments": program.few(12), "folder": str(tmp_path)}
+    job = {"script": program.slow, "step": program.steps[0], "arguments": program.few(12), "folder": str(tmp_path)}
     found = outputs(*({**job, "mode": mode} for mode in modes))
     assert alone.stdout
     assert_equal_to_the_first([alone.stdout, *found], modes)

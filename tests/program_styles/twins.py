@@ -38,7 +38,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Twins:
-    """Two programs in one folder. slow, fast: as one types them there."""
+    """Two programs in one folder that train the same. slow, fast: as one types them there."""
 
     style: str
     slow: str
@@ -55,10 +55,18 @@ class Twins:
         return truth(self.script)
 
     @property
-    def step(self) -> str:
-        """The step of the slow one, as mlpprof names it."""
+    def steps(self) -> tuple[str, str]:
+        """The steps of both, as mlpprof names them; they are in the same lines."""
         file, _, place = self.truth.step.partition(":")
-        return f"{file if self.slow.startswith('-m') else self.slow}:{place}"
+        slow, fast = (file if name.startswith("-m") else name for name in (self.slow, self.fast))
+        return f"{slow}:{place}", f"{fast}:{place}"
+
+    def here(self, file: str, line: int, cell: int | None = None) -> tuple[str, int]:
+        """Where a place of the slow one, as mlpprof names it, is in this folder. A cell is counted as in Jupyter."""
+        if cell is not None:
+            starts = [n for n, text in enumerate(self.script.read_text().splitlines(), 1) if text == CELL]
+            line += starts[cell - 1]
+        return self.script.name if file == self.slow else Path(file).name, line
 
     def under_python(self, folder: Path) -> list[str]:
         """The words after `python` for the slow one in a folder, which gets a script in place of a notebook."""
