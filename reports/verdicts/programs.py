@@ -91,7 +91,7 @@ def compared(old: Path, new: Path, kind: str, budget_s: float | None, progress: 
     return Trial(
         kind,
         str(found.verdict.outcome),
-        found.race.step_s(0) / found.race.step_s(1),
+        found.verdict.ratio,
         "" if lost is None else lost.text,
         lost is not None and lost.line in planted,
         time.monotonic() - begun_s,
@@ -115,7 +115,7 @@ def trials(aa: int, slow: int, slowdown: float, budget_s: float | None, progress
         copy.write_text(f"{source}\n# The same program with one more comment.\n", encoding="utf-8")
         step_s = median(profile_step(_request(old), threads=1).step_s)
         slower.write_text(slower_copy(source, step_s, slowdown), encoding="utf-8")
-        kinds = [("A/A", copy)] * aa + [(f"{slowdown:.0%} slower", slower)] * slow
+        kinds = [("A/A", copy)] * aa + [(f"{100 * slowdown:g} % slower", slower)] * slow
         for number, (kind, new) in enumerate(kinds):
             part = part_of(progress, number / len(kinds), 1 / len(kinds), f"{kind} {number + 1} of {len(kinds)}")
             yield compared(old, new, kind, budget_s, part)
