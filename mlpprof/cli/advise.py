@@ -105,7 +105,6 @@ def command(
     out: Path | None,
     as_json: bool,
     threads: int | None,
-    prove: bool,
     safe_only: bool,
     times_to_apply: int,
     undo: bool,
@@ -142,9 +141,9 @@ def command(
         return
     if target is None:
         raise UsageError(f"name the program to analyse: mlpprof advise train.py; {EXPECTED}")
+    wanted, failing = wanted_from(ctx.params), None if fail_on is None else FailOn.parse(fail_on)
     require_format(out, file_format)
-    selection, failing = _selection(options), None if fail_on is None else FailOn.parse(fail_on)
-    proving = prove or times_to_apply > 0
+    proving = wanted.proving is not None
     if is_patch(out, file_format) and not proving:
         raise UsageError("a patch holds proven cures; add --prove")
     if safe_only and not proving:
@@ -152,7 +151,6 @@ def command(
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     announce(subject, how_often_proven() if proving else subject.how_often)
     saving = Saving()
-    wanted = Wanted(file_format, selection, Proving(safe_only) if proving else None)
     advice = advise_as_asked(subject, out, progress_bar, saving, wanted)
     if options["update_baseline"]:
         Baseline.of(advice).write(options["baseline"])
@@ -174,6 +172,12 @@ def command(
         ctx.exit(code)
     if failing is not None and failing.fails(advice):
         ctx.exit(EXIT_FAILED)
+
+
+def wanted_from(options: Mapping[str, Any]) -> Wanted:
+    """What the options ask for beside the findings. Raises UsageError as `Selection`."""
+    is_proof = options["prove"] or options["times_to_apply"] > 0
+    return Wanted(options["file_format"], _selection(options), Proving(options["safe_only"]) if is_proof else None)
 
 
 def _selection(options: Mapping[str, Any]) -> Selection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _cure(one: Finding) -> Iterator[str]:
     yield from (_inline(line.text) for line in lines if line.kind == "words")
     code = [f"{' ' if line.kind == 'code' else line.kind}{line.text}" for line in lines if line.kind != "words"]
     if code:
-        fence = "`" * (1 + max([2, *(len(run) for line in code for run in line.split() if set(run) == {"`"})]))
+        fence = "`" * (1 + max([2, *(len(run) for line in code for run in re.findall("`+", line))]))
         yield from ("", f"{fence}diff", *(line.replace("@@@ ", "@@ ").rstrip() for line in code), fence)
 
 
