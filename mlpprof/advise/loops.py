@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, facts
 from mlpprof.advise.cures.cure import Cure
-from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened
 from mlpprof.programs.record.replay import seconds_of
@@ -258,6 +258,9 @@ def _at_once(turn: list[Event], m: int) -> Iterator[Callable[[], object]]:
                 yield partial(np.exp, x)
             else:
                 yield partial(np.add, x, x)
+        elif output is not None and event.kind in (ARITHMETIC, FILL):  # as large for all samples as for one
+            x = random.random(output.size).astype(dtype)
+            yield partial(np.add, x, x)
 
 
 def _without_inner(found: list[Candidate]) -> Iterator[Candidate]:

@@ -74,7 +74,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
-    wanted = {one.place.source for one in findings}
+    wanted = {place.source for one in findings for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
@@ -83,6 +83,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
+        "folder": recording.trace.folder,
         "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
         "texts": recording.trace.sources,
     }

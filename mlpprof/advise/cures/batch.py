@@ -95,8 +95,8 @@ class Batch:
 
     forms: expression -> its form, and the layout of its operand. sums: the expressions that must be summed over the
     samples, with their layouts. totals: these expressions -> the sum that they are added to, if it is known.
-    unsummed: expressions that are added as they are. targets: how the values of a name that the loop assigns lie in arrays.
-    Raises NotBatched if that cannot be found out.
+    unsummed: expressions that are added as they are. targets: how the values of
+    a name lie in arrays. Raises NotBatched if that cannot be found out.
     """
 
     def __init__(self, turns: Sequence[Sequence[Event]], graph: Graph, trees: dict[str, SourceTree]) -> None:
@@ -122,9 +122,9 @@ class Batch:
     # What varies from turn to turn, and what grows
 
     def _find_growing(self, before: Sequence[Event], turn: Sequence[Event]) -> None:
-        made = {id(_root(e.result)) for e in before if isinstance(e.result, np.ndarray) and not e.is_view}
+        made = _made(before)
         made |= {id(_root(x)) for e in before if e.writes for x in e.operands[:1] if isinstance(x, np.ndarray)}
-        own = {id(_root(e.result)) for e in turn if isinstance(e.result, np.ndarray) and not e.is_view}
+        own = _made(turn)
         for event in turn:
             for array in _arrays((*event.operands, getattr(event.function, "__self__", None))):
                 if id(_root(array)) in made - own:
@@ -133,7 +133,7 @@ class Batch:
     def _find_samples(self, turn: Sequence[Event], following: Sequence[Event]) -> None:
         if [e.site for e in turn] != [e.site for e in following]:
             raise NotBatched("its turns are not alike")
-        own = {id(_root(e.result)) for e in turn if isinstance(e.result, np.ndarray) and not e.is_view}
+        own = _made(turn)
         for event, other in zip(turn, following, strict=True):
             for one, two in zip(_arrays(event.operands), _arrays(other.operands), strict=False):
                 root = id(_root(one))
@@ -499,6 +499,12 @@ def _root(array: Array) -> Array:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
+
+
+def _made(events: Sequence[Event]) -> set[int]:
+    """The buffers that events have made."""
+    results = (e.result for e in events if not e.is_view and not e.writes)
+    return {id(_root(result)) for result in results if isinstance(result, np.ndarray)}
 
 
 def _start(array: Array) -> int:

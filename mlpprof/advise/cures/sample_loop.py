@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,10 +48,14 @@ def _changes(
     _require_plain(loop, tree)
     batch = Batch(turns, graph, trees)
     header = _Header(loop, length, batch, tree)
+    called_elsewhere = _called_elsewhere(turns, graph)
+    inside = set(_within(loop))
     nodes: dict[str, dict[cst.CSTNode, Make]] = {site.file: {}}
     for node in {*batch.forms, *batch.sums}:
         file = batch.file_of[node]
-        make = _remade(node, batch, trees[file], header if file == site.file else None)
+        is_shared = node not in inside and _function_of(node, trees[file]) in called_elsewhere
+        rewriter = _Rewriter(trees[file], header if file == site.file else None, is_shared)
+        make = _remade(node, batch, rewriter)
         if make is not None:
             if graph.is_ours(file):
                 raise NotBatched(f"a function of {graph.shown(file)}")
@@ -61,6 +66,26 @@ def _changes(
 
 def _replacing(tree: SourceTree, nodes: dict[cst.CSTNode, Make]) -> Callable[[cst.Module], cst.Module]:
     return lambda module: replaced(tree.module, nodes)
+
+
+def _function_of(node: cst.CSTNode, tree: SourceTree) -> str:
+    """The name of the function that an expression stands in; '' if there is none."""
+    parents = tree.parents()
+    while node in parents and not isinstance(node, cst.FunctionDef):
+        node = parents[node]
+    return node.name.value if isinstance(node, cst.FunctionDef) else ""
+
+
+def _called_elsewhere(turns: Sequence[Sequence[Event]], graph: Graph) -> frozenset[str]:
+    """Names of functions that are called at places which the turns of the loop have not passed."""
+    sites = [graph.trace.sites[event.site] for turn in turns for event in turn if event.is_own]
+    passed = {(site.file, site.line, site.column) for site in sites}
+    found = set()
+    for file, tree in graph.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (file, node.lineno, node.col_offset) not in passed:
+                found.add(getattr(node.func, "attr", getattr(node.func, "id", "")))
+    return frozenset(found)
 
 
 def _require_plain(loop: cst.For, tree: SourceTree) -> None:
@@ -118,7 +143,8 @@ class _Header:
 
     def _made(self) -> Iterator[str]:
         loop, code = self._loop, self._tree.code
-        target, over = loop.target, loop.iter
+        target: cst.BaseExpression = loop.target
+        over = loop.iter
         if m.matches(over, m.Call(func=m.Name("enumerate"))) and isinstance(target, cst.Tuple):
             counter, target = (element.value for element in target.elements)
             if _names(counter) & self._read():
@@ -157,12 +183,12 @@ class _Header:
         return _names(self._loop.body)
 
     def _layout(self, name: str) -> Layout:
-        if name not in self._batch.targets:
-            raise NotBatched(f"`{name}`, whose shape was not seen")
-        layout = self._batch.targets[name]
+        layout = self._batch.targets.get(name, Layout.NUMBER)
         is_key = m.Subscript(slice=[m.ZeroOrMore(), m.SubscriptElement(m.Index(m.Name(name))), m.ZeroOrMore()])
         if layout is Layout.NUMBER and m.findall(self._loop.body, is_key):
             return Layout.INDEX
+        if name not in self._batch.targets:
+            raise NotBatched(f"`{name}`, whose shape was not seen")
         return layout
 
     def _stacked(self, samples: str, layout: Layout) -> str:
@@ -204,13 +230,13 @@ class _Header:
         loop = cst.ensure_type(updated, cst.For)
         block = cst.ensure_type(loop.body, cst.IndentedBlock)
         lines: list[cst.BaseStatement] = [statement(line) for line in self._lines]
-        lines += [cst.ensure_type(one, cst.BaseStatement) for one in block.body]
+        lines += [one for one in block.body if isinstance(one, cst.BaseStatement)]
         first = lines[0]
         leading = (*loop.leading_lines, *(() if self._lines else getattr(first, "leading_lines", ())))
         changes: dict[str, object] = {"leading_lines": leading}
-        if block.header.comment is not None and isinstance(first, cst.SimpleStatementLine):
-            if first.trailing_whitespace.comment is None:
-                changes["trailing_whitespace"] = block.header
+        has_room = isinstance(first, cst.SimpleStatementLine) and first.trailing_whitespace.comment is None
+        if block.header.comment is not None and has_room:
+            changes["trailing_whitespace"] = block.header
         lines[0] = first.with_changes(**changes)
         return cst.FlattenSentinel(lines)
 
@@ -233,8 +259,9 @@ def numpy_name(module: cst.Module) -> str:
     raise NotBatched("a file that does not import numpy")
 
 
-def _remade(node: cst.CSTNode, batch: Batch, tree: SourceTree, header: _Header | None) -> Make | None:
+def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> Make | None:
     """What makes the new form of an expression; None if it stays."""
+    tree = rewriter.tree
     form, layout = batch.forms.get(node, (Form.SAME, Layout.NUMBER))
     summed = batch.sums.get(node)
     if form is Form.SAME and summed is None:
@@ -245,10 +272,10 @@ def _remade(node: cst.CSTNode, batch: Batch, tree: SourceTree, header: _Header |
 
     def make(updated: cst.CSTNode) -> object:
         assert isinstance(updated, cst.BaseExpression)
-        one = updated if form is Form.SAME else _Rewriter(tree, header).form(form, layout, updated)
+        one = updated if form is Form.SAME else rewriter.form(form, layout, updated)
         if summed is None:
             return one.with_changes(lpar=updated.lpar, rpar=updated.rpar) if updated.lpar and not one.lpar else one
-        text = tree.code(one.with_changes(lpar=(), rpar=()))
+        text = rewriter.rows(tree.code(one.with_changes(lpar=(), rpar=())), summed)
         text = f"{numpy_name(tree.module)}.sum({text}, {_REDUCED[summed]})"
         if node in batch.unsummed and total is not None:  # the same expression also gives what is summed already
             text = f"({tree.code(one)} if {tree.code(one)}.shape == {tree.code(total)}.shape else {text})"
@@ -258,11 +285,18 @@ def _remade(node: cst.CSTNode, batch: Batch, tree: SourceTree, header: _Header |
 
 
 class _Rewriter:
-    """Makes the new form of an expression whose parts are new already."""
+    """Makes the new form of an expression whose parts are new already.
 
-    def __init__(self, tree: SourceTree, header: _Header | None) -> None:
-        self._tree, self._header = tree, header
+    is_shared: other code calls the function that it stands in, perhaps with the vector of a single sample.
+    """
+
+    def __init__(self, tree: SourceTree, header: _Header | None, is_shared: bool) -> None:
+        self.tree, self._header, self._is_shared = tree, header, is_shared
         self._np = numpy_name(tree.module)
+
+    def rows(self, text: str, layout: Layout) -> str:
+        """The samples as the rows of a matrix, also if it is a single vector."""
+        return f"{self._np}.atleast_2d({text})" if self._is_shared and layout is Layout.VECTOR else text
 
     def form(self, form: Form, layout: Layout, node: cst.BaseExpression) -> cst.BaseExpression:
         """The expression in a form. layout: that of the operand of one sample."""
@@ -271,14 +305,16 @@ class _Rewriter:
     def _text(self, form: Form, layout: Layout, node: cst.BaseExpression) -> str:
         match form:
             case Form.OPERAND:
-                return self._operand(node)
+                return self.rows(self._operand(node), layout)
             case Form.TRANSPOSED:
-                return _transposed(self._operand(node))
+                if self._is_shared and layout is Layout.COLUMN:
+                    raise NotBatched(f"`{self.tree.code(node)}`, which other code also calls with one sample")
+                return _transposed(self.rows(self._operand(node), layout))
             case Form.SWAPPED:
                 left, right = self._operands(node)
                 return self._product(node, right, _transposed(left))
             case Form.OUTER:
-                left, right = self._operands(node)
+                left, right = (self.rows(one, layout) for one in self._operands(node))
                 if layout is Layout.COLUMN:
                     right = _transposed(right)
                 elif layout is not Layout.NUMBER:
@@ -298,21 +334,21 @@ class _Rewriter:
         match node:
             case cst.Subscript():
                 return self._atom(node.value)
-            case cst.Call(func=cst.Attribute(value=owner)) if self._tree.code(owner) != self._np:
+            case cst.Call(func=cst.Attribute(value=owner)) if self.tree.code(owner) != self._np:
                 return self._atom(owner)
             case cst.Call() if node.args:
                 return self._atom(node.args[0].value)
-        raise NotBatched(f"`{self._tree.code(node)}`")
+        raise NotBatched(f"`{self.tree.code(node)}`")
 
     def _operands(self, node: cst.BaseExpression) -> tuple[str, str]:
         match node:
             case cst.BinaryOperation():
                 return self._atom(node.left), self._atom(node.right)
-            case cst.Call(func=cst.Attribute(value=owner), args=[one]) if self._tree.code(owner) != self._np:
+            case cst.Call(func=cst.Attribute(value=owner), args=[one]) if self.tree.code(owner) != self._np:
                 return self._atom(owner), self._atom(one.value)
             case cst.Call(args=[one, other]):
                 return self._atom(one.value), self._atom(other.value)
-        raise NotBatched(f"`{self._tree.code(node)}`")
+        raise NotBatched(f"`{self.tree.code(node)}`")
 
     def _product(self, node: cst.BaseExpression, left: str, right: str) -> str:
         """The product in the style of the file; a call where an operator would need parentheses."""
@@ -322,16 +358,16 @@ class _Rewriter:
 
     def _with_axis(self, node: cst.BaseExpression, layout: Layout, keeps: bool) -> str:
         if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
-            raise NotBatched(f"`{self._tree.code(node)}`")
+            raise NotBatched(f"`{self.tree.code(node)}`")
         added = ["axis=0" if layout is Layout.COLUMN else "axis=-1"]
         if keeps and node.func.attr.value not in ("softmax", "log_softmax"):
             added.append("keepdims=True")
-        kept = [self._tree.code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for arg in node.args]
-        return f"{self._tree.code(node.func)}({', '.join([*kept, *added])})"
+        kept = [self.tree.code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for arg in node.args]
+        return f"{self.tree.code(node.func)}({', '.join([*kept, *added])})"
 
     def _selected(self, form: Form, node: cst.BaseExpression) -> str:
         if not isinstance(node, cst.Subscript):
-            raise NotBatched(f"`{self._tree.code(node)}`")
+            raise NotBatched(f"`{self.tree.code(node)}`")
         container = self._atom(node.value)
         key = self._key(node, 0 if form is Form.SELECT else 1, container)
         if form is Form.SELECT:
@@ -343,20 +379,20 @@ class _Rewriter:
         element = node.slice[axis].slice
         one = element.value if isinstance(element, cst.Index) else cst.ensure_type(element, cst.Slice).lower
         if self._header is None or one is None:
-            raise NotBatched(f"`{self._tree.code(node)}`")
+            raise NotBatched(f"`{self.tree.code(node)}`")
         variable, index = self._header.variable, self._header.index
         if index is None:
-            return self._tree.code(one)
+            return self.tree.code(one)
         if m.matches(one, m.Name(variable)):
             return self._header.whole(container, axis)
         if m.matches(one, m.Subscript(slice=[m.SubscriptElement(m.Index(m.Name(variable)))])):
             inner = self._atom(cst.ensure_type(one, cst.Subscript).value)
             part = self._header.whole(inner, 0)
             return inner if part == ":" else f"{inner}[{part}]"
-        raise NotBatched(f"`{self._tree.code(node)}`")
+        raise NotBatched(f"`{self.tree.code(node)}`")
 
     def _atom(self, node: cst.BaseExpression) -> str:
-        text = self._tree.code(node)
+        text = self.tree.code(node)
         is_atom = node.lpar or isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript)
         return text if is_atom else f"({text})"
 
