@@ -11,6 +11,7 @@ from recorded_step import FILE, recorded
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
 from mlpprof.advise.loops import python_loops
+from mlpprof.advise.single_sample import single_sample_note
 
 HEAD = """\
 import numpy as np
@@ -390,3 +391,33 @@ def test_samples_one_by_one_are_found_in_every_form_of_loop(lines, place):
         line = text.splitlines()[loop.site.line - 1]
         assert line[loop.site.column :].startswith(place)
         assert loop.longest.turns == 8
+
+
+@pytest.mark.parametrize(
+    ("samples", "update", "words"),
+    [
+        ("x, t = X[0], T[0]", "W1[:] = W1 - 0.1 * a; W2[:] = W2 - 0.1 * b", "after every sample"),
+        ("x, t = X[0], T[0]", "sums.append((a, b))", "adds up the gradients of several samples"),
+        ("x, t = X[:9], T[:9]", "W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b", None),
+    ],
+    ids=["an update for each sample", "sums of gradients", "a batch"],
+)
+def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
+    text = VECTORS + textwrap.dedent(
+        f"""\
+        sums = []
+
+
+        def step():
+            {samples}
+            h = np.tanh(np.dot(x, W1))
+            d = np.dot(h, W2) - t
+            e = np.dot(d, W2.T) * (1 - h * h)
+            a, b = np.atleast_2d(x).T @ np.atleast_2d(e), np.atleast_2d(h).T @ np.atleast_2d(d)
+            {update}
+        """
+    )
+    with recorded(text) as graph:
+        notes = list(single_sample_note(graph))
+    assert len(notes) == (words is not None)
+    assert all(words in note for note in notes)
