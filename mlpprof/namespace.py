@@ -48,7 +48,7 @@ class Namespace:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._offered = _offered_beside(file)
+        self._offered = offered_beside(file)
         self._path: list[str] | None = None
         self._own: dict[str, ModuleType] = {}
         self._hidden: dict[str, ModuleType] = {}
@@ -131,7 +131,7 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _offered_beside(file: Path) -> frozenset[str]:
+def offered_beside(file: Path) -> frozenset[str]:
     """The names of the modules and packages in the file's folder."""
     folder = file.parent
     if _is_installed(str(folder)):

@@ -35,18 +35,18 @@ def cures(*lines):
 @pytest.mark.parametrize(
     ("lines", "cure"),
     [
-        (("A[A < 0] = 0",), "- A[A < 0] = 0\n+ np.maximum(A, 0, out=A)"),
-        (("A[0.5 < A] = 0.5",), "- A[0.5 < A] = 0.5\n+ np.minimum(A, 0.5, out=A)"),
+        (("A[A < 0] = 0",), "Replace the store in net.py:9 by NumPy's maximum"),
+        (("A[0.5 < A] = 0.5",), "Replace the store in net.py:9 by NumPy's minimum"),
         (("mask = A < 0", "A[mask] = 0"), "By hand: replace the store in net.py:10 by NumPy's maximum"),
-        (("A[A < 0] = 0", "A[A > 0] = 1"), "By hand: replace the stores in net.py:9 and net.py:10 by NumPy's gr"),
+        (("A[A < 0] = 0", "A[A > 0] = 1"), "Replace the stores in net.py:9 and net.py:10 by NumPy's gr"),
         (
             ("A[A > 0] = 1", "A[A <= 0] = 0"),
-            "By hand: replace the stores in net.py:9 and net.py:10 by NumPy's gr",
+            "Replace the stores in net.py:9 and net.py:10 by NumPy's gr",
         ),
     ],
     ids=lambda x: x if isinstance(x, str) else "; ".join(x),
 )
-def test_the_form_of_the_whole_array_is_an_edit_of_one_line_or_words(lines, cure):
+def test_the_form_of_the_whole_array_is_named(lines, cure):
     (found,) = cures(*lines)
     assert found.startswith(cure)
 

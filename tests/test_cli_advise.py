@@ -147,8 +147,8 @@ def test_no_findings_are_no_failure(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["advise"], ["TARGET"]),
-        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json or .txt"]),
+        (["advise"], ["mlpprof advise train.py"]),
+        (["advise", "net.py", "-o", "a.docx"], ["a.docx", ".html, .json, .txt, .md, .sarif or .patch"]),
         (["advise", "net.py", "-o", "nowhere/a.html"], ["nowhere"]),
         (["advise", "naive", "--", "--epochs"], ["--epochs", "naive"]),
         (["advise", "net.py", "--layers", "4-3", "--batch", "5"], ["--layers, --batch", "net.py"]),

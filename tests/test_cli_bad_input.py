@@ -37,6 +37,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["profile", "cachd"], ["cachd", "cached"]),
         (["profile", "nowhere.py"], ["nowhere.py"]),
         (["profile", "half.py:MLP"], ["half.py", "fetch_batch", "train_step"]),
+        (["profile", "half.py"], ["--step MLP.train_step", "mlpprof check half.py:MLP"]),
         (["profile", "half.py:Net"], ["Net", "MLP"]),
         (["profile", "broken.py"], ["broken.py:1", "SyntaxError"]),
         (["profile", "cached", "--data", "nowhere.h5"], ["nowhere.h5"]),

@@ -84,8 +84,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(command="compare", variants=[old, *new], typed=typed, **options)
         return []
 
-    def advise(subject: Any, out: Path | None, bar: Any, saving: Any) -> Any:
-        asked.update(command="advise", subject=subject, out=out, step=subject.step)
+    def advise(subject: Any, out: Path | None, bar: Any, saving: Any, proving: Any) -> Any:
+        asked.update(command="advise", subject=subject, out=out, step=subject.step, proving=proving)
         if isinstance(subject.target, ProgramRequest):
             note_session(subject.program)
         return make_advice()
@@ -154,7 +154,7 @@ def test_defaults_come_from_pyproject_and_the_environment(shell, asked, monkeypa
     [
         ("", "expected what to do: %mlpprof advise or %mlpprof profile for the cells so far"),
         ("compare naive", "Missing argument 'NEW"),
-        ("cached --bach 3", "No such option.*--bach"),
+        ("cached --bach 3", "has no option '--bach'"),
         ("cached --steps many", "'many' is not a whole number"),
         ("cached --batch 0", "'0' is not a batch size"),
         ("cached 'x", "No closing quotation"),
@@ -237,6 +237,9 @@ def test_advice_on_a_program_or_a_variant_is_that_of_the_command(shell, asked, c
     subject = asked["subject"]
     assert (subject.target, subject.allow_writes, tuple(subject.arguments)) == ("train.py", True, ("--epochs", "3"))
     assert "train.py runs up to two times" in capsys.readouterr().out
+    assert asked["proving"].proving is None
+    shell.magics["mlpprof"]("advise train.py --prove --safe-only")
+    assert asked["proving"].proving.safe_only
     assert isinstance(shell.magics["mlpprof"]("advise naive --batch 32"), AdviceView)
     assert (asked["subject"].target, asked["subject"].batch) == ("naive", 32)
     assert shell.magics["mlpprof"]("advise naive --json")["findings"]
@@ -276,6 +279,7 @@ def test_a_cell_trains_if_it_does_more_than_define(cell: str, expected: bool) ->
     [
         ("advise", None, "no cell has been executed yet.*%mlpprof advise train.py"),
         ("advise nosuch.py", None, "there is no file 'nosuch.py'"),
+        ("advise --apply", None, "--apply and --undo change files; type them in a terminal"),
         ("advise --batch 3", None, "--batch cannot be used with the program 'session.ipynb'"),
         ("naive", "train()", "a cell that trains cannot be compared"),
         ("compare", "train()", "a cell that trains cannot be compared"),

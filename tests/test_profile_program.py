@@ -104,4 +104,4 @@ def test_a_program_without_a_step_leads_to_the_option_that_is_missing(train, cap
     Path(train).write_text(TRAIN.replace("-=", "="), encoding="utf-8")
     assert run(["profile", train, "--", "30"]) == EXIT_USAGE
     message = capsys.readouterr().err
-    assert "--step train.py:step, --step train.py:forward, --step train.py:28" in message
+    assert "These may be the step: --step train.py:step, --step train.py:forward, --step train.py:28" in message

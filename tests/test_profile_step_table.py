@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from recorded_step import recorded
 
-from mlpprof.profile.program import dtype_of
+from mlpprof.profile.program import crowded, dtype_of
 from mlpprof.profile.program_worker import not_finite
 from mlpprof.profile.step_table import STEP_ITSELF, step_table
 
@@ -113,3 +113,13 @@ def test_values_that_are_not_finite_are_reported_with_the_first_place():
     with np.errstate(all="ignore"), recorded(text) as graph:
         (warning,) = not_finite(graph)
     assert "W @ X (net.py:11)" in warning
+
+
+def test_several_threads_on_a_busy_machine_are_a_warning():
+    blas = [{"loaded_by": "numpy", "threads": 2}, {"loaded_by": "scipy", "threads": 8}]
+    machine = {"load_avg_1min": 6.3, "cpu_count": 2, "blas": blas}
+    (warning,) = crowded(machine)
+    assert "load 6.3 on 2 CPUs" in warning
+    assert "the 2 threads of BLAS" in warning
+    assert crowded({**machine, "load_avg_1min": 1.9}) == []
+    assert crowded({**machine, "blas": [{"loaded_by": "numpy", "threads": 1}]}) == []

@@ -33,6 +33,15 @@ def lines(text, detector=dead_computation):
         return sorted(one.site.line - FIRST + 1 for one in detector.detect(graph))
 
 
+def test_what_a_generator_gives_to_a_call_is_used():
+    text = """
+def step():
+    total = sum(np.outer(row, row[:3]) for row in X)
+    V[:, 0] += total.sum()
+"""
+    assert lines(text) == []
+
+
 # Foreign code
 
 

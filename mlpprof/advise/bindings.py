@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-Path = tuple[int, ...]
+Path = tuple[int | str | None, ...]
+"""Which part of a value is meant: the index or the key at each level. None is any of them."""
 
 KEEPING = frozenset(("append", "extend", "insert", "appendleft"))
 """Methods of lists that keep their last argument."""
@@ -34,8 +35,7 @@ class Binding:
     target: ast.expr | None = None
     path: Path = ()
     is_item: bool = False
-    is_element: bool = False
-    key: object = None
+    key: int | str | None = None
 
 
 class Bindings:
@@ -73,37 +73,34 @@ class Bindings:
                     self._bind(node.func.value, Binding(file, node, node.args[-1], is_item=True))
             case ast.Assign():
                 for target in node.targets:
-                    self._target(file, node, target, node.value, (), False)
+                    self._target(file, node, target, node.value, ())
             case ast.AnnAssign(value=ast.expr() as value) | ast.NamedExpr(value=value):
-                self._target(file, node, node.target, value, (), False)
+                self._target(file, node, node.target, value, ())
             case ast.AugAssign(value=ast.List() | ast.Tuple() | ast.ListComp()):
-                self._target(file, node, node.target, node.value, (), False)
+                self._target(file, node, node.target, node.value, ())
             case ast.For() | ast.comprehension():
-                self._target(file, node, node.target, node.iter, (), True)
+                self._target(file, node, node.target, node.iter, (None,))
             case ast.With():
                 for item in node.items:
                     if item.optional_vars is not None:
-                        self._target(file, node, item.optional_vars, item.context_expr, (), False)
+                        self._target(file, node, item.optional_vars, item.context_expr, ())
 
-    def _target(
-        self, file: str, node: ast.AST, target: ast.expr, value: ast.expr, path: Path, is_element: bool
-    ) -> None:
+    def _target(self, file: str, node: ast.AST, target: ast.expr, value: ast.expr, path: Path) -> None:
         match target:
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                is_known = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(parts) and not path
+                known = value.elts if isinstance(value, ast.Tuple | ast.List) and not path else []
                 for number, part in enumerate(parts):
-                    if is_known and not is_element:
-                        assert isinstance(value, ast.Tuple | ast.List)
-                        self._target(file, node, part, value.elts[number], (), False)
+                    if len(known) == len(parts):
+                        self._target(file, node, part, known[number], ())
                     else:
-                        self._target(file, node, part, value, (*path, number), is_element)
+                        self._target(file, node, part, value, (*path, number))
             case ast.Starred(value=inner):
-                self._target(file, node, inner, value, (), True)
+                self._target(file, node, inner, value, path[:-1])
             case ast.Subscript(value=owner, slice=key):
-                constant = key.value if isinstance(key, ast.Constant) else None
-                self._bind(owner, Binding(file, node, value, target, path, True, is_element, constant))
+                held = key.value if isinstance(key, ast.Constant) and isinstance(key.value, int | str) else None
+                self._bind(owner, Binding(file, node, value, target, path, True, held))
             case _:
-                self._bind(target, Binding(file, node, value, target, path, False, is_element))
+                self._bind(target, Binding(file, node, value, target, path))
 
     def _bind(self, target: ast.expr, binding: Binding) -> None:
         match target:
@@ -128,7 +125,7 @@ class Bindings:
             held = [] if (scope, name.id) in self._globals else [*self._names.get((scope, name.id), ())]
             if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) and name.id in _parameters(scope):
                 return [*self._latest(held, name), *self._arguments(scope, name.id, held, name)]
-            if held:
+            if not all(one.is_item for one in held):
                 return self._latest(held, name)
             scope = self.scope(scope)
         here = [one for one in self._names.get((None, name.id), ()) if one.file == self.files[name]]
@@ -136,10 +133,15 @@ class Bindings:
         in_functions = [
             one
             for (where, known), bindings in self._names.items()
-            if known == name.id and (where, known) in self._globals
+            if known == name.id and where is not None and self._is_global(where, known, bindings)
             for one in bindings
         ]
         return [*(self._latest(at_top, name) if self.scope(name) is None else at_top), *in_functions]
+
+    def _is_global(self, scope: ast.AST, name: str, bindings: list[Binding]) -> bool:
+        """Whether a function binds a name of its file: it declares that, or it only stores items."""
+        is_parameter = isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef) and name in _parameters(scope)
+        return (scope, name) in self._globals or (not is_parameter and all(one.is_item for one in bindings))
 
     def of_attribute(self, name: str) -> list[Binding]:
         """The values that an attribute of this name may have, in any class."""
@@ -152,10 +154,10 @@ class Bindings:
         ]
         return [*self._attributes.get(name, ()), *in_classes]
 
-    def returns(self, name: str) -> list[ast.expr]:
-        """What the program's functions of this name return or yield."""
+    def returns(self, name: str) -> list[tuple[ast.expr, bool]]:
+        """What the program's functions of this name return or yield, and whether they yield it."""
         return [
-            node.value
+            (node.value, isinstance(node, ast.Yield))
             for function in self.functions.get(name, ())
             for node in ast.walk(function)
             if isinstance(node, ast.Return | ast.Yield) and node.value is not None and self.scope(node) is function
@@ -200,11 +202,15 @@ class Bindings:
         for call in [one for known in names for one in self._calls.get(known, ())]:
             keywords = [one.value for one in call.keywords if one.arg == name]
             place = positions.index(name) if name in positions else len(call.args)
-            given = call.args[: place + 1]
+            starred = next((n for n, one in enumerate(call.args) if isinstance(one, ast.Starred)), len(call.args))
             if keywords:
                 yield Binding(self.files[call], call, keywords[0])
-            elif place < len(call.args) and not any(isinstance(one, ast.Starred) for one in given):
+            elif place < starred:
                 yield Binding(self.files[call], call, call.args[place])
+            elif name in positions and starred < len(call.args):
+                inner = call.args[starred]
+                assert isinstance(inner, ast.Starred)
+                yield Binding(self.files[call], call, inner.value, path=(place - starred,))
 
 
 def called(node: ast.Call) -> str:

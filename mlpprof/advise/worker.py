@@ -77,7 +77,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
-    wanted = {one.place.source for one in findings}
+    wanted = {place.source for one in findings for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
@@ -86,6 +86,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
+        "folder": recording.trace.folder,
         "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
         "texts": recording.trace.sources,
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from mlpprof.advise import Subject, find
 from mlpprof.advise.cures import patch
 from mlpprof.advise.cures.trials import how_often_proven, proven
+from mlpprof.advise.selection import Baseline, FailOn, Selection, selected
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -25,11 +27,12 @@ from mlpprof.cli.options import (
 )
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
-from mlpprof.cli.terminal import output_console, print_json, progress_bar
+from mlpprof.cli.terminal import output_console, print_json, print_text, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.programs.name import EXPECTED
+from mlpprof.report.files.findings import markdown_text
 from mlpprof.report.files.formats import ADVICE
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
@@ -61,6 +64,26 @@ from mlpprof.results.advice import Advice
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")
 @click.option(
+    "--format",
+    "file_format",
+    metavar="NAME",
+    help="Print this format, or write it to FILE: github (annotations), markdown, sarif, json, txt, html or patch.",
+)
+@click.option("--select", metavar="NAMES", help="Report only these categories, such as recomputation,float64.")
+@click.option("--ignore", metavar="NAMES", help="Leave out these categories.")
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Leave out the findings that are in FILE.",
+)
+@click.option("--update-baseline", is_flag=True, help="Write all findings into the file of --baseline.")
+@click.option(
+    "--fail-on",
+    metavar="WHAT",
+    help="End with exit code 1 if a finding has this category, or saves this share of the step (5%).",
+)
+@click.option(
     "--prove",
     is_flag=True,
     help="Apply the cures in memory, and keep those with which the program trains the same, and faster: as a patch.",
@@ -82,10 +105,11 @@ def command(
     out: Path | None,
     as_json: bool,
     threads: int | None,
-    prove: bool,
     safe_only: bool,
     times_to_apply: int,
     undo: bool,
+    file_format: str | None,
+    fail_on: str | None,
     **options: Any,
 ) -> None:
     """Find the slow operations in the training step of TARGET: your unchanged script, or a variant (mlpprof list).
@@ -117,28 +141,69 @@ def command(
         return
     if target is None:
         raise UsageError(f"name the program to analyse: mlpprof advise train.py; {EXPECTED}")
-    require_format(out)
-    proving = prove or times_to_apply > 0
-    if is_patch(out) and not proving:
-        raise UsageError(f"{out} is for proven cures; add --prove")
+    wanted, failing = wanted_from(ctx.params), None if fail_on is None else FailOn.parse(fail_on)
+    require_format(out, file_format)
+    proving = wanted.proving is not None
+    if is_patch(out, file_format) and not proving:
+        raise UsageError("a patch holds proven cures; add --prove")
     if safe_only and not proving:
         raise UsageError("--safe-only is about proven cures; add --prove")
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     announce(subject, how_often_proven() if proving else subject.how_often)
     saving = Saving()
-    advice = advise_as_asked(subject, out, progress_bar, saving, Proving(safe_only) if proving else None)
+    advice = advise_as_asked(subject, out, progress_bar, saving, wanted)
+    if options["update_baseline"]:
+        Baseline.of(advice).write(options["baseline"])
     if times_to_apply and advice.proof is not None and advice.proof.is_proven:
         patch.apply(advice.proof.files, is_asked_twice=times_to_apply > 1)
         complain("the patch is applied; mlpprof advise --undo takes it back")
     with saving.report_first():
         if as_json:
             print_json(advice_json(advice))
+        elif file_format is not None and out is None:
+            print_text(ADVICE.text(advice, file_format))
+            if file_format == "github":
+                _add_summary(advice)
         elif proving:
             print_proof(advice, subject.program.name.short, output_console(), with_patch=not is_patch(out))
         else:
             print_advice(advice, output_console())
-    if proving:
-        ctx.exit(exit_code(advice))
+    if proving and (code := exit_code(advice)):
+        ctx.exit(code)
+    if failing is not None and failing.fails(advice):
+        ctx.exit(EXIT_FAILED)
+
+
+def wanted_from(options: Mapping[str, Any]) -> Wanted:
+    """What the options ask for beside the findings. Raises UsageError as `Selection`."""
+    is_proof = options["prove"] or options["times_to_apply"] > 0
+    return Wanted(options["file_format"], _selection(options), Proving(options["safe_only"]) if is_proof else None)
+
+
+def _selection(options: Mapping[str, Any]) -> Selection:
+    """The findings that the options ask for. Raises UsageError for an unknown category, or a wrong baseline."""
+    baseline: Path | None = options["baseline"]
+    if options["update_baseline"]:
+        if baseline is None:
+            raise UsageError("--update-baseline needs to know the file; add --baseline FILE")
+        require_writable(baseline)
+    select, ignore = (_names(options[name]) for name in ("select", "ignore"))
+    known = Baseline() if baseline is None or options["update_baseline"] else Baseline.read(baseline)
+    return Selection(select, ignore, known)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
+
+
+def _add_summary(advice: Advice) -> None:
+    """Append the findings to the summary of a step of a GitHub workflow, if this is one."""
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(markdown_text(advice))
+        except OSError as error:
+            raise UsageError(f"cannot write the summary to GITHUB_STEP_SUMMARY={path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -158,16 +223,25 @@ def exit_code(advice: Advice) -> int:
     return EXIT_FAILED if proof.verdict.is_slower else EXIT_INCONCLUSIVE
 
 
-def is_patch(out: Path | None) -> bool:
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted beside the findings: a format by its name, a selection, and perhaps a proof."""
+
+    file_format: str | None = None
+    selection: Selection = field(default_factory=Selection)
+    proving: Proving | None = None
+
+
+def is_patch(out: Path | None, file_format: str | None = None) -> bool:
     """Whether this file is to hold the patch."""
-    return out is not None and ADVICE.choose(out).name == "patch"
+    return file_format == "patch" or (out is not None and ADVICE.choose(out, file_format).name == "patch")
 
 
-def require_format(out: Path | None) -> None:
-    """Raise UsageError if the file cannot be written, or if its ending is of no format."""
+def require_format(out: Path | None, file_format: str | None = None) -> None:
+    """Raise UsageError if the file cannot be written, or if its ending or its format's name is of no format."""
     require_writable(out)
-    if out is not None:
-        ADVICE.choose(out)
+    if out is not None or file_format is not None:
+        ADVICE.choose(out or Path("-"), file_format)
 
 
 def advise_as_asked(
@@ -175,19 +249,22 @@ def advise_as_asked(
     out: Path | None,
     bar: Callable[[], AbstractContextManager[Progress]],
     saving: Saving,
-    proving: Proving | None = None,
+    wanted: Wanted | None = None,
 ) -> Advice:
     """Find the slow operations, and write the file; do everything but print. Raises as `find`.
 
-    bar: a context that shows progress. saving: contains afterwards what could not be written. proving: prove the cures.
+    bar: a context that shows progress. saving: contains afterwards what could not be written.
     """
-    require_format(out)
+    wanted = wanted or Wanted()
+    require_format(out, wanted.file_format)
     with bar() as progress:
-        if proving is None:
+        if wanted.proving is None:
             advice = find(subject, progress=progress)
+            advice = selected(advice, wanted.selection.wanted(advice))
         else:
-            advice = proven(subject, progress, safe_only=proving.safe_only)
-    if out is not None and not (is_patch(out) and (advice.proof is None or not advice.proof.patch)):
+            advice = proven(subject, progress, safe_only=wanted.proving.safe_only, selection=wanted.selection)
+    has_patch = advice.proof is not None and bool(advice.proof.patch)
+    if out is not None and (has_patch or not is_patch(out, wanted.file_format)):
         with saving.attempt():
-            ADVICE.write(advice, out)
+            ADVICE.write(advice, out, wanted.file_format)
     return advice

@@ -54,7 +54,7 @@ ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
-    *("old", "new", "step", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
+    *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
     *("no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
@@ -222,7 +222,7 @@ def require_no_program_options(options: Mapping[str, Any]) -> None:
     if options["arguments"]:
         raise UsageError(f"'{options['arguments'][0]}' is for a program, but variants are compared; {EXPECTED}")
     for name, flag in (("steps", "--step"), ("include", "--include"), ("exclude", "--exclude")):
-        if options[name]:
+        if options.get(name):
             raise UsageError(f"{flag} {options[name][0]} is for programs; leave it out for variants")
 
 

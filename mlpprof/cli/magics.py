@@ -27,7 +27,8 @@ from typing import Any
 
 import click
 
-from mlpprof.cli.advise import advise_as_asked
+from mlpprof.advise.cures.trials import how_often_proven
+from mlpprof.cli.advise import advise_as_asked, wanted_from
 from mlpprof.cli.compare import compare_as_asked
 from mlpprof.cli.main import cli
 from mlpprof.cli.mistyped import usage_message
@@ -168,12 +169,15 @@ def _advise(words: list[str], session: Session | None, bar: Bar, saving: Saving,
     """Advice on a program, or on the session."""
     context = _context("advise", words if session is None else [NAME, *words])
     options = dict(context.params)
+    if options["times_to_apply"] or options["undo"]:
+        raise UsageError("--apply and --undo change files; type them in a terminal, or after !mlpprof advise")
+    wanted = wanted_from(options)
     subject = trained_on(subject_from(options["target"], options, options["threads"]), options, context)
     if session is not None:
         subject = replace(subject, target=session.program(cell))
     if subject.is_program:
-        _say(announcement(subject.program.name, subject.how_often))
-    advice = advise_as_asked(subject, options["out"], bar, saving)
+        _say(announcement(subject.program.name, how_often_proven() if wanted.proving else subject.how_often))
+    advice = advise_as_asked(subject, options["out"], bar, saving, wanted)
     if session is not None:
         advice = replace(advice, notes=(*advice.notes, *session.notes()))
     return advice_json(advice) if options["as_json"] else AdviceView(advice)

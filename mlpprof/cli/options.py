@@ -279,7 +279,7 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
 
 def announcement(name: ProgramName, how_often: str) -> str:
     """How often a program will run, because it may do more than training."""
-    return f"{name.short} runs {how_often}, and is stopped after a few steps"
+    return f"{name.short} runs {how_often}, and is stopped after the recorded steps"
 
 
 def announce(subject: Subject, how_often: str | None = None) -> None:

@@ -28,13 +28,13 @@ from mlpprof.cli.options import (
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
-from mlpprof.errors import UsageError
+from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
-from mlpprof.programs.name import is_program
+from mlpprof.programs.name import class_of_a_variant, is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.report.files.formats import CALL_VIEW, RUNS
 from mlpprof.report.json_documents import profile_json
@@ -106,7 +106,14 @@ def request_as_asked(
         limits=not options["no_limits"],
     )
     say(announcement(request.name, settings.how_often(request)))
-    return files.kept(lambda progress: profile_program(request, settings, typed, progress), bar, saving)
+    try:
+        return files.kept(lambda progress: profile_program(request, settings, typed, progress), bar, saving)
+    except (UsageError, ProgramEnded) as error:
+        likely = class_of_a_variant(Path(request.name.target)) if request.name.kind == "script" else None
+        if likely is None:
+            raise
+        check = f"mlpprof check {request.name.target}:{likely}"
+        raise type(error)(f"{error}. If {likely} is meant as a variant, {check} shows what is missing") from error
 
 
 def require_no_step_options(options: dict[str, Any]) -> None:

@@ -51,3 +51,8 @@ def progress_bar() -> Iterator[ReportProgress]:
 def print_json(value: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print a JSON document to standard output."""
     click.echo(json_text(value), nl=False)
+
+
+def print_text(text: str) -> None:
+    """Print a text that is a document, such as Markdown, to standard output as it is."""
+    click.echo(text, nl=False)

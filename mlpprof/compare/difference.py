@@ -94,6 +94,7 @@ def _change(old: _Group | None, new: _Group | None) -> ExpressionChange:
     return ExpressionChange(
         file=one.file,
         line=one.line,
+        cell=one.cell,
         text=one.text,
         old_text=old.first.text if changed and old is not None else "",
         old_s=None if old is None else old.seconds,

@@ -39,6 +39,9 @@ ProfileStep = Callable[[ProgramRequest], StepProfile]
 LONG_S = 10.0
 """If a round of the race takes longer than this, the user is shown how long all of them will take."""
 
+REPEATED = 2
+"""The first round of a race is repeated at most so often: once for each program that ends during it."""
+
 FINDING = "to find its step"
 
 FEWEST_STEPS = 3
@@ -50,7 +53,8 @@ class Wanted:
     """What a comparison of programs is to do.
 
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
-    same. profile_step: profiles the step, to see where the difference lies; None leaves that out. blocks, turn_s: as in
+    same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
+    that only if the claim has failed. replicates: of the race, if no claim decides on them. blocks, turn_s: as in
     `ProcessRace`.
     """
 
@@ -58,6 +62,8 @@ class Wanted:
     budget_s: float | None = None
     check: bool = True
     profile_step: ProfileStep | None = None
+    only_failed: bool = False
+    replicates: int | None = None
     blocks: int = BLOCKS
     turn_s: float = TURN_S
     start: StartWorker = worker_for
@@ -65,15 +71,17 @@ class Wanted:
     @property
     def most_replicates(self) -> int:
         """The race has no more of them."""
+        if self.replicates is not None:
+            return self.replicates
         return UNCLAIMED_REPLICATES if self.at_least is None else REPLICATED.looks[-1]
 
     def runs(self, request: ProgramRequest, is_old: bool) -> list[tuple[int, str]]:
         """How often a program is run at most, and what for."""
-        null = 2 * (REPLICATED.looks[0] + 1) if is_old and self.at_least is not None else 0
+        null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
-            (self.most_replicates + 1, "for the race"),
+            (self.most_replicates + REPEATED, "for the race"),
             (null, "to see how much the machine varies, before a FAIL"),
             (2 if self.profile_step is not None else 0, "to see where the difference lies"),
         )
@@ -134,21 +142,26 @@ class ProgramRace(ProcessRace):
         self._made: list[int | None] = [subject.steps for subject in subjects]
 
     def run(self, progress: Progress) -> None:
-        """Add one more replicate; if a program ends before it is complete, once more, with fewer steps a turn."""
-        try:
-            super().run(progress)
-        except ProgramEnded as error:
-            if self.race_count or not self._note_few():
-                raise self._too_few() from error
+        """Add one more replicate; if a program ends before there is a block, again, with fewer steps a turn."""
+        while True:
             try:
                 super().run(progress)
-            except ProgramEnded as again:
-                raise self._too_few() from again
+            except ProgramEnded as error:
+                if self.race_count or not self._note_few():
+                    raise self._too_few() from error
+            else:
+                return
 
     @property
     def race_count(self) -> int:
         """The number of replicates so far."""
         return len(self._turns)
+
+    def subject(self, place: int) -> ProgramSubject:
+        """The program at a place, with what is known of its steps."""
+        subject = self._entrants[place].subject
+        assert isinstance(subject, ProgramSubject)
+        return subject
 
     def between_s(self, place: int) -> float:
         """Seconds a step that the rest of the loop takes."""
@@ -166,13 +179,11 @@ class ProgramRace(ProcessRace):
         self._note_few()
 
     def _note_few(self) -> bool:
-        """From now on, the workers know how few steps the programs make; whether that is news."""
+        """From now on, the workers know how many steps the shortest program makes; whether that is news."""
         before = [entrant.subject for entrant in self._entrants]
-        self._entrants = [_with_steps(one, made) for one, made in zip(self._entrants, self._made, strict=True)]
-        self.chosen = tuple(
-            replace(one, entrant=_with_steps(one.entrant, made))
-            for one, made in zip(self.chosen, self._made, strict=False)
-        )
+        fewest = min((made for made in self._made if made is not None), default=None)
+        self._entrants = [_with_steps(one, fewest) for one in self._entrants]
+        self.chosen = tuple(replace(one, entrant=_with_steps(one.entrant, fewest)) for one in self.chosen)
         return before != [entrant.subject for entrant in self._entrants]
 
     def _too_few(self) -> UsageError:
@@ -235,10 +246,32 @@ class ProgramComparer:
         self._subjects: list[ProgramSubject] = []
 
     def compare(self, typed: str, progress: Progress) -> list[Comparison]:
-        """One comparison for every newer program. Raises UsageError, and what the programs raise."""
-        for request in self._requests:
+        """One comparison for every newer program. Raises UsageError, CheckFailed, and what the programs raise."""
+        old, *others = self.subjects(progress)
+        return [self._pair(old, newer, typed, progress) for newer in others]
+
+    def subjects(self, progress: Progress) -> list[ProgramSubject]:
+        """The programs with their steps; those that are not named are found, once."""
+        for request in self._requests[len(self._subjects) :]:
             self._subjects.append(self._found(request, len(self._subjects) == 0, progress))
-        return [self._pair(self._subjects[0], newer, typed, progress) for newer in self._subjects[1:]]
+        return self._subjects
+
+    def require_same_training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
+        """Whether both train the same, if that can be known. Raises CheckFailed if they do not."""
+        training = self.training(old, new, progress)
+        if training.is_same is False:
+            raise CheckFailed(
+                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
+                "compares the time only"
+            )
+        return training
+
+    def race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:
+        """A race of two of the programs."""
+        wanted = self._wanted
+        return ProgramRace(
+            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
+        )
 
     def _found(self, request: ProgramRequest, is_old: bool, progress: Progress) -> ProgramSubject:
         """The program with its step."""
@@ -252,23 +285,14 @@ class ProgramComparer:
 
     def _pair(self, old: ProgramSubject, new: ProgramSubject, typed: str, progress: Progress) -> Comparison:
         wanted = self._wanted
-        training = self.training(old, new, progress) if wanted.check else None
-        if training is not None and training.is_same is False:
-            raise CheckFailed(
-                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
-                "compares the time only"
-            )
+        training = self.require_same_training(old, new, progress) if wanted.check else None
         if training is not None and training.is_same is None:
             self._say(training.reason)
-        live = ProgramRace(
-            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
-        )
+        live = self.race(old, new)
 
         def null() -> NullResult:
-            aa = ProgramRace(
-                [old, old], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
-            )
-            return measure_null(aa, progress)
+            same = live.subject(0)  # by now it is known whether it makes few steps
+            return measure_null(self.race(same, same), progress)
 
         [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
@@ -278,7 +302,7 @@ class ProgramComparer:
             training=training,
         )
         waterfall: tuple[Change, ...] = ()
-        if wanted.profile_step is not None:
+        if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
             progress("profiling both steps", 0.9)
             profiles = [wanted.profile_step(one.request) for one in (old, new)]
             scales = (race.step_s(0), race.step_s(1))
@@ -297,12 +321,6 @@ class ProgramComparer:
             machine=live.described["machine"],
             command=typed,
             programs=pair,
-        )
-
-    def _race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:
-        wanted = self._wanted
-        return ProgramRace(
-            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
         )
 
     def training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:

@@ -38,14 +38,16 @@ SHOWN = 4
 Values = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """A parameter of the old program and the one of the new program that it belongs to.
 
-    old, new: their values, (1 + steps, n), elements in the same order. eps: of the lower precision of both.
+    old, new: their values, (1 + steps, n), elements in the same order. eps: of the lower precision of both. is_sum:
+    whether one of them seems to be a running sum, such as a velocity.
     """
 
     name: str
+    is_sum: bool
     old: Values
     new: Values
     eps: float
@@ -90,6 +92,9 @@ class Pair:
 def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequence[Parameter], steps: int) -> Training:
     """The answer for parameters that were recorded over the same number of steps. names: of the programs."""
     pairs, left = matched(old, new)
+    everything = pairs
+    # A program may scale its running sums as it likes; what they do to the parameters is compared.
+    pairs = [pair for pair in pairs if not pair.is_sum] or pairs
     if not pairs:
         return Training(
             None,
@@ -126,13 +131,16 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
     if any(pair.eps > np.finfo(np.float64).eps for pair in pairs):
         notes.append("float32 is involved, so training was compared within what float32 can keep")
     wrong = [pair for pair in pairs if pair.differs(steps)]
+    other = [pair.name for pair in everything if pair not in pairs and (not pair.starts_same() or pair.differs(steps))]
+    if other:
+        notes.append(f"not compared, since they seem to be running sums and differ: {', '.join(other[:SHOWN])}")
     if not wrong:
         largest = max(pair.relative(steps) for pair in pairs)
+        are_same = f"{_counted(len(everything) - len(other))} the same"
         return Training(
             True,
             steps,
-            f"after {_steps(steps)} from the same seeds, {_counted(len(pairs))} the same (largest difference "
-            f"{largest:.0e} of the change)",
+            f"after {_steps(steps)} from the same seeds, {are_same} (largest difference {largest:.0e} of the change)",
             tuple(notes),
         )
     worst = max(wrong, key=lambda pair: pair.relative(steps))
@@ -150,10 +158,9 @@ def matched(
 ) -> tuple[list[Pair], tuple[list[Parameter], list[Parameter]]]:
     """The parameters that belong together, and those of each program that are left over.
 
-    Sums such as velocities are left out if there is anything else, because a program may scale them as it likes.
+    Those that start from the same values belong together, and those of one name.
     """
-    ours = [one for one in old if not one.is_sum] or list(old)
-    theirs = [one for one in new if not one.is_sum] or list(new)
+    ours, theirs = list(old), list(new)
     found: list[tuple[tuple[float, ...], int, int, Pair]] = []
     for i, j in _candidates(ours, theirs):
         for pair in _pairs(ours[i], theirs[j]):
@@ -175,14 +182,10 @@ def matched(
             pairs[i] = pair
             taken.add(j)
     left = (
-        [one for i, one in enumerate(ours) if i not in pairs] + _left_out(old, ours),
-        [one for j, one in enumerate(theirs) if j not in taken] + _left_out(new, theirs),
+        [one for i, one in enumerate(ours) if i not in pairs],
+        [one for j, one in enumerate(theirs) if j not in taken],
     )
     return [pairs[i] for i in sorted(pairs)], left
-
-
-def _left_out(every: Sequence[Parameter], used: Sequence[Parameter]) -> list[Parameter]:
-    return [one for one in every if one.is_sum] if len(used) < len(every) else []
 
 
 def _candidates(ours: Sequence[Parameter], theirs: Sequence[Parameter]) -> Iterator[tuple[int, int]]:
@@ -205,12 +208,13 @@ def _pairs(one: Parameter, other: Parameter) -> Iterator[Pair]:
     shape, given = _squeezed(one.shape), _squeezed(other.shape)
     eps = max(float(np.finfo(np.dtype(dtype)).eps) for dtype in (one.dtype, other.dtype))
     longest = max((1, *shape))
+    is_sum = one.is_sum or other.is_sum
     flat = ours.reshape(steps, -1).astype(np.float64)
     if shape == given:
-        yield Pair(one.text, flat, theirs.reshape(steps, -1).astype(np.float64), eps, longest)
+        yield Pair(one.text, is_sum, flat, theirs.reshape(steps, -1).astype(np.float64), eps, longest)
     if len(shape) == 2 and shape == given[::-1]:
         turned = theirs.reshape(steps, *given).transpose(0, 2, 1)
-        yield Pair(one.text, flat, turned.reshape(steps, -1).astype(np.float64), eps, longest)
+        yield Pair(one.text, is_sum, flat, turned.reshape(steps, -1).astype(np.float64), eps, longest)
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

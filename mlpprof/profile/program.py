@@ -104,7 +104,7 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
         results=(result,),
         lines=lines,
         stacks=stacks,
-        warnings=(*answer["warnings"], *answer["notes"], *notes),
+        warnings=(*answer["warnings"], *answer["notes"], *crowded(answer["machine"]), *notes),
         limits=dict(limits),
         program=ProgramRecord(
             step=answer["step"],
@@ -148,6 +148,17 @@ def dtype_of(operations: tuple[Operation, ...]) -> str:
         if one.dtype in flop:
             flop[one.dtype] += one.flop
     return max(reversed(DTYPES), key=lambda dtype: flop[dtype])
+
+
+def crowded(machine: Mapping[str, Any]) -> list[str]:
+    """A warning if BLAS had several threads while other programs kept the CPUs busy: all wait for the slowest."""
+    load, cpus, threads = machine.get("load_avg_1min"), machine.get("cpu_count"), _threads(machine) or 1
+    if load is None or not cpus or threads == 1 or load <= cpus:
+        return []
+    return [
+        f"other programs kept the CPUs busy (load {load:.1f} on {cpus} CPUs), and the {threads} threads of BLAS wait "
+        "for each other then: measure again when the machine is idle, or add --threads 1"
+    ]
 
 
 def _threads(machine: Mapping[str, Any]) -> int | None:

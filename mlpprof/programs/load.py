@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
+from mlpprof.namespace import offered_beside
 from mlpprof.programs.name import KINDS
 from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
@@ -132,6 +133,7 @@ class UserProgram:
         sys.path.insert(0, main.folder)
         if self._request.name.kind == "notebook":
             os.chdir(main.folder)  # as Jupyter does
+        covered = _give_way(Path(main.folder, Path(main.path).name))
         try:
             exec(compiled(main.path, main.source), main.module.__dict__)
         except Enough:
@@ -150,6 +152,7 @@ class UserProgram:
                 hint = "".join(f"; {note}" for note in READ[main.path].notes)
             raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
         finally:
+            sys.modules.update(covered)
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
                 sys.stdout.flush()  # so that its last output is in the log
         return Exit()
@@ -242,6 +245,16 @@ class Main:
     source: str
     argument: str
     folder: str
+
+
+def _give_way(main: Path) -> dict[str, ModuleType]:
+    """Forget the modules that mlpprof has imported under names of files beside the program, which come first in Python.
+
+    They are returned, so that mlpprof finds them again when the program has ended.
+    """
+    names = offered_beside(main)
+    covered = [name for name in sys.modules if name.partition(".")[0] in names]
+    return {name: sys.modules.pop(name) for name in covered}
 
 
 def _main_module() -> ModuleType:

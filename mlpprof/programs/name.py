@@ -112,6 +112,20 @@ def has_variant_class(source: str) -> bool:
     return any(methods == set(ARGUMENTS) or (methods and has_others) for methods, has_others in found)
 
 
+def class_of_a_variant(path: Path) -> str | None:
+    """The class of a Python file that has a method train_step, and so may be meant as a variant; None if none has."""
+    try:
+        tree = ast.parse(importlib.util.decode_source(path.read_bytes()))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            names = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+            if "train_step" in names:
+                return node.name
+    return None
+
+
 def _programs_beside(name: str) -> list[str]:
     """The programs in the folder of a file that does not exist, as one would type them."""
     folder = Path(name).parent

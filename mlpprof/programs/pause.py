@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from mlpprof.programs.load import Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.forms import Forms
 from mlpprof.programs.record.hooks import BEGIN, END
-from mlpprof.programs.record.run import Patience, not_seen, watched
+from mlpprof.programs.record.run import EVERY_S, Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
 from mlpprof.programs.signs import Signs
 from mlpprof.programs.step_place import StepPlace
@@ -183,9 +184,14 @@ def run_gated(
     if writes is not None:
         writes.is_enough = is_at_step
 
+    others = set(threading.enumerate())
+
     def run() -> Exit | None:
         with watched(is_hopeless):
-            return program.run(forms.module_code)
+            ended = program.run(forms.module_code)
+            while alive := [one for one in set(threading.enumerate()) - others if not one.daemon]:
+                alive[0].join(EVERY_S)  # as Python does at its end, since the step may run in one of them
+            return ended
         return None
 
     ended = run() if writes is None else writes.guarded(run)

@@ -16,6 +16,7 @@ from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageErro
 from mlpprof.process import NOTHING, Progress, Worker
 from mlpprof.programs import file_view
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.signs import FAILED
 
 FEWEST_TIMED = 3
 """If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
@@ -66,11 +67,11 @@ class Runs:
 
     def recorded(self, call: str, progress: Progress) -> dict[str, Any]:
         """The worker's answer on the recorded step. Raises UsageError, ProgramEnded or VariantCrash as the worker."""
-        few = 0
+        few, failure = 0, None
         plain_s: list[float] = []
         if not self._is_named:
             sought = self.run("seek", part_of(progress, 0.0, 0.35))
-            self._message["step"] = sought["step"]
+            self._message["step"], failure = sought["step"], sought["failure"]
             if sought["is_all"]:
                 few = len(sought["seconds"])
                 plain_s = sought["seconds"] if few < FEWEST_TIMED else []
@@ -88,6 +89,8 @@ class Runs:
                 f"the step {self.step} ran {answer['ended']} times when the program was run again, too few to be "
                 f"recorded; {self._about_second_run(few)}"
             )
+        if failure is not None:
+            answer["notes"] = [failure, *(note for note in answer["notes"] if FAILED not in note)]
         return answer
 
     def run(self, call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:

@@ -43,6 +43,13 @@ SLOW = (
 """What helps where there is no sign of the reason."""
 
 
+FAILED = (
+    "the training has failed there. Calculations with such values can be many times slower, so the times and findings "
+    "are not those of a training that works. A smaller learning rate may help"
+)
+"""The end of a sentence about values that are NaN or infinite."""
+
+
 class Signs:
     """What a program does besides computing. is_own: whether a path is one of its own files.
 

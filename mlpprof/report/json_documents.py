@@ -207,6 +207,7 @@ def _programs(comparison: Comparison) -> dict[str, Any]:
 def _expression_change(one: ExpressionChange) -> dict[str, Any]:
     return {
         "file": one.file,
+        "cell": one.cell,
         "line": one.line,
         "text": one.text,
         "old_text": one.old_text,

@@ -428,6 +428,8 @@ def roofline_table(measured: Sequence[Measured], *, verbose: bool = True) -> Tab
     columns = [Column("phase", is_text=True, is_outline=True), Column("layer"), Column("statement", is_text=True)]
     titles = ("time", "Mflop", "needed", "moved", "flop/B", "GFLOP/s", "of limit")
     columns += [Column(title, group=_group(one, shown)) for one in shown for title in titles]
+    has_operands = len(shown) == 1 and shown[0].run.program is not None
+    columns += [Column("operands")] * has_operands
     rows = []
     for phase, layer, label in keys:
         head = (
@@ -435,7 +437,9 @@ def roofline_table(measured: Sequence[Measured], *, verbose: bool = True) -> Tab
             Cell("" if layer is None else str(layer), layer),
             Cell("whole phase" if label is None else plain(label)),
         )
-        figures = (cell for found in points for cell in _figures(found.get((phase, layer, label))))
+        figures = [cell for found in points for cell in _figures(found.get((phase, layer, label)))]
+        if has_operands:
+            figures.append(_operands(points[0][phase, layer, label]))
         rows.append(Row((*head, *figures), phase=phase, style="strong" if label is None else ""))
     table = Table("What each statement computes and moves in one step", tuple(columns), tuple(rows))
     return _without_unknown(table, shown)
@@ -446,6 +450,15 @@ def _points(one: Measured, least_share: float) -> dict[tuple[str, int | None, st
     least_s = least_share * result.step_s.median
     labels = (point for point in label_points(result, ceiling) if point.time_s >= least_s)
     return {(p.phase, p.layer, p.label): p for p in (*phase_points(result, ceiling), *labels)}
+
+
+def _operands(point: Point) -> Cell:
+    """'matmul float64 (70, 784, 500) C·F': the operation of an expression with the most work, on what."""
+    if point.label is None or not point.operations:
+        return Cell("")
+    one = max(point.operations, key=lambda operation: operation.flop + operation.bytes_moved)
+    shape = f"({', '.join(map(str, one.shape))})" if one.shape else ""
+    return Cell(plain(" ".join(filter(None, (one.name, one.dtype, shape, one.orders)))))
 
 
 def _figures(point: Point | None) -> tuple[Cell, ...]:
@@ -559,7 +572,7 @@ def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
     for one in changes:
         mark = "bad" if one.lost_s > 0 else "good"
         cells = (
-            Cell(f"{plain(one.file)}:{one.line}"),
+            Cell(plain(one.place.text)),
             Cell(plain(one.text)),
             *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
             Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),

@@ -91,7 +91,7 @@ class Advice:
     step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
     in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
     that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
-    --prove, or if there are no edits.
+    --prove, or if there are no edits. folder: the one that the files are relative to.
     """
 
     step: str
@@ -102,3 +102,4 @@ class Advice:
     source: dict[str, str] = field(default_factory=dict)
     environment: Json = field(default_factory=dict)
     proof: Proof | None = None
+    folder: str = ""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.model import Network
+from mlpprof.results.place import Place
 from mlpprof.results.run import DataRecord, Json, Run
 
 
@@ -110,8 +111,8 @@ class Training:
 class ExpressionChange:
     """The time of one expression of a program's step before and after, in seconds a step.
 
-    file, line, text: as in the newer program, or as in the older one if the newer does not have it. old_text: what it
-    was, if that is another text. old_s, new_s: None where the program does not have it.
+    file, line, cell, text: as in the newer program, or as in the older one if the newer does not have it. old_text:
+    what it was, if that is another text. old_s, new_s: None where the program does not have it.
     """
 
     file: str
@@ -120,6 +121,12 @@ class ExpressionChange:
     old_text: str
     old_s: float | None
     new_s: float | None
+    cell: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it begins."""
+        return Place(self.file, self.line, self.cell)
 
     @property
     def lost_s(self) -> float:

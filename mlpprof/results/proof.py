@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlpprof.results.comparison import Training, Verdict
+from mlpprof.results.place import Place
 
 IN_THE_PATCH, NOT_CONFIRMED, BY_HAND = "in the patch", "not confirmed", "by hand"
 
@@ -27,6 +28,12 @@ class TriedCure:
     alone: float | None
     outcome: str
     reason: str = ""
+    cell: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the finding begins."""
+        return Place(self.file, self.line, self.cell)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlpprof.testing.gates import assert_max_allocations, assert_max_flops, assert_no_copies
     from mlpprof.testing.no_finding import assert_no_finding
+    from mlpprof.testing.programs import assert_same_training
     from mlpprof.testing.speedup import (
         InconclusiveWarning,
         Measuring,
@@ -27,6 +28,7 @@ __all__ = [
     "assert_no_copies",
     "assert_no_finding",
     "assert_not_slower",
+    "assert_same_training",
     "assert_speedup",
     "measure_speedup",
 ]
@@ -36,6 +38,7 @@ _ELSEWHERE = {
     "assert_max_flops": "gates",
     "assert_no_copies": "gates",
     "assert_no_finding": "no_finding",
+    "assert_same_training": "programs",
 }
 """The modules of the names that are not in `speedup`."""
 

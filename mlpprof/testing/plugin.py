@@ -164,7 +164,8 @@ INCONCLUSIVE = ("warn", "fail", "skip")
 FIXTURE = "speedup"
 MARKER = (
     "speedup(over, new=None, at_least=1.0, **options): before the test's body runs, measure that `new` is at_least "
-    "times as fast as `over`. `new` is a variant or a callable; None is the test's own function, without fixtures"
+    "times as fast as `over`. `new` is a program, a variant or a callable; None is the test's own function, without "
+    "fixtures"
 )
 
 

@@ -27,16 +27,19 @@ from mlpprof.errors import UsageError
 from mlpprof.process import Progress
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
+from mlpprof.programs.name import EXPECTED, is_program
 from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Speedup
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
+from mlpprof.testing.programs import Programs, program_speedup, training_of
+from mlpprof.testing.programs import require_same as require_same_training
 from mlpprof.testing.sameness import Equivalent, require_same
 from mlpprof.workloads import DEFAULT_WORKLOAD, Workload, resolve
 
 BASELINE = "baseline"
 
 Subject = str | type | Callable[..., Any]
-"""A variant by name, path or class, or any callable."""
+"""A program, a variant by name, path or class, or any callable."""
 Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
 """The arguments of callables: a function that makes them, or a tuple, which is copied for every call."""
 
@@ -74,11 +77,18 @@ def measure_speedup(
     dtype: str | None = None,
     args: Arguments = None,
     equivalent: Equivalent = None,
+    arguments: Sequence[str] = (),
+    step: str | None = None,
+    over_step: str | None = None,
+    allow_writes: bool = False,
     measuring: Measuring | None = None,
 ) -> Speedup:
     """Measure how many times as fast `new` is as `over`, until it is clear whether this is at least `at_least`.
 
-    new, over: two variants (names, paths or classes) or two callables. Variants are trained on `workload`, at `batch`
+    new, over: two programs ('train.py', 'train.py@v1.0', 'work.ipynb', '-m package.module'), two variants (names, paths
+    or classes) or two callables. Programs run with these arguments, and must train the same (equivalent=False skips
+    that); step, over_step: their training step, if it has to be named; allow_writes: let them write files.
+    Variants are trained on `workload`, at `batch`
     and in `dtype`; None takes the values of the workload and of the variants. Callables get arguments that args() makes
     while no clock runs, or copies of the tuple args. at_least: a ratio, or "baseline" for the value that
     `mlpprof calibrate` stored.
@@ -86,7 +96,7 @@ def measure_speedup(
     measured in this process alone, with wider bounds.
     Callables must return the same and change their arguments in the same way. equivalent: a function of the results of
     new and over, which replaces this comparison; False skips it.
-    Raises UsageError for one variant and one callable, or for results that cannot be compared; CheckFailed (variants)
+    Raises UsageError for subjects of two kinds, or for results that cannot be compared; CheckFailed (variants)
     or AssertionError (callables) if they do not compute the same.
     """
     if isinstance(at_least, str) and at_least != BASELINE:
@@ -94,6 +104,9 @@ def measure_speedup(
     if isinstance(at_least, int | float) and not 0 < at_least < np.inf:
         raise UsageError(f"at_least {at_least} is not a speedup; expected a ratio above 0, such as 1.15")
     measuring = measuring or Measuring()
+    programs = _both_programs(new, over, arguments, step, over_step, allow_writes)
+    if programs is not None:
+        return _programs(programs, at_least, equivalent, measuring)
     references = _both_variants(new, over)
     if references is not None:
         _refuse_equivalent(equivalent)
@@ -110,10 +123,19 @@ def require_equivalent(
     dtype: str | None = None,
     args: Arguments = None,
     equivalent: Equivalent = None,
+    arguments: Sequence[str] = (),
+    step: str | None = None,
+    over_step: str | None = None,
+    allow_writes: bool = False,
     measuring: Measuring | None = None,
 ) -> None:
-    """Do only the check of `measure_speedup`: raise CheckFailed or AssertionError unless both compute the same."""
+    """Do only the check of `measure_speedup`: raise CheckFailed or AssertionError unless both do the same."""
     measuring = measuring or Measuring()
+    programs = _both_programs(new, over, arguments, step, over_step, allow_writes)
+    if programs is not None:
+        if equivalent is not False:
+            require_same_training(programs, training_of(programs, measuring.environment, measuring.progress))
+        return
     references = _both_variants(new, over)
     if references is None:
         require_same(_function(new), _function(over), _maker(args), equivalent)
@@ -122,6 +144,40 @@ def require_equivalent(
         trained = resolve(workload, batch=batch)
         requests = _requests(references, trained, dtype)
         variant_race(requests, trained.batch, measuring.environment, check=True).open(measuring.progress)
+
+
+def _both_programs(
+    new: Subject, over: Subject, arguments: Sequence[str], step: str | None, over_step: str | None, allow_writes: bool
+) -> Programs | None:
+    """Both programs; None if there is none. Raises UsageError if only one is a program, or options are for programs."""
+    found = [isinstance(one, str) and is_program(one) for one in (new, over)]
+    if all(found):
+        return Programs(str(new), str(over), tuple(arguments), step, over_step, allow_writes)
+    if any(found):
+        raise UsageError(f"cannot compare {new!r} with {over!r}; expected two programs: {EXPECTED}")
+    if arguments or step is not None or over_step is not None or allow_writes:
+        raise UsageError("arguments, step, over_step and allow_writes are for programs, such as 'train.py'")
+    return None
+
+
+def _programs(
+    programs: Programs, at_least: float | str | None, equivalent: Equivalent, measuring: Measuring
+) -> Speedup:
+    environment = measuring.environment
+    if callable(equivalent):
+        raise UsageError("programs are compared by their parameters; equivalent can only be False, which skips that")
+    if isinstance(at_least, str):
+        calibrate = programs.command("calibrate", environment)
+        what = programs.key(environment.threads)
+        at_least = claimed(measuring.baselines, what, _machine_class(environment), calibrate)
+    return program_speedup(
+        programs,
+        at_least,
+        check=measuring.check and equivalent is not False,
+        environment=environment,
+        budget_s=measuring.budget_s,
+        progress=measuring.progress,
+    )
 
 
 def _both_variants(new: Subject, over: Subject) -> tuple[str, str] | None:

@@ -20,7 +20,7 @@ def relu(z):
     return z if z > 0 else 0.0
 
 
-def advance(state, x, y, rate=0.05):  # step
+def advance(state, x, y, rate=0.05):
     z = x @ state.W1
     a = relu(z)  # planted: slow-primitive
     # fast: a = np.maximum(z, 0.0)
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     Y = X[:, :2] * X[:, 2:4]
     state = State(rng.standard_normal((20, 24)) / 5, rng.standard_normal((24, 2)) / 5, (0.0, 0.0))
     n_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    while state.steps < n_steps:
+    while state.steps < n_steps:  # step
         start = 100 * (state.steps % 5)
         state = advance(state, X[start : start + 100], Y[start : start + 100])
     parameters = [state.W1, state.W2]

@@ -41,8 +41,7 @@ class Dead:
 def cures(again: list[Event], graph: Graph) -> list[Cure]:
     """The cures of a chain of dead events, the best first."""
     code = code_of(graph)
-    numbers = {event.index for event in again}
-    dead = [one for one in _statements(again, numbers, code) if _is_pure(one, numbers, code)]
+    dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code)]
     if not dead:
         return []
     makes = [_without, _with_none] if not any(one.needed for one in dead) else [_guarded, _with_condition, _with_flag]
@@ -56,7 +55,8 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
     return found
 
 
-def _statements(again: list[Event], numbers: set[int], code: RecordedCode) -> list[Dead]:
+def _statements(again: list[Event], code: RecordedCode) -> list[Dead]:
+    numbers = {event.index for event in again}
     found: dict[ast.expr, Dead] = {}
     for event in again:
         node = code.node(event)
@@ -88,18 +88,27 @@ def _is_part(value: ast.expr, one: ast.stmt) -> bool:
 # What may be left out
 
 
-def _is_pure(dead: Dead, numbers: set[int], code: RecordedCode) -> bool:
-    """Whether evaluating the expression does nothing but give its value."""
-    if any(isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for one in ast.walk(dead.value)):
+def has_no_effect_but_its_value(expression: ast.expr, code: RecordedCode) -> bool:
+    """Whether evaluating an expression does nothing but give its value."""
+    if any(isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for one in ast.walk(expression)):
         return False
-    for call in (one for one in ast.walk(dead.value) if isinstance(one, ast.Call)):
+    for call in (one for one in ast.walk(expression) if isinstance(one, ast.Call)):
         events = code.executions(call)
-        is_builtin = isinstance(call.func, ast.Name) and call.func.id in HARMLESS and hasattr(builtins, call.func.id)
-        if not events and not is_builtin:
+        if not events and not _is_harmless(call, code):
             return False
         if not all(_has_no_effect(event, code) for event in events):
             return False
     return True
+
+
+def _is_harmless(call: ast.Call, code: RecordedCode) -> bool:
+    """Whether it calls a function of numbers, which is not recorded."""
+    match call.func:
+        case ast.Name(id=name):
+            return name in HARMLESS and hasattr(builtins, name)
+        case ast.Attribute(value=ast.Name(id=module)):
+            return module in ("math", code.numpy_name(code.file(call)))
+    return False
 
 
 def _has_no_effect(event: Event, code: RecordedCode) -> bool:

@@ -112,7 +112,8 @@ class Edits:
     def _of(self, node: ast.expr | ast.stmt) -> cst.CSTNode | None:
         file = self._code.file(node)
         site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or 0, node.end_col_offset or 0)
-        return self._tree(file).of(site)
+        wanted = cst.BaseExpression if isinstance(node, ast.expr) else cst.BaseSmallStatement
+        return next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
 
     def _line(self, one: ast.stmt) -> cst.CSTNode | None:
         """The concrete statement: a line of its own, or the part of a line that is shared."""
@@ -120,10 +121,7 @@ class Edits:
         if isinstance(one, ast.For | ast.While | ast.If | ast.With | ast.Try | ast.FunctionDef | ast.ClassDef):
             return tree.compound_at(one.lineno)
         node = self._of(one)
-        parents = tree.parents()
-        while node is not None and not isinstance(node, cst.BaseSmallStatement):
-            node = parents.get(node)
-        line = parents.get(node) if node is not None else None
+        line = tree.parents().get(node) if node is not None else None
         return line if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1 else node
 
     def _change(self, file: str) -> Any:

@@ -53,17 +53,16 @@ PLACE_OF_DTYPE = {
 FILLED = frozenset(("zeros", "ones", "empty", "full", "eye", "identity", "linspace"))
 """Functions that make float64 if they are not asked for another dtype."""
 
-ROUND_INPUTS = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "deepcopy", "copy"))
+LIKE_INPUT = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "deepcopy", "copy"))
 """Functions whose result has the dtype of their argument."""
 
 VIEWS = frozenset(("reshape", "transpose", "ravel", "flatten", "squeeze", "copy", "swapaxes", "T", "toarray"))
 """Methods and attributes of an array that give the same elements."""
 
-CONTAINERS = frozenset(("list", "tuple", "zip", "enumerate", "reversed", "dict", "sorted", "iter", "next", "deque"))
+CONTAINERS = frozenset(
+    ("list", "tuple", "zip", "enumerate", "reversed", "dict", "sorted", "iter", "next", "deque", "map")
+)
 """Functions that give their arguments, or what is in them, in another container."""
-
-ITEMS = frozenset(("values", "items", "pop", "get", "popleft"))
-"""Methods of containers that give what is in them."""
 
 SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64", "square", "abs", "cos", "sin", "tanh", "log2", "log10"))
 """Functions that turn a number into a np.float64. An array of float32 times that is float64."""
@@ -72,6 +71,9 @@ DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.do
 """Ways to write the dtype float64."""
 
 SINGLE = ("float32", "float16")
+
+DEEPEST_PATH = 4
+"""Containers within containers are followed to this depth."""
 
 MOST_NODES = 5_000
 """No more expressions are followed, so that a large program does not take seconds."""
@@ -87,11 +89,12 @@ class Changes:
     dtype: dict[ast.Call, None] = field(default_factory=dict)
     replaced: dict[ast.expr, None] = field(default_factory=dict)
     number: dict[ast.expr, None] = field(default_factory=dict)
+    single: dict[ast.expr, None] = field(default_factory=dict)
     after: dict[ast.stmt, dict[str, None]] = field(default_factory=dict)
 
     def nodes(self) -> list[ast.expr | ast.stmt]:
         """All nodes that are changed."""
-        return [*self.astype, *self.dtype, *self.replaced, *self.number, *self.after]
+        return [*self.astype, *self.dtype, *self.replaced, *self.number, *self.single, *self.after]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class InSingle:
     places: tuple[Site, ...]
 
 
-def in_single(graph: Graph) -> InSingle | None:
+def in_float32(graph: Graph) -> InSingle | None:
     """The program with every array of its step in float32; None if no place was found to change."""
     search = _Search(graph)
     search.step()
@@ -116,8 +119,11 @@ def in_single(graph: Graph) -> InSingle | None:
     cure = transformed("precision", sources, {file: _change(file, changes, search.bindings, graph) for file in by_file})
     if cure is None:
         return None
-    changed = sorted(changes.nodes(), key=lambda node: (not _draws(node), search.bindings.files[node], node.lineno))
-    return InSingle(cure, tuple(dict.fromkeys(_site(search.bindings.files[node], node) for node in changed)))
+    files, main = search.bindings.files, graph.trace.step_file
+    changed = sorted(
+        changes.nodes(), key=lambda node: (files[node] != main, not _draws(node), files[node], node.lineno)
+    )
+    return InSingle(cure, tuple(dict.fromkeys(_site(files[node], node) for node in changed)))
 
 
 def _site(file: str, node: ast.expr | ast.stmt) -> Site:
@@ -152,11 +158,13 @@ class _Search:
                 continue
             node = node_at(event, self._graph)
             if isinstance(node, ast.expr | ast.AugAssign | ast.Assign):
-                for operand, value in self._operands(event, node):
+                for operand, value, path in self._operands(event, node):
                     is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
                     if is_double and self._graph_root(event, value) not in made:
-                        self._follow(operand, (), True)
-                if isinstance(node, ast.expr):
+                        self._follow(operand, path, True)
+                if isinstance(node, ast.Subscript) and not any(one.is_array for one in event.inputs):
+                    self._follow(node, (), True)  # an item of a container that is no list
+                elif isinstance(node, ast.expr):
                     self._made_here(event, node, from_arrays)
             if output is not None:
                 if output.is_array:
@@ -169,8 +177,8 @@ class _Search:
         start = int(value.__array_interface__["data"][0])
         return next((one.root for one in event.inputs if one.is_array and one.start == start), -2)
 
-    def _operands(self, event: Event, node: ast.AST) -> Iterator[tuple[ast.expr, Any]]:
-        """The expressions of an operation's operands, and what they were."""
+    def _operands(self, event: Event, node: ast.AST) -> Iterator[tuple[ast.expr, Any, Path]]:
+        """The expressions of an operation's operands, and what they were: the array itself, or one in a list."""
         nodes: list[ast.expr] = []
         values = list(event.operands)
         match node:
@@ -190,21 +198,20 @@ class _Search:
                 nodes = list(node.args)
                 owner = getattr(event.function, "__self__", None)
                 if isinstance(node.func, ast.Attribute) and isinstance(owner, np.ndarray):
-                    yield node.func.value, owner
+                    yield node.func.value, owner, ()
                 for keyword in node.keywords:
-                    if keyword.arg in event.options:
-                        yield keyword.value, event.options[keyword.arg]
+                    if keyword.arg is not None and keyword.arg in event.options:
+                        yield keyword.value, event.options[keyword.arg], ()
         for one, value in zip(nodes, values, strict=False):
             if isinstance(one, ast.Starred):
                 return
             if isinstance(value, list | tuple):
                 parts = one.elts if isinstance(one, ast.List | ast.Tuple) and len(one.elts) == len(value) else []
-                if parts:
-                    yield from zip(parts, value, strict=True)
-                else:
-                    yield from ((one, inner) for inner in value[:1])
+                yield from ((part, inner, ()) for part, inner in zip(parts, value, strict=False))
+                if not parts:
+                    yield from ((one, inner, (None,)) for inner in value[:1])
             else:
-                yield one, value
+                yield one, value, ()
 
     def _made_here(self, event: Event, node: ast.expr, from_arrays: set[int]) -> None:
         """What makes this operation's result float64 although all that it reads is float32."""
@@ -226,23 +233,24 @@ class _Search:
                 return
         arrays = [one for one in event.inputs if one.is_array]
         if not any(one.dtype.startswith("float") for one in arrays):
-            if called(node) in ROUND_INPUTS if isinstance(node, ast.Call) else False:
+            if called(node) in LIKE_INPUT if isinstance(node, ast.Call) else False:
                 return
             if isinstance(node, ast.Call) and called(node) in PLACE_OF_DTYPE and self._is_numpy(node):
                 self.changes.dtype[node] = None
+            elif isinstance(node, ast.Call) and called(node) == "where" and self._has_alias(node):
+                self.changes.single[node.args[-1]] = None
             else:
                 self.changes.astype[node] = None
             return
         if isinstance(node, ast.Subscript):
             return
-        for operand, value in self._operands(event, node):
+        for operand, value, _ in self._operands(event, node):
             if isinstance(value, np.float64) and not isinstance(operand, ast.Constant):
                 is_reduced = hash((type(value).__name__, repr(value))) in from_arrays
                 if not is_reduced:
                     self._number(operand)
-            elif isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.dtype.itemsize > 2:
-                if isinstance(node, ast.BinOp) and value.size > 1:
-                    self.changes.astype[operand] = None
+            elif isinstance(node, ast.BinOp) and _is_wide_integer(value):
+                self.changes.astype[operand] = None
 
     def _is_only_compared(self, event: Event) -> bool:
         """Whether the result is only compared with something, as the random numbers of a dropout mask."""
@@ -261,7 +269,7 @@ class _Search:
         if isinstance(node, ast.Name | ast.Attribute):
             known = self.bindings.of_name(node) if isinstance(node, ast.Name) else self.bindings.of_attribute(node.attr)
             for one in known:
-                if not one.path and not one.is_element and (one.value, ()) not in self._seen:
+                if not one.path and not one.is_item and (one.value, ()) not in self._seen:
                     self._seen.add((one.value, ()))
                     self._number(one.value)
             return
@@ -272,7 +280,7 @@ class _Search:
             self._number(node.left)
             self._number(node.right)
         elif isinstance(node, ast.Call) and called(node) in self.bindings.functions:
-            for value in self.bindings.returns(called(node)):
+            for value, _ in self.bindings.returns(called(node)):
                 self._number(value)
 
     def _events_in(self, node: ast.expr) -> list[Event]:
@@ -301,141 +309,91 @@ class _Search:
     def _follow(self, node: ast.expr, path: Path, is_exact: bool) -> None:
         """Find what makes the value of an expression, and make it float32.
 
-        path: which part of the value. is_exact: it is certain that the value is the array itself, and not a list or
-        something else that may contain it.
+        path: which part of the value; a part of an array is the array. is_exact: it is certain that this part is an
+        array of float64.
         """
-        if (node, path) in self._seen or len(self._seen) > MOST_NODES:
+        is_endless = len(path) > DEEPEST_PATH or len(self._seen) > MOST_NODES  # as from ``x = x[rows]`` in a loop
+        if is_endless or (node, path) in self._seen or node not in self.bindings.files:
             return
         self._seen.add((node, path))
-        file = self.bindings.files.get(node)
-        if file is None:
-            return
-        is_executed = (
-            file,
-            node.lineno,
-            node.col_offset,
-            node.end_lineno,
-            node.end_col_offset,
-        ) in self._executed
+        is_executed = (self.bindings.files[node], *_span(node)) in self._executed
         match node:
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                if path and path[0] < len(parts):
-                    self._follow(parts[path[0]], path[1:], is_exact)
-                else:
-                    for part in parts:
-                        self._follow(part, (), False)
+                head, rest = (path[0], path[1:]) if path else (None, ())
+                is_known = isinstance(head, int) and 0 <= head < len(parts) and isinstance(node, ast.Tuple)
+                for part in [parts[head]] if is_known and isinstance(head, int) else parts:
+                    self._follow(part, rest, is_exact and bool(path))
+            case ast.Dict(keys=keys, values=values):
+                head, rest = (path[0], path[1:]) if path else (None, ())
+                for key, value in zip(keys, values, strict=True):
+                    if head is None or not isinstance(key, ast.Constant) or key.value == head:
+                        self._follow(value, rest, is_exact and bool(path))
             case ast.Name():
-                for one in self._relevant(self.bindings.of_name(node)):
+                for one in self.bindings.of_name(node):
                     self._bound(one, path, is_exact)
             case ast.Attribute(value=owner, attr=name):
-                known = self._relevant(self.bindings.of_attribute(name)) or self._in_module(node)
-                if known:
-                    for one in known:
-                        self._bound(one, path, is_exact)
-                elif name in VIEWS:
+                known = self.bindings.of_attribute(name) or self._in_module(node)
+                for one in known:
+                    self._bound(one, path, is_exact)
+                if not known and name in VIEWS:
                     self._follow(owner, path, is_exact)
-                elif is_exact and not path and not is_executed:
+                elif not known and is_exact and not any(path) and not is_executed:
                     self.changes.astype[node] = None
             case ast.Subscript(value=owner, slice=key):
-                is_exact = is_exact and not path and self._takes_part(node, key)
-                if isinstance(owner, ast.Name | ast.Attribute) and isinstance(key, ast.Constant):
-                    self._items(owner, key.value)
-                else:
-                    self._follow(owner, path, is_exact)
-            case ast.Starred(value=inner) | ast.NamedExpr(value=inner) | ast.Await(value=inner):
+                held = key.value if isinstance(key, ast.Constant) and isinstance(key.value, int | str) else None
+                self._follow(owner, path if self._takes_part(node, key) else (held, *path), is_exact)
+            case ast.Starred(value=inner) | ast.NamedExpr(value=inner):
                 self._follow(inner, path, is_exact)
             case ast.IfExp(body=first, orelse=second):
                 self._follow(first, path, is_exact)
                 self._follow(second, path, is_exact)
             case ast.BoolOp(values=values):
-                for one_value in values:
-                    self._follow(one_value, path, is_exact)
-            case ast.Dict(values=values):
-                for one_value in values:
-                    self._follow(one_value, (), False)
-            case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element) | ast.SetComp(elt=element):
-                self._follow(element, path[1:], False)
-            case ast.DictComp(value=element):
-                self._follow(element, path[1:], False)
-            case ast.Call() if not is_executed:
+                for value in values:
+                    self._follow(value, path, is_exact)
+            case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element) | ast.DictComp(value=element):
+                self._follow(element, path[1:], is_exact and bool(path))
+            case ast.Call() if not is_executed or called(node) in CONTAINERS:
                 self._called(node, path, is_exact)
             case ast.BinOp(left=left, right=right) if not is_executed:
-                if isinstance(left, ast.List | ast.ListComp) or isinstance(right, ast.List | ast.ListComp):
-                    self._follow(left, (), False)
-                    self._follow(right, (), False)
-                elif not path and (is_exact or self._makes(node)) and not _is_single(node):
+                is_sum = isinstance(node.op, ast.Add) and bool(path) and not self._makes(node)
+                is_list = isinstance(left, ast.List | ast.ListComp) or isinstance(right, ast.List | ast.ListComp)
+                if not is_sum and not is_list and (is_exact or self._makes(node)) and not _is_single(node):
                     self.changes.astype[node] = None
                 else:
-                    self._follow(left, (), False)
-                    self._follow(right, (), False)
+                    self._follow(left, path, False)
+                    self._follow(right, path, False)
             case ast.UnaryOp(operand=inner) if not is_executed:
                 self._follow(inner, path, is_exact)
 
     def _bound(self, binding: Binding, path: Path, is_exact: bool) -> None:
         """Follow what a name or an attribute was bound to."""
-        value, whole = binding.value, (*binding.path, *path)
-        if binding.is_element:
-            match value:
-                case ast.Call(func=ast.Name(id="zip"), args=arguments) if whole and whole[0] < len(arguments):
-                    self._follow(arguments[whole[0]], whole[1:], False)
-                    return
-                case ast.Call(func=ast.Name(id="enumerate"), args=[inner, *_]):
-                    if whole[:1] == (1,):
-                        self._bound(Binding(binding.file, binding.node, inner, None, whole[1:], False, True), (), False)
-                    return
-            self._follow(value, (0, *whole) if whole and not isinstance(value, ast.Tuple | ast.List) else (), False)
-            return
         if binding.is_item:
-            self._follow(value, whole, False)
+            is_other = bool(path) and None not in (path[0], binding.key) and path[0] != binding.key
+            if path and not is_other:  # what is stored into an array does not change its dtype
+                self._follow(binding.value, (*binding.path, *path[1:]), is_exact)
             return
-        is_name = isinstance(binding.target, ast.Name) and isinstance(binding.node, ast.Assign)
-        if is_exact and binding.path and not path and is_name and self._is_foreign(value):
-            assert isinstance(binding.target, ast.Name) and isinstance(binding.node, ast.Assign)
+        is_unpacked = bool(binding.path) and not any(path) and isinstance(binding.node, ast.Assign)
+        if is_exact and is_unpacked and isinstance(binding.target, ast.Name) and self._is_foreign(binding.value):
+            assert isinstance(binding.node, ast.Assign)
             self.changes.after.setdefault(binding.node, {})[binding.target.id] = None
             return
-        self._follow(value, whole, is_exact)
-
-    def _relevant(self, bindings: list[Binding]) -> list[Binding]:
-        """Without what is stored into an array, because that does not change the array's dtype."""
-        is_array = any(
-            isinstance(one.value, ast.Call) and called(one.value) in FILLED | RANDOM | ROUND_INPUTS
-            for one in bindings
-            if not one.is_item and not one.is_element
-        )
-        return [one for one in bindings if not (one.is_item and is_array)]
-
-    def _items(self, owner: ast.Name | ast.Attribute, key: object) -> None:
-        """Follow what was stored under a key, and the containers themselves."""
-        known = self.bindings.of_name(owner) if isinstance(owner, ast.Name) else self.bindings.of_attribute(owner.attr)
-        for one in self._relevant(known):
-            if one.is_item and one.key is not None and one.key != key:
-                continue
-            match one.value:
-                case ast.Dict(keys=keys, values=values) if not one.is_item:
-                    for name, value in zip(keys, values, strict=True):
-                        if not isinstance(name, ast.Constant) or name.value == key:
-                            self._follow(value, (), False)
-                case _:
-                    is_number = isinstance(key, int) and not one.is_item and not one.is_element
-                    self._bound(one, (key,) if is_number and isinstance(key, int) else (), False)
+        self._follow(binding.value, (*binding.path, *path), is_exact)
 
     def _takes_part(self, node: ast.Subscript, key: ast.expr) -> bool:
         """Whether an item is a part of an array, and not an element of a list."""
         event = self._shapes.get((self.bindings.files[node], *_span(node)))
-        if event is not None:
-            return bool(event.operands) and isinstance(event.operands[0], np.ndarray)
-        parts = key.elts if isinstance(key, ast.Tuple) else [key]
-        return len(parts) > 1 or isinstance(key, ast.Slice)
+        if event is not None and event.operands:
+            return isinstance(event.operands[0], np.ndarray)
+        return isinstance(key, ast.Slice) or (isinstance(key, ast.Tuple) and len(key.elts) > 1)
 
     def _in_module(self, node: ast.Attribute) -> list[Binding]:
         """The values of ``module.name``."""
         if not isinstance(node.value, ast.Name):
             return []
-        found = ast.Name(node.attr, ast.Load())
+        found = ast.Name(node.attr, ast.Load(), lineno=10**9)
         for file, tree in self._graph.trees.items():
             if file.endswith(f"{node.value.id}.py"):
                 self.bindings.files[found], self.bindings.parents[found] = file, tree
-                found.lineno = 10**9
                 return self.bindings.of_name(found)
         return []
 
@@ -444,69 +402,78 @@ class _Search:
         name = called(node)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         is_numpy = self._is_numpy(node)
-        is_method = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
-        if not is_numpy and (name in self.bindings.functions or is_method):
-            for value in self.bindings.returns(name):
-                self._follow(value, path, is_exact)
+        if name in self.bindings.functions and not is_numpy:
+            self._returned(name, path, is_exact)
+        elif name in self.bindings.classes or _is_single(node):
             return
-        if name in self.bindings.classes or _is_single(node):
-            return
-        if name == "astype":
-            if node.args and not path:
-                self._replace_dtype(node.args[0])
-            return
-        dtype = _dtype(node)
-        if dtype is not None and not path:
+        elif name == "astype" and node.args:
+            self._replace_dtype(node.args[0])
+        elif (dtype := _dtype(node)) is not None:
             self._replace_dtype(dtype)
-            return
-        if name in ROUND_INPUTS and (node.args or owner is not None):
+        elif name in LIKE_INPUT and (node.args or owner is not None):
             argument = node.args[0] if node.args else owner
             assert argument is not None
             self._follow(argument, path, is_exact)
+        elif owner is None and self._in_container(node, name, path, is_exact):
             return
-        if name in VIEWS and not is_numpy and owner is not None and not self._makes(node):
-            self._follow(owner, path, is_exact)
-            return
-        if name in CONTAINERS and owner is None:
-            if name == "zip" and path and path[-1] < len(node.args):
-                self._follow(node.args[path[-1]], (), False)
-                return
-            for argument in node.args:
-                self._follow(argument, (), False)
-            return
-        if name in ITEMS and owner is not None:
-            self._follow(owner, (), False)
-            return
-        if name == "map" and len(node.args) > 1:
-            self._mapped(node.args[0])
-            return
-        if path:
-            for argument in node.args:  # of an array, an item; of something unknown, nothing to hold on to
-                self._follow(argument, (), False)
-            return
-        if (is_numpy and name in FILLED) or (
-            is_numpy and name in PLACE_OF_DTYPE and (is_exact or self._makes(node) or _has_floats(node))
-        ):
+        elif owner is not None and not is_numpy and name in ("values", "items", "get", "pop", "popleft"):
+            rest = path[2:] if name == "items" else path[1:] if name == "values" else path
+            self._follow(owner, (None, *rest), is_exact)
+        elif is_numpy and (name in FILLED or (name in PLACE_OF_DTYPE and (is_exact or self._makes(node)))):
             self.changes.dtype[node] = None
-        elif (self._makes(node) and _is_array(node)) or (is_exact and name not in SCALARS | {"float"}):
+        elif name in RANDOM and name not in self.bindings.functions and _is_array(node):
+            self.changes.astype[node] = None
+        elif name in VIEWS and not is_numpy and owner is not None and not self._makes(node):
+            self._follow(owner, path, is_exact)
+        elif (self._makes(node) and not path) or (is_exact and not any(path) and name not in SCALARS | {"float"}):
             self.changes.astype[node] = None
         else:
             for argument in node.args:
                 self._follow(argument, (), False)
 
-    def _mapped(self, function: ast.expr) -> None:
-        if isinstance(function, ast.Name | ast.Attribute):
-            name = function.id if isinstance(function, ast.Name) else function.attr
-            for value in self.bindings.returns(name):
-                self._follow(value, (), False)
-        elif isinstance(function, ast.Lambda):
-            self._follow(function.body, (), False)
+    def _returned(self, name: str, path: Path, is_exact: bool) -> None:
+        """Follow what functions of the program return."""
+        for value, is_yielded in self.bindings.returns(name):
+            self._follow(value, path[1:] if is_yielded else path, is_exact)
+
+    def _in_container(self, node: ast.Call, name: str, path: Path, is_exact: bool) -> bool:
+        """Follow what one of Python's functions for containers gives; False if the call is not one."""
+        first = node.args[0] if node.args else None
+        position = path[1] if len(path) > 1 else None
+        match name:
+            case "zip":
+                chosen = node.args
+                if isinstance(position, int) and position < len(node.args):
+                    chosen = [node.args[position]]
+                for one in chosen:
+                    self._follow(one, (*path[:1], *path[2:]), is_exact)
+            case "enumerate" if first is not None:
+                if position in (None, 1):
+                    self._follow(first, (*path[:1], *path[2:]), is_exact)
+            case "list" | "tuple" | "reversed" | "sorted" | "iter" | "deque" if first is not None:
+                self._follow(first, path, is_exact)
+            case "next" if first is not None:
+                self._follow(first, (None, *path), is_exact)
+            case "dict" if first is not None:
+                self._follow(first, (None, 1, *path[1:]), is_exact)
+            case "map" if first is not None:
+                if isinstance(first, ast.Lambda):
+                    self._follow(first.body, path[1:], is_exact)
+                elif isinstance(first, ast.Name):
+                    self._returned(first.id, path[1:], is_exact)
+            case "dict":
+                for keyword in node.keywords:
+                    if not path or path[0] in (None, keyword.arg):
+                        self._follow(keyword.value, path[1:], is_exact and bool(path))
+            case _:
+                return False
+        return True
 
     def _is_foreign(self, value: ast.expr) -> bool:
         """Whether a value comes from a call of a library, whose parts have no text here."""
         if isinstance(value, ast.Subscript | ast.Attribute):
             return self._is_foreign(value.value)
-        if not isinstance(value, ast.Call) or called(value) in CONTAINERS | {"map"}:
+        if not isinstance(value, ast.Call) or called(value) in CONTAINERS:
             return False
         return called(value) not in self.bindings.functions
 
@@ -520,6 +487,9 @@ class _Search:
             return owner.id == alias
         return isinstance(node.func, ast.Name) and node.func.id not in self.bindings.functions and alias is None
 
+    def _has_alias(self, node: ast.Call) -> bool:
+        return self._is_numpy(node) and self._aliases.get(self.bindings.files[node]) is not None
+
     def _makes(self, node: ast.expr) -> bool:
         """Whether an array of float64 is made within an expression, unless it becomes one of float32."""
         return any(
@@ -529,6 +499,12 @@ class _Search:
             and called(one) not in self.bindings.functions
             for one in ast.walk(node)
         )
+
+
+def _is_wide_integer(value: object) -> bool:
+    """Whether an array has integers of so many bits that they and float32 together become float64."""
+    is_array = isinstance(value, np.ndarray) and value.size > 1
+    return is_array and value.dtype.kind in "iu" and value.dtype.itemsize > 2  # type: ignore[attr-defined]
 
 
 def _span(node: ast.expr) -> tuple[int, int, int, int]:
@@ -564,10 +540,6 @@ def _is_single(node: ast.expr) -> bool:
     return any(one in text for one in SINGLE) and (not has_scalars or is_last)
 
 
-def _has_floats(node: ast.Call) -> bool:
-    return any(isinstance(one, ast.Constant) and isinstance(one.value, float) for one in ast.walk(node))
-
-
 def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Callable[[cst.Module], cst.Module]:
     """The change of one file."""
     alias = numpy_name(file, graph)
@@ -585,17 +557,19 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
         equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
         added = cst.Arg(expression(single), keyword=cst.Name("dtype"), equal=equal)
         *before, last = node.args
-        comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
-        is_on_lines = isinstance(last.comma, cst.Comma)
-        if is_on_lines:  # a trailing comma, and what follows it, stay at the end
+        comma: Any = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        if isinstance(last.comma, cst.Comma):  # a trailing comma, and what follows it, stay at the end
             added = added.with_changes(comma=last.comma)
             comma = before[-1].comma if before else comma
-            comma = comma if isinstance(comma, cst.Comma) else cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
         return node.with_changes(args=[*before, last.with_changes(comma=comma), added])
 
     def float_of(node: cst.CSTNode) -> cst.CSTNode:
         inner = cast(cst.BaseExpression, node).with_changes(lpar=[], rpar=[])
         return cst.Call(cst.Name("float"), [cst.Arg(inner)])
+
+    def single_of(node: cst.CSTNode) -> cst.CSTNode:
+        inner = cast(cst.BaseExpression, node).with_changes(lpar=[], rpar=[])
+        return cst.Call(expression(single), [cst.Arg(inner)])
 
     def followed_by(names: dict[str, None]) -> Change:
         def make(node: cst.CSTNode) -> object:
@@ -612,6 +586,7 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
             (changes.astype, cast_to),
             (changes.dtype, with_dtype),
             (changes.number, float_of),
+            (changes.single, single_of),
             (changes.replaced, lambda node: expression(single)),
         ):
             for node in held:

@@ -16,10 +16,12 @@ from time import monotonic
 from typing import Protocol
 
 from mlpprof.advise.cures.cure import Cure, applied, diff
+from mlpprof.advise.cures.notebooks import cured_file, is_notebook, moved_loop
 from mlpprof.advise.find import Analysis
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress
+from mlpprof.programs.overlay import Overlay
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.results.advice import Finding
@@ -80,7 +82,15 @@ class Version:
         changed = applied(self.texts, cures)
         overlay = {**self.request.overlay, **changed}
         step = None if self.request.step is None else moved(self.request.step, cures)
+        for path in filter(is_notebook, changed):
+            before = self.file(path)
+            overlay[path] = after = cured_file(path, before, cures)
+            step = None if step is None else moved_loop(step, path, before, after, cures)
         return Version(replace(self.request, overlay=overlay, step=step), {**self.texts, **changed})
+
+    def file(self, path: str) -> str:
+        """What a file contains: its text, and for a notebook more than its code."""
+        return Overlay(self.request.overlay).text(path) if is_notebook(path) else self.texts[path]
 
 
 @dataclass
@@ -135,7 +145,9 @@ class Prover:
             return Proof(first.advice.step_s, first.advice.step_s, None, None, tried, (), "", rounds, tuple(notes))
         training = self._training(request, version.request)
         race, verdict = self.trials.race(request, version.request, self.progress)
-        changed = {path: text for path, text in version.texts.items() if text != before[path]}
+        paths = [path for path, text in version.texts.items() if text != before[path]]
+        original = Version(request, before)
+        before, changed = ({path: one.file(path) for path in paths} for one in (original, version))
         is_proven = training.is_same is True and verdict.is_faster
         return Proof(
             old_s=race.step_s(0),
@@ -236,6 +248,7 @@ class Prover:
             category=finding.category,
             file=finding.file,
             line=finding.line,
+            cell=finding.cell,
             title=finding.title,
             kind=one.cure.kind,
             promised=(1 / (1 - min(low, 0.999)), 1 / (1 - min(high, 0.999))),

@@ -12,6 +12,7 @@ import numpy as np
 
 from mlpprof.advise.cures.prove import Prover
 from mlpprof.advise.find import Analysis, Subject, analyse
+from mlpprof.advise.selection import Selection, selected
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramRace, parameters_of
@@ -107,24 +108,35 @@ class ProgramTrials:
         return ProgramSubject(request, self.how_often)
 
 
-def proven(subject: Subject, progress: Progress, *, safe_only: bool = False) -> Advice:
+def proven(
+    subject: Subject, progress: Progress, *, safe_only: bool = False, selection: Selection | None = None
+) -> Advice:
     """The findings on a program, with the proof of their cures.
 
-    safe_only: leave out cures that change the precision. Raises as `mlpprof.advise.find`, and UsageError for a variant.
+    safe_only: leave out cures that change the precision. selection: the findings that are wanted. Raises as
+    `mlpprof.advise.find`, and UsageError for a variant.
     """
     if not subject.is_program:
         raise UsageError(f"--prove needs a program, and '{subject.target}' is a variant; its next rung is its cure")
-    first = analyse(subject, part_of(progress, 0, PARTS))
+    wanted = selection or Selection()
+    first = chosen(analyse(subject, part_of(progress, 0, PARTS)), wanted)
     request = replace(subject.program, step=first.advice.step)
     if not any(first.cures):
         return first.advice
 
     def analyse_again(version: ProgramRequest, report: Progress) -> Analysis:
-        return analyse(replace(subject, target=version, step=version.step), report)
+        return chosen(analyse(replace(subject, target=version, step=version.step), report), wanted)
 
     trials = ProgramTrials(analyse_again, Environment(subject.threads), how_often_proven())
     prover = Prover(trials, progress, safe_only)
     return replace(first.advice, proof=prover.prove(request, first, shown_in_patch))
+
+
+def chosen(analysis: Analysis, selection: Selection) -> Analysis:
+    """The analysis with the findings that are wanted."""
+    wanted = selection.wanted(analysis.advice)
+    cures = tuple(cures for cures, is_wanted in zip(analysis.cures, wanted, strict=True) if is_wanted)
+    return replace(analysis, advice=selected(analysis.advice, wanted), cures=cures)
 
 
 def how_often_proven() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.cures.float64 import InSingle, in_float32
 from mlpprof.advise.edits import numpy_name
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.instrument.rewriting import Site
@@ -324,7 +325,8 @@ def detect(graph: Graph) -> list[Candidate]:
     first = next((e for e in graph.last if _makes_double(e)), doubles[0])
     is_source = not _has_double_weights(graph) and (_is_upcast(first) or first.kind == FILL)
     upcast = first if is_source else None
-    places = list(sources(graph))  # those that make weights come first
+    edited = in_float32(graph)
+    places = list(edited.places if edited is not None else sources(graph))  # those that make weights come first
     head = upcast or timed[0]
     if upcast is not None and _is_made_here(upcast, graph):
         site = graph.site(upcast)
@@ -342,7 +344,10 @@ def detect(graph: Graph) -> list[Candidate]:
             why="float32 is precise enough for training. It halves the memory traffic and doubles the numbers per CPU "
             "instruction. If one operand is float64, NumPy converts the result to float64, so you must change all of "
             "them." + (f" Here `{graph.text(upcast)}` makes the first float64." if upcast else ""),
-            cure=cure([site, *(place for place in places if place != site)], list(_also_double(site, graph)), graph),
+            cure=_edited(edited)
+            if edited is not None
+            else cure([site, *(place for place in places if place != site)], list(_also_double(site, graph)), graph),
+            cures=(edited.cure,) if edited is not None else (),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
@@ -351,6 +356,15 @@ def detect(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(doubles)),
         )
     ]
+
+
+def _edited(edited: InSingle) -> str:
+    number = len(edited.places)
+    where = "the one place where the program makes" if number == 1 else f"the {number} places where the program makes"
+    return (
+        f"Make float32 in {where} the float64 that the step reads or computes. The results differ by the rounding of "
+        "float32, so check the accuracy after the training."
+    )
 
 
 def _also_double(reported: Site, graph: Graph) -> Iterator[str]:

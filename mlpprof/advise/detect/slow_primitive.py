@@ -27,8 +27,22 @@ from mlpprof.advise.candidate import (
     indices,
     total,
 )
-from mlpprof.advise.edits import edit, is_simple, node_at, numpy_name
-from mlpprof.advise.in_place import operands_of
+from mlpprof.advise.cures.slow_primitive import (
+    Written,
+    as_product,
+    by_tanh,
+    called,
+    exponential,
+    expression_cure,
+    mask_cure,
+    power_as,
+    product_cure,
+    product_of,
+    unwritten,
+    with_arange,
+    with_slice,
+    without_vectorize,
+)
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -45,24 +59,18 @@ MOST_RELATED = 8
 """A finding names no more other places."""
 
 
-def _unwritten(operands: list[ast.expr], name: str) -> str | None:
-    """There is no expression that could replace the slow one."""
-    return None
-
-
 @dataclass(frozen=True)
 class FasterForm:
     """A faster form: the flaw of the slow one, the cure in words, and how to perform the fast one.
 
-    perform: None if the fast form takes no time at all. written: makes the expression that replaces the slow one, from
-    its operands and the file's name for NumPy; None if there is none.
+    perform: None if the fast form takes no time at all. written: makes the expression that replaces the slow one.
     """
 
     flaw: str
     why: str
     words: str
     perform: Callable[[], object] | None
-    written: Callable[[list[ast.expr], str], str | None] = _unwritten
+    written: Written = unwritten
     confidence: str = CERTAIN
 
 
@@ -82,30 +90,22 @@ def _slow_calls(graph: Graph) -> list[Candidate]:
 def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], graph: Graph) -> Candidate:
     event, other, _ = max(parts, key=lambda part: part[2][1])
     site = graph.site(event)
+    edit = expression_cure([(event, other.written) for event, other, _ in parts], graph)
     return Candidate(
         category="slow-primitive",
         site=site,
         title=f"`{graph.text(event, 50)}` {other.flaw}",
         why=other.why,
-        cure=_edited(event, other, graph) or by_hand(f"in {graph.place(site)}, {other.words}"),
+        cure=f"In {graph.place(site)}, {other.words}"
+        if edit is not None
+        else by_hand(f"in {graph.place(site)}, {other.words}"),
+        cures=(edit,) if edit is not None else (),
         saved_s=total(saved for _, _, saved in parts),
         measured="both forms performed alternately on the operands of the step",
         confidence=other.confidence,
         covers=indices(e for e, _, _ in parts),
         evidence=facts(event, len(parts)),
     )
-
-
-def _edited(event: Event, other: FasterForm, graph: Graph) -> str | None:
-    """The line with the faster form in it, if the names of the file are enough to write it."""
-    node, file = node_at(event, graph), graph.trace.sites[event.site].file
-    name = numpy_name(file, graph) if file in graph.trees else None
-    if not isinstance(node, ast.expr) or name is None:
-        return None
-    if isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args):
-        return None
-    written = other.written(operands_of(node), name)
-    return edit(event, written, graph) if written is not None else None
 
 
 def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
@@ -143,20 +143,13 @@ def _powers(event: Event) -> Iterator[FasterForm]:
         }
         form, perform = forms[float(exponent)]
 
-        def written(operands: list[ast.expr], name: str) -> str | None:
-            if len(operands) != 2 or not is_simple(operands[0]):
-                return None
-            text = ast.unparse(operands[0])
-            x = text if isinstance(operands[0], ast.Name | ast.Attribute | ast.Subscript) else f"({text})"
-            return form.format(x=x, np=name)
-
         yield FasterForm(
             "computes a small power with the general function",
             "The general power function computes a logarithm and an exponential for every element. A few products or "
             "square roots give the same power.",
             f"give the base of the power a name, say x, and write `{form.format(x='x', np='numpy')}`.",
             perform,
-            written,
+            power_as(form),
         )
     if isinstance(exponent, np.ndarray) and isinstance(base, float) and abs(base - np.e) < 1e-12:
         yield FasterForm(
@@ -164,6 +157,7 @@ def _powers(event: Event) -> Iterator[FasterForm]:
             "The general power function is slower than np.exp.",
             "use NumPy's exp.",
             lambda: np.exp(exponent),
+            exponential,
         )
 
 
@@ -180,15 +174,10 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             else "write the function with NumPy's functions (exp, where, maximum), which work on whole arrays. Compare "
             "both on a few values, also at the borders between its cases.",
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
+            without_vectorize if whole is not None else unwritten,
         )
-    elif function is np.einsum and len(operands) == 3:
-        yield FasterForm(
-            "does not use BLAS",
-            "Without `optimize`, einsum of two operands loops over the elements by itself. A matrix product uses BLAS.",
-            "add `optimize=True` to the call, or write it as a product of matrices.",
-            lambda: np.einsum(*operands, optimize=True),
-            _unwritten if event.options else _optimized,
-        )
+    elif function is np.einsum and len(operands) == 3 and event.options.keys() <= {"optimize"}:
+        yield from _einsums(event)
     elif function is builtins.sum and operands:
         yield from _sums(operands[0])
     elif function in (builtins.max, builtins.min) and len(operands) == 1 and arrays:
@@ -198,7 +187,7 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             "NumPy's function does the same loop in compiled code.",
             f"use NumPy's {reduce.__name__}.",
             lambda: reduce(arrays[0]),
-            lambda operands, name: f"{name}.{function.__name__}({ast.unparse(operands[0])})",
+            called(function.__name__),
         )
     elif event.name == "append" and function is np.append:
         yield FasterForm(
@@ -218,21 +207,34 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             "0.5 tanh(0.5 z) + 0.5.",
             "write sigmoid(z) as 0.5 tanh(0.5 z) + 0.5.",
             lambda: half * np.tanh(half * arrays[0]) + half,
-            _unwritten if event.options else _by_tanh,
+            unwritten if event.options else by_tanh,
         )
 
 
-def _optimized(operands: list[ast.expr], name: str) -> str | None:
-    arguments = ", ".join(map(ast.unparse, operands))
-    return f"{name}.einsum({arguments}, optimize=True)"
-
-
-def _by_tanh(operands: list[ast.expr], name: str) -> str | None:
-    return f"(0.5 * {name}.tanh(0.5 * ({ast.unparse(operands[0])})) + 0.5)" if len(operands) == 1 else None
-
-
-def _summed(operands: list[ast.expr], name: str) -> str | None:
-    return f"{name}.sum({ast.unparse(operands[0])}, axis=0)" if len(operands) == 1 else None
+def _einsums(event: Event) -> Iterator[FasterForm]:
+    subscripts, *arrays = event.operands
+    product = product_of(subscripts) if isinstance(subscripts, str) else None
+    if product is not None and all(isinstance(x, np.ndarray) for x in arrays):
+        why = (
+            "Python searches for the best order of the operations in every call."
+            if event.options.get("optimize")
+            else "Without `optimize`, einsum of two operands loops over the elements by itself."
+        )
+        yield FasterForm(
+            "is a matrix product, which einsum does not do directly",
+            f"{why} A matrix product calls BLAS at once.",
+            f"write `{product.text('A', 'B')}` for the operands A and B.",
+            lambda: product.of(*arrays),
+            as_product,
+        )
+    elif not event.options:
+        yield FasterForm(
+            "does not use BLAS",
+            "Without `optimize`, einsum of two operands loops over the elements by itself. A matrix product uses BLAS.",
+            "add `optimize=True` to the call, or write it as a product of matrices.",
+            lambda: np.einsum(*event.operands, optimize=True),
+            as_product,
+        )
 
 
 def _whole(event: Event) -> Callable[[], object] | None:
@@ -256,7 +258,7 @@ def _sums(operand: Any) -> Iterator[FasterForm]:
             "np.sum does the same loop in compiled code.",
             "use NumPy's sum with `axis=0`.",
             lambda: np.sum(operand, axis=0),
-            _summed,
+            called("sum", ", axis=0"),
         )
     elif isinstance(operand, list | tuple) and len(operand) > 3 and isinstance(operand[0], np.ndarray):
         yield FasterForm(
@@ -264,7 +266,7 @@ def _sums(operand: Any) -> Iterator[FasterForm]:
             "Python's sum() allocates a new array for each partial sum.",
             "use NumPy's sum with `axis=0`. One matrix product that sums over the samples is better still.",
             lambda: np.add.reduce(operand),
-            _summed,
+            called("sum", ", axis=0"),
         )
 
 
@@ -290,7 +292,8 @@ def _indices(event: Event) -> Iterator[FasterForm]:
             f"use a slice of {index.size} rows in place of the index array. The slice is a view: check first that "
             "nothing writes into the rows, or into the array, while both are in use.",
             lambda: container[replaced],
-            confidence=LIKELY,
+            with_slice,
+            LIKELY,
         )
 
 
@@ -314,6 +317,7 @@ def _ranges(event: Event) -> Iterator[FasterForm]:
         "NumPy converts the range to an array each time, number by number.",
         "use an array of these numbers (NumPy's arange) in place of the range, and make it once before the training.",
         perform,
+        with_arange,
     )
 
 
@@ -426,6 +430,7 @@ def _mask_stores(graph: Graph) -> list[Candidate]:
 
 def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph: Graph) -> Candidate:
     form, _ = max(parts, key=lambda part: part[1][1])
+    edit = mask_cure([([store.event for store in one.stores], one.name) for one, _ in parts], graph)
     sites = list(dict.fromkeys(graph.site(store.event) for store in form.stores))
     return Candidate(
         category="slow-primitive",
@@ -433,7 +438,8 @@ def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph
         title=f"`{graph.text(form.stores[0].event, 50)}` stores through a mask of booleans",
         why="NumPy tests the mask element by element, and the CPU cannot predict the branches. A function of the whole "
         "array has no branches.",
-        cure=_cure(form, graph),
+        cure=_words(form, edit is not None, graph),
+        cures=(edit,) if edit is not None else (),
         confidence=CERTAIN,
         saved_s=total(saved for _, saved in parts),
         measured="both forms performed alternately on the operands and the masks of the step",
@@ -443,34 +449,18 @@ def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph
     )
 
 
-def _cure(form: UnmaskedForm, graph: Graph) -> str:
-    """An edit of a single store if its statement names all operands, else words."""
+def _words(form: UnmaskedForm, is_edit: bool, graph: Graph) -> str:
     store = form.stores[0]
     place = graph.place(graph.site(store.event))
-    file, node = graph.trace.sites[store.event.site].file, node_at(store.event, graph)
-    name = numpy_name(file, graph) if file in graph.trees else None
-    match node:
-        case ast.Assign(
-            targets=[ast.Subscript(value=target, slice=ast.Compare(left=left, comparators=[bound]))], value=number
-        ) if name is not None and len(form.stores) == 1:
-            array, stored = ast.unparse(target), ast.unparse(number)
-            if sorted((array, stored)) == sorted(map(ast.unparse, (left, bound))) and is_simple(target):
-                written = f"{name}.{form.name}({array}, {stored}, out={array})"
-                edited = edit(store.event, written, graph)
-                if edited is not None:
-                    return edited
     if len(form.stores) == 1:
-        return by_hand(
-            f"replace the store in {place} by NumPy's {form.name} of the array and {store.bound:g}, with the array "
-            "itself as `out`.",
-            "Check first that no other line needs the mask.",
-        )
-    other = graph.place(graph.site(form.stores[1].event))
-    return by_hand(
-        f"replace the stores in {place} and {other} by NumPy's {form.name} of the array and 0, with the array itself "
-        "as `out`.",
-        "Check first that no line between them reads the array or needs the masks.",
-    )
+        words = f"the store in {place} by NumPy's {form.name} of the array and {store.bound:g}"
+        check = "Check first that no other line needs the mask."
+    else:
+        other = graph.place(graph.site(form.stores[1].event))
+        words = f"the stores in {place} and {other} by NumPy's {form.name} of the array and 0"
+        check = "Check first that no line between them reads the array or needs the masks."
+    words += ", with the array itself as `out`."
+    return f"Replace {words}" if is_edit else by_hand(f"replace {words}", check)
 
 
 def _forms(stores: list[MaskStore]) -> list[UnmaskedForm]:
@@ -571,18 +561,22 @@ def _outer_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
     event, total_of, _ = max(parts, key=lambda part: part[2][1])
     shape = event.result.shape
     here, there = graph.site(event), graph.site(total_of)
+    edit = product_cure([part[:2] for part in parts], graph)
     return Candidate(
         category="slow-primitive",
         site=here,
         title=f"`{graph.text(event, 50)}` makes all products of pairs in one array, only to sum them",
         why=f"The array of shape {shape} is used only for the sum in {graph.place(there)}. A matrix product multiplies "
         "and adds in one call of BLAS.",
-        cure=by_hand(
+        cure=f"Replace the array of {graph.place(here)} and its sum in {graph.place(there)} by one matrix product."
+        if edit is not None
+        else by_hand(
             f"replace the array of {graph.place(here)} and its sum in {graph.place(there)} by one matrix product. If A "
             "has the shape (samples, n) and delta the shape (samples, k), `A.T @ delta` is the sum over the samples. "
             "Divide it by the number of samples for a mean.",
             "Check the shape of the result, and that no other line reads the array.",
         ),
+        cures=(edit,) if edit is not None else (),
         confidence=CERTAIN,
         saved_s=total(saved for _, _, saved in parts),
         measured="both operations and the matrix product performed alternately on the operands of the step",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
+from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.work_in_step import cure, rarely_read
 from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -21,7 +24,34 @@ Weights = tuple[frozenset[int], frozenset[int]]
 
 def detect(graph: Graph) -> list[Candidate]:
     """Calls that print or write, and calls with products whose results reach no parameter."""
-    return [*_printing(graph), *_evaluations(graph)]
+    return [*_printing(graph), *_evaluations(graph), *_rarely_read(graph)]
+
+
+def _rarely_read(graph: Graph) -> Iterator[Candidate]:
+    """Losses and the like that are computed in every step, and read only in every hundredth, for instance."""
+    for one in rarely_read(graph):
+        if not one.events:
+            continue
+        head = one.events[0]
+        edit = cure(one, graph)
+        place = graph.place(graph.site(head))
+        readers = ", ".join(str(reader.lineno) for reader in one.readers)
+        (name,) = (ast.unparse(target) for target in one.statement.targets)
+        words = f"compute `{name}` of {place} only if the test of line {readers} is true."
+        yield Candidate(
+            category="work-in-step",
+            site=graph.site(head),
+            title=f"`{graph.text(head, 50)}` is computed in every step, and read only where line {readers} is true",
+            why=f"Nothing but the statements under the test of line {readers} reads `{name}`. They did not run in the "
+            "recorded steps.",
+            cure=f"C{words[1:]}" if edit is not None else by_hand(words),
+            cures=(edit,) if edit is not None else (),
+            saved_s=around(graph.seconds(one.events)),
+            measured="the time of the expression in the step",
+            covers=indices(one.events),
+            related=(),
+            evidence=facts(head, len(one.events)),
+        )
 
 
 def _printing(graph: Graph) -> list[Candidate]:

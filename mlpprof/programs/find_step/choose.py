@@ -18,7 +18,7 @@ from typing import Any
 LEAST_COVERED = 0.9
 """The step changes at least this share of the parameters."""
 
-LEAST_PRODUCTS, LEAST_WORK = 0.7, 0.2
+LEAST_PRODUCTS, LEAST_WORK = 0.75, 0.2
 """The step does at least the first share of the products in the code around it. If there are no products, it takes at
 least the second share of the time, without the time for changing parameters."""
 
@@ -88,7 +88,7 @@ class Observations:
 
 def choose(seen: Observations, ignored: set[str]) -> int | None:
     """The site of the step, as far as is known. ignored: names of sums and buffers."""
-    variables = _parameters(seen, ignored)
+    variables = parameters(seen, ignored)
     if not variables:
         return None
     covering = {}
@@ -141,7 +141,7 @@ def _within(runs: list[Execution], whole: Execution) -> int:
     return sum(run.products for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= end_s)
 
 
-def _parameters(seen: Observations, ignored: set[str]) -> set[Variable]:
+def parameters(seen: Observations, ignored: set[str]) -> set[Variable]:
     """Variables that are changed more than once; no sums, and none that is changed less often than the rest."""
     again = _lasting(seen, ignored)
     if not again:  # a single step

@@ -33,6 +33,10 @@ CONVERSIONS = frozenset(
 """Calls that return their argument in another form, with the same numbers."""
 
 
+GLOBALS, CELLS = "globals of ", "cells of "
+"""The owner of a name that a function changes by `global` or by `nonlocal`, before the name of the file."""
+
+
 class SeekForm(Rewriting):
     """Rewrites one file. names: number of a site -> the qualified name of the function, or '' of a loop."""
 
@@ -40,7 +44,7 @@ class SeekForm(Rewriting):
         super().__init__(sites, file, tree)
         self._names = names
         self._scopes: list[str] = []
-        self._globals: frozenset[str] = frozenset()
+        self._globals: dict[str, str] = {}
         self._made_of, self._short_for = _made_of(tree), _short_for(tree)
 
     def _named(self, node: ast.stmt, name: str = "") -> ast.Constant:
@@ -64,7 +68,8 @@ class SeekForm(Rewriting):
         outer = self._globals, self._made_of, self._short_for
         self._made_of, self._short_for = _made_of(node), _short_for(node)
         named = [one for one in ast.walk(node) if isinstance(one, ast.Global | ast.Nonlocal)]
-        self._globals = frozenset(name for one in named for name in one.names)
+        kinds = {ast.Global: GLOBALS, ast.Nonlocal: CELLS}
+        self._globals = {name: kinds[type(one)] for one in named for name in one.names}
         number = self._named(node, ".".join(self._scopes))
         self.generic_visit(node)
         self._scopes.pop()
@@ -149,7 +154,7 @@ class SeekForm(Rewriting):
         name = last_name(target)
         match target:
             case ast.Name(id=name) if name in self._globals:
-                owner, key = ast.Constant(f"globals of {self._file}"), ast.Constant(name)
+                owner, key = ast.Constant(f"{self._globals[name]}{self._file}"), ast.Constant(name)
             case ast.Attribute(value=owner):
                 key = ast.Constant(name)
             case ast.Subscript(value=owner, slice=part):

@@ -23,16 +23,25 @@ from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.find_step.candidates import candidates
-from mlpprof.programs.find_step.choose import Execution, Observations, Variable, buffers, choose, growing_sums
-from mlpprof.programs.find_step.rewrite import SeekForm
+from mlpprof.programs.find_step.choose import (
+    Execution,
+    Observations,
+    Variable,
+    buffers,
+    choose,
+    growing_sums,
+    parameters,
+)
+from mlpprof.programs.find_step.rewrite import CELLS, SeekForm
 from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
+from mlpprof.programs.record.finite import not_finite
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.programs.record.run import ASYNC, Patience, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
-from mlpprof.programs.signs import Signs, Stillness
+from mlpprof.programs.signs import FAILED, Signs, Stillness
 from mlpprof.programs.step_place import async_functions
 from mlpprof.programs.writes import Writes
 
@@ -53,11 +62,13 @@ class Sought:
 
     step: as 'file.py:Class.method', 'file.py:LINE' or 'work.ipynb:cell 3:LINE'. seconds: roughly, what each execution
     took. is_all: whether these are all steps that the program makes before it ends, or before it wants to write.
+    failure: the sentence about a parameter that becomes NaN or infinite; None if none does.
     """
 
     step: str
     seconds: list[float]
     is_all: bool
+    failure: str | None = None
 
 
 class ProgramObserver:
@@ -75,6 +86,8 @@ class ProgramObserver:
         self._own_s = 0.0
         self._first_keys: dict[int, Any] = {}
         self.seen = Observations()
+        self.failed: dict[Variable, tuple[int, int, str]] = {}
+        """Variable -> the site of the change that makes it NaN or infinite, the number of that change, and which."""
         self.is_done: Callable[[bool], bool] = lambda is_late: False
         self.has_ended = False
         self.functions: set[int] = set()
@@ -166,6 +179,8 @@ class ProgramObserver:
             self._next_look_s = self._first_s + self._looking_s
         is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
         self.seen.change(variable, name, is_number, now)
+        if variable not in self.failed and (word := not_finite(value)) is not None:
+            self.failed[variable] = (site, self.seen.times[variable], word)
         if self._open:
             self._open[-1].variables.add(variable)
 
@@ -177,8 +192,12 @@ class ProgramObserver:
             isinstance(value, np.ndarray) and value.dtype.kind not in "fO"
         ):  # an array of objects is mostly a list of arrays
             return None
-        if isinstance(owner, str):
+        if isinstance(owner, str) and not owner.startswith(CELLS):
             return ("global", owner, key)
+        if isinstance(owner, str) and not (isinstance(value, np.ndarray) and in_place):
+            # The closures that one function makes, such as one for each layer, have names of their own. No instrument
+            # sees which closure runs, but arrays of different shapes belong to different ones.
+            return ("global", owner, key, getattr(value, "shape", None))
         if isinstance(owner, np.ndarray):
             return ("array", self._roots.number(owner))
         if isinstance(value, np.ndarray) and in_place:
@@ -288,7 +307,17 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
     has_refused = writes is not None and writes.must_end
     is_all = ended is not None or (not observer.has_ended and (has_refused or signs.stopped is not None))
     name = f"{Path(place.file).name}:{names[site]}" if names[site] else place_of(place.file, place.line).text
-    return Sought(name, seconds, is_all)
+    return Sought(name, seconds, is_all, _failure(observer, parameters(observer.seen, ignored()), sites))
+
+
+def _failure(observer: ProgramObserver, variables: set[Variable], sites: list[Site]) -> str | None:
+    """The sentence about the first parameter that becomes NaN or infinite."""
+    for variable, (site, number, word) in observer.failed.items():
+        if variable in variables:
+            place = place_of(sites[site].file, sites[site].line).text
+            name = observer.seen.name_of[variable]
+            return f"`{name}` ({place}) is {word} from its change number {number} on: {FAILED}"
+    return None
 
 
 def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: Signs) -> str:

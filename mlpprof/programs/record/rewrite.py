@@ -100,7 +100,7 @@ class ObservedForm(OperationForm):
         return self._comprehension(node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        """As a list."""
+        """As a list, but its values go to a call that reads them one by one, such as ``sum``."""
         return self._comprehension(node)
 
     def _comprehension(self, node: Comprehension) -> ast.expr:
@@ -109,6 +109,8 @@ class ObservedForm(OperationForm):
         number = self._number(node)
         plain = copy.deepcopy(node.elt)
         self.generic_visit(node)
+        if isinstance(node, ast.GeneratorExp):
+            node.elt = self._used(node.elt)
         first = node.generators[0]
         first.iter = ast.copy_location(call(TURNS, number, first.iter), first.iter)
         node.elt = ast.copy_location(ast.IfExp(call(TURN, number), node.elt, plain), plain)

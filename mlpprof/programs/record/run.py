@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
@@ -21,11 +22,12 @@ from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.finite import failure_in
 from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
-from mlpprof.programs.record.trace import Trace
+from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.signs import Signs, Stillness
 from mlpprof.programs.step_place import StepPlace, async_functions, functions
 from mlpprof.programs.writes import Writes
@@ -103,6 +105,10 @@ ENOUGH_STEPS = 20
 """A run with so many steps takes its own times; with fewer, those of an earlier run are used too."""
 
 
+MUCH_BETWEEN = 0.2
+"""If more than this share of the time passes between the steps, a note says so."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """A program that runs for so many seconds is ended. Some load data for a minute before they begin to train.
@@ -173,14 +179,15 @@ def record(
         if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
 
-    is_endless = False
+    endless_at: str | None = None
 
     def is_hopeless(passed_s: float) -> bool:
-        nonlocal is_endless
+        nonlocal endless_at
         if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
         steps.relieve()
-        is_endless |= steps.first_s > patience.longest_step_s
+        if endless_at is None and steps.first_s > patience.longest_step_s:
+            endless_at = signs.here()
         if forms.is_compiled or steps.is_done_elsewhere:
             return True
         if forms.step_file is None:
@@ -191,7 +198,7 @@ def record(
             return passed_s > patience.waiting_s and signs.give_up(passed_s)
         if stillness.seconds() > patience.still_s or steps.pause_s > patience.waiting_s:
             return signs.give_up(passed_s)
-        return is_endless
+        return endless_at is not None
 
     if writes is not None:
         writes.is_enough = lambda: steps.is_enough
@@ -207,8 +214,8 @@ def record(
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
     if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
         raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
-    if is_endless:
-        raise UsageError(_too_long(step, forms, patience.longest_step_s))
+    if endless_at is not None:
+        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
@@ -238,6 +245,8 @@ def record(
         singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
+    if (failure := failure_in(recorder.events, forms.sites, forms.sources)) is not None:
+        trace.notes.append(failure)
     trace.notes.extend(notes_on(forms.sources))
     if not steps.is_done:
         why = _why_few(writes, signs)
@@ -271,7 +280,22 @@ def record(
         trace.notes.append(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
+    trace.notes.extend(_note_between(steps.times))
     return Recording(trace, steps.count, steps.times.plain_s)
+
+
+def _note_between(times: Times) -> Iterator[str]:
+    """What a user has to know if much time passes between the steps, as in a generator that makes the batches."""
+    if not times.between_s:
+        return
+    step_s, between_s = median(times.plain_s), median(times.between_s)
+    share = between_s / (step_s + between_s)
+    if share > MUCH_BETWEEN:
+        yield (
+            f"{100 * share:.0f} % of the training's time passes between the steps, where mlpprof does not look: "
+            "probably in what the training loop runs over, such as a generator of batches. To include it, take each "
+            "batch inside of the loop, as in x, y = next(batches)"
+        )
 
 
 def _why_few(writes: Writes | None, signs: Signs) -> str:
@@ -281,7 +305,7 @@ def _why_few(writes: Writes | None, signs: Signs) -> str:
     return "then the program wanted to write" if stopped else "the program makes no more"
 
 
-def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
+def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str) -> str:
     assert forms.step_file is not None
     name = Path(forms.step_file).name
     node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
@@ -290,8 +314,8 @@ def _too_long(step: StepPlace, forms: Forms, longest_s: float) -> str:
     names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
     what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
     return (
-        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it seems to be the whole "
-        f"training{what}. Without --step, mlpprof looks for the step itself"
+        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}. It "
+        f"seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
     )
 
 

@@ -114,6 +114,7 @@ class Steps:
         self._inside: dict[int, OwnTime] = {}
         self._parts: list[Part] = []
         self._since = 0.0
+        self._ended_s: float | None = None
         self._changing = threading.Lock()
         self._around: list[dict[int, OwnTime]] = []
         self._block = -1
@@ -203,6 +204,7 @@ class Steps:
             self._open.append(IGNORED)
             return
         if not self._open:
+            self._take_time_between()
             self._start_form()
         is_step = not is_turn and STEP not in self._open
         self._open.append(TURN if is_turn else STEP if is_step else IGNORED)
@@ -215,6 +217,10 @@ class Steps:
             self._start = self._since = self._clock()
             if self.first_begun_s is None:
                 self.first_begun_s = self._start
+
+    def _take_time_between(self) -> None:
+        if self._ended_s is not None and self._mode == PLAIN and self.times.plain_s:
+            self.times.between_s.append(self._clock() - self._ended_s)
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
@@ -250,6 +256,7 @@ class Steps:
             return
         if kind != IGNORED:
             self._finish()
+        self._ended_s = self._clock()
         if self.is_done and sys.exc_info()[0] is None:
             if self._has_raised:
                 _insist()

@@ -119,7 +119,8 @@ class Times:
 
     faults: pages that the system had to provide during each undisturbed step. parts: of the last step under clocks, if
     it was timed in parts. plain_blocks, clocked_blocks: for each of these steps the number of its block; blocks of the
-    same number ran next to each other, and a step without a partner, such as one that warms up, has -1.
+    same number ran next to each other, and a step without a partner, such as one that warms up, has -1. between_s: what
+    passed between two undisturbed steps, as in a generator that prepares the next batch.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -130,6 +131,7 @@ class Times:
     parts: list[Part] = field(default_factory=list)
     plain_blocks: list[int] = field(default_factory=list)
     clocked_blocks: list[int] = field(default_factory=list)
+    between_s: list[float] = field(default_factory=list)
 
 
 @dataclass

@@ -19,10 +19,12 @@ from mlpprof.report.figures.canvas import (
     INK,
     MUTED,
     PAPER,
+    POINTS,
     WIDE,
     Sheet,
     phase_color,
     short,
+    text_width,
 )
 from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
@@ -91,11 +93,11 @@ def roofline_sheet(run: Run, result: BatchResult, width: float) -> Sheet:
     axes.set_xlabel("floating-point operations per byte (both axes logarithmic)")
     axes.text(0.0, 1.02, "GFLOP/s", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     if not sheet.is_narrow:
-        for i, p in enumerate(reversed(phases)):
-            x = 1.0 - 0.13 * i
-            axes.text(
-                x, 1.02, f"■ {short(p.phase, 12)}", size=7.5, ha="right", color=phase_color(p.phase)
-            ).set_transform(axes.transAxes)
+        x = 1.0
+        for p in reversed(phases):
+            words = f"■ {short(p.phase, 16)}"
+            axes.text(x, 1.02, words, size=7.5, ha="right", color=phase_color(p.phase)).set_transform(axes.transAxes)
+            x -= max(0.13, (text_width(words, 7.5) + 8) / (POINTS * width))
         _name_slowest(axes, labels)
     return sheet
 

@@ -7,7 +7,7 @@
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
 | COMPARISONS   | .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and github-action-benchmark      |
 | LADDERS       | .json, .csv, .html, .png, .svg                                                                      |
-| ADVICE        | .html, .json, .txt, .patch (the proven cures)                                                       |
+| ADVICE        | .html, .json, .txt, .md, .sarif, .patch (the proven cures); by --format alone github                |
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
 
@@ -31,6 +31,7 @@ from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import make_folder, write_atomically
 from mlpprof.report.files.benchmarks import github_action_json, pytest_benchmark_json
 from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv
+from mlpprof.report.files.findings import github_text, markdown_text, sarif_text
 from mlpprof.report.files.traces import chrome_trace_json, speedscope_json
 from mlpprof.report.files.tuned_file import tuned_file
 from mlpprof.report.json_documents import (
@@ -117,6 +118,14 @@ class Kind(Generic[Results]):
                 f"cannot write {path}: {chosen.name} holds one run, not {len(results)}; these hold several: {several}"
             )
         return _write(path, chosen.content(results))
+
+    def text(self, results: Results, named: str) -> str:
+        """The content of a named format, to be printed. Raises UsageError for a format that is not text."""
+        chosen = self._named(named)
+        content = None if chosen.content is None else chosen.content(results)
+        if not isinstance(content, str):
+            raise UsageError(f"--format {named} is not text; add -o FILE")
+        return content
 
     def _named(self, name: str) -> Format[Results]:
         names = [one.name for one in self.formats]
@@ -267,6 +276,9 @@ ADVICE: Kind[Advice] = Kind(
         Format("html", ".html", _advice_page),
         Format("json", ".json", lambda advice: json_text(advice_json(advice))),
         Format("txt", ".txt", lambda advice: _printed(lambda console: print_advice(advice, console))),
+        Format("markdown", ".md", markdown_text),
+        Format("sarif", ".sarif", sarif_text),
+        Format("github", "", github_text),
         Format("patch", ".patch", lambda advice: advice.proof.patch if advice.proof is not None else ""),
     )
 )

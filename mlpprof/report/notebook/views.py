@@ -25,6 +25,7 @@ from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
+from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results import Comparison, Run
 from mlpprof.results.advice import Advice
 
@@ -150,7 +151,13 @@ class AdviceView:
     advice: Advice
 
     def __repr__(self) -> str:
-        return _text(partial(print_advice, self.advice))
+        return self._proof + _text(partial(print_advice, self.advice))
+
+    @property
+    def _proof(self) -> str:
+        """What --prove has proven; empty without it."""
+        program = self.advice.step.partition(":")[0]
+        return "" if self.advice.proof is None else _text(partial(print_proof, self.advice, program)) + "\n"
 
     def _repr_html_(self) -> str:
         advice = self.advice
@@ -165,6 +172,7 @@ class AdviceView:
                 findings=findings,
                 table=finding_table(findings) if findings else None,
                 looked_for=looked_for(),
+                proof=self._proof,
                 notes=advice.notes,
                 text=repr(self),
             )

@@ -209,7 +209,7 @@ def lost_text(one: ExpressionChange) -> str:
     was = f" (was: {plain(one.old_text)})" if one.old_text else ""
     old = "not there before" if one.old_s is None else format_time(one.old_s)
     new = "gone" if one.new_s is None else format_time(one.new_s)
-    return f"{plain(one.file)}:{one.line}: {plain(one.text)}{was}, {old} → {new}"
+    return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}"
 
 
 def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:

@@ -1,0 +1,198 @@
+"""Findings where changes are reviewed: annotations on GitHub, Markdown, and SARIF 2.1.0 for code scanning."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlpprof
+from mlpprof.report.advice_words import (
+    confidence_text,
+    cure_lines,
+    headline_text,
+    looked_for,
+    payoff_text,
+    share_text,
+)
+from mlpprof.report.numbers import format_time, plain
+from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
+from mlpprof.results.json import json_text
+from mlpprof.results.place import Place
+from mlpprof.results.proof import IN_THE_PATCH
+
+SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+PROVEN = "proven: it trains the same, and is faster"
+UNPROVEN = "not proven; mlpprof advise --prove shows whether it trains the same, and how much faster it is"
+
+
+def github_text(advice: Advice) -> str:
+    """One annotation per finding, as GitHub reads them from the output of a step of a workflow."""
+    return "".join(f"{line}\n" for line in _annotations(advice))
+
+
+def _annotations(advice: Advice) -> Iterator[str]:
+    for one in advice.findings:
+        title = f"{one.category}: {plain(one.title)}"
+        where = f"file={_property(path_of(advice, one.place))},line={one.line},endLine={max(one.line, one.end_line)}"
+        text = f"{one.why}\nIt saves {payoff_text(one)} per step ({share_text(one)}).\n{one.cure}"
+        yield f"::warning {where},title={_property(title)}::{_data(text)}"
+    for note in advice.notes:
+        yield f"::notice title=mlpprof::{_data(note)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def markdown_text(advice: Advice) -> str:
+    """The findings as Markdown: a table, then each finding with its cure."""
+    return "".join(f"{line}\n" for line in _markdown(advice))
+
+
+def _markdown(advice: Advice) -> Iterator[str]:
+    yield f"### mlpprof: {_inline(headline_text(advice))}"
+    yield ""
+    yield f"A step takes {format_time(advice.step_s)}."
+    yield ""
+    if not advice.findings:
+        yield looked_for()
+        yield ""
+    else:
+        yield "| # | place | category | what | time saved | share |"
+        yield "| ---: | --- | --- | --- | ---: | ---: |"
+    for number, one in enumerate(advice.findings, start=1):
+        cells = (_inline(one.place.text), one.category, _inline(one.title), payoff_text(one), share_text(one))
+        yield f"| {number} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    for number, one in enumerate(advice.findings, start=1):
+        yield ""
+        yield f"**{number}. {_inline(one.title)}** ({_inline(one.place.text)})"
+        yield ""
+        yield f"{_inline(one.why)} How sure: {confidence_text(one)}."
+        yield ""
+        yield from _cure(one)
+    if advice.notes:
+        yield ""
+        yield from (f"- {_inline(note)}" for note in advice.notes)
+
+
+def _cure(one: Finding) -> Iterator[str]:
+    """The words as text, and the lines of code as a block that is coloured like a diff."""
+    lines = cure_lines(one.cure)
+    yield from (_inline(line.text) for line in lines if line.kind == "words")
+    code = [f"{' ' if line.kind == 'code' else line.kind}{line.text}" for line in lines if line.kind != "words"]
+    if code:
+        fence = "`" * (1 + max([2, *(len(run) for line in code for run in re.findall("`+", line))]))
+        yield from ("", f"{fence}diff", *(line.replace("@@@ ", "@@ ").rstrip() for line in code), fence)
+
+
+def _inline(text: str) -> str:
+    """Text of the user in a line of Markdown: what is between backticks stays code, and nothing becomes HTML."""
+    parts = plain(text).split("`")
+    if len(parts) % 2 == 0:
+        return _escaped(plain(text).replace("`", "'"))
+    return "`".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
+
+
+def _escaped(text: str) -> str:
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\*_[]#":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def sarif_text(advice: Advice) -> str:
+    """The findings as SARIF 2.1.0, with the safe edits as fixes."""
+    categories = list(CATEGORIES)
+    driver = {
+        "name": "mlpprof",
+        "version": mlpprof.__version__,
+        "rules": [
+            {"id": name, "shortDescription": {"text": what}, "defaultConfiguration": {"level": "warning"}}
+            for name, what in CATEGORIES.items()
+        ],
+    }
+    run = {
+        "tool": {"driver": driver},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(advice, one, categories.index(one.category)) for one in advice.findings],
+    }
+    return json_text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
+
+
+def _result(advice: Advice, one: Finding, rule: int) -> dict[str, Any]:
+    text = f"{plain(one.title)}. It saves {payoff_text(one)} per step ({share_text(one)}). {plain(one.why)}"
+    result: dict[str, Any] = {
+        "ruleId": one.category,
+        "ruleIndex": rule,
+        "level": "warning",
+        "message": {"text": text},
+        "locations": [_location(advice, one.place, max(one.line, one.end_line), one.column)],
+        "properties": {
+            "payoff_s": list(one.payoff_s),
+            "payoff_share": list(one.payoff_share),
+            "confidence": one.confidence,
+            "kind": one.kind,
+        },
+    }
+    if one.related:
+        result["relatedLocations"] = [
+            {"id": number, **_location(advice, place, place.line)} for number, place in enumerate(one.related)
+        ]
+    if one.kind == "safe" and one.edits and all(edit.cell is None for edit in one.edits):
+        words = f"{cure_lines(one.cure)[0].text} ({PROVEN if _is_proven(advice, one) else UNPROVEN})"
+        result["fixes"] = [{"description": {"text": words}, **_changes(advice, one)}]
+    return result
+
+
+def _is_proven(advice: Advice, one: Finding) -> bool:
+    proof = advice.proof
+    found = (one.category, one.title)
+    return (
+        proof is not None
+        and proof.is_proven
+        and any((cure.category, cure.title) == found and cure.outcome == IN_THE_PATCH for cure in proof.cures)
+    )
+
+
+def _location(advice: Advice, place: Place, end_line: int, column: int = 1) -> dict[str, Any]:
+    region = {"startLine": place.line, "startColumn": column, "endLine": end_line}
+    uri = Path(path_of(advice, place)).as_posix()
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+
+
+def _changes(advice: Advice, one: Finding) -> dict[str, Any]:
+    by_file: dict[str, list[Edit]] = {}
+    for edit in one.edits:
+        by_file.setdefault(edit.file, []).append(edit)
+    return {
+        "artifactChanges": [
+            {
+                "artifactLocation": {"uri": Path(path_of(advice, Place(file, 1))).as_posix()},
+                "replacements": [
+                    {
+                        "deletedRegion": {
+                            "startLine": edit.line,
+                            "startColumn": 1,
+                            "endLine": edit.end_line,
+                            "endColumn": 1,
+                        },
+                        "insertedContent": {"text": edit.text},
+                    }
+                    for edit in edits
+                ],
+            }
+            for file, edits in by_file.items()
+        ]
+    }
+
+
+def path_of(advice: Advice, place: Place) -> str:
+    """The path of a file from the working directory, as tools that read the whole repository want it."""
+    return os.path.relpath(Path(advice.folder, place.file))

@@ -1,0 +1,179 @@
+"""The edit against float64: after it, the step holds no array of float64, and computes the same up to rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_step import FILE, recorded
+
+from mlpprof.advise.cures.cure import applied
+from mlpprof.advise.cures.float64 import in_float32
+
+FUNCTIONS = """
+import numpy as np
+np.random.seed(1)
+X = np.random.randint(0, 256, (64, 20)).astype(np.uint8)
+X, labels = X / 255.0, np.random.randint(0, 10, 64)  # the data
+W = np.random.randn(20, 10) * np.sqrt(2 / 20)
+b = np.zeros(10)
+angle = np.linspace(0, 3, 50)
+
+def step():
+    global W, b
+    A = 1 / (1 + np.exp(-(X @ W + b)))
+    delta = A - np.eye(10)[labels]
+    W = W - 0.1 * (X.T @ delta)
+    b = b - 0.1 * delta.sum(axis=0)
+    return W
+"""
+
+CLASS = """
+import numpy as np
+rng = np.random.default_rng(1)
+
+class Net:
+    def __init__(self, sizes):
+        self.W = [rng.normal(0, 0.1, size=(a, b)) for a, b in zip(sizes, sizes[1:])]
+        self.b = []
+        for n in sizes[1:]:
+            self.b.append(
+                np.zeros(
+                    (1, n),
+                )
+            )
+        self.v = [np.zeros(w.shape) for w in self.W]
+        self.s = {i: np.zeros_like(w) for i, w in enumerate(self.W)}
+        self.t = 0
+
+    def train(self, x, y):
+        acts = [x]
+        for w, b in zip(self.W, self.b):
+            acts.append(np.tanh(acts[-1] @ w + b))
+        delta = acts[-1] - y
+        self.t += 1
+        rate = 0.01 * np.sqrt(1 - 0.999 ** self.t)
+        for i in reversed(range(len(self.W))):
+            self.v[i] = 0.9 * self.v[i] + acts[i].T @ delta
+            self.s[i] = 0.99 * self.s[i] + 0.01 * self.v[i] ** 2
+            delta = delta @ self.W[i].T * np.where(acts[i] > 0, 1.0, 0.5)
+            self.W[i] = self.W[i] - rate * self.v[i] / (np.sqrt(self.s[i]) + 1e-3)
+        return self.W[0]
+
+def batches(x, y):
+    return [(x[i : i + 16], y[i : i + 16]) for i in range(0, 32, 16)]
+
+def load():
+    x = np.array([[float(i * j % 7) for j in range(20)] for i in range(32)])
+    return x / x.max(), (x[:, :5] > 3).astype(int)
+
+data = batches(*load())
+net = Net([20, 12, 5])
+
+def step():
+    for x, y in data:
+        last = net.train(x, y)
+    return last
+"""
+
+UNPACKED = """
+import numpy as np
+from collections import deque
+from json import loads
+
+DTYPE = np.float64
+rows = loads("[[1.5, 2.5, 3.5, 4.5], [5.5, 6.5, 7.5, 8.5]]")
+left, right = np.split(np.asarray(rows), 2)
+params = {"W": np.full((4, 3), 0.1, dtype=DTYPE), "b": np.zeros(3, float)}
+history = deque([np.ones((1, 3))])
+
+def forward(params, x):
+    return x @ params["W"] + params["b"] + history[0]
+
+def step():
+    delta = forward(params, left) - forward(params, right).astype(float)
+    params["W"] = params["W"] - 0.1 * (left.T @ delta)
+    return params["W"]
+"""
+
+SEVERAL_NAMES = """
+from numpy import ones, random, zeros
+
+random.seed(1)
+X = random.rand(8, 4)
+W = zeros((4, 3)) + 0.1
+
+def step():
+    global W
+    W = W - 0.1 * (X.T @ (X @ W - ones((8, 3))))
+    return W
+"""
+
+
+def doubles(graph):
+    """The operations of the step that read or make more than one number of float64."""
+    return [
+        graph.text(event)
+        for event in graph.turn
+        if not event.is_own
+        for value in (*event.inputs, *([event.output] if event.output is not None else []))
+        if value.is_array and value.dtype == "float64" and value.size > 1
+    ]
+
+
+def patched(text):
+    with recorded(text) as graph:
+        found = in_float32(graph)
+        assert found is not None
+        assert doubles(graph)
+        return applied(graph.trace.sources, [found.cure])[FILE]
+
+
+def parameters(text):
+    space = {}
+    exec(text, space)
+    for _ in range(3):
+        weights = space["step"]()
+    return weights
+
+
+@pytest.mark.parametrize(
+    "text",
+    [FUNCTIONS, CLASS, UNPACKED, SEVERAL_NAMES],
+    ids=["functions", "class", "unpacked", "several names"],
+)
+def test_after_the_edit_the_step_holds_no_float64_and_trains_the_same(text):
+    new = patched(text)
+    with recorded(new) as graph:
+        assert doubles(graph) == []
+    before, after = parameters(text), parameters(new)
+    assert after.dtype == np.float32
+    np.testing.assert_allclose(after, before, rtol=2e-4, atol=1e-5)
+
+
+def test_only_what_reaches_the_step_is_changed_and_comments_stay():
+    new = patched(FUNCTIONS)
+    changed = [line for line in new.splitlines() if line not in FUNCTIONS.splitlines()]
+    assert changed == [
+        "X, labels = (X / 255.0).astype(np.float32), np.random.randint(0, 10, 64)  # the data",
+        "W = (np.random.randn(20, 10) * np.sqrt(2 / 20)).astype(np.float32)",
+        "b = np.zeros(10, dtype=np.float32)",
+        "    delta = A - np.eye(10, dtype=np.float32)[labels]",
+    ]
+
+
+def test_numbers_that_numpy_computed_from_numbers_become_floats_of_python():
+    assert "rate = float(0.01 * np.sqrt(1 - 0.999 ** self.t))" in patched(CLASS)
+
+
+def test_what_a_library_returns_in_parts_is_converted_after_the_statement():
+    new = patched(UNPACKED)
+    assert "2)\nleft = left.astype(np.float32)\nright = right.astype(np.float32)\n" in new
+    assert "DTYPE = np.float32\n" in new
+    assert '"b": np.zeros(3, np.float32)' in new
+    assert "forward(params, right).astype(np.float32)" in new
+
+
+def test_a_program_in_float32_gets_no_edit():
+    new = patched(FUNCTIONS)
+    with recorded(new) as graph:
+        assert in_float32(graph) is None

@@ -1,0 +1,104 @@
+"""Cures of slow operations: each line gets the faster form, with the file's names, and trains the same."""
+
+from __future__ import annotations
+
+import pytest
+from cured import cured, trained
+from recorded_step import recorded
+
+from mlpprof.advise.cures.slow_primitive import product_of
+from mlpprof.advise.detect import slow_primitive
+
+pytestmark = pytest.mark.timing
+
+HEAD = """\
+import numpy as {np}
+X = {np}.random.default_rng(3).normal(0, 1, (300, 200))
+W = {np}.random.default_rng(4).normal(0, 0.1, (200, 100))
+y = {np}.arange(300) % 100
+def clipped(x):
+    return x * x + 1
+def parameters():
+    return [W]
+def step():
+    global W
+    D = X @ W
+"""
+TAIL = "    W = W - 1e-9 * {np}.abs(found).sum()\n"
+FIRST = HEAD.count("\n") + 1
+
+
+def found(lines, name="np"):
+    """The first candidate at these lines, and the program."""
+    text = (HEAD + "".join(f"    {line}\n" for line in lines.split("\n")) + TAIL).format(np=name)
+    with recorded(text) as graph:
+        return next(one for one in slow_primitive.detect(graph) if one.site.line >= FIRST), text
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        ("found = 2 / X ** 3", "found = 2 / (X * X * X)"),
+        ("found = {np}.power(X, 3.0) + 1", "found = (X * X * X) + 1"),
+        ("found = {np}.power({np}.e, X)", "found = {np}.exp(X)"),
+        ("found = {np}.einsum('bi,ij->bj', X, W)", "found = X @ W"),
+        ("found = {np}.einsum('bi,bj->ji', X[:9], D[:9], optimize=True)", "found = D[:9].T @ X[:9]"),
+        ("found = sum(X) + 1", "found = {np}.sum(X, axis=0) + 1"),
+        ("found = {np}.abs(max(X[0]))", "found = {np}.abs({np}.max(X[0]))"),
+        ("found = {np}.abs(X[{np}.arange(3, 200)])", "found = {np}.abs(X[3:200])"),
+        ("D[range(300), y] -= 1\nfound = D", "D[{np}.arange(300), y] -= 1\nfound = D"),
+        ("found = 0 + D[range(300), y]", "found = 0 + D[{np}.arange(300), y]"),
+        ("found = {np}.vectorize(clipped)(X)  # slow", "found = clipped(X)  # slow"),
+        ("D[D < 0] = 0  # relu\nfound = D", "{np}.maximum(D, 0, out=D)  # relu\nfound = D"),
+        ("D[D > 0] = 1\nD[D <= 0] = 0\nfound = D", "{np}.greater(D, 0, out=D)\nfound = D"),
+        ("mask = D < 0\nD[mask] = 0\nfound = D", None),
+        (
+            "found = {np}.einsum('bi,ij->bj',  # all samples\n                  X, W)",
+            "found = X @ W",
+        ),
+        ("found = (X[:, :, None] * D[:, None, :]).mean(axis=0)", "found = (X.T @ D) / len(X)"),
+        ("found = {np}.einsum('ij,ik->ijk', X, D).sum(0)", "found = X.T @ D"),
+        ("found = {np}.sum(D[:, None, :] * X[..., None], axis=0)", "found = X.T @ D"),
+        ("G = X.T[:, :, None] * D[None]\nfound = {np}.sum(G, axis=1)", "found = X.T @ D"),
+    ],
+)  # fmt: skip
+def test_the_faster_form_stands_where_the_slow_one_stood(line, new, tmp_path):
+    if new is None:
+        assert found(line)[0].cures == ()
+        return
+    one, text = found(line, "np")
+    (cure,) = one.cures
+    after = cured(text, cure)
+    old, new = (part.format(np="np").replace("\n", "\n    ") for part in (line, new))
+    assert after == text.replace(old, new)
+    assert trained(after, tmp_path) == pytest.approx(trained(text, tmp_path), rel=1e-9)
+
+
+def test_the_name_of_numpy_is_that_of_the_file():
+    one, text = found("found = sum(X) + 1", "numpy")
+    assert "found = numpy.sum(X, axis=0) + 1" in cured(text, one.cures[0])
+
+
+def test_what_would_be_computed_three_times_is_left_to_words():
+    one, _ = found("found = np.cos(X) ** 3")
+    assert one.cures == ()
+    assert one.cure.startswith(f"By hand: in net.py:{FIRST}, give the base of the power a name, say x, and write")
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "text"),
+    [
+        ("ij,jk->ik", "A @ B"),
+        ("ij,jk->ki", "B.T @ A.T"),
+        ("bi,bj", "A.T @ B"),
+        ("ij,j->i", "A @ B"),
+        ("j,jk->k", "B.T @ A"),
+        ("ij,i->j", "A.T @ B"),
+        ("ij,kl->ik", None),
+        ("bi,bi->b", None),
+        ("bij,jk->bik", None),
+    ],
+)
+def test_an_einsum_of_two_matrices_is_a_product(subscripts, text):
+    product = product_of(subscripts)
+    assert (product.text("A", "B") if product is not None else None) == text

@@ -1,0 +1,49 @@
+"""A loss that only some steps show is computed in those steps alone, and shown as before."""
+
+from __future__ import annotations
+
+import pytest
+from cured import cured, cures_of, trained
+
+from mlpprof.advise.detect import work_in_step
+
+HEAD = """\
+import numpy as np
+X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))
+W, shown, count = np.full((50, 20), 0.1), [], 0
+def parameters():
+    return [W, np.array(shown)]
+def loss_of(A):
+    return float(np.mean(np.square(A - Y)))
+def step():
+    global W, count
+    A = np.tanh(X @ W)
+"""
+TAIL = """\
+    W = W - 1e-3 * (X.T @ ((A - Y) * (1 - A * A)))
+    if {test}:
+        shown.append(loss)
+    count += 1
+"""
+
+
+@pytest.mark.parametrize("loss", ["loss_of(A)", "float(np.mean(np.square(A - Y)))  # mean"])
+def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss, tmp_path):
+    text = HEAD + f"    loss = {loss}\n" + TAIL.format(test="count % 100 == 2")
+    (cure,) = cures_of(text, work_in_step)
+    after = cured(text, cure)
+    assert after == text.replace("    loss =", "    if count % 100 == 2:\n        loss =")
+    assert trained(after, tmp_path) == trained(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("loss", "test", "added"),
+    [
+        ("loss_of(A)", "count >= 0", ""),  # it is read in every step
+        ("loss_of(A)", "count % 100 == 2 and loss > 0", ""),
+        ("loss_of(A)", "count % 100 == 2", "    W = W * (1 - 1e-9 * loss)\n"),
+        ("loss_of(A) + np.random.random() + A.sum()", "count % 100 == 2", ""),
+    ],
+)
+def test_a_loss_that_is_needed_or_does_something_else_stays(loss, test, added):
+    assert cures_of(HEAD + f"    loss = {loss}\n{added}" + TAIL.format(test=test), work_in_step) == ()

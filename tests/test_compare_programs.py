@@ -1,0 +1,255 @@
+"""Programs in a race, each in a process of its own: their steps, their ends, their threads, and how often they run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mlpprof.cli.compare import step_of
+from mlpprof.compare.difference import expression_changes, phase_changes
+from mlpprof.compare.entrants import Environment, ProgramSubject
+from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted, announcement, require_different
+from mlpprof.errors import CheckFailed, UsageError
+from mlpprof.programs.name import ProgramName
+from mlpprof.programs.request import request_for
+from mlpprof.results import ExpressionChange, ProgramPair
+from mlpprof.results.step_profile import Expression, StepProfile
+
+ONE_THREAD = Environment(1)
+
+TRAINING = """
+import numpy as np
+X = np.ones((8, 3))
+W = np.random.default_rng().standard_normal((3, 2))
+def step():
+    global W
+    W = W - RATE * X.T @ (X @ W)
+"""
+
+
+def quiet(what: str, share: float) -> None:
+    pass
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes programs into a folder of their own, and returns their requests."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, text: str, step: str | None = "step", **options):
+        path = tmp_path / name
+        path.write_text(text)
+        return request_for(path, step=step, **options)
+
+    return write
+
+
+def training(rate: str = "0.01", steps: int = 1_000_000, more: str = "", loop: str = "step()") -> str:
+    return f"{TRAINING.replace('RATE', rate)}{more}\nfor number in range({steps}):\n    {loop}\n"
+
+
+def race_of(*requests, blocks=2, turn_s=0.001):
+    subjects = [ProgramSubject(request, "twice") for request in requests]
+    return ProgramRace(subjects, ONE_THREAD, blocks=blocks, turn_s=turn_s)
+
+
+def comparer(requests, said=None, **wanted):
+    return ProgramComparer(requests, ONE_THREAD, Wanted(**wanted), (said if said is not None else []).append)
+
+
+# What is refused before anything runs.
+
+
+def test_the_same_file_twice_and_a_copy_of_the_same_bytes_are_refused(written):
+    one, other = written("old.py", training()), written("new.py", training())
+    with pytest.raises(UsageError, match="given twice"):
+        require_different(one, one)
+    with pytest.raises(UsageError, match="the same code .1 file with identical bytes."):
+        require_different(one, other)
+
+
+def test_a_copy_with_another_comment_or_another_module_is_raced(written, tmp_path):
+    plain = written("old.py", training())
+    require_different(plain, written("new.py", training() + "# another comment\n"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in "ab":
+        (tmp_path / folder / "layers.py").write_text(f"name = '{folder}'\n")
+    require_different(written("a/train.py", "import layers\n"), written("b/train.py", "import layers\n"))
+
+
+@pytest.mark.parametrize(
+    ("steps", "old", "new"),
+    [
+        ((), None, None),
+        (("Net.fit",), "Net.fit", "Net.fit"),
+        (("old.py:Net.fit", "new.py:fit_fast"), "old.py:Net.fit", "new.py:fit_fast"),
+        (("old.py:Net.fit", "fit_fast"), "old.py:Net.fit", "fit_fast"),
+        (("layers.py:Net.fit",), "layers.py:Net.fit", "layers.py:Net.fit"),
+    ],
+)
+def test_each_program_gets_the_step_with_its_file_or_the_one_that_is_for_all(steps, old, new):
+    names = [ProgramName("script", "old.py"), ProgramName("script", "new.py")]
+    assert [step_of(name, steps, names) for name in names] == [old, new]
+
+
+def test_versions_of_one_file_can_have_different_steps():
+    names = [ProgramName("script", "net.py", "v1"), ProgramName("script", "net.py")]
+    steps = ("net.py@v1:fit", "net.py:fit_fast")
+    assert step_of(names[0], steps, names) == "net.py:fit"
+    with pytest.raises(UsageError, match="two steps"):
+        step_of(names[1], ("net.py:fit", "net.py:fit_fast"), names)
+
+
+# Where the difference lies.
+
+
+def profile(*parts: tuple[str, str, float, str], phases_from: str = "calls") -> StepProfile:
+    """A profile of expressions, given as (text, phase, seconds, operation)."""
+    expressions = tuple(
+        Expression("net.py", number, 1, text, phase, 1, (seconds,) * 3, "ufunc", name, "float64", (3, 2), "", 0, 0, 0)
+        for number, (text, phase, seconds, name) in enumerate(parts, start=1)
+    )
+    whole_s = sum(seconds for _, _, seconds, _ in parts)
+    phases = {phase: (0.0,) * 3 for _, phase, _, _ in parts}
+    return StepProfile("net.py:step", (whole_s,) * 3, (whole_s,) * 3, phases, phases_from, expressions)
+
+
+OLD = profile(("a @ b", "forward", 6.0, "matmul"), ("tanh(z)", "forward", 3.0, "tanh"), ("w - d", "update", 1.0, "sub"))
+NEW = profile(
+    ("a @ b", "forward", 6.0, "matmul"),
+    ("tanh(z + 0 * z)", "forward", 3.0, "tanh"),
+    ("0 * z", "forward", 1.0, "mul"),
+    ("w - d", "update", 1.0, "sub"),
+)
+
+
+def test_an_expression_that_was_added_is_named_and_a_changed_one_belongs_to_what_it_was():
+    changes = expression_changes(OLD, NEW, (10.0, 11.0))
+    assert [(one.text, one.old_s) for one in changes] == [("0 * z", None)]
+    slower = profile(("a @ b", "forward", 6.0, "matmul"), ("tanh(2 * z)", "forward", 5.0, "tanh"))
+    [first, *_] = expression_changes(OLD, slower, (10.0, 11.0))
+    assert (first.text, first.old_text, first.new_s) == ("tanh(2 * z)", "tanh(z)", pytest.approx(5.0))
+
+
+def test_times_are_shares_of_the_steps_of_the_race():
+    changes = phase_changes(OLD, NEW, (1.0, 2.2))
+    assert {one.phase: (one.old_s, one.new_s) for one in changes} == {
+        "forward": (pytest.approx(0.9), pytest.approx(2.0)),
+        "update": (pytest.approx(0.1), pytest.approx(0.2)),
+    }
+    assert phase_changes(OLD, profile(("x", "other", 1.0, "")), (1.0, 1.0)) == ()
+
+
+def test_changed_code_that_explains_the_difference_comes_before_the_same_code_that_took_longer_by_chance():
+    def change(text, old_s, new_s):
+        return ExpressionChange("net.py", 1, text, "", old_s, new_s)
+
+    changes = (change("a @ b", 1.0, 1.4), change("0 * z", None, 0.3), change("small", None, 0.01))
+    pair = ProgramPair(("s", "s"), (0.0, 0.0), None, changes)
+    assert pair.lost(0.4).text == "0 * z"
+    assert pair.lost(4.0).text == "a @ b"
+    assert ProgramPair(("s", "s"), (0.0, 0.0), None).lost(1.0) is None
+
+
+# In processes.
+
+
+def test_steps_of_both_programs_are_timed_in_their_own_processes_and_nothing_is_left(written, tmp_path):
+    old = written("old.py", training(more="import time\n", loop="step(); time.sleep(0.001)"))
+    new = written("new.py", training("0.02", loop="step()"))
+    before = psutil.Process().children(recursive=True)
+    live = race_of(old, new)
+    live.run(quiet)
+    turns_s = live.race().turns_s[0]
+    assert turns_s.shape == (2, 2, 2)
+    assert (turns_s > 0).all()
+    assert turns_s.max() < 0.001  # the sleep is between the steps
+    assert live.between_s(0) > 0.001
+    assert live.race().variants == (f"{tmp_path}/old.py", f"{tmp_path}/new.py")
+    assert psutil.Process().children(recursive=True) == before
+
+
+@pytest.mark.parametrize(("steps", "blocks"), [(5, 2), (30, 2)])
+def test_a_program_of_few_steps_is_timed_with_those(written, steps, blocks):
+    live = race_of(written("old.py", training(steps=steps)), written("new.py", training("0.02", steps=steps)))
+    live.run(quiet)
+    live.run(quiet)
+    assert [turns_s.shape[0] for turns_s in live.race().turns_s] == [blocks, blocks]
+
+
+def test_a_program_of_too_few_steps_is_refused_with_their_number(written):
+    live = race_of(written("old.py", training()), written("new.py", training("0.02", steps=2)))
+    with pytest.raises(UsageError, match=r"new.py makes 2 steps and ends; a comparison needs at least 3"):
+        live.run(quiet)
+
+
+def test_a_step_in_another_thread_is_timed_there_and_the_program_sees_only_its_own_threads(written):
+    more = "import threading\ndef train():\n    for _ in range(100_000):\n        step()\n"
+    more += "assert threading.active_count() == 1, threading.enumerate()\n"
+    threaded = f"{TRAINING.replace('RATE', '0.01')}{more}threading.Thread(target=train).start()\n"
+    live = race_of(written("old.py", threaded), written("new.py", training("0.02")))
+    live.run(quiet)
+    assert (live.race().turns_s[0] > 0).all()
+
+
+def test_a_program_finds_its_signal_handlers_as_under_plain_python(written):
+    more = "import signal\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+    more += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    live = race_of(written("old.py", training(more=more)), written("new.py", training("0.02", more=more)))
+    live.run(quiet)
+
+
+def test_an_exception_of_a_program_is_an_error_with_its_place(written):
+    broken = training("0.02", more="\nraise ValueError('no data')\n")
+    with pytest.raises(Exception, match=r"new.py:9: ValueError: no data"):
+        race_of(written("old.py", training()), written("new.py", broken)).run(quiet)
+
+
+def test_programs_that_train_differently_are_not_timed(written):
+    requests = [written("old.py", training()), written("new.py", training("0.01001"))]
+    with pytest.raises(CheckFailed, match=r"does not train the same as .*: after 20 steps from the same seeds, W"):
+        comparer(requests).compare("", quiet)
+
+
+def test_a_program_that_does_not_repeat_itself_cannot_be_compared(written):
+    chance = "import os\nW = W + os.urandom(1)[0] + 1e-3 * os.getpid()\n"
+    old, new = written("old.py", training(more=chance)), written("new.py", training("0.02"))
+    one = comparer([old, new])
+    found = one.training(ProgramSubject(old, "twice"), ProgramSubject(new, "twice"), quiet)
+    assert found.is_same is None
+    assert "old.py does not even repeat its own training" in found.reason
+
+
+def test_programs_run_no_more_often_than_announced_and_the_difference_is_shown(written, tmp_path):
+    runs = tmp_path / "runs.txt"
+    count = f"with open({str(runs)!r}, 'a') as f:\n    f.write(__file__ + chr(10))\n"
+    old = written("old.py", training(more=count), None, allow_writes=True)
+    new = written("new.py", training(more=count).replace("X @ W", "X @ (W + 0 * W)"), None, allow_writes=True)
+    said: list[str] = []
+    wanted = Wanted(blocks=1, turn_s=0.001, check=True)
+    most = [int(re.search(r"up to (\d+) times", text)[1]) for text in announcement([old, new], wanted)]
+    one = ProgramComparer([old, new], ONE_THREAD, wanted, said.append)
+    [found] = one.compare("typed", quiet)
+    times = [Path(line).name for line in runs.read_text().split()]
+    assert 0 < times.count("old.py") <= most[0]
+    assert 0 < times.count("new.py") <= most[1]
+    assert found.equivalent
+    assert found.programs.steps == ("old.py:step", "new.py:step")
+    assert "the step of old.py is old.py:step" in said
+
+
+def test_closing_a_race_in_the_middle_leaves_no_process(written):
+    live = race_of(written("old.py", training()), written("new.py", training("0.02")))
+    before = psutil.Process().children(recursive=True)
+
+    def interrupt(what: str, share: float) -> None:
+        if what == "racing":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        live.run(interrupt)
+    assert psutil.Process().children(recursive=True) == before
