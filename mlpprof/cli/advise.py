@@ -39,6 +39,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results.advice import Advice
+from mlpprof.results.category_pages import explanation
 
 
 @click.command("advise", cls=ProgramCommand)
@@ -97,6 +98,7 @@ from mlpprof.results.advice import Advice
     count=True,
     help="Prove the cures, and write them into your files. Type it twice for files with changes not committed.",
 )
+@click.option("--explain", metavar="CATEGORY", help="Print what a category means: why it costs time, and the cure.")
 @click.option("--undo", is_flag=True, help="Take back what the last --apply has changed.")
 @variant_options
 @click.pass_context
@@ -107,10 +109,10 @@ def command(
     out: Path | None,
     as_json: bool,
     threads: int | None,
-    prove: bool,
     safe_only: bool,
     times_to_apply: int,
     undo: bool,
+    explain: str | None,
     file_format: str | None,
     fail_on: str | None,
     **options: Any,
@@ -138,15 +140,18 @@ def command(
     mlpprof advise train.py --prove -o train.patch
     mlpprof advise naive --batch 2000
     """
+    if explain is not None:
+        print_text(explanation(explain))
+        return
     if undo:
         for path in patch.undo():
             complain(f"{path} is as it was before the patch")
         return
     if target is None:
         raise UsageError(f"name the program to analyse: mlpprof advise train.py; {EXPECTED}")
+    wanted, failing = wanted_from(ctx.params), None if fail_on is None else FailOn.parse(fail_on)
     require_format(out, file_format)
-    selection, failing = _selection(options), None if fail_on is None else FailOn.parse(fail_on)
-    proving = prove or times_to_apply > 0
+    proving = wanted.proving is not None
     if is_patch(out, file_format) and not proving:
         raise UsageError("a patch holds proven cures; add --prove")
     if safe_only and not proving:
@@ -154,7 +159,6 @@ def command(
     subject = trained_on(subject_from(target, options, threads), options, ctx)
     announce(subject, how_often_proven() if proving else subject.how_often)
     saving = Saving()
-    wanted = Wanted(file_format, selection, Proving(safe_only) if proving else None)
     advice = advise_as_asked(subject, out, progress_bar, saving, wanted)
     if options["update_baseline"]:
         Baseline.of(advice).write(options["baseline"])
@@ -176,6 +180,12 @@ def command(
         ctx.exit(code)
     if failing is not None and failing.fails(advice):
         ctx.exit(EXIT_FAILED)
+
+
+def wanted_from(options: Mapping[str, Any]) -> Wanted:
+    """What the options ask for beside the findings. Raises UsageError as `Selection`."""
+    is_proof = options["prove"] or options["times_to_apply"] > 0
+    return Wanted(options["file_format"], _selection(options), Proving(options["safe_only"]) if is_proof else None)
 
 
 def _selection(options: Mapping[str, Any]) -> Selection:

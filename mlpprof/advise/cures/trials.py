@@ -113,7 +113,8 @@ def proven(
 ) -> Advice:
     """The findings on a program, with the proof of their cures.
 
-    safe_only: leave out cures that change the precision. selection: the findings that are wanted. Raises as `mlpprof.advise.find`, and UsageError for a variant.
+    safe_only: leave out cures that change the precision. selection: the findings that are wanted. Raises as
+    `mlpprof.advise.find`, and UsageError for a variant.
     """
     if not subject.is_program:
         raise UsageError(f"--prove needs a program, and '{subject.target}' is a variant; its next rung is its cure")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mlpprof.report.advice_words import (
 )
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
+from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
 from mlpprof.results.place import Place
 from mlpprof.results.proof import IN_THE_PATCH
@@ -87,7 +89,7 @@ def _cure(one: Finding) -> Iterator[str]:
     yield from (_inline(line.text) for line in lines if line.kind == "words")
     code = [f"{' ' if line.kind == 'code' else line.kind}{line.text}" for line in lines if line.kind != "words"]
     if code:
-        fence = "`" * (1 + max([2, *(len(run) for line in code for run in line.split() if set(run) == {"`"})]))
+        fence = "`" * (1 + max([2, *(len(run) for line in code for run in re.findall("`+", line))]))
         yield from ("", f"{fence}diff", *(line.replace("@@@ ", "@@ ").rstrip() for line in code), fence)
 
 
@@ -113,7 +115,12 @@ def sarif_text(advice: Advice) -> str:
         "name": "mlpprof",
         "version": mlpprof.__version__,
         "rules": [
-            {"id": name, "shortDescription": {"text": what}, "defaultConfiguration": {"level": "warning"}}
+            {
+                "id": name,
+                "shortDescription": {"text": what},
+                "help": {"text": explanation(name), "markdown": explanation(name)},
+                "defaultConfiguration": {"level": "warning"},
+            }
             for name, what in CATEGORIES.items()
         ],
     }
