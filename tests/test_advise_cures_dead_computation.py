@@ -165,3 +165,26 @@ def test_an_expression_that_does_something_else_as_well_is_not_left_out():
     noisy = UNROLLED.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1\n    dX = d1 @ noise(W1.T)")
     noise = "def noise(W):\n    return W + rng.normal(0, 1, W.shape)\n"
     assert cures_of(HEAD + noise + noisy, dead_computation) == ()
+
+
+FILLED = """\
+W = [rng.normal(0, 0.1, (50, 300)), rng.normal(0, 0.1, (300, 10))]
+def parameters():
+    return W
+def step():
+    grads = [np.zeros(w.shape) for w in W]
+    kept = np.zeros((60, 300))
+    kept[:] = np.tanh(X @ W[0])
+    d = kept @ W[1] - Y
+    grads[1] = kept.T @ d
+    grads[0] = X.T @ ((d @ W[1].T) * (1 - kept * kept))
+    for w, g in zip(W, grads):
+        w -= 1e-4 * g
+"""
+
+
+def test_arrays_that_others_replace_unread_are_not_filled_and_buffers_are(tmp_path):
+    (cure,) = cures_of(HEAD + FILLED, dead_computation)
+    after = cured(HEAD + FILLED, cure)
+    assert after == HEAD + FILLED.replace("np.zeros(w.shape)", "None")
+    assert trained(after, tmp_path) == trained(HEAD + FILLED, tmp_path)

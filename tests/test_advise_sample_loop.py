@@ -11,6 +11,7 @@ from recorded_step import FILE, recorded
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
 from mlpprof.advise.loops import python_loops
+from mlpprof.advise.single_sample import single_sample_note
 
 HEAD = """\
 import numpy as np
@@ -325,3 +326,98 @@ def test_a_loop_that_does_something_else_too_gets_no_edit_and_the_words_name_it(
         """
     )
     assert edited(text) == (None, why)
+
+
+GRADIENTS = """\
+def gradients(x, t):
+    h = np.tanh(x @ W1)
+    d = h @ W2 - t
+    return np.outer(x, (W2 @ d) * (1 - h * h)), np.outer(h, d)
+
+
+def step():
+"""
+BRANCHES = """\
+    a, b = 0, 0
+    for x, t in zip(X[:8], T[:8]):
+        g = gradients(x, t)
+        if t[0] > 0:
+            a = a + g[0]
+        else:
+            a, b = a + g[0], b + g[1]
+"""
+RECURSION = """\
+    def add(i, a, b):
+        if i == 8:
+            return a, b
+        g = gradients(X[i], T[i])
+        return add(i + 1, a + g[0], b + g[1])
+
+    a, b = add(0, 0, 0)
+"""
+OBJECTS = """\
+    total = np.zeros(2, dtype=object)
+    for i in range(8):
+        box = np.empty(2, dtype=object)
+        box[:] = gradients(X[i], T[i])
+        total = total + box
+    a, b = total
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (
+            "    a, b = (np.sum(g, axis=0) for g in zip(*map(gradients, X[:8], T[:8])))\n",
+            "map(gradients, X[:8], T[:8])",
+        ),
+        (
+            "    parts = list(starmap(gradients, zip(X[:8], T[:8])))\n"
+            "    a, b = (sum(g[i] for g in parts) for i in (0, 1))\n",
+            "starmap(gradients, zip(X[:8], T[:8]))",
+        ),
+        ("    parts = [gradients(x, t) for x, t in zip(X[:8], T[:8])]\n    a, b = parts[0]\n", "[gradients(x"),
+        (RECURSION, "add(0, 0, 0)"),
+        (OBJECTS, "for i in range(8):"),
+        (BRANCHES, "for x, t in zip"),
+    ],
+    ids=["map", "starmap", "comprehension", "recursion", "arrays of objects", "turns that branch"],
+)
+def test_samples_one_by_one_are_found_in_every_form_of_loop(lines, place):
+    text = f"from itertools import starmap\n{VECTORS}{GRADIENTS}{lines}    W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b\n"
+    with recorded(text) as graph:
+        (loop,) = [loop for loop in python_loops(graph) if loop.category == "sample-loop"]
+        line = text.splitlines()[loop.site.line - 1]
+        assert line[loop.site.column :].startswith(place)
+        assert loop.longest.turns == 8
+
+
+@pytest.mark.parametrize(
+    ("samples", "update", "words"),
+    [
+        ("x, t = X[0], T[0]", "W1[:] = W1 - 0.1 * a; W2[:] = W2 - 0.1 * b", "after every sample"),
+        ("x, t = X[0], T[0]", "sums.append((a, b))", "adds up the gradients of several samples"),
+        ("x, t = X[:9], T[:9]", "W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b", None),
+    ],
+    ids=["an update for each sample", "sums of gradients", "a batch"],
+)
+def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
+    text = VECTORS + textwrap.dedent(
+        f"""\
+        sums = []
+
+
+        def step():
+            {samples}
+            h = np.tanh(np.dot(x, W1))
+            d = np.dot(h, W2) - t
+            e = np.dot(d, W2.T) * (1 - h * h)
+            a, b = np.atleast_2d(x).T @ np.atleast_2d(e), np.atleast_2d(h).T @ np.atleast_2d(d)
+            {update}
+        """
+    )
+    with recorded(text) as graph:
+        notes = list(single_sample_note(graph))
+    assert len(notes) == (words is not None)
+    assert all(words in note for note in notes)

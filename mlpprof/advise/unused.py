@@ -47,7 +47,13 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: KeptBuf
         return False
     reads = graph.trace.reads.get(made.root, ())
     is_unread = all(index in dead for index in reads if event.index < index < died)
-    return is_unread and not kept.is_read_unseen(event)
+    returning = [call for index in event.calls if _gives(call := graph.events[index], made)]
+    return is_unread and not any(kept.is_read_unseen(one) for one in (event, *returning))
+
+
+def _gives(call: Event, made: Value) -> bool:
+    """Whether a call returns an array, or a view of it."""
+    return call.output is not None and call.output.root == made.root
 
 
 def _is_last_turn(event: Event, graph: Graph) -> bool:

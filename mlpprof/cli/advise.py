@@ -24,6 +24,7 @@ from mlpprof.cli.options import (
     subject_from,
     trained_on,
     variant_options,
+    wait_option,
 )
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -50,6 +51,7 @@ from mlpprof.results.advice import Advice
 )
 @modules_options
 @allow_writes_option
+@wait_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -118,8 +120,8 @@ def command(
     looks in the recording for unnecessary and slow work. Each finding shows the line, the reason, a suggested change,
     and the time that it saves, measured with the values of your step. Your files are not changed.
 
-    The script is run once if you name the step with --step, and up to two times if you do not. It is ended before it
-    writes a file, a checkpoint for instance, unless you add --allow-writes.
+    The script is run once if you name the step with --step, and up to two times if you do not. What it
+    writes, a checkpoint for instance, goes into a copy of its folder that is dropped, unless you add --allow-writes.
 
     With --prove, mlpprof applies the cures in memory. It runs your program with each of them, from the same random
     seeds, compares the parameters after some steps, and races the program with the cures against the original. The

@@ -21,6 +21,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    wait_option,
     workload_from,
     workload_options,
 )
@@ -54,8 +55,8 @@ ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
-    *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
-    *("no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("old", "new", "steps", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas", "at_least"),
+    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -80,6 +81,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @step_option
 @modules_options
 @allow_writes_option
+@wait_option
 @workload_options
 @measuring_options
 @click.option(
@@ -129,16 +131,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     saving = Saving()
-    options["arguments"] = ctx.meta.get(ARGUMENTS, ())
-    if any(is_program(name) for name in (old, *new)):
-        require_programs((old, *new), options)
-        require_options_of_programs(ctx, OF_PROGRAMS)
-        if not given_options(ctx, ["threads"]):
-            options["threads"] = None  # the programs' own
-        comparisons = programs_as_asked(old, new, options, typed, progress_bar, saving)
-    else:
-        require_no_program_options(options)
-        comparisons = compare_as_asked(old, new, options, typed, progress_bar, saving)
+    comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
@@ -150,6 +143,31 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
                 print_comparison(comparison, console)
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
+
+
+def subjects_as_asked(
+    ctx: click.Context,
+    old: str,
+    new: Sequence[str],
+    options: dict[str, Any],
+    typed: str,
+    bar: Callable[[], AbstractContextManager[Progress]],
+    saving: Saving,
+    say: Callable[[str], None] = complain,
+) -> list[Comparison]:
+    """Compare programs or variants, as `programs_as_asked` or `compare_as_asked`.
+
+    Raises UsageError if programs and variants are mixed, or if an option is not for what is compared.
+    """
+    options["arguments"] = ctx.meta.get(ARGUMENTS, ())
+    if not any(is_program(name) for name in (old, *new)):
+        require_no_program_options(options)
+        return compare_as_asked(old, new, options, typed, bar, saving)
+    require_programs((old, *new), options)
+    require_options_of_programs(ctx, OF_PROGRAMS)
+    if not given_options(ctx, ["threads"]):
+        options["threads"] = None  # the programs' own
+    return programs_as_asked(old, new, options, typed, bar, saving, say)
 
 
 def compare_as_asked(
@@ -235,6 +253,7 @@ def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[Progr
             include=options["include"],
             exclude=options["exclude"],
             allow_writes=options["allow_writes"],
+            wait_s=options["wait_s"],
         )
         for name in names
     ]

@@ -20,6 +20,7 @@ from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
+from mlpprof.programs.request import STILL_S, WAIT_S
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -237,9 +238,22 @@ modules_options = together(
 allow_writes_option = click.option(
     "--allow-writes",
     is_flag=True,
-    help="Let the script write files. By default mlpprof ends it before it writes outside of temporary folders.",
+    help="Let the program write files. By default it writes into a copy of its folder that is dropped, or, where the "
+    "system allows no such copy, is ended before it writes outside of temporary folders.",
 )
-"""The option that lets a script write files outside of temporary folders."""
+"""The option that lets a program write files outside of temporary folders."""
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(1),
+    default=WAIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="The program is ended if it does not reach its training step in this time. Later, it is ended if it stands "
+    f"still for {STILL_S:.0f} seconds.",
+)
+"""The option for programs that need long until they train."""
 
 
 variant_options = together(
@@ -271,7 +285,16 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     """
     arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
     allow_writes = options["allow_writes"]
-    subject = Subject(target, options["step"], arguments, include, exclude, threads=threads, allow_writes=allow_writes)
+    subject = Subject(
+        target,
+        options["step"],
+        arguments,
+        include,
+        exclude,
+        threads=threads,
+        allow_writes=allow_writes,
+        wait_s=options["wait_s"],
+    )
     if arguments and not subject.is_program:
         raise UsageError(f"'{arguments[0]}' is for a program, but '{target}' is a variant; {EXPECTED}")
     return subject

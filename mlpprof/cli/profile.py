@@ -22,6 +22,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    wait_option,
     workload_from,
     workload_options,
 )
@@ -46,7 +47,7 @@ Bar = Callable[[], AbstractContextManager[Progress]]
 """A context that shows progress."""
 
 OF_PROGRAMS = (
-    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "threads", "native_blas"),
+    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas"),
     *("lines", "stacks", "stacks_file", "no_limits", "out", "file_format", "figure", "as_json", "verbose"),
 )
 """The parameters of `mlpprof profile` that can be used with a program; the others are for variants."""
@@ -83,6 +84,7 @@ def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
         include=options["include"],
         exclude=options["exclude"],
         allow_writes=options["allow_writes"],
+        wait_s=options["wait_s"],
     )
 
 
@@ -144,6 +146,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 )
 @modules_options
 @allow_writes_option
+@wait_option
 @workload_options
 @measuring_options
 @click.option(

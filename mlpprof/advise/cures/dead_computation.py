@@ -18,6 +18,7 @@ from mlpprof.advise.cures.cure import Cure
 from mlpprof.advise.cures.edits import Edits
 from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
 from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
@@ -42,10 +43,13 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
     """The cures of a chain of dead events, the best first."""
     code = code_of(graph)
     dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code)]
+    found: list[Cure] = []
+    if all(event.kind == FILL for event in again):
+        cure = _without_fills(again, code)
+        return [cure] if cure is not None else []
     if not dead:
         return []
     makes = [_without, _with_none] if not any(one.needed for one in dead) else [_guarded, _with_condition, _with_flag]
-    found: list[Cure] = []
     for make in makes:
         edits = Edits(code)
         make(dead, code, edits)
@@ -205,6 +209,16 @@ def _leave_out(one: Dead, code: RecordedCode, edits: Edits) -> None:
             edits.replace_statement(one.statement, f"{left} = {right}")
         case _:
             edits.remove(one.statement)
+
+
+def _without_fills(fills: list[Event], code: RecordedCode) -> Cure | None:
+    """None in place of arrays that other arrays replace, as in a list of gradients."""
+    edits = Edits(code)
+    for node in dict.fromkeys(code.node(event) for event in fills):
+        if not isinstance(node, ast.Call) or len(code.executions(node)) > sum(code.node(e) is node for e in fills):
+            continue
+        edits.replace(node, "None")
+    return edits.cure() if edits else None
 
 
 # Where it has a use only in some turns or calls

@@ -44,7 +44,7 @@ def _changes(
     tree = trees[site.file]
     loop = next((node for node in tree.all_at(site) if isinstance(node, cst.For)), None)
     if loop is None or len(turns) < 3:
-        raise NotBatched("the form of the loop")
+        raise NotBatched("a loop without a `for` statement")
     _require_plain(loop, tree)
     batch = Batch(turns, graph, trees)
     header = _Header(loop, length, batch, tree)

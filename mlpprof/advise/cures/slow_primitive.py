@@ -214,6 +214,29 @@ def product_cure(pairs: Iterable[tuple[Event, Event]], graph: Graph) -> Cure | N
     return edits.cure() if edits else None
 
 
+def sum_cure(pairs: Iterable[tuple[Event, Event]], graph: Graph) -> Cure | None:
+    """``np.vdot(A, B)`` for ``np.sum(A * B)``, also where B is A."""
+    code = code_of(graph)
+    edits = Edits(code)
+    for made, added in dict.fromkeys((code.node(made), code.node(added)) for made, added in pairs):
+        if not isinstance(made, ast.expr) or not isinstance(added, ast.Call):
+            return None
+        name = code.numpy_name(code.file(added))
+        if code.parent(made) not in (added, added.func) or len(added.args) + len(added.keywords) > 1 or name is None:
+            return None
+        operands = operands_of(made)
+        is_square = not isinstance(made, ast.BinOp | ast.Call) or len(operands) == 1 or _is_two(operands[1])
+        if is_square and not is_simple(operands[0]):
+            return None
+        first, second = (operands[0], operands[0]) if is_square else operands
+        edits.replace(added, f"{name}.vdot({code.text(first)}, {code.text(second)})")
+    return edits.cure() if edits else None
+
+
+def _is_two(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 2
+
+
 def _is_mean(added: ast.Call) -> bool:
     return isinstance(added.func, ast.Attribute) and added.func.attr in ("mean", "average")
 

@@ -26,9 +26,15 @@ def detect(graph: Graph) -> list[Candidate]:
         seen = {_spot(event, graph) for event in chain}
         again = [e for e in graph.last if _spot(e, graph) in seen]
         costly = [e for e in again if e.is_own or e.kind != FILL]
-        if costly:
-            found.append(_candidate(costly, again, graph))
+        if costly or _is_replaced(again, graph):
+            found.append(_candidate(costly or again, again, graph))
     return found
+
+
+def _is_replaced(fills: list[Event], graph: Graph) -> bool:
+    """Whether nothing was ever stored into arrays that were only filled: other arrays have taken their places."""
+    roots = {event.output.root for event in fills if event.output is not None}
+    return not any(root in roots for event in graph.events for root in event.writes)
 
 
 def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candidate:
@@ -40,7 +46,9 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     return Candidate(
         category="dead-computation",
         site=here,
-        title=f"the result of `{graph.text(head)}` is never used{' ' if where else ''}{where}",
+        title=f"the array of `{graph.text(head)}` is replaced before anything reads it"
+        if head.kind == FILL
+        else f"the result of `{graph.text(head)}` is never used{' ' if where else ''}{where}",
         why="Nothing reads this result, or what is computed from it, before it is overwritten or freed "
         f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
         + (" The step needs its other executions." if where else ""),
@@ -127,6 +135,8 @@ def _does(event: Event) -> bool:
 def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
     """The cure in words: code that did not run may need the result, and a line may do other things as well."""
     text, place = graph.text(head, 50), graph.place(graph.site(head))
+    if is_edit and head.kind == FILL:
+        return f"Write `None` in place of `{text}` in {place}: other arrays take the places."
     if is_edit and where:
         return f"Compute `{text}` of {place} only where it is used. It is not used {where}; it is used everywhere else."
     if is_edit:

@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mlpprof.report.numbers import digits, format_time, plain
+from mlpprof.report.numbers import digits, format_time, plain, printable
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
 from mlpprof.results.advice import Advice
 from mlpprof.results.proof import IN_THE_PATCH, Proof, TriedCure
@@ -39,10 +39,14 @@ def print_proof(advice: Advice, program: str, console: Console, *, with_patch: b
     if proof is None:
         console.print(Text("There is nothing to prove: none of the findings has a cure that mlpprof can apply."))
         return
-    print_trimmed(console, lambda width: _sections(proof, program, width, with_patch))
+    print_trimmed(console, lambda width: _sections(proof, program, width))
+    if proof.patch and with_patch:
+        console.print(heading("Patch", "-o FILE.patch writes it, --apply changes the files"))
+        for line in proof.patch.splitlines():
+            console.print(Text(printable(line), STYLES.get(line[:1], "")), soft_wrap=True)
 
 
-def _sections(proof: Proof, program: str, width: int, with_patch: bool) -> Iterator[RenderableType]:
+def _sections(proof: Proof, program: str, width: int) -> Iterator[RenderableType]:
     yield Text(plain(headline(program, proof)), "bold")
     if proof.changes_precision:
         yield Text("The patch changes the precision to float32; --safe-only leaves that out.")
@@ -52,10 +56,6 @@ def _sections(proof: Proof, program: str, width: int, with_patch: bool) -> Itera
     if notes:
         yield heading("Notes")
         yield indented(pairs([("!", "yellow", note) for note in notes], width))
-    if proof.patch and with_patch:
-        yield heading("Patch", "-o FILE.patch writes it, --apply changes the files")
-        for line in proof.patch.splitlines():
-            yield Text(plain(line), STYLES.get(line[:1], ""))
 
 
 def _table(proof: Proof) -> Table:
