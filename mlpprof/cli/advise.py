@@ -39,6 +39,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results.advice import Advice
+from mlpprof.results.category_pages import explanation
 
 
 @click.command("advise", cls=ProgramCommand)
@@ -97,6 +98,7 @@ from mlpprof.results.advice import Advice
     count=True,
     help="Prove the cures, and write them into your files. Type it twice for files with changes not committed.",
 )
+@click.option("--explain", metavar="CATEGORY", help="Print what a category means: why it costs time, and the cure.")
 @click.option("--undo", is_flag=True, help="Take back what the last --apply has changed.")
 @variant_options
 @click.pass_context
@@ -110,6 +112,7 @@ def command(
     safe_only: bool,
     times_to_apply: int,
     undo: bool,
+    explain: str | None,
     file_format: str | None,
     fail_on: str | None,
     **options: Any,
@@ -137,6 +140,9 @@ def command(
     mlpprof advise train.py --prove -o train.patch
     mlpprof advise naive --batch 2000
     """
+    if explain is not None:
+        print_text(explanation(explain))
+        return
     if undo:
         for path in patch.undo():
             complain(f"{path} is as it was before the patch")
