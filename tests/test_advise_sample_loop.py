@@ -209,6 +209,32 @@ def step():
     gb1 = gb1 + d.sum(axis=0, keepdims=True)
 """,
     ),
+    "columns in an array of three axes, from an offset on": (
+        COLUMNS
+        + """\
+X3, T3 = X[:, :, None], T[:, :, None]
+
+
+def step():
+    global at
+    gW1, gW2, gb1, gb2 = np.zeros_like(W1), np.zeros_like(W2), np.zeros_like(b1), np.zeros_like(b2)
+    for j in range(10):
+        x, t = X3[at + j], T3[at + j]
+        h = np.tanh(W1 @ x + b1)
+        d = W2 @ h + b2 - t
+        gW2 += d @ h.T
+        gb2 += d
+        d = (W2.T @ d) * (1 - h ** 2)
+        gW1 += d @ x.T
+        gb1 += d
+    at = (at + 10) % 60
+"""
+        + UPDATE,
+        """\
+    x, t = np.hstack(X3[at:at + 10]), np.hstack(T3[at:at + 10])
+    h = np.tanh(W1 @ x + b1)
+""",
+    ),
     "methods that keep what they need, and columns of a matrix": (
         COLUMNS
         + """\

@@ -327,6 +327,8 @@ class _Rewriter:
                 return self._with_axis(node, layout, keeps=True)
             case Form.SUM_OF_MEANS:
                 return f"{self._np}.sum({self._with_axis(node, layout, keeps=False)})"
+            case Form.SELECT_STACKED:
+                return f"{self._np}.{_STACKING[layout]}({self._selected(Form.SELECT, node)})"
         return self._selected(form, node)
 
     def _operand(self, node: cst.BaseExpression) -> str:
@@ -389,12 +391,23 @@ class _Rewriter:
             inner = self._atom(cst.ensure_type(one, cst.Subscript).value)
             part = self._header.whole(inner, 0)
             return inner if part == ":" else f"{inner}[{part}]"
+        match one:
+            case cst.BinaryOperation(operator=cst.Add(), left=offset, right=cst.Name(value=name)) if name == variable:
+                return _moved(index, self.tree.code(offset))
+            case cst.BinaryOperation(operator=cst.Add(), left=cst.Name(value=name), right=offset) if name == variable:
+                return _moved(index, self.tree.code(offset))
         raise NotBatched(f"`{self.tree.code(node)}`")
 
     def _atom(self, node: cst.BaseExpression) -> str:
         text = self.tree.code(node)
         is_atom = node.lpar or isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript)
         return text if is_atom else f"({text})"
+
+
+def _moved(index: str, offset: str) -> str:
+    """The part of an axis, moved by an offset: `:m` becomes `k:k + m`."""
+    start, stop = index.split(":")
+    return f"{offset} + {start}:{offset} + {stop}" if start not in ("", "0") else f"{offset}:{offset} + {stop}"
 
 
 def _transposed(text: str) -> str:
