@@ -10,6 +10,7 @@ from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
+from mlpprof.advise.detect import neuron_loop
 from mlpprof.advise.loops import python_loops
 from mlpprof.advise.single_sample import single_sample_note
 
@@ -447,3 +448,27 @@ def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
         notes = list(single_sample_note(graph))
     assert len(notes) == (words is not None)
     assert all(words in note for note in notes)
+
+
+def test_windows_of_an_image_are_no_neurons_and_their_loops_are_one_finding():
+    text = textwrap.dedent(
+        """\
+        import numpy as np
+        x, K, W = np.ones((9, 9)), np.ones((4, 3, 3)), np.ones((2, 196)) * 0.01
+
+
+        def step():
+            global W
+            out = np.zeros((4, 7, 7))
+            for i in range(7):
+                for j in range(7):
+                    out[:, i, j] = np.sum(x[i : i + 3, j : j + 3] * K, axis=(1, 2))
+            d = W @ out.ravel()
+            W = W - 0.01 * np.outer(d, out)
+        """
+    )
+    with recorded(text) as graph:
+        (found,) = neuron_loop.detect(graph)
+    assert found.site.line == 8
+    assert "takes the windows of an image" in found.title
+    assert "`x[i : i + 3, j : j + 3]` of shape (3, 3)" in found.why

@@ -30,10 +30,11 @@ class Attempt:
 def attempt(site: Site, turns: Sequence[Sequence[Event]], length: int, graph: Graph) -> Attempt:
     """The edit of a loop. turns: its recorded turns; length: of what it runs over, or -1 if that has none."""
     try:
-        changes = _changes(site, turns, length, graph)
+        cure = transformed("safe", graph.trace.sources, _changes(site, turns, length, graph))
     except NotBatched as reason:
         return Attempt(None, str(reason))
-    cure = transformed("safe", graph.trace.sources, changes)
+    except cst.ParserSyntaxError:
+        return Attempt(None, "a syntax that LibCST does not read")
     return Attempt(cure, "" if cure is not None else "the loop as it is written")
 
 
