@@ -17,10 +17,6 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-np.clip(z, -500, 500)))
 
 
-def sigmoid_prime(z):
-    return sigmoid(z) * (1 - sigmoid(z))
-
-
 # %%
 W = [None, rng.standard_normal((20, 50)) / 4, rng.standard_normal((50, 3)) / 7]
 b = [None, np.zeros(50), np.zeros(3)]
@@ -31,8 +27,8 @@ def train_on(x, y, rate=0.5):  # step
     a1 = sigmoid(z1)
     a2 = sigmoid(a1 @ W[2] + b[2])
     d2 = (a2 - y) / len(x)
-    d1 = (d2 @ W[2].T) * sigmoid_prime(z1)  # planted: recomputation
-    # fast: d1 = (d2 @ W[2].T) * (a1 * (1 - a1))
+    d1 = (d2 @ W[2].T) * sigmoid(z1) * (1 - sigmoid(z1))  # planted: recomputation
+    # fast: d1 = (d2 @ W[2].T) * a1 * (1 - a1)
     for l, a, d in ((1, x, d1), (2, a1, d2)):
         W[l] -= rate * (a.T @ d)
         b[l] -= rate * d.sum(axis=0)

@@ -58,7 +58,10 @@ class Twins:
     def steps(self) -> tuple[str, str]:
         """The steps of both, as mlpprof names them; they are in the same lines."""
         file, _, place = self.truth.step.partition(":")
-        slow, fast = (file if name.startswith("-m") else name for name in (self.slow, self.fast))
+        slow, fast = (
+            f"{name.removeprefix('-m ').partition('.')[0]}/{file}" if name.startswith("-m ") else name
+            for name in (self.slow, self.fast)
+        )
         return f"{slow}:{place}", f"{fast}:{place}"
 
     def here(self, file: str, line: int, cell: int | None = None) -> tuple[str, int]:
