@@ -40,6 +40,18 @@ def test_functions_change_their_form_and_back_with_what_they_close_over(tmp_path
     assert inner.__code__ is plain
 
 
+def test_a_closure_changes_its_form_with_the_function_that_makes_it_and_computes_nothing_itself(tmp_path, clock):
+    source = "def outer(w):\n    def inner(x):\n        return x * w\n    return inner\n"
+    forms, clocks = Forms(), Clocks(clock)
+    hooks.install(clocks.hooks)
+    space: dict[str, object] = {"__name__": "net"}
+    exec(forms.module_code(str(tmp_path / "net.py"), source), space)
+    CodeExchange(forms).to(CLOCKED)
+    clocks.take()
+    assert space["outer"](3)(2) == 6
+    assert clocks.take()
+
+
 def test_the_step_has_all_its_forms_side_by_side(clock):
     chosen = []
     forms = Forms(StepPlace.parse("net.py:Net.step"), with_turns=False)

@@ -119,8 +119,8 @@ def _nested(code: CodeType) -> list[CodeType]:
 
 
 def _is_marked(code: CodeType, mark: str) -> bool:
-    """Whether a function is in an instrument's form: the hook is called by it or by a comprehension in it."""
-    inner = [one for one in code.co_consts if isinstance(one, CodeType) and one.co_name.startswith("<")]
+    """Whether a function is in an instrument's form: the hook is called by it, or by code in it, such as a closure."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
     return mark in code.co_names or any(_is_marked(one, mark) for one in inner)
 
 
