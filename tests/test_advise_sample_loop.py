@@ -10,6 +10,7 @@ from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
+from mlpprof.advise.detect import neuron_loop
 from mlpprof.advise.loops import python_loops
 from mlpprof.advise.single_sample import single_sample_note
 
@@ -207,6 +208,32 @@ def step():
     d = (d @ W2.T) * (1 - h ** 2)
     gW1 = gW1 + x.T @ d
     gb1 = gb1 + d.sum(axis=0, keepdims=True)
+""",
+    ),
+    "columns in an array of three axes, from an offset on": (
+        COLUMNS
+        + """\
+X3, T3 = X[:, :, None], T[:, :, None]
+
+
+def step():
+    global at
+    gW1, gW2, gb1, gb2 = np.zeros_like(W1), np.zeros_like(W2), np.zeros_like(b1), np.zeros_like(b2)
+    for j in range(10):
+        x, t = X3[at + j], T3[at + j]
+        h = np.tanh(W1 @ x + b1)
+        d = W2 @ h + b2 - t
+        gW2 += d @ h.T
+        gb2 += d
+        d = (W2.T @ d) * (1 - h ** 2)
+        gW1 += d @ x.T
+        gb1 += d
+    at = (at + 10) % 60
+"""
+        + UPDATE,
+        """\
+    x, t = np.hstack(X3[at:at + 10]), np.hstack(T3[at:at + 10])
+    h = np.tanh(W1 @ x + b1)
 """,
     ),
     "methods that keep what they need, and columns of a matrix": (
@@ -421,3 +448,27 @@ def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
         notes = list(single_sample_note(graph))
     assert len(notes) == (words is not None)
     assert all(words in note for note in notes)
+
+
+def test_windows_of_an_image_are_no_neurons_and_their_loops_are_one_finding():
+    text = textwrap.dedent(
+        """\
+        import numpy as np
+        x, K, W = np.ones((9, 9)), np.ones((4, 3, 3)), np.ones((2, 196)) * 0.01
+
+
+        def step():
+            global W
+            out = np.zeros((4, 7, 7))
+            for i in range(7):
+                for j in range(7):
+                    out[:, i, j] = np.sum(x[i : i + 3, j : j + 3] * K, axis=(1, 2))
+            d = W @ out.ravel()
+            W = W - 0.01 * np.outer(d, out)
+        """
+    )
+    with recorded(text) as graph:
+        (found,) = neuron_loop.detect(graph)
+    assert found.site.line == 8
+    assert "takes the windows of an image" in found.title
+    assert "`x[i : i + 3, j : j + 3]` of shape (3, 3)" in found.why

@@ -5,7 +5,7 @@ The speeds are measured on a machine that may do other things meanwhile, so the 
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,9 @@ from program_styles.twins import STYLES, Twins, write
 from under_instruments import outputs
 
 from mlpprof.advise import Subject, find
-from mlpprof.compare.entrants import Environment
-from mlpprof.compare.programs import ProgramComparer, Wanted
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.programs.request import request_for
+from mlpprof.testing.plugin import SpeedupClaims
 
 BETWEEN = "between the steps, where mlpprof does not look"
 """What a note says of a program whose flaw is in the generator that the training loop runs over."""
@@ -85,13 +84,10 @@ def test_profile_shows_the_time_of_the_flaw(twins: Twins) -> None:
 
 
 @pytest.mark.timing
-def test_compare_proves_that_the_twin_trains_the_same_and_is_faster(twins: Twins) -> None:
-    requests = [
-        replace(request_for(name), step=step) for name, step in zip((twins.slow, twins.fast), twins.steps, strict=True)
-    ]
-    comparer = ProgramComparer(requests, Environment(1), Wanted(at_least=1.1), lambda sentence: None)
-    [comparison] = comparer.compare("", in_silence)
-    assert comparison.programs is not None
-    assert comparison.programs.training is not None
-    assert comparison.programs.training.is_same
-    assert comparison.verdict.outcome == "pass", comparison.verdict
+def test_the_fixture_proves_that_the_twin_trains_the_same_and_is_faster(twins: Twins, speedup: SpeedupClaims) -> None:
+    """The fixture compares as `mlpprof compare` does."""
+    over_step, step = twins.steps
+    shown = speedup(twins.fast, over=twins.slow, at_least=1.1, step=step, over_step=over_step)
+    assert shown is not None
+    assert shown.verdict.outcome == "pass"
+    assert "parameters are the same" in shown.subject

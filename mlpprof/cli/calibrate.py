@@ -18,11 +18,10 @@ from mlpprof.cli.compare import (
     PairCommand,
     requests_for,
     require_no_program_options,
-    require_options_of_programs,
     require_programs,
     step_option,
 )
-from mlpprof.cli.options import allow_writes_option, measuring_options
+from mlpprof.cli.options import allow_writes_option, measuring_options, require_options_of_programs
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar

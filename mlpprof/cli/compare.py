@@ -21,6 +21,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    require_options_of_programs,
     wait_option,
     workload_from,
     workload_options,
@@ -223,16 +224,6 @@ def require_programs(names: Sequence[str], options: Mapping[str, Any]) -> None:
                 f"'{program.strip()}' is a program, but '{name.strip()}' is not; a program can be compared "
                 f"with another program only: {EXPECTED}"
             )
-
-
-def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
-    """Raise UsageError for options that are for variants only."""
-    meaningless = given_options(ctx, [name for name in ctx.params if name not in allowed])
-    if meaningless:
-        raise UsageError(
-            f"{', '.join(meaningless)} cannot be used with programs, which have their own network and data; leave it "
-            "out. Put options of the programs after --"
-        )
 
 
 def require_no_program_options(options: Mapping[str, Any]) -> None:

@@ -278,6 +278,24 @@ def given_options(ctx: click.Context, names: Sequence[str]) -> list[str]:
     return [flags[name] for name in names if ctx.get_parameter_source(name) is typed]
 
 
+def refuse_for_programs(ctx: click.Context, names: Sequence[str]) -> None:
+    """Raise UsageError if one of these parameters is on the command line, because they are for variants only."""
+    given = given_options(ctx, names)
+    if given:
+        # The programs are the command's first parameter, and for `compare` the second.
+        programs = [ctx.params[parameter.name or ""] for parameter in ctx.command.params[:2]]
+        typed = " ".join(name.strip() for one in programs for name in ([one] if isinstance(one, str) else one))
+        raise UsageError(
+            f"{', '.join(given)} cannot be used with a program, which has its own network and data; leave it out. An "
+            f"option of your program itself goes after --, as in: mlpprof {ctx.info_name} {typed} -- {given[0]} ..."
+        )
+
+
+def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
+    """Raise UsageError for a parameter on the command line that is not one of these."""
+    refuse_for_programs(ctx, [name for name in ctx.params if name not in allowed])
+
+
 def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -> Subject:
     """The program for the options. threads: the number of BLAS threads; None takes the program's own or the default.
 
@@ -322,12 +340,7 @@ def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context)
     Raises UsageError if these options are given for a script, and what `workload_from` raises.
     """
     if subject.is_program:
-        given = given_options(ctx, _VARIANT_ONLY)
-        if given:
-            raise UsageError(
-                f"{', '.join(given)} cannot be used with the program '{subject.target}', which has its own network "
-                "and data. Put options of the script after --"
-            )
+        refuse_for_programs(ctx, _VARIANT_ONLY)
         return subject
     batch = options["batch"]
     workload = workload_from({**options, "batch": None if batch is None else (batch,)})

@@ -22,6 +22,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    require_options_of_programs,
     wait_option,
     workload_from,
     workload_options,
@@ -51,16 +52,6 @@ OF_PROGRAMS = (
     *("lines", "stacks", "stacks_file", "no_limits", "out", "file_format", "figure", "as_json", "verbose"),
 )
 """The parameters of `mlpprof profile` that can be used with a program; the others are for variants."""
-
-
-def require_options_of_programs(ctx: click.Context, target: str) -> None:
-    """Raise UsageError for options that are for variants only."""
-    meaningless = given_options(ctx, [name for name in ctx.params if name not in OF_PROGRAMS])
-    if meaningless:
-        raise UsageError(
-            f"{', '.join(meaningless)} cannot be used with {target.strip()}, which is a program with its own network "
-            "and data; leave it out. Put options of the program after --"
-        )
 
 
 def program_as_asked(
@@ -98,7 +89,7 @@ def request_as_asked(
     say: Callable[[str], None],
 ) -> tuple[Run, Path | None]:
     """Profile a program as `program_as_asked`. bar: a context that shows progress; say: prints a sentence."""
-    require_options_of_programs(ctx, request.name.text)
+    require_options_of_programs(ctx, OF_PROGRAMS)
     files = Files(options)
     settings = ProgramSettings(
         threads=options["threads"] or None if given_options(ctx, ["threads"]) else None,

@@ -18,6 +18,7 @@ from mlpprof.advise.cures.cure import Cure
 from mlpprof.advise.cures.edits import Edits
 from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
 from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.advise.unused import is_in_last_turn
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -76,7 +77,7 @@ def _statements(again: list[Event], code: RecordedCode) -> list[Dead]:
             continue
         all_times = code.executions(node)
         times = [time for time in all_times if time.index in numbers]
-        needed = [time for time in all_times if time.index not in numbers]
+        needed = [time for time in all_times if time.index not in numbers and not is_in_last_turn(time, code.graph)]
         found[value] = Dead(one, value, times, needed)
     return sorted(found.values(), key=lambda dead: dead.statement.lineno)
 
@@ -215,7 +216,10 @@ def _without_fills(fills: list[Event], code: RecordedCode) -> Cure | None:
     """None in place of arrays that other arrays replace, as in a list of gradients."""
     edits = Edits(code)
     for node in dict.fromkeys(code.node(event) for event in fills):
-        if not isinstance(node, ast.Call) or len(code.executions(node)) > sum(code.node(e) is node for e in fills):
+        if not isinstance(node, ast.Call):
+            continue
+        others = [event for event in code.executions(node) if event not in fills]
+        if not all(is_in_last_turn(event, code.graph) for event in others):
             continue
         edits.replace(node, "None")
     return edits.cure() if edits else None

@@ -200,6 +200,10 @@ class RecordedCode:
         if function is None:
             return
         names = [*function.args.posonlyargs, *function.args.args]
+        for text, value in _free_variables(call.function):
+            for held, array in _arrays_of(text, value, depth=1):
+                node = ast.parse(held, mode="eval").body
+                yield Holding(ast.copy_location(node, function), array, call)
         owner = getattr(call.function, "__self__", None)
         values = [owner, *call.operands] if owner is not None else list(call.operands)
         for name, value in zip(names, values, strict=False):
@@ -322,6 +326,16 @@ def _read(node: ast.expr | ast.stmt, event: Event) -> Iterator[tuple[ast.expr, A
             yield from zip(operands_of(node), event.operands, strict=False)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 yield node.func.value, getattr(event.function, "__self__", None)
+
+
+def _free_variables(function: Any) -> Iterator[tuple[str, Any]]:
+    """The variables of outer functions that a function uses, with their values."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
 
 
 MOST_ITEMS = 64

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.dead_computation import cures
-from mlpprof.advise.unused import made_by, unused_events
+from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.reads import SHOWING
@@ -66,7 +66,7 @@ def _where(head: Event, again: list[Event], graph: Graph) -> str:
     """The calls or turns of loops in which an expression is not used; '' if it is used in none."""
     numbers = {event.index for event in again}
     same = [e for e in graph.last if e.site == head.site and e.is_own == head.is_own]
-    needed = [e for e in same if e.index not in numbers]
+    needed = [e for e in same if e.index not in numbers and not is_in_last_turn(e, graph)]
     if not needed:
         return ""
     apart = dict.fromkeys(_apart(e, needed, graph) for e in same if e.index in numbers)
