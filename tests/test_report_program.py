@@ -17,6 +17,7 @@ from mlpprof.report.files.formats import RUNS
 from mlpprof.report.notebook.views import RunView
 from mlpprof.report.page.page import page_html
 from mlpprof.report.story import Story
+from mlpprof.report.terminal.compare import print_stored
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import LineProfile, LineTime
 from mlpprof.results.on_disk import load_run, run_file_name, save_run
@@ -150,3 +151,30 @@ def test_a_notebook_shows_the_run_of_a_program():
     html = RunView(make_program_run())._repr_html_()
     assert "self.W1 @ X" in html
     assert "batch" not in html
+
+
+def test_several_programs_are_shown_beside_each_other_by_their_own_phases():
+    runs = [make_program_run(), make_program_run(slower=1.0)]
+    html = page_html(Story.of(runs=runs))
+    assert '<th scope="col" data-phase="Net.update">Net.update</th>' in html
+    assert "fetch_batch" not in html.replace("--fetch_batch", "")
+    mixed = page_html(Story.of(runs=[*runs, make_run()]))
+    for phase in ("fetch_batch", "Net.update"):
+        assert f'<th scope="col" data-phase="{phase}">{phase}</th>' in mixed
+    buffer = io.StringIO()
+    print_stored(runs, Console(file=buffer, width=100))
+    assert "Net.update 16.0 ms 16.0 ms" in squeezed(buffer.getvalue())
+
+
+def test_interruptions_under_clocks_do_not_make_parts_larger_than_the_step():
+    run = make_program_run()
+    result = run.results[0]
+    labels = []
+    for number, label in enumerate(result.labels):
+        samples = label.step_s.copy()
+        samples[number % 4] *= 40  # in each round, other expressions are interrupted
+        labels.append(replace(label, step_s=samples))
+    interrupted = replace(result, labels=tuple(labels))
+    for label in labels:
+        assert interrupted.label_share(label) == pytest.approx(result.label_share(label), rel=0.03)
+    assert interrupted.phases_over_total == pytest.approx(result.phases_over_total, rel=0.03)

@@ -16,12 +16,14 @@ REST = "(rest)"
 def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s: float) -> tuple[Change, ...]:
     """The phases, the rest, then the labels of both; shares are of old_step_s - new_step_s.
 
-    If a variant does not separate its phases, its whole step is rest.
+    If a variant does not separate its phases, its whole step is rest. Programs have phases of their own.
     """
     difference_s = old_step_s - new_step_s
     before, after = _phases(old, old_step_s), _phases(new, new_step_s)
+    ours = () if old.is_one_pass and new.is_one_pass else PHASES
     rows: list[tuple[tuple[str, int | None, str], float, float]] = [
-        ((phase, None, ""), before.get(phase, 0.0), after.get(phase, 0.0)) for phase in PHASES
+        ((phase, None, ""), before.get(phase, 0.0), after.get(phase, 0.0))
+        for phase in dict.fromkeys([*ours, *before, *after])
     ]
     rows.append(((REST, None, ""), old_step_s - sum(before.values()), new_step_s - sum(after.values())))
     labels_before, labels_after = _labels(old, old_step_s), _labels(new, new_step_s)

@@ -27,7 +27,7 @@ from mlpprof.report.numbers import (
     plain,
 )
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
-from mlpprof.report.sentences import agreements, batch_text
+from mlpprof.report.sentences import Agreement, agreements, batch_text
 from mlpprof.report.story import Measured
 from mlpprof.results import (
     BatchResult,
@@ -146,13 +146,14 @@ class Table:
 def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Table:
     """A row per variant and batch size: its step, its rate, and either its epoch or the time of every phase."""
     titles = ("step, median", "95 % of steps", "epoch, median", "95 % of epochs", "samples per second", STEPS_MEASURED)
+    names = phase_names(one.result for one in measured)
     rows = []
     for one in measured:
         result = one.result
         rate = _rate(result)
         cells = [*_head(one, measured), *_spread(result.step_s, "strong")]
         if with_phases:
-            cells += [rate, *(_phase_time(result, name) for name in PHASES)]
+            cells += [rate, *(_phase_time(result, name) for name in names)]
         else:
             cells += [*(_spread(result.epoch_s) if result.epoch_s is not None else _absent(2)), rate, _count(result)]
         rows.append(Row(tuple(cells), rung=one.number))
@@ -162,12 +163,20 @@ def time_table(measured: Sequence[Measured], *, with_phases: bool = False) -> Ta
     columns = (
         *_heads(measured),
         *map(Column, (*titles[:2], titles[4])),
-        *(Column(name, phase=name) for name in PHASES),
+        *(Column(plain(name), phase=name) for name in names),
     )
-    return Table("Time without instruments, from the profile of each variant", columns, tuple(rows))
+    table = Table("Time without instruments, from the profile of each variant", columns, tuple(rows))
+    return _without_unknown(table, measured)
 
 
 STEPS_MEASURED = "steps measured"
+
+
+def phase_names(results: Iterable[BatchResult]) -> list[str]:
+    """All phases, in the order in which they run: the five of variants, and those of programs."""
+    found = list(results)
+    ours = [] if found and all(result.is_one_pass for result in found) else list(PHASES)
+    return list(dict.fromkeys([*ours, *(name for result in found for name in result.phases)]))
 
 
 def _absent(count: int) -> list[Cell]:
@@ -482,22 +491,32 @@ def _figures(point: Point | None) -> tuple[Cell, ...]:
 
 def agreement_table(measured: Sequence[Measured]) -> Table:
     """A row per variant and batch size: the difference between each measuring pass and the unprofiled step."""
+    titles = {title_of(figure): None for one in measured for figure in agreements(one.result)}
     rows = []
     for one in measured:
-        cells = [
-            Cell(
-                ("" if figure.is_within else "! ") + format_change(figure.ratio),
-                None if figure.ratio is None else figure.ratio - 1,
-                "" if figure.is_within else "bad",
-            )
-            for figure in agreements(one.result)
-        ]
+        found = {title_of(figure): figure for figure in agreements(one.result)}
+        cells = [_agreement(found.get(title)) for title in titles]
         counts = [_count(one.result)] * _several_names(measured)
         rows.append(Row((*_head(one, measured), *counts, *cells), rung=one.number))
-    titles = [STEPS_MEASURED] * _several_names(measured)
-    titles += [f"{figure.name} (limit {100 * figure.limit:.0f} %)" for figure in agreements(measured[0].result)]
+    counted = [STEPS_MEASURED] * _several_names(measured)
     caption = "Difference between each measuring pass and the unprofiled step"
-    return Table(caption, (*_heads(measured), *map(Column, titles)), tuple(rows))
+    return Table(caption, (*_heads(measured), *map(Column, (*counted, *titles))), tuple(rows))
+
+
+def title_of(figure: Agreement) -> str:
+    """'sum of the phases (limit 3 %)'."""
+    return f"{figure.name} (limit {100 * figure.limit:.0f} %)"
+
+
+def _agreement(figure: Agreement | None) -> Cell:
+    """The difference of a figure from 1; a program has other figures than a variant."""
+    if figure is None:
+        return Cell(UNKNOWN)
+    return Cell(
+        ("" if figure.is_within else "! ") + format_change(figure.ratio),
+        None if figure.ratio is None else figure.ratio - 1,
+        "" if figure.is_within else "bad",
+    )
 
 
 def race_table(ladder: Ladder) -> Table:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.model import Network
-from mlpprof.results.shares import shares_of
+from mlpprof.results.shares import own_shares_of, shares_of
 from mlpprof.results.step_profile import ProgramRecord, StepProfile
 
 Samples = NDArray[np.float64]
@@ -172,10 +172,8 @@ class BatchResult:
     def phase_shares(self) -> dict[str, float]:
         """Phase -> its share of the step, 0 to 1; the sum of its labels if the same clocks timed both."""
         if self.is_one_pass:
-            found = dict.fromkeys(self.phases, 0.0)
-            for label in self.labels:
-                found[label.phase] += self.label_shares[label.key]
-            return found
+            shares = self.label_shares
+            return {name: sum(share for key, share in shares.items() if key[0] == name) for name in self.phases}
         return shares_of({name: phase.step_s for name, phase in self.phases.items()}, self.phases_pass_s)
 
     @cached_property
@@ -184,9 +182,10 @@ class BatchResult:
 
         If the labels of a phase add up to more than the phase does in its own pass, they are scaled down to it.
         """
-        shares = shares_of({label.key: label.step_s for label in self.labels}, self.labels_pass_s)
+        parts_s = {label.key: label.step_s for label in self.labels}
         if self.is_one_pass:
-            return shares
+            return own_shares_of(parts_s, self.labels_pass_s)
+        shares = shares_of(parts_s, self.labels_pass_s)
         for name, phase_share in self.phase_shares.items():
             keys = [key for key in shares if key[0] == name]
             labelled = sum(shares[key] for key in keys)
@@ -223,9 +222,14 @@ class BatchResult:
 
     @property
     def phases_over_total(self) -> float | None:
-        """Sum of the phases divided by the clock around the same step, median over steps; 1 is perfect."""
+        """Sum of the phases divided by the clock around the same step, median over steps; 1 is perfect.
+
+        Of a program, it is the sum of the shares of its expressions.
+        """
         if not self.separable:
             return None
+        if self.is_one_pass:
+            return sum(self.label_shares.values())
         return float(np.median(sum(p.step_s for p in self.phases.values()) / self.phases_pass_s))
 
     @property

@@ -23,3 +23,14 @@ def shares_of(parts_s: Mapping[Key, NDArray[np.float64]], whole_s: NDArray[np.fl
         return shares
     together = min(1.0, float(np.median(sum(parts_s.values()) / whole_s)))
     return {key: share / total * together for key, share in shares.items()}
+
+
+def own_shares_of(parts_s: Mapping[Key, NDArray[np.float64]], whole_s: NDArray[np.float64]) -> dict[Key, float]:
+    """The same for the expressions of a program, whose medians are already shares of the undisturbed step.
+
+    The parts of a single step may add up to more than the step, because an interruption of an expression whose time is
+    mostly that of the clocks counts too much. So only the medians are added, and scaled if they are more than the step.
+    """
+    shares = {key: float(np.median(part_s / whole_s)) for key, part_s in parts_s.items()}
+    together = max(1.0, sum(shares.values()))
+    return {key: share / together for key, share in shares.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.results.place import Place
-from mlpprof.results.shares import shares_of
+from mlpprof.results.shares import own_shares_of
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class StepProfile:
     def shares(self) -> tuple[float, ...]:
         """The share of each expression in the step, 0 to 1, in their order."""
         parts = {number: np.array(one.seconds) for number, one in enumerate(self.expressions)}
-        return tuple(shares_of(parts, np.array(self.clocked_s)).values())
+        return tuple(own_shares_of(parts, np.array(self.clocked_s)).values())
 
     @cached_property
     def phase_shares(self) -> dict[str, float]:

@@ -9,10 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.machine.blas import blas_line, machine_line
-from mlpprof.model import PHASES
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
-from mlpprof.report.rows import comparison_table, expression_change_table, race_table
+from mlpprof.report.rows import comparison_table, expression_change_table, phase_names, race_table
 from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed, table_lines
 from mlpprof.results import BatchResult, Change, Comparison, ExpressionChange, Ladder, Run, Speedup
@@ -153,9 +152,9 @@ def _stored_table(names: Sequence[str], results: Sequence[BatchResult | None]) -
     ranges = (UNKNOWN if r is None else format_range(r.step_s.low, r.step_s.high) for r in results)
     table.add_row("95 % of steps", *ranges, style="dim")
     first = results[0]
-    for phase in PHASES:
+    for phase in phase_names(result for result in results if result is not None):
         times = [r.phase_s(phase) if r is not None and phase in r.phases else None for r in results]
-        table.add_row(phase, *map(_time, times))
+        table.add_row(Text(plain(phase)), *map(_time, times))
     assert first is not None  # the batch sizes are the first run's
     table.add_row("ratio (a hint)", *(_ratio(first, result) for result in results), style="yellow")
     return table
