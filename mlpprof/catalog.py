@@ -312,6 +312,12 @@ def _require_a_candidate(entry: Entry) -> None:
         if "train_step" not in source and not any(cls.bases or cls.decorator_list for cls in classes.values()):
             raise VariantError(_no_candidate(entry, list(classes)))
     elif wanted not in classes:
+        if _is_step(tree, wanted):
+            script = _typed_path(entry)
+            raise VariantError(
+                f"{wanted} in {entry.path.name} is not a class. To take it as the training step of your program: "
+                f"mlpprof advise {script} --step {wanted}, or mlpprof profile {script} --step {wanted}"
+            )
         if not _may_bind(tree, wanted):
             raise VariantError(_no_class(entry, wanted, list(classes)))
     elif not classes[wanted].decorator_list:
@@ -337,6 +343,16 @@ def interface_methods(tree: ast.Module) -> dict[str, tuple[set[str], bool]]:
         return found, has_others
 
     return {name: methods(node, (name,)) for name, node in classes.items()}
+
+
+def _is_step(tree: ast.Module, name: str) -> bool:
+    """Whether it is the line of a loop, a function of the file, or a method as 'Class.method'."""
+    scopes = {"": tree.body, **{f"{node.name}.": node.body for node in tree.body if isinstance(node, ast.ClassDef)}}
+    functions = {f"{scope}{one.name}" for scope, body in scopes.items() for one in body if isinstance(one, DEFINITIONS)}
+    return name.isdecimal() or name in functions
+
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _may_bind(tree: ast.Module, name: str) -> bool:
@@ -376,12 +392,16 @@ def _no_candidate(entry: Entry, classes: list[str]) -> str:
 
 def _as_a_program(entry: Entry, step: str) -> str:
     """What to type to measure a file that has no variant."""
-    here = Path.cwd()
-    script = shlex.quote(str(entry.path.relative_to(here) if entry.path.is_relative_to(here) else entry.path))
+    script = _typed_path(entry)
     return (
         f"To run it unchanged as your program: mlpprof profile {script} or mlpprof advise {script}, with --step {step} "
         "if they do not find the training step"
     )
+
+
+def _typed_path(entry: Entry) -> str:
+    here = Path.cwd()
+    return shlex.quote(str(entry.path.relative_to(here) if entry.path.is_relative_to(here) else entry.path))
 
 
 def interface_problems(cls: type) -> list[str]:

@@ -10,7 +10,21 @@ from runs import make_run
 
 from mlpprof.catalog import ladder
 from mlpprof.compare.waterfall import waterfall
-from mlpprof.results import BatchResult, Comparison, Ladder, LineProfile, LineTime, Race, Run, Rung, Verdict
+from mlpprof.results import (
+    BatchResult,
+    Change,
+    Comparison,
+    ExpressionChange,
+    Ladder,
+    LineProfile,
+    LineTime,
+    ProgramPair,
+    Race,
+    Run,
+    Rung,
+    Training,
+    Verdict,
+)
 
 HOSTILE = "<script>alert(1)</script> $x^2$ \"'&</title>\x1b[31m\u202e"
 
@@ -144,6 +158,38 @@ def make_comparison(old: str = "cached", new: str = "sliced", at_least: float | 
         waterfall=changes,
         machine=both.machine,
         command=f"mlpprof compare {old} {new}",
+    )
+
+
+def make_program_comparison(at_least: float | None = 1.15, text: str = "tanh(z + 0 * z)") -> Comparison:
+    """A comparison of two programs, of which the newer one lost time in a changed expression."""
+    plain = make_comparison(at_least=at_least)
+    race = replace(
+        plain.race, variants=("old.py", "new.py"), dtypes=("", ""), turns_s=(plain.race.turns_s[0][:, ::-1],)
+    )
+    pair = ProgramPair(
+        steps=("old.py:Net.step", "new.py:Net.step"),
+        between_s=(2e-4, 3e-4),
+        training=Training(True, 20, "after 20 steps from the same seeds, all 6 parameters are the same", ("a note",)),
+        expressions=(
+            ExpressionChange("new.py", 17, text, "tanh(z)", 1e-3, 2e-3),
+            ExpressionChange("new.py", 17, "0 * z", "", None, 1e-4),
+            ExpressionChange("old.py", 21, "z ** 2", "", 1e-4, None),
+        ),
+    )
+    slower = replace(verdict(0.8, at_least, None if at_least is None else "fail"), low=0.78, high=0.82)
+    return replace(
+        plain,
+        old="old.py",
+        new="new.py",
+        workload="",
+        network=None,
+        batch=0,
+        race=race,
+        verdict=slower,
+        waterfall=(Change("forward", None, "", 1e-3, 2e-3, 1.0),),
+        command="mlpprof compare old.py new.py",
+        programs=pair,
     )
 
 

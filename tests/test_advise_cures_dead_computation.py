@@ -165,3 +165,57 @@ def test_an_expression_that_does_something_else_as_well_is_not_left_out():
     noisy = UNROLLED.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1\n    dX = d1 @ noise(W1.T)")
     noise = "def noise(W):\n    return W + rng.normal(0, 1, W.shape)\n"
     assert cures_of(HEAD + noise + noisy, dead_computation) == ()
+
+
+FILLED = """\
+W = [rng.normal(0, 0.1, (50, 300)), rng.normal(0, 0.1, (300, 10))]
+def parameters():
+    return W
+def step():
+    grads = [np.zeros(w.shape) for w in W]
+    kept = np.zeros((60, 300))
+    kept[:] = np.tanh(X @ W[0])
+    d = kept @ W[1] - Y
+    grads[1] = kept.T @ d
+    grads[0] = X.T @ ((d @ W[1].T) * (1 - kept * kept))
+    for w, g in zip(W, grads):
+        w -= 1e-4 * g
+"""
+
+
+def test_arrays_that_others_replace_unread_are_not_filled_and_buffers_are(tmp_path):
+    (cure,) = cures_of(HEAD + FILLED, dead_computation)
+    after = cured(HEAD + FILLED, cure)
+    assert after == HEAD + FILLED.replace("np.zeros(w.shape)", "None")
+    assert trained(after, tmp_path) == trained(HEAD + FILLED, tmp_path)
+
+
+BUFFERED = """\
+class Dense:
+    def __init__(self, n, k):
+        self.W = rng.normal(0, 0.1, (n, k))
+        self.back = np.empty((60, n))
+    def backward(self, x, d):
+        np.matmul(d, self.W.T, out=self.back)
+        self.W -= 1e-3 * (x.T @ d)
+        return self.back
+layers = [Dense(50, 40), Dense(40, 10)]
+def parameters():
+    return [layer.W for layer in layers]
+def step():
+    acts = [X, np.tanh(X @ layers[0].W)]
+    d = acts[1] @ layers[1].W - Y
+    for i in range(1, -1, -1):
+        d = layers[i].backward(acts[i], d)
+"""
+
+
+def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read(tmp_path):
+    text = HEAD + BUFFERED
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    line = "np.matmul(d, self.W.T, out=self.back)\n"
+    expected = text.replace(f"        {line}", f"        if needs_input_delta:\n            {line}")
+    expected = expected.replace("x, d):", "x, d, needs_input_delta=True):")
+    assert after == expected.replace("backward(acts[i], d)", "backward(acts[i], d, needs_input_delta=i > 0)")
+    assert trained(after, tmp_path) == trained(text, tmp_path)

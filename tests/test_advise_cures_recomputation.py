@@ -212,3 +212,31 @@ def test_a_derivative_that_evaluates_twice_is_offered_with_one_evaluation_as_an_
 def test_a_value_that_is_changed_in_place_later_is_not_kept():
     changed = UNROLLED.replace("    dW2 =", "    a1 *= 0.5\n    dW2 =")
     assert cures_of(HEAD + changed, recomputation, line=7) == ()
+
+
+TAPE = """\
+class Node:
+    def __init__(self, data):
+        self.data, self.back = data, None
+    def tanh(self):
+        made = Node(np.tanh(self.data))
+        def back():
+            return made.grad * (1 - np.tanh(self.data) ** 2)
+        made.back = back
+        return made
+W = rng.normal(0, 0.1, (50, 10))
+def parameters():
+    return [W]
+def step():
+    global W
+    out = Node(X @ W).tanh()
+    out.grad = out.data - Y
+    W = W - 1e-3 * (X.T @ out.back())
+"""
+
+
+def test_a_closure_uses_what_its_variables_hold(tmp_path):
+    first, *_ = cures_of(HEAD + TAPE, recomputation)
+    text = cured(HEAD + TAPE, first)
+    assert text == HEAD + TAPE.replace("(1 - np.tanh(self.data) ** 2)", "(1 - made.data ** 2)")
+    assert trained(text, tmp_path) == trained(HEAD + TAPE, tmp_path)

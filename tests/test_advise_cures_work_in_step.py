@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cured import cured, cures_of, trained
 
-from mlpprof.advise.detect import work_in_step
+from mlpprof.advise.detect import dead_computation, work_in_step
 
 HEAD = """\
 import numpy as np
@@ -47,3 +47,11 @@ def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss, tmp_path):
 )
 def test_a_loss_that_is_needed_or_does_something_else_stays(loss, test, added):
     assert cures_of(HEAD + f"    loss = {loss}\n{added}" + TAIL.format(test=test), work_in_step) == ()
+
+
+def test_a_loss_that_a_function_returns_and_some_steps_show_is_not_called_unused():
+    loss = "np.squeeze((A[:1] - Y[:1]) @ (A[:1] - Y[:1]).T)"
+    text = HEAD.replace("float(np.mean(np.square(A - Y)))", loss) + "    loss = loss_of(A)\n"
+    text += TAIL.format(test="count % 100 == 2")
+    assert cures_of(text, dead_computation) == ()
+    assert len(cures_of(text, work_in_step)) == 1

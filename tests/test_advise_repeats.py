@@ -53,3 +53,14 @@ def step():
     (told,) = found(text)
     assert told[0] == 9
     assert told[1].startswith("`squashed(z)` computes again")
+
+
+def test_the_same_function_of_two_arrays_of_one_row_is_no_repetition():
+    text = """\
+X, W = np.random.default_rng(3).normal(0, 1, (50, 400)), np.full((1, 50), 0.01)
+def step():
+    global W
+    A = 1 / (1 + np.exp(-(W @ X)))
+    W = W - 1e-6 * (np.log(A) + np.log(1 - A)) @ X.T
+"""
+    assert found(text) == []

@@ -10,7 +10,9 @@ from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
+from mlpprof.advise.detect import neuron_loop
 from mlpprof.advise.loops import python_loops
+from mlpprof.advise.single_sample import single_sample_note
 
 HEAD = """\
 import numpy as np
@@ -208,6 +210,32 @@ def step():
     gb1 = gb1 + d.sum(axis=0, keepdims=True)
 """,
     ),
+    "columns in an array of three axes, from an offset on": (
+        COLUMNS
+        + """\
+X3, T3 = X[:, :, None], T[:, :, None]
+
+
+def step():
+    global at
+    gW1, gW2, gb1, gb2 = np.zeros_like(W1), np.zeros_like(W2), np.zeros_like(b1), np.zeros_like(b2)
+    for j in range(10):
+        x, t = X3[at + j], T3[at + j]
+        h = np.tanh(W1 @ x + b1)
+        d = W2 @ h + b2 - t
+        gW2 += d @ h.T
+        gb2 += d
+        d = (W2.T @ d) * (1 - h ** 2)
+        gW1 += d @ x.T
+        gb1 += d
+    at = (at + 10) % 60
+"""
+        + UPDATE,
+        """\
+    x, t = np.hstack(X3[at:at + 10]), np.hstack(T3[at:at + 10])
+    h = np.tanh(W1 @ x + b1)
+""",
+    ),
     "methods that keep what they need, and columns of a matrix": (
         COLUMNS
         + """\
@@ -325,3 +353,122 @@ def test_a_loop_that_does_something_else_too_gets_no_edit_and_the_words_name_it(
         """
     )
     assert edited(text) == (None, why)
+
+
+GRADIENTS = """\
+def gradients(x, t):
+    h = np.tanh(x @ W1)
+    d = h @ W2 - t
+    return np.outer(x, (W2 @ d) * (1 - h * h)), np.outer(h, d)
+
+
+def step():
+"""
+BRANCHES = """\
+    a, b = 0, 0
+    for x, t in zip(X[:8], T[:8]):
+        g = gradients(x, t)
+        if t[0] > 0:
+            a = a + g[0]
+        else:
+            a, b = a + g[0], b + g[1]
+"""
+RECURSION = """\
+    def add(i, a, b):
+        if i == 8:
+            return a, b
+        g = gradients(X[i], T[i])
+        return add(i + 1, a + g[0], b + g[1])
+
+    a, b = add(0, 0, 0)
+"""
+OBJECTS = """\
+    total = np.zeros(2, dtype=object)
+    for i in range(8):
+        box = np.empty(2, dtype=object)
+        box[:] = gradients(X[i], T[i])
+        total = total + box
+    a, b = total
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        (
+            "    a, b = (np.sum(g, axis=0) for g in zip(*map(gradients, X[:8], T[:8])))\n",
+            "map(gradients, X[:8], T[:8])",
+        ),
+        (
+            "    parts = list(starmap(gradients, zip(X[:8], T[:8])))\n"
+            "    a, b = (sum(g[i] for g in parts) for i in (0, 1))\n",
+            "starmap(gradients, zip(X[:8], T[:8]))",
+        ),
+        ("    parts = [gradients(x, t) for x, t in zip(X[:8], T[:8])]\n    a, b = parts[0]\n", "[gradients(x"),
+        (RECURSION, "add(0, 0, 0)"),
+        (OBJECTS, "for i in range(8):"),
+        (BRANCHES, "for x, t in zip"),
+    ],
+    ids=["map", "starmap", "comprehension", "recursion", "arrays of objects", "turns that branch"],
+)
+def test_samples_one_by_one_are_found_in_every_form_of_loop(lines, place):
+    text = f"from itertools import starmap\n{VECTORS}{GRADIENTS}{lines}    W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b\n"
+    with recorded(text) as graph:
+        (loop,) = [loop for loop in python_loops(graph) if loop.category == "sample-loop"]
+        line = text.splitlines()[loop.site.line - 1]
+        assert line[loop.site.column :].startswith(place)
+        assert loop.longest.turns == 8
+
+
+@pytest.mark.parametrize(
+    ("samples", "update", "words"),
+    [
+        ("x, t = X[0], T[0]", "W1[:] = W1 - 0.1 * a; W2[:] = W2 - 0.1 * b", "after every sample"),
+        ("x, t = X[0], T[0]", "sums.append((a, b))", "adds up the gradients of several samples"),
+        ("x, t = X[:9], T[:9]", "W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b", None),
+    ],
+    ids=["an update for each sample", "sums of gradients", "a batch"],
+)
+def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
+    text = VECTORS + textwrap.dedent(
+        f"""\
+        sums = []
+
+
+        def step():
+            {samples}
+            h = np.tanh(np.dot(x, W1))
+            d = np.dot(h, W2) - t
+            e = np.dot(d, W2.T) * (1 - h * h)
+            a, b = np.atleast_2d(x).T @ np.atleast_2d(e), np.atleast_2d(h).T @ np.atleast_2d(d)
+            {update}
+        """
+    )
+    with recorded(text) as graph:
+        notes = list(single_sample_note(graph))
+    assert len(notes) == (words is not None)
+    assert all(words in note for note in notes)
+
+
+def test_windows_of_an_image_are_no_neurons_and_their_loops_are_one_finding():
+    text = textwrap.dedent(
+        """\
+        import numpy as np
+        x, K, W = np.ones((9, 9)), np.ones((4, 3, 3)), np.ones((2, 196)) * 0.01
+
+
+        def step():
+            global W
+            out = np.zeros((4, 7, 7))
+            for i in range(7):
+                for j in range(7):
+                    out[:, i, j] = np.sum(x[i : i + 3, j : j + 3] * K, axis=(1, 2))
+            d = W @ out.ravel()
+            W = W - 0.01 * np.outer(d, out)
+        """
+    )
+    with recorded(text) as graph:
+        (found,) = neuron_loop.detect(graph)
+    assert found.site.line == 8
+    assert "takes the windows of an image" in found.title
+    assert "`x[i : i + 3, j : j + 3]` of shape (3, 3)" in found.why

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from recorded_step import recorded
+from recorded_step import FILE, recorded
 
+from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.detect import temporaries
 from mlpprof.advise.detect.temporaries import _needed_beside_the_next, needless_copies
 from mlpprof.advise.in_place import updates
@@ -51,7 +52,7 @@ def found(
         ("p['W'] = p['W'] - rate * g", ["p['W'] -= rate * g"]),
         ("net.V[0] = 0.9 * net.V[0] - rate * g", ["net.V[0] *= 0.9", "net.V[0] -= rate * g"]),
         ("net.V[0] = rate * g + net.V[0] * 0.9", ["net.V[0] *= 0.9", "net.V[0] += rate * g"]),
-        ("net.V[0][:] = 0.9 * net.V[0] + g**2", ["net.V[0] *= 0.9", "net.V[0] += g ** 2"]),
+        ("net.V[0][:] = 0.9 * net.V[0] + g**2", ["net.V[0] *= 0.9", "net.V[0] += g**2"]),
         ("W = g - W", ["np.subtract(g, W, out=W)"]),
         ("W = np.clip(W, -1, 1) - rate * (g + 0.1 * W)", None),
         ("W = np.maximum(W, 0)", ["np.maximum(W, 0, out=W)"]),
@@ -142,16 +143,20 @@ def test_both_forms_give_the_same_and_leave_the_program_alone():
 @pytest.mark.timing
 def test_an_update_that_is_written_anew_is_reported_with_what_it_saves():
     def told(graph):
-        return [(one.cure, one.saved_s) for one in temporaries.detect(graph)]
+        return [
+            (applied(graph.trace.sources, one.cures[:1])[FILE], one.saved_s)
+            for one in temporaries.detect(graph)
+            if one.cures
+        ]
 
-    cure = "By hand: write `net.V[0] *= 0.9` and then `net.V[0] -= rate * g` in net.py:"
+    cure = "    net.V[0] *= 0.9\n    net.V[0] -= rate * g  # momentum\n"
     head = HEAD.replace("(300, 200)", "(1500, 800)").replace("(40, 300)", "(2, 1500)")  # far beyond the caches
-    line = "net.V[0] = 0.9 * net.V[0] - rate * g"
+    line = "net.V[0] = 0.9 * net.V[0] - rate * g  # momentum"
     for _ in range(5):  # a saving that something else disturbs may be told as none
         saved = [seconds for text, seconds in found(line, head=head, of=told) if cure in text]
         if saved:
             break
-    ((low, high),) = saved  # whoever else holds the array would see it change: so it is no diff
+    ((low, high),) = saved
     assert 0 <= low <= high
     assert high > 0
 

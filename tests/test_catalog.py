@@ -329,6 +329,14 @@ def test_a_program_is_not_run_for_a_class_that_it_does_not_have(write):
     assert message == "there is no class 'Nett' in mine.py; did you mean 'Net'? (it has: Net)"
 
 
+@pytest.mark.parametrize("step", ["Net.fit", "train", "4"])
+def test_a_step_in_place_of_a_class_is_answered_with_the_command_for_a_step(write, step):
+    path = write("class Net:\n    def fit(self): pass\n\ndef train(): pass\n\nraise SystemExit('it ran')\n")
+    message = message_of(f"{path}:{step}")
+    assert message.startswith(f"{step} in mine.py is not a class.")
+    assert message.endswith(f"mine.py --step {step}")
+
+
 def test_a_class_that_a_function_makes_is_a_variant(write, plain):
     text = f"{plain}\n\ndef same(cls):\n    return type('Made', (cls,), {{}})\n\n\nMade = same(MLP)\n"
     assert load(find(f"{write(text)}:Made")).__name__ == "Made"

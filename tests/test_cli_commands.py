@@ -135,7 +135,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("profil", "did you mean 'profile'?"),
         ("cachd", "did you mean 'cached'?"),
         ("nothing.py", "there is no file 'nothing.py'"),
-        ("advise", "for example: mlpprof advise train.py"),
+        ("advise", "mlpprof advise train.py"),
         ("compare", "for example: mlpprof compare old.py new.py"),
         ("compare train.py", "for example: mlpprof compare train.py@HEAD train.py"),
         ("advise train.py --epochs 3", "type: mlpprof advise train.py -- --epochs 3"),

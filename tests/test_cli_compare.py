@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import make_program_comparison
 from rich.console import Console
 from runs import make_run
 
@@ -58,6 +59,23 @@ def printed(comparison: Comparison, width: int) -> str:
 
 
 # The layout
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_programs_are_shown_with_their_training_and_the_expression_that_lost_the_time(width: int) -> None:
+    text = printed(make_program_comparison(), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    for said in (
+        "both train the same: after 20 steps",
+        "old.py:Net.step → new.py:Net.step",
+        "the rest of the loop takes 200 µs → 300 µs a step",
+        "new.py:17 tanh(z + 0 * z)",
+        "was: tanh(z)",
+        "The most time is lost in new.py:17: tanh(z + 0 * z) (was: tanh(z)), 1.00 ms → 2.00 ms.",
+    ):
+        assert said in words
+    assert "batch" not in words
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

@@ -84,6 +84,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         asked.update(command="compare", variants=[old, *new], typed=typed, **options)
         return []
 
+    def subjects(
+        ctx: Any, old: str, new: tuple[str, ...], options: dict[str, Any], typed: str, bar: Any, saving: Any, say: Any
+    ) -> Any:
+        return compare(old, new, options, typed, bar, saving)
+
     def advise(subject: Any, out: Path | None, bar: Any, saving: Any, proving: Any) -> Any:
         asked.update(command="advise", subject=subject, out=out, step=subject.step, proving=proving)
         if isinstance(subject.target, ProgramRequest):
@@ -106,6 +111,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(jupyter, "advise_as_asked", advise)
     monkeypatch.setattr(jupyter, "request_as_asked", program)
     monkeypatch.setattr(jupyter, "compare_as_asked", compare)
+    monkeypatch.setattr(jupyter, "subjects_as_asked", subjects)
     return asked
 
 

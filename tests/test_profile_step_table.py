@@ -7,7 +7,6 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.profile.program import crowded, dtype_of
-from mlpprof.profile.program_worker import not_finite
 from mlpprof.profile.step_table import STEP_ITSELF, step_table
 
 STEP = """
@@ -104,15 +103,6 @@ def test_comments_name_phases():
         table = step_table(graph)
     assert table.phases_from == "comments"
     assert list(table.result.phases) == ["first", STEP_ITSELF, "last"]
-
-
-def test_values_that_are_not_finite_are_reported_with_the_first_place():
-    with recorded(STEP) as graph:
-        assert not_finite(graph) == []
-    text = STEP.replace("rng.random((80, 60)),", "np.full((80, 60), np.inf),")
-    with np.errstate(all="ignore"), recorded(text) as graph:
-        (warning,) = not_finite(graph)
-    assert "W @ X (net.py:11)" in warning
 
 
 def test_several_threads_on_a_busy_machine_are_a_warning():

@@ -97,7 +97,7 @@ def test_a_program_sees_what_it_writes_and_the_files_stay_as_they_were(allowed, 
     before = contents(project)
     for _ in range(2):
         _, changes = inside([project], WRITING, project)
-        assert changes == ["child.txt", "data.h5", "log.txt", "newer.npy", "old.npy", "out/a"]
+        assert changes == ["child.txt", "data.h5", "log.txt", "newer.npy", "old.npy (deleted)", "out/a"]
         assert contents(project) == before
 
 

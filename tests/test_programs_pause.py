@@ -27,6 +27,7 @@ class Texts:
 
     may_be_short = True
     folder = "."
+    wait_s = 5.0
 
     def __init__(self, text: str, **names: object) -> None:
         self.text, self.names = text, names

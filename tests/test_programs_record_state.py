@@ -1,10 +1,13 @@
-"""No instrument of `advise` changes what a program prints or computes, to the last bit, in any of its forms."""
+"""No instrument changes what a program prints or computes, to the last bit, in any of its forms."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
+from program_styles import twins
 from under_instruments import STEPS, UNAVAILABLE, outputs
 from wild.truth import HERE, scripts, truth
 
@@ -53,6 +56,19 @@ def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(so
     jobs = [{"script": str(script), "step": truth(script).step, "mode": mode} for script in some for mode in modes]
     for script, found in zip(some, chunks(outputs(*jobs), len(modes)), strict=True):
         assert_equal_to_the_first(found, [f"{script.relative_to(HERE)} {mode}" for mode in modes[1:]])
+
+
+@pytest.mark.parametrize("style", twins.STYLES)
+def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_path):
+    program = twins.write(style, tmp_path)
+    command = [sys.executable, *program.under_python(tmp_path), *program.few(12)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    alone = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    modes = ("plain", "sought", "clocked", "in turns", "paused")
+    job = {"script": program.slow, "step": program.steps[0], "arguments": program.few(12), "folder": str(tmp_path)}
+    found = outputs(*({**job, "mode": mode} for mode in modes))
+    assert alone.stdout
+    assert_equal_to_the_first([alone.stdout, *found], modes)
 
 
 @pytest.mark.parametrize("some", chunks(OWN_VARIANTS, 6), ids=lambda some: some[0])

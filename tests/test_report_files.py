@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from advices import make_advice
-from pages import make_comparison
+from pages import make_comparison, make_program_comparison
 from runs import assert_equal_records, make_run
 from test_compare_autotune import tuning
 
@@ -161,6 +161,19 @@ def test_unknown_formats_are_refused_with_those_there_are():
         COMPARISONS.choose(Path("a.txt"), None)
     with pytest.raises(UsageError, match="expected a name that ends in"):
         LADDERS.choose(Path("a.pdf"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("a.csv", None, "old.py,new.py,,0,,"),
+        ("a.json", "pytest-benchmark", '"group": "new.py over old.py"'),
+        ("a.json", "github-action-benchmark", '"name": "new.py relative to old.py"'),
+        ("a.json", None, '"text": "tanh(z + 0 * z)"'),
+    ],
+)
+def test_programs_that_were_compared_are_written_in_every_format(tmp_path, name, kind, said):
+    assert said in COMPARISONS.write([make_program_comparison()], tmp_path / name, kind).read_text(encoding="utf-8")
 
 
 def test_any_figure_of_a_comparison_is_drawn_by_its_name(tmp_path):

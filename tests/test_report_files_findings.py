@@ -26,6 +26,7 @@ CLASSES = {
     "rules": sarif_om.ReportingDescriptor,
     "defaultConfiguration": sarif_om.ReportingConfiguration,
     "shortDescription": sarif_om.MultiformatMessageString,
+    "help": sarif_om.MultiformatMessageString,
     "results": sarif_om.Result,
     "message": sarif_om.Message,
     "description": sarif_om.Message,

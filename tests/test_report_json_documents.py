@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from advices import LOOP, hostile_advice, make_advice
 from jsonschema import Draft202012Validator
-from pages import make_comparison, make_ladder, verdict
+from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
@@ -29,7 +29,7 @@ from mlpprof.report.json_documents import (
     step_profile_json,
     tuning_json,
 )
-from mlpprof.results import CheckResult, Race, Speedup
+from mlpprof.results import CheckResult, ProgramPair, Race, Speedup
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import json_text
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
@@ -64,7 +64,14 @@ REPRODUCTION = Reproduction(
     machine={},
 )
 SPEEDUP = Speedup(
-    "new", "old", "tiny", verdict(2.0, 1.15, "fail"), COMPARISON.waterfall, "mlpprof compare", ("a note",)
+    "new",
+    "old",
+    "tiny",
+    verdict(2.0, 1.15, "fail"),
+    COMPARISON.waterfall,
+    "mlpprof compare",
+    ("a note",),
+    make_program_comparison().lost,
 )
 
 DOCUMENTS: dict[str, tuple[str, Any]] = {
@@ -77,6 +84,11 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "checks": ("check", check_json(CHECKS)),
     "comparison": ("compare", [comparison_json(COMPARISON)]),
     "without a claim": ("compare", [comparison_json(make_comparison(at_least=None))]),
+    "programs": ("compare", [comparison_json(make_program_comparison())]),
+    "programs without a check": (
+        "compare",
+        [comparison_json(replace(COMPARISON, network=None, programs=ProgramPair(("a", "b"), (0.0, 0.0), None)))],
+    ),
     "ladder with a slow rung": ("ladder", [ladder_json(make_ladder(profiled=False))]),
     "peers": ("peers", peers_json(PeersTable("now", "mlpprof peers", True, 1, (ROW,), {}))),
     "tuning": ("autotune", tuning_json(tuning(), True, ["what", "ratio", "why"])),

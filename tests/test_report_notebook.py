@@ -17,7 +17,7 @@ from mlpprof.report.advice_words import place_text
 from mlpprof.report.notebook.views import AdviceView, ComparisonView, RunView
 from mlpprof.report.numbers import plain
 from mlpprof.report.terminal.profile import report_text
-from mlpprof.results import Change, Comparison, Race, Verdict
+from mlpprof.results import Change, Comparison, ExpressionChange, ProgramPair, Race, Verdict
 from reports import build_notebook as build
 
 VOID = {"br", "img", "meta", "input", "hr"}
@@ -181,3 +181,15 @@ def test_the_lines_of_a_cell_are_those_of_the_finding_in_a_notebook():
     page = Page(AdviceView(advice)._repr_html_())
     assert "2 this line" in page.text
     assert "work.ipynb:cell 3:2:9" in page.text
+
+
+def test_a_comparison_of_programs_has_no_batch_and_names_expressions_by_their_cells():
+    changes = (ExpressionChange("new.ipynb", 7, "np.tanh(Z)", "", 1e-3, 2e-3, cell=3),)
+    pair = ProgramPair(("old.ipynb:step", "new.ipynb:step"), (0.0, 0.0), None, changes)
+    view = ComparisonView(
+        [make_comparison("old.ipynb", "new.ipynb", workload=None, network=None, batch=0, programs=pair)]
+    )
+    page = Page(view._repr_html_())
+    assert "batch" not in page.text.partition("The whole report as text")[0]
+    assert "new.ipynb:cell 3:7 np.tanh(Z)" in page.text
+    assert "new.ipynb:cell 3:7" in repr(view)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import HOSTILE, hostile_run, make_comparison, make_ladder
+from pages import HOSTILE, hostile_run, make_comparison, make_ladder, make_program_comparison
 from runs import make_program_run, make_run
 
 from mlpprof.cli.main import run
@@ -73,6 +73,12 @@ def test_the_page_of_a_hostile_run_is_valid_html(hostile_page):
 
 def test_the_page_of_comparisons_is_valid_html():
     assert_valid(page_html(Story.of(comparisons=[make_comparison()])))
+    page = page_html(Story.of(comparisons=[make_program_comparison(text="<b>tanh</b>")]))
+    assert_valid(page)
+    assert "new.py:17" in page
+    assert "both train the same" in page
+    assert "<b>tanh" not in page
+    assert "batch 0" not in page
 
 
 def test_a_run_whose_phases_cannot_be_separated_has_a_page():

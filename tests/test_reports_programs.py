@@ -19,6 +19,7 @@ PROGRAMS = (
     *(f"reports.studies.{study}" for study in STUDIES),
     "reports.verdicts.simulated",
     "reports.verdicts.real_trials",
+    "reports.verdicts.programs",
     "reports.build_notebook",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
+import pytest
 from click.testing import CliRunner
 
-from reports.verdicts import simulated
+from reports.verdicts import programs, simulated
 from reports.verdicts.noise import load
 from reports.verdicts.simulated import by_end, by_kind, by_process, by_trace
 
@@ -43,3 +46,32 @@ def test_the_command_prints_its_counts_as_json(monkeypatch) -> None:
     assert document["schema"] == 1
     assert document["trials"] == 100
     assert set(document["tables"]["Recorded noise"][0]) >= {"noise", "false_fail", "missed"}
+
+
+def test_the_slower_copy_of_a_program_trains_the_same(tmp_path) -> None:
+    source = programs.SCRIPT.read_text(encoding="utf-8")
+    slower = programs.slower_copy(source, step_s=0.01, slowdown=0.1)
+    printed = []
+    for text in (source, slower):
+        (tmp_path / "train.py").write_text(f"{text}\nprint(float(sum(abs(W).sum() for W in network.W)))\n")
+        command = [sys.executable, "train.py", "2"]
+        printed.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    assert slower != source
+    assert printed[0] == printed[1]
+    with pytest.raises(ValueError, match="0 times"):
+        programs.slower_copy("", step_s=0.01, slowdown=0.1)
+
+
+def test_the_table_of_programs_counts_the_answers_of_each_kind(tmp_path, capsys) -> None:
+    made = [
+        programs.Trial("A/A", "pass", 1.0, "", False, 30.0),
+        programs.Trial("A/A", "not the same", None, "", False, 9.0),
+        programs.Trial("10 % slower", "fail", 0.91, "np.sin(WASTE)", True, 30.0),
+    ]
+    programs.report(tmp_path, as_json=False, made=lambda progress: iter(made))
+    printed = capsys.readouterr().out
+    assert "| A/A | 2 | 1 | 0 | 0 | 1 | 1.000 (1.000 to 1.000) |" in printed
+    assert "| 10 % slower | 1 | 0 | 1 | 0 | 0 | 0.910 (0.910 to 0.910) | 1 |" in printed
+    assert "python -m reports.verdicts.programs" in printed
+    assert (tmp_path / "programs.md").read_text(encoding="utf-8") == printed
+    assert len(json.loads((tmp_path / "programs.json").read_text(encoding="utf-8"))["trials"]) == 3

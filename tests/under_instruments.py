@@ -88,11 +88,14 @@ def _do(
     variant: str | None = None,
     arguments: tuple[str, ...] = (),
     few: int = 0,
+    folder: str | None = None,
 ) -> None:
     from mlpprof import catalog
     from mlpprof.programs.load import UserProgram
     from mlpprof.programs.request import request_for
 
+    if folder is not None:
+        os.chdir(folder)
     program = _Training(variant) if variant is not None else UserProgram(request_for(str(script), arguments=arguments))
     if script is not None:
         gc.freeze()  # what is imported by now is none of the program's, and every change of form goes through the rest
@@ -105,6 +108,8 @@ def _do(
         _seek(program)
     elif mode == "found":
         _find(program)
+    elif mode == "paused":
+        _pause(program, str(step))
     elif mode == "recorded":
         _record_as_it_is(program, str(step), few)
     elif mode in PLANS:
@@ -148,6 +153,27 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     assert ran
     assert 2 not in ran or (recording.trace is not None and recording.trace.events)
     assert 1 not in ran or any(timed)
+
+
+def _pause(program: Any, step: str) -> None:
+    """Let the program make three steps at a time, as `compare` does, until it ends by itself."""
+    import threading
+
+    from mlpprof.programs.pause import StepGate, run_paused
+    from mlpprof.programs.step_place import StepPlace
+
+    gate, turns = StepGate(), [0]
+
+    def permit() -> None:
+        gate.arrived()
+        while not gate.take(3).has_ended:
+            turns[0] += 1
+
+    permitting = threading.Thread(target=permit)
+    permitting.start()
+    run_paused(program, StepPlace.parse(step), gate)
+    permitting.join()
+    assert turns[0]
 
 
 def _seek(program: Any) -> None:

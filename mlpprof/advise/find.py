@@ -17,7 +17,7 @@ from mlpprof.process import NOTHING, Progress
 from mlpprof.profile.program import profile_step as step_of_program
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
-from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.request import WAIT_S, ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, contained, how_often
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import decode
@@ -40,7 +40,7 @@ class Subject:
     they are for a program, and takes one for a variant, as `mlpprof profile` does. allow_writes: let a program write
     files; else it writes into a copy of its folder that is dropped, and an attempt to write elsewhere ends its run.
     has_copy: whether there may be such a copy; without it, or where the system does not allow it, an attempt to write
-    outside temporary folders ends the run.
+    outside temporary folders ends the run. wait_s: a program is ended if it has not reached its step by then.
     """
 
     target: str | Path | ProgramRequest
@@ -53,6 +53,7 @@ class Subject:
     threads: int | None = None
     allow_writes: bool = False
     has_copy: bool = True
+    wait_s: float = WAIT_S
 
     @property
     def how_often(self) -> str:
@@ -74,6 +75,7 @@ class Subject:
                 include=tuple(self.include),
                 exclude=tuple(self.exclude),
                 allow_writes=self.allow_writes,
+                wait_s=self.wait_s,
             )
         return request_for(
             self.target,
@@ -81,6 +83,7 @@ class Subject:
             include=self.include,
             exclude=self.exclude,
             allow_writes=self.allow_writes,
+            wait_s=self.wait_s,
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.kept_buffers import KeptBuffers
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
@@ -91,6 +92,7 @@ class StatementForms:
 
     events: its elementwise operations by place. buffers: arrays for results, which other statements use as well.
     is_free: whether an operation is the last that reads its operand of a number; node: the operand in the source.
+    text_of: how an operand is written in the new lines. numpy: the name of NumPy in the file.
     text: the new lines. scaled: operations that are done in such an operand, with its number.
     """
 
@@ -100,7 +102,10 @@ class StatementForms:
         target: ast.expr,
         buffers: dict[Kind, Array],
         is_free: Callable[[ast.expr, Event, int], bool],
+        text_of: Callable[[ast.expr], str] = ast.unparse,
+        numpy: str = "np",
     ) -> None:
+        self._text_of, self._numpy = text_of, numpy
         self._events = events
         self._buffers = buffers
         self._is_free = is_free
@@ -166,7 +171,7 @@ class StatementForms:
         children = operands_of(statement.value)
         parts = [self._into(c, x)[0] for c, x in zip(children, event.operands, strict=True)]
         self._fast.append(f"{self._ufunc(event)}({self._arguments(event, parts)}, out={OLD})")
-        texts = [ast.unparse(child) for child in children]
+        texts = [self._text_of(child) for child in children]
         self.text.append(f"{self._name_of(event)}({self._arguments(event, texts)}, out={self._target_text()})")
         return True
 
@@ -183,23 +188,22 @@ class StatementForms:
         scaled = self._scaled(statement.value)
         if scaled is not None:
             self._fast.append(f"{OLD} {symbol}= {scaled[0]}")
-            self.text.append(f"{ast.unparse(self._target)} {symbol}= {scaled[1]}")
+            self.text.append(f"{self._text_of(self._target)} {symbol}= {scaled[1]}")
             return True
         scratch = self._into(statement.value, top.operands[1])[0]
         self._fast.append(f"{OLD} {symbol}= {scratch}")
-        self.text += [*self._scratch_text(statement.value), f"{ast.unparse(self._target)} {symbol}= scratch"]
+        self.text += [*self._scratch_text(statement.value), f"{self._text_of(self._target)} {symbol}= scratch"]
         return True
 
     def _is_target(self, node: ast.expr) -> bool:
-        text = ast.unparse(node)
-        return text in (ast.unparse(self._target), self._target_text())
+        return self._text_of(node) in (self._text_of(self._target), self._target_text())
 
     def _target_text(self) -> str:
         """The array that is the target: X for ``X[:]``."""
         match self._target:
             case ast.Subscript(value=owner, slice=key) if ast.unparse(key) in (":", "..."):
-                return ast.unparse(owner)
-        return ast.unparse(self._target)
+                return self._text_of(owner)
+        return self._text_of(self._target)
 
     def _mentions(self, node: ast.expr) -> bool:
         return any(isinstance(one, ast.expr) and self._is_target(one) for one in ast.walk(node))
@@ -304,9 +308,9 @@ class StatementForms:
                 # times one: this runs many times here, and Y must not become zero
                 self._names |= {name: value.copy(order="K"), one: type(factor)(1)}
                 self._fast.append(f"{self._ufunc(event)}({name}, {one}, out={name})")
-                self.text.append(f"{ast.unparse(child)} {_symbol(node.op)}= {ast.unparse(children[1 - number])}")
+                self.text.append(f"{self._text_of(child)} {_symbol(node.op)}= {self._text_of(children[1 - number])}")
                 self.scaled.append((event, number))
-                return name, ast.unparse(child)
+                return name, self._text_of(child)
         return None
 
     def _write_line(self, node: ast.expr, event: Event, spine: int, scaled: str) -> None:
@@ -314,12 +318,12 @@ class StatementForms:
         name = self._target_text()
         if isinstance(node, ast.BinOp) and (spine == 0 or isinstance(node.op, ast.Add | ast.Mult)):
             other = children[1 - spine]
-            line = f"{name} {_symbol(node.op)}= {scaled or ast.unparse(other)}"
+            line = f"{name} {_symbol(node.op)}= {scaled or self._text_of(other)}"
             if not scaled and self.event_of(other) is not None:
                 line += f"  # or, with an array that is kept: {'; '.join(self._scratch_text(other))}; "
                 line += f"{name} {_symbol(node.op)}= scratch"
         else:
-            texts = [name if n == spine else scaled or ast.unparse(child) for n, child in enumerate(children)]
+            texts = [name if n == spine else scaled or self._text_of(child) for n, child in enumerate(children)]
             line = f"{self._name_of(event)}({self._arguments(event, texts)}, out={name})"
         self.text.append(line)
 
@@ -329,7 +333,7 @@ class StatementForms:
         assert event is not None
         children = operands_of(node)
         deeper = [number for number, child in enumerate(children) if self.event_of(child) is not None]
-        texts = [ast.unparse(child) for child in children]
+        texts = [self._text_of(child) for child in children]
         first: list[str] = []
         inner = self.event_of(children[deeper[0]]) if len(deeper) == 1 else None
         if inner is not None and is_alike(result_of(inner), result_of(event)):
@@ -340,7 +344,7 @@ class StatementForms:
     def _name_of(self, event: Event) -> str:
         found = elementwise(event)
         assert found is not None
-        return f"np.{found.__name__}"
+        return f"{self._numpy}.{found.__name__}"
 
     def _arguments(self, event: Event, texts: list[str]) -> str:
         found = elementwise(event)
@@ -368,6 +372,8 @@ class Update:
     slow: Action
     fast: Action
     cure: tuple[str, ...]
+    statement: ast.stmt
+    file: str
 
 
 def updates(graph: Graph, least_bytes: int) -> list[Update]:
@@ -418,7 +424,12 @@ def _update(
     target = statement.target if isinstance(statement, ast.AugAssign) else statement.targets[0]
     places = {graph.span(event.site)[1:]: event for event in events if elementwise(event) is not None}
     forms = StatementForms(
-        places, target, buffers, lambda node, event, number: _is_given(node, event, number, file, names, graph)
+        places,
+        target,
+        buffers,
+        lambda node, event, number: _is_given(node, event, number, file, names, graph),
+        lambda node: _written(node, graph.trace.sources[file]),
+        numpy_name(file, graph) or "np",
     )
     store = next((event for event in events if event.effect is not None and event.name == "store"), None)
     if isinstance(statement, ast.AugAssign):
@@ -446,7 +457,13 @@ def _update(
     if isinstance(statement, ast.Assign) and store is None and forms.place_of_target is not None:
         reader, number = forms.place_of_target
         changed |= {reader.inputs[number].root} | ({top.output.root} if top.output is not None else set())
-    return Update(tuple(used), frozenset(changed), slow, fast, tuple(forms.text))
+    return Update(tuple(used), frozenset(changed), slow, fast, tuple(forms.text), statement, file)
+
+
+def _written(node: ast.expr, source: str) -> str:
+    """An expression as the file has it, if that is one line."""
+    text = ast.get_source_segment(source, node) or ""
+    return text if text and "\n" not in text else ast.unparse(node)
 
 
 def _region(store: Event, top: Event) -> Array | None:

@@ -6,6 +6,8 @@ layer before, and online learning needs the weights that the sample before has c
 
 from __future__ import annotations
 
+import ast
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ MOST_SHARE = 0.995
 
 LEAST_TURNS = 4
 """A loop over arrays with fewer turns is too short to be a loop over samples or neurons."""
+
+MAPS = frozenset(("map", "starmap"))
+"""Library functions that call a function for each item."""
 
 LONGEST_HEADER = 50
 """A title shows no more characters of the loop's first line."""
@@ -87,33 +92,112 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
     samples = {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.
-    return [
+    found = [
         PythonLoop("sample-loop", loop.site, loop.executions, loop.longest, loop.turns)
         if loop.longest.turns in samples and not loop.longest.loops
         else loop
         for loop in found
     ]
+    return [*found, *_repeated_calls(graph)]
+
+
+def _repeated_calls(graph: Graph) -> Iterator[PythonLoop]:
+    """Samples one by one without a loop statement: by `map`, by `itertools.starmap`, by recursion."""
+    loose = [event for event in graph.last if not event.loops]
+    sites = [event.site for event in loose]
+    next_at: dict[int, int] = {}
+    following = [0] * len(sites)
+    for place in reversed(range(len(sites))):
+        following[place] = next_at.get(sites[place], 0)
+        next_at[sites[place]] = place
+    at = 0
+    while at < len(loose):
+        period = following[at] - at
+        turns = _repetition(sites, at, period) if period > 0 else 1
+        if turns < LEAST_TURNS:
+            at += 1
+            continue
+        parts = [loose[at + turn * period : at + (turn + 1) * period] for turn in range(turns)]
+        work = [[event for event in part if event.kind] for part in parts]
+        is_of_matrices = any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1])
+        if work[1] and not is_of_matrices and not _carries(parts) and _uses_same_weights(work, graph.parameters):
+            first, last = parts[0][0], parts[-1][-1]
+            run = LoopRun(first.site, 0, graph.last_step, first.index, (), first.calls, turns, turns, turns)
+            run.end = last.index + 1
+            yield PythonLoop("sample-loop", _caller(first, graph), [run], run, parts)
+        at += turns * period
+
+
+def _repetition(sites: list[int], at: int, period: int) -> int:
+    """How often so many places are passed again in the same order, without anything between."""
+    part = sites[at : at + period]
+    turns = 1
+    while sites[at + turns * period : at + (turns + 1) * period] == part:
+        turns += 1
+    return turns
+
+
+def _caller(first: Event, graph: Graph) -> Site:
+    """The place that calls the function again and again: `map(...)`, or the outermost call of a recursion."""
+    if first.calls:
+        return graph.site(graph.events[first.calls[0]])
+    site = graph.site(first)
+    functions = [
+        node
+        for node in ast.walk(graph.trees[site.file])
+        if isinstance(node, ast.FunctionDef | ast.Lambda) and node.lineno <= site.line <= (node.end_lineno or 0)
+    ]
+    inner = max(functions, key=lambda node: node.lineno, default=None)
+    for file, tree in graph.trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and node.args and _last_name(node.func) in MAPS and inner is not None:
+                called = node.args[0]
+                if called is inner or _last_name(called) == getattr(inner, "name", None):
+                    end = node.end_lineno or node.lineno, node.end_col_offset or 0
+                    return Site(file, node.lineno, node.col_offset, None, *end)
+    return site
+
+
+def _last_name(node: ast.AST) -> str | None:
+    """`f` of `f` and of `module.f`."""
+    name = getattr(node, "attr", getattr(node, "id", None))
+    return name if isinstance(name, str) else None
 
 
 def candidates(graph: Graph, category: Category, words_of: Callable[[PythonLoop, Graph], Words]) -> list[Candidate]:
     """One candidate for each outermost loop of a category. words_of: makes the words of the finding."""
-    found = [
-        _candidate(loop, words_of(loop, graph), graph) for loop in python_loops(graph) if loop.category == category
-    ]
-    return list(_without_inner(found))
+    loops = [loop for loop in python_loops(graph) if loop.category == category]
+    outermost = [loop for loop in loops if not any(_runs_within(loop, other) for other in loops)]
+    return list(_without_inner([_candidate(loop, words_of(loop, graph), graph) for loop in outermost]))
+
+
+def _runs_within(loop: PythonLoop, other: PythonLoop) -> bool:
+    """Whether a loop runs only in turns of another one."""
+    around = {run.site for run in other.executions}
+    return loop is not other and all(any(turn.site in around for turn in run.loops) for run in loop.executions)
 
 
 def _category(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[LoopRun]) -> Category | None:
     work = [[event for event in turn if event.kind] for turn in turns]
     if any(work):
-        if len(work) < 3 or not work[1] or [e.name for e in work[1]] != [e.name for e in work[2]] or _carries(turns):
+        alike = _alike(work)
+        if alike is None or _carries(turns):
             return None
-        if any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1]):
+        if any(event.kind == PRODUCT and _is_of_matrices(event) for event in alike[1]):
             return None  # small batches, and layers
-        if _uses_same_weights(work, graph.parameters):
+        if _uses_same_weights(alike, graph.parameters):
             return "sample-loop"
-        return "neuron-loop" if _takes_rows(work) else None
+        return "neuron-loop" if _takes_rows(alike) else None
     return "neuron-loop" if _is_of_numbers(run, runs) else None
+
+
+def _alike(work: list[list[Event]]) -> list[list[Event]] | None:
+    """The first turn, and two later ones that do the same; the others may have taken another branch."""
+    for number, turn in enumerate(work[1:], 1):
+        for other in work[number + 1 :]:
+            if turn and [event.site for event in turn] == [event.site for event in other]:
+                return [work[0], turn, other]
+    return None
 
 
 def _is_of_numbers(run: LoopRun, runs: list[LoopRun]) -> bool:
@@ -133,7 +217,7 @@ def _carries(turns: list[list[Event]]) -> bool:
     """Whether a turn reads what the turn before has written, other than to add to it."""
     for before, turn in pairwise(turns):
         written = {root for e in before for root in e.writes}
-        written |= {e.output.root for e in before if e.output is not None and e.output.is_array and not e.is_view}
+        written |= {e.output.root for e in before if e.output is not None and _is_new(e)}
         grown = {e.output.root for e in before if e.output is not None and e.name == "add"}
         for event in turn:
             if event.is_own or event.is_view or (event.effect is not None and not event.kind):
@@ -144,6 +228,13 @@ def _carries(turns: list[list[Event]]) -> bool:
                 if not is_sum and not _is_part_of_sum(event, root, before):
                     return True
     return False
+
+
+def _is_new(event: Event) -> bool:
+    """Whether the event makes a new array: what an array of objects holds is not new."""
+    if event.output is None or not event.output.is_array or event.is_view:
+        return False
+    return not (event.function is operator.getitem and event.inputs and event.inputs[0].dtype == "object")
 
 
 def _is_part_of_sum(event: Event, root: int, before: list[Event]) -> bool:
@@ -201,8 +292,9 @@ def header(loop: PythonLoop, graph: Graph) -> str:
 
 
 def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
-    seconds = _loop_seconds(loop.site, loop.executions, graph) * graph.unclocked
     longest, turns = loop.longest, loop.turns
+    sums = _sums_of_all(loop, graph)
+    seconds = (_loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)) * graph.unclocked
     at_once = _at_once_s(turns[1], longest.turns) * len(loop.executions) if len(turns) > 1 else 0.0
     most_s = MOST_SHARE * graph.step_s
     low, high = (min(max(0.0, seconds - factor * at_once), most_s) for factor in REMAINING_FACTORS)
@@ -218,10 +310,23 @@ def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
         cure=words.cure,
         saved_s=(low, high),
         measured="the time of the loop in the step, less the time of its array operations on the data of all turns",
-        covers=frozenset(event.index for turn in turns for event in turn),
+        covers=frozenset(event.index for turn in [*turns, sums] for event in turn),
         evidence={**evidence, "turns": longest.turns},
         cures=words.cures,
     )
+
+
+def _sums_of_all(loop: PythonLoop, graph: Graph) -> list[Event]:
+    """What adds the results of all turns after the loop, as ``np.sum(gradients, axis=0)``: a product gives the sum."""
+    made = [{e.output.root for e in turn if e.output is not None and _is_new(e)} for turn in loop.turns]
+    last = max(event.index for turn in loop.turns for event in turn) if any(loop.turns) else len(graph.events)
+    found = []
+    for event in graph.last:
+        if event.index > last and event.name in ("sum", "mean", "array", "stack", "average"):
+            roots = {value.root for value in event.inputs if value.is_array}
+            if made and all(turn & roots for turn in made):
+                found.append(event)
+    return found
 
 
 def _loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:

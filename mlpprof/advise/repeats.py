@@ -14,6 +14,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import indices
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT, REDUCTIONS
+from mlpprof.programs.record.arrays import Value, content_of
 from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
 
@@ -65,8 +66,15 @@ def _keys(event: Event) -> list[Hashable]:
         return [(code, contents, event.output.content)]
     keys: list[Hashable] = [(event.name, contents)]
     if event.kind == EVALUATION and event.name not in REDUCTIONS and len(event.inputs) == 1:
-        keys += [(event.name, (trim,)) for trim in event.inputs[0].trims]
+        keys += [(event.name, (trim,)) for trim in event.inputs[0].trims if trim not in _empty(event.inputs[0])]
     return keys
+
+
+def _empty(value: Value) -> set[int]:
+    """The contents of a matrix of one row or one column without that row or column: all of them are equal."""
+    rows, columns = value.shape
+    shapes = ((0, columns), (rows, 0), (0, rows), (columns, 0))
+    return {content_of(np.empty(shape, value.dtype)) for shape in shapes}
 
 
 def is_same_turn(one: Event, other: Event) -> bool:

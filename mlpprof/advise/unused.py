@@ -36,7 +36,7 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: KeptBuf
     made = made_by(event)
     if event.is_own or event.is_view or event.is_opaque or not event.kind or made is None or not made.is_array:
         return False
-    if (event.writes and made.root not in event.writes) or _is_last_turn(event, graph):
+    if (event.writes and made.root not in event.writes) or is_in_last_turn(event, graph):
         return False
     died = graph.trace.died.get(made.root)
     if died is None or died > end:
@@ -47,10 +47,16 @@ def _is_dead(event: Event, graph: Graph, dead: set[int], end: int, kept: KeptBuf
         return False
     reads = graph.trace.reads.get(made.root, ())
     is_unread = all(index in dead for index in reads if event.index < index < died)
-    return is_unread and not kept.is_read_unseen(event)
+    returning = [call for index in event.calls if _gives(call := graph.events[index], made)]
+    return is_unread and not any(kept.is_read_unseen(one) for one in (event, *returning))
 
 
-def _is_last_turn(event: Event, graph: Graph) -> bool:
+def _gives(call: Event, made: Value) -> bool:
+    """Whether a call returns an array, or a view of it."""
+    return call.output is not None and call.output.root == made.root
+
+
+def is_in_last_turn(event: Event, graph: Graph) -> bool:
     """Whether it is in the last recorded turn of a loop: later turns, which were not recorded, may read the result."""
     for turn in event.loops:
         for run in graph.trace.loops:

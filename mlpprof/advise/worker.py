@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mlpprof.advise.findings import candidates_of, finding_of
+from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
@@ -62,6 +63,8 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
     candidates = candidates_of(graph)
     findings = [finding_of(one, graph) for one in candidates]
     recording.trace.notes.extend(_hidden(graph))
+    if all(one.category != "sample-loop" for one in candidates):
+        recording.trace.notes.extend(single_sample_note(graph))
     if not findings:
         _require_looked_into(graph, few)
     if BUDGET.left_out:

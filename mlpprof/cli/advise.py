@@ -24,6 +24,7 @@ from mlpprof.cli.options import (
     subject_from,
     trained_on,
     variant_options,
+    wait_option,
 )
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -38,6 +39,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results.advice import Advice
+from mlpprof.results.category_pages import explanation
 
 
 @click.command("advise", cls=ProgramCommand)
@@ -50,6 +52,7 @@ from mlpprof.results.advice import Advice
 )
 @modules_options
 @allow_writes_option
+@wait_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -95,6 +98,7 @@ from mlpprof.results.advice import Advice
     count=True,
     help="Prove the cures, and write them into your files. Type it twice for files with changes not committed.",
 )
+@click.option("--explain", metavar="CATEGORY", help="Print what a category means: why it costs time, and the cure.")
 @click.option("--undo", is_flag=True, help="Take back what the last --apply has changed.")
 @variant_options
 @click.pass_context
@@ -108,6 +112,7 @@ def command(
     safe_only: bool,
     times_to_apply: int,
     undo: bool,
+    explain: str | None,
     file_format: str | None,
     fail_on: str | None,
     **options: Any,
@@ -118,8 +123,8 @@ def command(
     looks in the recording for unnecessary and slow work. Each finding shows the line, the reason, a suggested change,
     and the time that it saves, measured with the values of your step. Your files are not changed.
 
-    The script is run once if you name the step with --step, and up to two times if you do not. It is ended before it
-    writes a file, a checkpoint for instance, unless you add --allow-writes.
+    The script is run once if you name the step with --step, and up to two times if you do not. What it
+    writes, a checkpoint for instance, goes into a copy of its folder that is dropped, unless you add --allow-writes.
 
     With --prove, mlpprof applies the cures in memory. It runs your program with each of them, from the same random
     seeds, compares the parameters after some steps, and races the program with the cures against the original. The
@@ -135,6 +140,9 @@ def command(
     mlpprof advise train.py --prove -o train.patch
     mlpprof advise naive --batch 2000
     """
+    if explain is not None:
+        print_text(explanation(explain))
+        return
     if undo:
         for path in patch.undo():
             complain(f"{path} is as it was before the patch")

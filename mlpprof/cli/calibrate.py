@@ -18,11 +18,10 @@ from mlpprof.cli.compare import (
     PairCommand,
     requests_for,
     require_no_program_options,
-    require_options_of_programs,
     require_programs,
     step_option,
 )
-from mlpprof.cli.options import allow_writes_option, measuring_options
+from mlpprof.cli.options import allow_writes_option, measuring_options, require_options_of_programs
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
@@ -36,6 +35,7 @@ from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
+from mlpprof.programs.request import WAIT_S
 from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, machine_class, read_claims, write_claim
 from mlpprof.testing.programs import Programs
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
@@ -149,7 +149,7 @@ def _variants(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
 
 def _of_programs(names: Sequence[str], options: dict[str, Any]) -> list[Measure]:
     environment = Environment(options["threads"] or None, options["native_blas"])
-    requests = requests_for(names, {**options, "include": (), "exclude": ()})
+    requests = requests_for(names, {**options, "include": (), "exclude": (), "wait_s": WAIT_S})
     wanted = Wanted(replicates=options["processes"])
     comparer = ProgramComparer(requests, environment, wanted, complain)
     for sentence in announcement(requests, wanted):

@@ -21,6 +21,8 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    require_options_of_programs,
+    wait_option,
     workload_from,
     workload_options,
 )
@@ -54,8 +56,8 @@ ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
-    *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least", "budget"),
-    *("no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("old", "new", "steps", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas", "at_least"),
+    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -80,6 +82,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @step_option
 @modules_options
 @allow_writes_option
+@wait_option
 @workload_options
 @measuring_options
 @click.option(
@@ -129,16 +132,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     saving = Saving()
-    options["arguments"] = ctx.meta.get(ARGUMENTS, ())
-    if any(is_program(name) for name in (old, *new)):
-        require_programs((old, *new), options)
-        require_options_of_programs(ctx, OF_PROGRAMS)
-        if not given_options(ctx, ["threads"]):
-            options["threads"] = None  # the programs' own
-        comparisons = programs_as_asked(old, new, options, typed, progress_bar, saving)
-    else:
-        require_no_program_options(options)
-        comparisons = compare_as_asked(old, new, options, typed, progress_bar, saving)
+    comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
@@ -150,6 +144,31 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
                 print_comparison(comparison, console)
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
+
+
+def subjects_as_asked(
+    ctx: click.Context,
+    old: str,
+    new: Sequence[str],
+    options: dict[str, Any],
+    typed: str,
+    bar: Callable[[], AbstractContextManager[Progress]],
+    saving: Saving,
+    say: Callable[[str], None] = complain,
+) -> list[Comparison]:
+    """Compare programs or variants, as `programs_as_asked` or `compare_as_asked`.
+
+    Raises UsageError if programs and variants are mixed, or if an option is not for what is compared.
+    """
+    options["arguments"] = ctx.meta.get(ARGUMENTS, ())
+    if not any(is_program(name) for name in (old, *new)):
+        require_no_program_options(options)
+        return compare_as_asked(old, new, options, typed, bar, saving)
+    require_programs((old, *new), options)
+    require_options_of_programs(ctx, OF_PROGRAMS)
+    if not given_options(ctx, ["threads"]):
+        options["threads"] = None  # the programs' own
+    return programs_as_asked(old, new, options, typed, bar, saving, say)
 
 
 def compare_as_asked(
@@ -207,16 +226,6 @@ def require_programs(names: Sequence[str], options: Mapping[str, Any]) -> None:
             )
 
 
-def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
-    """Raise UsageError for options that are for variants only."""
-    meaningless = given_options(ctx, [name for name in ctx.params if name not in allowed])
-    if meaningless:
-        raise UsageError(
-            f"{', '.join(meaningless)} cannot be used with programs, which have their own network and data; leave it "
-            "out. Put options of the programs after --"
-        )
-
-
 def require_no_program_options(options: Mapping[str, Any]) -> None:
     """Raise UsageError for options and arguments that are for programs only."""
     if options["arguments"]:
@@ -235,6 +244,7 @@ def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[Progr
             include=options["include"],
             exclude=options["exclude"],
             allow_writes=options["allow_writes"],
+            wait_s=options["wait_s"],
         )
         for name in names
     ]

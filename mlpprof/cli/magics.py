@@ -29,7 +29,7 @@ import click
 
 from mlpprof.advise.cures.trials import how_often_proven
 from mlpprof.cli.advise import advise_as_asked, wanted_from
-from mlpprof.cli.compare import compare_as_asked
+from mlpprof.cli.compare import compare_as_asked, require_no_program_options, subjects_as_asked
 from mlpprof.cli.main import cli
 from mlpprof.cli.mistyped import usage_message
 from mlpprof.cli.options import announcement, subject_from, trained_on
@@ -158,7 +158,7 @@ def _result(
     elif command == "profile" or (command is None and count < 2):
         view = _profile(words, session if not count else None, typed, bar, saving, cell, of_class)
     else:
-        view = _compare(words, typed, bar, saving)
+        view = _compare(words, typed, bar, saving, of_class)
     for failure in saving.failures:
         # not an exception, because a cell with an exception shows no result
         warnings.warn(failure, stacklevel=2)
@@ -203,6 +203,7 @@ def _profile(
             include=tuple(options["include"]),
             exclude=tuple(options["exclude"]),
             allow_writes=options["allow_writes"],
+            wait_s=options["wait_s"],
         )
     elif is_program(target) and not of_class:
         request = program_request(target, options)
@@ -219,13 +220,18 @@ def _profile(
     return RunView(run, where, options["verbose"])
 
 
-def _compare(words: list[str], typed: str, bar: Bar, saving: Saving) -> Any:
-    options = dict(_context("compare", words).params)
+def _compare(words: list[str], typed: str, bar: Bar, saving: Saving, of_class: bool) -> Any:
+    context = _context("compare", words)
+    options = dict(context.params)
     old, new = options.pop("old"), options.pop("new")
     stored = [name for name in (old, *new) if name.endswith(".h5")]
     if stored:
         raise UsageError(f"'{stored[0]}' is a stored run; to show it, type: !mlpprof report {stored[0]}")
-    comparisons = compare_as_asked(old, new, options, typed, bar, saving)
+    if of_class:  # its file is a variant, whatever is missing in it
+        require_no_program_options(options | {"arguments": ()})
+        comparisons = compare_as_asked(old, new, options, typed, bar, saving)
+    else:
+        comparisons = subjects_as_asked(context, old, new, options, typed, bar, saving, _say)
     return [comparison_json(one) for one in comparisons] if options["as_json"] else ComparisonView(comparisons)
 
 

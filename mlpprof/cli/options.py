@@ -20,6 +20,7 @@ from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
+from mlpprof.programs.request import STILL_S, WAIT_S
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -237,9 +238,22 @@ modules_options = together(
 allow_writes_option = click.option(
     "--allow-writes",
     is_flag=True,
-    help="Let the script write files. By default mlpprof ends it before it writes outside of temporary folders.",
+    help="Let the program write files. By default it writes into a copy of its folder that is dropped, or, where the "
+    "system allows no such copy, is ended before it writes outside of temporary folders.",
 )
-"""The option that lets a script write files outside of temporary folders."""
+"""The option that lets a program write files outside of temporary folders."""
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(1),
+    default=WAIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="The program is ended if it does not reach its training step in this time. Later, it is ended if it stands "
+    f"still for {STILL_S:.0f} seconds.",
+)
+"""The option for programs that need long until they train."""
 
 
 variant_options = together(
@@ -264,6 +278,24 @@ def given_options(ctx: click.Context, names: Sequence[str]) -> list[str]:
     return [flags[name] for name in names if ctx.get_parameter_source(name) is typed]
 
 
+def refuse_for_programs(ctx: click.Context, names: Sequence[str]) -> None:
+    """Raise UsageError if one of these parameters is on the command line, because they are for variants only."""
+    given = given_options(ctx, names)
+    if given:
+        # The programs are the command's first parameter, and for `compare` the second.
+        programs = [ctx.params[parameter.name or ""] for parameter in ctx.command.params[:2]]
+        typed = " ".join(name.strip() for one in programs for name in ([one] if isinstance(one, str) else one))
+        raise UsageError(
+            f"{', '.join(given)} cannot be used with a program, which has its own network and data; leave it out. An "
+            f"option of your program itself goes after --, as in: mlpprof {ctx.info_name} {typed} -- {given[0]} ..."
+        )
+
+
+def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
+    """Raise UsageError for a parameter on the command line that is not one of these."""
+    refuse_for_programs(ctx, [name for name in ctx.params if name not in allowed])
+
+
 def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -> Subject:
     """The program for the options. threads: the number of BLAS threads; None takes the program's own or the default.
 
@@ -271,7 +303,16 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
     """
     arguments, include, exclude = options["arguments"], options["include"], options["exclude"]
     allow_writes = options["allow_writes"]
-    subject = Subject(target, options["step"], arguments, include, exclude, threads=threads, allow_writes=allow_writes)
+    subject = Subject(
+        target,
+        options["step"],
+        arguments,
+        include,
+        exclude,
+        threads=threads,
+        allow_writes=allow_writes,
+        wait_s=options["wait_s"],
+    )
     if arguments and not subject.is_program:
         raise UsageError(f"'{arguments[0]}' is for a program, but '{target}' is a variant; {EXPECTED}")
     return subject
@@ -299,12 +340,7 @@ def trained_on(subject: Subject, options: Mapping[str, Any], ctx: click.Context)
     Raises UsageError if these options are given for a script, and what `workload_from` raises.
     """
     if subject.is_program:
-        given = given_options(ctx, _VARIANT_ONLY)
-        if given:
-            raise UsageError(
-                f"{', '.join(given)} cannot be used with the program '{subject.target}', which has its own network "
-                "and data. Put options of the script after --"
-            )
+        refuse_for_programs(ctx, _VARIANT_ONLY)
         return subject
     batch = options["batch"]
     workload = workload_from({**options, "batch": None if batch is None else (batch,)})

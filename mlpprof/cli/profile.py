@@ -22,6 +22,8 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    require_options_of_programs,
+    wait_option,
     workload_from,
     workload_options,
 )
@@ -46,20 +48,10 @@ Bar = Callable[[], AbstractContextManager[Progress]]
 """A context that shows progress."""
 
 OF_PROGRAMS = (
-    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "threads", "native_blas"),
+    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas"),
     *("lines", "stacks", "stacks_file", "no_limits", "out", "file_format", "figure", "as_json", "verbose"),
 )
 """The parameters of `mlpprof profile` that can be used with a program; the others are for variants."""
-
-
-def require_options_of_programs(ctx: click.Context, target: str) -> None:
-    """Raise UsageError for options that are for variants only."""
-    meaningless = given_options(ctx, [name for name in ctx.params if name not in OF_PROGRAMS])
-    if meaningless:
-        raise UsageError(
-            f"{', '.join(meaningless)} cannot be used with {target.strip()}, which is a program with its own network "
-            "and data; leave it out. Put options of the program after --"
-        )
 
 
 def program_as_asked(
@@ -83,6 +75,7 @@ def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
         include=options["include"],
         exclude=options["exclude"],
         allow_writes=options["allow_writes"],
+        wait_s=options["wait_s"],
     )
 
 
@@ -96,7 +89,7 @@ def request_as_asked(
     say: Callable[[str], None],
 ) -> tuple[Run, Path | None]:
     """Profile a program as `program_as_asked`. bar: a context that shows progress; say: prints a sentence."""
-    require_options_of_programs(ctx, request.name.text)
+    require_options_of_programs(ctx, OF_PROGRAMS)
     files = Files(options)
     settings = ProgramSettings(
         threads=options["threads"] or None if given_options(ctx, ["threads"]) else None,
@@ -144,6 +137,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 )
 @modules_options
 @allow_writes_option
+@wait_option
 @workload_options
 @measuring_options
 @click.option(

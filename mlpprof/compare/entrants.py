@@ -187,7 +187,9 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """The subject with its settings: 'chunked ROWS=250, 4 threads', or 'processes, 4 workers'."""
+        """The subject with its settings: 'chunked ROWS=250, 4 threads', or 'processes, 4 workers'; a program's name."""
+        if isinstance(self.subject, ProgramSubject):
+            return self.subject.name
         threads = self.environment.threads
         workers = dict(self.environment.variables).get(WORKERS_VARIABLE)
         return (

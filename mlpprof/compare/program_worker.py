@@ -28,6 +28,7 @@ from mlpprof.programs.parameters import record_parameters
 from mlpprof.programs.pause import StepGate, Taken, run_paused
 from mlpprof.programs.seeds import seed_alike
 from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.writes import Writes
 from mlpprof.results.json import Message
 
 WARM_UP_SHARE = 5
@@ -45,6 +46,7 @@ class Session:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._gate = StepGate()
+        self._writes: Writes | None = None
         self._steps: int | None = None
         self._run_s = 0.0
         self._between: list[tuple[int, float]] = []
@@ -102,6 +104,7 @@ class Session:
         """Run the program up to its first step."""
         report("running the program up to its first step", 0.0)
         runnable, writes = opened(subject)
+        self._writes = writes
         step = StepPlace.parse(subject["step"])
         self._steps = subject["steps"]
         self._jobs.put(lambda: run_paused(runnable, step, self._gate, writes))
@@ -148,11 +151,12 @@ class Session:
         return left // 2 if self._steps >= PLENTY else left
 
     def made(self, report: Progress, key: Key) -> Message:
-        """How many steps it has made, whether it makes no more, and the time between them, seconds a step."""
+        """How many steps it has made, whether it makes no more, notes, and the time between steps, seconds a step."""
         steps = sum(count for count, _ in self._between)
         return {
             "steps": self._gate.count,
             "has_ended": self._gate.has_ended,
+            "notes": [] if self._writes is None else list(self._writes.notes()),
             "between_s": sum(seconds for _, seconds in self._between) / steps if steps else 0.0,
         }
 

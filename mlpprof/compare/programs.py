@@ -24,7 +24,7 @@ from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
-from mlpprof.errors import CheckFailed, ProgramEnded, UsageError
+from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
@@ -138,6 +138,7 @@ class ProgramRace(ProcessRace):
     ) -> None:
         entrants = [[Entrant(subject, environment)] for subject in subjects]
         super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start)
+        self._notes: dict[str, None] = {}
         self._between_s: list[list[float]] = [[] for _ in subjects]
         self._made: list[int | None] = [subject.steps for subject in subjects]
 
@@ -157,6 +158,11 @@ class ProgramRace(ProcessRace):
         """The number of replicates so far."""
         return len(self._turns)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened to what the programs wrote."""
+        return tuple(self._notes)
+
     def subject(self, place: int) -> ProgramSubject:
         """The program at a place, with what is known of its steps."""
         subject = self._entrants[place].subject
@@ -174,6 +180,7 @@ class ProgramRace(ProcessRace):
             for place in places:
                 made = replicate.call(place, "made")
                 self._between_s[place].append(made["between_s"])
+                self._notes.update(dict.fromkeys(made["notes"]))
                 if made["has_ended"]:
                     self._made[place] = made["steps"]
         self._note_few()
@@ -212,7 +219,7 @@ class _Announced:
         one_s = time.monotonic() - begun_s
         most = self._wanted.most_replicates
         if self._live.race_count == 1 and one_s > LONG_S:
-            limit = "" if self._wanted.budget_s else "; --budget SECONDS limits it"
+            limit = "; the budget ends it earlier" if self._wanted.budget_s else "; --budget SECONDS limits it"
             self._say(
                 f"a round of the race took {one_s:.0f} s, since every round loads the programs anew; up to {most} "
                 f"rounds take about {most * one_s / 60:.0f} min{limit}"
@@ -300,14 +307,19 @@ class ProgramComparer:
             steps=(old.request.step or "", new.request.step or ""),
             between_s=(live.between_s(0), live.between_s(1)),
             training=training,
+            notes=live.notes,
         )
         waterfall: tuple[Change, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
             progress("profiling both steps", 0.9)
-            profiles = [wanted.profile_step(one.request) for one in (old, new)]
             scales = (race.step_s(0), race.step_s(1))
-            waterfall = phase_changes(profiles[0], profiles[1], scales)
-            pair = replace(pair, expressions=expression_changes(profiles[0], profiles[1], scales))
+            try:
+                before, after = (wanted.profile_step(one.request) for one in (old, new))
+            except MlpprofError as error:  # the verdict stands
+                pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
+            else:
+                waterfall = phase_changes(before, after, scales)
+                pair = replace(pair, expressions=expression_changes(before, after, scales))
         return Comparison(
             old=old.name,
             new=new.name,

@@ -85,8 +85,9 @@ class Replicate:
             else:
                 self._worker_of.update(dict.fromkeys(group, worker))
         progress("loading", 0.0)
-        # One worker makes the samples ready, and the others read them.
-        for some in (groups[:1], groups[1:]):
+        # One worker makes the samples ready, and the others read them; programs have their own, and may load for long.
+        programs = all(isinstance(entrant.subject, ProgramSubject) for entrant in self.entrants)
+        for some in (groups,) if programs else (groups[:1], groups[1:]):
             for future in [pool.submit(self._load, group) for group in some]:
                 future.result()
 

@@ -42,7 +42,7 @@ Values = NDArray[np.floating]
 class Pair:
     """A parameter of the old program and the one of the new program that it belongs to.
 
-    old, new: their values, (1 + steps, n), elements in the same order. eps: of the lower precision of both. is_sum:
+    old, new: their values, (1 + steps, n), elements in the same order. dtype: the lower precision of both. is_sum:
     whether one of them seems to be a running sum, such as a velocity.
     """
 
@@ -50,8 +50,13 @@ class Pair:
     is_sum: bool
     old: Values
     new: Values
-    eps: float
+    dtype: str
     longest_sum: int
+
+    @property
+    def eps(self) -> float:
+        """The rounding of the lower precision."""
+        return float(np.finfo(np.dtype(self.dtype)).eps)
 
     def starts_same(self) -> bool:
         """Whether both start from the same values."""
@@ -128,8 +133,9 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             "order; --no-check compares the time only",
             tuple(notes),
         )
-    if any(pair.eps > np.finfo(np.float64).eps for pair in pairs):
-        notes.append("float32 is involved, so training was compared within what float32 can keep")
+    lowest = max(pairs, key=lambda pair: pair.eps).dtype
+    if lowest != "float64":
+        notes.append(f"{lowest} is involved, so training was compared within what {lowest} can keep")
     wrong = [pair for pair in pairs if pair.differs(steps)]
     other = [pair.name for pair in everything if pair not in pairs and (not pair.starts_same() or pair.differs(steps))]
     if other:
@@ -206,15 +212,15 @@ def _pairs(one: Parameter, other: Parameter) -> Iterator[Pair]:
     steps = min(len(one.values), len(other.values))
     ours, theirs = one.values[:steps], other.values[:steps]
     shape, given = _squeezed(one.shape), _squeezed(other.shape)
-    eps = max(float(np.finfo(np.dtype(dtype)).eps) for dtype in (one.dtype, other.dtype))
+    dtype = max(one.dtype, other.dtype, key=lambda name: np.finfo(np.dtype(name)).eps)
     longest = max((1, *shape))
     is_sum = one.is_sum or other.is_sum
     flat = ours.reshape(steps, -1).astype(np.float64)
     if shape == given:
-        yield Pair(one.text, is_sum, flat, theirs.reshape(steps, -1).astype(np.float64), eps, longest)
+        yield Pair(one.text, is_sum, flat, theirs.reshape(steps, -1).astype(np.float64), dtype, longest)
     if len(shape) == 2 and shape == given[::-1]:
         turned = theirs.reshape(steps, *given).transpose(0, 2, 1)
-        yield Pair(one.text, is_sum, flat, turned.reshape(steps, -1).astype(np.float64), eps, longest)
+        yield Pair(one.text, is_sum, flat, turned.reshape(steps, -1).astype(np.float64), dtype, longest)
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -104,7 +104,7 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
         results=(result,),
         lines=lines,
         stacks=stacks,
-        warnings=(*answer["warnings"], *answer["notes"], *crowded(answer["machine"]), *notes),
+        warnings=(*answer["notes"], *crowded(answer["machine"]), *notes),
         limits=dict(limits),
         program=ProgramRecord(
             step=answer["step"],

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from mlpprof.instrument.other_profilers import LineObserver, StackObserver
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
@@ -51,7 +49,6 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
         "sources": sources,
         "loading_s": trace.loading_s,
         "page_faults": mean(trace.times.faults) if trace.times.faults else None,
-        "warnings": not_finite(graph),
         "notes": [*trace.notes, *_busy_note(trace.times)],
         "machine": describe(),
     }
@@ -60,19 +57,6 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
 def _summary(source: str) -> str:
     """The first line of a program's docstring."""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
-
-
-def not_finite(graph: Graph) -> list[str]:
-    """A warning about the first array of the step that contains NaN or infinite values, if there is one."""
-    for event in graph.last:
-        result = event.result
-        if isinstance(result, np.ndarray) and result.dtype.kind == "f" and not np.isfinite(result).all():
-            what = "NaN" if np.isnan(result).any() else "infinite values"
-            return [
-                f"the step computes {what}, first in {graph.text(event)} ({graph.place(graph.site(event))}): the "
-                "training has failed there, and the times are those of arithmetic on such values"
-            ]
-    return []
 
 
 def _busy_note(times: Times) -> Iterator[str]:

@@ -47,16 +47,18 @@ class View:
 
         An overlay keeps a device in place of a deleted file.
         """
-        return sorted(self._shown(path) for path in self._changed() if "__pycache__" not in path.parts)
+        return sorted(self._shown(path) + how for path, how in self._changed() if "__pycache__" not in path.parts)
 
-    def _changed(self) -> Iterator[Path]:
+    def _changed(self) -> Iterator[tuple[Path, str]]:
         for folder, upper in self._upper.items():
-            for inner, folders, files, _ in os.fwalk(".", dir_fd=upper):
-                yield from (Path(folder, inner, name) for name in files)
+            for inner, folders, files, opened in os.fwalk(".", dir_fd=upper):
+                for name in files:
+                    is_deleted = stat.S_ISCHR(os.stat(name, dir_fd=opened, follow_symlinks=False).st_mode)
+                    yield Path(folder, inner, name), " (deleted)" if is_deleted else ""
                 for inside in (Path(inner, name) for name in folders):
                     is_empty = not any(Path(f"/proc/self/fd/{upper}", inside).iterdir())
                     if is_empty and not self._was_there(folder, inside):
-                        yield Path(folder, inside)
+                        yield Path(folder, inside), ""
 
     def _was_there(self, folder: str, inside: Path) -> bool:
         try:

@@ -13,6 +13,9 @@ from mlpprof.results.json import Message, decode, encode
 WAIT_S = 120.0
 """The first step of a program may take so many seconds; some load data for a minute before they train."""
 
+STILL_S = 30.0
+"""A program that has begun to train is ended if all its threads stand at the same instructions for so many seconds."""
+
 
 @dataclass(frozen=True)
 class ProgramRequest:

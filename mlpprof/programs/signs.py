@@ -28,7 +28,7 @@ FRAMEWORKS = ("torch", "tensorflow", "jax", "keras", "sklearn", "mxnet")
 HERE = ("localhost", "127.", "::1")
 """Hosts with these beginnings are this machine."""
 
-MUCH_S, MUCH = 1.0, 0.5
+MUCH_S, MUCH = 0.3, 0.5
 """Other processes do the work if they use so many seconds, and at least this share of the time that this one uses."""
 
 
@@ -61,6 +61,7 @@ class Signs:
         self._loaded = frozenset(sys.modules)
         self._begun_s = time.process_time()
         self.stopped: str | None = None
+        self._other_s = 0.0
         self._connection: tuple[str, str] | None = None
         self._starts_processes: str | None = None
 
@@ -70,6 +71,7 @@ class Signs:
 
     def give_up(self, after_s: float) -> bool:
         """Note where the program is; call it from another thread. True, for use as the end of a condition."""
+        self._other_s = _seconds_of_children()  # now, since they may end with the program
         self.stopped = self.stopped or f"after {after_s:.0f} seconds the program was still at {self.here()}"
         return True
 
@@ -94,13 +96,12 @@ class Signs:
 
         has_ended: whether the program has run to its end.
         """
-        other_s = _seconds_of_children()
+        other_s = max(self._other_s, _seconds_of_children())
         if other_s > max(MUCH_S, MUCH * (time.process_time() - self._begun_s)):
-            starts = self._starts_processes or "the program"
             return (
-                f"{starts} starts other processes, which do most of the work ({other_s:.0f} seconds of CPU time). "
-                "mlpprof looks into one process: let the program train in its own process, with a single worker for "
-                "instance"
+                f"other processes, which {self._starts_processes or 'the program'} starts, do most of the work "
+                f"({other_s:.0f} seconds of CPU time). mlpprof looks into one process: let the program train in its "
+                "own process, with a single worker for instance"
             )
         if not has_ended and self._connection is not None:
             place, host = self._connection

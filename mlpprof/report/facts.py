@@ -101,6 +101,7 @@ def _program_facts(programs: ProgramPair) -> list[Fact]:
     if training is not None:
         facts = [("training", "" if training.is_same else "warning", plain(_training_text(training)))]
         facts += [("", "", plain(note)) for note in training.notes]
+        facts += [("seeds", "", "random, numpy.random and generators made without a seed start alike in both")]
     return [
         *facts,
         ("step of", "", plain(" → ".join(dict.fromkeys(programs.steps)))),

@@ -140,7 +140,7 @@ class ExpressionChange:
 
 
 EXPLAINING = 0.25
-"""A changed expression explains a difference if it lost at least this share of it."""
+"""Changed expressions explain a difference if they lost at least this share of it together."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,13 @@ class ProgramPair:
     def lost(self, difference_s: float) -> ExpressionChange | None:
         """The expression that lost the most time, if any did. difference_s: how much longer the whole step takes.
 
-        The two profiles come from two processes, so the same code may take another time by chance. Changed code that
-        explains a good part of the difference is therefore preferred.
+        The two profiles come from two processes, so the same code may take another time by chance. Changed code is
+        therefore preferred if it explains a good part of the difference.
         """
         lost = sorted((one for one in self.expressions if one.lost_s > 0), key=lambda one: -one.lost_s)
-        explaining = [one for one in lost if one.is_changed and one.lost_s >= EXPLAINING * difference_s]
-        return next(iter([*explaining, *lost]), None)
+        changed = [one for one in lost if one.is_changed]
+        explains = sum(one.lost_s for one in changed) >= EXPLAINING * difference_s
+        return next(iter([*changed, *lost] if explains else lost), None)
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,10 @@ class Beginning:
     def now() -> Beginning:
         return Beginning(datetime.now(UTC), psutil.getloadavg()[0])
 
-    def circumstances(self, study: str) -> dict[str, Any]:
+    def circumstances(self, study: str, package: str = "reports.studies") -> dict[str, Any]:
         """When, where, by which command and on how busy a machine a study measured; it ends now."""
         return {
-            "command": shlex.join(["python", "-m", f"reports.studies.{study}", *sys.argv[1:]]),
+            "command": shlex.join(["python", "-m", f"{package}.{study}", *sys.argv[1:]]),
             "begun": self.time.isoformat(timespec="seconds"),
             "minutes": round((datetime.now(UTC) - self.time).total_seconds() / 60, 1),
             "load_before": round(self.load, 1),

@@ -38,16 +38,42 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Twins:
-    """Two programs in one folder. slow, fast: as one types them there. steps: arguments that make a program short."""
+    """Two programs in one folder that train the same. slow, fast: as one types them there."""
 
     style: str
     slow: str
     fast: str
 
     @property
+    def script(self) -> Path:
+        """The file in this folder; a notebook's is a script with the same cells."""
+        return HERE / STYLES[self.style]
+
+    @property
     def truth(self) -> Truth:
-        """The step and the flaws of the slow one; the numbers of a notebook's lines are those of its source here."""
-        return truth(HERE / STYLES[self.style])
+        """The step and the flaws of the slow one, with the files and lines of this folder."""
+        return truth(self.script)
+
+    @property
+    def steps(self) -> tuple[str, str]:
+        """The steps of both, as mlpprof names them; they are in the same lines."""
+        file, _, place = self.truth.step.partition(":")
+        slow, fast = (file if name.startswith("-m") else name for name in (self.slow, self.fast))
+        return f"{slow}:{place}", f"{fast}:{place}"
+
+    def here(self, file: str, line: int, cell: int | None = None) -> tuple[str, int]:
+        """Where a place of the slow one, as mlpprof names it, is in this folder. A cell is counted as in Jupyter."""
+        if cell is not None:
+            starts = [n for n, text in enumerate(self.script.read_text().splitlines(), 1) if text == CELL]
+            line += starts[cell - 1]
+        return self.script.name if file == self.slow else Path(file).name, line
+
+    def under_python(self, folder: Path) -> list[str]:
+        """The words after `python` for the slow one in a folder, which gets a script in place of a notebook."""
+        if self.slow.endswith(".ipynb"):
+            (folder / "as_script.py").write_text(self.script.read_text())
+            return ["as_script.py"]
+        return self.slow.split()
 
     def few(self, steps: int) -> tuple[str, ...]:
         """The arguments with which either makes so many steps."""

@@ -19,6 +19,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 MARK = re.compile(r"(planted|acceptable): ([a-z0-9-]+)( anywhere)?(?: \[(\w+)\])?")
+MAINS = ("main.py", "__main__.py")
+"""Names of the scripts of packages."""
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -104,7 +106,7 @@ def truth(script: Path) -> Truth:
 
     Raises ValueError if the program marks no step, or more than one.
     """
-    files = sorted(script.parent.glob("*.py")) if script.name == "main.py" else [script]
+    files = sorted(script.parent.glob("*.py")) if script.name in MAINS else [script]
     flaws: dict[tuple[bool, str, str], list[Place]] = {}
     steps: list[str] = []
     for path in files:

@@ -49,6 +49,7 @@ class Form(Enum):
     KEEPS_AXIS = "a reduction for each sample"
     SUM_OF_MEANS = "the sum of the samples' means"
     SELECT = "the rows of all samples"
+    SELECT_STACKED = "the matrices of all samples, stacked into one"
     SELECT_COLUMNS = "the columns of all samples"
     SELECT_TRANSPOSED = "the columns of all samples, as rows"
 
@@ -249,6 +250,8 @@ class Batch:
                 form = Form.SELECT_TRANSPOSED
             case ["all", "few"], 2:
                 form = Form.SELECT_COLUMNS
+            case (["one"], 3):  # (samples, n, 1) or (samples, 1, n)
+                form = Form.SELECT_STACKED
         if form is None or layout is Layout.NUMBER:
             raise self._failed(event)
         self._decide(node, form, layout, event)

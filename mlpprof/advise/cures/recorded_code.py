@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.in_place import operands_of
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -131,14 +132,7 @@ class RecordedCode:
 
     def numpy_name(self, file: str) -> str | None:
         """The name of NumPy in a file; None if the file imports only names from it, or has several names for it."""
-        names = {
-            alias.asname or alias.name
-            for node in ast.walk(self.graph.trees[file])
-            if isinstance(node, ast.Import)
-            for alias in node.names
-            if alias.name == "numpy"
-        }
-        return next(iter(names)) if len(names) == 1 else None
+        return numpy_name(file, self.graph)
 
     # Frames
 
@@ -200,6 +194,10 @@ class RecordedCode:
         if function is None:
             return
         names = [*function.args.posonlyargs, *function.args.args]
+        for text, value in _free_variables(call.function):
+            for held, array in _arrays_of(text, value, depth=1):
+                node = ast.parse(held, mode="eval").body
+                yield Holding(ast.copy_location(node, function), array, call)
         owner = getattr(call.function, "__self__", None)
         values = [owner, *call.operands] if owner is not None else list(call.operands)
         for name, value in zip(names, values, strict=False):
@@ -266,22 +264,6 @@ def is_path(node: ast.expr) -> bool:
     return False
 
 
-def is_simple(node: ast.expr) -> bool:
-    """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
-    match node:
-        case ast.Name() | ast.Constant():
-            return True
-        case ast.Attribute(value=value):
-            return is_simple(value)
-        case ast.Subscript(value=value, slice=key):
-            return is_simple(value) and is_simple(key)
-        case ast.UnaryOp(operand=value):
-            return is_simple(value)
-        case ast.BinOp(left=left, right=right):
-            return is_simple(left) and is_simple(right)
-    return False
-
-
 def same_array(one: Any, other: Any) -> bool:
     """Whether both are the same elements of the same buffer."""
     if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray) or one.dtype != other.dtype:
@@ -322,6 +304,16 @@ def _read(node: ast.expr | ast.stmt, event: Event) -> Iterator[tuple[ast.expr, A
             yield from zip(operands_of(node), event.operands, strict=False)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 yield node.func.value, getattr(event.function, "__self__", None)
+
+
+def _free_variables(function: Any) -> Iterator[tuple[str, Any]]:
+    """The variables of outer functions that a function uses, with their values."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
 
 
 MOST_ITEMS = 64

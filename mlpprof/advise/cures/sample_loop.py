@@ -30,10 +30,11 @@ class Attempt:
 def attempt(site: Site, turns: Sequence[Sequence[Event]], length: int, graph: Graph) -> Attempt:
     """The edit of a loop. turns: its recorded turns; length: of what it runs over, or -1 if that has none."""
     try:
-        changes = _changes(site, turns, length, graph)
+        cure = transformed("safe", graph.trace.sources, _changes(site, turns, length, graph))
     except NotBatched as reason:
         return Attempt(None, str(reason))
-    cure = transformed("safe", graph.trace.sources, changes)
+    except cst.ParserSyntaxError:
+        return Attempt(None, "a syntax that LibCST does not read")
     return Attempt(cure, "" if cure is not None else "the loop as it is written")
 
 
@@ -44,7 +45,7 @@ def _changes(
     tree = trees[site.file]
     loop = next((node for node in tree.all_at(site) if isinstance(node, cst.For)), None)
     if loop is None or len(turns) < 3:
-        raise NotBatched("the form of the loop")
+        raise NotBatched("a loop without a `for` statement")
     _require_plain(loop, tree)
     batch = Batch(turns, graph, trees)
     header = _Header(loop, length, batch, tree)
@@ -327,6 +328,8 @@ class _Rewriter:
                 return self._with_axis(node, layout, keeps=True)
             case Form.SUM_OF_MEANS:
                 return f"{self._np}.sum({self._with_axis(node, layout, keeps=False)})"
+            case Form.SELECT_STACKED:
+                return f"{self._np}.{_STACKING[layout]}({self._selected(Form.SELECT, node)})"
         return self._selected(form, node)
 
     def _operand(self, node: cst.BaseExpression) -> str:
@@ -389,12 +392,23 @@ class _Rewriter:
             inner = self._atom(cst.ensure_type(one, cst.Subscript).value)
             part = self._header.whole(inner, 0)
             return inner if part == ":" else f"{inner}[{part}]"
+        match one:
+            case cst.BinaryOperation(operator=cst.Add(), left=offset, right=cst.Name(value=name)) if name == variable:
+                return _moved(index, self.tree.code(offset))
+            case cst.BinaryOperation(operator=cst.Add(), left=cst.Name(value=name), right=offset) if name == variable:
+                return _moved(index, self.tree.code(offset))
         raise NotBatched(f"`{self.tree.code(node)}`")
 
     def _atom(self, node: cst.BaseExpression) -> str:
         text = self.tree.code(node)
         is_atom = node.lpar or isinstance(node, cst.Name | cst.Attribute | cst.Call | cst.Subscript)
         return text if is_atom else f"({text})"
+
+
+def _moved(index: str, offset: str) -> str:
+    """The part of an axis, moved by an offset: `:m` becomes `k:k + m`."""
+    start, stop = index.split(":")
+    return f"{offset} + {start}:{offset} + {stop}" if start not in ("", "0") else f"{offset}:{offset} + {stop}"
 
 
 def _transposed(text: str) -> str:

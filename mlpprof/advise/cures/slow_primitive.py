@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from mlpprof.advise.cures.cure import Cure
 from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, is_path, is_simple
+from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, is_path
+from mlpprof.advise.edits import is_simple
 from mlpprof.advise.in_place import operands_of
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -212,6 +213,29 @@ def product_cure(pairs: Iterable[tuple[Event, Event]], graph: Graph) -> Cure | N
         if statement is not code.statement(added):
             edits.remove(statement)
     return edits.cure() if edits else None
+
+
+def sum_cure(pairs: Iterable[tuple[Event, Event]], graph: Graph) -> Cure | None:
+    """``np.vdot(A, B)`` for ``np.sum(A * B)``, also where B is A."""
+    code = code_of(graph)
+    edits = Edits(code)
+    for made, added in dict.fromkeys((code.node(made), code.node(added)) for made, added in pairs):
+        if not isinstance(made, ast.expr) or not isinstance(added, ast.Call):
+            return None
+        name = code.numpy_name(code.file(added))
+        if code.parent(made) not in (added, added.func) or len(added.args) + len(added.keywords) > 1 or name is None:
+            return None
+        operands = operands_of(made)
+        is_square = not isinstance(made, ast.BinOp | ast.Call) or len(operands) == 1 or _is_two(operands[1])
+        if is_square and not is_simple(operands[0]):
+            return None
+        first, second = (operands[0], operands[0]) if is_square else operands
+        edits.replace(added, f"{name}.vdot({code.text(first)}, {code.text(second)})")
+    return edits.cure() if edits else None
+
+
+def _is_two(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 2
 
 
 def _is_mean(added: ast.Call) -> bool:

@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.bias_stacking import with_slices
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.arrays import Value, upright
 from mlpprof.programs.record.graph import Graph
@@ -63,12 +64,17 @@ def _candidate(makers: list[Event], whole_s: float, graph: Graph) -> Candidate:
     related = {graph.site(e).line: graph.site(e) for e in makers if graph.site(e).line != site.line}
     callers = [graph.events[e.calls[-1]] for e in makers if e.calls]
     related |= {graph.site(e).line: graph.site(e) for e in callers}
+    cure = with_slices(head, graph) if head.output is not None else None
     return Candidate(
         category="bias-stacking",
         site=site,
         title=f"`{graph.text(head, 50)}` copies a whole array to add a row of ones for the biases",
         why="To add one row, NumPy copies the whole array.",
-        cure=by_hand(
+        cures=(cure,) if cure is not None else (),
+        cure="Leave out the stacking. Multiply by the weights without the biases, and add the biases to the product. "
+        "The gradient of the biases is a sum over the samples."
+        if cure is not None
+        else by_hand(
             f"leave out the stacking in {graph.place(site)}, and add the biases after the product: "
             "`W[:, 1:] @ A + W[:, :1]` if the first column of W holds the biases.",
             "The gradient of the biases is then the sum of delta over the samples. Compare it with the present one.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.dead_computation import cures
-from mlpprof.advise.unused import made_by, unused_events
+from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.reads import SHOWING
@@ -26,9 +26,15 @@ def detect(graph: Graph) -> list[Candidate]:
         seen = {_spot(event, graph) for event in chain}
         again = [e for e in graph.last if _spot(e, graph) in seen]
         costly = [e for e in again if e.is_own or e.kind != FILL]
-        if costly:
-            found.append(_candidate(costly, again, graph))
+        if costly or _is_replaced(again, graph):
+            found.append(_candidate(costly or again, again, graph))
     return found
+
+
+def _is_replaced(fills: list[Event], graph: Graph) -> bool:
+    """Whether nothing was ever stored into arrays that were only filled: other arrays have taken their places."""
+    roots = {event.output.root for event in fills if event.output is not None}
+    return not any(root in roots for event in graph.events for root in event.writes)
 
 
 def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candidate:
@@ -40,7 +46,9 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     return Candidate(
         category="dead-computation",
         site=here,
-        title=f"the result of `{graph.text(head)}` is never used{' ' if where else ''}{where}",
+        title=f"the array of `{graph.text(head)}` is replaced before anything reads it"
+        if head.kind == FILL
+        else f"the result of `{graph.text(head)}` is never used{' ' if where else ''}{where}",
         why="Nothing reads this result, or what is computed from it, before it is overwritten or freed "
         f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
         + (" The step needs its other executions." if where else ""),
@@ -58,7 +66,7 @@ def _where(head: Event, again: list[Event], graph: Graph) -> str:
     """The calls or turns of loops in which an expression is not used; '' if it is used in none."""
     numbers = {event.index for event in again}
     same = [e for e in graph.last if e.site == head.site and e.is_own == head.is_own]
-    needed = [e for e in same if e.index not in numbers]
+    needed = [e for e in same if e.index not in numbers and not is_in_last_turn(e, graph)]
     if not needed:
         return ""
     apart = dict.fromkeys(_apart(e, needed, graph) for e in same if e.index in numbers)
@@ -127,6 +135,8 @@ def _does(event: Event) -> bool:
 def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
     """The cure in words: code that did not run may need the result, and a line may do other things as well."""
     text, place = graph.text(head, 50), graph.place(graph.site(head))
+    if is_edit and head.kind == FILL:
+        return f"Write `None` in place of `{text}` in {place}: other arrays take the places."
     if is_edit and where:
         return f"Compute `{text}` of {place} only where it is used. It is not used {where}; it is used everywhere else."
     if is_edit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.gather import kept_identity, rows_first, taken_once
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -32,13 +33,17 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
             continue
         site, before = graph.site(event), graph.site(first)
         where = graph.place_of(before).words
+        edit = taken_once(first, event, graph)
         found.append(
             Candidate(
                 category="gather",
                 site=site,
                 title=f"`{graph.text(event, 50)}` gathers again the rows that {where} has gathered",
                 why="Indexing with an array copies the rows each time. Nothing has changed them in between.",
-                cure=by_hand(
+                cures=(edit,) if edit is not None else (),
+                cure="Take the rows once, and use them again."
+                if edit is not None
+                else by_hand(
                     f"give the result of `{graph.text(first, 40)}` in {graph.place(before)} a name, and use it in "
                     f"{graph.place(site)}.",
                     "Check first that nothing writes into these rows in between.",
@@ -60,10 +65,10 @@ def _is_partly_used(event: Event, graph: Graph) -> bool:
     if event.kind not in (COPY, ARITHMETIC) and event.name not in ("permutation",):
         return False
     sizes = [
-        value.size
+        reader.output.size if reader.name == "gather" and reader.output is not None and number == 0 else value.size
         for reader in graph.turn
         if reader.index > event.index and not reader.is_view and not reader.is_own
-        for value in reader.inputs
+        for number, value in enumerate(reader.inputs)
         if value.root == output.root
     ]
     return bool(sizes) and sum(sizes) <= MOST_USED * output.size
@@ -73,12 +78,16 @@ def _partly(event: Event, graph: Graph) -> Candidate:
     site = graph.site(event)
     output = event.output
     assert output is not None
+    edit = rows_first(event, graph)
     return Candidate(
         category="gather",
         site=site,
         title=f"`{graph.text(event, 50)}` processes the whole data set, but the step uses only a part of the result",
         why=f"It makes {output.shape[0]} rows. The step reads at most {MOST_USED:.0%} of them.",
-        cure=by_hand(
+        cures=(edit,) if edit is not None else (),
+        cure="Take the rows of the batch first, and do the work with these rows only."
+        if edit is not None
+        else by_hand(
             f"take the rows of the batch first, and do the work of {graph.place(site)} with these rows only.",
             "Check first that no later step needs the rest of its result.",
         ),
@@ -132,13 +141,17 @@ def _one_hot(graph: Graph) -> list[Candidate]:
         if not makers:
             continue
         site = graph.site(event)
+        edit = kept_identity(makers[0], graph)
         found.append(
             Candidate(
                 category="gather",
                 site=site,
                 title=f"`{graph.text(event, 50)}` encodes the labels as one-hot rows in every batch",
                 why="The labels do not change, so all of them can be encoded once before the training.",
-                cure=by_hand(
+                cures=(edit,) if edit is not None else (),
+                cure="Make the matrix whose rows are taken only once, and not in every batch."
+                if edit is not None
+                else by_hand(
                     f"encode all labels once before the training, and only take the rows of the batch in "
                     f"{graph.place(site)}."
                 ),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.cures.layout import in_one_order, once_contiguous
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
@@ -57,6 +58,9 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
             "columns everywhere.",
             "Check the order of the factors in every product that reads them.",
         )
+    edit = in_one_order(head, graph) if head.kind != PRODUCT else None
+    if edit is not None:
+        cure = "Give the array that comes from outside the step the memory order of the other operand, once."
     low, high = total(saved for _, saved in parts)
     strided = next((v for v in values if v.order == "?"), None)
     if strided is not None and not graph.makers(strided.root, head.index):
@@ -64,15 +68,19 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
         if source is not None:  # the array came into the step like this
             makers.insert(0, site)
             site = source
+            edit = once_contiguous(site, graph)
             cure = by_hand(
                 f"make the array of {graph.place(site)} contiguous once before the training, with `ascontiguousarray`.",
                 "Check first that nothing relies on it being a view of the other array.",
             )
+            if edit is not None:
+                cure = "Make the array contiguous once, before the training."
     return Candidate(
         category="layout",
         site=site,
         title=f"`{graph.text(head, 50)}` {_flaw(values)}: {orders}",
         why=why,
+        cures=(edit,) if edit is not None else (),
         cure=cure,
         saved_s=(low, high),
         confidence=CERTAIN,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mlpprof.advise.candidate import Candidate, by_hand
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -13,6 +16,9 @@ def detect(graph: Graph) -> list[Candidate]:
 
 
 def _words(loop: PythonLoop, graph: Graph) -> Words:
+    window = next(_windows(loop), None)
+    if window is not None:
+        return _of_windows(loop, window, graph)
     return Words(
         title=f"`{header(loop, graph)}` takes {loop.longest.turns} neurons, weights or elements one by one",
         why="Python's interpreter handles every single number. One operation on the whole array does the same loop in "
@@ -20,6 +26,37 @@ def _words(loop: PythonLoop, graph: Graph) -> Words:
         cure=by_hand(
             f"replace the loop in {graph.place(loop.site)} by operations on whole arrays: `W @ A + b` gives the "
             "weighted sums of all neurons, and the outer product of delta and A is the gradient of all weights.",
+            "Compare the results of one step with those of the loop.",
+        ),
+    )
+
+
+def _windows(loop: PythonLoop) -> Iterator[Event]:
+    """Views of one array that move from turn to turn and have rows and columns, as the window of a convolution."""
+    events = [event for turn in loop.turns for event in turn if event.is_view and event.output is not None]
+    last: dict[int, Event] = {}
+    for event in events:
+        before = last.get(event.site)
+        last[event.site] = event
+        if before is None or before.output is None or event.output is None or len(event.output.shape) < 2:
+            continue
+        is_same_array = event.output.root == before.output.root and event.output.shape == before.output.shape
+        is_part = event.inputs and event.output.size < event.inputs[0].size and min(event.output.shape[-2:]) > 1
+        if is_same_array and is_part and event.output.start != before.output.start:
+            yield event
+
+
+def _of_windows(loop: PythonLoop, window: Event, graph: Graph) -> Words:
+    assert window.output is not None
+    shape = ", ".join(map(str, window.output.shape))
+    return Words(
+        title=f"`{header(loop, graph)}` takes the windows of an image one by one",
+        why=f"For each window `{graph.text(window)}` of shape ({shape}), Python calls the NumPy functions again. One "
+        "product of all windows with all kernels does the same loop in compiled code.",
+        cure=by_hand(
+            f"replace the loop in {graph.place(loop.site)}: `np.lib.stride_tricks.sliding_window_view` gives all "
+            "windows as one view, without a copy. Multiply it by the kernels with `np.tensordot` over the axes of the "
+            "window.",
             "Compare the results of one step with those of the loop.",
         ),
     )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.every_step import once
 from mlpprof.advise.cures.recomputation import cures
 from mlpprof.advise.repeats import is_constant, repeats_of, second_passes
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
@@ -153,16 +154,20 @@ def _every_step_candidate(events: list[Event], graph: Graph) -> Candidate:
     head = max(events, key=lambda event: graph.seconds([event]))
     here = graph.site(head)
     others = {graph.site(e).line: graph.site(e) for e in events if graph.site(e).line != here.line}
+    edits = once(events, graph)
     return Candidate(
         category="recomputation",
         site=here,
         title=f"`{graph.text(head)}` computes the same result in every step",
         why="Its operands are the same arrays with the same values in one step and in the next. They depend on no "
         "parameter and on no choice of a batch.",
-        cure=by_hand(
+        cure=f"Compute `{graph.text(head)}` of {graph.place(here)} once, and use that result in every step."
+        if edits
+        else by_hand(
             f"compute `{graph.text(head)}` of {graph.place(here)} once before the training, and use that result.",
             "Check first that no step changes the values of its operands.",
         ),
+        cures=tuple(edits),
         saved_s=around(graph.seconds(events)),
         measured=f"the time of {len(events)} expressions in the step",
         covers=indices(events),

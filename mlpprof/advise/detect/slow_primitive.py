@@ -11,6 +11,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from mlpprof.advise.cures.slow_primitive import (
     power_as,
     product_cure,
     product_of,
+    sum_cure,
     unwritten,
     with_arange,
     with_slice,
@@ -547,7 +549,7 @@ def _outer_sums(graph: Graph) -> list[Candidate]:
         factors = _factors(event)
         if factors is None:
             continue
-        total_of = _only_reader(event, graph)
+        total_of = _only_reader(event, graph, _is_sum)
         if total_of is None:
             continue
         saved = _saved_by_product(event, total_of, factors, graph)
@@ -555,6 +557,62 @@ def _outer_sums(graph: Graph) -> list[Candidate]:
             site = graph.site(event)
             by_place[site.file, site.line].append((event, total_of, saved))
     return [_outer_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _summed_products(graph: Graph) -> list[Candidate]:
+    """Sums of all elements of a product of two arrays, which one call adds without an array for the product."""
+    by_place: dict[tuple[str, int], list[OuterSum]] = defaultdict(list)
+    for event in graph.last:
+        if event.name not in ("multiply", "power", "square") or not _is_plain(event.result):
+            continue
+        total_of = _only_reader(event, graph, _is_sum_of_all)
+        if total_of is None:
+            continue
+        base, *other = [x for x in event.operands if isinstance(x, np.ndarray)]
+        factor = other[0] if other else base
+        is_square = bool(other) or event.name == "square" or event.operands[1:] == (2,)
+        make, add = again(event), _added(total_of, event.result)
+        if not is_square or factor.shape != base.shape or make is None or add is None:
+            continue
+        share = saved_share(partial(_performed, make, add), partial(np.vdot, base, factor))
+        if share[0] >= LEAST_GAIN:
+            site = graph.site(event)
+            by_place[site.file, site.line].append((event, total_of, of_time(share, graph.seconds([event, total_of]))))
+    return [_sum_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _performed(make: Callable[[], object], add: Callable[[Any], Array]) -> Array:
+    return add(make())
+
+
+def _is_sum_of_all(event: Event) -> bool:
+    is_of_all = not event.options and len(event.operands) <= 1 and not isinstance(event.result, np.ndarray)
+    return not event.is_own and event.name == "sum" and is_of_all
+
+
+def _is_plain(made: Any) -> bool:
+    return type(made) is np.ndarray and made.dtype.kind == "f" and made.size >= SMALL
+
+
+def _sum_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
+    event, total_of, _ = max(parts, key=lambda part: part[2][1])
+    here, there = graph.site(event), graph.site(total_of)
+    edit = sum_cure([part[:2] for part in parts], graph)
+    words = "the sum of products by NumPy's vdot of both arrays, which makes no array for the products."
+    return Candidate(
+        category="slow-primitive",
+        site=here,
+        title=f"`{graph.text(total_of, 50)}` makes an array of products only to sum it",
+        why="The array of products is written to memory and read again. NumPy's vdot multiplies and adds at once.",
+        cure=f"Replace {words}" if edit is not None else by_hand(f"in {graph.place(there)}, replace {words}"),
+        cures=(edit,) if edit is not None else (),
+        confidence=CERTAIN,
+        saved_s=total(saved for _, _, saved in parts),
+        measured="both forms performed alternately on the operands of the step",
+        covers=indices(one for part in parts for one in part[:2]),
+        related=(there,) if there.line != here.line else (),
+        evidence=facts(event, len(parts)),
+    )
 
 
 def _outer_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
@@ -624,12 +682,12 @@ def _spread(text: str, arrays: list[Any]) -> list[Array]:
     return spread
 
 
-def _only_reader(event: Event, graph: Graph) -> Event | None:
+def _only_reader(event: Event, graph: Graph, is_wanted: Callable[[Event], bool]) -> Event | None:
     """The sum, if it is the only reader of an array in both recorded steps."""
     readers = _readers(event, graph)
     before = [e for e in graph.first if e.site == event.site and e.name == event.name]
     of_same = [e for e in graph.last if e.site == event.site and e.name == event.name]
-    if readers is None or len(readers) != 1 or not _is_sum(readers[0]):
+    if readers is None or len(readers) != 1 or not is_wanted(readers[0]):
         return None
     if len(before) == len(of_same):  # reads after the last step were not recorded
         found = _readers(before[of_same.index(event)], graph)
@@ -701,5 +759,5 @@ def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]
 
 
 def detect(graph: Graph) -> list[Candidate]:
-    """Slow calls, sums of outer products, and stores through masks."""
-    return [*_slow_calls(graph), *_outer_sums(graph), *_mask_stores(graph)]
+    """Slow calls, sums of products, and stores through masks."""
+    return [*_slow_calls(graph), *_outer_sums(graph), *_summed_products(graph), *_mask_stores(graph)]

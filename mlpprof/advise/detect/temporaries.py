@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices, neighbours, total
+from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
 from mlpprof.advise.in_place import Update, elementwise, updates
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 from mlpprof.instrument.rewriting import Site
@@ -99,13 +100,17 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     head = max(events, key=lambda event: graph.seconds([event]))
     sites = [graph.site(event) for event in events]
     size = sum(event.output.nbytes for event in events if event.output is not None)
+    cure = without_copies(events, graph)
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
         title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {size / 1e6:.1f} MB per step",
         why="The array already has this dtype and memory order, and nothing writes to the array or to its copy while "
         "the copy is used.",
-        cure=by_hand(
+        cures=(cure,) if cure is not None else (),
+        cure=f"In {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}."
+        if cure is not None
+        else by_hand(
             f"in {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}.",
             "Check first that nothing writes into the array or into its copy in steps other than the two recorded.",
         ),
@@ -120,12 +125,14 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
 class Reuse:
     """Operations, what the cure saves, and for each line the statements that change its array in place.
 
-    A line without statements should write its result into an array that is kept.
+    A line without statements should write its result into an array that is kept. updates: the statements that an edit
+    can change.
     """
 
     events: tuple[Event, ...]
     saved: tuple[float, float]
     cures: dict[int, tuple[str, ...]]
+    updates: tuple[Update, ...] = ()
 
 
 LONG_AFTER = 8
@@ -158,7 +165,10 @@ def detect(graph: Graph) -> list[Candidate]:
     faulted = _faulted_share(large, graph)
     found = updates(graph, LEAST_BYTES)
     worthwhile = [one for one in found if graph.seconds(one.events) > LEAST_EACH * graph.step_s]
-    parts = [_together(group, faulted, graph) for group in neighbours(worthwhile, _line_of(graph))]
+    editable = [one for one in worthwhile if lines_in_place(one)]
+    others = [one for one in worthwhile if not lines_in_place(one)]
+    groups = [*neighbours(editable, _line_of(graph)), *neighbours(others, _line_of(graph))]
+    parts = [_together(group, faulted, graph) for group in groups]
     parts = [part for part in parts if part.saved[1] > 0]
     reported = indices(event for part in parts for event in part.events)
     kept = _kept_sites(graph)
@@ -173,7 +183,10 @@ def detect(graph: Graph) -> list[Candidate]:
                     parts.append(Reuse((event,), saved, {graph.site(event).line: ()}))
     _, high = total(part.saved for part in parts)
     changed = frozenset(root for one in found for root in one.changed)
-    worth = neighbours(parts, _line_of(graph)) if high >= LEAST_TOTAL * graph.step_s else []
+    worth = []
+    if high >= LEAST_TOTAL * graph.step_s:
+        worth = neighbours([part for part in parts if part.updates], _line_of(graph))
+        worth += neighbours([part for part in parts if not part.updates], _line_of(graph))
     return [*(_candidate(group, graph) for group in worth), *needless_copies(graph, changed)]
 
 
@@ -229,7 +242,7 @@ def _together(group: list[Update], faulted: float, graph: Graph) -> Reuse:
     share = _share(slow, fast, faulted)
     # In place, fewer arrays are touched, so a negative saving is a disturbance of the measurement.
     saved = of_time(share, graph.seconds(events)) if sum(share) / 2 > LEAST_GAIN_IN_PLACE else (0.0, 0.0)
-    return Reuse(events, saved, cures)
+    return Reuse(events, saved, cures, tuple(one for one in group if lines_in_place(one)))
 
 
 def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
@@ -239,13 +252,17 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     whole = replace(sites[0], end_line=max(site.end_line for site in sites))
     made = [event.output.nbytes for event in events if event.output is not None and not event.writes]
     cures = [(line, text) for part in parts for line, text in part.cures.items()]
+    edit = in_place([one for part in parts for one in part.updates], graph)
     return Candidate(
         category="temporaries",
         site=whole,
         title=_title(graph.text(parts[0].events[-1], 50), len(made), sum(made)),
         why="NumPy allocates new memory for each of these results in every step, and the operating system must first "
         "map it. An array that is reused stays in the cache.",
-        cure=_cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
+        cures=(edit,) if edit is not None else (),
+        cure="Change the array in place where the program replaces it by a new one of the same name."
+        if edit is not None
+        else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=total(part.saved for part in parts),
         measured="the operations performed again as they are, and with results in kept arrays or in place",
         covers=indices(events),

@@ -328,7 +328,5 @@ def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: S
             return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
     found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
     to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
-    return (
-        "no training step was found, since nothing is changed repeatedly from its own value, as in W -= rate * dW: "
-        f"{signs.without_step()}{to_type}"
-    )
+    nothing = "" if signs.stopped else ", since nothing is changed repeatedly from its own value, as in W -= rate * dW"
+    return f"no training step was found{nothing}: {signs.without_step()}{to_type}"

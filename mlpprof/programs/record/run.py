@@ -28,6 +28,7 @@ from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
 from mlpprof.programs.record.trace import Times, Trace
+from mlpprof.programs.request import STILL_S
 from mlpprof.programs.signs import Signs, Stillness
 from mlpprof.programs.step_place import StepPlace, async_functions, functions
 from mlpprof.programs.writes import Writes
@@ -121,7 +122,7 @@ class Patience:
     loading_s: float = 20.0
     waiting_s: float = 120.0
     longest_step_s: float = 20.0
-    still_s: float = 30.0
+    still_s: float = STILL_S
 
 
 @dataclass

@@ -167,7 +167,7 @@ def _waterfalls(story: Story) -> Iterator[Drawing]:
         phases = [change for change in comparison.waterfall if not change.label]
         yield Drawing(
             _suffixed("waterfall", len(shown), comparison.new, comparison.batch),
-            f"From {comparison.old} to {comparison.new}, batch {comparison.batch:,}",
+            f"From {comparison.old} to {comparison.new}{_comma_batch(comparison.batch)}",
             f"Waterfall from {format_time(comparison.race.step_s(0))} to {format_time(comparison.race.step_s(1))}: "
             + "; ".join(f"{c.phase} {format_percent(c.share)} of the difference" for c in phases),
             partial(waterfall_rows, comparison),
@@ -290,7 +290,7 @@ def _samples(story: Story) -> Iterator[Drawing]:
 
 def _turns(story: Story) -> Iterator[Drawing]:
     races = [(ladder.race, f"ladder, batch {ladder.batch:,}") for ladder in story.ladders]
-    races += [(c.race, f"{c.old} and {c.new}, batch {c.batch:,}") for c in story.comparisons]
+    races += [(c.race, f"{c.old} and {c.new}{_comma_batch(c.batch)}") for c in story.comparisons]
     for n, (race, title) in enumerate(races, start=1):
         strips = []
         for i, name in enumerate(race.variants):

@@ -19,6 +19,7 @@ from mlpprof.report.advice_words import (
 )
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
+from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
 from mlpprof.results.place import Place
 from mlpprof.results.proof import IN_THE_PATCH
@@ -114,7 +115,12 @@ def sarif_text(advice: Advice) -> str:
         "name": "mlpprof",
         "version": mlpprof.__version__,
         "rules": [
-            {"id": name, "shortDescription": {"text": what}, "defaultConfiguration": {"level": "warning"}}
+            {
+                "id": name,
+                "shortDescription": {"text": what},
+                "help": {"text": explanation(name), "markdown": explanation(name)},
+                "defaultConfiguration": {"level": "warning"},
+            }
             for name, what in CATEGORIES.items()
         ],
     }

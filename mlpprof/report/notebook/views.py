@@ -19,7 +19,14 @@ from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
 from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.finding_view import finding_table, finding_views
 from mlpprof.report.numbers import format_time, plain, printable
-from mlpprof.report.rows import comparison_table, memory_table, phase_table, statement_table, time_table
+from mlpprof.report.rows import (
+    comparison_table,
+    expression_change_table,
+    memory_table,
+    phase_table,
+    statement_table,
+    time_table,
+)
 from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
@@ -136,6 +143,7 @@ class ComparisonView:
                 "comparison": one,
                 "facts": comparison_facts(one),
                 "changes": comparison_table(one),
+                "expressions": None if one.programs is None else expression_change_table(one.programs.expressions),
                 "pictures": comparison_pictures(one),
             }
             for one in self.comparisons

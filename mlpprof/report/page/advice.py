@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from mlpprof.report.advice_words import headline_text, place_text, share_text, steps_text
+from mlpprof.report.advice_words import (
+    alone_text,
+    headline_text,
+    place_text,
+    promised_text,
+    proof_headline,
+    share_text,
+    steps_text,
+)
 from mlpprof.report.facts import facts_of_machine
 from mlpprof.report.figures.gallery import Drawing
 from mlpprof.report.figures.rows import Payoff, payoff_rows
@@ -16,6 +24,7 @@ from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
 from mlpprof.report.page.pictures import Picture, picture_of
 from mlpprof.results.advice import CATEGORIES, Advice
+from mlpprof.results.category_pages import explanation
 
 MOST_DRAWN = 30
 """The picture shows no more findings; the table shows all of them."""
@@ -37,6 +46,11 @@ def advice_html(advice: Advice) -> str:
         payoffs=_picture(findings) if findings else None,
         left_out=max(0, len(findings) - MOST_DRAWN),
         categories=CATEGORIES,
+        pages={name: explanation(name) for name in dict.fromkeys(one.category for one in advice.findings)},
+        proof=advice.proof,
+        proof_headline=proof_headline(advice.step.partition(":")[0], advice.proof) if advice.proof else "",
+        promised=promised_text,
+        alone=alone_text,
         machine=list(facts_of_machine(advice.environment)) if advice.environment else [],
     )
 

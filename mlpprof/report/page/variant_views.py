@@ -45,7 +45,7 @@ def source_files(run: Run) -> list[SourceFile]:
     timed = {} if run.lines is None else dict(by_file(run.lines))
     if run.program is None:
         return [SourceFile("", tuple(source_lines(run.variant.source, timed.get(""))))]
-    shown = {*timed, *(expression.file for expression in run.program.expressions)}
+    shown = {*timed, *(expression.place.source for expression in run.program.expressions)}
     return [
         SourceFile(file, tuple(source_lines(text, timed.get(file))))
         for file, text in run.program.sources.items()

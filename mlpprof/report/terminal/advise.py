@@ -112,6 +112,7 @@ def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[Renderabl
         yield _part("how sure", confidence_text(finding), width)
     if finding.related:
         yield _part("see also", related_text(finding), width)
+    yield _part("more", f"mlpprof advise --explain {finding.category}", width)
 
 
 def _part(name: str, text: str, width: int, style: str = "") -> Table:

@@ -8,29 +8,14 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mlpprof.report.numbers import digits, format_time, plain, printable
+from mlpprof.report.advice_words import alone_text, promised_text, proof_headline
+from mlpprof.report.numbers import plain, printable
 from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
 from mlpprof.results.advice import Advice
 from mlpprof.results.proof import IN_THE_PATCH, Proof, TriedCure
 
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
 """First character of a line of a patch -> its colour."""
-
-
-def headline(program: str, proof: Proof) -> str:
-    """'train.py: 6.03 ms -> 1.42 ms a step, 4.2 times as fast (4.1 to 4.4), trains the same over 50 steps'."""
-    if proof.verdict is None:
-        return f"{program}: none of the cures could be proven, so there is no patch"
-    verdict, training = proof.verdict, proof.training
-    times = f"{digits(verdict.ratio)} times as fast ({digits(verdict.low)} to {digits(verdict.high)})"
-    figures = f"{program}: {format_time(proof.old_s)} -> {format_time(proof.new_s)} a step, {times}"
-    if training is None or training.is_same is not True:
-        why = "" if training is None else f": {training.reason}"
-        return f"{figures}, but the cures together do not train the same, so there is no patch{why}"
-    if not proof.is_proven:
-        return f"{figures}: too little to be certain, so there is no patch"
-    precision = ", in float32" if proof.changes_precision else ""
-    return f"{figures}, trains the same over {training.steps} steps{precision}"
 
 
 def print_proof(advice: Advice, program: str, console: Console, *, with_patch: bool = True) -> None:
@@ -47,7 +32,7 @@ def print_proof(advice: Advice, program: str, console: Console, *, with_patch: b
 
 
 def _sections(proof: Proof, program: str, width: int) -> Iterator[RenderableType]:
-    yield Text(plain(headline(program, proof)), "bold")
+    yield Text(plain(proof_headline(program, proof)), "bold")
     if proof.changes_precision:
         yield Text("The patch changes the precision to float32; --safe-only leaves that out.")
     yield heading("Cures")
@@ -68,16 +53,6 @@ def _table(proof: Proof) -> Table:
         cure = Text.assemble(plain(one.title), ("\n" + plain(f"{one.place.text}  {one.category}, {one.kind}"), "dim"))
         table.add_row(cure, promised_text(one), alone_text(one), _result(one))
     return table
-
-
-def promised_text(one: TriedCure) -> str:
-    """'1.3x to 1.5x'."""
-    return f"{digits(one.promised[0])}x to {digits(one.promised[1])}x"
-
-
-def alone_text(one: TriedCure) -> str:
-    """'1.38x'; a dash if it was not raced."""
-    return "-" if one.alone is None else f"{digits(one.alone)}x"
 
 
 def _result(one: TriedCure) -> Text:

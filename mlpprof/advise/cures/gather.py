@@ -1,0 +1,215 @@
+"""gather: rows are taken once, and only those of the batch; the one-hot rows come from a matrix that is kept."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import libcst as cst
+
+from mlpprof.advise.bindings import Bindings
+from mlpprof.advise.cures.cure import Cure, transformed
+from mlpprof.advise.cures.source import SourceTree, before, expression, replaced, statement
+from mlpprof.advise.edits import is_simple, node_at
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+Change = Callable[[cst.CSTNode], object]
+
+ELEMENTWISE = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.Pow
+"""Operators that give each row from the same row, if the other operand is a number."""
+
+
+def taken_once(first: Event, later: Event, graph: Graph) -> Cure | None:
+    """The edit that gives the rows a name where they are first taken, and uses the name the second time."""
+    one, other = node_at(first, graph), node_at(later, graph)
+    file = graph.trace.sites[first.site].file
+    is_here = file == graph.trace.sites[later.site].file and first.calls == later.calls and not graph.is_ours(file)
+    if not is_here or not isinstance(one, ast.expr) or not isinstance(other, ast.expr):
+        return None
+    bindings, source = Bindings({file: graph.trees[file]}), graph.trace.sources[file]
+    if bindings.scope(one) is not bindings.scope(other) or one.lineno >= other.lineno:
+        return None
+    holder = bindings.statement(one)
+    is_named = isinstance(holder, ast.Assign) and holder.value is one and isinstance(holder.targets[0], ast.Name)
+    name = holder.targets[0].id if is_named else ""  # type: ignore[union-attr]  # it is an assignment to a name
+    if is_named and _is_bound_between(graph.trees[file], {name}, one.lineno, other.lineno):
+        return None
+
+    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+        known = name or tree.fresh_name("rows")
+        nodes = _with(tree, file, {other: known} if is_named else {one: known, other: known})
+        if not is_named:
+            nodes |= _before(tree, one, [f"{known} = {_text(source, one)}"])
+        return nodes
+
+    return _edited(file, graph, change)
+
+
+def rows_first(event: Event, graph: Graph) -> Cure | None:
+    """The edit that takes the rows of the batch before the work: of ``X[order]``, or of ``(X / 255)``."""
+    node, file = node_at(event, graph), graph.trace.sites[event.site].file
+    if not isinstance(node, ast.Subscript | ast.BinOp) or graph.is_ours(file):
+        return None
+    bindings, source = Bindings({file: graph.trees[file]}), graph.trace.sources[file]
+    parent = bindings.parents.get(node)
+    if isinstance(parent, ast.Subscript) and parent.value is node and _is_rows(parent.slice):
+        return _edited(file, graph, lambda tree: _with(tree, file, {parent: _part(source, node, parent.slice)}))
+    holder = bindings.statement(node)
+    scope = bindings.scope(node)
+    if not isinstance(holder, ast.Assign) or len(holder.targets) != 1 or not _is_taken_apart(node):
+        return None
+    pairs = list(_pairs(holder))
+    names = {target.id: value for target, value in pairs if isinstance(target, ast.Name)}
+    read = {one.id for value in names.values() for one in ast.walk(value) if isinstance(one, ast.Name)}
+    if len(names) != len(pairs) or not all(map(_is_taken_apart, names.values())) or read & set(names):
+        return None
+    body = scope or graph.trees[file]
+    loads = [
+        one for one in ast.walk(body) if isinstance(one, ast.Name) and one.id in names and isinstance(one.ctx, ast.Load)
+    ]
+    uses = [bindings.parents[one] for one in loads]
+    stores = [one for one in ast.walk(body) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)]
+    is_once = sum(one.id in names for one in stores) == len(names)
+    if (
+        not uses
+        or not is_once
+        or not all(
+            isinstance(use, ast.Subscript) and use.value is load and _is_rows(use.slice)
+            for use, load in zip(uses, loads, strict=True)
+        )
+    ):
+        return None
+    last = max(one.lineno for one in loads)
+    if _is_bound_between(body, read, holder.lineno, last) or min(one.lineno for one in loads) <= holder.lineno:
+        return None
+
+    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+        written: dict[ast.expr, str] = {}
+        for use, load in zip(uses, loads, strict=True):
+            assert isinstance(use, ast.Subscript)
+            written[use] = _part(source, names[load.id], use.slice)
+        nodes = _with(tree, file, written)
+        line = tree.statement_at(holder.lineno)
+        if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1 and not line.trailing_whitespace.comment:
+            nodes[line] = lambda _: cst.RemoveFromParent()
+            return nodes
+        return {}
+
+    return _edited(file, graph, change)
+
+
+def kept_identity(made: Event, graph: Graph) -> Cure | None:
+    """The edit that makes ``np.eye(10)`` once, before the function or the statement at the top that uses it."""
+    node, file = node_at(made, graph), graph.trace.sites[made.site].file
+    if graph.is_ours(file) or not isinstance(node, ast.Call):
+        return None
+    source = graph.trace.sources[file]
+    values = [*node.args, *(one.value for one in node.keywords)]
+    if not all(isinstance(one, ast.Constant | ast.Attribute) and is_simple(one) for one in values):
+        return None
+    top = next(one for one in graph.trees[file].body if one.lineno <= node.lineno <= (one.end_lineno or one.lineno))
+    is_compound = isinstance(top, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.If)
+    if not is_compound or getattr(top, "decorator_list", []):
+        return None
+
+    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+        name = tree.fresh_name("IDENTITY")
+        line = tree.compound_at(top.lineno)
+        if line is None:
+            return {}
+        added = statement(f"{name} = {_text(source, node)}")
+        return {**_with(tree, file, {node: name}), line: lambda one: before(cast(cst.BaseStatement, one), [added])}
+
+    return _edited(file, graph, change)
+
+
+def _edited(file: str, graph: Graph, change: Callable[[SourceTree], dict[cst.CSTNode, Change]]) -> Cure | None:
+    text = graph.trace.sources[file]
+
+    def edit(module: cst.Module) -> cst.Module:
+        tree = SourceTree(text)
+        return replaced(tree.module, change(tree))
+
+    return transformed("safe", {file: text}, {file: edit})
+
+
+def _with(tree: SourceTree, file: str, written: dict[ast.expr, str]) -> dict[cst.CSTNode, Change]:
+    """Expressions -> their new texts."""
+    nodes: dict[cst.CSTNode, Change] = {}
+    for node, text in written.items():
+        found = tree.of(_site(file, node))
+        if found is None:
+            return {}
+        is_inside = isinstance(tree.parents()[found], cst.BaseExpression)
+        new = expression(text, parenthesized=is_inside)
+        nodes[found] = lambda _, new=new: new  # type: ignore[misc]  # a value of this turn
+    return nodes
+
+
+def _before(tree: SourceTree, node: ast.expr, lines: list[str]) -> dict[cst.CSTNode, Change]:
+    line = tree.statement_at(node.lineno)
+    if not isinstance(line, cst.SimpleStatementLine):
+        return {}
+    added = [statement(one) for one in lines]
+    return {line: lambda one: before(cast(cst.BaseStatement, one), added)}
+
+
+def _part(source: str, node: ast.expr, rows: ast.expr) -> str:
+    """The work on some rows alone: ``X[order[a:b]]`` for ``X[order]``, ``X[a:b] / 255`` for ``X / 255``."""
+    chosen = _text(source, rows)
+    match node:
+        case ast.Subscript(value=owner, slice=key):
+            return f"{_text(source, owner)}[{_text(source, key)}[{chosen}]]"
+        case ast.BinOp(left=left, right=ast.Constant()):
+            whole = _text(source, node)
+            return f"{_text(source, left)}[{chosen}]{whole[len(_text(source, left)) :]}"
+    raise ValueError("no work on rows")
+
+
+def _is_taken_apart(node: ast.expr) -> bool:
+    """Whether the rows of an expression can be had without the others."""
+    match node:
+        case ast.Subscript(value=owner, slice=key):
+            return is_simple(owner) and isinstance(key, ast.Name | ast.Attribute)
+        case ast.BinOp(left=left, op=op, right=ast.Constant()):
+            return is_simple(left) and isinstance(op, ELEMENTWISE)
+    return False
+
+
+def _is_rows(key: ast.expr) -> bool:
+    """Whether an index takes rows: a slice, or an array of indices that has a name."""
+    return isinstance(key, ast.Slice | ast.Name | ast.Attribute)
+
+
+def _pairs(node: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    target = node.targets[0]
+    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        yield from zip(target.elts, node.value.elts, strict=False)
+    else:
+        yield target, node.value
+
+
+def _is_bound_between(body: ast.AST, names: set[str], first: int, last: int) -> bool:
+    """Whether a name gets another value, or an item of it, on a line after the first and up to the last."""
+    for node in ast.walk(body):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) if name in names:
+                pass
+            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()) if name in names:
+                pass
+            case _:
+                continue
+        if first < node.lineno <= last:
+            return True
+    return False
+
+
+def _text(source: str, node: ast.expr) -> str:
+    return ast.get_source_segment(source, node) or ast.unparse(node)
+
+
+def _site(file: str, node: ast.expr) -> Site:
+    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)

@@ -1,0 +1,85 @@
+"""The edits of gather: rows are taken once and only those of the batch, with the same results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_step import FILE, recorded
+
+from mlpprof.advise.cures.cure import applied
+from mlpprof.advise.detect.gather import detect
+
+HEAD = """import numpy as np
+rng = np.random.default_rng(3)
+X, W = rng.normal(0, 1, (600, 30)), rng.normal(0, 1, (30, 10))
+labels, order, batch = rng.integers(0, 10, 600), rng.permutation(600), slice(0, 40)
+rows = order[batch]
+
+"""
+
+
+def found(text):
+    with recorded(text) as graph:
+        cures = [cure for one in detect(graph) for cure in one.cures]
+        return [cure.kind for cure in cures], applied(graph.trace.sources, cures).get(FILE, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "def step():\n    mixed, targets = X[order], labels[order]\n    a = mixed[0:40] @ W\n"
+            "    return a, targets[batch]\n",
+            "def step():\n    a = X[order[0:40]] @ W\n    return a, labels[order[batch]]\n",
+        ),
+        (
+            "def step():\n    return (X * 2.0)[rows] @ W\n",
+            "def step():\n    return (X[rows] * 2.0) @ W\n",
+        ),
+        (
+            "def step():\n    scaled = X / 3\n\n    # forward\n    return np.tanh(scaled[rows] @ W)\n",
+            "def step():\n\n    # forward\n    return np.tanh((X[rows] / 3) @ W)\n",
+        ),
+        (
+            "many = np.arange(90)\ndef step():\n    x = X[many]\n    return x @ W, X[many].sum(axis=0)\n",
+            "many = np.arange(90)\ndef step():\n    x = X[many]\n    return x @ W, x.sum(axis=0)\n",
+        ),
+        (
+            "many = np.arange(90)\ndef step():\n    a = X[many] @ W  # forward\n    return a, X[many].T @ a\n",
+            "many = np.arange(90)\ndef step():\n    rows2 = X[many]\n    a = rows2 @ W  # forward\n"
+            "    return a, rows2.T @ a\n",
+        ),
+        (
+            "def step():\n    y = np.eye(10)[labels[rows]]\n    return X[rows] @ W - y\n",
+            "IDENTITY = np.eye(10)\ndef step():\n    y = IDENTITY[labels[rows]]\n    return X[rows] @ W - y\n",
+        ),
+    ],
+    ids=["permuted", "work in brackets", "named work", "named rows", "rows without a name", "one-hot"],
+)
+def test_the_edit_gives_the_same_results(text, wanted):
+    kinds, new = found(HEAD + text)
+    assert set(kinds) == {"safe"}
+    assert new == HEAD + wanted
+    results = []
+    for source in (HEAD + text, new):
+        space = {}
+        exec(source, space)
+        held = space["step"]()
+        results.append(held if isinstance(held, tuple) else (held,))
+    for before, after in zip(*results, strict=True):
+        np.testing.assert_allclose(before, after, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def step():\n    mixed = X[order]\n    return mixed[0:40] @ W, len(mixed)\n",
+        "def step():\n    global X\n    X = X[order]\n    return X[0:40] @ W\n",
+        "def step():\n    mixed = X[order]\n    X[0] = 1\n    return mixed[0:40] @ W\n",
+    ],
+    ids=["used otherwise", "shuffled on and on", "changed between"],
+)
+def test_rows_that_are_needed_as_they_are_stay(text):
+    kinds, new = found(HEAD + text)
+    assert kinds == []
+    assert new == HEAD + text

@@ -1,0 +1,81 @@
+"""The edits against temporaries: updates in place and copies left out train the same, with comments kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recorded_step import FILE, recorded
+
+from mlpprof.advise.cures.cure import applied
+from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
+from mlpprof.advise.in_place import updates
+
+HEAD = """import numpy
+rng = numpy.random.default_rng(3)
+W, b, V = rng.normal(0, 1, (30, 20)), numpy.zeros(20), numpy.zeros((30, 20))
+params = {'W': W.copy()}
+X = rng.normal(0, 1, (40, 30))
+rate = 0.01
+
+def step():
+    global W, V
+    g = X.T @ numpy.tanh(X @ W)
+"""
+TAIL = "    return W + params['W'] + V + g\n"
+
+
+def in_place_of(graph):
+    return in_place([one for one in updates(graph, 64) if lines_in_place(one)], graph)
+
+
+def without_copies_of(graph):
+    copies = [event for event in graph.last if event.name in ("astype", "copy", "array", "flatten")]
+    return without_copies(copies, graph)
+
+
+@pytest.mark.parametrize(
+    ("find", "lines", "wanted"),
+    [
+        (in_place_of, "    W = W - rate * g  # down\n", "    W -= rate * g  # down\n"),
+        (
+            in_place_of,
+            "    # heavy ball\n    V = 0.9*V + g\n    params['W'] = params['W'] - rate*V; k = 1\n",
+            "    # heavy ball\n    V *= 0.9\n    V += g\n    params['W'] -= rate*V; k = 1\n",
+        ),
+        (
+            in_place_of,
+            "    for _ in range(2): V = 0.9 * V + g\n",
+            "    for _ in range(2): V *= 0.9; V += g\n",
+        ),
+        (in_place_of, "    W = numpy.maximum(W, -1)\n", "    numpy.maximum(W, -1, out=W)\n"),
+        (without_copies_of, "    g = g.copy()  # own\n", "    g = g  # own\n"),
+        (without_copies_of, "    g = 2 * numpy.array(g)\n", "    g = 2 * numpy.asarray(g)\n"),
+        (without_copies_of, "    g = g.astype(float) + 1\n", "    g = g.astype(float, copy=False) + 1\n"),
+        (
+            without_copies_of,
+            "    g = g + numpy.copy(g).flatten().reshape(30, 20)\n",
+            "    g = g + g.ravel().reshape(30, 20)\n",
+        ),
+    ],
+    ids=["update", "item and semicolon", "one line", "function", "method", "array", "astype", "chain"],
+)
+def test_the_edit_computes_the_same_and_changes_nothing_else(find, lines, wanted):
+    text = HEAD + lines + TAIL
+    with recorded(text) as graph:
+        cure = find(graph)
+        assert cure is not None
+        assert cure.kind == "safe"
+        new = applied(graph.trace.sources, [cure])[FILE]
+    assert new == HEAD + wanted + TAIL
+    results = []
+    for source in (text, new):
+        space = {}
+        exec(source, space)
+        results.append([space["step"]() for _ in range(3)][-1])
+    np.testing.assert_array_equal(*results)
+
+
+def test_an_update_that_needs_another_array_is_no_edit():
+    with recorded(HEAD + "    W -= rate * g\n    Z = X @ g\n" + TAIL) as graph:
+        assert [lines_in_place(one) for one in updates(graph, 64)] == [()]
+        assert in_place_of(graph) is None
