@@ -162,7 +162,9 @@ class _Search:
                     is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
                     if is_double and self._graph_root(event, value) not in made:
                         self._follow(operand, path, True)
-                if isinstance(node, ast.Subscript) and not any(one.dtype.startswith("float") for one in event.inputs):
+                is_from_arrays = any(one.dtype.startswith("float") for one in event.inputs)
+                is_double = output is not None and output.is_array and output.dtype == "float64"
+                if isinstance(node, ast.Subscript) and not is_from_arrays and is_double:
                     self._follow(node, (), True)  # an item of a container that is no list
                 elif isinstance(node, ast.expr):
                     self._made_here(event, node, from_arrays)
