@@ -188,3 +188,34 @@ def test_arrays_that_others_replace_unread_are_not_filled_and_buffers_are(tmp_pa
     after = cured(HEAD + FILLED, cure)
     assert after == HEAD + FILLED.replace("np.zeros(w.shape)", "None")
     assert trained(after, tmp_path) == trained(HEAD + FILLED, tmp_path)
+
+
+BUFFERED = """\
+class Dense:
+    def __init__(self, n, k):
+        self.W = rng.normal(0, 0.1, (n, k))
+        self.back = np.empty((60, n))
+    def backward(self, x, d):
+        np.matmul(d, self.W.T, out=self.back)
+        self.W -= 1e-3 * (x.T @ d)
+        return self.back
+layers = [Dense(50, 40), Dense(40, 10)]
+def parameters():
+    return [layer.W for layer in layers]
+def step():
+    acts = [X, np.tanh(X @ layers[0].W)]
+    d = acts[1] @ layers[1].W - Y
+    for i in range(1, -1, -1):
+        d = layers[i].backward(acts[i], d)
+"""
+
+
+def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read(tmp_path):
+    text = HEAD + BUFFERED
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    line = "np.matmul(d, self.W.T, out=self.back)\n"
+    expected = text.replace(f"        {line}", f"        if needs_input_delta:\n            {line}")
+    expected = expected.replace("x, d):", "x, d, needs_input_delta=True):")
+    assert after == expected.replace("backward(acts[i], d)", "backward(acts[i], d, needs_input_delta=i > 0)")
+    assert trained(after, tmp_path) == trained(text, tmp_path)

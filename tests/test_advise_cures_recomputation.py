@@ -240,3 +240,20 @@ def test_a_closure_uses_what_its_variables_hold(tmp_path):
     text = cured(HEAD + TAPE, first)
     assert text == HEAD + TAPE.replace("(1 - np.tanh(self.data) ** 2)", "(1 - made.data ** 2)")
     assert trained(text, tmp_path) == trained(HEAD + TAPE, tmp_path)
+
+
+def test_two_evaluations_in_one_line_share_one_attribute(tmp_path):
+    twice = LAYERS.replace("1 - np.tanh(self.z) ** 2", "1 - np.tanh(self.z) * np.tanh(self.z)")
+    twice = twice.replace("        a = np.tanh(self.z)\n        return a", "        return np.tanh(self.z)")
+    first, *_ = cures_of(HEAD + twice, recomputation)
+    text = cured(HEAD + twice, first)
+    assert "        self.tanh_z = np.tanh(self.z)\n        return self.tanh_z\n" in text
+    assert "return 1 - self.tanh_z * self.tanh_z" in text
+    assert trained(text, tmp_path) == pytest.approx(trained(HEAD + twice, tmp_path), rel=1e-12)
+
+
+def test_an_item_that_stands_outside_the_loop_does_not_take_the_place_of_one_within():
+    one_turn = LOCAL_LISTS.replace("[50, 30, 20, 10], [30, 20, 10]", "[50, 30, 10], [30, 10]").replace("* 3", "* 2")
+    one_turn = one_turn.replace("range(2, 4)", "range(2, 3)")
+    for cure in cures_of(HEAD + one_turn, recomputation):
+        assert "sp = activations[-2]" not in cured(HEAD + one_turn, cure)

@@ -286,7 +286,7 @@ def test_a_cell_trains_if_it_does_more_than_define(cell: str, expected: bool) ->
         ("advise", None, "no cell has been executed yet.*%mlpprof advise train.py"),
         ("advise nosuch.py", None, "there is no file 'nosuch.py'"),
         ("advise --apply", None, "--apply and --undo change files; type them in a terminal"),
-        ("advise --batch 3", None, "--batch cannot be used with the program 'session.ipynb'"),
+        ("advise --batch 3", None, "--batch cannot be used with a program"),
         ("naive", "train()", "a cell that trains cannot be compared"),
         ("compare", "train()", "a cell that trains cannot be compared"),
     ],

@@ -82,12 +82,15 @@ def files() -> list[str]:
 )
 def test_nothing_is_measured_where_the_file_could_not_be_written(arguments, measured, capsys, monkeypatch) -> None:
     monkeypatch.setattr("mlpprof.cli.peers.require_a_framework", lambda: None)
+    if "train.py" in arguments:
+        Path("train.py").write_text("x = 1\n", encoding="utf-8")
+    there = files()
     with files_of_at_most(100):
         assert run(arguments) == EXIT_USAGE
     assert "cannot write" in (line := sentence(capsys))
     assert arguments[-1] in line
     assert measured == []
-    assert files() == []
+    assert files() == there
 
 
 def test_reports_that_cannot_be_written_are_known_before_and_the_run_goes_to_the_users_state(

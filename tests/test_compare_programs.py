@@ -158,6 +158,7 @@ def test_changed_code_that_explains_the_difference_comes_before_the_same_code_th
 # In processes.
 
 
+@pytest.mark.slow
 def test_steps_of_both_programs_are_timed_in_their_own_processes_and_nothing_is_left(written, tmp_path):
     old = written("old.py", training(more="import time\n", loop="step(); time.sleep(0.001)"))
     new = written("new.py", training("0.02", loop="step()"))
@@ -173,6 +174,7 @@ def test_steps_of_both_programs_are_timed_in_their_own_processes_and_nothing_is_
     assert psutil.Process().children(recursive=True) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "blocks"), [(5, 2), (30, 2)])
 def test_a_program_of_few_steps_is_timed_with_those(written, steps, blocks):
     live = race_of(written("old.py", training(steps=steps)), written("new.py", training("0.02", steps=steps)))
@@ -181,12 +183,14 @@ def test_a_program_of_few_steps_is_timed_with_those(written, steps, blocks):
     assert [turns_s.shape[0] for turns_s in live.race().turns_s] == [blocks, blocks]
 
 
+@pytest.mark.slow
 def test_a_program_of_too_few_steps_is_refused_with_their_number(written):
     live = race_of(written("old.py", training()), written("new.py", training("0.02", steps=2)))
     with pytest.raises(UsageError, match=r"new.py makes 2 steps and ends; a comparison needs at least 3"):
         live.run(quiet)
 
 
+@pytest.mark.slow
 def test_a_step_in_another_thread_is_timed_there_and_the_program_sees_only_its_own_threads(written):
     more = "import threading\ndef train():\n    for _ in range(100_000):\n        step()\n"
     more += "assert threading.active_count() == 1, threading.enumerate()\n"
@@ -196,6 +200,7 @@ def test_a_step_in_another_thread_is_timed_there_and_the_program_sees_only_its_o
     assert (live.race().turns_s[0] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_program_finds_its_signal_handlers_as_under_plain_python(written):
     more = "import signal\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
     more += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
@@ -203,18 +208,21 @@ def test_a_program_finds_its_signal_handlers_as_under_plain_python(written):
     live.run(quiet)
 
 
+@pytest.mark.slow
 def test_an_exception_of_a_program_is_an_error_with_its_place(written):
     broken = training("0.02", more="\nraise ValueError('no data')\n")
     with pytest.raises(Exception, match=r"new.py:9: ValueError: no data"):
         race_of(written("old.py", training()), written("new.py", broken)).run(quiet)
 
 
+@pytest.mark.slow
 def test_programs_that_train_differently_are_not_timed(written):
     requests = [written("old.py", training()), written("new.py", training("0.01001"))]
     with pytest.raises(CheckFailed, match=r"does not train the same as .*: after 20 steps from the same seeds, W"):
         comparer(requests).compare("", quiet)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_repeat_itself_cannot_be_compared(written):
     chance = "import os\nW = W + os.urandom(1)[0] + 1e-3 * os.getpid()\n"
     old, new = written("old.py", training(more=chance)), written("new.py", training("0.02"))
@@ -224,6 +232,7 @@ def test_a_program_that_does_not_repeat_itself_cannot_be_compared(written):
     assert "old.py does not even repeat its own training" in found.reason
 
 
+@pytest.mark.slow
 def test_programs_run_no_more_often_than_announced_and_the_difference_is_shown(written, tmp_path):
     runs = tmp_path / "runs.txt"
     count = f"with open({str(runs)!r}, 'a') as f:\n    f.write(__file__ + chr(10))\n"
@@ -242,6 +251,7 @@ def test_programs_run_no_more_often_than_announced_and_the_difference_is_shown(w
     assert "the step of old.py is old.py:step" in said
 
 
+@pytest.mark.slow
 def test_closing_a_race_in_the_middle_leaves_no_process(written):
     live = race_of(written("old.py", training()), written("new.py", training("0.02")))
     before = psutil.Process().children(recursive=True)

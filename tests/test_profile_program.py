@@ -85,7 +85,12 @@ def test_a_program_is_profiled_with_lines_and_calls_and_kept_as_a_run(train, cap
 
 
 @pytest.mark.slow
-def test_a_loop_of_the_module_is_a_step_too_and_its_lines_are_seen(train, capsys):
+@pytest.mark.parametrize(
+    ("head", "indent", "tail"),
+    [("", "    ", "\n"), ("def main():\n    ", "        ", "\n\n\nmain()\n")],
+    ids=["of the module", "in a function"],
+)
+def test_a_loop_is_a_step_too_and_its_lines_are_seen(train, capsys, head, indent, tail):
     Path(train).write_text(
         TRAIN.replace("    step(X, Y)\n", "    A1, A2 = forward(X)\n    W2[...] -= 0.1 * A2 @ A1.T\n")
     )

@@ -1,4 +1,4 @@
-"""Small edits that are right as they are printed: an expression or a statement of one line, replaced."""
+"""What the cures ask of a file's syntax: the node of an event, the name of NumPy, whether to write a text twice."""
 
 from __future__ import annotations
 
@@ -18,22 +18,6 @@ def node_at(event: Event, graph: Graph) -> ast.expr | ast.stmt | None:
         ):
             return node
     return None
-
-
-def edit(event: Event, written: str, graph: Graph) -> str | None:
-    """The line of an event, and the same line with another expression; None if that is not valid Python."""
-    file, line, column, end_line, end_column = graph.span(event.site)
-    lines = graph.trace.sources.get(file, "").splitlines()
-    if graph.is_ours(file) or line != end_line or not 0 < line <= len(lines):
-        return None
-    before = lines[line - 1]
-    raw = before.encode()
-    after = raw[:column].decode() + written + raw[end_column:].decode()
-    try:
-        ast.parse("\n".join([*lines[: line - 1], after, *lines[line:]]))
-    except SyntaxError:
-        return None
-    return f"- {before.strip()}\n+ {after.strip()}"
 
 
 def numpy_name(file: str, graph: Graph) -> str | None:

@@ -29,8 +29,8 @@ from mlpprof.programs.record.trace import Event, LoopRun
 Category = Literal["sample-loop", "neuron-loop"]
 
 REMAINING_FACTORS = (2.0, 0.5)
-"""The array operations of one turn are timed on the data of all turns. In the step they take at most the first factor
-and at least the second factor times as long."""
+"""What remains is the time of one turn, and that of its array operations on the data of all turns. In the step it takes
+at most the first factor and at least the second factor times as long."""
 
 MOST_SHARE = 0.995
 """A loop never saves more than this share of the step, because something must compute the result."""
@@ -294,8 +294,11 @@ def header(loop: PythonLoop, graph: Graph) -> str:
 def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
     longest, turns = loop.longest, loop.turns
     sums = _sums_of_all(loop, graph)
-    seconds = (_loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)) * graph.unclocked
-    at_once = _at_once_s(turns[1], longest.turns) * len(loop.executions) if len(turns) > 1 else 0.0
+    seconds = _loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)
+    # Python runs one turn's statements in any case; then come the operations on the data of all turns.
+    at_once = seconds / max(1, longest.turns)
+    if len(turns) > 1:
+        at_once += _at_once_s(turns[1], longest.turns) * len(loop.executions)
     most_s = MOST_SHARE * graph.step_s
     low, high = (min(max(0.0, seconds - factor * at_once), most_s) for factor in REMAINING_FACTORS)
     all_turns = sum(run.turns for run in loop.executions)
@@ -309,7 +312,8 @@ def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
         why=words.why,
         cure=words.cure,
         saved_s=(low, high),
-        measured="the time of the loop in the step, less the time of its array operations on the data of all turns",
+        measured="the time of the loop in the step, less the time of one turn and of its array operations on the data "
+        "of all turns",
         covers=frozenset(event.index for turn in [*turns, sums] for event in turn),
         evidence={**evidence, "turns": longest.turns},
         cures=words.cures,
@@ -330,10 +334,13 @@ def _sums_of_all(loop: PythonLoop, graph: Graph) -> list[Event]:
 
 
 def _loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
-    """The time of the expressions in the lines of a loop, and of the functions that they call."""
+    """The time of a loop: of its statements and of the functions that they call, but not of what is around it."""
     inside = {index for run in runs for index in range(run.first_event, run.end)}
+    around = {call for run in runs for call in run.calls}
     by_events = graph.seconds(e for e in graph.last if e.index in inside)
-    return max(by_events, graph.lines_seconds(site.file, site.line, site.end_line))
+    others_s = graph.seconds(e for e in graph.last if e.index not in inside | around)
+    seconds = max(by_events, graph.lines_seconds(site.file, site.line, site.end_line)) * graph.unclocked
+    return min(seconds, max(by_events, graph.step_s - others_s))
 
 
 def _at_once_s(turn: list[Event], m: int) -> float:

@@ -56,7 +56,7 @@ from mlpprof.results.category_pages import explanation
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
-    help="Number of BLAS threads (default: unchanged for scripts, 1 for variants).",
+    help="Number of BLAS threads (default: unchanged for programs; 1 for variants, and with --prove).",
 )
 @click.option(
     "-o",

@@ -10,6 +10,7 @@ import dis
 import gc
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -53,6 +54,7 @@ class WatchedSteps:
     def __init__(self, step: StepPlace, observer: Observer, clock: Callable[[], float] = time.perf_counter) -> None:
         self._step, self._observer, self._clock = step, observer, clock
         self._codes: list[CodeType] = []
+        self._alike: Counter[bytes] = Counter()
         self._depth, self._seen = 0, 0
         self._start: float | None = None
         self.sources: dict[str, str] = {}
@@ -74,11 +76,19 @@ class WatchedSteps:
             for part in (node.body[-1], *ast.walk(begin), *ast.walk(end)):
                 ast.copy_location(part, place)
         code: CodeType = compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
-        # line_profiler puts a no-op at the end of the code that it watches, and so gives functions new code. The code
-        # of a module runs already and gets no new one, so it has its no-op from the beginning.
-        code = code.replace(co_code=code.co_code + NO_OP)
+        code = self._padded(code)
         self._codes.append(code)
         return code
+
+    def _padded(self, code: CodeType) -> CodeType:
+        """The code of a file and of its functions with no-ops at the end, a different number for equal code.
+
+        line_profiler gives functions such code before it watches them. What runs already, as the training loop, would
+        keep its old code and not be seen.
+        """
+        inner = tuple(self._padded(one) if isinstance(one, CodeType) else one for one in code.co_consts)
+        self._alike[code.co_code] += 1
+        return code.replace(co_code=code.co_code + self._alike[code.co_code] * NO_OP, co_consts=inner)
 
     def _begin(self) -> None:
         self._depth += 1

@@ -43,7 +43,8 @@ class Dead:
 def cures(again: list[Event], graph: Graph) -> list[Cure]:
     """The cures of a chain of dead events, the best first."""
     code = code_of(graph)
-    dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code)]
+    numbers = frozenset(event.index for event in again)
+    dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code, numbers)]
     found: list[Cure] = []
     if all(event.kind == FILL for event in again):
         cure = _without_fills(again, code)
@@ -93,15 +94,21 @@ def _is_part(value: ast.expr, one: ast.stmt) -> bool:
 # What may be left out
 
 
-def has_no_effect_but_its_value(expression: ast.expr, code: RecordedCode) -> bool:
-    """Whether evaluating an expression does nothing but give its value."""
+def has_no_effect_but_its_value(expression: ast.expr, code: RecordedCode, dead: frozenset[int] = frozenset()) -> bool:
+    """Whether evaluating an expression does nothing but give its value.
+
+    dead: operations whose result nothing uses, also where they write it into a buffer.
+    """
     if any(isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for one in ast.walk(expression)):
         return False
     for call in (one for one in ast.walk(expression) if isinstance(one, ast.Call)):
         events = code.executions(call)
         if not events and not _is_harmless(call, code):
             return False
-        if not all(_has_no_effect(event, code) for event in events):
+        is_dead = call is expression and any(event.index in dead for event in events)
+        if not all(
+            _is_numpy(event) if is_dead and not event.is_own else _has_no_effect(event, code) for event in events
+        ):
             return False
     return True
 
@@ -354,7 +361,7 @@ def _with_flag(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
     """Give the function a parameter that says whether its result has a use."""
     for one in dead:
         condition = _condition(one, code) if one.needed else None
-        if condition is None or not condition.calls or isinstance(one.statement, ast.AugAssign | ast.Expr):
+        if condition is None or not condition.calls or isinstance(one.statement, ast.AugAssign):
             continue
         sites = [site for call in condition.calls if isinstance(site := code.node(call), ast.Call)]
         called = {code.function(call) for site in sites for call in code.executions(site)}
@@ -368,7 +375,10 @@ def _with_flag(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
             edits.add_parameter(function, name, "True")
         for number, site in enumerate(sites):
             edits.add_argument(site, name, name if number else condition.text)
-        edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {name} else None")
+        if isinstance(one.statement, ast.Expr):
+            edits.guard([one.statement], name)
+        else:
+            edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {name} else None")
 
 
 def _in_parentheses(node: ast.expr, code: RecordedCode) -> str:

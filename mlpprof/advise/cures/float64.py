@@ -162,7 +162,9 @@ class _Search:
                     is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
                     if is_double and self._graph_root(event, value) not in made:
                         self._follow(operand, path, True)
-                if isinstance(node, ast.Subscript) and not any(one.is_array for one in event.inputs):
+                is_from_arrays = any(one.dtype.startswith("float") for one in event.inputs)
+                is_double = output is not None and output.is_array and output.dtype == "float64"
+                if isinstance(node, ast.Subscript) and not is_from_arrays and is_double:
                     self._follow(node, (), True)  # an item of a container that is no list
                 elif isinstance(node, ast.expr):
                     self._made_here(event, node, from_arrays)
@@ -383,7 +385,7 @@ class _Search:
         """Whether an item is a part of an array, and not an element of a list."""
         event = self._shapes.get((self.bindings.files[node], *_span(node)))
         if event is not None and event.operands:
-            return isinstance(event.operands[0], np.ndarray)
+            return isinstance(event.operands[0], np.ndarray) and event.operands[0].dtype != object
         return isinstance(key, ast.Slice) or (isinstance(key, ast.Tuple) and len(key.elts) > 1)
 
     def _in_module(self, node: ast.Attribute) -> list[Binding]:

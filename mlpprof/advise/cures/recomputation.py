@@ -148,10 +148,10 @@ def _candidates(array: Array, time: Event, node: ast.expr, code: RecordedCode) -
     for one in code.holdings(time.calls):
         if one.node in inner:
             continue
-        if turns and code.parent(one.node) is None and not isinstance(one.node, ast.Name | ast.Attribute):
-            continue  # an item of a container, but which one it is depends on the turn
-        is_same = same_array(one.array, array)
         others = code.turns(one.event) if one.event.calls == time.calls else ()
+        if len(others) < len(turns) and isinstance(one.node, ast.Subscript):
+            continue  # an item that is named outside the loop, but which one is needed depends on the turn
+        is_same = same_array(one.array, array)
         if others == turns[: len(others)]:
             if _is_unchanged(one.node, node, code):
                 yield code.text(one.node), 0, is_same
@@ -339,6 +339,7 @@ def _by_kept(
     code: RecordedCode,
     edits: Edits,
 ) -> None:
+    known: dict[int, Kept] = {}
     for node, ones in at_place.items():
         targets: list[tuple[ast.expr, Callable[[str], str | None], list[Event]]] = [
             (node, lambda text: text, [one.again for one in ones])
@@ -350,10 +351,11 @@ def _by_kept(
         for target, written, times in targets:
             levels = range(min(len(one.firsts) for one in ones))
             found = (keep([one.firsts[level] for one in ones], times, code, edits) for level in levels)
-            kept = next((one for one in found if one is not None), None)
+            kept = known.get(ones[0].firsts[0].index) or next((one for one in found if one is not None), None)
             text = written(kept.text) if kept is not None else None
             if kept is not None and text is not None:
-                kept.write()
+                kept.write()  # the same edits again if two places need the value
+                known[ones[0].firsts[0].index] = kept
                 edits.replace(target, text)
                 break
 

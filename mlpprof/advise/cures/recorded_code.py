@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.in_place import operands_of
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -131,14 +132,7 @@ class RecordedCode:
 
     def numpy_name(self, file: str) -> str | None:
         """The name of NumPy in a file; None if the file imports only names from it, or has several names for it."""
-        names = {
-            alias.asname or alias.name
-            for node in ast.walk(self.graph.trees[file])
-            if isinstance(node, ast.Import)
-            for alias in node.names
-            if alias.name == "numpy"
-        }
-        return next(iter(names)) if len(names) == 1 else None
+        return numpy_name(file, self.graph)
 
     # Frames
 
@@ -267,22 +261,6 @@ def is_path(node: ast.expr) -> bool:
             return is_path(value)
         case ast.Subscript(value=value, slice=key):
             return is_path(value) and _is_key(key)
-    return False
-
-
-def is_simple(node: ast.expr) -> bool:
-    """Whether an expression may be written twice: names, attributes, and items by such or by constants."""
-    match node:
-        case ast.Name() | ast.Constant():
-            return True
-        case ast.Attribute(value=value):
-            return is_simple(value)
-        case ast.Subscript(value=value, slice=key):
-            return is_simple(value) and is_simple(key)
-        case ast.UnaryOp(operand=value):
-            return is_simple(value)
-        case ast.BinOp(left=left, right=right):
-            return is_simple(left) and is_simple(right)
     return False
 
 

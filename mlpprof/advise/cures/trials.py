@@ -119,6 +119,8 @@ def proven(
     if not subject.is_program:
         raise UsageError(f"--prove needs a program, and '{subject.target}' is a variant; its next rung is its cure")
     wanted = selection or Selection()
+    # The threads of BLAS wait for each other where other programs use the processors: then nothing can be proven.
+    subject = replace(subject, threads=subject.threads or 1)
     first = chosen(analyse(subject, part_of(progress, 0, PARTS)), wanted)
     request = replace(subject.program, step=first.advice.step)
     if not any(first.cures):

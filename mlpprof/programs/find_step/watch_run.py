@@ -267,7 +267,10 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
     def ignored() -> set[str]:
         return ignored_of(tuple(trees))
 
+    found: int | None = None
+
     def is_done(is_late: bool) -> bool:
+        nonlocal found
         found = choose(observer.seen, ignored())
         if found is None or (not is_late and not observer.seen.has_products(found)):
             return False
@@ -294,7 +297,8 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
         ended = program.run(compiled)
     if writes is not None:
         writes.is_enough = lambda: True
-    site = choose(observer.seen, ignored())
+    # What `Enough` has ended in the middle is observed too, and would be taken for whole turns and calls.
+    site = found if observer.has_ended and found is not None else choose(observer.seen, ignored())
     if site is None and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before a training step ran")
     if site is None:
