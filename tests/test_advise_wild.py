@@ -51,17 +51,18 @@ def test_planted_flaws_are_found_and_nothing_else_is_reported(script):
 
 
 def assert_cure_is_words_or_an_edit(finding, script):
-    """That what is printed as a diff is one line of the file, and Python in its place."""
+    """That a cure is words, or words with edits: lines of the file that go, and Python after all edits."""
     lines = cure_lines(finding["cure"])
-    if all(line.kind == "words" for line in lines):
-        assert lines[0].text.startswith("By hand: ")
-        return
-    before, after = lines
-    assert (before.kind, after.kind) == ("-", "+")
-    source = script.read_text().splitlines()
-    number = finding["line"] - 1
-    assert source[number].strip() == before.text.strip()
-    ast.parse("\n".join([*source[:number], source[number].replace(before.text.strip(), after.text.strip())]))
+    assert lines[0].kind == "words"
+    assert lines[0].text.startswith("By hand: ") == (not finding["edits"])
+    source = script.read_text().splitlines(keepends=True)
+    gone = [line.text.strip() for line in lines if line.kind == "-"]
+    assert gone == [
+        text.strip() for edit in finding["edits"] for text in source[edit["line"] - 1 : edit["end_line"] - 1]
+    ]
+    for edit in sorted(finding["edits"], key=lambda one: one["line"], reverse=True):
+        source[edit["line"] - 1 : edit["end_line"] - 1] = [edit["text"]]
+    ast.parse("".join(source))
 
 
 @pytest.mark.slow

@@ -203,7 +203,7 @@ def test_a_step_in_another_thread_is_timed_there_and_the_program_sees_only_its_o
 @pytest.mark.slow
 def test_a_program_finds_its_signal_handlers_as_under_plain_python(written):
     more = "import signal\nassert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
-    more += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    more += "assert signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)\n"
     live = race_of(written("old.py", training(more=more)), written("new.py", training("0.02", more=more)))
     live.run(quiet)
 

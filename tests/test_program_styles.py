@@ -5,6 +5,7 @@ The speeds are measured on a machine that may do other things meanwhile, so the 
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +17,18 @@ from under_instruments import outputs
 from mlpprof.advise import Subject, find
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.programs.request import request_for
-from mlpprof.testing.plugin import SpeedupClaims
+from mlpprof.testing import assert_speedup
 
 BETWEEN = "between the steps, where mlpprof does not look"
 """What a note says of a program whose flaw is in the generator that the training loop runs over."""
+
+
+FEW = pytest.mark.parametrize(
+    "twins",
+    STYLES if os.environ.get("MLPPROF_ALL_STYLES") else ("module run by -m", "notebook", "closures"),
+    indirect=True,
+)
+"""What takes minutes is tested in some styles only; with MLPPROF_ALL_STYLES=1 in the environment in all of them."""
 
 
 @pytest.fixture(params=STYLES)
@@ -69,6 +78,7 @@ def test_advise_finds_the_step_and_the_flaw(twins: Twins) -> None:
 
 
 @pytest.mark.timing
+@FEW
 def test_profile_shows_the_time_of_the_flaw(twins: Twins) -> None:
     run = profile_program(request_for(twins.slow), ProgramSettings(threads=1, limits=False), "", in_silence)
     assert run.program is not None
@@ -84,10 +94,10 @@ def test_profile_shows_the_time_of_the_flaw(twins: Twins) -> None:
 
 
 @pytest.mark.timing
-def test_the_fixture_proves_that_the_twin_trains_the_same_and_is_faster(twins: Twins, speedup: SpeedupClaims) -> None:
-    """The fixture compares as `mlpprof compare` does."""
+@FEW
+def test_it_is_proven_that_the_twin_trains_the_same_and_is_faster(twins: Twins) -> None:
+    """Compared as `mlpprof compare` and the fixture `speedup` do."""
     over_step, step = twins.steps
-    shown = speedup(twins.fast, over=twins.slow, at_least=1.1, step=step, over_step=over_step)
-    assert shown is not None
+    shown = assert_speedup(twins.fast, over=twins.slow, at_least=1.1, step=step, over_step=over_step)
     assert shown.verdict.outcome == "pass"
     assert "parameters are the same" in shown.subject

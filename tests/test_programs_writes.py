@@ -244,11 +244,11 @@ ENDS = {
     ),
     "a message": (
         "import sys\nsys.exit('please install torch')",
-        ["train.py:2 ended the program with exit code 1", "'please install torch'"],
+        ["train.py:2 ended the program with exit code 1", "it printed:\n    please install torch\n"],
     ),
     "a print": (
         "import sys\nprint('usage: train.py DATA')\nsys.exit(3)",
-        ["train.py:3 ended the program with exit code 3", "'usage: train.py DATA'"],
+        ["train.py:3 ended the program with exit code 3", "it printed:\n    usage: train.py DATA\n"],
     ),
 }
 

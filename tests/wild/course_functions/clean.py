@@ -29,7 +29,7 @@ def forward_propagation(X, parameters, mask=None, keep_prob=1.0):
 
 
 def compute_cost(A2, Y):
-    return -np.sum(np.log(A2 + 1e-7) * Y) / Y.shape[1]
+    return -np.vdot(np.log(A2 + 1e-7), Y) / Y.shape[1]
 
 
 def backward_propagation(X, Y, parameters, cache, mask, keep_prob):

@@ -17,7 +17,7 @@ def gradients(x, y, W1, b1, W2, b2):
     delta = (error @ W2.T) * (1 - a * a) * (1 + (3 * C) * z * z)
     dW1 = x.T @ delta
     dW2 = a.T @ error
-    return dW1, delta.sum(axis=0), dW2, error.sum(axis=0), float(np.sum(error**2))
+    return dW1, delta.sum(axis=0), dW2, error.sum(axis=0), float(np.vdot(error, error))
 
 
 def fit(X, Y, n_hidden=24, rate=np.float32(0.2), batch_size=200, epochs=3):
