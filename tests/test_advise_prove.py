@@ -170,3 +170,8 @@ def test_the_line_of_the_step_moves_with_the_edits_before_it():
     inserted = Cure("safe", (LineEdit(PATH, 6, 6, ("new\n", "new\n")), LineEdit(PATH, 7, 7, ("after\n",))))
     assert moved("train.py:7", [inserted]) == "train.py:9"
     assert moved("train.py:Net.step", [inserted]) == "train.py:Net.step"
+
+
+def test_what_is_in_the_patch_stays_in_the_table_although_a_later_round_finds_more_of_it():
+    proof = prove(FakeTrials([{"a": [cure(1, "A")]}, {"a": []}], faster={"A": 1.5}))
+    assert outcomes(proof) == {"a": (IN_THE_PATCH, "safe")}

@@ -5,13 +5,12 @@ The speeds are measured on a machine that may do other things meanwhile, so the 
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from program_styles.twins import STYLES, Twins, write
+from program_styles.twins import EVERYTHING, SHORTER, STYLES, Twins, write
 from under_instruments import outputs
 
 from mlpprof.advise import Subject, find
@@ -23,12 +22,9 @@ BETWEEN = "between the steps, where mlpprof does not look"
 """What a note says of a program whose flaw is in the generator that the training loop runs over."""
 
 
-FEW = pytest.mark.parametrize(
-    "twins",
-    STYLES if os.environ.get("MLPPROF_ALL_STYLES") else ("module run by -m", "notebook", "closures"),
-    indirect=True,
-)
-"""What takes minutes is tested in some styles only; with MLPPROF_ALL_STYLES=1 in the environment in all of them."""
+SOME = pytest.mark.parametrize("twins", SHORTER, indirect=True)
+FEW = pytest.mark.parametrize("twins", SHORTER if EVERYTHING else SHORTER[:3], indirect=True)
+"""What takes minutes is tested in some styles only: see SHORTER."""
 
 
 @pytest.fixture(params=STYLES)
@@ -64,6 +60,7 @@ def test_twins_train_the_same_parameters(twins: Twins) -> None:
 
 
 @pytest.mark.timing
+@SOME
 def test_advise_finds_the_step_and_the_flaw(twins: Twins) -> None:
     advice = find(Subject(twins.slow, threads=1))
     assert advice.step == twins.steps[0]

@@ -58,7 +58,7 @@ def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(so
         assert_equal_to_the_first(found, [f"{script.relative_to(HERE)} {mode}" for mode in modes[1:]])
 
 
-@pytest.mark.parametrize("style", twins.STYLES)
+@pytest.mark.parametrize("style", twins.SHORTER)
 def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_path):
     program = twins.write(style, tmp_path)
     command = [sys.executable, *program.under_python(tmp_path), *program.few(12)]

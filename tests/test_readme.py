@@ -6,12 +6,14 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from notebooks import notebook_text
 
 from mlpprof.cli.main import run
-from mlpprof.errors import EXIT_OK
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +41,7 @@ def in_a_folder_with_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     shutil.copy(SCRIPT, "train.py")
     # The commands take defaults from the environment: these make them shorter.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name, value in {"PROFILE_STEPS": "20", "PROFILE_NO_LIMITS": "1", "COMPARE_BUDGET": "1"}.items():
         monkeypatch.setenv(f"MLPPROF_{name}", value)
 
@@ -58,8 +61,26 @@ def test_ci_finds_both_commands_for_a_fresh_machine() -> None:
         if command != ADVISE
     ],
 )
-def test_a_command_of_the_readme_runs(command: str) -> None:
-    assert run(shlex.split(command)[1:]) == EXIT_OK
+def test_a_command_of_the_readme_runs(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [EXIT_OK]
+    if any(word in command for word in ("--prove", "@HEAD", "profile train.py", "work.ipynb", "advice.html")):
+        _with_a_small_network()
+    if "--prove" in command:
+        monkeypatch.setenv("MLPPROF_ADVISE_SELECT", "float64")
+        expected += [EXIT_FAILED, EXIT_INCONCLUSIVE]  # another program may use the processors
+    assert run(shlex.split(command)[1:]) in expected
+
+
+def _with_a_small_network() -> None:
+    """The script with a small network, as a notebook too, and committed to git before its last change."""
+    script = Path("train.py")
+    text = script.read_text(encoding="utf-8").replace("[2, 100, 100, 3]", "[2, 20, 10, 3]")
+    Path("work.ipynb").write_text(notebook_text(text), encoding="utf-8")
+    script.write_text(text, encoding="utf-8")
+    identity = ("-c", "user.name=n", "-c", "user.email=e")
+    for words in (("init", "-q"), ("add", "train.py"), (*identity, "commit", "-qm", "first")):
+        subprocess.run(["git", *words], check=True)
+    script.write_text(text + "# changed\n", encoding="utf-8")
 
 
 @pytest.mark.timing

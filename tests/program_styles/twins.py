@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,16 @@ STYLES = {
     "dictionaries": "dictionary.py",
 }
 """A style -> its program in this folder."""
+
+EVERYTHING = bool(os.environ.get("MLPPROF_ALL_STYLES"))
+"""Whether tests that take minutes go through all styles, and not only through those that differ the most."""
+
+SHORTER = (
+    list(STYLES)
+    if EVERYTHING
+    else ["module run by -m", "notebook", "closures", "class with fit", "layer objects", "generator of batches"]
+)
+"""The styles for tests that take minutes."""
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,9 @@ class Prover:
 
     def _note(self, one: Trial, outcome: str, reason: str = "") -> None:
         finding = one.finding
+        known = self.tried.get(_key(finding))
+        if known is not None and known.outcome == IN_THE_PATCH and outcome != IN_THE_PATCH:
+            return  # what a later round cannot improve further stays in the patch
         low, high = finding.payoff_share
         self.tried[_key(finding)] = TriedCure(
             category=finding.category,
