@@ -23,7 +23,7 @@ BETWEEN = "between the steps, where mlpprof does not look"
 
 
 SOME = pytest.mark.parametrize("twins", SHORTER, indirect=True)
-FEW = pytest.mark.parametrize("twins", SHORTER if EVERYTHING else SHORTER[:3], indirect=True)
+FEW = pytest.mark.parametrize("twins", SHORTER if EVERYTHING else SHORTER[:1], indirect=True)
 """What takes minutes is tested in some styles only: see SHORTER."""
 
 

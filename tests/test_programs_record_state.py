@@ -50,7 +50,10 @@ def chunks(names, size):
     return [names[first : first + size] for first in range(0, len(names), size)]
 
 
-@pytest.mark.parametrize("some", chunks(scripts(), 6), ids=lambda some: some[0].parent.name)
+# All of them with MLPPROF_ALL_STYLES=1, as other tests that take minutes.
+@pytest.mark.parametrize(
+    "some", chunks(scripts() if twins.EVERYTHING else scripts()[::2], 6), ids=lambda some: some[0].parent.name
+)
 def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(some):
     modes = ("plain", "sought", "in turns")
     jobs = [{"script": str(script), "step": truth(script).step, "mode": mode} for script in some for mode in modes]

@@ -42,7 +42,12 @@ def in_a_folder_with_the_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     shutil.copy(SCRIPT, "train.py")
     # The commands take defaults from the environment: these make them shorter.
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    for name, value in {"PROFILE_STEPS": "20", "PROFILE_NO_LIMITS": "1", "COMPARE_BUDGET": "1"}.items():
+    for name, value in {
+        "PROFILE_STEPS": "20",
+        "PROFILE_NO_LIMITS": "1",
+        "COMPARE_BUDGET": "1",
+        "ADVISE_THREADS": "1",
+    }.items():
         monkeypatch.setenv(f"MLPPROF_{name}", value)
 
 
