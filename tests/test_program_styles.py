@@ -22,7 +22,7 @@ BETWEEN = "between the steps, where mlpprof does not look"
 """What a note says of a program whose flaw is in the generator that the training loop runs over."""
 
 
-SOME = pytest.mark.parametrize("twins", SHORTER, indirect=True)
+SOME = pytest.mark.parametrize("twins", SHORTER if EVERYTHING else SHORTER[::2], indirect=True)
 FEW = pytest.mark.parametrize("twins", SHORTER if EVERYTHING else SHORTER[:1], indirect=True)
 """What takes minutes is tested in some styles only: see SHORTER."""
 

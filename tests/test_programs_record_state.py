@@ -9,7 +9,7 @@ import sys
 import pytest
 from program_styles import twins
 from under_instruments import STEPS, UNAVAILABLE, outputs
-from wild.truth import HERE, scripts, truth
+from wild.truth import HERE, shorter, truth
 
 from mlpprof.catalog import ladder, load
 from mlpprof.errors import MissingExtra
@@ -51,9 +51,7 @@ def chunks(names, size):
 
 
 # All of them with MLPPROF_ALL_STYLES=1, as other tests that take minutes.
-@pytest.mark.parametrize(
-    "some", chunks(scripts() if twins.EVERYTHING else scripts()[::2], 6), ids=lambda some: some[0].parent.name
-)
+@pytest.mark.parametrize("some", chunks(shorter("planted"), 6), ids=lambda some: some[0].parent.name)
 def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(some):
     modes = ("plain", "sought", "in turns")
     jobs = [{"script": str(script), "step": truth(script).step, "mode": mode} for script in some for mode in modes]
@@ -61,7 +59,7 @@ def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(so
         assert_equal_to_the_first(found, [f"{script.relative_to(HERE)} {mode}" for mode in modes[1:]])
 
 
-@pytest.mark.parametrize("style", twins.SHORTER)
+@pytest.mark.parametrize("style", twins.SHORTER if twins.EVERYTHING else twins.SHORTER[::2])
 def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_path):
     program = twins.write(style, tmp_path)
     command = [sys.executable, *program.under_python(tmp_path), *program.few(12)]
