@@ -72,7 +72,9 @@ def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_
     assert_equal_to_the_first([alone.stdout, *found], modes)
 
 
-@pytest.mark.parametrize("some", chunks(OWN_VARIANTS, 6), ids=lambda some: some[0])
+@pytest.mark.parametrize(
+    "some", chunks(OWN_VARIANTS if twins.EVERYTHING else OWN_VARIANTS[::2], 6), ids=lambda some: some[0]
+)
 def test_variants_have_the_same_parameters_gradients_and_losses_in_every_form(some):
     jobs = [{"variant": name, "mode": mode} for name in some for mode in ("plain", "in turns")]
     for name, (plain, in_turns) in zip(some, chunks(outputs(*jobs), 2), strict=True):
