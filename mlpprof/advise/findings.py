@@ -11,12 +11,13 @@ from importlib import import_module
 
 from mlpprof.advise import detect
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.cures.cure import Cure, LineEdit, lines_of
+from mlpprof.advise.cures.cure import Cure, LineEdit
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
+from mlpprof.programs.source_lines import lines_of
 from mlpprof.results.advice import Edit, Finding
 from mlpprof.results.place import Place
 
@@ -52,11 +53,6 @@ DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
     for module in pkgutil.iter_modules(detect.__path__)
 }
 """Category -> its detector, from the files in `advise/detect/`."""
-
-
-def findings_of(graph: Graph) -> tuple[Finding, ...]:
-    """All findings on a recorded step, the largest payoff first."""
-    return tuple(finding_of(one, graph) for one in candidates_of(graph))
 
 
 def candidates_of(graph: Graph) -> list[Candidate]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
+from mlpprof.programs.source_lines import lines_of
 from mlpprof.results.advice import CATEGORIES, Advice, Finding
 from mlpprof.results.json import WrongJson, decode, encode, json_text, read_json
 from mlpprof.results.place import Place
@@ -104,7 +105,7 @@ def is_silenced(finding: Finding, advice: Advice) -> bool:
 
 def key_of(finding: Finding, advice: Advice) -> str:
     """What identifies a finding although lines move: category, file, and the source text of its lines."""
-    lines = _lines(advice.source.get(finding.place.source, ""))[finding.line - 1 : finding.end_line]
+    lines = lines_of(advice.source.get(finding.place.source, ""))[finding.line - 1 : finding.end_line]
     text = "\n".join(" ".join(line.split()) for line in lines)
     what = "\0".join((finding.category, finding.place.source, text))
     return hashlib.sha256(what.encode()).hexdigest()[:16]
@@ -140,10 +141,6 @@ def _own_lines(node: ast.stmt) -> range:
     body = getattr(node, "body", None)
     last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
     return range(node.lineno, max(node.lineno, last) + 1)
-
-
-def _lines(source: str) -> list[str]:
-    return re.split(r"\r\n?|\n", source)
 
 
 @dataclass(frozen=True)

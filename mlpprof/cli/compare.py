@@ -39,6 +39,7 @@ from mlpprof.profile.program import profile_step
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, ProgramName, is_program
 from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import comparison_json
@@ -196,7 +197,7 @@ def compare_as_asked(
             # With a framework, all race in one race between processes; otherwise each new one with the old one.
             together = need_own_processes([entry.reference for entry in (first, *others)])
             for newer in [others] if together else [[other] for other in others]:
-                done = len(comparisons) // len(newer)
+                done, total = len(comparisons) // len(newer), len(batches) * len(others) // len(newer)
                 comparisons += compare(
                     [_request(entry, workload, options) for entry in (first, *newer)],
                     workload.name,
@@ -207,7 +208,7 @@ def compare_as_asked(
                     check=not options["no_check"],
                     with_waterfall=not options["no_waterfall"],
                     typed=typed,
-                    progress=partial(_part, progress, done, len(batches) * len(others) // len(newer)),
+                    progress=part_of(progress, done / total, (done + 1) / total),
                 )
     if out is not None:
         with saving.attempt():
@@ -320,10 +321,6 @@ def _require_format(options: Mapping[str, Any]) -> None:
 def _request(entry: Entry, workload: Workload, options: Mapping[str, Any]) -> Request:
     dtype, seed = options["dtype"], options["seed"]
     return Request(entry.reference, workload.network, workload.source, dtype, seed, entry.name)
-
-
-def _part(progress: Progress, done: int, total: int, what: str, share: float) -> None:
-    progress(what, (done + share) / total)
 
 
 def _stored(old: str, new: Sequence[str], options: Mapping[str, Any]) -> None:

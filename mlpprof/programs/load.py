@@ -28,6 +28,7 @@ from mlpprof.programs.overlay import Overlay
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.source_lines import lines_of
 
 LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 LIBRARY_FOLDERS = frozenset(("site-packages", "dist-packages"))
@@ -191,7 +192,7 @@ class UserProgram:
         if name.kind == "notebook":
             notebook = read_notebook(path, source)
             module.__dict__.update(notebook.namespace())
-            lines = notebook.source.splitlines(keepends=True)
+            lines = lines_of(notebook.source)
             linecache.cache[path] = (len(notebook.source), None, lines, path)  # for tracebacks and inspect.getsource
             if notebook.is_late:
                 hooks.hold()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mlpprof.errors import UsageError
+from mlpprof.programs.source_lines import lines_of
 from mlpprof.results.place import Place
 
 FORMAT = 4
@@ -492,7 +493,7 @@ def with_edits(path: str, text: str, edits: Iterable[SourceEdit]) -> str:
         changed = "".join(lines)
         if not "".join(entry["source"]).endswith("\n"):
             changed = changed.removesuffix("\n")
-        entry["source"] = changed.splitlines(keepends=True)
+        entry["source"] = lines_of(changed)
     indent = re.match(r"\{\n(\s+)", text)
     written = json.dumps(
         document, indent=len(indent[1]) if indent else None, ensure_ascii=text.isascii() and "\\u" in text

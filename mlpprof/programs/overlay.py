@@ -11,6 +11,8 @@ from importlib.util import decode_source, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from mlpprof.programs.source_lines import lines_of
+
 
 class Overlay(MetaPathFinder):
     """Finds modules in the texts, and reads their sources.
@@ -20,6 +22,8 @@ class Overlay(MetaPathFinder):
 
     def __init__(self, texts: Mapping[str, str | None]) -> None:
         self._texts = texts
+        there = (Path(path) for path, text in texts.items() if text is not None)
+        self._folders = {str(folder) for path in there for folder in path.parents}
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._texts.get(path) is not None
@@ -40,7 +44,7 @@ class Overlay(MetaPathFinder):
         sys.meta_path.insert(0, self)
         for path, text in self._texts.items():
             if text is not None:
-                linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+                linecache.cache[path] = (len(text), None, lines_of(text), path)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -62,7 +66,7 @@ class Overlay(MetaPathFinder):
                 if not self._is_gone(found.origin):
                     return found
                 is_gone = True
-            if self._has_files_in(base):
+            if str(base) in self._folders:
                 without_init.append(str(base))
         if without_init:
             spec = ModuleSpec(fullname, None, is_package=True)
@@ -71,9 +75,6 @@ class Overlay(MetaPathFinder):
         if is_gone:  # the other finders would find it
             raise ModuleNotFoundError(f"No module named '{fullname}'", name=fullname)
         return None
-
-    def _has_files_in(self, folder: Path) -> bool:
-        return any(text is not None and Path(path).is_relative_to(folder) for path, text in self._texts.items())
 
     def _is_gone(self, path: str | None) -> bool:
         return path is not None and self._texts.get(str(Path(path).resolve()), "") is None

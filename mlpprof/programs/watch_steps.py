@@ -34,9 +34,6 @@ NO_OP = bytes((dis.opmap["NOP"], 0))
 VIEW_S, VIEW_STEPS = 1.5, 3
 """The observer sees steps for about `VIEW_S` seconds, and at least `VIEW_STEPS` of them."""
 
-WAITING_S = 300.0
-"""After so many seconds without a step, mlpprof gives up: an earlier run has shown that the step comes."""
-
 
 class Observer(Protocol):
     """Sees what runs between `start` and `stop`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import libcst as cst
+
+from mlpprof.programs.source_lines import lines_of
 
 Kind = Literal["safe", "precision", "manual"]
 
@@ -64,11 +65,6 @@ def transformed(kind: Kind, sources: Sources, changes: Mapping[str, Callable[[cs
             return None
         edits += line_edits(path, before, after)
     return Cure(kind, tuple(edits)) if edits else None
-
-
-def lines_of(text: str) -> list[str]:
-    """The lines of a source file as Python counts them, each with its end; a form feed ends none."""
-    return list(io.StringIO(text, newline=""))
 
 
 def line_edits(file: str, before: str, after: str) -> list[LineEdit]:

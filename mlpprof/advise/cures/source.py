@@ -8,8 +8,8 @@ from functools import cached_property
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from mlpprof.advise.cures.cure import lines_of
 from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.source_lines import lines_of
 
 Found = cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
 

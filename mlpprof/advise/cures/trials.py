@@ -16,11 +16,12 @@ from mlpprof.advise.selection import Selection, selected
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramRace, parameters_of
-from mlpprof.compare.verdict import measure, part_of
+from mlpprof.compare.verdict import measure
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.runs import part_of
 from mlpprof.results.advice import Advice
 from mlpprof.results.comparison import Race, Verdict
 
@@ -121,7 +122,7 @@ def proven(
     wanted = selection or Selection()
     # The threads of BLAS wait for each other where other programs use the processors: then nothing can be proven.
     subject = replace(subject, threads=subject.threads or 1)
-    first = chosen(analyse(subject, part_of(progress, 0, PARTS)), wanted)
+    first = chosen(analyse(subject, part_of(progress, 0.0, 1 / PARTS)), wanted)
     request = replace(subject.program, step=first.advice.step)
     if not any(first.cures):
         return first.advice

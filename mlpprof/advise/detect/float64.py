@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.bindings import called
 from mlpprof.advise.candidate import CERTAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.float64 import InSingle, in_float32
 from mlpprof.advise.edits import numpy_name
@@ -77,9 +78,9 @@ def sources(graph: Graph) -> Iterator[Site]:
             if (path == own and node.lineno in step) or isinstance(value, ast.Compare) or _is_unread(node, loaded):
                 continue
             calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)]
-            names = {_called(one) for one in calls if not _is_empty(one) and not _is_of_program(one, graph)}
+            names = {called(one) for one in calls if not _is_empty(one) and not _is_of_program(one, graph)}
             has_dtype = any(isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(value)) or any(
-                _called(one) in ("zeros", "ones", "empty") and len(one.args) > 1 for one in calls
+                called(one) in ("zeros", "ones", "empty") and len(one.args) > 1 for one in calls
             )
             is_single = has_dtype or "astype" in names or "float32" in ast.unparse(value)
             # np.sqrt(2 / n) is a float64, and an array of float32 times it as well
@@ -202,14 +203,14 @@ def _single_statement(value: ast.expr, single: ast.expr, graph: Graph) -> ast.ex
 
 def _is_of_floats(node: ast.expr) -> bool:
     """Whether an expression certainly makes floating-point numbers, or no array."""
-    called = {_called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
+    called = {called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
     return not called & FROM_DATA and not any(
         isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node)
     )
 
 
 def _makes(node: ast.expr) -> bool:
-    return any(isinstance(one, ast.Call) and _called(one) in MAKERS_OF_FLOAT64 for one in ast.walk(node))
+    return any(isinstance(one, ast.Call) and called(one) in MAKERS_OF_FLOAT64 for one in ast.walk(node))
 
 
 def _kept(node: ast.AST) -> ast.expr | None:
@@ -278,13 +279,6 @@ def _is_forward(tree: ast.Module, line: int) -> bool:
     """Whether a line is in a function that uses weights, and does not make them."""
     names = {name.rpartition(".")[2] for name, node in functions(tree) if node.lineno <= line <= (node.end_lineno or 0)}
     return any(name.startswith(("forward", "backward", "predict", "train", "__call__")) for name in names)
-
-
-def _called(node: ast.Call) -> str:
-    match node.func:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
 
 
 MOST_REPLAYS = 24
