@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from mlpprof.errors import MissingExtra, MlpprofError, UsageError, VariantCrash, VariantError, did_you_mean
+from mlpprof.errors import MissingExtra, MlpprofError, UsageError, VariantCrash, VariantError, did_you_mean, one_line
 from mlpprof.model import UnsupportedNetwork, Variant
 from mlpprof.namespace import Namespace
 
@@ -126,7 +126,7 @@ def third_party() -> dict[str, Entry]:
             spec = importlib.util.find_spec(point.module)
         except Exception as error:  # find_spec runs the __init__ of the packages above the module
             raise VariantError(
-                f"entry point '{point.name}' = '{point.value}' cannot be imported: {_one_line(error)}"
+                f"entry point '{point.name}' = '{point.value}' cannot be imported: {one_line(error)}"
             ) from error
         if spec is None or spec.origin is None:
             raise VariantError(f"entry point '{point.name}' = '{point.value}': no module '{point.module}'")
@@ -453,12 +453,8 @@ def variant_code(entry: Entry) -> Iterator[None]:
         except Exception as error:  # a variant is a user's code, and may raise anything
             # a file that does not import mlpprof has an UnsupportedNetwork of its own
             if type(error).__name__ == UnsupportedNetwork.__name__:
-                raise UnsupportedNetwork(_one_line(error)) from error
-            raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+                raise UnsupportedNetwork(one_line(error)) from error
+            raise VariantCrash(f"{_place(entry, error)}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _place(entry: Entry, error: BaseException) -> str:

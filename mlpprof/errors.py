@@ -85,3 +85,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint for a mistyped name, such as "; did you mean 'cached'?"; empty if no known name is similar."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line."""
+    return " ".join(str(error).split())

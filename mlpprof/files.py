@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, one_line
 
 TRIAL_BYTES = 4096
 """The trial of a folder writes one block, because a full disk may still take an empty file."""
@@ -70,7 +70,7 @@ def _refusing(what: Path | str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        reason = error.strerror or one_line(error)
         raise UsageError(f"cannot write {what}: {reason}{advice}") from error
 
 

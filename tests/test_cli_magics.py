@@ -243,9 +243,9 @@ def test_advice_on_a_program_or_a_variant_is_that_of_the_command(shell, asked, c
     subject = asked["subject"]
     assert (subject.target, subject.allow_writes, tuple(subject.arguments)) == ("train.py", True, ("--epochs", "3"))
     assert "train.py runs up to two times" in capsys.readouterr().out
-    assert asked["proving"].proving is None
+    assert not asked["proving"].prove
     shell.magics["mlpprof"]("advise train.py --prove --safe-only")
-    assert asked["proving"].proving.safe_only
+    assert (asked["proving"].prove, asked["proving"].safe_only) == (True, True)
     assert isinstance(shell.magics["mlpprof"]("advise naive --batch 32"), AdviceView)
     assert (asked["subject"].target, asked["subject"].batch) == ("naive", 32)
     assert shell.magics["mlpprof"]("advise naive --json")["findings"]

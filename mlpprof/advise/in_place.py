@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.kept_buffers import KeptBuffers
+from mlpprof.advise.syntax import numpy_name
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.arrays import Array

@@ -151,7 +151,7 @@ def command(
         raise UsageError(f"name the program to analyse: mlpprof advise train.py; {EXPECTED}")
     wanted, failing = wanted_from(ctx.params), None if fail_on is None else FailOn.parse(fail_on)
     require_format(out, file_format)
-    proving = wanted.proving is not None
+    proving = wanted.prove
     if is_patch(out, file_format) and not proving:
         raise UsageError("a patch holds proven cures; add --prove")
     if safe_only and not proving:
@@ -185,7 +185,7 @@ def command(
 def wanted_from(options: Mapping[str, Any]) -> Wanted:
     """What the options ask for beside the findings. Raises UsageError as `Selection`."""
     is_proof = options["prove"] or options["times_to_apply"] > 0
-    return Wanted(options["file_format"], _selection(options), Proving(options["safe_only"]) if is_proof else None)
+    return Wanted(options["file_format"], _selection(options), is_proof, options["safe_only"])
 
 
 def _selection(options: Mapping[str, Any]) -> Selection:
@@ -214,13 +214,6 @@ def _add_summary(advice: Advice) -> None:
             raise UsageError(f"cannot write the summary to GITHUB_STEP_SUMMARY={path}: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class Proving:
-    """That the cures are to be proven; safe_only: without those that change the precision."""
-
-    safe_only: bool = False
-
-
 def exit_code(advice: Advice) -> int:
     """The exit code of a proof: whether there is a patch."""
     proof = advice.proof
@@ -233,11 +226,15 @@ def exit_code(advice: Advice) -> int:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is wanted beside the findings: a format by its name, a selection, and perhaps a proof."""
+    """What is wanted beside the findings: a format by its name, a selection, and perhaps a proof of the cures.
+
+    safe_only: leave cures that change the precision out of the proof.
+    """
 
     file_format: str | None = None
     selection: Selection = field(default_factory=Selection)
-    proving: Proving | None = None
+    prove: bool = False
+    safe_only: bool = False
 
 
 def is_patch(out: Path | None, file_format: str | None = None) -> bool:
@@ -266,11 +263,11 @@ def advise_as_asked(
     wanted = wanted or Wanted()
     require_format(out, wanted.file_format)
     with bar() as progress:
-        if wanted.proving is None:
+        if not wanted.prove:
             advice = find(subject, progress=progress)
             advice = selected(advice, wanted.selection.wanted(advice))
         else:
-            advice = proven(subject, progress, safe_only=wanted.proving.safe_only, selection=wanted.selection)
+            advice = proven(subject, progress, safe_only=wanted.safe_only, selection=wanted.selection)
     has_patch = advice.proof is not None and bool(advice.proof.patch)
     if out is not None and (has_patch or not is_patch(out, wanted.file_format)):
         with saving.attempt():

@@ -176,7 +176,7 @@ def _advise(words: list[str], session: Session | None, bar: Bar, saving: Saving,
     if session is not None:
         subject = replace(subject, target=session.program(cell))
     if subject.is_program:
-        _say(announcement(subject.program.name, how_often_proven() if wanted.proving else subject.how_often))
+        _say(announcement(subject.program.name, how_often_proven() if wanted.prove else subject.how_often))
     advice = advise_as_asked(subject, options["out"], bar, saving, wanted)
     if session is not None:
         advice = replace(advice, notes=(*advice.notes, *session.notes()))

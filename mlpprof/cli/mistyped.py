@@ -68,8 +68,8 @@ def _with_commands(problem: str, *commands: Sequence[str]) -> str:
     """The problem, and commands in lines of their own, so that they are ready to be copied."""
     lines = [typed(["mlpprof", *words]) for words in commands]
     width = max(map(len, lines))
-    told = [f"    {line:<{width}}   {COMMANDS[words[0]]}" for line, words in zip(lines, commands, strict=True)]
-    return "\n".join([problem + (" Type one of:" if problem.endswith("?") else ". Type one of:"), *told])
+    shown = [f"    {line:<{width}}   {COMMANDS[words[0]]}" for line, words in zip(lines, commands, strict=True)]
+    return "\n".join([problem + (" Type one of:" if problem.endswith("?") else ". Type one of:"), *shown])
 
 
 def typed(words: Sequence[str]) -> str:

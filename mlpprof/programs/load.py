@@ -20,7 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any, Protocol
 
 from mlpprof.catalog import ladder_folder
-from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash
+from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash, one_line
 from mlpprof.namespace import offered_beside
 from mlpprof.programs.name import KINDS
 from mlpprof.programs.notebook import READ, START, place_of, read_notebook
@@ -151,7 +151,7 @@ class UserProgram:
             hint = self._hint(error) or hint
             if isinstance(error, NameError) and main.path in READ:  # a magic may have defined it
                 hint = "".join(f"; {note}" for note in READ[main.path].notes)
-            raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {_one_line(error)}{hint}") from error
+            raise VariantCrash(f"{self._place(error)}: {type(error).__name__}: {one_line(error)}{hint}") from error
         finally:
             sys.modules.update(covered)
             with contextlib.suppress(OSError, ValueError):  # the program may have closed it
@@ -273,10 +273,6 @@ def _exit_code(error: SystemExit) -> int:
         sys.stdout.flush()
         os.write(2, f"{error.code}\n".encode())
     return 1
-
-
-def _one_line(error: Any) -> str:
-    return " ".join(str(error).split())
 
 
 def is_import_to_come(sources: Mapping[str, str], folder: str) -> bool:

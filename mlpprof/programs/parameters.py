@@ -2,7 +2,7 @@
 
 Parameters are found by what happens to them: a statement of the step updates them from their own value, and at the next
 step they still have the value that they got. An activation (``z += b``) or a gradient that is zeroed does not last so.
-A place of the program and the how-manieth update there (of a layer, for instance) identify a parameter.
+A parameter is identified by a place of the program, and by the number of the update there (that of a layer).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ LONGEST_S = 30.0
 """After so many seconds of steps no further step is recorded, if there are two."""
 
 MOST_LEAVES = 10_000
-"""Of a list or dictionary that is replaced, at most so many arrays are looked at."""
+"""If a list or a dictionary is replaced, no more of its arrays are looked at."""
 
 Place = tuple[int, int, tuple[str, ...]]
-"""The number of a site, the how-manieth update there in the step, and the way to the array in a list or dictionary."""
+"""The number of a site, which update of the step there it is, and the way to the array in a list or dictionary."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class ParameterRecorder:
             raise Enough
 
     def _place(self, site: int, owner: Any, value: Any) -> tuple[int, Any]:
-        """The how-manieth update at a site this is, and what is updated; element for element, it is one update."""
+        """The number of this update at its site, and what is updated; all elements of one list are one update."""
         is_element = isinstance(owner, list) and isinstance(value, float | np.generic)
         if not is_element and not isinstance(owner, np.ndarray):
             return self._counts[site], value

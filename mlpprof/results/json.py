@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpprof.errors import MlpprofError
+from mlpprof.errors import MlpprofError, one_line
 
 Message = dict[str, Any]
 """A JSON object on its way between two processes."""
@@ -84,7 +84,7 @@ def parse(text: str | bytes, *, allow_nan: bool = False) -> Any:
     except RecursionError as error:
         raise WrongJson(TOO_DEEP) from error
     except ValueError as error:
-        raise WrongJson(" ".join(str(error).split())) from error
+        raise WrongJson(one_line(error)) from error
     level = [value]
     for _ in range(DEEPEST):
         lists = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]

@@ -46,7 +46,7 @@ import numpy as np
 from msgspec import Meta
 
 from mlpprof import __version__
-from mlpprof.errors import RunFileError, UsageError
+from mlpprof.errors import RunFileError, UsageError, one_line
 from mlpprof.files import write_atomically
 from mlpprof.results import (
     BatchResult,
@@ -264,7 +264,7 @@ def load_run(path: Path) -> Run:
         with h5py.File(path, "r") as file:
             return _read_run(file)
     except _CONTENT_ERRORS as error:
-        found = " ".join(str(error).split()) or type(error).__name__
+        found = one_line(error) or type(error).__name__
         raise RunFileError(f"{path} is not damaged, but its content is not a run: {found}; profile again") from error
 
 

@@ -359,7 +359,7 @@ class Run:
     workload: str | None
     network: Network | None
     dtype: str
-    """Of a program, that of most of its arithmetic."""
+    """A program's is the precision of most of its arithmetic."""
     seed: int | None
     threads: int | None
     native_blas: bool

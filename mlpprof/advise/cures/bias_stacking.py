@@ -15,7 +15,7 @@ import numpy as np
 
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, expression, replaced
-from mlpprof.advise.edits import is_simple, node_at, numpy_name
+from mlpprof.advise.syntax import is_simple, node_at, numpy_name
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph

@@ -1,7 +1,7 @@
-"""Results that nothing uses: the statement goes where it never has a use, else it runs only where it has one.
+"""Results that nothing uses: a statement that is never needed goes, and one that is needed at times runs only then.
 
-Where it has one is told apart by the turn of a loop, whose test is written with the loop's own variable, or by the call
-that it happens in. If the statement is in a function that the loop calls, the function gets a parameter for it.
+The turn of a loop shows when it is needed, and the test is written with the loop's own variable; or the call that it
+happens in shows it. If the statement is in a function that the loop calls, the function gets a parameter for it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import numpy as np
 from mlpprof.advise.bindings import Binding, Bindings, Path, called
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, expression, replaced
-from mlpprof.advise.edits import node_at, numpy_name
+from mlpprof.advise.syntax import node_at, numpy_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -506,7 +506,7 @@ class _Search:
 def _is_wide_integer(value: object) -> bool:
     """Whether an array has integers of so many bits that they and float32 together become float64."""
     is_array = isinstance(value, np.ndarray) and value.size > 1
-    return is_array and value.dtype.kind in "iu" and value.dtype.itemsize > 2  # type: ignore[attr-defined]
+    return is_array and value.dtype.kind in "iu" and value.dtype.itemsize > 2  # type: ignore[attr-defined]  # it is an array
 
 
 def _span(node: ast.expr) -> tuple[int, int, int, int]:

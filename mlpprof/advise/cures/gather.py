@@ -11,7 +11,7 @@ import libcst as cst
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, before, expression, replaced, statement
-from mlpprof.advise.edits import is_simple, node_at
+from mlpprof.advise.syntax import is_simple, node_at
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

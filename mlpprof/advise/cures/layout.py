@@ -12,7 +12,7 @@ import numpy as np
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, replaced
-from mlpprof.advise.edits import node_at, numpy_name
+from mlpprof.advise.syntax import node_at, numpy_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

@@ -35,8 +35,9 @@ def apply(files: Sequence[ChangedFile], *, is_asked_twice: bool) -> None:
     Raises UsageError, before any file is changed, if a file has changed since it was measured, or has changes that are
     not committed and the user has not asked twice.
     """
+    stored = {file.path: _read(Path(file.path)) for file in files}
     for file in files:
-        if _read(Path(file.path)).text != file.old:
+        if stored[file.path].text != file.old:
             raise UsageError(f"{file.path} has changed since it was measured; nothing was written. Measure again")
     uncommitted = [file.path for file in files if not is_asked_twice and _is_uncommitted(Path(file.path))]
     if uncommitted:
@@ -44,7 +45,7 @@ def apply(files: Sequence[ChangedFile], *, is_asked_twice: bool) -> None:
             f"{', '.join(uncommitted)} has changes that are not committed; nothing was written. Commit them first, or "
             "type --apply twice"
         )
-    written = {Path(file.path): _read(Path(file.path)).encoded(file.new) for file in files}
+    written = {Path(file.path): stored[file.path].encoded(file.new) for file in files}
     kept = [Replaced(one.path, one.old, _digest(written[Path(one.path)])) for one in files]
     make_folder(_undo_file().parent)
     with write_atomically(_undo_file()) as temporary:

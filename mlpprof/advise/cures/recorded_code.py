@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.edits import numpy_name
 from mlpprof.advise.in_place import operands_of
+from mlpprof.advise.syntax import numpy_name
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event, Turn

@@ -11,8 +11,8 @@ from typing import TypeVar
 from mlpprof.advise.cures.cure import Cure
 from mlpprof.advise.cures.edits import Edits
 from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, is_path
-from mlpprof.advise.edits import is_simple
 from mlpprof.advise.in_place import operands_of
+from mlpprof.advise.syntax import is_simple
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

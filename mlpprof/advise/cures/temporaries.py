@@ -11,8 +11,8 @@ import libcst as cst
 
 from mlpprof.advise.cures.cure import Cure, transformed
 from mlpprof.advise.cures.source import SourceTree, before, expression, replaced
-from mlpprof.advise.edits import node_at
 from mlpprof.advise.in_place import Update
+from mlpprof.advise.syntax import node_at
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

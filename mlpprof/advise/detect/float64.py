@@ -13,7 +13,7 @@ import numpy as np
 from mlpprof.advise.bindings import called
 from mlpprof.advise.candidate import CERTAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.float64 import InSingle, in_float32
-from mlpprof.advise.edits import numpy_name
+from mlpprof.advise.syntax import numpy_name
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
@@ -203,8 +203,8 @@ def _single_statement(value: ast.expr, single: ast.expr, graph: Graph) -> ast.ex
 
 def _is_of_floats(node: ast.expr) -> bool:
     """Whether an expression certainly makes floating-point numbers, or no array."""
-    called = {called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
-    return not called & FROM_DATA and not any(
+    names = {called(one) for one in ast.walk(node) if isinstance(one, ast.Call)}
+    return not names & FROM_DATA and not any(
         isinstance(one, ast.keyword) and one.arg == "dtype" for one in ast.walk(node)
     )
 

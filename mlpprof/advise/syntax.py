@@ -1,4 +1,4 @@
-"""What the cures ask of a file's syntax: the node of an event, the name of NumPy, whether to write a text twice."""
+"""Questions about a file's syntax: the node of an event, the name of NumPy, whether an expression may stand twice."""
 
 from __future__ import annotations
 
