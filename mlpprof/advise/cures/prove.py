@@ -104,13 +104,18 @@ class Trial:
 
 @dataclass
 class Prover:
-    """See the module. safe_only: leave out the cures that change the precision. clock: seconds."""
+    """See the module.
+
+    safe_only: leave out the cures that change the precision. clock: seconds. postponed: the findings whose cure is only
+    at odds with another one of this round, so that the next round tries it again.
+    """
 
     trials: Trials
     progress: Progress
     safe_only: bool = False
     clock: Callable[[], float] = monotonic
     tried: dict[tuple[str, str], TriedCure] = field(default_factory=dict)
+    postponed: set[tuple[str, str]] = field(default_factory=set)
 
     def prove(self, request: ProgramRequest, first: Analysis, shown: Callable[[str], str]) -> Proof:
         """The proof for a program whose step is known. first: its findings. shown: a file's path as in the patch.
@@ -184,7 +189,7 @@ class Prover:
         chosen: list[Trial] = []
         for one in faster:
             if any(one.cure.conflicts_with(other.cure) for other in chosen):
-                self._note(one, NOT_CONFIRMED, "it changes lines that another cure changes too")  # until the next round
+                self._postpone(one, "it changes lines that another cure changes too")
             else:
                 chosen.append(one)
         chosen = self._together(version, chosen, reference)
@@ -199,12 +204,11 @@ class Prover:
         open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
-            known = self.tried.get(_key(finding))
             if not cures:
                 self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:
                 self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
-            elif known is None or "another cure" in known.reason:
+            elif _key(finding) not in self.tried or _key(finding) in self.postponed:
                 open_.append((finding, allowed))
         most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
         for finding, cures in open_[most:]:
@@ -238,11 +242,18 @@ class Prover:
             if training.is_same:
                 return chosen
             *chosen, left_out = chosen
-            self._note(left_out, NOT_CONFIRMED, f"together with another cure, {training.reason}")
+            self._postpone(left_out, f"together with another cure, {training.reason}")
+        for one in chosen[1:]:
+            self._postpone(one, "too many cures of this round train something else together")
         return chosen[:1]
+
+    def _postpone(self, one: Trial, reason: str) -> None:
+        self._note(one, NOT_CONFIRMED, reason)
+        self.postponed.add(_key(one.finding))
 
     def _note(self, one: Trial, outcome: str, reason: str = "") -> None:
         finding = one.finding
+        self.postponed.discard(_key(finding))
         known = self.tried.get(_key(finding))
         if known is not None and known.outcome == IN_THE_PATCH and outcome != IN_THE_PATCH:
             return  # what a later round cannot improve further stays in the patch
