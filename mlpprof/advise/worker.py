@@ -11,6 +11,7 @@ from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
@@ -18,9 +19,13 @@ from mlpprof.programs.in_worker import Opened, opened, recorded, sought
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.program_time import program_time
 from mlpprof.programs.record.replay import BUDGET
+from mlpprof.programs.record.run import Recording
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.record.trace import Times
+from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 
 MEASURING_S = 6.0
 """Measuring what the cures save starts no new operation after so many seconds."""
@@ -77,6 +82,7 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
+    found = time_of(recording, graph)
     wanted = {place.source for one in findings for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
@@ -89,7 +95,20 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "folder": recording.trace.folder,
         "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
         "texts": recording.trace.sources,
+        "program": None if found is None else asdict(found),
     }
+
+
+def time_of(recording: Recording, graph: Graph) -> ProgramTime | None:
+    """Where the time of the recorded program goes."""
+    if recording.timeline is None:
+        return None
+
+    def place_and_text(site: Site) -> tuple[Place, str]:
+        return graph.place_of(site), graph.line_text(site.file, site.line)
+
+    sites = graph.trace.sites
+    return program_time(recording.timeline, sites, graph.step_s, place_and_text, recording.has_ended)
 
 
 def _hidden(graph: Graph) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.proof import Proof
 from mlpprof.results.run import Json
 
@@ -91,7 +92,8 @@ class Advice:
     step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
     in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
     that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
-    --prove, or if there are no edits. folder: the one that the files are relative to.
+    --prove, or if there are no edits. folder: the one that the files are relative to. program: where the time of the
+    whole program goes; None if that is not known.
     """
 
     step: str
@@ -103,3 +105,4 @@ class Advice:
     environment: Json = field(default_factory=dict)
     proof: Proof | None = None
     folder: str = ""
+    program: ProgramTime | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from mlpprof.report.advice_words import (
     share_text,
 )
 from mlpprof.report.numbers import format_time, plain
+from mlpprof.report.program_rows import program_table, program_words
+from mlpprof.report.rows import Table
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
@@ -62,6 +64,11 @@ def _markdown(advice: Advice) -> Iterator[str]:
     yield ""
     yield f"A step takes {format_time(advice.step_s)}."
     yield ""
+    if advice.program is not None:
+        yield _inline(program_words(advice.program))
+        yield ""
+        yield from _rows(program_table(advice.program, advice.step))
+        yield ""
     if not advice.findings:
         yield looked_for()
         yield ""
@@ -70,7 +77,7 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield "| ---: | --- | --- | --- | ---: | ---: |"
     for number, one in enumerate(advice.findings, start=1):
         cells = (_inline(one.place.text), one.category, _inline(one.title), payoff_text(one), share_text(one))
-        yield f"| {number} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield _row((str(number), *cells))
     for number, one in enumerate(advice.findings, start=1):
         yield ""
         yield f"**{number}. {_inline(one.title)}** ({_inline(one.place.text)})"
@@ -81,6 +88,18 @@ def _markdown(advice: Advice) -> Iterator[str]:
     if advice.notes:
         yield ""
         yield from (f"- {_inline(note)}" for note in advice.notes)
+
+
+def _rows(table: Table) -> Iterator[str]:
+    """A table that all renderers show, as Markdown."""
+    yield _row([column.title for column in table.columns])
+    yield _row(["---" if column.is_text else "---:" for column in table.columns])
+    for row in table.rows:
+        yield _row([_inline(cell.text) for cell in row.cells])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _cure(one: Finding) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
 from mlpprof.report.page.pictures import Picture, picture_of
+from mlpprof.report.program_rows import program_rows, program_words
 from mlpprof.results.advice import CATEGORIES, Advice
 from mlpprof.results.category_pages import explanation
 
@@ -41,6 +42,8 @@ def advice_html(advice: Advice) -> str:
         advice=advice,
         headline=headline_text(advice),
         tiles=_tiles(advice),
+        program=program_rows(advice),
+        program_words=program_words(advice.program) if advice.program else "",
         findings=findings,
         table=finding_table(findings) if findings else None,
         payoffs=_picture(findings) if findings else None,

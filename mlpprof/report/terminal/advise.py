@@ -31,7 +31,8 @@ from mlpprof.report.numbers import (
     plain,
     printable,
 )
-from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed
+from mlpprof.report.program_rows import TITLE, program_table, program_words
+from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed, table_lines
 from mlpprof.results.advice import Advice, Finding
 
 WIDE = 110
@@ -56,6 +57,10 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
     if advice.environment:
         facts.append(("machine", "", machine_line(advice.environment)))
     yield indented(pairs(facts, width))
+    if advice.program is not None:
+        yield heading(TITLE)
+        yield indented(pairs([("", "", program_words(advice.program))], width))
+        yield from table_lines(program_table(advice.program, advice.step), width)
     if advice.findings:
         yield heading("Findings", ONE_BY_ONE)
         yield indented(_summary(advice.findings, width))
