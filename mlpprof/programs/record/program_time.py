@@ -16,6 +16,7 @@ from mlpprof.programs.record.timeline import (
     LOOP_END,
     PAUSE,
     RECORDED,
+    SPARED,
     STEP,
     STEP_END,
     TURN,
@@ -185,6 +186,9 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
             spent, is_plain = found[-1].statements[at], False
             spent.plain -= 1
             spent.other += 1
+        elif kind == SPARED and at is not None:
+            spent = found[-1].statements[at]
+            spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
         elif kind == FUNCTION:
             calls.append(at)
         elif kind == FUNCTION_END:

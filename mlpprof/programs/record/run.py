@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
+from mlpprof.errors import MlpprofError, ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.process import interrupt, raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, texts_from
@@ -29,6 +29,7 @@ from mlpprof.programs.record.program_time import unfinished
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
+from mlpprof.programs.record.surroundings import Surroundings, Watched
 from mlpprof.programs.record.timeline import Timeline
 from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.request import STILL_S
@@ -132,7 +133,8 @@ class Patience:
 class Recording:
     """What a run of the program gave. trace: None if the program ended too early; count: how often the step ran.
 
-    timeline: of the program around its steps, if it was kept. has_ended: the program has run to its end.
+    timeline: of the program around its steps, if it was kept. has_ended: the program has run to its end. around: the
+    recorded statements around the steps.
     """
 
     trace: Trace | None
@@ -140,17 +142,22 @@ class Recording:
     plain_s: list[float]
     timeline: Timeline | None = None
     has_ended: bool = False
+    around: Sequence[Watched] = ()
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What times and records a program's step. steps: decides which form each step takes. timeline: what is around."""
+    """What times and records a program's step. steps: decides which form each step takes.
+
+    timeline, surroundings: of what is around the steps.
+    """
 
     forms: Forms
     clocks: Clocks
     recorder: Recorder
     steps: Steps
     timeline: Timeline | None = None
+    surroundings: Surroundings | None = None
 
     @classmethod
     def usual(cls, step: StepPlace, few: int, program: Program) -> Instruments:
@@ -171,7 +178,8 @@ class Instruments:
             timeline=timeline,
             unfinished=lambda: unfinished(timeline, forms.sites),
         )
-        return cls(forms, clocks, recorder, steps, timeline)
+        around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
+        return cls(forms, clocks, recorder, steps, timeline, around)
 
 
 def record(
@@ -197,8 +205,8 @@ def record(
     forms, steps, recorder, timeline = instruments.forms, instruments.steps, instruments.recorder, instruments.timeline
     for instrument in (instruments.clocks, recorder, steps):
         hooks.install(instrument.hooks)
-    if timeline is not None:
-        hooks.install(timeline.hooks)
+    if timeline is not None and instruments.surroundings is not None:
+        hooks.install({**timeline.hooks, **instruments.surroundings.hooks})
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
         if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
@@ -231,7 +239,11 @@ def record(
     if timeline is not None:
         timeline.begin()
     with watched(is_hopeless):
-        ended = program.run(forms.module_code)
+        try:
+            ended = program.run(forms.module_code)
+        except MlpprofError:
+            if not steps.is_done:  # what comes after the recording may fail, as a file that cannot be written
+                raise
     if timeline is not None:
         timeline.end()
     sys.settrace(None)  # `Steps` may have set one
@@ -309,7 +321,8 @@ def record(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
     trace.notes.extend(_note_between(steps.times))
-    return Recording(trace, steps.count, steps.times.plain_s, timeline, ended is not None)
+    around = list(instruments.surroundings.found.values()) if instruments.surroundings is not None else []
+    return Recording(trace, steps.count, steps.times.plain_s, timeline, ended is not None, around)
 
 
 def _note_between(times: Times) -> Iterator[str]:

@@ -297,6 +297,19 @@ class Steps:
         self._has_raised = True
         raise Enough
 
+    def lend(self, recorder: Recorder) -> None:
+        """Put the program into the observed form for another recorder, until `take_back`."""
+        with self._changing:
+            self._exchange.to(OBSERVED)
+        hooks.install(recorder.hooks)
+
+    def take_back(self) -> int:
+        """Put the program back into its form, which is the answer."""
+        hooks.install(self._recorder.hooks)
+        with self._changing:
+            self._exchange.to(self._form)
+        return self._form
+
     def _go_on(self) -> None:
         """If the rest of an epoch can be seen soon, let the program go on to its end, without instruments."""
         loops, needed_s = self._unfinished()

@@ -15,10 +15,10 @@ from mlpprof.programs.record.recorder import length_of
 MOST_ENTRIES = 300_000
 """No more entries are kept; an entry takes 16 bytes."""
 
-(BEGUN, TURN, LOOP_END, FUNCTION, FUNCTION_END, STEP, STEP_END, PAUSE, FORM, RECORDED) = range(10)
+(BEGUN, TURN, LOOP_END, FUNCTION, FUNCTION_END, STEP, STEP_END, PAUSE, FORM, RECORDED, SPARED) = range(11)
 """Kinds of entries. BEGUN: a statement begins, or a loop gets its next item. PAUSE: an instrument is busy until the
 entry that follows. FORM: from now on the program's functions have the form of the entry's number. RECORDED: the
-statement that has just begun is recorded."""
+statement that has just begun is recorded. SPARED: of its time, so many microseconds were those of the recorder."""
 
 KINDS = 16
 
@@ -38,7 +38,7 @@ class Timeline:
     """
 
     def __init__(self, clock: Callable[[], float], most: int = MOST_ENTRIES) -> None:
-        self._clock, self._thread, self._most = clock, threading.get_ident(), most
+        self._clock, self.thread, self._most = clock, threading.get_ident(), most
         self._at_s, self._codes = array("d"), array("q")
         self._in_step = 0
         self._is_over = False
@@ -59,8 +59,6 @@ class Timeline:
             hooks.ENTERED: self._entered,
             hooks.LEFT: self._left,
             hooks.SPANS: self._spans,
-            hooks.WATCHED: lambda number: False,
-            hooks.SEEN: lambda: None,
         }
 
     @property
@@ -75,7 +73,7 @@ class Timeline:
 
     def _noting(self, kind: int) -> Callable[[int], None]:
         """A hook that notes an entry; it runs around every step."""
-        clock, thread, of_thread = self._clock, self._thread, threading.get_ident
+        clock, thread, of_thread = self._clock, self.thread, threading.get_ident
         append_time, append_code = self._at_s.append, self._codes.append
 
         def note(number: int) -> None:
@@ -86,7 +84,7 @@ class Timeline:
         return note
 
     def _note(self, kind: int, number: int) -> None:
-        if not (self._in_step or self.is_full or self._is_over) and threading.get_ident() == self._thread:
+        if not (self._in_step or self.is_full or self._is_over) and threading.get_ident() == self.thread:
             self._codes.append(number * KINDS + kind)
             self._at_s.append(self._clock())
 
@@ -99,11 +97,11 @@ class Timeline:
         self._end_if_awaited(number)
 
     def _end_if_awaited(self, number: int) -> None:
-        if number in self._awaited and threading.get_ident() == self._thread:
+        if number in self._awaited and threading.get_ident() == self.thread:
             self.reached()
 
     def _entered(self) -> None:
-        if self._in_step and threading.get_ident() == self._thread:
+        if self._in_step and threading.get_ident() == self.thread:
             self.inside.add(sys._getframe(1).f_code)
         self._note(FUNCTION, 0)
 
@@ -118,13 +116,27 @@ class Timeline:
             self.lengths[number] = length_of(iterable)
         return iterable
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the thread of the log, outside a step."""
+        return not self._in_step and not self._is_over and threading.get_ident() == self.thread
+
+    @property
+    def now(self) -> int:
+        """The number of the last entry."""
+        return len(self._codes) - 1
+
+    def lasted_s(self, number: int) -> float:
+        """Seconds from an entry to the next one."""
+        return self._at_s[number + 1] - self._at_s[number] if number < self.now else 0.0
+
     def begin(self) -> None:
         """The program begins."""
         self._note(FORM, 0)
 
     def begin_step(self) -> None:
         """A step begins, or one within it."""
-        self.is_elsewhere |= threading.get_ident() != self._thread
+        self.is_elsewhere |= threading.get_ident() != self.thread
         self._note(STEP, 0)
         self._in_step += 1
 
@@ -140,6 +152,14 @@ class Timeline:
     def go_on(self, form: int) -> None:
         """The program goes on, with functions of a form."""
         self._note(FORM, form)
+
+    def recorded(self) -> None:
+        """The statement that has begun is recorded."""
+        self._note(RECORDED, 0)
+
+    def spare(self, seconds: float) -> None:
+        """Of the time of the recorded statement, so many seconds are not its own."""
+        self._note(SPARED, round(1e6 * seconds))
 
     def end(self) -> None:
         """The program has ended, or was ended."""
