@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mlpprof.advise.findings import candidates_of, finding_of
+from mlpprof.advise.outside import findings_around, with_knowledge
 from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
@@ -19,16 +20,17 @@ from mlpprof.programs.in_worker import Opened, opened, recorded, sought
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.program_time import program_time
+from mlpprof.programs.record.program_time import program_time as time_of_program
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.run import Recording
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.record.trace import Times
+from mlpprof.results.advice import Finding
 from mlpprof.results.place import Place
 from mlpprof.results.program_time import ProgramTime
 
-MEASURING_S = 6.0
-"""Measuring what the cures save starts no new operation after so many seconds."""
+MEASURING_S, AROUND_S = 6.0, 2.0
+"""Measuring what the cures save starts no new operation after so many seconds: of cures in the step, and around it."""
 
 
 def main() -> None:
@@ -77,12 +79,18 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
             f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
             "findings may be missing"
         )
+    program_time = time_of(recording, graph)
+    around: list[Finding] = []
+    if program_time is not None:
+        program_time = with_knowledge(program_time, recording.around, graph)
+        BUDGET.left_s = AROUND_S
+        around = findings_around(program_time, recording.around, graph)
+        findings += around
     files = {
         place.source: text
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
-    found = time_of(recording, graph)
     wanted = {place.source for one in findings for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
@@ -93,9 +101,9 @@ def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[f
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
         "folder": recording.trace.folder,
-        "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
+        "cures": [*([asdict(cure) for cure in one.cures] for one in candidates), *([] for _ in around)],
         "texts": recording.trace.sources,
-        "program": None if found is None else asdict(found),
+        "program": None if program_time is None else asdict(program_time),
     }
 
 
@@ -108,7 +116,7 @@ def time_of(recording: Recording, graph: Graph) -> ProgramTime | None:
         return graph.place_of(site), graph.line_text(site.file, site.line)
 
     sites = graph.trace.sites
-    return program_time(recording.timeline, sites, graph.step_s, place_and_text, recording.has_ended)
+    return time_of_program(recording.timeline, sites, graph.step_s, place_and_text, recording.has_ended)
 
 
 def _hidden(graph: Graph) -> Iterator[str]:

@@ -35,6 +35,10 @@ KINDS = {
 """Kind of a cure -> what it means."""
 
 
+UNITS = {"step": "the step", "epoch": "an epoch"}
+"""What a payoff is for -> its name within a sentence."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """Lines of a file that a cure replaces: those from `line` up to but without `end_line`, 1-based, by `text`.
@@ -58,7 +62,7 @@ class Finding:
     and share of the step. confidence: 'certain' (the cure computes the same values), 'likely' (the user must check that
     the program allows it). related: other places that the cure concerns. evidence: shapes, dtypes, orders, executions
     per step, and `measured`: how the payoff was measured. kind: of the cure, see KINDS. edits: the cure as edits; empty
-    if there is none.
+    if there is none. outside: it is not in the step, but in the loop around it. per: what the payoff is for, see UNITS.
     """
 
     category: str
@@ -77,6 +81,8 @@ class Finding:
     cell: int | None = None
     kind: str = "manual"
     edits: tuple[Edit, ...] = ()
+    outside: bool = False
+    per: str = "step"
 
     @property
     def place(self) -> Place:

@@ -11,7 +11,8 @@ from mlpprof.results.place import Place
 class StatementTime:
     """One statement outside the step: its first line as text, its executions, and their seconds in all.
 
-    is_open: it had not ended when mlpprof ended the program, so it takes longer. cell: as in `Place`.
+    is_open: it had not ended when mlpprof ended the program, so it takes longer. cell: as in `Place`. does: what is
+    known about an expensive one, as sentences.
     """
 
     file: str
@@ -21,6 +22,7 @@ class StatementTime:
     times: float
     is_open: bool = False
     cell: int | None = None
+    does: str = ""
 
     @property
     def place(self) -> Place:

@@ -14,6 +14,7 @@ from mlpprof.programs.record.timeline import (
     FUNCTION,
     FUNCTION_END,
     LOOP_END,
+    NOTHING,
     PAUSE,
     RECORDED,
     SPARED,
@@ -22,6 +23,7 @@ from mlpprof.programs.record.timeline import (
     TURN,
     Entry,
     Timeline,
+    Wait,
 )
 from mlpprof.results.place import Place
 from mlpprof.results.program_time import ProgramTime, StatementTime
@@ -34,6 +36,9 @@ MOST_STEPS = 0.5
 
 MANY_STEPS = 5
 """A turn with so many steps is an epoch; one with fewer only if no loop has turns with more."""
+
+EXPENSIVE, LEAST_S = 0.05, 1e-4
+"""A statement is worth waiting for if it takes this share of an epoch, and so many seconds."""
 
 Loops = tuple[tuple[int, int], ...]
 """The loops that run, the outermost first: the site of each, and the number of its turn among the turns of all."""
@@ -208,21 +213,29 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
     return found
 
 
-def unfinished(timeline: Timeline, sites: Sequence[Site]) -> tuple[frozenset[int], float]:
-    """The loop of which the program has to finish a turn for an epoch to be seen; about how many seconds it needs.
+def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[int]) -> Wait:
+    """What the program has still to show: an epoch to its end, or an expensive statement that was not recorded.
 
-    Nothing if a whole turn was seen, or no such loop is known. The seconds are 0 where the number of turns is unknown.
+    recordable: the statements that could be recorded when they run again.
     """
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
-    if loop is None or not is_epoch or timeline.is_elsewhere or timeline.is_full:
-        return frozenset(), 0.0
-    turns = [one for one in sections_of(walked, loop) if one.turn is not None]
-    if len(turns) != 1:
-        return frozenset(), 0.0
-    left = (_planned(walked, loop, timeline) or 0) - turns[0].steps.times
-    each_s = turns[0].steps.once_s + sum(one.plain_s for one in turns[0].statements.values()) / turns[0].steps.times
-    return frozenset((loop,)), max(0, left) * each_s
+    if loop is None or timeline.is_elsewhere or timeline.is_full:
+        return NOTHING
+    turns = [one for one in sections_of(walked, loop) if one.turn is not None and one.steps.times]
+    all_s, steps = _sum(turns), sum(one.steps.times for one in turns)
+    step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
+    each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
+    if len(turns) == 1 and is_epoch:
+        left = (_planned(walked, loop, timeline) or 0) - steps
+        return Wait(frozenset((loop,)), frozenset(), max(0, left) * each_s)
+    expensive = {
+        number
+        for number, one in all_s.items()
+        if number in recordable and one.once_s >= LEAST_S and one.times * one.once_s >= EXPENSIVE * each_s * steps
+    }
+    left = max(one.steps.times for one in turns) - turns[-1].steps.times
+    return Wait(frozenset(), frozenset(expensive), max(0, left) * each_s) if expensive else NOTHING
 
 
 def program_time(

@@ -168,17 +168,9 @@ class Instruments:
             forms.imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
         clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
         early = Recorder(forms.sites) if may_be_short and (few == 0 or few >= ENOUGH_STEPS) else None
-        steps = Steps(
-            CodeExchange(forms),
-            clocks,
-            recorder,
-            time.perf_counter,
-            few,
-            early,
-            timeline=timeline,
-            unfinished=lambda: unfinished(timeline, forms.sites),
-        )
+        steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early, timeline=timeline)
         around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
+        steps.unfinished = lambda: unfinished(timeline, forms.sites, around.left)
         return cls(forms, clocks, recorder, steps, timeline, around)
 
 

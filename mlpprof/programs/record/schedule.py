@@ -25,7 +25,7 @@ from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
-from mlpprof.programs.record.timeline import Timeline
+from mlpprof.programs.record.timeline import NOTHING, Timeline, Wait
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
@@ -91,7 +91,6 @@ class Steps:
     few: the number of steps that the program makes, if an earlier run has counted them, else 0. early: records two of
     the first steps, because the program may end before `recorder` has recorded any. forms: the form of each step, in
     place of the usual plan; recording then goes on until the program ends. timeline: is informed of all steps.
-    unfinished: as in `program_time`; after the recording, the program goes on to the end of the epoch.
     """
 
     def __init__(
@@ -104,11 +103,12 @@ class Steps:
         early: Recorder | None = None,
         forms: Iterator[int] | None = None,
         timeline: Timeline | None = None,
-        unfinished: Callable[[], tuple[frozenset[int], float]] = lambda: (frozenset(), 0.0),
     ) -> None:
         self._exchange, self._clocks, self._recorder, self._clock = exchange, clocks, recorder, clock
         self._last, self._early = recorder, early
-        self._timeline, self._unfinished = timeline or Timeline(clock, 0), unfinished
+        self._timeline = timeline or Timeline(clock, 0)
+        self.unfinished: Callable[[], Wait] = lambda: NOTHING
+        """What is still to be seen around the steps; after the recording, the program goes on for that."""
         self._timeline.reached = self._reached
         self._until_s: float | None = None
         self.count = 0
@@ -291,7 +291,11 @@ class Steps:
             self._reached()
 
     def _reached(self) -> None:
-        """There is nothing more to see."""
+        """The program may end, unless there is more to see soon."""
+        if self._until_s is not None and not self.is_over:
+            self._go_on()
+            if self._timeline.awaited != NOTHING:
+                return
         if self._has_raised:
             _insist()
         self._has_raised = True
@@ -311,10 +315,11 @@ class Steps:
         return self._form
 
     def _go_on(self) -> None:
-        """If the rest of an epoch can be seen soon, let the program go on to its end, without instruments."""
-        loops, needed_s = self._unfinished()
-        if loops and needed_s < LONGEST_WAIT_S and not self.is_done_elsewhere:
-            self._timeline.await_end_of(loops)
+        """If the rest of an epoch can be seen soon, let the program go on until then, without instruments."""
+        wait = self._timeline.awaited = NOTHING if self.is_done_elsewhere else self.unfinished()
+        if wait == NOTHING or wait.seconds > LONGEST_WAIT_S:
+            self._timeline.awaited = NOTHING
+        elif self._until_s is None:
             self._until_s = self._clock() + LONGEST_WAIT_S
             self._mode = PLAIN
             with self._changing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlpprof.instrument.rewriting import Site
@@ -14,7 +14,7 @@ from mlpprof.programs.record.forms import OBSERVED
 from mlpprof.programs.record.recorder import Begun, Recorder
 from mlpprof.programs.record.schedule import Steps
 from mlpprof.programs.record.timeline import Timeline
-from mlpprof.programs.record.trace import OwnTime, Times
+from mlpprof.programs.record.trace import OwnTime, Times, Trace
 
 MOST_STATEMENTS = 12
 """No more statements are recorded."""
@@ -97,7 +97,28 @@ class Watched:
     recorder: TimedRecorder
     seconds: float = 0.0
 
-    def times(self) -> Times:
+    def trace(self, step: Trace, seconds: float) -> Trace:
+        """The recording as that of a step that takes so many seconds. step: the recording of the program's step."""
+        recorder = self.recorder
+        return replace(
+            step,
+            events=recorder.events,
+            loops=recorder.loops,
+            steps=recorder.steps,
+            died=recorder.roots.died,
+            reads=recorder.uses.reads,
+            looks=recorder.uses.looks,
+            taken=recorder.uses.taken,
+            stores=recorder.uses.stores,
+            shared=frozenset(recorder.roots.shared),
+            is_blind=recorder.uses.is_blind,
+            times=replace(self._times(), clocked_s=[seconds]),
+            notes=[],
+            singles=recorder.singles,
+            is_around=True,
+        )
+
+    def _times(self) -> Times:
         """The times of its expressions; those of the turns that were not recorded are added."""
         turns = {(run.site, run.execution): run.turns / max(1, run.recorded) for run in self.recorder.loops}
         found: dict[int, OwnTime] = defaultdict(lambda: OwnTime(0.0, 0))
@@ -129,6 +150,12 @@ class Surroundings:
         """What rewritten code calls."""
         return {hooks.WATCHED: self._watched, hooks.SEEN: self._ended}
 
+    @property
+    def left(self) -> frozenset[int]:
+        """Statements that have run, and could be recorded when they run again."""
+        is_full = len(self.found) >= MOST_STATEMENTS
+        return frozenset() if is_full else frozenset(self._seen.keys() - self.found.keys())
+
     def _watched(self, number: int) -> bool:
         """Whether to record the statement that begins."""
         timeline = self.timeline
@@ -159,3 +186,5 @@ class Surroundings:
         self.timeline.spare(recorder.own_s)
         self.timeline.go_on(self.steps.take_back())
         self._now = None
+        if watched.site in self.timeline.awaited.statements:
+            self.timeline.reached()

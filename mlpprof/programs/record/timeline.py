@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -31,6 +31,20 @@ class Entry(NamedTuple):
     number: int
 
 
+class Wait(NamedTuple):
+    """What a program has still to show: turns of loops to their ends, executions of statements; about how long that is.
+
+    loops, statements: sites.
+    """
+
+    loops: frozenset[int] = frozenset()
+    statements: frozenset[int] = frozenset()
+    seconds: float = 0.0
+
+
+NOTHING = Wait()
+
+
 class Timeline:
     """The log of one thread, the one that makes it. clock: seconds, monotonic.
 
@@ -42,14 +56,14 @@ class Timeline:
         self._at_s, self._codes = array("d"), array("q")
         self._in_step = 0
         self._is_over = False
-        self._awaited: frozenset[int] = frozenset()
+        self.awaited = NOTHING
         self.lengths: dict[int, int] = {}
         self.in_turns: set[int] = set()
         """Statements in the turns around the step: they are noted only in turns without instruments."""
         self.inside: set[CodeType] = set()
         """The code of functions that ran within a step: nothing in them is to be reported."""
         self.reached: Callable[[], None] = lambda: None
-        """Is called when an awaited loop has ended or begins another turn."""
+        """Is called when an awaited loop has ended or begins another turn, or an awaited statement was recorded."""
         self.is_elsewhere = False
         """The step runs in another thread, of which nothing else is known."""
         self.hooks: dict[str, Any] = {
@@ -97,7 +111,7 @@ class Timeline:
         self._end_if_awaited(number)
 
     def _end_if_awaited(self, number: int) -> None:
-        if number in self._awaited and threading.get_ident() == self.thread:
+        if number in self.awaited.loops and threading.get_ident() == self.thread:
             self.reached()
 
     def _entered(self) -> None:
@@ -166,7 +180,3 @@ class Timeline:
         self._in_step = 0
         self._note(PAUSE, 0)
         self._is_over = True
-
-    def await_end_of(self, loops: Iterable[int]) -> None:
-        """End the program when one of these loops begins its next turn, or has ended."""
-        self._awaited = frozenset(loops)
