@@ -28,16 +28,21 @@ from mlpprof.results.program_time import ProgramTime, StatementTime
 EXPENSIVE = 0.2
 """The report says what is known about a statement that takes this share of an epoch, or of the time before it."""
 
+LONG_BEGINNING_S = 1.0
+"""If the program reaches its training sooner, the report does not say what is known about the statements before it."""
+
 LEAST_SHARE = 0.01
 """A finding around the steps must save this share of an epoch."""
+
+LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
 
 LONG_LIST = 256
 """Shuffling a shorter list takes no time worth a finding."""
 
 ALL_AT_ONCE = (
     "put all samples into one array before the training, in rows or in columns as your network takes them, and call "
-    "the network once for all of them. If the answer is the largest output, `np.argmax(outputs, axis=...)` gives it for "
-    "every sample, and `np.mean(answers == labels)` is the accuracy."
+    "the network once for all of them. If the answer is the largest output, `np.argmax(outputs, axis=...)` gives it "
+    "for every sample, and `np.mean(answers == labels)` is the accuracy."
 )
 
 
@@ -55,7 +60,9 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
 
     return replace(
         program,
-        beginning=known(program.beginning, program.beginning_s),
+        beginning=known(program.beginning, program.beginning_s)
+        if program.beginning_s >= LONG_BEGINNING_S
+        else program.beginning,
         statements=known(program.statements, program.unit_s),
     )
 
@@ -109,14 +116,14 @@ def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
     if not found:
         return
     statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
-    if isinstance(statement, ast.For | ast.While):
+    if isinstance(statement, LOOPS):
         yield "It is a loop in Python."
         return
     called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
     for path, tree in graph.trees.items():
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef) and function.name in called:
-                loops = [node for node in ast.walk(function) if isinstance(node, ast.For | ast.While)]
+                loops = [node for node in ast.walk(function) if isinstance(node, LOOPS)]
                 has = f", which has a loop in line {graph.place_of_line(path, loops[0].lineno).line}" if loops else ""
                 yield f"It calls `{function.name}` ({graph.place_of_line(path, function.lineno).text}){has}."
 
@@ -146,10 +153,12 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
 
 def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -> Finding:
     """The finding in words for code that is not in the step; without edits, which a race of steps cannot prove."""
+    evidence = {("executions" if key == "times_per_step" else key): value for key, value in one.evidence.items()}
     plain = replace(
         one,
         cure=by_hand(one.cure) if one.cures else one.cure,
         cures=(),
+        evidence=evidence,
         measured=one.measured.replace("in the step", "where it stands").replace("of the step", "of the program"),
     )
     low_s, high_s = (times * seconds for seconds in one.saved_s)

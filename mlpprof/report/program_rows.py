@@ -61,6 +61,21 @@ def program_table(time: ProgramTime, step: str) -> Table:
     return Table(TITLE, columns, tuple(rows))
 
 
+def known_text(time: ProgramTime) -> list[str]:
+    """What is known about each expensive statement around the steps."""
+    unit = "an epoch" if time.unit == "epoch" else "the time of a step and what is around it"
+    parts = (
+        ("the time before the training", time.beginning, time.beginning_s),
+        (unit, time.statements, time.unit_s),
+    )
+    return [
+        f"{plain(one.place.text)} takes {format_percent(one.seconds / whole_s)} of {name}. {plain(one.does)}"
+        for name, statements, whole_s in parts
+        for one in statements
+        if one.does
+    ]
+
+
 def _statements(when: str, statements: Sequence[StatementTime], whole_s: float) -> Iterator[Row]:
     shown = [one for one in statements if whole_s > 0 and one.seconds >= LEAST_SHARE * whole_s][:MOST_STATEMENTS]
     for one in shown:

@@ -18,7 +18,7 @@ from mlpprof.report.advice_words import (
     share_text,
 )
 from mlpprof.report.numbers import format_time, plain
-from mlpprof.report.program_rows import program_table, program_words
+from mlpprof.report.program_rows import known_text, program_table, program_words
 from mlpprof.report.rows import Table
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
@@ -40,7 +40,7 @@ def _annotations(advice: Advice) -> Iterator[str]:
     for one in advice.findings:
         title = f"{one.category}: {plain(one.title)}"
         where = f"file={_property(path_of(advice, one.place))},line={one.line},endLine={max(one.line, one.end_line)}"
-        text = f"{one.why}\nIt saves {payoff_text(one)} per step ({share_text(one)}).\n{one.cure}"
+        text = f"{one.why}\nIt saves {payoff_text(one)} per {one.per} ({share_text(one)}).\n{one.cure}"
         yield f"::warning {where},title={_property(title)}::{_data(text)}"
     for note in advice.notes:
         yield f"::notice title=mlpprof::{_data(note)}"
@@ -68,6 +68,8 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield _inline(program_words(advice.program))
         yield ""
         yield from _rows(program_table(advice.program, advice.step))
+        yield ""
+        yield from (f"- {_inline(text)}" for text in known_text(advice.program))
         yield ""
     if not advice.findings:
         yield looked_for()
@@ -152,7 +154,7 @@ def sarif_text(advice: Advice) -> str:
 
 
 def _result(advice: Advice, one: Finding, rule: int) -> dict[str, Any]:
-    text = f"{plain(one.title)}. It saves {payoff_text(one)} per step ({share_text(one)}). {plain(one.why)}"
+    text = f"{plain(one.title)}. It saves {payoff_text(one)} per {one.per} ({share_text(one)}). {plain(one.why)}"
     result: dict[str, Any] = {
         "ruleId": one.category,
         "ruleIndex": rule,
