@@ -40,6 +40,8 @@ MANY_STEPS = 5
 EXPENSIVE, LEAST_S = 0.05, 1e-4
 """A statement is worth waiting for if it takes this share of an epoch, and so many seconds."""
 
+ABOUT_INSTRUMENTS = (PAUSE, FORM, RECORDED, SPARED)
+
 Loops = tuple[tuple[int, int], ...]
 """The loops that run, the outermost first: the site of each, and the number of its turn among the turns of all."""
 
@@ -103,7 +105,7 @@ def leading(entries: Iterable[Entry]) -> list[Entry]:
     for begun, steps in opened:
         if not steps:
             skipped.update(range(begun, len(held) - 1))  # the last one ends the log
-    return [one for number, one in enumerate(held) if number not in skipped or one.kind in (PAUSE, FORM)]
+    return [one for number, one in enumerate(held) if number not in skipped or one.kind in ABOUT_INSTRUMENTS]
 
 
 def with_loops(entries: Iterable[Entry], sites: Sequence[Site]) -> Iterator[tuple[Entry, Loops]]:
@@ -165,13 +167,14 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
-    form, is_plain, is_in_step, is_paused, before_s = PLAIN, True, False, True, 0.0
+    form, is_plain, is_in_step, is_paused, before_s, execution_s = PLAIN, True, False, True, 0.0, 0.0
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
             passed_s = entry.at_s - before_s
             if is_plain if not is_in_step else form == PLAIN:
                 spent.plain_s += passed_s
+                execution_s += passed_s
             else:
                 spent.other_s += passed_s
         before_s = entry.at_s
@@ -182,15 +185,16 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
             found.append(Section(turn))
         kind = entry.kind
         if kind in (BEGUN, TURN, LOOP_END):
-            at, is_paused, is_plain = entry.number, False, form == PLAIN
+            at, is_paused, is_plain, execution_s = entry.number, False, form == PLAIN, 0.0
             if kind == BEGUN:
                 spent = found[-1].statements[at]
                 spent.plain += is_plain
                 spent.other += not is_plain
         elif kind == RECORDED and at is not None:
             spent, is_plain = found[-1].statements[at], False
-            spent.plain -= 1
-            spent.other += 1
+            spent.plain, spent.plain_s = max(0, spent.plain - 1), spent.plain_s - execution_s
+            spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
+            execution_s = 0.0
         elif kind == SPARED and at is not None:
             spent = found[-1].statements[at]
             spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
