@@ -6,10 +6,12 @@ The contract of each document is `schemas/NAME.schema.json`, except that of `mlp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.verify import Statement
 from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
@@ -289,6 +291,15 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "notes": speedup.notes,
         }
     )
+
+
+def verify_json(verified: Mapping[Path, Sequence[Statement]]) -> dict[str, Any]:
+    """What `mlpprof verify` found: each figure of each file, as it is stored and as its samples give it."""
+    files = {
+        str(path): [{**vars(one), "is_confirmed": one.is_confirmed} for one in statements]
+        for path, statements in verified.items()
+    }
+    return plain_object({"schema": SCHEMA, "files": files})
 
 
 def check_json(results: Sequence[CheckResult]) -> dict[str, Any]:
