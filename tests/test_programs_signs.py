@@ -56,14 +56,6 @@ async def main():
 asyncio.run(main())
 """
 
-HANGS = """
-import threading
-for i in range(100):
-    if i == 4:
-        threading.Event().wait()
-    step()
-"""
-
 
 def said(tmp_path, text, step=None, wait_s=120.0):
     """What mlpprof says about the program."""
