@@ -16,7 +16,7 @@ from mlpprof.errors import CheckFailed, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
 from mlpprof.results import ExpressionChange, ProgramPair
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 
 ONE_THREAD = Environment(1)
 
@@ -100,6 +100,10 @@ def test_versions_of_one_file_can_have_different_steps():
     names = [ProgramName("script", "net.py", "v1"), ProgramName("script", "net.py")]
     steps = ("net.py@v1:fit", "net.py:fit_fast")
     assert step_of(names[0], steps, names) == "net.py:fit"
+    assert step_of(names[0], ("net.py@v1:layers.py:fit",), names) == "layers.py:fit"
+    modules = [ProgramName("module", "net.train", "v1"), ProgramName("module", "net.train")]
+    steps_of_modules = ("-m net.train@v1:fit", "-m net.train:fit_fast")
+    assert [step_of(name, steps_of_modules, modules) for name in modules] == ["fit", "fit_fast"]
     with pytest.raises(UsageError, match="two steps"):
         step_of(names[1], ("net.py:fit", "net.py:fit_fast"), names)
 
@@ -133,6 +137,16 @@ def test_an_expression_that_was_added_is_named_and_a_changed_one_belongs_to_what
     slower = profile(("a @ b", "forward", 6.0, "matmul"), ("tanh(2 * z)", "forward", 5.0, "tanh"))
     [first, *_] = expression_changes(OLD, slower, (10.0, 11.0))
     assert (first.text, first.old_text, first.new_s) == ("tanh(2 * z)", "tanh(z)", pytest.approx(5.0))
+
+
+def test_what_the_training_loop_runs_over_is_compared_although_its_text_has_changed():
+    old, new = (
+        profile(("a @ b", "forward", 1.0, "matmul"), (text, ITERATOR, seconds, ""), ("len(x)", "forward", 0.1, ""))
+        for text, seconds in (("batches(X)", 1.0), ("zip(batches(X), batches(Y))", 4.0))
+    )
+    [one, *_] = expression_changes(old, new, (2.1, 5.1))
+    assert (one.old_text, one.text) == ("batches(X)", "zip(batches(X), batches(Y))")
+    assert (one.old_s, one.new_s) == (pytest.approx(1.0), pytest.approx(4.0))
 
 
 def test_times_are_shares_of_the_steps_of_the_race():

@@ -112,8 +112,9 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
 
     A program is a script, a notebook or a module, perhaps as it was at a git ref (train.py@main). It runs unchanged in
     a process of its own. First mlpprof checks that both train the same from the same random seeds. Then their training
-    steps take turns, and this is repeated in several new processes. The report shows which expressions make the
-    difference. The arguments of the programs follow after --.
+    steps take turns, and this is repeated in several new processes. What the training loop needs to get its next item,
+    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. The
+    arguments of the programs follow after --.
 
     Variants run alternately in the same process, and this is repeated in several new processes. If one of them is a
     framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or with all threads,
@@ -259,20 +260,21 @@ def step_of(program: ProgramName, steps: Sequence[str], all_programs: Sequence[P
     'train.py@main:Net.fit' is for that version only.
     """
 
-    def is_for(step: str, name: ProgramName) -> bool:
-        place = StepPlace.parse(step.removeprefix(f"{name.text}:"))
-        return step.startswith(f"{name.text}:") or (place.file is not None and place.concerns(_path(name)))
+    def is_in(step: str, name: ProgramName) -> bool:
+        place = StepPlace.parse(step)
+        return place.file is not None and place.concerns(_path(name))
 
-    own = [step for step in steps if is_for(step, program)]
-    general = [step for step in steps if not any(is_for(step, name) for name in all_programs)]
-    chosen = [step for step in own if step.startswith(f"{program.text}:")] or own or general
+    others = [step for step in steps if not any(step.startswith(f"{name.text}:") for name in all_programs)]
+    named = [step.removeprefix(f"{program.text}:") for step in steps if step.startswith(f"{program.text}:")]
+    own = [step for step in others if is_in(step, program)]
+    general = [step for step in others if not any(is_in(step, name) for name in all_programs)]
+    chosen = named or own or general
     if len(chosen) > 1:
         raise UsageError(f"{program.short} has two steps: {' and '.join(chosen)}; name one for each program")
     if not chosen:
         return None
-    step = chosen[0]
-    file, colon, rest = step.rpartition(":")
-    return f"{program.target}:{rest}" if colon and file == program.text and program.kind == "script" else step
+    has_file = program.kind == "module" or not named or StepPlace.parse(named[0]).file is not None
+    return chosen[0] if has_file else f"{program.target}:{chosen[0]}"
 
 
 def _path(name: ProgramName) -> str:

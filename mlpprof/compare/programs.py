@@ -9,7 +9,7 @@ import base64
 import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -41,6 +41,9 @@ LONG_S = 10.0
 
 REPEATED = 2
 """The first round of a race is repeated at most so often: once for each program that ends during it."""
+
+MUCH_LONGER = 0.05
+"""If the rest of the training loop takes longer than before by this share of a step, a note reports it."""
 
 FINDING = "to find its step"
 
@@ -170,7 +173,7 @@ class ProgramRace(ProcessRace):
         return subject
 
     def between_s(self, place: int) -> float:
-        """Seconds a step that the rest of the loop takes."""
+        """Seconds a step that the rest of the loop takes, which is not part of the step."""
         return median(self._between_s[place] or [0.0])
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
@@ -307,7 +310,7 @@ class ProgramComparer:
             steps=(old.request.step or "", new.request.step or ""),
             between_s=(live.between_s(0), live.between_s(1)),
             training=training,
-            notes=live.notes,
+            notes=(*live.notes, *_rest_notes(live, race.step_s(0))),
         )
         waterfall: tuple[Change, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
@@ -355,6 +358,16 @@ class ProgramComparer:
 
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
         return parameters_of(subject, steps, self._environment, progress)
+
+
+def _rest_notes(live: ProgramRace, step_s: float) -> Iterator[str]:
+    """A warning if the newer program takes longer between its steps than the older one."""
+    old_s, new_s = live.between_s(0), live.between_s(1)
+    if new_s - old_s > MUCH_LONGER * step_s:
+        yield (
+            f"between the steps, the training loop takes {1e3 * (new_s - old_s):.3g} ms a step longer than before. "
+            "That is not part of the verdict; to include it, name the loop by its line: --step LINE"
+        )
 
 
 def parameters_of(

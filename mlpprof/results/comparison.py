@@ -147,9 +147,10 @@ EXPLAINING = 0.25
 class ProgramPair:
     """What is known only of programs that are compared.
 
-    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop takes,
-    between one step and the next, for each. training: None after --no-check. expressions: those whose time changed the
-    most, the largest change first; empty if they were not measured. notes: what you have to know about the measurement.
+    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop
+    takes, between one step and the next, for each; what the loop needs to get its next item is a part of the step
+    instead. training: None after --no-check. expressions: those whose time changed the most, the largest change
+    first; empty if they were not measured. notes: what you have to know about the measurement.
     """
 
     steps: tuple[str, str]
