@@ -297,8 +297,8 @@ def _notes_around(times: Times, forms: Forms) -> Iterator[str]:
         )
         yield (
             f"{100 * fed:.0f} % of a step is the time in which the training loop ({places}) gets its next item, as "
-            "from a generator of batches. mlpprof adds it to the step, but does not look into it: to see which expressions "
-            "take that time, compute each batch in the body of the loop"
+            "from a generator of batches. mlpprof adds it to the step, but does not look into it: to see which "
+            "expressions take that time, compute each batch in the body of the loop"
         )
     rest = between_s / (step_s + between_s)
     if rest > MUCH_AROUND:
