@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import psutil
 import pytest
 
 from mlpprof.cli.compare import step_of
+from mlpprof.cli.main import run
 from mlpprof.compare.difference import expression_changes, phase_changes
 from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted, announcement, require_different
-from mlpprof.errors import CheckFailed, UsageError
+from mlpprof.errors import EXIT_FAILED, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
 from mlpprof.results import ExpressionChange, ProgramPair
@@ -230,10 +232,18 @@ def test_an_exception_of_a_program_is_an_error_with_its_place(written):
 
 
 @pytest.mark.slow
-def test_programs_that_train_differently_are_not_timed(written):
-    requests = [written("old.py", training()), written("new.py", training("0.01001"))]
-    with pytest.raises(CheckFailed, match=r"does not train the same as .*: after 20 steps from the same seeds, W"):
-        comparer(requests).compare("", quiet)
+def test_programs_that_train_differently_are_not_timed_and_the_document_says_where_they_differ(written, capsys):
+    names = [written("old.py", training()).name.text, written("new.py", training("0.01001")).name.text]
+    assert run(["compare", *names, "--step", "step", "--json"]) == EXIT_FAILED
+    printed = capsys.readouterr()
+    [document] = json.loads(printed.out)
+    assert (document["same"], document["steps"]) == (False, ["step", "step"])
+    training_of_both = document["training"]
+    assert training_of_both["parameter"].startswith("W (")
+    assert 1e-3 > training_of_both["difference"] > 100 * training_of_both["allowed"]
+    assert (training_of_both["steps"], training_of_both["first_step"]) == (20, 1)
+    assert "new.py does not train the same as " in printed.err
+    assert training_of_both["reason"] in printed.err
 
 
 @pytest.mark.slow

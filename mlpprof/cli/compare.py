@@ -31,7 +31,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.comparison import compare, need_own_processes
 from mlpprof.compare.entrants import Environment
-from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
+from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
@@ -42,7 +42,7 @@ from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
-from mlpprof.report.json_documents import comparison_json
+from mlpprof.report.json_documents import comparison_json, different_training_json
 from mlpprof.report.terminal.compare import print_comparison, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
@@ -134,7 +134,12 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     saving = Saving()
-    comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
+    try:
+        comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
+    except TrainsDifferently as error:
+        if options["as_json"]:
+            print_json([*map(comparison_json, error.done), different_training_json(error.different)])
+        raise
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])

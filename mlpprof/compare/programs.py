@@ -30,7 +30,7 @@ from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
-from mlpprof.results import Change, Comparison, ProgramPair, Race, Training
+from mlpprof.results import Change, Comparison, DifferentTraining, ProgramPair, Race, Training
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -238,6 +238,18 @@ def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
     return replace(entrant, subject=replace(entrant.subject, steps=steps))
 
 
+class TrainsDifferently(CheckFailed):
+    """Two programs do not train the same. done: the comparisons before that one."""
+
+    def __init__(self, different: DifferentTraining, done: Sequence[Comparison] = ()) -> None:
+        super().__init__(
+            f"{different.new} does not train the same as {different.old}: {different.training.reason}; nothing was "
+            "timed. --no-check compares the time only"
+        )
+        self.different = different
+        self.done = tuple(done)
+
+
 class ProgramComparer:
     """Compares programs with the oldest of them.
 
@@ -256,9 +268,18 @@ class ProgramComparer:
         self._subjects: list[ProgramSubject] = []
 
     def compare(self, typed: str, progress: Progress) -> list[Comparison]:
-        """One comparison for every newer program. Raises UsageError, CheckFailed, and what the programs raise."""
+        """One comparison for every newer program.
+
+        Raises UsageError, TrainsDifferently, and what the programs raise.
+        """
         old, *others = self.subjects(progress)
-        return [self._pair(old, newer, typed, progress) for newer in others]
+        done: list[Comparison] = []
+        for newer in others:
+            try:
+                done.append(self._pair(old, newer, typed, progress))
+            except TrainsDifferently as error:
+                raise TrainsDifferently(replace(error.different, command=typed), done) from None
+        return done
 
     def subjects(self, progress: Progress) -> list[ProgramSubject]:
         """The programs with their steps; those that are not named are found, once."""
@@ -267,13 +288,11 @@ class ProgramComparer:
         return self._subjects
 
     def require_same_training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
-        """Whether both train the same, if that can be known. Raises CheckFailed if they do not."""
+        """Whether both train the same, if that can be known. Raises TrainsDifferently if they do not."""
         training = self.training(old, new, progress)
         if training.is_same is False:
-            raise CheckFailed(
-                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
-                "compares the time only"
-            )
+            steps = (old.request.step or "", new.request.step or "")
+            raise TrainsDifferently(DifferentTraining(old.name, new.name, steps, training))
         return training
 
     def race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:

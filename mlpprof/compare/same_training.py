@@ -125,7 +125,11 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
         notes.append(f"a parameter is infinite or not a number after step {finite + 1}")
         if any(_is_finite_in_one(pair, finite + 1) for pair in pairs):
             return Training(
-                False, finite + 1, f"after step {finite + 1} only one of them has finite parameters", tuple(notes)
+                False,
+                finite + 1,
+                f"after step {finite + 1} only one of them has finite parameters",
+                tuple(notes),
+                first_step=finite + 1,
             )
         steps = finite
     strangers = [pair for pair in pairs if not pair.starts_same()]
@@ -140,6 +144,10 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             "step, although both have the same seeds. If both draw the same random numbers, draw them in the same "
             "order; --no-check compares the time only",
             tuple(notes),
+            worst.name,
+            share,
+            START_FACTOR * worst.eps,
+            0,
         )
     lowest = max(pairs, key=lambda pair: pair.eps).dtype
     if lowest != "float64":
@@ -164,7 +172,8 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
         f"training has changed in it, and rounding explains {worst.allowed(steps) / worst.changed(steps):.0e}; "
         f"the first difference is after step {first}"
     )
-    return Training(False, steps, reason, tuple(notes))
+    shares = worst.relative(steps), worst.allowed(steps) / worst.changed(steps)
+    return Training(False, steps, reason, tuple(notes), worst.name, *shares, first)
 
 
 def matched(
