@@ -67,7 +67,7 @@ def comparer(requests, said=None, **wanted):
 
 def test_the_same_file_twice_and_a_copy_of_the_same_bytes_are_refused(written):
     one, other = written("old.py", training()), written("new.py", training())
-    with pytest.raises(UsageError, match="given twice"):
+    with pytest.raises(UsageError, match=r"given twice.* type: mlpprof compare .*old.py@HEAD~1 .*old.py$"):
         require_different(one, one)
     with pytest.raises(UsageError, match="the same code .1 file with identical bytes."):
         require_different(one, other)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mlpprof.catalog import Entry, find_all
+from mlpprof.catalog import Entry, find_all, module_meant
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -229,7 +229,7 @@ def require_programs(names: Sequence[str], options: Mapping[str, Any]) -> None:
             program = next(one for one in names if is_program(one))
             raise UsageError(
                 f"'{program.strip()}' is a program, but '{name.strip()}' is not; a program can be compared "
-                f"with another program only: {EXPECTED}"
+                f"with another program only: {module_meant(name) or EXPECTED}"
             )
 
 

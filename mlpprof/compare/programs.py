@@ -111,7 +111,10 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
 def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
     """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
     if old.name.text == new.name.text:
-        raise UsageError(f"'{old.name.text}' is given twice, and a comparison with itself says nothing")
+        raise UsageError(
+            f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
+            f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
+        )
     ours, theirs = own_sources(old), own_sources(new)
     if ours == theirs:
         raise UsageError(
