@@ -13,7 +13,14 @@ from mlpprof.cli.compare import step_of
 from mlpprof.cli.main import run
 from mlpprof.compare.difference import expression_changes, phase_changes
 from mlpprof.compare.entrants import Environment, ProgramSubject
-from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted, announcement, require_different
+from mlpprof.compare.programs import (
+    ProgramComparer,
+    ProgramRace,
+    Wanted,
+    announcement,
+    longer_between,
+    require_different,
+)
 from mlpprof.errors import EXIT_FAILED, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
@@ -169,6 +176,13 @@ def test_changed_code_that_explains_the_difference_comes_before_the_same_code_th
     assert pair.lost(0.4).text == "0 * z"
     assert pair.lost(4.0).text == "a @ b"
     assert ProgramPair(("s", "s"), (0.0, 0.0), None).lost(1.0) is None
+
+
+def test_a_loss_between_the_steps_is_no_part_of_the_verdict_but_a_note_names_it():
+    assert list(longer_between((2e-3, 2.04e-3), 1e-3)) == []
+    [note] = longer_between((2e-3, 2.5e-3), 1e-3)
+    assert "takes 0.5 ms a step longer than before" in note
+    assert "name the loop by its line: --step LINE" in note
 
 
 # In processes.

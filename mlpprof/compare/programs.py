@@ -328,11 +328,12 @@ class ProgramComparer:
 
         [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
+        between_s = (live.between_s(0), live.between_s(1))
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
-            between_s=(live.between_s(0), live.between_s(1)),
+            between_s=between_s,
             training=training,
-            notes=(*live.notes, *_rest_notes(live, race.step_s(0))),
+            notes=(*live.notes, *longer_between(between_s, race.step_s(0))),
         )
         waterfall: tuple[Change, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
@@ -382,9 +383,9 @@ class ProgramComparer:
         return parameters_of(subject, steps, self._environment, progress)
 
 
-def _rest_notes(live: ProgramRace, step_s: float) -> Iterator[str]:
-    """A warning if the newer program takes longer between its steps than the older one."""
-    old_s, new_s = live.between_s(0), live.between_s(1)
+def longer_between(between_s: tuple[float, float], step_s: float) -> Iterator[str]:
+    """A warning if the newer program takes longer between its steps than the older one, whose step takes `step_s`."""
+    old_s, new_s = between_s
     if new_s - old_s > MUCH_LONGER * step_s:
         yield (
             f"between the steps, the training loop takes {1e3 * (new_s - old_s):.3g} ms a step longer than before. "
