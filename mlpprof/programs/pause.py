@@ -24,7 +24,7 @@ from mlpprof.programs.load import Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.feed import Feed
 from mlpprof.programs.record.forms import Forms
-from mlpprof.programs.record.hooks import BEGIN, END, FED
+from mlpprof.programs.record.hooks import BEGIN, END, FED, TESTED
 from mlpprof.programs.record.run import EVERY_S, Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
 from mlpprof.programs.signs import Signs
@@ -172,7 +172,8 @@ def run_gated(
     is_at_step: whether it has reached its step. Raises UsageError if it never does, and what the program's `run`
     raises.
     """
-    hooks.install({FED: hooks.QUIETLY[FED], **hooks_of_step})
+    hooks.install({name: hooks.QUIETLY[name] for name in (FED, TESTED)})
+    hooks.install(hooks_of_step)
     end_threads_quietly()
     signs = Signs(program.is_own)
     signs.watch()

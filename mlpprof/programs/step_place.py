@@ -104,8 +104,8 @@ def loops_around(tree: ast.Module, name: str) -> list[Loop]:
     return found
 
 
-def loops_that_feed(tree: ast.Module, name: str) -> list[ast.For]:
-    """The innermost loops over something that call a function, directly or through other functions of the file."""
+def loops_that_feed(tree: ast.Module, name: str) -> list[Loop]:
+    """The innermost loops that call a function, directly or through other functions of the file."""
     known = {name.rpartition(".")[2]}
     while True:
         calling = {
@@ -116,8 +116,7 @@ def loops_that_feed(tree: ast.Module, name: str) -> list[ast.For]:
         if calling <= known:
             break
         known |= calling
-    loops = {id(loop): loop for last in known for loop in loops_around(tree, last)}
-    return [loop for loop in loops.values() if isinstance(loop, ast.For)]
+    return list({id(loop): loop for last in known for loop in loops_around(tree, last)}.values())
 
 
 def _calls(node: ast.AST, name: str) -> bool:

@@ -1,7 +1,8 @@
 """The time in which the training loop gets its next item, such as a batch from a generator.
 
 A generator runs between two steps and not in one, but its work is a part of what every step costs. Therefore the time
-is added to that of the step that gets the item, and shown apart from it.
+is added to that of the step that gets the item, and shown apart from it. The condition of a `while` loop may get an
+item, too, as in ``while (batch := batches.get()) is not None``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from mlpprof.instrument.rewriting import Site, call
-from mlpprof.programs.record.hooks import FED
+from mlpprof.programs.record.hooks import FED, TESTED
 
 READY = (range, list, tuple)
 """These hold or count their items, so that getting one takes no time."""
@@ -36,14 +37,26 @@ class Feed:
         self._is_in_step, self._before = is_in_step, before
         self.last = Fed()
         """What the item took that no step has got yet."""
-        self.hooks: dict[str, Any] = {FED: self._begin}
+        self.hooks: dict[str, Any] = {FED: self._begin, TESTED: self._test}
 
-    def _begin(self, site: int) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    def _begin(self, site: int) -> Callable[[Any], Any]:
         """A loop is about to begin. The result is called with what it runs over."""
         if self._is_in_step():
-            return _itself
+            return itself
         self._before()
         return lambda iterable: iterable if type(iterable) in READY else _Timed(self, site, iterable)
+
+    def _test(self, site: int) -> Callable[[Any], Any]:
+        """The condition of a loop is about to be evaluated. The result is called with its value."""
+        if self._is_in_step():
+            return itself
+        begun_s = self.clock()
+
+        def note(value: Any) -> Any:
+            self.last = Fed(self.clock() - begun_s, site)
+            return value
+
+        return note
 
     def taken(self) -> Fed:
         """What it took to get the item of the step that begins."""
@@ -51,8 +64,9 @@ class Feed:
         return last
 
 
-def _itself(iterable: Iterable[Any]) -> Iterable[Any]:
-    return iterable
+def itself(value: Any) -> Any:
+    """The value, of which nothing is noted."""
+    return value
 
 
 class _Timed:
@@ -72,14 +86,19 @@ class _Timed:
         return item
 
 
-def add_feed(loop: ast.For, sites: list[Site], path: str) -> None:
-    """Let a loop call the hook: ``for x in fed(site)(iterable)``."""
-    items = loop.iter
+def add_feed(loop: ast.For | ast.While, sites: list[Site], path: str) -> None:
+    """Let a loop call a hook: ``for x in fed(site)(iterable)``, or ``while tested(site)(condition)``."""
+    items = loop.iter if isinstance(loop, ast.For) else loop.test
+    if isinstance(loop, ast.While) and not any(isinstance(part, ast.Call) for part in ast.walk(items)):
+        return  # a comparison gets no item
     sites.append(
         Site(path, items.lineno, items.col_offset, None, items.end_lineno or items.lineno, items.end_col_offset or 0)
     )
-    hook = ast.Call(call(FED, ast.Constant(len(sites) - 1)), [items], [])
+    hook = ast.Call(call(FED if isinstance(loop, ast.For) else TESTED, ast.Constant(len(sites) - 1)), [items], [])
     for part in ast.walk(hook):  # an exception of `iter` has the place of what the loop runs over
         if not hasattr(part, "lineno"):
             ast.copy_location(part, items)
-    loop.iter = hook
+    if isinstance(loop, ast.For):
+        loop.iter = hook
+    else:
+        loop.test = hook

@@ -15,7 +15,7 @@ from types import CodeType, FunctionType
 from mlpprof.instrument.compiled import is_within
 from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
 from mlpprof.programs.record.feed import add_feed
-from mlpprof.programs.record.hooks import BEGIN, END, FED, MODE, PRE, RECORDING
+from mlpprof.programs.record.hooks import BEGIN, END, FED, MODE, PRE, RECORDING, TESTED
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 from mlpprof.programs.step_place import StepPlace, loops_around, loops_that_feed
 
@@ -52,7 +52,7 @@ class Forms:
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree, path)
-        around, feeding = [], [node] if isinstance(node, ast.For) else []
+        around, feeding = [], [] if node is None or isinstance(node, ast.FunctionDef) else [node]
         if self.step is not None and self.step.name is not None:
             around = loops_around(tree, self.step.name) if self.with_turns else []
             feeding = loops_that_feed(tree, self.step.name)
@@ -156,7 +156,7 @@ class CodeExchange:
 
     def _exchange(self, function: FunctionType, mode: int) -> None:
         plain = self._plain.get(function.__code__, function.__code__)
-        if BEGIN in plain.co_names or FED in plain.co_names:
+        if not {BEGIN, FED, TESTED}.isdisjoint(plain.co_names):
             return
         code = plain if mode == PLAIN else self._forms.twin(plain, mode)
         if code is None:
