@@ -22,6 +22,7 @@ from mlpprof.report.json_documents import (
     advice_json,
     check_json,
     comparison_json,
+    different_training_json,
     kept_json,
     ladder_json,
     peers_json,
@@ -32,7 +33,7 @@ from mlpprof.report.json_documents import (
     tuning_json,
     verify_json,
 )
-from mlpprof.results import CheckResult, ProgramPair, Race, Speedup
+from mlpprof.results import CheckResult, DifferentTraining, ProgramPair, Race, Speedup, Training
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import json_text
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
@@ -88,6 +89,20 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "comparison": ("compare", [comparison_json(COMPARISON)]),
     "without a claim": ("compare", [comparison_json(make_comparison(at_least=None))]),
     "programs": ("compare", [comparison_json(make_program_comparison())]),
+    "programs that train differently": (
+        "compare",
+        [
+            comparison_json(COMPARISON),
+            different_training_json(
+                DifferentTraining(
+                    "old.py",
+                    "new.py",
+                    ("old.py:step", "new.py:step"),
+                    Training(False, 20, "W (3, 2) differs", ("a note",), "W (3, 2)", 0.001, 1e-9, 2),
+                )
+            ),
+        ],
+    ),
     "programs without a check": (
         "compare",
         [comparison_json(replace(COMPARISON, network=None, programs=ProgramPair(("a", "b"), (0.0, 0.0), None)))],

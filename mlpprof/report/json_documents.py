@@ -21,6 +21,7 @@ from mlpprof.results import (
     Change,
     CheckResult,
     Comparison,
+    DifferentTraining,
     ExpressionChange,
     Ladder,
     Run,
@@ -178,6 +179,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "at_least": verdict.at_least,
             "processes": verdict.processes,
             "equivalent": comparison.equivalent,
+            "same": comparison.equivalent,
             "phases": _phases(comparison.waterfall),
             "labels": [
                 {"phase": change.phase, "layer": change.layer, "label": change.label, **_seconds(change)}
@@ -188,6 +190,23 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "machine": comparison.machine,
             "engines": comparison.engines,
             "programs": None if comparison.programs is None else _programs(comparison),
+        }
+    )
+
+
+def different_training_json(different: DifferentTraining) -> dict[str, Any]:
+    """Two programs that do not train the same: where and by how much. There are no times."""
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "command": different.command,
+            "old": different.old,
+            "new": different.new,
+            "equivalent": False,
+            "same": False,
+            "steps": different.steps,
+            "training": different.training,
         }
     )
 

@@ -108,12 +108,30 @@ class Training:
     """Whether two programs train the same, from the values of their parameters after some steps from the same seeds.
 
     is_same: None where it cannot be known. reason: one sentence. notes: what you have to know about it.
+    parameter: the one that differs most; None if no parameter can be named. difference: after these steps, as a share
+    of what training has changed in it; of its size, if steps is 0. allowed: what rounding explains of that. first_step:
+    the first step after which any parameter differs, 0 if they start differently.
     """
 
     is_same: bool | None
     steps: int
     reason: str
     notes: tuple[str, ...] = ()
+    parameter: str | None = None
+    difference: float | None = None
+    allowed: float | None = None
+    first_step: int | None = None
+
+
+@dataclass(frozen=True)
+class DifferentTraining:
+    """Two programs that do not train the same, so that nothing was timed. steps: as in `ProgramPair`."""
+
+    old: str
+    new: str
+    steps: tuple[str, str]
+    training: Training
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,9 +174,10 @@ EXPLAINING = 0.25
 class ProgramPair:
     """What is known only of programs that are compared.
 
-    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop takes,
-    between one step and the next, for each. training: None after --no-check. expressions: those whose time changed the
-    most, the largest change first; empty if they were not measured. notes: what you have to know about the measurement.
+    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop
+    takes, between one step and the next, for each; what the loop needs to get its next item is a part of the step
+    instead. training: None after --no-check. expressions: those whose time changed the most, the largest change
+    first; empty if they were not measured. notes: what you have to know about the measurement.
     """
 
     steps: tuple[str, str]
