@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.console import Console
 
 from mlpprof.report.advice_words import headline_text, looked_for, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
@@ -31,7 +29,8 @@ from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.compare import print_comparison
-from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
+from mlpprof.report.terminal.console import text_of
+from mlpprof.report.terminal.profile import print_run
 from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results import Comparison, Run
 from mlpprof.results.advice import Advice
@@ -96,7 +95,7 @@ class RunView:
     verbose: bool = False
 
     def __repr__(self) -> str:
-        text = _text(partial(print_run, self.run, verbose=self.verbose))
+        text = text_of(partial(print_run, self.run, verbose=self.verbose))
         return f"{text}\nkept in {self.kept}" if self.kept else text
 
     def _repr_html_(self) -> str:
@@ -135,7 +134,7 @@ class ComparisonView:
     comparisons: Sequence[Comparison]
 
     def __repr__(self) -> str:
-        return "\n".join(_text(partial(print_comparison, one)) for one in self.comparisons)
+        return "\n".join(text_of(partial(print_comparison, one)) for one in self.comparisons)
 
     def _repr_html_(self) -> str:
         blocks = [
@@ -159,13 +158,13 @@ class AdviceView:
     advice: Advice
 
     def __repr__(self) -> str:
-        return self._proof + _text(partial(print_advice, self.advice))
+        return self._proof + text_of(partial(print_advice, self.advice))
 
     @property
     def _proof(self) -> str:
         """What --prove has proven; empty without it."""
         program = self.advice.step.partition(":")[0]
-        return "" if self.advice.proof is None else _text(partial(print_proof, self.advice, program)) + "\n"
+        return "" if self.advice.proof is None else text_of(partial(print_proof, self.advice, program)) + "\n"
 
     def _repr_html_(self) -> str:
         advice = self.advice
@@ -185,13 +184,6 @@ class AdviceView:
                 text=repr(self),
             )
         )
-
-
-def _text(show: Callable[[Console], None]) -> str:
-    """The report without colours."""
-    buffer = io.StringIO()
-    show(Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
-    return buffer.getvalue()
 
 
 @cache
