@@ -22,7 +22,6 @@ from mlpprof.results import (
     CheckResult,
     Comparison,
     DifferentTraining,
-    ExpressionChange,
     Ladder,
     Run,
     Speedup,
@@ -173,11 +172,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "dtypes": race.dtypes,
             "old_s": race.step_s(0),
             "new_s": race.step_s(1),
-            **_ratio(verdict),
-            "verdict": verdict.outcome,
-            "reason": verdict.reason,
-            "at_least": verdict.at_least,
-            "processes": verdict.processes,
+            **_verdict(verdict),
             "equivalent": comparison.equivalent,
             "same": comparison.equivalent,
             "phases": _phases(comparison.waterfall),
@@ -219,21 +214,9 @@ def _programs(comparison: Comparison) -> dict[str, Any]:
         "steps": pair.steps,
         "between_s": pair.between_s,
         "training": pair.training,
-        "expressions": [_expression_change(one) for one in pair.expressions],
-        "lost": None if comparison.lost is None else _expression_change(comparison.lost),
+        "expressions": pair.expressions,
+        "lost": comparison.lost,
         "notes": pair.notes,
-    }
-
-
-def _expression_change(one: ExpressionChange) -> dict[str, Any]:
-    return {
-        "file": one.file,
-        "cell": one.cell,
-        "line": one.line,
-        "text": one.text,
-        "old_text": one.old_text,
-        "old_s": one.old_s,
-        "new_s": one.new_s,
     }
 
 
@@ -286,6 +269,16 @@ def _ratio(verdict: Verdict) -> dict[str, Any]:
     return {"ratio": verdict.ratio, "interval": [verdict.low, verdict.high]}
 
 
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        **_ratio(verdict),
+        "verdict": verdict.outcome,
+        "reason": verdict.reason,
+        "at_least": verdict.at_least,
+        "processes": verdict.processes,
+    }
+
+
 def _ratio_or_none(verdict: Verdict | None) -> dict[str, Any] | None:
     return None if verdict is None else _ratio(verdict)
 
@@ -298,14 +291,10 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "new": speedup.new,
             "old": speedup.old,
             "subject": speedup.subject,
-            "at_least": verdict.at_least,
-            **_ratio(verdict),
-            "verdict": verdict.outcome,
-            "reason": verdict.reason,
-            "processes": verdict.processes,
+            **_verdict(verdict),
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
-            "lost": None if speedup.lost is None else _expression_change(speedup.lost),
+            "lost": speedup.lost,
             "command": speedup.command,
             "notes": speedup.notes,
         }

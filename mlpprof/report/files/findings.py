@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlpprof
-from mlpprof.report.advice_words import (
-    confidence_text,
-    cure_lines,
-    headline_text,
-    looked_for,
-    payoff_text,
-    share_text,
-)
+from mlpprof.report.advice_words import confidence_text, cure_lines, headline_text, looked_for, payoff_text, share_text
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
