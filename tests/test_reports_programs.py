@@ -20,6 +20,8 @@ PROGRAMS = (
     "reports.verdicts.simulated",
     "reports.verdicts.real_trials",
     "reports.verdicts.programs",
+    "reports.advise.mutants",
+    "reports.advise.opt95",
     "reports.build_notebook",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]
