@@ -68,12 +68,10 @@ def test_a_flaw_around_the_step_is_planted_there(clean):
     assert "step(np.array([X[i] for i in range(start, start + 10)]))" in mutant.program.files["net.py"]
 
 
-@pytest.mark.slow
 def test_lines_are_counted_as_they_run(clean):
     assert clean.traced().counts == clean.counts
 
 
-@pytest.mark.slow
 def test_a_mutant_that_trains_otherwise_is_no_mutant(clean):
     wanted = clean.run()
     assert wanted is not None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -25,12 +24,14 @@ from typing import Any
 
 import click
 
-from mlpprof.advise import Subject as Target
-from mlpprof.advise import find
+from mlpprof import errors
 from mlpprof.advise.cures.cure import LineEdit, line_edits
-from mlpprof.errors import MlpprofError
+from mlpprof.advise.worker import advise
 from mlpprof.process import Progress
+from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.json import decode
+from reports.advise.forked import Failure, forked
 from reports.advise.forms import CATEGORIES, FORMS
 from reports.advise.planting import Form
 from reports.advise.subjects import Subject, subjects
@@ -41,6 +42,11 @@ FOLDER = Path("reports") / "advise"
 
 LONGEST_S = 180.0
 """An `advise` that takes longer counts as a hang."""
+
+REFUSALS = frozenset(
+    name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.MlpprofError)
+)
+"""Errors that say what is wrong with a program; every other one is a crash."""
 
 WORTH = (0.02, 0.10)
 """Recall is also stated for the flaws that take at least these shares of the step."""
@@ -128,29 +134,26 @@ class Outcome:
 
 
 def advised(subject: Subject) -> Answer:
-    """Run `advise` on a program, with its step."""
-
-    def late(number: int, frame: object) -> None:
-        raise TimeoutError
-
+    """What `advise` says of a program whose step it is given."""
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        script = subject.write(Path(folder).resolve())
-        before = signal.signal(signal.SIGALRM, late)
-        signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
-        advice, failure = None, ""
+        request = request_for(subject.write(Path(folder).resolve()), step=subject.truth().step)
+        message = {"step": request.step, "how_often": "", "program": request.to_json()}
         try:
-            advice = find(Target(script, subject.truth().step, threads=1))
-        except TimeoutError:
-            failure = "hang"
-        except MlpprofError as error:
-            failure = f"refused: {error}"
-        except Exception as error:  # noqa: BLE001 a crash of whatever kind is what is counted here
-            failure = f"crash: {type(error).__name__}: {error}"
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-    return Answer(advice, failure, time.monotonic() - begun_s)
+            answer = forked(lambda: advise(silent, message, 0, []), LONGEST_S)
+            if "ended" in answer:  # it made too few steps, and runs once more, as under `mlpprof advise`
+                few, plain_s = answer["ended"], answer["plain_s"]
+                answer = forked(lambda: advise(silent, message, few, plain_s), LONGEST_S)
+        except Failure as failure:
+            kind = "hang" if failure.kind == "late" else "refused" if failure.kind in REFUSALS else "crash"
+            return Answer(None, f"{kind}: {failure.kind}: {failure.text}", time.monotonic() - begun_s)
+    findings = decode(tuple[Finding, ...], json.loads(json.dumps(answer["findings"])))
+    advice = Advice(answer["step"], answer["step_s"], answer["steps"], findings, tuple(answer["notes"]), {}, {})
+    return Answer(advice, "", time.monotonic() - begun_s)
+
+
+def silent(what: str, share: float) -> None:
+    """Progress that nobody reads."""
 
 
 def planted(clean: Subject, form: Form) -> Iterator[Mutant]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ast
-import json
+import os
 import re
-import subprocess
+import runpy
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from mlpprof.catalog import find as variant
-from mlpprof.machine.blas import worker_environment
+from reports.advise.forked import Failure, forked
 from reports.advise.planting import Code, Region
 from tests.program_styles.twins import HERE as STYLES_FOLDER
 from tests.program_styles.twins import STYLES, fast
@@ -54,25 +59,6 @@ LONGEST_S = 60.0
 TOLERANCE, TOLERANCE_32 = 1e-6, 1e-3
 """The numbers that a program prints at its end may differ by these shares, in double and in single precision."""
 
-TRACER = """
-import collections, json, runpy, sys
-counts, folder, script = collections.Counter(), sys.argv[1], sys.argv[2]
-sys.argv[:] = sys.argv[2:]
-sys.path[0] = folder
-def trace(frame, event, arg):
-    name = frame.f_code.co_filename
-    if not name.startswith(folder):
-        return None
-    if event == "line":
-        counts[name, frame.f_lineno] += 1
-    return trace
-sys.settrace(trace)
-runpy.run_path(script, run_name="__main__")
-sys.settrace(None)
-print(json.dumps([[name[len(folder) + 1 :], line, count] for (name, line), count in counts.items()]))
-"""
-"""Runs a program and prints how often each of its lines has run."""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -108,9 +94,10 @@ class Subject:
 
     def run(self) -> list[float] | None:
         """The numbers in the last line that it prints; None if it ends with an error, or too late."""
-        with tempfile.TemporaryDirectory() as folder:
-            printed = _printed([str(self.write(Path(folder))), *self.few], folder)
-        return None if printed is None else numbers(printed)
+        try:
+            return numbers(forked(lambda: self._printed(None), LONGEST_S))
+        except Failure:
+            return None
 
     def trains_like(self, wanted: list[float], is_precise: bool = True) -> bool:
         """Whether it prints the same numbers. is_precise: nothing in it changes the precision."""
@@ -123,14 +110,30 @@ class Subject:
         )
 
     def traced(self) -> Subject:
-        """The same with the number of times that each line has run. Raises ValueError if it does not run."""
-        with tempfile.TemporaryDirectory() as folder:
-            script = self.write(Path(folder).resolve())
-            printed = _printed(["-c", TRACER, str(script.parent), str(script), *self.few], folder)
-        if printed is None:
-            raise ValueError(f"{self.name} does not run")
-        counts = {(name, line): count for name, line, count in json.loads(printed)}
-        return replace(self, counts=counts)
+        """The same with the number of times that each line has run. Raises Failure if it does not run."""
+
+        def counted() -> dict[tuple[str, int], int]:
+            counts: Counter[tuple[str, int]] = Counter()
+            self._printed(counts)
+            return dict(counts)
+
+        return replace(self, counts=forked(counted, LONGEST_S))
+
+    def _printed(self, counts: Counter[tuple[str, int]] | None) -> str:
+        """Run it in this process, and return its last line. counts: gets how often each line runs."""
+        with tempfile.TemporaryDirectory() as name, redirect_stdout(StringIO()) as printed:
+            folder = Path(name).resolve()
+            script = str(self.write(folder))
+            os.chdir(folder)
+            sys.argv[:] = [script, *self.few]
+            sys.path.insert(0, str(folder))
+            if counts is not None:
+                sys.settrace(_counting(counts, f"{folder}{os.sep}"))
+            try:
+                runpy.run_path(script, run_name="__main__")
+            finally:
+                sys.settrace(None)
+            return printed.getvalue().strip().splitlines()[-1]
 
     @cached_property
     def code(self) -> dict[str, Code]:
@@ -159,17 +162,19 @@ class Subject:
         }
 
 
-def _printed(command: list[str], folder: str) -> str | None:
-    """The last line that Python prints for a command; None if it fails."""
-    environment = {**worker_environment({}, 1, False), "MPLBACKEND": "Agg", "PYTHONPATH": str(Path.cwd())}
-    try:
-        done = subprocess.run(
-            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=LONGEST_S
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    lines = done.stdout.strip().splitlines()
-    return lines[-1] if done.returncode == 0 and lines else None
+def _counting(counts: Counter[tuple[str, int]], folder: str) -> Callable[[FrameType, str, Any], Any]:
+    """A function for `sys.settrace` that counts the lines of the files in a folder."""
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        del argument
+        name = frame.f_code.co_filename
+        if not name.startswith(folder):
+            return None
+        if event == "line":
+            counts[name.removeprefix(folder), frame.f_lineno] += 1
+        return trace
+
+    return trace
 
 
 def numbers(line: str) -> list[float]:
