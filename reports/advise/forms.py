@@ -614,5 +614,3 @@ FORMS = tuple(
     for category, name, sites, also in PATTERNS
 )
 """All forms. What is wrong with a dtype or a memory order is often found where the array is used."""
-
-CATEGORIES = tuple(dict.fromkeys(form.category for form in FORMS))

@@ -18,6 +18,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,8 +33,8 @@ from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import decode
 from reports.advise.forked import Failure, forked
-from reports.advise.forms import CATEGORIES, FORMS
-from reports.advise.planting import Form
+from reports.advise.forms import FORMS
+from reports.advise.planting import Change, Form
 from reports.advise.subjects import Subject, subjects
 from reports.program import Program, progress_bar
 from reports.studies.study import Beginning, circumstances_text, prepare_folder, write_document
@@ -157,20 +158,27 @@ def silent(what: str, share: float) -> None:
 
 
 def planted(clean: Subject, form: Form) -> Iterator[Mutant]:
-    """All mutants of a form. Places where the result is no Python are left out."""
-    for name, code in clean.code.items():
-        for changes in form.sites(code):
-            text = code.changed(changes)
-            try:
-                compile(text, name, "exec", dont_inherit=True)
-            except SyntaxError:
-                continue
-            places = tuple(
-                (name, edit.start + 1, edit.start + max(1, len(edit.lines)))
-                for edit in _in_the_new(line_edits(name, code.text, text))
-            )
-            if places:
-                yield Mutant(clean, replace(clean, files={**clean.files, name: text}), form, places)
+    """All mutants of a form."""
+    return filter(None, (_mutant(clean, form, name, changes) for name, changes in _sites(clean, form)))
+
+
+def _sites(clean: Subject, form: Form) -> list[tuple[str, list[Change]]]:
+    return [(name, changes) for name, code in clean.code.items() for changes in form.sites(code)]
+
+
+def _mutant(clean: Subject, form: Form, name: str, changes: list[Change]) -> Mutant | None:
+    """The mutant with these changes; None if it is no Python, or nothing changes."""
+    before = clean.code[name]
+    text = before.changed(changes)
+    try:
+        compile(text, name, "exec", dont_inherit=True)
+    except SyntaxError:
+        return None
+    places = tuple(
+        (name, edit.start + 1, edit.start + max(1, len(edit.lines)))
+        for edit in _in_the_new(line_edits(name, before.text, text))
+    )
+    return Mutant(clean, replace(clean, files={**clean.files, name: text}), form, places) if places else None
 
 
 def _in_the_new(edits: Sequence[LineEdit]) -> Iterator[LineEdit]:
@@ -184,30 +192,30 @@ def _in_the_new(edits: Sequence[LineEdit]) -> Iterator[LineEdit]:
 def in_turns(cleans: Sequence[Subject], seed: int) -> Iterator[Mutant]:
     """All mutants in a random order in which the categories take turns, and in each of them its forms."""
     random_ = random.Random(seed)
-    of_form: dict[Form, Iterator[Mutant]] = {}
-    for form in FORMS:
-        order = random_.sample(cleans, len(cleans))
-        of_form[form] = _spread([random_.sample(found := list(planted(one, form)), len(found)) for one in order])
-    queues = {
-        c: random_.sample(forms, len(forms)) for c in CATEGORIES if (forms := [f for f in FORMS if f.category == c])
-    }
-    while queues:
-        for category in list(queues):
-            while queues[category]:
-                form = queues[category].pop(0)
-                mutant = next(of_form[form], None)
+    queues: dict[str, list[Iterator[Mutant]]] = defaultdict(list)
+    for form in random_.sample(FORMS, len(FORMS)):
+        queues[form.category].append(_in_random_order(cleans, form, random.Random(f"{seed} {form.name}")))
+    while any(queues.values()):
+        for queue in queues.values():
+            while queue:
+                mutants = queue.pop(0)
+                mutant = next(mutants, None)
                 if mutant is not None:
-                    queues[category].append(form)
+                    queue.append(mutants)
                     yield mutant
                     break
-            else:
-                del queues[category]
 
 
-def _spread(lists: list[list[Mutant]]) -> Iterator[Mutant]:
-    """The first of every list, then the second of every list, and so on."""
-    for number in range(max(map(len, lists), default=0)):
-        yield from (one[number] for one in lists if number < len(one))
+def _in_random_order(cleans: Sequence[Subject], form: Form, random_: random.Random) -> Iterator[Mutant]:
+    """The mutants of a form: at first one of each program, then the others."""
+    rest = []
+    for clean in random_.sample(cleans, len(cleans)):
+        sites = _sites(clean, form)
+        random_.shuffle(sites)
+        made = (_mutant(clean, form, *site) for site in sites)
+        rest.append(filter(None, made))
+        yield from islice(rest[-1], 1)
+    yield from chain.from_iterable(rest)
 
 
 def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advised) -> Result:

@@ -212,20 +212,34 @@ def _called(step: ast.AST, trees: dict[str, ast.Module]) -> list[ast.FunctionDef
 
 def subjects() -> Iterator[Subject]:
     """All clean programs."""
-    for script in scripts("clean"):
-        files = sorted(script.parent.glob("*.py")) if script.name == "main.py" else [script]
-        name = script.relative_to(script.parents[2] if script.name == "main.py" else script.parents[1]).parts[0]
-        yield Subject(f"wild/{name}", {path.name: path.read_text(encoding="utf-8") for path in files}, script.name)
-    for style, file in STYLES.items():
-        if "/" in file:
-            continue  # packages need another command
-        few = ("--steps", STEPS) if style == "script with argparse" else (STEPS,)
-        text = fast((STYLES_FOLDER / file).read_text(encoding="utf-8"))
-        yield Subject(f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few)
+    yield from _wild("clean")
+    yield from _styles(fast)
     for rung in RUNGS:
-        text = (
-            variant(rung)
-            .path.read_text(encoding="utf-8")
-            .replace("def train_step(self, X, Y, index):", "def train_step(self, X, Y, index):  # step")
-        )
+        text = variant(rung).path.read_text(encoding="utf-8")
+        text = text.replace("def train_step(self, X, Y, index):", "def train_step(self, X, Y, index):  # step")
         yield Subject(f"rungs/{rung}", {"program.py": text + LOOP_OF_A_RUNG}, "program.py", (STEPS,))
+
+
+def with_twins() -> Iterator[tuple[Subject, Subject]]:
+    """The flawed programs of the wild corpus and of the styles, each with its clean twin."""
+    clean = {one.name: one for one in subjects()}
+    for one in (*_wild("planted"), *_styles(str)):
+        yield one, clean[one.name]
+
+
+def _wild(kind: str) -> Iterator[Subject]:
+    for script in scripts(kind):
+        is_package = script.name == "main.py"
+        files = sorted(script.parent.glob("*.py")) if is_package else [script]
+        folder = script.parents[1] if is_package else script.parent
+        texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+        yield Subject(f"wild/{folder.name}", texts, script.name)
+
+
+def _styles(made: Callable[[str], str]) -> Iterator[Subject]:
+    """The programs in one file; packages need another command."""
+    for style, file in STYLES.items():
+        if "/" not in file:
+            few = ("--steps", STEPS) if style == "script with argparse" else (STEPS,)
+            text = made((STYLES_FOLDER / file).read_text(encoding="utf-8"))
+            yield Subject(f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few)
