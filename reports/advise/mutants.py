@@ -274,11 +274,7 @@ def run(
     """Make and judge so many mutants. only: of these categories. keep: gets what there is after every mutant."""
     begun_s, outcome = time.monotonic(), Outcome()
     cleans: dict[str, Clean] = {}
-    traced = []
-    for subject in subjects():
-        progress(f"running {subject.name}", 0.0)
-        traced.append(subject.traced())
-    for mutant in in_turns(traced, seed):
+    for mutant in in_turns(list(subjects()), seed):
         is_late = minutes is not None and time.monotonic() - begun_s > 60 * minutes
         if len(outcome.results) >= sample or is_late:
             break

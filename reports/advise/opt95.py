@@ -211,8 +211,7 @@ def pairs(kinds: Sequence[str], sample: int, seed: int) -> list[Pair]:
     twins = [Pair(*one) for one in with_twins()]
     for kind in kinds:
         if kind == "mutants":
-            traced = [one.traced() for one in subjects()]
-            of_kind.append(list(islice(with_several_flaws(traced, seed), sample)))
+            of_kind.append(list(islice(with_several_flaws(list(subjects()), seed), sample)))
         else:
             found = [one for one in twins if one.flawed.name.startswith(kind)]
             of_kind.append(random_.sample(found, len(found)))

@@ -137,7 +137,8 @@ class Subject:
 
     @cached_property
     def code(self) -> dict[str, Code]:
-        """Its files with the regions of their lines; it has to be traced."""
+        """Its files with the regions of their lines; it is run for that if its lines have not been counted yet."""
+        counts = self.counts or self.traced().counts
         file, _, place = self.truth().step.partition(":")
         trees = {name: ast.parse(text) for name, text in self.files.items()}
         step = _node(trees[file], place)
@@ -149,11 +150,11 @@ class Subject:
             if statement in body
             for line in range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
         }
-        steps = min(count for statement in step.body if (count := self.counts.get((file, statement.lineno))))
+        steps = min(count for statement in step.body if (count := counts.get((file, statement.lineno))))
         regions: dict[str, dict[Region, set[int]]] = {
             name: {"step": set(), "around": set(), "set-up": set()} for name in self.files
         }
-        for (name, line), count in self.counts.items():
+        for (name, line), count in counts.items():
             region: Region = "step" if (name, line) in inside else "around" if count >= steps > 1 else "set-up"
             regions[name][region].add(line)
         return {
