@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from mlpprof.advise.cures.cure import diff
 from mlpprof.results.advice import Advice, Finding
+from reports.advise import opt95
 from reports.advise.forms import FORMS
 from reports.advise.mutants import Answer, Clean, Outcome, Result, judged, planted, table
+from reports.advise.opt95 import Patched, Stated, applied, merged
 from reports.advise.subjects import Subject, numbers
 
 TEXT = """import numpy as np
@@ -111,3 +114,28 @@ def test_the_table_counts_recall_for_all_flaws_and_for_those_that_matter():
 
 def test_every_form_has_a_name_of_its_own():
     assert len({(one.category, one.name) for one in FORMS}) == len(FORMS)
+
+
+def test_several_flaws_are_planted_together_where_their_lines_differ(clean):
+    one, other = (next(planted(clean, form(name))).program for name in ("hstack", "rows in a list"))
+    both = merged(clean, one, other)
+    assert both is not None
+    assert "hstack" in both.files["net.py"]
+    assert "for i in range(start, start + 10)" in both.files["net.py"]
+    assert merged(clean, one, next(planted(clean, form("concatenate"))).program) is None
+
+
+def test_a_patch_that_git_does_not_take_counts_as_one_that_does_not_apply(clean):
+    patch = diff(clean.files, {"net.py": TEXT.replace("h * h", "h**2")}, str)
+    assert applied(clean, patch, is_precise=True) == (True, True)
+    assert applied(clean, patch.replace("x.T", "x.T.T"), is_precise=True) == (False, False)
+
+
+def test_the_table_of_patches_counts_programs_at_the_goal_and_intervals_that_hold():
+    stated = (Stated("gather", "a", 0.1, 0.2, 0.15), Stated("gather", "b", 0.1, 0.2, 0.25))
+    reached, missed = Patched("p", 2.0, 1.95, True, True, True, True, stated), Patched("q", 2.0, failure="")
+    text = opt95.table(opt95.Outcome([reached, missed, Patched("r", 1.01)]))
+    assert "- 1 of 2 flawed programs reach 95% of the twin's speed: 50%." in text
+    assert "| p | 2.00 | 1.95 | 98% | yes | yes | 0 |" in text
+    assert "| r | 1.01 | none | nothing to gain |  |  | 0 |" in text
+    assert "| gather | 2 | 1 | 0 | 1 | +5.0 points |" in text

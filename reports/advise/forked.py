@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from select import select
 from typing import Any, TypeVar
 
@@ -59,7 +60,7 @@ def forked(work: Callable[[], Value], longest_s: float) -> Value:
 def _answer(work: Callable[[], Any], writer: int) -> None:
     """Write the value of the work, or what went wrong, into a pipe, and end this process at once."""
     try:
-        with open(os.devnull, "w") as null, redirect_stdout(null), redirect_stderr(null), threadpool_limits(1):
+        with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null), threadpool_limits(1):
             answer = (True, work())
     except BaseException as error:  # noqa: BLE001 a program may end with whatever it likes
         answer = (False, (type(error).__name__, str(error) or traceback.format_exc()))

@@ -121,15 +121,15 @@ def with_several_flaws(cleans: Sequence[Subject], seed: int) -> Iterator[Pair]:
         if wanted is None:
             continue
         for mutant in in_turns([clean], seed):
-            merged = _merged(clean, flawed, mutant.program)
-            if merged is not None and merged.trains_like(wanted, mutant.form.category != "float64"):
-                flawed, number = merged, number + 1
+            both = merged(clean, flawed, mutant.program)
+            if both is not None and both.trains_like(wanted, mutant.form.category != "float64"):
+                flawed, number = both, number + 1
             if number == FLAWS:
                 yield Pair(replace(flawed, name=f"mutant of {clean.name}"), clean)
                 break
 
 
-def _merged(clean: Subject, one: Subject, other: Subject) -> Subject | None:
+def merged(clean: Subject, one: Subject, other: Subject) -> Subject | None:
     """A program with the changes of both; None if they change the same lines."""
     edits = []
     for changed in (one, other):
