@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from mlpprof.advise.findings import candidates_of, finding_of
@@ -16,7 +17,7 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
-from mlpprof.programs.in_worker import Opened, opened, recorded, sought
+from mlpprof.programs.in_worker import Opened, opened, recorded
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
@@ -35,7 +36,7 @@ MEASURING_S, AROUND_S = 6.0, 2.0
 
 def main() -> None:
     """Serve until the input closes."""
-    serve({"seek": _seek, "advise": _advise})
+    serve({"advise": advise})
 
 
 def _program(message: dict[str, Any], report: Progress) -> Opened:
@@ -43,10 +44,6 @@ def _program(message: dict[str, Any], report: Progress) -> Opened:
     if "request" in message:
         return VariantLoop(Request.from_json(message["request"]), message["batch"], report), None
     return opened(message)
-
-
-def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
-    return sought(report, _program(program, report))
 
 
 MUCH_COMPILED = 0.5
@@ -59,7 +56,8 @@ def compiled_share(graph: Graph) -> float:
     return graph.seconds(calls) / graph.step_s if calls and graph.step_s else 0.0
 
 
-def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+    """The findings of a program, as a message; few and plain_s as for `record`."""
     recording = recorded(report, _program(program, report), program["step"], few, plain_s)
     if recording.trace is None:
         return {"ended": recording.count, "plain_s": recording.plain_s}
@@ -115,8 +113,9 @@ def time_of(recording: Recording, graph: Graph) -> ProgramTime | None:
     def place_and_text(site: Site) -> tuple[Place, str]:
         return graph.place_of(site), graph.line_text(site.file, site.line)
 
-    sites = graph.trace.sites
-    return time_of_program(recording.timeline, sites, graph.step_s, place_and_text, recording.has_ended)
+    fed_s = median(graph.trace.times.fed_s or [0.0])  # the loop around the step shows that, too
+    step_s = max(0.0, graph.step_s - fed_s)
+    return time_of_program(recording.timeline, graph.trace.sites, step_s, place_and_text, recording.has_ended)
 
 
 def _hidden(graph: Graph) -> Iterator[str]:

@@ -16,9 +16,10 @@ from types import CodeType, FunctionType
 from mlpprof.instrument.compiled import is_within
 from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
 from mlpprof.programs.record.around import AroundForm, reaching
-from mlpprof.programs.record.hooks import BEGIN, END, ENTERED, MODE, PRE, RECORDING
+from mlpprof.programs.record.feed import add_feed
+from mlpprof.programs.record.hooks import BEGIN, END, ENTERED, FED, MODE, PRE, RECORDING, TESTED
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
-from mlpprof.programs.step_place import StepPlace, loops_around
+from mlpprof.programs.step_place import StepPlace, loops_around, loops_that_feed
 
 PLAIN, CLOCKED, OBSERVED = 0, 1, 2
 
@@ -36,7 +37,7 @@ class Forms:
     is_compiled: the step is compiled by numba, and stays as it is. imported: gives, for the first file of the program,
     the texts of all its files by path, so that what is around the step can be rewritten; None leaves that as it is.
     inside: code of functions that looked as if they were around the step, and run within it. in_turns: as for
-    `AroundForm`.
+    `AroundForm`. loops: the places of the loops around the step, as file and line.
     """
 
     step: StepPlace | None = None
@@ -45,6 +46,7 @@ class Forms:
     with_turns: bool = True
     is_compiled: bool = False
     sources: dict[str, str] = field(default_factory=dict)
+    loops: list[tuple[str, int]] = field(default_factory=list)
     imported: Callable[[str, str], Mapping[str, str]] | None = None
     inside: set[CodeType] = field(default_factory=set)
     in_turns: set[int] = field(default_factory=set)
@@ -58,9 +60,11 @@ class Forms:
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree, path)
-        around = []
-        if self.step is not None and self.step.name is not None and self.with_turns:
-            around = loops_around(tree, self.step.name)
+        around, feeding = [], [] if node is None or isinstance(node, ast.FunctionDef) else [node]
+        if self.step is not None and self.step.name is not None:
+            around = loops_around(tree, self.step.name) if self.with_turns else []
+            feeding = loops_that_feed(tree, self.step.name)
+            self.loops += [(path, loop.lineno) for loop in feeding]
         if node is not None:
             self.step_file = path
             self.is_compiled = is_within(node, tree)
@@ -71,6 +75,8 @@ class Forms:
             self._dispatch(loop, path, tree, is_turn=True)
         if form is not None:
             form.rewrite(around)
+        for loop in feeding:
+            add_feed(loop, self.sites, path)
         return _compiled(tree, path)
 
     def _around(
@@ -165,14 +171,17 @@ class CodeExchange:
         self._plain: dict[CodeType, CodeType] = {}
 
     def to(self, mode: int) -> None:
-        """Exchange the code of every function. The step, which chooses by itself, and functions without a twin stay."""
+        """Exchange the code of every function.
+
+        The step, which chooses by itself, the loops around it, and functions without a twin stay as they are.
+        """
         for thing in gc.get_objects():
             if type(thing) is FunctionType and thing.__code__.co_filename in self._forms.sources:
                 self._exchange(thing, mode)
 
     def _exchange(self, function: FunctionType, mode: int) -> None:
         plain = self._plain.get(function.__code__, function.__code__)
-        if BEGIN in plain.co_names:
+        if not {BEGIN, FED, TESTED}.isdisjoint(plain.co_names):
             return
         if ENTERED in plain.co_names:
             if plain not in self._forms.inside:
