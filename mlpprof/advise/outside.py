@@ -52,7 +52,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
 
     def known(statements: tuple[StatementTime, ...], whole_s: float) -> tuple[StatementTime, ...]:
         return tuple(
-            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph)))
+            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph)) or _how_often(one))
             if one.seconds >= EXPENSIVE * whole_s > 0
             else one
             for one in statements
@@ -80,6 +80,10 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph) -> Iterator
             yield f"It makes {len(calls)} operations on arrays of up to {_largest(calls)}."
             return
     yield from _of_source(one, graph)
+
+
+def _how_often(one: StatementTime) -> str:
+    return "It runs once." if one.times == 1 else f"It runs {one.times:,.0f} times."
 
 
 def _of_loop(run: LoopRun, watched: Watched, graph: Graph) -> str:
@@ -194,8 +198,8 @@ def _shuffled_list(event: Event, graph: Graph) -> Iterator[Candidate]:
     held: Any = event.operands[0] if event.operands else None
     if event.name != "shuffle" or not isinstance(held, list) or len(held) < LONG_LIST:
         return
-    copy = list(held)
-    share = saved_share(lambda: random.shuffle(copy), lambda: np.random.default_rng(0).permutation(len(copy)))
+    copy, rng = list(held), np.random.default_rng(0)
+    share = saved_share(lambda: random.shuffle(copy), lambda: rng.permutation(len(copy)))
     seconds = graph.seconds([event])
     if share[0] > 0:
         yield Candidate(

@@ -231,7 +231,7 @@ def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[
     step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
     each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
     if len(turns) == 1 and is_epoch:
-        left = (_planned(walked, loop, timeline) or 0) - steps
+        left = (_planned(walked, loop, timeline)[0] or 0) - steps
         return Wait(frozenset((loop,)), frozenset(), max(0, left) * each_s)
     expensive = {
         number
@@ -267,6 +267,8 @@ def program_time(
     seen = [sections[number] for number in numbered]
     shown = whole or seen
     steps = sum(one.steps.times for one in shown) / len(shown)
+    planned, inner = (None, None) if whole or not is_epoch else _planned(walked, loop, timeline)
+    seen_of_planned = steps / planned if planned else 1.0
 
     def statement(number: int, seconds: float, times: float, is_open: bool) -> StatementTime:
         place, text = place_and_text(sites[number])
@@ -282,7 +284,11 @@ def program_time(
     in_turns = steps * len(shown) / plain_steps if plain_steps else 1.0
     statements = []
     for number, one in counted.items():
-        times = one.times / len(shown) * (in_turns if number in timeline.in_turns else 1.0)
+        times = one.times / len(shown)
+        if number in timeline.in_turns:
+            times *= in_turns / seen_of_planned
+        elif number == inner:
+            times /= seen_of_planned
         if times:
             statements.append(statement(number, times * everywhere[number].once_s, times, number == open_at))
     beginning = once(sections[:first])
@@ -293,10 +299,10 @@ def program_time(
         unit="epoch" if is_epoch else "step",
         loop=None if loop is None else statement(loop, 0.0, 0.0, False),
         steps=steps,
-        steps_s=steps * step_s,
+        steps_s=(planned or steps) * step_s,
         statements=tuple(_sorted(statements)),
         units=len(whole),
-        planned=_planned(walked, loop, timeline) if is_epoch and not whole else None,
+        planned=planned,
         end_s=sum(one.seconds for one in end) if has_ended else None,
         end=tuple(end),
     )
@@ -332,12 +338,14 @@ def _open_at(walked: Sequence[tuple[Entry, Loops]]) -> int | None:
     return None
 
 
-def _planned(walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline) -> int | None:
-    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns."""
+def _planned(
+    walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline
+) -> tuple[int | None, int | None]:
+    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns; that loop."""
     for entry, loops in walked:
         if entry.kind == STEP:
             sites = [site for site, _ in loops]
             inner = sites[sites.index(loop) + 1 :] if loop in sites else []
             length = timeline.lengths.get(inner[0], -1) if len(inner) == 1 else -1
-            return length if length > 0 else None
-    return None
+            return (length, inner[0]) if length > 0 else (None, None)
+    return None, None
