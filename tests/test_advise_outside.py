@@ -77,6 +77,12 @@ def test_an_evaluation_of_all_samples_at_once_is_no_finding():
     assert program.units == 3
 
 
+def test_an_array_that_is_made_of_a_list_in_every_epoch_is_found():
+    [found], _ = looked_into("    X = np.array([x for x, y in many])\n")
+    assert (found.category, found.line, found.per) == ("slow-primitive", 25, "epoch")
+    assert "4,000 arrays" in found.title
+
+
 def test_a_shuffle_of_a_list_is_found():
     [found], _ = looked_into("    random.shuffle(many)\n")
     assert (found.category, found.line, found.per) == ("gather", 25, "epoch")

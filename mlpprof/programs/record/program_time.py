@@ -249,12 +249,13 @@ def program_time(
     place_and_text: Callable[[Site], tuple[Place, str]],
     has_ended: bool,
 ) -> ProgramTime | None:
-    """Where the program's time goes; None if the steps run in another thread, or too much happened.
+    """Where the program's time goes; None if the steps run in another thread.
 
     step_s: seconds of a step without instruments. has_ended: the program has run to its end.
     """
-    if timeline.is_elsewhere or timeline.is_full:
+    if timeline.is_elsewhere:
         return None
+    has_ended = has_ended and not timeline.is_full  # its end was not noted
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
     sections = sections_of(walked, loop)
