@@ -205,6 +205,15 @@ def test_a_statement_is_recorded_when_it_runs_again(clock):
     assert (loop.turns, loop.recorded, loop.length) == (12, 12, 12)
 
 
+def test_a_statement_that_is_recorded_while_the_steps_have_instruments_counts_once(clock):
+    time = Run(BOOK, "step", clock, forms=[PLAIN] * 12 + [CLOCKED] * 18).time
+    assert {one.text: one.times for one in time.statements if one.seconds} == {
+        "evaluate(data)": 1,
+        "wait(2)": 1,
+        "wait(1)": 1,
+    }
+
+
 def test_a_function_of_another_file_leads_to_the_step(clock):
     trees = {"main.py": ast.parse("import net\n\ndef main():\n    net.fit()\n"), "net.py": ast.parse(BOOK)}
     assert reaching(StepPlace.parse("net.py:step"), trees) == {"step", "fit", "main"}

@@ -167,7 +167,8 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
-    form, is_plain, is_in_step, is_paused, before_s, execution_s = PLAIN, True, False, True, 0.0, 0.0
+    form, is_plain, was_plain, is_in_step, is_paused = PLAIN, True, False, False, True
+    before_s, execution_s = 0.0, 0.0
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
@@ -187,14 +188,15 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
         if kind in (BEGUN, TURN, LOOP_END):
             at, is_paused, is_plain, execution_s = entry.number, False, form == PLAIN, 0.0
             if kind == BEGUN:
-                spent = found[-1].statements[at]
+                spent, was_plain = found[-1].statements[at], is_plain
                 spent.plain += is_plain
                 spent.other += not is_plain
         elif kind == RECORDED and at is not None:
             spent, is_plain = found[-1].statements[at], False
-            spent.plain, spent.plain_s = max(0, spent.plain - 1), spent.plain_s - execution_s
-            spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
-            execution_s = 0.0
+            if was_plain:  # its execution was counted as one without instruments
+                spent.plain, spent.plain_s = spent.plain - 1, spent.plain_s - execution_s
+                spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
+            was_plain, execution_s = False, 0.0
         elif kind == SPARED and at is not None:
             spent = found[-1].statements[at]
             spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
