@@ -28,6 +28,7 @@ import click
 from mlpprof import errors
 from mlpprof.advise.cures.cure import LineEdit, line_edits
 from mlpprof.advise.worker import advise
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.process import Progress
 from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Advice, Finding
