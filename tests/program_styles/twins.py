@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from wild.truth import Truth, fast, truth
+from tests.wild.truth import Truth, fast, truth
 
 HERE = Path(__file__).parent
 CELL = "# %%"
