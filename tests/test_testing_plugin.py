@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import mlpprof.testing.speedup  # noqa: F401  # or each inner session would load and forget NumPy's modules
 from mlpprof.catalog import ladder
 
 pytest_plugins = ("pytester",)
