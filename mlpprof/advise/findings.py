@@ -109,7 +109,8 @@ def finding_of(one: Candidate, graph: Graph) -> Finding:
     step_s = graph.step_s
     low, high = one.saved_s
     place = graph.place_of(one.site)
-    if not any(graph.events[index].is_outside for index in one.covers):
+    is_outside = any(graph.events[index].is_outside for index in one.covers)
+    if not is_outside:
         low, high = min(low, step_s), min(high, step_s)
     return Finding(
         category=one.category,
@@ -128,6 +129,7 @@ def finding_of(one: Candidate, graph: Graph) -> Finding:
         cell=place.cell,
         kind=one.cures[0].kind if one.cures else "manual",
         edits=tuple(_edit(edit, graph) for edit in one.cures[0].edits) if one.cures else (),
+        outside=is_outside,
     )
 
 
