@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 
 from mlpprof.advise import detect
-from mlpprof.advise.candidate import Candidate
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate
 from mlpprof.advise.cures.cure import Cure, LineEdit
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
@@ -55,8 +56,20 @@ DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
 """Category -> its detector, from the files in `advise/detect/`."""
 
 
-def candidates_of(graph: Graph) -> list[Candidate]:
-    """What all detectors have found in a recorded step, merged, the largest payoff first."""
+SMALLEST_SHARE = 0.001
+"""What promises less than this share of the step is not reported at all: chance measures as much."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What all detectors have found in a recorded step, merged, the largest payoff first; and what is small."""
+
+    large: list[Candidate]
+    small: list[Candidate]
+
+
+def candidates_of(graph: Graph) -> Candidates:
+    """What the detectors have found."""
     # float64 comes first, while there is time left: it measures the most and usually saves the most.
     measured_in_order = sorted(CONSEQUENCES, key=lambda category: category != "float64")
     found = {}
@@ -64,8 +77,22 @@ def candidates_of(graph: Graph) -> list[Candidate]:
         with BUDGET.part(LARGEST_PART):
             found[category] = DETECTORS[category](graph)
     candidates = [one for category in CONSEQUENCES for one in found[category] if _is_usual(one, graph)]
-    worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
-    return sorted(merge(worthwhile), key=lambda one: -sum(one.saved_s))
+    worthwhile, little = [], []
+    for one in candidates:
+        share = sum(one.saved_s) / 2 / graph.step_s if graph.step_s else 0.0
+        if share >= one.least_share:
+            worthwhile.append(one)
+        elif SMALLEST_SHARE <= share < LEAST_SHARE and one.least_share <= LEAST_SHARE:
+            little.append(one)
+    large = merge(worthwhile)
+    small = [one for one in merge(little) if not any(_is_reported(one, other) for other in large)]
+    return Candidates(*(sorted(found, key=lambda one: -sum(one.saved_s)) for found in (large, small)))
+
+
+def _is_reported(one: Candidate, other: Candidate) -> bool:
+    """Whether a small finding is a part or a consequence of another one."""
+    is_same = one.category == other.category and (one.site == other.site or one.covers <= other.covers)
+    return is_same or _is_cause(other, one)
 
 
 def _is_usual(one: Candidate, graph: Graph) -> bool:

@@ -45,6 +45,8 @@ from mlpprof.advise.cures.slow_primitive import (
     with_slice,
     without_vectorize,
 )
+from mlpprof.advise.off_blas import off_blas
+from mlpprof.advise.outer_broadcast import broadcasts
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -760,4 +762,11 @@ def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]
 
 def detect(graph: Graph) -> list[Candidate]:
     """Slow calls, sums of products, and stores through masks."""
-    return [*_slow_calls(graph), *_outer_sums(graph), *_summed_products(graph), *_mask_stores(graph)]
+    return [
+        *_slow_calls(graph),
+        *_outer_sums(graph),
+        *_summed_products(graph),
+        *_mask_stores(graph),
+        *off_blas(graph),
+        *broadcasts(graph),
+    ]

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
-from mlpprof.report.advice_words import headline_text, looked_for, steps_text
+from mlpprof.report.advice_words import headline_text, looked_for, other_lines, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
 from mlpprof.report.figures.gallery import Drawing, drawings
@@ -181,6 +181,7 @@ class AdviceView:
                 table=finding_table(findings) if findings else None,
                 looked_for=looked_for(),
                 proof=self._proof,
+                others=other_lines(advice),
                 notes=advice.notes,
                 text=repr(self),
             )

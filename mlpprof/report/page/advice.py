@@ -8,6 +8,7 @@ from functools import partial
 from mlpprof.report.advice_words import (
     alone_text,
     headline_text,
+    other_lines,
     place_text,
     promised_text,
     proof_headline,
@@ -44,6 +45,7 @@ def advice_html(advice: Advice) -> str:
         findings=findings,
         table=finding_table(findings) if findings else None,
         payoffs=_picture(findings) if findings else None,
+        others=other_lines(advice),
         left_out=max(0, len(findings) - MOST_DRAWN),
         categories=CATEGORIES,
         pages={name: explanation(name) for name in dict.fromkeys(one.category for one in advice.findings)},
