@@ -29,7 +29,7 @@ class Program(click.Command):
             click.echo(f"mlpprof: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("mlpprof: interrupted; nothing was written", err=True)
+            click.echo("mlpprof: interrupted", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 

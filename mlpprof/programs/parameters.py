@@ -242,7 +242,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 class ParameterForm(SeekForm):
-    """As for the search of the step; each update is also reported before it happens."""
+    """Rewrites a program as the search of the step does, and reports each update before it happens as well."""
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         return _reported_before(super().visit_AugAssign(node))

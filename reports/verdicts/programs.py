@@ -22,7 +22,7 @@ import numpy as np
 
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted
-from mlpprof.errors import CheckFailed
+from mlpprof.errors import CheckFailed, UsageError
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
@@ -159,23 +159,36 @@ def table(found: list[Trial]) -> str:
     show_default=True,
     help="Folder for programs.md and programs.json.",
 )
+@click.option("--add", is_flag=True, help="Add the trials to those that programs.json in the folder has already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, as_json: bool) -> None:
+def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, add: bool, as_json: bool) -> None:
     """Compare programs many times on this machine, and count the answers."""
-    report(out, as_json, lambda progress: trials(aa, slow, slowdown, budget, progress))
+    report(out, as_json, lambda progress: trials(aa, slow, slowdown, budget, progress), add)
 
 
-def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]]) -> None:
-    """Make the trials, and print and write what they give."""
+def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
+    """Make the trials, write them after each one, so that an interrupted study keeps what it has, and print them."""
     prepare_folder(out)
-    begun = Beginning.now()
+    document: dict[str, Any] = _earlier(out) if add else {"schema": 2, "trials": [], "parts": []}
+    begun, parts = Beginning.now(), list(document["parts"])
+    text = ""
     with progress_bar() as progress:
-        found = list(made(progress))
-    circumstances = begun.circumstances("programs", "reports.verdicts")
-    document = {"schema": 1, "trials": [asdict(trial) for trial in found], "circumstances": circumstances}
-    text = f"{table(found)}\n{circumstances_text(circumstances)}"
-    write_document(out, "programs", text, document, "md")
+        for trial in made(progress):
+            document["trials"].append(asdict(trial))
+            document["parts"] = [*parts, begun.circumstances("programs", "reports.verdicts")]
+            found = [Trial(**kept) for kept in document["trials"]]
+            text = "\n".join([table(found), *map(circumstances_text, document["parts"])])
+            write_document(out, "programs", text, document, "md")
     click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    path = out / "programs.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"schema": found["schema"], "trials": found["trials"], "parts": found["parts"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} has no trials to add to ({error!r}); leave --add away to begin anew") from None
 
 
 if __name__ == "__main__":
