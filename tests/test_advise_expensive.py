@@ -44,11 +44,11 @@ def test_products_that_blas_cannot_do_are_one_finding_a_dtype():
 
 
 def test_a_column_that_meets_a_row_is_named_and_a_wanted_table_of_pairs_is_not():
-    [title], _ = found("error = H[:, :1] - y", "H *= np.float32(1e-9) * np.arctan(error).mean()")
+    [title], _ = found("error = H[:, :1] - y", "H *= np.float32(1e-9) * np.fmod(error, 2).mean()")
     assert title == "`H[:, :1] - y` of shapes (300, 1) and (300,) makes an array of (300, 300)"
-    titles, known = found("error = H[:, 0][:, None] - H[:, 0]", "H *= np.float32(1e-9) * np.arctan(error).mean()")
+    titles, known = found("error = H[:, 0][:, None] - H[:, 0]", "H *= np.float32(1e-9) * np.fmod(error, 2).mean()")
     assert not any("makes an array" in one for one in titles)
-    assert "nothing is known to cure" in known["np.arctan(error)"]
+    assert known["np.fmod(error, 2)"].endswith("times as long as a copy of as many bytes.")
 
 
 def test_products_at_the_speed_of_blas_are_named_with_their_sizes_and_nothing_to_cure():
