@@ -113,9 +113,9 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
         site=here,
         title=f"the array of `{graph.text(head)}` is replaced before anything reads it"
         if head.kind == FILL
-        else f"nothing reads the result of `{graph.text(head)}` in the recorded steps{' ' if where else ''}{where}",
-        why="Nothing reads this result, or what is computed from it, before it is overwritten or freed "
-        f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
+        else f"nothing reads the result of `{graph.text(head)}`{' ' if where else ''}{where}",
+        why="In the recorded steps, nothing reads this result, or what is computed from it, before it is "
+        f"overwritten or freed ({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
         + (" The step needs its other executions." if where else ""),
         cure=_words(head, where, bool(edits), graph),
         cures=tuple(edits),
