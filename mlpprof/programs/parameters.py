@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -73,6 +74,11 @@ class Parameter:
     def shape(self) -> tuple[int, ...]:
         """The shape of the parameter."""
         return tuple(self.values.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return math.prod(self.shape)
 
     @property
     def text(self) -> str:
