@@ -6,10 +6,12 @@ The contract of each document is `schemas/NAME.schema.json`, except that of `mlp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.verify import Statement
 from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
@@ -19,6 +21,7 @@ from mlpprof.results import (
     Change,
     CheckResult,
     Comparison,
+    DifferentTraining,
     Ladder,
     Run,
     Speedup,
@@ -171,6 +174,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "new_s": race.step_s(1),
             **_verdict(verdict),
             "equivalent": comparison.equivalent,
+            "same": comparison.equivalent,
             "phases": _phases(comparison.waterfall),
             "labels": [
                 {"phase": change.phase, "layer": change.layer, "label": change.label, **_seconds(change)}
@@ -181,6 +185,23 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "machine": comparison.machine,
             "engines": comparison.engines,
             "programs": None if comparison.programs is None else _programs(comparison),
+        }
+    )
+
+
+def different_training_json(different: DifferentTraining) -> dict[str, Any]:
+    """Two programs that do not train the same: where and by how much. There are no times."""
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "command": different.command,
+            "old": different.old,
+            "new": different.new,
+            "equivalent": False,
+            "same": False,
+            "steps": different.steps,
+            "training": different.training,
         }
     )
 
@@ -278,6 +299,15 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "notes": speedup.notes,
         }
     )
+
+
+def verify_json(verified: Mapping[Path, Sequence[Statement]]) -> dict[str, Any]:
+    """What `mlpprof verify` found: each figure of each file, as it is stored and as its samples give it."""
+    files = {
+        str(path): [{**vars(one), "is_confirmed": one.is_confirmed} for one in statements]
+        for path, statements in verified.items()
+    }
+    return plain_object({"schema": SCHEMA, "files": files})
 
 
 def check_json(results: Sequence[CheckResult]) -> dict[str, Any]:

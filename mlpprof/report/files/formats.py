@@ -5,8 +5,9 @@
 | RUNS          | .h5 (the run itself, from which every report can be made), .json, .csv (raw samples), .txt (the     |
 |               | report of the terminal), .html, .png, .svg, .speedscope.json, .trace.json (Perfetto), .lprof and    |
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
-| COMPARISONS   | .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and github-action-benchmark      |
-| LADDERS       | .json, .csv, .html, .png, .svg                                                                      |
+| COMPARISONS   | .h5 (with every sample), .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and     |
+|               | github-action-benchmark                                                                             |
+| LADDERS       | .h5 (with every sample), .json, .csv, .html, .png, .svg                                             |
 | ADVICE        | .html, .json, .txt, .md, .sarif, .patch (the proven cures); by --format alone github                |
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
@@ -44,6 +45,7 @@ from mlpprof.results.advice import Advice
 from mlpprof.results.json import json_text
 from mlpprof.results.on_disk import run_bytes
 from mlpprof.results.peers import PeersTable
+from mlpprof.results.races_on_disk import races_bytes
 from mlpprof.results.reproduction import Reproduction
 from mlpprof.results.tuning import Tuning
 
@@ -226,6 +228,7 @@ CALL_VIEW: Kind[Run] = Kind(
 
 COMPARISONS: Kind[Sequence[Comparison]] = Kind(
     (
+        Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda comparisons: json_text([comparison_json(one) for one in comparisons])),
         Format("csv", ".csv", comparisons_csv),
         *_page_and_pictures(_story_of_comparisons),
@@ -237,6 +240,7 @@ COMPARISONS: Kind[Sequence[Comparison]] = Kind(
 
 LADDERS: Kind[Sequence[Ladder]] = Kind(
     (
+        Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda ladders: json_text([ladder_json(one) for one in ladders])),
         Format("csv", ".csv", ladders_csv),
         *_page_and_pictures(_story_of_ladders),
