@@ -153,11 +153,9 @@ class OperationCounter:
         self.rewriter = Rewriter(self, is_open)
 
     def enter(self, label: str, layer: object = None) -> None:
-        """A labelled statement begins."""
         self._labels.append((label, layer if isinstance(layer, int) else None))
 
     def exit(self) -> None:
-        """The labelled statement that began last has ended."""
         self._labels.pop()
 
     def start(self) -> None:
@@ -168,7 +166,6 @@ class OperationCounter:
         self.recording = True
 
     def is_observing(self) -> bool:
-        """Whether operations are counted now."""
         return self.recording
 
     def before(
@@ -184,7 +181,6 @@ class OperationCounter:
             self._calls.append(self._line(self.rewriter.sites[number]))
 
     def after_call(self, begun: None) -> None:
-        """Back from the call."""
         self._calls.pop()
 
     def after(

@@ -64,7 +64,6 @@ class Gain:
 
     @property
     def is_advice(self) -> bool:
-        """Whether the gain is at least 3 % and the whole interval lies above 1."""
         return self.ratio >= LEAST_GAIN and self.low > 1
 
 
@@ -90,7 +89,6 @@ class Examination:
 
     @property
     def advice(self) -> tuple[Tried, ...]:
-        """The settings that help, the largest gain first."""
         helpful = [tried for tried in self.tried if tried.gain.is_advice]
         return tuple(sorted(helpful, key=lambda tried: -tried.gain.ratio))
 

@@ -90,12 +90,10 @@ class Case:
 
     @property
     def kind(self) -> Kind:
-        """The kind of its network."""
         return Kind(self.network.hidden, self.network.output, self.network.loss)
 
     @property
     def text(self) -> str:
-        """The case in one line, for messages."""
         used = [f", {name} {getattr(self.network, name):g}" for name in ("momentum", "l1", "l2")]
         options = "".join(text for text in used if not text.endswith(" 0"))
         return f"{self.network.text} {self.kind.text}, batch {len(self.index)}{options}"

@@ -155,7 +155,6 @@ class TimedPass:
             self.span(steps)
 
     def block(self, steps: int) -> None:
-        """One block of steps, kept as a row."""
         pairs = [self.step() for _ in range(steps)] if self._train is None else [self.span(steps)]
         self.step_s.append([seconds for seconds, _ in pairs])
         self.taken.append([taken for _, taken in pairs])

@@ -143,7 +143,6 @@ class Threads:
         self._executor.shutdown(cancel_futures=True)
 
     def map(self, jobs: Sequence[Job]) -> list[float]:
-        """The jobs at once, in the first desks."""
         return list(self._executor.map(Desk.do, self._desks[: len(jobs)], jobs))
 
 

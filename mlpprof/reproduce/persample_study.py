@@ -86,7 +86,6 @@ class Study:
         self._stack.close()
 
     def run(self, report: Progress) -> dict[str, Any]:
-        """Both parts, as plain JSON."""
         steps = self._race(report) if self._plan["blocks"] else []
         return {"steps": steps, "trainings": self._train(report)}
 

@@ -79,7 +79,6 @@ class Finding:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
 
