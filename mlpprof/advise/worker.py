@@ -28,7 +28,7 @@ MEASURING_S = 6.0
 
 def main() -> None:
     """Serve until the input closes."""
-    serve({"advise": _advise})
+    serve({"advise": advise})
 
 
 def _program(message: dict[str, Any], report: Progress) -> Opened:
@@ -48,7 +48,8 @@ def compiled_share(graph: Graph) -> float:
     return graph.seconds(calls) / graph.step_s if calls and graph.step_s else 0.0
 
 
-def _advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
+    """The findings of a program, as a message; few and plain_s as for `record`."""
     recording = recorded(report, _program(program, report), program["step"], few, plain_s)
     if recording.trace is None:
         return {"ended": recording.count, "plain_s": recording.plain_s}
