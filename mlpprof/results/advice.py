@@ -111,7 +111,6 @@ class Expensive:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
 
