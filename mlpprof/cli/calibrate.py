@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from mlpprof.cli.compare import (
     require_programs,
     step_option,
 )
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import allow_writes_option, measuring_options, require_options_of_programs
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -65,7 +65,7 @@ PROCESSES = 8
 @measuring_options
 @click.option(
     "--file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(is_kept=True, dir_okay=False),
     default=DEFAULT_FILE,
     show_default=True,
     help="The file where speedups are stored.",

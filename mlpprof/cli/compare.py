@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import Entry, find_all
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -98,7 +99,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
     help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from mlpprof.advise import Subject
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.streams import complain
 from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
@@ -28,15 +28,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
 
-def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """'32,500' -> (32, 500); raises UsageError with the part that is not a batch size."""
-    if value is None:
-        return None
-    parts = [part.strip() for part in str(value).split(",")]
-    for part in parts:
-        if not (part.isascii() and part.isdigit()) or int(part) < 1:
-            raise UsageError(f"--batch {value}: '{part}' is not a batch size; expected whole numbers such as 32,500")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+class BatchSizes(click.ParamType):
+    """'32,500' -> (32, 500)."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Raises UsageError with the part that is not a batch size."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        for part in parts:
+            if not (part.isascii() and part.isdigit()) or int(part) < 1:
+                raise UsageError(f"--batch {value}: '{part}' is not a batch size; expected numbers such as 32,500")
+        return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def _environment_setter(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -110,7 +115,7 @@ rank_options = together(
 """The options for commands that run the variant `mpi`."""
 
 measuring_options = together(
-    click.option("--batch", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
+    click.option("--batch", type=BatchSizes(), metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
     ),
@@ -160,9 +165,7 @@ figure_option = click.option(
 """The option for figures; the command's option -o must be eager, so that it is parsed before."""
 
 file_options = together(
-    click.option(
-        "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, metavar="FILE", help=FILE_HELP
-    ),
+    click.option("-o", "--out", type=WrittenPath(dir_okay=False), is_eager=True, metavar="FILE", help=FILE_HELP),
     click.option(
         "--format",
         "file_format",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import find
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -149,7 +150,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 @click.option("--stacks", is_flag=True, help="Add the call view (pyinstrument).")
 @click.option(
     "--stacks-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     help="Write the call view to a file (.html, .speedscope.json or .pyisession), and measure it.",
 )
 @click.option("--no-check", is_flag=True, help="Do not check the gradients first; the report says so.")
