@@ -23,9 +23,9 @@ from mlpprof.cli.options import (
     arguments_argument,
     modules_options,
     subject_from,
+    time_limit_option,
     trained_on,
     variant_options,
-    wait_option,
 )
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -53,7 +53,7 @@ from mlpprof.results.category_pages import explanation
 )
 @modules_options
 @allow_writes_option
-@wait_option
+@time_limit_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

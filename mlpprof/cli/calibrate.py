@@ -35,7 +35,6 @@ from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
-from mlpprof.programs.request import WAIT_S
 from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, machine_class, read_claims, write_claim
 from mlpprof.testing.programs import Programs
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
@@ -149,7 +148,7 @@ def _variants(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
 
 def _of_programs(names: Sequence[str], options: dict[str, Any]) -> list[Measure]:
     environment = Environment(options["threads"] or None, options["native_blas"])
-    requests = requests_for(names, {**options, "include": (), "exclude": (), "wait_s": WAIT_S})
+    requests = requests_for(names, {**options, "include": (), "exclude": ()})
     wanted = Wanted(replicates=options["processes"])
     comparer = ProgramComparer(requests, environment, wanted, complain)
     for sentence in announcement(requests, wanted):
