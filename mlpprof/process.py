@@ -208,15 +208,16 @@ class Worker:
     def _give_up(self) -> NoReturn:
         """Raise TimeLimit with the place of the code."""
         self._say(WHERE)
-        message = self._received(ANSWER_S)
-        place = None if message is None else message.get("where")
+        place, end_s = None, time.monotonic() + ANSWER_S
+        while place is None and (message := self._received(end_s - time.monotonic())) is not None:
+            place = message.get("where")
         if place is None and self._is_alone and os.name == "posix":  # native code lets no other thread answer
             self._process.send_signal(signal.SIGABRT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(ANSWER_S)
                 place = _place_of_crash(self._printed())
         raise TimeLimit(
-            f"mlpprof ended the code after {self._limit_s:.0f} seconds without progress; it was at "
+            f"the code made no progress for {self._limit_s:.0f} seconds and was ended; it was at "
             f"{place or 'an unknown line'}. If it waits for something or runs for ever, change that; if it needs "
             "longer, raise --time-limit"
         )

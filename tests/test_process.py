@@ -332,7 +332,7 @@ def test_code_that_makes_no_progress_is_ended_with_its_line(environment, monkeyp
     with (
         Worker("worker_of_the_test", environment, limit_s=1.0) as worker,
         pytest.raises(
-            TimeLimit, match=r"after 1 seconds without progress; it was at worker_of_the_test.py:\d+ \(`"
+            TimeLimit, match=r"for 1 seconds and was ended; it was at worker_of_the_test.py:\d+ \(`"
         ) as caught,
     ):
         worker.call("hang", lambda *progress: seen.append(progress))

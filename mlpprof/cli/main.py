@@ -28,11 +28,10 @@ from mlpprof.errors import (
     OutputError,
     UsageError,
 )
+from mlpprof.owned import sweep
 
 CONFIGURED_IN = "mlpprof.configured_in"
 """The key of click's context under which the path of the configuration is kept."""
-
-EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class LazyGroup(click.Group):
@@ -104,7 +103,11 @@ def _working_folder() -> Path:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that workers and half files are cleaned up
+    for name in ("SIGTERM", "SIGHUP"):  # so that workers and half files are cleaned up, also if a terminal is closed
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    sweep()
     try:
         guard_output()
     except OutputError as error:

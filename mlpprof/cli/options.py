@@ -38,7 +38,7 @@ class SecondsRange(click.FloatRange):
         return self.fail(f"{value!r} is not a number of seconds.", param, ctx) if seconds != seconds else seconds
 
 
-class BatchSizes(click.ParamType):  # type: ignore[type-arg] - it takes types in newer versions only
+class BatchSizes(click.ParamType):  # type: ignore[type-arg]  # it takes types in newer versions only
     """'32,500' -> (32, 500)."""
 
     name = "sizes"
