@@ -15,6 +15,7 @@ import _thread
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import linecache
 import math
@@ -277,6 +278,7 @@ def serve(handlers: Mapping[str, Callable[..., Any]], place: Place | None = None
     Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON. place:
     the name of a line of code.
     """
+    gc.freeze()  # garbage is collected often while a program runs, and nothing that is imported by now is garbage
     place = place or file_line
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

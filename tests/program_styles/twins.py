@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from wild.truth import Truth, truth
+from tests.wild.truth import Truth, truth
 
 HERE = Path(__file__).parent
 FAST = "# fast: "
