@@ -18,7 +18,7 @@ from statistics import median
 
 from mlpprof.errors import MlpprofError, ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.process import interrupt, raise_in
+from mlpprof.process import PULSE, interrupt, raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, texts_from
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
@@ -209,6 +209,8 @@ def record(
         nonlocal endless_at
         if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
+        if passed_s <= patience.waiting_s or steps.count:
+            PULSE.beat(steps.count or None)
         steps.relieve()
         if endless_at is None and steps.first_s > patience.longest_step_s:
             endless_at = signs.here()
