@@ -13,16 +13,18 @@ import _thread
 import contextlib
 import ctypes
 import json
+import linecache
 import os
 import queue
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,7 +33,7 @@ import psutil
 
 from mlpprof import errors
 from mlpprof.engines.mpiexec import dead_rank, launched_program
-from mlpprof.errors import MlpprofError, WorkerDied
+from mlpprof.errors import MlpprofError, VariantCrash, WorkerDied
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
@@ -50,6 +52,12 @@ NOTHING = "pass"
 
 SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
 STOP_TIMEOUT_S = 2.0
+IDLE_S = 30.0
+"""If a call that only computes has used no CPU time for so many seconds, it waits for something that never comes."""
+
+NO_WORK_S = 0.1
+"""If it uses less CPU time than this meanwhile, it has not computed anything."""
+
 ORPHAN_S = 5.0
 """If its input has closed and nobody has killed it, a worker kills itself after so many seconds."""
 
@@ -169,10 +177,12 @@ class Worker:
         return WorkerDied(f"the worker process {how} before it answered{hint}")
 
 
-def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
+def serve(handlers: Mapping[str, Callable[..., Any]], computing: Collection[str] = (), idle_s: float = IDLE_S) -> None:
     """Answer calls in the worker until its input closes.
 
     Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON.
+    computing: the handlers that only compute. If one of them uses no CPU time for `idle_s` seconds, as a step that
+    waits for a lock, its answer is an error with the line at which it stands, and the parent then ends the worker.
     """
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -191,23 +201,73 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
     # Python's `threading` does not know this thread, so that a program that counts its threads finds only its own.
     _thread.start_new_thread(_listen, (inputs, calls, main_thread, is_busy))
 
+    sending = threading.Lock()
+
     def send(message: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        with sending:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
 
     def report(what: str, share: float) -> None:
         send({"progress": [what, share]})
 
+    is_computing = threading.Event()
+    if computing:
+        _thread.start_new_thread(_watch, (is_computing, idle_s, send))
     while (line := calls.get()) is not None:
         call = json.loads(line)
         is_busy.set()
+        if call["call"] in computing:
+            is_computing.set()
         try:
             answer = handlers[call["call"]](report=report, **call["arguments"])
         except MlpprofError as error:
             send({"error": {"kind": type(error).__name__, "message": str(error)}})
         else:
             send({"answer": answer})
+        is_computing.clear()
         is_busy.clear()
+
+
+def _watch(is_computing: threading.Event, idle_s: float, send: Callable[[Mapping[str, Any]], None]) -> None:
+    """Send an error if a call uses no CPU time for `idle_s` seconds."""
+    worked_s, since_s = 0.0, 0.0
+    while True:
+        if not is_computing.is_set():
+            is_computing.wait()
+            worked_s, since_s = cpu_time_s(), time.monotonic()
+        time.sleep(min(1.0, idle_s / 4))
+        if abs(cpu_time_s() - worked_s) > NO_WORK_S:
+            worked_s, since_s = cpu_time_s(), time.monotonic()
+        elif is_computing.is_set() and time.monotonic() - since_s > idle_s:
+            message = (
+                f"{_place()} has waited for {idle_s:.0f} seconds without computing anything, so mlpprof ended it. "
+                "Let it return, or measure without the part that waits"
+            )
+            send({"error": {"kind": VariantCrash.__name__, "message": message}})
+            return
+
+
+def cpu_time_s() -> float:
+    """CPU time of this process without this thread, and of the living processes that it has started; seconds."""
+    total = time.process_time() - time.thread_time()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _place() -> str:
+    """The innermost line of the main thread that is in no library: 'mine.py:44 (`lock.acquire()`)'."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and Path(frame.f_code.co_filename).is_relative_to(sysconfig.get_path("stdlib")):
+        frame = frame.f_back
+    if frame is None:
+        return "the worker"
+    name, line = frame.f_code.co_filename, frame.f_lineno
+    text = linecache.getline(name, line).strip()
+    return f"{Path(name).name}:{line}" + (f" (`{text}`)" if text else "")
 
 
 def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None], main: int, is_busy: threading.Event) -> None:

@@ -20,7 +20,7 @@ from mlpprof.process import Worker
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
 
 MODULE = """
-import json, os, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 from mlpprof import errors
@@ -134,8 +134,14 @@ def stubborn(report):
 
 
 
+def wait_for_nothing(report):
+    report("waiting", 0.0)
+    threading.Event().wait()
+
+
 def main():
-    serve({name: value for name, value in globals().items() if callable(value) and name not in ("serve", "Path")})
+    handlers = {name: value for name, value in globals().items() if callable(value) and name not in ("serve", "Path")}
+    serve(handlers, ["wait_for_nothing"], idle_s=0.8)
 """
 
 Start = Callable[[], Worker]
@@ -435,3 +441,18 @@ def test_machine_code_is_kept_apart_for_every_version_of_the_functions_that_vari
         shared.write_text(text)
         folders.add(process.compiled_code_folder())
     assert len(folders) == 2
+
+
+def test_a_call_that_waits_for_ever_is_an_error_with_its_line(worker):
+    with pytest.raises(errors.VariantCrash, match=r"\.py:\d+ \(`threading.Event\(\).wait\(\)`\) has waited for 1 sec"):
+        worker.call("wait_for_nothing")
+
+
+def test_a_call_whose_child_process_computes_is_not_waiting():
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
+    command = [sys.executable, "-c", code]
+    before_s = process.cpu_time_s() - time.process_time() + time.thread_time()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert process.cpu_time_s() - time.process_time() + time.thread_time() - before_s > 0.25
+        child.kill()

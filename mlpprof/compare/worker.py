@@ -246,6 +246,10 @@ def _in_time(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
         yield next(walk)
 
 
+COMPUTING = frozenset(("quick_check", "agreement", "losses", "profile", "first_run", "warm_up", "turn", "race"))
+"""As in `mlpprof.profile.worker`."""
+
+
 def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
     """What the worker can be asked to do."""
     handlers = (
@@ -258,4 +262,4 @@ def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
 def main() -> None:
     """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
     faulthandler.enable()
-    serve(handlers_of(Session()))
+    serve(handlers_of(Session()), COMPUTING)

@@ -23,6 +23,9 @@ VIEW_S = 1.5
 VIEW_STEPS = 3
 """The line view and the call view run for about VIEW_S, and for at least VIEW_STEPS steps."""
 
+COMPUTING = frozenset(("quick_check", "profile", "lines", "stacks", "check"))
+"""The calls that run a variant and wait for nothing, so that one which stands still never ends."""
+
 Key = str | int
 """A worker knows what it has loaded by a key: the variant's reference, or its place in a race."""
 
@@ -150,4 +153,4 @@ def main() -> None:
         *(session.prepare, session.describe, session.quick_check, session.profile, session.lines, session.stacks),
         *(machine, check),
     )
-    serve({handler.__name__: handler for handler in handlers})
+    serve({handler.__name__: handler for handler in handlers}, COMPUTING)
