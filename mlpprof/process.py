@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import gc
 import json
 import linecache
 import os
@@ -184,6 +185,7 @@ def serve(handlers: Mapping[str, Callable[..., Any]], computing: Collection[str]
     computing: the handlers that only compute. If one of them uses no CPU time for `idle_s` seconds, as a step that
     waits for a lock, its answer is an error with the line at which it stands, and the parent then ends the worker.
     """
+    gc.freeze()  # garbage is collected often while a program runs, and nothing that is imported by now is garbage
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # From here on, what the user's code prints or reads is separate from calls and answers.

@@ -48,16 +48,18 @@ def test_every_program_has_one_step_and_one_flaw_and_its_twin_lacks_the_flaw(twi
 
 
 @pytest.mark.slow
-def test_twins_train_the_same_parameters(twins: Twins) -> None:
-    jobs = [
-        {"script": name, "arguments": twins.few(30), "folder": str(Path.cwd())} for name in (twins.slow, twins.fast)
-    ]
-    slow, fast = (
-        np.array([float(part.split(":")[0]) for part in text.split()])
-        for text in outputs(*({**job, "mode": "plain"} for job in jobs))
-    )
-    assert len(slow) > 1
-    np.testing.assert_allclose(slow, fast, rtol=1e-9)
+def test_twins_train_the_same_parameters(tmp_path: Path) -> None:
+    jobs = []
+    for style in STYLES:
+        folder = tmp_path / style
+        folder.mkdir()
+        twins = write(style, folder)
+        few = {"arguments": twins.few(30), "folder": str(folder), "mode": "plain"}
+        jobs += [{"script": name, **few} for name in (twins.slow, twins.fast)]
+    printed = [np.array([float(part.split(":")[0]) for part in text.split()]) for text in outputs(*jobs)]
+    for style, slow, fast in zip(STYLES, printed[::2], printed[1::2], strict=True):
+        assert len(slow) > 1
+        np.testing.assert_allclose(slow, fast, rtol=1e-9, err_msg=style)
 
 
 @pytest.mark.timing

@@ -58,14 +58,6 @@ async def main():
 asyncio.run(main())
 """
 
-HANGS = """
-import threading
-for i in range(100):
-    if i == 4:
-        threading.Event().wait()
-    step()
-"""
-
 
 def said(tmp_path, text, step=None, wait_s=120.0):
     """What mlpprof says about the program."""
@@ -106,7 +98,7 @@ def test_a_program_that_downloads(tmp_path):
 @pytest.mark.timing
 @pytest.mark.skipif("sys.platform == 'win32'", reason="Windows has no fork")
 def test_a_program_that_trains_in_other_processes(tmp_path):
-    found = said(tmp_path, POOL, wait_s=6)
+    found = said(tmp_path, POOL, wait_s=4)
     assert "Other processes, which train.py:17 starts, do most of the work" in found
     assert "single worker" in found
 

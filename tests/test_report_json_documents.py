@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
+from mlpprof.compare.verify import Statement
 from mlpprof.report.json_documents import (
     advice_json,
     check_json,
@@ -29,6 +31,7 @@ from mlpprof.report.json_documents import (
     speedup_json,
     step_profile_json,
     tuning_json,
+    verify_json,
 )
 from mlpprof.results import CheckResult, DifferentTraining, ProgramPair, Race, Speedup, Training
 from mlpprof.results.advice import CATEGORIES
@@ -120,6 +123,10 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
         "advice",
         advice_json(make_advice(step_s=float("nan"), findings=(replace(LOOP, payoff_s=(0.0, float("inf"))),))),
     ),
+    "verified race": (
+        "verify",
+        verify_json({Path("race.h5"): [Statement("the ratio", 1.5, 1.5), Statement("the verdict", "pass", None)]}),
+    ),
     "program": ("profile", profile_json(make_program_run())),
     "step of a program": ("step", step_profile_json(make_program_run().step_profile)),
     "empty step": (
@@ -187,7 +194,7 @@ def test_the_kept_file_of_a_reproduction_holds_the_contract_and_everything_else(
 
 
 def test_the_schema_lists_the_categories_in_their_order():
-    listed = schema("advice")["properties"]["findings"]["items"]["properties"]["category"]["enum"]
+    listed = schema("advice")["$defs"]["finding"]["properties"]["category"]["enum"]
     assert listed == list(CATEGORIES)
 
 

@@ -20,6 +20,8 @@ PROGRAMS = (
     "reports.verdicts.simulated",
     "reports.verdicts.real_trials",
     "reports.verdicts.programs",
+    "reports.advise.mutants",
+    "reports.advise.opt95",
     "reports.build_notebook",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]
@@ -32,7 +34,7 @@ def main_of(program: str) -> click.Command:
 
 def test_every_program_stands_in_a_readme_and_every_readme_names_programs_that_exist():
     texts = [path.read_text(encoding="utf-8") for path in [*READMES, ROOT / "README.md"]]
-    named = set(re.findall(r"python -m (reports\.[a-z_.]+[a-z])(?![\w.])", "\n".join(texts)))
+    named = set(re.findall(r"python -m (reports\.[a-z0-9_.]+[a-z0-9])(?![\w.])", "\n".join(texts)))
     assert named == set(PROGRAMS)
 
 

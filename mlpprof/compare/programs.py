@@ -320,7 +320,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = _runs(ProgramSubject(request, how_often), self._environment).run("seek", progress)
+        sought = _runs(ProgramSubject(request, how_often), self._environment).sought(progress)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)

@@ -18,11 +18,10 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from mlpprof.errors import MlpprofError, UsageError
-from mlpprof.instrument.clocks import ENTER, EXIT, labelled_tree, module_again, shadow
-from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of
+from mlpprof.instrument.clocks import ENTER, EXIT, RunningPhase, labelled_tree, module_again
+from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of, operation_of
 from mlpprof.instrument.operations import Observer, Operations
 from mlpprof.instrument.rewriting import CALL, OPERATE, STORE, OperationForm, Site
-from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
 
 
@@ -143,7 +142,8 @@ class OperationCounter:
 
     def __init__(self, file: str, phase: str = "train_step") -> None:
         self._file = file
-        self._phase = phase
+        self._running = RunningPhase(phase)
+        self.watch = self._running.watch
         self._labels: list[tuple[str, int | None]] = []
         self._calls: list[int] = []
         self._effects: dict[tuple[Statement, Effect], int] = {}
@@ -153,27 +153,10 @@ class OperationCounter:
         self.rewriter = Rewriter(self, is_open)
 
     def enter(self, label: str, layer: object = None) -> None:
-        """A labelled statement begins."""
         self._labels.append((label, layer if isinstance(layer, int) else None))
 
     def exit(self) -> None:
-        """The labelled statement that began last has ended."""
         self._labels.pop()
-
-    def watch(self, instance: Variant) -> None:
-        """Note which phase of this instance is running."""
-        for name in PHASES:
-            shadow(instance, name, self._noting(name, getattr(instance, name)))
-
-    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def noting(*arguments: Any) -> Any:
-            outer, self._phase = self._phase, name
-            try:
-                return method(*arguments)
-            finally:
-                self._phase = outer
-
-        return noting
 
     def start(self) -> None:
         """Forget what was seen and begin to record."""
@@ -183,7 +166,6 @@ class OperationCounter:
         self.recording = True
 
     def is_observing(self) -> bool:
-        """Whether operations are counted now."""
         return self.recording
 
     def before(
@@ -199,7 +181,6 @@ class OperationCounter:
             self._calls.append(self._line(self.rewriter.sites[number]))
 
     def after_call(self, begun: None) -> None:
-        """Back from the call."""
         self._calls.pop()
 
     def after(
@@ -224,7 +205,7 @@ class OperationCounter:
             self.uncounted[getattr(function, "__name__", type(function).__name__)] = None
             return
         label, layer = self._labels[-1] if self._labels else (None, None)
-        key = (Statement(self._phase, layer, label, self._line(self.rewriter.sites[number])), effect)
+        key = (Statement(self._running.name, layer, label, self._line(self.rewriter.sites[number])), effect)
         self._effects[key] = self._effects.get(key, 0) + 1
         self._seen += 1
         if self._seen > MOST_OPERATIONS:
@@ -241,25 +222,8 @@ class OperationCounter:
     def operations(self) -> tuple[Operation, ...]:
         """What was counted, in the order of first execution; all of it taken as useful."""
         return tuple(
-            Operation(
-                phase=statement.phase,
-                layer=statement.layer,
-                label=statement.label,
-                line=statement.line,
-                kind=effect.kind,
-                name=effect.name,
-                dtype=effect.dtype,
-                shape=effect.shape,
-                orders=effect.orders,
-                times=times,
-                flop=effect.flop * times,
-                useful_flop=effect.flop * times,
-                bytes_moved=effect.bytes_moved * times,
-                useful_bytes=effect.bytes_moved * times,
-                bytes_allocated=effect.bytes_allocated * times,
-                bytes_copied=effect.bytes_copied * times,
-            )
-            for (statement, effect), times in self._effects.items()
+            operation_of(effect, times, at.phase, at.layer, at.label, at.line, is_useful=True)
+            for (at, effect), times in self._effects.items()
         )
 
 

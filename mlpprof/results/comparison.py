@@ -20,7 +20,8 @@ class Verdict:
     ratio: old time divided by new time, so above 1 the new one is faster; low, high: its 95 % interval.
     outcome: "pass", "fail" or "inconclusive"; None where no speedup was claimed.
     at_least: the claim. processes: the number of replicates; in_process: they are blocks of one process instead.
-    reason: the outcome in words.
+    reason: the outcome in words. null: the log ratios of the A/A race, (replicates,), if one was measured before a
+    FAIL. is_final: the budget ended the race, so that it was decided from the replicates that there were.
     """
 
     outcome: str | None
@@ -31,15 +32,15 @@ class Verdict:
     processes: int
     reason: str
     in_process: bool = False
+    null: tuple[float, ...] = ()
+    is_final: bool = False
 
     @property
     def is_faster(self) -> bool:
-        """Whether the whole interval lies above 1."""
         return self.low > 1
 
     @property
     def is_slower(self) -> bool:
-        """Whether the whole interval lies below 1."""
         return self.high < 1
 
     @property
@@ -86,12 +87,17 @@ class Race:
         return tuple(name for i, name in enumerate(self.variants) if np.isnan(turns_s[:, i]).any())
 
     def dtype(self, name: str) -> str:
-        """The precision of a variant."""
         return self.dtypes[self.variants.index(name)]
 
     def step_s(self, i: int) -> float:
         """Median seconds per step of variant i, over all turns of all processes."""
         return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
+
+    def scatter(self, process: int) -> NDArray[np.float64]:
+        """How much the turns of each variant scatter in a process, (variants,): the standard deviation of their log."""
+        turns_s = self.turns_s[process]
+        logs = np.log(turns_s.transpose(1, 0, 2).reshape(len(self.variants), -1))
+        return np.asarray(np.nanstd(logs, axis=1), np.float64)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,6 @@ class ExpressionChange:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
     @property
@@ -271,7 +276,6 @@ class Ladder:
 
     @property
     def fastest(self) -> Rung:
-        """The rung with the shortest step."""
         return min(self.rungs, key=lambda rung: rung.step_s)
 
 

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS
 from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds
 from mlpprof.errors import EXIT_FAILED
-from reports.program import Program, progress_bar
+from reports.program import Program, markdown_table
 from reports.verdicts.noise import BLOCKS, KINDS, RECORDED, Array, Kind, Trace, load, simulate
 from reports.verdicts.record_noise import record
 
@@ -38,17 +39,14 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The share, 0 to 1."""
         return self.events / self.trials
 
     @property
     def low(self) -> float:
-        """Lower bound of the probability."""
         return 0.0 if self.events == 0 else float(betaincinv(self.events, self.trials - self.events + 1, 0.025))
 
     @property
     def high(self) -> float:
-        """Upper bound of the probability."""
         misses = self.trials - self.events
         return 1.0 if misses == 0 else float(betaincinv(self.events + 1, misses, 0.975))
 
@@ -61,7 +59,6 @@ class Assertions:
     replicates: NDArray[np.int64]
 
     def rate(self, outcome: int) -> Rate:
-        """How many assertions had this outcome."""
         return Rate(int(np.count_nonzero(self.outcome == outcome)), len(self.outcome))
 
 
@@ -81,7 +78,6 @@ class Runs:
 
     @property
     def first_look(self) -> int:
-        """The number of replicates at the first look."""
         return self._looks[0].replicates
 
     def judge(self, speedup: float, shift: Array | float = 0.0, side: int = 1) -> Assertions:
@@ -392,10 +388,9 @@ def rich_table(title: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def markdown_table(title: str, rows: Sequence[Row]) -> str:
+def markdown_section(title: str, rows: Sequence[Row]) -> str:
     """The rows as a table in Markdown."""
-    lines = [f"### {title}", "", _line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
-    return "\n".join([*lines, *(_line(cells(row)) for row in rows), ""])
+    return "\n".join([f"### {title}", "", *markdown_table(COLUMNS, [cells(row) for row in rows]), ""])
 
 
 def as_json(row: Row) -> dict[str, Any]:
@@ -417,10 +412,6 @@ def as_json(row: Row) -> dict[str, Any]:
         return value
 
     return {name: plain(value) for name, value in vars(row).items()} | {"kept": row.kept}
-
-
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def _percent(share: float) -> str:
@@ -504,7 +495,7 @@ def _show(tables: dict[str, list[Row]], trials: int, seed: int, to_json: bool, m
         document = {"schema": 1, "trials": trials, "seed": seed, "tables": plain}
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     elif markdown:
-        click.echo("\n".join(markdown_table(title, rows) for title, rows in tables.items()))
+        click.echo("\n".join(markdown_section(title, rows) for title, rows in tables.items()))
         click.echo(LEGEND)
     else:
         console = Console(highlight=False)

@@ -65,7 +65,8 @@ def _is_copy(event: Event) -> bool:
     source = event.inputs[0]
     is_alike = (source.dtype, source.is_matrix) == (output.dtype, output.is_matrix) and source.size == output.size
     if event.name == "flatten":
-        return is_alike and source.order == "C"
+        order = next((x for x in (*event.operands, event.options.get("order")) if isinstance(x, str)), "C")
+        return is_alike and source.order == order
     return is_alike and source.shape == output.shape and source.order == output.order != "?"
 
 

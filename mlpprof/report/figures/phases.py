@@ -107,7 +107,6 @@ def _tear(plot: RowPlot, i: int, length: float) -> None:
 
 
 def _limit(times_s: Sequence[float]) -> float:
-    """The longest time that is drawn to scale."""
     ordered = sorted(times_s, reverse=True)
     while len(ordered) > 2 and ordered[0] > TOO_LONG * ordered[1]:
         ordered.pop(0)
@@ -150,11 +149,7 @@ def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
         if layer is not None:
             _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
     figure = f"{format_time(phase.time_s)}, {format_percent(phase.share)}"
-    if plot.sheet.is_narrow:
-        text = plot.beside_name(i, figure, 1.0, ha="right")
-    else:
-        text = plot.after_bar(i, phase.time_s, figure)
-    plot.sheet.tag(text, phase=phase.phase)
+    plot.sheet.tag(plot.figure(i, phase.time_s, figure), phase=phase.phase)
 
 
 def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:

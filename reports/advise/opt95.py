@@ -1,0 +1,327 @@
+"""`python -m reports.advise.opt95`: how fast proven patches make flawed programs, and whether stated savings come true.
+
+The flawed programs have a twin without the flaws: those of the wild corpus, the slow members of the styles, and
+mutants with several flaws. `mlpprof advise --prove` looks for a patch, which is applied with `git apply`; the patched
+program has to print the same numbers at its end. A program reaches the goal if its patch gives it 95 % of the speed of
+the twin. Both speedups, of the patch and of the twin, come from races with the flawed program.
+
+The calibration compares, for each finding whose cure was proven, the saving that was stated with the measured one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from mlpprof.advise import Subject as Target
+from mlpprof.advise.cures.cure import Cure, line_edits
+from mlpprof.advise.cures.cure import applied as with_edits
+from mlpprof.advise.cures.trials import ProgramTrials, how_often_proven, proven
+from mlpprof.cli.terminal import progress_bar
+from mlpprof.compare.entrants import Environment
+from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.process import Progress
+from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.results.proof import IN_THE_PATCH, Proof
+from reports.advise.mutants import in_turns
+from reports.advise.subjects import Subject, subjects, with_twins
+from reports.program import Program
+from reports.studies.study import Study, circumstances_text, part_of
+
+FOLDER = Path("reports") / "advise"
+
+GOAL = 0.95
+"""A patch reaches the goal if it gives the program this share of the speed of its twin."""
+
+FLAWED = 1.05
+"""A program counts as flawed if its twin is so many times as fast."""
+
+KINDS = ("wild", "styles", "mutants")
+"""Where flawed programs come from."""
+
+FLAWS = 3
+"""A mutant with several flaws has so many."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A flawed program and its twin without the flaws."""
+
+    flawed: Subject
+    clean: Subject
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The saving of a proven finding: as stated, and as measured, as shares of the step."""
+
+    category: str
+    title: str
+    low: float
+    high: float
+    realised: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured saving is in the stated interval."""
+        return self.low <= self.realised <= self.high
+
+
+@dataclass(frozen=True)
+class Patched:
+    """What became of a program. twin, patch: how many times as fast they are; failure: why there is no answer."""
+
+    program: str
+    twin: float | None = None
+    patch: float = 1.0
+    is_patched: bool = False
+    is_safe: bool = True
+    applies: bool | None = None
+    trains_the_same: bool | None = None
+    stated: tuple[Stated, ...] = ()
+    left: tuple[str, ...] = ()
+    seconds: float = 0.0
+    failure: str = ""
+
+    @property
+    def is_flawed(self) -> bool:
+        """Whether there was something to gain."""
+        return self.twin is not None and self.twin >= FLAWED
+
+    @property
+    def reached(self) -> float:
+        """The share of the twin's speed that the patched program has."""
+        return self.patch / (self.twin or 1.0)
+
+
+@dataclass
+class Outcome:
+    """All that a run has found."""
+
+    results: list[Patched] = field(default_factory=list)
+
+
+def with_several_flaws(cleans: Sequence[Subject], seed: int) -> Iterator[Pair]:
+    """Mutants with several flaws that still train the same, each of another clean program."""
+    random_ = random.Random(seed)
+    for clean in random_.sample(cleans, len(cleans)):
+        wanted, flawed, number = clean.run(), clean, 0
+        if wanted is None:
+            continue
+        for mutant in in_turns([clean], seed):
+            both = merged(clean, flawed, mutant.program)
+            if both is not None and both.trains_like(wanted, mutant.form.category != "float64"):
+                flawed, number = both, number + 1
+            if number == FLAWS:
+                yield Pair(replace(flawed, name=f"mutant of {clean.name}"), clean)
+                break
+
+
+def merged(clean: Subject, one: Subject, other: Subject) -> Subject | None:
+    """A program with the changes of both; None if they change the same lines."""
+    edits = []
+    for changed in (one, other):
+        made = (line_edits(name, text, changed.files[name]) for name, text in clean.files.items())
+        edits.append(Cure("safe", tuple(chain.from_iterable(made))))
+    if edits[0].conflicts_with(edits[1]):
+        return None
+    return replace(clean, files={**clean.files, **with_edits(clean.files, edits)})
+
+
+def judged(pair: Pair, progress: Progress) -> Patched:
+    """Prove a patch for the flawed program, and compare it with the twin."""
+    begun_s, name = time.monotonic(), pair.flawed.name
+    with tempfile.TemporaryDirectory() as made, contextlib.chdir(made):
+        folders = [Path(made, side).resolve() for side in ("flawed", "clean")]
+        requests = [_request(one, folder) for one, folder in zip((pair.flawed, pair.clean), folders, strict=True)]
+        try:
+            [twin] = _trials().estimates(requests, part_of(progress, 0.0, 0.2, name))
+            with contextlib.chdir(folders[0]):
+                target = Target(requests[0], requests[0].step, threads=1)
+                advice = proven(target, part_of(progress, 0.2, 0.8, name))
+            proof = advice.proof
+            found = Patched(name, twin, seconds=time.monotonic() - begun_s)
+            if proof is None:
+                return found
+            stated = tuple(_stated(proof))
+            left = tuple(
+                f"{one.category}: {one.title} ({one.reason})" for one in proof.cures if one.outcome != IN_THE_PATCH
+            )
+            found = replace(found, stated=stated, left=left)
+            if not proof.is_proven or proof.verdict is None:
+                return found
+            applies, same = applied(pair.flawed, proof.patch, is_precise=not proof.changes_precision)
+        except MlpprofError as error:
+            return Patched(name, failure=str(error), seconds=time.monotonic() - begun_s)
+        return replace(
+            found,
+            patch=proof.verdict.ratio,
+            is_patched=True,
+            is_safe=not proof.changes_precision,
+            applies=applies,
+            trains_the_same=same,
+        )
+
+
+def _request(subject: Subject, folder: Path) -> ProgramRequest:
+    folder.mkdir()
+    return request_for(subject.write(folder), step=subject.truth().step)
+
+
+def _trials() -> ProgramTrials:
+    def never(request: ProgramRequest, progress: Progress) -> Any:
+        raise NotImplementedError
+
+    return ProgramTrials(never, Environment(1), how_often_proven())
+
+
+def _stated(proof: Proof) -> Iterator[Stated]:
+    for one in proof.cures:
+        if one.alone is not None:
+            low, high = (1 - 1 / times for times in one.promised)
+            yield Stated(one.category, one.title, low, high, 1 - 1 / one.alone)
+
+
+def applied(flawed: Subject, patch: str, is_precise: bool) -> tuple[bool, bool]:
+    """Whether `git apply` takes a patch, and whether the program then prints the same numbers at its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        flawed.write(Path(folder))
+        done = subprocess.run(["git", "apply"], input=patch, cwd=folder, capture_output=True, text=True, check=False)
+        files = {name: Path(folder, name).read_text(encoding="utf-8") for name in flawed.files}
+    wanted = flawed.run()
+    is_same = wanted is not None and replace(flawed, files=files).trains_like(wanted, is_precise)
+    return done.returncode == 0, done.returncode == 0 and is_same
+
+
+def pairs(kinds: Sequence[str], sample: int, seed: int) -> list[Pair]:
+    """Flawed programs with their twins, those of the kinds in turns."""
+    random_, of_kind = random.Random(seed), []
+    twins = [Pair(*one) for one in with_twins()]
+    for kind in kinds:
+        if kind == "mutants":
+            of_kind.append(list(islice(with_several_flaws(list(subjects()), seed), sample)))
+        else:
+            found = [one for one in twins if one.flawed.name.startswith(kind)]
+            of_kind.append(random_.sample(found, len(found)))
+    turns = zip_longest(*of_kind)
+    return [pair for turn in turns for pair in turn if pair is not None][:sample]
+
+
+def run(
+    wanted: Sequence[Pair], minutes: float | None, progress: Progress, keep: Callable[[Outcome], object]
+) -> Outcome:
+    """Judge the programs. keep: gets what there is after every program."""
+    begun_s, outcome = time.monotonic(), Outcome()
+    for number, pair in enumerate(wanted):
+        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+            break
+        outcome.results.append(judged(pair, part_of(progress, number / len(wanted), 1 / len(wanted))))
+        keep(outcome)
+    return outcome
+
+
+def table(outcome: Outcome) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| program | twin | patch | share of the twin's speed | applies | trains the same | seconds |",
+        "| --- | ---: | ---: | ---: | --- | --- | ---: |",
+    ]
+    for one in outcome.results:
+        if one.twin is None:
+            lines.append(f"| {one.program} | {one.failure} | | | | | {one.seconds:.0f} |")
+            continue
+        precision = "" if one.is_safe else ", float32"
+        share = f"{one.reached:.0%}" if one.is_flawed else "nothing to gain"
+        patch = f"{one.patch:.2f}{precision}" if one.is_patched else "none"
+        answers = [{True: "yes", False: "no", None: ""}[answer] for answer in (one.applies, one.trains_the_same)]
+        cells = [one.program, f"{one.twin:.2f}", patch, share, *answers, f"{one.seconds:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_sentences(outcome.results), "", *_calibration(outcome.results)]) + "\n"
+
+
+def _sentences(results: Sequence[Patched]) -> Iterator[str]:
+    flawed = [one for one in results if one.is_flawed]
+    patched = [one for one in results if one.is_patched]
+    safe = [one for one in patched if one.is_safe]
+    if flawed:
+        reached = sum(one.reached >= GOAL for one in flawed)
+        share = reached / len(flawed)
+        yield f"- {reached} of {len(flawed)} flawed programs reach {GOAL:.0%} of the twin's speed: {share:.0%}."
+    differ = sum(one.trains_the_same is False and one.applies is True for one in patched)
+    yield f"- {differ} of {len(patched)} patches train differently."
+    apply = sum(bool(one.applies and one.trains_the_same) for one in safe)
+    yield f"- {apply} of {len(safe)} safe patches apply and run."
+    yield f"- {sum(bool(one.failure) for one in results)} programs could not be proven because of an error."
+
+
+def _calibration(results: Sequence[Patched]) -> Iterator[str]:
+    """How often the stated interval holds the measured saving, by category."""
+    by_category: dict[str, list[Stated]] = defaultdict(list)
+    for one in results:
+        for stated in one.stated:
+            by_category[stated.category].append(stated)
+    yield "| category | findings | interval holds | saves less | saves more | median of measured minus stated |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for category, found in [*by_category.items(), ("all", [one for of_one in by_category.values() for one in of_one])]:
+        if found:
+            off = median(one.realised - (one.low + one.high) / 2 for one in found)
+            counts = [sum(one.holds for one in found), sum(one.realised < one.low for one in found)]
+            counts.append(len(found) - sum(counts))
+            yield f"| {category} | {len(found)} | {' | '.join(map(str, counts))} | {100 * off:+.1f} points |"
+
+
+@click.command(cls=Program)
+@click.option(
+    "--kinds",
+    default="wild,styles,mutants",
+    show_default=True,
+    help="Kinds of programs, separated by commas.",
+)
+@click.option("--sample", type=click.IntRange(1), default=90, show_default=True, help="Number of programs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of programs.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no program after so many minutes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=FOLDER,
+    show_default=True,
+    help="Folder for opt95.md and opt95.json.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
+def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, as_json: bool) -> None:
+    """Prove patches for flawed programs, and compare the patched programs with their clean twins."""
+    names = kinds.split(",")
+    if unknown := set(names) - set(KINDS):
+        raise UsageError(f"no kind is called {min(unknown)!r}; the kinds are {', '.join(KINDS)}")
+    study = Study.begin("opt95", out.resolve())
+
+    def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+        circumstances = study.circumstances("reports.advise")
+        text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
+        results = [asdict(one) for one in outcome.results]
+        document = {"schema": 1, "results": results, "circumstances": circumstances}
+        study.write(text, document, "md")
+        return text, document
+
+    with progress_bar() as progress:
+        progress("making the programs", 0.0)
+        outcome = run(pairs(names, sample, seed), minutes, progress, written)
+    text, document = written(outcome)
+    click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.advise.opt95")
