@@ -49,6 +49,9 @@ REFUSALS = frozenset(
 )
 """Errors that say what is wrong with a program; every other one is a crash."""
 
+RUNS = 2
+"""The step of a program is timed in so many runs, of which the shortest counts."""
+
 WORTH = (0.02, 0.10)
 """Recall is also stated for the flaws that take at least these shares of the step."""
 
@@ -89,7 +92,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Result:
-    """One mutant. worth: the share of the mutant's step that the flaw takes, from the step times of both programs."""
+    """One mutant. worth: the share of the mutant's step that the flaw takes, from the processor time of both steps."""
 
     program: str
     category: str
@@ -111,6 +114,12 @@ class Clean:
     subject: Subject
     numbers: list[float] | None
     answer: Answer | None = None
+    seconds: float | None = None
+
+    def step_s(self) -> float:
+        """Processor time of its step; measured once."""
+        self.seconds = self.seconds or _step_s(self.subject)
+        return self.seconds
 
     def advised(self) -> Answer:
         """What `advise` says of it; asked once."""
@@ -252,10 +261,21 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
             and not _is_double(one, mutant.clean)
         ):
             wrong.append(words)
-    worth = 1 - before.step_s / answer.advice.step_s
+    worth = _worth(clean.step_s(), mutant.program)
     return replace(
         base, is_found=bool(named), worth=worth, named=tuple(named), beside=tuple(beside), wrong=tuple(wrong)
     )
+
+
+def _step_s(subject: Subject) -> float:
+    return min(subject.step_s() for _ in range(RUNS))
+
+
+def _worth(clean_s: float, program: Subject) -> float | None:
+    try:
+        return 1 - clean_s / _step_s(program)
+    except Failure:
+        return None
 
 
 def _is_double(finding: Finding, clean: Subject) -> bool:
