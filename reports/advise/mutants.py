@@ -285,16 +285,19 @@ def _is_double(finding: Finding, clean: Subject) -> bool:
 
 def run(
     sample: int,
+    programs: int,
     seed: int,
     minutes: float | None,
     only: Sequence[str],
     progress: Progress,
     keep: Callable[[Outcome], object],
 ) -> Outcome:
-    """Make and judge so many mutants. only: of these categories. keep: gets what there is after every mutant."""
+    """Make and judge so many mutants of so many programs. only: of these categories. keep: gets what there is after every mutant."""
     begun_s, outcome = time.monotonic(), Outcome()
     cleans: dict[str, Clean] = {}
-    for mutant in in_turns(list(subjects()), seed):
+    chosen = list(subjects())
+    chosen = random.Random(seed).sample(chosen, min(programs, len(chosen)))
+    for mutant in in_turns(chosen, seed):
         is_late = minutes is not None and time.monotonic() - begun_s > 60 * minutes
         if len(outcome.results) >= sample or is_late:
             break
@@ -401,7 +404,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), default=600, show_default=True, help="Number of mutants.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of mutants.")
+@click.option("--programs", type=click.IntRange(1), default=100, show_default=True, help="Clean programs, at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of both.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no mutant after so many minutes.")
 @click.option("--only", metavar="NAMES", default="", help="Only these categories, separated by commas.")
 @click.option(
@@ -412,7 +416,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     help="Folder for mutants.md and mutants.json.",
 )
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON instead of the tables.")
-def main(sample: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
+def main(sample: int, programs: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
     """Plant flaws into clean programs, and count those that `mlpprof advise` finds."""
     prepare_folder(out)
     begun = Beginning.now()
@@ -425,7 +429,7 @@ def main(sample: int, seed: int, minutes: float | None, only: str, out: Path, as
         return text, document
 
     with progress_bar() as progress:
-        outcome = run(sample, seed, minutes, [name for name in only.split(",") if name], progress, written)
+        outcome = run(sample, programs, seed, minutes, [name for name in only.split(",") if name], progress, written)
     text, document = written(outcome)
     click.echo(json.dumps(document, indent=1) if as_json_ else text, nl=as_json_)
 
