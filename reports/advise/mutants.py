@@ -292,7 +292,10 @@ def run(
     progress: Progress,
     keep: Callable[[Outcome], object],
 ) -> Outcome:
-    """Make and judge so many mutants of so many programs. only: of these categories. keep: gets what there is after every mutant."""
+    """Make and judge so many mutants of so many programs.
+
+    only: of these categories. keep: gets what there is after every mutant.
+    """
     begun_s, outcome = time.monotonic(), Outcome()
     cleans: dict[str, Clean] = {}
     chosen = list(subjects())
