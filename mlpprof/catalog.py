@@ -55,6 +55,9 @@ SHORTEST_FIX = {
 }
 """The shortest body for a method that is missing."""
 
+MOST_MODULES = 3
+"""No more modules of a package are listed."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -159,10 +162,29 @@ def find(reference: str) -> Entry:
             f"the notebook '{reference}' is a program, and this needs a variant (mlpprof list shows all). Programs are "
             f"for mlpprof advise, profile and compare, as in: mlpprof advise {shlex.quote(reference)}"
         )
+    if meant := module_meant(reference):
+        raise UsageError(
+            f"there is no variant '{reference}', but a package of this name, which Python runs as a module; type "
+            f"{meant} in its place"
+        )
     hint = did_you_mean(reference, [*known, *others])
     raise UsageError(
         f"there is no variant '{reference}'{hint} (mlpprof list shows all variants; the name of a file ends in .py)"
     )
+
+
+def module_meant(text: str) -> str | None:
+    """'-m nets' for the folder of a package that can be run, '-m nets.train' for a module in one, else None."""
+    name = text.rstrip("/").replace("/", ".")
+    if not all(part.isidentifier() for part in name.split(".")):
+        return None
+    folder = Path(*name.split("."))
+    if (folder / "__main__.py").is_file() or ("." in name and folder.with_suffix(".py").is_file()):
+        return f"-m {name}"
+    modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+    if (folder / "__init__.py").is_file() and modules:
+        return " or ".join(f"-m {name}.{module}" for module in modules[:MOST_MODULES])
+    return None
 
 
 def find_all(references: Iterable[str]) -> list[Entry]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import queue
@@ -174,6 +175,7 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
 
     Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON.
     """
+    gc.freeze()  # garbage is collected often while a program runs, and nothing that is imported by now is garbage
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # From here on, what the user's code prints or reads is separate from calls and answers.

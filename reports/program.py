@@ -1,18 +1,13 @@
-"""What the programs of this folder share: how their errors end, and how they show their progress."""
+"""What the programs of this folder share: how their errors end, and the form of their tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 from mlpprof.errors import EXIT_INTERRUPTED, MlpprofError
-from mlpprof.process import Progress
 
 
 class Program(click.Command):
@@ -29,19 +24,11 @@ class Program(click.Command):
             click.echo(f"mlpprof: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("mlpprof: interrupted; nothing was written", err=True)
+            click.echo("mlpprof: interrupted", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on standard error, which disappears when the work is done; there is none where nobody looks."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def report(what: str, share: float) -> None:
-            bar.update(task, description=what, completed=share)
-
-        yield report
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Iterator[str]:
+    """The lines of a table in Markdown; the first columns, so many as `words` says, begin at the left."""
+    ends = ["---"] * words + ["---:"] * (len(header) - words)
+    yield from (f"| {' | '.join(cells)} |" for cells in (header, ends, *rows))

@@ -1,20 +1,11 @@
-"""A program of a test, recorded in this process, and the same program after a cure: both run and print parameters."""
+"""A program of a test, recorded in this process, and the same program after a cure: both train."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
+import numpy as np
 from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.cure import applied
-
-END = """
-if __name__ == "__main__":
-    for _ in range(3):
-        step()
-    print(*[float(x) for W in parameters() for x in W.ravel()])
-"""
 
 
 def cures_of(text, detector, line=None):
@@ -29,10 +20,14 @@ def cured(text, cure):
     return applied({FILE: text}, [cure])[FILE]
 
 
-def trained(text, folder):
-    """The parameters after some steps of a program."""
-    path = folder / FILE
-    path.write_text(text + END, encoding="utf-8")
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [float(x) for x in done.stdout.split()]
+def assert_trains_as(text, other, rtol=0.0):
+    """That two programs have the same parameters after some steps."""
+    np.testing.assert_allclose(_trained(text), _trained(other), rtol=rtol)
+
+
+def _trained(text):
+    space = {}
+    exec(compile(text, FILE, "exec", dont_inherit=True), space)
+    for _ in range(3):
+        space["step"]()
+    return np.concatenate([W.ravel() for W in space["parameters"]()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from cured import cured, cures_of, trained
+from cured import assert_trains_as, cured, cures_of
 
 from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
 from mlpprof.advise.detect import dead_computation
@@ -50,7 +50,7 @@ def test_in_a_loop_over_layers_the_statement_runs_under_the_test_that_fits_the_l
     after = cured(text, first)
     line = f"delta = (delta @ W[{layer}].T) * (1 - acts[{input_of}] ** 2)  # by the chain rule\n"
     assert after == text.replace(f"        {line}", f"        if {test}:\n            {line}")
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def step():
     ],
     ids=["loop", "one by one"],
 )
-def test_a_method_gets_a_parameter_that_says_whether_its_result_is_needed(backward, call, tmp_path):
+def test_a_method_gets_a_parameter_that_says_whether_its_result_is_needed(backward, call):
     text = HEAD + CLASSES + backward
     (cure,) = cures_of(text, dead_computation)
     after = cured(text, cure)
     expected = text.replace(*call).replace("back = d @ self.W.T", "back = d @ self.W.T if needs_input_delta else None")
     signature = "def backward(self, d", "def backward(self, d, needs_input_delta=True"
     assert after == expected.replace(*signature, -1 if "for layer in rev" in backward else 1)
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)
 
 
 UNROLLED = """\
@@ -149,7 +149,7 @@ def step():
     ],
     ids=["part of a tuple", "statement", "stored"],
 )
-def test_what_has_no_use_at_all_is_left_out(change, old, new, tmp_path):
+def test_what_has_no_use_at_all_is_left_out(change, old, new):
     text = HEAD + UNROLLED
     if change.startswith("dX"):
         text = text.replace("dX, dW1 = d1 @ W1.T, X.T @ d1", "dW1 = X.T @ d1\n    dX = np.dot(d1, W1.T)")
@@ -158,7 +158,7 @@ def test_what_has_no_use_at_all_is_left_out(change, old, new, tmp_path):
     (cure,) = cures_of(text, dead_computation)
     after = cured(text, cure)
     assert after == text.replace(old, new)
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)
 
 
 def test_an_expression_that_does_something_else_as_well_is_not_left_out():
@@ -183,11 +183,11 @@ def step():
 """
 
 
-def test_arrays_that_others_replace_unread_are_not_filled_and_buffers_are(tmp_path):
+def test_arrays_that_others_replace_unread_are_not_filled_and_buffers_are():
     (cure,) = cures_of(HEAD + FILLED, dead_computation)
     after = cured(HEAD + FILLED, cure)
     assert after == HEAD + FILLED.replace("np.zeros(w.shape)", "None")
-    assert trained(after, tmp_path) == trained(HEAD + FILLED, tmp_path)
+    assert_trains_as(after, HEAD + FILLED)
 
 
 BUFFERED = """\
@@ -210,7 +210,7 @@ def step():
 """
 
 
-def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read(tmp_path):
+def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read():
     text = HEAD + BUFFERED
     (cure,) = cures_of(text, dead_computation)
     after = cured(text, cure)
@@ -218,4 +218,4 @@ def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read(tmp_path):
     expected = text.replace(f"        {line}", f"        if needs_input_delta:\n            {line}")
     expected = expected.replace("x, d):", "x, d, needs_input_delta=True):")
     assert after == expected.replace("backward(acts[i], d)", "backward(acts[i], d, needs_input_delta=i > 0)")
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cured import cured, cures_of, trained
+from cured import assert_trains_as, cured, cures_of
 
 from mlpprof.advise.detect import recomputation
 
@@ -90,7 +90,7 @@ def step():
     ],
     ids=["global expression", "global call", "loop", "attribute"],
 )
-def test_it_is_computed_once(form, lines, tmp_path):
+def test_it_is_computed_once(form, lines):
     text = HEAD + form
     cure, *_ = cures_of(text, recomputation)
     expected = text
@@ -99,4 +99,4 @@ def test_it_is_computed_once(form, lines, tmp_path):
         expected = expected[::-1].replace(old[::-1], new[::-1], 1)[::-1]  # the last one
     after = cured(text, cure)
     assert after == expected
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)

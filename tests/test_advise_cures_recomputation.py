@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cured import cured, cures_of, trained
+from cured import assert_trains_as, cured, cures_of
 
 from mlpprof.advise.detect import recomputation
 
@@ -192,21 +192,21 @@ def step():
     ],
     ids=["attribute lists", "local lists", "dicts", "layers", "unrolled", "softmax", "lambda"],
 )  # fmt: skip
-def test_the_first_value_takes_the_place_of_the_second(form, lines, tmp_path):
+def test_the_first_value_takes_the_place_of_the_second(form, lines):
     first, *_ = cures_of(HEAD + form, recomputation)
     expected = form
     for old, new in lines.items():
         expected = expected.replace(old, new)
     text = cured(HEAD + form, first)
     assert text == HEAD + expected
-    assert trained(text, tmp_path) == pytest.approx(trained(HEAD + form, tmp_path), rel=1e-12)
+    assert_trains_as(text, HEAD + form, rtol=1e-12)
 
 
-def test_a_derivative_that_evaluates_twice_is_offered_with_one_evaluation_as_an_alternative(tmp_path):
+def test_a_derivative_that_evaluates_twice_is_offered_with_one_evaluation_as_an_alternative():
     _, second = cures_of(HEAD + UNROLLED, recomputation)
     text = cured(HEAD + UNROLLED, second)
     assert "    sigmoid_z = sigmoid(z)\n    return sigmoid_z * (1 - sigmoid_z)\n" in text
-    assert trained(text, tmp_path) == trained(HEAD + UNROLLED, tmp_path)
+    assert_trains_as(text, HEAD + UNROLLED)
 
 
 def test_a_value_that_is_changed_in_place_later_is_not_kept():
@@ -235,21 +235,21 @@ def step():
 """
 
 
-def test_a_closure_uses_what_its_variables_hold(tmp_path):
+def test_a_closure_uses_what_its_variables_hold():
     first, *_ = cures_of(HEAD + TAPE, recomputation)
     text = cured(HEAD + TAPE, first)
     assert text == HEAD + TAPE.replace("(1 - np.tanh(self.data) ** 2)", "(1 - made.data ** 2)")
-    assert trained(text, tmp_path) == trained(HEAD + TAPE, tmp_path)
+    assert_trains_as(text, HEAD + TAPE)
 
 
-def test_two_evaluations_in_one_line_share_one_attribute(tmp_path):
+def test_two_evaluations_in_one_line_share_one_attribute():
     twice = LAYERS.replace("1 - np.tanh(self.z) ** 2", "1 - np.tanh(self.z) * np.tanh(self.z)")
     twice = twice.replace("        a = np.tanh(self.z)\n        return a", "        return np.tanh(self.z)")
     first, *_ = cures_of(HEAD + twice, recomputation)
     text = cured(HEAD + twice, first)
     assert "        self.tanh_z = np.tanh(self.z)\n        return self.tanh_z\n" in text
     assert "return 1 - self.tanh_z * self.tanh_z" in text
-    assert trained(text, tmp_path) == pytest.approx(trained(HEAD + twice, tmp_path), rel=1e-12)
+    assert_trains_as(text, HEAD + twice, rtol=1e-12)
 
 
 def test_an_item_that_stands_outside_the_loop_does_not_take_the_place_of_one_within():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cured import cured, cures_of, trained
+from cured import assert_trains_as, cured, cures_of
 
 from mlpprof.advise.detect import second_forward
 
@@ -77,14 +77,14 @@ FUNCTIONS = (
     ],
     ids=["one function", "methods", "functions"],
 )
-def test_the_first_pass_takes_the_place_of_the_second(form, lines, tmp_path):
+def test_the_first_pass_takes_the_place_of_the_second(form, lines):
     first, *_ = cures_of(HEAD + form, second_forward)
     expected = form
     for old, new in lines.items():
         expected = expected.replace(old, new)
     text = cured(HEAD + form, first)
     assert text == HEAD + expected
-    assert trained(text, tmp_path) == trained(HEAD + form, tmp_path)
+    assert_trains_as(text, HEAD + form)
 
 
 def test_a_pass_with_the_new_weights_is_left_to_words():

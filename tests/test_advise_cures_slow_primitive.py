@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cured import cured, trained
+from cured import assert_trains_as, cured
 from recorded_step import recorded
 
 from mlpprof.advise.cures.slow_primitive import product_of
@@ -66,7 +66,7 @@ def found(lines, name="np"):
         ("G = X.T[:, :, None] * D[None]\nfound = {np}.sum(G, axis=1)", "found = X.T @ D"),
     ],
 )  # fmt: skip
-def test_the_faster_form_stands_where_the_slow_one_stood(line, new, tmp_path):
+def test_the_faster_form_stands_where_the_slow_one_stood(line, new):
     if new is None:
         assert found(line)[0].cures == ()
         return
@@ -75,7 +75,7 @@ def test_the_faster_form_stands_where_the_slow_one_stood(line, new, tmp_path):
     after = cured(text, cure)
     old, new = (part.format(np="np").replace("\n", "\n    ") for part in (line, new))
     assert after == text.replace(old, new)
-    assert trained(after, tmp_path) == pytest.approx(trained(text, tmp_path), rel=1e-9)
+    assert_trains_as(after, text, rtol=1e-9)
 
 
 def test_the_name_of_numpy_is_that_of_the_file():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cured import cured, cures_of, trained
+from cured import assert_trains_as, cured, cures_of
 
 from mlpprof.advise.detect import dead_computation, work_in_step
 
@@ -28,12 +28,12 @@ TAIL = """\
 
 
 @pytest.mark.parametrize("loss", ["loss_of(A)", "float(np.mean(np.square(A - Y)))  # mean"])
-def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss, tmp_path):
+def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss):
     text = HEAD + f"    loss = {loss}\n" + TAIL.format(test="count % 100 == 2")
     (cure,) = cures_of(text, work_in_step)
     after = cured(text, cure)
     assert after == text.replace("    loss =", "    if count % 100 == 2:\n        loss =")
-    assert trained(after, tmp_path) == trained(text, tmp_path)
+    assert_trains_as(after, text)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mlpprof.catalog import (
     ladder,
     ladder_folder,
     load,
+    module_meant,
     module_name,
     module_of,
     third_party,
@@ -511,3 +512,27 @@ def test_ctrl_c_is_not_taken_for_a_crash(write, plain):
     entry = find(str(write(plain)))
     with pytest.raises(KeyboardInterrupt), variant_code(entry):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("nets", "-m nets"),
+        ("nets/", "-m nets"),
+        ("nets.train", "-m nets.train"),
+        ("tools", "-m tools.check or -m tools.train"),
+        ("data", None),
+        ("nets.nothing", None),
+        ("../nets", None),
+    ],
+)
+def test_a_folder_that_python_runs_as_a_module_is_named_as_one(typed, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("nets/__init__.py", "nets/__main__.py", "nets/train.py", "tools/__init__.py", "tools/train.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "tools" / "check.py").touch()
+    (tmp_path / "data").mkdir()
+    assert module_meant(typed) == meant
+    with pytest.raises(UsageError, match="no variant" if meant is None else f"type {meant} in its place"):
+        find(typed)

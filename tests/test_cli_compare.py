@@ -177,7 +177,8 @@ def test_the_json_of_a_measured_comparison_has_what_was_asked(capsys: pytest.Cap
 @pytest.mark.timing
 @pytest.mark.slow
 def test_a_gate_fails_with_exit_code_1_and_shows_where_the_difference_lies(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["compare", "sliced", "per_sample", *TINY, "--at-least", "1.0", "--no-check", "--json"]) == EXIT_FAILED
+    asked = ["--at-least", "1.0", "--no-check", "--budget", "0.1", "--json"]
+    assert run(["compare", "sliced", "per_sample", *TINY, *asked]) == EXIT_FAILED
     (one,) = json.loads(capsys.readouterr().out)
     assert one["verdict"] == "fail"
     assert one["ratio"] < 0.5

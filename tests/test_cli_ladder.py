@@ -14,12 +14,16 @@ from rich.console import Console
 from runs import make_run
 
 from mlpprof.catalog import find, ladder
+from mlpprof.cli import ladder as cli_ladder
 from mlpprof.cli.main import run
 from mlpprof.compare.ladder import main_line, rungs_of
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
+from mlpprof.process import Progress
+from mlpprof.profile.profile import Settings
+from mlpprof.profile.request import Request
 from mlpprof.report.files.formats import LADDERS
 from mlpprof.report.terminal.compare import print_ladder
-from mlpprof.results import Ladder, Race
+from mlpprof.results import Ladder, Race, Run
 
 NAMES = ("scalar", "naive", "float32", "sliced")
 
@@ -143,7 +147,11 @@ def test_what_cannot_be_raced_is_refused(capsys: pytest.CaptureFixture[str], arg
 
 @pytest.mark.timing
 @pytest.mark.slow
-def test_a_ladder_writes_a_page_with_the_phases_of_every_rung_and_keeps_their_runs(tmp_path):
+def test_a_ladder_writes_a_page_with_the_phases_of_every_rung_and_keeps_their_runs(tmp_path, monkeypatch):
+    def profiled(request: Request, workload: str, settings: Settings, typed: str, progress: Progress) -> Run:
+        return make_run(settings.batches, variant=request.variant, workload=workload)
+
+    monkeypatch.setattr(cli_ladder, "profile", profiled)
     arguments = ["naive", "cached", "--workload", "tiny", "--processes", "2", "-o", "page.html", "-o", "page.png"]
     assert run(["ladder", *arguments]) == EXIT_OK
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

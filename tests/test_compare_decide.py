@@ -122,8 +122,8 @@ def test_agreeing_replicates_fail_below_the_tolerance_and_pass_above_it(mean: fl
 
 
 def test_a_biased_null_turns_a_fail_into_no_verdict() -> None:
-    biased = NullResult(True, 1.10, 1.08, 1.12, 5)
-    sound = NullResult(False, 1.00, 0.99, 1.01, 5)
+    biased = NullResult(True, 1.10, 1.08, 1.12, (0.1,) * 5)
+    sound = NullResult(False, 1.00, 0.99, 1.01, (0.0,) * 5)
     slow = [math.log(0.9)] * 20
     assert decide(slow, 1.0, null=sound).outcome is Outcome.FAIL
     assert decide(slow, 1.0, null=biased).outcome is Outcome.INCONCLUSIVE

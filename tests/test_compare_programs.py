@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,14 +10,22 @@ import psutil
 import pytest
 
 from mlpprof.cli.compare import step_of
+from mlpprof.cli.main import run
 from mlpprof.compare.difference import expression_changes, phase_changes
 from mlpprof.compare.entrants import Environment, ProgramSubject
-from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted, announcement, require_different
-from mlpprof.errors import CheckFailed, UsageError
+from mlpprof.compare.programs import (
+    ProgramComparer,
+    ProgramRace,
+    Wanted,
+    announcement,
+    longer_between,
+    require_different,
+)
+from mlpprof.errors import EXIT_FAILED, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
 from mlpprof.results import ExpressionChange, ProgramPair
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 
 ONE_THREAD = Environment(1)
 
@@ -65,7 +74,7 @@ def comparer(requests, said=None, **wanted):
 
 def test_the_same_file_twice_and_a_copy_of_the_same_bytes_are_refused(written):
     one, other = written("old.py", training()), written("new.py", training())
-    with pytest.raises(UsageError, match="given twice"):
+    with pytest.raises(UsageError, match=r"given twice.* type: mlpprof compare .*old.py@HEAD~1 .*old.py$"):
         require_different(one, one)
     with pytest.raises(UsageError, match="the same code .1 file with identical bytes."):
         require_different(one, other)
@@ -100,6 +109,10 @@ def test_versions_of_one_file_can_have_different_steps():
     names = [ProgramName("script", "net.py", "v1"), ProgramName("script", "net.py")]
     steps = ("net.py@v1:fit", "net.py:fit_fast")
     assert step_of(names[0], steps, names) == "net.py:fit"
+    assert step_of(names[0], ("net.py@v1:layers.py:fit",), names) == "layers.py:fit"
+    modules = [ProgramName("module", "net.train", "v1"), ProgramName("module", "net.train")]
+    steps_of_modules = ("-m net.train@v1:fit", "-m net.train:fit_fast")
+    assert [step_of(name, steps_of_modules, modules) for name in modules] == ["fit", "fit_fast"]
     with pytest.raises(UsageError, match="two steps"):
         step_of(names[1], ("net.py:fit", "net.py:fit_fast"), names)
 
@@ -135,6 +148,16 @@ def test_an_expression_that_was_added_is_named_and_a_changed_one_belongs_to_what
     assert (first.text, first.old_text, first.new_s) == ("tanh(2 * z)", "tanh(z)", pytest.approx(5.0))
 
 
+def test_what_the_training_loop_runs_over_is_compared_although_its_text_has_changed():
+    old, new = (
+        profile(("a @ b", "forward", 1.0, "matmul"), (text, ITERATOR, seconds, ""), ("len(x)", "forward", 0.1, ""))
+        for text, seconds in (("batches(X)", 1.0), ("zip(batches(X), batches(Y))", 4.0))
+    )
+    [one, *_] = expression_changes(old, new, (2.1, 5.1))
+    assert (one.old_text, one.text) == ("batches(X)", "zip(batches(X), batches(Y))")
+    assert (one.old_s, one.new_s) == (pytest.approx(1.0), pytest.approx(4.0))
+
+
 def test_times_are_shares_of_the_steps_of_the_race():
     changes = phase_changes(OLD, NEW, (1.0, 2.2))
     assert {one.phase: (one.old_s, one.new_s) for one in changes} == {
@@ -153,6 +176,13 @@ def test_changed_code_that_explains_the_difference_comes_before_the_same_code_th
     assert pair.lost(0.4).text == "0 * z"
     assert pair.lost(4.0).text == "a @ b"
     assert ProgramPair(("s", "s"), (0.0, 0.0), None).lost(1.0) is None
+
+
+def test_a_loss_between_the_steps_is_no_part_of_the_verdict_but_a_note_names_it():
+    assert list(longer_between((2e-3, 2.04e-3), 1e-3)) == []
+    [note] = longer_between((2e-3, 2.5e-3), 1e-3)
+    assert "takes 0.5 ms a step longer than before" in note
+    assert "name the loop by its line: --step LINE" in note
 
 
 # In processes.
@@ -216,10 +246,18 @@ def test_an_exception_of_a_program_is_an_error_with_its_place(written):
 
 
 @pytest.mark.slow
-def test_programs_that_train_differently_are_not_timed(written):
-    requests = [written("old.py", training()), written("new.py", training("0.01001"))]
-    with pytest.raises(CheckFailed, match=r"does not train the same as .*: after 20 steps from the same seeds, W"):
-        comparer(requests).compare("", quiet)
+def test_programs_that_train_differently_are_not_timed_and_the_document_says_where_they_differ(written, capsys):
+    names = [written("old.py", training()).name.text, written("new.py", training("0.01001")).name.text]
+    assert run(["compare", *names, "--step", "step", "--json"]) == EXIT_FAILED
+    printed = capsys.readouterr()
+    [document] = json.loads(printed.out)
+    assert (document["same"], document["steps"]) == (False, ["step", "step"])
+    training_of_both = document["training"]
+    assert training_of_both["parameter"].startswith("W (")
+    assert 1e-3 > training_of_both["difference"] > 100 * training_of_both["allowed"]
+    assert (training_of_both["steps"], training_of_both["first_step"]) == (20, 1)
+    assert "new.py does not train the same as " in printed.err
+    assert training_of_both["reason"] in printed.err
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def never() -> NullResult:
 
 
 def null(biased: bool) -> NullResult:
-    return NullResult(biased, 1.2 if biased else 1.0, 1.15 if biased else 0.99, 1.25 if biased else 1.01, 5)
+    return NullResult(biased, 1.2 if biased else 1.0, 1.15 if biased else 0.99, 1.25 if biased else 1.01, (0.1,) * 5)
 
 
 def test_a_clear_pass_stops_at_the_first_look_and_measures_no_null(clock):

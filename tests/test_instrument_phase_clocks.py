@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpprof.errors import VariantError
-from mlpprof.instrument.clocks import PhaseClock, shadow
+from mlpprof.instrument.clocks import PhaseClock
 from mlpprof.model import PHASES
 
 
@@ -124,9 +124,3 @@ def test_a_class_whose_slots_hold_a_dict_is_clocked(clock):
     instance = type("Slotted", (), body)()
     PhaseClock(instance, clock)
     assert instance.forward() is None
-
-
-def test_shadow_answers_for_one_method_of_one_instance(clock):
-    one, other = Steps(clock), Steps(clock)
-    shadow(one, "loss", lambda: "shadowed")
-    assert (one.loss(), other.loss()) == ("shadowed", 0.25)

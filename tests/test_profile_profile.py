@@ -14,7 +14,7 @@ import pytest
 from mlpprof import __version__
 from mlpprof.catalog import find
 from mlpprof.data.source import DataSource
-from mlpprof.errors import EXIT_FAILED, CheckFailed, UsageError, VariantCrash, VariantError, WorkerDied
+from mlpprof.errors import UsageError, WorkerDied
 from mlpprof.model import PHASES, Network
 from mlpprof.profile.profile import Settings, check, profile
 from mlpprof.profile.request import Request
@@ -160,26 +160,6 @@ def test_a_class_of_one_kind_of_network_is_profiled_on_it_with_a_warning_about_t
     assert warning.startswith("mine is right on the network of this run, but not on every other: ")
 
 
-def test_a_wrong_variant_is_not_timed_and_exits_with_1(write):
-    path = write(("delta.sum(axis=0))", "0 * delta.sum(axis=0))"))
-    with pytest.raises(CheckFailed, match=r"^mine: layer \d: gradients .*; nothing was timed") as caught:
-        run(path)
-    assert caught.value.exit_code == EXIT_FAILED
-    assert run(path, check=False).results[0].separable  # the user may insist
-
-
-def test_an_exception_in_forward_is_the_user_s_with_file_and_line(write, plain):
-    path = write(("Z = self.A[l - 1] @ self.W[l].T", "Z = self.A[l - 1] @ self.W[l]"))
-    line = next(i for i, text in enumerate(plain.splitlines(), start=1) if "@ self.W[l].T" in text)
-    with pytest.raises(VariantCrash, match=rf"^mine\.py:{line} in forward: ValueError: "):
-        run(path, Network((20, 3)), check=False)
-
-
-def test_what_the_interface_lacks_is_told(write):
-    with pytest.raises(VariantError, match="lacks parts of the interface of a variant: no method predict"):
-        run(write(("def predict(", "def guess(")))
-
-
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UsageError, match="batch 301 is larger than the 300 samples"):
         run("cached", batches=(301,), check=False)
@@ -213,12 +193,6 @@ def test_a_loss_that_diverges_is_a_warning():
         )
     [warning] = diverged.warnings
     assert warning.startswith("batch 30: the loss became NaN or infinite")
-
-
-def test_stray_labels_of_a_user_s_file_are_warnings_of_the_run(write):
-    path = write(("    def loss(self):\n", "    # phase: alone\n    def loss(self):\n"))
-    [warning] = run(path, check=False).warnings
-    assert "the label 'alone' ends no statement" in warning
 
 
 # check

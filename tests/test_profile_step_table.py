@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from recorded_step import recorded
 
+from mlpprof.instrument.rewriting import Site
 from mlpprof.profile.program import crowded, dtype_of
 from mlpprof.profile.step_table import STEP_ITSELF, step_table
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import OwnTime
+from mlpprof.results.step_profile import ITERATOR
 
 STEP = """
 rng = np.random.default_rng(0)
@@ -62,6 +66,20 @@ def test_phases_are_the_calls_of_the_step_in_the_order_in_which_they_run(recordi
     _, table = recording
     assert table.phases_from == "calls"
     assert list(table.result.phases) == ["forward", "backward", STEP_ITSELF]
+
+
+def test_the_loops_iterator_is_a_phase_before_those_of_the_step():
+    with recorded(STEP) as graph:
+        times = graph.trace.times
+        graph.trace.sites.append(Site("net.py", 1, 0, None, 1, 0))
+        times.feeds = {len(graph.trace.sites) - 1}
+        before_s = np.median(times.plain_s)
+        times.plain_s = [1.0 + seconds for seconds in times.plain_s]
+        times.clocked_s = [1.0 + seconds for seconds in times.clocked_s]
+        times.sites = [{**own, max(times.feeds): OwnTime(1.0, 1)} for own in times.sites]
+        result = step_table(Graph(graph.trace)).result
+    assert list(result.phases) == [ITERATOR, "forward", "backward", STEP_ITSELF]
+    assert result.phase_s(ITERATOR) == pytest.approx(1.0, abs=max(0.01, before_s))
 
 
 def test_an_expression_that_works_for_two_phases_is_a_label_of_each(recording):

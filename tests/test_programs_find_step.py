@@ -8,7 +8,7 @@ import re
 import pytest
 from step_styles import HEAD, Styles, in_forks, steps_found
 from under_instruments import outputs
-from wild.truth import HERE, shorter, truth
+from wild.truth import HERE, every, truth
 
 from mlpprof.advise import Subject, find
 from mlpprof.errors import UsageError, VariantCrash
@@ -332,7 +332,7 @@ def chunks(names, size):
 
 @pytest.mark.slow
 @in_forks
-@pytest.mark.parametrize("some", chunks(shorter("planted"), 12), ids=lambda some: some[0].parent.name)
+@pytest.mark.parametrize("some", chunks(every(4, "planted"), 12), ids=lambda some: some[0].parent.name)
 def test_the_step_that_is_found_is_the_one_that_is_marked(some):
     answers = outputs(*({"script": str(script), "mode": "found"} for script in some))
     names = [str(script.relative_to(HERE)) for script in some]
@@ -359,8 +359,8 @@ def last_lines(tmp_path, text, *jobs):
     return [answer.splitlines()[-1] for answer in outputs(*({"script": str(path), **job} for job in jobs))]
 
 
-def last_line(tmp_path, text, mode="found", **job):
-    (answer,) = last_lines(tmp_path, text, {"mode": mode, **job})
+def step_found(tmp_path, text):
+    (answer,) = last_lines(tmp_path, text, {"mode": "found"})
     return answer
 
 
@@ -377,7 +377,9 @@ def last_lines_of(tmp_path, texts, *jobs):
 
 @in_forks
 def test_a_program_that_trains_nothing_gets_an_error_that_says_what_to_do(tmp_path):
-    answer = last_line(tmp_path, HEAD + "print(sum(float(x @ x) for x in X))\ncount = 0\nfor x in X:\n    count += 1\n")
+    answer = step_found(
+        tmp_path, HEAD + "print(sum(float(x @ x) for x in X))\ncount = 0\nfor x in X:\n    count += 1\n"
+    )
     assert answer.startswith("ProgramEnded: no training step was found")
     assert "--step Class.method" in answer
 
@@ -421,11 +423,10 @@ for i in range(int(sys.argv[2])):
     step(X, Y)
 """
     )
-    arguments = ("--epochs", "4", "-v")
-    assert last_line(tmp_path, text, arguments=arguments) == "net.py:step"
-    told = json.loads(
-        last_line(tmp_path, text, "recorded", step="net.py:step", few=4, arguments=("--epochs", "4", "-v"))
-    )
+    jobs = ({"mode": "found"}, {"mode": "recorded", "step": "net.py:step", "few": 4})
+    found, recorded = last_lines(tmp_path, text, *({**job, "arguments": ("--epochs", "4", "-v")} for job in jobs))
+    assert found == "net.py:step"
+    told = json.loads(recorded)
     assert (told["count"], told["observed"], told["file"]) == (4, 2, "net.py")
 
 
@@ -433,21 +434,25 @@ for i in range(int(sys.argv[2])):
 def test_a_step_in_an_imported_module_is_found_and_named_with_its_file(tmp_path):
     (tmp_path / "network.py").write_text(TRAINING)
     text = "import network\nfor i in range(9):\n    network.step(network.X, network.Y)\n"
-    assert last_line(tmp_path, text) == "network.py:step"
+    assert step_found(tmp_path, text) == "network.py:step"
 
 
 @pytest.mark.slow
 @in_forks
-@pytest.mark.parametrize(("steps", "observed", "timed"), [(1, 1, 0), (2, 2, 0), (3, 2, 1), (5, 2, 3), (12, 2, 9)])
-def test_few_steps_are_recorded_at_once_and_fewer_when_their_number_is_known(tmp_path, steps, observed, timed):
-    text = f"{TRAINING}\nfor i in range({steps}):\n    step(X, Y)\n"
-    jobs = ({"mode": "recorded", "step": "step", "few": few} for few in (0, steps))
-    unknown, known = (json.loads(answer) for answer in last_lines(tmp_path, text, *jobs))
-    assert unknown["count"] == steps
-    assert unknown.get("observed", 0) == (2 if steps >= 5 else 0)
-    assert (known["count"], known["observed"]) == (steps, observed)
-    assert known["plain"] + known["clocked"] - 1 >= timed  # one comes from the run before
-    assert any("single step" in note for note in known["notes"]) == (steps == 1)
+def test_few_steps_are_recorded_at_once_and_fewer_when_their_number_is_known(tmp_path):
+    cases = ((1, 1, 0), (2, 2, 0), (3, 2, 1), (5, 2, 3), (12, 2, 9))
+    path, jobs = tmp_path / "net.py", []
+    path.write_text(f"import sys\n{TRAINING}\nfor i in range(int(sys.argv[1])):\n    step(X, Y)\n")
+    for steps, _, _ in cases:
+        job = {"script": str(path), "mode": "recorded", "step": "step", "arguments": (str(steps),)}
+        jobs += [{**job, "few": few} for few in (0, steps)]
+    answers = [json.loads(answer.splitlines()[-1]) for answer in outputs(*jobs)]
+    for (steps, observed, timed), (unknown, known) in zip(cases, chunks(answers, 2), strict=True):
+        assert unknown["count"] == steps
+        assert unknown.get("observed", 0) == (2 if steps >= 5 else 0)
+        assert (known["count"], known["observed"]) == (steps, observed)
+        assert known["plain"] + known["clocked"] - 1 >= timed  # one comes from the run before
+        assert any("single step" in note for note in known["notes"]) == (steps == 1)
 
 
 @pytest.mark.slow
@@ -506,8 +511,9 @@ for i in range(30):
         step(X, Y)
 """
     )
-    assert last_line(tmp_path, text) == "net.py:step"
-    assert json.loads(last_line(tmp_path, text, "recorded", step="risky", few=30))["observed"] == 2
+    found, recorded = last_lines(tmp_path, text, {"mode": "found"}, {"mode": "recorded", "step": "risky", "few": 30})
+    assert found == "net.py:step"
+    assert json.loads(recorded)["observed"] == 2
 
 
 FAILURES = {

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 from step_styles import Styles, in_forks, steps_found
+from test_programs_pause import Texts
+
+from mlpprof.programs.find_step.watch_run import ProgramObserver, seek
 
 STYLES: Styles = {
     "an optimizer that keeps arrays of arrays": (
@@ -220,3 +223,24 @@ def found(tmp_path_factory):
 def test_the_step_is_found_with(found, style):
     answer, step = found[style]
     assert answer == step
+
+
+LONG_STEPS = """
+import numpy as np
+X, W = np.ones((20, 6)), np.ones((6, 2))
+def step(x):
+    global W
+    watch.advance(1.6)
+    W = W - 0.01 * x.T @ (x @ W)
+for epoch in range(10):
+    X = X[::-1]
+    for half in (0, 10):
+        step(X[half : half + 10])
+"""
+
+
+@pytest.mark.usefixtures("no_hooks_left")
+def test_an_epoch_that_the_end_of_the_search_has_cut_short_is_not_taken_for_the_step(clock):
+    found = seek(Texts(LONG_STEPS, watch=clock), observer=ProgramObserver(clock))
+    assert len(found.seconds) == 3  # the search ends after the first half of the second epoch
+    assert found.step == "net.py:step"

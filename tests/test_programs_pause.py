@@ -87,8 +87,51 @@ def test_a_turn_is_the_sum_of_its_steps_and_what_lies_between_is_noted_apart(sta
     assert gate.count == 4
 
 
-def test_the_step_of_a_race_is_the_quantity_that_advise_and_profile_report(started, clock):
-    gate = started(TICKING, clock=clock, watch=clock)
+GENERATOR = """
+def batches():
+    for number in range(10):
+        watch.advance(3)
+        yield number
+    yield None
+def step(x):
+    watch.advance(2)
+    for layer in iter("two"):  # it calls something with the step's name, but is no loop around it
+        layer and fit.step(layer)
+def train(x):
+    step(x)
+    watch.advance(1)
+for (x,) in zip(batches()):
+    if x is None:
+        break
+    train(x)
+    watch.advance(4)
+"""
+
+
+WHILE = GENERATOR.replace("for (x,) in zip(batches()):", "items = batches()\nwhile (x := next(items)) is not None:")
+
+
+class Fit:
+    """Something else that has a step."""
+
+    @staticmethod
+    def step(layer):
+        """Takes no time."""
+
+
+@pytest.mark.parametrize("text", [GENERATOR, WHILE])
+def test_what_a_generator_does_before_a_step_belongs_to_the_step_and_the_rest_of_the_loop_does_not(
+    text, started, clock
+):
+    gate = started(text, clock=clock, watch=clock, fit=Fit)
+    gate.arrived()
+    taken = gate.take(3)
+    assert (taken.steps, taken.seconds, taken.between_s) == (3, 3 * (2 + 3), 3 * (1 + 4))
+
+
+@pytest.mark.parametrize("text", [TICKING, GENERATOR, WHILE])
+def test_the_step_of_a_race_is_the_quantity_that_advise_and_profile_report(text, started, clock):
+    gate = started(text, clock=clock, watch=clock, fit=Fit)
     gate.arrived()
     raced_s = gate.take(4).seconds / 4
 
@@ -97,8 +140,8 @@ def test_the_step_of_a_race_is_the_quantity_that_advise_and_profile_report(start
     steps = Steps(CodeExchange(forms), Clocks(clock), recorder, clock, forms=iter([0] * 10))
     for instrument in (recorder, steps):
         hooks.install(instrument.hooks)
-    exec(forms.module_code("net.py", TICKING), {"watch": clock})
-    assert steps.times.plain_s == [raced_s] * 10
+    exec(forms.module_code("net.py", text), {"watch": clock, "fit": Fit})
+    assert steps.times.plain_s == [2.0] + [raced_s] * 9  # the first item may load all data
 
 
 def test_a_step_within_a_step_counts_once(started, clock):

@@ -116,6 +116,28 @@ def test_long_steps_are_not_observed_early_because_few_of_them_are_enough(clock)
     assert steps.is_done
 
 
+def test_the_time_of_the_loops_item_is_a_part_of_the_step_in_every_form_at_its_own_site(clock):
+    switched = Switched()
+    steps = Steps(switched, Clocks(clock), Recorder([]), clock, forms=iter([PLAIN, PLAIN, CLOCKED, CLOCKED, PLAIN]))
+    begin, end = steps.hooks[hooks.BEGIN], steps.hooks[hooks.END]
+
+    def batches():
+        while True:
+            clock.advance(3)
+            yield
+
+    for count in (3, 2):  # the second loop begins under clocks
+        for _, _ in zip(range(count), steps.hooks[hooks.FED](7)(batches()), strict=False):
+            begin(False)
+            clock.advance(2)
+            end(False)
+    assert steps.times.plain_s == [2, 5, 5]
+    assert steps.times.clocked_s == [5, 5]
+    assert [own[7].seconds for own in steps.times.sites] == [3, 3]
+    assert steps.times.feeds == {7}
+    assert switched.forms == [CLOCKED, PLAIN, CLOCKED, PLAIN]  # a generator begins as it was written
+
+
 def test_an_exception_that_leaves_a_step_is_not_covered_by_the_end(clock):
     steps = Steps(Switched(), Clocks(clock), Recorder([]), clock, 1)
     begin, end = steps.hooks[hooks.BEGIN], steps.hooks[hooks.END]

@@ -9,7 +9,7 @@ import sys
 import pytest
 from program_styles import twins
 from under_instruments import STEPS, UNAVAILABLE, outputs
-from wild.truth import HERE, shorter, truth
+from wild.truth import HERE, every, truth
 
 from mlpprof.catalog import ladder, load
 from mlpprof.errors import MissingExtra
@@ -50,8 +50,7 @@ def chunks(names, size):
     return [names[first : first + size] for first in range(0, len(names), size)]
 
 
-# All of them with MLPPROF_ALL_STYLES=1, as other tests that take minutes.
-@pytest.mark.parametrize("some", chunks(shorter("planted"), 6), ids=lambda some: some[0].parent.name)
+@pytest.mark.parametrize("some", chunks(every(5, "planted"), 6), ids=lambda some: some[0].parent.name)
 def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(some):
     modes = ("plain", "sought", "in turns")
     jobs = [{"script": str(script), "step": truth(script).step, "mode": mode} for script in some for mode in modes]
@@ -59,21 +58,27 @@ def test_programs_print_the_same_when_their_step_is_sought_timed_and_observed(so
         assert_equal_to_the_first(found, [f"{script.relative_to(HERE)} {mode}" for mode in modes[1:]])
 
 
-@pytest.mark.parametrize("style", twins.SHORTER if twins.EVERYTHING else twins.SHORTER[::2])
-def test_a_program_of_every_style_has_the_state_that_python_gives_it(style, tmp_path):
-    program = twins.write(style, tmp_path)
-    command = [sys.executable, *program.under_python(tmp_path), *program.few(12)]
+def test_a_program_of_every_style_has_the_state_that_python_gives_it(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    alone = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     modes = ("plain", "sought", "clocked", "in turns", "paused")
-    job = {"script": program.slow, "step": program.steps[0], "arguments": program.few(12), "folder": str(tmp_path)}
-    found = outputs(*({**job, "mode": mode} for mode in modes))
-    assert alone.stdout
-    assert_equal_to_the_first([alone.stdout, *found], modes)
+    alone, jobs = [], []
+    for style in twins.SHORTER:
+        folder = tmp_path / style
+        folder.mkdir()
+        program = twins.write(style, folder)
+        few = program.few(12)
+        command = [sys.executable, *program.under_python(folder), *few]
+        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout
+        alone.append(run.stdout)
+        job = {"script": program.slow, "step": program.steps[0], "arguments": few, "folder": str(folder)}
+        jobs += [{**job, "mode": mode} for mode in modes]
+    for style, printed, found in zip(twins.SHORTER, alone, chunks(outputs(*jobs), len(modes)), strict=True):
+        assert_equal_to_the_first([printed, *found], [f"{style} {mode}" for mode in modes])
 
 
 @pytest.mark.parametrize(
-    "some", chunks(OWN_VARIANTS if twins.EVERYTHING else OWN_VARIANTS[::2], 6), ids=lambda some: some[0]
+    "some", chunks(OWN_VARIANTS if twins.EVERYTHING else OWN_VARIANTS[::3], 6), ids=lambda some: some[0]
 )
 def test_variants_have_the_same_parameters_gradients_and_losses_in_every_form(some):
     jobs = [{"variant": name, "mode": mode} for name in some for mode in ("plain", "in turns")]

@@ -36,9 +36,3 @@ def test_the_message_of_argparse_is_shown_with_its_exit_code(tmp_path, arguments
     assert shown[0] == "    usage: options.py [-h] [--epochs EPOCHS]"
     assert any(printed in line for line in shown)
     assert last == "mlpprof needs a run that trains; change its arguments after --"
-
-
-def test_a_program_that_misses_an_argument_is_answered_with_the_way_to_pass_it(tmp_path):
-    (tmp_path / "options.py").write_text(OPTIONS.replace('"--epochs", type=int, default=3', '"data"'))
-    with pytest.raises(ProgramEnded, match=r"required: data\nmlpprof needs a run that trains; .* -- --epochs 3"):
-        find(Subject(tmp_path / "options.py"))

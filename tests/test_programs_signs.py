@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from mlpprof.advise import Subject, find
 from mlpprof.errors import MlpprofError, VariantCrash
-
-pytestmark = pytest.mark.slow
+from mlpprof.programs.signs import Signs
 
 STEP = """
 import numpy as np
@@ -56,14 +58,6 @@ async def main():
 asyncio.run(main())
 """
 
-HANGS = """
-import threading
-for i in range(100):
-    if i == 4:
-        threading.Event().wait()
-    step()
-"""
-
 
 def said(tmp_path, text, step=None, wait_s=120.0):
     """What mlpprof says about the program."""
@@ -74,6 +68,25 @@ def said(tmp_path, text, step=None, wait_s=120.0):
     return str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("library", "at", "said"),
+    [
+        ("tkinter", "root.mainloop()", "it uses tkinter, and seems to wait until you close a window"),
+        ("cv2", "cv2.waitKey(0)", "it uses cv2, and seems to wait until you close a window"),
+        ("cv2", "image = cv2.imread(name)", None),
+        ("torch", "loss.backward()", "it uses torch, whose operations mlpprof does not look into"),
+    ],
+)
+def test_a_program_that_waits_for_a_window_or_uses_a_framework(library, at, said, monkeypatch):
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    signs = Signs(lambda path: True)
+    monkeypatch.setitem(sys.modules, library, ModuleType(library))
+    signs.stopped = f"after 120 seconds the program was still at train.py:9 (`{at}`)"
+    reason = signs.reason(has_ended=False)
+    assert reason is None if said is None else said in reason
+
+
+@pytest.mark.slow
 def test_a_program_that_downloads(tmp_path):
     found = said(tmp_path, DOWNLOAD, wait_s=2)
     assert "after 2 seconds the program was still at train.py:15 (`time.sleep(0.01)`)" in found
@@ -81,14 +94,16 @@ def test_a_program_that_downloads(tmp_path):
     assert "Run the program once with python" in found
 
 
+@pytest.mark.slow
 @pytest.mark.timing
 @pytest.mark.skipif("sys.platform == 'win32'", reason="Windows has no fork")
 def test_a_program_that_trains_in_other_processes(tmp_path):
-    found = said(tmp_path, POOL, wait_s=6)
+    found = said(tmp_path, POOL, wait_s=4)
     assert "Other processes, which train.py:17 starts, do most of the work" in found
     assert "single worker" in found
 
 
+@pytest.mark.slow
 def test_a_program_that_waits_for_input(tmp_path):
     found = said(tmp_path, "rate = float(input('rate? '))")
     assert found.startswith("train.py:8: EOFError")
@@ -96,6 +111,7 @@ def test_a_program_that_waits_for_input(tmp_path):
     assert "own arguments go after --" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [None, "Net.step"])
 def test_a_step_that_is_async(tmp_path, step):
     found = said(tmp_path, ASYNC.replace("        step()", "        global W\n        W = W - 0.1 * W"), step)
@@ -104,6 +120,7 @@ def test_a_step_that_is_async(tmp_path, step):
     assert "plain function" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [None, "step"])
 def test_a_file_that_trains_nothing(tmp_path, step):
     found = said(tmp_path, "", step)
@@ -111,6 +128,7 @@ def test_a_file_that_trains_nothing(tmp_path, step):
     assert "name the script that trains it" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [None, "step"])
 def test_a_program_that_needs_long_to_begin(tmp_path, step):
     found = said(tmp_path, "import time\nwhile True:\n    time.sleep(0.01)", step, wait_s=2)
@@ -118,6 +136,7 @@ def test_a_program_that_needs_long_to_begin(tmp_path, step):
     assert "--wait 600" in found
 
 
+@pytest.mark.slow
 def test_a_module_of_a_package_that_runs_as_a_script(tmp_path):
     package = tmp_path / "nets"
     package.mkdir()

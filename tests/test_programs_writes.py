@@ -254,8 +254,7 @@ ENDS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [None, "step"], ids=["found", "named"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(("end", "step"), [("argparse", None), ("a message", "step"), ("a print", None)])
 def test_what_a_script_says_when_it_ends_by_itself_is_shown(script, end, step):
     before, expected = ENDS[end]
     path = script("for i in range(12):\n    step(X, Y)\n", before)

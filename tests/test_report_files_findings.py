@@ -65,6 +65,18 @@ def test_sarif_has_the_properties_of_the_official_schema(advice):
         assert rules[result["ruleIndex"]] == result["ruleId"]
 
 
+def test_a_finding_in_a_notebook_is_shown_at_its_first_line_and_says_which_cell_it_is_in():
+    related = (Place("work.ipynb", 5, 2),)
+    advice = make_advice(findings=(replace(LOOP, file="work.ipynb", cell=3, line=12, end_line=14, related=related),))
+    [line] = [line for line in github_text(advice).splitlines() if line.startswith("::warning")]
+    assert re.search(r"file=\S*work.ipynb,line=1,endLine=1,title=.*\(line 12 of cell 3\)::", line)
+    [result] = json.loads(sarif_text(advice))["runs"][0]["results"]
+    assert "(line 12 of cell 3)" in result["message"]["text"]
+    [place], [other] = result["locations"], result["relatedLocations"]
+    assert place["physicalLocation"]["region"] == {"startLine": 1, "startColumn": 1, "endLine": 1}
+    assert (place["message"]["text"], other["message"]["text"]) == ("line 12 of cell 3", "line 5 of cell 2")
+
+
 def test_sarif_offers_safe_edits_as_fixes_and_says_whether_they_are_proven():
     def fix_of(advice):
         [result] = json.loads(sarif_text(advice))["runs"][0]["results"]

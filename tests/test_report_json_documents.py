@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
+from mlpprof.compare.verify import Statement
 from mlpprof.report.json_documents import (
     advice_json,
     check_json,
     comparison_json,
+    different_training_json,
     kept_json,
     ladder_json,
     peers_json,
@@ -28,8 +31,9 @@ from mlpprof.report.json_documents import (
     speedup_json,
     step_profile_json,
     tuning_json,
+    verify_json,
 )
-from mlpprof.results import CheckResult, ProgramPair, Race, Speedup
+from mlpprof.results import CheckResult, DifferentTraining, ProgramPair, Race, Speedup, Training
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import json_text
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
@@ -85,6 +89,20 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "comparison": ("compare", [comparison_json(COMPARISON)]),
     "without a claim": ("compare", [comparison_json(make_comparison(at_least=None))]),
     "programs": ("compare", [comparison_json(make_program_comparison())]),
+    "programs that train differently": (
+        "compare",
+        [
+            comparison_json(COMPARISON),
+            different_training_json(
+                DifferentTraining(
+                    "old.py",
+                    "new.py",
+                    ("old.py:step", "new.py:step"),
+                    Training(False, 20, "W (3, 2) differs", ("a note",), "W (3, 2)", 0.001, 1e-9, 2),
+                )
+            ),
+        ],
+    ),
     "programs without a check": (
         "compare",
         [comparison_json(replace(COMPARISON, network=None, programs=ProgramPair(("a", "b"), (0.0, 0.0), None)))],
@@ -104,6 +122,10 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "not finite": (
         "advice",
         advice_json(make_advice(step_s=float("nan"), findings=(replace(LOOP, payoff_s=(0.0, float("inf"))),))),
+    ),
+    "verified race": (
+        "verify",
+        verify_json({Path("race.h5"): [Statement("the ratio", 1.5, 1.5), Statement("the verdict", "pass", None)]}),
     ),
     "program": ("profile", profile_json(make_program_run())),
     "step of a program": ("step", step_profile_json(make_program_run().step_profile)),

@@ -87,7 +87,7 @@ def test_bad_input_is_named_in_one_line(program, arguments, words, tmp_path, mon
 @pytest.mark.parametrize(
     ("stop", "code", "words"),
     [
-        (KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted; nothing was written"),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted"),
         (UsageError("no such thing"), EXIT_USAGE, "no such thing"),
         (CheckFailed("layer 2 deviates"), CheckFailed.exit_code, "layer 2 deviates"),
     ],

@@ -9,6 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from mlpprof.errors import UsageError
 from reports.verdicts import programs, simulated
 from reports.verdicts.noise import load
 from reports.verdicts.simulated import by_end, by_kind, by_process, by_trace
@@ -74,4 +75,8 @@ def test_the_table_of_programs_counts_the_answers_of_each_kind(tmp_path, capsys)
     assert "| 10 % slower | 1 | 0 | 1 | 0 | 0 | 0.910 (0.910 to 0.910) | 1 |" in printed
     assert "python -m reports.verdicts.programs" in printed
     assert (tmp_path / "programs.md").read_text(encoding="utf-8") == printed
-    assert len(json.loads((tmp_path / "programs.json").read_text(encoding="utf-8"))["trials"]) == 3
+    programs.report(tmp_path, as_json=True, made=lambda progress: iter(made[:1]), add=True)
+    kept = json.loads((tmp_path / "programs.json").read_text(encoding="utf-8"))
+    assert (len(kept["trials"]), len(kept["parts"])) == (4, 2)
+    with pytest.raises(UsageError, match="leave --add away"):
+        programs.report(tmp_path / "new", as_json=True, made=lambda progress: iter(made), add=True)

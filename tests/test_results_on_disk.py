@@ -155,8 +155,8 @@ FOREIGN = {
     "another program's HDF5": (write_hdf5, "HDF5 file but not a run"),
     "HDF5 with another program's block": (partial(write_hdf5, userblock_size=BLOCK_SIZE), "is not a run"),
     "a newer schema, whatever its block holds": (
-        lambda path: path.write_bytes(b"mlpprof-run schema=3 and whatever it will hold".ljust(5000, b"?")),
-        "has schema 3, of a newer mlpprof; 0.1.0 reads up to 2: pip install --upgrade mlpprof",
+        lambda path: path.write_bytes(b"mlpprof-run schema=4 and whatever it will hold".ljust(5000, b"?")),
+        "has schema 4, of a newer mlpprof; 0.1.0 reads up to 3: pip install --upgrade mlpprof",
     ),
 }
 
@@ -293,7 +293,7 @@ MALFORMED = {
 def test_malformed_content_with_a_right_digest_is_refused_in_one_line(copy, mutate):
     with h5py.File(copy, "r+") as file:
         mutate(file)
-    copy.write_bytes(seal(copy.read_bytes()))
+    copy.write_bytes(seal(copy.read_bytes(), OF_VARIANTS))
     assert "its content is not a run" in refusal(copy)
 
 

@@ -57,6 +57,8 @@ def test_the_command_for_the_same_measurement_and_the_name_of_a_claim():
     assert one.command("compare", Environment(None)) == (
         "mlpprof compare -m package.train@v1 -m package.train --step Net.fit --allow-writes -- --epochs 3"
     )
+    other = Programs("new.py", "old.py", step="fit_fast", over_step="old.py:fit")
+    assert other.command("compare", Environment(1)).endswith("--threads 1 --step old.py:fit --step new.py:fit_fast")
     assert one.key(1) == "-m package.train over -m package.train@v1, --epochs 3"
     assert one.key(None) == "-m package.train over -m package.train@v1, --epochs 3, all threads"
 

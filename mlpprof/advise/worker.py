@@ -14,7 +14,7 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
-from mlpprof.programs.in_worker import Opened, opened, recorded, sought
+from mlpprof.programs.in_worker import Opened, opened, recorded
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
@@ -28,7 +28,7 @@ MEASURING_S = 6.0
 
 def main() -> None:
     """Serve until the input closes."""
-    serve({"seek": _seek, "advise": advise})
+    serve({"advise": advise})
 
 
 def _program(message: dict[str, Any], report: Progress) -> Opened:
@@ -36,10 +36,6 @@ def _program(message: dict[str, Any], report: Progress) -> Opened:
     if "request" in message:
         return VariantLoop(Request.from_json(message["request"]), message["batch"], report), None
     return opened(message)
-
-
-def _seek(report: Progress, program: dict[str, Any]) -> dict[str, Any]:
-    return sought(report, _program(program, report))
 
 
 MUCH_COMPILED = 0.5

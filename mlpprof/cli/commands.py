@@ -7,7 +7,8 @@ SECTIONS = {
         "advise": "Find the slow operations in your training script, and how to fix them.",
         "profile": "Show where the time of a training step goes.",
         "compare": "Measure how much faster a new version trains than an old one.",
-        "report": "Show a stored profile again.",
+        "report": "Show a stored profile or race again.",
+        "verify": "Compute the figures of a stored race again from its samples.",
     },
     "Variants": {
         "list": "List the built-in variants.",
@@ -39,6 +40,7 @@ EXAMPLES = {
     "compare": "mlpprof compare old.py new.py",
     "calibrate": "mlpprof calibrate old.py new.py",
     "report": "mlpprof report reports/RUN.h5",
+    "verify": "mlpprof verify RACE.h5",
     "diff": "mlpprof diff naive cached",
 }
 """What one types, for commands that need a word after them."""

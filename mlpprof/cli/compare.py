@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mlpprof.catalog import Entry, find_all
+from mlpprof.catalog import Entry, find_all, module_meant
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -31,7 +31,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.comparison import compare, need_own_processes
 from mlpprof.compare.entrants import Environment
-from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
+from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
@@ -42,7 +42,7 @@ from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
-from mlpprof.report.json_documents import comparison_json
+from mlpprof.report.json_documents import comparison_json, different_training_json
 from mlpprof.report.terminal.compare import print_comparison, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
@@ -112,8 +112,9 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
 
     A program is a script, a notebook or a module, perhaps as it was at a git ref (train.py@main). It runs unchanged in
     a process of its own. First mlpprof checks that both train the same from the same random seeds. Then their training
-    steps take turns, and this is repeated in several new processes. The report shows which expressions make the
-    difference. The arguments of the programs follow after --.
+    steps take turns, and this is repeated in several new processes. What the training loop needs to get its next item,
+    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. The
+    arguments of the programs follow after --.
 
     Variants run alternately in the same process, and this is repeated in several new processes. If one of them is a
     framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or with all threads,
@@ -133,7 +134,12 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         return
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     saving = Saving()
-    comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
+    try:
+        comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
+    except TrainsDifferently as error:
+        if options["as_json"]:
+            print_json([*map(comparison_json, error.done), different_training_json(error.different)])
+        raise
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
@@ -223,7 +229,7 @@ def require_programs(names: Sequence[str], options: Mapping[str, Any]) -> None:
             program = next(one for one in names if is_program(one))
             raise UsageError(
                 f"'{program.strip()}' is a program, but '{name.strip()}' is not; a program can be compared "
-                f"with another program only: {EXPECTED}"
+                f"with another program only: {module_meant(name) or EXPECTED}"
             )
 
 
@@ -259,20 +265,21 @@ def step_of(program: ProgramName, steps: Sequence[str], all_programs: Sequence[P
     'train.py@main:Net.fit' is for that version only.
     """
 
-    def is_for(step: str, name: ProgramName) -> bool:
-        place = StepPlace.parse(step.removeprefix(f"{name.text}:"))
-        return step.startswith(f"{name.text}:") or (place.file is not None and place.concerns(_path(name)))
+    def is_in(step: str, name: ProgramName) -> bool:
+        place = StepPlace.parse(step)
+        return place.file is not None and place.concerns(_path(name))
 
-    own = [step for step in steps if is_for(step, program)]
-    general = [step for step in steps if not any(is_for(step, name) for name in all_programs)]
-    chosen = [step for step in own if step.startswith(f"{program.text}:")] or own or general
+    others = [step for step in steps if not any(step.startswith(f"{name.text}:") for name in all_programs)]
+    named = [step.removeprefix(f"{program.text}:") for step in steps if step.startswith(f"{program.text}:")]
+    own = [step for step in others if is_in(step, program)]
+    general = [step for step in others if not any(is_in(step, name) for name in all_programs)]
+    chosen = named or own or general
     if len(chosen) > 1:
         raise UsageError(f"{program.short} has two steps: {' and '.join(chosen)}; name one for each program")
     if not chosen:
         return None
-    step = chosen[0]
-    file, colon, rest = step.rpartition(":")
-    return f"{program.target}:{rest}" if colon and file == program.text and program.kind == "script" else step
+    has_file = program.kind == "module" or not named or StepPlace.parse(named[0]).file is not None
+    return chosen[0] if has_file else f"{program.target}:{chosen[0]}"
 
 
 def _path(name: ProgramName) -> str:

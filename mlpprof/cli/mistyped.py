@@ -23,7 +23,10 @@ def no_command(words: Sequence[str]) -> str:
     if ".py:" in first:
         return _with_commands(problem, ["profile", first, *others], ["advise", first.partition(":")[0]])
     if not (hint := did_you_mean(first, COMMANDS)):
-        variants = list(importlib.import_module("mlpprof.catalog").ladder())
+        catalog = importlib.import_module("mlpprof.catalog")
+        if meant := catalog.module_meant(first):
+            return _commands_for_program(f"{problem}, but a package", meant.split(" or ")[0], others)
+        variants = list(catalog.ladder())
         if first in variants:
             problem += ", but a variant"
             return _with_commands(problem, ["profile", first, *others], ["compare", "naive", first, *others])

@@ -164,6 +164,7 @@ def command(ctx: click.Context, /, variant: str, **options: Any) -> None:
     A program is a script, a notebook or a module, and runs unchanged until some of its training steps are recorded;
     then it is stopped. mlpprof finds the step, and --step chooses another one. The program is run once if you name the
     step, and up to two times if you do not; --lines and --stacks add one run each. Its arguments follow after --.
+    A step contains what the training loop needs to get its next item, as from a generator of batches.
 
     A variant is one of the networks of mlpprof, or your own class with the same methods: ./mine.py:Class. Without
     options, it trains a 784-70-30-10 network on the embedded digits. The options from --workload to --seed, --steps

@@ -125,7 +125,8 @@ class Decision:
     """A decision and its reasons; a ratio is the old time divided by the new one, above 1 new is faster.
 
     outcome: None if nothing was claimed. estimate: geometric mean of the replicates. low, high: its 95 % interval (see
-    `interval`). at_least: the claim. reason: one sentence.
+    `interval`). at_least: the claim. reason: one sentence. null: the A/A race that was taken into account. is_final: it
+    was decided for good, at no look.
     """
 
     outcome: Outcome | None
@@ -135,17 +136,22 @@ class Decision:
     replicates: int
     at_least: float | None
     reason: str
+    null: NullResult | None = None
+    is_final: bool = False
 
 
 @dataclass(frozen=True)
 class NullResult:
-    """The result of racing the same code against itself: a ratio that should be 1, its 95 % interval, and the bias."""
+    """The result of racing the same code against itself: a ratio that should be 1, its 95 % interval, and the bias.
+
+    log_ratios: of the replicates.
+    """
 
     biased: bool
     ratio: float
     low: float
     high: float
-    replicates: int
+    log_ratios: tuple[float, ...]
 
     @property
     def worst(self) -> float:
@@ -175,7 +181,7 @@ def null_bias(log_ratios: ArrayLike, procedure: Procedure = REPLICATED) -> NullR
     x = replicates_of(log_ratios)
     low, high = interval(x, procedure=procedure)
     biased = low > procedure.bias or high < 1 / procedure.bias
-    return NullResult(biased, math.exp(x.mean()), low, high, len(x))
+    return NullResult(biased, math.exp(x.mean()), low, high, tuple(x.tolist()))
 
 
 def decide(
@@ -206,7 +212,7 @@ def decide(
     low, high = interval(x, procedure=procedure)
 
     def decision(outcome: Outcome | None, reason: str) -> Decision:
-        return Decision(outcome, math.exp(mean), low, high, n, at_least, reason)
+        return Decision(outcome, math.exp(mean), low, high, n, at_least, reason, null, final)
 
     if at_least is None:
         return decision(None, "no claim was made")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mlpprof.compare.waterfall import REST
 from mlpprof.results import Change, ExpressionChange
-from mlpprof.results.step_profile import Expression, StepProfile
+from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 
 LEAST_SHARE = 0.005
 """A change of less than this share of the older step is not worth a line."""
@@ -54,7 +54,7 @@ def expression_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, 
     """The expressions whose time changed the most, the largest change first; times as in `phase_changes`.
 
     Expressions of the same text belong together. Of the others, those belong together that perform the same operation
-    on arrays of the same shape, in their order: their text was changed.
+    on arrays of the same shape, in their order: their text was changed. So do those that the training loops run over.
     """
     before, after = _groups(old, step_s[0]), _groups(new, step_s[1])
     pairs = [(before.pop(text), after.pop(text)) for text in list(before) if text in after]
@@ -64,7 +64,7 @@ def expression_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, 
     changes = [_change(one, other) for one, other in pairs]
     for group in _in_order(after.values()):
         earlier = left[_operation(group.first)]
-        changes.append(_change(earlier.pop(0) if earlier and group.first.name else None, group))
+        changes.append(_change(earlier.pop(0) if earlier and any(_operation(group.first)) else None, group))
     changes += [_change(group, None) for groups in left.values() for group in groups]
     worth = [one for one in changes if abs(one.lost_s) >= LEAST_SHARE * step_s[0]]
     return tuple(sorted(worth, key=lambda one: -abs(one.lost_s))[:MOST])
@@ -83,7 +83,9 @@ def _in_order(groups: Iterable[_Group]) -> list[_Group]:
 
 
 def _operation(one: Expression) -> tuple[str, str, tuple[int, ...]]:
-    return one.kind, one.name, one.shape
+    if one.phase == ITERATOR:
+        return one.phase, "", ()
+    return (one.kind, one.name, one.shape) if one.name else ("", "", ())
 
 
 def _change(old: _Group | None, new: _Group | None) -> ExpressionChange:

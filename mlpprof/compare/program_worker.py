@@ -1,4 +1,4 @@
-"""The worker of one program: it finds the program's step, notes its parameters, or lets it take steps in a race.
+"""The worker of one program: it notes the program's parameters, or lets it take steps in a race.
 
 The program runs in the main thread, as under Python, so calls are answered in another one.
 """
@@ -23,7 +23,7 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.passes import warm_up
 from mlpprof.profile.worker import Key
-from mlpprof.programs.in_worker import opened, sought
+from mlpprof.programs.in_worker import opened
 from mlpprof.programs.parameters import record_parameters
 from mlpprof.programs.pause import StepGate, Taken, run_paused
 from mlpprof.programs.seeds import seed_alike
@@ -77,10 +77,6 @@ class Session:
         if error is not None:
             raise error
         return answer
-
-    def seek(self, report: Progress, program: Message) -> Message:
-        """Run the program until its step is found."""
-        return dict(self._in_main(lambda: sought(report, opened(program))))
 
     def parameters(self, report: Progress, program: Message, steps: int) -> Message:
         """Run the program for its first steps with fixed seeds; the values of its parameters, as text."""
@@ -188,7 +184,7 @@ def main() -> None:
     faulthandler.enable()
     session = Session()
     handlers = (
-        *(session.seek, session.parameters, session.load, session.describe, session.first_run),
+        *(session.parameters, session.load, session.describe, session.first_run),
         *(session.warm_up, session.turn, session.left, session.made, machine),
     )
 

@@ -9,7 +9,7 @@ import base64
 import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -30,7 +30,7 @@ from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
-from mlpprof.results import Change, Comparison, ProgramPair, Race, Training
+from mlpprof.results import Change, Comparison, DifferentTraining, ProgramPair, Race, Training
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -41,6 +41,9 @@ LONG_S = 10.0
 
 REPEATED = 2
 """The first round of a race is repeated at most so often: once for each program that ends during it."""
+
+MUCH_LONGER = 0.05
+"""If the rest of the training loop takes longer than before by this share of a step, a note reports it."""
 
 FINDING = "to find its step"
 
@@ -108,7 +111,10 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
 def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
     """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
     if old.name.text == new.name.text:
-        raise UsageError(f"'{old.name.text}' is given twice, and a comparison with itself says nothing")
+        raise UsageError(
+            f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
+            f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
+        )
     ours, theirs = own_sources(old), own_sources(new)
     if ours == theirs:
         raise UsageError(
@@ -170,7 +176,7 @@ class ProgramRace(ProcessRace):
         return subject
 
     def between_s(self, place: int) -> float:
-        """Seconds a step that the rest of the loop takes."""
+        """Seconds a step that the rest of the loop takes, which is not part of the step."""
         return median(self._between_s[place] or [0.0])
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
@@ -235,6 +241,18 @@ def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
     return replace(entrant, subject=replace(entrant.subject, steps=steps))
 
 
+class TrainsDifferently(CheckFailed):
+    """Two programs do not train the same. done: the comparisons before that one."""
+
+    def __init__(self, different: DifferentTraining, done: Sequence[Comparison] = ()) -> None:
+        super().__init__(
+            f"{different.new} does not train the same as {different.old}: {different.training.reason}; nothing was "
+            "timed. --no-check compares the time only"
+        )
+        self.different = different
+        self.done = tuple(done)
+
+
 class ProgramComparer:
     """Compares programs with the oldest of them.
 
@@ -253,9 +271,18 @@ class ProgramComparer:
         self._subjects: list[ProgramSubject] = []
 
     def compare(self, typed: str, progress: Progress) -> list[Comparison]:
-        """One comparison for every newer program. Raises UsageError, CheckFailed, and what the programs raise."""
+        """One comparison for every newer program.
+
+        Raises UsageError, TrainsDifferently, and what the programs raise.
+        """
         old, *others = self.subjects(progress)
-        return [self._pair(old, newer, typed, progress) for newer in others]
+        done: list[Comparison] = []
+        for newer in others:
+            try:
+                done.append(self._pair(old, newer, typed, progress))
+            except TrainsDifferently as error:
+                raise TrainsDifferently(replace(error.different, command=typed), done) from None
+        return done
 
     def subjects(self, progress: Progress) -> list[ProgramSubject]:
         """The programs with their steps; those that are not named are found, once."""
@@ -264,13 +291,11 @@ class ProgramComparer:
         return self._subjects
 
     def require_same_training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
-        """Whether both train the same, if that can be known. Raises CheckFailed if they do not."""
+        """Whether both train the same, if that can be known. Raises TrainsDifferently if they do not."""
         training = self.training(old, new, progress)
         if training.is_same is False:
-            raise CheckFailed(
-                f"{new.name} does not train the same as {old.name}: {training.reason}; nothing was timed. --no-check "
-                "compares the time only"
-            )
+            steps = (old.request.step or "", new.request.step or "")
+            raise TrainsDifferently(DifferentTraining(old.name, new.name, steps, training))
         return training
 
     def race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:
@@ -285,7 +310,7 @@ class ProgramComparer:
         how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
-        sought = _runs(ProgramSubject(request, how_often), self._environment).run("seek", progress)
+        sought = _runs(ProgramSubject(request, how_often), self._environment).sought(progress)
         self._say(f"the step of {request.name.short} is {sought['step']}")
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
@@ -303,11 +328,12 @@ class ProgramComparer:
 
         [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
+        between_s = (live.between_s(0), live.between_s(1))
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
-            between_s=(live.between_s(0), live.between_s(1)),
+            between_s=between_s,
             training=training,
-            notes=live.notes,
+            notes=(*live.notes, *longer_between(between_s, race.step_s(0))),
         )
         waterfall: tuple[Change, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
@@ -355,6 +381,16 @@ class ProgramComparer:
 
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
         return parameters_of(subject, steps, self._environment, progress)
+
+
+def longer_between(between_s: tuple[float, float], step_s: float) -> Iterator[str]:
+    """A warning if the newer program takes longer between its steps than the older one, whose step takes `step_s`."""
+    old_s, new_s = between_s
+    if new_s - old_s > MUCH_LONGER * step_s:
+        yield (
+            f"between the steps, the training loop takes {1e3 * (new_s - old_s):.3g} ms a step longer than before. "
+            "That is not part of the verdict; to include it, name the loop by its line: --step LINE"
+        )
 
 
 def parameters_of(

@@ -1,7 +1,8 @@
 """Do two programs train the same? Their parameters are compared after some steps from the same seeds.
 
 The programs may name and shape their parameters differently. Therefore parameters belong together if they start from
-the same values; among several such, those with the same name, and then those that end closest to each other.
+the same values; among several such, those with the same name, and then those that end closest to each other. What one
+program holds as one array, the other one may hold in parts, such as the rows of a matrix, or all layers in one vector.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ ROUNDING_FACTOR = 64.0
 
 MOST_PAIRS = 40_000
 """If more pairs of one size would have to be looked at, the parameters are paired in their order."""
+
+MOST_ROUNDED = 1e-3
+"""A value before the first step that one of the programs has rounded differs by at most this share of it."""
+
+MOST_STARTS = 2_000
+"""In a larger parameter, no more places are tried for a part of it: many zeros give many places."""
 
 TINY = 1e-300
 """Takes the place of a norm of 0 in a quotient."""
@@ -105,7 +112,8 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             None,
             steps,
             f"cannot compare the training of both: {names[0]} changes {_listed(old)}; {names[1]} changes "
-            f"{_listed(new)}. The verdict is about time only",
+            f"{_listed(new)}, and neither the shapes nor the values before the first step show which belong together. "
+            "The verdict is about time only; to leave this check out, add --no-check",
         )
     notes = [
         f"{name} also changes {_listed(rest)}, which the other has no counterpart of"
@@ -117,7 +125,11 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
         notes.append(f"a parameter is infinite or not a number after step {finite + 1}")
         if any(_is_finite_in_one(pair, finite + 1) for pair in pairs):
             return Training(
-                False, finite + 1, f"after step {finite + 1} only one of them has finite parameters", tuple(notes)
+                False,
+                finite + 1,
+                f"after step {finite + 1} only one of them has finite parameters",
+                tuple(notes),
+                first_step=finite + 1,
             )
         steps = finite
     strangers = [pair for pair in pairs if not pair.starts_same()]
@@ -132,6 +144,10 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
             "step, although both have the same seeds. If both draw the same random numbers, draw them in the same "
             "order; --no-check compares the time only",
             tuple(notes),
+            worst.name,
+            share,
+            START_FACTOR * worst.eps,
+            0,
         )
     lowest = max(pairs, key=lambda pair: pair.eps).dtype
     if lowest != "float64":
@@ -156,7 +172,8 @@ def same_training(names: tuple[str, str], old: Sequence[Parameter], new: Sequenc
         f"training has changed in it, and rounding explains {worst.allowed(steps) / worst.changed(steps):.0e}; "
         f"the first difference is after step {first}"
     )
-    return Training(False, steps, reason, tuple(notes))
+    shares = worst.relative(steps), worst.allowed(steps) / worst.changed(steps)
+    return Training(False, steps, reason, tuple(notes), worst.name, *shares, first)
 
 
 def matched(
@@ -175,8 +192,11 @@ def matched(
             if starts or has_name:
                 score = (not starts, not has_name, ours[i].key != theirs[j].key, pair.relative(-1), abs(i - j))
                 found.append((tuple(map(float, score)), i, j, pair))
-    if not found:  # the shape is all that is left
-        found = [
+    if not found:
+        pieces, rest = _in_parts(ours, theirs)
+        if pieces:
+            return pieces, rest
+        found = [  # the shape is all that is left
             ((float(abs(i - j)),), i, j, pair)
             for i, j in _candidates(ours, theirs)
             for pair in _pairs(ours[i], theirs[j])
@@ -191,7 +211,91 @@ def matched(
         [one for i, one in enumerate(ours) if i not in pairs],
         [one for j, one in enumerate(theirs) if j not in taken],
     )
-    return [pairs[i] for i in sorted(pairs)], left
+    pieces, left = _in_parts(*left)
+    return [*(pairs[i] for i in sorted(pairs)), *pieces], left
+
+
+def _in_parts(
+    ours: list[Parameter], theirs: list[Parameter]
+) -> tuple[list[Pair], tuple[list[Parameter], list[Parameter]]]:
+    """Pairs of a parameter with a part of a larger one of the other program; and those that are left over."""
+    pairs: list[Pair] = []
+    left = [list(ours), list(theirs)]
+    for side in (0, 1):
+        for whole in [one for one in left[side] if one.size > 1]:
+            found, covers = _parts_of(whole, left[1 - side], is_old=side == 0)
+            pairs += found.values()
+            left[1 - side] = [one for place, one in enumerate(left[1 - side]) if place not in found]
+            if covers:
+                left[side].remove(whole)
+    return pairs, (left[0], left[1])
+
+
+def _parts_of(whole: Parameter, others: Sequence[Parameter], is_old: bool) -> tuple[dict[int, Pair], bool]:
+    """Which of the others are parts of a larger parameter, by their place; and whether these cover all of it.
+
+    A part is a run of elements, along the rows or along the columns. What starts from zeros may fit in several places;
+    it gets the one where it ends closest. is_old: whether the larger one is of the older program.
+    """
+    count = whole.size
+    shape = _squeezed(whole.shape)
+    orders = [np.arange(count)]
+    if len(shape) == 2:
+        orders.append(orders[0].reshape(shape).T.ravel())
+    is_free = np.ones(count, dtype=bool)
+    found: dict[int, Pair] = {}
+    largest_first = sorted(range(len(others)), key=lambda place: _is_zero(others[place]) * count - others[place].size)
+    for place in largest_first:
+        part = others[place]
+        fitting: list[tuple[float, int, NDArray[np.intp], Pair]] = []
+        for turned in _turned(part):
+            for order in orders:
+                for start in _starts(whole, order, turned[0], is_free):
+                    elements = order[start : start + turned.shape[1]]
+                    steps = min(len(whole.values), len(turned))
+                    inner = whole.values[:steps].reshape(steps, -1)[:, elements].astype(np.float64)
+                    pair = _pair_of(part, whole, (inner, turned[:steps]) if is_old else (turned[:steps], inner))
+                    if pair.starts_same():
+                        fitting.append((pair.deviation(-1), start, elements, pair))
+        if fitting:
+            _, _, elements, found[place] = min(fitting, key=lambda one: one[:2])
+            is_free[elements] = False
+    return found, bool(found) and not is_free.any()
+
+
+def _turned(part: Parameter) -> Iterator[Values]:
+    """The flat values of a parameter, as they are and transposed."""
+    steps = len(part.values)
+    yield part.values.reshape(steps, -1).astype(np.float64)
+    shape = _squeezed(part.shape)
+    if len(shape) == 2:
+        yield part.values.reshape(steps, *shape).transpose(0, 2, 1).reshape(steps, -1).astype(np.float64)
+
+
+def _starts(whole: Parameter, order: NDArray[np.intp], first: Values, is_free: NDArray[np.bool_]) -> Iterator[int]:
+    """Where a part may begin in a larger parameter, by its largest value before the first step."""
+    last = len(order) - len(first)
+    if last < 0:
+        return
+    peak = int(np.argmax(np.abs(first)))
+    values = whole.values[0].ravel()[order][peak : peak + last + 1]
+    near = np.abs(values - first[peak]) <= MOST_ROUNDED * abs(first[peak])
+    taken = np.concatenate(([0], np.cumsum(~is_free[order])))
+    yield from np.flatnonzero(near & (taken[len(first) :] == taken[: last + 1]))[:MOST_STARTS].tolist()
+
+
+def _pair_of(part: Parameter, whole: Parameter, values: tuple[Values, Values]) -> Pair:
+    dtype = _lower(part, whole)
+    return Pair(part.text, part.is_sum and whole.is_sum, *values, dtype, max((1, *_squeezed(part.shape))))
+
+
+def _is_zero(one: Parameter) -> bool:
+    return not one.values[0].any()
+
+
+def _lower(one: Parameter, other: Parameter) -> str:
+    """The lower precision of both."""
+    return max(one.dtype, other.dtype, key=lambda name: np.finfo(np.dtype(name)).eps)
 
 
 def _candidates(ours: Sequence[Parameter], theirs: Sequence[Parameter]) -> Iterator[tuple[int, int]]:
@@ -199,7 +303,7 @@ def _candidates(ours: Sequence[Parameter], theirs: Sequence[Parameter]) -> Itera
     sizes: dict[int, tuple[list[int], list[int]]] = {}
     for side, group in enumerate((ours, theirs)):
         for place, one in enumerate(group):
-            sizes.setdefault(math.prod(one.shape), ([], []))[side].append(place)
+            sizes.setdefault(one.size, ([], []))[side].append(place)
     for first, second in sizes.values():
         if len(first) * len(second) > MOST_PAIRS:
             yield from zip(first, second, strict=False)
@@ -212,7 +316,7 @@ def _pairs(one: Parameter, other: Parameter) -> Iterator[Pair]:
     steps = min(len(one.values), len(other.values))
     ours, theirs = one.values[:steps], other.values[:steps]
     shape, given = _squeezed(one.shape), _squeezed(other.shape)
-    dtype = max(one.dtype, other.dtype, key=lambda name: np.finfo(np.dtype(name)).eps)
+    dtype = _lower(one, other)
     longest = max((1, *shape))
     is_sum = one.is_sum or other.is_sum
     flat = ours.reshape(steps, -1).astype(np.float64)

@@ -99,6 +99,8 @@ def verdict_of(decision: Decision, procedure: Procedure = REPLICATED, addition: 
         processes=decision.replicates,
         reason=decision.reason + addition,
         in_process=procedure.process_sd > 0,
+        null=() if decision.null is None else decision.null.log_ratios,
+        is_final=decision.is_final,
     )
 
 

@@ -90,7 +90,7 @@ def exp_single(x: np.float32) -> np.float32:
 
 @EXACTLY
 def exp_double(x: float) -> float:
-    """The same in float64."""
+    """``exp(x)`` for one float64, by the method of ``exp_single``."""
     x = min(max(x, -700.0), 700.0)
     shifted = x * 1.4426950408889634 + 1.5 * 2.0**52
     k = shifted - 1.5 * 2.0**52

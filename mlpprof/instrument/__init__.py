@@ -1,1 +1,1 @@
-"""Instruments that watch a training step. Each disturbs, so each is used in a pass of its own (see measure)."""
+"""Instruments that watch a training step. Each disturbs it, so each has a pass of its own (see `profile.passes`)."""

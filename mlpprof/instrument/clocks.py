@@ -24,22 +24,24 @@ from mlpprof.errors import VariantError
 from mlpprof.model import PHASES, Variant
 
 Clock = Callable[[], float]
+Method = Callable[..., Any]
 
 
 class PhaseClock:
     """Seconds that one instance spends in each phase, summed up until `take` reads and clears them.
 
-    clock: seconds, monotonic. Raises VariantError if the instance cannot be given methods of its own (__slots__).
+    clock: seconds, monotonic, or anything else that only grows, such as the page faults of the process.
+    Raises VariantError if the instance cannot be given methods of its own (__slots__).
     """
 
     def __init__(self, instance: Variant, clock: Clock) -> None:
+        self._clock = clock
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._called = dict.fromkeys(PHASES, False)
-        for name in PHASES:
-            shadow(instance, name, self._timed(name, getattr(instance, name), clock))
+        shadow_phases(instance, self._timed)
 
-    def _timed(self, name: str, method: Callable[..., Any], clock: Clock) -> Callable[..., Any]:
-        seconds, called = self._seconds, self._called
+    def _timed(self, name: str, method: Method) -> Method:
+        seconds, called, clock = self._seconds, self._called, self._clock
 
         def timed(*arguments: Any) -> Any:
             start = clock()
@@ -63,15 +65,37 @@ class PhaseClock:
         return taken
 
 
-def shadow(instance: Variant, name: str, function: Callable[..., Any]) -> None:
-    """Replace the method `name` of this instance only by `function`."""
+def shadow_phases(instance: Variant, watched: Callable[[str, Method], Method]) -> None:
+    """Replace the five methods of this instance only. watched: makes the new method from a phase and its method."""
     try:
-        setattr(instance, name, function)
+        for name in PHASES:
+            setattr(instance, name, watched(name, getattr(instance, name)))
     except AttributeError as error:
         raise VariantError(
             f"class {type(instance).__name__} forbids new attributes (__slots__), so its phases cannot be clocked; "
             "remove __slots__ or add '__dict__' to it"
         ) from error
+
+
+class RunningPhase:
+    """The phase that an instance is running, without reading a clock. name: `outside`, where it is in no phase."""
+
+    def __init__(self, outside: str) -> None:
+        self.name = outside
+
+    def watch(self, instance: Variant) -> None:
+        """Note which phase of this instance is running."""
+        shadow_phases(instance, self._noting)
+
+    def _noting(self, name: str, method: Method) -> Method:
+        def noting(*arguments: Any) -> Any:
+            outer, self.name = self.name, name
+            try:
+                return method(*arguments)
+            finally:
+                self.name = outer
+
+        return noting
 
 
 COMMENT = re.compile(r"#\s*phase:\s*(.*\S)\s*$")
@@ -97,7 +121,8 @@ class LabelClock:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._phase = "train_step"
+        self._running = RunningPhase("train_step")
+        self.watch = self._running.watch
         self._cells: dict[LabelKey, list[Any]] = {}  # [seconds, calls]
         self._open: list[tuple[str, Any, float]] = []  # label, layer, start
         self._inner: list[float] = []  # seconds of the labels within each open one
@@ -105,7 +130,7 @@ class LabelClock:
 
     def _make_hooks(self, clock: Clock) -> tuple[Callable[..., None], Callable[[], None]]:
         """The hooks as closures: they run for every labelled statement, and attribute look-ups add up."""
-        cells, opened, inner = self._cells, self._open, self._inner
+        cells, opened, inner, running = self._cells, self._open, self._inner, self._running
 
         def enter(label: str, layer: object = None) -> None:
             inner.append(0.0)
@@ -120,7 +145,7 @@ class LabelClock:
                 inner[-1] += elapsed
             if layer is not None and type(layer) is not int:
                 layer = _whole_number(layer)
-            key = (self._phase, layer, label)
+            key = (running.name, layer, label)
             if key in cells:
                 cell = cells[key]
                 cell[0] += own
@@ -130,26 +155,11 @@ class LabelClock:
 
         return enter, leave
 
-    def watch(self, instance: Variant) -> None:
-        """Note which phase of this instance is running, without reading a clock."""
-        for name in PHASES:
-            shadow(instance, name, self._noting(name, getattr(instance, name)))
-
-    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def noting(*arguments: Any) -> Any:
-            outer, self._phase = self._phase, name
-            result = method(*arguments)
-            self._phase = outer
-            return result
-
-        return noting
-
     def take(self) -> dict[LabelKey, tuple[float, int]]:
         """Seconds and calls by (phase, layer, label) since the last take, in the order of first execution."""
         taken = {key: (seconds, calls) for key, (seconds, calls) in self._cells.items()}
         for held in (self._cells, self._open, self._inner):
             held.clear()
-        self._phase = "train_step"
         return taken
 
 

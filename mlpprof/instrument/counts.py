@@ -18,11 +18,10 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from mlpprof.errors import MlpprofError, UsageError
-from mlpprof.instrument.clocks import ENTER, EXIT, labelled_tree, module_again, shadow
+from mlpprof.instrument.clocks import ENTER, EXIT, RunningPhase, labelled_tree, module_again
 from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of
 from mlpprof.instrument.operations import Observer, Operations
 from mlpprof.instrument.rewriting import CALL, OPERATE, STORE, OperationForm, Site
-from mlpprof.model import PHASES, Variant
 from mlpprof.results import Operation
 
 
@@ -143,7 +142,8 @@ class OperationCounter:
 
     def __init__(self, file: str, phase: str = "train_step") -> None:
         self._file = file
-        self._phase = phase
+        self._running = RunningPhase(phase)
+        self.watch = self._running.watch
         self._labels: list[tuple[str, int | None]] = []
         self._calls: list[int] = []
         self._effects: dict[tuple[Statement, Effect], int] = {}
@@ -159,21 +159,6 @@ class OperationCounter:
     def exit(self) -> None:
         """The labelled statement that began last has ended."""
         self._labels.pop()
-
-    def watch(self, instance: Variant) -> None:
-        """Note which phase of this instance is running."""
-        for name in PHASES:
-            shadow(instance, name, self._noting(name, getattr(instance, name)))
-
-    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def noting(*arguments: Any) -> Any:
-            outer, self._phase = self._phase, name
-            try:
-                return method(*arguments)
-            finally:
-                self._phase = outer
-
-        return noting
 
     def start(self) -> None:
         """Forget what was seen and begin to record."""
@@ -224,7 +209,7 @@ class OperationCounter:
             self.uncounted[getattr(function, "__name__", type(function).__name__)] = None
             return
         label, layer = self._labels[-1] if self._labels else (None, None)
-        key = (Statement(self._phase, layer, label, self._line(self.rewriter.sites[number])), effect)
+        key = (Statement(self._running.name, layer, label, self._line(self.rewriter.sites[number])), effect)
         self._effects[key] = self._effects.get(key, 0) + 1
         self._seen += 1
         if self._seen > MOST_OPERATIONS:

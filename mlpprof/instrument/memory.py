@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from mlpprof.instrument.clocks import shadow
-from mlpprof.model import PHASES, Variant
+from mlpprof.instrument.clocks import shadow_phases
+from mlpprof.model import Variant
 
 try:
     import resource
@@ -39,8 +39,7 @@ class MemoryWatch:
     def __init__(self, instance: Variant) -> None:
         self._taken: dict[str, PhaseMemory] = {}
         self._noise = 0
-        for name in PHASES:
-            shadow(instance, name, self._watched(name, getattr(instance, name)))
+        shadow_phases(instance, self._watched)
 
     def __enter__(self) -> MemoryWatch:
         tracemalloc.start(1)
@@ -115,27 +114,3 @@ def _tracing_noise() -> int:
 def page_faults() -> int | None:
     """The minor page faults of this process so far; None where the system does not count them."""
     return None if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-
-class FaultCount:
-    """The minor page faults of one instance by phase, summed until `take` reads and clears them."""
-
-    def __init__(self, instance: Variant) -> None:
-        self._faults = dict.fromkeys(PHASES, 0)
-        for name in PHASES:
-            shadow(instance, name, self._counting(name, getattr(instance, name)))
-
-    def _counting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*arguments: Any) -> Any:
-            before = page_faults() or 0
-            result = method(*arguments)
-            self._faults[name] += (page_faults() or 0) - before
-            return result
-
-        return counting
-
-    def take(self) -> dict[str, int]:
-        """The faults by phase since the last take."""
-        taken = dict(self._faults)
-        self._faults.update(dict.fromkeys(PHASES, 0))
-        return taken

@@ -82,40 +82,34 @@ SILENT = frozenset(
 """Builtins and helpers without arithmetic, even if they have arrays among their arguments."""
 
 OPERATOR_NAMES = {
-    operator.add: "add",
-    operator.iadd: "add",
-    operator.sub: "subtract",
-    operator.isub: "subtract",
-    operator.mul: "multiply",
-    operator.imul: "multiply",
-    operator.truediv: "divide",
-    operator.itruediv: "divide",
-    operator.floordiv: "floor_divide",
-    operator.ifloordiv: "floor_divide",
-    operator.mod: "remainder",
-    operator.imod: "remainder",
-    operator.pow: "power",
-    operator.ipow: "power",
-    operator.matmul: "matmul",
-    operator.imatmul: "matmul",
-    operator.neg: "negative",
-    operator.pos: "positive",
-    operator.invert: "invert",
-    operator.lt: "less",
-    operator.le: "less_equal",
-    operator.gt: "greater",
-    operator.ge: "greater_equal",
-    operator.eq: "equal",
-    operator.ne: "not_equal",
-    operator.and_: "bitwise_and",
-    operator.iand: "bitwise_and",
-    operator.or_: "bitwise_or",
-    operator.ior: "bitwise_or",
-    operator.xor: "bitwise_xor",
-    operator.ixor: "bitwise_xor",
-    operator.lshift: "left_shift",
-    operator.rshift: "right_shift",
+    function: name
+    for name, functions in {
+        "add": (operator.add, operator.iadd),
+        "subtract": (operator.sub, operator.isub),
+        "multiply": (operator.mul, operator.imul),
+        "divide": (operator.truediv, operator.itruediv),
+        "floor_divide": (operator.floordiv, operator.ifloordiv),
+        "remainder": (operator.mod, operator.imod),
+        "power": (operator.pow, operator.ipow),
+        "matmul": (operator.matmul, operator.imatmul),
+        "negative": (operator.neg,),
+        "positive": (operator.pos,),
+        "invert": (operator.invert,),
+        "less": (operator.lt,),
+        "less_equal": (operator.le,),
+        "greater": (operator.gt,),
+        "greater_equal": (operator.ge,),
+        "equal": (operator.eq,),
+        "not_equal": (operator.ne,),
+        "bitwise_and": (operator.and_, operator.iand),
+        "bitwise_or": (operator.or_, operator.ior),
+        "bitwise_xor": (operator.xor, operator.ixor),
+        "left_shift": (operator.lshift, operator.ilshift),
+        "right_shift": (operator.rshift, operator.irshift),
+    }.items()
+    for function in functions
 }
+"""Python's operator -> the ufunc that it calls on arrays."""
 
 UFUNC_LIKE = frozenset(
     (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FunctionType, ModuleType
 
 from line_profiler import LineProfiler
@@ -47,7 +48,7 @@ class StackObserver:
         self._profiler = Profiler(interval=SAMPLE_INTERVAL_S)
         self.session_json = ""
 
-    def start(self, functions: Iterable[FunctionType] = ()) -> None:
+    def start(self, functions: Iterable[FunctionType]) -> None:
         """Begin to look at the stack every half millisecond, whatever the functions are."""
         self._profiler.start()
 
@@ -60,11 +61,8 @@ class StackObserver:
 def profile_lines(module: ModuleType, run: Callable[[], None]) -> tuple[LineTime, ...]:
     """Hits and seconds of every line of `module`'s own functions and methods while `run` runs."""
     observer = LineObserver()
-    observer.start(_functions(module))
-    try:
+    with _observing(observer, _functions(module)):
         run()
-    finally:
-        observer.stop()
     return tuple(sorted((line for _, line in observer.lines), key=lambda line: line.line))
 
 
@@ -81,9 +79,15 @@ def _functions(module: ModuleType) -> list[FunctionType]:
 def profile_stacks(run: Callable[[], None]) -> str:
     """The call stacks while `run` runs, one sample every half millisecond, as pyinstrument's session JSON."""
     observer = StackObserver()
-    observer.start()
-    try:
+    with _observing(observer):
         run()
+    return observer.session_json
+
+
+@contextmanager
+def _observing(observer: LineObserver | StackObserver, functions: Iterable[FunctionType] = ()) -> Iterator[None]:
+    observer.start(functions)
+    try:
+        yield
     finally:
         observer.stop()
-    return observer.session_json

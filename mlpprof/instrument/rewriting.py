@@ -46,19 +46,9 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 }
 
 IN_PLACE: dict[type, Callable[..., Any]] = {
-    ast.Add: operator.iadd,
-    ast.Sub: operator.isub,
-    ast.Mult: operator.imul,
-    ast.MatMult: operator.imatmul,
-    ast.Div: operator.itruediv,
-    ast.FloorDiv: operator.ifloordiv,
-    ast.Mod: operator.imod,
-    ast.Pow: operator.ipow,
-    ast.LShift: operator.ilshift,
-    ast.RShift: operator.irshift,
-    ast.BitOr: operator.ior,
-    ast.BitXor: operator.ixor,
-    ast.BitAnd: operator.iand,
+    kind: getattr(operator, f"i{function.__name__.rstrip('_')}")  # iadd, isub ... ior
+    for kind, function in OPERATORS.items()
+    if issubclass(kind, ast.operator)
 }
 
 IN_PLACE_OPERATORS = frozenset(IN_PLACE.values())

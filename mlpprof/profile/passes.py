@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mlpprof.instrument.clocks import Clock, LabelClock, LabelKey, PhaseClock
-from mlpprof.instrument.memory import FaultCount, MemoryWatch, page_faults
+from mlpprof.instrument.memory import MemoryWatch, page_faults
 from mlpprof.model import PHASES, Array, Variant
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress
@@ -290,7 +290,7 @@ def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
     instance = subject.make()
     indices = subject.walk(m)
     try:
-        count = FaultCount(instance)
+        count = PhaseClock(instance, lambda: page_faults() or 0)
         for _ in range(steps):
             instance.train_step(subject.X, subject.Y, next(indices))
         count.take()

@@ -12,7 +12,7 @@ from mlpprof.instrument.other_profilers import LineObserver, StackObserver
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.step_table import step_table
-from mlpprof.programs.in_worker import guarded, opened, recorded, sought
+from mlpprof.programs.in_worker import guarded, opened, recorded
 from mlpprof.programs.notebook import parts_of, place_of
 from mlpprof.programs.record.clocks import calm_step_s, times_as_long
 from mlpprof.programs.record.graph import Graph, shown
@@ -21,10 +21,6 @@ from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.watch_steps import Observer, WatchedSteps, own_sources, watch_steps
 from mlpprof.results import LineProfile, LineTime
 from mlpprof.results.json import Message, encode
-
-
-def _seek(report: Progress, program: dict[str, Any]) -> Message:
-    return sought(report, opened(program))
 
 
 def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Message:
@@ -97,4 +93,4 @@ def _watched(report: Progress, program: dict[str, Any], observer: Observer, what
 def main() -> None:
     """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
     faulthandler.enable()
-    serve({"seek": _seek, "profile": _profile, "lines": _lines, "stacks": _stacks})
+    serve({"profile": _profile, "lines": _lines, "stacks": _stacks})

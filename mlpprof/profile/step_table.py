@@ -1,6 +1,7 @@
 """The recorded step of a program as the records of a profile: its samples, phases, expressions and operations.
 
-Phases come from the ``# phase:`` comments of a file; if there are none, from the calls that the step makes. If two
+Phases come from the ``# phase:`` comments of a file; if there are none, from the calls that the step makes. In addition
+there is a phase in which the loop around the step gets its next item, such as a batch from a generator. If two
 phases call a function, the time of its expressions is divided by what it computed for each. Every expression is a label
 of the result.
 
@@ -26,6 +27,7 @@ from mlpprof.programs.record.clocks import Rounds
 from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
 from mlpprof.results import BatchResult, Expression, LabelSamples, Operation, PhaseSamples, Samples
+from mlpprof.results.step_profile import ITERATOR
 
 STEP_ITSELF = "(the step itself)"
 """The phase of what is in the step but in none of its calls."""
@@ -126,6 +128,9 @@ def _without_clocks(graph: Graph, span: Span, under_s: Samples, whole_s: Samples
 def _parts(span: Span, events: list[Event], phase_of: _PhaseOf) -> Iterator[_Part]:
     """An expression by the phases that it works for, as shares of what it computes and moves."""
     if not events:
+        if span in phase_of.feeds:
+            yield _Part(span, phase_of.place(span[0], span[1]) or ITERATOR, 1.0, (), -1)
+            return
         yield _Part(span, phase_of.unobserved(span[0], span[1]), 1.0, (), len(phase_of.graph.events))
         return
     found: dict[str, list[Event]] = defaultdict(list)
@@ -226,6 +231,8 @@ class _PhaseOf:
 
     def __init__(self, graph: Graph, labels: dict[str, dict[int, str]]) -> None:
         self.graph, self._labels = graph, labels
+        self.feeds = {graph.span(site) for site in graph.trace.times.feeds}
+        """The places of what the loops around the step run over."""
         self._blocks = {path: _labelled_blocks(tree, labels.get(path, {})) for path, tree in graph.trees.items()}
 
     def event(self, event: Event) -> str:

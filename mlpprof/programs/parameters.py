@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -73,6 +74,11 @@ class Parameter:
     def shape(self) -> tuple[int, ...]:
         """The shape of the parameter."""
         return tuple(self.values.shape[1:])
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return math.prod(self.shape)
 
     @property
     def text(self) -> str:
@@ -242,7 +248,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 class ParameterForm(SeekForm):
-    """As for the search of the step; each update is also reported before it happens."""
+    """Rewrites a program as the search of the step does, and reports each update before it happens as well."""
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         return _reported_before(super().visit_AugAssign(node))

@@ -2,7 +2,8 @@
 
 The program runs in the main thread, as under Python. The step has a hook at its beginning and one at its end, and no
 other instrument. The first hook waits for permission, in whatever thread the step runs. Whoever gives permission is in
-another thread. What is measured is the time between the two hooks: the step itself, as in `advise` and `profile`.
+another thread. What is measured is the time between the two hooks, and the time in which the loop around the step gets
+its next item, as from a generator of batches. This is the step of `advise` and `profile`, too.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.instrument.rewriting import split_body, statement
 from mlpprof.programs.load import Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
+from mlpprof.programs.record.feed import Feed
 from mlpprof.programs.record.forms import Forms
-from mlpprof.programs.record.hooks import BEGIN, END
+from mlpprof.programs.record.hooks import BEGIN, END, FED, TESTED
 from mlpprof.programs.record.run import EVERY_S, Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
 from mlpprof.programs.signs import Signs
@@ -56,8 +58,8 @@ class GatedForms(Forms):
 class Taken:
     """What a program did with its permission.
 
-    steps: how many steps it made. seconds: their sum. between_s: the time after each of them, until the next one began.
-    has_ended: whether it makes no more.
+    steps: how many steps it made. seconds: their sum, with what it took to get the next item after each of them.
+    between_s: the other time until the next one began. has_ended: whether it makes no more.
     """
 
     steps: int
@@ -87,7 +89,8 @@ class StepGate:
         self.has_arrived = False
         """Whether the program has been at its step."""
         self.has_ended = False
-        self.hooks = {BEGIN: self._begin, END: self._end}
+        self._feed = Feed(clock, lambda: self._inside > 0)
+        self.hooks = {BEGIN: self._begin, END: self._end, **self._feed.hooks}
 
     # In the program's threads.
 
@@ -97,8 +100,10 @@ class StepGate:
         self._inside += 1
         if self._inside > 1:
             return
+        fed_s = self._feed.taken().seconds
         if self._end_s is not None:
-            self._between_s += self._clock() - self._end_s
+            self._seconds += fed_s
+            self._between_s += self._clock() - self._end_s - fed_s
         if self._left == 0:
             self.has_arrived = True
             self._answers.put(self._taken())
@@ -167,6 +172,7 @@ def run_gated(
     is_at_step: whether it has reached its step. Raises UsageError if it never does, and what the program's `run`
     raises.
     """
+    hooks.install({name: hooks.QUIETLY[name] for name in (FED, TESTED)})
     hooks.install(hooks_of_step)
     end_threads_quietly()
     signs = Signs(program.is_own)

@@ -21,6 +21,8 @@ from mlpprof.programs.signs import FAILED
 FEWEST_TIMED = 3
 """If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""
 
+SEEK_WORKER = "mlpprof.programs.seek_worker"
+
 SHOWN_LINES = 20
 """So many of the last lines of a program that ended too early are shown, so that a usual `--help` fits."""
 
@@ -43,8 +45,8 @@ def contained(request: ProgramRequest) -> str:
 class Runs:
     """Runs a program in workers. message: for the worker, with "step", which is None if it has to be found.
 
-    name: of the program in sentences. before: what each worker does first, see `contained`. count: how often it was
-    run.
+    worker: the module of the worker, for all runs but those that find the step. name: of the program in sentences.
+    before: what each worker does first, see `contained`. count: how often it was run.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Runs:
         few, failure = 0, None
         plain_s: list[float] = []
         if not self._is_named:
-            sought = self.run("seek", part_of(progress, 0.0, 0.35))
+            sought = self.sought(part_of(progress, 0.0, 0.35))
             self._message["step"], failure = sought["step"], sought["failure"]
             if sought["is_all"]:
                 few = len(sought["seconds"])
@@ -93,10 +95,17 @@ class Runs:
             answer["notes"] = [failure, *(note for note in answer["notes"] if FAILED not in note)]
         return answer
 
+    def sought(self, progress: Progress) -> dict[str, Any]:
+        """The step that is found, as JSON of `Sought`. Raises as `run`."""
+        return self._answer(SEEK_WORKER, "seek", progress)
+
     def run(self, call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
         """The answer of a worker that runs the program. Raises as the worker, with the program's last output."""
+        return self._answer(self._worker, call, progress, **arguments)
+
+    def _answer(self, module: str, call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
         self.count += 1
-        with Worker(self._worker, self._environment, before=self._before) as worker:
+        with Worker(module, self._environment, before=self._before) as worker:
             try:
                 return dict(worker.call(call, progress, program=self._message, **arguments))
             except ProgramEnded as error:

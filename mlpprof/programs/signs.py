@@ -22,6 +22,9 @@ SPAWNS = "multiprocessing.popen_"
 WINDOWS = ("tkinter", "PyQt5", "PyQt6", "PySide2", "PySide6", "wx", "pygame", "pyglet")
 """Libraries that open windows."""
 
+WAITS_FOR_KEYS = ("cv2", "waitKey")
+"""A library that does much else beside opening windows, and its function that waits for one."""
+
 FRAMEWORKS = ("torch", "tensorflow", "jax", "keras", "sklearn", "mxnet")
 """Libraries that train by themselves."""
 
@@ -109,7 +112,7 @@ class Signs:
                 f"it seems to download: {place} connects to {host}. Run the program once with python, so that its "
                 "data are on this machine, and then run mlpprof again"
             )
-        if not has_ended and (window := self._new(WINDOWS)):
+        if not has_ended and (window := self._new(WINDOWS) or self._waits_for_keys()):
             return (
                 f"it uses {window}, and seems to wait until you close a window. Let it train without the window, with "
                 "an option of its own after -- for instance"
@@ -120,6 +123,10 @@ class Signs:
                 "written with NumPy"
             )
         return None
+
+    def _waits_for_keys(self) -> str | None:
+        library, function = WAITS_FOR_KEYS
+        return library if library in sys.modules and function in (self.stopped or "") else None
 
     def _new(self, modules: tuple[str, ...]) -> str | None:
         """The first of these modules that the program has loaded."""

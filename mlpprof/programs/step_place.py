@@ -104,6 +104,21 @@ def loops_around(tree: ast.Module, name: str) -> list[Loop]:
     return found
 
 
+def loops_that_feed(tree: ast.Module, name: str) -> list[Loop]:
+    """The innermost loops that call a function, directly or through other functions of the file."""
+    known = {name.rpartition(".")[2]}
+    while True:
+        calling = {
+            own.rpartition(".")[2]
+            for own, node in functions(tree)
+            if any(_calls(one, last) for one in node.body for last in known)
+        }
+        if calling <= known:
+            break
+        known |= calling
+    return list({id(loop): loop for last in known for loop in loops_around(tree, last)}.values())
+
+
 def _calls(node: ast.AST, name: str) -> bool:
     """Whether a statement calls the name outside of inner loops and functions."""
     if isinstance(node, Loop | SCOPES_WITHIN):

@@ -1,1 +1,1 @@
-"""Showing a run: on the terminal and as files; every report is made from the `results.Run` alone."""
+"""Showing results on the terminal and as files: every report is made from a record of `results` alone."""

@@ -105,7 +105,7 @@ def _program_facts(programs: ProgramPair) -> list[Fact]:
     return [
         *facts,
         ("step of", "", plain(" → ".join(dict.fromkeys(programs.steps)))),
-        ("between", "", f"the rest of the loop takes {format_time(old_s)} → {format_time(new_s)} a step"),
+        ("between", "", f"the rest of the training loop takes {format_time(old_s)} → {format_time(new_s)} a step"),
         *(("note", "warning", plain(note)) for note in programs.notes),
     ]
 

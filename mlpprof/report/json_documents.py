@@ -6,10 +6,12 @@ The contract of each document is `schemas/NAME.schema.json`, except that of `mlp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.verify import Statement
 from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
@@ -19,7 +21,7 @@ from mlpprof.results import (
     Change,
     CheckResult,
     Comparison,
-    ExpressionChange,
+    DifferentTraining,
     Ladder,
     Run,
     Speedup,
@@ -170,12 +172,9 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "dtypes": race.dtypes,
             "old_s": race.step_s(0),
             "new_s": race.step_s(1),
-            **_ratio(verdict),
-            "verdict": verdict.outcome,
-            "reason": verdict.reason,
-            "at_least": verdict.at_least,
-            "processes": verdict.processes,
+            **_verdict(verdict),
             "equivalent": comparison.equivalent,
+            "same": comparison.equivalent,
             "phases": _phases(comparison.waterfall),
             "labels": [
                 {"phase": change.phase, "layer": change.layer, "label": change.label, **_seconds(change)}
@@ -190,6 +189,23 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     )
 
 
+def different_training_json(different: DifferentTraining) -> dict[str, Any]:
+    """Two programs that do not train the same: where and by how much. There are no times."""
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "command": different.command,
+            "old": different.old,
+            "new": different.new,
+            "equivalent": False,
+            "same": False,
+            "steps": different.steps,
+            "training": different.training,
+        }
+    )
+
+
 def _programs(comparison: Comparison) -> dict[str, Any]:
     """What is known only of programs. lost: the expression that lost the most time."""
     pair = comparison.programs
@@ -198,21 +214,9 @@ def _programs(comparison: Comparison) -> dict[str, Any]:
         "steps": pair.steps,
         "between_s": pair.between_s,
         "training": pair.training,
-        "expressions": [_expression_change(one) for one in pair.expressions],
-        "lost": None if comparison.lost is None else _expression_change(comparison.lost),
+        "expressions": pair.expressions,
+        "lost": comparison.lost,
         "notes": pair.notes,
-    }
-
-
-def _expression_change(one: ExpressionChange) -> dict[str, Any]:
-    return {
-        "file": one.file,
-        "cell": one.cell,
-        "line": one.line,
-        "text": one.text,
-        "old_text": one.old_text,
-        "old_s": one.old_s,
-        "new_s": one.new_s,
     }
 
 
@@ -265,6 +269,16 @@ def _ratio(verdict: Verdict) -> dict[str, Any]:
     return {"ratio": verdict.ratio, "interval": [verdict.low, verdict.high]}
 
 
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        **_ratio(verdict),
+        "verdict": verdict.outcome,
+        "reason": verdict.reason,
+        "at_least": verdict.at_least,
+        "processes": verdict.processes,
+    }
+
+
 def _ratio_or_none(verdict: Verdict | None) -> dict[str, Any] | None:
     return None if verdict is None else _ratio(verdict)
 
@@ -277,18 +291,23 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "new": speedup.new,
             "old": speedup.old,
             "subject": speedup.subject,
-            "at_least": verdict.at_least,
-            **_ratio(verdict),
-            "verdict": verdict.outcome,
-            "reason": verdict.reason,
-            "processes": verdict.processes,
+            **_verdict(verdict),
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
-            "lost": None if speedup.lost is None else _expression_change(speedup.lost),
+            "lost": speedup.lost,
             "command": speedup.command,
             "notes": speedup.notes,
         }
     )
+
+
+def verify_json(verified: Mapping[Path, Sequence[Statement]]) -> dict[str, Any]:
+    """What `mlpprof verify` found: each figure of each file, as it is stored and as its samples give it."""
+    files = {
+        str(path): [{**vars(one), "is_confirmed": one.is_confirmed} for one in statements]
+        for path, statements in verified.items()
+    }
+    return plain_object({"schema": SCHEMA, "files": files})
 
 
 def check_json(results: Sequence[CheckResult]) -> dict[str, Any]:

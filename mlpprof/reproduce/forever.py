@@ -14,7 +14,17 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.reproduce.laboratory import Laboratory
-from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, Stages, at_least, data_text, ratio, shortened
+from mlpprof.reproduce.rules import (
+    RULE_AT_LEAST,
+    Ratio,
+    Stages,
+    at_least,
+    data_text,
+    minutes,
+    planned,
+    ratio,
+    shortened,
+)
 from mlpprof.results import Race
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import Workload, resolve
@@ -38,21 +48,14 @@ FASTER = 10.0
 class Plan:
     """How much is run; the defaults are a whole run."""
 
-    observations: int = 10_000
-    processes: int = 1
-    blocks: int = 4
-    batches: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
-    epochs: int = 20
+    observations: int = planned(10_000, "observations of a timed pass")
+    processes: int = planned(1, "processes per race")
+    blocks: int = planned(4, "blocks per process")
+    batches: tuple[int, ...] = planned((1, 10, 100, 1_000, 10_000), "mini-batch sizes")
+    epochs: int = planned(20, "epochs of every mini-batch size")
 
 
 QUICK = Plan(observations=1_000, blocks=2, epochs=5)
-FIELD_NAMES = {
-    "observations": "observations of a timed pass",
-    "processes": "processes per race",
-    "blocks": "blocks per process",
-    "batches": "mini-batch sizes",
-    "epochs": "epochs of every mini-batch size",
-}
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
@@ -119,7 +122,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             "passes in matrices, and forward passes in Python's numbers.",
             "Loss, rate and the observations themselves (the outputs of a random network) are ours.",
         ),
-        shortened=shortened(plan, FIELD_NAMES),
+        shortened=shortened(plan),
         claims=claims,
         tables=(*(_pass_table(races[network.text], network, plan) for network in networks), _batch_table(runs)),
         figures=(_figure(runs),),
@@ -158,7 +161,7 @@ def _pass_claim(race: Race, network: Network, plan: Plan) -> Claim:
         claimed=PASS_S,
         claimed_text="28 minutes",
         measured=in_matrices_s,
-        measured_text=f"{_minutes(in_matrices_s)} in matrices, {_minutes(in_python_s)} in Python's numbers "
+        measured_text=f"{minutes(in_matrices_s)} in matrices, {minutes(in_python_s)} in Python's numbers "
         "(extrapolated)",
         rule="28 minutes lie between the two readings of the author's code",
         holds=holds,
@@ -170,10 +173,6 @@ def _pass_claim(race: Race, network: Network, plan: Plan) -> Claim:
             else ", which fits neither reading on this machine."
         ),
     )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{digits(seconds / 60)} min" if seconds < 7200 else f"{digits(seconds / 3600)} h"
 
 
 def _batch_claims(runs: dict[int, dict[str, Any]]) -> tuple[Claim, Claim]:
@@ -216,8 +215,8 @@ def _pass_table(race: Race, network: Network, plan: Plan) -> Table:
     scale = Plan().observations / plan.observations
     batched_s = scale * race.step_s(FORMS.index("sliced"))
     rows = [
-        ("numeric in Python's numbers", _minutes(in_python_s), digits(in_python_s / batched_s) + " x", "extrapolated"),
-        ("numeric in matrices", _minutes(in_matrices_s), digits(in_matrices_s / batched_s) + " x", "extrapolated"),
+        ("numeric in Python's numbers", minutes(in_python_s), digits(in_python_s / batched_s) + " x", "extrapolated"),
+        ("numeric in matrices", minutes(in_matrices_s), digits(in_matrices_s / batched_s) + " x", "extrapolated"),
     ]
     for i, name in enumerate(FORMS[1:], start=1):
         seconds = scale * race.step_s(i)

@@ -25,15 +25,14 @@ Result = TypeVar("Result")
 
 @dataclass
 class Laboratory:
-    """Starts workers in one environment, and remembers the machine as the first of them described it."""
+    """Starts workers, and remembers the machine as the first of them described it."""
 
-    threads: int | None = DEFAULT_THREADS
     machine: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
-    def worker(self, threads: int | None = None) -> Iterator[Worker]:
+    def worker(self, threads: int = DEFAULT_THREADS) -> Iterator[Worker]:
         """A worker process, which ends with the block."""
-        with Environment(threads or self.threads).worker(module=WORKER) as worker:
+        with Environment(threads).worker(module=WORKER) as worker:
             yield worker
             if not self.machine:
                 self.machine = worker.call("machine")
@@ -48,7 +47,7 @@ class Laboratory:
 
     def race(self, subjects: Sequence[VariantSubject], processes: int, blocks: int, progress: Progress) -> Race:
         """Race all subjects in one process, and in several such processes one after the other."""
-        environment = Environment(self.threads)
+        environment = Environment(DEFAULT_THREADS)
         entrants = [[Entrant(subject, environment, "shared")] for subject in subjects]
         live = ProcessRace(entrants, blocks=blocks, start=partial(worker_for, module=WORKER))
         add_replicates(live, processes, progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlpprof.compare.entrants import VariantSubject
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.report.numbers import digits, format_time
+from mlpprof.report.numbers import format_time
 from mlpprof.reproduce.laboratory import Laboratory
 from mlpprof.reproduce.rules import (
     ELSEWHERE,
@@ -18,6 +18,8 @@ from mlpprof.reproduce.rules import (
     about,
     data_text,
     digits_source,
+    minutes,
+    planned,
     ratio,
     shortened,
 )
@@ -36,19 +38,13 @@ VARIANTS = ("scalar", "dense_layers")
 class Plan:
     """How much is run; the defaults are a whole run."""
 
-    steps: int = STEPS
-    processes: int = 3
-    blocks: int = 8
-    mini_batch: int = 64
+    steps: int = planned(STEPS, "steps of dense_layers that are run")
+    processes: int = planned(3, "processes per race")
+    blocks: int = planned(8, "blocks per process")
+    mini_batch: int = planned(64, "samples of a mini-batch")
 
 
 QUICK = Plan(steps=5_000, processes=1, blocks=3)
-FIELD_NAMES = {
-    "steps": "steps of dense_layers that are run",
-    "processes": "processes per race",
-    "blocks": "blocks per process",
-    "mini_batch": "samples of a mini-batch",
-}
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
@@ -87,7 +83,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             "form are really run, and their batches are drawn.",
             "Weights start at N(0, 1) / sqrt(fan_in) instead of 0.01 times a normal number.",
         ),
-        shortened=shortened(plan, FIELD_NAMES),
+        shortened=shortened(plan),
         claims=tuple(claims),
         tables=(_table(races, series_s, plan),),
         figures=(),
@@ -139,9 +135,7 @@ def _claims(reading: str, race: Race, fast_s: float, plan: Plan) -> list[Claim]:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return format_time(seconds)
-    return f"{digits(seconds / 60)} min" if seconds < 7200 else f"{digits(seconds / 3600)} h"
+    return format_time(seconds) if seconds < 120 else minutes(seconds)
 
 
 def _table(races: dict[str, Race], series_s: dict[str, float], plan: Plan) -> Table:

@@ -15,7 +15,7 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_change, format_time
 from mlpprof.reproduce.laboratory import Laboratory, load
-from mlpprof.reproduce.rules import Ratio, Stages, cats_source, data_text, ratio, shortened
+from mlpprof.reproduce.rules import Ratio, Stages, cats_source, data_text, planned, ratio, shortened
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import Workload, resolve
 
@@ -210,23 +210,15 @@ def other_figure(
 class Plan:
     """How much is run; the defaults are a whole run."""
 
-    epochs: int = 1_000
-    seeds: int = 5
-    rates: tuple[float, ...] = (0.0025, 0.0075, 0.015, 0.03, 0.06)
-    tuning_seeds: int = 3
-    processes: int = 3
-    blocks: int = 8
+    epochs: int = planned(1_000, "epochs")
+    seeds: int = planned(5, "initial seeds")
+    rates: tuple[float, ...] = planned((0.0025, 0.0075, 0.015, 0.03, 0.06), "learning rates tried")
+    tuning_seeds: int = planned(3, "seeds of every rate tried")
+    processes: int = planned(3, "processes per race")
+    blocks: int = planned(8, "blocks per process")
 
 
 QUICK = Plan(epochs=150, rates=(0.0075, 0.03), tuning_seeds=2, processes=1, blocks=3)
-FIELD_NAMES = {
-    "epochs": "epochs",
-    "seeds": "initial seeds",
-    "rates": "learning rates tried",
-    "tuning_seeds": "seeds of every rate tried",
-    "processes": "processes per race",
-    "blocks": "blocks per process",
-}
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
@@ -277,7 +269,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             f"The tuned rate is the one of {', '.join(f'{rate:g}' for rate in plan.rates)} with the lowest mean loss "
             f"of {plan.tuning_seeds} seeds after the last epoch.",
         ),
-        shortened=shortened(plan, FIELD_NAMES),
+        shortened=shortened(plan),
         claims=(
             _loss_claim("sliced", own, STANDARD_LOSS, plan),
             *(_loss_claim(name, own, OPTIMIZED_LOSS, plan) for name in ("layerwise", "layerwise_once")),

@@ -15,7 +15,7 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.reproduce.laboratory import Laboratory, load
-from mlpprof.reproduce.rules import RULE_ABOUT, Stages, about, data_text, digits_source, ratio, shortened
+from mlpprof.reproduce.rules import RULE_ABOUT, Stages, about, data_text, digits_source, planned, ratio, shortened
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
 from mlpprof.workloads import resolve
 
@@ -31,27 +31,17 @@ LEARNABLE = Network((784, 100, 10), loss="squared_error", rate=1.0)
 class Plan:
     """How much is run; the defaults are a whole run."""
 
-    layers: tuple[int, ...] = (1000, 900, 900, 900, 10)
-    processes: int = 3
-    blocks: int = 8
-    workers: tuple[int, ...] = (1, 2, 4)
-    parallel_blocks: int = 3
-    epochs: int = 4
-    rows: int = 5_000
-    learning_epochs: int = 20
+    layers: tuple[int, ...] = planned((1000, 900, 900, 900, 10), "layers")
+    processes: int = planned(3, "processes per race")
+    blocks: int = planned(8, "blocks per process")
+    workers: tuple[int, ...] = planned((1, 2, 4), "numbers of workers")
+    parallel_blocks: int = planned(3, "blocks of the race of the parallel forms")
+    epochs: int = planned(4, "parallel epochs on the source's data")
+    rows: int = planned(5_000, "rows of the digits")
+    learning_epochs: int = planned(20, "parallel epochs on the digits")
 
 
 QUICK = Plan(processes=1, blocks=2, parallel_blocks=1, epochs=1, learning_epochs=6)
-FIELD_NAMES = {
-    "layers": "layers",
-    "processes": "processes per race",
-    "blocks": "blocks per process",
-    "workers": "numbers of workers",
-    "parallel_blocks": "blocks of the race of the parallel forms",
-    "epochs": "parallel epochs on the source's data",
-    "rows": "rows of the digits",
-    "learning_epochs": "parallel epochs on the digits",
-}
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
@@ -146,7 +136,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             "Of unequal workers every second one gets through half the data of the others. Cheng's lambda is 1, since "
             "a network's loss has no strong convexity.",
         ),
-        shortened=shortened(plan, FIELD_NAMES),
+        shortened=shortened(plan),
         claims=claims,
         tables=(
             _step_table(steps, plan),

@@ -5,10 +5,9 @@ The rules are few and fixed before anything is measured, so that they cannot be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from mlpprof.errors import DataError
 from mlpprof.process import Progress
 from mlpprof.report.numbers import digits, format_number
 from mlpprof.results import Race
+
+Size = TypeVar("Size")
 
 ABOUT = 1.5
 """A ratio that is claimed as "about R" holds from R / 1.5 to R * 1.5."""
@@ -72,16 +73,18 @@ def about(measured: float, claimed: float, factor: float = ABOUT) -> bool:
     return claimed / factor <= measured <= claimed * factor
 
 
-def shortened(plan: Any, names: Mapping[str, str]) -> tuple[str, ...]:
-    """What a plan leaves out of the whole run, which its defaults are: 'epochs: 3 instead of 35'.
+def planned(whole: Size, name: str) -> Size:
+    """A field of a plan: its value in a whole run, and its name in reports."""
+    made: Size = field(default=whole, metadata={"name": name})  # the type that a dataclass's field is said to have
+    return made
 
-    names: the names of its fields in reports.
-    """
-    whole = type(plan)()
+
+def shortened(plan: Any) -> tuple[str, ...]:
+    """What a plan leaves out of the whole run, which its defaults are: 'epochs: 3 instead of 35'."""
     return tuple(
-        f"{names[field.name]}: {_text(getattr(plan, field.name))} instead of {_text(getattr(whole, field.name))}"
-        for field in fields(plan)
-        if getattr(plan, field.name) != getattr(whole, field.name)
+        f"{one.metadata['name']}: {_text(value)} instead of {_text(one.default)}"
+        for one in fields(plan)
+        if (value := getattr(plan, one.name)) != one.default
     )
 
 
@@ -89,6 +92,11 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(_text(item) for item in value)
     return format_number(value) if isinstance(value, int | float) else str(value)
+
+
+def minutes(seconds: float) -> str:
+    """Minutes, from two hours on as hours: '28.0 min', '9.00 h'."""
+    return f"{digits(seconds / 60)} min" if seconds < 7200 else f"{digits(seconds / 3600)} h"
 
 
 class Stages:

@@ -13,7 +13,17 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_percent, format_time
 from mlpprof.reproduce.laboratory import Laboratory
-from mlpprof.reproduce.rules import RULE_AT_LEAST, Ratio, Stages, at_least, data_text, digits_source, ratio, shortened
+from mlpprof.reproduce.rules import (
+    RULE_AT_LEAST,
+    Ratio,
+    Stages,
+    at_least,
+    data_text,
+    digits_source,
+    planned,
+    ratio,
+    shortened,
+)
 from mlpprof.results import BatchResult, Race
 from mlpprof.results.json import decode
 from mlpprof.results.reproduction import Claim, Curve, Figure, Panel, Reproduction, Table
@@ -184,23 +194,14 @@ ACCURACY_MARGIN = 0.01
 class Plan:
     """How much is run; the defaults are a whole run."""
 
-    epochs: int = 35
-    processes: int = 3
-    blocks: int = 8
-    batches: tuple[int, int] = (500, 20_000)
-    backward_batches: tuple[int, int] = (500, 15_000)
-    profile_steps: int | None = None
+    epochs: int = planned(35, "epochs of training")
+    processes: int = planned(3, "processes per race")
+    blocks: int = planned(8, "blocks per process")
+    batches: tuple[int, int] = planned((500, 20_000), "batch sizes")
+    backward_batches: tuple[int, int] = planned((500, 15_000), "batch sizes of the tables")
 
 
 QUICK = Plan(epochs=2, processes=1, blocks=3)
-FIELD_NAMES = {
-    "epochs": "epochs of training",
-    "processes": "processes per race",
-    "blocks": "blocks per process",
-    "batches": "batch sizes",
-    "backward_batches": "batch sizes of the tables",
-    "profile_steps": "profiled steps",
-}
 
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
@@ -220,7 +221,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
         plan.blocks,
         stages.next(),
     )
-    profiles = {m: _profile(laboratory, workload, m, plan, stages.next()) for m in plan.backward_batches}
+    profiles = {m: _profile(laboratory, workload, m, stages.next()) for m in plan.backward_batches}
     trained = {m: _train(laboratory, _at(workload, m), m, plan, stages.next()) for m in plan.batches}
     claims = [
         *(_step_claim(races[m], m, author) for m, author in zip(plan.batches, SERIES_S.values(), strict=True)),
@@ -266,7 +267,7 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             "His tc, an average error for plotting, has no counterpart in our step; his N is the layer that delta is "
             "propagated to, and his t5 and t6 at N belong to our layer N + 1.",
         ),
-        shortened=shortened(plan, FIELD_NAMES),
+        shortened=shortened(plan),
         claims=tuple(claims),
         tables=tuple(tables),
         figures=(figure(trained, plan.epochs),),
@@ -297,10 +298,10 @@ def _train(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progr
     return trained
 
 
-def _profile(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progress: Progress) -> BatchResult:
+def _profile(laboratory: Laboratory, workload: Workload, m: int, progress: Progress) -> BatchResult:
     request = Request(BEFORE, _at(workload, m).network, workload.source)
     with laboratory.prepared({BEFORE: request}, progress) as worker:
-        answer = worker.call("profile", progress, key=BEFORE, batch=m, steps=plan.profile_steps, counted=False)
+        answer = worker.call("profile", progress, key=BEFORE, batch=m, steps=None, counted=False)
         return decode(BatchResult, answer)
 
 

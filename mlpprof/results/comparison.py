@@ -20,7 +20,8 @@ class Verdict:
     ratio: old time divided by new time, so above 1 the new one is faster; low, high: its 95 % interval.
     outcome: "pass", "fail" or "inconclusive"; None where no speedup was claimed.
     at_least: the claim. processes: the number of replicates; in_process: they are blocks of one process instead.
-    reason: the outcome in words.
+    reason: the outcome in words. null: the log ratios of the A/A race, (replicates,), if one was measured before a
+    FAIL. is_final: the budget ended the race, so that it was decided from the replicates that there were.
     """
 
     outcome: str | None
@@ -31,6 +32,8 @@ class Verdict:
     processes: int
     reason: str
     in_process: bool = False
+    null: tuple[float, ...] = ()
+    is_final: bool = False
 
     @property
     def is_faster(self) -> bool:
@@ -93,18 +96,42 @@ class Race:
         """Median seconds per step of variant i, over all turns of all processes."""
         return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
 
+    def scatter(self, process: int) -> NDArray[np.float64]:
+        """How much the turns of each variant scatter in a process, (variants,): the standard deviation of their log."""
+        turns_s = self.turns_s[process]
+        logs = np.log(turns_s.transpose(1, 0, 2).reshape(len(self.variants), -1))
+        return np.asarray(np.nanstd(logs, axis=1), np.float64)
+
 
 @dataclass(frozen=True)
 class Training:
     """Whether two programs train the same, from the values of their parameters after some steps from the same seeds.
 
     is_same: None where it cannot be known. reason: one sentence. notes: what you have to know about it.
+    parameter: the one that differs most; None if no parameter can be named. difference: after these steps, as a share
+    of what training has changed in it; of its size, if steps is 0. allowed: what rounding explains of that. first_step:
+    the first step after which any parameter differs, 0 if they start differently.
     """
 
     is_same: bool | None
     steps: int
     reason: str
     notes: tuple[str, ...] = ()
+    parameter: str | None = None
+    difference: float | None = None
+    allowed: float | None = None
+    first_step: int | None = None
+
+
+@dataclass(frozen=True)
+class DifferentTraining:
+    """Two programs that do not train the same, so that nothing was timed. steps: as in `ProgramPair`."""
+
+    old: str
+    new: str
+    steps: tuple[str, str]
+    training: Training
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,9 +174,10 @@ EXPLAINING = 0.25
 class ProgramPair:
     """What is known only of programs that are compared.
 
-    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop takes,
-    between one step and the next, for each. training: None after --no-check. expressions: those whose time changed the
-    most, the largest change first; empty if they were not measured. notes: what you have to know about the measurement.
+    steps: the training step of each, as `--step` takes it. between_s: seconds a step that the rest of the loop
+    takes, between one step and the next, for each; what the loop needs to get its next item is a part of the step
+    instead. training: None after --no-check. expressions: those whose time changed the most, the largest change
+    first; empty if they were not measured. notes: what you have to know about the measurement.
     """
 
     steps: tuple[str, str]

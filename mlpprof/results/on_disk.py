@@ -62,13 +62,17 @@ from mlpprof.results import (
 )
 from mlpprof.results.json import decode, parse, plain
 
-SCHEMA, OF_VARIANTS = 2, 1
+OF_VARIANTS, OF_PROGRAMS, OF_RACES = 1, 2, 3
 """The number of the layout. It is raised whenever an older mlpprof could not read what is written.
 
 1: mlpprof 0.1.0, the layout in the table above. Runs of variants are still written in it.
 2: the run of a program, which has no network and no data; "program" in `run` describes it, without the samples of its
 expressions, which are those of the labels.
+3: no run but a race, see `races_on_disk`.
 """
+
+SCHEMA = OF_RACES
+"""The newest layout that this mlpprof reads."""
 
 BLOCK_SIZE = 1024
 """The bytes before the HDF5 part. HDF5 wants a power of two and at least 512."""
@@ -86,7 +90,7 @@ _PHASE_FIGURES = ("bytes_allocated", "peak_bytes", "page_faults")
 _NOT_IN_JSON = ("machine", "results", "lines", "stacks")
 
 # h5py, NumPy and `results.json` raise these for content that no mlpprof has written
-_CONTENT_ERRORS = (
+CONTENT_ERRORS = (
     AttributeError,
     LookupError,
     MemoryError,
@@ -136,14 +140,16 @@ class _Limit(TypedDict):
     unit: str
 
 
-def seal(content: bytes, schema: int = SCHEMA) -> bytes:
+def seal(content: bytes, schema: int) -> bytes:
     """The bytes of an HDF5 file with their digest in the 1,024 bytes that HDF5 left free at the front."""
     rest = content[BLOCK_SIZE:]
     return _block(schema, len(rest), hashlib.sha256(rest).hexdigest()) + rest
 
 
-def verify(path: Path) -> None:
-    """Raise RunFileError unless the file is, byte for byte, one that was sealed with this schema or an older one.
+def verify(path: Path) -> int:
+    """The schema of a file that is, byte for byte, as it was sealed.
+
+    Raises RunFileError for any other file, and for a newer schema.
 
     Only plain reads are made, because libhdf5 may crash on a damaged file.
     """
@@ -168,6 +174,7 @@ def verify(path: Path) -> None:
         cut = len(block) < BLOCK_SIZE or (stated is not None and int(stated[1]) > size)
         found = f"cut off after {len(block) + size:,} bytes" if cut else "its content does not match its digest"
         raise RunFileError(f"{path} is damaged: {found}; copy it again from its source, or profile again")
+    return written_schema
 
 
 def _block(schema: int, size: int, digest: str) -> bytes:
@@ -259,11 +266,12 @@ def load_run(path: Path) -> Run:
 
     Raises RunFileError, in one line, for a file that is missing, foreign, damaged or of a newer schema.
     """
-    verify(path)
+    if verify(path) == OF_RACES:
+        raise RunFileError(f"{path} holds a race, not a run; mlpprof report {path} shows it")
     try:
         with h5py.File(path, "r") as file:
-            return _read_run(file)
-    except _CONTENT_ERRORS as error:
+            return read_run(file)
+    except CONTENT_ERRORS as error:
         found = one_line(error) or type(error).__name__
         raise RunFileError(f"{path} is not damaged, but its content is not a run: {found}; profile again") from error
 
@@ -274,11 +282,12 @@ def run_bytes(run: Run) -> bytes:
     # interpreter ends, and crashes there.
     content = BytesIO()
     with h5py.File(content, "w", userblock_size=BLOCK_SIZE) as file:
-        _write_run(file, run)
-    return seal(content.getvalue(), OF_VARIANTS if run.program is None else SCHEMA)
+        write_run(file, run)
+    return seal(content.getvalue(), OF_VARIANTS if run.program is None else OF_PROGRAMS)
 
 
-def _write_run(file: h5py.File, run: Run) -> None:
+def write_run(file: h5py.Group, run: Run) -> None:
+    """Write a run into a file, or into a group of one."""
     in_json = {field.name: getattr(run, field.name) for field in fields(Run) if field.name not in _NOT_IN_JSON}
     variant = {field.name: getattr(run.variant, field.name) for field in fields(run.variant) if field.name != "source"}
     file["source"] = run.variant.source
@@ -288,8 +297,8 @@ def _write_run(file: h5py.File, run: Run) -> None:
         in_json["program"] = replace(
             run.program, expressions=tuple(replace(one, seconds=()) for one in run.program.expressions)
         )
-    file["run"] = _json({**in_json, "variant": variant})
-    file["machine"] = _json(run.machine)
+    file["run"] = ascii_json({**in_json, "variant": variant})
+    file["machine"] = ascii_json(run.machine)
     for i, result in enumerate(run.results):
         _write_result(file.create_group(f"results/{i}"), result)
     if run.lines is not None:
@@ -315,11 +324,12 @@ def _write_result(group: h5py.Group, result: BatchResult) -> None:
     for j, label in enumerate(result.labels):
         samples[j] = label.step_s
     group["label_step_s"] = samples
-    group["counts"] = _json({"operations": result.operations, "uncounted": result.uncounted})
+    group["counts"] = ascii_json({"operations": result.operations, "uncounted": result.uncounted})
 
 
-def _read_run(file: h5py.File) -> Run:
-    content, machine = _parsed(file["run"]), _parsed(file["machine"])
+def read_run(file: h5py.Group) -> Run:
+    """Read a run from a file, or from a group of one. Raises CONTENT_ERRORS for any other content."""
+    content, machine = parsed(file["run"]), parsed(file["machine"])
     content["variant"]["source"] = file["source"].asstr()[()]
     decode(_Machine, machine)
     decode(dict[str, _Limit], content.get("limits", {}))
@@ -346,7 +356,8 @@ def _with_samples(program: ProgramRecord, result: BatchResult) -> ProgramRecord:
     return replace(program, expressions=expressions)
 
 
-def _parsed(dataset: h5py.Dataset) -> Any:
+def parsed(dataset: h5py.Dataset) -> Any:
+    """The value of a dataset that holds JSON."""
     return parse(dataset.asstr()[()], allow_nan=True)
 
 
@@ -367,7 +378,7 @@ def _read_result(group: h5py.Group) -> BatchResult:
         )
         for j, row in enumerate(table)
     )
-    counts = _parsed(group["counts"]) if "counts" in group else {}
+    counts = parsed(group["counts"]) if "counts" in group else {}
     numbers = {name: plain(value) for name, value in group.attrs.items()}
     result = BatchResult(
         **vars(decode(_BatchNumbers, numbers)),
@@ -430,6 +441,6 @@ def _read_stacks(text: h5py.Dataset) -> StackProfile:
     return StackProfile(int(text.attrs["batch"]), int(text.attrs["steps"]), text.asstr()[()])
 
 
-def _json(value: object) -> str:
-    # ASCII, because file names of the command line may hold bytes that are not UTF-8
+def ascii_json(value: object) -> str:
+    """A value as JSON in ASCII, because file names of the command line may hold bytes that are not UTF-8."""
     return json.dumps(plain(value, keep_nan=True))

@@ -13,6 +13,9 @@ import numpy as np
 from mlpprof.results.place import Place
 from mlpprof.results.shares import own_shares_of
 
+ITERATOR = "(the loop's iterator)"
+"""The phase in which the loop around the step gets its next item, as from a generator of batches."""
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -53,10 +56,11 @@ class Expression:
 class StepProfile:
     """A step's expressions and phases.
 
-    step: as in `Advice.step`. step_s: seconds of each undisturbed step. clocked_s: of each step under clocks,
-    interleaved. phases: phase -> seconds in each step under clocks, as the seconds of an expression. phases_from:
-    'comments' if phases come from ``# phase:`` comments, 'calls' if from the calls that the step makes, else
-    'statements'. A time is a share of the median undisturbed step, so the parts never add up to more than the step.
+    step: as in `Advice.step`. step_s: seconds of each undisturbed step, with what the loop around it took to get
+    the item of the step. clocked_s: of each step under clocks, interleaved. phases: phase -> seconds in each step
+    under clocks, as the seconds of an expression. phases_from: 'comments' if phases come from ``# phase:``
+    comments, 'calls' if from the calls that the step makes, else 'statements'. A time is a share of the median
+    undisturbed step, so the parts never add up to more than the step.
     """
 
     step: str

@@ -47,10 +47,18 @@ class Programs:
         for name in (self.over, self.new):
             words += shlex.split(name) if name.startswith("-m ") else [name]
         words += [] if environment.threads is None else ["--threads", str(environment.threads)]
-        words += ["--step", self.step] if self.step is not None else []
+        for step in self._steps():
+            words += ["--step", step]
         words += ["--allow-writes"] if self.allow_writes else []
         words += ["--", *self.arguments] if self.arguments else []
         return shlex.join(words)
+
+    def _steps(self) -> list[str]:
+        """The values of --step: with the program before it, if the two programs have different ones."""
+        if self.over_step in (None, self.step):
+            return [] if self.step is None else [self.step]
+        named = ((self.over, self.over_step), (self.new, self.step))
+        return [step if step.startswith(f"{name}:") else f"{name}:{step}" for name, step in named if step is not None]
 
     def key(self, threads: int | None) -> str:
         """The name of a stored claim about them."""
@@ -89,7 +97,7 @@ def program_speedup(
         verdict=found.verdict,
         waterfall=found.waterfall,
         command=programs.command("compare", environment),
-        notes=() if found.programs is None or found.programs.training is None else found.programs.training.notes,
+        notes=_notes(found),
         lost=found.lost,
     )
 
@@ -99,6 +107,12 @@ def _subject(found: Comparison) -> str:
     training = found.programs.training
     steps = " and ".join(dict.fromkeys(found.programs.steps))
     return f"the step {steps}" + ("" if training is None else f"; {training.reason}")
+
+
+def _notes(found: Comparison) -> tuple[str, ...]:
+    assert found.programs is not None
+    training = found.programs.training
+    return (*(() if training is None else training.notes), *found.programs.notes)
 
 
 def training_of(programs: Programs, environment: Environment, progress: Progress) -> Training:

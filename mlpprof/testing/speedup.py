@@ -336,7 +336,7 @@ def _null_notes(key: str) -> tuple[str, ...]:
     meaning = "too noisy for a FAIL" if null.biased else "quiet enough for a verdict"
     return (
         f"noise check (old compared with itself): {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) in "
-        f"{null.replicates} processes, so this machine is {meaning}",
+        f"{len(null.log_ratios)} processes, so this machine is {meaning}",
     )
 
 

@@ -28,6 +28,7 @@ import click
 from mlpprof import errors
 from mlpprof.advise.cures.cure import LineEdit, line_edits
 from mlpprof.advise.worker import advise
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.process import Progress
 from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Advice, Finding
@@ -36,8 +37,8 @@ from reports.advise.forked import Failure, forked
 from reports.advise.forms import FORMS
 from reports.advise.planting import Change, Form
 from reports.advise.subjects import Subject, subjects
-from reports.program import Program, progress_bar
-from reports.studies.study import Beginning, circumstances_text, prepare_folder, write_document
+from reports.program import Program
+from reports.studies.study import Study, circumstances_text
 
 FOLDER = Path("reports") / "advise"
 
@@ -421,14 +422,13 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON instead of the tables.")
 def main(sample: int, programs: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
     """Plant flaws into clean programs, and count those that `mlpprof advise` finds."""
-    prepare_folder(out)
-    begun = Beginning.now()
+    study = Study.begin("mutants", out)
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        circumstances = begun.circumstances("mutants", "reports.advise")
+        circumstances = study.circumstances("reports.advise")
         text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
         document = {**as_json(outcome), "circumstances": circumstances}
-        write_document(out, "mutants", text, document, "md")
+        study.write(text, document, "md")
         return text, document
 
     with progress_bar() as progress:

@@ -30,6 +30,7 @@ from mlpprof.advise import Subject as Target
 from mlpprof.advise.cures.cure import Cure, line_edits
 from mlpprof.advise.cures.cure import applied as with_edits
 from mlpprof.advise.cures.trials import ProgramTrials, how_often_proven, proven
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
@@ -37,8 +38,8 @@ from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results.proof import IN_THE_PATCH, Proof
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
-from reports.program import Program, progress_bar
-from reports.studies.study import Beginning, circumstances_text, part_of, prepare_folder, write_document
+from reports.program import Program
+from reports.studies.study import Study, circumstances_text, part_of
 
 FOLDER = Path("reports") / "advise"
 
@@ -305,15 +306,14 @@ def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, a
     names = kinds.split(",")
     if unknown := set(names) - set(KINDS):
         raise UsageError(f"no kind is called {min(unknown)!r}; the kinds are {', '.join(KINDS)}")
-    out = prepare_folder(out).resolve()
-    begun = Beginning.now()
+    study = Study.begin("opt95", out.resolve())
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        circumstances = begun.circumstances("opt95", "reports.advise")
+        circumstances = study.circumstances("reports.advise")
         text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
         results = [asdict(one) for one in outcome.results]
         document = {"schema": 1, "results": results, "circumstances": circumstances}
-        write_document(out, "opt95", text, document, "md")
+        study.write(text, document, "md")
         return text, document
 
     with progress_bar() as progress:

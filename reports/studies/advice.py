@@ -17,6 +17,7 @@ import click
 
 from mlpprof.advise import Subject, find
 from mlpprof.catalog import ladder
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import decide, log_ratios
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.live_race import variant_race
@@ -27,16 +28,10 @@ from mlpprof.profile.request import Request
 from mlpprof.report.numbers import UNKNOWN, digits, format_shares
 from mlpprof.results import Race, Verdict
 from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.json import plain_object
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
-from reports.program import Program, progress_bar
-from reports.studies.study import (
-    FOLDER,
-    Beginning,
-    circumstances_text,
-    part_of,
-    prepare_folder,
-    write_document,
-)
+from reports.program import Program
+from reports.studies.study import FOLDER, Study, part_of
 
 WITHIN = 0.30
 """A payoff reaches the goal if it deviates from the measurement by at most this share."""
@@ -213,7 +208,7 @@ def _silent(silent: Mapping[str, Advice]) -> Iterator[str]:
 
 def as_json(rows: Sequence[Row], silent: Mapping[str, Advice]) -> dict[str, Any]:
     """All figures, and every finding on every rung; None stands for an infinite ratio and for no finding."""
-    return {
+    found = {
         "rows": [
             {
                 "parent": row.pair.parent,
@@ -221,15 +216,15 @@ def as_json(rows: Sequence[Row], silent: Mapping[str, Advice]) -> dict[str, Any]
                 "batch": row.pair.batch,
                 "category": row.pair.category,
                 "found": bool(row.findings),
-                "places": list(row.places),
+                "places": row.places,
                 "payoff_share": row.payoff_share,
-                "predicted_ratio": None if row.predicted is None else [_finite(end) for end in row.predicted],
+                "predicted_ratio": row.predicted,
                 "measured_ratio": row.measured.ratio,
                 "measured_interval": [row.measured.low, row.measured.high],
                 "processes": row.measured.processes,
                 "saved_share": row.saved_share,
                 "payoff_deviation": row.payoff_deviation,
-                "ratio_deviation": _finite(row.ratio_deviation),
+                "ratio_deviation": row.ratio_deviation,
                 "payoff_within": is_within(row.payoff_deviation),
                 "ratio_within": is_within(row.ratio_deviation),
                 "advice": _advice(row.advice),
@@ -238,13 +233,14 @@ def as_json(rows: Sequence[Row], silent: Mapping[str, Advice]) -> dict[str, Any]
         ],
         "nothing_left": {name: _advice(advice) for name, advice in silent.items()},
     }
+    return plain_object(found)
 
 
 def _advice(advice: Advice) -> dict[str, Any]:
     return {
         "step": advice.step,
         "step_s": advice.step_s,
-        "notes": list(advice.notes),
+        "notes": advice.notes,
         "findings": [
             {
                 "category": one.category,
@@ -259,10 +255,6 @@ def _advice(advice: Advice) -> dict[str, Any]:
             for one in advice.findings
         ],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or math.isinf(value) else value
 
 
 CURES = {
@@ -382,26 +374,20 @@ def main(
     out: Path,
 ) -> None:
     """Compare the payoffs of `mlpprof advise` with the ladder; write advice.md and advice.json."""
-    beginning = Beginning.now()
+    study = Study.begin("advice", out)
     count = processes or (QUICK_PROCESSES if quick else PROCESSES)
-    folder = prepare_folder(out)
     workload = resolve(name, source=None if data is None else DataSource(path=str(data)), batch=batch)
     with progress_bar() as progress:
         rows, silent = measure(workload, pairs_of(workload.batch), count, progress)
-    found = beginning.circumstances("advice")
-    text = f"# Payoffs of `mlpprof advise`, compared with the ladder\n\n{circumstances_text(found)}"
-    text += advice_text(rows, silent, workload.name, workload.network.text, count)
     document = {
-        "schema": 1,
-        **found,
         "workload": workload.name,
         "network": workload.network.text,
         "batch": workload.batch,
         "data": workload.source.text,
         **as_json(rows, silent),
     }
-    write_document(folder, "advice", text, document, text_suffix="md")
-    click.echo(text)
+    text = advice_text(rows, silent, workload.name, workload.network.text, count)
+    study.end(text, document, "# Payoffs of `mlpprof advise`, compared with the ladder\n\n")
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from mlpprof.catalog import ladder
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import log_ratios
 from mlpprof.compare.entrants import SHARING, Environment, refusals
 from mlpprof.compare.live_race import ProcessRace, variant_race
@@ -34,16 +34,10 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.results import Race
+from mlpprof.results.json import plain
 from mlpprof.workloads import resolve
-from reports.program import Program, progress_bar
-from reports.studies.study import (
-    FOLDER,
-    Beginning,
-    circumstances_text,
-    part_of,
-    prepare_folder,
-    write_document,
-)
+from reports.program import Program
+from reports.studies.study import FOLDER, Study, part_of
 
 BASE = "sliced"
 RUNGS = (BASE, "tanh_sigmoid", "buffered", "chunked", "fused_update", "compiled")
@@ -109,36 +103,32 @@ class Result:
 
 
 def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """All figures, with every turn of every race."""
-    return [
+    """All figures, with every turn of every race, (blocks, 2); NaN where a slow rung did not race in a block."""
+    found = [
         {
             "work": result.work.name,
             "network": result.network,
             "dtype": result.dtype,
             "batch": result.work.batch,
             "goal_times_bound": result.work.goal,
-            "goal_us": dict(result.work.goal_us),
+            "goal_us": result.work.goal_us,
             "bound_one_core_s": result.bound_s,
             "bound_all_cores_s": result.bound_all_s,
-            "not_taking_part": dict(result.refused),
+            "not_taking_part": result.refused,
             "rungs": [
                 {
                     "name": name,
                     "step_s": result.step_s(name),
                     "times_bound": result.times_bound(name),
                     "over_sliced": result.over_base(name)[0],
-                    "turns_s": [_plain(turns_s[:, i]) for turns_s in result.race.turns_s],
+                    "turns_s": [turns_s[:, i] for turns_s in result.race.turns_s],
                 }
                 for i, name in enumerate(result.race.variants)
             ],
         }
         for result in results
     ]
-
-
-def _plain(turns_s: NDArray[np.float64]) -> list[list[float | None]]:
-    """Turns of shape (blocks, 2) as lists; None stands where a slow rung did not race in a block."""
-    return [[None if math.isnan(turn) else float(turn) for turn in block] for block in turns_s]
+    return cast(list[dict[str, Any]], plain(found))
 
 
 # The lower bound of a step assumes that all products run at the rate of large square ones, that samples are gathered
@@ -310,32 +300,17 @@ def _race_of(work: Work, data: Path | None, progress: Progress) -> tuple[Process
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
 def main(data: Path | None, processes: int | None, quick: bool, chosen: tuple[str, ...], out: Path) -> None:
     """Measure how near the fast rungs come to their goals; write goals.txt and goals.json."""
-    beginning = Beginning.now()
     works = [work for work in WORKS if not chosen or work.name.startswith(chosen)]
     if not works:
         known = ", ".join(work.name for work in WORKS)
         raise UsageError(f"no workload begins with {' or '.join(chosen)}; the workloads are: {known}")
     cores = psutil.cpu_count(logical=False) or 1
-    folder = prepare_folder(out)
+    study = Study.begin("goals", out)
     with progress_bar() as progress:
         count = processes or (QUICK_PROCESSES if quick else PROCESSES)
         results, one, all_ = measure(works, data, count, cores, progress)
-    found = beginning.circumstances("goals")
-    text = circumstances_text(found) + goals_text(results, best_of(one), best_of(all_), cores)
-    write_document(
-        folder,
-        "goals",
-        text,
-        {
-            "schema": 1,
-            **found,
-            "cores": cores,
-            "rates_one_core": one,
-            "rates_all_cores": all_,
-            "works": as_json(results),
-        },
-    )
-    click.echo(text)
+    document = {"cores": cores, "rates_one_core": one, "rates_all_cores": all_, "works": as_json(results)}
+    study.end(goals_text(results, best_of(one), best_of(all_), cores), document)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from mlpprof.catalog import Entry, ladder
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.data import DataSource
 from mlpprof.errors import MissingExtra, UnsupportedNetwork, UsageError
 from mlpprof.machine.blas import worker_environment
@@ -23,16 +24,9 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
-from reports.program import Program, progress_bar
+from reports.program import Program
 from reports.studies.memory_worker import CLEAR
-from reports.studies.study import (
-    FOLDER,
-    Beginning,
-    circumstances_text,
-    part_of,
-    prepare_folder,
-    write_document,
-)
+from reports.studies.study import FOLDER, Study, part_of
 
 WORKER = "reports.studies.memory_worker"
 BATCHES = (500, 20_000)
@@ -117,20 +111,14 @@ def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
 def main(data: Path | None, quick: bool, out: Path) -> None:
     """Measure the memory that every rung needs; write memory.txt and memory.json."""
-    beginning = Beginning.now()
     known = [entry for name, entry in ladder().items() if name not in LEFT_OUT and entry.extra != "peers"]
     if quick:
         known = [entry for entry in known if entry.name in ("buffered", "chunked")]
-    folder = prepare_folder(out)
+    study = Study.begin("memory", out)
     with progress_bar() as progress:
         source = None if data is None else DataSource(path=str(data))
         needs, refused = measure(known, BATCHES, source, progress)
-    found = beginning.circumstances("memory")
-    text = circumstances_text(found) + memory_text(needs, refused)
-    write_document(
-        folder, "memory", text, {"schema": 1, **found, "needs": [asdict(need) for need in needs], "refused": refused}
-    )
-    click.echo(text)
+    study.end(memory_text(needs, refused), {"needs": needs, "refused": refused})
 
 
 if __name__ == "__main__":

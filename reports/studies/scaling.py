@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
 from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, all_threads, refusals
 from mlpprof.compare.race import Turns
@@ -36,16 +37,8 @@ from mlpprof.profile.profile import start_worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workloads import Workload, resolve
-from reports.program import Program, progress_bar
-from reports.studies.study import (
-    FOLDER,
-    Beginning,
-    circumstances_text,
-    part_of,
-    prepare_folder,
-    write_document,
-    write_figure,
-)
+from reports.program import Program, markdown_table
+from reports.studies.study import FOLDER, Study, part_of, write_figure
 
 # The model of a step of m samples that p ranks share:
 #
@@ -212,10 +205,7 @@ def scaling_text(
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "| " + " | ".join("---:" for _ in header) + " |"
-    yield from ("| " + " | ".join(row) + " |" for row in rows)
-    yield ""
+    yield from (*markdown_table(header, rows, words=0), "")
 
 
 def _percent(share: float) -> str:
@@ -504,9 +494,8 @@ def _plain(cells: Mapping[Cell, float]) -> list[dict[str, Any]]:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
 def main(data: Path | None, quick: bool, latency: float | None, bandwidth: float | None, out: Path) -> None:
     """Measure strong and weak scaling, and model 1,000 ranks; write scaling.md, .json, .png and .svg."""
-    beginning = Beginning.now()
     workers = [count for count in WORKERS if count == 1 or count <= all_threads()]
-    folder = prepare_folder(out)
+    study = Study.begin("scaling", out)
     with progress_bar() as progress:
         workload = resolve("digits", source=None if data is None else DataSource(path=str(data)))
         requests = [Request(name, workload.network, workload.source, "float32") for name in VARIANTS]
@@ -523,25 +512,20 @@ def main(data: Path | None, quick: bool, latency: float | None, bandwidth: float
     projected = next((kind for kind in ("mpi", "processes", "threaded") if kind in models), None)
     projection = None if projected is None else _elsewhere(models[projected], latency, bandwidth)
     given = latency is not None or bandwidth is not None
-    found = beginning.circumstances("scaling")
-    heading = f"# Scaling of {workload.network.text}\n\n{circumstances_text(found)}"
-    text = heading + scaling_text(measured, exchanged, models, projected, projection, given, refused, gradient)
+    text = scaling_text(measured, exchanged, models, projected, projection, given, refused, gradient)
     document = {
-        "schema": 1,
-        **found,
         "step_s": _plain(measured.step_s),
         "strong_speedup": _plain(measured.strong),
         "weak_efficiency": _plain(measured.weak),
-        "exchange": [asdict(one) for one in exchanged],
-        "models": {kind: asdict(model) for kind, model in models.items()},
+        "exchange": exchanged,
+        "models": models,
         "projection_of": projected,
-        "projection": None if projection is None else asdict(projection),
+        "projection": projection,
         "not_taking_part": refused,
     }
-    write_document(folder, "scaling", text, document, text_suffix="md")
     caption = "Measured strong and weak scaling by workers, and the modelled efficiency of up to 1,000 ranks."
-    write_figure(folder, "scaling", scaling_figure(measured, models, projected, projection), caption)
-    click.echo(text)
+    write_figure(out, "scaling", scaling_figure(measured, models, projected, projection), caption)
+    study.end(text, document, f"# Scaling of {workload.network.text}\n\n")
 
 
 if __name__ == "__main__":

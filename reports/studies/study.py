@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import psutil
 from matplotlib.figure import Figure
 
 from mlpprof.files import make_folder, require_writable_folder, write_atomically
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress
+from mlpprof.results.json import plain
 
 FOLDER = Path("reports") / "studies"
 DOTS_PER_INCH = 150
@@ -31,22 +33,41 @@ def part_of(progress: Progress, before: float, share: float, name: str = "") -> 
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """When a study began, and how busy the machine was then (the load average over one minute)."""
+class Study:
+    """A study that has begun: its name, where its files go, when that was, and how busy the machine was then."""
 
-    time: datetime
+    name: str
+    folder: Path
+    begun: datetime
     load: float
 
     @staticmethod
-    def now() -> Beginning:
-        return Beginning(datetime.now(UTC), psutil.getloadavg()[0])
+    def begin(name: str, folder: Path) -> Study:
+        """Make the folder if it is missing. Raises UsageError if no file can be written into it."""
+        make_folder(folder)
+        require_writable_folder(folder)
+        return Study(name, folder, datetime.now(UTC), psutil.getloadavg()[0])
 
-    def circumstances(self, study: str, package: str = "reports.studies") -> dict[str, Any]:
-        """When, where, by which command and on how busy a machine a study measured; it ends now."""
+    def end(self, text: str, document: dict[str, Any], heading: str = "") -> None:
+        """Print the tables after the circumstances, and write NAME.txt (with a heading NAME.md) and NAME.json."""
+        found = self.circumstances()
+        text = heading + circumstances_text(found) + text
+        self.write(text, {"schema": 1, **found, **document}, "md" if heading else "txt")
+        click.echo(text)
+
+    def write(self, text: str, document: dict[str, Any], suffix: str) -> None:
+        """Write NAME.txt (or another suffix) and NAME.json."""
+        as_json = json.dumps(plain(document), indent=1, allow_nan=False)
+        for ending, content in ((suffix, text), ("json", f"{as_json}\n")):
+            with write_atomically(self.folder / f"{self.name}.{ending}") as temporary:
+                temporary.write_text(content, encoding="utf-8")
+
+    def circumstances(self, package: str = "reports.studies") -> dict[str, Any]:
+        """When, where, by which command and on how busy a machine the study measured; it ends now."""
         return {
-            "command": shlex.join(["python", "-m", f"{package}.{study}", *sys.argv[1:]]),
-            "begun": self.time.isoformat(timespec="seconds"),
-            "minutes": round((datetime.now(UTC) - self.time).total_seconds() / 60, 1),
+            "command": shlex.join(["python", "-m", f"{package}.{self.name}", *sys.argv[1:]]),
+            "begun": self.begun.isoformat(timespec="seconds"),
+            "minutes": round((datetime.now(UTC) - self.begun).total_seconds() / 60, 1),
             "load_before": round(self.load, 1),
             "load_after": round(psutil.getloadavg()[0], 1),
             "machine": describe(),
@@ -62,20 +83,6 @@ def circumstances_text(found: dict[str, Any]) -> str:
         f"{found['begun']} in {found['minutes']:g} min by {found['command']}\n"
         f"load {found['load_before']:g} before, {found['load_after']:g} after{busy}\n"
     )
-
-
-def prepare_folder(folder: Path) -> Path:
-    """Make the folder for the files if it is missing. Raises UsageError if no file can be written into it."""
-    make_folder(folder)
-    require_writable_folder(folder)
-    return folder
-
-
-def write_document(folder: Path, name: str, text: str, document: dict[str, Any], text_suffix: str = "txt") -> None:
-    """Write NAME.txt (or another suffix) and NAME.json."""
-    for suffix, content in ((text_suffix, text), ("json", json.dumps(document, indent=1, allow_nan=False) + "\n")):
-        with write_atomically(folder / f"{name}.{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
 
 
 def write_figure(folder: Path, name: str, figure: Figure, caption: str) -> None:

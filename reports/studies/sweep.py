@@ -20,6 +20,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from mlpprof.catalog import ladder
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
 from mlpprof.compare.entrants import Environment, VariantSubject, refusals
 from mlpprof.compare.race import TURN_S
@@ -27,16 +28,8 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import digits
 from mlpprof.workloads import resolve
-from reports.program import Program, progress_bar
-from reports.studies.study import (
-    FOLDER,
-    Beginning,
-    circumstances_text,
-    part_of,
-    prepare_folder,
-    write_document,
-    write_figure,
-)
+from reports.program import Program
+from reports.studies.study import FOLDER, Study, part_of, write_figure
 
 PANEL_INCHES = (2.1, 1.55)
 MOST = 4.0
@@ -167,9 +160,8 @@ def sweep_text(ratios: Mapping[Cell, float], base_s: Mapping[str, float], grid: 
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
 def main(quick: bool, variants: tuple[str, ...], out: Path) -> None:
     """Race the fast rungs on many networks and batch sizes; write sweep.png, .svg, .txt and .json."""
-    beginning = Beginning.now()
     grid = QUICK if quick else Grid()
-    folder = prepare_folder(out)
+    study = Study.begin("sweep", out)
     with progress_bar() as progress:
         network = resolve("digits")
         names = variants or tuple(name for name in RUNGS if name in ladder())
@@ -177,15 +169,13 @@ def main(quick: bool, variants: tuple[str, ...], out: Path) -> None:
         refused = refusals(requests, Environment(1, native_blas=True), progress)
         rungs = [name for name in names if name not in refused]
         ratios, base_s = measure(grid, rungs, progress)
-    found = beginning.circumstances("sweep")
-    text = circumstances_text(found) + sweep_text(ratios, base_s, grid, rungs)
+    text = sweep_text(ratios, base_s, grid, rungs)
     text += "".join(f"  {name} did not take part: {why}\n" for name, why in refused.items())
     cells = [dict(zip(("rung", "layers", "neurons", "batch"), c, strict=True), ratio=r) for c, r in ratios.items()]
-    write_document(folder, "sweep", text, {"schema": 1, **found, "base": BASE, "base_step_s": base_s, "cells": cells})
     caption = f"How many times as fast as {BASE} each rung is, by hidden layers, their neurons, and batch."
     figure = sweep_figure(ratios, rungs, grid.depths, grid.widths, grid.batches, BASE)
-    write_figure(folder, "sweep", figure, caption)
-    click.echo(text)
+    write_figure(out, "sweep", figure, caption)
+    study.end(text, {"base": BASE, "base_step_s": base_s, "cells": cells})
 
 
 if __name__ == "__main__":

@@ -20,14 +20,15 @@ from typing import Any
 import click
 import numpy as np
 
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted
-from mlpprof.errors import CheckFailed
+from mlpprof.errors import CheckFailed, UsageError
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
-from reports.program import Program, progress_bar
-from reports.studies.study import Beginning, circumstances_text, part_of, prepare_folder, write_document
+from reports.program import Program, markdown_table
+from reports.studies.study import Study, circumstances_text, part_of
 from reports.verdicts.real_trials import upper_bound
 
 FOLDER = Path("reports") / "verdicts"
@@ -41,6 +42,12 @@ SLOWER = "delta = (self.forward(X) - Y + 0 * np.sin(WASTE).sum()) / X.shape[1]"
 
 OUTCOMES = ("pass", "fail", "inconclusive", "not the same")
 """The answers; the last one means that mlpprof says both do not train the same, which they do."""
+
+
+COLUMNS = (
+    *("new is", "trials", "PASS", "FAIL", "no verdict", "not the same", "measured ratio", "expression named"),
+    "FAIL rate",
+)
 
 
 @dataclass(frozen=True)
@@ -123,10 +130,7 @@ def trials(aa: int, slow: int, slowdown: float, budget_s: float | None, progress
 
 def table(found: list[Trial]) -> str:
     """The counts as Markdown."""
-    lines = [
-        "| new is | trials | PASS | FAIL | no verdict | not the same | measured ratio | expression named | FAIL rate |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for kind in dict.fromkeys(trial.kind for trial in found):
         of_kind = [trial for trial in found if trial.kind == kind]
         counts = [sum(trial.outcome == outcome for trial in of_kind) for outcome in OUTCOMES]
@@ -134,9 +138,8 @@ def table(found: list[Trial]) -> str:
         ratio = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})" if ratios else ""
         named = "" if kind == "A/A" else f"{sum(trial.is_right_place for trial in of_kind)}"
         bound = f"at most {upper_bound(counts[1], len(of_kind)):.1%} (95 %)" if kind == "A/A" else ""
-        cells = [kind, str(len(of_kind)), *map(str, counts), ratio, named, bound]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([kind, str(len(of_kind)), *map(str, counts), ratio, named, bound])
+    return "\n".join(markdown_table(COLUMNS, rows)) + "\n"
 
 
 @click.command(cls=Program)
@@ -159,23 +162,36 @@ def table(found: list[Trial]) -> str:
     show_default=True,
     help="Folder for programs.md and programs.json.",
 )
+@click.option("--add", is_flag=True, help="Add the trials to those that programs.json in the folder has already.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, as_json: bool) -> None:
+def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, add: bool, as_json: bool) -> None:
     """Compare programs many times on this machine, and count the answers."""
-    report(out, as_json, lambda progress: trials(aa, slow, slowdown, budget, progress))
+    report(out, as_json, lambda progress: trials(aa, slow, slowdown, budget, progress), add)
 
 
-def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]]) -> None:
-    """Make the trials, and print and write what they give."""
-    prepare_folder(out)
-    begun = Beginning.now()
+def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
+    """Make the trials, write them after each one, so that an interrupted study keeps what it has, and print them."""
+    study = Study.begin("programs", out)
+    document: dict[str, Any] = _earlier(out) if add else {"schema": 2, "trials": [], "parts": []}
+    parts = list(document["parts"])
+    text = ""
     with progress_bar() as progress:
-        found = list(made(progress))
-    circumstances = begun.circumstances("programs", "reports.verdicts")
-    document = {"schema": 1, "trials": [asdict(trial) for trial in found], "circumstances": circumstances}
-    text = f"{table(found)}\n{circumstances_text(circumstances)}"
-    write_document(out, "programs", text, document, "md")
+        for trial in made(progress):
+            document["trials"].append(asdict(trial))
+            document["parts"] = [*parts, study.circumstances("reports.verdicts")]
+            found = [Trial(**kept) for kept in document["trials"]]
+            text = "\n".join([table(found), *map(circumstances_text, document["parts"])])
+            study.write(text, document, "md")
     click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    path = out / "programs.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"schema": found["schema"], "trials": found["trials"], "parts": found["parts"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{path} has no trials to add to ({error!r}); leave --add away to begin anew") from None
 
 
 if __name__ == "__main__":

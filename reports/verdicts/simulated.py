@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaincinv
 
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS
 from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds
 from mlpprof.errors import EXIT_FAILED
-from reports.program import Program, progress_bar
+from reports.program import Program, markdown_table
 from reports.verdicts.noise import BLOCKS, KINDS, RECORDED, Array, Kind, Trace, load, simulate
 from reports.verdicts.record_noise import record
 
@@ -392,10 +393,9 @@ def rich_table(title: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def markdown_table(title: str, rows: Sequence[Row]) -> str:
+def markdown_section(title: str, rows: Sequence[Row]) -> str:
     """The rows as a table in Markdown."""
-    lines = [f"### {title}", "", _line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
-    return "\n".join([*lines, *(_line(cells(row)) for row in rows), ""])
+    return "\n".join([f"### {title}", "", *markdown_table(COLUMNS, [cells(row) for row in rows]), ""])
 
 
 def as_json(row: Row) -> dict[str, Any]:
@@ -417,10 +417,6 @@ def as_json(row: Row) -> dict[str, Any]:
         return value
 
     return {name: plain(value) for name, value in vars(row).items()} | {"kept": row.kept}
-
-
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
 
 
 def _percent(share: float) -> str:
@@ -504,7 +500,7 @@ def _show(tables: dict[str, list[Row]], trials: int, seed: int, to_json: bool, m
         document = {"schema": 1, "trials": trials, "seed": seed, "tables": plain}
         click.echo(json.dumps(document, indent=2, allow_nan=False))
     elif markdown:
-        click.echo("\n".join(markdown_table(title, rows) for title, rows in tables.items()))
+        click.echo("\n".join(markdown_section(title, rows) for title, rows in tables.items()))
         click.echo(LEGEND)
     else:
         console = Console(highlight=False)

@@ -75,12 +75,9 @@ def scripts(kind: str = "*") -> list[Path]:
     return sorted([*HERE.glob(f"*/{kind}.py"), *HERE.glob(f"*/{kind}/main.py")])
 
 
-def shorter(kind: str = "*") -> list[Path]:
-    """Those that fewer minutes allow: all planted ones, and every third clean one. MLPPROF_ALL_STYLES=1 allows all."""
-    if os.environ.get("MLPPROF_ALL_STYLES"):
-        return scripts(kind)
-    clean = set(scripts("clean")) - set(scripts("clean")[::3])
-    return [script for script in scripts(kind) if script not in clean]
+def every(number: int, kind: str) -> list[Path]:
+    """Every third program of a kind, say, so that a test takes seconds; all of them with MLPPROF_ALL_STYLES=1."""
+    return scripts(kind)[:: 1 if os.environ.get("MLPPROF_ALL_STYLES") else number]
 
 
 def _marks(path: Path, name: str) -> tuple[list[tuple[bool, str, str, Place]], list[str]]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import libcst as cst
-
 from mlpprof.programs.source_lines import lines_of
 
 Kind = Literal["safe", "precision", "manual"]
@@ -47,24 +45,6 @@ class Cure:
     def conflicts_with(self, other: Cure) -> bool:
         """Whether both change the same line, so that they cannot be applied together."""
         return any(_overlap(one, another) for one in self.edits for another in other.edits)
-
-
-def transformed(kind: Kind, sources: Sources, changes: Mapping[str, Callable[[cst.Module], cst.Module]]) -> Cure | None:
-    """The cure that changes of syntax trees make; None if nothing changes, or the result is not valid Python.
-
-    changes: path -> the function that gives the new tree of the file. It keeps comments and formatting if it only
-    replaces the nodes that it means.
-    """
-    edits: list[LineEdit] = []
-    for path, change in changes.items():
-        before = sources[path]
-        try:
-            after = change(cst.parse_module(before)).code
-            compile(after, path, "exec", dont_inherit=True)
-        except (SyntaxError, cst.ParserSyntaxError, ValueError):
-            return None
-        edits += line_edits(path, before, after)
-    return Cure(kind, tuple(edits)) if edits else None
 
 
 def line_edits(file: str, before: str, after: str) -> list[LineEdit]:

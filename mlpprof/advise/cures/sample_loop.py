@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import libcst as cst
-import libcst.matchers as m
 
 from mlpprof.advise.cures.batch import Batch, Form, Layout, NotBatched
-from mlpprof.advise.cures.cure import Cure, transformed
-from mlpprof.advise.cures.source import SourceTree, expression, replaced, statement
+from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.cures.source import SourceTree, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -118,6 +117,20 @@ def _within(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             yield from _within(child)
 
 
+def _all(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    yield node
+    for child in node.children:
+        yield from _all(child)
+
+
+def _is_call_of(name: str, node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == name
+
+
+def _is_index_named(name: str, key: cst.BaseSlice) -> bool:
+    return isinstance(key, cst.Index) and isinstance(key.value, cst.Name) and key.value.value == name
+
+
 def _names(node: cst.CSTNode) -> set[str]:
     return {one.value for one in _within(node) if isinstance(one, cst.Name)}
 
@@ -146,12 +159,12 @@ class _Header:
         loop, code = self._loop, self._tree.code
         target: cst.BaseExpression = loop.target
         over = loop.iter
-        if m.matches(over, m.Call(func=m.Name("enumerate"))) and isinstance(target, cst.Tuple):
+        if _is_call_of("enumerate", over) and isinstance(target, cst.Tuple):
             counter, target = (element.value for element in target.elements)
             if _names(counter) & self._read():
                 raise NotBatched(f"`{code(counter)}`, which counts the samples")
             over = cst.ensure_type(over, cst.Call).args[0].value
-        if m.matches(over, m.Call(func=m.Name("range"))):
+        if _is_call_of("range", over):
             self.index = self._range(cst.ensure_type(over, cst.Call))
             return
         read = self._read()
@@ -159,12 +172,12 @@ class _Header:
             yield f"{target.value} = {self._stacked(code(over), self._layout(target.value))}"
             return
         if not isinstance(target, cst.Tuple | cst.List) or not all(
-            m.matches(e.value, m.Name()) for e in target.elements
+            isinstance(element.value, cst.Name) for element in target.elements
         ):
             raise NotBatched(f"`{code(target)}`")
         names = [cst.ensure_type(element.value, cst.Name).value for element in target.elements]
         used = [name for name in names if name in read]
-        if m.matches(over, m.Call(func=m.Name("zip"))) and len(cst.ensure_type(over, cst.Call).args) == len(names):
+        if _is_call_of("zip", over) and len(cst.ensure_type(over, cst.Call).args) == len(names):
             parts = dict(zip(names, (code(arg.value) for arg in cst.ensure_type(over, cst.Call).args), strict=True))
             for name in used:
                 yield f"{name} = {self._stacked(parts[name], self._layout(name))}"
@@ -185,8 +198,8 @@ class _Header:
 
     def _layout(self, name: str) -> Layout:
         layout = self._batch.targets.get(name, Layout.NUMBER)
-        is_key = m.Subscript(slice=[m.ZeroOrMore(), m.SubscriptElement(m.Index(m.Name(name))), m.ZeroOrMore()])
-        if layout is Layout.NUMBER and m.findall(self._loop.body, is_key):
+        keys = (element.slice for element in _all(self._loop.body) if isinstance(element, cst.SubscriptElement))
+        if layout is Layout.NUMBER and any(_is_index_named(name, key) for key in keys):
             return Layout.INDEX
         if name not in self._batch.targets:
             raise NotBatched(f"`{name}`, whose shape was not seen")
@@ -254,9 +267,9 @@ _REDUCED = {
 
 def numpy_name(module: cst.Module) -> str:
     """The name of NumPy in a file."""
-    for alias in m.findall(module, m.ImportAlias(name=m.Name("numpy"))):
-        name = cst.ensure_type(alias, cst.ImportAlias).evaluated_alias
-        return name or "numpy"
+    for node in _all(module):
+        if isinstance(node, cst.ImportAlias) and node.evaluated_name == "numpy":
+            return node.evaluated_alias or "numpy"
     raise NotBatched("a file that does not import numpy")
 
 
@@ -386,13 +399,13 @@ class _Rewriter:
         variable, index = self._header.variable, self._header.index
         if index is None:
             return self.tree.code(one)
-        if m.matches(one, m.Name(variable)):
-            return self._header.whole(container, axis)
-        if m.matches(one, m.Subscript(slice=[m.SubscriptElement(m.Index(m.Name(variable)))])):
-            inner = self._atom(cst.ensure_type(one, cst.Subscript).value)
-            part = self._header.whole(inner, 0)
-            return inner if part == ":" else f"{inner}[{part}]"
         match one:
+            case cst.Name(value=name) if name == variable:
+                return self._header.whole(container, axis)
+            case cst.Subscript(value=indexed, slice=[only]) if _is_index_named(variable, only.slice):
+                inner = self._atom(indexed)
+                part = self._header.whole(inner, 0)
+                return inner if part == ":" else f"{inner}[{part}]"
             case cst.BinaryOperation(operator=cst.Add(), left=offset, right=cst.Name(value=name)) if name == variable:
                 return _moved(index, self.tree.code(offset))
             case cst.BinaryOperation(operator=cst.Add(), left=cst.Name(value=name), right=offset) if name == variable:

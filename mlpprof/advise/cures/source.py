@@ -8,6 +8,7 @@ from functools import cached_property
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
+from mlpprof.advise.cures.cure import Cure, Kind, LineEdit, Sources, line_edits
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.source_lines import lines_of
 
@@ -128,6 +129,24 @@ def replaced(module: cst.Module, nodes: Mapping[cst.CSTNode, Callable[[cst.CSTNo
     result = module.visit(_Replacing(nodes))
     assert isinstance(result, cst.Module)
     return result
+
+
+def transformed(kind: Kind, sources: Sources, changes: Mapping[str, Callable[[cst.Module], cst.Module]]) -> Cure | None:
+    """The cure that changes of syntax trees make; None if nothing changes, or the result is not valid Python.
+
+    changes: path -> the function that gives the new tree of the file. It keeps comments and formatting if it only
+    replaces the nodes that it means.
+    """
+    edits: list[LineEdit] = []
+    for path, change in changes.items():
+        before = sources[path]
+        try:
+            after = change(cst.parse_module(before)).code
+            compile(after, path, "exec", dont_inherit=True)
+        except (SyntaxError, cst.ParserSyntaxError, ValueError):
+            return None
+        edits += line_edits(path, before, after)
+    return Cure(kind, tuple(edits)) if edits else None
 
 
 def expression(text: str, *, parenthesized: bool = False) -> cst.BaseExpression:

@@ -1,1 +1,1 @@
-"""One module a detector: each takes a `Graph` and gives candidates, each with what its cure saves."""
+"""One module for each category: its detector takes a `Graph` and gives candidates, each with what its cure saves."""

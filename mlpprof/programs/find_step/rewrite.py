@@ -89,7 +89,7 @@ class SeekForm(Rewriting):
         return self._loop(node)
 
     def visit_While(self, node: ast.While) -> list[ast.stmt]:
-        """As `for`."""
+        """`while` is rewritten as `for` is."""
         return self._loop(node)
 
     def _loop(self, node: ast.For | ast.While) -> list[ast.stmt]:
@@ -104,7 +104,7 @@ class SeekForm(Rewriting):
         return call(MULTIPLIED, node) if isinstance(node.op, ast.MatMult) else node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """As is ``np.dot(a, b)``."""
+        """``np.dot(a, b)`` and its like are counted."""
         self.generic_visit(node)
         match node.func:
             case ast.Name(id=name) | ast.Attribute(attr=name) if name in NAMES_OF_PRODUCTS:

@@ -14,9 +14,10 @@ from types import CodeType, FunctionType
 
 from mlpprof.instrument.compiled import is_within
 from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
-from mlpprof.programs.record.hooks import BEGIN, END, MODE, PRE, RECORDING
+from mlpprof.programs.record.feed import add_feed
+from mlpprof.programs.record.hooks import BEGIN, END, FED, MODE, PRE, RECORDING, TESTED
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
-from mlpprof.programs.step_place import StepPlace, loops_around
+from mlpprof.programs.step_place import StepPlace, loops_around, loops_that_feed
 
 PLAIN, CLOCKED, OBSERVED = 0, 1, 2
 
@@ -31,7 +32,8 @@ class Forms:
     """Compiled files.
 
     step: where the step is; None if there is none to rewrite. with_turns: whether to rewrite loops that call the step.
-    is_compiled: the step is compiled by numba, and stays as it is.
+    is_compiled: the step is compiled by numba, and stays as it is. loops: the places of the loops around the step, as
+    file and line.
     """
 
     step: StepPlace | None = None
@@ -40,6 +42,7 @@ class Forms:
     with_turns: bool = True
     is_compiled: bool = False
     sources: dict[str, str] = field(default_factory=dict)
+    loops: list[tuple[str, int]] = field(default_factory=list)
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
     def module_code(self, path: str, source: str) -> CodeType:
@@ -49,9 +52,11 @@ class Forms:
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree, path)
-        around = []
-        if self.step is not None and self.step.name is not None and self.with_turns:
-            around = loops_around(tree, self.step.name)
+        around, feeding = [], [] if node is None or isinstance(node, ast.FunctionDef) else [node]
+        if self.step is not None and self.step.name is not None:
+            around = loops_around(tree, self.step.name) if self.with_turns else []
+            feeding = loops_that_feed(tree, self.step.name)
+            self.loops += [(path, loop.lineno) for loop in feeding]
         if node is not None:
             self.step_file = path
             self.is_compiled = is_within(node, tree)
@@ -59,6 +64,8 @@ class Forms:
             self._dispatch(node, path, tree, is_turn=False)
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)
+        for loop in feeding:
+            add_feed(loop, self.sites, path)
         return _compiled(tree, path)
 
     def _parsed(self, path: str, source: str) -> ast.Module:
@@ -139,14 +146,17 @@ class CodeExchange:
         self._plain: dict[CodeType, CodeType] = {}
 
     def to(self, mode: int) -> None:
-        """Exchange the code of every function. The step, which chooses by itself, and functions without a twin stay."""
+        """Exchange the code of every function.
+
+        The step, which chooses by itself, the loops around it, and functions without a twin stay as they are.
+        """
         for thing in gc.get_objects():
             if type(thing) is FunctionType and thing.__code__.co_filename in self._forms.sources:
                 self._exchange(thing, mode)
 
     def _exchange(self, function: FunctionType, mode: int) -> None:
         plain = self._plain.get(function.__code__, function.__code__)
-        if BEGIN in plain.co_names:
+        if not {BEGIN, FED, TESTED}.isdisjoint(plain.co_names):
             return
         code = plain if mode == PLAIN else self._forms.twin(plain, mode)
         if code is None:

@@ -13,6 +13,9 @@ from typing import Any
 BEGIN, MODE, END = "__mlpprof_begin__", "__mlpprof_mode__", "__mlpprof_end__"
 """Hooks of the step: it begins; which form of it runs; it has ended."""
 
+FED, TESTED = "__mlpprof_fed__", "__mlpprof_tested__"
+"""Hooks of the loop around the step: it is about to run over something, or to evaluate its condition."""
+
 RECORDING, LOOP, OVER, TURN, LEAVE, TURNS, USED, GIVEN, LOCALS = (
     f"__mlpprof_{name}__" for name in ("recording", "loop", "over", "turn", "leave", "turns", "used", "given", "locals")
 )
@@ -32,6 +35,7 @@ be changed, and has been; whether reading an item or an attribute again runs no 
 QUIETLY: dict[str, Any] = {
     MODE: lambda: 0,  # the step runs undisturbed
     MULTIPLIED: lambda value: value,
+    **dict.fromkeys((FED, TESTED), lambda site: lambda value: value),
     **dict.fromkeys((BEGIN, END, CALLED, RETURNED, LOOP, TURN, LEAVE, UPDATED), lambda *arguments: None),
 }
 """What hooks do while nothing is observed."""

@@ -202,17 +202,18 @@ class Uses:
 
     reads: all reads. looks: reads by what is no event, as a comparison in a chain. taken: when code that is not
     rewritten got hold of a buffer, so that anything may come of it. stores: when single numbers, which are not
-    followed, were put into it. is_blind: there was too much to search, or another thread used arrays.
+    followed, were put into it. is_blind: there was too much to search, or another thread used arrays. most: so many
+    objects are searched in all.
     """
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, most: int = MOST_IN_ALL) -> None:
         self._roots = roots
         self.reads: dict[int, list[int]] = {}
         self.looks: dict[int, list[int]] = {}
         self.taken: dict[int, list[int]] = {}
         self.stores: dict[int, list[int]] = {}
         self.is_blind = False
-        self._left = MOST_IN_ALL
+        self._left = most
         self._thread = threading.get_ident()
 
     def follow(self) -> None:

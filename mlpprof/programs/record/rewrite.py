@@ -67,7 +67,7 @@ class ObservedForm(OperationForm):
         return node
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        """As a function."""
+        """A lambda is observed in the steps that are recorded, as a function is."""
         plain = copy.deepcopy(node.body)
         node.body = ast.copy_location(ast.IfExp(call(RECORDING), self._visited(node.body), plain), plain)
         return node
@@ -79,7 +79,7 @@ class ObservedForm(OperationForm):
         return self._loop(node, number)
 
     def visit_While(self, node: ast.While) -> list[ast.stmt]:
-        """As `for`."""
+        """`while` is rewritten as `for` is; its test has been used."""
         node.test = self._used(self._visited(node.test))
         return self._loop(node, self._number(node))
 
@@ -96,11 +96,11 @@ class ObservedForm(OperationForm):
         return self._comprehension(node)
 
     def visit_SetComp(self, node: ast.SetComp) -> ast.expr:
-        """As a list."""
+        """A set comprehension is a loop, as that of a list is."""
         return self._comprehension(node)
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
-        """As a list, but its values go to a call that reads them one by one, such as ``sum``."""
+        """A generator expression is a loop, and a call such as ``sum`` reads its values one by one."""
         return self._comprehension(node)
 
     def _comprehension(self, node: Comprehension) -> ast.expr:
@@ -123,7 +123,7 @@ class ObservedForm(OperationForm):
         return node
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
-        """As `if`."""
+        """What ``a if test else b`` depends on has been used."""
         node.test = self._used(self._visited(node.test))
         node.body, node.orelse = self._visited(node.body), self._visited(node.orelse)
         return node
@@ -136,7 +136,7 @@ class ObservedForm(OperationForm):
         return node
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
-        """As `if`."""
+        """What an assertion tests has been used."""
         self.generic_visit(node)
         node.test = self._used(node.test)
         return node
@@ -148,20 +148,20 @@ class ObservedForm(OperationForm):
         return node
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
-        """So does `not`."""
+        """`not` asks its value for its truth."""
         visited = super().visit_UnaryOp(node)
         if isinstance(visited, ast.UnaryOp) and isinstance(visited.op, ast.Not):
             visited.operand = self._used(visited.operand)
         return visited
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
-        """And the conditions of a comprehension."""
+        """The conditions of a comprehension ask for a truth."""
         self.generic_visit(node)
         node.ifs = [self._used(one) for one in node.ifs]
         return node
 
     def visit_Match(self, node: ast.Match) -> ast.stmt:
-        """And `match`, whose guards ask for a truth as well."""
+        """`match` reads its subject, and its guards ask for a truth."""
         self.generic_visit(node)
         node.subject = self._used(node.subject)
         for case in node.cases:
@@ -210,7 +210,7 @@ class ObservedForm(OperationForm):
         return ast.copy_location(call(USED, self._number(node), node), node)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """As any call; ``locals()`` does not show the names that the rewriting needs."""
+        """A call is recorded; ``locals()`` does not show the names that the rewriting needs."""
         if isinstance(node.func, ast.Attribute) and node.func.attr in FRAME_READING_METHODS:
             self.generic_visit(node)
             return node

@@ -106,8 +106,8 @@ ENOUGH_STEPS = 20
 """A run with so many steps takes its own times; with fewer, those of an earlier run are used too."""
 
 
-MUCH_BETWEEN = 0.2
-"""If more than this share of the time passes between the steps, a note says so."""
+MUCH_AROUND = 0.2
+"""If the training loop takes more than this share of the time around its steps, a note reports it."""
 
 
 @dataclass(frozen=True)
@@ -281,21 +281,32 @@ def record(
         trace.notes.append(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
-    trace.notes.extend(_note_between(steps.times))
+    trace.notes.extend(_notes_around(steps.times, forms))
     return Recording(trace, steps.count, steps.times.plain_s)
 
 
-def _note_between(times: Times) -> Iterator[str]:
-    """What a user has to know if much time passes between the steps, as in a generator that makes the batches."""
+def _notes_around(times: Times, forms: Forms) -> Iterator[str]:
+    """What a user has to know if much time passes around the steps, as in a generator that makes the batches."""
     if not times.between_s:
         return
     step_s, between_s = median(times.plain_s), median(times.between_s)
-    share = between_s / (step_s + between_s)
-    if share > MUCH_BETWEEN:
+    fed = median(times.fed_s) / step_s if step_s > 0 else 0.0
+    if fed > MUCH_AROUND:
+        places = " and ".join(
+            dict.fromkeys(place_of(forms.sites[site].file, forms.sites[site].line).text for site in sorted(times.feeds))
+        )
         yield (
-            f"{100 * share:.0f} % of the training's time passes between the steps, where mlpprof does not look: "
-            "probably in what the training loop runs over, such as a generator of batches. To include it, take each "
-            "batch inside of the loop, as in x, y = next(batches)"
+            f"{100 * fed:.0f} % of a step is the time in which the training loop ({places}) gets its next item, as "
+            "from a generator of batches. mlpprof adds it to the step, but does not look into it: to see which "
+            "expressions take that time, compute each batch in the body of the loop"
+        )
+    rest = between_s / (step_s + between_s)
+    if rest > MUCH_AROUND:
+        lines = " or ".join(dict.fromkeys(f"--step {place_of(*loop).text}" for loop in forms.loops))
+        include = f". To include it, name the loop: {lines}" if lines else ""
+        yield (
+            f"{100 * rest:.0f} % of the training's time passes between the steps, in the rest of the training loop, "
+            f"which is not part of the step{include}"
         )
 
 

@@ -22,6 +22,7 @@ except ImportError:  # Windows counts no faults here
 
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.feed import Fed, Feed
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
@@ -126,7 +127,8 @@ class Steps:
         """Recording ended in another thread than the main one, which need not go on then."""
         self.is_long = False
         self._has_raised = False
-        self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end}
+        self._feed, self._fed = Feed(clock, lambda: bool(self._open), self._begin_loop), Fed()
+        self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end, **self._feed.hooks}
 
     def _plan(self, few: int) -> Iterator[int]:
         """The form of each step. `_elapsed` is the time of the step before."""
@@ -211,6 +213,8 @@ class Steps:
         if is_step:
             self._runs += 1
             self.count += 1
+            fed = self._feed.taken()
+            self._fed = fed if self.count > 1 else Fed()  # the first item may load all data
             self._recorder.is_inside = True
             self._around.append(self._clocks.take())
             self._faults = page_faults()
@@ -220,11 +224,18 @@ class Steps:
 
     def _take_time_between(self) -> None:
         if self._ended_s is not None and self._mode == PLAIN and self.times.plain_s:
-            self.times.between_s.append(self._clock() - self._ended_s)
+            self.times.between_s.append(self._clock() - self._ended_s - self._feed.last.seconds)
+
+    def _begin_loop(self) -> None:
+        """A loop around the step is about to begin: a generator that it runs over keeps the form that it begins in."""
+        if self._form != PLAIN and not self.is_done:
+            with self._changing:
+                self._exchange.to(PLAIN)
+                self._form = PLAIN
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
-        self._mode = next(self._modes, PLAIN)  # the plan uses the time of the step before
+        before, self._mode = self._mode, next(self._modes, PLAIN)  # the plan uses the time of the step before
         self._runs, self._elapsed = 0, 0.0
         self._around.clear()
         self._parts.clear()
@@ -232,7 +243,8 @@ class Steps:
             with self._changing:
                 self._exchange.to(self._mode)
                 self._form = self._mode
-            gc.collect()
+            if self._mode != before:
+                gc.collect()
         if self._mode == OBSERVED:
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
         self._clocks.take()
@@ -327,13 +339,19 @@ class Steps:
             if self._mode == OBSERVED:
                 self._recorder.discard()
             return
+        fed = {} if self._fed.site < 0 else {self._fed.site: OwnTime(self._fed.seconds, 1)}
+        self.times.feeds.update(fed)
         if self._mode == PLAIN:
-            self.times.plain_s.append(self._elapsed)
+            self.times.fed_s.append(self._fed.seconds)
+            self.times.plain_s.append(self._elapsed + self._fed.seconds)
             self.times.plain_blocks.append(self._block)
         elif self._mode == CLOCKED:
+            if self._parts:
+                self._parts[0] = replace(self._parts[0], own=merged([self._parts[0].own, fed]))
             own_times = merged([part.own for part in self._parts])
-            self.times.clocked_s.append(sum(own.seconds for own in own_times.values()) if own_times else self._elapsed)
-            self.times.sites.append(own_times or self._inside)
+            whole_s = sum(own.seconds for own in own_times.values()) if own_times else self._elapsed + self._fed.seconds
+            self.times.clocked_s.append(whole_s)
+            self.times.sites.append(own_times or merged([self._inside, fed]))
             self.times.clocked_blocks.append(self._block)
             self.times.parts = self._parts.copy()
             self.times.around.append(merged([*self._around, self._clocks.take()]))

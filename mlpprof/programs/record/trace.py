@@ -119,8 +119,10 @@ class Times:
 
     faults: pages that the system had to provide during each undisturbed step. parts: of the last step under clocks, if
     it was timed in parts. plain_blocks, clocked_blocks: for each of these steps the number of its block; blocks of the
-    same number ran next to each other, and a step without a partner, such as one that warms up, has -1. between_s: what
-    passed between two undisturbed steps, as in a generator that prepares the next batch.
+    same number ran next to each other, and a step without a partner, such as one that warms up, has -1. fed_s: what it
+    took to get the item of the loop that each undisturbed step worked on, as from a generator of batches; it is a part
+    of the step, and feeds are the sites of what such loops run over. between_s: what else passed between two
+    undisturbed steps.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -131,6 +133,8 @@ class Times:
     parts: list[Part] = field(default_factory=list)
     plain_blocks: list[int] = field(default_factory=list)
     clocked_blocks: list[int] = field(default_factory=list)
+    fed_s: list[float] = field(default_factory=list)
+    feeds: set[int] = field(default_factory=set)
     between_s: list[float] = field(default_factory=list)
 
 

@@ -48,6 +48,13 @@ THEME = {
 }
 """Role -> (light, dark). No two light values are equal, so that a light value identifies its role."""
 
+
+def theme_css() -> tuple[str, str]:
+    """The roles as CSS variables, in light and in dark."""
+    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    return light, dark
+
+
 PAPER, INK, MUTED, GRID, REST, ACCENT, GOOD, BAD = (light for light, _ in THEME.values())
 
 ON_DARK, ON_LIGHT = "#fefefe", "#15191f"
@@ -292,7 +299,7 @@ def standalone_svg(sheet: Sheet, title: str, description: str) -> str:
     root = svg_element(sheet, "figure")
     root.set("xmlns", SVG)
     root.set("role", "img")
-    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    light, dark = theme_css()
     sheet_style = f":root{{{light}background:var(--paper)}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
     for name, text in (("style", sheet_style), ("desc", description), ("title", title)):
         child = ElementTree.Element(name)

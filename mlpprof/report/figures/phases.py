@@ -150,11 +150,7 @@ def _phase_row(plot: RowPlot, i: int, phase: PhasePart) -> None:
         if layer is not None:
             _bracket(plot, start, begin, y + half + 0.05 / plot.row, layer, phase.phase)
     figure = f"{format_time(phase.time_s)}, {format_percent(phase.share)}"
-    if plot.sheet.is_narrow:
-        text = plot.beside_name(i, figure, 1.0, ha="right")
-    else:
-        text = plot.after_bar(i, phase.time_s, figure)
-    plot.sheet.tag(text, phase=phase.phase)
+    plot.sheet.tag(plot.figure(i, phase.time_s, figure), phase=phase.phase)
 
 
 def _inside(plot: RowPlot, begin: float, y: float, size: float, label: str, phase: str) -> None:

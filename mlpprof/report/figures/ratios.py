@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,11 +12,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from mlpprof.compare.waterfall import REST as REST_PHASE
 from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
-from mlpprof.report.figures.rows import RowPlot, ratio_text, row_plot, time_axis
+from mlpprof.report.figures.rows import RowPlot, ratio_text, round_ticks, row_plot, time_axis
 from mlpprof.report.numbers import digits, format_percent, format_time
 from mlpprof.results import Comparison
 
-_ROUND = (1, 1.2, 1.5, 2, 3, 5, 7)
+ROUND_FACTORS = ((1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ def ratio_rows(ratios: Sequence[Ratio], width: float, *, baseline: str) -> Sheet
     pad = (high / low) ** 0.06 * 1.04
     axes.set_xscale("log")
     axes.set_xlim(low / pad, high * pad)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(low / pad, high * pad, 5 if plot.sheet.is_narrow else 8)))
+    ticks = round_ticks(low / pad, high * pad, 5 if plot.sheet.is_narrow else 8, ROUND_FACTORS)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:.3g} ×")
     axes.axvline(1.0, color=MUTED, lw=1.0)
@@ -91,17 +91,6 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
         plot.sheet.tag(part, title, rung=one.number)
 
 
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round factors between the two, 1 among them, at most so many."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for choice in (_ROUND, (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        every = [factor * 10.0**decade for decade in decades for factor in choice]
-        ticks = [tick for tick in every if low <= tick <= high]
-        if len(ticks) <= most:
-            return ticks
-    return [10.0**decade for decade in decades][:: math.ceil(len(decades) / most)]
-
-
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:
     """The time that each phase saved, one bar after the other, and all together; lost time goes to the left."""
     phases = [change for change in comparison.waterfall if not change.label]
@@ -131,9 +120,5 @@ def _saved(plot: RowPlot, i: int, ends: tuple[float, float], name: str, title: s
     plot.axes.add_patch(bar)
     time = f"{format_time(abs(saved_s))} {'lost' if saved_s < 0 else 'saved'}"
     text = f"{time}, {share}".replace("-", "−")
-    if plot.sheet.is_narrow:
-        artist = plot.beside_name(i, text, 1.0, ha="right", size=7.5)
-    else:
-        artist = plot.after_bar(i, max(*ends, 0.0), text, size=7.5)
-    for part in (bar, artist):
+    for part in (bar, plot.figure(i, max(*ends, 0.0), text, size=7.5)):
         plot.sheet.tag(part, title, phase=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -61,6 +62,12 @@ class RowPlot:
             size=size,
             annotation_clip=False,
         )
+
+    def figure(self, i: int, x: float, text: str, size: float = 8.5) -> Text:
+        """Write the figure of a row: beside the end x of its bar, on a phone above its right end."""
+        if self.sheet.is_narrow:
+            return self.beside_name(i, text, 1.0, ha="right", size=size)
+        return self.after_bar(i, x, text, size)
 
     def y(self, i: int) -> float:
         """The middle of the bar of a row, which is above the middle of the row if there is room under the bar."""
@@ -125,6 +132,17 @@ def time_axis(axes: Axes, high_s: float, low_s: float = 0.0) -> None:
     axes.set_xticks([tick * scale for tick in shown], texts)
 
 
+def round_ticks(low: float, high: float, most: int, choices: Sequence[Sequence[float]]) -> list[float]:
+    """Round numbers on a logarithmic axis, at most so many: those of the first choice of factors that is few enough."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for choice in choices:
+        every = [factor * 10.0**decade for decade in decades for factor in choice]
+        ticks = [tick for tick in every if low <= tick <= high]
+        if len(ticks) <= most:
+            return ticks
+    return [10.0**decade for decade in decades][:: math.ceil(len(decades) / most)]
+
+
 def _legend_layout(phases: Sequence[str], width: float) -> list[tuple[str, float, int]]:
     """(phase, place in points, line) for every phase, in as many lines as the width (inches) needs."""
     places: list[tuple[str, float, int]] = []
@@ -170,15 +188,12 @@ def payoff_rows(payoffs: Sequence[Payoff], width: float) -> Sheet:
     names = [one.short_name if width < WIDE else one.name for one in payoffs]
     xlabel = "saved per step by each change alone"
     plot = row_plot(names, width, right=1.9, xlabel=xlabel, longest=LONGEST_OF_FINDING)
-    time_axis(plot.axes, max(one.seconds[1] for one in payoffs) * 1.02 or 1e-9, min(0.0, *_lows(payoffs)) * 1.05)
+    low_s = min(0.0, *(one.seconds[0] for one in payoffs))
+    time_axis(plot.axes, max(one.seconds[1] for one in payoffs) * 1.02 or 1e-9, low_s * 1.05)
     plot.axes.axvline(0.0, color=MUTED, lw=1.0)
     for i, one in enumerate(payoffs):
         _payoff(plot, i, one)
     return plot.sheet
-
-
-def _lows(payoffs: Sequence[Payoff]) -> list[float]:
-    return [one.seconds[0] for one in payoffs]
 
 
 def _payoff(plot: RowPlot, i: int, one: Payoff) -> None:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from mlpprof.report.figures.canvas import ACCENT, INK, MUTED, WIDE, Sheet, series_style, short
-from mlpprof.report.figures.rows import row_plot
+from mlpprof.report.figures.rows import round_ticks, row_plot
 from mlpprof.report.numbers import format_number, format_time
 
 DRAWN = 160
@@ -101,22 +101,12 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda s, _: format_time(float(s))))
     low_s, high_s = axes.get_ylim()
-    axes.set_yticks(_ticks(low_s, high_s))
+    axes.set_yticks(round_ticks(low_s, high_s, 8, ((1, 2, 5), (1, 3), (1,))))
     axes.set_ylim(low_s, high_s)
     axes.set_xlabel("batch size (both axes logarithmic)")
     axes.text(0.0, 1.03, "time per sample", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     _name_ends(sheet, axes.get_ylim(), ends)
     return sheet
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    for choice in ((1, 2, 5), (1, 3), (1,)):
-        every = [factor * 10.0**decade for decade in decades for factor in choice]
-        ticks = [tick for tick in every if low <= tick <= high]
-        if len(ticks) <= 8:
-            break
-    return ticks
 
 
 def _name_ends(sheet: Sheet, limits: tuple[float, float], ends: Sequence[tuple[float, float, Curve, str, str]]) -> None:

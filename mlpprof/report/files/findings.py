@@ -1,4 +1,8 @@
-"""Findings where changes are reviewed: annotations on GitHub, Markdown, and SARIF 2.1.0 for code scanning."""
+"""Findings where changes are reviewed: annotations on GitHub, Markdown, and SARIF 2.1.0 for code scanning.
+
+GitHub and SARIF count the lines of the file itself, and those of a notebook are JSON. A finding in a notebook is
+therefore shown at its first line, and its text says in which line of which cell it is.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mlpprof
-from mlpprof.report.advice_words import (
-    confidence_text,
-    cure_lines,
-    headline_text,
-    looked_for,
-    payoff_text,
-    share_text,
-)
+from mlpprof.report.advice_words import confidence_text, cure_lines, headline_text, looked_for, payoff_text, share_text
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
@@ -36,12 +33,23 @@ def github_text(advice: Advice) -> str:
 
 def _annotations(advice: Advice) -> Iterator[str]:
     for one in advice.findings:
-        title = f"{one.category}: {plain(one.title)}"
-        where = f"file={_property(path_of(advice, one.place))},line={one.line},endLine={max(one.line, one.end_line)}"
+        title = f"{one.category}: {plain(one.title)}{_in_cell(one.place)}"
+        line, end_line = _lines(one.place, one.end_line)
+        where = f"file={_property(path_of(advice, one.place))},line={line},endLine={end_line}"
         text = f"{one.why}\nIt saves {payoff_text(one)} per step ({share_text(one)}).\n{one.cure}"
         yield f"::warning {where},title={_property(title)}::{_data(text)}"
     for note in advice.notes:
         yield f"::notice title=mlpprof::{_data(note)}"
+
+
+def _in_cell(place: Place) -> str:
+    """' (line 12 of cell 3)' in a notebook, else nothing."""
+    return "" if place.cell is None else f" ({place.words})"
+
+
+def _lines(place: Place, end_line: int) -> tuple[int, int]:
+    """The first and the last line of the file; 1 for a notebook."""
+    return (place.line, max(place.line, end_line)) if place.cell is None else (1, 1)
 
 
 def _data(text: str) -> str:
@@ -133,13 +141,14 @@ def sarif_text(advice: Advice) -> str:
 
 
 def _result(advice: Advice, one: Finding, rule: int) -> dict[str, Any]:
-    text = f"{plain(one.title)}. It saves {payoff_text(one)} per step ({share_text(one)}). {plain(one.why)}"
+    text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per step ({share_text(one)})."
+    text += f" {plain(one.why)}"
     result: dict[str, Any] = {
         "ruleId": one.category,
         "ruleIndex": rule,
         "level": "warning",
         "message": {"text": text},
-        "locations": [_location(advice, one.place, max(one.line, one.end_line), one.column)],
+        "locations": [_location(advice, one.place, one.end_line, one.column)],
         "properties": {
             "payoff_s": list(one.payoff_s),
             "payoff_share": list(one.payoff_share),
@@ -168,9 +177,13 @@ def _is_proven(advice: Advice, one: Finding) -> bool:
 
 
 def _location(advice: Advice, place: Place, end_line: int, column: int = 1) -> dict[str, Any]:
-    region = {"startLine": place.line, "startColumn": column, "endLine": end_line}
+    first, last = _lines(place, end_line)
+    region = {"startLine": first, "startColumn": column if place.cell is None else 1, "endLine": last}
     uri = Path(path_of(advice, place)).as_posix()
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    if place.cell is not None:
+        location["message"] = {"text": place.words}
+    return location
 
 
 def _changes(advice: Advice, one: Finding) -> dict[str, Any]:

@@ -5,8 +5,9 @@
 | RUNS          | .h5 (the run itself, from which every report can be made), .json, .csv (raw samples), .txt (the     |
 |               | report of the terminal), .html, .png, .svg, .speedscope.json, .trace.json (Perfetto), .lprof and    |
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
-| COMPARISONS   | .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and github-action-benchmark      |
-| LADDERS       | .json, .csv, .html, .png, .svg                                                                      |
+| COMPARISONS   | .h5 (with every sample), .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and     |
+|               | github-action-benchmark                                                                             |
+| LADDERS       | .h5 (with every sample), .json, .csv, .html, .png, .svg                                             |
 | ADVICE        | .html, .json, .txt, .md, .sarif, .patch (the proven cures); by --format alone github                |
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
@@ -19,13 +20,11 @@ them, because every command that writes files imports this module before it read
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
-
-from rich.console import Console
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import make_folder, write_atomically
@@ -34,24 +33,19 @@ from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, sample
 from mlpprof.report.files.findings import github_text, markdown_text, sarif_text
 from mlpprof.report.files.traces import chrome_trace_json, speedscope_json
 from mlpprof.report.files.tuned_file import tuned_file
-from mlpprof.report.json_documents import (
-    advice_json,
-    comparison_json,
-    kept_json,
-    ladder_json,
-    peers_json,
-    profile_json,
-)
+from mlpprof.report.json_documents import advice_json, comparison_json, kept_json, ladder_json, peers_json, profile_json
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
+from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.peers import peers_markdown, peers_text
-from mlpprof.report.terminal.profile import TEXT_WIDTH, report_text
+from mlpprof.report.terminal.profile import call_page, call_speedscope_json, report_text
 from mlpprof.report.terminal.reproduce import reproductions_text
 from mlpprof.results import Comparison, Ladder, Run, StackProfile
 from mlpprof.results.advice import Advice
 from mlpprof.results.json import json_text
 from mlpprof.results.on_disk import run_bytes
 from mlpprof.results.peers import PeersTable
+from mlpprof.results.races_on_disk import races_bytes
 from mlpprof.results.reproduction import Reproduction
 from mlpprof.results.tuning import Tuning
 
@@ -172,13 +166,6 @@ def _page_and_pictures(story: Callable[[Results], Story], shows: str = "") -> tu
     )
 
 
-def _printed(show: Callable[[Console], None]) -> str:
-    """What is printed on a console, as text without colours, whatever the environment says."""
-    buffer = io.StringIO()
-    show(Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
-    return buffer.getvalue()
-
-
 def _line_profile(runs: Sequence[Run]) -> bytes:
     from mlpprof.report.files.line_profiler import line_profile_bytes
 
@@ -195,18 +182,6 @@ def _stacks(run: Run) -> StackProfile:
     if run.stacks is None:
         raise UsageError(f"the run of {run.variant.name} has no call view; profile it with --stacks")
     return run.stacks
-
-
-def _call_page(run: Run) -> str:
-    from mlpprof.report.terminal.profile import call_page
-
-    return call_page(_stacks(run))
-
-
-def _call_speedscope(run: Run) -> str:
-    from mlpprof.report.terminal.profile import call_speedscope_json
-
-    return call_speedscope_json(_stacks(run))
 
 
 def _advice_page(advice: Advice) -> str:
@@ -245,14 +220,15 @@ RUNS: Kind[Sequence[Run]] = Kind(
 
 CALL_VIEW: Kind[Run] = Kind(
     (
-        Format("html", ".html", _call_page),
-        Format("speedscope", ".speedscope.json", _call_speedscope),
+        Format("html", ".html", lambda run: call_page(_stacks(run))),
+        Format("speedscope", ".speedscope.json", lambda run: call_speedscope_json(_stacks(run))),
         Format("pyinstrument", ".pyisession", lambda run: _stacks(run).session_json),
     )
 )
 
 COMPARISONS: Kind[Sequence[Comparison]] = Kind(
     (
+        Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda comparisons: json_text([comparison_json(one) for one in comparisons])),
         Format("csv", ".csv", comparisons_csv),
         *_page_and_pictures(_story_of_comparisons),
@@ -264,6 +240,7 @@ COMPARISONS: Kind[Sequence[Comparison]] = Kind(
 
 LADDERS: Kind[Sequence[Ladder]] = Kind(
     (
+        Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda ladders: json_text([ladder_json(one) for one in ladders])),
         Format("csv", ".csv", ladders_csv),
         *_page_and_pictures(_story_of_ladders),
@@ -275,7 +252,7 @@ ADVICE: Kind[Advice] = Kind(
     (
         Format("html", ".html", _advice_page),
         Format("json", ".json", lambda advice: json_text(advice_json(advice))),
-        Format("txt", ".txt", lambda advice: _printed(lambda console: print_advice(advice, console))),
+        Format("txt", ".txt", lambda advice: text_of(partial(print_advice, advice))),
         Format("markdown", ".md", markdown_text),
         Format("sarif", ".sarif", sarif_text),
         Format("github", "", github_text),

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.console import Console
 
 from mlpprof.report.advice_words import headline_text, looked_for, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
-from mlpprof.report.figures.canvas import THEME, svg_element, svg_text
+from mlpprof.report.figures.canvas import theme_css
 from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.finding_view import finding_table, finding_views
-from mlpprof.report.numbers import format_time, plain, printable
+from mlpprof.report.html import Picture, environment, picture_of
+from mlpprof.report.numbers import format_time
 from mlpprof.report.rows import (
     comparison_table,
     expression_change_table,
@@ -31,18 +29,11 @@ from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.compare import print_comparison
-from mlpprof.report.terminal.profile import TEXT_WIDTH, print_run
+from mlpprof.report.terminal.console import text_of
+from mlpprof.report.terminal.profile import print_run
 from mlpprof.report.terminal.proof import print_proof
 from mlpprof.results import Comparison, Run
 from mlpprof.results.advice import Advice
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An <svg> element and its title."""
-
-    title: str
-    svg: Markup
 
 
 def run_pictures(run: Run) -> list[Picture]:
@@ -66,12 +57,9 @@ def comparison_pictures(comparison: Comparison) -> list[Picture]:
 
 def _picture(drawing: Drawing, key: str) -> Picture:
     # a notebook contains many figures, and their ids must differ
-    prefix = "mlpprof-" + hashlib.sha256(f"{key}{drawing.name}".encode()).hexdigest()[:8]
-    element = svg_element(drawing.sheet(), prefix)
-    element.set("role", "img")
-    element.set("aria-label", plain(f"{drawing.title}. {drawing.description}"))
-    # ElementTree has escaped what comes from users
-    return Picture(plain(drawing.title), Markup(svg_text(element)))
+    return picture_of(
+        drawing, "mlpprof-" + hashlib.sha256(f"{key}{drawing.name}".encode()).hexdigest()[:8], twice=False
+    )
 
 
 DARK_FRONT_ENDS = ('[data-jp-theme-light="false"]', "body.vscode-dark", "html[theme=dark]")
@@ -81,7 +69,7 @@ DARK_FRONT_ENDS = ('[data-jp-theme-light="false"]', "body.vscode-dark", "html[th
 @cache
 def style_sheet() -> Markup:
     """The text within <style>. It contains no text of users, so nothing needs escaping."""
-    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    light, dark = theme_css()
     selectors = ",".join(f"{front_end} .mlpprof" for front_end in DARK_FRONT_ENDS)
     rules = files("mlpprof.report.notebook").joinpath("templates", "style.css").read_text(encoding="utf-8")
     return Markup(f".mlpprof{{{light}}}{selectors}{{{dark}}}\n{rules}")
@@ -96,7 +84,7 @@ class RunView:
     verbose: bool = False
 
     def __repr__(self) -> str:
-        text = _text(partial(print_run, self.run, verbose=self.verbose))
+        text = text_of(partial(print_run, self.run, verbose=self.verbose))
         return f"{text}\nkept in {self.kept}" if self.kept else text
 
     def _repr_html_(self) -> str:
@@ -109,22 +97,18 @@ class RunView:
         warnings = [text for _, style, text in facts if style in ("warning", "bad")]
         for meaning, batches in doubts(run).items():
             warnings.append(f"{batches_text(batches)}: {meaning}")
-        return (
-            _environment()
-            .get_template("run.html")
-            .render(
-                style=style_sheet(),
-                run=run,
-                sentences=run_sentences(run),
-                warnings=warnings,
-                facts=facts,
-                tables=tables,
-                statements=statement_table(measured, verbose=self.verbose),
-                pictures=run_pictures(run),
-                text=repr(self),
-                open_text=run.lines is not None or run.stacks is not None,
-                kept=self.kept,
-            )
+        return _rendered(
+            "run.html",
+            run=run,
+            sentences=run_sentences(run),
+            warnings=warnings,
+            facts=facts,
+            tables=tables,
+            statements=statement_table(measured, verbose=self.verbose),
+            pictures=run_pictures(run),
+            text=repr(self),
+            open_text=run.lines is not None or run.stacks is not None,
+            kept=self.kept,
         )
 
 
@@ -135,7 +119,7 @@ class ComparisonView:
     comparisons: Sequence[Comparison]
 
     def __repr__(self) -> str:
-        return "\n".join(_text(partial(print_comparison, one)) for one in self.comparisons)
+        return "\n".join(text_of(partial(print_comparison, one)) for one in self.comparisons)
 
     def _repr_html_(self) -> str:
         blocks = [
@@ -148,8 +132,7 @@ class ComparisonView:
             }
             for one in self.comparisons
         ]
-        template = _environment().get_template("comparisons.html")
-        return template.render(style=style_sheet(), blocks=blocks, text=repr(self))
+        return _rendered("comparisons.html", blocks=blocks, text=repr(self))
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,49 +142,29 @@ class AdviceView:
     advice: Advice
 
     def __repr__(self) -> str:
-        return self._proof + _text(partial(print_advice, self.advice))
+        return self._proof + text_of(partial(print_advice, self.advice))
 
     @property
     def _proof(self) -> str:
         """What --prove has proven; empty without it."""
         program = self.advice.step.partition(":")[0]
-        return "" if self.advice.proof is None else _text(partial(print_proof, self.advice, program)) + "\n"
+        return "" if self.advice.proof is None else text_of(partial(print_proof, self.advice, program)) + "\n"
 
     def _repr_html_(self) -> str:
         advice = self.advice
         findings = finding_views(advice)
-        return (
-            _environment()
-            .get_template("advice.html")
-            .render(
-                style=style_sheet(),
-                headline=headline_text(advice),
-                facts=[("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")],
-                findings=findings,
-                table=finding_table(findings) if findings else None,
-                looked_for=looked_for(),
-                proof=self._proof,
-                notes=advice.notes,
-                text=repr(self),
-            )
+        return _rendered(
+            "advice.html",
+            headline=headline_text(advice),
+            facts=[("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")],
+            findings=findings,
+            table=finding_table(findings) if findings else None,
+            looked_for=looked_for(),
+            proof=self._proof,
+            notes=advice.notes,
+            text=repr(self),
         )
 
 
-def _text(show: Callable[[Console], None]) -> str:
-    """The report without colours."""
-    buffer = io.StringIO()
-    show(Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False))
-    return buffer.getvalue()
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("mlpprof.report.notebook"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(plain=plain, printable=printable)
-    return made
+def _rendered(template: str, **content: object) -> str:
+    return environment("mlpprof.report.notebook").get_template(template).render(style=style_sheet(), **content)

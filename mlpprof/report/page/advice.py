@@ -18,11 +18,11 @@ from mlpprof.report.facts import facts_of_machine
 from mlpprof.report.figures.gallery import Drawing
 from mlpprof.report.figures.rows import Payoff, payoff_rows
 from mlpprof.report.finding_view import FindingView, finding_table, finding_views
+from mlpprof.report.html import Picture, picture_of
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
-from mlpprof.report.page.pictures import Picture, picture_of
 from mlpprof.results.advice import CATEGORIES, Advice
 from mlpprof.results.category_pages import explanation
 
@@ -78,7 +78,8 @@ def _picture(findings: Sequence[FindingView]) -> Picture:
         for one in drawn
     ]
     description = "; ".join(f"{one.number}, {plain(one.finding.title)}: {one.payoff}, {one.share}" for one in drawn)
-    return picture_of(Drawing("payoffs", "What each change saves", description, partial(payoff_rows, rows)), "payoffs")
+    drawing = Drawing("payoffs", "What each change saves", description, partial(payoff_rows, rows))
+    return picture_of(drawing, "payoffs", twice=True)
 
 
 def _row_place(one: FindingView) -> str:

@@ -10,26 +10,24 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mlpprof import __version__
 from mlpprof.model import PHASES
 from mlpprof.report.facts import machine_facts, story_warnings, work_facts
-from mlpprof.report.figures.canvas import PHASE_COLORS, REST, THEME, phase_color
+from mlpprof.report.figures.canvas import PHASE_COLORS, REST, phase_color, theme_css
+from mlpprof.report.html import environment
 from mlpprof.report.json_documents import comparison_json, ladder_json, profile_json
-from mlpprof.report.numbers import digits, format_number, format_percent, format_time, plain, printable
 from mlpprof.report.page.changes import rung_changes
-from mlpprof.report.page.headline import headline, interval
+from mlpprof.report.page.headline import headline
 from mlpprof.report.page.pictures import Pictures
 from mlpprof.report.page.variant_views import variant_views
-from mlpprof.report.rows import Table, agreement_table, memory_table, phase_name, phase_table, race_table, time_table
+from mlpprof.report.rows import Table, agreement_table, memory_table, phase_table, race_table, time_table
 from mlpprof.report.story import Story
 from mlpprof.results import BatchResult, Run
 from mlpprof.results.json import plain_object
@@ -38,19 +36,16 @@ from mlpprof.results.json import plain_object
 def render(template: str, title: str, data: str, data_words: str, **story: object) -> str:
     """The whole page as text; data: JSON in which no tag can begin; story: the content for the template."""
     script = _resource("script.js")
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            version=__version__,
-            policy=_policy(script),
-            style=Markup(_theme() + _resource("style.css")),
-            script=Markup(script),
-            title=title,
-            data=Markup(data),
-            data_words=data_words,
-            **story,
-        )
+    page = environment("mlpprof.report.page").get_template(template)
+    return page.render(
+        version=__version__,
+        policy=_policy(script),
+        style=Markup(_theme() + _resource("style.css")),
+        script=Markup(script),
+        title=title,
+        data=Markup(data),
+        data_words=data_words,
+        **story,
     )
 
 
@@ -66,7 +61,7 @@ def _policy(script: str) -> str:
 def _theme() -> str:
     """The colours of both themes as variables: dark if the system or the reader wants it, light on paper."""
     phases = "".join(f"--{phase}:{color};" for phase, color in PHASE_COLORS.items())
-    light, dark = ("".join(f"--{role}:{pair[i]};" for role, pair in THEME.items()) for i in (0, 1))
+    light, dark = theme_css()
     return (
         f":root{{{phases}{light}color-scheme:light}}"
         f"@media screen{{:root[data-theme=dark]{{{dark}color-scheme:dark}}}}"
@@ -76,28 +71,6 @@ def _theme() -> str:
 
 def _resource(name: str) -> str:
     return files("mlpprof.report.page").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("mlpprof.report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "time": format_time,
-        "percent": format_percent,
-        "number": format_number,
-        "digits": digits,
-        "plain": plain,
-        "printable": printable,
-        "interval": interval,
-        "phase": phase_name,
-    }
-    return environment
 
 
 # The raw data within a page: a run is the output of `mlpprof profile --json` with six digits per figure, and under

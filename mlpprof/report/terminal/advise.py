@@ -26,16 +26,24 @@ from mlpprof.report.advice_words import (
     share_text,
     steps_text,
 )
-from mlpprof.report.numbers import (
-    format_time,
-    plain,
-    printable,
+from mlpprof.report.numbers import format_time, plain, printable
+from mlpprof.report.terminal.console import (
+    FIGURE,
+    GAP,
+    INDENT,
+    NAME,
+    WORDS,
+    heading,
+    indented,
+    listing,
+    pairs,
+    print_trimmed,
 )
-from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed
 from mlpprof.results.advice import Advice, Finding
 
 WIDE = 110
 """From this width on, place and category have columns of their own in the table of findings."""
+WIDEST_PLACE = 30
 MARK, POINTER = ">", "^"
 NUMBERS = 12
 """The line numbers of a source need no more columns than this."""
@@ -73,14 +81,10 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
 
 def _summary(findings: Sequence[Finding], width: int) -> Table:
     """One row per finding; if there is little room, its place and category are below its title."""
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    table.add_column("#", justify="right", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("place", overflow="fold", max_width=30)
-        table.add_column("category", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    table.add_column("time saved", justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
+    places = [("place", WORDS), ("category", NAME)] if width >= WIDE else []
+    table = listing([("#", FIGURE), *places, ("what", WORDS), ("time saved", FIGURE), ("share", FIGURE)])
+    if places:
+        table.columns[1].max_width = WIDEST_PLACE
     for number, finding in enumerate(findings, start=1):
         place, title = place_text(finding), plain(finding.title)
         if width >= WIDE:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from mlpprof.compare.waterfall import REST
 from mlpprof.report.numbers import format_percent, format_time, plain
-from mlpprof.report.terminal.console import GAP, indented, print_trimmed
+from mlpprof.report.terminal.console import FIGURE, NAME, indented, listing, print_trimmed
 from mlpprof.results.tuning import Tuning
 
 
@@ -78,9 +77,7 @@ def _sections(tuning: Tuning) -> Iterator[RenderableType]:
         if line:
             yield indented(Text(plain(line), style))
     yield Text()
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    for title in ("candidate", "rounds", "step"):
-        table.add_column(title, justify="left" if title == "candidate" else "right", no_wrap=True)
+    table = listing([("candidate", NAME), ("rounds", FIGURE), ("step", FIGURE)])
     for trial in tuning.trials:
         table.add_row(Text(plain(trial.name)), str(trial.rounds), format_time(trial.step_s))
     yield indented(table)

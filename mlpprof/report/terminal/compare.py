@@ -13,7 +13,7 @@ from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ra
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
 from mlpprof.report.rows import comparison_table, expression_change_table, phase_names, race_table
 from mlpprof.report.sentences import batch_text
-from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed, table_lines
+from mlpprof.report.terminal.console import FIGURE, NAME, heading, indented, listing, pairs, print_trimmed, table_lines
 from mlpprof.results import BatchResult, Change, Comparison, ExpressionChange, Ladder, Run, Speedup
 
 
@@ -144,10 +144,7 @@ def _differences(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _stored_table(names: Sequence[str], results: Sequence[BatchResult | None]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(Text(name), justify="right")
+    table = listing([("", NAME), *((name, FIGURE) for name in names)])
     table.add_row("step", *(_time(None if r is None else r.step_s.median) for r in results), style="bold")
     ranges = (UNKNOWN if r is None else format_range(r.step_s.low, r.step_s.high) for r in results)
     table.add_row("95 % of steps", *ranges, style="dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -189,6 +190,30 @@ def pairs(facts: Sequence[tuple[str, str, str]], width: int) -> Table:
         folded = "\n".join(textwrap.wrap(bound, width - left_width, break_on_hyphens=False))
         table.add_row(Text(name, style="dim"), Text(folded.replace(NO_BREAK, " "), style=STYLES.get(style, style)))
     return table
+
+
+NAME, WORDS, FIGURE = "name", "words", "figure"
+"""The kinds of columns of a listing: names stay whole, words are folded, and figures line up at the right."""
+
+
+def listing(columns: Iterable[tuple[str, str]]) -> Table:
+    """An empty table without lines; columns: (title, kind) from left to right."""
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
+    for title, kind in columns:
+        side: Literal["left", "right"] = "right" if kind == FIGURE else "left"
+        table.add_column(Text(title), justify=side, no_wrap=kind != WORDS, overflow="fold")
+    return table
+
+
+TEXT_WIDTH = 100
+"""The width of a report as a text file, in characters."""
+
+
+def text_of(show: Callable[[Console], None], width: int = TEXT_WIDTH) -> str:
+    """What is shown on a console, as text without colours, whatever the environment says."""
+    buffer = io.StringIO()
+    show(Console(file=buffer, width=width, color_system=None, force_terminal=False, force_jupyter=False))
+    return buffer.getvalue()
 
 
 def heading(title: str, caption: str = "") -> Text:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console
-from rich.padding import Padding
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,40 +13,30 @@ from mlpprof.machine.doctor import LEAST_GAIN, Examination, Gain, Tried
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import CALLS, Limits
 from mlpprof.report.numbers import UNKNOWN, digits, plain
-
-INDENT = 2
+from mlpprof.report.terminal.console import FIGURE, NAME, WORDS, heading, indented, listing, pairs, print_trimmed
 
 
 def print_examination(found: Examination, console: Console) -> None:
     """Print an examination: the machine, its limits, advice, unconfirmed settings and what is not known."""
-    _heading(console, "Machine")
-    console.print(Padding(_pairs(_facts(found.machine, found.steal_share)), (0, 0, 0, INDENT)))
-    _heading(console, "Limits", "the best values measured; only products use several BLAS threads")
-    console.print(Padding(_limits_table(found.limits), (0, 0, 0, INDENT)))
-    _heading(console, "Advice", "times as fast with the setting as without it, in fresh processes, 95 % interval")
+    print_trimmed(console, lambda width: _sections(found, width))
+
+
+def _sections(found: Examination, width: int) -> Iterator[RenderableType]:
+    yield heading("Machine")
+    yield indented(pairs([(name, "", text) for name, text in _facts(found.machine, found.steal_share)], width))
+    yield heading("Limits", "the best values measured; only products use several BLAS threads")
+    yield indented(_limits_table(found.limits))
+    yield heading("Advice", "times as fast with the setting as without it, in fresh processes, 95 % interval")
     nothing = Text(f"none: no setting that was tried makes steps at least {100 * (LEAST_GAIN - 1):.0f} % faster")
-    for line in [_advice(tried) for tried in found.advice] or [nothing]:
-        console.print(Padding(line, (0, 0, 0, INDENT)))
+    yield from map(indented, [_advice(tried) for tried in found.advice] or [nothing])
     for title, lines in (
         ("Notes", [Text(plain(note), "yellow") for note in found.notes]),
         ("Tried, not confirmed", [_tried(tried) for tried in found.tried if not tried.gain.is_advice]),
         ("Not known", [Text(plain(text)) for text in found.not_known]),
     ):
         if lines:
-            _heading(console, title)
-            for line in lines:
-                console.print(Padding(line, (0, 0, 0, INDENT)))
-
-
-def _heading(console: Console, title: str, caption: str = "") -> None:
-    console.print(Text.assemble("\n", (title, "bold"), "  ", (caption, "dim")))
-
-
-def _pairs(rows: Iterator[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for name, text in rows:
-        table.add_row(Text(name, "dim"), Text(plain(text)))
-    return table
+            yield heading(title)
+            yield from map(indented, lines)
 
 
 def _facts(machine: Mapping[str, Json], steal_share: float | None) -> Iterator[tuple[str, str]]:
@@ -82,11 +71,7 @@ def _limits_table(limits: Limits) -> Table:
             threads = f"{count} thread" if count == "1" else f"{count} threads"
         rows.setdefault(base, {"unit": limit["unit"].replace("us", "µs")})[threads] = digits(limit["value"])
     columns = list(dict.fromkeys(key for row in rows.values() for key in row if key not in ("", "unit")))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("limit")
-    for column in columns or [""]:
-        table.add_column(column, justify="right")
-    table.add_column("unit")
+    table = listing([("limit", WORDS), *((column, FIGURE) for column in columns or [""]), ("unit", NAME)])
     for base, row in rows.items():
         cells = [row.get(column, "") for column in columns]
         if "" in row and cells:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
+from functools import partial
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -11,7 +11,17 @@ from rich.text import Text
 
 from mlpprof.machine.blas import machine_line
 from mlpprof.report.numbers import format_ratio, format_time, plain
-from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
+from mlpprof.report.terminal.console import (
+    FIGURE,
+    NAME,
+    WORDS,
+    heading,
+    indented,
+    listing,
+    pairs,
+    print_trimmed,
+    text_of,
+)
 from mlpprof.results.peers import Competitor, PeersRow, PeersTable
 
 TEXT_WIDTH = 140
@@ -24,10 +34,7 @@ def print_peers(table: PeersTable, console: Console) -> None:
 
 def peers_text(table: PeersTable) -> str:
     """The same report as plain text."""
-    console = Console(file=io.StringIO(), width=TEXT_WIDTH, color_system=None, highlight=False)
-    print_peers(table, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return text_of(partial(print_peers, table), TEXT_WIDTH)
 
 
 def how_measured(table: PeersTable) -> str:
@@ -61,16 +68,8 @@ def _of_run(row: PeersRow) -> str:
 
 
 def _table(row: PeersRow) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    for title, is_text in (
-        ("entrant", True),
-        ("epoch" if row.is_whole_epoch else "run", False),
-        ("times the best framework", False),
-        ("first run", False),
-    ):
-        table.add_column(Text(title), justify="left" if is_text else "right", no_wrap=True)
-    table.add_column(Text("losses"), justify="right", no_wrap=True)
-    table.add_column(Text("engine"), overflow="fold")
+    figures = ("epoch" if row.is_whole_epoch else "run", "times the best framework", "first run", "losses")
+    table = listing([("entrant", NAME), *((title, FIGURE) for title in figures), ("engine", WORDS)])
     for one in sorted(row.competitors, key=lambda one: one.epoch_s):
         table.add_row(
             Text(plain(one.name), "" if one.is_peer else "bold"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
 from pyinstrument.renderers.base import Renderer
 from pyinstrument.session import Session
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from mlpprof.errors import RunFileError
@@ -34,15 +33,25 @@ from mlpprof.report.rows import (
 )
 from mlpprof.report.sentences import agreements, batch_text, batches_text, doubts, not_separable, slowest_part
 from mlpprof.report.story import Measured, Story
-from mlpprof.report.terminal.console import GAP, INDENT, heading, indented, pairs, print_trimmed, table_lines
+from mlpprof.report.terminal.console import (
+    FIGURE,
+    GAP,
+    INDENT,
+    WORDS,
+    heading,
+    indented,
+    listing,
+    pairs,
+    print_trimmed,
+    table_lines,
+    text_of,
+)
 from mlpprof.results import LineProfile, LineTime, Run, StackProfile
 
 CONTEXT = 1
 """This many lines are shown before and after each line that was executed."""
 HOT_SHARE = 0.1
 """Lines that take at least this share of the wall time are highlighted."""
-TEXT_WIDTH = 100
-"""The width of the report as a text file, in characters."""
 
 
 def source_table(profile: LineProfile, source: str, width: int) -> Padding:
@@ -59,10 +68,7 @@ def source_table(profile: LineProfile, source: str, width: int) -> Padding:
     titles = ("line", "calls", "time", "share")
     code_width = width - INDENT - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=True))
 
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("source")
+    table = listing([*((title, FIGURE) for title in titles), ("source", WORDS)])
     for previous, n, row, text in zip([0, *shown], shown, rows, code, strict=False):
         if previous and n > previous + 1:
             table.add_row("⋮", style="dim")
@@ -116,10 +122,7 @@ def print_run(run: Run, console: Console, *, verbose: bool = False) -> None:
 
 def report_text(run: Run) -> str:
     """The whole report as text without colours, `TEXT_WIDTH` wide, whatever the environment says."""
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False)
-    print_run(run, console)
-    return buffer.getvalue()
+    return text_of(partial(print_run, run))
 
 
 def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlpprof.report.advice_words import alone_text, promised_text, proof_headline
 from mlpprof.report.numbers import plain, printable
-from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
+from mlpprof.report.terminal.console import FIGURE, WORDS, heading, indented, listing, pairs, print_trimmed
 from mlpprof.results.advice import Advice
 from mlpprof.results.proof import IN_THE_PATCH, Proof, TriedCure
 
@@ -44,11 +44,7 @@ def _sections(proof: Proof, program: str, width: int) -> Iterator[RenderableType
 
 
 def _table(proof: Proof) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
-    table.add_column("cure", overflow="fold")
-    table.add_column("promised", justify="right", no_wrap=True)
-    table.add_column("alone", justify="right", no_wrap=True)
-    table.add_column("result", overflow="fold")
+    table = listing([("cure", WORDS), ("promised", FIGURE), ("alone", FIGURE), ("result", WORDS)])
     for one in sorted(proof.cures, key=lambda one: one.outcome != IN_THE_PATCH):
         cure = Text.assemble(plain(one.title), ("\n" + plain(f"{one.place.text}  {one.category}, {one.kind}"), "dim"))
         table.add_row(cure, promised_text(one), alone_text(one), _result(one))

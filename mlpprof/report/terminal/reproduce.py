@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mlpprof.report.facts import short_machine_facts
 from mlpprof.report.numbers import digits, plain
-from mlpprof.report.terminal.console import GAP, heading, indented, pairs, print_trimmed
+from mlpprof.report.terminal.console import FIGURE, WORDS, heading, indented, listing, pairs, print_trimmed, text_of
 from mlpprof.results.reproduction import Claim, Reproduction, Table
 
 TEXT_WIDTH = 120
@@ -25,12 +25,7 @@ def print_reproductions(reproductions: Sequence[Reproduction], console: Console)
 
 def reproductions_text(reproductions: Sequence[Reproduction]) -> str:
     """The same report as text without colours, `TEXT_WIDTH` wide."""
-    buffer = io.StringIO()
-    console = Console(
-        file=buffer, width=TEXT_WIDTH, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
-    )
-    print_reproductions(reproductions, console)
-    return buffer.getvalue()
+    return text_of(partial(print_reproductions, reproductions), TEXT_WIDTH)
 
 
 def _report(reproductions: Sequence[Reproduction], width: int) -> Iterator[RenderableType]:
@@ -71,9 +66,7 @@ def _claim(claim: Claim) -> list[tuple[str, str, str]]:
 
 
 def _table(table: Table) -> RichTable:
-    shown = RichTable(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
-    for i, column in enumerate(table.columns):
-        shown.add_column(Text(column), justify="left" if i == 0 else "right", overflow="fold")
+    shown = listing((column, FIGURE if i else WORDS) for i, column in enumerate(table.columns))
     for row in table.rows:
         shown.add_row(*map(Text, row))
     return shown
