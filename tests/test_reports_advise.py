@@ -9,9 +9,10 @@ import pytest
 from mlpprof.advise.cures.cure import diff
 from mlpprof.results.advice import Advice, Finding
 from reports.advise import opt95
+from reports.advise.calibration import Stated, measured
 from reports.advise.forms import FORMS
 from reports.advise.mutants import Answer, Clean, Outcome, Result, judged, planted, table
-from reports.advise.opt95 import Patched, Stated, applied, merged
+from reports.advise.opt95 import Patched, applied, merged
 from reports.advise.subjects import Subject, numbers
 
 TEXT = """import numpy as np
@@ -82,6 +83,14 @@ def test_a_mutant_that_trains_otherwise_is_no_mutant(clean):
     assert same.program.trains_like(wanted)
     other = replace(clean, files={"net.py": TEXT.replace("0.1 *", "0.1001 *")})
     assert not other.trains_like(wanted)
+
+
+def test_the_step_of_a_program_is_timed_and_one_that_does_not_run_has_no_time(clean):
+    broken = replace(clean, files={"net.py": TEXT.replace("x.T @", "x @")})
+    seconds, none = measured([clean, broken], lambda what, share: None)
+    assert seconds is not None
+    assert 0 < seconds < 0.1
+    assert none is None
 
 
 def test_numbers_are_read_from_the_last_line_without_checksums():
