@@ -254,7 +254,7 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
         is_known = known[one.category, one.title] > 0
         if mutant.is_named_by(one) and (mutant.is_touched_by(one) or not is_known):
             named.append(words)
-        elif mutant.is_touched_by(one):
+        elif mutant.is_touched_by(one) or (not is_known and one.category in mutant.form.also):
             beside.append(words)
         elif (
             not is_known
