@@ -53,7 +53,6 @@ class StackObserver:
         self._profiler.start()
 
     def stop(self) -> None:
-        """End, and keep the session."""
         self._profiler.stop()
         self.session_json = self._profiler.output(SessionRenderer())
 

@@ -226,7 +226,6 @@ def cpu_times_s(root: Path = Path("/")) -> tuple[float | None, float | None]:
 
 
 def _cpuinfo(root: Path) -> list[tuple[str, str]]:
-    """The lines of /proc/cpuinfo as (key, value)."""
     lines = (line.partition(":") for line in (read_text(root, "proc/cpuinfo") or "").splitlines())
     return [(key.strip(), value.strip()) for key, _, value in lines]
 

@@ -130,7 +130,7 @@ class Clean:
     def wrong(self) -> list[Finding]:
         """Findings that its own text does not allow."""
         found = self.advised().advice
-        told = [] if found is None else [one for one in found.findings if not _is_double(one, self.subject)]
+        told = [] if found is None else [one for one in told_by(found) if not _is_double(one, self.subject)]
         allowed = self.subject.truth().flaws
         return [one for one in told if not any(flaw.is_told_by(asdict(one)) for flaw in allowed)]
 
@@ -159,8 +159,16 @@ def advised(subject: Subject) -> Answer:
             kind = "hang" if failure.kind == "late" else "refused" if failure.kind in REFUSALS else "crash"
             return Answer(None, f"{kind}: {failure.kind}: {failure.text}", time.monotonic() - begun_s)
     findings = decode(tuple[Finding, ...], json.loads(json.dumps(answer["findings"])))
-    advice = Advice(answer["step"], answer["step_s"], answer["steps"], findings, tuple(answer["notes"]), {}, {})
+    small = decode(tuple[Finding, ...], json.loads(json.dumps(answer["small"])))
+    advice = Advice(
+        answer["step"], answer["step_s"], answer["steps"], findings, tuple(answer["notes"]), {}, {}, small=small
+    )
     return Answer(advice, "", time.monotonic() - begun_s)
+
+
+def told_by(advice: Advice) -> tuple[Finding, ...]:
+    """The findings, with those that are small."""
+    return *advice.findings, *advice.small
 
 
 def silent(what: str, share: float) -> None:
@@ -244,10 +252,10 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
     before = clean.advised().advice
     if answer.advice is None or before is None:
         return base
-    known = Counter((one.category, one.title) for one in before.findings)
+    known = Counter((one.category, one.title) for one in told_by(before))
     truth = mutant.program.truth()
     named, beside, wrong = [], [], []
-    for one in answer.advice.findings:
+    for one in told_by(answer.advice):
         words = (
             f"{one.category} {one.file}:{one.line} {one.payoff_share[0]:.1%} to {one.payoff_share[1]:.1%}: {one.title}"
         )

@@ -26,8 +26,8 @@ from mlpprof.catalog import find as variant
 from reports.advise.forked import Failure, forked
 from reports.advise.planting import Code, Region
 from tests.program_styles.twins import HERE as STYLES_FOLDER
-from tests.program_styles.twins import STYLES, fast
-from tests.wild.truth import Truth, scripts, truth
+from tests.program_styles.twins import STYLES
+from tests.wild.truth import Truth, fast, scripts, truth
 
 RUNGS = ("sliced", "buffered", "chunked")
 """The last rungs of the ladder that use nothing but NumPy."""

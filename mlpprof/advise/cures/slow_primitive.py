@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -86,6 +86,19 @@ def called(function: str, options: str = "") -> Written:
     def written(node: ast.expr, text: Text, name: str) -> str | None:
         operands = operands_of(node)
         return f"{name}.{function}({text(operands[0])}{options})" if len(operands) == 1 else None
+
+    return written
+
+
+def renamed(names: Mapping[str, str]) -> Written:
+    """Another function of NumPy with the same arguments."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(func=ast.Attribute(value=owner, attr=function)) if function in names:
+                arguments = [*map(text, node.args), *(f"{one.arg}={text(one.value)}" for one in node.keywords)]
+                return f"{text(owner)}.{names[function]}({', '.join(arguments)})"
+        return None
 
     return written
 

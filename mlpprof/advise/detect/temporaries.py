@@ -24,7 +24,6 @@ from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_c
 from mlpprof.advise.in_place import Update, elementwise, updates
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 from mlpprof.instrument.rewriting import Site
-from mlpprof.programs.record.arrays import Value
 from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.replay import Action, again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
@@ -68,19 +67,22 @@ def _is_copy(event: Event, graph: Graph) -> bool:
     source = event.inputs[0]
     is_alike = (source.dtype, source.is_matrix) == (output.dtype, output.is_matrix) and source.size == output.size
     if event.name == "flatten":
-        return is_alike and source.order == "C"
+        order = next((x for x in (*event.operands, event.options.get("order")) if isinstance(x, str)), "C")
+        return is_alike and source.order == order
     if not is_alike or source.shape != output.shape or "?" in source.order + output.order:
         return False
-    return source.order == output.order or _is_only_multiplied(output, event, graph)
+    return source.order == output.order or is_only_multiplied(event, graph)
 
 
-def _is_only_multiplied(output: Value, event: Event, graph: Graph) -> bool:
+def is_only_multiplied(event: Event, graph: Graph) -> bool:
     """Whether nothing but products of matrices reads a copy: BLAS takes the elements in both orders."""
-    end = graph.trace.died.get(output.root, len(graph.events))
+    if event.output is None:
+        return False
+    root = event.output.root
     readers = [
         one
-        for one in graph.events[event.index + 1 : end]
-        if not one.is_own and not one.is_view and any(value.root == output.root for value in one.inputs)
+        for one in graph.events[event.index + 1 : graph.trace.died.get(root, len(graph.events))]
+        if not one.is_own and not one.is_view and any(value.root == root for value in one.inputs)
     ]
     return bool(readers) and all(one.kind == PRODUCT for one in readers)
 
@@ -118,12 +120,12 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     size = sum(event.output.nbytes for event in events if event.output is not None)
     cure = without_copies(events, graph)
     is_turned = head.output is not None and head.output.order != head.inputs[0].order
+    alike = "A product takes both memory orders" if is_turned else "The array already has this dtype and memory order"
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
         title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {size / 1e6:.1f} MB per step",
-        why=f"{'A product takes both memory orders' if is_turned else 'The array already has this dtype and memory order'}"
-        ", and nothing writes to the array or to its copy while the copy is used.",
+        why=f"{alike}, and nothing writes to the array or to its copy while the copy is used.",
         cures=(cure,) if cure is not None else (),
         cure=f"In {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}."
         if cure is not None
