@@ -43,6 +43,8 @@ from mlpprof.advise.cures.slow_primitive import (
     exponential,
     expression_cure,
     mask_cure,
+    of_the_array,
+    of_whole_array,
     power_as,
     product_cure,
     product_of,
@@ -171,6 +173,16 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
             without_vectorize if whole is not None else unwritten,
         )
+    elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
+        yield from _along_an_axis(*operands, event.result)
+    elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
+        yield FasterForm(
+            "makes an array of a list, number by number",
+            "A list holds an object for every number, and NumPy converts them one by one.",
+            "make the array of what the list was made of, or keep an array in place of the list from the beginning.",
+            None,
+            of_the_array(event.result.dtype == np.float64),
+        )
     elif function is np.einsum and len(operands) == 3 and event.options.keys() <= {"optimize"}:
         yield from _einsums(event)
     elif function is builtins.sum and operands:
@@ -232,18 +244,54 @@ def _einsums(event: Event) -> Iterator[FasterForm]:
         )
 
 
+def _along_an_axis(function: Callable[..., Any], axis: int, array: Array, result: Any) -> Iterator[FasterForm]:
+    """One call of the function with the whole array, if it gives the same."""
+    forms: tuple[tuple[Callable[[], Any], str], ...] = (
+        (lambda: function(array, axis=axis), ", axis={axis}"),
+        (lambda: function(array), ""),
+    )
+    for perform, options in forms:
+        if _gives(perform, result):
+            yield FasterForm(
+                "calls a function for every row or column",
+                "np.apply_along_axis is a Python loop that calls the function once per row or column.",
+                f"call the function once with the whole array{' and `axis`' if options else ''}.",
+                perform,
+                of_whole_array(options),
+            )
+            return
+
+
+def _is_of_numbers(operand: Any, result: Any) -> bool:
+    """Whether a large array of floating-point numbers is made of a list, or of lists in a list, of numbers."""
+    while isinstance(operand, list) and operand and isinstance(operand[0], list):
+        operand = operand[0]
+    is_list = isinstance(operand, list) and bool(operand) and isinstance(operand[0], int | float)
+    return is_list and isinstance(result, np.ndarray) and result.dtype.kind == "f" and result.size >= SMALL
+
+
 def _whole(event: Event) -> Callable[[], object] | None:
     """The function within np.vectorize, called once with the arrays; None if that gives another result."""
-    function, expected = getattr(event.function, "pyfunc", None), event.result
-    if function is None or event.options or not isinstance(expected, np.ndarray):
+    function = getattr(event.function, "pyfunc", None)
+    if function is None or event.options:
         return None
+
+    def perform() -> object:
+        return function(*event.operands)
+
+    return perform if _gives(perform, event.result) else None
+
+
+def _gives(perform: Callable[[], object], expected: Any) -> bool:
+    """Whether a function gives an array that is the expected one up to rounding."""
+    if not isinstance(expected, np.ndarray):
+        return False
     try:
         with np.errstate(all="ignore"):
-            found = function(*event.operands)
-            is_same = isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
+            found = perform()
+            return isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
     except Exception:  # noqa: BLE001 - a function of numbers may raise anything when it is given arrays
-        return None
-    return (lambda: function(*event.operands)) if is_same else None
+        return False
 
 
 def _sums(operand: Any) -> Iterator[FasterForm]:
