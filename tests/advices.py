@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pages import HOSTILE
 
-from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.advice import Advice, Expensive, Finding
 from mlpprof.results.place import Place
 from mlpprof.results.program_time import ProgramTime, StatementTime
 
@@ -125,6 +125,8 @@ def make_advice(**changes: object) -> Advice:
         notes=("The loop of line 22 was recorded for 8 of its 500 rounds.",),
         source={"net.py": SOURCE},
         environment={"python_version": "3.12.1", "numpy_version": "2.1.0", "cpu_model_name": "Test CPU"},
+        small=(replace(DOUBLE, line=12, end_line=12, payoff_share=(0.004, 0.006), title="`W * W` is small"),),
+        expensive=(Expensive("net.py", 9, 5, "A1 @ W2", 0.005, 0.25, "It is a product: nothing is known to cure."),),
     )
     return replace(made, **changes)
 
@@ -141,4 +143,6 @@ def hostile_advice() -> Advice:
         evidence={f"key {HOSTILE}": HOSTILE, "measured": HOSTILE, "shapes": [[HOSTILE, 3]]},
     )
     source = SOURCE.replace("d2 = self.A2 - Y", f"d2 = '{HOSTILE}'")
-    return Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
+    worse = Expensive(f"{HOSTILE}[bold].py", 9, 5, f"{HOSTILE} [red]", 0.005, 0.25, f"{HOSTILE} [/nothing]")
+    made = Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
+    return replace(made, small=(bad,), expensive=(worse,))

@@ -198,7 +198,7 @@ def test_the_kept_file_of_a_reproduction_holds_the_contract_and_everything_else(
 
 
 def test_the_schema_lists_the_categories_in_their_order():
-    listed = schema("advice")["properties"]["findings"]["items"]["properties"]["category"]["enum"]
+    listed = schema("advice")["$defs"]["finding"]["properties"]["category"]["enum"]
     assert listed == list(CATEGORIES)
 
 

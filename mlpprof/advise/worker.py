@@ -7,6 +7,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from mlpprof.advise.expensive import uncovered
 from mlpprof.advise.findings import candidates_of, finding_of
 from mlpprof.advise.outside import findings_around, with_knowledge
 from mlpprof.advise.single_sample import single_sample_note
@@ -65,10 +66,11 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
     graph = Graph(recording.trace)
     recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
-    candidates = candidates_of(graph)
-    findings = [finding_of(one, graph) for one in candidates]
+    found = candidates_of(graph)
+    findings, small = ([finding_of(one, graph) for one in some] for some in (found.large, found.small))
+    expensive = uncovered(graph, found.large)
     recording.trace.notes.extend(_hidden(graph))
-    if all(one.category != "sample-loop" for one in candidates):
+    if all(one.category != "sample-loop" for one in findings):
         recording.trace.notes.extend(single_sample_note(graph))
     if not findings:
         _require_looked_into(graph, few)
@@ -89,17 +91,19 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
-    wanted = {place.source for one in findings for place in (one.place, *one.related)}
+    wanted = {place.source for one in (*findings, *small) for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
         "steps": len(recording.trace.times.plain_s),
         "findings": [asdict(one) for one in findings],
+        "small": [asdict(one) for one in small],
+        "expensive": [asdict(one) for one in expensive],
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
         "folder": recording.trace.folder,
-        "cures": [*([asdict(cure) for cure in one.cures] for one in candidates), *([] for _ in around)],
+        "cures": [*([asdict(cure) for cure in one.cures] for one in found.large), *([] for _ in around)],
         "texts": recording.trace.sources,
         "program": None if program_time is None else asdict(program_time),
     }

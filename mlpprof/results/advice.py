@@ -91,15 +91,41 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Expensive:
+    """An expression that takes much of the step, and that the findings do not explain.
+
+    line, column, cell: as of a finding. text: its source in one line. seconds, share: of the step, all its executions
+    together. known: sentences on what it computes, how fast it does so, and whether mlpprof knows a cure. evidence: as
+    of a finding, with flop, bytes, and the seconds of one execution.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str
+    seconds: float
+    share: float
+    known: str
+    evidence: Json = field(default_factory=dict)
+    cell: int | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.file, self.line, self.cell)
+
+
+@dataclass(frozen=True)
 class Advice:
     """The findings on one step, the largest payoff first.
+
 
     step: 'file.py:Class.method', or 'file.py:LINE' or 'work.ipynb:cell 3:LINE' of a loop whose body is the step.
     step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
     in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
     that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
     --prove, or if there are no edits. folder: the one that the files are relative to. program: where the time of the
-    whole program goes; None if that is not known.
+    whole program goes; None if that is not known. small: findings that promise too little to be among the others, as
+    one line each. expensive: what takes much of the step, also once they are cured.
     """
 
     step: str
@@ -112,3 +138,5 @@ class Advice:
     proof: Proof | None = None
     folder: str = ""
     program: ProgramTime | None = None
+    small: tuple[Finding, ...] = ()
+    expensive: tuple[Expensive, ...] = ()

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import mlpprof
-from mlpprof.report.advice_words import confidence_text, cure_lines, headline_text, looked_for, payoff_text, share_text
+from mlpprof.report.advice_words import (
+    confidence_text,
+    cure_lines,
+    headline_text,
+    looked_for,
+    other_lines,
+    payoff_text,
+    share_text,
+)
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.program_rows import known_text, program_table, program_words
 from mlpprof.report.rows import Table
@@ -40,6 +48,10 @@ def _annotations(advice: Advice) -> Iterator[str]:
         where = f"file={_property(path_of(advice, one.place))},line={line},endLine={end_line}"
         text = f"{one.why}\nIt saves {payoff_text(one)} per {one.per} ({share_text(one)}).\n{one.cure}"
         yield f"::warning {where},title={_property(title)}::{_data(text)}"
+    for title, lines in other_lines(advice):
+        for place, text in lines:
+            where = f"file={_property(path_of(advice, place))},line={_lines(place, place.line)[0]}"
+            yield f"::notice {where},title={_property(title + _in_cell(place))}::{_data(text)}"
     for note in advice.notes:
         yield f"::notice title=mlpprof::{_data(note)}"
 
@@ -95,6 +107,9 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield f"{_inline(one.why)} How sure: {confidence_text(one)}."
         yield ""
         yield from _cure(one)
+    for title, lines in other_lines(advice):
+        if lines:
+            yield from ("", f"**{title}**", "", *(f"- {_inline(f'{place.text}: {text}')}" for place, text in lines))
     if advice.notes:
         yield ""
         yield from (f"- {_inline(note)}" for note in advice.notes)
@@ -156,18 +171,22 @@ def sarif_text(advice: Advice) -> str:
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(advice, one, categories.index(one.category)) for one in advice.findings],
+        "results": [
+            _result(advice, one, categories.index(one.category), level)
+            for level, findings in (("warning", advice.findings), ("note", advice.small))
+            for one in findings
+        ],
     }
     return json_text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
-def _result(advice: Advice, one: Finding, rule: int) -> dict[str, Any]:
+def _result(advice: Advice, one: Finding, rule: int, level: str) -> dict[str, Any]:
     text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per {one.per} ({share_text(one)})."
     text += f" {plain(one.why)}"
     result: dict[str, Any] = {
         "ruleId": one.category,
         "ruleIndex": rule,
-        "level": "warning",
+        "level": level,
         "message": {"text": text},
         "locations": [_location(advice, one.place, one.end_line, one.column)],
         "properties": {

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from mlpprof.report.advice_words import headline_text, looked_for, steps_text
+from mlpprof.report.advice_words import headline_text, looked_for, other_lines, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import theme_css
 from mlpprof.report.figures.gallery import Drawing, drawings
@@ -165,6 +165,7 @@ class AdviceView:
             table=finding_table(findings) if findings else None,
             looked_for=looked_for(),
             proof=self._proof,
+            others=other_lines(advice),
             notes=advice.notes,
             text=repr(self),
         )

@@ -20,6 +20,7 @@ from mlpprof.report.advice_words import (
     excerpt,
     looked_for,
     measured_text,
+    other_lines,
     payoff_text,
     place_text,
     related_text,
@@ -84,6 +85,10 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield _beside(Text(str(number), "dim"), Text(plain(finding.title), "bold"))
         yield Padding(Group(*_finding(advice, finding, width - INDENT)), (0, 0, 0, INDENT))
+    for title, lines in other_lines(advice):
+        if lines:
+            yield heading(title)
+            yield indented(pairs([(plain(place.text), "", text) for place, text in lines], width))
     if advice.notes:
         yield heading("Notes")
         yield indented(pairs([("!", "yellow", note) for note in advice.notes], width))
