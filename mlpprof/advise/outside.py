@@ -133,11 +133,14 @@ def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
         return
     statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
     if isinstance(statement, LOOPS):
-        yield "It is a loop in Python."
+        yield "It is a loop in Python." if one.times <= 1 else "This is what it takes to get the items of the loop."
         return
     called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
+    if graph.trace.step_text.rpartition(".")[2] in called:
+        yield "This is what it does beside the step, as for the arguments of its call."
+        return
     for path, tree in graph.trees.items():
-        for function in ast.walk(tree):
+        for function in ast.walk(tree) if not graph.is_ours(path) else ():
             if isinstance(function, ast.FunctionDef) and function.name in called:
                 loops = [node for node in ast.walk(function) if isinstance(node, LOOPS)]
                 has = f", which has a loop in line {graph.place_of_line(path, loops[0].lineno).line}" if loops else ""
