@@ -166,8 +166,8 @@ def loop_around(walked: Sequence[tuple[Entry, Loops]]) -> tuple[int | None, bool
     return (around[-1], False) if around else (None, False)
 
 
-def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list[Section]:
-    """What was spent before, in each turn of the loop, and after or between them."""
+def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s: float) -> list[Section]:
+    """What was spent before, in each turn of the loop, and after or between them. entry_s: the time of an entry."""
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
@@ -176,7 +176,7 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
-            passed_s = entry.at_s - before_s
+            passed_s = max(0.0, entry.at_s - before_s - entry_s)
             if is_plain if not is_in_step else form == PLAIN:
                 spent.plain_s += passed_s
                 execution_s += passed_s
@@ -235,7 +235,7 @@ def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[
     loop, is_epoch = loop_around(walked)
     if loop is None or timeline.is_elsewhere or timeline.is_full:
         return NOTHING
-    turns = [one for one in sections_of(walked, loop) if one.turn is not None and one.steps.times]
+    turns = [one for one in sections_of(walked, loop, timeline.entry_s) if one.turn is not None and one.steps.times]
     all_s, steps = _sum(turns), sum(one.steps.times for one in turns)
     step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
     each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
@@ -267,7 +267,7 @@ def program_time(
     has_ended = has_ended and not timeline.is_full  # its end was not noted
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
-    sections = sections_of(walked, loop)
+    sections = sections_of(walked, loop, timeline.entry_s)
     numbered = [number for number, one in enumerate(sections) if one.turn is not None and one.steps.times]
     if not numbered:
         return None
