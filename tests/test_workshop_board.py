@@ -171,4 +171,4 @@ def test_a_guess_that_nobody_can_have_made_is_skipped_with_a_sentence(tmp_path, 
     (tmp_path / "1.json").write_text(document, encoding="utf-8")
     results, [reason] = read_folders([tmp_path])
     assert results == []
-    assert "1.json is damaged" in reason
+    assert "1.json" in reason
