@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from pages import HOSTILE
 
-from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.advice import Advice, Expensive, Finding
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime, StatementTime
 
 SOURCE = '''"""A network as people write it."""
 
@@ -91,6 +92,29 @@ DOUBLE = Finding(
 )
 
 
+PROGRAM = ProgramTime(
+    beginning_s=2.0,
+    beginning=(StatementTime("train.py", 3, "X, y = load()", 2.0, 1.0, does="It calls `load` (train.py:1)."),),
+    unit="epoch",
+    loop=StatementTime("train.py", 7, "for epoch in range(9):", 0.0, 0.0),
+    steps=100.0,
+    steps_s=2.0,
+    statements=(
+        StatementTime("net.py", 40, "print(evaluate(test))", 7.5, 1.0, does="It runs the loop in net.py:30."),
+        StatementTime("train.py", 8, "np.random.shuffle(pairs)", 0.5, 1.0),
+    ),
+    units=2,
+)
+EVALUATION = replace(
+    LOOP,
+    title="`for x, y in test` takes the 1,000 samples one by one",
+    payoff_s=(6.0, 7.0),
+    payoff_share=(0.6, 0.7),
+    outside=True,
+    per="epoch",
+)
+
+
 def make_advice(**changes: object) -> Advice:
     """Three findings of one file, in a step of 20 ms."""
     made = Advice(
@@ -101,6 +125,8 @@ def make_advice(**changes: object) -> Advice:
         notes=("The loop of line 22 was recorded for 8 of its 500 rounds.",),
         source={"net.py": SOURCE},
         environment={"python_version": "3.12.1", "numpy_version": "2.1.0", "cpu_model_name": "Test CPU"},
+        small=(replace(DOUBLE, line=12, end_line=12, payoff_share=(0.004, 0.006), title="`W * W` is small"),),
+        expensive=(Expensive("net.py", 9, 5, "A1 @ W2", 0.005, 0.25, "It is a product: nothing is known to cure."),),
     )
     return replace(made, **changes)
 
@@ -117,4 +143,6 @@ def hostile_advice() -> Advice:
         evidence={f"key {HOSTILE}": HOSTILE, "measured": HOSTILE, "shapes": [[HOSTILE, 3]]},
     )
     source = SOURCE.replace("d2 = self.A2 - Y", f"d2 = '{HOSTILE}'")
-    return Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
+    worse = Expensive(f"{HOSTILE}[bold].py", 9, 5, f"{HOSTILE} [red]", 0.005, 0.25, f"{HOSTILE} [/nothing]")
+    made = Advice(f"{HOSTILE}.py:Net.step", 0.02, 5, (bad,), (HOSTILE,), {f"{HOSTILE}[bold].py": source}, {})
+    return replace(made, small=(bad,), expensive=(worse,))

@@ -108,7 +108,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Loader:
-    """A kind of file. whole: the content of good ones. read: what mlpprof does with a file. change: damages one."""
+    """A kind of file. whole: the content of good ones. read: what mlpprof does with such a file. change: damages it."""
 
     name: str
     ending: str
@@ -266,7 +266,8 @@ def loaders(folder: Path) -> list[Loader]:
     idx = bytes((0, 0, 8, 3, 0, 0, 0, 30, 0, 0, 0, 4, 0, 0, 0, 4)) + X.tobytes()
     claims = folder / "claims.toml"
     write_claim(claims, Claim("a over b", "x86", 2.0, 1.9, 2.1, "2026-01-01"))
-    toml = b'[tool.mlpprof.report]\nout = "reports/a.html"\nverbose = true\nfigure = "layers"\n[tool.a]\nb = [1, 2.5]\n'
+    toml = b'[tool.mlpprof.report]\nout = "reports/a.html"\nverbose = true\nfigure = "layers"\n'
+    toml += b"[tool.other]\na = [1, 2.5]\n"
     limits = {"limits": {"ufunc_call": {"value": 1.0, "unit": "us"}}, "doubtful": []}
     run = make_run(rounds=2, steps=3, lines=True, stacks=True)
 

@@ -21,16 +21,16 @@ V = rng.normal(0, 0.1, (10, 31))
 PLAIN = (
     """def step():
     global W
-    stacked = np.c_[np.ones(len(X)), X]  # with a column of ones
-    error = np.tanh(stacked @ W) - Y
-    W = W - 0.01 * (stacked.T @ error)
+    with_ones = np.c_[np.ones(len(X)), X]  # with a column of ones
+    error = np.tanh(with_ones @ W) - Y
+    W = W - 0.01 * (with_ones.T @ error)
     return W
 """,
     """def step():
     global W
-    stacked = X  # with a column of ones
-    error = np.tanh(stacked @ W[1:] + W[0]) - Y
-    W = W - 0.01 * np.vstack((error.sum(axis=0), stacked.T @ error))
+    inputs = X  # with a column of ones
+    error = np.tanh(inputs @ W[1:] + W[0]) - Y
+    W = W - 0.01 * np.vstack((error.sum(axis=0), inputs.T @ error))
     return W
 """,
 )
@@ -117,7 +117,8 @@ def test_the_edit_leaves_the_ones_out_and_trains_the_same(texts):
 
 
 @pytest.mark.parametrize(
-    "use", ["W[0, 0] += 1e-9 * (stacked * stacked).sum()", "if W[0, 0] > 1e9: print(stacked)", "kept = [stacked]"]
+    "use",
+    ["W[0, 0] += 1e-9 * (with_ones * with_ones).sum()", "if W[0, 0] > 1e9: print(with_ones)", "kept = [with_ones]"],
 )
 def test_there_is_no_edit_where_something_else_uses_the_ones(use):
     with recorded(HEAD + PLAIN[0].replace("    return W", f"    {use}\n    return W")) as graph:

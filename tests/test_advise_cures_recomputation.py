@@ -45,6 +45,9 @@ def step():
         W -= 1e-3 * g
 """
 
+STACKED = ATTRIBUTE_LISTS.replace("np.dot(self.acts[i].T, delta)", "np.dot(np.hstack((self.acts[i], Y)).T, delta)")
+STACKED = STACKED.replace("W -= 1e-3 * g", "W -= 1e-3 * g[:-10]")
+
 LOCAL_LISTS = """\
 W = [rng.normal(0, 0.1, (b, a)) for a, b in zip([50, 30, 20, 10], [30, 20, 10])]
 def parameters():
@@ -170,6 +173,7 @@ def step():
     ("form", "lines"),
     [
         (ATTRIBUTE_LISTS, {"sigmoid_prime(self.zs[i - 1])": "(self.acts[i] * (1 - self.acts[i]))"}),
+        (STACKED, {"sigmoid_prime(self.zs[i - 1])": "(self.acts[i] * (1 - self.acts[i]))"}),
         (
             LOCAL_LISTS,
             {
@@ -190,7 +194,7 @@ def step():
         ),
         (LAMBDA, {"np.tanh(z) * (1 - np.tanh(z))": "(tanh_z := np.tanh(z)) * (1 - tanh_z)"}),
     ],
-    ids=["attribute lists", "local lists", "dicts", "layers", "unrolled", "softmax", "lambda"],
+    ids=["attribute lists", "stacked", "local lists", "dicts", "layers", "unrolled", "softmax", "lambda"],
 )  # fmt: skip
 def test_the_first_value_takes_the_place_of_the_second(form, lines):
     first, *_ = cures_of(HEAD + form, recomputation)

@@ -113,7 +113,7 @@ def test_of_layers_that_are_called_one_by_one_only_the_call_is_reported_whose_de
     with recorded(LAYERS) as graph:
         (one,) = dead_computation.detect(graph)
         (event,) = (graph.events[index] for index in one.covers)
-    assert one.title == "the result of `d @ self.W.T` is never used in the call `a.backward(A[0], d)` of net.py:13"
+    assert one.title == "nothing reads the result of `d @ self.W.T` in the call `a.backward(A[0], d)` of net.py:13"
     assert event.output.shape == (60, 30)
     assert "everywhere else" in one.cure
 

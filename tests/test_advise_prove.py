@@ -65,7 +65,8 @@ class FakeTrials:
             values = np.outer(np.arange(1.0, steps + 2), np.ones(3))
             if any(all(word in text for word in words.split()) for words in self.wrong):
                 values[-1] += 0.1
-            answers.append(([Parameter("W", "", "float64", values, False)], steps))
+            dtype = "float32" if "single" in text else "float64"
+            answers.append(([Parameter("W", "", dtype, values, False)], steps))
         return answers
 
     def speed(self, request):
@@ -157,6 +158,15 @@ def test_safe_only_leaves_the_precision_alone():
     proof = prove(FakeTrials(rounds, faster={"A": 2.0}), safe_only=True)
     assert not proof.patch
     assert proof.cures[0].reason == "it changes the precision"
+
+
+def test_a_cure_classed_safe_that_changes_the_precision_is_refused():
+    proof = prove(FakeTrials([{"layout": [cure(1, "single")]}], faster={"single": 2.0}))
+    assert not proof.patch
+    assert proof.cures[0].reason == "it is classed safe, but it changes the precision from float64 to float32"
+    rounds = [{"float64": [cure(1, "single", "precision")]}, {"layout": [cure(2, "A")]}]
+    proof = prove(FakeTrials(rounds, faster={"single": 2.0, "A": 1.5}))
+    assert outcomes(proof) == {"float64": (IN_THE_PATCH, "precision"), "layout": (IN_THE_PATCH, "safe")}
 
 
 def test_a_gain_that_is_not_certain_makes_no_patch():

@@ -258,7 +258,7 @@ def step():
         found = {one.site.line - FIRST + 1: one for one in dead_computation.detect(graph)}
     assert 7 in found
     assert not found.keys() & {1, 2, 3}
-    assert found[7].title == "the result of `squashed(X @ W + 1)` is never used"
+    assert found[7].title == "nothing reads the result of `squashed(X @ W + 1)`"
 
 
 def test_a_call_that_makes_an_object_is_not_idle_because_an_array_in_it_is():

@@ -98,7 +98,7 @@ def test_a_program_that_downloads(tmp_path):
 @pytest.mark.timing
 @pytest.mark.skipif("sys.platform == 'win32'", reason="Windows has no fork")
 def test_a_program_that_trains_in_other_processes(tmp_path):
-    found = said(tmp_path, POOL, wait_s=4)
+    found = said(tmp_path, POOL, wait_s=6)
     assert "Other processes, which train.py:17 starts, do most of the work" in found
     assert "single worker" in found
 

@@ -47,6 +47,17 @@ def test_the_table_lists_findings_as_they_are_ordered_with_payoff_and_share():
     assert [row.split()[2] for row in rows] == ["sample-loop", "recomputation", "float64"]
 
 
+def test_what_no_finding_covers_and_small_findings_come_after_the_others_one_line_each():
+    lines = squeezed(shown(make_advice(), 120))
+    assert lines.index("Expensive, and not explained by a finding") > lines.index(
+        "3 weights are float64, and make every product so"
+    )
+    known = "`A1 @ W2` takes 25.0 % of the step (5.00 ms). It is a product: nothing is known to cure."
+    assert f"net.py:9 {known}" in lines
+    at = lines.index("Small: each saves less than 1 % of the step")
+    assert lines[at + 1] == "net.py:12 float64: `W * W` is small (0.4–0.6 %)"
+
+
 def test_the_source_is_marked_at_the_findings_lines_and_column():
     lines = shown(make_advice(findings=(SIGMOID,))).splitlines()
     marked = next(i for i, line in enumerate(lines) if line.startswith("    > 21  "))

@@ -19,8 +19,9 @@ from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
 from mlpprof.programs.request import WAIT_S, ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, contained, how_often
-from mlpprof.results.advice import Advice, Finding
+from mlpprof.results.advice import Advice, Expensive, Finding
 from mlpprof.results.json import decode
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
@@ -121,10 +122,13 @@ def analyse(held: Subject, progress: Progress) -> Analysis:
         name, before = held.program.name.short, contained(held.program) if held.has_copy else NOTHING
     runs = Runs(WORKER, environment, message, name, before)
     answer = runs.recorded("advise", progress)
-    findings = decode(tuple[Finding, ...], answer.pop("findings"))
+    known = {name: decode(tuple[Finding, ...], answer.pop(name)) for name in ("findings", "small")}
+    expensive = decode(tuple[Expensive, ...], answer.pop("expensive"))
     cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
     texts = answer.pop("texts")
-    return Analysis(Advice(**{**answer, "findings": findings, "notes": tuple(answer["notes"])}), cures, texts)
+    program = decode(ProgramTime, answer["program"]) if answer["program"] is not None else None
+    parts = {**known, "expensive": expensive, "notes": tuple(answer["notes"]), "program": program}
+    return Analysis(Advice(**{**answer, **parts}), cures, texts)
 
 
 def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:

@@ -6,11 +6,13 @@ Each file in `advise/detect/` is the detector of one category and has its name.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from mlpprof.advise import detect
-from mlpprof.advise.candidate import Candidate
+from mlpprof.advise.candidate import LEAST_SHARE, Candidate, total
 from mlpprof.advise.cures.cure import Cure, LineEdit
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
@@ -48,6 +50,11 @@ CLEARLY = 1.5
 """An unused result may have been computed a second time later. Leaving it out is the better cure if that saves this
 many times as much as reusing it."""
 
+UNSURE, MOST_UNSURE, UNSURE_OF_STEP = 0.35, 0.15, 0.015
+"""What a cure saves differs from what was measured by up to 35 % of it, but by no more than 15 % of the step; and by
+1.5 % of the step in addition, because the rest of the step then finds other arrays in the cache. These bounds hold nine
+of ten measured savings: `python -m reports.advise.calibration`."""
+
 DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
     module.name.replace("_", "-"): import_module(f"{detect.__name__}.{module.name}").detect
     for module in pkgutil.iter_modules(detect.__path__)
@@ -55,8 +62,20 @@ DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
 """Category -> its detector, from the files in `advise/detect/`."""
 
 
-def candidates_of(graph: Graph) -> list[Candidate]:
-    """What all detectors have found in a recorded step, merged, the largest payoff first."""
+SMALLEST_SHARE = 0.001
+"""What promises less than this share of the step is not reported at all: chance measures as much."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What all detectors have found in a recorded step, merged, the largest payoff first; and what is small."""
+
+    large: list[Candidate]
+    small: list[Candidate]
+
+
+def candidates_of(graph: Graph) -> Candidates:
+    """What the detectors have found."""
     # float64 comes first, while there is time left: it measures the most and usually saves the most.
     measured_in_order = sorted(CONSEQUENCES, key=lambda category: category != "float64")
     found = {}
@@ -64,8 +83,48 @@ def candidates_of(graph: Graph) -> list[Candidate]:
         with BUDGET.part(LARGEST_PART):
             found[category] = DETECTORS[category](graph)
     candidates = [one for category in CONSEQUENCES for one in found[category] if _is_usual(one, graph)]
-    worthwhile = [one for one in candidates if graph.step_s and sum(one.saved_s) / 2 >= one.least_share * graph.step_s]
-    return sorted(merge(worthwhile), key=lambda one: -sum(one.saved_s))
+    worthwhile, little = [], []
+    for one in of_one_cure(candidates):
+        share = sum(one.saved_s) / 2 / graph.step_s if graph.step_s else 0.0
+        if share >= one.least_share:
+            worthwhile.append(one)
+        elif SMALLEST_SHARE <= share < LEAST_SHARE and one.least_share <= LEAST_SHARE:
+            little.append(one)
+    large = merge(worthwhile)
+    small = [one for one in merge(little) if not any(_is_reported(one, other) for other in large)]
+    return Candidates(
+        *(sorted(found, key=lambda one: -sum(promise(one.saved_s, graph.step_s))) for found in (large, small))
+    )
+
+
+def of_one_cure(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates, with those of one category together that one cure removes: the same edits or the same words."""
+    groups: dict[Hashable, list[Candidate]] = defaultdict(list)
+    for one in candidates:
+        groups[one.category, one.cures[0].edits if one.cures else (one.site.file, one.site.line, one.cure)].append(one)
+    return [_together(group) for group in groups.values()]
+
+
+def _together(group: list[Candidate]) -> Candidate:
+    """One candidate for several; where they cover the same operations, only the largest payoff counts."""
+    head, *others = sorted(group, key=lambda one: -sum(one.saved_s))
+    for one in others:
+        if not one.covers <= head.covers:
+            related = dict.fromkeys((*head.related, one.site, *one.related))
+            head = replace(
+                head,
+                saved_s=total([head.saved_s, one.saved_s]),
+                covers=head.covers | one.covers,
+                related=tuple(site for site in related if site != head.site),
+                least_share=min(head.least_share, one.least_share),
+            )
+    return head
+
+
+def _is_reported(one: Candidate, other: Candidate) -> bool:
+    """Whether a small finding is a part or a consequence of another one."""
+    is_same = one.category == other.category and (one.site == other.site or one.covers <= other.covers)
+    return is_same or _is_cause(other, one)
 
 
 def _is_usual(one: Candidate, graph: Graph) -> bool:
@@ -107,9 +166,10 @@ def _is_cause(one: Candidate, other: Candidate) -> bool:
 def finding_of(one: Candidate, graph: Graph) -> Finding:
     """The finding for what a detector has found; its edits are those of the first of the alternative cures."""
     step_s = graph.step_s
-    low, high = one.saved_s
+    low, high = promise(one.saved_s, step_s)
     place = graph.place_of(one.site)
-    if not any(graph.events[index].is_outside for index in one.covers):
+    is_outside = any(graph.events[index].is_outside for index in one.covers)
+    if not is_outside:
         low, high = min(low, step_s), min(high, step_s)
     return Finding(
         category=one.category,
@@ -128,7 +188,17 @@ def finding_of(one: Candidate, graph: Graph) -> Finding:
         cell=place.cell,
         kind=one.cures[0].kind if one.cures else "manual",
         edits=tuple(_edit(edit, graph) for edit in one.cures[0].edits) if one.cures else (),
+        outside=is_outside,
     )
+
+
+def promise(saved_s: tuple[float, float], step_s: float) -> tuple[float, float]:
+    """The seconds that a cure will save, for what was measured: both bounds, wide enough to hold nine times of ten."""
+    low, high = saved_s
+    middle = (low + high) / 2
+    beside = min(UNSURE * middle, MOST_UNSURE * step_s) + UNSURE_OF_STEP * step_s
+    rest = max(0.0, step_s - middle)  # some of it always stays
+    return max(0.0, min(low, middle - beside)), max(high, min(middle + beside, middle + rest / 2))
 
 
 def _edit(edit: LineEdit, graph: Graph) -> Edit:

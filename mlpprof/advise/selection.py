@@ -10,6 +10,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 from mlpprof.errors import UsageError, did_you_mean
@@ -42,7 +43,7 @@ class Baseline:
     @classmethod
     def of(cls, advice: Advice) -> Baseline:
         """The baseline that knows all findings."""
-        return cls(dict(Counter(key_of(one, advice) for one in advice.findings)))
+        return cls(dict(Counter(key_of(one, advice) for one in (*advice.findings, *advice.small))))
 
     def write(self, path: Path) -> None:
         """Write the file. Raises UsageError if it cannot be written."""
@@ -66,10 +67,10 @@ class Selection:
                 )
 
     def wanted(self, advice: Advice) -> list[bool]:
-        """For each finding, whether it is reported."""
+        """For each finding, and then for each small one, whether it is reported."""
         known = Counter(self.baseline.findings)
         answers = []
-        for one in advice.findings:
+        for one in (*advice.findings, *advice.small):
             is_wanted = self._is_chosen(one) and not is_silenced(one, advice)
             key = key_of(one, advice)
             if is_wanted and known[key] > 0:
@@ -84,8 +85,13 @@ class Selection:
 
 def selected(advice: Advice, wanted: Sequence[bool]) -> Advice:
     """The findings that are wanted, with a note on how many others there are."""
-    kept = tuple(one for one, is_wanted in zip(advice.findings, wanted, strict=True) if is_wanted)
-    left_out = len(advice.findings) - len(kept)
+    count = len(advice.findings)
+    kept, small = (
+        tuple(compress(found, answers))
+        for found, answers in ((advice.findings, wanted[:count]), (advice.small, wanted[count:]))
+    )
+    advice = replace(advice, small=small)
+    left_out = count - len(kept)
     if not left_out:
         return advice
     what = "one finding is" if left_out == 1 else f"{left_out} findings are"
@@ -168,6 +174,8 @@ class FailOn:
     def fails(self, advice: Advice) -> bool:
         """Whether one of the findings is meant."""
         return any(
-            one.category == self.category if self.share is None else sum(one.payoff_share) / 2 >= self.share
+            one.category == self.category
+            if self.share is None
+            else one.per == "step" and sum(one.payoff_share) / 2 >= self.share
             for one in advice.findings
         )

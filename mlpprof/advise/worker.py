@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
+from mlpprof.advise.expensive import uncovered
 from mlpprof.advise.findings import candidates_of, finding_of
+from mlpprof.advise.outside import findings_around, with_knowledge
 from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
@@ -18,12 +22,17 @@ from mlpprof.programs.in_worker import Opened, opened, recorded
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.program_time import program_time as time_of_program
 from mlpprof.programs.record.replay import BUDGET
+from mlpprof.programs.record.run import Recording
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.record.trace import Times
+from mlpprof.results.advice import Finding
+from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 
-MEASURING_S = 6.0
-"""Measuring what the cures save starts no new operation after so many seconds."""
+MEASURING_S, AROUND_S = 6.0, 2.0
+"""Measuring what the cures save starts no new operation after so many seconds: of cures in the step, and around it."""
 
 
 def main() -> None:
@@ -57,10 +66,11 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
     graph = Graph(recording.trace)
     recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
-    candidates = candidates_of(graph)
-    findings = [finding_of(one, graph) for one in candidates]
+    found = candidates_of(graph)
+    findings, small = ([finding_of(one, graph) for one in some] for some in (found.large, found.small))
+    expensive = uncovered(graph, found.large)
     recording.trace.notes.extend(_hidden(graph))
-    if all(one.category != "sample-loop" for one in candidates):
+    if all(one.category != "sample-loop" for one in findings):
         recording.trace.notes.extend(single_sample_note(graph))
     if not findings:
         _require_looked_into(graph, few)
@@ -69,24 +79,47 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
             f"after {MEASURING_S:.0f} seconds of measuring, mlpprof left out {BUDGET.left_out} comparisons, so some "
             "findings may be missing"
         )
+    program_time = time_of(recording, graph)
+    around: list[Finding] = []
+    if program_time is not None:
+        program_time = with_knowledge(program_time, recording.around, graph)
+        BUDGET.left_s = AROUND_S
+        around = findings_around(program_time, recording.around, graph)
+        findings += around
     files = {
         place.source: text
         for path, source in recording.trace.sources.items()
         for place, text in parts_of(path, source, graph.shown(path))
     }
-    wanted = {place.source for one in findings for place in (one.place, *one.related)}
+    wanted = {place.source for one in (*findings, *small) for place in (one.place, *one.related)}
     return {
         "step": graph.step_name,
         "step_s": graph.step_s,
         "steps": len(recording.trace.times.plain_s),
         "findings": [asdict(one) for one in findings],
+        "small": [asdict(one) for one in small],
+        "expensive": [asdict(one) for one in expensive],
         "notes": recording.trace.notes,
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
         "folder": recording.trace.folder,
-        "cures": [[asdict(cure) for cure in one.cures] for one in candidates],
+        "cures": [*([asdict(cure) for cure in one.cures] for one in found.large), *([] for _ in around)],
         "texts": recording.trace.sources,
+        "program": None if program_time is None else asdict(program_time),
     }
+
+
+def time_of(recording: Recording, graph: Graph) -> ProgramTime | None:
+    """Where the time of the recorded program goes."""
+    if recording.timeline is None:
+        return None
+
+    def place_and_text(site: Site) -> tuple[Place, str]:
+        return graph.place_of(site), graph.line_text(site.file, site.line)
+
+    fed_s = median(graph.trace.times.fed_s or [0.0])  # the loop around the step shows that, too
+    step_s = max(0.0, graph.step_s - fed_s)
+    return time_of_program(recording.timeline, graph.trace.sites, step_s, place_and_text, recording.has_ended)
 
 
 def _hidden(graph: Graph) -> Iterator[str]:

@@ -163,7 +163,8 @@ def command(
     advice = advise_as_asked(subject, out, progress_bar, saving, wanted)
     if options["update_baseline"]:
         Baseline.of(advice).write(options["baseline"])
-    if times_to_apply and advice.proof is not None and advice.proof.is_proven:
+    is_applied = times_to_apply > 0 and advice.proof is not None and advice.proof.is_proven
+    if is_applied and advice.proof is not None:
         patch.apply(advice.proof.files, is_asked_twice=times_to_apply > 1)
         complain("the patch is applied; mlpprof advise --undo takes it back")
     with saving.report_first():
@@ -174,7 +175,8 @@ def command(
             if file_format == "github":
                 _add_summary(advice)
         elif proving:
-            print_proof(advice, subject.program.name.short, output_console(), with_patch=not is_patch(out))
+            name, with_patch = subject.program.name.short, not is_patch(out)
+            print_proof(advice, name, output_console(), with_patch=with_patch, is_applied=is_applied)
         else:
             print_advice(advice, output_console())
     if proving and (code := exit_code(advice)):

@@ -64,7 +64,6 @@ class StackObserver:
         self._profiler.start()
 
     def stop(self) -> None:
-        """End, and keep the session."""
         self._profiler.stop()
         self.session_json = without_own_folders(self._profiler.output(SessionRenderer()))
 

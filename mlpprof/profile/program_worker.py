@@ -50,7 +50,6 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
 
 
 def _summary(source: str) -> str:
-    """The first line of a program's docstring."""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 

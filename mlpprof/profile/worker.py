@@ -84,14 +84,12 @@ class Session:
         return encode(replace(result, operations=operations, uncounted=uncounted))
 
     def lines(self, report: Progress, key: Key, batch: int) -> Message:
-        """The line view at one batch size."""
         view = _View(self._prepared[key], batch)
         report("line view", 0.0)
         lines = profile_lines(self._prepared[key].module, view.run)
         return encode(LineProfile(batch, view.steps, view.wall_s, lines))
 
     def stacks(self, report: Progress, key: Key, batch: int) -> Message:
-        """The call view at one batch size."""
         view = _View(self._prepared[key], batch)
         report("call view", 0.0)
         session = profile_stacks(view.run)
@@ -109,7 +107,6 @@ class _View:
         self.wall_s = 0.0
 
     def run(self) -> None:
-        """Train until the time is up."""
         subject = self._it.subject
         instance = subject.make()
         try:

@@ -308,6 +308,23 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             yield whole / "__init__.py"
 
 
+def texts_from(path: str, source: str, folder: str, is_own: Callable[[str], bool]) -> dict[str, str]:
+    """The texts of a file and of the program's own files that its import statements lead to, by path."""
+    found, waiting = {path: source}, [(path, source)]
+    while waiting:
+        for file in _imported(Path(waiting[-1][0]).resolve(), waiting.pop()[1], Path(folder).resolve()):
+            if str(file) in found or not is_own(str(file)):
+                continue
+            try:
+                text = importlib.util.decode_source(file.read_bytes())
+                ast.parse(text)
+            except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
+                continue
+            found[str(file)] = text
+            waiting.append((str(file), text))
+    return found
+
+
 def own_sources(request: ProgramRequest) -> dict[str, str]:
     """The texts of a program's main file, as '', and of its own modules by their paths within its folder.
 

@@ -486,7 +486,8 @@ def with_edits(path: str, text: str, edits: Iterable[SourceEdit]) -> str:
     for edit in edits:
         by_cell.setdefault(notebook.place(edit.start + 1)[0], []).append(edit)
     document = json.loads(text)
-    stored = [one for one in document["cells"] if one.get("cell_type") == "code" and _joined(one.get("source")).strip()]
+    code = [one for one in document["cells"] if one.get("cell_type") == "code"]
+    stored = [one for one in code if _joined(path, one.get("source")).strip()]
     for cell, start, entry in zip(notebook.cells, notebook.starts, stored, strict=True):
         if cell.number not in by_cell:
             continue

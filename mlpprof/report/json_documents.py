@@ -336,9 +336,12 @@ def advice_json(advice: Advice) -> dict[str, Any]:
             "step_s": advice.step_s,
             "steps": advice.steps,
             "findings": advice.findings,
+            "small": advice.small,
+            "expensive": advice.expensive,
             "notes": advice.notes,
             "environment": advice.environment,
             "proof": advice.proof,
+            "program": advice.program,
         }
     )
 

@@ -16,12 +16,10 @@ import random
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
@@ -30,15 +28,18 @@ from mlpprof.advise import Subject as Target
 from mlpprof.advise.cures.cure import Cure, line_edits
 from mlpprof.advise.cures.cure import applied as with_edits
 from mlpprof.advise.cures.trials import ProgramTrials, how_often_proven, proven
+from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results.proof import IN_THE_PATCH, Proof
+from reports.advise.calibration import Stated
+from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
-from reports.program import Program, progress_bar
-from reports.studies.study import Beginning, circumstances_text, part_of, prepare_folder, write_document
+from reports.program import Program
+from reports.studies.study import Study, circumstances_text, part_of
 
 FOLDER = Path("reports") / "advise"
 
@@ -61,22 +62,6 @@ class Pair:
 
     flawed: Subject
     clean: Subject
-
-
-@dataclass(frozen=True)
-class Stated:
-    """The saving of a proven finding: as stated, and as measured, as shares of the step."""
-
-    category: str
-    title: str
-    low: float
-    high: float
-    realised: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the measured saving is in the stated interval."""
-        return self.low <= self.realised <= self.high
 
 
 @dataclass(frozen=True)
@@ -248,7 +233,8 @@ def table(outcome: Outcome) -> str:
         answers = [{True: "yes", False: "no", None: ""}[answer] for answer in (one.applies, one.trains_the_same)]
         cells = [one.program, f"{one.twin:.2f}", patch, share, *answers, f"{one.seconds:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_sentences(outcome.results), "", *_calibration(outcome.results)]) + "\n"
+    stated = [one for result in outcome.results for one in result.stated]
+    return "\n".join([*lines, "", *_sentences(outcome.results), "", calibration_table(stated)])
 
 
 def _sentences(results: Sequence[Patched]) -> Iterator[str]:
@@ -264,22 +250,6 @@ def _sentences(results: Sequence[Patched]) -> Iterator[str]:
     apply = sum(bool(one.applies and one.trains_the_same) for one in safe)
     yield f"- {apply} of {len(safe)} safe patches apply and run."
     yield f"- {sum(bool(one.failure) for one in results)} programs could not be proven because of an error."
-
-
-def _calibration(results: Sequence[Patched]) -> Iterator[str]:
-    """How often the stated interval holds the measured saving, by category."""
-    by_category: dict[str, list[Stated]] = defaultdict(list)
-    for one in results:
-        for stated in one.stated:
-            by_category[stated.category].append(stated)
-    yield "| category | findings | interval holds | saves less | saves more | median of measured minus stated |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for category, found in [*by_category.items(), ("all", [one for of_one in by_category.values() for one in of_one])]:
-        if found:
-            off = median(one.realised - (one.low + one.high) / 2 for one in found)
-            counts = [sum(one.holds for one in found), sum(one.realised < one.low for one in found)]
-            counts.append(len(found) - sum(counts))
-            yield f"| {category} | {len(found)} | {' | '.join(map(str, counts))} | {100 * off:+.1f} points |"
 
 
 @click.command(cls=Program)
@@ -305,15 +275,14 @@ def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, a
     names = kinds.split(",")
     if unknown := set(names) - set(KINDS):
         raise UsageError(f"no kind is called {min(unknown)!r}; the kinds are {', '.join(KINDS)}")
-    out = prepare_folder(out).resolve()
-    begun = Beginning.now()
+    study = Study.begin("opt95", out.resolve())
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        circumstances = begun.circumstances("opt95", "reports.advise")
+        circumstances = study.circumstances("reports.advise")
         text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
         results = [asdict(one) for one in outcome.results]
         document = {"schema": 1, "results": results, "circumstances": circumstances}
-        write_document(out, "opt95", text, document, "md")
+        study.write(text, document, "md")
         return text, document
 
     with progress_bar() as progress:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import re
 import runpy
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -22,8 +26,8 @@ from mlpprof.catalog import find as variant
 from reports.advise.forked import Failure, forked
 from reports.advise.planting import Code, Region
 from tests.program_styles.twins import HERE as STYLES_FOLDER
-from tests.program_styles.twins import STYLES, fast
-from tests.wild.truth import Truth, scripts, truth
+from tests.program_styles.twins import STYLES
+from tests.wild.truth import Truth, fast, scripts, truth
 
 RUNGS = ("sliced", "buffered", "chunked")
 """The last rungs of the ladder that use nothing but NumPy."""
@@ -108,6 +112,24 @@ class Subject:
         return all(
             abs(one - other) <= tolerance * max(1e-9, abs(other)) for one, other in zip(found, wanted, strict=True)
         )
+
+    def step_s(self) -> float:
+        """Processor seconds from the beginning of a step to that of the next one: the median of a run.
+
+        Other programs on the machine change it less than the time on the clock. Raises Failure if it does not run.
+        """
+        return forked(self._stepped, LONGEST_S)
+
+    def _stepped(self) -> float:
+        file, _, place = self.truth().step.partition(":")
+        tree = ast.parse(self.files[file])
+        body = _node(tree, place).body
+        is_documented = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        body.insert(int(is_documented), ast.parse("step_begins()").body[0])
+        begun_s: list[float] = []
+        builtins.step_begins = lambda: begun_s.append(time.process_time())  # type: ignore[attr-defined]  # made here
+        replace(self, files={**self.files, file: ast.unparse(tree)})._printed(None)
+        return median(later - one for one, later in pairwise(begun_s))
 
     def traced(self) -> Subject:
         """The same with the number of times that each line has run. Raises Failure if it does not run."""

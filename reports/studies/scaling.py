@@ -78,7 +78,6 @@ class Compute:
     error: float = math.nan
 
     def step_s(self, rows: float) -> float:
-        """Seconds per step of one process."""
         return self.fixed_s + self.row_s * rows
 
 
@@ -91,7 +90,6 @@ class Model:
     gradient_bytes: int
 
     def step_s(self, ranks: int, batch: float) -> float:
-        """Seconds per step of `ranks` ranks."""
         return self.compute.step_s(batch / ranks) + self.exchange.sum_s(ranks, self.gradient_bytes)
 
     def speedup(self, ranks: int, batch: float) -> float:

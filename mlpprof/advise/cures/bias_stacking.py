@@ -25,6 +25,12 @@ Change = Callable[[cst.CSTNode], object]
 Side = Literal[0, 1]
 Names = ast.Name | ast.Attribute
 
+SPEAKING = frozenset(("one", "ones", "bias", "biases", "biased"))
+"""A name of which one of these is a part speaks of the ones, so it gets another name when they go."""
+
+WITHOUT_ONES = "inputs"
+"""The name of the array that has no ones any more."""
+
 STACKING = frozenset(("vstack", "hstack", "concatenate", "column_stack", "row_stack", "insert", "append", "c_", "r_"))
 """Functions of NumPy that put ones and an array together."""
 
@@ -83,9 +89,23 @@ class _Unstacking:
                     return module
                 is_inside = isinstance(tree.parents()[found], cst.BaseExpression)
                 nodes[found] = _written(tree, side, is_sum, is_last, alias, is_inside)
+            fresh = cst.Name(tree.fresh_name(WITHOUT_ONES))
+            for name in self._names_of_ones(node):
+                if isinstance(found := tree.of(_site(self._file, name)), cst.Name):
+                    nodes[found] = lambda _: fresh
             return replaced(tree.module, nodes)
 
         return transformed("safe", {self._file: text}, {self._file: change})
+
+    def _names_of_ones(self, node: ast.expr) -> list[ast.Name]:
+        """The places of a local name that speaks of the ones, if the array is all that it ever stands for."""
+        assert self._tree is not None
+        target, scope = _target(self._tree, node), _function(self._tree, node)
+        if not isinstance(target, ast.Name) or scope is None or not SPEAKING & {*target.id.lower().split("_")}:
+            return []
+        names = [one for one in ast.walk(scope) if isinstance(one, ast.Name) and one.id == target.id]
+        is_argument = any(isinstance(one, ast.arg) and one.arg == target.id for one in ast.walk(scope))
+        return names if sum(isinstance(one.ctx, ast.Store) for one in names) == 1 and not is_argument else []
 
     def _array(self, node: ast.Call | ast.Subscript) -> ast.expr | None:
         """The expression of the array that the ones are stacked onto."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
+import numpy as np
+
 from mlpprof.advise.cures.cure import Cure, applied, diff
 from mlpprof.advise.cures.notebooks import cured_file, is_notebook, moved_loop
 from mlpprof.advise.find import Analysis
@@ -72,10 +74,11 @@ Trained = tuple[list[Parameter], int] | MlpprofError
 
 @dataclass(frozen=True)
 class Version:
-    """The program with the cures so far. texts: of all its files."""
+    """The program with the cures so far. texts: of all its files. is_narrowed: whether one of the cures was float32."""
 
     request: ProgramRequest
     texts: Mapping[str, str]
+    is_narrowed: bool = False
 
     def cured(self, cures: Sequence[Cure]) -> Version:
         """The program with more cures."""
@@ -86,7 +89,8 @@ class Version:
             before = self.file(path)
             overlay[path] = after = cured_file(path, before, cures)
             step = None if step is None else moved_loop(step, path, before, after, cures)
-        return Version(replace(self.request, overlay=overlay, step=step), {**self.texts, **changed})
+        is_narrowed = self.is_narrowed or any(cure.kind == "precision" for cure in cures)
+        return Version(replace(self.request, overlay=overlay, step=step), {**self.texts, **changed}, is_narrowed)
 
     def file(self, path: str) -> str:
         """What a file contains: its text, and for a notebook more than its code."""
@@ -148,7 +152,7 @@ class Prover:
         tried = tuple(self.tried.values())
         if version.request is request:
             return Proof(first.advice.step_s, first.advice.step_s, None, None, tried, (), "", rounds, tuple(notes))
-        training = self._training(request, version.request)
+        training = self._training(request, version)
         race, verdict = self.trials.race(request, version.request, self.progress)
         paths = [path for path, text in version.texts.items() if text != before[path]]
         original = Version(request, before)
@@ -166,12 +170,12 @@ class Prover:
             notes=tuple(notes),
         )
 
-    def _training(self, original: ProgramRequest, cured: ProgramRequest) -> Training:
+    def _training(self, original: ProgramRequest, cured: Version) -> Training:
         """Whether the whole patch trains the same, over more steps than in the trials."""
-        old, new = self.trials.parameters([original, cured], FINAL_STEPS, self.progress)
+        old, new = self.trials.parameters([original, cured.request], FINAL_STEPS, self.progress)
         if isinstance(old, MlpprofError):
             raise old
-        return _compared(old, new)
+        return _compared(old, new, cured.is_narrowed)
 
     def _chosen(self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]) -> list[Trial]:
         """The cures of one round: each is proven and faster alone, and all together train the same."""
@@ -204,6 +208,8 @@ class Prover:
         open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
+            if finding.per != "step":
+                continue  # the race is of steps
             if not cures:
                 self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:
@@ -216,12 +222,11 @@ class Prover:
         open_ = open_[:most]
         while open_:
             trials = [Trial(finding, cures[0]) for finding, cures in open_]
-            answers = self.trials.parameters(
-                [version.cured([one.cure]).request for one in trials], reference[1], self.progress
-            )
+            versions = [version.cured([one.cure]) for one in trials]
+            answers = self.trials.parameters([one.request for one in versions], reference[1], self.progress)
             still_open: list[tuple[Finding, tuple[Cure, ...]]] = []
-            for one, (finding, alternatives), answer in zip(trials, open_, answers, strict=True):
-                training = _compared(reference, answer)
+            for one, cured, (finding, alternatives), answer in zip(trials, versions, open_, answers, strict=True):
+                training = _compared(reference, answer, cured.is_narrowed)
                 if training.is_same:
                     good.append(one)
                 elif alternatives[1:]:
@@ -236,9 +241,9 @@ class Prover:
         for _ in range(MOST_DROPPED):
             if len(chosen) < 2:
                 return chosen
-            together = version.cured([one.cure for one in chosen]).request
-            [answer] = self.trials.parameters([together], reference[1], self.progress)
-            training = _compared(reference, answer)
+            together = version.cured([one.cure for one in chosen])
+            [answer] = self.trials.parameters([together.request], reference[1], self.progress)
+            training = _compared(reference, answer, together.is_narrowed)
             if training.is_same:
                 return chosen
             *chosen, left_out = chosen
@@ -277,15 +282,27 @@ def _key(finding: Finding) -> tuple[str, str]:
     return finding.category, re.sub(r"\d+", "#", finding.title)
 
 
-def _compared(reference: tuple[list[Parameter], int], answer: Trained) -> Training:
+def _compared(reference: tuple[list[Parameter], int], answer: Trained, may_narrow: bool) -> Training:
+    """Whether a cured program trains the same. may_narrow: whether a cure may have made its parameters float32."""
     if isinstance(answer, MlpprofError):
         return Training(False, 0, f"the program does not run with it: {answer}")
     parameters, steps = answer
+    if not may_narrow:
+        old, new = (max((one.dtype for one in side), key=_rounding, default="") for side in (reference[0], parameters))
+        if _rounding(new) > _rounding(old):
+            return Training(False, 0, f"it is classed safe, but it changes the precision from {old} to {new}")
+        # A parameter that was float64 beside others of float32 is compared within what float64 keeps.
+        finest = min((one.dtype for one in reference[0]), key=_rounding, default="float64")
+        parameters = [replace(one, dtype=finest) for one in parameters]
     common = min(steps, reference[1])
     ours, theirs = (
         [replace(one, values=one.values[: common + 1]) for one in side] for side in (reference[0], parameters)
     )
     return same_training(("the program", "the cured program"), ours, theirs, common)
+
+
+def _rounding(dtype: str) -> float:
+    return float(np.finfo(np.dtype(dtype)).eps) if dtype else 0.0
 
 
 def moved(step: str, cures: Sequence[Cure]) -> str:

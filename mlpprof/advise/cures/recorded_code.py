@@ -168,7 +168,8 @@ class RecordedCode:
             node = self.node(event)
             if node is None:
                 continue
-            for operand, value in [*_read(node, event), *self._stored(node, event)]:
+            held = [*_read(node, event), *self._stored(node, event)]
+            for operand, value in [part for pair in held for part in _parts(*pair)]:
                 while isinstance(operand, ast.Attribute) and operand.attr == "T" and isinstance(value, np.ndarray):
                     operand, value = operand.value, value.T
                 if isinstance(value, np.ndarray) and is_path(operand):
@@ -304,6 +305,16 @@ def _read(node: ast.expr | ast.stmt, event: Event) -> Iterator[tuple[ast.expr, A
             yield from zip(operands_of(node), event.operands, strict=False)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 yield node.func.value, getattr(event.function, "__self__", None)
+
+
+def _parts(operand: ast.expr, value: Any) -> Iterator[tuple[ast.expr, Any]]:
+    """The elements of a tuple or a list that is written out, as in ``np.vstack((ones, A))``; else the operand."""
+    match operand:
+        case ast.Tuple(elts=elements) | ast.List(elts=elements) if isinstance(value, list | tuple):
+            if len(elements) == len(value) and not any(isinstance(one, ast.Starred) for one in elements):
+                yield from zip(elements, value, strict=True)
+        case _:
+            yield operand, value
 
 
 def _free_variables(function: Any) -> Iterator[tuple[str, Any]]:

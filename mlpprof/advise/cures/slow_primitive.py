@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -86,6 +86,19 @@ def called(function: str, options: str = "") -> Written:
     def written(node: ast.expr, text: Text, name: str) -> str | None:
         operands = operands_of(node)
         return f"{name}.{function}({text(operands[0])}{options})" if len(operands) == 1 else None
+
+    return written
+
+
+def renamed(names: Mapping[str, str]) -> Written:
+    """Another function of NumPy with the same arguments."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(func=ast.Attribute(value=owner, attr=function)) if function in names:
+                arguments = [*map(text, node.args), *(f"{one.arg}={text(one.value)}" for one in node.keywords)]
+                return f"{text(owner)}.{names[function]}({', '.join(arguments)})"
+        return None
 
     return written
 
@@ -192,6 +205,33 @@ def without_vectorize(node: ast.expr, text: Text, name: str) -> str | None:
         case ast.Call(func=ast.Call(args=[ast.Name() | ast.Attribute() as inner]), args=arguments, keywords=[]):
             return f"{text(inner)}({', '.join(map(text, arguments))})"
     return None
+
+
+def of_whole_array(options: str) -> Written:
+    """``f(x, axis=0)`` for ``np.apply_along_axis(f, 0, x)``. options: with `{axis}` for the axis."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(args=[ast.Name() | ast.Attribute() as inner, axis, array], keywords=[]):
+                return f"{text(inner)}({text(array)}{options.format(axis=text(axis))})"
+        return None
+
+    return written
+
+
+def of_the_array(is_double: bool) -> Written:
+    """``np.array(x, t)`` for ``np.array(x.tolist(), t)``. is_double: the array of the list is float64."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(args=[ast.Call(func=ast.Attribute(value=array, attr="tolist"), args=[]), *rest]):
+                options = [*map(text, rest), *(f"{one.arg}={text(one.value)}" for one in node.keywords)]
+                if not options and not is_double:
+                    return None
+                return f"{text(node.func)}({', '.join([text(array), *(options or ['float'])])})"
+        return None
+
+    return written
 
 
 # Sums of outer products

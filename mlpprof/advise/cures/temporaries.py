@@ -101,6 +101,8 @@ def _without_copy(node: cst.CSTNode) -> cst.CSTNode:
         case "copy":
             assert isinstance(call.func, cst.Attribute)
             return call.args[0].value if call.args else call.func.value
+        case "ascontiguousarray" | "asfortranarray":
+            return call.args[0].value
         case "flatten" | "array":
             assert isinstance(call.func, cst.Attribute)
             renamed = "ravel" if name == "flatten" else "asarray"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def proven(
 def chosen(analysis: Analysis, selection: Selection) -> Analysis:
     """The analysis with the findings that are wanted."""
     wanted = selection.wanted(analysis.advice)
-    cures = tuple(cures for cures, is_wanted in zip(analysis.cures, wanted, strict=True) if is_wanted)
+    cures = tuple(compress(analysis.cures, wanted))
     return replace(analysis, advice=selected(analysis.advice, wanted), cures=cures)
 
 

@@ -61,6 +61,58 @@ def _readers(statement: ast.Assign, code: RecordedCode) -> list[ast.If]:
     return [*found] if all(_is_false(one, statement, code) for one in found) else []
 
 
+@dataclass(frozen=True)
+class UnreadNumber:
+    """A statement that gives a number a name. is_later: only code after the innermost loop reads the name."""
+
+    statement: ast.Assign
+    name: str
+    is_later: bool
+    events: list[Event]
+
+
+def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
+    """The numbers that the last recorded step computes from arrays, and that no statement of the loop reads."""
+    code = code_of(graph)
+    seen: set[ast.AST] = set()
+    for event in graph.last:
+        node = code.node(event)
+        is_number = event.output is not None and not event.output.is_array and not event.is_own
+        statement = code.statement(node) if node is not None and is_number else None
+        if not isinstance(statement, ast.Assign) or statement in seen or statement.value is not node:
+            continue
+        seen.add(statement)
+        match statement.targets:
+            case [ast.Name(id=name)] if has_no_effect_but_its_value(statement.value, code):
+                is_later = _is_read_later(statement, name, code)
+                if is_later is not None:
+                    nodes = {*ast.walk(statement.value)}
+                    yield UnreadNumber(
+                        statement, name, is_later, [one for one in graph.last if code.node(one) in nodes]
+                    )
+
+
+def _is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
+    """Whether only code after the innermost loop reads a name; False if nothing does, None if the loop reads it."""
+    scope = code.scope(statement)
+    loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)
+    everywhere = [scope] if not isinstance(scope, ast.Module) else list(code.modules)
+    held = {*ast.walk(loop)} if loop is not None else {*ast.walk(scope)}
+    is_later = False
+    for one in everywhere:
+        for node in ast.walk(one):
+            if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
+                return None
+            is_name = isinstance(node, ast.Name) and node.id == name
+            is_attribute = isinstance(node, ast.Attribute) and node.attr == name and len(everywhere) > 1
+            if (is_name or is_attribute) and not isinstance(node.ctx, ast.Store):  # type: ignore[attr-defined]
+                if node in held or isinstance(code.scope(node), ast.FunctionDef) != isinstance(scope, ast.FunctionDef):
+                    return None
+                is_later = True
+    calls = (node for node in ast.walk(scope) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+    return None if any(node.func.id in ("locals", "vars", "exec", "eval") for node in calls) else is_later  # type: ignore[attr-defined]
+
+
 def _is_read(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
 
@@ -83,6 +135,13 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
         for binding in code.bindings(name, scope)
         if not isinstance(binding, ast.arg)
     )
+
+
+def without(one: UnreadNumber, graph: Graph) -> Cure | None:
+    """The program without a statement whose number nothing reads."""
+    edits = Edits(code_of(graph))
+    edits.remove(one.statement)
+    return edits.cure() if not one.is_later else None
 
 
 def cure(one: RarelyRead, graph: Graph) -> Cure | None:

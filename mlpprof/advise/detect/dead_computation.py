@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 
-from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
+import numpy as np
+
+from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, total
 from mlpprof.advise.cures.dead_computation import cures
+from mlpprof.advise.cures.slow_primitive import expression_cure, renamed
 from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.reads import SHOWING
+from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
+
+EMPTY = {"zeros": "empty", "ones": "empty", "zeros_like": "empty_like", "ones_like": "empty_like"}
+"""Functions that fill a new array -> those that leave it as it is."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -28,7 +36,64 @@ def detect(graph: Graph) -> list[Candidate]:
         costly = [e for e in again if e.is_own or e.kind != FILL]
         if costly or _is_replaced(again, graph):
             found.append(_candidate(costly or again, again, graph))
+    return [*found, *_overwritten(graph)]
+
+
+def _overwritten(graph: Graph) -> list[Candidate]:
+    """Zeros or ones in new arrays that the step overwrites as a whole before anything reads them."""
+    if len(graph.trace.steps) < 2 or graph.trace.is_blind:
+        return []
+    fills: dict[int, list[Event]] = defaultdict(list)
+    for event in graph.first:
+        if event.name in EMPTY and not event.is_own and event.output is not None:
+            fills[event.site].append(event)
+    sites = {site for site, events in fills.items() if all(_is_overwritten(event, graph) for event in events)}
+    found = []
+    for site in sites:
+        events = [event for event in graph.last if event.site == site and event.name in EMPTY]
+        saved = [_saved_by_empty(event, graph) for event in events]
+        if not events or total(saved)[1] <= 0:
+            continue
+        head = events[0]
+        here = graph.site(head)
+        edit = expression_cure([(event, renamed(EMPTY)) for event in events], graph)
+        words = f"In {graph.place(here)}, make the array with NumPy's {EMPTY[head.name]}, which writes nothing into it."
+        found.append(
+            Candidate(
+                category="dead-computation",
+                site=here,
+                title=f"`{graph.text(head)}` fills an array that is overwritten before anything reads it",
+                why="The step writes every element of the array before it reads one.",
+                cure=words if edit is not None else by_hand(words[0].lower() + words[1:]),
+                cures=(edit,) if edit is not None else (),
+                saved_s=total(saved),
+                measured="arrays made with and without their values alternately",
+                covers=indices(events),
+                evidence=facts(head, len(events)),
+            )
+        )
     return found
+
+
+def _is_overwritten(event: Event, graph: Graph) -> bool:
+    """Whether the first operation on a new array writes all of it and reads none of it."""
+    assert event.output is not None
+    root = event.output.root
+    reads = [index for index in graph.trace.reads.get(root, ()) if index > event.index]
+    writer = next((e for e in graph.events[event.index + 1 :] if root in e.writes), None)
+    value = None if writer is None else writer.output if writer.output is not None else writer.region
+    if writer is None or value is None or graph.is_cut_short(event) or (reads and min(reads) <= writer.index):
+        return False
+    is_whole = (value.root, value.start, value.shape) == (root, event.output.start, event.output.shape)
+    is_seen = not graph.is_read_between(root, event, writer.index) and not graph.is_taken(root, event)
+    return is_whole and is_seen and not graph.is_origin_unknown_between(event.index, writer.index)
+
+
+def _saved_by_empty(event: Event, graph: Graph) -> tuple[float, float]:
+    slow, result = again(event), event.result
+    if slow is None or not isinstance(result, np.ndarray):
+        return 0.0, 0.0
+    return of_time(saved_share(slow, partial(np.empty_like, result)), graph.seconds([event]))
 
 
 def _is_replaced(fills: list[Event], graph: Graph) -> bool:
@@ -48,9 +113,9 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
         site=here,
         title=f"the array of `{graph.text(head)}` is replaced before anything reads it"
         if head.kind == FILL
-        else f"the result of `{graph.text(head)}` is never used{' ' if where else ''}{where}",
-        why="Nothing reads this result, or what is computed from it, before it is overwritten or freed "
-        f"({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
+        else f"nothing reads the result of `{graph.text(head)}`{' ' if where else ''}{where}",
+        why="In the recorded steps, nothing reads this result, or what is computed from it, before it is "
+        f"overwritten or freed ({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
         + (" The step needs its other executions." if where else ""),
         cure=_words(head, where, bool(edits), graph),
         cures=tuple(edits),

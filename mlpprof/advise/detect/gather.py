@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+from functools import partial
+
 import numpy as np
 
-from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.candidate import LARGE, LEAST_GAIN, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.gather import kept_identity, rows_first, taken_once
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.replay import of_time, saved_share
 from mlpprof.programs.record.trace import Event
+
+MOST_BYTES = 64_000_000
+"""To compare columns with rows, no more bytes of the set are turned."""
 
 MOST_USED = 0.6
 """If the step reads more than this share of a result, making all of it is no waste."""
@@ -18,7 +25,48 @@ def detect(graph: Graph) -> list[Candidate]:
     """Results of which the step reads only a part, rows that are gathered twice, and labels encoded in every batch."""
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
-    return [*found, *_taken_twice(graph), *_one_hot(graph)]
+    return [*found, *_taken_twice(graph), *_columns(graph), *_one_hot(graph)]
+
+
+def _columns(graph: Graph) -> list[Candidate]:
+    """Samples that are taken as columns of the set, so that the elements of one are far apart in memory."""
+    found = []
+    for event in graph.turn:
+        if event.name != "gather" or event.function is not operator.getitem:
+            continue
+        container, key = event.operands
+        keys = key if isinstance(key, tuple) else (key,)
+        axis = next(
+            (axis for axis, one in enumerate(keys) if isinstance(one, np.ndarray) and one.dtype.kind in "iu"), 0
+        )
+        is_plain = isinstance(container, np.ndarray) and container.ndim == 2 and len(keys) == axis + 1
+        if not is_plain or abs(container.strides[axis]) > abs(container.strides[1 - axis]):
+            continue
+        part = (container if axis else container.T)[: MOST_BYTES // max(1, container[0].nbytes)]
+        samples, rows = np.ascontiguousarray(part.T), keys[axis]
+        columns, by_row = partial(operator.getitem, part, (slice(None), rows)), partial(operator.getitem, samples, rows)
+        share = saved_share(columns, by_row)
+        if share[0] < LEAST_GAIN:
+            continue
+        site = graph.site(event)
+        found.append(
+            Candidate(
+                category="gather",
+                site=site,
+                title=f"`{graph.text(event, 50)}` takes samples whose elements are far apart in memory",
+                why="Each sample is a column of the array, so that every element lies in another cache line.",
+                cure=by_hand(
+                    f"keep the samples of `{graph.text(event, 50)}` in {graph.place(site)} as rows: turn the set once "
+                    "before the training, with `np.ascontiguousarray(X.T)`, and take its rows.",
+                    "The transpose `.T` of these rows is a view that has the shape that the step expects.",
+                ),
+                saved_s=of_time(share, graph.seconds([event])),
+                measured="columns and rows of the same elements taken alternately",
+                covers=indices([event]),
+                evidence=facts(event, 1),
+            )
+        )
+    return found
 
 
 def _taken_twice(graph: Graph) -> list[Candidate]:

@@ -12,12 +12,16 @@ import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
-from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
+from mlpprof.advise.detect.temporaries import is_only_multiplied
+from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, of_time, saved_share
 from mlpprof.programs.record.trace import Event
+
+TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", "ravel", "reshape"))
+"""Functions that may copy an array into the other memory order."""
 
 LEAST_SIZE = 4_096
 """Arrays with fewer elements fit into the first cache, where the memory order hardly matters."""
@@ -27,7 +31,7 @@ def detect(graph: Graph) -> list[Candidate]:
     """One candidate for each line whose operation is faster if all operands have one memory order."""
     by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
     for event in graph.last:
-        if not event.is_own and _collides(event):
+        if not event.is_own and _collides(event) and not (event.kind == COPY and is_only_multiplied(event, graph)):
             saved = _saved(event, graph)
             if saved[1] > 0:
                 site = graph.site(event)
@@ -78,7 +82,7 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
     return Candidate(
         category="layout",
         site=site,
-        title=f"`{graph.text(head, 50)}` {_flaw(values)}: {orders}",
+        title=f"`{graph.text(head, 50)}` {_flaw(head, values)}: {orders}",
         why=why,
         cures=(edit,) if edit is not None else (),
         cure=cure,
@@ -91,8 +95,10 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
     )
 
 
-def _flaw(values: list[Value]) -> str:
+def _flaw(event: Event, values: list[Value]) -> str:
     """What is wrong with the memory orders of some operands."""
+    if event.kind == COPY and event.function is not operator.setitem:
+        return "copies an array into the other memory order"
     strided = any(value.order == "?" for value in values)
     return "uses an array whose elements are not next to each other in memory" if strided else "mixes memory orders"
 
@@ -132,6 +138,12 @@ def _collides(event: Event) -> bool:
     if event.function is operator.setitem and large:
         target = event.operands[0] if event.operands else None
         return isinstance(target, np.ndarray) and _direction(large[0]) not in ("", _flow(target))
+    if event.kind == COPY and event.name in TURNING and large and not event.is_view:
+        made = event.operands[0] if event.name == "copyto" else event.result
+        order = next((x for x in (*event.operands, event.options.get("order")) if isinstance(x, str)), "")
+        source = [v for v in large if event.name != "copyto" or v is not event.inputs[0]]
+        flow = order if event.name in ("flatten", "ravel", "reshape") and order else _flow(made)
+        return bool(source) and _direction(source[0]) not in ("", flow) and flow != ""
     if event.kind not in (ARITHMETIC, EVALUATION):
         return False
     return len({_direction(v) for v in large} - {""}) > 1 or any(v.order == "?" for v in large)

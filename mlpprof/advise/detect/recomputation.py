@@ -20,6 +20,9 @@ to read that way."""
 LEAST_SHARE_OF_EVERY_STEP = 0.05
 """What is computed again in every step must take this share of the step to be reported."""
 
+COMPARISONS = frozenset(("greater", "greater_equal", "less", "less_equal"))
+"""A mask of booleans has a name of its own in most programs, so it is easy to keep."""
+
 SHORT_S = 5e-6
 """The clock takes a good part of the measured time of an expression that is shorter than this."""
 
@@ -82,7 +85,7 @@ def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: G
 
 
 def _is_arithmetic(event: Event) -> bool:
-    return not event.is_own and event.kind == ARITHMETIC
+    return not event.is_own and event.kind == ARITHMETIC and event.name not in COMPARISONS
 
 
 def _words(again: Event, first: Event, is_edit: bool, graph: Graph) -> str:

@@ -16,6 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.advise.array_calls import (
+    FasterForm,
+    additions_at,
+    deletions,
+    is_packing,
+    packed_vectors,
+    searched_paths,
+)
 from mlpprof.advise.candidate import (
     CERTAIN,
     LEAST_GAIN,
@@ -29,13 +37,14 @@ from mlpprof.advise.candidate import (
     total,
 )
 from mlpprof.advise.cures.slow_primitive import (
-    Written,
     as_product,
     by_tanh,
     called,
     exponential,
     expression_cure,
     mask_cure,
+    of_the_array,
+    of_whole_array,
     power_as,
     product_cure,
     product_of,
@@ -45,6 +54,8 @@ from mlpprof.advise.cures.slow_primitive import (
     with_slice,
     without_vectorize,
 )
+from mlpprof.advise.off_blas import off_blas
+from mlpprof.advise.outer_broadcast import broadcasts
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -59,21 +70,6 @@ MOST_MATRIX_OPERATIONS = 16
 
 MOST_RELATED = 8
 """A finding names no more other places."""
-
-
-@dataclass(frozen=True)
-class FasterForm:
-    """A faster form: the flaw of the slow one, the cure in words, and how to perform the fast one.
-
-    perform: None if the fast form takes no time at all. written: makes the expression that replaces the slow one.
-    """
-
-    flaw: str
-    why: str
-    words: str
-    perform: Callable[[], object] | None
-    written: Written = unwritten
-    confidence: str = CERTAIN
 
 
 def _slow_calls(graph: Graph) -> list[Candidate]:
@@ -128,9 +124,8 @@ def _faster_forms(event: Event) -> Iterator[FasterForm]:
     yield from _ranges(event)
     if event.function is operator.setitem:
         return
-    yield from _powers(event)
-    yield from _calls(event)
-    yield from _indices(event)
+    for forms in (_powers, _calls, _indices, deletions, additions_at, searched_paths):
+        yield from forms(event)
 
 
 def _powers(event: Event) -> Iterator[FasterForm]:
@@ -178,6 +173,16 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
             without_vectorize if whole is not None else unwritten,
         )
+    elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
+        yield from _along_an_axis(*operands, event.result)
+    elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
+        yield FasterForm(
+            "makes an array of a list, number by number",
+            "A list holds an object for every number, and NumPy converts them one by one.",
+            "make the array of what the list was made of, or keep an array in place of the list from the beginning.",
+            None,
+            of_the_array(event.result.dtype == np.float64),
+        )
     elif function is np.einsum and len(operands) == 3 and event.options.keys() <= {"optimize"}:
         yield from _einsums(event)
     elif function is builtins.sum and operands:
@@ -191,7 +196,7 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             lambda: reduce(arrays[0]),
             called(function.__name__),
         )
-    elif event.name == "append" and function is np.append:
+    elif event.name == "append" and function is np.append and not is_packing(event):
         yield FasterForm(
             "copies the whole array to append to it",
             "Every call of np.append allocates a new array and copies all elements, so the time of a loop grows with "
@@ -239,18 +244,54 @@ def _einsums(event: Event) -> Iterator[FasterForm]:
         )
 
 
+def _along_an_axis(function: Callable[..., Any], axis: int, array: Array, result: Any) -> Iterator[FasterForm]:
+    """One call of the function with the whole array, if it gives the same."""
+    forms: tuple[tuple[Callable[[], Any], str], ...] = (
+        (lambda: function(array, axis=axis), ", axis={axis}"),
+        (lambda: function(array), ""),
+    )
+    for perform, options in forms:
+        if _gives(perform, result):
+            yield FasterForm(
+                "calls a function for every row or column",
+                "np.apply_along_axis is a Python loop that calls the function once per row or column.",
+                f"call the function once with the whole array{' and `axis`' if options else ''}.",
+                perform,
+                of_whole_array(options),
+            )
+            return
+
+
+def _is_of_numbers(operand: Any, result: Any) -> bool:
+    """Whether a large array of floating-point numbers is made of a list, or of lists in a list, of numbers."""
+    while isinstance(operand, list) and operand and isinstance(operand[0], list):
+        operand = operand[0]
+    is_list = isinstance(operand, list) and bool(operand) and isinstance(operand[0], int | float)
+    return is_list and isinstance(result, np.ndarray) and result.dtype.kind == "f" and result.size >= SMALL
+
+
 def _whole(event: Event) -> Callable[[], object] | None:
     """The function within np.vectorize, called once with the arrays; None if that gives another result."""
-    function, expected = getattr(event.function, "pyfunc", None), event.result
-    if function is None or event.options or not isinstance(expected, np.ndarray):
+    function = getattr(event.function, "pyfunc", None)
+    if function is None or event.options:
         return None
+
+    def perform() -> object:
+        return function(*event.operands)
+
+    return perform if _gives(perform, event.result) else None
+
+
+def _gives(perform: Callable[[], object], expected: Any) -> bool:
+    """Whether a function gives an array that is the expected one up to rounding."""
+    if not isinstance(expected, np.ndarray):
+        return False
     try:
         with np.errstate(all="ignore"):
-            found = function(*event.operands)
-            is_same = isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
+            found = perform()
+            return isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
     except Exception:  # noqa: BLE001 - a function of numbers may raise anything when it is given arrays
-        return None
-    return (lambda: function(*event.operands)) if is_same else None
+        return False
 
 
 def _sums(operand: Any) -> Iterator[FasterForm]:
@@ -546,13 +587,11 @@ def _outer_sums(graph: Graph) -> list[Candidate]:
     """One candidate for each line that makes such an array."""
     by_place: dict[tuple[str, int], list[OuterSum]] = defaultdict(list)
     for event in graph.last:
-        factors = _factors(event)
-        if factors is None:
-            continue
-        total_of = _only_reader(event, graph, _is_sum)
+        products = _products(event)
+        total_of = _only_reader(event, graph, _is_sum) if products else None
         if total_of is None:
             continue
-        saved = _saved_by_product(event, total_of, factors, graph)
+        saved = max((_saved_by_product(event, total_of, product, graph) for product in products), default=(0.0, 0.0))
         if saved[1] > 0:
             site = graph.site(event)
             by_place[site.file, site.line].append((event, total_of, saved))
@@ -644,6 +683,21 @@ def _outer_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
     )
 
 
+def _products(event: Event) -> list[Callable[[], Array]]:
+    """The products that may be the sum of a multiplication of all pairs, or of a matrix by a vector."""
+    factors = _factors(event)
+    if factors is not None:
+        return [_product(factors)]
+    made, arrays = event.result, [x for x in event.operands if isinstance(x, np.ndarray)]
+    if event.name != "multiply" or not _is_plain(made) or made.ndim != 2 or len(arrays) != 2:
+        return []
+    A, v = sorted(arrays, key=lambda x: -x.size)
+    if A.shape != made.shape or v.size not in A.shape or v.size == A.size:
+        return []
+    flat = v.ravel()
+    return [partial(np.matmul, *pair) for pair in ((A, flat), (flat, A)) if pair[0].shape[-1] == pair[1].shape[0]]
+
+
 def _factors(event: Event) -> tuple[Array, Array] | None:
     """The operands of a multiplication of all pairs, as arrays of three axes."""
     made = event.result
@@ -718,14 +772,19 @@ def _is_sum(event: Event) -> bool:
     return not event.is_own and (event.name in SUMS or is_add) and isinstance(event.result, np.ndarray)
 
 
-def _saved_by_product(event: Event, total_of: Event, factors: tuple[Array, Array], graph: Graph) -> tuple[float, float]:
+def _saved_by_product(event: Event, total_of: Event, sums: Callable[[], Array], graph: Graph) -> tuple[float, float]:
     """Saved seconds per step; (0, 0) if the product gives another result."""
     make, add = again(event), _added(total_of, event.result)
     if make is None or add is None:
         return 0.0, 0.0
-    product = _product(factors, is_mean=total_of.name in ("mean", "average"))
     with np.errstate(all="ignore"):
-        found, expected = product(), add(make())
+        found, expected = sums(), add(make())
+    terms = max(1, event.result.size // max(1, found.size)) if total_of.name in ("mean", "average") else 1
+
+    def product() -> Array:
+        return sums() / terms if terms > 1 else sums()
+
+    found = found / terms
     error = np.linalg.norm(found.ravel() - expected.ravel()) if found.size == expected.size else np.inf
     if not error <= MOST_ERROR * np.linalg.norm(expected):
         return 0.0, 0.0
@@ -746,7 +805,7 @@ def _added(total_of: Event, array: Array) -> Callable[[Any], Array] | None:
     return None
 
 
-def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]:
+def _product(factors: tuple[Array, Array]) -> Callable[[], Array]:
     """The matrix product that sums over the axis that both factors have."""
     A, B = factors
     first = next(axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis])
@@ -755,9 +814,17 @@ def _product(factors: tuple[Array, Array], is_mean: bool) -> Callable[[], Array]
     left, right = (A, B) if first < second else (B, A)
     left = np.moveaxis(left, summed, 0).reshape(left.shape[summed], -1)
     right = np.moveaxis(right, summed, 0).reshape(right.shape[summed], -1)
-    return lambda: left.T @ right / len(left) if is_mean else left.T @ right
+    return lambda: left.T @ right
 
 
 def detect(graph: Graph) -> list[Candidate]:
     """Slow calls, sums of products, and stores through masks."""
-    return [*_slow_calls(graph), *_outer_sums(graph), *_summed_products(graph), *_mask_stores(graph)]
+    return [
+        *_slow_calls(graph),
+        *_outer_sums(graph),
+        *_summed_products(graph),
+        *_mask_stores(graph),
+        *packed_vectors(graph),
+        *off_blas(graph),
+        *broadcasts(graph),
+    ]

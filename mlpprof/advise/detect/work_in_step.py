@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
-from mlpprof.advise.cures.work_in_step import cure, rarely_read
+from mlpprof.advise.cures.work_in_step import cure, rarely_read, unread_numbers, without
 from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -24,7 +24,32 @@ Weights = tuple[frozenset[int], frozenset[int]]
 
 def detect(graph: Graph) -> list[Candidate]:
     """Calls that print or write, and calls with products whose results reach no parameter."""
-    return [*_printing(graph), *_evaluations(graph), *_rarely_read(graph)]
+    return [*_printing(graph), *_evaluations(graph), *_rarely_read(graph), *_unread_numbers(graph)]
+
+
+def _unread_numbers(graph: Graph) -> Iterator[Candidate]:
+    """Losses and accuracies that no update needs, and that at most the code after the loop reads."""
+    for one in unread_numbers(graph):
+        head = max(one.events, key=lambda event: graph.seconds([event]))
+        site = graph.site(one.events[0])
+        edit = without(one, graph)
+        reader = "only the code after the loop reads it" if one.is_later else "nothing reads it"
+        yield Candidate(
+            category="work-in-step",
+            site=site,
+            title=f"`{one.name}` is computed in every step, and {reader}",
+            why=f"No update needs `{one.name}`.",
+            cure=f"Leave out `{one.name}` of {graph.place(site)}."
+            if edit is not None
+            else by_hand(
+                f"compute `{one.name}` of {graph.place(site)} after the loop, with the arrays of its last turn."
+            ),
+            cures=(edit,) if edit is not None else (),
+            saved_s=around(graph.seconds(one.events)),
+            measured="the time of the expressions in the step",
+            covers=indices(one.events),
+            evidence=facts(head, len(one.events)),
+        )
 
 
 def _rarely_read(graph: Graph) -> Iterator[Candidate]:

@@ -334,6 +334,8 @@ def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: S
         waiting = [name for tree in trees.values() for name in async_functions(tree)]
         if waiting:
             return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
+    if signs.reason(signs.stopped is None) is not None:
+        return f"no training step was found: {signs.without_step()}"
     found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
     to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
     nothing = "" if signs.stopped else ", since nothing is changed repeatedly from its own value, as in W -= rate * dW"

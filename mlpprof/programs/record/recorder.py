@@ -68,7 +68,7 @@ class RunningLoops:
     def over(self, site: int, iterable: Any) -> None:
         """What the loop that has begun runs over."""
         if self.running and self.running[-1].site == site:
-            self.running[-1].length = _length(iterable)
+            self.running[-1].length = length_of(iterable)
 
     def turn(self, site: int, is_recording: bool) -> bool:
         """A turn begins. Whether it is recorded."""
@@ -101,7 +101,7 @@ class RunningLoops:
 
     def each(self, site: int, iterable: Iterable[Any]) -> Iterator[Any]:
         """The turns of a comprehension. Its iterator is made at once, and is not closed with it."""
-        return self._counted(site, _length(iterable), iter(iterable))
+        return self._counted(site, length_of(iterable), iter(iterable))
 
     def _counted(self, site: int, length: int, turns: Iterator[Any]) -> Iterator[Any]:
         self.begin(site, length)
@@ -149,7 +149,7 @@ def outer_and_inner(nested: tuple[Item, ...]) -> tuple[Item, ...]:
     return nested if len(nested) <= DEEPEST else nested[:HALF] + nested[-HALF:]
 
 
-def _length(iterable: Any) -> int:
+def length_of(iterable: Any) -> int:
     """The number of turns; -1 if it is unknown, or if finding out would run code of the program."""
     kind = type(iterable)
     if any(isinstance(getattr(kind, name, None), FunctionType) for name in ("__len__", "__length_hint__")):

@@ -169,7 +169,6 @@ class Sheet:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it is drawn for a phone."""
         return self.width < (WIDE + NARROW) / 2
 
     def axes(self, left: float, right: float, top: float, bottom: float) -> Axes:

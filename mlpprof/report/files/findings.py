@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlpprof
-from mlpprof.report.advice_words import confidence_text, cure_lines, headline_text, looked_for, payoff_text, share_text
+from mlpprof.report.advice_words import (
+    confidence_text,
+    cure_lines,
+    headline_text,
+    looked_for,
+    other_lines,
+    payoff_text,
+    share_text,
+)
 from mlpprof.report.numbers import format_time, plain
+from mlpprof.report.program_rows import known_text, program_table, program_words
+from mlpprof.report.rows import Table
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
@@ -36,8 +46,12 @@ def _annotations(advice: Advice) -> Iterator[str]:
         title = f"{one.category}: {plain(one.title)}{_in_cell(one.place)}"
         line, end_line = _lines(one.place, one.end_line)
         where = f"file={_property(path_of(advice, one.place))},line={line},endLine={end_line}"
-        text = f"{one.why}\nIt saves {payoff_text(one)} per step ({share_text(one)}).\n{one.cure}"
+        text = f"{one.why}\nIt saves {payoff_text(one)} per {one.per} ({share_text(one)}).\n{one.cure}"
         yield f"::warning {where},title={_property(title)}::{_data(text)}"
+    for title, lines in other_lines(advice):
+        for place, text in lines:
+            where = f"file={_property(path_of(advice, place))},line={_lines(place, place.line)[0]}"
+            yield f"::notice {where},title={_property(title + _in_cell(place))}::{_data(text)}"
     for note in advice.notes:
         yield f"::notice title=mlpprof::{_data(note)}"
 
@@ -70,6 +84,13 @@ def _markdown(advice: Advice) -> Iterator[str]:
     yield ""
     yield f"A step takes {format_time(advice.step_s)}."
     yield ""
+    if advice.program is not None:
+        yield _inline(program_words(advice.program))
+        yield ""
+        yield from _rows(program_table(advice.program, advice.step))
+        yield ""
+        yield from (f"- {_inline(text)}" for text in known_text(advice.program))
+        yield ""
     if not advice.findings:
         yield looked_for()
         yield ""
@@ -78,7 +99,7 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield "| ---: | --- | --- | --- | ---: | ---: |"
     for number, one in enumerate(advice.findings, start=1):
         cells = (_inline(one.place.text), one.category, _inline(one.title), payoff_text(one), share_text(one))
-        yield f"| {number} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield _row((str(number), *cells))
     for number, one in enumerate(advice.findings, start=1):
         yield ""
         yield f"**{number}. {_inline(one.title)}** ({_inline(one.place.text)})"
@@ -86,9 +107,24 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield f"{_inline(one.why)} How sure: {confidence_text(one)}."
         yield ""
         yield from _cure(one)
+    for title, lines in other_lines(advice):
+        if lines:
+            yield from ("", f"**{title}**", "", *(f"- {_inline(f'{place.text}: {text}')}" for place, text in lines))
     if advice.notes:
         yield ""
         yield from (f"- {_inline(note)}" for note in advice.notes)
+
+
+def _rows(table: Table) -> Iterator[str]:
+    """A table that all renderers show, as Markdown."""
+    yield _row([column.title for column in table.columns])
+    yield _row(["---" if column.is_text else "---:" for column in table.columns])
+    for row in table.rows:
+        yield _row([_inline(cell.text) for cell in row.cells])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _cure(one: Finding) -> Iterator[str]:
@@ -135,18 +171,22 @@ def sarif_text(advice: Advice) -> str:
     run = {
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
-        "results": [_result(advice, one, categories.index(one.category)) for one in advice.findings],
+        "results": [
+            _result(advice, one, categories.index(one.category), level)
+            for level, findings in (("warning", advice.findings), ("note", advice.small))
+            for one in findings
+        ],
     }
     return json_text({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
-def _result(advice: Advice, one: Finding, rule: int) -> dict[str, Any]:
-    text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per step ({share_text(one)})."
+def _result(advice: Advice, one: Finding, rule: int, level: str) -> dict[str, Any]:
+    text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per {one.per} ({share_text(one)})."
     text += f" {plain(one.why)}"
     result: dict[str, Any] = {
         "ruleId": one.category,
         "ruleIndex": rule,
-        "level": "warning",
+        "level": level,
         "message": {"text": text},
         "locations": [_location(advice, one.place, one.end_line, one.column)],
         "properties": {

@@ -10,13 +10,14 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
-from mlpprof.report.advice_words import headline_text, looked_for, steps_text
+from mlpprof.report.advice_words import headline_text, looked_for, other_lines, steps_text
 from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import theme_css
 from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.finding_view import finding_table, finding_views
 from mlpprof.report.html import Picture, environment, picture_of
 from mlpprof.report.numbers import format_time
+from mlpprof.report.program_rows import known_text, program_rows, program_words
 from mlpprof.report.rows import (
     comparison_table,
     expression_change_table,
@@ -157,10 +158,14 @@ class AdviceView:
             "advice.html",
             headline=headline_text(advice),
             facts=[("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")],
+            program=program_rows(advice),
+            program_words=program_words(advice.program) if advice.program else "",
+            known=known_text(advice.program) if advice.program else [],
             findings=findings,
             table=finding_table(findings) if findings else None,
             looked_for=looked_for(),
             proof=self._proof,
+            others=other_lines(advice),
             notes=advice.notes,
             text=repr(self),
         )

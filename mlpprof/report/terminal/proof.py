@@ -18,7 +18,9 @@ STYLES = {"+": "green", "-": "red", "@": "cyan"}
 """First character of a line of a patch -> its colour."""
 
 
-def print_proof(advice: Advice, program: str, console: Console, *, with_patch: bool = True) -> None:
+def print_proof(
+    advice: Advice, program: str, console: Console, *, with_patch: bool = True, is_applied: bool = False
+) -> None:
     """Print the proof of the cures. with_patch: also the patch, which is not written to a file."""
     proof = advice.proof
     if proof is None:
@@ -26,7 +28,8 @@ def print_proof(advice: Advice, program: str, console: Console, *, with_patch: b
         return
     print_trimmed(console, lambda width: _sections(proof, program, width))
     if proof.patch and with_patch:
-        console.print(heading("Patch", "-o FILE.patch writes it, --apply changes the files"))
+        hint = "it is applied" if is_applied else "-o FILE.patch writes it, --apply changes the files"
+        console.print(heading("Patch", hint))
         for line in proof.patch.splitlines():
             console.print(Text(printable(line), STYLES.get(line[:1], "")), soft_wrap=True)
 
