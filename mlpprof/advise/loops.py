@@ -90,7 +90,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
         category = _category(longest, turns, graph, runs)
         if category is not None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
-    samples = {loop.longest.turns for loop in found if loop.category == "sample-loop"}
+    samples = _batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.
     found = [
         PythonLoop("sample-loop", loop.site, loop.executions, loop.longest, loop.turns)
@@ -99,6 +99,21 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
         for loop in found
     ]
     return [*found, *_repeated_calls(graph)]
+
+
+def _batch_sizes(graph: Graph) -> set[int]:
+    """The numbers of samples that products with weights take at once."""
+    found = set()
+    for event in graph.last:
+        if event.kind != PRODUCT or len(event.inputs) != 2 or any(len(value.shape) != 2 for value in event.inputs):
+            continue
+        left, right = event.inputs
+        are_weights = left.root in graph.parameters, right.root in graph.parameters
+        if are_weights == (False, True):
+            found.add(left.shape[0])
+        elif are_weights == (True, False):
+            found.add(right.shape[1])
+    return found
 
 
 def _repeated_calls(graph: Graph) -> Iterator[PythonLoop]:

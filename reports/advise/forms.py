@@ -22,7 +22,7 @@ ONES = "np.ones((len(A_), 1), A_.dtype)"
 """A column of ones."""
 
 DIES = ("dead-computation",)
-DATA = ("gather", "work-in-step", "recomputation", "temporaries")
+DATA = ("gather", "work-in-step", "recomputation", "temporaries", "slow-primitive")
 SECOND = ("recomputation", "dead-computation", "work-in-step")
 
 
@@ -239,7 +239,7 @@ def taken_again(code: Code) -> Iterator[list[Change]]:
     """A later use of a batch takes its rows from the set again."""
     for region in ("step", "around"):
         for value, use in _uses(code, region):
-            if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name):
+            if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name) and _is_batch(value):
                 yield [code.instead(use, code.of(value))]
 
 
@@ -359,10 +359,10 @@ PATTERNS: tuple[tuple[str, str, Sites, tuple[str, ...]], ...] = (
     (
         "layout",
         "copy of a transposed operand",
-        replacing(GRADIENT, "np.ascontiguousarray(A_.T) @ D_"),
+        replacing(GRADIENT, "A_.T.copy() @ D_"),
         ("temporaries",),
     ),
-    ("layout", "operand copied to F order", replacing(PRODUCT, "np.asfortranarray(A_) @ B_"), ("temporaries",)),
+    ("layout", "operand copied to F order", replacing(PRODUCT, "np.array(A_, order='F') @ B_"), ("temporaries",)),
     (
         "layout",
         "result transposed",
