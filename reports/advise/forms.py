@@ -609,8 +609,16 @@ PATTERNS: tuple[tuple[str, str, Sites, tuple[str, ...]], ...] = (
     ),
 )
 
+OTHER_NAMES = {
+    "sample-loop": ("neuron-loop", "slow-primitive"),
+    "neuron-loop": ("sample-loop", "slow-primitive"),
+    "float64": ("slow-primitive",),
+}
+"""Categories that name every flaw of a category as well: which axis has the samples differs from program to program,
+and so do the place and the name of a conversion to float64."""
+
 FORMS = tuple(
-    Form(category, name, sites, also, anywhere=category in ("float64", "layout"))
+    Form(category, name, sites, (*also, *OTHER_NAMES.get(category, ())), anywhere=category in ("float64", "layout"))
     for category, name, sites, also in PATTERNS
 )
 """All forms. What is wrong with a dtype or a memory order is often found where the array is used."""
