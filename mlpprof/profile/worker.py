@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -140,8 +139,7 @@ def check(report: Progress, variant: str, cases: int, seed: int, called: str | N
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     session = Session()
     handlers = (
         *(session.prepare, session.describe, session.quick_check, session.profile, session.lines, session.stacks),

@@ -167,7 +167,8 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
-    form, is_plain, is_in_step, is_paused, before_s, execution_s = PLAIN, True, False, True, 0.0, 0.0
+    form, is_plain, was_plain, is_in_step, is_paused = PLAIN, True, False, False, True
+    before_s, execution_s = 0.0, 0.0
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
@@ -187,14 +188,15 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
         if kind in (BEGUN, TURN, LOOP_END):
             at, is_paused, is_plain, execution_s = entry.number, False, form == PLAIN, 0.0
             if kind == BEGUN:
-                spent = found[-1].statements[at]
+                spent, was_plain = found[-1].statements[at], is_plain
                 spent.plain += is_plain
                 spent.other += not is_plain
         elif kind == RECORDED and at is not None:
             spent, is_plain = found[-1].statements[at], False
-            spent.plain, spent.plain_s = max(0, spent.plain - 1), spent.plain_s - execution_s
-            spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
-            execution_s = 0.0
+            if was_plain:  # its execution was counted as one without instruments
+                spent.plain, spent.plain_s = spent.plain - 1, spent.plain_s - execution_s
+                spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
+            was_plain, execution_s = False, 0.0
         elif kind == SPARED and at is not None:
             spent = found[-1].statements[at]
             spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
@@ -231,7 +233,7 @@ def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[
     step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
     each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
     if len(turns) == 1 and is_epoch:
-        left = (_planned(walked, loop, timeline) or 0) - steps
+        left = (_planned(walked, loop, timeline)[0] or 0) - steps
         return Wait(frozenset((loop,)), frozenset(), max(0, left) * each_s)
     expensive = {
         number
@@ -249,12 +251,13 @@ def program_time(
     place_and_text: Callable[[Site], tuple[Place, str]],
     has_ended: bool,
 ) -> ProgramTime | None:
-    """Where the program's time goes; None if the steps run in another thread, or too much happened.
+    """Where the program's time goes; None if the steps run in another thread.
 
     step_s: seconds of a step without instruments. has_ended: the program has run to its end.
     """
-    if timeline.is_elsewhere or timeline.is_full:
+    if timeline.is_elsewhere:
         return None
+    has_ended = has_ended and not timeline.is_full  # its end was not noted
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
     sections = sections_of(walked, loop)
@@ -267,6 +270,8 @@ def program_time(
     seen = [sections[number] for number in numbered]
     shown = whole or seen
     steps = sum(one.steps.times for one in shown) / len(shown)
+    planned, inner = (None, None) if whole or not is_epoch else _planned(walked, loop, timeline)
+    seen_of_planned = steps / planned if planned else 1.0
 
     def statement(number: int, seconds: float, times: float, is_open: bool) -> StatementTime:
         place, text = place_and_text(sites[number])
@@ -282,7 +287,11 @@ def program_time(
     in_turns = steps * len(shown) / plain_steps if plain_steps else 1.0
     statements = []
     for number, one in counted.items():
-        times = one.times / len(shown) * (in_turns if number in timeline.in_turns else 1.0)
+        times = one.times / len(shown)
+        if number in timeline.in_turns:
+            times *= in_turns / seen_of_planned
+        elif number == inner:
+            times /= seen_of_planned
         if times:
             statements.append(statement(number, times * everywhere[number].once_s, times, number == open_at))
     beginning = once(sections[:first])
@@ -293,10 +302,10 @@ def program_time(
         unit="epoch" if is_epoch else "step",
         loop=None if loop is None else statement(loop, 0.0, 0.0, False),
         steps=steps,
-        steps_s=steps * step_s,
+        steps_s=(planned or steps) * step_s,
         statements=tuple(_sorted(statements)),
         units=len(whole),
-        planned=_planned(walked, loop, timeline) if is_epoch and not whole else None,
+        planned=planned,
         end_s=sum(one.seconds for one in end) if has_ended else None,
         end=tuple(end),
     )
@@ -332,12 +341,14 @@ def _open_at(walked: Sequence[tuple[Entry, Loops]]) -> int | None:
     return None
 
 
-def _planned(walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline) -> int | None:
-    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns."""
+def _planned(
+    walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline
+) -> tuple[int | None, int | None]:
+    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns; that loop."""
     for entry, loops in walked:
         if entry.kind == STEP:
             sites = [site for site, _ in loops]
             inner = sites[sites.index(loop) + 1 :] if loop in sites else []
             length = timeline.lengths.get(inner[0], -1) if len(inner) == 1 else -1
-            return length if length > 0 else None
-    return None
+            return (length, inner[0]) if length > 0 else (None, None)
+    return None, None

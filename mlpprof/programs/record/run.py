@@ -18,7 +18,7 @@ from statistics import median
 
 from mlpprof.errors import MlpprofError, ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.process import interrupt, raise_in
+from mlpprof.process import PULSE, interrupt, raise_in
 from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, texts_from
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
@@ -209,6 +209,8 @@ def record(
         nonlocal endless_at
         if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
+        if passed_s <= patience.waiting_s or steps.count:
+            PULSE.beat(steps.count or None)
         steps.relieve()
         if endless_at is None and steps.first_s > patience.longest_step_s:
             endless_at = signs.here()
@@ -247,7 +249,7 @@ def record(
     if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
         raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
     if endless_at is not None:
-        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at))
+        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at, program.may_be_short))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
@@ -349,18 +351,19 @@ def _why_few(writes: Writes | None, signs: Signs) -> str:
     return "then the program wanted to write" if stopped else "the program makes no more"
 
 
-def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str) -> str:
+def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str, is_users: bool) -> str:
+    """What to do about a step that does not end. is_users: the user may have named it; it is not that of a variant."""
     assert forms.step_file is not None
     name = Path(forms.step_file).name
+    takes = f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}"
+    if not is_users:
+        return f"{takes}. If that line waits for something, let it return; else, give it less to do"
     node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
     inner = [one for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
     lines = sorted(one.lineno for one in inner if one is not node)
     names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
     what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
-    return (
-        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}. It "
-        f"seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
-    )
+    return f"{takes}. It seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
 
 
 ASYNC = (

@@ -112,7 +112,7 @@ class Timeline:
 
     def _end_if_awaited(self, number: int) -> None:
         if number in self.awaited.loops and threading.get_ident() == self.thread:
-            self.reached()
+            self.shown()
 
     def _entered(self) -> None:
         if self._in_step and threading.get_ident() == self.thread:
@@ -129,6 +129,12 @@ class Timeline:
         if not self._in_step:
             self.lengths[number] = length_of(iterable)
         return iterable
+
+    def shown(self) -> None:
+        """What was awaited has been seen."""
+        self._note(PAUSE, 0)
+        self.reached()
+        self._note(FORM, 0)
 
     @property
     def is_here(self) -> bool:
