@@ -27,7 +27,7 @@ def opened(message: dict[str, Any]) -> Opened:
     program = UserProgram(request)
     if request.allow_writes:
         return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
+    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current, file_view.reason)
     writes.prevent()
     return program, writes
 
