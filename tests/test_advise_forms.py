@@ -111,3 +111,10 @@ def test_the_neighbours_of_these_forms_are_none():
     with recorded(HEAD.replace("def step", more + "def step") + NEIGHBOURS) as graph:
         modules = (slow_primitive, gather, layout, dead_computation, work_in_step)
         assert [one.title for module in modules for one in module.detect(graph)] == []
+
+
+def test_what_code_reads_that_did_not_run_is_not_dead_even_if_a_list_holds_it():
+    lines = ("kept = [w.copy() for w in (W, U)]", "W = W + 1e-9 * kept[0][0]", "if W[0, 0] > 9:", "    W = kept[1]")
+    text = HEAD + "".join(f"    {line}\n" for line in lines)
+    with recorded(text) as graph:
+        assert [one.title for one in dead_computation.detect(graph) if "copy" in one.title] == []

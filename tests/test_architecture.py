@@ -19,6 +19,7 @@ PACKAGE = Path(mlpprof.__file__).parent
 ORDER = (
     ("__init__",),
     ("errors",),
+    ("owned",),
     ("files",),
     ("model",),
     ("engines",),
@@ -116,8 +117,8 @@ def test_imports_run_downward_only():
     assert upward == []
 
 
-def test_files_import_nothing_of_the_package_but_errors_and_the_version():
-    assert {imported for imported, _ in imports("mlpprof.files")} <= {"mlpprof", "mlpprof.errors"}
+def test_files_import_nothing_of_the_package_but_errors_owners_and_the_version():
+    assert {imported for imported, _ in imports("mlpprof.files")} <= {"mlpprof", "mlpprof.errors", "mlpprof.owned"}
 
 
 def test_no_module_imports_itself_around_a_circle():

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-from itertools import chain, repeat
 
 import pytest
+from timed_program import STEP_S, Run
 
-from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.around import reaching
-from mlpprof.programs.record.clocks import Clocks
-from mlpprof.programs.record.forms import CLOCKED, PLAIN, CodeExchange, Forms
-from mlpprof.programs.record.program_time import program_time, unfinished
-from mlpprof.programs.record.recorder import Recorder
-from mlpprof.programs.record.schedule import Enough, Steps
-from mlpprof.programs.record.surroundings import Surroundings
-from mlpprof.programs.record.timeline import Timeline
+from mlpprof.programs.record.forms import CLOCKED, PLAIN
+from mlpprof.programs.record.program_time import unfinished
 from mlpprof.programs.step_place import StepPlace
 
 pytestmark = pytest.mark.usefixtures("no_hooks_left")
-
-STEP_S = 0.5
 
 BOOK = """
 def evaluate(data):
@@ -73,45 +64,8 @@ wait(8)
 """
 
 STOPPED = BOOK.replace(
-    "            step(batch)", "            step(batch)\n            stop() if batch == [6] else None"
+    "            step(batch)", "            step(batch)\n            stop() if batch == [6] else wait(0.25)"
 )
-
-
-class Run:
-    """A program whose statements wait by a fake clock, with what its timeline shows."""
-
-    def __init__(self, text, step, clock, forms=(), files=None):
-        self.text, self.has_ended = text, True
-        self.timeline = Timeline(clock)
-        self.forms = Forms(
-            StepPlace.parse(step),
-            inside=self.timeline.inside,
-            in_turns=self.timeline.in_turns,
-            imported=lambda path, source: {path: source, **(files or {})},
-        )
-        clocks, recorder = Clocks(clock), Recorder(self.forms.sites)
-        self.steps = Steps(
-            CodeExchange(self.forms), clocks, recorder, clock, forms=chain(forms, repeat(PLAIN)), timeline=self.timeline
-        )
-        self.around = Surroundings(self.forms.sites, self.steps, self.timeline, clock)
-        for one in (clocks, recorder, self.steps, self.timeline, self.around):
-            hooks.install(one.hooks)
-        self.space = {"wait": clock.advance, "stop": self.stop, "__name__": "__main__"}
-        self.timeline.begin()
-        with contextlib.suppress(Enough):
-            exec(self.forms.module_code("train.py", text), self.space)
-        self.timeline.end()
-
-    def stop(self):
-        self.has_ended = False
-        raise Enough
-
-    @property
-    def time(self):
-        def place_and_text(site):
-            return place_of(site.file, site.line), self.text.splitlines()[site.line - 1].strip()
-
-        return program_time(self.timeline, self.forms.sites, STEP_S, place_and_text, self.has_ended)
 
 
 def seconds(statements):
@@ -169,7 +123,9 @@ def test_without_a_loop_around_the_turns_the_unit_is_a_step(clock):
 def test_a_program_that_is_stopped_within_an_epoch_shows_what_was_seen_of_it(clock):
     time = Run(STOPPED, "step", clock).time
     assert (time.units, time.steps, time.planned, time.end_s) == (0, 7, 10, None)
-    assert seconds(time.statements) == {"wait(2)": 2.0}
+    assert time.steps_s == 10 * STEP_S
+    shown = {"wait(2)": 2.0, "stop() if batch == [6] else wait(0.25)": 10 * 6 / 7 * 0.25}
+    assert seconds(time.statements) == pytest.approx(shown)
 
 
 def test_a_statement_in_which_the_program_is_stopped_takes_longer_than_shown(clock):
@@ -231,7 +187,8 @@ def test_the_program_goes_on_to_the_end_of_an_epoch_and_to_expensive_statements(
     run = Run(STOPPED, "step", clock)
     wait = unfinished(run.timeline, run.forms.sites, frozenset())
     assert [run.forms.sites[site].line for site in wait.loops] == [10]
-    assert wait.seconds == pytest.approx(3 * STEP_S + 3 * 2 / 7)  # what comes once is divided among the steps
+    around_s = (2 + 6 * 0.25) / 7  # what comes once is divided among the steps
+    assert wait.seconds == pytest.approx(3 * (STEP_S + around_s))
     whole = Run(BOOK, "step", clock)
     lines = {number: whole.forms.sites[number].line for number in range(len(whole.forms.sites))}
     recordable = frozenset(number for number, line in lines.items() if line in (11, 12))
@@ -246,6 +203,15 @@ def test_a_statement_is_recorded_when_it_runs_again(clock):
     assert found[15].seconds == 3.0
     (loop,) = found[15].recorder.loops
     assert (loop.turns, loop.recorded, loop.length) == (12, 12, 12)
+
+
+def test_a_statement_that_is_recorded_while_the_steps_have_instruments_counts_once(clock):
+    time = Run(BOOK, "step", clock, forms=[PLAIN] * 12 + [CLOCKED] * 18).time
+    assert {one.text: one.times for one in time.statements if one.seconds} == {
+        "evaluate(data)": 1,
+        "wait(2)": 1,
+        "wait(1)": 1,
+    }
 
 
 def test_a_function_of_another_file_leads_to_the_step(clock):

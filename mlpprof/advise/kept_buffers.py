@@ -47,7 +47,7 @@ class KeptBuffers:
         site = self._graph.trace.sites[event.site]
         place = site.line, site.column
         for node in ast.walk(self._graph.trees[site.file]) if site.file in self._graph.trees else ():
-            if isinstance(node, ast.Assign) and (node.value.lineno, node.value.col_offset) == place:
+            if isinstance(node, ast.Assign) and _gives(node.value, place):
                 return any(self.is_named_unseen(site.file, target) for target in node.targets)
         return False
 
@@ -144,6 +144,14 @@ class KeptBuffers:
         """The lines on which something was recorded."""
         sites = (self._graph.trace.sites[event.site] for event in self._graph.events)
         return frozenset((site.file, site.line) for site in sites)
+
+
+def _gives(value: ast.expr, place: tuple[int, int]) -> bool:
+    """Whether a value is what begins at a place, or a container that may hold it."""
+    begin, end = (value.lineno, value.col_offset), (value.end_lineno or 0, value.end_col_offset or 0)
+    is_container = isinstance(value, ast.List | ast.Tuple | ast.Dict | ast.ListComp | ast.DictComp)
+    is_call = isinstance(value, ast.Call) and any(isinstance(one, ast.GeneratorExp) for one in value.args)
+    return begin == place or ((is_container or is_call) and begin <= place < end)
 
 
 def _target(tree: ast.Module | None, line: int, column: int) -> ast.expr | None:

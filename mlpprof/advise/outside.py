@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import LIKELY, Candidate, by_hand, indices
+from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
 from mlpprof.advise.detect import neuron_loop, slow_primitive
 from mlpprof.advise.findings import finding_of, merge
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
@@ -37,7 +37,10 @@ LEAST_SHARE = 0.01
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.GeneratorExp)
 
 LONG_LIST = 256
-"""Shuffling a shorter list takes no time worth a finding."""
+"""Shuffling a shorter list, or joining its arrays, takes no time worth a finding."""
+
+JOINING = frozenset(("array", "asarray", "stack", "vstack", "hstack", "concatenate", "column_stack", "row_stack"))
+"""Functions that copy the arrays of a list into one array."""
 
 ALL_AT_ONCE = (
     "put all samples into one array before the training, in rows or in columns as your network takes them, and call "
@@ -52,7 +55,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
 
     def known(statements: tuple[StatementTime, ...], whole_s: float) -> tuple[StatementTime, ...]:
         return tuple(
-            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph)))
+            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one))
             if one.seconds >= EXPENSIVE * whole_s > 0
             else one
             for one in statements
@@ -67,8 +70,11 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
     )
 
 
-def _does(one: StatementTime, watched: Watched | None, graph: Graph) -> Iterator[str]:
-    """Sentences about a statement: its loops as they were recorded, else those that its functions have."""
+def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: StatementTime | None) -> Iterator[str]:
+    """Sentences about a statement: its loops as they were recorded, else those that its functions have.
+
+    around: the loop around the steps.
+    """
     if watched is not None and (runs := [run for run in watched.recorder.loops if not run.loops]):
         run = max(runs, key=lambda run: run.turns)
         if run.turns > 1:
@@ -79,7 +85,12 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph) -> Iterator
         if calls:
             yield f"It makes {len(calls)} operations on arrays of up to {_largest(calls)}."
             return
-    yield from _of_source(one, graph)
+    is_around = one.times > 1 or (around is not None and one.place == around.place)
+    yield from _of_source(one, graph, is_around)
+
+
+def _how_often(one: StatementTime) -> str:
+    return "It runs once." if one.times == 1 else f"It runs {one.times:,.0f} times."
 
 
 def _of_loop(run: LoopRun, watched: Watched, graph: Graph) -> str:
@@ -93,9 +104,18 @@ def _of_loop(run: LoopRun, watched: Watched, graph: Graph) -> str:
         for number in range(1, run.recorded)
     ]
     work = next((turn for turn in turns if turn), [])
-    if not work:
-        return f"{text} of Python without operations on arrays."
-    return f"{text}. A turn makes {len(work)} operations on arrays of up to {_largest(work)}."
+    if work:
+        text += f". A turn makes {len(work)} operations on arrays of up to {_largest(work)}."
+    else:
+        text += " of Python without operations on arrays."
+    if of_all:  # the program was ended in the middle
+        text += f" All its turns take about {format_seconds(watched.seconds * run.length / run.turns)}."
+    return text
+
+
+def format_seconds(seconds: float) -> str:
+    """With two digits: '3.3 s'."""
+    return f"{seconds:.2g} s" if seconds < 100 else f"{seconds:,.0f} s"
 
 
 def _largest(events: list[Event]) -> str:
@@ -103,8 +123,11 @@ def _largest(events: list[Event]) -> str:
     return str(max(shapes, key=lambda shape: int(np.prod(shape)), default=()))
 
 
-def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
-    """The loops of a statement, and of the functions of the program that it calls."""
+def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[str]:
+    """The loops of a statement, and of the functions of the program that it calls.
+
+    is_around: if it is a loop, the steps run in it.
+    """
     trees = {graph.place_of_line(path, 1).file: (path, tree) for path, tree in graph.trees.items()}
     if one.file not in trees:
         return
@@ -117,11 +140,14 @@ def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
         return
     statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
     if isinstance(statement, LOOPS):
-        yield "It is a loop in Python."
+        yield "This is what it takes to get the items of the loop." if is_around else "It is a loop in Python."
         return
     called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
+    if graph.trace.step_text.rpartition(".")[2] in called:
+        yield "This is what it does beside the step, as for the arguments of its call."
+        return
     for path, tree in graph.trees.items():
-        for function in ast.walk(tree):
+        for function in ast.walk(tree) if not graph.is_ours(path) else ():
             if isinstance(function, ast.FunctionDef) and function.name in called:
                 loops = [node for node in ast.walk(function) if isinstance(node, LOOPS)]
                 has = f", which has a loop in line {graph.place_of_line(path, loops[0].lineno).line}" if loops else ""
@@ -177,6 +203,7 @@ def _candidates(graph: Graph) -> list[Candidate]:
         *neuron_loop.detect(graph),
         *slow_primitive.detect(graph),
         *(candidate for event in graph.turn for candidate in _shuffled_list(event, graph)),
+        *(candidate for event in graph.turn for candidate in _joined_arrays(event, graph)),
     ]
 
 
@@ -194,8 +221,8 @@ def _shuffled_list(event: Event, graph: Graph) -> Iterator[Candidate]:
     held: Any = event.operands[0] if event.operands else None
     if event.name != "shuffle" or not isinstance(held, list) or len(held) < LONG_LIST:
         return
-    copy = list(held)
-    share = saved_share(lambda: random.shuffle(copy), lambda: np.random.default_rng(0).permutation(len(copy)))
+    copy, rng = list(held), np.random.default_rng(0)
+    share = saved_share(lambda: random.shuffle(copy), lambda: rng.permutation(len(copy)))
     seconds = graph.seconds([event])
     if share[0] > 0:
         yield Candidate(
@@ -215,3 +242,29 @@ def _shuffled_list(event: Event, graph: Graph) -> Iterator[Candidate]:
             covers=indices([event]),
             evidence={"items": len(held)},
         )
+
+
+def _joined_arrays(event: Event, graph: Graph) -> Iterator[Candidate]:
+    """An array that is made of the arrays of a list: the samples could lie in one array from the beginning."""
+    held: Any = event.operands[0] if event.operands else None
+    if event.is_own or event.name not in JOINING or not isinstance(held, list | tuple) or len(held) < LONG_LIST:
+        return
+    if not all(isinstance(one, np.ndarray) for one in held):
+        return
+    place = graph.place(graph.site(event))
+    yield Candidate(
+        category="slow-primitive",
+        site=graph.site(event),
+        title=f"`{graph.text(event, 50)}` copies {len(held):,} arrays of a list into one array",
+        why="NumPy looks at every array of the list on its own, and copies it.",
+        cure=by_hand(
+            f"make the array of {place} once, before the training, and keep the samples in it. Rows of an array are "
+            "views, so a list of samples is not needed.",
+            "If the list is in another order in every epoch, take the rows by an array of indices.",
+        ),
+        saved_s=around(graph.seconds([event])),
+        measured="the time of the call where it stands",
+        confidence=LIKELY,
+        covers=indices([event]),
+        evidence={"arrays": len(held)},
+    )

@@ -7,7 +7,6 @@ have gone to sleep, since many pools go on spinning for a while, and only then g
 
 from __future__ import annotations
 
-import faulthandler
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -246,10 +245,6 @@ def _in_time(it: Prepared, batch: int, steps: int) -> Iterator[Array]:
         yield next(walk)
 
 
-COMPUTING = frozenset(("quick_check", "agreement", "losses", "profile", "first_run", "warm_up", "turn", "race"))
-"""As in `mlpprof.profile.worker`."""
-
-
 def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
     """What the worker can be asked to do."""
     handlers = (
@@ -260,6 +255,5 @@ def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
-    serve(handlers_of(Session()), COMPUTING)
+    """Serve until the parent is done."""
+    serve(handlers_of(Session()))

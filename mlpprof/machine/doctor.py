@@ -160,8 +160,8 @@ def pair_of_processes(setting: Setting, environment: Environment) -> float:
     without = worker_environment(environment, task.threads, False)
     with (
         neighbour() if setting.with_neighbour else nullcontext(),
-        Worker(WORKER, without) as slow,
-        Worker(WORKER, with_change(without, setting.change)) as fast,
+        Worker(WORKER, without, limit_s=math.inf) as slow,
+        Worker(WORKER, with_change(without, setting.change), limit_s=math.inf) as fast,
     ):
         slowest_s = max(
             worker.call("prepare", kind=task.kind, batch=task.batch, pause=task.threads != 1)["fastest_s"]

@@ -22,7 +22,7 @@ from mlpprof.instrument.clocks import Clock, LabelClock, LabelKey, PhaseClock
 from mlpprof.instrument.memory import MemoryWatch, page_faults
 from mlpprof.model import PHASES, Array, Variant
 from mlpprof.model.gradcheck import closed_after
-from mlpprof.process import Progress
+from mlpprof.process import PULSE, Progress
 from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
 
 BLOCK_S = 0.015
@@ -128,6 +128,7 @@ class TimedPass:
         start = clock()
         loss = train_step(X, Y, index)
         seconds = clock() - start
+        PULSE.beat()
         self.losses.append(float(loss))
         return seconds, self._take()
 
@@ -137,6 +138,7 @@ class TimedPass:
         start = self._clock()
         losses = self._train(self._subject.X, self._subject.Y, indices)
         seconds = self._clock() - start
+        PULSE.beat()
         self.losses += [float(loss) for loss in losses]
         return seconds / steps, _per_step(self._take(), steps)
 
@@ -174,6 +176,7 @@ def warm_up(timed: Warming, clock: Clock) -> tuple[int, float]:
     start = clock()
     while True:
         seconds.append(timed.warming_s())
+        PULSE.beat()
         if len(seconds) >= 2 * WARMUP_WINDOW:
             before, now = np.median([seconds[-2 * WARMUP_WINDOW : -WARMUP_WINDOW], seconds[-WARMUP_WINDOW:]], axis=1)
             if abs(now - before) < SETTLED * before:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -22,9 +21,6 @@ from mlpprof.results.json import Message, encode
 VIEW_S = 1.5
 VIEW_STEPS = 3
 """The line view and the call view run for about VIEW_S, and for at least VIEW_STEPS steps."""
-
-COMPUTING = frozenset(("quick_check", "profile", "lines", "stacks", "check"))
-"""The calls that run a variant and wait for nothing, so that one which stands still never ends."""
 
 Key = str | int
 """A worker knows what it has loaded by a key: the variant's reference, or its place in a race."""
@@ -143,11 +139,10 @@ def check(report: Progress, variant: str, cases: int, seed: int, called: str | N
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     session = Session()
     handlers = (
         *(session.prepare, session.describe, session.quick_check, session.profile, session.lines, session.stacks),
         *(machine, check),
     )
-    serve({handler.__name__: handler for handler in handlers}, COMPUTING)
+    serve({handler.__name__: handler for handler in handlers})

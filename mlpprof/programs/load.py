@@ -144,6 +144,8 @@ class UserProgram:
         except SyntaxError as error:
             place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
             raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
+        except KeyboardInterrupt as error:  # the terminal's Ctrl-C does not reach a worker, so it is the program's own
+            raise VariantCrash(f"{self._place(error)} raised KeyboardInterrupt") from error
         except UsageError:  # of `compiled`, about the step that the user named
             raise
         except Exception as error:  # it is the user's code, and may raise anything

@@ -35,15 +35,17 @@ def program_words(time: ProgramTime) -> str:
     if time.units:
         seen = "one was" if time.units == 1 else f"{time.units:,} were"
         return f"An epoch is here a turn of the loop {loop}; {seen} seen from beginning to end."
-    of_all = f" of {time.planned:,}" if time.planned else ""
-    end = (
-        "in a statement after its steps, which takes longer than shown"
-        if any(one.is_open for one in time.statements)
-        else "before the end of an epoch, so what comes after its last step is not in the table"
-    )
+    if any(one.is_open for one in time.statements):
+        return (
+            f"An epoch is here a turn of the loop {loop}. mlpprof ended the program in a statement after the steps of "
+            "one, which takes longer than shown."
+        )
+    seen = f"{format_number(time.steps)} steps of one"
+    if time.planned:
+        seen = f"{format_number(time.steps)} of the {time.planned:,} steps of one, and the table counts all of them"
     return (
-        f"An epoch is here a turn of the loop {loop}. mlpprof saw {format_number(time.steps)}{of_all} steps of one, "
-        f"and ended the program {end}."
+        f"An epoch is here a turn of the loop {loop}. mlpprof saw {seen}. It ended the program before the end of the "
+        "epoch, so what comes after its last step is not in the table."
     )
 
 
@@ -51,8 +53,8 @@ def program_table(time: ProgramTime, step: str) -> Table:
     """A row for the steps and for each statement around them that takes long."""
     rows = list(_statements("before the training", time.beginning, time.beginning_s))
     unit = "a step" if time.unit == "step" else "an epoch" if time.units else "part of an epoch"
-    is_one = time.steps == 1
-    steps = f"{'the step' if is_one else format_number(time.steps) + ' steps'} ({plain(step)})"
+    count = float(time.planned or time.steps)
+    steps = f"{'the step' if count == 1 else format_number(count) + ' steps'} ({plain(step)})"
     rows.append(_row(unit, steps, time.steps_s, time.unit_s, "strong"))
     rows += _statements(unit, time.statements, time.unit_s)
     if time.end_s is not None:

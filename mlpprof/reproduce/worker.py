@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -209,7 +208,6 @@ def _with_doubled_output_gradient(cls: type[Variant]) -> type[Variant]:
 
 def main() -> None:
     """Serve until the parent is done."""
-    faulthandler.enable()
     session = Session()
     own = (session.steps, session.train, session.gradient_check, session.compare_gradients, session.parallel)
     serve(handlers_of(session) | {handler.__name__: handler for handler in own})

@@ -36,9 +36,10 @@ class ProgramTime:
 
     beginning_s, beginning: before the training, once. unit: what the other times are for: 'epoch', a turn of the loop
     `loop` with several steps, or 'step' where no loop around the steps has such turns. loop: None if no loop that
-    mlpprof can follow leads to the step. steps: in a unit. steps_s: seconds of these steps. statements: the others in a
-    unit. units: how many were seen from their beginning to their end; if 0, the figures are of a part of one.
-    planned: how many steps a unit has, if it was not seen to its end but this is known. end_s, end: after the training;
+    mlpprof can follow leads to the step. steps: in a unit, or those that were seen of one. statements: the others in a
+    unit. units: how many were seen from their beginning to their end; if 0, what comes after the last step of one is
+    not known. planned: how many steps a unit has, if it was not seen to its end but this is known; the seconds are then
+    those of as many steps. steps_s: seconds of the steps. end_s, end: after the training;
     None if the program was ended before.
     """
 

@@ -12,9 +12,11 @@ empty one leaves the statement out. Where they would be most of the twin, it has
 from __future__ import annotations
 
 import ast
+import atexit
 import io
 import os
 import re
+import shutil
 import tempfile
 import tokenize
 from collections.abc import Iterable, Mapping
@@ -105,8 +107,9 @@ def clean(planted: Path) -> Path:
 
 @cache
 def _twins() -> Path:
-    """A folder with the twins that have no file of their own; it goes with the cache of this run of the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="twins-", dir=os.environ.get("XDG_CACHE_HOME")))
+    """A folder with the twins that have no file of their own; it goes with this process, and not with its forks."""
+    folder, owner = Path(tempfile.mkdtemp(prefix="twins-", dir=os.environ.get("XDG_CACHE_HOME"))), os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
     for script in scripts("planted"):
         texts = {path: path.read_text() for path in files_of(script)}
         if any(FAST in text for text in texts.values()):

@@ -80,11 +80,15 @@ class Spent:
 
 @dataclass
 class Section:
-    """A part of the program's run: before the training, one turn of the loop around the steps, or after it."""
+    """A part of the program's run: before the training, one turn of the loop around the steps, or after it.
+
+    warm: the steps without the very first one, which often takes longer.
+    """
 
     turn: int | None
     statements: dict[int, Spent] = field(default_factory=lambda: defaultdict(Spent))
     steps: Spent = field(default_factory=Spent)
+    warm: Spent = field(default_factory=Spent)
 
 
 def leading(entries: Iterable[Entry]) -> list[Entry]:
@@ -162,16 +166,17 @@ def loop_around(walked: Sequence[tuple[Entry, Loops]]) -> tuple[int | None, bool
     return (around[-1], False) if around else (None, False)
 
 
-def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list[Section]:
-    """What was spent before, in each turn of the loop, and after or between them."""
+def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s: float) -> list[Section]:
+    """What was spent before, in each turn of the loop, and after or between them. entry_s: the time of an entry."""
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
-    form, is_plain, is_in_step, is_paused, before_s, execution_s = PLAIN, True, False, True, 0.0, 0.0
+    form, is_plain, was_plain, is_in_step, is_paused = PLAIN, True, False, False, True
+    before_s, execution_s, seen_steps = 0.0, 0.0, 0
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
-            passed_s = entry.at_s - before_s
+            passed_s = max(0.0, entry.at_s - before_s - entry_s)
             if is_plain if not is_in_step else form == PLAIN:
                 spent.plain_s += passed_s
                 execution_s += passed_s
@@ -187,14 +192,15 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
         if kind in (BEGUN, TURN, LOOP_END):
             at, is_paused, is_plain, execution_s = entry.number, False, form == PLAIN, 0.0
             if kind == BEGUN:
-                spent = found[-1].statements[at]
+                spent, was_plain = found[-1].statements[at], is_plain
                 spent.plain += is_plain
                 spent.other += not is_plain
         elif kind == RECORDED and at is not None:
             spent, is_plain = found[-1].statements[at], False
-            spent.plain, spent.plain_s = max(0, spent.plain - 1), spent.plain_s - execution_s
-            spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
-            execution_s = 0.0
+            if was_plain:  # its execution was counted as one without instruments
+                spent.plain, spent.plain_s = spent.plain - 1, spent.plain_s - execution_s
+                spent.other, spent.other_s = spent.other + 1, spent.other_s + execution_s
+            was_plain, execution_s = False, 0.0
         elif kind == SPARED and at is not None:
             spent = found[-1].statements[at]
             spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
@@ -204,11 +210,14 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
             at = calls.pop() if calls else None
             is_plain = form == PLAIN
         elif kind == STEP:
+            seen_steps, execution_s = seen_steps + 1, 0.0
             found[-1].steps.plain += form == PLAIN
             found[-1].steps.other += form != PLAIN
             is_in_step = True
         elif kind == STEP_END:
             is_in_step, is_paused = False, True
+            if form == PLAIN and seen_steps > 1:
+                found[-1].warm.add(Spent(execution_s, 1))
         elif kind == PAUSE:
             is_paused = True
         elif kind == FORM:
@@ -226,12 +235,12 @@ def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[
     loop, is_epoch = loop_around(walked)
     if loop is None or timeline.is_elsewhere or timeline.is_full:
         return NOTHING
-    turns = [one for one in sections_of(walked, loop) if one.turn is not None and one.steps.times]
+    turns = [one for one in sections_of(walked, loop, timeline.entry_s) if one.turn is not None and one.steps.times]
     all_s, steps = _sum(turns), sum(one.steps.times for one in turns)
     step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
     each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
     if len(turns) == 1 and is_epoch:
-        left = (_planned(walked, loop, timeline) or 0) - steps
+        left = (_planned(walked, loop, timeline)[0] or 0) - steps
         return Wait(frozenset((loop,)), frozenset(), max(0, left) * each_s)
     expensive = {
         number
@@ -249,15 +258,16 @@ def program_time(
     place_and_text: Callable[[Site], tuple[Place, str]],
     has_ended: bool,
 ) -> ProgramTime | None:
-    """Where the program's time goes; None if the steps run in another thread, or too much happened.
+    """Where the program's time goes; None if the steps run in another thread.
 
     step_s: seconds of a step without instruments. has_ended: the program has run to its end.
     """
-    if timeline.is_elsewhere or timeline.is_full:
+    if timeline.is_elsewhere:
         return None
+    has_ended = has_ended and not timeline.is_full  # its end was not noted
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
-    sections = sections_of(walked, loop)
+    sections = sections_of(walked, loop, timeline.entry_s)
     numbered = [number for number, one in enumerate(sections) if one.turn is not None and one.steps.times]
     if not numbered:
         return None
@@ -267,6 +277,8 @@ def program_time(
     seen = [sections[number] for number in numbered]
     shown = whole or seen
     steps = sum(one.steps.times for one in shown) / len(shown)
+    planned, inner = (None, None) if whole or not is_epoch else _planned(walked, loop, timeline)
+    seen_of_planned = steps / planned if planned else 1.0
 
     def statement(number: int, seconds: float, times: float, is_open: bool) -> StatementTime:
         place, text = place_and_text(sites[number])
@@ -278,13 +290,18 @@ def program_time(
 
     open_at = _open_at(walked) if not whole else None
     everywhere, counted = _sum(seen), _sum(shown)
+    calm = _calm(step_s, seen)
     plain_steps = sum(one.steps.plain for one in shown)
     in_turns = steps * len(shown) / plain_steps if plain_steps else 1.0
     statements = []
     for number, one in counted.items():
-        times = one.times / len(shown) * (in_turns if number in timeline.in_turns else 1.0)
+        times = one.times / len(shown)
+        if number in timeline.in_turns:
+            times *= in_turns / seen_of_planned
+        elif number == inner:
+            times /= seen_of_planned
         if times:
-            statements.append(statement(number, times * everywhere[number].once_s, times, number == open_at))
+            statements.append(statement(number, calm * times * everywhere[number].once_s, times, number == open_at))
     beginning = once(sections[:first])
     end = once(sections[last + 1 :]) if has_ended else []
     return ProgramTime(
@@ -293,13 +310,22 @@ def program_time(
         unit="epoch" if is_epoch else "step",
         loop=None if loop is None else statement(loop, 0.0, 0.0, False),
         steps=steps,
-        steps_s=steps * step_s,
+        steps_s=(planned or steps) * step_s,
         statements=tuple(_sorted(statements)),
         units=len(whole),
-        planned=_planned(walked, loop, timeline) if is_epoch and not whole else None,
+        planned=planned,
         end_s=sum(one.seconds for one in end) if has_ended else None,
         end=tuple(end),
     )
+
+
+def _calm(step_s: float, sections: Sequence[Section]) -> float:
+    """By what the times of statements are multiplied to be those of a machine without other programs.
+
+    `step_s` is the time of a step without interruptions. The statements were interrupted as the steps were.
+    """
+    plain, plain_s = (sum(x) for x in zip(*((one.warm.plain, one.warm.plain_s) for one in sections), strict=True))
+    return min(1.0, step_s * plain / plain_s) if plain >= MANY_STEPS and plain_s > 0 else 1.0
 
 
 def _sorted(statements: Iterable[StatementTime]) -> list[StatementTime]:
@@ -332,12 +358,14 @@ def _open_at(walked: Sequence[tuple[Entry, Loops]]) -> int | None:
     return None
 
 
-def _planned(walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline) -> int | None:
-    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns."""
+def _planned(
+    walked: Sequence[tuple[Entry, Loops]], loop: int | None, timeline: Timeline
+) -> tuple[int | None, int | None]:
+    """The steps of a turn that was not seen to its end, if a loop in it makes one in each of its turns; that loop."""
     for entry, loops in walked:
         if entry.kind == STEP:
             sites = [site for site, _ in loops]
             inner = sites[sites.index(loop) + 1 :] if loop in sites else []
             length = timeline.lengths.get(inner[0], -1) if len(inner) == 1 else -1
-            return length if length > 0 else None
-    return None
+            return (length, inner[0]) if length > 0 else (None, None)
+    return None, None

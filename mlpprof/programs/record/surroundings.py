@@ -187,4 +187,4 @@ class Surroundings:
         self.timeline.go_on(self.steps.take_back())
         self._now = None
         if watched.site in self.timeline.awaited.statements:
-            self.timeline.reached()
+            self.timeline.shown()
