@@ -249,6 +249,8 @@ def load(entry: Entry) -> type[Variant]:
     Raises MissingExtra, VariantError (a class or a method is missing, or has a wrong signature) or VariantCrash (the
     file raised an exception).
     """
+    # The activations load this when they are first used. It must not find a user's modules in place of Python's own.
+    importlib.import_module("scipy.special")
     if entry.module is not None:
         with variant_code(entry):
             return class_in(importlib.import_module(entry.module), entry)

@@ -78,7 +78,9 @@ class CheckFailed(MlpprofError):
 class WorkerDied(MlpprofError):
     """A worker process ended without an answer: it was killed, had no memory left, or crashed in native code."""
 
-    exit_code = EXIT_FAILED
+
+class TimeLimit(WorkerDied):
+    """The code of a worker made no progress for too long, and was ended; the message contains its line."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

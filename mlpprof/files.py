@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlpprof.errors import UsageError, one_line
+from mlpprof.owned import owned_name, sweep
 
 TRIAL_BYTES = 4096
 """The trial of a folder writes one block, because a full disk may still take an empty file."""
@@ -30,6 +30,36 @@ def write_atomically(path: Path) -> Iterator[Path]:
             _flush(temporary)
             temporary.replace(target)
             _flush_folder(target.parent)
+
+
+def write_new(path: Path, content: Callable[[], bytes]) -> Path:
+    """Write a new file under this name, or with -2, -3 ... before its ending if the name is taken; returns its path.
+
+    Whoever writes at the same time gets another name, and no name is taken before the file is whole. Raises UsageError
+    if the file cannot be written, also for an OSError of `content`.
+    """
+    with _refusing(path), _part_in(path.parent) as temporary:
+        temporary.write_bytes(content())
+        _flush(temporary)
+        candidate, n = path, 1
+        while not _link(temporary, candidate):
+            n += 1
+            candidate = path.with_name(f"{path.stem}-{n}{path.suffix}")
+        _flush_folder(path.parent)
+        return candidate
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a file this name too; False if the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, as on many USB sticks
+        if os.path.lexists(path):
+            return False
+        temporary.replace(path)
+    return True
 
 
 def require_writable(*paths: Path | None) -> None:
@@ -78,7 +108,8 @@ def _refusing(what: Path | str, advice: str = "") -> Iterator[None]:
 def _part_in(folder: Path) -> Iterator[Path]:
     """An empty temporary file, which is removed when the block ends."""
     # its name does not contain the name of the file, which may already be as long as a name can be
-    temporary = folder / f".mlpprof-{secrets.token_hex(8)}.part"
+    temporary = folder / f".{owned_name('file', '.part')}"
+    sweep(folder)
     try:
         temporary.touch(exist_ok=False)
         yield temporary

@@ -2,8 +2,10 @@
 
 BLAS threads, the BLAS kernel and the allocator are fixed when a process starts, and a crash of the user's code must not
 end mlpprof. Therefore all code that runs a variant or a program runs in a worker. Both sides send lines of JSON: calls
-over the worker's standard input, answers over its original standard output. What the user's code prints goes to a file;
-if the worker dies, its last line is shown. The worker ends when its input closes, so it ends even if mlpprof is killed.
+over the worker's standard input, answers over its original standard output. An answer begins with a token that the call
+has brought along, so that nothing else is taken for one that the user's code writes there. What the user's code prints
+goes to a file; if the worker dies, its last line is shown. A worker whose code makes no progress is asked where that
+code is, and is ended after a time limit. The worker ends when its input closes, so it ends even if mlpprof is killed.
 A program that runs in a worker finds the signal handlers, threads and module path that it finds under plain Python.
 """
 
@@ -12,31 +14,41 @@ from __future__ import annotations
 import _thread
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
+import linecache
+import math
 import os
 import queue
+import re
+import secrets
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 import platformdirs
 import psutil
 
 from mlpprof import errors
 from mlpprof.engines.mpiexec import dead_rank, launched_program
-from mlpprof.errors import MlpprofError, WorkerDied
+from mlpprof.errors import MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
 """A function that shows progress: what is being done, and the share of the whole that is done, from 0 to 1."""
+
+Place = Callable[[str, int], str]
+"""The name of a line of a file, for the user."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 SEARCH_PATH = (
@@ -51,6 +63,27 @@ NOTHING = "pass"
 
 SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
 STOP_TIMEOUT_S = 2.0
+
+TIME_LIMIT_VARIABLE = "MLPPROF_TIME_LIMIT"
+TIME_LIMIT_S = 120.0
+"""A worker is ended if its code makes no progress for so many seconds, unless the variable has another number."""
+
+ASKED_EVERY_S = 10.0
+"""A worker that is silent for so many seconds is asked where its code is, again and again."""
+
+ANSWER_S = 2.0
+"""A worker says within so many seconds where its code is, unless that is native code that lets no other thread run."""
+
+BEAT_S = 5.0
+"""A worker whose code moves on says so at most this often."""
+
+WHERE = "where\n"
+"""The question to a worker where its code is."""
+
+LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) + os.sep for name in ("stdlib", "purelib", "platlib")})
+PACKAGE = str(Path(__file__).resolve().parent) + os.sep
+_leave = os._exit
+
 ORPHAN_S = 5.0
 """If its input has closed and nobody has killed it, a worker kills itself after so many seconds."""
 
@@ -70,14 +103,23 @@ class Worker:
 
     module: the dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
     of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. before: a
-    statement that runs before the module is imported, while the process has no threads of BLAS yet. An error that the
-    worker raises is raised here again, as the same kind.
+    statement that runs before the module is imported, while the process has no threads of BLAS yet. limit_s: the worker
+    is ended if its code makes no progress for so long; None takes the limit of `--time-limit`. An error that the worker
+    raises is raised here again, as the same kind.
     """
 
     def __init__(
-        self, module: str, environment: Mapping[str, str], mpiexec: Sequence[str] = (), before: str = NOTHING
+        self,
+        module: str,
+        environment: Mapping[str, str],
+        mpiexec: Sequence[str] = (),
+        before: str = NOTHING,
+        limit_s: float | None = None,
     ) -> None:
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
+        self._limit_s = time_limit_s() if limit_s is None else limit_s
+        self._is_alone = not mpiexec
+        self._token = secrets.token_hex(8)
         main = launched_program(module, mpiexec) if mpiexec else f"from {module} import main; main()"
         self._process = subprocess.Popen(
             [*mpiexec, sys.executable, "-c", f"{SEARCH_PATH}; {before}; {main}"],
@@ -85,9 +127,11 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={"NUMBA_CACHE_DIR": compiled_code_folder(), **environment},
-            text=True,
             start_new_session=True,  # Ctrl-C in the terminal reaches only the parent, which then ends the worker
         )
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __enter__(self) -> Worker:
         return self
@@ -102,27 +146,82 @@ class Worker:
     def call(self, name: str, progress: Progress | None = None, **arguments: Any) -> Any:
         """Call the worker's handler `name` and return its answer, which is JSON.
 
-        Raises the MlpprofError that the handler raised, or WorkerDied if the process ended without an answer.
+        Raises the MlpprofError that the handler raised, WorkerDied if the process ended without an answer, or TimeLimit
+        if its code made no progress for too long.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"call": name, "arguments": arguments}) + "\n")
-            self._process.stdin.flush()
-        except (BrokenPipeError, OSError) as error:
-            raise self._death() from error
-        for line in self._process.stdout:
-            if not line.startswith("{"):
-                continue  # mpiexec prints here that a rank has died
-            message = json.loads(line)
-            if "progress" in message:
+        self._say(json.dumps({"call": name, "arguments": arguments, "token": self._token}) + "\n")
+        share, moved_s = 0.0, time.monotonic()
+        while True:
+            silent_s = time.monotonic() - moved_s
+            if silent_s >= self._limit_s:
+                self._give_up()
+            message = self._received(min(ASKED_EVERY_S, self._limit_s - silent_s))
+            if message is None:
+                if self._limit_s < math.inf:
+                    self._say(WHERE)
+            elif "where" in message:
                 if progress is not None:
-                    progress(*message["progress"])
+                    progress(f"waiting for {message['where']}, up to {self._limit_s:.0f} s", share)
+            elif "progress" in message:
+                what, share = message["progress"]
+                if progress is not None:
+                    progress(what, share)
+                moved_s = time.monotonic()
+            elif "beat" in message:
+                moved_s = time.monotonic()
             elif "error" in message:
                 raise _revive(message["error"])
             else:
                 return message["answer"]
-        raise self._death()
+
+    def _say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode("ascii"))
+            self._process.stdin.flush()
+        except OSError as error:
+            raise self._death() from error
+
+    def _read(self) -> None:
+        """In a thread of its own, because only that can wait for a pipe up to a time limit on every system."""
+        assert self._process.stdout is not None
+        with self._process.stdout as answers:
+            for line in answers:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def _received(self, within_s: float) -> dict[str, Any] | None:
+        """The next message of the worker, None if there is none in time. Raises WorkerDied if none comes any more."""
+        end_s = time.monotonic() + within_s
+        while True:
+            try:
+                line = self._lines.get(timeout=max(0.0, end_s - time.monotonic()))
+            except queue.Empty:
+                return None
+            if line is None:
+                self._lines.put(None)  # for the next call
+                raise self._death()
+            # others write here too: mpiexec if a rank has died, and perhaps the user's code
+            _, token, text = line.rpartition(self._token.encode("ascii"))
+            if token:
+                return dict(json.loads(text))
+
+    def _give_up(self) -> NoReturn:
+        """Raise TimeLimit with the place of the code."""
+        self._say(WHERE)
+        place, end_s = None, time.monotonic() + ANSWER_S
+        while place is None and (message := self._received(end_s - time.monotonic())) is not None:
+            place = message.get("where")
+        if place is None and self._is_alone and os.name == "posix":  # native code lets no other thread answer
+            self._process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ANSWER_S)
+                place = _place_of_crash(self._printed())
+        raise TimeLimit(
+            f"the code made no progress for {self._limit_s:.0f} seconds and was ended; it was at "
+            f"{place or 'an unknown line'}. If it waits for something or runs for ever, change that; if it needs "
+            "longer, raise --time-limit"
+        )
 
     def close(self) -> None:
         """End the worker and all processes that it has started; does nothing if they have ended already."""
@@ -136,10 +235,10 @@ class Worker:
                 process.kill()
             self._process.wait()
         _end_group(self._process.pid)  # also children whose own parent has died
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None and not stream.closed:
-                with contextlib.suppress(OSError):  # unsent input of a process that died
-                    stream.close()
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):  # unsent input of a process that died
+                self._process.stdin.close()
+        self._reader.join(STOP_TIMEOUT_S)
         self._log.close()
 
     def last_words(self) -> str:
@@ -163,19 +262,24 @@ class Worker:
         rank = dead_rank(self._printed())
         if rank is not None:
             return WorkerDied(f"{rank}, before rank 0 had answered")
-        words = self.last_words()
-        hint = f"; its last line of output: {words}" if words else ""
-        if code == -signal.SIGKILL:
+        place = _place_of_crash(self._printed())
+        *others, words = ["", *self.last_lines(2)]
+        if (left := _LEFT.match(words)) is not None:
+            how, words = f"{how} ({left[1]})", others[-1]
+        hint = f"; it was at {place}" if place else f"; its last line of output: {words}" if words else ""
+        if code < 0 and -code == getattr(signal, "SIGKILL", None):  # Windows has no SIGKILL
             hint += "; if memory was short, use a smaller batch or data set"
         return WorkerDied(f"the worker process {how} before it answered{hint}")
 
 
-def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
+def serve(handlers: Mapping[str, Callable[..., Any]], place: Place | None = None) -> None:
     """Answer calls in the worker until its input closes.
 
-    Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON.
+    Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON. place:
+    the name of a line of code.
     """
     gc.freeze()  # garbage is collected often while a program runs, and nothing that is imported by now is garbage
+    place = place or file_line
     inputs = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # From here on, what the user's code prints or reads is separate from calls and answers.
@@ -187,44 +291,165 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
         os, "register_at_fork"
     ):  # a forked child would keep the pipe open, and the parent waiting, if this process dies
         os.register_at_fork(after_in_child=answers.close)
-    calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    is_busy = threading.Event()
+        os.register_at_fork(after_in_child=lambda: PULSE.connect(None))
+    faulthandler.enable()
     main_thread = threading.main_thread().ident or 0  # calls may be answered in another one, while a program runs in it
-    # Python's `threading` does not know this thread, so that a program that counts its threads finds only its own.
-    _thread.start_new_thread(_listen, (inputs, calls, main_thread, is_busy))
+    _name_exits()
+    sending, token = threading.Lock(), ""
 
     def send(message: Mapping[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+        with sending:
+            answers.write(token + json.dumps(message) + "\n")
+            answers.flush()
 
     def report(what: str, share: float) -> None:
         send({"progress": [what, share]})
 
+    def say_where() -> None:
+        with contextlib.suppress(OSError, ValueError):  # the parent has ended meanwhile
+            send({"where": code_place(sys._current_frames().get(main_thread), place)})
+
+    calls: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    is_busy = threading.Event()
+    # Python's `threading` does not know this thread, so that a program that counts its threads finds only its own.
+    _thread.start_new_thread(_listen, (inputs, calls, main_thread, is_busy, say_where))
+    PULSE.connect(send)
     while (line := calls.get()) is not None:
         call = json.loads(line)
+        token = call["token"]
         is_busy.set()
         try:
             answer = handlers[call["call"]](report=report, **call["arguments"])
         except MlpprofError as error:
-            send({"error": {"kind": type(error).__name__, "message": str(error)}})
+            send(_error(error))
+        except KeyboardInterrupt as stop:
+            if inputs.closed:
+                raise
+            send(_error(VariantCrash(f"{_raised_at(stop, place)} raised KeyboardInterrupt")))
         else:
             send({"answer": answer})
         is_busy.clear()
 
 
-def _listen(inputs: TextIO, calls: queue.SimpleQueue[str | None], main: int, is_busy: threading.Event) -> None:
+def _error(error: MlpprofError) -> dict[str, Any]:
+    return {"error": {"kind": type(error).__name__, "message": str(error)}}
+
+
+class Pulse:
+    """In a worker: shows the parent that the code moves on, so that it is not ended. Elsewhere it does nothing."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._send: Callable[[Mapping[str, Any]], None] | None = None
+        self._last_s, self._sign = 0.0, None
+
+    def connect(self, send: Callable[[Mapping[str, Any]], None] | None) -> None:
+        """Where beats are sent to; None in a child, which is not the worker."""
+        self._send = send
+
+    def beat(self, sign: Any = None) -> None:
+        """The code moves on. sign: something that is another when it does; None is always another."""
+        if self._send is None or self._clock() - self._last_s < BEAT_S or (sign is not None and sign == self._sign):
+            return
+        self._last_s, self._sign = self._clock(), sign
+        self._send({"beat": True})
+
+
+PULSE = Pulse()
+
+
+def time_limit_s() -> float:
+    """The time limit of workers in seconds. Raises UsageError if the variable for it has no such number."""
+    text = os.environ.get(TIME_LIMIT_VARIABLE)
+    try:
+        limit_s = TIME_LIMIT_S if text is None else float(text)
+    except ValueError:
+        limit_s = 0.0
+    if not limit_s > 0:
+        raise UsageError(f"{TIME_LIMIT_VARIABLE}={text}: expected a number of seconds, such as {TIME_LIMIT_S:.0f}")
+    return limit_s
+
+
+def file_line(file: str, line: int) -> str:
+    """'mine.py:12'."""
+    return f"{Path(file).name}:{line}"
+
+
+def is_of_user(file: str) -> bool:
+    """Whether a file of source code is of no library and not of mlpprof; the ladder counts as the user's."""
+    full = os.path.realpath(file)
+    return not file.startswith("<") and not full.startswith(LIBRARIES) and not full.startswith(PACKAGE)
+
+
+def code_place(frame: FrameType | None, place: Place = file_line) -> str:
+    """The innermost line of the user's code among the callers of a frame, with its text."""
+    while frame is not None:
+        file, line = frame.f_code.co_filename, frame.f_lineno
+        if is_of_user(file):
+            text = linecache.getline(file, line).strip()
+            return place(file, line) + (f" (`{text}`)" if text else "")
+        frame = frame.f_back
+    return "none of the code's own lines"
+
+
+def _raised_at(error: BaseException, place: Place) -> str:
+    """The innermost line of the user's code that an exception has passed."""
+    found, trace = "code outside of its own lines", error.__traceback__
+    while trace is not None:
+        if is_of_user(trace.tb_frame.f_code.co_filename):
+            found = place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return found
+
+
+def _name_exits() -> None:
+    """From now on, this process leaves a line that says who has called `os._exit`, which runs no other code."""
+    process = os.getpid()
+
+    def leave(status: int) -> NoReturn:
+        frame = sys._getframe(1)
+        if os.getpid() == process and is_of_user(frame.f_code.co_filename):
+            line = file_line(frame.f_code.co_filename, frame.f_lineno)
+            os.write(2, f"\nmlpprof: {line} called os._exit({status})\n".encode())
+        _leave(status)
+
+    os._exit = leave
+
+
+_LEFT = re.compile(r"mlpprof: (.+ called os\._exit\(.*\))$")
+_CRASH = re.compile(r'^  File "(.+)", line (\d+) in ', re.MULTILINE)
+
+
+def _place_of_crash(printed: str) -> str | None:
+    """The innermost line of the user's code in what `faulthandler` has printed."""
+    _, fatal, stack = printed.rpartition("Fatal Python error: ")
+    files = _CRASH.findall(stack) if fatal else []
+    return next((file_line(file, int(line)) for file, line in files if is_of_user(file)), None)
+
+
+def _listen(
+    inputs: TextIO,
+    calls: queue.SimpleQueue[str | None],
+    main: int,
+    is_busy: threading.Event,
+    say_where: Callable[[], None],
+) -> None:
     """Put calls into a queue; if the parent ends, end this process even in the middle of a call.
 
     main: the main thread. Its `finally` blocks, and those of the user's code, run as after Ctrl-C.
     """
     for line in inputs:
-        calls.put(line)
+        if line == WHERE:
+            say_where()
+        else:
+            calls.put(line)
+    inputs.close()
     calls.put(None)
     if is_busy.is_set():
         interrupt(main)
     time.sleep(ORPHAN_S)
     _end_group(os.getpid())
-    os._exit(1)
+    _leave(1)
 
 
 def interrupt(thread: int) -> None:

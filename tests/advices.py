@@ -8,6 +8,7 @@ from pages import HOSTILE
 
 from mlpprof.results.advice import Advice, Expensive, Finding
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime, StatementTime
 
 SOURCE = '''"""A network as people write it."""
 
@@ -88,6 +89,29 @@ DOUBLE = Finding(
     payoff_s=(0.0002, 0.0002),
     payoff_share=(0.01, 0.01),
     confidence="likely",
+)
+
+
+PROGRAM = ProgramTime(
+    beginning_s=2.0,
+    beginning=(StatementTime("train.py", 3, "X, y = load()", 2.0, 1.0, does="It calls `load` (train.py:1)."),),
+    unit="epoch",
+    loop=StatementTime("train.py", 7, "for epoch in range(9):", 0.0, 0.0),
+    steps=100.0,
+    steps_s=2.0,
+    statements=(
+        StatementTime("net.py", 40, "print(evaluate(test))", 7.5, 1.0, does="It runs the loop in net.py:30."),
+        StatementTime("train.py", 8, "np.random.shuffle(pairs)", 0.5, 1.0),
+    ),
+    units=2,
+)
+EVALUATION = replace(
+    LOOP,
+    title="`for x, y in test` takes the 1,000 samples one by one",
+    payoff_s=(6.0, 7.0),
+    payoff_share=(0.6, 0.7),
+    outside=True,
+    per="epoch",
 )
 
 

@@ -8,6 +8,7 @@ from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
+from mlpprof.advise.detect.temporaries import needless_copies
 from mlpprof.advise.in_place import updates
 
 HEAD = """import numpy
@@ -21,6 +22,7 @@ def step():
     global W, V
     g = X.T @ numpy.tanh(X @ W)
 """
+COPIES = ("astype", "copy", "array", "flatten", "ascontiguousarray", "asfortranarray")
 TAIL = "    return W + params['W'] + V + g\n"
 
 
@@ -29,7 +31,7 @@ def in_place_of(graph):
 
 
 def without_copies_of(graph):
-    copies = [event for event in graph.last if event.name in ("astype", "copy", "array", "flatten")]
+    copies = [event for event in graph.last if event.name in COPIES]
     return without_copies(copies, graph)
 
 
@@ -56,8 +58,13 @@ def without_copies_of(graph):
             "    g = g + numpy.copy(g).flatten().reshape(30, 20)\n",
             "    g = g + g.ravel().reshape(30, 20)\n",
         ),
+        (
+            without_copies_of,
+            "    g = g + numpy.asfortranarray(X.T) @ (X @ W)\n",
+            "    g = g + X.T @ (X @ W)\n",
+        ),
     ],
-    ids=["update", "item and semicolon", "one line", "function", "method", "array", "astype", "chain"],
+    ids=["update", "item and semicolon", "one line", "function", "method", "array", "astype", "chain", "order"],
 )
 def test_the_edit_computes_the_same_and_changes_nothing_else(find, lines, wanted):
     text = HEAD + lines + TAIL
@@ -79,3 +86,25 @@ def test_an_update_that_needs_another_array_is_no_edit():
     with recorded(HEAD + "    W -= rate * g\n    Z = X @ g\n" + TAIL) as graph:
         assert [lines_in_place(one) for one in updates(graph, 64)] == [()]
         assert in_place_of(graph) is None
+
+
+ORDERS = """import numpy as np
+rng = np.random.default_rng(3)
+X, W = rng.normal(0, 1, (80, 40)), rng.normal(0, 1, (40, 30))
+
+def step():
+    left = np.asfortranarray(X)
+    right = np.asfortranarray(X)
+    middle = np.array(X, order="F")
+    turned = np.ascontiguousarray(X.T)
+    return left @ W + middle @ W + turned.T @ W, right * 2
+"""
+
+
+def test_a_copy_in_another_order_is_needless_if_only_products_read_it():
+    with recorded(ORDERS) as graph:
+        [found] = needless_copies(graph, frozenset())
+        [cure] = found.cures
+        new = applied(graph.trace.sources, [cure])[FILE]
+    left_out = ORDERS.replace("left = np.asfortranarray(X)", "left = X").replace("np.ascontiguousarray(X.T)", "X.T")
+    assert new == left_out.replace('array(X, order="F")', "asarray(X)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.findings import merge
+from mlpprof.advise.findings import merge, promise
 from mlpprof.instrument.rewriting import Site
 
 
@@ -37,3 +37,10 @@ def test_of_two_that_are_consequences_of_each_other_one_stays(turned):
     pair = [candidate("work-in-step", 1, 2, 3), candidate("second-forward", 1, 2, 3)]
     kept = merge(pair[::-1] if turned else pair)
     assert len(kept) == 1
+
+
+def test_a_stated_saving_is_wider_than_what_was_measured_and_leaves_something_of_the_step():
+    assert promise((0.1, 0.1), 1.0) == pytest.approx((0.05, 0.15))
+    assert promise((0.005, 0.015), 1.0) == pytest.approx((0.0, 0.0285))
+    assert promise((0.9, 0.9), 1.0) == pytest.approx((0.735, 0.95))
+    assert promise((0.2, 0.8), 1.0) == pytest.approx((0.2, 0.8))

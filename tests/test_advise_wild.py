@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from wild.truth import HERE, every, truth
+from wild.truth import HERE, every, name, truth
 
 from mlpprof.advise import Subject, find
 from mlpprof.report.advice_words import cure_lines
@@ -23,6 +23,7 @@ def told(script) -> list[dict[str, Any]]:
     """What is found in a program's step."""
     advice = find(Subject(script, truth(script).step, threads=1))
     assert advice.step == truth(script).step
+    assert advice.program is not None
     return [asdict(finding) for finding in advice.findings]
 
 
@@ -41,9 +42,7 @@ def differences(script, findings) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "script", [*every(1, "planted"), *every(4, "clean")], ids=lambda script: str(script.relative_to(HERE))
-)
+@pytest.mark.parametrize("script", [*every(1, "planted"), *every(4, "clean")], ids=name)
 def test_planted_flaws_are_found_and_nothing_else_is_reported(script):
     found = differences(script, told(script))
     if found:

@@ -106,9 +106,7 @@ def test_configuration_in_pyproject_sets_defaults(capsys: pytest.CaptureFixture[
     ("text", "named"),
     [
         ("[tool.mlpprof.profil]\nthreads = 1\n", "profil"),
-        ("[tool.mlpprof.profile]\nthread = 1\n", "thread"),
         ("[tool.mlpprof\n", "pyproject.toml"),
-        ('[tool.mlpprof.profile]\nthreads = "many"\n', "many"),
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(capsys: pytest.CaptureFixture[str], text: str, named: str) -> None:

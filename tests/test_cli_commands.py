@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -16,8 +14,6 @@ from mlpprof.catalog import ladder
 from mlpprof.cli.main import COMMANDS, run
 from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
-HEAVY = ("numpy", "scipy", "h5py", "matplotlib")
-
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_module_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,16 +23,6 @@ def test_every_command_has_a_module_and_help(name: str, capsys: pytest.CaptureFi
     assert "Usage: mlpprof" in capsys.readouterr().out
     for parameter in command.params:
         assert not isinstance(parameter, click.Option) or parameter.help, parameter
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
-def test_the_group_starts_without_numpy(arguments: list[str]) -> None:
-    program = (
-        f"import sys; from mlpprof.cli.main import run; run({arguments!r}); "
-        f"sys.exit(str([m for m in {HEAVY!r} if m in sys.modules]) if any(m in sys.modules for m in {HEAVY!r}) else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

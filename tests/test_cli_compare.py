@@ -69,7 +69,7 @@ def test_programs_are_shown_with_their_training_and_the_expression_that_lost_the
     for said in (
         "both train the same: after 20 steps",
         "old.py:Net.step → new.py:Net.step",
-        "the rest of the loop takes 200 µs → 300 µs a step",
+        "the rest of the training loop takes 200 µs → 300 µs a step",
         "new.py:17 tanh(z + 0 * z)",
         "was: tanh(z)",
         "The most time is lost in new.py:17: tanh(z + 0 * z) (was: tanh(z)), 1.00 ms → 2.00 ms.",

@@ -130,3 +130,8 @@ def test_a_message_is_wrapped_at_spaces_on_a_terminal_and_is_one_line_elsewhere(
     assert max(len(line) for line in lines if path not in line) <= 40
     complain(words)
     assert capsys.readouterr().err == f"mlpprof: {words}\n"
+
+
+def test_an_escape_sequence_in_a_message_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    complain("there is no file \x1b]0;owned\x07a\x9b31m.h5\n    a second line")
+    assert capsys.readouterr().err == "mlpprof: there is no file �]0;owned�a�31m.h5\n    a second line\n"

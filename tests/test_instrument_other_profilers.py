@@ -6,8 +6,10 @@ import contextlib
 import json
 import time
 
+import numpy as np
+
 from mlpprof.catalog import find, load, module_of
-from mlpprof.instrument.other_profilers import profile_lines, profile_stacks
+from mlpprof.instrument.other_profilers import profile_lines, profile_stacks, without_own_folders
 from mlpprof.model import Network
 
 
@@ -60,3 +62,22 @@ def test_the_call_view_is_a_session_that_holds_the_functions_that_ran():
     session = json.loads(profile_stacks(slow_helper))
     assert session["sample_count"] > 1
     assert "slow_helper" in json.dumps(session["frame_records"])
+
+
+def test_a_call_view_names_no_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    library = np.linalg.__file__
+    stack = [f"step\0{tmp_path / 'nets' / 'mine.py'}\0003", f"load\0{tmp_path.parent / 'else.py'}\0001\001l5"]
+    stack += [f"svd\0{library}\0007", "MainThread\0<thread>\0009", "[self]\0\0000"]
+    session = {"frame_records": [[stack, 0.5]], "start_call_stack": stack, "sys_path": [str(tmp_path)]}
+    text = without_own_folders(json.dumps(session))
+    assert str(tmp_path.parent) not in text
+    [[frames, seconds]] = json.loads(text)["frame_records"]
+    assert seconds == 0.5
+    assert [frame.split("\0")[1] for frame in frames] == [
+        "nets/mine.py",
+        "else.py",
+        "lib/numpy/linalg/__init__.py",
+        "<thread>",
+        "",
+    ]

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 
 FILE_KEYS = (
     *("cpu_model_name", "cpu_simd", "cpu_quota", "cpu_freq", "cpu_config", "cpu_caches", "runnable_threads"),
-    *("cpu_time_s", "steal_s", "clocksource", "mem_limit_bytes", "transparent_hugepages"),
+    *("clocksource", "mem_limit_bytes", "transparent_hugepages"),
 )
 """The facts that come from /proc and /sys alone."""
 

@@ -149,7 +149,7 @@ class FakeWorker:
 
     asked: list[list[str]]
 
-    def __init__(self, module, environment):
+    def __init__(self, module, environment, limit_s=None):
         self.environment = environment
 
     def __enter__(self):

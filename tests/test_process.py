@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from mlpprof import errors, process
-from mlpprof.errors import MlpprofError, UsageError, WorkerDied
-from mlpprof.process import Worker
+from mlpprof.errors import EXIT_USAGE, MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied
+from mlpprof.process import Pulse, Worker, time_limit_s
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
 
@@ -97,6 +97,30 @@ def fork(report):
         time.sleep(60)
         os._exit(0)
     return child
+
+
+def hang(report):
+    report("hanging", 0.5)
+    while True:
+        pass
+
+
+def hang_in_native_code(report):
+    import re
+    re.match("(a+)+$", "a" * 60 + "b")
+
+
+def interrupt_itself(report):
+    raise KeyboardInterrupt
+
+
+def forge(report):
+    for descriptor in range(3, 40):
+        try:
+            os.write(descriptor, b'{"answer": "forged"}\\n{"answer":')
+        except OSError:
+            pass
+    return "the real answer"
 
 
 def fork_and_die(report):
@@ -302,13 +326,72 @@ def test_a_worker_that_is_killed_is_a_death_that_names_the_signal(worker, name):
     assert "\n" not in str(caught.value)
 
 
+def test_code_that_makes_no_progress_is_ended_with_its_line(environment, monkeypatch):
+    monkeypatch.setattr(process, "ASKED_EVERY_S", 0.1)
+    seen = []
+    with (
+        Worker("worker_of_the_test", environment, limit_s=1.0) as worker,
+        pytest.raises(
+            TimeLimit, match=r"for 1 seconds and was ended; it was at worker_of_the_test.py:\d+ \(`"
+        ) as caught,
+    ):
+        worker.call("hang", lambda *progress: seen.append(progress))
+    assert caught.value.exit_code == EXIT_USAGE
+    assert seen[0] == ("hanging", 0.5)
+    assert seen[-1][0].startswith("waiting for worker_of_the_test.py:")
+    assert seen[-1][1] == 0.5
+
+
+@posix
+def test_native_code_that_lets_nothing_else_run_is_ended_with_its_line(environment, monkeypatch):
+    monkeypatch.setattr(process, "ANSWER_S", 0.5)
+    with (
+        Worker("worker_of_the_test", environment, limit_s=3.0) as worker,
+        pytest.raises(TimeLimit, match=r"it was at worker_of_the_test.py:\d+\. If"),
+    ):
+        worker.call("echo")
+        worker.call("hang_in_native_code")
+
+
+def test_code_that_moves_on_says_so_now_and_then():
+    now_s, sent = [100.0], []
+    pulse = Pulse(lambda: now_s[0])
+    pulse.beat()
+    pulse.connect(sent.append)
+    for seconds, sign, beats in ((0, 1, 1), (1, 2, 1), (9, 2, 2), (9, 2, 2), (9, 3, 3), (9, None, 4), (9, None, 5)):
+        now_s[0] += seconds
+        pulse.beat(sign)
+        assert len(sent) == beats
+
+
+@pytest.mark.parametrize(("text", "limit_s"), [("7", 7.0), ("inf", math.inf), ("0", None), ("nan", None), ("x", None)])
+def test_the_time_limit_is_a_positive_number_of_seconds(monkeypatch, text, limit_s):
+    monkeypatch.setenv(process.TIME_LIMIT_VARIABLE, text)
+    if limit_s is None:
+        with pytest.raises(UsageError, match=f"MLPPROF_TIME_LIMIT={text}: expected a number of seconds"):
+            time_limit_s()
+    else:
+        assert time_limit_s() == limit_s
+
+
+def test_an_interrupt_that_the_code_raises_is_an_error_with_its_line(worker):
+    with pytest.raises(VariantCrash, match=r"^worker_of_the_test.py:\d+ raised KeyboardInterrupt$"):
+        worker.call("interrupt_itself")
+
+
+def test_what_a_variant_writes_into_the_pipe_of_answers_is_no_answer(worker):
+    assert worker.call("forge") == "the real answer"
+    assert worker.call("echo", x=1) == {"x": 1}
+
+
 def test_a_worker_that_leaves_is_a_death_with_its_exit_code_and_its_last_line(worker):
-    with pytest.raises(WorkerDied, match=r"exit code 7 before it answered; its last line of output: out of luck$"):
+    called = r"\(worker_of_the_test.py:\d+ called os._exit\(7\)\)"
+    with pytest.raises(WorkerDied, match=rf"exit code 7 {called} before it answered; its last .*: out of luck$"):
         worker.call("leave", code=7, words="a first line\nout of luck\n\n")
 
 
 def test_a_worker_that_printed_nothing_has_no_last_line(worker):
-    with pytest.raises(WorkerDied, match=r"ended with exit code 0 before it answered$"):
+    with pytest.raises(WorkerDied, match=r"ended with exit code 0 \(\S+ called os._exit\(0\)\) before it answered$"):
         worker.call("leave", code=0, words="")
 
 

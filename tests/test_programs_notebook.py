@@ -192,6 +192,8 @@ def test_what_jupyter_provides_does_nothing():
         ("{}", "not a Jupyter notebook"),
         (notebook_text("x = 1", nbformat=3), "version 3 of the notebook format; expected 4. To convert it, type: "),
         (notebook_text("x = 1", cells=7), "is damaged: it has no list of cells"),
+        ('{"nbformat": 4, "cells": [{"cell_type": "code", "source": 1.5}]}', "is damaged: the source of a cell is 1.5"),
+        ('{"nbformat": 4, "cells": ' + '[' * 100_000, "nested too deep"),
         (notebook_text("x = 1", metadata={"language_info": {"name": "julia"}}), "is written in julia; mlpprof runs"),
         (notebook_text("x = 1", metadata={"kernelspec": {"language": "R", "name": "ir"}}), "is written in R"),
         (notebook_text(), "has no code: all of its cells are empty or text"),

@@ -98,7 +98,7 @@ def test_a_program_that_downloads(tmp_path):
 @pytest.mark.timing
 @pytest.mark.skipif("sys.platform == 'win32'", reason="Windows has no fork")
 def test_a_program_that_trains_in_other_processes(tmp_path):
-    found = said(tmp_path, POOL, wait_s=4)
+    found = said(tmp_path, POOL, wait_s=6)
     assert "Other processes, which train.py:17 starts, do most of the work" in found
     assert "single worker" in found
 
@@ -133,7 +133,7 @@ def test_a_file_that_trains_nothing(tmp_path, step):
 def test_a_program_that_needs_long_to_begin(tmp_path, step):
     found = said(tmp_path, "import time\nwhile True:\n    time.sleep(0.01)", step, wait_s=2)
     assert "after 2 seconds the program was still at train.py:10 (`time.sleep(0.01)`)" in found
-    assert "--wait 600" in found
+    assert "--time-limit 600" in found
 
 
 @pytest.mark.slow

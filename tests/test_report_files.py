@@ -42,6 +42,15 @@ def test_csv_holds_every_sample_of_every_pass(tmp_path):
     assert len(rows) == 6 * len(series)
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_csv_gives_a_spreadsheet_no_formula_from_a_name(start):
+    run = make_run(rounds=1, steps=1)
+    label = replace(run.results[0].labels[0], label=f"{start}HYPERLINK(A1)")
+    run = replace(run, results=(replace(run.results[0], labels=(label,)),))
+    rows = list(csv.DictReader(io.StringIO(samples_csv(run), newline="")))
+    assert rows[-1]["label"] == f"'{start}HYPERLINK(A1)"
+
+
 def test_csv_quotes_what_would_break_it():
     run = make_run(rounds=1, steps=1)
     label = replace(run.results[0].labels[0], label='a,"b"')

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from advices import LOOP, hostile_advice, make_advice
+from advices import EVALUATION, LOOP, PROGRAM, SIGMOID, hostile_advice, make_advice
 from jsonschema import Draft202012Validator
 from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
@@ -117,6 +117,10 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
         {"schema": 1, "mlpprof": "0", "claims": [{"test": "test_a.py::test_b", **speedup_json(SPEEDUP)}]},
     ),
     "three findings": ("advice", advice_json(make_advice())),
+    "an evaluation around the step": (
+        "advice",
+        advice_json(make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))),
+    ),
     "no findings": ("advice", advice_json(make_advice(findings=(), notes=(), source={}, environment={}))),
     "hostile texts": ("advice", advice_json(hostile_advice())),
     "not finite": (

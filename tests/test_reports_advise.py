@@ -9,9 +9,10 @@ import pytest
 from mlpprof.advise.cures.cure import diff
 from mlpprof.results.advice import Advice, Finding
 from reports.advise import opt95
+from reports.advise.calibration import Stated, measured
 from reports.advise.forms import FORMS
 from reports.advise.mutants import Answer, Clean, Outcome, Result, judged, planted, table
-from reports.advise.opt95 import Patched, Stated, applied, merged
+from reports.advise.opt95 import Patched, applied, merged
 from reports.advise.subjects import Subject, numbers
 
 TEXT = """import numpy as np
@@ -84,6 +85,14 @@ def test_a_mutant_that_trains_otherwise_is_no_mutant(clean):
     assert not other.trains_like(wanted)
 
 
+def test_the_step_of_a_program_is_timed_and_one_that_does_not_run_has_no_time(clean):
+    broken = replace(clean, files={"net.py": TEXT.replace("x.T @", "x @")})
+    seconds, none = measured([clean, broken], lambda what, share: None)
+    assert seconds is not None
+    assert 0 < seconds < 0.1
+    assert none is None
+
+
 def test_numbers_are_read_from_the_last_line_without_checksums():
     assert numbers("1.5 -2e-3 loss 12.25:0fe3a1b2 7") == [1.5, -2e-3, 12.25, 7.0]
 
@@ -97,9 +106,9 @@ def test_a_finding_is_right_on_a_changed_line_and_wrong_elsewhere_unless_the_cle
     found = [finding("bias-stacking", 10), finding("layout", 10), finding("gather", 15, "known"), finding("gather", 11)]
     answers = iter([Answer(Advice("step", 2.0, 5, tuple(found), (), {}, {}), "", 1.0)])
     before = Answer(Advice("step", 1.0, 5, (finding("gather", 15, "known"),), (), {}, {}), "", 1.0)
-    result = judged(mutant, Clean(clean, [], before), lambda subject: next(answers))
+    result = judged(mutant, Clean(clean, [], before, seconds=1e-9), lambda subject: next(answers))
     assert result.is_found
-    assert result.worth == 0.5
+    assert 0.5 < (result.worth or 0) < 1
     assert [len(told) for told in (result.named, result.beside, result.wrong)] == [1, 1, 1]
     assert result.wrong[0].startswith("gather net.py:11")
 

@@ -20,6 +20,7 @@ PROGRAMS = (
     "reports.verdicts.simulated",
     "reports.verdicts.real_trials",
     "reports.verdicts.programs",
+    "reports.advise.calibration",
     "reports.advise.mutants",
     "reports.advise.opt95",
     "reports.build_notebook",

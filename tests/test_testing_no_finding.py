@@ -48,10 +48,10 @@ def test_all_categories_are_meant_where_none_is_named(asked):
 
 def test_findings_that_give_less_than_the_least_share_pass(asked):
     with pytest.raises(AssertionError, match="2 findings"):
-        assert_no_finding("train.py", least_share=0.025)
+        assert_no_finding("train.py", least_share=0.023)
     with pytest.raises(AssertionError, match="one finding"):
-        assert_no_finding("train.py", least_share=0.805)
-    assert_no_finding("train.py", least_share=0.81)
+        assert_no_finding("train.py", least_share=0.757)
+    assert_no_finding("train.py", least_share=0.758)
 
 
 def test_a_category_that_is_not_known_is_shown_before_anything_runs(asked):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import mlpprof.testing.speedup  # noqa: F401  # or each inner session would load and forget NumPy's modules
 from mlpprof.catalog import ladder
 
 pytest_plugins = ("pytester",)
 
 HURRY = "--mlpprof-budget=0.1"
-"""Three replicates, which decide what is as clear as here."""
+"""Three replicates; what they leave undecided is a warning."""
 
 OPTIONS = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-W", "always")
 """Warnings stay warnings, also in a session within this process, where they are errors."""
@@ -93,7 +94,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 @pytest.mark.timing
 @pytest.mark.slow
 def test_true_speedups_pass_and_stand_in_the_summary_in_junit_and_in_json(project: pytest.Pytester) -> None:
-    result = project.runpytest_subprocess(*OPTIONS, HURRY, "--junitxml=junit.xml", "--mlpprof-json=claims.json")
+    result = project.runpytest_subprocess(*OPTIONS, "--junitxml=junit.xml", "--mlpprof-json=claims.json")
     outcomes = result.parseoutcomes()
     assert outcomes["passed"] == 2
     result.stdout.fnmatch_lines(
@@ -117,7 +118,7 @@ def test_a_reverted_optimization_fails_and_the_phase_that_got_slower_is_named(pr
     source = ladder()["sliced"].source()
     assert source.count(fast) == 1
     project.makepyfile(mine=source.replace(fast, slow))
-    result = project.runpytest_subprocess(*OPTIONS, HURRY, "-k", "rung")
+    result = project.runpytest_subprocess(*OPTIONS, "-k", "rung")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [

@@ -32,7 +32,7 @@ each_rung = pytest.mark.parametrize("name", RUNGS)
 
 
 def deviating(ours: Parameters, theirs: Parameters, tolerance: float) -> list[str]:
-    found = layer_deviations("", ours, theirs, [tolerance] * len(theirs))
+    found = layer_deviations("", ours, theirs, tolerance)
     return [f"layer {d.layer}: {d.size}" for d in found if d.severity > 1]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wild.truth import HERE, Flaw, Place, Truth, every, scripts, truth
+from wild.truth import HERE, Flaw, Place, Truth, clean, every, files_of, name, scripts, truth
 
 CATEGORIES = frozenset(
     (
@@ -21,14 +21,6 @@ CATEGORIES = frozenset(
 )
 PLANTED = scripts("planted")
 CLEAN = scripts("clean")
-
-
-def name(script: Path) -> str:
-    return str(script.relative_to(HERE))
-
-
-def files_of(script: Path) -> list[Path]:
-    return sorted(script.parent.glob("*.py")) if script.name == "main.py" else [script]
 
 
 @cache
@@ -57,8 +49,7 @@ def test_a_program_runs_alone_and_ends_with_finite_figures(script):
 @pytest.mark.slow
 @pytest.mark.parametrize("planted", every(3, "planted"), ids=name)
 def test_twins_train_the_same_parameters(planted):
-    clean = Path(*(part.replace("planted", "clean") for part in planted.parts))
-    np.testing.assert_allclose(result_of(planted), result_of(clean), rtol=1e-4)
+    np.testing.assert_allclose(result_of(planted), result_of(clean(planted)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("script", [*PLANTED, *CLEAN], ids=name)

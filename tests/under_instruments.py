@@ -121,12 +121,16 @@ def _do(
 def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     """As `advise` records, but through all steps, and so that the program ends by itself."""
     import time
+    from functools import partial
 
+    from mlpprof.programs.load import texts_from
     from mlpprof.programs.record.clocks import Clocks
     from mlpprof.programs.record.forms import CodeExchange, Forms
     from mlpprof.programs.record.recorder import Recorder
     from mlpprof.programs.record.run import Instruments, record
     from mlpprof.programs.record.schedule import Steps
+    from mlpprof.programs.record.surroundings import Surroundings
+    from mlpprof.programs.record.timeline import Timeline
     from mlpprof.programs.step_place import StepPlace
 
     ran, timed = set[int](), []
@@ -146,10 +150,13 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
             super().start(True)
 
     place = StepPlace.parse(step)
-    forms = Forms(place)
+    timeline = Timeline(time.perf_counter)
+    imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+    forms = Forms(place, inside=timeline.inside, in_turns=timeline.in_turns, imported=imported)
     clocks, recorder = NotedClocks(time.perf_counter), KeepingRecorder(forms.sites)
-    steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, forms=noted())
-    recording = record(program, place, instruments=Instruments(forms, clocks, recorder, steps))
+    steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, forms=noted(), timeline=timeline)
+    around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
+    recording = record(program, place, instruments=Instruments(forms, clocks, recorder, steps, timeline, around))
     assert ran
     assert 2 not in ran or (recording.trace is not None and recording.trace.events)
     assert 1 not in ran or any(timed)

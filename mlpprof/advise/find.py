@@ -21,6 +21,7 @@ from mlpprof.programs.request import WAIT_S, ProgramRequest, request_for
 from mlpprof.programs.runs import Runs, contained, how_often
 from mlpprof.results.advice import Advice, Expensive, Finding
 from mlpprof.results.json import decode
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.step_profile import StepProfile
 from mlpprof.workloads import DEFAULT_WORKLOAD, get_workload
 
@@ -125,8 +126,9 @@ def analyse(held: Subject, progress: Progress) -> Analysis:
     expensive = decode(tuple[Expensive, ...], answer.pop("expensive"))
     cures = decode(tuple[tuple[Cure, ...], ...], answer.pop("cures"))
     texts = answer.pop("texts")
-    advice = Advice(**{**answer, **known, "expensive": expensive, "notes": tuple(answer["notes"])})
-    return Analysis(advice, cures, texts)
+    program = decode(ProgramTime, answer["program"]) if answer["program"] is not None else None
+    parts = {**known, "expensive": expensive, "notes": tuple(answer["notes"]), "program": program}
+    return Analysis(Advice(**{**answer, **parts}), cures, texts)
 
 
 def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepProfile:

@@ -174,6 +174,8 @@ class FailOn:
     def fails(self, advice: Advice) -> bool:
         """Whether one of the findings is meant."""
         return any(
-            one.category == self.category if self.share is None else sum(one.payoff_share) / 2 >= self.share
+            one.category == self.category
+            if self.share is None
+            else one.per == "step" and sum(one.payoff_share) / 2 >= self.share
             for one in advice.findings
         )

@@ -15,6 +15,7 @@ from mlpprof.advise import Subject, find
 from mlpprof.advise.cures import patch
 from mlpprof.advise.cures.trials import how_often_proven, proven
 from mlpprof.advise.selection import Baseline, FailOn, Selection, selected
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -22,9 +23,9 @@ from mlpprof.cli.options import (
     arguments_argument,
     modules_options,
     subject_from,
+    time_limit_option,
     trained_on,
     variant_options,
-    wait_option,
 )
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -52,7 +53,7 @@ from mlpprof.results.category_pages import explanation
 )
 @modules_options
 @allow_writes_option
-@wait_option
+@time_limit_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -61,7 +62,7 @@ from mlpprof.results.category_pages import explanation
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE",
     help="Write the report to FILE: .html, .json, .txt, or .patch (with the proven cures; it needs --prove).",
 )
@@ -76,7 +77,7 @@ from mlpprof.results.category_pages import explanation
 @click.option("--ignore", metavar="NAMES", help="Leave out these categories.")
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(is_kept=True, dir_okay=False),
     metavar="FILE",
     help="Leave out the findings that are in FILE.",
 )

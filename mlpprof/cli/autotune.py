@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -47,7 +48,7 @@ BUDGET_S = 110.0
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE.py",
     help="Save the fastest variant as a Python file. It needs NumPy (SciPy, numba), but not mlpprof.",
 )

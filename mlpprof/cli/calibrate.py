@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +20,7 @@ from mlpprof.cli.compare import (
     require_programs,
     step_option,
 )
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import allow_writes_option, measuring_options, require_options_of_programs
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -35,7 +35,6 @@ from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
-from mlpprof.programs.request import WAIT_S
 from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, machine_class, read_claims, write_claim
 from mlpprof.testing.programs import Programs
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
@@ -65,7 +64,7 @@ PROCESSES = 8
 @measuring_options
 @click.option(
     "--file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(is_kept=True, dir_okay=False),
     default=DEFAULT_FILE,
     show_default=True,
     help="The file where speedups are stored.",
@@ -149,7 +148,7 @@ def _variants(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
 
 def _of_programs(names: Sequence[str], options: dict[str, Any]) -> list[Measure]:
     environment = Environment(options["threads"] or None, options["native_blas"])
-    requests = requests_for(names, {**options, "include": (), "exclude": (), "wait_s": WAIT_S})
+    requests = requests_for(names, {**options, "include": (), "exclude": ()})
     wanted = Wanted(replicates=options["processes"])
     comparer = ProgramComparer(requests, environment, wanted, complain)
     for sentence in announcement(requests, wanted):

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.catalog import find, ladder
-from mlpprof.cli.options import rank_options
+from mlpprof.cli.options import rank_options, time_limit_option
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.profile.check import CHECK_CASES
@@ -27,6 +27,7 @@ from mlpprof.results import CheckResult
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random networks.")
 @rank_options
+@time_limit_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.pass_context
 def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int, as_json: bool) -> None:

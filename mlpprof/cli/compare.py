@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import Entry, find_all, module_meant
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -22,7 +23,6 @@ from mlpprof.cli.options import (
     measuring_options,
     modules_options,
     require_options_of_programs,
-    wait_option,
     workload_from,
     workload_options,
 )
@@ -34,7 +34,7 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress
+from mlpprof.process import Progress, time_limit_s
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, ProgramName, is_program
@@ -57,7 +57,7 @@ ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
-    *("old", "new", "steps", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas", "at_least"),
+    *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least"),
     *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
@@ -83,7 +83,6 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @step_option
 @modules_options
 @allow_writes_option
-@wait_option
 @workload_options
 @measuring_options
 @click.option(
@@ -98,7 +97,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
     help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",
@@ -251,7 +250,7 @@ def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[Progr
             include=options["include"],
             exclude=options["exclude"],
             allow_writes=options["allow_writes"],
-            wait_s=options["wait_s"],
+            wait_s=time_limit_s(),
         )
         for name in names
     ]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.data import Dataset, DataSource
 from mlpprof.data.download import fetch_mnist
@@ -63,7 +64,7 @@ def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
 @click.option(
     "--to",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     metavar="FOLDER",
     help="Where to save them (default: your cache folder).",
 )

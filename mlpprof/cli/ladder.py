@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
 
 from mlpprof.catalog import Entry, find, find_all, ladder
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -50,7 +50,7 @@ PROCESSES = 5
     "-o",
     "--out",
     multiple=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
     help="Write the report to FILE. The extension selects the format: .html .png .svg .json .csv. Can be repeated.",

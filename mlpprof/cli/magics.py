@@ -38,7 +38,7 @@ from mlpprof.cli.saving import Saving
 from mlpprof.cli.session import NAME, Session
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError, UsageError
-from mlpprof.process import Progress
+from mlpprof.process import Progress, time_limit_s
 from mlpprof.programs.name import has_variant_class, is_program
 from mlpprof.report.json_documents import advice_json, comparison_json, profile_json
 from mlpprof.report.notebook.views import AdviceView, ComparisonView, RunView
@@ -203,7 +203,7 @@ def _profile(
             include=tuple(options["include"]),
             exclude=tuple(options["exclude"]),
             allow_writes=options["allow_writes"],
-            wait_s=options["wait_s"],
+            wait_s=time_limit_s(),
         )
     elif is_program(target) and not of_class:
         request = program_request(target, options)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from mlpprof import __version__
 from mlpprof.cli.commands import COMMANDS, SECTIONS
+from mlpprof.cli.configuration import by_parameter, configuration
 from mlpprof.cli.mistyped import no_command, usage_message
 from mlpprof.cli.streams import complain, discard, guard_output
 from mlpprof.errors import (
@@ -27,10 +27,11 @@ from mlpprof.errors import (
     OutputClosed,
     OutputError,
     UsageError,
-    did_you_mean,
 )
+from mlpprof.owned import sweep
 
-EXIT_TERMINATED = 128 + signal.SIGTERM
+CONFIGURED_IN = "mlpprof.configured_in"
+"""The key of click's context under which the path of the configuration is kept."""
 
 
 class LazyGroup(click.Group):
@@ -43,8 +44,9 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"mlpprof.cli.{cmd_name}").command
-        if isinstance(ctx.default_map, dict) and cmd_name in ctx.default_map:
-            ctx.default_map[cmd_name] = _by_parameter(command, cmd_name, ctx.default_map[cmd_name])
+        path = ctx.meta.get(CONFIGURED_IN)
+        if path is not None and isinstance(ctx.default_map, dict) and cmd_name in ctx.default_map:
+            ctx.default_map[cmd_name] = by_parameter(command, (cmd_name,), ctx.default_map[cmd_name], path)
         return command
 
     def resolve_command(
@@ -53,7 +55,7 @@ class LazyGroup(click.Group):
         """Do what click does, but name the command to type next if there is no such command."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             raise UsageError(no_command(args))
-        ctx.default_map = _configuration(Path.cwd())
+        ctx.meta[CONFIGURED_IN], ctx.default_map = configuration(_working_folder()) or (None, {})
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -91,42 +93,21 @@ def cli() -> None:
     """
 
 
-def _configuration(folder: Path) -> dict[str, Any]:
-    """Option defaults by command from [tool.mlpprof] of the nearest pyproject.toml, named as the options are."""
-    path = next((f / "pyproject.toml" for f in (folder, *folder.parents) if (f / "pyproject.toml").is_file()), None)
-    if path is None:
-        return {}
+def _working_folder() -> Path:
+    """The working directory; raises UsageError if it was deleted."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("mlpprof", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    for name, options in table.items():
-        if name not in COMMANDS or not isinstance(options, dict):
-            raise UsageError(
-                f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; expected one table for each "
-                "command, such as [tool.mlpprof.profile]"
-            )
-    return dict(table)
-
-
-def _by_parameter(command: click.Command, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Configured values under click's names of the parameters; `native-blas` and `native_blas` are the same option."""
-    known = {flag.lstrip("-"): p.name for p in command.params if isinstance(p, click.Option) for flag in p.opts}
-    by_parameter = {}
-    for option, value in options.items():
-        parameter = known.get(option.replace("_", "-"))
-        if parameter is None:
-            raise UsageError(
-                f"pyproject.toml: [tool.mlpprof.{name}] has '{option}'{did_you_mean(option, known)} "
-                f"(mlpprof {name} --help shows the options)"
-            )
-        by_parameter[parameter] = value
-    return by_parameter
+        return Path.cwd()
+    except OSError as error:
+        raise UsageError("the working directory does not exist any more; change to another folder with cd") from error
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that workers and half files are cleaned up
+    for name in ("SIGTERM", "SIGHUP"):  # so that workers and half files are cleaned up, also if a terminal is closed
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+    sweep()
     try:
         guard_output()
     except OutputError as error:

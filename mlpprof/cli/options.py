@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from mlpprof.advise import Subject
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.streams import complain
 from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
+from mlpprof.process import TIME_LIMIT_S, TIME_LIMIT_VARIABLE, time_limit_s
 from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
-from mlpprof.programs.request import STILL_S, WAIT_S
+from mlpprof.programs.request import STILL_S
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,25 +29,40 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
 
-def _batch_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """'32,500' -> (32, 500); raises UsageError with the part that is not a batch size."""
-    if value is None:
-        return None
-    parts = [part.strip() for part in str(value).split(",")]
-    for part in parts:
-        if not (part.isascii() and part.isdigit()) or int(part) < 1:
-            raise UsageError(f"--batch {value}: '{part}' is not a batch size; expected whole numbers such as 32,500")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+class SecondsRange(click.FloatRange):
+    """A number of seconds; NaN is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click does, which takes NaN for a number that is in every range."""
+        seconds = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number of seconds.", param, ctx) if seconds != seconds else seconds
 
 
-def _environment_setter(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+class BatchSizes(click.ParamType):  # type: ignore[type-arg]  # it takes types in newer versions only
+    """'32,500' -> (32, 500)."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Raises UsageError with the part that is not a batch size."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        for part in parts:
+            if not (part.isascii() and part.isdigit()) or int(part) < 1:
+                raise UsageError(f"--batch {value}: '{part}' is not a batch size; expected numbers such as 32,500")
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _environment_setter(variable: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     """A callback that sets an environment variable for workers and variants, as long as the command runs."""
 
-    def set_variable(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def set_variable(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if value is not None:
             before = os.environ.get(variable)
             os.environ[variable] = str(value)
             ctx.call_on_close(lambda: _restore(variable, before))
+        return value
 
     return set_variable
 
@@ -91,6 +107,18 @@ workload_options = together(
 )
 """The options for network and data; `workload_from` reads them."""
 
+time_limit_option = click.option(
+    "--time-limit",
+    type=SecondsRange(1),
+    metavar="SECONDS",
+    callback=_environment_setter(TIME_LIMIT_VARIABLE),
+    expose_value=False,
+    help="End code that makes no progress for so long, such as a step that does not end, or a program that does not "
+    f"reach its training step (default: {TIME_LIMIT_S:.0f}). A program that stands still at one line is ended after "
+    f"{STILL_S:.0f} seconds.",
+)
+"""The option for code that needs long, or runs for ever; `process.time_limit_s` reads it."""
+
 rank_options = together(
     click.option(
         "--ranks",
@@ -110,7 +138,7 @@ rank_options = together(
 """The options for commands that run the variant `mpi`."""
 
 measuring_options = together(
-    click.option("--batch", callback=_batch_sizes, metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
+    click.option("--batch", type=BatchSizes(), metavar="SIZES", help="Batch sizes, such as 32,500,20000."),
     click.option(
         "--dtype", type=click.Choice(["float32", "float64"]), help="Precision, instead of the variant's own DTYPE."
     ),
@@ -132,6 +160,7 @@ measuring_options = together(
         help="Number of worker processes, for variants that split a step (default: all CPUs).",
     ),
     rank_options,
+    time_limit_option,
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights and shuffling."
     ),
@@ -160,9 +189,7 @@ figure_option = click.option(
 """The option for figures; the command's option -o must be eager, so that it is parsed before."""
 
 file_options = together(
-    click.option(
-        "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), is_eager=True, metavar="FILE", help=FILE_HELP
-    ),
+    click.option("-o", "--out", type=WrittenPath(dir_okay=False), is_eager=True, metavar="FILE", help=FILE_HELP),
     click.option(
         "--format",
         "file_format",
@@ -243,19 +270,6 @@ allow_writes_option = click.option(
 )
 """The option that lets a program write files outside of temporary folders."""
 
-wait_option = click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(1),
-    default=WAIT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="The program is ended if it does not reach its training step in this time. Later, it is ended if it stands "
-    f"still for {STILL_S:.0f} seconds.",
-)
-"""The option for programs that need long until they train."""
-
-
 variant_options = together(
     workload_options,
     click.option("--batch", type=click.IntRange(1), help="Batch size, instead of the workload's."),
@@ -311,7 +325,7 @@ def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -
         exclude,
         threads=threads,
         allow_writes=allow_writes,
-        wait_s=options["wait_s"],
+        wait_s=time_limit_s(),
     )
     if arguments and not subject.is_program:
         raise UsageError(f"'{arguments[0]}' is for a program, but '{target}' is a variant; {EXPECTED}")

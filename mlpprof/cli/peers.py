@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.compare.peers import FULL, PLANS, QUICK, measure_row, plans_of, require_a_framework
@@ -29,7 +30,7 @@ FOLDER = Path("reports") / "peers"
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     default=FOLDER,
     show_default=True,
     help="Folder for the table, its data and a figure.",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from mlpprof.catalog import find
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
@@ -23,7 +24,6 @@ from mlpprof.cli.options import (
     measuring_options,
     modules_options,
     require_options_of_programs,
-    wait_option,
     workload_from,
     workload_options,
 )
@@ -32,7 +32,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress
+from mlpprof.process import Progress, time_limit_s
 from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
@@ -48,7 +48,7 @@ Bar = Callable[[], AbstractContextManager[Progress]]
 """A context that shows progress."""
 
 OF_PROGRAMS = (
-    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "wait_s", "threads", "native_blas"),
+    *("variant", "arguments", "step", "include", "exclude", "allow_writes", "threads", "native_blas"),
     *("lines", "stacks", "stacks_file", "no_limits", "out", "file_format", "figure", "as_json", "verbose"),
 )
 """The parameters of `mlpprof profile` that can be used with a program; the others are for variants."""
@@ -75,7 +75,7 @@ def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
         include=options["include"],
         exclude=options["exclude"],
         allow_writes=options["allow_writes"],
-        wait_s=options["wait_s"],
+        wait_s=time_limit_s(),
     )
 
 
@@ -137,7 +137,6 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 )
 @modules_options
 @allow_writes_option
-@wait_option
 @workload_options
 @measuring_options
 @click.option(
@@ -149,7 +148,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 @click.option("--stacks", is_flag=True, help="Add the call view (pyinstrument).")
 @click.option(
     "--stacks-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     help="Write the call view to a file (.html, .speedscope.json or .pyisession), and measure it.",
 )
 @click.option("--no-check", is_flag=True, help="Do not check the gradients first; the report says so.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import file_options
 from mlpprof.cli.terminal import output_console, print_json
 from mlpprof.errors import UsageError
@@ -27,7 +28,7 @@ from mlpprof.results.races_on_disk import load_races
 @file_options
 @click.option(
     "--stacks-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     help="Write the call view to a file, if the run has one: .html, .speedscope.json or .pyisession.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the report.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.saving import Saving, is_default
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.report.files.formats import write_reproductions
@@ -31,7 +32,7 @@ FOLDER = Path("reports") / "reproduce"
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     default=FOLDER,
     show_default=True,
     help="Folder for the report, its data and figures.",

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
+from unicodedata import category
 
 import click
 
@@ -96,7 +97,8 @@ def complain(text: str) -> None:
 
     A terminal by itself would break the line in the middle of a word or a path.
     """
-    message = f"mlpprof: {text}"
+    # names of files and keys may come from anybody, and an escape sequence in them would reach the terminal
+    message = f"mlpprof: {''.join('�' if category(c) == 'Cc' and c != chr(10) else c for c in text)}"
     try:
         if sys.stderr.isatty():
             message = wrapped(message, shutil.get_terminal_size().columns)

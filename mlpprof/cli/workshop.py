@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
+from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
@@ -116,7 +117,7 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     default=Path("board.html"),
     show_default=True,
     help="The page to write.",

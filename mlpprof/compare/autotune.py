@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +36,7 @@ from mlpprof.errors import UnsupportedNetwork
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import key_of
 from mlpprof.model import Network
+from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.results import Change, Verdict
@@ -148,7 +148,7 @@ def autotune(
     """
     begun = clock()
     entrants = candidates(request, batch)
-    shared = tempfile.mkdtemp(prefix="mlpprof-tune-")
+    shared = new_folder("tune")
     try:
         with Replicate(entrants, shared, start) as replicate:
             replicate.open(lambda what, share: progress(what, 0.0))

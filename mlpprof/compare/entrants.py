@@ -48,9 +48,9 @@ class Environment:
     native_blas: bool = False
     variables: tuple[tuple[str, str], ...] = ()
 
-    def worker(self, variants: Iterable[str] = (), module: str = WORKER) -> Worker:
-        """A new worker in this environment, for these variants; module: its program."""
-        return start_worker(module, self.as_variables(), variants)
+    def worker(self, variants: Iterable[str] = (), module: str = WORKER, limit_s: float | None = None) -> Worker:
+        """A new worker in this environment, for these variants; module: its program. limit_s: as for `Worker`."""
+        return start_worker(module, self.as_variables(), variants, limit_s)
 
     def as_variables(self) -> dict[str, str]:
         """The whole environment of a process."""
@@ -208,13 +208,13 @@ def by_worker(entrants: Sequence[Entrant]) -> list[list[int]]:
     return list(groups.values())
 
 
-def worker_for(entrants: Sequence[Entrant], module: str = WORKER) -> Worker:
-    """A worker for entrants that share one; module: its program."""
+def worker_for(entrants: Sequence[Entrant], module: str = WORKER, limit_s: float | None = None) -> Worker:
+    """A worker for entrants that share one; module: its program. limit_s: as for `Worker`."""
     subjects = [entrant.subject for entrant in entrants]
     variants = [one.request.variant for one in subjects if isinstance(one, VariantSubject)]
     if isinstance(subjects[0], ProgramSubject):
         return Worker(PROGRAM_WORKER, entrants[0].environment.as_variables(), before=contained(subjects[0].request))
-    return entrants[0].environment.worker(variants, module)
+    return entrants[0].environment.worker(variants, module, limit_s)
 
 
 def all_threads() -> int:

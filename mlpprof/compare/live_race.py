@@ -8,7 +8,6 @@ best setting of each subject that has several (BLAS threads, for example); furth
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from mlpprof.compare.waterfall import waterfall
 from mlpprof.errors import CheckFailed, UnsupportedNetwork, UsageError
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANCE
+from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.results import BatchResult, Change, CheckResult, Race
@@ -124,7 +124,7 @@ class ProcessRace:
         self.chosen: tuple[Chosen, ...] = ()
         self.absent: dict[str, str] = {}
         self.described: Mapping[str, Any] = {}
-        self._shared = tempfile.mkdtemp(prefix="mlpprof-race-")
+        self._shared = new_folder("race")
         weakref.finalize(self, shutil.rmtree, self._shared, ignore_errors=True)
 
     def run(self, progress: Progress) -> None:

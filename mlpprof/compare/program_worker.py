@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import base64
-import faulthandler
 import io
 import queue
 from collections.abc import Callable
@@ -180,8 +179,7 @@ def machine(report: Progress) -> Message:
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     session = Session()
     handlers = (
         *(session.parameters, session.load, session.describe, session.first_run),

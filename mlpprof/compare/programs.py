@@ -179,17 +179,27 @@ class ProgramRace(ProcessRace):
         """Seconds a step that the rest of the loop takes, which is not part of the step."""
         return median(self._between_s[place] or [0.0])
 
+    def longer_between_s(self) -> float:
+        """How many seconds a step the newer program takes longer between its steps, in every replicate at least."""
+        return min((new_s - old_s for old_s, new_s in zip(*self._between_s, strict=True)), default=0.0)
+
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
         try:
             super()._add(replicate, places, progress)
-        finally:
-            for place in places:
-                made = replicate.call(place, "made")
-                self._between_s[place].append(made["between_s"])
-                self._notes.update(dict.fromkeys(made["notes"]))
-                if made["has_ended"]:
-                    self._made[place] = made["steps"]
+        except ProgramEnded:  # nothing else, because after an interruption a worker still answers its last call
+            self._note_made(replicate, places)
+            raise
+        self._note_made(replicate, places)
         self._note_few()
+
+    def _note_made(self, replicate: Replicate, places: Sequence[int]) -> None:
+        """Note how many steps the programs have made, and what they have done otherwise."""
+        for place in places:
+            made = replicate.call(place, "made")
+            self._between_s[place].append(made["between_s"])
+            self._notes.update(dict.fromkeys(made["notes"]))
+            if made["has_ended"]:
+                self._made[place] = made["steps"]
 
     def _note_few(self) -> bool:
         """From now on, the workers know how many steps the shortest program makes; whether that is news."""
@@ -328,12 +338,11 @@ class ProgramComparer:
 
         [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
         race = live.race()
-        between_s = (live.between_s(0), live.between_s(1))
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
-            between_s=between_s,
+            between_s=(live.between_s(0), live.between_s(1)),
             training=training,
-            notes=(*live.notes, *longer_between(between_s, race.step_s(0))),
+            notes=(*live.notes, *longer_between(live.longer_between_s(), race.step_s(0))),
         )
         waterfall: tuple[Change, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
@@ -383,12 +392,11 @@ class ProgramComparer:
         return parameters_of(subject, steps, self._environment, progress)
 
 
-def longer_between(between_s: tuple[float, float], step_s: float) -> Iterator[str]:
+def longer_between(longer_s: float, step_s: float) -> Iterator[str]:
     """A warning if the newer program takes longer between its steps than the older one, whose step takes `step_s`."""
-    old_s, new_s = between_s
-    if new_s - old_s > MUCH_LONGER * step_s:
+    if longer_s > MUCH_LONGER * step_s:
         yield (
-            f"between the steps, the training loop takes {1e3 * (new_s - old_s):.3g} ms a step longer than before. "
+            f"between the steps, the training loop takes at least {1e3 * longer_s:.3g} ms a step longer than before. "
             "That is not part of the verdict; to include it, name the loop by its line: --step LINE"
         )
 

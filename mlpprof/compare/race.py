@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mlpprof.errors import ProgramEnded
 from mlpprof.instrument.clocks import Clock
-from mlpprof.process import Progress
+from mlpprof.process import PULSE, Progress
 from mlpprof.profile.passes import paused_garbage_collection
 
 TURN_S = 0.015
@@ -78,6 +78,7 @@ def race(
                 for way, places in enumerate((order, order[::-1])):
                     for i in places:
                         turns[block, i, way] = steppers[i].turn(runs[i], clock)
+                        PULSE.beat()
             except ProgramEnded:
                 if block == 0:
                     raise

@@ -7,7 +7,6 @@ have gone to sleep, since many pools go on spinning for a while, and only then g
 
 from __future__ import annotations
 
-import faulthandler
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -256,6 +255,5 @@ def handlers_of(session: Session) -> dict[str, Callable[..., object]]:
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     serve(handlers_of(Session()))

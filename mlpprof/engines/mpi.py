@@ -101,7 +101,6 @@ class Ranks:
         _wait_for(self.comm.Iallreduce(MPI.IN_PLACE, block))
 
     def end(self) -> None:
-        """Note that the step is done."""
         self.stepping = False
         if self._leader is not None:
             self._leader.stepping = False

@@ -80,11 +80,9 @@ class Counters:
                     os.write(bell, b"!")
 
     def finished(self, member: int) -> int:
-        """The last call that the member has finished."""
         return self._numbers[LINE * member]
 
     def finish(self, member: int, number: int) -> None:
-        """Note that the member has finished the call."""
         self._order()
         self._numbers[LINE * member] = number
 
@@ -114,7 +112,6 @@ class Counters:
             os.read(pipe, 64)
 
     def close(self) -> None:
-        """Close the pipes."""
         for pipe in self._pipes:
             for end in pipe:
                 with contextlib.suppress(OSError):
@@ -257,7 +254,6 @@ class ProcessTeam:
         self._finalizer = weakref.finalize(self, _end_processes, self.pids, self._counters, self._limits, parent)
 
     def go(self, task: int) -> None:
-        """Make every other member do the task."""
         self._called += 1
         self._counters.call(self._called, task)
 

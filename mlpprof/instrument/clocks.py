@@ -58,7 +58,6 @@ class PhaseClock:
         return all(self._called.values())
 
     def take(self) -> dict[str, float]:
-        """Seconds by phase since the last take."""
         taken = dict(self._seconds)
         for name in PHASES:
             self._seconds[name] = 0.0
@@ -84,7 +83,6 @@ class RunningPhase:
         self.name = outside
 
     def watch(self, instance: Variant) -> None:
-        """Note which phase of this instance is running."""
         shadow_phases(instance, self._noting)
 
     def _noting(self, name: str, method: Method) -> Method:

@@ -19,7 +19,7 @@ from typing import Any
 
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.instrument.clocks import ENTER, EXIT, RunningPhase, labelled_tree, module_again
-from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of
+from mlpprof.instrument.numpy_costs import ARITHMETIC, NOTHING, Effect, effect_of, operation_of
 from mlpprof.instrument.operations import Observer, Operations
 from mlpprof.instrument.rewriting import CALL, OPERATE, STORE, OperationForm, Site
 from mlpprof.results import Operation
@@ -153,11 +153,9 @@ class OperationCounter:
         self.rewriter = Rewriter(self, is_open)
 
     def enter(self, label: str, layer: object = None) -> None:
-        """A labelled statement begins."""
         self._labels.append((label, layer if isinstance(layer, int) else None))
 
     def exit(self) -> None:
-        """The labelled statement that began last has ended."""
         self._labels.pop()
 
     def start(self) -> None:
@@ -168,7 +166,6 @@ class OperationCounter:
         self.recording = True
 
     def is_observing(self) -> bool:
-        """Whether operations are counted now."""
         return self.recording
 
     def before(
@@ -184,7 +181,6 @@ class OperationCounter:
             self._calls.append(self._line(self.rewriter.sites[number]))
 
     def after_call(self, begun: None) -> None:
-        """Back from the call."""
         self._calls.pop()
 
     def after(
@@ -226,25 +222,8 @@ class OperationCounter:
     def operations(self) -> tuple[Operation, ...]:
         """What was counted, in the order of first execution; all of it taken as useful."""
         return tuple(
-            Operation(
-                phase=statement.phase,
-                layer=statement.layer,
-                label=statement.label,
-                line=statement.line,
-                kind=effect.kind,
-                name=effect.name,
-                dtype=effect.dtype,
-                shape=effect.shape,
-                orders=effect.orders,
-                times=times,
-                flop=effect.flop * times,
-                useful_flop=effect.flop * times,
-                bytes_moved=effect.bytes_moved * times,
-                useful_bytes=effect.bytes_moved * times,
-                bytes_allocated=effect.bytes_allocated * times,
-                bytes_copied=effect.bytes_copied * times,
-            )
-            for (statement, effect), times in self._effects.items()
+            operation_of(effect, times, at.phase, at.layer, at.label, at.line, is_useful=True)
+            for (at, effect), times in self._effects.items()
         )
 
 

@@ -70,7 +70,6 @@ class Needs:
         self._left[key] = self._left.get(key, 0.0) + amount
 
     def available(self, key: Key) -> float:
-        """The operations that are left for a key."""
         return self._left.get(key, 0.0)
 
     def take_any(self, phase: str, amount: float) -> float:

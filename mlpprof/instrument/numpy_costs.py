@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.results import Operation
+
 PRODUCT, EVALUATION, ARITHMETIC, COPY, FILL = "product", "evaluation", "arithmetic", "copy", "fill"
 
 EVALUATIONS = frozenset(
@@ -141,6 +143,31 @@ class Effect:
     bytes_moved: int = 0
     bytes_allocated: int = 0
     bytes_copied: int = 0
+
+
+def operation_of(
+    effect: Effect, times: float, phase: str, layer: int | None, label: str | None, line: int, *, is_useful: bool
+) -> Operation:
+    """An effect so many times in one step. is_useful: all of it is taken as needed; else that is not known."""
+    flop, moved = int(times * effect.flop), int(times * effect.bytes_moved)
+    return Operation(
+        phase=phase,
+        layer=layer,
+        label=label,
+        line=line,
+        kind=effect.kind,
+        name=effect.name,
+        dtype=effect.dtype,
+        shape=tuple(effect.shape),
+        orders=effect.orders,
+        times=round(times),
+        flop=flop,
+        useful_flop=flop if is_useful else None,
+        bytes_moved=moved,
+        useful_bytes=moved if is_useful else None,
+        bytes_allocated=int(times * effect.bytes_allocated),
+        bytes_copied=int(times * effect.bytes_copied),
+    )
 
 
 Operands = tuple[Any, ...]

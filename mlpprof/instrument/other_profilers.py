@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
+import os
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FunctionType, ModuleType
 
 from line_profiler import LineProfiler
@@ -14,6 +19,12 @@ from pyinstrument.renderers import SessionRenderer
 from mlpprof.results import LineTime
 
 SAMPLE_INTERVAL_S = 0.0005
+
+LIBRARY = "lib"
+"""In a session, files of libraries begin with this; pyinstrument shows them in another way than the user's."""
+
+LIBRARY_FOLDERS = {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 
 
 class LineObserver:
@@ -53,9 +64,39 @@ class StackObserver:
         self._profiler.start()
 
     def stop(self) -> None:
-        """End, and keep the session."""
         self._profiler.stop()
-        self.session_json = self._profiler.output(SessionRenderer())
+        self.session_json = without_own_folders(self._profiler.output(SessionRenderer()))
+
+
+def without_own_folders(session_json: str) -> str:
+    """A session whose files are named from the working directory or from the library's folder on.
+
+    Whoever gets the file of a call view need not learn the name of your home folder.
+    """
+    session = json.loads(session_json)
+
+    def named(frame: str) -> str:
+        function, separator, rest = frame.partition("\0")
+        path, separator_of_line, line = rest.partition("\0")
+        return "".join((function, separator, _named_file(path), separator_of_line, line))
+
+    session["frame_records"] = [[[named(one) for one in stack], seconds] for stack, seconds in session["frame_records"]]
+    session["start_call_stack"] = [named(one) for one in session["start_call_stack"]]
+    session.update(sys_path=[LIBRARY], sys_prefixes=[LIBRARY + "/"], target_description="Profile")
+    return json.dumps(session)
+
+
+def _named_file(path: str) -> str:
+    if not Path(path).is_absolute():
+        return path
+    if path.startswith(PACKAGE):
+        return f"{LIBRARY}/mlpprof/{Path(path.removeprefix(PACKAGE)).as_posix()}"
+    folder = max((one for one in LIBRARY_FOLDERS if path.startswith(one)), key=len, default=None)
+    if folder is not None:
+        return f"{LIBRARY}/{Path(path.removeprefix(folder)).as_posix()}"
+    with contextlib.suppress(ValueError):
+        return Path(path).relative_to(Path.cwd()).as_posix()
+    return Path(path).name
 
 
 def profile_lines(module: ModuleType, run: Callable[[], None]) -> tuple[LineTime, ...]:

@@ -167,7 +167,6 @@ class Rewriting(ast.NodeTransformer):
         self._own, self._compiled = own_functions(tree), numba_functions(tree)
 
     def statements(self, body: Sequence[ast.stmt]) -> list[ast.stmt]:
-        """The rewritten form of some statements."""
         found: list[ast.stmt] = []
         for one in body:
             visited = self.visit(one)
@@ -175,7 +174,6 @@ class Rewriting(ast.NodeTransformer):
         return found
 
     def _number(self, node: ast.expr | ast.stmt, function: Callable[..., Any] | None = None) -> ast.Constant:
-        """The number of a new site."""
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
         self._sites.append(Site(self._file, node.lineno, node.col_offset, function, end_line, end_column))
         return ast.Constant(len(self._sites) - 1)
@@ -225,7 +223,6 @@ class OperationForm(Rewriting):
         return ast.copy_location(hook_call, node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
-        """``a @ b``."""
         if isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant):
             return node
         left, right = self._visited(node.left), self._visited(node.right)
@@ -248,7 +245,6 @@ class OperationForm(Rewriting):
         return self._hook(OPERATE, node, OPERATORS[type(node.ops[0])], node.left, node.comparators[0])
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
-        """``a[key]``, read."""
         value, key = self._visited(node.value), self._key(node.slice)
         if not isinstance(node.ctx, ast.Load):
             return ast.copy_location(ast.Subscript(value, key, node.ctx), node)
@@ -267,7 +263,6 @@ class OperationForm(Rewriting):
         return self._visited(key)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """``f(a, b, k=c)``."""
         if isinstance(node.func, ast.Name) and node.func.id.startswith("__mlpprof_"):
             return node
         self.generic_visit(node)

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -64,7 +63,6 @@ class Gain:
 
     @property
     def is_advice(self) -> bool:
-        """Whether the gain is at least 3 % and the whole interval lies above 1."""
         return self.ratio >= LEAST_GAIN and self.low > 1
 
 
@@ -90,27 +88,19 @@ class Examination:
 
     @property
     def advice(self) -> tuple[Tried, ...]:
-        """The settings that help, the largest gain first."""
         helpful = [tried for tried in self.tried if tried.gain.is_advice]
         return tuple(sorted(helpful, key=lambda tried: -tried.gain.ratio))
 
 
-def examine(
-    progress: Progress,
-    *,
-    quick: bool = False,
-    forget: bool = False,
-    folder: Path | None = None,
-    clock: Clock = perf_counter,
-) -> Examination:
+def examine(progress: Progress, *, quick: bool = False, forget: bool = False) -> Examination:
     """Describe the machine, measure its limits at one and at all threads, and try the settings that could help.
 
-    forget: leave out the limits that were kept before. folder: of their cache. Takes about `EXAMINATION_S`, or
-    `QUICK_EXAMINATION_S`: a setting that takes long gets fewer pairs of processes.
+    forget: leave out the limits that were kept before. Takes about `EXAMINATION_S`, or `QUICK_EXAMINATION_S`: a setting
+    that takes long gets fewer pairs of processes.
     Raises whatever `Worker.call` raises.
     """
     environment = dict(os.environ)
-    begun, before = clock(), cpu_times_s()
+    begun, before = perf_counter(), cpu_times_s()
 
     def limits_part(what: str, done: float) -> None:
         progress(what, LIMITS_SHARE * done / 2)
@@ -125,7 +115,6 @@ def examine(
             damaged.append,
             share_of_budget=QUICK_BUDGET if quick else 1.0,
             forget=forget and bool(names),
-            folder=folder,
         )
         return machine, {_with_threads(name, threads or 1): limit for name, limit in limits.items()}
 
@@ -138,7 +127,7 @@ def examine(
     if cpus > 1:
         limits |= measured([name for name in names if depends_on_threads(name)], cpus)[1]
     settings = list(settings_to_try(machine, quick=quick))
-    left_s = (QUICK_EXAMINATION_S if quick else EXAMINATION_S) - (clock() - begun)
+    left_s = (QUICK_EXAMINATION_S if quick else EXAMINATION_S) - (perf_counter() - begun)
 
     def settings_part(what: str, done: float) -> None:
         progress(what, LIMITS_SHARE + (1 - LIMITS_SHARE) * done)
@@ -171,8 +160,8 @@ def pair_of_processes(setting: Setting, environment: Environment) -> float:
     without = worker_environment(environment, task.threads, False)
     with (
         neighbour() if setting.with_neighbour else nullcontext(),
-        Worker(WORKER, without) as slow,
-        Worker(WORKER, with_change(without, setting.change)) as fast,
+        Worker(WORKER, without, limit_s=math.inf) as slow,
+        Worker(WORKER, with_change(without, setting.change), limit_s=math.inf) as fast,
     ):
         slowest_s = max(
             worker.call("prepare", kind=task.kind, batch=task.batch, pause=task.threads != 1)["fastest_s"]

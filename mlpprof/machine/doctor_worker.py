@@ -56,7 +56,6 @@ class PreparedTask:
         return {"fastest_s": fastest}
 
     def turn(self, report: Progress) -> dict[str, float]:
-        """The seconds per run in this turn."""
         if self._run is None:
             raise UsageError("turn before prepare")
         start = perf_counter()
@@ -80,7 +79,6 @@ def _step(batch: int) -> Run:
 
 
 def _product(size: int) -> Run:
-    """A product of square matrices in float32."""
     A = np.random.default_rng(0).random((size, size), np.float32)
     out = np.empty_like(A)
     return lambda: np.matmul(A, A, out=out)

@@ -60,7 +60,7 @@ def _cpu_facts(root: Path) -> Description:
     usable = linux.affinity()
     shown = usable or list(range(os.cpu_count() or 1))
     load, runnable = linux.load_average(root)
-    total_s, steal_s = linux.cpu_times_s(root)
+    total_s, steal_s = linux.cpu_times_s()
     return {
         "platform": platform.platform(aliased=True),
         "cpu_model_name": linux.model_name(root),

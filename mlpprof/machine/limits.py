@@ -21,6 +21,7 @@ doubtful. A new value replaces the kept one if it comes closer to the limit.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +170,7 @@ def limits_for(
     if doubtful and not busy:
         missing += doubtful
     if missing:
-        with Worker(WORKER, environment) as worker:
+        with Worker(WORKER, environment, limit_s=math.inf) as worker:
             measured: Limits = worker.call("measure", progress, names=missing)
         kept = updated(kept, measured, busy)
         keep(key, kept, folder)
@@ -191,7 +192,7 @@ def measure_again(
     share_of_budget: below 1 for a quick look. forget: do not use what was kept before.
     """
     busy = neighbours_run()
-    with Worker(WORKER, environment) as worker:
+    with Worker(WORKER, environment, limit_s=math.inf) as worker:
         machine: dict[str, Json] = worker.call("machine", progress)
         measured: Limits = worker.call("measure", progress, names=list(names), share_of_budget=share_of_budget)
     key = key_of(machine)

@@ -208,25 +208,20 @@ def load_average(root: Path = Path("/")) -> tuple[float | None, int | None]:
     return None, None
 
 
-def cpu_times_s(root: Path = Path("/")) -> tuple[float | None, float | None]:
-    """CPU seconds since boot over all CPUs: all of them with idle ones, and those stolen by a hypervisor.
+def cpu_times_s() -> tuple[float | None, float | None]:
+    """CPU seconds since boot over all CPUs: all of them with idle ones, and those stolen by a hypervisor (Linux only).
 
-    Two readings show the share that was stolen between them. /proc/stat counts ticks: user, nice, system, idle, iowait,
-    irq, softirq, steal. The guest columns after them are already part of user and nice.
+    Two readings show the share that was stolen between them. The time of guests is already part of user and nice.
     """
-    for line in (read_text(root, "proc/stat") or "").splitlines():
-        words = line.split()
-        if words[:1] == ["cpu"] and len(words) > 8:
-            ticks = [integer(word) for word in words[1:9]]
-            known = [count for count in ticks if count is not None]
-            if len(known) == len(ticks):
-                tick_hz = os.sysconf("SC_CLK_TCK")
-                return sum(known) / tick_hz, known[-1] / tick_hz
-    return None, None
+    try:
+        times = psutil.cpu_times()
+    except (OSError, psutil.Error):
+        return None, None
+    guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return sum(times) - guests_s, getattr(times, "steal", None)
 
 
 def _cpuinfo(root: Path) -> list[tuple[str, str]]:
-    """The lines of /proc/cpuinfo as (key, value)."""
     lines = (line.partition(":") for line in (read_text(root, "proc/cpuinfo") or "").splitlines())
     return [(key.strip(), value.strip()) for key, _, value in lines]
 

@@ -90,12 +90,10 @@ class Case:
 
     @property
     def kind(self) -> Kind:
-        """The kind of its network."""
         return Kind(self.network.hidden, self.network.output, self.network.loss)
 
     @property
     def text(self) -> str:
-        """The case in one line, for messages."""
         used = [f", {name} {getattr(self.network, name):g}" for name in ("momentum", "l1", "l2")]
         options = "".join(text for text in used if not text.endswith(" 0"))
         return f"{self.network.text} {self.kind.text}, batch {len(self.index)}{options}"
@@ -238,7 +236,7 @@ def random_case(network: Network, m: int, seed: int, rest: int = 0) -> Case:
             return case
 
 
-def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerances: list[float]) -> list[Deviation]:
+def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerance: float) -> list[Deviation]:
     """Normwise deviation of every layer.
 
     If the norm of a layer is below a thousandth of the whole, its deviation is relative to that thousandth: such a
@@ -253,9 +251,9 @@ def layer_deviations(what: str, ours: Parameters, theirs: Parameters, tolerances
         else:
             distance = math.hypot(np.linalg.norm(W - W_ref), np.linalg.norm(b - b_ref))
             size = distance / max(norms[l - 1], floor)
-        found.append(Deviation(what, l, size, tolerances[l - 1]))
+        found.append(Deviation(what, l, size, tolerance))
     if len(ours) != len(theirs):
-        found.append(Deviation(what, len(found) + 1, math.inf, tolerances[0]))
+        found.append(Deviation(what, len(found) + 1, math.inf, tolerance))
     return found
 
 
@@ -265,7 +263,7 @@ def first_gradients(cls: type[Variant], case: Case, dtype: type = np.float64) ->
     In float64 the instance gets the case's own arrays, so that a variant that writes into them is noticed.
     """
     parameters: Parameters = [(W.astype(dtype, copy=False), b.astype(dtype, copy=False)) for W, b in case.parameters]
-    with _instance(cls, case.network, parameters) as instance:
+    with closed_after(cls(case.network, parameters)) as instance:
         instance.fetch_batch(case.X.astype(dtype, copy=False), case.Y.astype(dtype, copy=False), case.index)
         instance.forward()
         loss = instance.loss()
@@ -275,7 +273,7 @@ def first_gradients(cls: type[Variant], case: Case, dtype: type = np.float64) ->
 
 def trajectory(cls: type[Variant], case: Case, steps: int = TRAJECTORY_STEPS) -> tuple[list[float], Parameters]:
     """Losses of training steps that go through the samples, and the parameters after them."""
-    with _instance(cls, case.network, list(case.parameters)) as instance:
+    with closed_after(cls(case.network, list(case.parameters))) as instance:
         losses = [float(instance.train_step(case.X, case.Y, index)) for index in _walk(case, steps)]
         return losses, instance.parameters()
 
@@ -284,8 +282,8 @@ def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
     """For a variant with `train`: the difference between many steps in one call and the same steps one by one."""
     indices = 3 * list(_walk(case, TRAJECTORY_STEPS))  # more than the blocks in which such a variant may work
     with (
-        _instance(cls, case.network, list(case.parameters)) as spanning,
-        _instance(cls, case.network, list(case.parameters)) as single,
+        closed_after(cls(case.network, list(case.parameters))) as spanning,
+        closed_after(cls(case.network, list(case.parameters))) as single,
     ):
         ours = [float(loss) for loss in spanning.train(case.X, case.Y, indices)]
         theirs = [float(single.train_step(case.X, case.Y, index)) for index in indices]
@@ -293,9 +291,7 @@ def training_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
         size = _furthest(ours, theirs) if len(ours) == len(theirs) else math.inf
         return [
             Deviation(f"losses {what}", None, size, tolerance),
-            *layer_deviations(
-                f"parameters {what}", spanning.parameters(), single.parameters(), [tolerance] * case.network.depth
-            ),
+            *layer_deviations(f"parameters {what}", spanning.parameters(), single.parameters(), tolerance),
         ]
 
 
@@ -333,8 +329,8 @@ def close(instance: Variant) -> None:
 
 
 @contextmanager
-def _instance(cls: type[Variant], network: Network, parameters: Parameters) -> Iterator[Any]:
-    instance = cls(network, parameters)
+def closed_after(instance: Variant) -> Iterator[Any]:
+    """The instance, which is closed when the block ends."""
     try:
         yield instance
     finally:
@@ -357,7 +353,7 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
         "gradients against finite differences",
         gradients,
         finite_difference_gradients(network, case.parameters, X, Y),
-        [FINITE_DIFFERENCE_TOLERANCE] * network.depth,
+        FINITE_DIFFERENCE_TOLERANCE,
     )
     if len(gradients) != network.depth:
         return found  # infinitely wrong, so the rest has nothing to be compared with
@@ -367,27 +363,18 @@ def deviations(cls: type[Variant], parent: type[Variant] | None, case: Case) -> 
     epsilon = float(np.finfo(np.float32).eps)
     # A gradient sums over the batch, Z over the fan-in, delta over the fan-out.
     longest_sum = max(*network.layers, len(index))
-    found += layer_deviations(
-        "float32 gradients against float64",
-        single,
-        gradients,
-        [SINGLE_PRECISION_FACTOR * epsilon * math.sqrt(longest_sum)] * network.depth,
-    )
+    allowed = SINGLE_PRECISION_FACTOR * epsilon * math.sqrt(longest_sum)
+    found += layer_deviations("float32 gradients against float64", single, gradients, allowed)
     in_parts = hasattr(cls, "partial_steps")
     if in_parts:
         found += partial_deviations(cls, case)
     if parent is not None:
-        found += layer_deviations(
-            "gradients against the parent",
-            gradients,
-            first_gradients(parent, case)[1],
-            [EQUIVALENCE_TOLERANCE] * network.depth,
-        )
+        theirs = first_gradients(parent, case)[1]
+        found += layer_deviations("gradients against the parent", gradients, theirs, EQUIVALENCE_TOLERANCE)
     if not in_parts:
-        theirs, their_parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
-        ours, our_parameters = trajectory(cls, case, len(theirs))
+        losses, parameters = oracle_trajectory(case) if parent is None else trajectory(parent, case)
         tolerance = FINITE_DIFFERENCE_TOLERANCE if parent is None else TRAJECTORY_TOLERANCE
-        found += _steps_apart(ours, our_parameters, theirs, their_parameters, tolerance)
+        found += _steps_apart(*trajectory(cls, case, len(losses)), losses, parameters, tolerance)
     if hasattr(cls, "train"):
         found += training_deviations(cls, case)
     found.append(_overwritten(case, kept))
@@ -403,27 +390,26 @@ def partial_deviations(cls: type[Variant], case: Case) -> list[Deviation]:
     partial updates.
     """
     network = case.network
-    tolerances = [FINITE_DIFFERENCE_TOLERANCE] * network.depth
     found = []
     expected = [(W.copy(), b.copy()) for W, b in case.parameters]
     velocity = [(np.zeros_like(W), np.zeros_like(b)) for W, b in case.parameters]
-    with _instance(cls, network, [(W.copy(), b.copy()) for W, b in case.parameters]) as instance:
+    with closed_after(cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])) as instance:
         for step, index in enumerate(_walk(case, PARTIAL_STEPS)):
             for layers in instance.partial_steps(case.X, case.Y, index):
                 gradients, parameters = instance.gradients(), instance.parameters()
                 if step == 0 and far_from_kinks(replace(case, parameters=parameters)):
                     differences = finite_difference_gradients(network, parameters, case.X[index], case.Y[index])
-                    every = layer_deviations("partial gradients", gradients, differences, tolerances)
+                    every = layer_deviations("partial gradients", gradients, differences, FINITE_DIFFERENCE_TOLERANCE)
                     found += [deviation for deviation in every if deviation.layer in layers]
                 for l in layers:
                     velocity[l - 1] = _sums(network.momentum, velocity[l - 1], gradients[l - 1])
                     expected[l - 1] = _sums(-network.rate, velocity[l - 1], expected[l - 1])
         reached = instance.parameters()
     what = f"parameters after the partial updates of {PARTIAL_STEPS} steps against heavy ball"
-    found += layer_deviations(what, reached, expected, [TRAJECTORY_TOLERANCE] * network.depth)
+    found += layer_deviations(what, reached, expected, TRAJECTORY_TOLERANCE)
     _, whole = trajectory(cls, case, PARTIAL_STEPS)
     what = "parameters after train_step against its partial updates"
-    return found + layer_deviations(what, whole, reached, tolerances)
+    return found + layer_deviations(what, whole, reached, FINITE_DIFFERENCE_TOLERANCE)
 
 
 def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case) -> list[Deviation]:
@@ -431,10 +417,9 @@ def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case
     kept = _copies(case)
     loss, gradients = first_gradients(cls, case)
     their_loss, their_gradients = first_gradients(parent, case)
-    tolerances = [EQUIVALENCE_TOLERANCE] * case.network.depth
     found = [
         Deviation("loss against the parent", None, _relative(loss, their_loss), EQUIVALENCE_TOLERANCE),
-        *layer_deviations("gradients against the parent", gradients, their_gradients, tolerances),
+        *layer_deviations("gradients against the parent", gradients, their_gradients, EQUIVALENCE_TOLERANCE),
         _prediction(cls, case),
     ]
     few = replace(case, index=case.index[:OWN_STEP_ROWS])
@@ -446,23 +431,13 @@ def own_network_deviations(cls: type[Variant], parent: type[Variant], case: Case
     return [*found, _overwritten(case, kept)]
 
 
-def agreement_with(cls: type[Variant], other: type[Variant], case: Case) -> list[Deviation]:
-    """The gradients of two variants on one case in float64: the quick comparison on a user's own network and data."""
-    return agreement_between(first_gradients(cls, case)[1], first_gradients(other, case)[1], case)
-
-
-def agreement_between(ours: Parameters, theirs: Parameters, case: Case) -> list[Deviation]:
-    """The deviation of the gradients of two variants on one case in float64."""
-    return layer_deviations("gradients against the parent", ours, theirs, [EQUIVALENCE_TOLERANCE] * case.network.depth)
-
-
 def _steps_apart(
     ours: list[float], our_parameters: Parameters, theirs: list[float], their_parameters: Parameters, tolerance: float
 ) -> list[Deviation]:
-    steps, tolerances = len(theirs), [tolerance] * len(their_parameters)
+    steps = len(theirs)
     return [
         Deviation(f"losses over {steps} steps", None, _furthest(ours, theirs), tolerance),
-        *layer_deviations(f"parameters after {steps} steps", our_parameters, their_parameters, tolerances),
+        *layer_deviations(f"parameters after {steps} steps", our_parameters, their_parameters, tolerance),
     ]
 
 
@@ -485,7 +460,7 @@ def _overwritten(case: Case, kept: list[Array]) -> Deviation:
 
 
 def _prediction(cls: type[Variant], case: Case) -> Deviation:
-    with _instance(cls, case.network, list(case.parameters)) as instance:
+    with closed_after(cls(case.network, list(case.parameters))) as instance:
         ours = instance.predict(case.X)
     theirs, _ = outputs(case.network, case.parameters, case.X)
     if ours.shape != theirs.shape:

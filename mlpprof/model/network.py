@@ -82,7 +82,6 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights and biases."""
         return sum((n_in + 1) * n_out for n_in, n_out in zip(self.layers[:-1], self.layers[1:], strict=True))
 
     @property

@@ -10,8 +10,9 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -20,8 +21,8 @@ import numpy as np
 from mlpprof.instrument.clocks import Clock, LabelClock, LabelKey, PhaseClock
 from mlpprof.instrument.memory import MemoryWatch, page_faults
 from mlpprof.model import PHASES, Array, Variant
-from mlpprof.model.gradcheck import close
-from mlpprof.process import Progress
+from mlpprof.model.gradcheck import closed_after
+from mlpprof.process import PULSE, Progress
 from mlpprof.results import BatchResult, LabelSamples, PhaseSamples
 
 BLOCK_S = 0.015
@@ -127,6 +128,7 @@ class TimedPass:
         start = clock()
         loss = train_step(X, Y, index)
         seconds = clock() - start
+        PULSE.beat()
         self.losses.append(float(loss))
         return seconds, self._take()
 
@@ -136,6 +138,7 @@ class TimedPass:
         start = self._clock()
         losses = self._train(self._subject.X, self._subject.Y, indices)
         seconds = self._clock() - start
+        PULSE.beat()
         self.losses += [float(loss) for loss in losses]
         return seconds / steps, _per_step(self._take(), steps)
 
@@ -154,7 +157,6 @@ class TimedPass:
             self.span(steps)
 
     def block(self, steps: int) -> None:
-        """One block of steps, kept as a row."""
         pairs = [self.step() for _ in range(steps)] if self._train is None else [self.span(steps)]
         self.step_s.append([seconds for seconds, _ in pairs])
         self.taken.append([taken for _, taken in pairs])
@@ -174,6 +176,7 @@ def warm_up(timed: Warming, clock: Clock) -> tuple[int, float]:
     start = clock()
     while True:
         seconds.append(timed.warming_s())
+        PULSE.beat()
         if len(seconds) >= 2 * WARMUP_WINDOW:
             before, now = np.median([seconds[-2 * WARMUP_WINDOW : -WARMUP_WINDOW], seconds[-WARMUP_WINDOW:]], axis=1)
             if abs(now - before) < SETTLED * before:
@@ -187,15 +190,12 @@ def profile_batch(
     subject: Subject, m: int, steps: int | None, report: Progress, clock: Clock = perf_counter
 ) -> BatchResult:
     """All passes at batch size m: warm-up, the interleaved timed passes, then page faults and memory."""
-    with ExitStack() as opened:
-
-        def kept(instance: Variant) -> Variant:
-            opened.callback(close, instance)
-            return instance
-
-        plain, phased = kept(subject.make()), kept(subject.make())
-        label_clock = LabelClock(clock)
-        labelled = kept(subject.make_labelled(label_clock))
+    label_clock = LabelClock(clock)
+    with (
+        closed_after(subject.make()) as plain,
+        closed_after(subject.make()) as phased,
+        closed_after(subject.make_labelled(label_clock)) as labelled,
+    ):
         phase_clock = PhaseClock(phased, clock)
         label_clock.watch(labelled)
         own_phases = getattr(phased, "phase_seconds", None)
@@ -264,16 +264,11 @@ def _label_samples(taken: list[list[dict[LabelKey, tuple[float, int]]]]) -> tupl
 
 def _memory(subject: Subject, m: int) -> dict[str, tuple[float, float]]:
     """Bytes allocated and peak by phase: medians over the steps without the first one, which fills lists."""
-    instance = subject.make()
-    indices = subject.walk(m)
-    try:
-        with MemoryWatch(instance) as watch:
-            taken = []
-            for _ in range(MEMORY_STEPS):
-                instance.train_step(subject.X, subject.Y, next(indices))
-                taken.append(watch.take())
-    finally:
-        close(instance)
+    with closed_after(subject.make()) as instance, MemoryWatch(instance) as watch:
+        taken = []
+        for index in islice(subject.walk(m), MEMORY_STEPS):
+            instance.train_step(subject.X, subject.Y, index)
+            taken.append(watch.take())
     return {
         name: (
             float(np.median([step[name].bytes_allocated for step in taken[1:]])),
@@ -287,19 +282,14 @@ def _faults(subject: Subject, m: int, steps: int) -> dict[str, float]:
     """Minor page faults per step by phase: means over the steps of a warm instance."""
     if page_faults() is None:
         return {}
-    instance = subject.make()
-    indices = subject.walk(m)
-    try:
+    with closed_after(subject.make()) as instance:
         count = PhaseClock(instance, lambda: page_faults() or 0)
-        for _ in range(steps):
-            instance.train_step(subject.X, subject.Y, next(indices))
-        count.take()
-        for _ in range(steps):
-            instance.train_step(subject.X, subject.Y, next(indices))
-        taken = count.take()
-    finally:
-        close(instance)
-    return {name: faults / steps for name, faults in taken.items()}
+        indices = subject.walk(m)
+        for _ in ("warming up", "counted"):
+            count.take()
+            for index in islice(indices, steps):
+                instance.train_step(subject.X, subject.Y, index)
+        return {name: faults / steps for name, faults in count.take().items()}
 
 
 @contextmanager

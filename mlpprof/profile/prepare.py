@@ -18,7 +18,7 @@ from mlpprof.data import load as load_data
 from mlpprof.errors import UsageError, VariantError
 from mlpprof.instrument.clocks import LabelClock, instrumented_module, stray_labels
 from mlpprof.model import Array, Variant
-from mlpprof.model.gradcheck import Case, agreement_between, close, first_gradients
+from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, first_gradients, layer_deviations
 from mlpprof.process import Progress
 from mlpprof.profile.check import load_pair
 from mlpprof.profile.passes import Subject
@@ -179,7 +179,7 @@ def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
         _, our_gradients = first_gradients(ours.cls, case)
     with catalog.variant_code(theirs.entry):
         _, their_gradients = first_gradients(theirs.cls, case)
-    found = agreement_between(our_gradients, their_gradients, case)
+    found = layer_deviations("gradients against the parent", our_gradients, their_gradients, EQUIVALENCE_TOLERANCE)
     worst = max(found, key=lambda deviation: deviation.severity)
     ok = worst.severity <= 1
     names = f"{ours.entry.name}: layer {worst.layer}: gradients deviate from those of {theirs.entry.name}"

@@ -40,9 +40,11 @@ def mpiexec_for(variants: Iterable[str], environment: Mapping[str, str]) -> list
     return mpiexec_command(ranks, environment) if ranks > 1 else []
 
 
-def start_worker(module: str, environment: Mapping[str, str], variants: Iterable[str]) -> Worker:
-    """A worker for these variants; raises what `mpiexec_for` raises."""
-    return Worker(module, environment, mpiexec_for(variants, environment))
+def start_worker(
+    module: str, environment: Mapping[str, str], variants: Iterable[str], limit_s: float | None = None
+) -> Worker:
+    """A worker for these variants; raises what `mpiexec_for` raises. limit_s: as for `Worker`."""
+    return Worker(module, environment, mpiexec_for(variants, environment), limit_s=limit_s)
 
 
 WORKER = "mlpprof.profile.worker"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import faulthandler
 from collections.abc import Iterator
 from statistics import mean
 from typing import Any
@@ -51,7 +50,6 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
 
 
 def _summary(source: str) -> str:
-    """The first line of a program's docstring."""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
@@ -91,6 +89,5 @@ def _watched(report: Progress, program: dict[str, Any], observer: Observer, what
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     serve({"profile": _profile, "lines": _lines, "stacks": _stacks})

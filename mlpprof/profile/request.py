@@ -25,7 +25,6 @@ class Request:
     name: str | None = None
 
     def to_json(self) -> Message:
-        """The request as plain JSON."""
         return encode(self)
 
     @classmethod

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from mlpprof.instrument.clocks import labels_of
-from mlpprof.instrument.numpy_costs import Effect
+from mlpprof.instrument.numpy_costs import Effect, operation_of
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.clocks import Rounds
 from mlpprof.programs.record.graph import Graph, Span
@@ -168,25 +168,8 @@ def _operations(part: _Part, name: str, scale: float) -> Iterator[Operation]:
     """The operations of an expression in one step; what the network needs of them is not known."""
     effects = Counter(e.effect for e in part.events if e.effect is not None and e.effect.name)
     for effect, recorded in effects.items():
-        times = scale * recorded
-        yield Operation(
-            phase=part.phase,
-            layer=None,
-            label=name,
-            line=place_of(*part.span[:2]).line,
-            kind=effect.kind,
-            name=effect.name,
-            dtype=effect.dtype,
-            shape=tuple(effect.shape),
-            orders=effect.orders,
-            times=round(times),
-            flop=int(times * effect.flop),
-            useful_flop=None,
-            bytes_moved=int(times * effect.bytes_moved),
-            useful_bytes=None,
-            bytes_allocated=int(times * effect.bytes_allocated),
-            bytes_copied=int(times * effect.bytes_copied),
-        )
+        line = place_of(*part.span[:2]).line
+        yield operation_of(effect, scale * recorded, part.phase, None, name, line, is_useful=False)
 
 
 def _memory(graph: Graph, phase_of: _PhaseOf) -> dict[str, int]:
@@ -315,8 +298,8 @@ def _call_name(event: Event) -> str:
 
 def _expression(graph: Graph, part: _Part, samples: Samples, calls: int, scale: float) -> Expression:
     effects = [event.effect for event in part.events if event.effect is not None and event.effect.name]
-    largest: Effect | None = max(effects, key=lambda effect: effect.flop + effect.bytes_moved, default=None)
-    is_call = any(event.is_own for event in part.events)
+    nothing = Effect("call" if any(event.is_own for event in part.events) else "python", "", "", ())
+    largest: Effect = max(effects, key=lambda effect: effect.flop + effect.bytes_moved, default=nothing)
     file, line, column, _, _ = part.span
     place = place_of(file, line, graph.shown(file))
     return Expression(
@@ -328,11 +311,11 @@ def _expression(graph: Graph, part: _Part, samples: Samples, calls: int, scale: 
         phase=part.phase,
         times=calls,
         seconds=tuple(samples.ravel().tolist()),
-        kind=largest.kind if largest is not None else ("call" if is_call else "python"),
-        name=largest.name if largest is not None else "",
-        dtype=largest.dtype if largest is not None else "",
-        shape=tuple(largest.shape) if largest is not None else (),
-        orders=largest.orders if largest is not None else "",
+        kind=largest.kind,
+        name=largest.name,
+        dtype=largest.dtype,
+        shape=tuple(largest.shape),
+        orders=largest.orders,
         flop=int(scale * sum(effect.flop for effect in effects)),
         bytes_moved=int(scale * sum(effect.bytes_moved for effect in effects)),
         bytes_allocated=int(scale * sum(effect.bytes_allocated for effect in effects)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -85,14 +84,12 @@ class Session:
         return encode(replace(result, operations=operations, uncounted=uncounted))
 
     def lines(self, report: Progress, key: Key, batch: int) -> Message:
-        """The line view at one batch size."""
         view = _View(self._prepared[key], batch)
         report("line view", 0.0)
         lines = profile_lines(self._prepared[key].module, view.run)
         return encode(LineProfile(batch, view.steps, view.wall_s, lines))
 
     def stacks(self, report: Progress, key: Key, batch: int) -> Message:
-        """The call view at one batch size."""
         view = _View(self._prepared[key], batch)
         report("call view", 0.0)
         session = profile_stacks(view.run)
@@ -110,7 +107,6 @@ class _View:
         self.wall_s = 0.0
 
     def run(self) -> None:
-        """Train until the time is up."""
         subject = self._it.subject
         instance = subject.make()
         try:
@@ -143,8 +139,7 @@ def check(report: Progress, variant: str, cases: int, seed: int, called: str | N
 
 
 def main() -> None:
-    """Serve until the parent is done; a crash in native code leaves its Python traceback in the worker's log."""
-    faulthandler.enable()
+    """Serve until the parent is done."""
     session = Session()
     handlers = (
         *(session.prepare, session.describe, session.quick_check, session.profile, session.lines, session.stacks),

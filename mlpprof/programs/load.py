@@ -144,6 +144,8 @@ class UserProgram:
         except SyntaxError as error:
             place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
             raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
+        except KeyboardInterrupt as error:  # the terminal's Ctrl-C does not reach a worker, so it is the program's own
+            raise VariantCrash(f"{self._place(error)} raised KeyboardInterrupt") from error
         except UsageError:  # of `compiled`, about the step that the user named
             raise
         except Exception as error:  # it is the user's code, and may raise anything
@@ -304,6 +306,23 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             whole = start.joinpath(*name.split("."))
             yield whole.with_suffix(".py")
             yield whole / "__init__.py"
+
+
+def texts_from(path: str, source: str, folder: str, is_own: Callable[[str], bool]) -> dict[str, str]:
+    """The texts of a file and of the program's own files that its import statements lead to, by path."""
+    found, waiting = {path: source}, [(path, source)]
+    while waiting:
+        for file in _imported(Path(waiting[-1][0]).resolve(), waiting.pop()[1], Path(folder).resolve()):
+            if str(file) in found or not is_own(str(file)):
+                continue
+            try:
+                text = importlib.util.decode_source(file.read_bytes())
+                ast.parse(text)
+            except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
+                continue
+            found[str(file)] = text
+            waiting.append((str(file), text))
+    return found
 
 
 def own_sources(request: ProgramRequest) -> dict[str, str]:

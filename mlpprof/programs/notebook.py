@@ -20,6 +20,7 @@ from typing import Any, TypeGuard
 
 from mlpprof.errors import UsageError
 from mlpprof.programs.source_lines import lines_of
+from mlpprof.results.json import parse
 from mlpprof.results.place import Place
 
 FORMAT = 4
@@ -166,7 +167,7 @@ def read_notebook(path: str, text: str | None = None) -> Notebook:
     """
     name = Path(path).name
     document = _document(path, name, text)
-    sources = [_joined(cell.get("source")) for cell in document["cells"] if cell.get("cell_type") == "code"]
+    sources = [_joined(name, cell.get("source")) for cell in document["cells"] if cell.get("cell_type") == "code"]
     texts = [source for source in sources if source.strip()]
     if not texts:
         raise UsageError(f"{name} has no code: all of its cells are empty or text. Expected a notebook that trains")
@@ -205,7 +206,7 @@ def _document(path: str, name: str, text: str | None) -> dict[str, Any]:
     """The checked JSON of a notebook."""
     document: Any
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8-sig") if text is None else text)
+        document = parse(Path(path).read_text(encoding="utf-8-sig") if text is None else text)
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from error
     except ValueError as error:  # also what is not UTF-8
@@ -215,7 +216,7 @@ def _document(path: str, name: str, text: str | None) -> dict[str, Any]:
         raise UsageError(f"{name} is not a Jupyter notebook: the entry 'nbformat' is missing")
     if version != FORMAT:
         raise UsageError(
-            f"{name} has version {version} of the notebook format; expected {FORMAT}. To convert it, type: "
+            f"{name} has version {version!r:.40} of the notebook format; expected {FORMAT}. To convert it, type: "
             f"jupyter nbconvert --to notebook --nbformat 4 {name}"
         )
     cells = document.get("cells")
@@ -236,9 +237,12 @@ def _language(metadata: Any) -> str | None:
     return None
 
 
-def _joined(source: Any) -> str:
+def _joined(name: str, source: Any) -> str:
     """The text of a cell, which is stored as one string or as a list of lines. Its lines end in a newline."""
-    text = source if isinstance(source, str) else "".join(str(line) for line in source or ())
+    lines = source or [] if isinstance(source, list | None) else [source]
+    if not all(isinstance(line, str) for line in lines):
+        raise UsageError(f"{name} is damaged: the source of a cell is {source!r:.40}, and expected was text")
+    text = "".join(lines)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text if text.endswith("\n") else f"{text}\n"
 
@@ -482,7 +486,8 @@ def with_edits(path: str, text: str, edits: Iterable[SourceEdit]) -> str:
     for edit in edits:
         by_cell.setdefault(notebook.place(edit.start + 1)[0], []).append(edit)
     document = json.loads(text)
-    stored = [one for one in document["cells"] if one.get("cell_type") == "code" and _joined(one.get("source")).strip()]
+    code = [one for one in document["cells"] if one.get("cell_type") == "code"]
+    stored = [one for one in code if _joined(path, one.get("source")).strip()]
     for cell, start, entry in zip(notebook.cells, notebook.starts, stored, strict=True):
         if cell.number not in by_cell:
             continue

@@ -298,6 +298,7 @@ def record_parameters(
         recorder.hooks,
         lambda: recorder.count > 0,
         lambda: recorder.is_done,
+        lambda: recorder.count,
         writes,
         patience or Patience(waiting_s=program.wait_s),
     )

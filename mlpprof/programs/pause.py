@@ -20,6 +20,7 @@ from typing import Any
 from mlpprof.errors import MlpprofError, ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.instrument.rewriting import split_body, statement
+from mlpprof.process import PULSE
 from mlpprof.programs.load import Exit, Program, is_import_to_come
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.feed import Feed
@@ -164,13 +165,14 @@ def run_gated(
     hooks_of_step: Mapping[str, Callable[..., Any]],
     is_at_step: Callable[[], bool],
     is_over: Callable[[], bool],
+    steps_made: Callable[[], int],
     writes: Writes | None,
     patience: Patience,
 ) -> bool:
     """Run a program whose step calls hooks, to its end or until `is_over`; whether it has ended by itself.
 
-    is_at_step: whether it has reached its step. Raises UsageError if it never does, and what the program's `run`
-    raises.
+    is_at_step: whether it has reached its step. steps_made: how many of them it has made. Raises UsageError if it never
+    reaches its step, and what the program's `run` raises.
     """
     hooks.install({name: hooks.QUIETLY[name] for name in (FED, TESTED)})
     hooks.install(hooks_of_step)
@@ -179,6 +181,8 @@ def run_gated(
     signs.watch()
 
     def is_hopeless(passed_s: float) -> bool:
+        if passed_s <= patience.waiting_s or is_at_step():
+            PULSE.beat(steps_made() or None)
         if is_over() or forms.is_compiled or (writes is not None and writes.must_end):
             return True
         if is_at_step() or passed_s <= patience.loading_s:
@@ -215,7 +219,16 @@ def run_paused(
     """
     forms, patience = GatedForms(step), patience or Patience(waiting_s=program.wait_s)
     try:
-        run_gated(program, forms, gate.hooks, lambda: gate.has_arrived, lambda: gate.is_stopped, writes, patience)
+        run_gated(
+            program,
+            forms,
+            gate.hooks,
+            lambda: gate.has_arrived,
+            lambda: gate.is_stopped,
+            lambda: gate.count,
+            writes,
+            patience,
+        )
     except MlpprofError as error:
         gate.ended(error)
     else:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlpprof.process import TIME_LIMIT_S
 from mlpprof.programs.git_ref import sources_at
 from mlpprof.programs.name import ProgramName
 from mlpprof.results.json import Message, decode, encode
 
-WAIT_S = 120.0
+WAIT_S = TIME_LIMIT_S
 """The first step of a program may take so many seconds; some load data for a minute before they train."""
 
 STILL_S = 30.0

@@ -40,8 +40,9 @@ TRAINS = (
     "Class.method, or with --step LINE, the line number of its training loop"
 )
 SLOW = (
-    "If it needs longer until it trains, let it use less data, or wait longer with --wait 600, for instance. If it "
-    "trains already, name its step with --step Class.method, or with --step LINE, the line number of its training loop"
+    "If it needs longer until it trains, let it use less data, or wait longer with --time-limit 600, for instance. If "
+    "it trains already, name its step with --step Class.method, or with --step LINE, the line number of its training "
+    "loop"
 )
 """What helps where there is no sign of the reason."""
 

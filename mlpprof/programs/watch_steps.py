@@ -18,6 +18,7 @@ from typing import Protocol
 
 from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import split_body, statement
+from mlpprof.process import PULSE
 from mlpprof.programs.load import PACKAGE, Program
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.hooks import BEGIN, END
@@ -150,6 +151,8 @@ def watch_steps(program: Program, step: StepPlace, observer: Observer, writes: W
 
 
 def _is_over(seen: WatchedSteps, passed_s: float, writes: Writes | None, wait_s: float) -> bool:
+    if passed_s <= wait_s or seen.steps:
+        PULSE.beat(seen.steps or None)
     return (writes is not None and writes.must_end) or (not seen.steps and passed_s > wait_s)
 
 

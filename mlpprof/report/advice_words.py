@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Literal
@@ -22,7 +22,7 @@ from mlpprof.report.numbers import (
     format_time,
     plain,
 )
-from mlpprof.results.advice import CATEGORIES, Advice, Expensive, Finding
+from mlpprof.results.advice import CATEGORIES, UNITS, Advice, Expensive, Finding
 from mlpprof.results.place import Place
 from mlpprof.results.proof import Proof, TriedCure
 
@@ -91,8 +91,27 @@ def payoff_text(finding: Finding) -> str:
 
 
 def share_text(finding: Finding) -> str:
-    """'10–12 %'."""
-    return format_shares(*finding.payoff_share)
+    """'10–12 %', or '60–80 % of an epoch' around the step."""
+    share = format_shares(*finding.payoff_share)
+    return share if finding.per == "step" else f"{share} of {UNITS[finding.per]}"
+
+
+def share_of_text(finding: Finding) -> str:
+    """'10–12 % of the step', or '60–80 % of an epoch'."""
+    return f"{format_shares(*finding.payoff_share)} of {UNITS[finding.per]}"
+
+
+def in_step(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings whose payoffs are for a step; all if there are none."""
+    held = list(findings)
+    return [one for one in held if one.per == "step"] or held
+
+
+def caption_text(findings: Iterable[Finding]) -> str:
+    """What to know about the order and the savings of findings."""
+    has_others = any(one.per != "step" for one in findings)
+    last = "; those around the step come after those in it"
+    return ONE_BY_ONE + (last if has_others else "")
 
 
 def related_text(finding: Finding) -> str:
@@ -147,9 +166,11 @@ def headline_text(advice: Advice) -> str:
     if not advice.findings:
         return f"Nothing found in {step}"
     count = len(advice.findings)
-    largest = max(advice.findings, key=lambda finding: finding.payoff_s[1])
+    largest = max(in_step(advice.findings), key=lambda finding: finding.payoff_s[1])
     found = "One finding" if count == 1 else f"{count} findings"
     gives = f"gives {payoff_text(largest)} of its {format_time(advice.step_s)} ({share_text(largest)})"
+    if largest.per != "step":
+        gives = f"gives {payoff_text(largest)} per {largest.per} ({share_text(largest)})"
     return f"{found} in {step}; {'its cure' if count == 1 else 'the largest'} {gives}"
 
 

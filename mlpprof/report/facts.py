@@ -94,7 +94,6 @@ def _what_was_compared(one: Comparison) -> list[Fact]:
 
 
 def _program_facts(programs: ProgramPair) -> list[Fact]:
-    """What is known only of programs."""
     old_s, new_s = programs.between_s
     training = programs.training
     facts: list[Fact] = [("training", "warning", NOT_CHECKED)]

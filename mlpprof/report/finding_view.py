@@ -16,6 +16,7 @@ from mlpprof.report.advice_words import (
     payoff_text,
     place_text,
     related_text,
+    share_of_text,
     share_text,
 )
 from mlpprof.report.numbers import plain
@@ -32,6 +33,7 @@ class FindingView:
     place: str
     payoff: str
     share: str
+    share_of: str
     facts: tuple[tuple[str, str], ...]
     source: Sequence[SourceLine]
     cure: Sequence[CureLine]
@@ -49,7 +51,7 @@ def finding_table(findings: Sequence[FindingView]) -> Table:
         Row(
             (
                 Cell(f"{one.number}. {plain(one.finding.title)}"),
-                Cell(one.payoff, one.finding.payoff_s[1], "strong"),
+                Cell(_saves(one), one.finding.payoff_s[1], "strong"),
                 Cell(one.share, one.finding.payoff_share[1]),
                 Cell(one.place),
                 Cell(plain(one.finding.category)),
@@ -58,6 +60,11 @@ def finding_table(findings: Sequence[FindingView]) -> Table:
         for one in findings
     ]
     return Table("What to fix", tuple(Column(name, i not in (1, 2)) for i, name in enumerate(columns)), tuple(rows))
+
+
+def _saves(one: FindingView) -> str:
+    per = one.finding.per
+    return one.payoff if per == "step" else f"{one.payoff} per {per}"
 
 
 def _view(advice: Advice, number: int, finding: Finding) -> FindingView:
@@ -73,6 +80,7 @@ def _view(advice: Advice, number: int, finding: Finding) -> FindingView:
         place_text(finding),
         payoff_text(finding),
         share_text(finding),
+        share_of_text(finding),
         tuple((name, text) for name, text in facts if text),
         excerpt(advice, finding),
         cure_lines(finding.cure),

@@ -341,6 +341,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
             "notes": advice.notes,
             "environment": advice.environment,
             "proof": advice.proof,
+            "program": advice.program,
         }
     )
 

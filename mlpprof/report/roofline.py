@@ -48,7 +48,6 @@ class Point:
 
     @property
     def flop(self) -> int:
-        """Floating-point operations executed."""
         return sum(o.flop for o in self.operations)
 
     @property
@@ -242,7 +241,6 @@ class Distance:
 
     @property
     def times(self) -> float:
-        """The step divided by its bound."""
         return self.step_s / self.bound_s
 
     @property

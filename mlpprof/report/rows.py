@@ -120,7 +120,6 @@ class Table:
         return max((len(row.cells[column].text) for row in self.rows), default=0)
 
     def has_bars(self, column: int) -> bool:
-        """Whether a column has bars beside its figures."""
         return any(row.cells[column].span for row in self.rows)
 
     def bar(self, row: int, column: int) -> tuple[float, float] | None:
@@ -203,7 +202,6 @@ def _count(result: BatchResult) -> Cell:
 
 
 def _spread(times: Quantiles, mark: str = "") -> list[Cell]:
-    """A median, and the range of 95 %."""
     return [
         _seconds(times.median, mark),
         Cell(format_range(times.low, times.high), times.high - times.low, "quiet"),

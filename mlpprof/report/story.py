@@ -75,7 +75,6 @@ class Story:
         return tuple(sorted(profiled | {x.batch for x in self.ladders} | {x.batch for x in self.comparisons}))
 
     def at(self, batch: int) -> tuple[Measured, ...]:
-        """All profiles at a batch size."""
         return tuple(one for one in self.measured if one.result.batch == batch)
 
     def raced_step_s(self, name: str, batch: int) -> float | None:
@@ -91,5 +90,4 @@ class Story:
         return self.raced_step_s(one.name, one.result.batch) or one.result.step_s.median
 
     def find(self, name: str, batch: int) -> Measured | None:
-        """The profile of a variant at a batch size."""
         return next((one for one in self.at(batch) if one.name == name), None)

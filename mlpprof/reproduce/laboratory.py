@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -32,7 +33,7 @@ class Laboratory:
     @contextmanager
     def worker(self, threads: int = DEFAULT_THREADS) -> Iterator[Worker]:
         """A worker process, which ends with the block."""
-        with Environment(threads).worker(module=WORKER) as worker:
+        with Environment(threads).worker(module=WORKER, limit_s=math.inf) as worker:
             yield worker
             if not self.machine:
                 self.machine = worker.call("machine")
@@ -49,7 +50,7 @@ class Laboratory:
         """Race all subjects in one process, and in several such processes one after the other."""
         environment = Environment(DEFAULT_THREADS)
         entrants = [[Entrant(subject, environment, "shared")] for subject in subjects]
-        live = ProcessRace(entrants, blocks=blocks, start=partial(worker_for, module=WORKER))
+        live = ProcessRace(entrants, blocks=blocks, start=partial(worker_for, module=WORKER, limit_s=math.inf))
         add_replicates(live, processes, progress)
         self.machine = self.machine or dict(live.described["machine"])
         return live.race()

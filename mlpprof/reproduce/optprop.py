@@ -41,7 +41,6 @@ class Runs:
 
     @property
     def final(self) -> Any:
-        """Loss of every seed after the last epoch."""
         return self.losses[:, -1]
 
 

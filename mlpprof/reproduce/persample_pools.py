@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -116,18 +116,12 @@ class Desk:
         return float(np.mean(losses))
 
 
-class Pool(Protocol):
-    """Workers with a slot each, (workers, P), and the common parameters (P,)."""
-
-    parameters: Array
-    slots: Array
-
-    def map(self, jobs: Sequence[Job]) -> list[float]:
-        """Have the first len(jobs) workers do one job each, at once; their losses."""
-
-
 class Threads:
-    """Workers as threads: they share everything, and run at once while NumPy has released the interpreter's lock."""
+    """Workers as threads: they share everything, and run at once while NumPy has released the interpreter's lock.
+
+    parameters: the common ones, (P,). slots: one for each worker, (workers, P). map: have the first workers do one job
+    each, at once; returns their losses.
+    """
 
     def __init__(self, workers: int, layers: tuple[int, ...], X: Array, Y: Array) -> None:
         count = parameter_count(layers)
@@ -143,12 +137,11 @@ class Threads:
         self._executor.shutdown(cancel_futures=True)
 
     def map(self, jobs: Sequence[Job]) -> list[float]:
-        """The jobs at once, in the first desks."""
         return list(self._executor.map(Desk.do, self._desks[: len(jobs)], jobs))
 
 
 class Processes:
-    """Workers as processes over one block of shared memory: row 0 holds the parameters, the others are slots."""
+    """The same with processes over one block of shared memory: row 0 holds the parameters, the others are slots."""
 
     def __init__(self, workers: int, layers: tuple[int, ...], X: Array, Y: Array) -> None:
         count = parameter_count(layers)

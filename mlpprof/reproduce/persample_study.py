@@ -26,15 +26,7 @@ from mlpprof.compare.race import race
 from mlpprof.compare.steppers import FunctionStepper, no_arguments
 from mlpprof.model import Array, Network, Parameters
 from mlpprof.process import Progress
-from mlpprof.reproduce.persample_pools import (
-    Job,
-    Pool,
-    Processes,
-    Threads,
-    batched_gradient,
-    parameter_count,
-    views,
-)
+from mlpprof.reproduce.persample_pools import Job, Processes, Threads, batched_gradient, parameter_count, views
 
 STRONG_CONVEXITY = 1.0
 """lambda in Cheng's weights is a choice, since a network's loss has none. With rate 0.1, a step behind costs 10 %."""
@@ -69,7 +61,7 @@ class Study:
             W[:], b[:] = W_0, b_0
         self._rng = np.random.default_rng(0)
         self._stack = ExitStack()
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, Threads | Processes] = {}
 
     def __enter__(self) -> Study:
         most = max(self._plan["workers"])
@@ -86,7 +78,6 @@ class Study:
         self._stack.close()
 
     def run(self, report: Progress) -> dict[str, Any]:
-        """Both parts, as plain JSON."""
         steps = self._race(report) if self._plan["blocks"] else []
         return {"steps": steps, "trainings": self._train(report)}
 
@@ -123,7 +114,7 @@ class Study:
 
         return step
 
-    def _synchronous_step(self, pool: Pool, form: str, workers: int, batch: Array) -> None:
+    def _synchronous_step(self, pool: Threads | Processes, form: str, workers: int, batch: Array) -> None:
         """One step: the batch split among the workers, their gradients added, one update."""
         jobs: list[Job] = [("gradient", (rows, len(batch), form)) for rows in np.array_split(batch, workers)]
         pool.map(jobs)

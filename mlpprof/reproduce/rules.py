@@ -109,7 +109,6 @@ class Stages:
         self._progress = progress
 
     def next(self) -> Progress:
-        """The progress of the next stage."""
         self._done += 1
         done = self._done
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +20,6 @@ from mlpprof.compare.worker import handlers_of
 from mlpprof.model import Array, Variant, loss_of
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
-    agreement_with,
     close,
     finite_difference_gradients,
     first_gradients,
@@ -30,7 +28,7 @@ from mlpprof.model.gradcheck import (
 )
 from mlpprof.process import Progress, serve
 from mlpprof.profile.passes import batches, paused_garbage_collection
-from mlpprof.profile.prepare import Prepared
+from mlpprof.profile.prepare import Prepared, check_agreement
 from mlpprof.reproduce.persample_study import Study
 from mlpprof.results.json import Message
 
@@ -107,8 +105,8 @@ class Session(RaceSession):
             case = replace(case, network=replace(case.network, l1=0.0, l2=0.0))
             X, Y = case.X[case.index], case.Y[case.index]
             expected = finite_difference_gradients(case.network, case.parameters, X, Y)
-            tolerances = [FINITE_DIFFERENCE_TOLERANCE] * case.network.depth
-            found += layer_deviations("gradients", first_gradients(cls, case)[1], expected, tolerances)
+            ours = first_gradients(cls, case)[1]
+            found += layer_deviations("gradients", ours, expected, FINITE_DIFFERENCE_TOLERANCE)
         worst = max(found, key=lambda deviation: deviation.severity)
         return {"deviation": worst.size, "tolerance": worst.tolerance, "layer": worst.layer}
 
@@ -116,7 +114,7 @@ class Session(RaceSession):
         """The largest normwise deviation of a layer between two variants on this network and the data's first rows."""
         ours, theirs = self._prepared[key], self._prepared[other]
         report(f"comparing {ours.entry.name} with {theirs.entry.name}", 0.0)
-        return max(deviation.size for deviation in agreement_with(ours.cls, theirs.cls, ours.own_case()))
+        return check_agreement(ours, theirs).deviation or 0.0
 
     def parallel(self, report: Progress, key: str, plan: dict[str, Any]) -> Message:
         """The parallel forms of `persample_study` on a loaded network and the first rows of its data."""
@@ -210,7 +208,6 @@ def _with_doubled_output_gradient(cls: type[Variant]) -> type[Variant]:
 
 def main() -> None:
     """Serve until the parent is done."""
-    faulthandler.enable()
     session = Session()
     own = (session.steps, session.train, session.gradient_check, session.compare_gradients, session.parallel)
     serve(handlers_of(session) | {handler.__name__: handler for handler in own})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.proof import Proof
 from mlpprof.results.run import Json
 
@@ -34,6 +35,10 @@ KINDS = {
 """Kind of a cure -> what it means."""
 
 
+UNITS = {"step": "the step", "epoch": "an epoch"}
+"""What a payoff is for -> its name within a sentence."""
+
+
 @dataclass(frozen=True)
 class Edit:
     """Lines of a file that a cure replaces: those from `line` up to but without `end_line`, 1-based, by `text`.
@@ -57,7 +62,7 @@ class Finding:
     and share of the step. confidence: 'certain' (the cure computes the same values), 'likely' (the user must check that
     the program allows it). related: other places that the cure concerns. evidence: shapes, dtypes, orders, executions
     per step, and `measured`: how the payoff was measured. kind: of the cure, see KINDS. edits: the cure as edits; empty
-    if there is none.
+    if there is none. outside: it is not in the step, but in the loop around it. per: what the payoff is for, see UNITS.
     """
 
     category: str
@@ -76,6 +81,8 @@ class Finding:
     cell: int | None = None
     kind: str = "manual"
     edits: tuple[Edit, ...] = ()
+    outside: bool = False
+    per: str = "step"
 
     @property
     def place(self) -> Place:
@@ -104,7 +111,6 @@ class Expensive:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
 
@@ -117,9 +123,9 @@ class Advice:
     step_s: median seconds of an undisturbed step. steps: how many were timed. source: the text of the files and cells
     in which findings lie, by `Place.source`. notes: what the user should know about the recording (for instance a loop
     that was only sampled). environment: what the step ran on, as in a run's metadata. proof: of the cures; None without
-    --prove, or if there are no edits. folder: the one that the files are relative to. small: findings that promise too
-    little to be among the others, as one line each. expensive: what takes much of the step, also once they
-    are cured.
+    --prove, or if there are no edits. folder: the one that the files are relative to. program: where the time of the
+    whole program goes; None if that is not known. small: findings that promise too little to be among the others, as
+    one line each. expensive: what takes much of the step, also once they are cured.
     """
 
     step: str
@@ -131,5 +137,6 @@ class Advice:
     environment: Json = field(default_factory=dict)
     proof: Proof | None = None
     folder: str = ""
+    program: ProgramTime | None = None
     small: tuple[Finding, ...] = ()
     expensive: tuple[Expensive, ...] = ()

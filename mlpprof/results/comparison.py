@@ -37,12 +37,10 @@ class Verdict:
 
     @property
     def is_faster(self) -> bool:
-        """Whether the whole interval lies above 1."""
         return self.low > 1
 
     @property
     def is_slower(self) -> bool:
-        """Whether the whole interval lies below 1."""
         return self.high < 1
 
     @property
@@ -89,7 +87,6 @@ class Race:
         return tuple(name for i, name in enumerate(self.variants) if np.isnan(turns_s[:, i]).any())
 
     def dtype(self, name: str) -> str:
-        """The precision of a variant."""
         return self.dtypes[self.variants.index(name)]
 
     def step_s(self, i: int) -> float:
@@ -152,7 +149,6 @@ class ExpressionChange:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
     @property
@@ -280,7 +276,6 @@ class Ladder:
 
     @property
     def fastest(self) -> Rung:
-        """The rung with the shortest step."""
         return min(self.rungs, key=lambda rung: rung.step_s)
 
 

@@ -30,7 +30,6 @@ The rest has this layout:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -46,8 +45,8 @@ import numpy as np
 from msgspec import Meta
 
 from mlpprof import __version__
-from mlpprof.errors import RunFileError, UsageError, one_line
-from mlpprof.files import write_atomically
+from mlpprof.errors import RunFileError, one_line
+from mlpprof.files import make_folder, write_atomically, write_new
 from mlpprof.results import (
     BatchResult,
     LabelSamples,
@@ -225,30 +224,8 @@ def save_new_run(run: Run, folder: Path) -> Path:
 
     The folder is made if it is missing. Raises UsageError if the run cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = _reserve(folder / run_file_name(run))
-    except OSError as error:
-        raise UsageError(f"cannot write into {folder}: {error.strerror}") from error
-    try:
-        return save_run(run, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the error of the writing is the one to show
-            path.unlink()
-        raise
-
-
-def _reserve(path: Path) -> Path:
-    """Create an empty file under the first free name, so that runs that end at the same time get different ones."""
-    candidate, n = path, 1
-    while True:
-        try:
-            candidate.touch(exist_ok=False)
-        except FileExistsError:
-            n += 1
-            candidate = path.with_name(f"{path.stem}-{n}{path.suffix}")
-        else:
-            return candidate
+    make_folder(folder)
+    return write_new(folder / run_file_name(run), lambda: run_bytes(run))
 
 
 def save_run(run: Run, path: Path) -> Path:

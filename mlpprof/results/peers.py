@@ -52,22 +52,18 @@ class PeersRow:
 
     @property
     def is_whole_epoch(self) -> bool:
-        """Whether a run is a whole epoch."""
         return self.steps == self.samples // self.batch
 
     @property
     def best_peer(self) -> Competitor | None:
-        """The fastest framework."""
         return min((one for one in self.competitors if one.is_peer), key=lambda one: one.epoch_s, default=None)
 
     @property
     def best_ours(self) -> Competitor | None:
-        """The fastest of ours."""
         return min((one for one in self.competitors if not one.is_peer), key=lambda one: one.epoch_s, default=None)
 
     @property
     def best_single(self) -> Competitor | None:
-        """The fastest of ours in a single process."""
         ours = (one for one in self.competitors if not one.is_peer and one.is_single)
         return min(ours, key=lambda one: one.epoch_s, default=None)
 

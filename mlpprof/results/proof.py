@@ -32,7 +32,6 @@ class TriedCure:
 
     @property
     def place(self) -> Place:
-        """Where the finding begins."""
         return Place(self.file, self.line, self.cell)
 
 

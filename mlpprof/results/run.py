@@ -194,19 +194,15 @@ class BatchResult:
         return shares
 
     def phase_share(self, name: str) -> float:
-        """Share of a phase in the step, 0 to 1."""
         return self.phase_shares[name]
 
     def label_share(self, label: LabelSamples) -> float:
-        """Share of a label in the step, 0 to 1."""
         return self.label_shares[label.key]
 
     def phase_s(self, name: str) -> float:
-        """Seconds that a median step spends in a phase."""
         return self.phase_share(name) * self.step_s.median
 
     def label_s(self, label: LabelSamples) -> float:
-        """Seconds that a median step spends under a label."""
         return self.label_share(label) * self.step_s.median
 
     def unlabelled_share(self, phase: str) -> float:

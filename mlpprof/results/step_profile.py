@@ -48,7 +48,6 @@ class Expression:
 
     @property
     def place(self) -> Place:
-        """Where it begins."""
         return Place(self.file, self.line, self.cell)
 
 

@@ -24,14 +24,15 @@ def assert_no_finding(
 
     target: a script's path or the name of a variant, which runs in a process of its own. categories: all where none is
     named. step, arguments, allow_writes: as in `mlpprof.advise.Subject`. least_share: findings are let pass that give
-    less than this share of the step, at most. Raises AssertionError with place, title and payoff of each finding;
-    UsageError for a category that is not known, and as `mlpprof.advise.find`.
+    less than this share of the step, in the middle of their range. Raises AssertionError with place, title and payoff
+    of each finding; UsageError for a category that is not known, and as `mlpprof.advise.find`.
     """
     __tracebackhide__ = True
     _require_known(categories)
     advice = find(target, step=step, arguments=arguments, allow_writes=allow_writes)
     wanted = categories or tuple(CATEGORIES)
-    found = [one for one in advice.findings if one.category in wanted and one.payoff_share[1] >= least_share]
+    of_step = [one for one in advice.findings if one.per == "step"]
+    found = [one for one in of_step if one.category in wanted and sum(one.payoff_share) / 2 >= least_share]
     if found:
         raise AssertionError(_message(advice, found))
 

@@ -179,7 +179,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--mlpprof-{name}", action="store_true", default=None, help=text)
         parser.addini(f"mlpprof_{name.replace('-', '_')}", text, type="bool", default=False)
     for name, metavar, text in (
-        ("budget", "SECONDS", "time limit for one claim; without an answer by then it is inconclusive"),
+        (
+            "budget",
+            "SECONDS",
+            "time limit for one claim (two processes always run); without an answer it is inconclusive",
+        ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),
         ("baselines", "FILE", 'file for at_least="baseline" (default: mlpprof-baselines.toml in the root folder)'),

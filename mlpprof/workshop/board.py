@@ -18,6 +18,7 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
 from mlpprof.report.figures.canvas import THEME
 from mlpprof.report.numbers import digits, format_percent, plain
+from mlpprof.report.page.page import content_policy
 from mlpprof.workshop.exercises import EXERCISES, Exercise
 from mlpprof.workshop.folder import next_exercise
 from mlpprof.workshop.result import Result, read_result
@@ -91,6 +92,7 @@ def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) 
         created=created,
         fastest=max((row.ratio for row in rows), default=0.0) or 1.0,
         theme=THEME,
+        policy=content_policy(source.partition("<script>")[2].partition("</script>")[0]),
         workloads=sorted({plain(result.workload) for result in results}),
     )
 

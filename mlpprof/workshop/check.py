@@ -19,7 +19,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +37,7 @@ from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.verdict import race_until_decided
 from mlpprof.errors import VariantError, WorkerDied
 from mlpprof.machine.blas import worker_environment
+from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.request import Request
@@ -226,7 +226,7 @@ def _entrants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
     number = examined.exercise.number
     solved, start = number or FINAL_EXERCISE, max(0, number - 1)
     mine = (examined.folder / MY_MLP).resolve()
-    folder = Path(tempfile.mkdtemp(prefix="mlpprof-workshop-"))
+    folder = Path(new_folder("workshop"))
     try:
         # a rung that is two of the three versions races once
         numbers: dict[str, int] = {}

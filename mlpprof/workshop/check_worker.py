@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -131,5 +130,4 @@ def _line_of(entry: catalog.Entry, name: str) -> int:
 
 def main() -> None:
     """Answer requests until the parent process ends."""
-    faulthandler.enable()
     serve({examine.__name__: examine})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
-import tempfile
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
+from mlpprof.owned import owned_name, sweep
 from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
 from mlpprof.workshop.exercises import EXERCISES, text
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
@@ -38,7 +38,9 @@ def new_folder(path: Path, notebook: str | None = None) -> None:
         raise UsageError(f"cannot make {path}: there is no folder {path.parent}; create it first")
     part: Path | None = None
     try:
-        part = Path(tempfile.mkdtemp(prefix=".mlpprof-workshop-", dir=parent))
+        sweep(parent)
+        part = parent / f".{owned_name('workshop')}"
+        part.mkdir()
         _fill(part, notebook)
         part.chmod(FOLDER_MODE)
         if path.is_dir():

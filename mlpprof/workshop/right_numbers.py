@@ -271,14 +271,14 @@ def _agree(ours: Parameters, theirs: Parameters) -> bool:
 
 def _distance(ours: Parameters, theirs: Parameters) -> float:
     """Return the largest relative difference of a layer; infinite if shapes differ or a value is not finite."""
-    found = layer_deviations("", ours, theirs, [1.0] * max(1, len(ours)))
+    found = layer_deviations("", ours, theirs, 1.0)
     sizes = [deviation.size for deviation in found]
     return float(np.max(sizes)) if np.isfinite(sizes).all() else float("inf")
 
 
 def _with_place(message: str, gradients: Parameters, right: Parameters) -> str:
     """Add the layers whose gradients are wrong to the message, starting at the output, where backward begins."""
-    found = layer_deviations("", gradients, right, [SAME] * len(right))
+    found = layer_deviations("", gradients, right, SAME)
     layers = [str(deviation.layer) for deviation in reversed(found) if deviation.severity > 1]
     where = f" (layer {layers[0]})" if len(layers) == 1 else f" (layers {', '.join(layers)}, from the output on)"
     return message + where

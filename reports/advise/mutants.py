@@ -50,6 +50,9 @@ REFUSALS = frozenset(
 )
 """Errors that say what is wrong with a program; every other one is a crash."""
 
+RUNS = 2
+"""The step of a program is timed in so many runs, of which the shortest counts."""
+
 WORTH = (0.02, 0.10)
 """Recall is also stated for the flaws that take at least these shares of the step."""
 
@@ -90,7 +93,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Result:
-    """One mutant. worth: the share of the mutant's step that the flaw takes, from the step times of both programs."""
+    """One mutant. worth: the share of the mutant's step that the flaw takes, from the processor time of both steps."""
 
     program: str
     category: str
@@ -112,6 +115,12 @@ class Clean:
     subject: Subject
     numbers: list[float] | None
     answer: Answer | None = None
+    seconds: float | None = None
+
+    def step_s(self) -> float:
+        """Processor time of its step; measured once."""
+        self.seconds = self.seconds or _step_s(self.subject)
+        return self.seconds
 
     def advised(self) -> Answer:
         """What `advise` says of it; asked once."""
@@ -121,7 +130,7 @@ class Clean:
     def wrong(self) -> list[Finding]:
         """Findings that its own text does not allow."""
         found = self.advised().advice
-        told = [] if found is None else [one for one in found.findings if not _is_double(one, self.subject)]
+        told = [] if found is None else [one for one in told_by(found) if one.category not in self.subject.flaws]
         allowed = self.subject.truth().flaws
         return [one for one in told if not any(flaw.is_told_by(asdict(one)) for flaw in allowed)]
 
@@ -150,8 +159,16 @@ def advised(subject: Subject) -> Answer:
             kind = "hang" if failure.kind == "late" else "refused" if failure.kind in REFUSALS else "crash"
             return Answer(None, f"{kind}: {failure.kind}: {failure.text}", time.monotonic() - begun_s)
     findings = decode(tuple[Finding, ...], json.loads(json.dumps(answer["findings"])))
-    advice = Advice(answer["step"], answer["step_s"], answer["steps"], findings, tuple(answer["notes"]), {}, {})
+    small = decode(tuple[Finding, ...], json.loads(json.dumps(answer["small"])))
+    advice = Advice(
+        answer["step"], answer["step_s"], answer["steps"], findings, tuple(answer["notes"]), {}, {}, small=small
+    )
     return Answer(advice, "", time.monotonic() - begun_s)
+
+
+def told_by(advice: Advice) -> tuple[Finding, ...]:
+    """The findings, with those that are small."""
+    return *advice.findings, *advice.small
 
 
 def silent(what: str, share: float) -> None:
@@ -235,47 +252,59 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
     before = clean.advised().advice
     if answer.advice is None or before is None:
         return base
-    known = Counter((one.category, one.title) for one in before.findings)
+    known = Counter((one.category, one.title) for one in told_by(before))
     truth = mutant.program.truth()
     named, beside, wrong = [], [], []
-    for one in answer.advice.findings:
+    for one in told_by(answer.advice):
         words = (
             f"{one.category} {one.file}:{one.line} {one.payoff_share[0]:.1%} to {one.payoff_share[1]:.1%}: {one.title}"
         )
         is_known = known[one.category, one.title] > 0
         if mutant.is_named_by(one) and (mutant.is_touched_by(one) or not is_known):
             named.append(words)
-        elif mutant.is_touched_by(one):
+        elif mutant.is_touched_by(one) or (not is_known and one.category in mutant.form.also):
             beside.append(words)
         elif (
             not is_known
             and not any(flaw.is_told_by(asdict(one)) for flaw in truth.flaws)
-            and not _is_double(one, mutant.clean)
+            and one.category not in mutant.clean.flaws
         ):
             wrong.append(words)
-    worth = 1 - before.step_s / answer.advice.step_s
+    worth = _worth(clean.step_s(), mutant.program)
     return replace(
         base, is_found=bool(named), worth=worth, named=tuple(named), beside=tuple(beside), wrong=tuple(wrong)
     )
 
 
-def _is_double(finding: Finding, clean: Subject) -> bool:
-    """Whether it says of a program that computes in double precision that it does."""
-    return finding.category == "float64" and not clean.is_single
+def _step_s(subject: Subject) -> float:
+    return min(subject.step_s() for _ in range(RUNS))
+
+
+def _worth(clean_s: float, program: Subject) -> float | None:
+    try:
+        return 1 - clean_s / _step_s(program)
+    except Failure:
+        return None
 
 
 def run(
     sample: int,
+    programs: int,
     seed: int,
     minutes: float | None,
     only: Sequence[str],
     progress: Progress,
     keep: Callable[[Outcome], object],
 ) -> Outcome:
-    """Make and judge so many mutants. only: of these categories. keep: gets what there is after every mutant."""
+    """Make and judge so many mutants of so many programs.
+
+    only: of these categories. keep: gets what there is after every mutant.
+    """
     begun_s, outcome = time.monotonic(), Outcome()
     cleans: dict[str, Clean] = {}
-    for mutant in in_turns(list(subjects()), seed):
+    chosen = list(subjects())
+    chosen = random.Random(seed).sample(chosen, min(programs, len(chosen)))
+    for mutant in in_turns(chosen, seed):
         is_late = minutes is not None and time.monotonic() - begun_s > 60 * minutes
         if len(outcome.results) >= sample or is_late:
             break
@@ -382,7 +411,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), default=600, show_default=True, help="Number of mutants.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of mutants.")
+@click.option("--programs", type=click.IntRange(1), default=100, show_default=True, help="Clean programs, at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of both.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no mutant after so many minutes.")
 @click.option("--only", metavar="NAMES", default="", help="Only these categories, separated by commas.")
 @click.option(
@@ -393,7 +423,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     help="Folder for mutants.md and mutants.json.",
 )
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON instead of the tables.")
-def main(sample: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
+def main(sample: int, programs: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
     """Plant flaws into clean programs, and count those that `mlpprof advise` finds."""
     study = Study.begin("mutants", out)
 
@@ -405,7 +435,7 @@ def main(sample: int, seed: int, minutes: float | None, only: str, out: Path, as
         return text, document
 
     with progress_bar() as progress:
-        outcome = run(sample, seed, minutes, [name for name in only.split(",") if name], progress, written)
+        outcome = run(sample, programs, seed, minutes, [name for name in only.split(",") if name], progress, written)
     text, document = written(outcome)
     click.echo(json.dumps(document, indent=1) if as_json_ else text, nl=as_json_)
 

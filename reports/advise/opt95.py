@@ -16,12 +16,10 @@ import random
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import click
@@ -36,6 +34,8 @@ from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results.proof import IN_THE_PATCH, Proof
+from reports.advise.calibration import Stated
+from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
 from reports.program import Program
@@ -62,22 +62,6 @@ class Pair:
 
     flawed: Subject
     clean: Subject
-
-
-@dataclass(frozen=True)
-class Stated:
-    """The saving of a proven finding: as stated, and as measured, as shares of the step."""
-
-    category: str
-    title: str
-    low: float
-    high: float
-    realised: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the measured saving is in the stated interval."""
-        return self.low <= self.realised <= self.high
 
 
 @dataclass(frozen=True)
@@ -249,7 +233,8 @@ def table(outcome: Outcome) -> str:
         answers = [{True: "yes", False: "no", None: ""}[answer] for answer in (one.applies, one.trains_the_same)]
         cells = [one.program, f"{one.twin:.2f}", patch, share, *answers, f"{one.seconds:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *_sentences(outcome.results), "", *_calibration(outcome.results)]) + "\n"
+    stated = [one for result in outcome.results for one in result.stated]
+    return "\n".join([*lines, "", *_sentences(outcome.results), "", calibration_table(stated)])
 
 
 def _sentences(results: Sequence[Patched]) -> Iterator[str]:
@@ -265,22 +250,6 @@ def _sentences(results: Sequence[Patched]) -> Iterator[str]:
     apply = sum(bool(one.applies and one.trains_the_same) for one in safe)
     yield f"- {apply} of {len(safe)} safe patches apply and run."
     yield f"- {sum(bool(one.failure) for one in results)} programs could not be proven because of an error."
-
-
-def _calibration(results: Sequence[Patched]) -> Iterator[str]:
-    """How often the stated interval holds the measured saving, by category."""
-    by_category: dict[str, list[Stated]] = defaultdict(list)
-    for one in results:
-        for stated in one.stated:
-            by_category[stated.category].append(stated)
-    yield "| category | findings | interval holds | saves less | saves more | median of measured minus stated |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for category, found in [*by_category.items(), ("all", [one for of_one in by_category.values() for one in of_one])]:
-        if found:
-            off = median(one.realised - (one.low + one.high) / 2 for one in found)
-            counts = [sum(one.holds for one in found), sum(one.realised < one.low for one in found)]
-            counts.append(len(found) - sum(counts))
-            yield f"| {category} | {len(found)} | {' | '.join(map(str, counts))} | {100 * off:+.1f} points |"
 
 
 @click.command(cls=Program)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import re
 import runpy
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -22,8 +26,8 @@ from mlpprof.catalog import find as variant
 from reports.advise.forked import Failure, forked
 from reports.advise.planting import Code, Region
 from tests.program_styles.twins import HERE as STYLES_FOLDER
-from tests.program_styles.twins import STYLES, fast
-from tests.wild.truth import Truth, scripts, truth
+from tests.program_styles.twins import STYLES
+from tests.wild.truth import Truth, fast, scripts, truth
 
 RUNGS = ("sliced", "buffered", "chunked")
 """The last rungs of the ladder that use nothing but NumPy."""
@@ -62,12 +66,16 @@ TOLERANCE, TOLERANCE_32 = 1e-6, 1e-3
 
 @dataclass(frozen=True)
 class Subject:
-    """A program. files: path in its folder -> text. main: the file to run. few: arguments for a short run."""
+    """A program. files: path in its folder -> text. main: the file to run. few: arguments for a short run.
+
+    flaws: categories that may be found anywhere in it, because it is only free of others.
+    """
 
     name: str
     files: dict[str, str]
     main: str
     few: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
     counts: dict[tuple[str, int], int] = field(default_factory=dict, compare=False)
 
     def write(self, folder: Path) -> Path:
@@ -108,6 +116,24 @@ class Subject:
         return all(
             abs(one - other) <= tolerance * max(1e-9, abs(other)) for one, other in zip(found, wanted, strict=True)
         )
+
+    def step_s(self) -> float:
+        """Processor seconds from the beginning of a step to that of the next one: the median of a run.
+
+        Other programs on the machine change it less than the time on the clock. Raises Failure if it does not run.
+        """
+        return forked(self._stepped, LONGEST_S)
+
+    def _stepped(self) -> float:
+        file, _, place = self.truth().step.partition(":")
+        tree = ast.parse(self.files[file])
+        body = _node(tree, place).body
+        is_documented = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        body.insert(int(is_documented), ast.parse("step_begins()").body[0])
+        begun_s: list[float] = []
+        builtins.step_begins = lambda: begun_s.append(time.process_time())  # type: ignore[attr-defined]  # made here
+        replace(self, files={**self.files, file: ast.unparse(tree)})._printed(None)
+        return median(later - one for one, later in pairwise(begun_s))
 
     def traced(self) -> Subject:
         """The same with the number of times that each line has run. Raises Failure if it does not run."""
@@ -243,4 +269,6 @@ def _styles(made: Callable[[str], str]) -> Iterator[Subject]:
         if "/" not in file:
             few = ("--steps", STEPS) if style == "script with argparse" else (STEPS,)
             text = made((STYLES_FOLDER / file).read_text(encoding="utf-8"))
-            yield Subject(f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few)
+            yield Subject(
+                f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few, ("float64", "temporaries")
+            )

@@ -88,7 +88,6 @@ class Row:
 
     @property
     def saved_share(self) -> float:
-        """The share of the parent's step that the rung really saves."""
         return 1 - 1 / self.measured.ratio
 
     @property

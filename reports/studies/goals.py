@@ -94,7 +94,6 @@ class Result:
         return float(np.exp(np.mean(logs))), math.exp(spread)
 
     def step_s(self, name: str) -> float:
-        """Median seconds per step."""
         return self.race.step_s(self.race.variants.index(name))
 
     def times_bound(self, name: str) -> float:

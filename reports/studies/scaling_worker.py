@@ -42,7 +42,6 @@ class TeamSum:
             self._sum[start:end] += row
 
     def exchange(self, size: int, repeats: int) -> list[float]:
-        """Seconds of every exchange."""
         seconds = []
         for _ in range(repeats):
             start = perf_counter()

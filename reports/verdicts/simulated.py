@@ -39,17 +39,14 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The share, 0 to 1."""
         return self.events / self.trials
 
     @property
     def low(self) -> float:
-        """Lower bound of the probability."""
         return 0.0 if self.events == 0 else float(betaincinv(self.events, self.trials - self.events + 1, 0.025))
 
     @property
     def high(self) -> float:
-        """Upper bound of the probability."""
         misses = self.trials - self.events
         return 1.0 if misses == 0 else float(betaincinv(self.events + 1, misses, 0.975))
 
@@ -62,7 +59,6 @@ class Assertions:
     replicates: NDArray[np.int64]
 
     def rate(self, outcome: int) -> Rate:
-        """How many assertions had this outcome."""
         return Rate(int(np.count_nonzero(self.outcome == outcome)), len(self.outcome))
 
 
@@ -82,7 +78,6 @@ class Runs:
 
     @property
     def first_look(self) -> int:
-        """The number of replicates at the first look."""
         return self._looks[0].replicates
 
     def judge(self, speedup: float, shift: Array | float = 0.0, side: int = 1) -> Assertions:

@@ -24,7 +24,7 @@ def dense(n_in, n_out, rng):
             nonlocal W, b
             delta = delta * sigmoid(kept) * (1 - sigmoid(kept))  # planted: recomputation
             # fast: delta = delta * kept * (1 - kept)
-            below = delta @ W.T
+            below = delta @ W.T  # acceptable: dead-computation
             W = W - rate * (x.T @ delta)
             b = b - rate * delta.sum(axis=0)
             return below

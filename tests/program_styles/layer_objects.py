@@ -15,7 +15,7 @@ class Linear:
         return x @ self.W + self.b
 
     def backward(self, grad, rate):
-        below = grad @ self.W.T
+        below = grad @ self.W.T  # acceptable: dead-computation
         self.W -= rate * (self.x.T @ grad)
         self.b -= rate * grad.sum(axis=0)
         return below

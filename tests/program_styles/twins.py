@@ -1,21 +1,18 @@
 """Programs in the styles in which people write them, each with a hand-optimized twin that trains the same.
 
-The marks are those of `wild.truth`. In addition, comments `# fast: CODE` are what the twin has in place of the
-statement before them.
+The marks and the comments `# fast: CODE` are those of `wild.truth`.
 """
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.wild.truth import Truth, truth
+from tests.wild.truth import Truth, fast, truth
 
 HERE = Path(__file__).parent
-FAST = "# fast: "
 CELL = "# %%"
 
 STYLES = {
@@ -112,27 +109,6 @@ def write(style: str, folder: Path) -> Twins:
             name = f"-m {side}_{package}" + ("" if script.stem == "__main__" else f".{script.stem}")
         names.append(name)
     return Twins(style, *names)
-
-
-def fast(text: str) -> str:
-    """The twin of a program."""
-    lines = text.splitlines()
-    ends = {
-        (node.end_lineno, node.col_offset): node.lineno
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.stmt)
-    }
-    last = 0
-    for number, line in enumerate(lines, 1):
-        indent = len(line) - len(line.lstrip())
-        if not line[indent:].startswith(FAST):
-            last = number
-            continue
-        if last == number - 1:
-            first = ends[last, indent]
-            lines[first - 1 : last] = [""] * (last - first + 1)
-        lines[number - 1] = line[:indent] + line[indent:].removeprefix(FAST)
-    return "\n".join(lines) + "\n"
 
 
 def notebook(text: str) -> str:

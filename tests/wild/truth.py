@@ -4,24 +4,33 @@
 Marks of one line are separated by semicolons. `[name]` after the category makes marks one flaw with several places;
 `anywhere` lets it be reported on any line of its file. `# step` marks the function or the loop that is the training
 step. A mark covers the whole statement that it stands on: with a loop its body, with a function all of it.
+
+Comments `# fast: CODE` are what the program's twin, which has no flaws, has in place of the statement before them; an
+empty one leaves the statement out. Where they would be most of the twin, it has a file of its own, `clean.py`.
 """
 
 from __future__ import annotations
 
 import ast
+import atexit
 import io
 import os
 import re
+import shutil
+import tempfile
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 MARK = re.compile(r"(planted|acceptable): ([a-z0-9-]+)( anywhere)?(?: \[(\w+)\])?")
+FAST = "# fast:"
 MAINS = ("main.py", "__main__.py")
 """Names of the scripts of packages."""
+MARKS = re.compile(rf"  # {MARK.pattern}.*")
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -70,9 +79,67 @@ class Truth:
         return [finding for finding in findings if not any(flaw.is_told_by(finding) for flaw in self.flaws)]
 
 
-def scripts(kind: str = "*") -> list[Path]:
-    """The scripts of all programs, or of one kind: "planted" or "clean"; a package's script is its `main.py`."""
-    return sorted([*HERE.glob(f"*/{kind}.py"), *HERE.glob(f"*/{kind}/main.py")])
+def scripts(kind: str) -> list[Path]:
+    """The scripts of all programs of a kind, "planted" or "clean"; a package's script is its `main.py`."""
+    folders = (HERE,) if kind == "planted" else (HERE, _twins())
+    return sorted((script for folder in folders for script in _scripts(folder, kind)), key=name)
+
+
+def _scripts(folder: Path, kind: str) -> list[Path]:
+    return [*folder.glob(f"*/{kind}.py"), *folder.glob(f"*/{kind}/main.py")]
+
+
+def files_of(script: Path) -> list[Path]:
+    """The script and, for a package, the modules beside it."""
+    return sorted(script.parent.glob("*.py")) if script.name in MAINS else [script]
+
+
+def name(script: Path) -> str:
+    """The name of a program in tests, such as `adam_softmax/clean.py`."""
+    return "/".join(script.parts[-3 if script.name in MAINS else -2 :])
+
+
+def clean(planted: Path) -> Path:
+    """The twin of a program, which has no flaws."""
+    (twin,) = (one for one in scripts("clean") if name(one) == name(planted).replace("planted", "clean"))
+    return twin
+
+
+@cache
+def _twins() -> Path:
+    """A folder with the twins that have no file of their own; it goes with this process, and not with its forks."""
+    folder, owner = Path(tempfile.mkdtemp(prefix="twins-", dir=os.environ.get("XDG_CACHE_HOME"))), os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    for script in scripts("planted"):
+        texts = {path: path.read_text() for path in files_of(script)}
+        if any(FAST in text for text in texts.values()):
+            for path, text in texts.items():
+                target = folder / str(path.relative_to(HERE)).replace("planted", "clean")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(MARKS.sub("", fast(text)))
+    return folder
+
+
+def fast(text: str) -> str:
+    """The twin of a program."""
+    lines = text.splitlines()
+    ends = {
+        (node.end_lineno, node.col_offset): node.lineno
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.stmt)
+    }
+    last, is_first = 0, False
+    for number, line in enumerate(lines, 1):
+        indent = len(line) - len(line.lstrip())
+        if not line[indent:].startswith(FAST):
+            if line.strip():
+                last, is_first = number, True
+            continue
+        if is_first:
+            first, is_first = ends[last, indent], False
+            lines[first - 1 : last] = [""] * (last - first + 1)
+        lines[number - 1] = line[:indent] + line[indent:].removeprefix(FAST).removeprefix(" ")
+    return "\n".join(lines) + "\n"
 
 
 def every(number: int, kind: str) -> list[Path]:
@@ -112,10 +179,9 @@ def truth(script: Path) -> Truth:
 
     Raises ValueError if the program marks no step, or more than one.
     """
-    files = sorted(script.parent.glob("*.py")) if script.name in MAINS else [script]
     flaws: dict[tuple[bool, str, str], list[Place]] = {}
     steps: list[str] = []
-    for path in files:
+    for path in files_of(script):
         marks, found = _marks(path, path.name)
         steps += found
         for planted, category, key, place in marks:

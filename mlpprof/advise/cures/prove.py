@@ -208,6 +208,8 @@ class Prover:
         open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
+            if finding.per != "step":
+                continue  # the race is of steps
             if not cures:
                 self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:

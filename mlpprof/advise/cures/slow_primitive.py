@@ -207,6 +207,41 @@ def without_vectorize(node: ast.expr, text: Text, name: str) -> str | None:
     return None
 
 
+def larger_one(node: ast.expr, text: Text, name: str) -> str | None:
+    """``np.maximum(a, b)`` for ``np.where(a > b, a, b)`` or ``np.max([a, b], axis=0)``."""
+    match node:
+        case ast.Call(args=[_, one, other], keywords=[]) | ast.Call(args=[ast.List(elts=[one, other])]):
+            return f"{name}.maximum({text(one)}, {text(other)})"
+    return None
+
+
+def of_whole_array(options: str) -> Written:
+    """``f(x, axis=0)`` for ``np.apply_along_axis(f, 0, x)``. options: with `{axis}` for the axis."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(args=[ast.Name() | ast.Attribute() as inner, axis, array], keywords=[]):
+                return f"{text(inner)}({text(array)}{options.format(axis=text(axis))})"
+        return None
+
+    return written
+
+
+def of_the_array(is_double: bool) -> Written:
+    """``np.array(x, t)`` for ``np.array(x.tolist(), t)``. is_double: the array of the list is float64."""
+
+    def written(node: ast.expr, text: Text, name: str) -> str | None:
+        match node:
+            case ast.Call(args=[ast.Call(func=ast.Attribute(value=array, attr="tolist"), args=[]), *rest]):
+                options = [*map(text, rest), *(f"{one.arg}={text(one.value)}" for one in node.keywords)]
+                if not options and not is_double:
+                    return None
+                return f"{text(node.func)}({', '.join([text(array), *(options or ['float'])])})"
+        return None
+
+    return written
+
+
 # Sums of outer products
 
 

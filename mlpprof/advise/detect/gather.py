@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 
 import numpy as np
 
@@ -43,9 +44,8 @@ def _columns(graph: Graph) -> list[Candidate]:
             continue
         part = (container if axis else container.T)[: MOST_BYTES // max(1, container[0].nbytes)]
         samples, rows = np.ascontiguousarray(part.T), keys[axis]
-        share = saved_share(
-            lambda part=part, rows=rows: part[:, rows], lambda samples=samples, rows=rows: samples[rows]
-        )
+        columns, by_row = partial(operator.getitem, part, (slice(None), rows)), partial(operator.getitem, samples, rows)
+        share = saved_share(columns, by_row)
         if share[0] < LEAST_GAIN:
             continue
         site = graph.site(event)

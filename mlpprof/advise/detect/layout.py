@@ -12,6 +12,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
+from mlpprof.advise.detect.temporaries import is_only_multiplied
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
@@ -30,7 +31,7 @@ def detect(graph: Graph) -> list[Candidate]:
     """One candidate for each line whose operation is faster if all operands have one memory order."""
     by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
     for event in graph.last:
-        if not event.is_own and _collides(event):
+        if not event.is_own and _collides(event) and not (event.kind == COPY and is_only_multiplied(event, graph)):
             saved = _saved(event, graph)
             if saved[1] > 0:
                 site = graph.site(event)

@@ -34,6 +34,8 @@ CURES_OF_COPIES = {
     "copy": "use the array itself in place of its copy",
     "array": "use `asarray` in place of `array`, because it does not copy an array",
     "flatten": "use `ravel` in place of `flatten`, because it copies only if it must",
+    "ascontiguousarray": "use the array itself, because a product takes both memory orders",
+    "asfortranarray": "use the array itself, because a product takes both memory orders",
 }
 """The name of a copying function -> what to do instead."""
 
@@ -47,17 +49,17 @@ def needless_copies(graph: Graph, changed: frozenset[int]) -> list[Candidate]:
         return []
     spans: dict[Span, list[Event]] = defaultdict(list)
     for event in graph.first:
-        if _is_copy(event):
+        if _is_copy(event, graph):
             spans[graph.span(event.site)].append(event)
     safe = {span for span, events in spans.items() if all(_protects_nothing(event, graph) for event in events)}
-    found = [event for event in graph.last if graph.span(event.site) in safe and _is_copy(event)]
+    found = [event for event in graph.last if graph.span(event.site) in safe and _is_copy(event, graph)]
     risky = {graph.span(event.site) for event in found if _roots(event) & changed}
     found = [event for event in found if graph.span(event.site) not in risky]
     return [_copy_candidate(group, graph) for group in neighbours(found, graph.site)]
 
 
-def _is_copy(event: Event) -> bool:
-    """Whether it copies the same elements with the same dtype and memory order."""
+def _is_copy(event: Event, graph: Graph) -> bool:
+    """Whether it copies the same elements with the same dtype and memory order, or with one that does not matter."""
     output = event.output
     if event.name not in CURES_OF_COPIES or event.is_own or event.is_view or output is None or event.writes:
         return False
@@ -68,7 +70,22 @@ def _is_copy(event: Event) -> bool:
     if event.name == "flatten":
         order = next((x for x in (*event.operands, event.options.get("order")) if isinstance(x, str)), "C")
         return is_alike and source.order == order
-    return is_alike and source.shape == output.shape and source.order == output.order != "?"
+    if not is_alike or source.shape != output.shape or "?" in source.order + output.order:
+        return False
+    return source.order == output.order or is_only_multiplied(event, graph)
+
+
+def is_only_multiplied(event: Event, graph: Graph) -> bool:
+    """Whether nothing but products of matrices reads a copy: BLAS takes the elements in both orders."""
+    if event.output is None:
+        return False
+    root = event.output.root
+    readers = [
+        one
+        for one in graph.events[event.index + 1 : graph.trace.died.get(root, len(graph.events))]
+        if not one.is_own and not one.is_view and any(value.root == root for value in one.inputs)
+    ]
+    return bool(readers) and all(one.kind == PRODUCT for one in readers)
 
 
 def _roots(event: Event) -> set[int]:
@@ -103,12 +120,13 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     sites = [graph.site(event) for event in events]
     size = sum(event.output.nbytes for event in events if event.output is not None)
     cure = without_copies(events, graph)
+    is_turned = head.output is not None and head.output.order != head.inputs[0].order
+    alike = "A product takes both memory orders" if is_turned else "The array already has this dtype and memory order"
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
         title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {size / 1e6:.1f} MB per step",
-        why="The array already has this dtype and memory order, and nothing writes to the array or to its copy while "
-        "the copy is used.",
+        why=f"{alike}, and nothing writes to the array or to its copy while the copy is used.",
         cures=(cure,) if cure is not None else (),
         cure=f"In {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}."
         if cure is not None

@@ -22,6 +22,7 @@ import numpy as np
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS, numba_functions
 from mlpprof.instrument.rewriting import Site
+from mlpprof.process import PULSE
 from mlpprof.programs.find_step.candidates import candidates
 from mlpprof.programs.find_step.choose import (
     Execution,
@@ -288,10 +289,13 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
     def is_over(passed_s: float) -> bool:
         if signs.stopped is not None or (writes is not None and writes.must_end) or observer.has_ended_elsewhere:
             return True
-        if not observer.seen.times:
-            return passed_s > program.wait_s and signs.give_up(passed_s)
-        is_still = stillness.seconds() > Patience.still_s
-        return (is_still or observer.looked_s > program.wait_s) and signs.give_up(passed_s)
+        if observer.seen.times:
+            is_long = stillness.seconds() > Patience.still_s or observer.looked_s > program.wait_s
+        else:
+            is_long = passed_s > program.wait_s
+        if not is_long:
+            PULSE.beat()
+        return is_long and signs.give_up(passed_s)
 
     with watched(is_over):
         ended = program.run(compiled)
@@ -330,6 +334,8 @@ def _not_found(observer: ProgramObserver, trees: dict[str, ast.Module], signs: S
         waiting = [name for tree in trees.values() for name in async_functions(tree)]
         if waiting:
             return f"no training step was found. The program trains perhaps in {waiting[0]}, which {ASYNC}"
+    if signs.reason(signs.stopped is None) is not None:
+        return f"no training step was found: {signs.without_step()}"
     found = candidates({path: tree for path, tree in trees.items() if not Path(path).is_relative_to(PACKAGE)})
     to_type = f". These may be the step: {', '.join(f'--step {one}' for one in found)}" if found else ""
     nothing = "" if signs.stopped else ", since nothing is changed repeatedly from its own value, as in W -= rate * dW"

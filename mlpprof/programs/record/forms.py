@@ -9,13 +9,15 @@ from __future__ import annotations
 import ast
 import gc
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 
 from mlpprof.instrument.compiled import is_within
 from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
+from mlpprof.programs.record.around import AroundForm, reaching
 from mlpprof.programs.record.feed import add_feed
-from mlpprof.programs.record.hooks import BEGIN, END, FED, MODE, PRE, RECORDING, TESTED
+from mlpprof.programs.record.hooks import BEGIN, END, ENTERED, FED, MODE, PRE, RECORDING, TESTED
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
 from mlpprof.programs.step_place import StepPlace, loops_around, loops_that_feed
 
@@ -32,8 +34,10 @@ class Forms:
     """Compiled files.
 
     step: where the step is; None if there is none to rewrite. with_turns: whether to rewrite loops that call the step.
-    is_compiled: the step is compiled by numba, and stays as it is. loops: the places of the loops around the step, as
-    file and line.
+    is_compiled: the step is compiled by numba, and stays as it is. imported: gives, for the first file of the program,
+    the texts of all its files by path, so that what is around the step can be rewritten; None leaves that as it is.
+    inside: code of functions that looked as if they were around the step, and run within it. in_turns: as for
+    `AroundForm`. loops: the places of the loops around the step, as file and line.
     """
 
     step: StepPlace | None = None
@@ -43,6 +47,10 @@ class Forms:
     is_compiled: bool = False
     sources: dict[str, str] = field(default_factory=dict)
     loops: list[tuple[str, int]] = field(default_factory=list)
+    imported: Callable[[str, str], Mapping[str, str]] | None = None
+    inside: set[CodeType] = field(default_factory=set)
+    in_turns: set[int] = field(default_factory=set)
+    _names: frozenset[str] | None = None
     _twins: dict[tuple[str, int], dict[Key, CodeType]] = field(default_factory=dict)
 
     def module_code(self, path: str, source: str) -> CodeType:
@@ -60,13 +68,27 @@ class Forms:
         if node is not None:
             self.step_file = path
             self.is_compiled = is_within(node, tree)
+        form = self._around(path, source, tree, node)
         if node is not None and not self.is_compiled:
             self._dispatch(node, path, tree, is_turn=False)
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)
+        if form is not None:
+            form.rewrite(around)
         for loop in feeding:
             add_feed(loop, self.sites, path)
         return _compiled(tree, path)
+
+    def _around(
+        self, path: str, source: str, tree: ast.Module, node: ast.FunctionDef | ast.For | ast.While | None
+    ) -> AroundForm | None:
+        """What rewrites the code around the step, in a file that has some."""
+        if self.imported is None or self.step is None or self.is_compiled:
+            return None
+        if self._names is None:
+            texts = self.imported(path, source)
+            self._names = reaching(self.step, {one: ast.parse(text, one) for one, text in texts.items()})
+        return AroundForm(self.sites, path, tree, self._names, node, self.in_turns)
 
     def _parsed(self, path: str, source: str) -> ast.Module:
         """The file that the step is looked for in."""
@@ -108,6 +130,9 @@ class Forms:
 
     def _compile(self, path: str, mode: int) -> dict[Key, CodeType]:
         tree = ast.parse(self.sources[path], path)
+        if mode == PLAIN:
+            codes = _nested(_compiled(tree, path))
+            return {_key(code): code for code in codes}
         form = (ClockedForm if mode == CLOCKED else ObservedForm)(self.sites, path, tree)
         tree.body = form.statements(tree.body)
         found = [code for code in _nested(_compiled(tree, path)) if _is_marked(code, MARKS[mode])]
@@ -158,6 +183,10 @@ class CodeExchange:
         plain = self._plain.get(function.__code__, function.__code__)
         if not {BEGIN, FED, TESTED}.isdisjoint(plain.co_names):
             return
+        if ENTERED in plain.co_names:
+            if plain not in self._forms.inside:
+                return
+            plain = self._forms.twin(plain, PLAIN) or plain
         code = plain if mode == PLAIN else self._forms.twin(plain, mode)
         if code is None:
             code = plain

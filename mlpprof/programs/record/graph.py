@@ -101,7 +101,11 @@ class Graph:
 
     def place_of(self, site: Site) -> Place:
         """Where a site is, as reports show it."""
-        return place_of(site.file, site.line, self.shown(site.file))
+        return self.place_of_line(site.file, site.line)
+
+    def place_of_line(self, file: str, line: int) -> Place:
+        """Where a line is, as reports show it."""
+        return place_of(file, line, self.shown(file))
 
     def place(self, site: Site) -> str:
         """A site as 'file.py:LINE', or 'work.ipynb:cell 3:LINE'."""
@@ -177,8 +181,14 @@ class Graph:
 
     @cached_property
     def parameters(self) -> frozenset[int]:
-        """Buffers that the step before has changed or made and that the last step reads."""
+        """Buffers that the step before has changed or made and that the last step reads.
+
+        Around the steps, where nothing is known of a step before: all buffers that are read and not made there.
+        """
         start, stop = self.trace.steps[-1]
+        if self.trace.is_around:
+            made = {e.output.root for e in self.turn if e.output is not None and not e.is_view}
+            return frozenset({value.root for e in self.turn for value in e.inputs if value.is_array} - made)
         before = self.events[:start]
         changed = {root for event in before for root in event.writes}
         changed |= {event.output.root for event in before if event.output is not None and not event.is_view}

@@ -32,6 +32,10 @@ DEEPEST, HALF = 40, 20
 """An event lists up to `DEEPEST` loops or calls around it; if there are more, the outer and the inner `HALF`."""
 
 
+SINGLE = (float, np.floating)
+"""Single numbers that a program computes with one by one; np.float64 is a float, and np.float32 is none."""
+
+
 class RunningLoops:
     """The loops that run while a step is recorded. begun: makes the record of a new one, if it is recorded."""
 
@@ -68,7 +72,7 @@ class RunningLoops:
     def over(self, site: int, iterable: Any) -> None:
         """What the loop that has begun runs over."""
         if self.running and self.running[-1].site == site:
-            self.running[-1].length = _length(iterable)
+            self.running[-1].length = length_of(iterable)
 
     def turn(self, site: int, is_recording: bool) -> bool:
         """A turn begins. Whether it is recorded."""
@@ -101,7 +105,7 @@ class RunningLoops:
 
     def each(self, site: int, iterable: Iterable[Any]) -> Iterator[Any]:
         """The turns of a comprehension. Its iterator is made at once, and is not closed with it."""
-        return self._counted(site, _length(iterable), iter(iterable))
+        return self._counted(site, length_of(iterable), iter(iterable))
 
     def _counted(self, site: int, length: int, turns: Iterator[Any]) -> Iterator[Any]:
         self.begin(site, length)
@@ -126,7 +130,7 @@ class RunningLoops:
     def count_single(self, site: int, result: Any) -> None:
         """Count an execution without arrays, and if it gave a single number, also for the innermost loop."""
         self.singles[site] = self.singles.get(site, 0) + 1
-        if isinstance(result, float) and self.running:  # np.float64 is one
+        if isinstance(result, SINGLE) and self.running:
             run = self.running[-1]
             run.scalars += 1
             if run.signatures:
@@ -149,7 +153,7 @@ def outer_and_inner(nested: tuple[Item, ...]) -> tuple[Item, ...]:
     return nested if len(nested) <= DEEPEST else nested[:HALF] + nested[-HALF:]
 
 
-def _length(iterable: Any) -> int:
+def length_of(iterable: Any) -> int:
     """The number of turns; -1 if it is unknown, or if finding out would run code of the program."""
     kind = type(iterable)
     if any(isinstance(getattr(kind, name, None), FunctionType) for name in ("__len__", "__length_hint__")):
@@ -190,7 +194,7 @@ def _is_number_in_element(target: np.ndarray[Any, Any], key: Any, value: Any) ->
     """Whether a single number is stored into a single element."""
     keys = _parts(key)
     is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
-    return is_element and isinstance(value, float)
+    return is_element and isinstance(value, SINGLE)
 
 
 class Recorder:

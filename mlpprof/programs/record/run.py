@@ -12,21 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-from mlpprof.errors import ProgramEnded, UsageError, did_you_mean
+from mlpprof.errors import MlpprofError, ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
-from mlpprof.process import interrupt, raise_in
-from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come
+from mlpprof.process import PULSE, interrupt, raise_in
+from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, texts_from
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.finite import failure_in
 from mlpprof.programs.record.forms import CodeExchange, Forms
+from mlpprof.programs.record.program_time import unfinished
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.schedule import OBSERVED_STEPS, Enough, Steps, end_threads_quietly
+from mlpprof.programs.record.surroundings import Surroundings, Watched
+from mlpprof.programs.record.timeline import Timeline
 from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.request import STILL_S
 from mlpprof.programs.signs import Signs, Stillness
@@ -127,30 +131,50 @@ class Patience:
 
 @dataclass
 class Recording:
-    """What a run of the program gave. trace: None if the program ended too early; count: how often the step ran."""
+    """What a run of the program gave. trace: None if the program ended too early; count: how often the step ran.
+
+    timeline: of the program around its steps, if it was kept. has_ended: the program has run to its end. around: the
+    recorded statements around the steps.
+    """
 
     trace: Trace | None
     count: int
     plain_s: list[float]
+    timeline: Timeline | None = None
+    has_ended: bool = False
+    around: Sequence[Watched] = ()
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What times and records a program's step. steps: decides which form each step takes."""
+    """What times and records a program's step. steps: decides which form each step takes.
+
+    timeline, surroundings: of what is around the steps.
+    """
 
     forms: Forms
     clocks: Clocks
     recorder: Recorder
     steps: Steps
+    timeline: Timeline | None = None
+    surroundings: Surroundings | None = None
 
     @classmethod
-    def usual(cls, step: StepPlace, few: int, may_be_short: bool) -> Instruments:
+    def usual(cls, step: StepPlace, few: int, program: Program, looks_around: bool) -> Instruments:
         """Those for a program that makes `few` steps (0: not known), and may end after a few steps if not."""
-        forms = Forms(step)
+        forms, may_be_short = Forms(step), program.may_be_short
         clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
         early = Recorder(forms.sites) if may_be_short and (few == 0 or few >= ENOUGH_STEPS) else None
-        steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early)
-        return cls(forms, clocks, recorder, steps)
+        # What is around the steps of a variant is mlpprof's own.
+        timeline = Timeline(time.perf_counter) if looks_around and may_be_short else None
+        steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early, timeline=timeline)
+        if timeline is None:
+            return cls(forms, clocks, recorder, steps)
+        forms.imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+        forms.inside, forms.in_turns = timeline.inside, timeline.in_turns
+        around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
+        steps.unfinished = lambda: unfinished(timeline, forms.sites, around.left)
+        return cls(forms, clocks, recorder, steps, timeline, around)
 
 
 def record(
@@ -161,10 +185,12 @@ def record(
     writes: Writes | None = None,
     patience: Patience | None = None,
     instruments: Instruments | None = None,
+    looks_around: bool = False,
 ) -> Recording:
     """Run a program until its step has been recorded, or until it ends, or wants to write, and a few have been.
 
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
+    looks_around: take the times of the statements around the steps, too, and record them.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     patience = patience or Patience(waiting_s=program.wait_s)
@@ -172,10 +198,12 @@ def record(
     signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
     signs.watch()
     hook_time()  # measured before the program runs, and others with it
-    instruments = instruments or Instruments.usual(step, few, program.may_be_short)
-    forms, steps, recorder = instruments.forms, instruments.steps, instruments.recorder
+    instruments = instruments or Instruments.usual(step, few, program, looks_around)
+    forms, steps, recorder, timeline = instruments.forms, instruments.steps, instruments.recorder, instruments.timeline
     for instrument in (instruments.clocks, recorder, steps):
         hooks.install(instrument.hooks)
+    if timeline is not None and instruments.surroundings is not None:
+        hooks.install({**timeline.hooks, **instruments.surroundings.hooks})
     for module in list(sys.modules.values()):  # the activations and losses of variants, which the harness uses too
         if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
@@ -186,10 +214,12 @@ def record(
         nonlocal endless_at
         if signs.stopped is not None or (writes is not None and writes.must_end):
             return True
+        if passed_s <= patience.waiting_s or steps.count:
+            PULSE.beat(steps.count or None)
         steps.relieve()
         if endless_at is None and steps.first_s > patience.longest_step_s:
             endless_at = signs.here()
-        if forms.is_compiled or steps.is_done_elsewhere:
+        if forms.is_compiled or steps.is_done_elsewhere or steps.is_over:
             return True
         if forms.step_file is None:
             if passed_s > patience.waiting_s:
@@ -205,8 +235,16 @@ def record(
         writes.is_enough = lambda: steps.is_enough
     ended: Exit | None = None
     begun_s = time.perf_counter()
+    if timeline is not None:
+        timeline.begin()
     with watched(is_hopeless):
-        ended = program.run(forms.module_code)
+        try:
+            ended = program.run(forms.module_code)
+        except MlpprofError:
+            if not steps.is_done:  # what comes after the recording may fail, as a file that cannot be written
+                raise
+    if timeline is not None:
+        timeline.end()
     sys.settrace(None)  # `Steps` may have set one
     if writes is not None:
         writes.is_enough = lambda: True
@@ -216,7 +254,7 @@ def record(
     if signs.stopped is not None and steps.is_in_step and not steps.is_enough:
         raise UsageError(f"the step '{step.text}' ran {steps.count} times, and did not end: {signs.stopped}")
     if endless_at is not None:
-        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at))
+        raise UsageError(_too_long(step, forms, patience.longest_step_s, endless_at, program.may_be_short))
     if steps.count == 0 and ended is not None and ended.place is not None:
         raise ProgramEnded(f"{ended.place} ended the program with exit code {ended.code} before the step ran")
     if forms.step_file is None or steps.count == 0:
@@ -282,7 +320,8 @@ def record(
             "the program makes so few steps that mlpprof timed the expressions of only one: shares are estimates"
         )
     trace.notes.extend(_notes_around(steps.times, forms))
-    return Recording(trace, steps.count, steps.times.plain_s)
+    around = list(instruments.surroundings.found.values()) if instruments.surroundings is not None else []
+    return Recording(trace, steps.count, steps.times.plain_s, timeline, ended is not None, around)
 
 
 def _notes_around(times: Times, forms: Forms) -> Iterator[str]:
@@ -317,18 +356,19 @@ def _why_few(writes: Writes | None, signs: Signs) -> str:
     return "then the program wanted to write" if stopped else "the program makes no more"
 
 
-def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str) -> str:
+def _too_long(step: StepPlace, forms: Forms, longest_s: float, at: str, is_users: bool) -> str:
+    """What to do about a step that does not end. is_users: the user may have named it; it is not that of a variant."""
     assert forms.step_file is not None
     name = Path(forms.step_file).name
+    takes = f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}"
+    if not is_users:
+        return f"{takes}. If that line waits for something, let it return; else, give it less to do"
     node = step.node(ast.parse(forms.sources[forms.step_file]), forms.step_file)
     inner = [one for one in ast.walk(node) if isinstance(one, ast.For | ast.While)] if node is not None else []
     lines = sorted(one.lineno for one in inner if one is not node)
     names = [f"--step {shlex.quote(place_of(forms.step_file, line).text)}" for line in lines]
     what = f". Name a loop inside it: {' or '.join(names)}" if names else ""
-    return (
-        f"a single step '{step.text}' in {name} takes more than {longest_s:.0f} seconds; it was at {at}. It "
-        f"seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
-    )
+    return f"{takes}. It seems to be the whole training{what}. Without --step, mlpprof looks for the step itself"
 
 
 ASYNC = (

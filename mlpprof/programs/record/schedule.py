@@ -27,6 +27,7 @@ from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
 from mlpprof.programs.record.heap import given_back_from
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
+from mlpprof.programs.record.timeline import NOTHING, Timeline, Wait
 from mlpprof.programs.record.trace import OwnTime, Part, Times
 
 WARM_UP_S, MEASURING_S, LONGEST_S = 0.1, 1.5, 4.0
@@ -61,7 +62,14 @@ FIRST_STEPS = 3
 LEFT_OUT = 0.3
 """This share of the steps of an earlier run is not counted on: if chance is involved, a program may end sooner."""
 
-STEP, TURN, IGNORED = "step", "turn of the loop around it", "within"
+STEP, TURN, IGNORED, LATER = "step", "turn of the loop around it", "within", "after the recording"
+
+OWN_MODULES = (__name__, Timeline.__module__)
+"""The modules of the hooks that end a program."""
+
+LONGEST_WAIT_S = 4.0
+"""After the recording the program goes on for up to so many seconds, if this is enough to see the rest of an epoch, or
+if it is not known how long that takes."""
 
 
 class Enough(BaseException):
@@ -84,7 +92,7 @@ class Steps:
 
     few: the number of steps that the program makes, if an earlier run has counted them, else 0. early: records two of
     the first steps, because the program may end before `recorder` has recorded any. forms: the form of each step, in
-    place of the usual plan; recording then goes on until the program ends.
+    place of the usual plan; recording then goes on until the program ends. timeline: is informed of all steps.
     """
 
     def __init__(
@@ -96,9 +104,15 @@ class Steps:
         few: int = 0,
         early: Recorder | None = None,
         forms: Iterator[int] | None = None,
+        timeline: Timeline | None = None,
     ) -> None:
         self._exchange, self._clocks, self._recorder, self._clock = exchange, clocks, recorder, clock
         self._last, self._early = recorder, early
+        self._timeline = timeline or Timeline(clock, 0)
+        self.unfinished: Callable[[], Wait] = lambda: NOTHING
+        """What is still to be seen around the steps; after the recording, the program goes on for that."""
+        self._timeline.reached = self._reached
+        self._until_s: float | None = None
         self.count = 0
         self._wanted = min(few, OBSERVED_STEPS) if few else OBSERVED_STEPS
         if forms is not None:
@@ -203,9 +217,14 @@ class Steps:
         """The step begins, or a turn of the loop around it."""
         if is_turn and not self._has_turns:
             return
+        if self.is_done and not is_turn:
+            self._open.append(LATER)
+            self._timeline.begin_step()
+            return
         if self.is_done or (is_turn and self._open):
             self._open.append(IGNORED)
             return
+        self._timeline.pause()
         if not self._open:
             self._take_time_between()
             self._start_form()
@@ -222,6 +241,9 @@ class Steps:
             self._start = self._since = self._clock()
             if self.first_begun_s is None:
                 self.first_begun_s = self._start
+            self._timeline.begin_step()
+        else:
+            self._timeline.go_on(self._form)
 
     def _take_time_between(self) -> None:
         if self._ended_s is not None and self._mode == PLAIN and self.times.plain_s:
@@ -230,9 +252,11 @@ class Steps:
     def _begin_loop(self) -> None:
         """A loop around the step is about to begin: a generator that it runs over keeps the form that it begins in."""
         if self._form != PLAIN and not self.is_done:
+            self._timeline.pause()
             with self._changing:
                 self._exchange.to(PLAIN)
                 self._form = PLAIN
+            self._timeline.go_on(PLAIN)
 
     def _start_form(self) -> None:
         """Put the program into the next form."""
@@ -259,6 +283,14 @@ class Steps:
         self._left_at = now
         with self._changing:
             kind = self._open.pop()
+        if kind in (STEP, LATER):
+            self._timeline.end_step()
+        else:
+            self._timeline.pause()
+        self._end_of(kind, now)
+        self._timeline.go_on(self._form)
+
+    def _end_of(self, kind: str, now: float) -> None:
         if kind == STEP:
             self._recorder.is_inside = False
             self._inside = self._clocks.take()
@@ -269,14 +301,52 @@ class Steps:
                 self.times.faults.append(page_faults() - self._faults)
         if self._open:
             return
-        if kind != IGNORED:
+        if kind in (STEP, TURN):
             self._finish()
         self._ended_s = self._clock()
-        if self.is_done and sys.exc_info()[0] is None:
-            if self._has_raised:
-                _insist()
-            self._has_raised = True
-            raise Enough
+        if self.is_done and (self._until_s is None or self.is_over) and sys.exc_info()[0] is None:
+            self._reached()
+
+    def _reached(self) -> None:
+        """The program may end, unless there is more to see soon."""
+        if self._until_s is not None and not self.is_over:
+            self._go_on()
+            if self._timeline.awaited != NOTHING:
+                return
+        if self._has_raised:
+            _insist()
+        self._has_raised = True
+        raise Enough
+
+    def lend(self, recorder: Recorder) -> None:
+        """Put the program into the observed form for another recorder, until `take_back`."""
+        with self._changing:
+            self._exchange.to(OBSERVED)
+        hooks.install(recorder.hooks)
+
+    def take_back(self) -> int:
+        """Put the program back into its form, which is the answer."""
+        hooks.install(self._recorder.hooks)
+        with self._changing:
+            self._exchange.to(self._form)
+        return self._form
+
+    def _go_on(self) -> None:
+        """If the rest of an epoch can be seen soon, let the program go on until then, without instruments."""
+        wait = self._timeline.awaited = NOTHING if self.is_done_elsewhere else self.unfinished()
+        if wait == NOTHING or wait.seconds > LONGEST_WAIT_S:
+            self._timeline.awaited = NOTHING
+        elif self._until_s is None:
+            self._until_s = self._clock() + LONGEST_WAIT_S
+            self._mode = PLAIN
+            with self._changing:
+                self._exchange.to(PLAIN)
+                self._form = PLAIN
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the program had its time to go on after the recording."""
+        return self._until_s is not None and self._clock() > self._until_s
 
     @property
     def is_in_step(self) -> bool:
@@ -365,6 +435,7 @@ class Steps:
             self.is_done_elsewhere = self.is_done and threading.current_thread() is not threading.main_thread()
             if self.is_done:
                 self._early = None  # it keeps arrays
+                self._go_on()
 
 
 def _insist() -> None:
@@ -378,7 +449,9 @@ def _insist() -> None:
             sys.settrace(None)
             raise Enough
 
-    frame: FrameType | None = sys._getframe(2)  # the step, or the code with the loop: not this one, not the hook
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") in OWN_MODULES:
+        frame = frame.f_back  # to the step, or the code with the loop
     while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
         frame.f_trace = again
         frame = frame.f_back

@@ -148,7 +148,8 @@ class Trace:
     its last. died: buffer -> index of the event before which it was freed. reads, looks, taken, stores: as in `Uses`.
     is_blind: some reads were not recorded. shared: buffers in memory that is not NumPy's, which others may use too.
     sources: text by file. singles: executions without arrays by site, in the last recorded step; they are no events.
-    loading_s: seconds from the start of the program to its first step.
+    loading_s: seconds from the start of the program to its first step. is_around: the recording is not of a step, but
+    of a statement around the steps.
     """
 
     sites: list[Site]
@@ -170,3 +171,4 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     singles: dict[int, int] = field(default_factory=dict)
     loading_s: float = 0.0
+    is_around: bool = False

@@ -50,7 +50,6 @@ class Drawing:
     subject: Measured | None = None
 
     def sheet(self, width: float = WIDE) -> Sheet:
-        """Draw the figure; width in inches."""
         with style():
             return self.draw(width)
 

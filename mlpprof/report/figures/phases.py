@@ -107,7 +107,6 @@ def _tear(plot: RowPlot, i: int, length: float) -> None:
 
 
 def _limit(times_s: Sequence[float]) -> float:
-    """The longest time that is drawn to scale."""
     ordered = sorted(times_s, reverse=True)
     while len(ordered) > 2 and ordered[0] > TOO_LONG * ordered[1]:
         ordered.pop(0)

@@ -39,7 +39,6 @@ class RowPlot:
 
     @property
     def half(self) -> float:
-        """Half the thickness of a bar, in rows."""
         return 0.3 * ROW / self.row
 
     def beside_name(self, i: int, text: str, x: float, *, ha: Literal["left", "right"], size: float = 8.5) -> Text:

@@ -23,15 +23,15 @@ from mlpprof.results import Comparison, Json, quantiles
 from mlpprof.results.json import plain_object
 
 
-def pytest_benchmark_json(comparisons: Sequence[Comparison], now: datetime | None = None) -> dict[str, Any]:
-    """The document of pytest-benchmark. now: its date, the current time by default."""
+def pytest_benchmark_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The document of pytest-benchmark."""
     machine = comparisons[0].machine
     return plain_object(
         {
             "machine_info": _machine_info(machine),
             "commit_info": {"id": machine.get("commit_id"), "dirty": machine.get("commit_dirty")},
             "benchmarks": [benchmark for one in comparisons for benchmark in _benchmarks(one)],
-            "datetime": (now or datetime.now(UTC)).isoformat(),
+            "datetime": datetime.now(UTC).isoformat(),
             "version": f"mlpprof {__version__}",
         }
     )

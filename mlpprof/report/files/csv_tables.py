@@ -12,6 +12,8 @@ The samples of a run have a row for each step that was timed:
 | round  | counted from 0; the passes of one round ran right after each other                                |
 | step   | counted from 0 within the round                                                                   |
 | seconds| the time that the step spent there                                                                |
+
+A text that begins as a formula does (=, +, -, @) has an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -91,5 +93,10 @@ def _text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([_as_text(cell) for cell in row] for row in rows)
     return buffer.getvalue()
+
+
+def _as_text(cell: object) -> object:
+    """A text that spreadsheets would take for a formula gets an apostrophe before it; names come from anybody."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

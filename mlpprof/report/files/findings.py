@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mlpprof.report.advice_words import (
     share_text,
 )
 from mlpprof.report.numbers import format_time, plain
+from mlpprof.report.program_rows import known_text, program_table, program_words
+from mlpprof.report.rows import Table
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
@@ -44,7 +46,7 @@ def _annotations(advice: Advice) -> Iterator[str]:
         title = f"{one.category}: {plain(one.title)}{_in_cell(one.place)}"
         line, end_line = _lines(one.place, one.end_line)
         where = f"file={_property(path_of(advice, one.place))},line={line},endLine={end_line}"
-        text = f"{one.why}\nIt saves {payoff_text(one)} per step ({share_text(one)}).\n{one.cure}"
+        text = f"{one.why}\nIt saves {payoff_text(one)} per {one.per} ({share_text(one)}).\n{one.cure}"
         yield f"::warning {where},title={_property(title)}::{_data(text)}"
     for title, lines in other_lines(advice):
         for place, text in lines:
@@ -82,6 +84,13 @@ def _markdown(advice: Advice) -> Iterator[str]:
     yield ""
     yield f"A step takes {format_time(advice.step_s)}."
     yield ""
+    if advice.program is not None:
+        yield _inline(program_words(advice.program))
+        yield ""
+        yield from _rows(program_table(advice.program, advice.step))
+        yield ""
+        yield from (f"- {_inline(text)}" for text in known_text(advice.program))
+        yield ""
     if not advice.findings:
         yield looked_for()
         yield ""
@@ -90,7 +99,7 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield "| ---: | --- | --- | --- | ---: | ---: |"
     for number, one in enumerate(advice.findings, start=1):
         cells = (_inline(one.place.text), one.category, _inline(one.title), payoff_text(one), share_text(one))
-        yield f"| {number} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield _row((str(number), *cells))
     for number, one in enumerate(advice.findings, start=1):
         yield ""
         yield f"**{number}. {_inline(one.title)}** ({_inline(one.place.text)})"
@@ -104,6 +113,18 @@ def _markdown(advice: Advice) -> Iterator[str]:
     if advice.notes:
         yield ""
         yield from (f"- {_inline(note)}" for note in advice.notes)
+
+
+def _rows(table: Table) -> Iterator[str]:
+    """A table that all renderers show, as Markdown."""
+    yield _row([column.title for column in table.columns])
+    yield _row(["---" if column.is_text else "---:" for column in table.columns])
+    for row in table.rows:
+        yield _row([_inline(cell.text) for cell in row.cells])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _cure(one: Finding) -> Iterator[str]:
@@ -160,7 +181,7 @@ def sarif_text(advice: Advice) -> str:
 
 
 def _result(advice: Advice, one: Finding, rule: int, level: str) -> dict[str, Any]:
-    text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per step ({share_text(one)})."
+    text = f"{plain(one.title)}{_in_cell(one.place)}. It saves {payoff_text(one)} per {one.per} ({share_text(one)})."
     text += f" {plain(one.why)}"
     result: dict[str, Any] = {
         "ruleId": one.category,

@@ -8,6 +8,7 @@ from functools import partial
 from mlpprof.report.advice_words import (
     alone_text,
     headline_text,
+    in_step,
     other_lines,
     place_text,
     promised_text,
@@ -24,6 +25,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
+from mlpprof.report.program_rows import known_text, program_rows, program_words
 from mlpprof.results.advice import CATEGORIES, Advice
 from mlpprof.results.category_pages import explanation
 
@@ -34,6 +36,7 @@ MOST_DRAWN = 30
 def advice_html(advice: Advice) -> str:
     """The whole page as text. Its data are what `mlpprof advise --json` prints, and the text of the files."""
     findings = finding_views(advice)
+    drawn = [one for one in findings if one.finding.per == "step"]  # a picture has one scale
     return render(
         "advice.html",
         f"advise {plain(advice.step)}",
@@ -42,11 +45,14 @@ def advice_html(advice: Advice) -> str:
         advice=advice,
         headline=headline_text(advice),
         tiles=_tiles(advice),
+        program=program_rows(advice),
+        program_words=program_words(advice.program) if advice.program else "",
+        known=known_text(advice.program) if advice.program else [],
         findings=findings,
         table=finding_table(findings) if findings else None,
-        payoffs=_picture(findings) if findings else None,
+        payoffs=_picture(drawn) if drawn else None,
         others=other_lines(advice),
-        left_out=max(0, len(findings) - MOST_DRAWN),
+        left_out=max(0, len(drawn) - MOST_DRAWN),
         categories=CATEGORIES,
         pages={name: explanation(name) for name in dict.fromkeys(one.category for one in advice.findings)},
         proof=advice.proof,
@@ -63,8 +69,9 @@ def _tiles(advice: Advice) -> list[Tile]:
         Tile(str(len(advice.findings)), "finding" if len(advice.findings) == 1 else "findings"),
     ]
     if advice.findings:
-        largest = max(advice.findings, key=lambda finding: finding.payoff_s[1])
-        tiles.append(Tile(share_text(largest), "of the step: the largest saving", place_text(largest)))
+        largest = max(in_step(advice.findings), key=lambda finding: finding.payoff_s[1])
+        of_what = "of the step: the largest saving" if largest.per == "step" else "the largest saving"
+        tiles.append(Tile(share_text(largest), of_what, place_text(largest)))
     return tiles
 
 

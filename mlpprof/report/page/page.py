@@ -39,7 +39,7 @@ def render(template: str, title: str, data: str, data_words: str, **story: objec
     page = environment("mlpprof.report.page").get_template(template)
     return page.render(
         version=__version__,
-        policy=_policy(script),
+        policy=content_policy(script),
         style=Markup(_theme() + _resource("style.css")),
         script=Markup(script),
         title=title,
@@ -49,8 +49,8 @@ def render(template: str, title: str, data: str, data_words: str, **story: objec
     )
 
 
-def _policy(script: str) -> str:
-    """The content security policy: the page may run its own script, and load and send nothing."""
+def content_policy(script: str) -> str:
+    """The content security policy of a page: it may run its own script, and load and send nothing."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from mlpprof.machine.blas import machine_line
 from mlpprof.report.advice_words import (
-    ONE_BY_ONE,
     CureLine,
     SourceLine,
+    caption_text,
     confidence_text,
     cure_lines,
     evidence_text,
@@ -24,10 +24,12 @@ from mlpprof.report.advice_words import (
     payoff_text,
     place_text,
     related_text,
+    share_of_text,
     share_text,
     steps_text,
 )
 from mlpprof.report.numbers import format_time, plain, printable
+from mlpprof.report.program_rows import TITLE, known_text, program_table, program_words
 from mlpprof.report.terminal.console import (
     FIGURE,
     GAP,
@@ -39,6 +41,7 @@ from mlpprof.report.terminal.console import (
     listing,
     pairs,
     print_trimmed,
+    table_lines,
 )
 from mlpprof.results.advice import Advice, Finding
 
@@ -65,8 +68,15 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
     if advice.environment:
         facts.append(("machine", "", machine_line(advice.environment)))
     yield indented(pairs(facts, width))
+    if advice.program is not None:
+        yield heading(TITLE)
+        yield indented(pairs([("", "", program_words(advice.program))], width))
+        yield from table_lines(program_table(advice.program, advice.step), width)
+        if known := known_text(advice.program):
+            yield Text()
+            yield indented(pairs([("!", "yellow", text) for text in known], width))
     if advice.findings:
-        yield heading("Findings", ONE_BY_ONE)
+        yield heading("Findings", caption_text(advice.findings))
         yield indented(_summary(advice.findings, width))
     else:
         yield heading("No findings")
@@ -102,7 +112,8 @@ def _summary(findings: Sequence[Finding], width: int) -> Table:
 
 def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[RenderableType]:
     likely = "" if finding.confidence == "certain" else f", {plain(finding.confidence)}"
-    yield Text.assemble((place_text(finding), "cyan"), ("  " + finding.category + likely, "dim"))
+    where = ", around the step" if finding.outside else ""
+    yield Text.assemble((place_text(finding), "cyan"), ("  " + finding.category + likely + where, "dim"))
     source = excerpt(advice, finding)
     if source:
         yield indented(_source(source, width))
@@ -113,7 +124,7 @@ def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[Renderabl
     yield Text("cure", "dim")
     for line in cure_lines(finding.cure):
         yield indented(_cure_line(line))
-    yield _part("payoff", f"{payoff_text(finding)} per step, {share_text(finding)} of it", width, "bold green")
+    yield _part("payoff", f"{payoff_text(finding)} per {finding.per}, {share_of_text(finding)}", width, "bold green")
     measured = measured_text(finding)
     if measured:
         yield _part("measured", measured, width)

@@ -10,12 +10,27 @@ class Tensor:
         self._parents = parents
         self._backward = lambda: None
 
+    # fast: def __init__(self, data, parents=(), requires_grad=True):
+    # fast:     self.data = np.asarray(data, dtype=np.float32)
+    # fast:     self.grad = None
+    # fast:     self.requires_grad = requires_grad
+    # fast:     self._parents = parents
+    # fast:     self._backward = lambda: None
+    # fast: def accumulate(self, grad):
+    # fast:     if self.grad is None:
+    # fast:         self.grad = grad
+    # fast:     else:
+    # fast:         self.grad += grad
+
     def __matmul__(self, other):
         out = Tensor(self.data @ other.data, (self, other))
 
         def _backward():
             self.grad = self.grad + out.grad @ other.data.T  # planted: dead-computation; acceptable: temporaries
+            # fast: if self.requires_grad:
+            # fast:     self.accumulate(out.grad @ other.data.T)
             other.grad = other.grad + self.data.T @ out.grad  # acceptable: temporaries
+            # fast: other.accumulate(self.data.T @ out.grad)
 
         out._backward = _backward
         return out
@@ -25,7 +40,9 @@ class Tensor:
 
         def _backward():
             self.grad = self.grad + out.grad  # acceptable: temporaries
+            # fast: self.accumulate(out.grad)
             other.grad = other.grad + out.grad.sum(axis=0)
+            # fast: other.accumulate(out.grad.sum(axis=0))
 
         out._backward = _backward
         return out
@@ -35,6 +52,7 @@ class Tensor:
 
         def _backward():
             self.grad = self.grad + out.grad * (1 - np.tanh(self.data) ** 2)  # planted: recomputation
+            # fast: self.accumulate(out.grad * (1 - out.data**2))
 
         out._backward = _backward
         return out
@@ -45,6 +63,7 @@ class Tensor:
 
         def _backward():
             self.grad = self.grad + out.grad * 2 * difference / difference.size
+            # fast: self.accumulate(out.grad * 2 * difference / difference.size)
 
         out._backward = _backward
         return out
@@ -82,7 +101,9 @@ class Net:
 def step(net, x, y, rate=0.2):  # step
     for p in net.parameters():
         p.grad = np.zeros_like(p.data)  # acceptable: temporaries; acceptable: dead-computation
+        # fast: p.grad = None
     loss = net(Tensor(x)).mean_squared_error(y)
+    # fast: loss = net(Tensor(x, requires_grad=False)).mean_squared_error(y)
     loss.backward()
     for p in net.parameters():
         p.data -= rate * p.grad  # acceptable: temporaries
@@ -93,6 +114,8 @@ if __name__ == "__main__":
     rng = np.random.default_rng(30)
     x = rng.standard_normal((1920, 200))
     y = np.tanh(x @ rng.standard_normal((200, 4)) / 10)
+    # fast: y = np.tanh(x @ rng.standard_normal((200, 4)) / 10).astype(np.float32)
+    # fast: x = x.astype(np.float32)
     net = Net(200, 64, 4, rng)
     for epoch in range(2):
         total = sum(step(net, x[i : i + 96], y[i : i + 96]) for i in range(0, 1920, 96))

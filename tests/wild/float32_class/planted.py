@@ -10,6 +10,7 @@ class MLP:
         self.W, self.b = [], []
         for n_in, n_out in zip(sizes[:-1], sizes[1:]):
             W = rng.standard_normal((n_in, n_out)).astype(self.dtype) * np.sqrt(2.0 / n_in)  # planted: float64 [W]
+            # fast: W = (rng.standard_normal((n_in, n_out)) * np.sqrt(2.0 / n_in)).astype(self.dtype)
             self.W.append(W)  # acceptable: float64
             self.b.append(np.zeros(n_out, dtype=self.dtype))
 
@@ -23,12 +24,18 @@ class MLP:
     def train_step(self, X, Y, rate):  # step
         A = self.forward(X)
         delta = (A[-1] - Y) / self.dtype(len(X))  # acceptable: recomputation; acceptable: float64
+        # fast:
         loss = np.mean((A[-1] - Y) ** 2)  # acceptable: recomputation; acceptable: float64
+        # fast: error = A[-1] - Y
+        # fast: loss = np.mean(error**2)
+        # fast: delta = error / len(X)
         for l in range(len(self.W) - 1, -1, -1):
             dW, db = A[l].T @ delta, delta.sum(axis=0)  # acceptable: float64; acceptable: temporaries
             if l > 0:
                 delta = (delta @ self.W[l].T) * (A[l] > 0)  # acceptable: float64
             self.W[l] -= rate * dW  # acceptable: temporaries
+            # fast: dW *= rate
+            # fast: self.W[l] -= dW
             self.b[l] -= rate * db
         return loss
 

@@ -5,7 +5,9 @@ import numpy as np
 
 def get_batch(X, T, k, size):
     index = np.arange(k * size, (k + 1) * size)  # acceptable: slow-primitive; acceptable: gather
+    # fast: rows = slice(k * size, (k + 1) * size)
     return X[index], T[index]  # planted: slow-primitive; acceptable: gather; acceptable: temporaries
+    # fast: return X[rows], T[rows]
 
 
 def train_step(params, x, t, rate):  # step

@@ -17,6 +17,18 @@ class Dense:
         self.slope = np.empty((batch, n_out), dtype=np.float32)
         self.W_grad = np.empty((n_in, n_out), dtype=np.float32)
 
+    # fast: def __init__(self, n_in, n_out, batch, rng, is_first=False):
+    # fast:     self.params = {
+    # fast:         "W": rng.standard_normal((n_in, n_out), dtype=np.float32) * np.float32(n_in**-0.5),
+    # fast:         "b": np.zeros(n_out, dtype=np.float32),
+    # fast:     }
+    # fast:     self.grads = {}
+    # fast:     self.Z = np.empty((batch, n_out), dtype=np.float32)
+    # fast:     self.back = np.empty((batch, n_in), dtype=np.float32)
+    # fast:     self.slope = np.empty((batch, n_out), dtype=np.float32)
+    # fast:     self.W_grad = np.empty((n_in, n_out), dtype=np.float32)
+    # fast:     self.is_first = is_first
+
     def forward(self, X):
         self.X = X
         np.matmul(X, self.params["W"], out=self.Z)
@@ -31,7 +43,10 @@ class Dense:
         self.grads["W"] = np.matmul(self.X.T, self.slope, out=self.W_grad)
         self.grads["b"] = self.slope.sum(axis=0)
         np.matmul(self.slope, self.params["W"].T, out=self.back)  # planted: dead-computation
+        # fast: if self.is_first:
+        # fast:     return None
         return self.back
+        # fast: return np.matmul(self.slope, self.params["W"].T, out=self.back)
 
 
 class Momentum:
@@ -64,6 +79,7 @@ if __name__ == "__main__":
     X = rng.standard_normal((1600, 300), dtype=np.float32)
     Y = np.tanh(X[:, :8] - X[:, 8:16])
     layers = [Dense(300, 80, 100, rng), Dense(80, 8, 100, rng)]
+    # fast: layers = [Dense(300, 80, 100, rng, True), Dense(80, 8, 100, rng)]
     optimizer = Momentum(0.1)
     for epoch in range(4):
         for start in range(0, len(X), 100):

@@ -19,6 +19,11 @@ class Dense(Layer):
         self.W = (rng.standard_normal((n_in, n_out)) / n_in**0.5).astype(np.float32)
         self.b = np.zeros((1, n_out), dtype=np.float32)
 
+    # fast: def __init__(self, n_in, n_out, rng, first=False):
+    # fast:     self.first = first
+    # fast:     self.W = (rng.standard_normal((n_in, n_out)) / n_in**0.5).astype(np.float32)
+    # fast:     self.b = np.zeros((1, n_out), dtype=np.float32)
+
     def forward(self, inputs):
         self.inputs = inputs
         return inputs @ self.W + self.b
@@ -27,6 +32,7 @@ class Dense(Layer):
         self.dW = self.inputs.T @ grad
         self.db = grad.sum(axis=0, keepdims=True)
         return grad @ self.W.T  # planted: dead-computation
+        # fast: return None if self.first else grad @ self.W.T
 
     def update(self, rate):
         self.W -= rate * self.dW
@@ -36,10 +42,13 @@ class Dense(Layer):
 class Tanh(Layer):
     def forward(self, inputs):
         self.inputs = inputs
+        # fast: self.output = np.tanh(inputs)
         return np.tanh(inputs)  # acceptable: recomputation
+        # fast: return self.output
 
     def backward(self, grad):
         return grad * (1 - np.tanh(self.inputs) ** 2)  # planted: recomputation
+        # fast: return grad * (1 - self.output**2)
 
 
 class SoftmaxCrossEntropy:
@@ -79,6 +88,10 @@ def main():
     model = Model(
         [Dense(196, 100, rng), Tanh(), Dense(100, 50, rng), Tanh(), Dense(50, 10, rng)], SoftmaxCrossEntropy()
     )
+    # fast: model = Model(
+    # fast:     [Dense(196, 100, rng, first=True), Tanh(), Dense(100, 50, rng), Tanh(), Dense(50, 10, rng)],
+    # fast:     SoftmaxCrossEntropy(),
+    # fast: )
     for epoch in range(2):
         total = 0.0
         for start in range(0, 2400, 120):

@@ -10,9 +10,12 @@ class Neurons:
 
     def activate(self, X):
         outputs = np.empty((len(X), len(self.weights)), dtype=np.float32)
+        # fast:
         for j in range(len(self.weights)):  # planted: neuron-loop; acceptable: layout; acceptable: small-product
             outputs[:, j] = np.tanh(np.dot(X, self.weights[j]) + self.biases[j])
+        # fast:
         return outputs
+        # fast: return np.tanh(X @ self.weights.T + self.biases)
 
 
 class Network:
@@ -24,15 +27,20 @@ class Network:
         for j in range(len(layer.weights)):  # planted: neuron-loop; acceptable: layout; acceptable: small-product
             layer.weights[j] -= rate * np.dot(delta[:, j], inputs)
             layer.biases[j] -= rate * delta[:, j].sum()
+        # fast: layer.weights -= rate * (delta.T @ inputs)
+        # fast: layer.biases -= rate * delta.sum(axis=0)
 
     def train(self, X, Y, rate):  # step
         H = self.hidden.activate(X)
         O = self.output.activate(H)
         delta_o = (O - Y) * (1 - O * O) / len(X)  # acceptable: recomputation
+        # fast: error = O - Y
+        # fast: delta_o = error * (1 - O * O) / len(X)
         delta_h = (delta_o @ self.output.weights) * (1 - H * H)
         self.adjust(self.output, H, delta_o, rate)
         self.adjust(self.hidden, X, delta_h, rate)
         return float(np.abs(O - Y).mean())  # acceptable: recomputation
+        # fast: return float(np.abs(error).mean())
 
 
 def main(epochs=2):

@@ -18,6 +18,7 @@ class Regression:
         A = self.forward(X)
         m = X.shape[1]
         delta = (A[-1] - Y) * (1 - A[-1] ** 2)  # acceptable: recomputation
+        # fast:
         for l in range(len(self.W) - 1, -1, -1):
             dW = np.zeros_like(self.W[l])
             for i in range(m):  # planted: sample-loop; acceptable: small-product; acceptable: layout
@@ -27,7 +28,18 @@ class Regression:
                 delta = (self.W[l].T @ delta) * (1 - A[l] ** 2)
             self.W[l] -= rate / m * dW
             self.b[l] -= rate / m * db
+        # fast:
         return float(np.mean((A[-1] - Y) ** 2))  # acceptable: recomputation
+        # fast: error = A[-1] - Y
+        # fast: delta = error * (1 - A[-1] ** 2)
+        # fast: for l in range(len(self.W) - 1, -1, -1):
+        # fast:     dW = delta @ A[l].T
+        # fast:     db = delta.sum(axis=1, keepdims=True)
+        # fast:     if l > 0:
+        # fast:         delta = (self.W[l].T @ delta) * (1 - A[l] ** 2)
+        # fast:     self.W[l] -= rate / m * dW
+        # fast:     self.b[l] -= rate / m * db
+        # fast: return float(np.mean(error**2))
 
 
 if __name__ == "__main__":

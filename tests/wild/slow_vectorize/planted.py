@@ -11,7 +11,12 @@ def sigmoid_of_one(z):
     return 1.0 / (1.0 + math.exp(-z))
 
 
+# fast:
+
+
 sigmoid = np.vectorize(sigmoid_of_one, otypes=[np.float32])  # planted: slow-primitive [vectorize]
+# fast: def sigmoid(z):
+# fast:     return 1.0 / (1.0 + np.exp(-np.maximum(z, -30)))
 
 
 class Net:
@@ -30,6 +35,16 @@ class Net:
         self.W2 -= rate * (a1.T @ delta2)
         self.W1 -= rate * (x.T @ delta1)
         return float(np.sum((a2 - targets) ** 2))  # acceptable: recomputation
+
+    # fast: def step(self, x, targets, rate):  # step
+    # fast:     a1 = sigmoid(x @ self.W1)
+    # fast:     a2 = sigmoid(a1 @ self.W2)
+    # fast:     difference = a2 - targets
+    # fast:     delta2 = difference * a2 * (1 - a2)
+    # fast:     delta1 = (delta2 @ self.W2.T) * a1 * (1 - a1)
+    # fast:     self.W2 -= rate * (a1.T @ delta2)
+    # fast:     self.W1 -= rate * (x.T @ delta1)
+    # fast:     return float(np.sum(difference**2))
 
 
 if __name__ == "__main__":

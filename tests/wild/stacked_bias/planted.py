@@ -13,11 +13,15 @@ class BiasedNet:
     def with_bias(self, a):
         return np.hstack([np.ones((a.shape[0], 1), dtype=a.dtype), a])  # planted: bias-stacking [stack]
 
+    # fast:
+
     def forward(self, x):
         self.outputs = [x]
         for w in self.weights:
             z = self.with_bias(self.outputs[-1]) @ w  # planted: bias-stacking [stack]
+            # fast:
             self.outputs.append(np.tanh(z))
+            # fast: self.outputs.append(np.tanh(self.outputs[-1] @ w[1:] + w[0]))
         return self.outputs[-1]
 
     def backward(self, target):
@@ -27,11 +31,14 @@ class BiasedNet:
             biased = np.c_[
                 np.ones((len(delta), 1), dtype=np.float32), self.outputs[l]
             ]  # planted: bias-stacking; acceptable: recomputation
+            # fast:
             gradients[l] = biased.T @ delta
+            # fast: gradients[l] = (delta.sum(axis=0), self.outputs[l].T @ delta)
             if l > 0:
                 delta = (delta @ self.weights[l].T)[:, 1:] * (
                     1 - self.outputs[l] ** 2
                 )  # acceptable: layout; acceptable: dead-computation
+                # fast: delta = (delta @ self.weights[l][1:].T) * (1 - self.outputs[l] ** 2)
         return gradients
 
 
@@ -44,6 +51,9 @@ def train_batch(net, x, t, rate):  # step
     net.forward(x)
     for w, g in zip(net.weights, net.backward(t)):
         w -= rate * g
+    # fast: for w, (bias_gradient, gradient) in zip(net.weights, net.backward(t)):
+    # fast:     w[0] -= rate * bias_gradient
+    # fast:     w[1:] -= rate * gradient
 
 
 def main():

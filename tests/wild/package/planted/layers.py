@@ -8,6 +8,11 @@ class Linear:
         self.W = (rng.standard_normal((n_in, n_out)) * (2 / n_in) ** 0.5).astype(np.float32)
         self.b = np.zeros(n_out, dtype=np.float32)
 
+    # fast: def __init__(self, n_in, n_out, rng, needs_input_gradient=True):
+    # fast:     self.needs_input_gradient = needs_input_gradient
+    # fast:     self.W = (rng.standard_normal((n_in, n_out)) * (2 / n_in) ** 0.5).astype(np.float32)
+    # fast:     self.b = np.zeros(n_out, dtype=np.float32)
+
     def forward(self, x):
         self.x = x
         return x @ self.W + self.b
@@ -16,6 +21,7 @@ class Linear:
         self.dW = self.x.T @ grad  # acceptable: float64
         self.db = grad.sum(axis=0)  # acceptable: float64
         return grad @ self.W.T  # planted: dead-computation; acceptable: float64
+        # fast: return grad @ self.W.T if self.needs_input_gradient else None
 
 
 class ReLU:

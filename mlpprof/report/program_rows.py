@@ -1,0 +1,102 @@
+"""Where a program's time goes, in a sentence and a table for all renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mlpprof.report.numbers import format_number, format_percent, format_time, plain
+from mlpprof.report.rows import Cell, Column, Row, Table
+from mlpprof.results.advice import Advice
+from mlpprof.results.program_time import ProgramTime, StatementTime
+
+TITLE = "Where the program's time goes"
+
+LEAST_SHARE = 0.01
+"""Statements below this share of an epoch, or of the time before or after the training, are added up in one row."""
+
+MOST_STATEMENTS = 8
+"""No more statements of one part of the program are shown one by one."""
+
+LONGEST_TEXT = 60
+
+OTHERS = "other statements"
+
+
+def program_words(time: ProgramTime) -> str:
+    """What the table shows, in one or two sentences."""
+    if time.loop is None:
+        return (
+            "mlpprof found no loop around the steps that it can follow, so it shows only the steps and what comes "
+            "before them."
+        )
+    loop = f"`{plain(time.loop.text).removesuffix(':')}` ({plain(time.loop.place.text)})"
+    if time.unit == "step":
+        return f"Each turn of the loop {loop} makes one step."
+    if time.units:
+        seen = "one was" if time.units == 1 else f"{time.units:,} were"
+        return f"An epoch is here a turn of the loop {loop}; {seen} seen from beginning to end."
+    if any(one.is_open for one in time.statements):
+        return (
+            f"An epoch is here a turn of the loop {loop}. mlpprof ended the program in a statement after the steps of "
+            "one, which takes longer than shown."
+        )
+    seen = f"{format_number(time.steps)} steps of one"
+    if time.planned:
+        seen = f"{format_number(time.steps)} of the {time.planned:,} steps of one, and the table counts all of them"
+    return (
+        f"An epoch is here a turn of the loop {loop}. mlpprof saw {seen}. It ended the program before the end of the "
+        "epoch, so what comes after its last step is not in the table."
+    )
+
+
+def program_table(time: ProgramTime, step: str) -> Table:
+    """A row for the steps and for each statement around them that takes long."""
+    rows = list(_statements("before the training", time.beginning, time.beginning_s))
+    unit = "a step" if time.unit == "step" else "an epoch" if time.units else "part of an epoch"
+    count = float(time.planned or time.steps)
+    steps = f"{'the step' if count == 1 else format_number(count) + ' steps'} ({plain(step)})"
+    rows.append(_row(unit, steps, time.steps_s, time.unit_s, "strong"))
+    rows += _statements(unit, time.statements, time.unit_s)
+    if time.end_s is not None:
+        rows += _statements("after the training", time.end, time.end_s)
+    columns = (Column("when", True, is_outline=True), Column("what", True), Column("time"), Column("share"))
+    return Table(TITLE, columns, tuple(rows))
+
+
+def known_text(time: ProgramTime) -> list[str]:
+    """What is known about each expensive statement around the steps."""
+    unit = "an epoch" if time.unit == "epoch" else "the time of a step and what is around it"
+    parts = (
+        ("the time before the training", time.beginning, time.beginning_s),
+        (unit, time.statements, time.unit_s),
+    )
+    return [
+        f"{plain(one.place.text)} takes {format_percent(one.seconds / whole_s)} of {name}. {plain(one.does)}"
+        for name, statements, whole_s in parts
+        for one in statements
+        if one.does
+    ]
+
+
+def _statements(when: str, statements: Sequence[StatementTime], whole_s: float) -> Iterator[Row]:
+    shown = [one for one in statements if whole_s > 0 and one.seconds >= LEAST_SHARE * whole_s][:MOST_STATEMENTS]
+    for one in shown:
+        text = plain(one.text)
+        text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
+        yield _row(when, f"{plain(one.place.text)} `{text}`", one.seconds, whole_s, "", "> " if one.is_open else "")
+    if rest := statements[len(shown) :]:
+        yield _row(when, OTHERS, sum(one.seconds for one in rest), whole_s, "quiet")
+
+
+def _row(when: str, what: str, seconds: float, whole_s: float, mark: str, sign: str = "") -> Row:
+    share = seconds / whole_s if whole_s > 0 else 0.0
+    return Row((Cell(when), Cell(what), Cell(sign + format_time(seconds), seconds, mark), _share(share)))
+
+
+def _share(share: float) -> Cell:
+    return Cell(format_percent(share), share)
+
+
+def program_rows(advice: Advice) -> Table | None:
+    """The table, if the program's time is known."""
+    return None if advice.program is None else program_table(advice.program, advice.step)

@@ -1,0 +1,167 @@
+"""`python -m reports.advise.calibration`: how often the saving that `mlpprof advise` states is the one that comes.
+
+The flawed programs are those of the wild corpus and of the styles. Each finding's cure is applied alone, and the
+processor time of a step is measured with it and without it, in turns, in processes of their own. Processor time is
+little changed by other programs on the machine, so the study can run beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+
+from mlpprof.advise import Subject as Target
+from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.cures.prove import Version
+from mlpprof.advise.find import analyse
+from mlpprof.cli.terminal import progress_bar
+from mlpprof.errors import MlpprofError
+from mlpprof.process import Progress
+from mlpprof.programs.request import request_for
+from mlpprof.results.advice import Finding
+from reports.advise.forked import Failure
+from reports.advise.subjects import Subject, with_twins
+from reports.program import Program
+from reports.studies.study import Study, circumstances_text, part_of
+
+FOLDER = Path("reports") / "advise"
+
+RUNS = 4
+"""Each version of a program runs so many times, in turns with the others; the shortest time counts."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The saving of a finding: as stated, and as measured, as shares of the step."""
+
+    category: str
+    title: str
+    low: float
+    high: float
+    realised: float
+    program: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured saving is in the stated interval."""
+        return self.low <= self.realised <= self.high
+
+
+def calibrated(flawed: Subject, progress: Progress) -> Iterator[Stated]:
+    """The findings of a program that have a cure, each with what the cure saves. Raises as `mlpprof.advise.find`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        request = request_for(flawed.write(folder), step=flawed.truth().step)
+        found = analyse(Target(request, request.step, threads=1), part_of(progress, 0.0, 0.5, flawed.name))
+        version = Version(request, found.texts)
+        cured = [
+            (finding, _with(version, cures[0], flawed, folder))
+            for finding, cures in zip(found.advice.findings, found.cures, strict=True)
+            if cures
+        ]
+    seconds = measured([flawed, *(program for _, program in cured)], part_of(progress, 0.5, 0.5, flawed.name))
+    for (finding, _), cured_s in zip(cured, seconds[1:], strict=True):
+        if seconds[0] is not None and cured_s is not None:
+            yield stated(finding, 1 - cured_s / seconds[0], flawed.name)
+
+
+def stated(finding: Finding, realised: float, program: str) -> Stated:
+    """A finding with what its cure has saved."""
+    return Stated(finding.category, finding.title, *finding.payoff_share, realised, program)
+
+
+def _with(version: Version, cure: Cure, flawed: Subject, folder: Path) -> Subject:
+    texts = version.cured([cure]).texts
+    return replace(flawed, files={name: texts.get(str(folder / name), text) for name, text in flawed.files.items()})
+
+
+def measured(programs: Sequence[Subject], progress: Progress) -> list[float | None]:
+    """The processor time of a step of each program, in turns; None for those that do not run."""
+    found: list[list[float]] = [[] for _ in programs]
+    for run in range(RUNS):
+        progress("measuring the cures", run / RUNS)
+        for seconds, program in zip(found, programs, strict=True):
+            try:
+                seconds.append(program.step_s())
+            except Failure:
+                continue
+    return [min(seconds) if len(seconds) == RUNS else None for seconds in found]
+
+
+def table(found: Sequence[Stated]) -> str:
+    """How often the stated interval holds the measured saving, by category, as Markdown."""
+    by_category: dict[str, list[Stated]] = defaultdict(list)
+    for one in found:
+        by_category[one.category].append(one)
+    lines = [
+        "| category | findings | interval holds | saves less | saves more | median of measured minus stated |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for category, some in [*sorted(by_category.items()), ("all", list(found))]:
+        if some:
+            off = median(one.realised - (one.low + one.high) / 2 for one in some)
+            counts = [sum(one.holds for one in some), sum(one.realised < one.low for one in some)]
+            counts.append(len(some) - sum(counts))
+            lines.append(f"| {category} | {len(some)} | {' | '.join(map(str, counts))} | {100 * off:+.1f} points |")
+    return "\n".join(lines) + "\n"
+
+
+def run(
+    sample: int, seed: int, minutes: float | None, progress: Progress, keep: Callable[[list[Stated]], object]
+) -> list[Stated]:
+    """Calibrate so many programs. keep: gets what there is after every program."""
+    begun_s, found = time.monotonic(), list[Stated]()
+    programs = [flawed for flawed, _ in with_twins()]
+    programs = random.Random(seed).sample(programs, min(sample, len(programs)))
+    for number, flawed in enumerate(programs):
+        if minutes is not None and time.monotonic() - begun_s > 60 * minutes:
+            break
+        try:
+            found += calibrated(flawed, part_of(progress, number / len(programs), 1 / len(programs)))
+        except MlpprofError as error:
+            click.echo(f"{flawed.name}: {error}", err=True)
+        keep(found)
+    return found
+
+
+@click.command(cls=Program)
+@click.option("--sample", type=click.IntRange(1), default=100, show_default=True, help="Number of programs, at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of programs.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no program after so many minutes.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=FOLDER,
+    show_default=True,
+    help="Folder for calibration.md and calibration.json.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def main(sample: int, seed: int, minutes: float | None, out: Path, as_json: bool) -> None:
+    """Compare the savings that `mlpprof advise` states with those that its cures give."""
+    study = Study.begin("calibration", out)
+
+    def written(found: list[Stated]) -> tuple[str, dict[str, Any]]:
+        circumstances = study.circumstances("reports.advise")
+        text = f"{table(found)}\n{circumstances_text(circumstances)}"
+        document = {"schema": 1, "findings": [asdict(one) for one in found], "circumstances": circumstances}
+        study.write(text, document, "md")
+        return text, document
+
+    with progress_bar() as progress:
+        found = run(sample, seed, minutes, progress, written)
+    text, document = written(found)
+    click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.advise.calibration")

@@ -1,0 +1,80 @@
+"""Where a program's time goes, as every report shows it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from advices import EVALUATION, PROGRAM, SIGMOID, make_advice
+from rich.console import Console
+
+from mlpprof.report.files.findings import github_text, markdown_text
+from mlpprof.report.notebook.views import AdviceView
+from mlpprof.report.page.advice import advice_html
+from mlpprof.report.program_rows import program_table, program_words
+from mlpprof.report.terminal.advise import print_advice
+
+ADVICE = make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))
+
+
+def printed(width):
+    buffer = io.StringIO()
+    print_advice(ADVICE, Console(file=buffer, width=width))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_terminal_begins_with_the_program_and_ends_with_what_is_around_the_step(width):
+    text = printed(width)
+    assert max(map(len, text.splitlines())) <= width
+    words = " ".join(text.split())
+    assert (
+        words.index("Where the program's time goes") < words.index("Findings") < words.index("takes the 1,000 samples")
+    )
+    assert "an epoch 100 steps (net.py:Net.step) 2.00 s 20.0 % net.py:40 `print(evaluate(test))` 7.50 s 75.0 %" in words
+    assert "net.py:40 takes 75.0 % of an epoch. It runs the loop in net.py:30." in words
+    assert "those around the step come after those in it" in words
+    assert "6.00–7.00 s per epoch, 60–70 % of an epoch" in words
+
+
+def test_files_pages_and_notebooks_show_the_program_and_what_a_payoff_is_for():
+    for text in (markdown_text(ADVICE), advice_html(ADVICE), AdviceView(ADVICE)._repr_html_()):
+        assert "print(evaluate(test))" in text
+        assert "75.0 %" in text
+        assert "It runs the loop in net.py:30." in text
+        assert "60–70 % of an epoch" in text
+    assert "It saves 6.00–7.00 s per epoch (60–70 %25 of an epoch)" in github_text(ADVICE)
+
+
+def test_the_headline_is_about_the_step_although_an_epoch_takes_longer():
+    assert "the largest gives 410–520 µs of its 20.0 ms" in markdown_text(ADVICE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "2 were seen from beginning to end"),
+        ({"units": 1}, "one was seen from beginning to end"),
+        ({"units": 0}, "mlpprof saw 100 steps of one. It ended the program before the end of the epoch"),
+        ({"units": 0, "planned": 900}, "mlpprof saw 100 of the 900 steps of one, and the table counts all of them"),
+        (
+            {"units": 0, "statements": (replace(PROGRAM.statements[0], is_open=True),)},
+            "ended the program in a statement after the steps of one, which takes longer than shown",
+        ),
+        ({"unit": "step", "steps": 1.0}, "Each turn of the loop `for epoch in range(9)` (train.py:7) makes one step"),
+        ({"loop": None}, "found no loop around the steps that it can follow"),
+    ],
+)
+def test_the_words_report_what_was_seen(changes, words):
+    assert words in program_words(replace(PROGRAM, **changes))
+
+
+def test_small_statements_are_added_up_and_a_statement_that_did_not_end_is_marked():
+    small = tuple(replace(PROGRAM.statements[1], line=line, seconds=0.01) for line in (20, 21))
+    open_one = replace(PROGRAM.statements[0], is_open=True)
+    rows = program_table(replace(PROGRAM, statements=(open_one, *small), end_s=0.0), "net.py:Net.step").rows
+    texts = [[cell.text for cell in row.cells] for row in rows]
+    assert texts[2][2] == "> 7.50 s"
+    assert texts[3][1:] == ["other statements", "20.0 ms", "0.2 %"]
+    assert len(texts) == 4
