@@ -27,6 +27,11 @@ def squeezed(text):
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
+def test_a_cure_that_may_cost_time_has_a_range_that_begins_below_zero():
+    assert format_payoff(-0.0001, 0.0004) == "-100 to 400 µs"
+    assert format_shares(-0.02, 0.08) == "-2.0 to 8.0 %"
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_findings_fit_the_screen_and_are_reported_whole(width):
     text = shown(make_advice(), width)
