@@ -668,7 +668,7 @@ def mounted(place: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def disks(figures: Figures, end_s: float, folder: Path) -> None:
+def disks(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     """Run commands that write to a full and to a read-only file system."""
     sandbox = made_sandbox(folder / "disks")
     work = sandbox / "work"
@@ -712,10 +712,20 @@ def disks(figures: Figures, end_s: float, folder: Path) -> None:
     figures.add("disks", count, failures, "full and read-only")
 
 
+PARTS: dict[str, tuple[Callable[[Figures, int, float, Path], None], float]] = {
+    "files": (damage, 0.4),
+    "kills": (kills, 0.75),
+    "disks": (disks, 0.85),
+    "environments": (surroundings, 1.0),
+}
+"""The parts, and the share of the time at which each of them ends."""
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it may take (default: 10)")
     parser.add_argument("--seed", type=int, default=None, help="of everything random (default: a new one)")
+    parser.add_argument("--part", choices=PARTS, default=None, help="only this part, for the whole time")
     parser.add_argument("--only", type=int, default=None, help="only the damaged file with this number")
     parser.add_argument("-o", "--out", type=Path, default=None, help="write the table to this file")
     return parser.parse_args()
@@ -733,24 +743,25 @@ def campaign() -> int:
             print(try_input(seed, options.only, loaders(folder), folder))
             return 0
         total_s = 60 * options.minutes
-        damage(figures, seed, begun_s + 0.4 * total_s, folder)
-        kills(figures, seed, begun_s + 0.75 * total_s, folder)
-        disks(figures, begun_s + 0.85 * total_s, folder)
-        surroundings(figures, seed, begun_s + total_s, folder)
+        for part in PARTS if options.part is None else [options.part]:
+            work, until = PARTS[part]
+            end_s = begun_s + (until if options.part is None else 1.0) * total_s
+            work(figures, seed, end_s, folder)
     print(f"\n{figures.table()}\n")
     for failure in figures.failures:
         print(failure)
     if options.out is not None:
-        options.out.write_text(document(options.minutes, seed, figures), encoding="utf-8")
+        options.out.write_text(document(options, seed, figures), encoding="utf-8")
     return 1 if figures.failures else 0
 
 
-def document(minutes: float, seed: int, figures: Figures) -> str:
+def document(options: argparse.Namespace, seed: int, figures: Figures) -> str:
     """The page with the figures."""
+    part = "" if options.part is None else f" --part {options.part}"
     failures = "".join(f"- {one}\n" for one in figures.failures)
     return (
         "# The campaign against mlpprof\n\n"
-        f"    python tests/campaign.py --minutes {minutes:g} --seed {seed}\n\n{figures.table()}\n\n"
+        f"    python tests/campaign.py --minutes {options.minutes:g} --seed {seed}{part}\n\n{figures.table()}\n\n"
         + (f"What failed:\n\n{failures}" if failures else "Nothing failed.\n")
     )
 
