@@ -524,7 +524,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
         shutil.rmtree(work / "class", ignore_errors=True)
     slow_until_s = time.monotonic()
     while time.monotonic() < end_s:
-        # half of the time is for commands with workers, which take much longer
+        # a quarter of the time is for commands with workers, which take much longer
         is_slow = slow_until_s <= time.monotonic()
         begun_s = time.monotonic()
         one = chance.choice(slow if is_slow else quick)
@@ -551,7 +551,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
                 with contextlib.suppress(psutil.Error):
                     failures.append(f"kill {count}: {' '.join(process.cmdline())[:80]} is left after {number.name}")
                     process.kill()
-            slow_until_s = time.monotonic() + (time.monotonic() - begun_s)
+            slow_until_s = time.monotonic() + 3 * (time.monotonic() - begun_s)
         if broken := damaged(work):
             failures.append(f"kill {count}: {one.arguments} with {number.name} left {broken}")
     for following in (
