@@ -108,6 +108,22 @@ def step():
     return W
 """
 
+ADDED_ITEMS = """
+import numpy as np
+rng = np.random.default_rng(1)
+X = rng.normal(0, 1, (8, 4))
+p = {"W": rng.normal(0, 1, (4, 3))}
+p |= {"V": rng.normal(0, 1, (3, 2))}
+p.update({"b": np.zeros(2)})
+
+def step():
+    A = np.tanh(X @ p["W"])
+    d = A @ p["V"] + p["b"]
+    p["V"] = p["V"] - 0.1 * (A.T @ d)
+    p["b"] = p["b"] - 0.1 * d.sum(axis=0)
+    return p["V"]
+"""
+
 
 def doubles(graph):
     """The operations of the step that read or make more than one number of float64."""
@@ -138,8 +154,8 @@ def parameters(text):
 
 @pytest.mark.parametrize(
     "text",
-    [FUNCTIONS, CLASS, UNPACKED, SEVERAL_NAMES],
-    ids=["functions", "class", "unpacked", "several names"],
+    [FUNCTIONS, CLASS, UNPACKED, SEVERAL_NAMES, ADDED_ITEMS],
+    ids=["functions", "class", "unpacked", "several names", "items added to a dictionary"],
 )
 def test_after_the_edit_the_step_holds_no_float64_and_trains_the_same(text):
     new = patched(text)

@@ -95,8 +95,9 @@ X, W = rng.normal(0, 1, (80, 40)), rng.normal(0, 1, (40, 30))
 def step():
     left = np.asfortranarray(X)
     right = np.asfortranarray(X)
+    middle = np.array(X, order="F")
     turned = np.ascontiguousarray(X.T)
-    return left @ W + turned.T @ W, right * 2
+    return left @ W + middle @ W + turned.T @ W, right * 2
 """
 
 
@@ -106,4 +107,4 @@ def test_a_copy_in_another_order_is_needless_if_only_products_read_it():
         [cure] = found.cures
         new = applied(graph.trace.sources, [cure])[FILE]
     left_out = ORDERS.replace("left = np.asfortranarray(X)", "left = X").replace("np.ascontiguousarray(X.T)", "X.T")
-    assert new == left_out
+    assert new == left_out.replace('array(X, order="F")', "asarray(X)")

@@ -420,6 +420,30 @@ def test_samples_one_by_one_are_found_in_every_form_of_loop(lines, place):
         assert loop.longest.turns == 8
 
 
+def test_a_map_within_a_function_within_a_loop_over_layers_is_one_loop_over_the_samples():
+    text = (
+        "rng = np.random.default_rng(3)\nX = rng.normal(0, 1, (90, 30))\n"
+        "Ws = [rng.normal(0, 1, (30, 30)) for _ in range(2)]\n"
+        "def forward(A, W):\n    return np.tanh(np.array(list(map(lambda row: row @ W, A))))\n"
+        "def step():\n    A = X\n    for W in Ws:\n        A = forward(A, W)\n"
+        "    for W in Ws:\n        W[:] = W - 1e-6 * (X.T @ A)\n"
+    )
+    with recorded(text) as graph:
+        loops = [loop for loop in python_loops(graph) if loop.category == "sample-loop"]
+        assert [(loop.site.line, loop.longest.turns) for loop in loops] == [(5, 90), (5, 90)]
+
+
+@pytest.mark.parametrize(("rows", "category"), [("h", "sample-loop"), ("h.T", "neuron-loop")])
+def test_a_loop_of_as_many_turns_as_products_with_weights_take_samples_is_over_the_samples(rows, category):
+    text = (
+        "rng = np.random.default_rng(3)\nX, W = rng.normal(0, 1, (90, 30)), rng.normal(0, 1, (30, 20))\n"
+        f"def step():\n    h, sums = np.tanh(X @ W), 0.0\n    for one in {rows}:\n        sums = sums + one\n"
+        "    W[:] = W - 1e-6 * (X.T @ h) * np.mean(sums)\n"
+    )
+    with recorded(text) as graph:
+        assert [loop.category for loop in python_loops(graph)] == [category]
+
+
 @pytest.mark.parametrize(
     ("samples", "update", "words"),
     [

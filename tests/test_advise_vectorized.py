@@ -42,20 +42,31 @@ def lifting_of(text):
     [
         ("np.apply_along_axis(np.sum, 0, X)", "np.sum(X, axis=0)"),
         ("np.apply_along_axis(np.tanh, 1, X)", "np.tanh(X)"),
+        ("np.where(X > 0, X, 0)", "np.maximum(X, 0)"),
+        ("np.max([X, 0 * X], axis=0)", "np.maximum(X, 0 * X)"),
         ("np.array(X.tolist())", "np.array(X, float)"),
         ("np.array(X.tolist(), dtype=X.dtype)", "np.array(X, dtype=X.dtype)"),
     ],
 )
 def test_python_loops_within_a_call_are_found_and_replaced(slow, fast):
-    head = "import numpy as np\nX = np.random.default_rng(3).normal(0, 1, (40, 30))\ndef step():\n    return "
+    head = "import numpy as np\nX = np.random.default_rng(3).normal(0, 1, (80, 60))\ndef step():\n    return "
     with recorded(f"{head}{slow} + 1\n") as graph:
         [found] = slow_primitive.detect(graph)
         assert applied(graph.trace.sources, found.cures[:1])[FILE] == f"{head}{fast} + 1\n"
 
 
-@pytest.mark.parametrize("line", ["np.apply_along_axis(sorted, 0, X)", "np.array([1.0, 2.0])", "np.array([X, X])"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "np.apply_along_axis(sorted, 0, X)",
+        "np.where(X < 0, X, 0.1 * X)",
+        "np.where(X > 1, X, 0)",
+        "np.array([1.0, 2.0])",
+        "np.array([X, X])",
+    ],
+)
 def test_other_calls_of_these_functions_are_not(line):
-    text = f"X = np.random.default_rng(3).normal(0, 1, (40, 30))\ndef step():\n    return {line}\n"
+    text = f"X = np.random.default_rng(3).normal(0, 1, (80, 60))\ndef step():\n    return {line}\n"
     with recorded(text) as graph:
         assert slow_primitive.detect(graph) == []
 

@@ -155,6 +155,13 @@ def test_numbers_one_by_one_are_counted_and_not_written_down():
     assert run.signatures[0] == run.signatures[1] != 0
 
 
+def test_numbers_in_float32_are_numbers_too():
+    seen = Observed("w = np.ones(2, np.float32)\nfor i in range(2):\n    w[i] -= np.float32(2) * w[i]\n")
+    assert all(event.loops == () for event in seen.events)
+    (run,) = seen.recorder.loops
+    assert run.scalars == 12  # in each turn: a call, two elements, a product, a difference and a store
+
+
 def test_other_threads_and_what_comes_after_too_many_operations_run_unseen(monkeypatch):
     text = (
         "def f(out):\n    out.append(np.ones(2) * 3)\n"

@@ -71,11 +71,15 @@ class Bindings:
                 self._calls[called(node)].append(node)
                 if isinstance(node.func, ast.Attribute) and node.func.attr in KEEPING and node.args:
                     self._bind(node.func.value, Binding(file, node, node.args[-1], is_item=True))
+                if isinstance(node.func, ast.Attribute) and node.func.attr == "update" and len(node.args) == 1:
+                    self._items(file, node, node.func.value, node.args[0])
             case ast.Assign():
                 for target in node.targets:
                     self._target(file, node, target, node.value, ())
             case ast.AnnAssign(value=ast.expr() as value) | ast.NamedExpr(value=value):
                 self._target(file, node, node.target, value, ())
+            case ast.AugAssign(op=ast.BitOr()):
+                self._items(file, node, node.target, node.value)
             case ast.AugAssign(value=ast.List() | ast.Tuple() | ast.ListComp()):
                 self._target(file, node, node.target, node.value, ())
             case ast.For() | ast.comprehension():
@@ -84,6 +88,13 @@ class Bindings:
                 for item in node.items:
                     if item.optional_vars is not None:
                         self._target(file, node, item.optional_vars, item.context_expr, ())
+
+    def _items(self, file: str, node: ast.AST, target: ast.expr, added: ast.expr) -> None:
+        """The items that a dictionary written out adds to what is bound."""
+        if isinstance(added, ast.Dict):
+            for key, value in zip(added.keys, added.values, strict=True):
+                held = key.value if isinstance(key, ast.Constant) and isinstance(key.value, int | str) else None
+                self._bind(target, Binding(file, node, value, is_item=True, key=held))
 
     def _target(self, file: str, node: ast.AST, target: ast.expr, value: ast.expr, path: Path) -> None:
         match target:

@@ -24,7 +24,7 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened
 from mlpprof.programs.record.replay import seconds_of
-from mlpprof.programs.record.trace import Event, LoopRun
+from mlpprof.programs.record.trace import Event, LoopRun, Turn
 
 Category = Literal["sample-loop", "neuron-loop"]
 
@@ -90,7 +90,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
         category = _category(longest, turns, graph, runs)
         if category is not None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
-    samples = {loop.longest.turns for loop in found if loop.category == "sample-loop"}
+    samples = _batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.
     found = [
         PythonLoop("sample-loop", loop.site, loop.executions, loop.longest, loop.turns)
@@ -101,9 +101,32 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
     return [*found, *_repeated_calls(graph)]
 
 
+def _batch_sizes(graph: Graph) -> set[int]:
+    """The numbers of samples that products with weights take at once."""
+    found = set()
+    for event in graph.last:
+        if event.kind != PRODUCT or len(event.inputs) != 2 or any(len(value.shape) != 2 for value in event.inputs):
+            continue
+        left, right = event.inputs
+        are_weights = left.root in graph.parameters, right.root in graph.parameters
+        if are_weights == (False, True):
+            found.add(left.shape[0])
+        elif are_weights == (True, False):
+            found.add(right.shape[1])
+    return found
+
+
 def _repeated_calls(graph: Graph) -> Iterator[PythonLoop]:
     """Samples one by one without a loop statement: by `map`, by `itertools.starmap`, by recursion."""
-    loose = [event for event in graph.last if not event.loops]
+    by_turn: dict[tuple[Turn, ...], list[Event]] = defaultdict(list)
+    for event in graph.last:
+        by_turn[event.loops].append(event)
+    for loose in by_turn.values():
+        yield from _repeated_among(loose, graph)
+
+
+def _repeated_among(loose: list[Event], graph: Graph) -> Iterator[PythonLoop]:
+    """Those among the operations of one turn of the loops around them."""
     sites = [event.site for event in loose]
     next_at: dict[int, int] = {}
     following = [0] * len(sites)
@@ -122,7 +145,7 @@ def _repeated_calls(graph: Graph) -> Iterator[PythonLoop]:
         is_of_matrices = any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1])
         if work[1] and not is_of_matrices and not _carries(parts) and _uses_same_weights(work, graph.parameters):
             first, last = parts[0][0], parts[-1][-1]
-            run = LoopRun(first.site, 0, graph.last_step, first.index, (), first.calls, turns, turns, turns)
+            run = LoopRun(first.site, 0, graph.last_step, first.index, first.loops, first.calls, turns, turns, turns)
             run.end = last.index + 1
             yield PythonLoop("sample-loop", _caller(first, graph), [run], run, parts)
         at += turns * period
@@ -139,8 +162,6 @@ def _repetition(sites: list[int], at: int, period: int) -> int:
 
 def _caller(first: Event, graph: Graph) -> Site:
     """The place that calls the function again and again: `map(...)`, or the outermost call of a recursion."""
-    if first.calls:
-        return graph.site(graph.events[first.calls[0]])
     site = graph.site(first)
     functions = [
         node
@@ -155,7 +176,8 @@ def _caller(first: Event, graph: Graph) -> Site:
                 if called is inner or _last_name(called) == getattr(inner, "name", None):
                     end = node.end_lineno or node.lineno, node.end_col_offset or 0
                     return Site(file, node.lineno, node.col_offset, None, *end)
-    return site
+    calls = [graph.events[index] for index in first.calls]
+    return graph.site(next((call for call in calls if call.function is calls[-1].function), first))
 
 
 def _last_name(node: ast.AST) -> str | None:

@@ -22,7 +22,7 @@ ONES = "np.ones((len(A_), 1), A_.dtype)"
 """A column of ones."""
 
 DIES = ("dead-computation",)
-DATA = ("gather", "work-in-step", "recomputation", "temporaries")
+DATA = ("gather", "work-in-step", "recomputation", "temporaries", "slow-primitive")
 SECOND = ("recomputation", "dead-computation", "work-in-step")
 
 
@@ -239,7 +239,7 @@ def taken_again(code: Code) -> Iterator[list[Change]]:
     """A later use of a batch takes its rows from the set again."""
     for region in ("step", "around"):
         for value, use in _uses(code, region):
-            if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name):
+            if isinstance(value, ast.Subscript) and isinstance(value.slice, ast.Name) and _is_batch(value):
                 yield [code.instead(use, code.of(value))]
 
 
@@ -337,8 +337,8 @@ PATTERNS: tuple[tuple[str, str, Sites, tuple[str, ...]], ...] = (
     ("float64", "zeros of a shape", replacing("np.zeros_like(W_)", "np.zeros(W_.shape)", region="set-up"), ()),
     ("recomputation", "evaluated again", again, ("dead-computation",)),
     ("recomputation", "multiplied again", product_again, ("dead-computation", "second-forward")),
-    ("recomputation", "written out", written_out, ()),
-    ("recomputation", "kept argument", kept_argument, ()),
+    ("recomputation", "written out", written_out, DIES),
+    ("recomputation", "kept argument", kept_argument, DIES),
     ("dead-computation", "input delta, test left out", unguarded, ()),
     ("dead-computation", "delta below", input_delta, ()),
     ("dead-computation", "square", unread("squared = V_ * V_"), ()),
@@ -359,10 +359,10 @@ PATTERNS: tuple[tuple[str, str, Sites, tuple[str, ...]], ...] = (
     (
         "layout",
         "copy of a transposed operand",
-        replacing(GRADIENT, "np.ascontiguousarray(A_.T) @ D_"),
+        replacing(GRADIENT, "A_.T.copy() @ D_"),
         ("temporaries",),
     ),
-    ("layout", "operand copied to F order", replacing(PRODUCT, "np.asfortranarray(A_) @ B_"), ("temporaries",)),
+    ("layout", "operand copied to F order", replacing(PRODUCT, "np.array(A_, order='F') @ B_"), ("temporaries",)),
     (
         "layout",
         "result transposed",
@@ -609,8 +609,16 @@ PATTERNS: tuple[tuple[str, str, Sites, tuple[str, ...]], ...] = (
     ),
 )
 
+OTHER_NAMES = {
+    "sample-loop": ("neuron-loop", "slow-primitive"),
+    "neuron-loop": ("sample-loop", "slow-primitive"),
+    "float64": ("slow-primitive",),
+}
+"""Categories that name every flaw of a category as well: which axis has the samples differs from program to program,
+and so do the place and the name of a conversion to float64."""
+
 FORMS = tuple(
-    Form(category, name, sites, also, anywhere=category in ("float64", "layout"))
+    Form(category, name, sites, (*also, *OTHER_NAMES.get(category, ())), anywhere=category in ("float64", "layout"))
     for category, name, sites, also in PATTERNS
 )
 """All forms. What is wrong with a dtype or a memory order is often found where the array is used."""

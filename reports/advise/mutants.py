@@ -130,7 +130,7 @@ class Clean:
     def wrong(self) -> list[Finding]:
         """Findings that its own text does not allow."""
         found = self.advised().advice
-        told = [] if found is None else [one for one in told_by(found) if not _is_double(one, self.subject)]
+        told = [] if found is None else [one for one in told_by(found) if one.category not in self.subject.flaws]
         allowed = self.subject.truth().flaws
         return [one for one in told if not any(flaw.is_told_by(asdict(one)) for flaw in allowed)]
 
@@ -267,7 +267,7 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
         elif (
             not is_known
             and not any(flaw.is_told_by(asdict(one)) for flaw in truth.flaws)
-            and not _is_double(one, mutant.clean)
+            and one.category not in mutant.clean.flaws
         ):
             wrong.append(words)
     worth = _worth(clean.step_s(), mutant.program)
@@ -285,11 +285,6 @@ def _worth(clean_s: float, program: Subject) -> float | None:
         return 1 - clean_s / _step_s(program)
     except Failure:
         return None
-
-
-def _is_double(finding: Finding, clean: Subject) -> bool:
-    """Whether it says of a program that computes in double precision that it does."""
-    return finding.category == "float64" and not clean.is_single
 
 
 def run(

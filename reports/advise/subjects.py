@@ -66,12 +66,16 @@ TOLERANCE, TOLERANCE_32 = 1e-6, 1e-3
 
 @dataclass(frozen=True)
 class Subject:
-    """A program. files: path in its folder -> text. main: the file to run. few: arguments for a short run."""
+    """A program. files: path in its folder -> text. main: the file to run. few: arguments for a short run.
+
+    flaws: categories that may be found anywhere in it, because it is only free of others.
+    """
 
     name: str
     files: dict[str, str]
     main: str
     few: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
     counts: dict[tuple[str, int], int] = field(default_factory=dict, compare=False)
 
     def write(self, folder: Path) -> Path:
@@ -265,4 +269,6 @@ def _styles(made: Callable[[str], str]) -> Iterator[Subject]:
         if "/" not in file:
             few = ("--steps", STEPS) if style == "script with argparse" else (STEPS,)
             text = made((STYLES_FOLDER / file).read_text(encoding="utf-8"))
-            yield Subject(f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few)
+            yield Subject(
+                f"styles/{Path(file).stem}", {"program.py": text}, "program.py", few, ("float64", "temporaries")
+            )

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def forward(X, parameters):
-    Z1 = np.zeros((30, X.shape[1]))
+    Z1 = np.zeros((30, X.shape[1]))  # acceptable: dead-computation
     for neuron in range(30):  # planted: neuron-loop
         Z1[neuron] = parameters["W1"][neuron] @ X + parameters["b1"][neuron]
     # fast: Z1 = parameters["W1"] @ X + parameters["b1"]

@@ -207,6 +207,14 @@ def without_vectorize(node: ast.expr, text: Text, name: str) -> str | None:
     return None
 
 
+def larger_one(node: ast.expr, text: Text, name: str) -> str | None:
+    """``np.maximum(a, b)`` for ``np.where(a > b, a, b)`` or ``np.max([a, b], axis=0)``."""
+    match node:
+        case ast.Call(args=[_, one, other], keywords=[]) | ast.Call(args=[ast.List(elts=[one, other])]):
+            return f"{name}.maximum({text(one)}, {text(other)})"
+    return None
+
+
 def of_whole_array(options: str) -> Written:
     """``f(x, axis=0)`` for ``np.apply_along_axis(f, 0, x)``. options: with `{axis}` for the axis."""
 

@@ -106,7 +106,9 @@ def _without_copy(node: cst.CSTNode) -> cst.CSTNode:
         case "flatten" | "array":
             assert isinstance(call.func, cst.Attribute)
             renamed = "ravel" if name == "flatten" else "asarray"
-            return call.with_changes(func=call.func.with_changes(attr=cst.Name(renamed)))
+            kept = [one for one in call.args if one.keyword is None or one.keyword.value != "order"]
+            kept[-1:] = [one.with_changes(comma=cst.MaybeSentinel.DEFAULT) for one in kept[-1:]]
+            return call.with_changes(func=call.func.with_changes(attr=cst.Name(renamed)), args=kept)
         case "astype":
             plain = cst.SimpleWhitespace("")
             added = cst.Arg(expression("False"), keyword=cst.Name("copy"), equal=cst.AssignEqual(plain, plain))

@@ -42,6 +42,7 @@ from mlpprof.advise.cures.slow_primitive import (
     called,
     exponential,
     expression_cure,
+    larger_one,
     mask_cure,
     of_the_array,
     of_whole_array,
@@ -107,8 +108,7 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
 
 
 def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
-    is_calling_back = isinstance(event.function, np.vectorize)
-    seconds = graph.seconds_with_callbacks(event) if is_calling_back else graph.seconds([event])
+    seconds = graph.seconds_with_callbacks(event) if is_of_python(event.function) else graph.seconds([event])
     if other.perform is None:
         return around(seconds)
     slow = again(event)
@@ -161,18 +161,20 @@ def _powers(event: Event) -> Iterator[FasterForm]:
 def _calls(event: Event) -> Iterator[FasterForm]:
     function, operands = event.function, event.operands
     arrays = [x for x in operands if isinstance(x, np.ndarray)]
-    if isinstance(function, np.vectorize) and arrays:
-        whole = _whole(event)
+    if is_of_python(function) and arrays:
+        whole, maker = _whole(event), "np.vectorize" if isinstance(function, np.vectorize) else "np.frompyfunc"
         yield FasterForm(
             "calls a Python function for every element",
-            "np.vectorize is a Python loop that calls the function once per element.",
-            "call the function itself, without np.vectorize. It works on whole arrays without any change."
+            f"{maker} makes a Python loop that calls the function once per element.",
+            f"call the function itself, without {maker}. It works on whole arrays without any change."
             if whole is not None
             else "write the function with NumPy's functions (exp, where, maximum), which work on whole arrays. Compare "
             "both on a few values, also at the borders between its cases.",
             whole or (lambda: 1.0 / (1.0 + np.exp(-arrays[0]))),
             without_vectorize if whole is not None else unwritten,
         )
+    elif (function is np.where and len(operands) == 3) or (function is np.max and event.options == {"axis": 0}):
+        yield from _larger_ones(event)
     elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
         yield from _along_an_axis(*operands, event.result)
     elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
@@ -242,6 +244,27 @@ def _einsums(event: Event) -> Iterator[FasterForm]:
             lambda: np.einsum(*event.operands, optimize=True),
             as_product,
         )
+
+
+def _larger_ones(event: Event) -> Iterator[FasterForm]:
+    """The larger one of two at every place, by a mask or by an array of both."""
+    pair = list(event.operands[1:] if event.name == "where" else event.operands[0])
+    is_pair = len(pair) == 2 and all(isinstance(x, np.ndarray | int | float) for x in pair)
+    if is_pair and _gives(lambda: np.maximum(*pair), event.result):
+        yield FasterForm(
+            "takes the larger one of two at every place",
+            "np.maximum does that at once, without a mask and without an array of both.",
+            "use NumPy's maximum of both.",
+            lambda: np.maximum(*pair),
+            larger_one,
+            LIKELY,
+        )
+
+
+def is_of_python(function: Any) -> bool:
+    """Whether a function of NumPy calls a Python function for every element."""
+    is_of_objects = isinstance(function, np.ufunc) and all(set(kinds) <= set("O->") for kinds in function.types)
+    return isinstance(function, np.vectorize) or is_of_objects
 
 
 def _along_an_axis(function: Callable[..., Any], axis: int, array: Array, result: Any) -> Iterator[FasterForm]:

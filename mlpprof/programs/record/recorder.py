@@ -32,6 +32,10 @@ DEEPEST, HALF = 40, 20
 """An event lists up to `DEEPEST` loops or calls around it; if there are more, the outer and the inner `HALF`."""
 
 
+SINGLE = (float, np.floating)
+"""Single numbers that a program computes with one by one; np.float64 is a float, and np.float32 is none."""
+
+
 class RunningLoops:
     """The loops that run while a step is recorded. begun: makes the record of a new one, if it is recorded."""
 
@@ -126,7 +130,7 @@ class RunningLoops:
     def count_single(self, site: int, result: Any) -> None:
         """Count an execution without arrays, and if it gave a single number, also for the innermost loop."""
         self.singles[site] = self.singles.get(site, 0) + 1
-        if isinstance(result, float) and self.running:  # np.float64 is one
+        if isinstance(result, SINGLE) and self.running:
             run = self.running[-1]
             run.scalars += 1
             if run.signatures:
@@ -190,7 +194,7 @@ def _is_number_in_element(target: np.ndarray[Any, Any], key: Any, value: Any) ->
     """Whether a single number is stored into a single element."""
     keys = _parts(key)
     is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
-    return is_element and isinstance(value, float)
+    return is_element and isinstance(value, SINGLE)
 
 
 class Recorder:
