@@ -29,6 +29,9 @@ from tests.program_styles.twins import HERE as STYLES_FOLDER
 from tests.program_styles.twins import STYLES
 from tests.wild.truth import Truth, fast, scripts, truth
 
+MARKS = re.compile(r"(^ *# fast: .*\n)|( *# (planted|acceptable): .*)", re.MULTILINE)
+"""What is written into flawed programs about their flaws, and what no cure should have to keep."""
+
 RUNGS = ("sliced", "buffered", "chunked")
 """The last rungs of the ladder that use nothing but NumPy."""
 
@@ -248,10 +251,10 @@ def subjects() -> Iterator[Subject]:
 
 
 def with_twins() -> Iterator[tuple[Subject, Subject]]:
-    """The flawed programs of the wild corpus and of the styles, each with its clean twin."""
+    """The flawed programs of the wild corpus and of the styles, without the marks of the flaws; and the clean twins."""
     clean = {one.name: one for one in subjects()}
     for one in (*_wild("planted"), *_styles(str)):
-        yield one, clean[one.name]
+        yield replace(one, files={name: MARKS.sub("", text) for name, text in one.files.items()}), clean[one.name]
 
 
 def _wild(kind: str) -> Iterator[Subject]:
