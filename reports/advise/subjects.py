@@ -32,8 +32,8 @@ from tests.wild.truth import Truth, fast, scripts, truth
 MARKS = re.compile(r"(^ *# fast: .*\n)|( *# (planted|acceptable): .*)", re.MULTILINE)
 """What is written into flawed programs about their flaws, and what no cure should have to keep."""
 
-RUNGS = ("sliced", "buffered", "chunked")
-"""The last rungs of the ladder that use nothing but NumPy."""
+RUNGS = {"tanh_sigmoid": ("temporaries",), "buffered": (), "chunked": ()}
+"""The last rungs of the ladder that use nothing but NumPy, with the flaws that the next one cures."""
 
 LOOP_OF_A_RUNG = """
 if __name__ == "__main__":
@@ -244,10 +244,10 @@ def subjects() -> Iterator[Subject]:
     """All clean programs."""
     yield from _wild("clean")
     yield from _styles(fast)
-    for rung in RUNGS:
+    for rung, flaws in RUNGS.items():
         text = variant(rung).path.read_text(encoding="utf-8")
         text = text.replace("def train_step(self, X, Y, index):", "def train_step(self, X, Y, index):  # step")
-        yield Subject(f"rungs/{rung}", {"program.py": text + LOOP_OF_A_RUNG}, "program.py", (STEPS,))
+        yield Subject(f"rungs/{rung}", {"program.py": text + LOOP_OF_A_RUNG}, "program.py", (STEPS,), flaws)
 
 
 def with_twins() -> Iterator[tuple[Subject, Subject]]:
