@@ -267,7 +267,7 @@ class Worker:
         if (left := _LEFT.match(words)) is not None:
             how, words = f"{how} ({left[1]})", others[-1]
         hint = f"; it was at {place}" if place else f"; its last line of output: {words}" if words else ""
-        if code == -signal.SIGKILL:
+        if code < 0 and -code == getattr(signal, "SIGKILL", None):  # Windows has no SIGKILL
             hint += "; if memory was short, use a smaller batch or data set"
         return WorkerDied(f"the worker process {how} before it answered{hint}")
 

@@ -23,6 +23,7 @@ def told(script) -> list[dict[str, Any]]:
     """What is found in a program's step."""
     advice = find(Subject(script, truth(script).step, threads=1))
     assert advice.step == truth(script).step
+    assert advice.program is not None
     return [asdict(finding) for finding in advice.findings]
 
 

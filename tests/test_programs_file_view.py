@@ -192,3 +192,12 @@ def test_a_write_elsewhere_is_refused_as_without_a_view(allowed, tmp_path, monke
     with pytest.raises(UsageError, match=r"train\.py:1 wants to write '.*elsewhere\.txt'"):
         find(Subject("train.py", "step"))
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_a_system_without_overlays_has_no_view_and_says_why(monkeypatch, tmp_path, system):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(file_view, "reason", None)
+    file_view.enter([str(tmp_path)])
+    assert file_view.current is None
+    assert file_view.reason == f"there are no overlays on {system}"

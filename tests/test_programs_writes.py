@@ -24,7 +24,7 @@ from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.writes import Writes
 
 os.chdir(sys.argv[1])
-writes = Writes(ProgramName("script", "train.py"), "once", lambda path: path == "<operation>")
+writes = Writes(ProgramName("script", "train.py"), "once", lambda path: path == "<operation>", no_view="not allowed")
 writes.prevent()
 import h5py
 
@@ -118,7 +118,7 @@ def test_what_would_change_a_file_is_refused_before_it_happens_and_nothing_else_
         assert said[operation].startswith(f"<operation>:1 wants to {what}, but mlpprof runs the program once"), (
             operation
         )
-        assert "--allow-writes" in said[operation]
+        assert "copy of the folder to write into (not allowed). Add --allow-writes" in said[operation]
     assert {operation: said[operation] for operation in LEFT_ALONE} == LEFT_ALONE
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 

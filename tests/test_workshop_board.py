@@ -162,3 +162,13 @@ def test_the_page_may_run_its_own_script_and_load_nothing():
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="(.*?)">', html)[1]
     assert "default-src 'none'" in unescape(policy)
     assert f"script-src 'sha256-{digest}'" in unescape(policy)
+
+
+@pytest.mark.parametrize("number", ["1e-320", "0", "-1", "1e10", "NaN", "1e999", "9" * 400, "[" * 500, '"3"'])
+def test_a_guess_that_nobody_can_have_made_is_skipped_with_a_sentence(tmp_path, number):
+    document = json.dumps(result_json(result(1, guess=4.0))).replace('"guess": 4.0', f'"guess": {number}')
+    assert number in document
+    (tmp_path / "1.json").write_text(document, encoding="utf-8")
+    results, [reason] = read_folders([tmp_path])
+    assert results == []
+    assert "1.json" in reason

@@ -55,7 +55,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
 
     def known(statements: tuple[StatementTime, ...], whole_s: float) -> tuple[StatementTime, ...]:
         return tuple(
-            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph)) or _how_often(one))
+            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one))
             if one.seconds >= EXPENSIVE * whole_s > 0
             else one
             for one in statements
@@ -70,8 +70,11 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
     )
 
 
-def _does(one: StatementTime, watched: Watched | None, graph: Graph) -> Iterator[str]:
-    """Sentences about a statement: its loops as they were recorded, else those that its functions have."""
+def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: StatementTime | None) -> Iterator[str]:
+    """Sentences about a statement: its loops as they were recorded, else those that its functions have.
+
+    around: the loop around the steps.
+    """
     if watched is not None and (runs := [run for run in watched.recorder.loops if not run.loops]):
         run = max(runs, key=lambda run: run.turns)
         if run.turns > 1:
@@ -82,7 +85,8 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph) -> Iterator
         if calls:
             yield f"It makes {len(calls)} operations on arrays of up to {_largest(calls)}."
             return
-    yield from _of_source(one, graph)
+    is_around = one.times > 1 or (around is not None and one.place == around.place)
+    yield from _of_source(one, graph, is_around)
 
 
 def _how_often(one: StatementTime) -> str:
@@ -119,8 +123,11 @@ def _largest(events: list[Event]) -> str:
     return str(max(shapes, key=lambda shape: int(np.prod(shape)), default=()))
 
 
-def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
-    """The loops of a statement, and of the functions of the program that it calls."""
+def _of_source(one: StatementTime, graph: Graph, is_around: bool) -> Iterator[str]:
+    """The loops of a statement, and of the functions of the program that it calls.
+
+    is_around: if it is a loop, the steps run in it.
+    """
     trees = {graph.place_of_line(path, 1).file: (path, tree) for path, tree in graph.trees.items()}
     if one.file not in trees:
         return
@@ -133,11 +140,14 @@ def _of_source(one: StatementTime, graph: Graph) -> Iterator[str]:
         return
     statement = min(found, key=lambda node: (node.end_lineno or node.lineno) - node.lineno)
     if isinstance(statement, LOOPS):
-        yield "It is a loop in Python."
+        yield "This is what it takes to get the items of the loop." if is_around else "It is a loop in Python."
         return
     called = {_last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)} - {""}
+    if graph.trace.step_text.rpartition(".")[2] in called:
+        yield "This is what it does beside the step, as for the arguments of its call."
+        return
     for path, tree in graph.trees.items():
-        for function in ast.walk(tree):
+        for function in ast.walk(tree) if not graph.is_ours(path) else ():
             if isinstance(function, ast.FunctionDef) and function.name in called:
                 loops = [node for node in ast.walk(function) if isinstance(node, LOOPS)]
                 has = f", which has a loop in line {graph.place_of_line(path, loops[0].lineno).line}" if loops else ""

@@ -59,7 +59,7 @@ def compiled_share(graph: Graph) -> float:
 
 def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
     """The findings of a program, as a message; few and plain_s as for `record`."""
-    recording = recorded(report, _program(program, report), program["step"], few, plain_s)
+    recording = recorded(report, _program(program, report), program["step"], few, plain_s, looks_around=True)
     if recording.trace is None:
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)

@@ -27,7 +27,7 @@ def opened(message: dict[str, Any]) -> Opened:
     program = UserProgram(request)
     if request.allow_writes:
         return program, None
-    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current)
+    writes = Writes(request.name, message["how_often"], program.is_own, file_view.current, file_view.reason)
     writes.prevent()
     return program, writes
 
@@ -44,9 +44,11 @@ def sought(report: Progress, program: Opened) -> dict[str, Any]:
     return asdict(guarded(writes, lambda: seek(runnable, writes)))
 
 
-def recorded(report: Progress, program: Opened, step: str, few: int, plain_s: list[float]) -> Recording:
-    """The recording of a program's step; few and plain_s as for `record`."""
+def recorded(
+    report: Progress, program: Opened, step: str, few: int, plain_s: list[float], *, looks_around: bool = False
+) -> Recording:
+    """The recording of a program's step; few, plain_s and looks_around as for `record`."""
     report("running the program and recording its step", 0.0)
     runnable, writes = program
     place = StepPlace.parse(step)
-    return guarded(writes, lambda: record(runnable, place, few, plain_s, writes))
+    return guarded(writes, lambda: record(runnable, place, few, plain_s, writes, looks_around=looks_around))

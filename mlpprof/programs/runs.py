@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, UsageError
+from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, TimeLimit, UsageError
 from mlpprof.process import NOTHING, Progress, Worker
 from mlpprof.programs import file_view
 from mlpprof.programs.request import ProgramRequest
@@ -84,6 +84,8 @@ class Runs:
             few, plain_s = answer["ended"], answer["plain_s"]
         try:
             answer = self.run(call, part_of(progress, 0.35, 1.0), few=few, plain_s=plain_s)
+        except TimeLimit:  # the first run ended before it came to this
+            raise
         except MlpprofError as error:
             raise type(error)(f"{error}; {self._about_second_run(few)}") from error
         if "ended" in answer:

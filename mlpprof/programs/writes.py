@@ -63,19 +63,24 @@ SHOWN = 5
 class Writes:
     """Prevents a program from writing outside temporary folders, caches, and the view of its own folders.
 
-    view: None if there is none.
+    view: None if there is none. no_view: why there is none.
     is_enough: whether mlpprof knows all it needs; then an attempt to write ends the program without an error.
     must_end: whether the program has tried to write, so that it must end even if it catches all exceptions.
     refusal: the message to the user about an attempt that came too early.
     """
 
     def __init__(
-        self, program: ProgramName, how_often: str, is_own: Callable[[str], bool], view: View | None = None
+        self,
+        program: ProgramName,
+        how_often: str,
+        is_own: Callable[[str], bool],
+        view: View | None = None,
+        no_view: str | None = None,
     ) -> None:
         self._name, self._how_often, self._is_own = program.short, how_often, is_own
         self._process = os.getpid()
         self._projects = {os.path.realpath(program.folder), os.path.realpath(Path.cwd())}
-        self._view = view
+        self._view, self._no_view = view, no_view
         self._free = free_folders()  # asked before the hook, since Python looks for a folder that it can write to
         self._temporary = self._free[0]
         self.is_enough: Callable[[], bool] = lambda: False
@@ -143,7 +148,8 @@ class Writes:
         place = self._place()
         sentence = (
             f"{place} wants to {verb} '{shown}', but mlpprof runs the program {self._how_often} and stops it early, "
-            "which would damage what it writes; nothing was written. Add --allow-writes to let it write"
+            f"which would damage what it writes; nothing was written.{self._why_no_copy()} Add --allow-writes to let "
+            "it write"
         )
         if os.getpid() != self._process:
             raise PermissionError(sentence)  # the parent process sees this, but would not see `Enough`
@@ -153,6 +159,11 @@ class Writes:
             self.refusal = sentence
         self.must_end = True
         raise Enough
+
+    def _why_no_copy(self) -> str:
+        if self._view is not None or self._no_view is None:
+            return ""
+        return f" This system does not let mlpprof make a copy of the folder to write into ({self._no_view})."
 
     def _is_free(self, full: str) -> bool:
         path = Path(full)

@@ -109,9 +109,9 @@ def in_step(findings: Iterable[Finding]) -> list[Finding]:
 
 def caption_text(findings: Iterable[Finding]) -> str:
     """What to know about the order and the savings of findings."""
-    has_outside = any(one.outside for one in findings)
+    has_others = any(one.per != "step" for one in findings)
     last = "; those around the step come after those in it"
-    return ONE_BY_ONE + (last if has_outside else "")
+    return ONE_BY_ONE + (last if has_others else "")
 
 
 def related_text(finding: Finding) -> str:

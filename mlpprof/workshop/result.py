@@ -26,7 +26,8 @@ Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
 Outcome = Annotated[str, Meta(pattern="^(pass|fail|inconclusive)$")]
 Stage = Annotated[str, Meta(pattern="^(load|correctness|structure|speed)$")]
-Positive = Annotated[float, Meta(gt=0, le=1e9)]
+Positive = Annotated[float, Meta(ge=1e-12, le=1e9)]
+"""No clock measures less, and the product or quotient of two such numbers is finite and not zero."""
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 

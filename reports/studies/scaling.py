@@ -20,7 +20,6 @@ import click
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
@@ -329,9 +328,8 @@ def scaling_figure(
     measured: Measured, models: Mapping[str, Model], projected: str | None, projection: Model | None
 ) -> Figure:
     """Strong scaling, weak scaling, and the projection; points are measured, lines of the last panel are modelled."""
-    with mpl.rc_context({"svg.hashsalt": "mlpprof", "font.size": 8}):
+    with mpl.rc_context({"font.size": 8}):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-        FigureCanvasAgg(figure)
         strong, weak, far = figure.subplots(1, 3)
         _points(strong, measured.strong, {cell: cell.batch for cell in measured.strong}, "batch")
         _modelled(strong, measured, models)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import matplotlib as mpl
 import psutil
 from matplotlib.figure import Figure
 
@@ -88,5 +89,6 @@ def circumstances_text(found: dict[str, Any]) -> str:
 def write_figure(folder: Path, name: str, figure: Figure, caption: str) -> None:
     """Write NAME.png and NAME.svg."""
     for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        with write_atomically(folder / f"{name}.{suffix}") as temporary:
+        # the salt makes the ids in an SVG the same each time
+        with write_atomically(folder / f"{name}.{suffix}") as temporary, mpl.rc_context({"svg.hashsalt": "mlpprof"}):
             figure.savefig(temporary, format=suffix, dpi=DOTS_PER_INCH, metadata={"Description": caption, **metadata})

@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
@@ -51,10 +50,9 @@ def sweep_figure(
 
     Each panel shows the depths and the widths of the hidden layers, with the ratio in every field.
     """
-    with mpl.rc_context({"svg.hashsalt": "mlpprof", "font.size": 8}):
+    with mpl.rc_context({"font.size": 8}):
         width, height = PANEL_INCHES
         figure = Figure(figsize=(width * len(rungs) + 1, height * len(batches) + 0.8), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.subplots(len(batches), len(rungs), squeeze=False)
         image = None
         for row, batch in enumerate(batches):

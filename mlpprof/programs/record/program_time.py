@@ -80,11 +80,15 @@ class Spent:
 
 @dataclass
 class Section:
-    """A part of the program's run: before the training, one turn of the loop around the steps, or after it."""
+    """A part of the program's run: before the training, one turn of the loop around the steps, or after it.
+
+    warm: the steps without the very first one, which often takes longer.
+    """
 
     turn: int | None
     statements: dict[int, Spent] = field(default_factory=lambda: defaultdict(Spent))
     steps: Spent = field(default_factory=Spent)
+    warm: Spent = field(default_factory=Spent)
 
 
 def leading(entries: Iterable[Entry]) -> list[Entry]:
@@ -162,17 +166,17 @@ def loop_around(walked: Sequence[tuple[Entry, Loops]]) -> tuple[int | None, bool
     return (around[-1], False) if around else (None, False)
 
 
-def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list[Section]:
-    """What was spent before, in each turn of the loop, and after or between them."""
+def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s: float) -> list[Section]:
+    """What was spent before, in each turn of the loop, and after or between them. entry_s: the time of an entry."""
     found = [Section(None)]
     at: int | None = None
     calls: list[int | None] = []
     form, is_plain, was_plain, is_in_step, is_paused = PLAIN, True, False, False, True
-    before_s, execution_s = 0.0, 0.0
+    before_s, execution_s, seen_steps = 0.0, 0.0, 0
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
-            passed_s = entry.at_s - before_s
+            passed_s = max(0.0, entry.at_s - before_s - entry_s)
             if is_plain if not is_in_step else form == PLAIN:
                 spent.plain_s += passed_s
                 execution_s += passed_s
@@ -206,11 +210,14 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None) -> list
             at = calls.pop() if calls else None
             is_plain = form == PLAIN
         elif kind == STEP:
+            seen_steps, execution_s = seen_steps + 1, 0.0
             found[-1].steps.plain += form == PLAIN
             found[-1].steps.other += form != PLAIN
             is_in_step = True
         elif kind == STEP_END:
             is_in_step, is_paused = False, True
+            if form == PLAIN and seen_steps > 1:
+                found[-1].warm.add(Spent(execution_s, 1))
         elif kind == PAUSE:
             is_paused = True
         elif kind == FORM:
@@ -228,7 +235,7 @@ def unfinished(timeline: Timeline, sites: Sequence[Site], recordable: frozenset[
     loop, is_epoch = loop_around(walked)
     if loop is None or timeline.is_elsewhere or timeline.is_full:
         return NOTHING
-    turns = [one for one in sections_of(walked, loop) if one.turn is not None and one.steps.times]
+    turns = [one for one in sections_of(walked, loop, timeline.entry_s) if one.turn is not None and one.steps.times]
     all_s, steps = _sum(turns), sum(one.steps.times for one in turns)
     step_s = sum(one.steps.plain_s for one in turns) / max(1, sum(one.steps.plain for one in turns))
     each_s = step_s + sum(one.times * one.once_s for one in all_s.values()) / steps
@@ -260,7 +267,7 @@ def program_time(
     has_ended = has_ended and not timeline.is_full  # its end was not noted
     walked = list(with_loops(leading(timeline.entries()), sites))
     loop, is_epoch = loop_around(walked)
-    sections = sections_of(walked, loop)
+    sections = sections_of(walked, loop, timeline.entry_s)
     numbered = [number for number, one in enumerate(sections) if one.turn is not None and one.steps.times]
     if not numbered:
         return None
@@ -283,6 +290,7 @@ def program_time(
 
     open_at = _open_at(walked) if not whole else None
     everywhere, counted = _sum(seen), _sum(shown)
+    calm = _calm(step_s, seen)
     plain_steps = sum(one.steps.plain for one in shown)
     in_turns = steps * len(shown) / plain_steps if plain_steps else 1.0
     statements = []
@@ -293,7 +301,7 @@ def program_time(
         elif number == inner:
             times /= seen_of_planned
         if times:
-            statements.append(statement(number, times * everywhere[number].once_s, times, number == open_at))
+            statements.append(statement(number, calm * times * everywhere[number].once_s, times, number == open_at))
     beginning = once(sections[:first])
     end = once(sections[last + 1 :]) if has_ended else []
     return ProgramTime(
@@ -309,6 +317,15 @@ def program_time(
         end_s=sum(one.seconds for one in end) if has_ended else None,
         end=tuple(end),
     )
+
+
+def _calm(step_s: float, sections: Sequence[Section]) -> float:
+    """By what the times of statements are multiplied to be those of a machine without other programs.
+
+    `step_s` is the time of a step without interruptions. The statements were interrupted as the steps were.
+    """
+    plain, plain_s = (sum(x) for x in zip(*((one.warm.plain, one.warm.plain_s) for one in sections), strict=True))
+    return min(1.0, step_s * plain / plain_s) if plain >= MANY_STEPS and plain_s > 0 else 1.0
 
 
 def _sorted(statements: Iterable[StatementTime]) -> list[StatementTime]:

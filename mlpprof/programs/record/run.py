@@ -160,15 +160,18 @@ class Instruments:
     surroundings: Surroundings | None = None
 
     @classmethod
-    def usual(cls, step: StepPlace, few: int, program: Program) -> Instruments:
+    def usual(cls, step: StepPlace, few: int, program: Program, looks_around: bool) -> Instruments:
         """Those for a program that makes `few` steps (0: not known), and may end after a few steps if not."""
-        timeline, may_be_short = Timeline(time.perf_counter), program.may_be_short
-        forms = Forms(step, inside=timeline.inside, in_turns=timeline.in_turns)
-        if may_be_short:  # what is around the steps of a variant is mlpprof's own
-            forms.imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+        forms, may_be_short = Forms(step), program.may_be_short
         clocks, recorder = Clocks(time.perf_counter), Recorder(forms.sites)
         early = Recorder(forms.sites) if may_be_short and (few == 0 or few >= ENOUGH_STEPS) else None
+        # What is around the steps of a variant is mlpprof's own.
+        timeline = Timeline(time.perf_counter) if looks_around and may_be_short else None
         steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early, timeline=timeline)
+        if timeline is None:
+            return cls(forms, clocks, recorder, steps)
+        forms.imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+        forms.inside, forms.in_turns = timeline.inside, timeline.in_turns
         around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
         steps.unfinished = lambda: unfinished(timeline, forms.sites, around.left)
         return cls(forms, clocks, recorder, steps, timeline, around)
@@ -182,10 +185,12 @@ def record(
     writes: Writes | None = None,
     patience: Patience | None = None,
     instruments: Instruments | None = None,
+    looks_around: bool = False,
 ) -> Recording:
     """Run a program until its step has been recorded, or until it ends, or wants to write, and a few have been.
 
     few: the number of steps, if an earlier run has counted them. plain_s: what undisturbed steps took in that run.
+    looks_around: take the times of the statements around the steps, too, and record them.
     Raises UsageError if the step never ran, and what the program's `run` raises.
     """
     patience = patience or Patience(waiting_s=program.wait_s)
@@ -193,7 +198,7 @@ def record(
     signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
     signs.watch()
     hook_time()  # measured before the program runs, and others with it
-    instruments = instruments or Instruments.usual(step, few, program)
+    instruments = instruments or Instruments.usual(step, few, program, looks_around)
     forms, steps, recorder, timeline = instruments.forms, instruments.steps, instruments.recorder, instruments.timeline
     for instrument in (instruments.clocks, recorder, steps):
         hooks.install(instrument.hooks)

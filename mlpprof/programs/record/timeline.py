@@ -6,6 +6,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import CodeType
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from mlpprof.programs.record.recorder import length_of
 
 MOST_ENTRIES = 300_000
 """No more entries are kept; an entry takes 16 bytes."""
+
+TRIALS = 64
+"""The time of an entry is the least of so many."""
 
 (BEGUN, TURN, LOOP_END, FUNCTION, FUNCTION_END, STEP, STEP_END, PAUSE, FORM, RECORDED, SPARED) = range(11)
 """Kinds of entries. BEGUN: a statement begins, or a loop gets its next item. PAUSE: an instrument is busy until the
@@ -64,6 +68,8 @@ class Timeline:
         """The code of functions that ran within a step: nothing in them is to be reported."""
         self.reached: Callable[[], None] = lambda: None
         """Is called when an awaited loop has ended or begins another turn, or an awaited statement was recorded."""
+        self.entry_s = 0.0
+        """The seconds that an entry takes: they are in the time until the next one."""
         self.is_elsewhere = False
         """The step runs in another thread, of which nothing else is known."""
         self.hooks: dict[str, Any] = {
@@ -150,8 +156,15 @@ class Timeline:
         """Seconds from an entry to the next one."""
         return self._at_s[number + 1] - self._at_s[number] if number < self.now else 0.0
 
+    def _least_between_entries(self) -> float:
+        other = Timeline(self._clock, TRIALS)
+        for _ in range(TRIALS):
+            other.hooks[hooks.AT](0)
+        return min(after - before for before, after in pairwise(other._at_s))
+
     def begin(self) -> None:
         """The program begins."""
+        self.entry_s = self._least_between_entries()
         self._note(FORM, 0)
 
     def begin_step(self) -> None:

@@ -19,8 +19,6 @@ from xml.etree import ElementTree
 import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mlpprof.report.numbers import plain
@@ -199,7 +197,6 @@ def png_bytes(sheet: Sheet) -> bytes:
     """The sheet as a picture, on white."""
     buffer = io.BytesIO()
     with style():
-        FigureCanvasAgg(sheet.figure)
         sheet.figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None})
     return buffer.getvalue()
 
@@ -208,7 +205,6 @@ def svg_element(sheet: Sheet, prefix: str) -> ElementTree.Element:
     """The sheet as an <svg> element without a size of its own; ids begin with the prefix, colours are variables."""
     buffer = io.StringIO()
     with style():
-        FigureCanvasSVG(sheet.figure)
         sheet.figure.savefig(buffer, format="svg", facecolor="none", metadata=dict.fromkeys(("Date", "Creator")))
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):

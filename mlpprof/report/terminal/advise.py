@@ -112,7 +112,8 @@ def _summary(findings: Sequence[Finding], width: int) -> Table:
 
 def _finding(advice: Advice, finding: Finding, width: int) -> Iterator[RenderableType]:
     likely = "" if finding.confidence == "certain" else f", {plain(finding.confidence)}"
-    yield Text.assemble((place_text(finding), "cyan"), ("  " + finding.category + likely, "dim"))
+    where = ", around the step" if finding.outside else ""
+    yield Text.assemble((place_text(finding), "cyan"), ("  " + finding.category + likely + where, "dim"))
     source = excerpt(advice, finding)
     if source:
         yield indented(_source(source, width))
