@@ -201,7 +201,7 @@ def _runs_within(loop: PythonLoop, other: PythonLoop) -> bool:
 
 def _category(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[LoopRun]) -> Category | None:
     work = [[event for event in turn if event.kind] for turn in turns]
-    if any(work[1:]):  # what the loop runs over may be computed in its first turn
+    if any(work):
         alike = _alike(work)
         if alike is None or _carries(turns):
             return None
