@@ -238,6 +238,8 @@ class ProgramCommand(click.Command):
                 if module is None:
                     raise UsageError("-m needs the name of a module; write -m package.module")
                 word = f" {MODULE}{module}"
+            elif word.startswith(MODULE):  # one word already, as reports show it
+                word = f" {word}"
             joined.append(word)
         return super().parse_args(ctx, joined + args[end:])
 
