@@ -56,7 +56,8 @@ def _cured_s(found: Sequence[Candidate], at: Mapping[Span, Sequence[Event]], gra
     for one in found:
         if one.category in WHOLE_STEP:
             continue
-        spans = {graph.span(graph.events[index].site) for index in one.covers}
+        events = [graph.events[index] for index in one.covers]
+        spans = {graph.span(site) for event in events for site in (event.site, *event.singles)}
         spans |= {span for span in graph.own_s if span not in at and _is_within(span, one.site)}
         whole_s = sum(graph.own_s.get(span, 0.0) for span in spans)
         for span in spans:

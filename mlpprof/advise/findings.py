@@ -170,10 +170,17 @@ def _is_cause(one: Candidate, other: Candidate) -> bool:
     return is_kind and len(other.covers & one.covers) >= MOSTLY * max(1, len(other.covers))
 
 
-def finding_of(one: Candidate, graph: Graph) -> Finding:
-    """The finding for what a detector has found; its edits are those of the first of the alternative cures."""
+def finding_of(one: Candidate, graph: Graph, is_small: bool = False) -> Finding:
+    """The finding for what a detector has found; its edits are those of the first of the alternative cures.
+
+    is_small: it promises so little that only what was measured is stated.
+    """
     step_s = graph.step_s
+<<<<<<< HEAD
     low, high = promise(one.saved_s, step_s, _doubt(graph))
+=======
+    low, high = one.saved_s if is_small else promise(one.saved_s, step_s)
+>>>>>>> main
     place = graph.place_of(one.site)
     is_outside = any(graph.events[index].is_outside for index in one.covers)
     if not is_outside:

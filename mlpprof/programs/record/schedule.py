@@ -24,6 +24,7 @@ from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.feed import Fed, Feed
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
+from mlpprof.programs.record.heap import given_back_from
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.timeline import NOTHING, Timeline, Wait
@@ -288,6 +289,8 @@ class Steps:
             if self._mode != before:
                 gc.collect()
         if self._mode == OBSERVED:
+            if not self._recorder.steps:
+                self.times.given_back_from = given_back_from()
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
         self._clocks.take()
 
