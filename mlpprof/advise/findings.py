@@ -176,11 +176,7 @@ def finding_of(one: Candidate, graph: Graph, is_small: bool = False) -> Finding:
     is_small: it promises so little that only what was measured is stated.
     """
     step_s = graph.step_s
-<<<<<<< HEAD
-    low, high = promise(one.saved_s, step_s, _doubt(graph))
-=======
-    low, high = one.saved_s if is_small else promise(one.saved_s, step_s)
->>>>>>> main
+    low, high = one.saved_s if is_small else promise(one.saved_s, step_s, _doubt(graph))
     place = graph.place_of(one.site)
     is_outside = any(graph.events[index].is_outside for index in one.covers)
     if not is_outside:
