@@ -16,7 +16,7 @@ from runs import make_run
 from mlpprof.catalog import ladder
 from mlpprof.cli import compare
 from mlpprof.cli.main import run
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE
 from mlpprof.model import PHASES
 from mlpprof.report.terminal.compare import print_comparison

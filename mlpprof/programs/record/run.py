@@ -33,8 +33,8 @@ from mlpprof.programs.record.surroundings import Surroundings, Watched
 from mlpprof.programs.record.timeline import Timeline
 from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.request import STILL_S
-from mlpprof.programs.signs import Signs, Stillness
 from mlpprof.programs.step_place import StepPlace, async_functions, functions
+from mlpprof.programs.why_no_step import Signs, Stillness
 from mlpprof.programs.writes import Writes
 
 EVERY_S = 0.25

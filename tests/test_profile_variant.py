@@ -16,8 +16,8 @@ from mlpprof.catalog import find
 from mlpprof.data.source import DataSource
 from mlpprof.errors import UsageError, WorkerDied
 from mlpprof.model import PHASES, Network
-from mlpprof.profile.profile import Settings, check, profile
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings, check, profile
 from mlpprof.results import Run
 
 NETWORK = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l2=1e-4)
