@@ -31,7 +31,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
-from mlpprof.compare.variants import compare, need_own_processes
+from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress, time_limit_s
