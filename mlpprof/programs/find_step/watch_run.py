@@ -119,11 +119,11 @@ class ProgramObserver:
             CALLED: self._timed(self._begin),
             RETURNED: self._timed(self._end),
             LOOP: self._timed(lambda site: None),
-            TURN: self._timed(self._turn),
+            TURN: self._quick_turn(self._timed(self._turn)),
             LEAVE: self._timed(self._end),
             MULTIPLIED: self._multiplied,
-            UPDATED: self._timed(self._updated),
-            QUIET: self._timed(is_quiet),
+            UPDATED: self._quick_update(self._timed(self._updated)),
+            QUIET: is_quiet,
         }
         self._call_s = self._time_of_a_call()
 
@@ -154,6 +154,30 @@ class ProgramObserver:
 
         return timed
 
+    def _quick_turn(self, turn: Callable[..., Any]) -> Callable[..., Any]:
+        """Observes the turns of one run of a loop over single elements as one turn."""
+        common, stacks, thread = self._common, self._stacks, threading.get_ident
+
+        def quick(site: int) -> None:
+            if site in common and not self.has_ended and (stack := stacks[thread()]) and stack[-1].site == site:
+                self._own_s += self._call_s
+            else:
+                turn(site)
+
+        return quick
+
+    def _quick_update(self, updated: Callable[..., Any]) -> Callable[..., Any]:
+        """Leaves out the updates in such a turn after the first ones."""
+        stacks, thread = self._stacks, threading.get_ident
+
+        def quick(*arguments: Any) -> None:
+            if (stack := stacks[thread()]) and stack[-1].updates > MOST_UPDATES:
+                self._own_s += self._call_s
+            else:
+                updated(*arguments)
+
+        return quick
+
     def _time_of_a_call(self) -> float:
         """The time of a hook's call that the hook itself cannot measure."""
         self._call_s = 0.0
@@ -170,8 +194,6 @@ class ProgramObserver:
     def _turn(self, site: int) -> None:
         if self.has_ended and threading.get_ident() in self._updating:  # the program has caught it
             raise Enough
-        if site in self._common and self._open and self._open[-1].site == site:
-            return  # the turns of one run of the loop are observed as one
         self._end(site)
         self._begin(site)
 
@@ -199,8 +221,6 @@ class ProgramObserver:
     def _updated(self, site: int, name: str, owner: Any, key: Any, value: Any, in_place: bool) -> None:
         if self._open and self._open[-1].site in self._common:
             self._open[-1].updates += 1
-            if self._open[-1].updates > MOST_UPDATES:
-                return
         variable = self._variable(site, owner, key, value, in_place)
         if variable is None:
             return
