@@ -356,3 +356,29 @@ def test_the_step_does_not_depend_on_how_little_is_seen_in_the_first_seconds_of(
     text = HEAD + SLOW[slow]
     line = next(number for number, one in enumerate(text.splitlines(), start=1) if "THE STEP" in one)
     assert seek(Patient(text, watch=clock), observer=ProgramObserver(clock)).step == f"net.py:{line}"
+
+
+NEW_PARAMETERS = """
+import numpy as np
+X = np.ones((20, 6))
+def gradient(kept):
+    kept["d"] = (kept["a"] - 1) / 20
+    return np.dot(X.T, kept["d"])
+def forward(p):
+    kept = {"W": p["W"], "x": X}
+    kept["a"] = np.dot(kept["x"], kept["W"])
+    return kept
+def train(p):
+    for i in range(120):
+        kept = forward(p)
+        p = {"W": kept["W"] - 0.1 * gradient(kept)}
+    return p
+forward(train({"W": np.ones((6, 2))}))
+"""
+
+
+@pytest.mark.usefixtures("no_hooks_left")
+@pytest.mark.parametrize("looking_s", [0.1, float("inf")])
+def test_the_loop_is_the_step_where_new_parameters_are_made_of_old_ones(looking_s, ticking_clock):
+    found = seek(Patient(NEW_PARAMETERS), observer=ProgramObserver(ticking_clock, looking_s))
+    assert found.step == "net.py:12"

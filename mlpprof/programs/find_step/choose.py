@@ -44,7 +44,10 @@ LEAST_BOTH_WAYS = 2
 """A step makes at least so many products, forward and backward; a layer makes one on the way forward."""
 
 MOST_RUNS = 20_000
-"""So many runs of a site are kept. What runs more often within the search is a loop over single elements."""
+"""So many runs of a site are kept, unless they make products. What runs more often is a loop over single elements."""
+
+MANY_STEPS = 100
+"""No network has so many layers, so a loop with so many turns does not go through the layers."""
 
 MANY_TURNS = 5
 """If something that runs once contains a loop with at least so many turns, the loop's turns are the steps."""
@@ -64,7 +67,8 @@ class Execution:
     """One call of a function, or one turn of a loop, that changed something.
 
     parent: the site of the execution around it, -1 if there is none. hooks_s: seconds that the hooks had taken before
-    it. spent_s: its seconds without the hooks. updates: their number, where only the first ones are noted.
+    it. spent_s: its seconds without the hooks; end_s: when it ended. updates: their number, where only the first ones
+    are noted.
     """
 
     site: int
@@ -75,6 +79,7 @@ class Execution:
     parent: int = -1
     variables: set[Variable] = field(default_factory=set)
     spent_s: float = 0.0
+    end_s: float = 0.0
     updates: int = 0
 
 
@@ -82,7 +87,7 @@ class Execution:
 class Observations:
     """What has run, and what it has changed. life_s: when a variable was changed first and last.
 
-    runs: at most MOST_RUNS of each site. spent_s: the seconds of all runs of a site.
+    runs: of those without products, at most MOST_RUNS of each site. spent_s: the seconds of all runs of a site.
     shape_of: the shape that a local name was given first. varying: local names that were given other shapes later, as
     `x` in ``for layer in layers: x = layer.forward(x)``; they hold what passes through the layers.
     """
@@ -99,7 +104,7 @@ class Observations:
     def has_run(self, run: Execution) -> None:
         """An execution that changed something has ended."""
         self.spent_s[run.site] += run.spent_s
-        if len(self.runs[run.site]) < MOST_RUNS:
+        if run.products or len(self.runs[run.site]) < MOST_RUNS:
             self.runs[run.site].append(run)
 
     def change(self, variable: Variable, name: str, value: Any, is_number: bool, now_s: float) -> None:
@@ -163,13 +168,18 @@ def is_certain(seen: Observations, ignored: set[str], step: int, open_calls: set
     through the layers. open_calls: the calls that still run, by their start; those that train do, those of layers end.
     """
     if not _lasting(seen, ignored, has_doubts=False):
-        return False
+        # Where nothing is changed from its own value at all, as new parameters made of old ones, turns that are many
+        # show the step.
+        return not _lasting(seen, ignored) and len(seen.runs[step]) >= MANY_STEPS and not _is_forward(seen, step)
     variables = parameters(seen, ignored)
     if any(variable[0] != NAME for variable in variables):
         return True
-    runs = seen.runs[step]
-    is_forward = seen.has_products(step) and median(run.products for run in runs) < LEAST_BOTH_WAYS
-    return not is_forward and all(variable[-1] in open_calls for variable in variables)
+    return not _is_forward(seen, step) and all(variable[-1] in open_calls for variable in variables)
+
+
+def _is_forward(seen: Observations, site: int) -> bool:
+    """Whether its runs make products, but too few for both ways through a network."""
+    return seen.has_products(site) and median(run.products for run in seen.runs[site]) < LEAST_BOTH_WAYS
 
 
 def _loop_within(site: int, seen: Observations) -> int:
@@ -185,8 +195,8 @@ def _loop_within(site: int, seen: Observations) -> int:
 
 def _within(runs: list[Execution], whole: Execution) -> int:
     """The products of the executions that were within another one."""
-    end_s = whole.start_s + whole.spent_s
-    return sum(run.products for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= end_s)
+    inner = (run for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= whole.end_s)
+    return sum(run.products for run in inner)
 
 
 def parameters(seen: Observations, ignored: set[str]) -> set[Variable]:

@@ -192,15 +192,13 @@ def _mentioned(node: ast.AST, targets: Sequence[ast.expr] = ()) -> set[str]:
 
 
 def _is_other_part(one: ast.Subscript, target: ast.expr) -> bool:
-    """Whether both are parts of the same array or list, with different constants at one place of the index."""
+    """Whether both are parts of the same array or list, with different numbers at one place of the index."""
     if not isinstance(target, ast.Subscript) or ast.unparse(one.value) != ast.unparse(target.value):
         return False
     keys = [key.elts if isinstance(key, ast.Tuple) else [key] for key in (one.slice, target.slice)]
-    pairs = list(zip(*keys, strict=False))
-    return any(
-        isinstance(left, ast.Constant) and isinstance(right, ast.Constant) and left.value != right.value
-        for left, right in pairs
-    )
+    numbers = [[part.value if isinstance(part, ast.Constant) else None for part in key] for key in keys]
+    pairs = zip(*numbers, strict=False)
+    return any(isinstance(left, int) and isinstance(right, int) and left != right for left, right in pairs)
 
 
 def _made_of(scope: ast.AST) -> dict[str, set[str]]:

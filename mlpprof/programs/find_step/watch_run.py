@@ -203,7 +203,8 @@ class ProgramObserver:
         while self._open:
             run = self._open.pop()
             if run.variables:
-                run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
+                run.end_s = self._clock()
+                run.spent_s = max(0.0, run.end_s - run.start_s - (self._own_s - run.hooks_s))
                 run.products = self._products - run.products
                 self.seen.has_run(run)
                 if len(self.seen.runs[run.site]) == MOST_RUNS and not self.seen.has_products(run.site):
