@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,25 @@ class RecordedCode:
         """The class whose method a function is."""
         above = self.parent(node)
         return above if isinstance(above, ast.ClassDef) else None
+
+    def methods(self, name: str) -> list[ast.FunctionDef]:
+        """The methods of a name in all classes of the recorded files."""
+        return [
+            node
+            for node, above in self._parents.items()
+            if isinstance(node, ast.FunctionDef) and node.name == name and isinstance(above, ast.ClassDef)
+        ]
+
+    def texts_of_importers(self, files: set[str]) -> Iterator[str]:
+        """The texts of files beside the recorded ones that the run did not import, but that import some of these."""
+        folders = {Path(file).parent for file in self._files.values()}
+        names = {name for file in files for name in (Path(file).stem, Path(file).parent.name) if name}
+        imported = re.compile(rf"^\s*(from|import)\b.*\b({'|'.join(map(re.escape, names))})\b", re.MULTILINE)
+        for path in (path for folder in folders for path in folder.glob("*.py")):
+            if str(path) not in self.graph.trace.sources:
+                text = path.read_text(errors="replace")
+                if imported.search(text):
+                    yield text
 
     def statement(self, node: ast.AST) -> ast.stmt:
         """The innermost statement that a node is, or is in."""
