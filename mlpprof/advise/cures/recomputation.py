@@ -26,6 +26,7 @@ from mlpprof.advise.cures.recorded_code import (
     inside,
     is_path,
     names_in,
+    parameters_of,
     same_array,
 )
 from mlpprof.programs.record.arrays import Array
@@ -146,7 +147,7 @@ def _candidates(array: Array, time: Event, node: ast.expr, code: RecordedCode) -
     turns = code.turns(time)
     inner = {*ast.walk(node)}
     for one in code.holdings(time.calls):
-        if one.node in inner:
+        if one.node in inner or _is_of_one_layer(one.node, node, code):
             continue
         others = code.turns(one.event) if one.event.calls == time.calls else ()
         if len(others) < len(turns) and isinstance(one.node, ast.Subscript):
@@ -160,6 +161,26 @@ def _candidates(array: Array, time: Event, node: ast.expr, code: RecordedCode) -
             text = _moved_text(one.node, node, later, code) if abs(later) == 1 else None
             if text is not None:
                 yield text, later, is_same
+
+
+def _is_of_one_layer(held_node: ast.expr, node: ast.expr, code: RecordedCode) -> bool:
+    """Whether an argument holds the value of a numbered layer, as `self.a[1]`, but `node` works for any layer.
+
+    It does so if another parameter of the function decides about it, as in ``def derivative(self, z)``.
+    """
+    if code.parent(held_node) is not None or not any(map(_is_numbered, ast.walk(held_node))):
+        return False
+    scope = code.scope(node)
+    return isinstance(scope, ast.FunctionDef) and bool(parameters_of(node, scope, code) - names_in(held_node))
+
+
+def _is_numbered(node: ast.AST) -> bool:
+    match node:
+        case ast.Subscript(slice=ast.Constant(value=key)):
+            return isinstance(key, int) or str(key)[-1:].isdigit()
+        case ast.Attribute(attr=name):
+            return name[-1].isdigit()
+    return False
 
 
 def _is_unchanged(held_node: ast.expr, node: ast.expr, code: RecordedCode) -> bool:

@@ -274,6 +274,16 @@ def names_in(node: ast.AST) -> set[str]:
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
 
 
+def parameters_of(node: ast.expr, function: ast.FunctionDef, code: RecordedCode) -> set[str]:
+    """The parameters of a function that an expression depends on, itself or through local names."""
+    known, new = set[str](), names_in(node)
+    while new:
+        known |= new
+        bound = [one for name in new for one in code.bindings(name, function) if not isinstance(one, ast.arg)]
+        new = set[str]().union(*(names_in(code.statement(one)) for one in bound)) - known
+    return known & {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
+
+
 def is_path(node: ast.expr) -> bool:
     """Whether an expression only names an array: a name, an attribute, an item; reading it computes next to nothing."""
     match node:
