@@ -73,7 +73,7 @@ def detect(graph: Graph) -> list[Candidate]:
             "instruction. If one operand is float64, NumPy converts the result to float64, so you must change all of "
             "them." + (f" Here `{graph.text(upcast)}` makes the first float64." if upcast else ""),
             cure=_edited(edited) if edited is not None else _by_hand(graph),
-            cures=(edited.cure,) if edited is not None else (),
+            cures=edited.cures if edited is not None else (),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
