@@ -11,6 +11,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import Any, cast
 
 import libcst as cst
@@ -405,15 +406,25 @@ class _Search:
                 self._follow(inner, path, is_exact)
 
     def _is_in_step(self, node: ast.expr) -> bool:
-        """Whether an expression is in a function of which the step has executed another part."""
+        """Whether an expression is in a function that the step has called, or between lines that the step has run."""
         scope = self.bindings.scope(node)
-        return scope is not None and scope in self._scopes
+        lines = self._scopes.get(scope) if scope is not None else None
+        return lines is not None and lines[0] <= node.lineno <= lines[1]
 
     @cached_property
-    def _scopes(self) -> set[ast.AST]:
-        """The functions whose body the step has executed."""
-        nodes = [node_at(event, self._graph) for event in self._shapes.values()]
-        return {scope for node in nodes if node is not None and (scope := self.bindings.scope(node)) is not None}
+    def _scopes(self) -> dict[ast.AST, tuple[float, float]]:
+        """The functions of which the step has executed something, and which of their lines belong to it.
+
+        All of a function that the step has called; of the one around the step, what comes before is no part of it.
+        """
+        found: dict[ast.AST, tuple[float, float]] = {}
+        for event in self._shapes.values():
+            node = node_at(event, self._graph)
+            scope = self.bindings.scope(node) if node is not None else None
+            if node is not None and scope is not None:
+                first, last = found.get(scope, (inf, -inf))
+                found[scope] = (-inf, inf) if event.calls else (min(first, node.lineno), max(last, node.lineno))
+        return found
 
     def is_idle(self, node: ast.AST) -> bool:
         """Whether it is in a class of which the step has run no method, as a layer that the network does not have."""
