@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from recorded_step import recorded
+from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.detect import gather, slow_primitive
+from mlpprof.advise.detect import gather, slow_primitive, small_product
 from mlpprof.advise.findings import CONSEQUENCES, candidates_of, merge, promise
 from mlpprof.instrument.rewriting import Site
 
@@ -76,3 +77,33 @@ def test_numbers_in_place_of_arrays_stop_neither_the_search_for_shuffles_nor_tha
         found = slow_primitive.detect(graph)
     assert "shuffles the whole data set in every step" in shuffle.title
     assert not [one.title for one in found if "sum" in one.title]
+
+
+SMALL = """\
+import numpy as np
+A = np.ones((64, 64))
+def step():
+    return A @ A
+"""
+
+
+class Unhurried:
+    """Alternately a long and a short time: products with all threads, and with one."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, perform):
+        self.calls += 1
+        return 1.0 if self.calls % 2 else 0.5
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_slow_threads_are_a_finding_only_on_a_machine_that_is_free_of_others(others):
+    with recorded(SMALL) as graph, threadpool_limits(2):
+        found = small_product.detect(graph, lambda: (None, 1 + others), 2, Unhurried())
+        notes = graph.trace.notes
+    assert [one.category for one in found] == ([] if others else ["small-product"])
+    assert ["`A @ A` took longer with all BLAS threads than with one" in note for note in notes] == [True] * bool(
+        others
+    )
