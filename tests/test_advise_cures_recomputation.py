@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cured import assert_trains_as, cured, cures_of
+from recorded_step import recorded
 
 from mlpprof.advise.detect import recomputation
 
@@ -291,9 +292,12 @@ def step():
 
 def test_a_derivative_that_works_for_any_layer_does_not_get_the_value_of_one():
     text = HEAD + TWO_LAYERS
-    found = cures_of(text, recomputation)
-    assert found
-    for cure in found:
+    with recorded(text) as graph:
+        [found] = recomputation.detect(graph)
+    assert found.title == "`self.sigmoid(z)` computes again what the same line has already computed"
+    assert found.evidence["times_per_step"] == 1  # the edit leaves one of the two
+    assert found.cures
+    for cure in found.cures:
         after = cured(text, cure)
         [derivative] = [line for line in after.split("\n") if "np.multiply" in line]
         assert "self.a" not in derivative
