@@ -267,7 +267,9 @@ def step():
 
 def test_without_a_change_that_may_be_impossible_there_is_a_second_cure():
     with recorded(OF_A_LIBRARY) as graph:
-        first, second = in_float32(graph).cures
+        found = in_float32(graph)
+        first, second = found.cures
+    assert [site.line for site in found.unsure] == [6]
     texts = [applied(graph.trace.sources, [one])[FILE] for one in (first, second)]
     assert [text.count(".astype(np.float32)") for text in texts] == [2, 1]
     assert "X = choice([np.full((8, 20), 0.5)])\n" in texts[1]

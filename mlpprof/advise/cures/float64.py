@@ -128,11 +128,12 @@ class Changes:
 class InSingle:
     """The cures, and the places that the first one changes: those that make weights first.
 
-    The second cure, if there is one, leaves out the changes that cannot be made if a call gives no array.
+    The second cure, if there is one, leaves out the changes of calls that may give no array: those at `unsure`.
     """
 
     cures: tuple[Cure, ...]
     places: tuple[Site, ...]
+    unsure: tuple[Site, ...]
 
 
 def in_float32(graph: Graph) -> InSingle | None:
@@ -151,7 +152,10 @@ def in_float32(graph: Graph) -> InSingle | None:
     changed = sorted(
         nodes, key=lambda node: (search.is_idle(node), files[node] != main, not _draws(node), files[node], node.lineno)
     )
-    return InSingle(found, tuple(dict.fromkeys(_site(files[node], node) for node in changed)))
+    places, unsure = (
+        tuple(dict.fromkeys(_site(files[node], node) for node in some)) for some in (changed, changes.unsure)
+    )
+    return InSingle(found, places, unsure)
 
 
 def _cure(changes: Changes, bindings: Bindings, graph: Graph) -> Cure | None:
