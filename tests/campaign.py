@@ -517,14 +517,16 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     shared_before = shared_memory()
     failures: list[str] = []
     count, in_workers = 0, 0
+    prepared_s = time.monotonic()
     for one in quick:  # how long it takes here
         begun_s = time.monotonic()
         wait_for_end(start(one.arguments, sandbox), 60)
         object.__setattr__(one, "lasts_s", time.monotonic() - begun_s)
         shutil.rmtree(work / "class", ignore_errors=True)
+    end_s += time.monotonic() - prepared_s
     slow_until_s = time.monotonic()
     while time.monotonic() < end_s:
-        # half of the time is for commands with workers, which take much longer
+        # a quarter of the time is for commands with workers, which take much longer
         is_slow = slow_until_s <= time.monotonic()
         begun_s = time.monotonic()
         one = chance.choice(slow if is_slow else quick)
@@ -551,7 +553,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
                 with contextlib.suppress(psutil.Error):
                     failures.append(f"kill {count}: {' '.join(process.cmdline())[:80]} is left after {number.name}")
                     process.kill()
-            slow_until_s = time.monotonic() + (time.monotonic() - begun_s)
+            slow_until_s = time.monotonic() + 3 * (time.monotonic() - begun_s)
         if broken := damaged(work):
             failures.append(f"kill {count}: {one.arguments} with {number.name} left {broken}")
     for following in (
@@ -668,7 +670,7 @@ def mounted(place: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def disks(figures: Figures, end_s: float, folder: Path) -> None:
+def disks(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     """Run commands that write to a full and to a read-only file system."""
     sandbox = made_sandbox(folder / "disks")
     work = sandbox / "work"
@@ -712,10 +714,20 @@ def disks(figures: Figures, end_s: float, folder: Path) -> None:
     figures.add("disks", count, failures, "full and read-only")
 
 
+PARTS: dict[str, tuple[Callable[[Figures, int, float, Path], None], float]] = {
+    "files": (damage, 0.4),
+    "kills": (kills, 0.35),
+    "disks": (disks, 0.1),
+    "environments": (surroundings, 0.15),
+}
+"""The parts, and their shares of the time; each begins no more after it, and ends what it has begun."""
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it may take (default: 10)")
     parser.add_argument("--seed", type=int, default=None, help="of everything random (default: a new one)")
+    parser.add_argument("--part", choices=PARTS, default=None, help="only this part, for the whole time")
     parser.add_argument("--only", type=int, default=None, help="only the damaged file with this number")
     parser.add_argument("-o", "--out", type=Path, default=None, help="write the table to this file")
     return parser.parse_args()
@@ -726,31 +738,31 @@ def campaign() -> int:
     options = parsed()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    begun_s, figures = time.monotonic(), Figures()
+    figures = Figures()
     with tempfile.TemporaryDirectory(prefix="campaign-") as name:
         folder = Path(name)
         if options.only is not None:
             print(try_input(seed, options.only, loaders(folder), folder))
             return 0
         total_s = 60 * options.minutes
-        damage(figures, seed, begun_s + 0.4 * total_s, folder)
-        kills(figures, seed, begun_s + 0.75 * total_s, folder)
-        disks(figures, begun_s + 0.85 * total_s, folder)
-        surroundings(figures, seed, begun_s + total_s, folder)
+        for part in PARTS if options.part is None else [options.part]:
+            work, share = PARTS[part]
+            work(figures, seed, time.monotonic() + (share if options.part is None else 1.0) * total_s, folder)
     print(f"\n{figures.table()}\n")
     for failure in figures.failures:
         print(failure)
     if options.out is not None:
-        options.out.write_text(document(options.minutes, seed, figures), encoding="utf-8")
+        options.out.write_text(document(options, seed, figures), encoding="utf-8")
     return 1 if figures.failures else 0
 
 
-def document(minutes: float, seed: int, figures: Figures) -> str:
+def document(options: argparse.Namespace, seed: int, figures: Figures) -> str:
     """The page with the figures."""
+    part = "" if options.part is None else f" --part {options.part}"
     failures = "".join(f"- {one}\n" for one in figures.failures)
     return (
         "# The campaign against mlpprof\n\n"
-        f"    python tests/campaign.py --minutes {minutes:g} --seed {seed}\n\n{figures.table()}\n\n"
+        f"    python tests/campaign.py --minutes {options.minutes:g} --seed {seed}{part}\n\n{figures.table()}\n\n"
         + (f"What failed:\n\n{failures}" if failures else "Nothing failed.\n")
     )
 

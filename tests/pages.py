@@ -9,7 +9,7 @@ import numpy as np
 from runs import make_run
 
 from mlpprof.catalog import ladder
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.results import (
     BatchResult,
     Change,

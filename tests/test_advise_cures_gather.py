@@ -53,8 +53,12 @@ def found(text):
             "def step():\n    y = np.eye(10)[labels[rows]]\n    return X[rows] @ W - y\n",
             "IDENTITY = np.eye(10)\ndef step():\n    y = IDENTITY[labels[rows]]\n    return X[rows] @ W - y\n",
         ),
+        (
+            "n = 10\ndef step():\n    y = np.eye(n)[labels[rows]]\n    return X[rows] @ W - y\n",
+            "n = 10\nIDENTITY = np.eye(n)\ndef step():\n    y = IDENTITY[labels[rows]]\n    return X[rows] @ W - y\n",
+        ),
     ],
-    ids=["permuted", "work in brackets", "named work", "named rows", "rows without a name", "one-hot"],
+    ids=["permuted", "work in brackets", "named work", "named rows", "rows without a name", "one-hot", "of a number"],
 )
 def test_the_edit_gives_the_same_results(text, wanted):
     kinds, new = found(HEAD + text)

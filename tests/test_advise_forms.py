@@ -47,8 +47,10 @@ NEIGHBOURS = """\
     np.copyto(kept, H)
     filled = np.zeros((120, 80))
     filled[:, 1:] = H[:, 1:]
+    divided = np.divide(1.0, H, out=np.ones((120, 80)), where=H > 0)
     loss = np.mean(np.tanh(H))
-    W = W * (1 + 1e-12 * (rest[0, 0] + packed[0] + chain[0, 0] + weighted + taken[0, 0] + filled[0, 0] + loss))
+    used = packed[0] + chain[0, 0] + weighted + taken[0, 0] + filled[0, 0] + divided[0, 0]
+    W = W * (1 + 1e-12 * (rest[0, 0] + used + loss))
 """
 
 

@@ -433,6 +433,36 @@ def test_a_map_within_a_function_within_a_loop_over_layers_is_one_loop_over_the_
         assert [(loop.site.line, loop.longest.turns) for loop in loops] == [(5, 90), (5, 90)]
 
 
+def test_a_loop_over_numbers_is_found_whose_array_is_computed_in_its_first_line():
+    text = (
+        "rng = np.random.default_rng(3)\nX, W = rng.normal(0, 1, (9, 30)), rng.normal(0, 1, (30, 20))\n"
+        "def step():\n    h = np.tanh(X @ W)\n    for place, g in np.ndenumerate(X.T @ h):\n"
+        "        W[place] -= 1e-6 * g\n"
+    )
+    with recorded(text) as graph:
+        assert [(loop.category, loop.longest.turns) for loop in python_loops(graph)] == [("neuron-loop", 600)]
+
+
+def test_ones_that_a_loop_stores_one_by_one_are_numbers():
+    text = (
+        "labels = np.random.default_rng(3).integers(0, 10, 90)\n"
+        "def step():\n    Y = np.zeros((90, 10))\n"
+        "    for n, k in enumerate(labels):\n        Y[n, k] = 1\n    return Y\n"
+    )
+    with recorded(text) as graph:
+        assert [(loop.category, loop.longest.turns) for loop in python_loops(graph)] == [("neuron-loop", 90)]
+
+
+def test_a_map_over_the_rows_of_what_is_no_weight_is_a_loop_over_neurons():
+    text = (
+        "rng = np.random.default_rng(3)\nX, W = rng.normal(0, 1, (30, 90)), rng.normal(0, 1, (20, 30))\n"
+        "def step():\n    D = np.tanh(W @ X)\n"
+        "    W[:] = W - 1e-6 * np.array(list(map(lambda row: row @ X.T, D)))\n"
+    )
+    with recorded(text) as graph:
+        assert [(loop.category, loop.longest.turns) for loop in python_loops(graph)] == [("neuron-loop", 20)]
+
+
 @pytest.mark.parametrize(("rows", "category"), [("h", "sample-loop"), ("h.T", "neuron-loop")])
 def test_a_loop_of_as_many_turns_as_products_with_weights_take_samples_is_over_the_samples(rows, category):
     text = (

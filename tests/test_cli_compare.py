@@ -16,7 +16,7 @@ from runs import make_run
 from mlpprof.catalog import ladder
 from mlpprof.cli import compare
 from mlpprof.cli.main import run
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE
 from mlpprof.model import PHASES
 from mlpprof.report.terminal.compare import print_comparison
@@ -241,3 +241,11 @@ def test_stored_runs_refuse_what_needs_a_paired_measurement(
     save_run(make_run(), Path("old.h5"))
     assert run(["compare", "old.h5", "old.h5", *option]) == EXIT_USAGE
     assert "stored run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["-m", "nets"], ["-m nets"]], ids=["two words", "one quoted word"])
+def test_a_module_is_named_as_for_python_or_as_reports_show_it(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["compare", *words, *words]) == EXIT_USAGE
+    assert "'-m nets' is given twice" in capsys.readouterr().err

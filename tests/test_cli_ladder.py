@@ -19,8 +19,8 @@ from mlpprof.cli.main import run
 from mlpprof.compare.ladder import main_line, rungs_of
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.process import Progress
-from mlpprof.profile.profile import Settings
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings
 from mlpprof.report.files.formats import LADDERS
 from mlpprof.report.terminal.compare import print_ladder
 from mlpprof.results import Ladder, Race, Run

@@ -11,8 +11,8 @@ import pytest
 
 from mlpprof.cli.compare import step_of
 from mlpprof.cli.main import run
-from mlpprof.compare.difference import expression_changes, phase_changes
 from mlpprof.compare.entrants import Environment, ProgramSubject
+from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.programs import (
     ProgramComparer,
     ProgramRace,

@@ -90,10 +90,10 @@ def test_what_is_undecided_at_a_spent_budget_is_inconclusive_and_says_so(clock):
     assert "the budget of 35 s is spent" in verdict.reason
 
 
-def test_a_budget_never_stops_before_the_second_replicate(clock):
+def test_a_budget_never_stops_before_the_third_replicate(clock):
     live = FakeRace(clock, 2.0, 1.0)
     [verdict] = measure(live, quiet, 1.15, never, budget_s=1.0, clock=clock)
-    assert verdict.processes == 2
+    assert verdict.processes == 3
 
 
 def test_without_a_claim_there_is_an_interval_and_no_outcome(clock):

@@ -13,8 +13,8 @@ from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, mpiexec_command
 from mlpprof.errors import MissingExtra, UsageError
 from mlpprof.profile import profile as ranks
-from mlpprof.profile.profile import mpiexec_for
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import mpiexec_for
 from mlpprof.workloads import get_workload
 
 

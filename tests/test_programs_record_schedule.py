@@ -109,11 +109,22 @@ def test_two_early_steps_are_observed_in_case_that_the_program_ends(clock, most,
         assert len(steps.recorded.steps) == 2
 
 
-def test_long_steps_are_not_observed_early_because_few_of_them_are_enough(clock):
-    forms, steps, _ = ran(clock, 3.0, early=Recorder([]))
-    assert forms.count(OBSERVED) == 2
-    assert forms[-2:] == [OBSERVED, OBSERVED]
-    assert steps.is_done
+@pytest.mark.parametrize(
+    ("step_s", "most", "expected"),
+    [
+        (3.0, 10**6, [PLAIN, CLOCKED, OBSERVED, OBSERVED, PLAIN]),
+        (1.1, 4, [PLAIN, CLOCKED, OBSERVED, OBSERVED]),
+        (1.1, 3, [PLAIN, CLOCKED, OBSERVED]),
+        (7.0, 10**6, [PLAIN, CLOCKED, OBSERVED]),
+    ],
+)
+def test_of_long_steps_the_first_are_recorded_since_the_program_may_make_no_more(clock, step_s, most, expected):
+    forms, steps, _ = ran(clock, step_s, most=most, early=Recorder([]))
+    assert forms == expected
+    assert len(steps.recorded.steps) == expected.count(OBSERVED)
+    assert steps.is_done == (most > 4)
+    assert steps.is_enough == (most != 3)
+    assert steps.is_long == (step_s > 4)
 
 
 def test_the_time_of_the_loops_item_is_a_part_of_the_step_in_every_form_at_its_own_site(clock):

@@ -189,7 +189,7 @@ def test_ranges_read_as_one_where_their_ends_read_the_same():
     assert format_payoff(0.0010001, 0.0010002) == "1.00 ms"
     assert format_payoff(0.0, 0.0) == "0 s"
     assert format_payoff(0.008, 0.009996) == "8.0–10.0 ms"
-    assert format_payoff(-0.0001, 0.0002) == "-100–200 µs"
+    assert format_payoff(-0.0001, 0.0002) == "-100 to 200 µs"
     assert (format_shares(0.101, 0.124), format_shares(0.004, 0.012)) == ("10–12 %", "0.4–1.2 %")
     assert (format_shares(0.1, 0.1), format_shares(0.0, float("nan"))) == ("10 %", "–")
 

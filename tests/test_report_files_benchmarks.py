@@ -13,7 +13,7 @@ import pytest
 from pages import make_ladder
 from runs import make_run
 
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.report.files.formats import COMPARISONS, LADDERS
 from mlpprof.results import Comparison, Race, Verdict
 

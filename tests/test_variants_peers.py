@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mlpprof.catalog import ARGUMENTS, find, ladder
-from mlpprof.profile.profile import check
+from mlpprof.profile.variant import check
 
 PEERS = {
     "peers/torch": "torch",

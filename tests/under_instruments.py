@@ -123,7 +123,7 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
     import time
     from functools import partial
 
-    from mlpprof.programs.load import texts_from
+    from mlpprof.programs.load import imported_texts
     from mlpprof.programs.record.clocks import Clocks
     from mlpprof.programs.record.forms import CodeExchange, Forms
     from mlpprof.programs.record.recorder import Recorder
@@ -151,7 +151,7 @@ def _record(program: Any, step: str, modes: Iterator[int]) -> None:
 
     place = StepPlace.parse(step)
     timeline = Timeline(time.perf_counter)
-    imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+    imported = partial(imported_texts, program)
     forms = Forms(place, inside=timeline.inside, in_turns=timeline.in_turns, imported=imported)
     clocks, recorder = NotedClocks(time.perf_counter), KeepingRecorder(forms.sites)
     steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, forms=noted(), timeline=timeline)

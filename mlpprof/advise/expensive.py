@@ -20,7 +20,7 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, FILL, P
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.graph import Graph, Span
-from mlpprof.programs.record.replay import again, saved_share, seconds_of
+from mlpprof.programs.record.replay import BUDGET, again, saved_share, seconds_of
 from mlpprof.programs.record.trace import Event
 from mlpprof.results.advice import Expensive
 
@@ -59,7 +59,8 @@ def _cured_s(found: Sequence[Candidate], at: Mapping[Span, Sequence[Event]], gra
     for one in found:
         if one.category in WHOLE_STEP:
             continue
-        spans = {graph.span(graph.events[index].site) for index in one.covers}
+        events = [graph.events[index] for index in one.covers]
+        spans = {graph.span(site) for event in events for site in (event.site, *event.singles)}
         spans |= {span for span in graph.own_s if span not in at and _is_within(span, one.site)}
         whole_s = sum(graph.own_s.get(span, 0.0) for span in spans)
         for span in spans:
@@ -138,16 +139,20 @@ def _verdict(event: Event, seconds: float) -> list[str]:
         sentences.append(
             f"Operands of {spread[0]} and {spread[1]} make a result of {spread[2]}: check that this is what you want."
         )
+    if event.kind == PRODUCT and any(value.order == "?" for value in event.inputs if len(value.shape) > 1):
+        sentences.append("The elements of an operand are not next to each other in memory, so it is copied for BLAS.")
     if event.kind == COPY and event.output is not None and not any(value.is_array for value in event.inputs):
         sentences.append("NumPy reads these elements one by one from Python objects. Keep them in arrays.")
     if event.kind == EVALUATION:
         return sentences or ["mlpprof knows no faster form: nothing is known to cure."]
     slow, plain = again(event), _plain(event)
-    if slow is None or plain is None:
+    if slow is None or plain is None or BUDGET.left_s <= 0:
         return sentences
-    least, _ = saved_share(slow, plain[1])
+    least, most = saved_share(slow, plain[1])
     if least >= MUCH_SLOWER:
         return [*sentences, f"It takes {1 / (1 - min(least, 0.999)):.1f} times as long as {plain[0]}."]
+    if most >= MUCH_SLOWER:
+        return [*sentences, f"Other programs disturbed the comparison with {plain[0]}."]
     if sentences:
         return sentences
     alone_s = seconds_of(slow)
@@ -162,7 +167,8 @@ def _verdict(event: Event, seconds: float) -> list[str]:
 def _spread(event: Event) -> tuple[str, str, str] | None:
     """The shapes of two operands and of a result that has far more elements than both."""
     arrays = [value for value in event.inputs if value.is_array]
-    if event.kind not in (ARITHMETIC, EVALUATION) or len(arrays) != 2 or event.output is None:
+    is_pair = event.kind in (ARITHMETIC, EVALUATION) and len(arrays) == 2 and event.name != "outer"
+    if not is_pair or event.output is None:
         return None
     if event.output.size < 8 * sum(value.size for value in arrays):
         return None
@@ -182,7 +188,7 @@ def _plain(event: Event) -> tuple[str, Callable[[], object]] | None:
             return None  # a stack of products, whose sizes say less
         dtype = effect.dtype if effect.dtype in ("float32", "float64", "complex64", "complex128") else "float32"
         A, B = starmap(partial(_random, dtype), ((p, k), (k, q)))
-        return f"BLAS multiplies arrays of these sizes in {dtype}", partial(np.matmul, A, B)
+        return f"a product of arrays of these sizes in {dtype} by BLAS", partial(np.matmul, A, B)
     if event.kind in (ARITHMETIC, COPY) and effect.bytes_moved:
         source = np.ones(max(1, effect.bytes_moved // 16))
         return "a copy of as many bytes", partial(np.copyto, np.empty_like(source), source)

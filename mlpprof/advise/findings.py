@@ -18,6 +18,7 @@ from mlpprof.advise.candidate import LEAST_SHARE, Candidate, total
 from mlpprof.advise.cures.cure import Cure, LineEdit
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
+from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
@@ -56,6 +57,9 @@ UNSURE, MOST_UNSURE, UNSURE_OF_STEP = 0.35, 0.15, 0.015
 """What a cure saves differs from what was measured by up to 35 % of it, but by no more than 15 % of the step; and by
 1.5 % of the step in addition, because the rest of the step then finds other arrays in the cache. These bounds hold nine
 of ten measured savings: `python -m reports.advise.calibration`."""
+
+DISTURBED = 1.5
+"""If other programs used the CPU while the step was timed, the bounds are so many times as far apart."""
 
 Detector = Callable[[Graph], list[Candidate]]
 
@@ -97,7 +101,10 @@ def candidates_of(graph: Graph, detectors: Mapping[str, Detector] = DETECTORS) -
     large = merge(worthwhile)
     small = [one for one in merge(little) if not any(_is_reported(one, other) for other in large)]
     return Candidates(
-        *(sorted(found, key=lambda one: -sum(promise(one.saved_s, graph.step_s))) for found in (large, small))
+        *(
+            sorted(found, key=lambda one: -sum(promise(one.saved_s, graph.step_s, _doubt(graph))))
+            for found in (large, small)
+        )
     )
 
 
@@ -180,10 +187,13 @@ def _is_cause(one: Candidate, other: Candidate) -> bool:
     return is_kind and len(other.covers & one.covers) >= MOSTLY * max(1, len(other.covers))
 
 
-def finding_of(one: Candidate, graph: Graph) -> Finding:
-    """The finding for what a detector has found; its edits are those of the first of the alternative cures."""
+def finding_of(one: Candidate, graph: Graph, is_small: bool = False) -> Finding:
+    """The finding for what a detector has found; its edits are those of the first of the alternative cures.
+
+    is_small: it promises so little that only what was measured is stated.
+    """
     step_s = graph.step_s
-    low, high = promise(one.saved_s, step_s)
+    low, high = one.saved_s if is_small else promise(one.saved_s, step_s, _doubt(graph))
     place = graph.place_of(one.site)
     is_outside = any(graph.events[index].is_outside for index in one.covers)
     if not is_outside:
@@ -209,11 +219,18 @@ def finding_of(one: Candidate, graph: Graph) -> Finding:
     )
 
 
-def promise(saved_s: tuple[float, float], step_s: float) -> tuple[float, float]:
-    """The seconds that a cure will save, for what was measured: both bounds, wide enough to hold nine times of ten."""
+def _doubt(graph: Graph) -> float:
+    return 1.0 if times_as_long(graph.trace.times) is None else DISTURBED
+
+
+def promise(saved_s: tuple[float, float], step_s: float, doubt: float = 1.0) -> tuple[float, float]:
+    """The seconds that a cure will save, for what was measured: both bounds, wide enough to hold nine times of ten.
+
+    doubt: how many times as uncertain the measurement is as on a machine that does nothing else.
+    """
     low, high = saved_s
     middle = (low + high) / 2
-    beside = min(UNSURE * middle, MOST_UNSURE * step_s) + UNSURE_OF_STEP * step_s
+    beside = doubt * (min(UNSURE * middle, MOST_UNSURE * step_s) + UNSURE_OF_STEP * step_s)
     rest = max(0.0, step_s - middle)  # some of it always stays
     return max(0.0, min(low, middle - beside)), max(high, min(middle + beside, middle + rest / 2))
 

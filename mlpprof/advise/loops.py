@@ -143,11 +143,11 @@ def _repeated_among(loose: list[Event], graph: Graph) -> Iterator[PythonLoop]:
         parts = [loose[at + turn * period : at + (turn + 1) * period] for turn in range(turns)]
         work = [[event for event in part if event.kind] for part in parts]
         is_of_matrices = any(event.kind == PRODUCT and _is_of_matrices(event) for event in work[1])
-        if work[1] and not is_of_matrices and not _carries(parts) and _uses_same_weights(work, graph.parameters):
+        if work[1] and not is_of_matrices and not _carries(parts) and (category := _of_arrays(work, graph)) is not None:
             first, last = parts[0][0], parts[-1][-1]
             run = LoopRun(first.site, 0, graph.last_step, first.index, first.loops, first.calls, turns, turns, turns)
             run.end = last.index + 1
-            yield PythonLoop("sample-loop", _caller(first, graph), [run], run, parts)
+            yield PythonLoop(category, _caller(first, graph), [run], run, parts)
         at += turns * period
 
 
@@ -207,10 +207,15 @@ def _category(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[L
             return None
         if any(event.kind == PRODUCT and _is_of_matrices(event) for event in alike[1]):
             return None  # small batches, and layers
-        if _uses_same_weights(alike, graph.parameters):
-            return "sample-loop"
-        return "neuron-loop" if _takes_rows(alike) else None
+        return _of_arrays(alike, graph)
     return "neuron-loop" if _is_of_numbers(run, runs) else None
+
+
+def _of_arrays(work: list[list[Event]], graph: Graph) -> Category | None:
+    """The category of turns that do the same: with the same weights, or with the rows of an array."""
+    if _uses_same_weights(work, graph.parameters):
+        return "sample-loop"
+    return "neuron-loop" if _takes_rows(work) else None
 
 
 def _alike(work: list[list[Event]]) -> list[list[Event]] | None:

@@ -171,7 +171,8 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
     found: dict[tuple[str, Place], Finding] = {}  # two statements may call the same function
     for one in watched:
         statement = spent.get(graph.place_of(graph.trace.sites[one.site]))
-        if statement is None or not one.recorder.events or statement.seconds < LEAST_SHARE * program.unit_s:
+        has_events = one.recorder.steps and one.recorder.events
+        if statement is None or not has_events or statement.seconds < LEAST_SHARE * program.unit_s:
             continue
         inner = Graph(one.trace(graph.trace, statement.seconds / statement.times))
         for candidate in merge(_candidates(inner)):

@@ -67,7 +67,8 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
     recording.trace.notes.extend(busy_note(recording.trace.times))
     BUDGET.left_s = MEASURING_S
     found = candidates_of(graph)
-    findings, small = ([finding_of(one, graph) for one in some] for some in (found.large, found.small))
+    findings = [finding_of(one, graph) for one in found.large]
+    small = [finding_of(one, graph, is_small=True) for one in found.small]
     expensive = uncovered(graph, found.large)
     recording.trace.notes.extend(_hidden(graph))
     if all(one.category != "sample-loop" for one in findings):

@@ -18,8 +18,8 @@ from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Worker
-from mlpprof.profile.profile import WORKER
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import WORKER
 from mlpprof.report.files.formats import TUNING
 from mlpprof.report.json_documents import tuning_json
 from mlpprof.report.terminal.autotune import print_tuning, three_lines

@@ -11,7 +11,7 @@ from mlpprof.cli.options import rank_options, time_limit_option
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.profile.check import CHECK_CASES
-from mlpprof.profile.profile import check
+from mlpprof.profile.variant import check
 from mlpprof.report.json_documents import check_json
 from mlpprof.results import CheckResult
 

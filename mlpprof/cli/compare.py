@@ -29,9 +29,9 @@ from mlpprof.cli.options import (
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
-from mlpprof.compare.comparison import compare, need_own_processes
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
+from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress, time_limit_s

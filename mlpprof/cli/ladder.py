@@ -23,8 +23,8 @@ from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
-from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.files.formats import LADDERS, PICTURES
 from mlpprof.report.json_documents import ladder_json
 from mlpprof.report.terminal.compare import print_ladder

@@ -18,8 +18,8 @@ from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.process import TIME_LIMIT_S, TIME_LIMIT_VARIABLE, time_limit_s
-from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
 from mlpprof.programs.request import STILL_S
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
@@ -238,6 +238,8 @@ class ProgramCommand(click.Command):
                 if module is None:
                     raise UsageError("-m needs the name of a module; write -m package.module")
                 word = f" {MODULE}{module}"
+            elif word.startswith(MODULE):  # one word already, as reports show it
+                word = f" {word}"
             joined.append(word)
         return super().parse_args(ctx, joined + args[end:])
 

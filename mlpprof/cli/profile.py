@@ -33,9 +33,9 @@ from mlpprof.cli.terminal import output_console, print_json, print_sentence, pro
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress, time_limit_s
-from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings, profile
 from mlpprof.programs.name import class_of_a_variant, is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.report.files.formats import CALL_VIEW, RUNS

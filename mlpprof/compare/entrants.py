@@ -14,8 +14,8 @@ from mlpprof.errors import MissingExtra, UnsupportedNetwork
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.linux import affinity, cpu_quota
 from mlpprof.process import Progress, Worker
-from mlpprof.profile.profile import DEFAULT_THREADS, mpiexec_for, start_worker
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import DEFAULT_THREADS, mpiexec_for, start_worker
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import contained
 

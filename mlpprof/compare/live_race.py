@@ -29,7 +29,7 @@ from mlpprof.compare.functions import FunctionReference
 from mlpprof.compare.race import TURN_S, Turns, race
 from mlpprof.compare.replicate import FirstRun, Loaded, Replicate, StartWorker
 from mlpprof.compare.steppers import FunctionStepper
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.errors import CheckFailed, UnsupportedNetwork, UsageError
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANCE

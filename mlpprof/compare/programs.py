@@ -16,10 +16,10 @@ from statistics import median
 import numpy as np
 
 from mlpprof.compare.decide import NullResult
-from mlpprof.compare.difference import expression_changes, phase_changes
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
 from mlpprof.compare.error_bounds import REPLICATED
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
+from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training

@@ -19,8 +19,8 @@ Null = Callable[[], NullResult]
 
 UNCLAIMED_REPLICATES = 5
 """Replicates where nothing is claimed: enough for an interval that is useful."""
-LEAST_REPLICATES = 2
-"""A budget never stops before the second, because one replicate shows no scatter, and decides nothing."""
+LEAST_REPLICATES = 3
+"""A budget never stops before the third: two replicates decide hardly anything, however clear (t is 318 and more)."""
 
 
 def race_until_decided(
@@ -34,7 +34,7 @@ def race_until_decided(
     """Add replicates until no decision asks for more, or looks or budget run out; also whether the budget was spent.
 
     decisions_on: decides on the race so far at every look; with True, for good. budget_s: no replicate is started that
-    would not end within it, once there are two; then it is decided from the replicates that there are.
+    would not end within it, once there are three; then it is decided from the replicates that there are.
     """
     begun = clock()
     done, spent = 0, False

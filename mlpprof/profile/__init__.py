@@ -1,1 +1,5 @@
-"""Where the time of a step goes: the interleaved passes of `profile`, and the check before them."""
+"""Where the time of a training step goes.
+
+`variant` profiles a variant: its passes (`passes`) run in a worker. `program` profiles a user's program. `check` shows
+before it whether a variant computes the right gradients.
+"""

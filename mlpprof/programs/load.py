@@ -308,21 +308,31 @@ def _imported(path: Path, source: str, folder: Path) -> Iterator[Path]:
             yield whole / "__init__.py"
 
 
-def texts_from(path: str, source: str, folder: str, is_own: Callable[[str], bool]) -> dict[str, str]:
-    """The texts of a file and of the program's own files that its import statements lead to, by path."""
-    found, waiting = {path: source}, [(path, source)]
+def texts_from(
+    paths: Sequence[str], folder: str, is_own: Callable[[str], bool], text: Callable[[str], str]
+) -> dict[str, str]:
+    """The texts of files, and of the program's own files that their import statements lead to, by path.
+
+    text: gives the text of a path. A text need not be Python.
+    """
+    found: dict[str, str] = {}
+    waiting = [*paths]
     while waiting:
-        for file in _imported(Path(waiting[-1][0]).resolve(), waiting.pop()[1], Path(folder).resolve()):
-            if str(file) in found or not is_own(str(file)):
-                continue
-            try:
-                text = importlib.util.decode_source(file.read_bytes())
-                ast.parse(text)
-            except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
-                continue
-            found[str(file)] = text
-            waiting.append((str(file), text))
+        path = waiting.pop()
+        if path in found or not is_own(path):
+            continue
+        try:
+            found[path] = text(path)
+            waiting += [str(file) for file in _imported(Path(path).resolve(), found[path], Path(folder).resolve())]
+        except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
+            continue
     return found
+
+
+def imported_texts(program: Program, path: str, source: str) -> dict[str, str]:
+    """The texts of a program's own files, as far as the import statements of its first file lead to them."""
+    on_disk = Overlay({})
+    return texts_from([path], program.folder, program.is_own, lambda one: source if one == path else on_disk.text(one))
 
 
 def own_sources(request: ProgramRequest) -> dict[str, str]:
@@ -334,19 +344,8 @@ def own_sources(request: ProgramRequest) -> dict[str, str]:
     name, folder = request.name, request.name.folder.resolve()
     if name.kind == "module":
         base = folder.joinpath(*name.target.split("."))
-        mains = [base.with_suffix(".py"), base / "__main__.py"]
+        mains = [str(base.with_suffix(".py")), str(base / "__main__.py")]
     else:
-        mains = [Path(name.target).resolve()]
-    found: dict[str, str] = {}
-    waiting = [(str(main), "") for main in mains]
-    while waiting:
-        path, key = waiting.pop()
-        if key in found or not program.is_own(path):
-            continue
-        try:
-            found[key] = program.overlay.text(path)
-            imported = list(_imported(Path(path), found[key], folder))
-        except (OSError, SyntaxError, UnicodeDecodeError):  # the program will meet it itself
-            continue
-        waiting += [(str(file), os.path.relpath(file, folder)) for file in imported]
-    return found
+        mains = [str(Path(name.target).resolve())]
+    texts = texts_from(mains, str(folder), program.is_own, program.overlay.text)
+    return {"" if path in mains else os.path.relpath(path, folder): text for path, text in texts.items()}

@@ -28,8 +28,8 @@ from mlpprof.programs.record.forms import Forms
 from mlpprof.programs.record.hooks import BEGIN, END, FED, TESTED
 from mlpprof.programs.record.run import EVERY_S, Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
-from mlpprof.programs.signs import Signs
 from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.why_no_step import Signs
 from mlpprof.programs.writes import Writes
 
 STOP = 0

@@ -16,7 +16,7 @@ from mlpprof.errors import ARGUMENTS_HINT, MlpprofError, ProgramEnded, TimeLimit
 from mlpprof.process import NOTHING, Progress, Worker
 from mlpprof.programs import file_view
 from mlpprof.programs.request import ProgramRequest
-from mlpprof.programs.signs import FAILED
+from mlpprof.programs.why_no_step import FAILED
 
 FEWEST_TIMED = 3
 """If the program makes fewer steps than this, none of them runs without instruments when it is recorded."""

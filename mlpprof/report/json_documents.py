@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
-from mlpprof.compare.waterfall import REST
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s

@@ -63,7 +63,7 @@ def format_range(low_s: float, high_s: float) -> str:
     scale, unit = _time_unit(high_s)
     # 9.996 reads as 10.0
     decimals = max(0, 2 - math.floor(math.log10(float(f"{high_s / scale:.3g}")))) if high_s > 0 else 0
-    return f"{low_s / scale:.{decimals}f}–{high_s / scale:.{decimals}f} {unit}"
+    return f"{low_s / scale:.{decimals}f}{_joint(low_s)}{high_s / scale:.{decimals}f} {unit}"
 
 
 def format_payoff(low_s: float, high_s: float) -> str:
@@ -78,7 +78,12 @@ def format_shares(low: float, high: float) -> str:
         return UNKNOWN
     decimals = 0 if 100 * high >= 9.95 else 1
     first, last = (f"{100 * share:.{decimals}f}" for share in (low, high))
-    return f"{last} %" if first == last else f"{first}–{last} %"
+    return f"{last} %" if first == last else f"{first}{_joint(low)}{last} %"
+
+
+def _joint(low: float) -> str:
+    """What stands between the ends of a range; a dash would read as one more minus sign."""
+    return "–" if low >= 0 else " to "
 
 
 def _time_unit(seconds: float) -> tuple[float, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from mlpprof.compare.waterfall import REST
+from mlpprof.compare.variant_difference import REST
 from mlpprof.model import PHASES
 from mlpprof.report.numbers import (
     UNKNOWN,

@@ -14,8 +14,8 @@ from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, worke
 from mlpprof.compare.live_race import ProcessRace
 from mlpprof.compare.verdict import add_replicates
 from mlpprof.process import Progress, Worker
-from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.results import Race
 
 WORKER = "mlpprof.reproduce.worker"

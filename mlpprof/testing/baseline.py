@@ -18,7 +18,7 @@ from msgspec import Meta
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.machine.blas import cpu_rank
-from mlpprof.profile.profile import DEFAULT_THREADS
+from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.results.json import WrongJson, decode
 
 DEFAULT_FILE = Path("mlpprof-baselines.toml")

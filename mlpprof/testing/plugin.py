@@ -182,7 +182,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         (
             "budget",
             "SECONDS",
-            "time limit for one claim (two processes always run); without an answer it is inconclusive",
+            "time limit for one claim (three processes always run); without an answer it is inconclusive",
         ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),

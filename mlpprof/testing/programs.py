@@ -10,8 +10,8 @@ from functools import partial
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted, require_different
 from mlpprof.process import Progress
-from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.program import profile_step
+from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.results import Comparison, Speedup, Training
 

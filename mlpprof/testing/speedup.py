@@ -25,8 +25,8 @@ from mlpprof.compare.steppers import no_arguments
 from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.errors import UsageError
 from mlpprof.process import Progress
-from mlpprof.profile.profile import DEFAULT_THREADS
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import EXPECTED, is_program
 from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Speedup

@@ -39,8 +39,8 @@ from mlpprof.errors import VariantError, WorkerDied
 from mlpprof.machine.blas import worker_environment
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
-from mlpprof.profile.profile import Settings, profile
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.numbers import digits, format_time, plain, printable
 from mlpprof.report.roofline import run_bound_s
 from mlpprof.results import Change, Race

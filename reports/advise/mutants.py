@@ -11,6 +11,7 @@ What is left over is wrong.
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import tempfile
@@ -192,11 +193,16 @@ def _mutant(clean: Subject, form: Form, name: str, changes: list[Change]) -> Mut
         compile(text, name, "exec", dont_inherit=True)
     except SyntaxError:
         return None
-    places = tuple(
-        (name, edit.start + 1, edit.start + max(1, len(edit.lines)))
-        for edit in _in_the_new(line_edits(name, before.text, text))
-    )
+    edits = _in_the_new(line_edits(name, before.text, text))
+    spans = [(edit.start + 1, edit.start + max(1, len(edit.lines))) for edit in edits]
+    places = tuple((name, first, _end_of_blocks(text, first, last)) for first, last in spans)
     return Mutant(clean, replace(clean, files={**clean.files, name: text}), form, places) if places else None
+
+
+def _end_of_blocks(text: str, first: int, last: int) -> int:
+    """The last of some lines, or of what the tests on them guard, since that runs at other times."""
+    tests = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.If) and first <= node.lineno <= last)
+    return max([last, *(node.end_lineno or last for node in tests)])
 
 
 def _in_the_new(edits: Sequence[LineEdit]) -> Iterator[LineEdit]:

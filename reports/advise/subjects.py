@@ -29,8 +29,11 @@ from tests.program_styles.twins import HERE as STYLES_FOLDER
 from tests.program_styles.twins import STYLES
 from tests.wild.truth import Truth, fast, scripts, truth
 
-RUNGS = ("sliced", "buffered", "chunked")
-"""The last rungs of the ladder that use nothing but NumPy."""
+MARKS = re.compile(r"(^ *# fast: .*\n)|( *# (planted|acceptable): .*)", re.MULTILINE)
+"""What is written into flawed programs about their flaws, and what no cure should have to keep."""
+
+RUNGS = {"tanh_sigmoid": ("temporaries",), "buffered": (), "chunked": ()}
+"""The last rungs of the ladder that use nothing but NumPy, with the flaws that the next one cures."""
 
 LOOP_OF_A_RUNG = """
 if __name__ == "__main__":
@@ -241,17 +244,17 @@ def subjects() -> Iterator[Subject]:
     """All clean programs."""
     yield from _wild("clean")
     yield from _styles(fast)
-    for rung in RUNGS:
+    for rung, flaws in RUNGS.items():
         text = variant(rung).path.read_text(encoding="utf-8")
         text = text.replace("def train_step(self, X, Y, index):", "def train_step(self, X, Y, index):  # step")
-        yield Subject(f"rungs/{rung}", {"program.py": text + LOOP_OF_A_RUNG}, "program.py", (STEPS,))
+        yield Subject(f"rungs/{rung}", {"program.py": text + LOOP_OF_A_RUNG}, "program.py", (STEPS,), flaws)
 
 
 def with_twins() -> Iterator[tuple[Subject, Subject]]:
-    """The flawed programs of the wild corpus and of the styles, each with its clean twin."""
+    """The flawed programs of the wild corpus and of the styles, without the marks of the flaws; and the clean twins."""
     clean = {one.name: one for one in subjects()}
     for one in (*_wild("planted"), *_styles(str)):
-        yield one, clean[one.name]
+        yield replace(one, files={name: MARKS.sub("", text) for name, text in one.files.items()}), clean[one.name]
 
 
 def _wild(kind: str) -> Iterator[Subject]:

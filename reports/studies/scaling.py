@@ -32,8 +32,8 @@ from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress
-from mlpprof.profile.profile import start_worker
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import start_worker
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workloads import Workload, resolve
 from reports.program import Program, markdown_table

@@ -20,7 +20,7 @@ def gradients(x, t):
 
 def update(rows):  # step
     global W1, W2
-    dW1, dW2 = np.zeros_like(W1), np.zeros_like(W2)
+    dW1, dW2 = np.zeros_like(W1), np.zeros_like(W2)  # acceptable: dead-computation
     for row in rows:  # planted: sample-loop
         one1, one2 = gradients(X[row], T[row])
         dW1 += one1

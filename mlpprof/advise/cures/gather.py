@@ -108,9 +108,12 @@ def kept_identity(made: Event, graph: Graph) -> Cure | None:
         return None
     source = graph.trace.sources[file]
     values = [*node.args, *(one.value for one in node.keywords)]
-    if not all(isinstance(one, ast.Constant | ast.Attribute) and is_simple(one) for one in values):
-        return None
     top = next(one for one in graph.trees[file].body if one.lineno <= node.lineno <= (one.end_lineno or one.lineno))
+    names = {one.id for one in values if isinstance(one, ast.Name)}
+    if not all(isinstance(one, ast.Constant | ast.Attribute | ast.Name) and is_simple(one) for one in values):
+        return None
+    if not all(_is_constant(name, graph.trees[file], top.lineno) for name in names):
+        return None
     is_compound = isinstance(top, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.If)
     if not is_compound or getattr(top, "decorator_list", []):
         return None
@@ -124,6 +127,18 @@ def kept_identity(made: Event, graph: Graph) -> Cure | None:
         return {**_with(tree, file, {node: name}), line: lambda one: before(cast(cst.BaseStatement, one), [added])}
 
     return _edited(file, graph, change)
+
+
+def _is_constant(name: str, tree: ast.Module, line: int) -> bool:
+    """Whether a file gives a name one value, at its top and before a line, and means nothing else by it."""
+    of_top = {part for one in tree.body if isinstance(one, ast.Assign) and one.lineno < line for part in ast.walk(one)}
+    bound = [one for one in ast.walk(tree) if isinstance(one, ast.Name) and one.id == name and _is_store(one)]
+    is_argument = any(isinstance(one, ast.arg) and one.arg == name for one in ast.walk(tree))
+    return len(bound) == 1 and bound[0] in of_top and not is_argument
+
+
+def _is_store(node: ast.Name) -> bool:
+    return not isinstance(node.ctx, ast.Load)
 
 
 def _edited(file: str, graph: Graph, change: Callable[[SourceTree], dict[cst.CSTNode, Change]]) -> Cure | None:

@@ -112,14 +112,24 @@ def _is_partly_used(event: Event, graph: Graph) -> bool:
         return False
     if event.kind not in (COPY, ARITHMETIC) and event.name not in ("permutation",):
         return False
+    readers = [
+        reader
+        for reader in graph.turn
+        if reader.index > event.index and not reader.is_view and not reader.is_own and _reads(reader, output.root)
+    ]
+    if any(map(graph.is_cut_short, readers)):
+        return False  # the turns that were not recorded may read the rest
     sizes = [
         reader.output.size if reader.name == "gather" and reader.output is not None and number == 0 else value.size
-        for reader in graph.turn
-        if reader.index > event.index and not reader.is_view and not reader.is_own
+        for reader in readers
         for number, value in enumerate(reader.inputs)
         if value.root == output.root
     ]
     return bool(sizes) and sum(sizes) <= MOST_USED * output.size
+
+
+def _reads(event: Event, root: int) -> bool:
+    return any(value.root == root for value in event.inputs)
 
 
 def _partly(event: Event, graph: Graph) -> Candidate:

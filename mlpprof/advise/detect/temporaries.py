@@ -6,13 +6,13 @@ a page fault.
 
 from __future__ import annotations
 
-import ctypes
+import ast
 import mmap
 import operator
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import partial
 from itertools import cycle
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices, neighbours, total
 from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
+from mlpprof.advise.heap import more_faults_s, trim
 from mlpprof.advise.in_place import Update, elementwise, updates
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, OPERATOR_NAMES, PRODUCT
 from mlpprof.instrument.rewriting import Site
@@ -272,6 +273,11 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
     made = [event.output.nbytes for event in events if event.output is not None and not event.writes]
     cures = [(line, text) for part in parts for line, text in part.cures.items()]
     edit = in_place([one for part in parts for one in part.updates], graph)
+    replaced = [
+        event for part in parts for one in part.updates if isinstance(one.statement, ast.Assign) for event in one.events
+    ]
+    least_lost_s, most_lost_s = more_faults_s(replaced, graph) if replaced else (0.0, 0.0)
+    low, high = total(part.saved for part in parts)
     return Candidate(
         category="temporaries",
         site=whole,
@@ -282,8 +288,9 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         cure="Change the array in place where the program replaces it by a new one of the same name."
         if edit is not None
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
-        saved_s=total(part.saved for part in parts),
-        measured="the operations performed again as they are, and with results in kept arrays or in place",
+        saved_s=(low - most_lost_s, high - least_lost_s),
+        measured="the operations performed again as they are, and with results in kept arrays or in place"
+        + (", less the page faults that the other arrays of the step have then" if most_lost_s else ""),
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
@@ -340,14 +347,10 @@ def _share(slow: Action, fast: Action, faulted: float) -> tuple[float, float]:
     return low, high
 
 
-@cache
 def _release() -> Action | None:
     """An action that returns the allocator's free memory to the system; None if there is no way to do it."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
-    return lambda: trim(0)
+    function = trim()
+    return None if function is None else partial(function, 0)
 
 
 def _is_large(event: Event) -> bool:

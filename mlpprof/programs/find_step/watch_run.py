@@ -42,8 +42,8 @@ from mlpprof.programs.record.finite import not_finite
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
 from mlpprof.programs.record.run import ASYNC, Patience, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
-from mlpprof.programs.signs import FAILED, Signs, Stillness
 from mlpprof.programs.step_place import async_functions
+from mlpprof.programs.why_no_step import FAILED, Signs, Stillness
 from mlpprof.programs.writes import Writes
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0

@@ -11,7 +11,7 @@ import numpy as np
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.trace import Event
-from mlpprof.programs.signs import FAILED
+from mlpprof.programs.why_no_step import FAILED
 
 
 def not_finite(value: Any) -> str | None:

@@ -7,6 +7,7 @@ of its files get the code of the other form (see `CodeExchange`), and the step i
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -86,8 +87,11 @@ class Forms:
         if self.imported is None or self.step is None or self.is_compiled:
             return None
         if self._names is None:
-            texts = self.imported(path, source)
-            self._names = reaching(self.step, {one: ast.parse(text, one) for one, text in texts.items()})
+            trees = {}
+            for one, text in self.imported(path, source).items():
+                with contextlib.suppress(SyntaxError):  # the program may never import it
+                    trees[one] = ast.parse(text, one)
+            self._names = reaching(self.step, trees)
         return AroundForm(self.sites, path, tree, self._names, node, self.in_turns)
 
     def _parsed(self, path: str, source: str) -> ast.Module:

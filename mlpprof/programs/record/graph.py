@@ -250,13 +250,13 @@ class Graph:
         return place < len(self.of_unknown_origin) and self.of_unknown_origin[place] < end
 
     def turns(self, run: LoopRun) -> list[list[Event]]:
-        """The recorded events of each turn of a loop."""
+        """The recorded events of each turn of a loop; what its header computes is before the first one (turn -1)."""
         depth = len(run.loops)
         found: list[list[Event]] = [[] for _ in range(run.recorded)]
         for event in self.events[run.first_event : run.end]:
             if len(event.loops) > depth:
                 turn = event.loops[depth]
-                if turn.site == run.site and turn.execution == run.execution and turn.turn < run.recorded:
+                if turn.site == run.site and turn.execution == run.execution and 0 <= turn.turn < run.recorded:
                     found[turn.turn].append(event)
         return found
 

@@ -84,7 +84,7 @@ class Spent:
 class Section:
     """A part of the program's run: before the training, one turn of the loop around the steps, or after it.
 
-    warm: the steps without the very first one, which often takes longer.
+    warm: the steps without instruments that follow such a step; others often take longer.
     """
 
     turn: int | None
@@ -174,7 +174,7 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s
     at: int | None = None
     calls: list[int | None] = []
     form, is_plain, was_plain, is_in_step, is_paused = PLAIN, True, False, False, True
-    before_s, execution_s, seen_steps = 0.0, 0.0, 0
+    before_s, execution_s, form_before = 0.0, 0.0, -1
     for entry, loops in walked:
         if is_in_step or (at is not None and not is_paused):
             spent = found[-1].steps if is_in_step or at is None else found[-1].statements[at]
@@ -212,14 +212,15 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s
             at = calls.pop() if calls else None
             is_plain = form == PLAIN
         elif kind == STEP:
-            seen_steps, execution_s = seen_steps + 1, 0.0
+            execution_s = 0.0
             found[-1].steps.plain += form == PLAIN
             found[-1].steps.other += form != PLAIN
             is_in_step = True
         elif kind == STEP_END:
             is_in_step, is_paused = False, True
-            if form == PLAIN and seen_steps > 1:
+            if form == form_before == PLAIN:
                 found[-1].warm.add(Spent(execution_s, 1))
+            form_before = form
         elif kind == PAUSE:
             is_paused = True
         elif kind == FORM:

@@ -194,7 +194,7 @@ def _is_number_in_element(target: np.ndarray[Any, Any], key: Any, value: Any) ->
     """Whether a single number is stored into a single element."""
     keys = _parts(key)
     is_element = len(keys) == target.ndim and all(isinstance(k, int | np.integer) for k in keys)
-    return is_element and isinstance(value, SINGLE)
+    return is_element and isinstance(value, (*SINGLE, int))
 
 
 class Recorder:
@@ -373,7 +373,7 @@ class Recorder:
             return
         if _is_number_in_element(target, key, value):
             self.uses.store(target, len(self.events))
-            self._running_loops.count_single(number, value)
+            self._running_loops.count_single(number, float(value))  # what is stored is a number, and no index
             return
         self._write(number, operator.setitem, (target, key, value), {}, begun.inputs, None, (target,))
         if all(isinstance(k, int | slice | np.integer) for k in _parts(key)) and self.events[-1].site == number:

@@ -19,7 +19,7 @@ from statistics import median
 from mlpprof.errors import MlpprofError, ProgramEnded, UsageError, did_you_mean
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.process import PULSE, interrupt, raise_in
-from mlpprof.programs.load import PACKAGE, Exit, Program, is_import_to_come, texts_from
+from mlpprof.programs.load import PACKAGE, Exit, Program, imported_texts, is_import_to_come
 from mlpprof.programs.notebook import READ, notes_on, place_of
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
@@ -33,8 +33,8 @@ from mlpprof.programs.record.surroundings import Surroundings, Watched
 from mlpprof.programs.record.timeline import Timeline
 from mlpprof.programs.record.trace import Times, Trace
 from mlpprof.programs.request import STILL_S
-from mlpprof.programs.signs import Signs, Stillness
 from mlpprof.programs.step_place import StepPlace, async_functions, functions
+from mlpprof.programs.why_no_step import Signs, Stillness
 from mlpprof.programs.writes import Writes
 
 EVERY_S = 0.25
@@ -170,7 +170,7 @@ class Instruments:
         steps = Steps(CodeExchange(forms), clocks, recorder, time.perf_counter, few, early, timeline=timeline)
         if timeline is None:
             return cls(forms, clocks, recorder, steps)
-        forms.imported = partial(texts_from, folder=program.folder, is_own=program.is_own)
+        forms.imported = partial(imported_texts, program)
         forms.inside, forms.in_turns = timeline.inside, timeline.in_turns
         around = Surroundings(forms.sites, steps, timeline, time.perf_counter)
         steps.unfinished = lambda: unfinished(timeline, forms.sites, around.left)

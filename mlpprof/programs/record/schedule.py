@@ -10,7 +10,7 @@ import contextlib
 import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import chain
 from types import FrameType
@@ -24,6 +24,7 @@ from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.feed import Fed, Feed
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
+from mlpprof.programs.record.heap import given_back_from
 from mlpprof.programs.record.hooks import BEGIN, END, MODE
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.timeline import NOTHING, Timeline, Wait
@@ -141,6 +142,7 @@ class Steps:
         """Recording ended in another thread than the main one, which need not go on then."""
         self.is_long = False
         self._has_raised = False
+        self._is_timed_last = False
         self._feed, self._fed = Feed(clock, lambda: bool(self._open), self._begin_loop), Fed()
         self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end, **self._feed.hooks}
 
@@ -153,8 +155,8 @@ class Steps:
 
         spare = max(LAST_STEPS, int(LEFT_OUT * few)) if few > 6 * LAST_STEPS else 0
 
-        if self._early is not None:
-            yield from self._beginning()
+        if self._early is not None and (yield from self._beginning()):
+            return
         most = max(1, left() // 6)  # of a block
         begun, warm = self._clock(), int(few == OBSERVED_STEPS + 1)  # of three steps one is left: under clocks
         while left() > 0 and (warm < 1 or (self._clock() - begun < WARM_UP_S and warm < min(MOST_BLOCKS, most))):
@@ -179,11 +181,15 @@ class Steps:
         for _ in range(self._wanted):
             yield OBSERVED
 
-    def _beginning(self) -> Iterator[int]:
-        """The first steps: a program of few steps is recorded in the run that shows how few they are."""
+    def _beginning(self) -> Generator[int, None, bool]:
+        """The first steps: a program of few steps is recorded in the run that shows how few they are.
+
+        Returns whether these are all steps that are needed.
+        """
         yield PLAIN
-        if self._elapsed > SHORT_STEP_S:  # few steps of it are recorded in any case
-            return
+        if self._elapsed > SHORT_STEP_S:
+            yield from self._long_steps()
+            return True
         yield CLOCKED
         yield PLAIN
         assert self._early is not None
@@ -196,6 +202,19 @@ class Steps:
             for _ in range(FIRST_STEPS):
                 yield mode
         self._block = -1
+        return False
+
+    def _long_steps(self) -> Iterator[int]:
+        """Of steps that take seconds, those after the first one are recorded at once. The last one is timed again."""
+        self.is_long = self._elapsed > LONG_STEP_S
+        self._wanted = 1 if self.is_long else OBSERVED_STEPS
+        self._is_timed_last = not self.is_long
+        self._block = 0
+        yield CLOCKED
+        for _ in range(self._wanted):
+            yield OBSERVED
+        if self._is_timed_last:
+            yield PLAIN
 
     def _record_with(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -210,7 +229,7 @@ class Steps:
     @property
     def is_enough(self) -> bool:
         """Whether steps have been recorded, so that the program may end."""
-        return self.is_done or self.recorded is not self._last
+        return self.is_done or self.recorded is not self._last or len(self._last.steps) == self._wanted
 
     def _begin(self, is_turn: bool) -> None:
         """The step begins, or a turn of the loop around it."""
@@ -270,6 +289,8 @@ class Steps:
             if self._mode != before:
                 gc.collect()
         if self._mode == OBSERVED:
+            if not self._recorder.steps:
+                self.times.given_back_from = given_back_from()
             self._recorder.start(keeps=len(self._recorder.steps) == self._wanted - 1)
         self._clocks.take()
 
@@ -415,6 +436,8 @@ class Steps:
             self.times.fed_s.append(self._fed.seconds)
             self.times.plain_s.append(self._elapsed + self._fed.seconds)
             self.times.plain_blocks.append(self._block)
+            if self._is_timed_last and len(self._last.steps) == self._wanted:
+                self._end_recording()
         elif self._mode == CLOCKED:
             if self._parts:
                 self._parts[0] = replace(self._parts[0], own=merged([self._parts[0].own, fed]))
@@ -428,11 +451,15 @@ class Steps:
         elif self._mode == OBSERVED:
             gc.collect()  # what only a cycle keeps, as in an autograd tape, counts as freed
             self._recorder.stop()
-            self.is_done = self._recorder is self._last and len(self._recorder.steps) == self._wanted
-            self.is_done_elsewhere = self.is_done and threading.current_thread() is not threading.main_thread()
-            if self.is_done:
-                self._early = None  # it keeps arrays
-                self._go_on()
+            if self._recorder is self._last and len(self._last.steps) == self._wanted and not self._is_timed_last:
+                self._end_recording()
+
+    def _end_recording(self) -> None:
+        """All steps that are needed have been recorded."""
+        self.is_done = True
+        self.is_done_elsewhere = threading.current_thread() is not threading.main_thread()
+        self._early = None  # it keeps arrays
+        self._go_on()
 
 
 def _insist() -> None:

@@ -122,7 +122,8 @@ class Times:
     same number ran next to each other, and a step without a partner, such as one that warms up, has -1. fed_s: what it
     took to get the item of the loop that each undisturbed step worked on, as from a generator of batches; it is a part
     of the step, and feeds are the sites of what such loops run over. between_s: what else passed between two
-    undisturbed steps.
+    undisturbed steps. given_back_from: bytes of free memory from which on the allocator gives them back to the system;
+    None if it keeps them.
     """
 
     plain_s: list[float] = field(default_factory=list)
@@ -136,6 +137,7 @@ class Times:
     fed_s: list[float] = field(default_factory=list)
     feeds: set[int] = field(default_factory=set)
     between_s: list[float] = field(default_factory=list)
+    given_back_from: int | None = None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mlpprof.compare.waterfall import REST as REST_PHASE
+from mlpprof.compare.variant_difference import REST as REST_PHASE
 from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
 from mlpprof.report.figures.rows import RowPlot, ratio_text, round_ticks, row_plot, time_axis
 from mlpprof.report.numbers import digits, format_percent, format_time

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mlpprof.catalog import ladder
-from mlpprof.compare.waterfall import waterfall
+from mlpprof.compare.variant_difference import waterfall
 from mlpprof.report.code_diff import DiffLine, code_diff
 from mlpprof.report.rows import Table, change_table, expression_change_table
 from mlpprof.report.story import Measured, Story

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from mlpprof.compare.waterfall import REST
+from mlpprof.compare.variant_difference import REST
 from mlpprof.report.numbers import format_percent, format_time, plain
 from mlpprof.report.terminal.console import FIGURE, NAME, indented, listing, print_trimmed
 from mlpprof.results.tuning import Tuning

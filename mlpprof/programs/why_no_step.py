@@ -65,7 +65,7 @@ class Signs:
         self._loaded = frozenset(sys.modules)
         self._begun_s = time.process_time()
         self.stopped: str | None = None
-        self._other_s = 0.0
+        self._before_s, self._other_s = _seconds_of_children(), 0.0
         self._connection: tuple[str, str] | None = None
         self._starts_processes: str | None = None
 
@@ -75,7 +75,7 @@ class Signs:
 
     def give_up(self, after_s: float) -> bool:
         """Note where the program is; call it from another thread. True, for use as the end of a condition."""
-        self._other_s = _seconds_of_children()  # now, since they may end with the program
+        self._other_s = _seconds_of_children() - self._before_s  # now, since they may end with the program
         self.stopped = self.stopped or f"after {after_s:.0f} seconds the program was still at {self.here()}"
         return True
 
@@ -100,7 +100,7 @@ class Signs:
 
         has_ended: whether the program has run to its end.
         """
-        other_s = max(self._other_s, _seconds_of_children())
+        other_s = max(self._other_s, _seconds_of_children() - self._before_s)
         if other_s > max(MUCH_S, MUCH * (time.process_time() - self._begun_s)):
             return (
                 f"other processes, which {self._starts_processes or 'the program'} starts, do most of the work "

@@ -16,8 +16,8 @@ from mlpprof.catalog import find
 from mlpprof.data.source import DataSource
 from mlpprof.errors import UsageError, WorkerDied
 from mlpprof.model import PHASES, Network
-from mlpprof.profile.profile import Settings, check, profile
 from mlpprof.profile.request import Request
+from mlpprof.profile.variant import Settings, check, profile
 from mlpprof.results import Run
 
 NETWORK = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l2=1e-4)
@@ -172,7 +172,10 @@ def test_a_variant_that_takes_the_process_down_is_shown_with_its_last_words(writ
             "def loss(self):\n        import os, sys; print('so long', file=sys.stderr, flush=True); os._exit(3)\n",
         )
     )
-    with pytest.raises(WorkerDied, match="ended with exit code 3 before it answered; its last line of output: so long"):
+    with pytest.raises(
+        WorkerDied,
+        match=r"exit code 3 \(mine.py:29 called os._exit\(3\)\) before it answered; its last line of output: so long",
+    ):
         run(path)
 
 

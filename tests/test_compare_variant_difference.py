@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from runs import make_run
 
-from mlpprof.compare.waterfall import REST, waterfall
+from mlpprof.compare.variant_difference import REST, waterfall
 from mlpprof.model import PHASES
 
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlpprof.compare.waterfall import REST
+from mlpprof.compare.variant_difference import REST
 from mlpprof.results import Change, ExpressionChange
 from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 

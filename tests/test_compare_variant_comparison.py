@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mlpprof.cli.main import run
-from mlpprof.compare.comparison import need_own_processes, pair_of, settings_of
 from mlpprof.compare.entrants import Environment, all_threads
 from mlpprof.compare.live_race import variant_race
+from mlpprof.compare.variant_comparison import need_own_processes, pair_of, settings_of
 from mlpprof.errors import EXIT_USAGE, UsageError
 from mlpprof.profile.request import Request
 from mlpprof.results import Race

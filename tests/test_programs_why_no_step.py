@@ -9,7 +9,7 @@ import pytest
 
 from mlpprof.advise import Subject, find
 from mlpprof.errors import MlpprofError, VariantCrash
-from mlpprof.programs.signs import Signs
+from mlpprof.programs.why_no_step import Signs
 
 STEP = """
 import numpy as np
