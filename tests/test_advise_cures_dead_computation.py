@@ -6,6 +6,7 @@ import ast
 
 import pytest
 from cured import assert_trains_as, cured, cures_of
+from recorded_step import recorded
 
 from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
 from mlpprof.advise.detect import dead_computation
@@ -121,7 +122,7 @@ def test_a_method_gets_a_parameter_that_says_whether_its_result_is_needed(backwa
     after = cured(text, cure)
     expected = text.replace(*call).replace("back = d @ self.W.T", "back = d @ self.W.T if needs_input_delta else None")
     signature = "def backward(self, d", "def backward(self, d, needs_input_delta=True"
-    assert after == expected.replace(*signature, -1 if "for layer in rev" in backward else 1)
+    assert after == expected.replace(*signature)
     assert_trains_as(after, text)
 
 
@@ -219,3 +220,83 @@ def test_a_product_into_a_buffer_runs_only_where_the_buffer_is_read():
     expected = expected.replace("x, d):", "x, d, needs_input_delta=True):")
     assert after == expected.replace("backward(acts[i], d)", "backward(acts[i], d, needs_input_delta=i > 0)")
     assert_trains_as(after, text)
+
+
+SHALLOW = """\
+W = {1: rng.normal(0, 0.1, (50, 10))}
+dA, dW = {}, {}
+def parameters():
+    return list(W.values())
+def step():
+    A = {0: X}
+    for i in range(1, len(W) + 1):
+        A[i] = np.tanh(A[i - 1] @ W[i])
+    dA[len(W)] = A[len(W)] - Y
+    for i in reversed(range(1, len(W) + 1)):
+        dZ = dA[i] * (1 - A[i] ** 2)
+        dW[i] = A[i - 1].T @ dZ
+        dA[i - 1] = dZ @ W[i].T
+    for i in W:
+        W[i] -= 1e-3 * dW[i]
+"""
+
+
+BACK = "        dW[i] = A[i - 1].T @ dZ\n        dA[i - 1] = dZ @ W[i].T\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (BACK, BACK.replace("        dA", "        if i > 1:\n            dA")),
+        (
+            "        dW[i], dA[i - 1] = A[i - 1].T @ dZ, dZ @ W[i].T\n",
+            "        dW[i], dA[i - 1] = A[i - 1].T @ dZ, (dZ @ W[i].T if i > 1 else None)\n",
+        ),
+    ],
+    ids=["statement", "part of a tuple"],
+)
+def test_in_a_loop_over_layers_that_made_one_turn_the_statement_stays_under_a_test(old, new):
+    text = HEAD + SHALLOW.replace(BACK, old)
+    with recorded(text) as graph:
+        [one] = [one for one in dead_computation.detect(graph) if one.cures]
+    after = cured(text, one.cures[0])
+    assert after == text.replace(old, new)
+    assert_trains_as(after, text)
+    deeper = "W = {1: rng.normal(0, 0.1, (50, 30)), 2: rng.normal(0, 0.1, (30, 10))}\n"
+    assert_trains_as(*(one.replace(SHALLOW.split("\n")[0] + "\n", deeper) for one in (after, text)))
+    assert "It is not used in the only turn of the loop in net.py:13; a network with more layers needs it" in one.cure
+
+
+def test_a_returned_result_of_a_method_is_left_out_by_its_only_call_and_not_by_the_method():
+    text = HEAD + CLASSES.replace("a, b, c = Dense(50, 40), Tanh(), Dense(40, 10)", "a, c = Dense(50, 10), None")
+    text = text.replace("a.W, c.W", "(a.W,)").replace("in layers", "in layers[:1]") + "    a.backward(d)\n"
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    assert "a.backward(d, needs_input_delta=False)" in after
+    assert_trains_as(after, text)
+
+
+OTHERS = """\
+class Dropout:
+    def backward(self, d):
+        return d
+class Loss:
+    def backward(self, p, y):
+        return p - y
+"""
+
+
+def test_a_method_gets_the_parameter_in_the_classes_that_did_not_run_too_or_there_is_no_edit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = HEAD + OTHERS + CLASSES + "    for layer in reversed(layers):\n        d = layer.backward(d)\n"
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    assert after.count("def backward(self, d, needs_input_delta=True)") == 3
+    assert "def backward(self, p, y):" in after
+    other = tmp_path / "train_images.py"  # another program that uses these layers with one of its own
+    other.write_text(f"from net import layers\n{OTHERS}")
+    assert cures_of(text, dead_computation) == ()
+    other.write_text(OTHERS)
+    assert len(cures_of(text, dead_computation)) == 1
+    through = "    for back in [layer.backward for layer in reversed(layers)]:\n        d = back(d)\n"
+    assert cures_of(HEAD + CLASSES + through, dead_computation) == ()

@@ -141,7 +141,7 @@ def patched(text):
         found = in_float32(graph)
         assert found is not None
         assert doubles(graph)
-        return applied(graph.trace.sources, [found.cure])[FILE]
+        return applied(graph.trace.sources, [found.cures[0]])[FILE]
 
 
 def parameters(text):
@@ -193,3 +193,83 @@ def test_a_program_in_float32_gets_no_edit():
     new = patched(FUNCTIONS)
     with recorded(new) as graph:
         assert in_float32(graph) is None
+
+
+WITHOUT_ARRAYS = """
+import numpy as np
+rng = np.random.default_rng(1)
+X = rng.normal(0, 1, (64, 20))
+held = {}
+
+class Conv:
+    def __init__(self):
+        self.W = rng.normal(0, 1, (3, 3))
+        self.b = np.zeros((3, 3))
+
+class Net:
+    def __init__(self, decay=0.0):
+        self.zs, self.acts = list(), list()
+        self.W, self.decay = rng.normal(0, 1, (20, 10)), decay
+        self.activation = self.tanh
+
+    def tanh(self, z):
+        return np.tanh(z)
+
+    def loss(self, a):
+        return np.mean(a * a).item()
+
+    def step(self, x):
+        self.acts = [x]
+        self.acts.append(self.activation(x @ self.W))
+        m = held.get("m")
+        if m is None:
+            m = held["m"] = np.zeros_like(self.W)
+        gradient = self.acts[0].T @ self.acts[1]
+        if self.decay:
+            gradient = gradient + self.decay * self.W
+        m *= 0.9
+        m += gradient
+        self.W -= 1e-3 * m
+        a = self.loss(self.acts[1])
+        return self.W
+
+net = Net()
+a = [(np.argmax(net.W), 1)]
+labels = np.frombuffer(bytes(64), np.uint8)
+
+def step():
+    return net.step(X)
+"""
+
+
+def test_what_gives_no_array_gets_no_cast_and_neither_does_a_branch_that_did_not_run():
+    with recorded(WITHOUT_ARRAYS) as graph:
+        found = in_float32(graph)
+    text = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    changed = [line for line, old in zip(text.split("\n"), WITHOUT_ARRAYS.split("\n"), strict=True) if line != old]
+    assert {line.split("=")[0].strip() for line in changed} == {"X", "self.W", "self.W, self.decay"}
+    assert WITHOUT_ARRAYS.split("\n")[found.places[0].line - 1].startswith("X =")
+
+
+OF_A_LIBRARY = """
+import numpy as np
+from random import choice
+rng = np.random.default_rng(1)
+W = rng.normal(0, 1, (20, 10))
+X = choice([np.full((8, 20), 0.5)])
+
+def step():
+    global W
+    W = W - 0.1 * (X.T @ (X @ W))
+    return W
+"""
+
+
+def test_without_a_change_that_may_be_impossible_there_is_a_second_cure():
+    with recorded(OF_A_LIBRARY) as graph:
+        found = in_float32(graph)
+        first, second = found.cures
+    assert [site.line for site in found.unsure] == [6]
+    texts = [applied(graph.trace.sources, [one])[FILE] for one in (first, second)]
+    assert [text.count(".astype(np.float32)") for text in texts] == [2, 1]
+    assert "X = choice([np.full((8, 20), 0.5)])\n" in texts[1]

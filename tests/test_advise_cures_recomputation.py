@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cured import assert_trains_as, cured, cures_of
+from recorded_step import recorded
 
 from mlpprof.advise.detect import recomputation
 
@@ -261,3 +262,46 @@ def test_an_item_that_stands_outside_the_loop_does_not_take_the_place_of_one_wit
     one_turn = one_turn.replace("range(2, 4)", "range(2, 3)")
     for cure in cures_of(HEAD + one_turn, recomputation):
         assert "sp = activations[-2]" not in cured(HEAD + one_turn, cure)
+
+
+TWO_LAYERS = """\
+class Net:
+    def __init__(self):
+        self.W = [rng.normal(0, 0.1, (50, 30)), rng.normal(0, 0.1, (30, 10))]
+        self.z, self.a = [None] * 3, [None] * 3
+        self.activation, self.prime = self.sigmoid, self.sigmoid_prime
+    def sigmoid(self, z):
+        return 1 / (1 + np.exp(-z))
+    def sigmoid_prime(self, z):
+        return np.multiply(self.sigmoid(z), 1 - self.sigmoid(z))
+    def step(self):
+        self.z[1] = X @ self.W[0]
+        self.a[1] = self.activation(self.z[1])
+        self.a[2] = self.a[1] @ self.W[1]
+        delta = self.a[2] - Y
+        inner = (delta @ self.W[1].T) * self.prime(self.z[1])
+        self.W[0] -= 1e-3 * (X.T @ inner)
+        self.W[1] -= 1e-3 * (self.a[1].T @ delta)
+net = Net()
+def parameters():
+    return net.W
+def step():
+    net.step()
+"""
+
+
+def test_a_derivative_that_works_for_any_layer_does_not_get_the_value_of_one():
+    text = HEAD + TWO_LAYERS
+    with recorded(text) as graph:
+        [found] = recomputation.detect(graph)
+    assert found.title == "`self.sigmoid(z)` computes again what the same line has already computed"
+    assert found.evidence["times_per_step"] == 1  # the edit leaves one of the two
+    assert found.cures
+    for cure in found.cures:
+        after = cured(text, cure)
+        [derivative] = [line for line in after.split("\n") if "np.multiply" in line]
+        assert "self.a" not in derivative
+        assert "kept" not in derivative
+        # a second hidden layer has another value
+        exec(after, space := {})
+        assert abs(space["net"].prime(0.0) - 0.25) < 1e-12

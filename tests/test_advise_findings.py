@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from recorded_step import recorded
+from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate
-from mlpprof.advise.findings import merge, promise
+from mlpprof.advise.detect import gather, slow_primitive, small_product
+from mlpprof.advise.findings import CONSEQUENCES, candidates_of, merge, promise
 from mlpprof.instrument.rewriting import Site
 
 
@@ -45,3 +48,63 @@ def test_a_stated_saving_is_wider_than_what_was_measured_and_leaves_something_of
     assert promise((0.005, 0.015), 1.0) == pytest.approx((0.0, 0.0285))
     assert promise((0.9, 0.9), 1.0) == pytest.approx((0.735, 0.95))
     assert promise((0.2, 0.8), 1.0) == pytest.approx((0.2, 0.8))
+
+
+def test_a_detector_that_fails_costs_its_own_findings_alone_and_a_note_names_it():
+    def fails(graph):
+        raise ValueError("an array has no truth value")
+
+    held = candidate("layout", saved_s=(1e9, 1e9))
+    detectors = {**dict.fromkeys(CONSEQUENCES, lambda graph: []), "gather": fails, "layout": lambda graph: [held]}
+    with recorded("import numpy as np\ndef step():\n    return np.ones(3) + 1\n") as graph:
+        assert candidates_of(graph, detectors).large == [held]
+        [note] = graph.trace.notes
+    assert note.startswith("mlpprof has a defect in its search for gather, so findings of that category are missing.")
+    assert "Please report this line: ValueError: an array has no truth value (test_advise_findings.py:" in note
+
+
+OF_NUMBERS = """\
+import numpy as np
+X, halves = np.ones((2000, 3)), np.linspace(0, 1, 600)
+def step():
+    np.random.shuffle(X)
+    return np.dot(X[0, :1], np.array(2.0)), np.sum(2.0**halves), np.sum(np.power(halves, X.ravel()[:600]))
+"""
+
+
+def test_numbers_in_place_of_arrays_stop_neither_the_search_for_shuffles_nor_that_for_sums_of_products():
+    with recorded(OF_NUMBERS) as graph:
+        [shuffle] = gather.detect(graph)
+        found = slow_primitive.detect(graph)
+    assert "shuffles the whole data set in every step" in shuffle.title
+    assert not [one.title for one in found if "sum" in one.title]
+
+
+SMALL = """\
+import numpy as np
+A = np.ones((64, 64))
+def step():
+    return A @ A
+"""
+
+
+class Unhurried:
+    """Alternately a long and a short time: products with all threads, and with one."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, perform):
+        self.calls += 1
+        return 1.0 if self.calls % 2 else 0.5
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_slow_threads_are_a_finding_only_on_a_machine_that_is_free_of_others(others):
+    with recorded(SMALL) as graph, threadpool_limits(2):
+        found = small_product.detect(graph, lambda: (None, 1 + others), 2, Unhurried())
+        notes = graph.trace.notes
+    assert [one.category for one in found] == ([] if others else ["small-product"])
+    assert ["`A @ A` took longer with all BLAS threads than with one" in note for note in notes] == [True] * bool(
+        others
+    )

@@ -59,6 +59,20 @@ def test_stacked_biases_are_reported_together():
     assert [one.site.line for one in sorted(told, key=lambda one: one.site.line)] == [FIRST, FIRST + 1, FIRST + 3]
     assert sum(one.least_share for one in told) == pytest.approx(LEAST_SHARE, rel=0.2)
     assert all(one.least_share < LEAST_SHARE for one in told)
+    assert all("to add a column of ones" in one.title for one in told)
+
+
+@pytest.mark.parametrize(
+    ("stacked", "product", "form"),
+    [
+        ("np.hstack([X, np.ones((60, 1))])", "W1.T @ held[0].T", "`W[:, :-1] @ A + W[:, -1:]`"),
+        ("np.hstack([X, np.ones((60, 1))])", "held[0] @ W1", "`A @ W[:-1] + W[-1]`"),
+        ("np.vstack([np.ones((1, 60)), X.T.copy()])", "W1.T @ held[0]", "`W[:, 1:] @ A + W[:, :1]`"),
+    ],
+)
+def test_the_words_on_stacked_biases_fit_the_side_on_which_the_ones_are(stacked, product, form):
+    [one] = found(bias_stacking, f"held = [{stacked}]", f"Z = {product}", "W1 = W1 - 1e-9 * W1")
+    assert form in one.cure
 
 
 @pytest.mark.parametrize(

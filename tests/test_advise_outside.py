@@ -10,6 +10,7 @@ from timed_program import Run
 from mlpprof.advise.outside import findings_around, with_knowledge
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Times, Trace
+from mlpprof.results.program_time import ProgramTime, StatementTime
 
 pytestmark = pytest.mark.usefixtures("no_hooks_left")
 
@@ -95,3 +96,10 @@ def test_a_statement_that_ran_once_is_described_by_the_functions_that_it_calls(c
     [expensive] = [one for one in with_knowledge(run.time, [], graph_of(run)).beginning if one.does]
     assert expensive.text == "load()"
     assert expensive.does == "It calls `load` (train.py:1), which has a loop in line 2."
+
+
+def test_a_statement_of_every_epoch_is_not_said_to_run_once():
+    shuffle = StatementTime("other.py", 3, "X = X[p]", 9.0, 1)
+    program = ProgramTime(0.0, (), "epoch", None, 5, 1.0, (shuffle,), 1)
+    [one] = with_knowledge(program, [], graph_of(Run(HEAD, "step", time.perf_counter))).statements
+    assert one.does == "It runs once in every epoch."

@@ -474,14 +474,27 @@ def test_a_loop_of_as_many_turns_as_products_with_weights_take_samples_is_over_t
         assert [loop.category for loop in python_loops(graph)] == [category]
 
 
+def test_a_loop_over_the_columns_of_a_batch_within_a_loop_over_layers_is_said_to_take_samples():
+    text = (
+        "rng = np.random.default_rng(3)\nX, W = rng.normal(0, 1, (30, 90)), rng.normal(0, 1, (20, 30))\n"
+        "def step():\n    z = W @ X\n    for layer in range(2):\n        d = np.zeros_like(z)\n"
+        "        for i in range(z.shape[1]):\n            d[:, i][z[:, i] > 0] = 1\n"
+        "    W[:] = W - 1e-6 * (d @ X.T)\n"
+    )
+    with recorded(text) as graph:
+        [found] = neuron_loop.detect(graph)
+    assert found.title == "`for i in range(z.shape[1])` takes 90 samples one by one"
+
+
 @pytest.mark.parametrize(
     ("samples", "update", "words"),
     [
         ("x, t = X[0], T[0]", "W1[:] = W1 - 0.1 * a; W2[:] = W2 - 0.1 * b", "after every sample"),
         ("x, t = X[0], T[0]", "sums.append((a, b))", "adds up the gradients of several samples"),
         ("x, t = X[:9], T[:9]", "W1[:], W2[:] = W1 - 0.1 * a, W2 - 0.1 * b", None),
+        ("x, t = X[:9], T[:9, :1]; one = x @ W1[:, :1]", "W1[:, :1] -= 0.1 * np.dot(x.T, one)", None),
     ],
-    ids=["an update for each sample", "sums of gradients", "a batch"],
+    ids=["an update for each sample", "sums of gradients", "a batch", "a batch and one neuron"],
 )
 def test_a_note_says_that_the_step_is_a_single_sample(samples, update, words):
     text = VECTORS + textwrap.dedent(

@@ -10,7 +10,8 @@ from timed_program import STEP_S, Run
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.around import reaching
 from mlpprof.programs.record.forms import CLOCKED, PLAIN
-from mlpprof.programs.record.program_time import unfinished
+from mlpprof.programs.record.program_time import sections_of, unfinished
+from mlpprof.programs.record.timeline import BEGUN, FILE, FILE_END, STEP, Entry
 from mlpprof.programs.step_place import StepPlace
 
 pytestmark = pytest.mark.usefixtures("no_hooks_left")
@@ -217,3 +218,17 @@ def test_a_statement_that_is_recorded_while_the_steps_have_instruments_counts_on
 def test_a_function_of_another_file_leads_to_the_step(clock):
     trees = {"main.py": ast.parse("import net\n\ndef main():\n    net.fit()\n"), "net.py": ast.parse(BOOK)}
     assert reaching(StepPlace.parse("net.py:step"), trees) == {"step", "fit", "main"}
+
+
+def test_after_a_file_that_a_statement_imports_the_time_is_that_of_the_statement_again():
+    kinds = [(0, BEGUN, 0), (0, FILE, 0), (0, BEGUN, 1), (1, FILE_END, 0), (8, BEGUN, 2), (8, STEP, 0)]
+    walked = [(Entry(*one), ()) for one in kinds]
+    before = sections_of(walked, None, 0.0)[0]
+    assert [before.statements[number].seconds for number in (0, 1)] == [7, 1]
+
+
+def test_a_file_reports_its_beginning_and_its_end_around_its_statements(clock):
+    run = Run(f'"""Text."""\nfrom __future__ import annotations\n{BOOK}', "step", clock)
+    assert run.space["__doc__"] == "Text."
+    kinds = [entry.kind for entry in run.timeline.entries()]
+    assert (kinds.count(FILE), kinds.count(FILE_END), kinds.index(FILE) < kinds.index(BEGUN)) == (1, 1, True)

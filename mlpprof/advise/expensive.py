@@ -20,7 +20,7 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, FILL, P
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.graph import Graph, Span
-from mlpprof.programs.record.replay import BUDGET, again, saved_share
+from mlpprof.programs.record.replay import BUDGET, again, saved_share, seconds_of
 from mlpprof.programs.record.trace import Event
 from mlpprof.results.advice import Expensive
 
@@ -30,6 +30,9 @@ LARGE_SHARE = 0.2
 MUCH_SLOWER = 0.33
 """If a plain form of the same size surely saves no more than this share of an operation's time, the operation is fast.
 """
+
+MUCH_LONGER = 3.0
+"""An operation that takes more than so many times as long in the step as alone is slow because of what is around it."""
 
 WHOLE_STEP = frozenset(("float64", "small-product"))
 """Categories that concern the whole step, so that they do not explain why one of its expressions is expensive."""
@@ -116,15 +119,18 @@ def _known(head: Event | None, seconds: float, events: list[Event]) -> list[str]
     else:
         what = f"It computes {head.name} for {_size(head):,} elements of {head.effect.dtype}"
     speed = f", at {done / seconds / 1e9:.3g} {unit}." if done and seconds > 0 else "."
-    return [what + speed, *_verdict(head)]
+    return [what + speed, *_verdict(head, seconds / len(events))]
 
 
 def _size(event: Event) -> int:
     return event.output.size if event.output is not None else max((v.size for v in event.inputs), default=0)
 
 
-def _verdict(event: Event) -> list[str]:
-    """Whether the operation is as fast as the machine allows, and what makes it slower if it is not."""
+def _verdict(event: Event, seconds: float) -> list[str]:
+    """Whether the operation is as fast as the machine allows, and what makes it slower if it is not.
+
+    seconds: what it took in the step.
+    """
     sentences = []
     if event.kind == PRODUCT and is_off_blas(event):
         sentences.append(reason(event))
@@ -147,7 +153,15 @@ def _verdict(event: Event) -> list[str]:
         return [*sentences, f"It takes {1 / (1 - min(least, 0.999)):.1f} times as long as {plain[0]}."]
     if most >= MUCH_SLOWER:
         return [*sentences, f"Other programs disturbed the comparison with {plain[0]}."]
-    return sentences or [f"That is about as fast as {plain[0]}: nothing is known to cure."]
+    if sentences:
+        return sentences
+    alone_s = seconds_of(slow)
+    if alone_s > 0 and seconds > MUCH_LONGER * alone_s:
+        return [
+            f"That is {seconds / alone_s:.1f} times as long as the same operation takes when nothing else of the step "
+            "runs: the machine was busy, or the operands were no longer in the cache."
+        ]
+    return [f"That is about as fast as {plain[0]}: nothing is known to cure."]
 
 
 def _spread(event: Event) -> tuple[str, str, str] | None:

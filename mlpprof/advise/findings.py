@@ -6,10 +6,12 @@ Each file in `advise/detect/` is the detector of one category and has its name.
 from __future__ import annotations
 
 import pkgutil
+import traceback
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 
 from mlpprof.advise import detect
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, total
@@ -59,7 +61,9 @@ of ten measured savings: `python -m reports.advise.calibration`."""
 DISTURBED = 1.5
 """If other programs used the CPU while the step was timed, the bounds are so many times as far apart."""
 
-DETECTORS: dict[str, Callable[[Graph], list[Candidate]]] = {
+Detector = Callable[[Graph], list[Candidate]]
+
+DETECTORS: dict[str, Detector] = {
     module.name.replace("_", "-"): import_module(f"{detect.__name__}.{module.name}").detect
     for module in pkgutil.iter_modules(detect.__path__)
 }
@@ -78,14 +82,14 @@ class Candidates:
     small: list[Candidate]
 
 
-def candidates_of(graph: Graph) -> Candidates:
+def candidates_of(graph: Graph, detectors: Mapping[str, Detector] = DETECTORS) -> Candidates:
     """What the detectors have found."""
     # float64 comes first, while there is time left: it measures the most and usually saves the most.
     measured_in_order = sorted(CONSEQUENCES, key=lambda category: category != "float64")
     found = {}
     for category in measured_in_order:
         with BUDGET.part(LARGEST_PART):
-            found[category] = DETECTORS[category](graph)
+            found[category] = _detected(category, detectors[category], graph)
     candidates = [one for category in CONSEQUENCES for one in found[category] if _is_usual(one, graph)]
     worthwhile, little = [], []
     for one in of_one_cure(candidates):
@@ -102,6 +106,19 @@ def candidates_of(graph: Graph) -> Candidates:
             for found in (large, small)
         )
     )
+
+
+def _detected(category: str, detect: Detector, graph: Graph) -> list[Candidate]:
+    """What a detector finds; if it fails, nothing and a note, so that the other findings are reported all the same."""
+    try:
+        return detect(graph)
+    except Exception as error:  # noqa: BLE001 - a program may do what no detector has met
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        graph.trace.notes.append(
+            f"mlpprof has a defect in its search for {category}, so findings of that category are missing. Please "
+            f"report this line: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        )
+        return []
 
 
 def of_one_cure(candidates: list[Candidate]) -> list[Candidate]:

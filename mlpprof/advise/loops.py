@@ -90,7 +90,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
         category = _category(longest, turns, graph, runs)
         if category is not None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
-    samples = _batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
+    samples = batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.
     found = [
         PythonLoop("sample-loop", loop.site, loop.executions, loop.longest, loop.turns)
@@ -101,7 +101,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
     return [*found, *_repeated_calls(graph)]
 
 
-def _batch_sizes(graph: Graph) -> set[int]:
+def batch_sizes(graph: Graph) -> set[int]:
     """The numbers of samples that products with weights take at once."""
     found = set()
     for event in graph.last:

@@ -53,9 +53,11 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
     """The program's time with what is known about the expensive statements."""
     recorded = {graph.place_of(graph.trace.sites[one.site]): one for one in watched}
 
-    def known(statements: tuple[StatementTime, ...], whole_s: float) -> tuple[StatementTime, ...]:
+    def known(statements: tuple[StatementTime, ...], whole_s: float, unit: str = "") -> tuple[StatementTime, ...]:
         return tuple(
-            replace(one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one))
+            replace(
+                one, does=" ".join(_does(one, recorded.get(one.place), graph, program.loop)) or _how_often(one, unit)
+            )
             if one.seconds >= EXPENSIVE * whole_s > 0
             else one
             for one in statements
@@ -66,7 +68,7 @@ def with_knowledge(program: ProgramTime, watched: Sequence[Watched], graph: Grap
         beginning=known(program.beginning, program.beginning_s)
         if program.beginning_s >= LONG_BEGINNING_S
         else program.beginning,
-        statements=known(program.statements, program.unit_s),
+        statements=known(program.statements, program.unit_s, program.unit),
     )
 
 
@@ -89,8 +91,10 @@ def _does(one: StatementTime, watched: Watched | None, graph: Graph, around: Sta
     yield from _of_source(one, graph, is_around)
 
 
-def _how_often(one: StatementTime) -> str:
-    return "It runs once." if one.times == 1 else f"It runs {one.times:,.0f} times."
+def _how_often(one: StatementTime, unit: str) -> str:
+    """In how many executions it takes the time. unit: 'epoch' or 'step', if the time is that of one; else ''."""
+    often = "once" if one.times == 1 else f"{one.times:,.0f} times"
+    return f"It runs {often}{f' in every {unit}' if unit else ''}."
 
 
 def _of_loop(run: LoopRun, watched: Watched, graph: Graph) -> str:

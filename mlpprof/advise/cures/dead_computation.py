@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, is
 from mlpprof.advise.unused import is_in_last_turn
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.trace import Event
+from mlpprof.programs.record.trace import Event, Turn
 
 PARAMETER = "needs_input_delta"
 """The parameter that says whether a layer has to compute what it passes on to the layer before it."""
@@ -32,26 +32,34 @@ HARMLESS = frozenset(("str", "len", "range", "float", "int", "abs", "max", "min"
 
 @dataclass(frozen=True)
 class Dead:
-    """A statement whose result is dead. times: in which of its executions; needed: the other executions."""
+    """A statement whose result is dead. times: in which of its executions; needed: the other executions.
+
+    is_open: no execution was needed, but those of another network would be, as one with more layers.
+    """
 
     statement: ast.stmt
     value: ast.expr
     times: list[Event]
     needed: list[Event]
+    is_open: bool = False
+
+    @property
+    def is_partly(self) -> bool:
+        """Whether the statement has to stay, under a test."""
+        return bool(self.needed) or self.is_open
 
 
 def cures(again: list[Event], graph: Graph) -> list[Cure]:
     """The cures of a chain of dead events, the best first."""
     code = code_of(graph)
-    numbers = frozenset(event.index for event in again)
-    dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code, numbers)]
+    dead = _dead(again, code)
     found: list[Cure] = []
     if all(event.kind == FILL for event in again):
         cure = _without_fills(again, code)
         return [cure] if cure is not None else []
     if not dead:
         return []
-    makes = [_without, _with_none] if not any(one.needed for one in dead) else [_guarded, _with_condition, _with_flag]
+    makes = [_guarded, _with_condition, _with_flag] if any(one.is_partly for one in dead) else [_without, _with_none]
     for make in makes:
         edits = Edits(code)
         make(dead, code, edits)
@@ -59,6 +67,19 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
         if cure is not None and cure not in found:
             found.append(cure)
     return found
+
+
+def open_turn(again: list[Event], graph: Graph) -> Turn | None:
+    """The only turn of a loop over layers that a chain is dead in, if another network may need it in other turns."""
+    code = code_of(graph)
+    turns = [_only_turn(one.times[0], code) for one in _dead(again, code) if one.is_open]
+    return turns[0] if turns else None
+
+
+def _dead(again: list[Event], code: RecordedCode) -> list[Dead]:
+    numbers = frozenset(event.index for event in again)
+    dead = [one for one in _statements(again, code) if has_no_effect_but_its_value(one.value, code, numbers)]
+    return [replace(one, is_open=_is_open(one, dead, code)) for one in dead]
 
 
 def _statements(again: list[Event], code: RecordedCode) -> list[Dead]:
@@ -81,6 +102,45 @@ def _statements(again: list[Event], code: RecordedCode) -> list[Dead]:
         needed = [time for time in all_times if time.index not in numbers and not is_in_last_turn(time, code.graph)]
         found[value] = Dead(one, value, times, needed)
     return sorted(found.values(), key=lambda dead: dead.statement.lineno)
+
+
+def _only_turn(event: Event, code: RecordedCode) -> Turn | None:
+    """The innermost loop that made a single turn and whose variable an event uses, itself or in its innermost call."""
+    graph = code.graph
+    ones = {(run.site, run.execution) for run in graph.trace.loops if run.turns == 1}
+    nodes = [code.node(one) for one in (event, *(graph.events[call] for call in event.calls[-1:]))]
+    used = set[str]().union(*(names_in(code.statement(node)) for node in nodes if node is not None))
+    for turn in reversed(event.loops):
+        loop = code.node_at(turn.site)
+        if (turn.site, turn.execution) in ones and isinstance(loop, ast.For) and names_in(loop.target) & used:
+            return turn
+    return None
+
+
+def _is_open(one: Dead, dead: list[Dead], code: RecordedCode) -> bool:
+    """Whether another network may need a result that this one never needs.
+
+    A loop over layers that made one turn makes more for a deeper network, and each turn reads what the one before has
+    left. A function that returns the result may be called for other layers.
+    """
+    if one.needed or not _is_read(one, dead, code):
+        return False
+    turn = _only_turn(one.times[0], code)
+    loop = code.node_at(turn.site) if turn is not None else None
+    is_before = any(
+        loop in [*code.around(node)] and code.statement(node).lineno <= one.statement.lineno
+        for node in _readers(one, dead, code)
+    )
+    return (loop is not None and is_before) or _is_returned(one, code)
+
+
+def _is_returned(one: Dead, code: RecordedCode) -> bool:
+    """Whether a function returns the result itself, alone or as one of several values."""
+    if isinstance(one.statement, ast.Return):
+        return True
+    returned = [node.value for node in inside(code.scope(one.statement)) if isinstance(node, ast.Return) and node.value]
+    parts = [part for value in returned for part in (value.elts if isinstance(value, ast.Tuple) else [value])]
+    return not {*_names(one)}.isdisjoint(map(ast.unparse, parts))
 
 
 def _is_part(value: ast.expr, one: ast.stmt) -> bool:
@@ -163,21 +223,34 @@ def _names(dead: Dead) -> list[str]:
 
 
 def _reads(name: str, one: ast.stmt, without: set[ast.stmt], code: RecordedCode) -> list[ast.AST]:
-    """Where a name or an attribute is read, apart from some statements."""
+    """Where a name, an attribute or an item is read, apart from some statements."""
+    target = ast.parse(name, mode="eval").body
+    keys = []
+    while isinstance(target, ast.Subscript):
+        keys, target = [target.slice], target.value
     scope: ast.AST = code.scope(one)
-    if "." in name:
+    if isinstance(target, ast.Attribute):
         *_, scope = code.around(one)
-    attribute = name.rpartition(".")[2]
     return [
         node
-        for node in (ast.walk(scope) if "." in name else inside(scope))
+        for node in (ast.walk(scope) if isinstance(target, ast.Attribute) else inside(scope))
         if (
-            (isinstance(node, ast.Attribute) and "." in name and node.attr == attribute)
-            or (isinstance(node, ast.Name) and node.id == name)
+            (isinstance(node, ast.Attribute) and isinstance(target, ast.Attribute) and node.attr == target.attr)
+            or (isinstance(node, ast.Name) and isinstance(target, ast.Name) and node.id == target.id)
         )
         and isinstance(node.ctx, ast.Load)
         and code.statement(node) not in without
+        and all(_may_be_item(node, key, code) for key in keys)
     ]
+
+
+def _may_be_item(node: ast.AST, key: ast.expr, code: RecordedCode) -> bool:
+    """Whether what is read is an item of the named container whose key may be this one."""
+    above = code.parent(node)
+    if not isinstance(above, ast.Subscript) or above.value is not node or not isinstance(above.ctx, ast.Load):
+        return False
+    held = above.slice
+    return not (isinstance(held, ast.Constant) and isinstance(key, ast.Constant) and held.value != key.value)
 
 
 # Where it never has a use
@@ -203,8 +276,14 @@ def _with_none(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
 
 def _is_read(one: Dead, dead: list[Dead], code: RecordedCode) -> bool:
     """Whether a result is returned, or something reads a name of it, apart from what is dead."""
-    gone = {other.statement for other in dead}
-    return isinstance(one.statement, ast.Return) or any(_reads(n, one.statement, gone, code) for n in _names(one))
+    return isinstance(one.statement, ast.Return) or bool(_readers(one, dead, code))
+
+
+def _readers(one: Dead, dead: list[Dead], code: RecordedCode) -> list[ast.AST]:
+    """Where a name of a result is read, apart from what is dead."""
+    gone = {other.statement for other in dead if _is_whole(other)}
+    parts = {node for other in dead if not _is_whole(other) for node in ast.walk(other.value)}
+    return [node for n in _names(one) for node in _reads(n, one.statement, gone, code) if node not in parts]
 
 
 def _leave_out(one: Dead, code: RecordedCode, edits: Edits) -> None:
@@ -251,6 +330,10 @@ def _condition(dead: Dead, code: RecordedCode) -> Condition | None:
 
 def _by_call(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
     graph, first = code.graph, dead.times[0]
+    if not dead.needed:
+        if first.calls and _only_turn(first, code) is None:
+            yield Condition("False", [graph.events[first.calls[-1]]])
+        return
     for depth in range(len(first.calls)):
         paths = [_path(event, depth, graph) for event in dead.times]
         if len(set(paths)) == 1 and paths[0] not in [_path(event, depth, graph) for event in dead.needed]:
@@ -270,7 +353,9 @@ def _by_turn(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
         if len(set(of_dead)) != 1 or of_dead[0] in of_needed or not isinstance(loop, ast.For):
             continue
         runs = [run for run in graph.trace.loops if run.site == turn.site and run.execution == turn.execution]
-        place = Turns.FIRST if turn.turn == 0 else Turns.LAST
+        if not dead.needed and turn != _only_turn(first, code):
+            continue
+        place = Turns.FIRST if turn.turn == 0 and dead.needed else Turns.LAST  # what a turn leaves, the next one reads
         if not runs or (place is Turns.LAST and turn.turn != runs[0].turns - 1):
             continue
         test = is_other_turn(loop, place, code.text)
@@ -285,7 +370,7 @@ def _turn_of(event: Event, site: int) -> int | None:
 
 def _guarded(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
     """Put the statements of a loop under a test of its variable."""
-    ones = [one for one in dead if one.needed and _is_whole(one) and not isinstance(one.statement, ast.Return)]
+    ones = [one for one in dead if one.is_partly and _is_whole(one) and not isinstance(one.statement, ast.Return)]
     tests = {one.statement: condition for one in ones if (condition := _condition(one, code)) and not condition.calls}
     done: set[ast.stmt] = set()
     for one, condition in tests.items():
@@ -352,7 +437,7 @@ def _is_weaker(test: ast.expr, condition: Condition) -> bool:
 def _with_condition(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
     """Compute the expressions of a loop only if a test of its variable is true, and give None else."""
     for one in dead:
-        condition = _condition(one, code) if one.needed else None
+        condition = _condition(one, code) if one.is_partly else None
         if condition is not None and not condition.calls and not isinstance(one.statement, ast.AugAssign | ast.Expr):
             edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {condition.text} else None")
 
@@ -360,16 +445,13 @@ def _with_condition(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
 def _with_flag(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
     """Give the function a parameter that says whether its result has a use."""
     for one in dead:
-        condition = _condition(one, code) if one.needed else None
+        condition = _condition(one, code) if one.is_partly else None
         if condition is None or not condition.calls or isinstance(one.statement, ast.AugAssign):
             continue
         sites = [site for call in condition.calls if isinstance(site := code.node(call), ast.Call)]
-        called = {code.function(call) for site in sites for call in code.executions(site)}
-        functions = [function for function in called if isinstance(function, ast.FunctionDef)]
-        if len(sites) < len(condition.calls) or len(functions) < len(called):
-            continue
+        functions = _all_called(sites, code)
         name = PARAMETER
-        if any(name in names_in(function) for function in functions):
+        if functions is None or len(sites) < len(condition.calls) or any(name in names_in(one) for one in functions):
             continue
         for function in functions:
             edits.add_parameter(function, name, "True")
@@ -379,6 +461,35 @@ def _with_flag(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
             edits.guard([one.statement], name)
         else:
             edits.replace(one.value, f"{_in_parentheses(one.value, code)} if {name} else None")
+
+
+def _all_called(sites: list[ast.Call], code: RecordedCode) -> list[ast.FunctionDef] | None:
+    """The functions that calls may reach, also in other runs: for a method, that of every class which has it.
+
+    None if others may be reached: through a variable that holds a function, or in a file that was not recorded and that
+    imports one of the changed ones.
+    """
+    found: dict[ast.FunctionDef, None] = {}
+    for site in sites:
+        called = {code.function(call) for call in code.executions(site)}
+        functions = [one for one in called if isinstance(one, ast.FunctionDef)]
+        name = site.func.attr if isinstance(site.func, ast.Attribute) else getattr(site.func, "id", "")
+        if len(functions) < len(called) or any(one.name != name for one in functions):
+            return None
+        found |= dict.fromkeys(functions)
+        if any(code.owner(one) is not None for one in functions):
+            found |= dict.fromkeys(one for one in code.methods(name) if _takes(one, site))
+            if any(f"def {name}(" in text for text in code.texts_of_importers({code.file(one) for one in found})):
+                return None
+    return [*found]
+
+
+def _takes(function: ast.FunctionDef, site: ast.Call) -> bool:
+    """Whether a method can be called with as many arguments as a call has."""
+    held = function.args
+    names = [*held.posonlyargs, *held.args]
+    given = 1 + len(site.args) + len(site.keywords)
+    return len(names) - len(held.defaults) <= given and (given <= len(names) or held.vararg is not None)
 
 
 def _in_parentheses(node: ast.expr, code: RecordedCode) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import inf
 from typing import Any, cast
 
 import libcst as cst
@@ -47,6 +49,8 @@ PLACE_OF_DTYPE = {
     "loadtxt": 1,
     "genfromtxt": 1,
     "fromiter": 1,
+    "frombuffer": 1,
+    "fromfile": 1,
 }
 """NumPy's functions with a parameter `dtype` -> its place among the parameters."""
 
@@ -67,6 +71,20 @@ CONTAINERS = frozenset(
 SCALARS = frozenset(("sqrt", "log", "exp", "power", "float64", "square", "abs", "cos", "sin", "tanh", "log2", "log10"))
 """Functions that turn a number into a np.float64. An array of float32 times that is float64."""
 
+NO_DOUBLES = frozenset(
+    (
+        *("item", "tolist", "len", "int", "str", "bool", "range", "round", "isinstance", "getattr"),
+        *("argmax", "argmin", "argsort", "arange", "randint", "integers", "permutation", "nonzero", "bincount"),
+    )
+)
+"""Functions that give no array, or one of integers: nothing about them has to change."""
+
+REDUCTIONS = frozenset(("mean", "sum", "average", "max", "min", "std", "var", "prod", "median", "any", "all"))
+"""Functions that give a single number, as an accuracy or a loss, unless they are asked for an axis."""
+
+TAKING = frozenset(("get", "pop", "popleft", "setdefault"))
+"""Methods of containers that give an item, or None where there is none yet."""
+
 DOUBLES = frozenset(("float", "np.float64", "numpy.float64", "'float64'", "np.double", "'float'", "'d'", "'f8'"))
 """Ways to write the dtype float64."""
 
@@ -83,7 +101,10 @@ Change = Callable[[cst.CSTNode], object]
 
 @dataclass
 class Changes:
-    """What is changed: expression -> how. after: statement -> names that are converted after it."""
+    """What is changed: expression -> how. after: statement -> names that are converted after it.
+
+    unsure: those among `astype` that call a function of which the text does not show that it gives an array.
+    """
 
     astype: dict[ast.expr, None] = field(default_factory=dict)
     dtype: dict[ast.Call, None] = field(default_factory=dict)
@@ -91,6 +112,12 @@ class Changes:
     number: dict[ast.expr, None] = field(default_factory=dict)
     single: dict[ast.expr, None] = field(default_factory=dict)
     after: dict[ast.stmt, dict[str, None]] = field(default_factory=dict)
+    unsure: dict[ast.expr, None] = field(default_factory=dict)
+
+    def sure(self) -> Changes:
+        """Without those of `unsure`."""
+        kept = {node: None for node in self.astype if node not in self.unsure}
+        return replace(self, astype=kept, unsure={})
 
     def nodes(self) -> list[ast.expr | ast.stmt]:
         """All nodes that are changed."""
@@ -99,10 +126,14 @@ class Changes:
 
 @dataclass(frozen=True)
 class InSingle:
-    """The cure, and the places that it changes: those that make weights first."""
+    """The cures, and the places that the first one changes: those that make weights first.
 
-    cure: Cure
+    The second cure, if there is one, leaves out the changes of calls that may give no array: those at `unsure`.
+    """
+
+    cures: tuple[Cure, ...]
     places: tuple[Site, ...]
+    unsure: tuple[Site, ...]
 
 
 def in_float32(graph: Graph) -> InSingle | None:
@@ -110,20 +141,27 @@ def in_float32(graph: Graph) -> InSingle | None:
     search = _Search(graph)
     search.step()
     changes = search.changes
-    by_file: dict[str, list[ast.expr | ast.stmt]] = {}
-    for node in changes.nodes():
-        by_file.setdefault(search.bindings.files[node], []).append(node)
-    if not by_file or any(graph.is_ours(file) for file in by_file):
-        return None
-    sources = {file: graph.trace.sources[file] for file in by_file}
-    cure = transformed("precision", sources, {file: _change(file, changes, search.bindings, graph) for file in by_file})
-    if cure is None:
-        return None
     files, main = search.bindings.files, graph.trace.step_file
+    nodes = changes.nodes()
+    if not nodes or any(graph.is_ours(files[node]) for node in nodes):
+        return None
+    cures = [_cure(some, search.bindings, graph) for some in (changes, *([changes.sure()] if changes.unsure else ()))]
+    found = tuple(one for one in cures if one is not None)
+    if not found:
+        return None
     changed = sorted(
-        changes.nodes(), key=lambda node: (files[node] != main, not _draws(node), files[node], node.lineno)
+        nodes, key=lambda node: (search.is_idle(node), files[node] != main, not _draws(node), files[node], node.lineno)
     )
-    return InSingle(cure, tuple(dict.fromkeys(_site(files[node], node) for node in changed)))
+    places, unsure = (
+        tuple(dict.fromkeys(_site(files[node], node) for node in some)) for some in (changed, changes.unsure)
+    )
+    return InSingle(found, places, unsure)
+
+
+def _cure(changes: Changes, bindings: Bindings, graph: Graph) -> Cure | None:
+    files = dict.fromkeys(bindings.files[node] for node in changes.nodes())
+    sources = {file: graph.trace.sources[file] for file in files}
+    return transformed("precision", sources, {file: _change(file, changes, bindings, graph) for file in files})
 
 
 def _site(file: str, node: ast.expr | ast.stmt) -> Site:
@@ -166,6 +204,8 @@ class _Search:
                 is_double = output is not None and output.is_array and output.dtype == "float64"
                 if isinstance(node, ast.Subscript) and not is_from_arrays and is_double:
                     self._follow(node, (), True)  # an item of a container that is no list
+                elif isinstance(node, ast.Call) and called(node) in TAKING and not event.kind:
+                    self._called(node, (), True)
                 elif isinstance(node, ast.expr):
                     self._made_here(event, node, from_arrays)
             if output is not None:
@@ -359,13 +399,42 @@ class _Search:
             case ast.BinOp(left=left, right=right) if not is_executed:
                 is_sum = isinstance(node.op, ast.Add) and bool(path) and not self._makes(node)
                 is_list = isinstance(left, ast.List | ast.ListComp) or isinstance(right, ast.List | ast.ListComp)
-                if not is_sum and not is_list and (is_exact or self._makes(node)) and not _is_single(node):
+                is_beside = self._is_in_step(node) and not self._makes(node)  # a branch of the step that did not run
+                is_made = (is_exact and not is_beside) or self._makes(node)
+                if not is_sum and not is_list and is_made and not _is_single(node):
                     self.changes.astype[node] = None
                 else:
                     self._follow(left, path, False)
                     self._follow(right, path, False)
             case ast.UnaryOp(operand=inner) if not is_executed:
                 self._follow(inner, path, is_exact)
+
+    def _is_in_step(self, node: ast.expr) -> bool:
+        """Whether an expression is in a function that the step has called, or between lines that the step has run."""
+        scope = self.bindings.scope(node)
+        lines = self._scopes.get(scope) if scope is not None else None
+        return lines is not None and lines[0] <= node.lineno <= lines[1]
+
+    @cached_property
+    def _scopes(self) -> dict[ast.AST, tuple[float, float]]:
+        """The functions of which the step has executed something, and which of their lines belong to it.
+
+        All of a function that the step has called; of the one around the step, what comes before is no part of it.
+        """
+        found: dict[ast.AST, tuple[float, float]] = {}
+        for event in self._shapes.values():
+            node = node_at(event, self._graph)
+            scope = self.bindings.scope(node) if node is not None else None
+            if node is not None and scope is not None:
+                first, last = found.get(scope, (inf, -inf))
+                found[scope] = (-inf, inf) if event.calls else (min(first, node.lineno), max(last, node.lineno))
+        return found
+
+    def is_idle(self, node: ast.AST) -> bool:
+        """Whether it is in a class of which the step has run no method, as a layer that the network does not have."""
+        scope = self.bindings.scope(node)
+        owner = self.bindings.parents.get(scope) if scope is not None else None
+        return isinstance(owner, ast.ClassDef) and not any(self.bindings.parents.get(s) is owner for s in self._scopes)
 
     def _bound(self, binding: Binding, path: Path, is_exact: bool) -> None:
         """Follow what a name or an attribute was bound to."""
@@ -404,9 +473,13 @@ class _Search:
         name = called(node)
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         is_numpy = self._is_numpy(node)
-        if name in self.bindings.functions and not is_numpy:
+        is_whole = not any(path) if is_numpy else not path  # part 0 of what another function gives may be of a tuple
+        event = self._shapes.get((self.bindings.files[node], *_span(node)))
+        if event is not None and event.is_own:  # also through a variable that holds the function
+            self._returned(event.function.__name__, path, is_exact)
+        elif name in self.bindings.functions and not is_numpy:
             self._returned(name, path, is_exact)
-        elif name in self.bindings.classes or _is_single(node):
+        elif name in self.bindings.classes or _is_single(node) or _is_no_double(node):
             return
         elif name == "astype" and node.args:
             self._replace_dtype(node.args[0])
@@ -416,9 +489,9 @@ class _Search:
             argument = node.args[0] if node.args else owner
             assert argument is not None
             self._follow(argument, path, is_exact)
-        elif owner is None and self._in_container(node, name, path, is_exact):
-            return
-        elif owner is not None and not is_numpy and name in ("values", "items", "get", "pop", "popleft"):
+        elif not is_numpy and name in CONTAINERS:
+            self._in_container(node, name, path, is_exact)
+        elif owner is not None and not is_numpy and name in TAKING | {"values", "items"}:
             rest = path[2:] if name == "items" else path[1:] if name == "values" else path
             self._follow(owner, (None, *rest), is_exact)
         elif is_numpy and (name in FILLED or (name in PLACE_OF_DTYPE and (is_exact or self._makes(node)))):
@@ -427,8 +500,10 @@ class _Search:
             self.changes.astype[node] = None
         elif name in VIEWS and not is_numpy and owner is not None and not self._makes(node):
             self._follow(owner, path, is_exact)
-        elif (self._makes(node) and not path) or (is_exact and not any(path) and name not in SCALARS | {"float"}):
+        elif (self._makes(node) and not path) or (is_exact and is_whole and name not in SCALARS | {"float"}):
             self.changes.astype[node] = None
+            if not is_numpy:
+                self.changes.unsure[node] = None
         else:
             for argument in node.args:
                 self._follow(argument, (), False)
@@ -438,8 +513,8 @@ class _Search:
         for value, is_yielded in self.bindings.returns(name):
             self._follow(value, path[1:] if is_yielded else path, is_exact)
 
-    def _in_container(self, node: ast.Call, name: str, path: Path, is_exact: bool) -> bool:
-        """Follow what one of Python's functions for containers gives; False if the call is not one."""
+    def _in_container(self, node: ast.Call, name: str, path: Path, is_exact: bool) -> None:
+        """Follow what one of Python's functions for containers gives."""
         first = node.args[0] if node.args else None
         position = path[1] if len(path) > 1 else None
         match name:
@@ -467,9 +542,6 @@ class _Search:
                 for keyword in node.keywords:
                     if not path or path[0] in (None, keyword.arg):
                         self._follow(keyword.value, path[1:], is_exact and bool(path))
-            case _:
-                return False
-        return True
 
     def _is_foreign(self, value: ast.expr) -> bool:
         """Whether a value comes from a call of a library, whose parts have no text here."""
@@ -520,6 +592,14 @@ def _dtype(node: ast.Call) -> ast.expr | None:
             return keyword.value
     place = PLACE_OF_DTYPE.get(called(node))
     return node.args[place] if place is not None and len(node.args) > place else None
+
+
+def _is_no_double(node: ast.Call) -> bool:
+    """Whether a call gives no array of float64: a number, integers, or a container that is still empty."""
+    name = called(node)
+    is_method = isinstance(node.func, ast.Attribute) and not node.args
+    has_axis = any(keyword.arg == "axis" for keyword in node.keywords) or (len(node.args) > (0 if is_method else 1))
+    return name in NO_DOUBLES or (name in REDUCTIONS and not has_axis)
 
 
 def _is_array(node: ast.Call) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.recorded_code import Comprehension, RecordedCode, inside, is_path
+from mlpprof.advise.cures.recorded_code import Comprehension, RecordedCode, inside, is_path, names_in
 from mlpprof.programs.record.trace import Event
 
 
@@ -77,6 +77,8 @@ def kept_as_attribute(firsts: list[Event], times: list[Event], code: RecordedCod
     first, later = nodes
     owner, owner_later = _receiver(code.scope(first)), _receiver(code.scope(later))
     if owner is None or owner_later is None or _is_conditional(first, code):
+        return None
+    if any(_is_for_an_item(time, owner_later, code) for time in times):
         return None
     events = code.executions(first)
     if not all(_is_latest(event, time, events, code) for event, time in zip(firsts, times, strict=True)):
@@ -175,6 +177,13 @@ def _is_latest(first: Event, time: Event, events: list[Event], code: RecordedCod
 
 def _self_of(event: Event, code: RecordedCode) -> object:
     return getattr(code.graph.events[event.calls[-1]].function, "__self__", None) if event.calls else None
+
+
+def _is_for_an_item(time: Event, owner: str, code: RecordedCode) -> bool:
+    """Whether a method is called for one of several arrays that its object holds, as ``self.derivative(self.z[1])``."""
+    site = code.node(code.graph.events[time.calls[-1]]) if time.calls else None
+    arguments = site.args if isinstance(site, ast.Call) else []
+    return any(isinstance(one, ast.Subscript) and owner in names_in(one) for one in arguments)
 
 
 def _receiver(scope: ast.AST) -> str | None:

@@ -26,6 +26,7 @@ from mlpprof.advise.cures.recorded_code import (
     inside,
     is_path,
     names_in,
+    parameters_of,
     same_array,
 )
 from mlpprof.programs.record.arrays import Array
@@ -49,8 +50,10 @@ class Needed:
     array: Array
 
 
-def cures(pairs: Sequence[tuple[Event, Event]], repeated: Sequence[tuple[Event, Event]], graph: Graph) -> list[Cure]:
-    """The cures of one place, the best first.
+def cures(
+    pairs: Sequence[tuple[Event, Event]], repeated: Sequence[tuple[Event, Event]], graph: Graph
+) -> list[tuple[Cure, frozenset[int]]]:
+    """The cures of one place, the best first, each with the numbers of those events that stay all the same.
 
     pairs: (again, first) of that place. repeated: those of all places, because a function that is replaced as a whole
     may hold several.
@@ -62,14 +65,15 @@ def cures(pairs: Sequence[tuple[Event, Event]], repeated: Sequence[tuple[Event, 
     for one in needed:
         if one.again.index in here:
             at_place[one.node].append(one)
-    found: list[Cure] = []
+    found: dict[Cure, frozenset[int]] = {}
     for make in (_by_held_values, _by_attributes, _by_local_names, _by_returned_values):
         edits = Edits(code)
-        make(at_place, needed, code, edits)
+        staying = make(at_place, needed, code, edits)
         cure = edits.cure() if edits else None
-        if cure is not None and cure not in found:
-            found.append(cure)
-    return found[:MOST_ALTERNATIVES]
+        if cure is not None:
+            ones = (one for node in staying for one in at_place.get(node, ()))
+            found.setdefault(cure, frozenset(one.again.index for one in ones))
+    return [*found.items()][:MOST_ALTERNATIVES]
 
 
 def _needed(again: Event, first: Event, code: RecordedCode) -> Needed | None:
@@ -98,7 +102,8 @@ def _returning(event: Event, graph: Graph) -> Iterator[Event]:
 
 def _by_held_values(
     at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
-) -> None:
+) -> set[ast.expr]:
+    """Write what holds the value in place of each expression. Gives those that stay: none."""
     calls: dict[ast.Call, list[Needed]] = defaultdict(list)
     for node, ones in at_place.items():
         text = held(ones, [one.again for one in ones], node, code)
@@ -115,6 +120,7 @@ def _by_held_values(
         inlined = _inlined(site, text, needed, code) if text is not None else None
         if inlined is not None:
             edits.replace(site, inlined)
+    return set()
 
 
 def _call_of(one: Needed, code: RecordedCode) -> ast.Call | None:
@@ -146,7 +152,7 @@ def _candidates(array: Array, time: Event, node: ast.expr, code: RecordedCode) -
     turns = code.turns(time)
     inner = {*ast.walk(node)}
     for one in code.holdings(time.calls):
-        if one.node in inner:
+        if one.node in inner or _is_of_one_layer(one.node, node, code):
             continue
         others = code.turns(one.event) if one.event.calls == time.calls else ()
         if len(others) < len(turns) and isinstance(one.node, ast.Subscript):
@@ -160,6 +166,26 @@ def _candidates(array: Array, time: Event, node: ast.expr, code: RecordedCode) -
             text = _moved_text(one.node, node, later, code) if abs(later) == 1 else None
             if text is not None:
                 yield text, later, is_same
+
+
+def _is_of_one_layer(held_node: ast.expr, node: ast.expr, code: RecordedCode) -> bool:
+    """Whether an argument holds the value of a numbered layer, as `self.a[1]`, but `node` works for any layer.
+
+    It does so if another parameter of the function decides about it, as in ``def derivative(self, z)``.
+    """
+    if code.parent(held_node) is not None or not any(map(_is_numbered, ast.walk(held_node))):
+        return False
+    scope = code.scope(node)
+    return isinstance(scope, ast.FunctionDef) and bool(parameters_of(node, scope, code) - names_in(held_node))
+
+
+def _is_numbered(node: ast.AST) -> bool:
+    match node:
+        case ast.Subscript(slice=ast.Constant(value=key)):
+            return isinstance(key, int) or str(key)[-1:].isdigit()
+        case ast.Attribute(attr=name):
+            return name[-1].isdigit()
+    return False
 
 
 def _is_unchanged(held_node: ast.expr, node: ast.expr, code: RecordedCode) -> bool:
@@ -320,16 +346,18 @@ class _Substitution(ast.NodeTransformer):
 
 def _by_attributes(
     at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
-) -> None:
-    """Keep the first value as an attribute of the object whose methods compute it both times."""
+) -> set[ast.expr]:
+    """Keep the first value as an attribute of the object whose methods compute it both times. None stays."""
     _by_kept(kept_as_attribute, at_place, needed, code, edits)
+    return set()
 
 
 def _by_returned_values(
     at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
-) -> None:
-    """Let the function that has computed the value first return it as well."""
+) -> set[ast.expr]:
+    """Let the function that has computed the value first return it as well. None stays."""
     _by_kept(kept_by_return, at_place, needed, code, edits)
+    return set()
 
 
 def _by_kept(
@@ -365,8 +393,8 @@ def _by_kept(
 
 def _by_local_names(
     at_place: dict[ast.expr, list[Needed]], needed: list[Needed], code: RecordedCode, edits: Edits
-) -> None:
-    """Compute each value once per call of a function."""
+) -> set[ast.expr]:
+    """Compute each value once per call of a function. Gives the expressions that do it."""
     pairs: dict[tuple[ast.expr, ast.expr], None] = {}
     for node, ones in at_place.items():
         partner = _partner(node, ones, needed, code)
@@ -381,6 +409,7 @@ def _by_local_names(
             kept.write()
             names[first] = kept.text
         edits.replace(again, names[first])
+    return {*names}
 
 
 def _partner(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,25 @@ class RecordedCode:
         """The class whose method a function is."""
         above = self.parent(node)
         return above if isinstance(above, ast.ClassDef) else None
+
+    def methods(self, name: str) -> list[ast.FunctionDef]:
+        """The methods of a name in all classes of the recorded files."""
+        return [
+            node
+            for node, above in self._parents.items()
+            if isinstance(node, ast.FunctionDef) and node.name == name and isinstance(above, ast.ClassDef)
+        ]
+
+    def texts_of_importers(self, files: set[str]) -> Iterator[str]:
+        """The texts of files beside the recorded ones that the run did not import, but that import some of these."""
+        folders = {Path(file).parent for file in self._files.values()}
+        names = {name for file in files for name in (Path(file).stem, Path(file).parent.name) if name}
+        imported = re.compile(rf"^\s*(from|import)\b.*\b({'|'.join(map(re.escape, names))})\b", re.MULTILINE)
+        for path in (path for folder in folders for path in folder.glob("*.py")):
+            if str(path) not in self.graph.trace.sources:
+                text = path.read_text(errors="replace")
+                if imported.search(text):
+                    yield text
 
     def statement(self, node: ast.AST) -> ast.stmt:
         """The innermost statement that a node is, or is in."""
@@ -251,6 +272,16 @@ def bound_by(node: ast.AST) -> frozenset[str]:
 def names_in(node: ast.AST) -> set[str]:
     """The names that a node reads or binds."""
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+
+
+def parameters_of(node: ast.expr, function: ast.FunctionDef, code: RecordedCode) -> set[str]:
+    """The parameters of a function that an expression depends on, itself or through local names."""
+    known, new = set[str](), names_in(node)
+    while new:
+        known |= new
+        bound = [one for name in new for one in code.bindings(name, function) if not isinstance(one, ast.arg)]
+        new = set[str]().union(*(names_in(code.statement(one)) for one in bound)) - known
+    return known & {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
 
 
 def is_path(node: ast.expr) -> bool:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, total
-from mlpprof.advise.cures.dead_computation import cures
+from mlpprof.advise.cures.dead_computation import cures, open_turn
 from mlpprof.advise.cures.slow_primitive import expression_cure, renamed
 from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
@@ -107,6 +107,10 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
     here = graph.site(head)
     others = sorted({graph.site(e).line for e in again if graph.site(e).file == here.file})
     where = _where(head, again, graph)
+    turn, rest = open_turn(again, graph), "it is used everywhere else"
+    if turn is not None and not where:
+        where = f"in the only turn of the loop in {graph.place(graph.trace.sites[turn.site])}"
+        rest = "a network with more layers needs it in the other turns"
     edits = cures(again, graph)
     return Candidate(
         category="dead-computation",
@@ -116,8 +120,8 @@ def _candidate(costly: list[Event], again: list[Event], graph: Graph) -> Candida
         else f"nothing reads the result of `{graph.text(head)}`{' ' if where else ''}{where}",
         why="In the recorded steps, nothing reads this result, or what is computed from it, before it is "
         f"overwritten or freed ({'line' if len(others) == 1 else 'lines'} {', '.join(map(str, others))})."
-        + (" The step needs its other executions." if where else ""),
-        cure=_words(head, where, bool(edits), graph),
+        + (" The step needs its other executions." if where and turn is None else ""),
+        cure=_words(head, f"{where}; {rest}" if where else "", bool(edits), graph),
         cures=tuple(edits),
         saved_s=around(graph.seconds(again)),
         measured="the time of these expressions in the step",
@@ -198,18 +202,20 @@ def _does(event: Event) -> bool:
 
 
 def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
-    """The cure in words: code that did not run may need the result, and a line may do other things as well."""
+    """The cure in words: code that did not run may need the result, and a line may do other things as well.
+
+    where: where it is not used, and where it is; '' if it is used nowhere.
+    """
     text, place = graph.text(head, 50), graph.place(graph.site(head))
     if is_edit and head.kind == FILL:
         return f"Write `None` in place of `{text}` in {place}: other arrays take the places."
     if is_edit and where:
-        return f"Compute `{text}` of {place} only where it is used. It is not used {where}; it is used everywhere else."
+        return f"Compute `{text}` of {place} only where it is used. It is not used {where}."
     if is_edit:
         return f"Leave out `{text}` of {place}."
     if where:
         return by_hand(
-            f"compute `{text}` of {place} only where its result is used. It is not used {where}; it is used everywhere "
-            "else.",
+            f"compute `{text}` of {place} only where its result is used. It is not used {where}.",
             "Check that all gradients stay the same.",
         )
     if head.is_own:

@@ -72,8 +72,8 @@ def detect(graph: Graph) -> list[Candidate]:
             why="float32 is precise enough for training. It halves the memory traffic and doubles the numbers per CPU "
             "instruction. If one operand is float64, NumPy converts the result to float64, so you must change all of "
             "them." + (f" Here `{graph.text(upcast)}` makes the first float64." if upcast else ""),
-            cure=_edited(edited) if edited is not None else _by_hand(graph),
-            cures=(edited.cure,) if edited is not None else (),
+            cure=_edited(edited, graph) if edited is not None else _by_hand(graph),
+            cures=edited.cures if edited is not None else (),
             saved_s=(saved[0] * factor, saved[1] * factor),
             measured=f"{len(replayed)} operations performed again in both precisions on their own operands",
             confidence=CERTAIN if upcast is not None else LIKELY,
@@ -84,12 +84,17 @@ def detect(graph: Graph) -> list[Candidate]:
     ]
 
 
-def _edited(edited: InSingle) -> str:
+def _edited(edited: InSingle, graph: Graph) -> str:
     number = len(edited.places)
     where = "the one place where the program makes" if number == 1 else f"the {number} places where the program makes"
     return (
         f"Make float32 in {where} the float64 that the step reads or computes. The results differ by the rounding of "
         "float32, so check the accuracy after the training."
+        + "".join(
+            f"\nIn {graph.place(site)}, the text does not show that the call gives an array: leave out this edit if it "
+            "does not."
+            for site in edited.unsure
+        )
     )
 
 

@@ -159,7 +159,7 @@ def _partly(event: Event, graph: Graph) -> Candidate:
 def _rows(graph: Graph) -> int:
     """The number of samples in the batch: the longer side of the data that are multiplied by weights."""
     rows = [
-        max(value.shape)
+        max(value.shape, default=1)
         for event in graph.last
         if event.kind == PRODUCT and event.output is not None and event.output.is_array
         for value in event.inputs

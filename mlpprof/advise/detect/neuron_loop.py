@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, by_hand
-from mlpprof.advise.loops import PythonLoop, Words, candidates, header
+from mlpprof.advise.loops import PythonLoop, Words, batch_sizes, candidates, header
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
@@ -19,13 +19,21 @@ def _words(loop: PythonLoop, graph: Graph) -> Words:
     window = next(_windows(loop), None)
     if window is not None:
         return _of_windows(loop, window, graph)
+    widths = {side for e in graph.last for v in e.inputs if v.root in graph.parameters for side in v.shape}
+    is_of_samples = loop.longest.turns in batch_sizes(graph) - widths
+    what = "samples" if is_of_samples else "neurons, weights or elements"
+    all_at_once = (
+        "what a turn does to one row or column, they do to all of them"
+        if is_of_samples
+        else "`W @ A + b` gives the weighted sums of all neurons, and the outer product of delta and A is the gradient "
+        "of all weights"
+    )
     return Words(
-        title=f"`{header(loop, graph)}` takes {loop.longest.turns} neurons, weights or elements one by one",
+        title=f"`{header(loop, graph)}` takes {loop.longest.turns} {what} one by one",
         why="Python's interpreter handles every single number. One operation on the whole array does the same loop in "
         "compiled code.",
         cure=by_hand(
-            f"replace the loop in {graph.place(loop.site)} by operations on whole arrays: `W @ A + b` gives the "
-            "weighted sums of all neurons, and the outer product of delta and A is the gradient of all weights.",
+            f"replace the loop in {graph.place(loop.site)} by operations on whole arrays: {all_at_once}.",
             "Compare the results of one step with those of the loop.",
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.every_step import once
@@ -59,6 +59,10 @@ def _within_a_step(graph: Graph) -> list[Candidate]:
 
 
 def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: Graph) -> Candidate:
+    edits = cures([(one.again, one.first) for one in repeats], pairs, graph)
+    staying = [one.again for one in repeats if edits and one.again.index in edits[0][1]]
+    if len(staying) < len(repeats):  # where the first evaluation is out of reach, the second one takes its place
+        repeats = [_after(one, staying) for one in repeats if one.again not in staying]
     head = max(repeats, key=lambda one: graph.seconds(one.events))
     again, first = head.again, head.first
     events = [event for one in repeats for event in one.events]
@@ -66,7 +70,6 @@ def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: G
     here, there = graph.site(again), graph.site(first)
     text = graph.text(again)
     where = graph.place_of(there).words if there.line != here.line else "the same line"
-    edits = cures([(one.again, one.first) for one in repeats], pairs, graph)
     return Candidate(
         category="recomputation",
         site=here,
@@ -74,7 +77,7 @@ def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: G
         why=f"`{graph.text(first)}` in {graph.place(there)} has already computed {_what(again)} of exactly these "
         "values. Nothing has changed them since then.",
         cure=_words(again, first, bool(edits), graph),
-        cures=tuple(edits),
+        cures=tuple(cure for cure, _ in edits),
         saved_s=(0.6 * seconds, 1.1 * seconds) if seconds < SHORT_S * len(events) else around(seconds),
         measured="the time of the repeated expressions in the step",
         covers=indices(events),
@@ -82,6 +85,12 @@ def _candidate(repeats: list[Repeat], pairs: list[tuple[Event, Event]], graph: G
         evidence=facts(again, len(repeats)),
         least_share=LEAST_SHARE_OF_ARITHMETIC if all(map(_is_arithmetic, head.events)) else LEAST_SHARE,
     )
+
+
+def _after(one: Repeat, staying: list[Event]) -> Repeat:
+    """The repeat, as one of an evaluation that stays in the same call and the same turns, if there is one."""
+    same = [event for event in staying if (event.calls, event.loops) == (one.again.calls, one.again.loops)]
+    return replace(one, first=same[0]) if same else one
 
 
 def _is_arithmetic(event: Event) -> bool:

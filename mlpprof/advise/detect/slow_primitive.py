@@ -630,17 +630,26 @@ def _summed_products(graph: Graph) -> list[Candidate]:
         total_of = _only_reader(event, graph, _is_sum_of_all)
         if total_of is None:
             continue
-        base, *other = [x for x in event.operands if isinstance(x, np.ndarray)]
-        factor = other[0] if other else base
-        is_square = bool(other) or event.name == "square" or event.operands[1:] == (2,)
+        pair = _multiplied(event)
         make, add = again(event), _added(total_of, event.result)
-        if not is_square or factor.shape != base.shape or make is None or add is None:
+        if pair is None or make is None or add is None:
             continue
+        base, factor = pair
         share = saved_share(partial(_performed, make, add), partial(np.vdot, base, factor))
         if share[0] >= LEAST_GAIN:
             site = graph.site(event)
             by_place[site.file, site.line].append((event, total_of, of_time(share, graph.seconds([event, total_of]))))
     return [_sum_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _multiplied(event: Event) -> tuple[Array, Array] | None:
+    """The two arrays of one shape that an operation multiplies element by element; a square has the same one twice."""
+    match event.name, event.operands:
+        case "multiply", (np.ndarray() as left, np.ndarray() as right) if left.shape == right.shape:
+            return left, right
+        case ("square", (np.ndarray() as base, *_)) | ("power", (np.ndarray() as base, int(2) | float(2.0))):
+            return base, base
+    return None
 
 
 def _performed(make: Callable[[], object], add: Callable[[Any], Array]) -> Array:

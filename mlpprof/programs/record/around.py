@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from mlpprof.instrument.rewriting import Rewriting, Site, call, copied, split_body, statement
-from mlpprof.programs.record.hooks import AT, ENDED, ENTERED, LEFT, SEEN, SPANS, TURNED, WATCHED
+from mlpprof.programs.record.hooks import AT, CLOSED, ENDED, ENTERED, LEFT, OPENED, SEEN, SPANS, TURNED, WATCHED
 from mlpprof.programs.record.rewrite import SUSPENDING, ObservedForm
 from mlpprof.programs.step_place import StepPlace
 
@@ -43,6 +43,20 @@ def reaching(step: StepPlace, trees: Mapping[str, ast.Module]) -> frozenset[str]
     while more := {one.name for one, mentioned in functions.items() if mentioned & names} - names:
         names |= more
     return frozenset(names)
+
+
+def _comes_first(node: ast.stmt) -> bool:
+    """Whether a statement must stand at the beginning of a file: a text, or an import from ``__future__``."""
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_text or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+
+
+def _between(beginning: str, body: list[ast.stmt], end: str) -> list[ast.stmt]:
+    """Statements between two hooks, the second of which is called also if they fail."""
+    if not body:
+        return []
+    made = [statement(beginning), ast.Try(body, [], [], [statement(end)])]
+    return [ast.copy_location(one, body[0]) for one in made]
 
 
 def _own_nodes(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -106,21 +120,18 @@ class AroundForm(Rewriting):
         self._turns = {id(loop) for loop in turns}
         for function in self._functions:
             first, body = split_body(function)
-            inside = self._timed(body, True)
-            guarded = ast.Try(inside, [], [], [statement(LEFT)])
-            function.body = [*first, statement(ENTERED), guarded]
-            for one in function.body[len(first) :]:
-                ast.copy_location(one, body[0])
-        self._tree.body = self._timed(self._tree.body, False)
+            function.body = [*first, *_between(ENTERED, self._timed(body, True), LEFT)]
+        first = [one for one in self._tree.body if _comes_first(one)]
+        body = [one for one in self._tree.body if not _comes_first(one)]
+        self._tree.body = [*first, *_between(OPENED, self._timed(body, False), CLOSED)]
 
     def _timed(self, body: list[ast.stmt], is_repeated: bool) -> list[ast.stmt]:
         """The statements, each with its beginning reported. is_repeated: they may run several times."""
         return [one for node in body for one in self._of_statement(node, is_repeated)]
 
     def _of_statement(self, node: ast.stmt, is_repeated: bool) -> Iterator[ast.stmt]:
-        is_first = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if isinstance(node, SILENT) or is_first or is_text:
+        if isinstance(node, SILENT) or is_text:
             yield node
             return
         number = self._number(node)

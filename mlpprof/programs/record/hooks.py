@@ -32,11 +32,13 @@ CALLED, RETURNED, MULTIPLIED, CHANGING, UPDATED, QUIET = (
 be changed, and has been; whether reading an item or an attribute again runs no code of the program."""
 
 
-AT, TURNED, ENDED, ENTERED, LEFT, SPANS, WATCHED, SEEN = (
-    f"__mlpprof_{name}__" for name in ("at", "turned", "ended", "entered", "left", "spans", "watched", "seen")
+AT, TURNED, ENDED, ENTERED, LEFT, OPENED, CLOSED, SPANS, WATCHED, SEEN = (
+    f"__mlpprof_{name}__"
+    for name in ("at", "turned", "ended", "entered", "left", "opened", "closed", "spans", "watched", "seen")
 )
 """Hooks around the steps: a statement begins; a turn of a loop begins, the loop has ended; a function begins, it has
-ended; what a loop runs over; whether to record the statement that begins, and that it has ended."""
+ended; a file begins to run, it has ended; what a loop runs over; whether to record the statement that begins, and that
+it has ended."""
 
 
 QUIETLY: dict[str, Any] = {

@@ -10,6 +10,8 @@ from itertools import groupby
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.timeline import (
     BEGUN,
+    FILE,
+    FILE_END,
     FORM,
     FUNCTION,
     FUNCTION_END,
@@ -119,9 +121,9 @@ def with_loops(entries: Iterable[Entry], sites: Sequence[Site]) -> Iterator[tupl
     loops: Loops = ()
     for entry in entries:
         kind, number = entry.kind, entry.number
-        if kind == FUNCTION:
+        if kind in (FUNCTION, FILE):
             depth += 1
-        elif kind == FUNCTION_END:
+        elif kind in (FUNCTION_END, FILE_END):
             depth -= 1
             running = [one for one in running if one[2] <= depth]
         elif kind in (BEGUN, TURN, LOOP_END):
@@ -204,9 +206,9 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s
         elif kind == SPARED and at is not None:
             spent = found[-1].statements[at]
             spent.other_s = max(0.0, spent.other_s - entry.number / 1e6)
-        elif kind == FUNCTION:
+        elif kind in (FUNCTION, FILE):
             calls.append(at)
-        elif kind == FUNCTION_END:
+        elif kind in (FUNCTION_END, FILE_END):
             at = calls.pop() if calls else None
             is_plain = form == PLAIN
         elif kind == STEP:

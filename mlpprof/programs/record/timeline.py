@@ -19,8 +19,11 @@ MOST_ENTRIES = 300_000
 TRIALS = 64
 """The time of an entry is the least of so many."""
 
-(BEGUN, TURN, LOOP_END, FUNCTION, FUNCTION_END, STEP, STEP_END, PAUSE, FORM, RECORDED, SPARED) = range(11)
-"""Kinds of entries. BEGUN: a statement begins, or a loop gets its next item. PAUSE: an instrument is busy until the
+(BEGUN, TURN, LOOP_END, FUNCTION, FUNCTION_END, STEP, STEP_END, PAUSE, FORM, RECORDED, SPARED, FILE, FILE_END) = range(
+    13
+)
+"""Kinds of entries. BEGUN: a statement begins, or a loop gets its next item. FILE: one begins to run, which another one
+imports. PAUSE: an instrument is busy until the
 entry that follows. FORM: from now on the program's functions have the form of the entry's number. RECORDED: the
 statement that has just begun is recorded. SPARED: of its time, so many microseconds were those of the recorder."""
 
@@ -78,6 +81,8 @@ class Timeline:
             hooks.ENDED: self._ended,
             hooks.ENTERED: self._entered,
             hooks.LEFT: self._left,
+            hooks.OPENED: lambda: self._note(FILE, 0),
+            hooks.CLOSED: lambda: self._note(FILE_END, 0),
             hooks.SPANS: self._spans,
         }
 
