@@ -39,7 +39,7 @@ def test_products_that_blas_cannot_do_are_one_finding_a_dtype():
     halves = ("half = H[:60].astype(np.float16)", "c = half.T @ half", "d = half @ half.T")
     integers = ("whole = (9 * H[:60]).astype(int)", "e = whole.T @ whole")
     titles, _ = found(*halves, *integers, "H += 0 * (c[0, 0] + d[0, 0] + e[0, 0])")
-    assert "`half.T @ half` and 1 other product multiply float16, which BLAS cannot do" in titles
+    assert any(one.endswith("and 1 other product multiply float16, which BLAS cannot do") for one in titles)
     assert "`whole.T @ whole` multiplies int64, which BLAS cannot do" in titles
 
 

@@ -12,7 +12,7 @@ from mlpprof.engines import mpiexec
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, mpiexec_command
 from mlpprof.errors import MissingExtra, UsageError
-from mlpprof.profile import profile as ranks
+from mlpprof.profile import variant as ranks
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import mpiexec_for
 from mlpprof.workloads import get_workload
