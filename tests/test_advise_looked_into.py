@@ -11,11 +11,13 @@ import pytest
 from recorded_step import recorded
 
 from mlpprof.advise import Subject, find
+from mlpprof.advise.worker import require_whole_step
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import is_within, numba_functions
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replayed import add_replayed_times
 from mlpprof.programs.record.trace import Times
+from mlpprof.results.program_time import ProgramTime, StatementTime
 
 RUN = """
 import json, sys
@@ -165,3 +167,19 @@ def test_no_all_clear_is_given_of_a_single_step(tmp_path):
     path.write_text("import numpy as np\nW = np.ones((3, 2))\n\ndef step():\n    W[0, 0] -= W[1, 1]\n\nstep()\n")
     with pytest.raises(UsageError, match=r"only 1 step of net\.py:step ran, and mlpprof needs at least 3"):
         find(Subject(path, step="step", threads=1))
+
+
+@pytest.mark.parametrize(
+    ("line", "others_s", "reason"),
+    [
+        ("W[0, 0] += X[0, 0]", 0.0, "multiplies no matrices"),
+        ("A = X @ W", 99.5, r"takes 0\.5% of the time of the training"),
+    ],
+)
+def test_no_all_clear_is_given_of_a_part_of_the_step(line, others_s, reason):
+    others = (StatementTime("net.py", 9, "d = slow(d)", others_s, 1.0),)
+    with recorded(f"X, W = np.ones((4, 3)), np.ones((3, 2))\ndef step():\n    {line}\n") as graph:
+        with pytest.raises(UsageError, match=f"this {reason}, so it is probably not the whole training step"):
+            require_whole_step(graph, ProgramTime(0.0, (), "step", None, 1.0, 0.5, others, 3))
+        if others_s:
+            require_whole_step(graph, ProgramTime(0.0, (), "step", None, 1.0, 50.0, others, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from step_styles import Styles, in_forks, steps_found
+from step_styles import HEAD, Styles, in_forks, steps_found
 from test_programs_pause import Texts
 
 from mlpprof.programs.find_step.watch_run import ProgramObserver, seek
@@ -244,3 +244,141 @@ def test_an_epoch_that_the_end_of_the_search_has_cut_short_is_not_taken_for_the_
     found = seek(Texts(LONG_STEPS, watch=clock), observer=ProgramObserver(clock))
     assert len(found.seconds) == 3  # the search ends after the first half of the second epoch
     assert found.step == "net.py:step"
+
+
+SLOW = {
+    "layers of one size": """
+class Layer:
+    def __init__(self):
+        self.W = 0.1 * np.ones((6, 6))
+    def forward(self, x):
+        watch.advance(1.0)
+        self.x = x
+        return x @ self.W
+    def backward(self, d):
+        watch.advance(1.0)
+        self.dW = self.x.T @ d
+        return d @ self.W.T
+class Net:
+    def __init__(self):
+        self.layers = [Layer() for _ in range(6)]
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+    def backward(self, d):
+        for layer in reversed(self.layers):
+            d = layer.backward(d)
+    def update(self):
+        for layer in self.layers:
+            layer.W -= 0.1 * layer.dW
+net = Net()
+for i in range(9):  # THE STEP
+    net.backward(net.forward(X) - X)
+    net.update()
+""",
+    "layers whose values keep a name of the program": """
+Ws = [0.1 * np.ones((6, 6)) for _ in range(6)]
+for i in range(9):  # THE STEP
+    a, kept = X, []
+    for W in Ws:
+        kept.append(a)
+        a = np.tanh(a @ W)
+        watch.advance(1.0)
+    d = a - X
+    for l in reversed(range(6)):
+        dW = kept[l].T @ d
+        d = d @ Ws[l].T
+        Ws[l] -= 0.1 * dW
+        watch.advance(1.0)
+""",
+    "gradients that are summed by element": """
+W, G = np.ones((2, 6)), np.asarray([[0.0] * 6] * 2)
+for i in range(9):  # THE STEP
+    G[:, :] = 0
+    for x, y in zip(X[:4], Y[:4]):
+        d = np.dot(W, x) - y
+        for j in range(2):
+            for k in range(6):
+                G[j, k] += d[j] * x[k]
+                watch.advance(0.2)
+    W = W - 0.1 * G
+""",
+    "data that are scaled by element": """
+X = np.array(X)
+m, s = X.mean(axis=0), 1 + X.std(axis=0)
+for i in range(len(X)):
+    for j in range(6):
+        X[i][j] = (X[i][j] - m[j]) / s[j]
+        watch.advance(0.05)
+W = np.ones((6, 2))
+for i in range(9):  # THE STEP
+    watch.advance(0.5)
+    W = W - 0.01 * np.dot(X.T, np.dot(X, W) - Y)
+""",
+    "data that are centred once": """
+def centre(X, Y):
+    X -= X.mean(axis=0)
+    watch.advance(9.0)
+    Y -= Y.mean(axis=0)
+centre(X, Y)
+W = np.ones((6, 2))
+for i in range(9):  # THE STEP
+    watch.advance(0.5)
+    W = W - 0.01 * X.T @ (X @ W - Y)
+""",
+    "activations in an array, and a slow way back": """
+W, kept = np.ones((6, 2)), np.zeros((2, 2))
+def forward(x):
+    kept[:, 0] = np.dot(x, W)
+    kept[:, 1] = np.tanh(kept[:, 0]) + 0 * np.dot(x, W)
+    watch.advance(0.001)
+for i in range(9):  # THE STEP
+    G = np.zeros_like(W)
+    for x, y in zip(X[:4], Y[:4]):
+        forward(x)
+        G += x[:, None] * (kept[:, 1] - y)
+        watch.advance(2.0)
+    W -= 0.1 * G
+""",
+}
+
+
+class Patient(Texts):
+    """A program that may take as long as it likes."""
+
+    wait_s = float("inf")
+
+
+@pytest.mark.usefixtures("no_hooks_left")
+@pytest.mark.parametrize("slow", SLOW)
+def test_the_step_does_not_depend_on_how_little_is_seen_in_the_first_seconds_of(slow, clock):
+    text = HEAD + SLOW[slow]
+    line = next(number for number, one in enumerate(text.splitlines(), start=1) if "THE STEP" in one)
+    assert seek(Patient(text, watch=clock), observer=ProgramObserver(clock)).step == f"net.py:{line}"
+
+
+NEW_PARAMETERS = """
+import numpy as np
+X = np.ones((20, 6))
+def gradient(kept):
+    kept["d"] = (kept["a"] - 1) / 20
+    return np.dot(X.T, kept["d"])
+def forward(p):
+    kept = {"W": p["W"], "x": X}
+    kept["a"] = np.dot(kept["x"], kept["W"])
+    return kept
+def train(p):
+    for i in range(120):
+        kept = forward(p)
+        p = {"W": kept["W"] - 0.1 * gradient(kept)}
+    return p
+forward(train({"W": np.ones((6, 2))}))
+"""
+
+
+@pytest.mark.usefixtures("no_hooks_left")
+@pytest.mark.parametrize("looking_s", [0.1, float("inf")])
+def test_the_loop_is_the_step_where_new_parameters_are_made_of_old_ones(looking_s, ticking_clock):
+    found = seek(Patient(NEW_PARAMETERS), observer=ProgramObserver(ticking_clock, looking_s))
+    assert found.step == "net.py:12"

@@ -14,6 +14,7 @@ from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
+from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
@@ -49,6 +50,10 @@ def _program(message: dict[str, Any], report: Progress) -> Opened:
 
 MUCH_COMPILED = 0.5
 """If compiled functions take more than this share of a step, mlpprof has seen too little of it to report on it."""
+
+
+LEAST_OF_TRAINING = 0.02
+"""A training step takes at least this share of the training; what takes less may be a part of it."""
 
 
 def compiled_share(graph: Graph) -> float:
@@ -87,6 +92,8 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
         BUDGET.left_s = AROUND_S
         around = findings_around(program_time, recording.around, graph)
         findings += around
+    if not findings:
+        require_whole_step(graph, program_time)
     files = {
         place.source: text
         for path, source in recording.trace.sources.items()
@@ -136,6 +143,21 @@ def _require_looked_into(graph: Graph, few: int) -> None:
         raise UsageError(
             f"only {few} {'step' if few == 1 else 'steps'} of {graph.step_name} ran, and mlpprof needs at least "
             f"{OBSERVED_STEPS + 1} to look for all flaws. Run more epochs"
+        )
+
+
+def require_whole_step(graph: Graph, program_time: ProgramTime | None) -> None:
+    """Raise UsageError if the step is likely to be only a part of the real one: then nothing found means nothing."""
+    reason = ""
+    if all(event.kind != PRODUCT for event in graph.last):
+        reason = "multiplies no matrices"
+    elif program_time is not None and program_time.steps_s < LEAST_OF_TRAINING * program_time.unit_s:
+        share = program_time.steps_s / program_time.unit_s
+        reason = f"takes {share:.1%} of the time of the training"
+    if reason:
+        raise UsageError(
+            f"mlpprof found nothing to fix in {graph.step_name}, but this {reason}, so it is probably not the whole "
+            "training step. Name the step with --step Class.method, or with --step LINE, the line number of its loop"
         )
 
 

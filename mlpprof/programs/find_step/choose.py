@@ -40,10 +40,26 @@ LEAST_LIFE = 0.1
 FEW_FRAMES = 2
 """A local name can only be a parameter if its function is called no more often; else values only pass through it."""
 
+LEAST_BOTH_WAYS = 2
+"""A step makes at least so many products, forward and backward; a layer makes one on the way forward."""
+
+MOST_RUNS = 20_000
+"""So many runs of a site are kept, unless they make products. What runs more often is a loop over single elements."""
+
+MANY_STEPS = 100
+"""No network has so many layers, so a loop with so many turns does not go through the layers."""
+
 MANY_TURNS = 5
 """If something that runs once contains a loop with at least so many turns, the loop's turns are the steps."""
 
+NAME = "name"
+"""The kind of a variable that is a local name, given new values in one call of its function."""
+
+ELEMENTS = "elements"
+"""The kind of the elements of an array or list: the one that was changed first, and the others."""
+
 Variable = tuple[Any, ...]
+"""Its kind, and what distinguishes it from others; of a local name, the call that it belongs to comes last."""
 
 
 @dataclass
@@ -51,7 +67,8 @@ class Execution:
     """One call of a function, or one turn of a loop, that changed something.
 
     parent: the site of the execution around it, -1 if there is none. hooks_s: seconds that the hooks had taken before
-    it. spent_s: its seconds without the hooks.
+    it. spent_s: its seconds without the hooks; end_s: when it ended. updates: their number, where only the first ones
+    are noted.
     """
 
     site: int
@@ -62,20 +79,40 @@ class Execution:
     parent: int = -1
     variables: set[Variable] = field(default_factory=set)
     spent_s: float = 0.0
+    end_s: float = 0.0
+    updates: int = 0
 
 
 @dataclass
 class Observations:
-    """What has run, and what it has changed. life_s: when a variable was changed first and last."""
+    """What has run, and what it has changed. life_s: when a variable was changed first and last.
+
+    runs: of those without products, at most MOST_RUNS of each site. spent_s: the seconds of all runs of a site.
+    shape_of: the shape that a local name was given first. varying: local names that were given other shapes later, as
+    `x` in ``for layer in layers: x = layer.forward(x)``; they hold what passes through the layers.
+    """
 
     runs: dict[int, list[Execution]] = field(default_factory=lambda: defaultdict(list))
     times: dict[Variable, int] = field(default_factory=lambda: defaultdict(int))
     name_of: dict[Variable, str] = field(default_factory=dict)
     is_number: dict[Variable, bool] = field(default_factory=dict)
     life_s: dict[Variable, tuple[float, float]] = field(default_factory=dict)
+    spent_s: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    shape_of: dict[Variable, Any] = field(default_factory=dict)
+    varying: set[Variable] = field(default_factory=set)
 
-    def change(self, variable: Variable, name: str, is_number: bool, now_s: float) -> None:
+    def has_run(self, run: Execution) -> None:
+        """An execution that changed something has ended."""
+        self.spent_s[run.site] += run.spent_s
+        if run.products or len(self.runs[run.site]) < MOST_RUNS:
+            self.runs[run.site].append(run)
+
+    def change(self, variable: Variable, name: str, value: Any, is_number: bool, now_s: float) -> None:
         """A variable has been changed."""
+        if variable[0] == NAME:
+            shape = getattr(value, "shape", None)
+            if self.shape_of.setdefault(variable, shape) != shape:
+                self.varying.add(variable)
         self.times[variable] += 1
         self.name_of[variable] = name
         self.is_number[variable] = is_number
@@ -124,6 +161,27 @@ def choose(seen: Observations, ignored: set[str]) -> int | None:
     return _loop_within(found, seen) if len(often[found]) == 1 else found
 
 
+def is_certain(seen: Observations, ignored: set[str], step: int, open_calls: set[float]) -> bool:
+    """Whether the step will not be another one when more of the program is seen.
+
+    Before a second step has been seen, all that is changed again and again may be sums of gradients, or what passes
+    through the layers. open_calls: the calls that still run, by their start; those that train do, those of layers end.
+    """
+    if not _lasting(seen, ignored, has_doubts=False):
+        # Where nothing is changed from its own value at all, as new parameters made of old ones, turns that are many
+        # show the step.
+        return not _lasting(seen, ignored) and len(seen.runs[step]) >= MANY_STEPS and not _is_forward(seen, step)
+    variables = parameters(seen, ignored)
+    if any(variable[0] != NAME for variable in variables):
+        return True
+    return not _is_forward(seen, step) and all(variable[-1] in open_calls for variable in variables)
+
+
+def _is_forward(seen: Observations, site: int) -> bool:
+    """Whether its runs make products, but too few for both ways through a network."""
+    return seen.has_products(site) and median(run.products for run in seen.runs[site]) < LEAST_BOTH_WAYS
+
+
 def _loop_within(site: int, seen: Observations) -> int:
     """The innermost loop or call that does most products of something that ran once, in many turns; else the latter."""
     (whole,) = seen.runs[site][:1]
@@ -137,8 +195,8 @@ def _loop_within(site: int, seen: Observations) -> int:
 
 def _within(runs: list[Execution], whole: Execution) -> int:
     """The products of the executions that were within another one."""
-    end_s = whole.start_s + whole.spent_s
-    return sum(run.products for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= end_s)
+    inner = (run for run in runs if whole.depth < run.depth and whole.start_s <= run.start_s <= whole.end_s)
+    return sum(run.products for run in inner)
 
 
 def parameters(seen: Observations, ignored: set[str]) -> set[Variable]:
@@ -177,22 +235,31 @@ def _frequent(variables: set[Variable], seen: Observations) -> set[Variable]:
     return {variable for variable in variables if times[variable] >= OFTEN * max(times.values())}
 
 
-def _lasting(seen: Observations, ignored: set[str]) -> set[Variable]:
+def _lasting(seen: Observations, ignored: set[str], *, has_doubts: bool = True) -> set[Variable]:
     """Variables changed in more than one turn of the outermost loop, or call, that runs repeatedly and takes long.
 
-    ignored: names that are no parameters, if there are any others.
+    ignored: names that are no parameters, if there are any others. has_doubts: whether variables that are likely to be
+    no parameters are taken if there are no others.
     """
     again = {site: _changed_again(runs) for site, runs in seen.runs.items() if len(runs) > 1}
     frames: dict[Variable, int] = defaultdict(int)
     for variable in seen.times:
         frames[variable[:2]] += 1
     named = {variable for variable in seen.times if seen.name_of[variable] in ignored}
-    passing = {variable for variable in seen.times if variable[0] == "name" and frames[variable[:2]] > FEW_FRAMES}
-    for without in (named | passing, named, set[Variable]()):
-        groups = {site: found for site, variables in again.items() if (found := variables - without)}
+    passing = {variable for variable in seen.times if variable[0] == NAME and frames[variable[:2]] > FEW_FRAMES}
+    doubts = (named | passing | seen.varying, named | passing, named, set[Variable]())
+    for without in doubts if has_doubts else doubts[:1]:
+        groups = {site: kept for site, found in again.items() if (kept := _whole(found, seen) - without)}
         if groups:
             return groups[_outermost(groups, seen)]
     return set()
+
+
+def _whole(variables: set[Variable], seen: Observations) -> set[Variable]:
+    """Without the other elements of an array whose first one is not among them: a loop has gone over it only once."""
+    firsts = {(*one[:2], True) for one in variables if one[0] == ELEMENTS and not one[2]} & seen.times.keys()
+    lonely = {(*one[:2], False) for one in firsts - variables}
+    return variables - lonely
 
 
 def _changed_again(runs: list[Execution]) -> set[Variable]:
@@ -205,7 +272,7 @@ def _changed_again(runs: list[Execution]) -> set[Variable]:
 
 def _outermost(sites: Iterable[int], seen: Observations) -> int:
     """The outermost of those that take long; of those with products, if there are some."""
-    spent_s = {site: sum(run.spent_s for run in seen.runs[site]) for site in sites}
+    spent_s = {site: seen.spent_s[site] for site in sites}
     with_products = {site: spent for site, spent in spent_s.items() if seen.has_products(site)}
     if max(with_products.values(), default=0.0) >= LEAST_WITH_PRODUCTS * max(spent_s.values()):
         spent_s = with_products
@@ -237,8 +304,8 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
         updates = {id(one) for node in ast.walk(tree) if _is_update(node) for one in ast.walk(node)}
         updates |= {id(part) for one in ast.walk(tree) if _is_filled(one) for part in ast.walk(one)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and _is_zero(node.value):
-                zeroed |= {last_name(target) for target in node.targets}
+            if isinstance(node, ast.Assign):
+                zeroed |= {last_name(target) for target in node.targets if _is_zero(node.value, target)}
             is_read = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
             if is_read and id(node) not in updates:
                 read.add(last_name(node))
@@ -283,7 +350,12 @@ def _is_filled(node: ast.AST) -> bool:
     return isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
 
 
-def _is_zero(node: ast.expr) -> bool:
+def _is_zero(node: ast.expr, target: ast.expr) -> bool:
+    """Whether the target is made of zeros: ``np.zeros(3)``, or ``target[:, :] = 0``."""
+    if isinstance(node, ast.Constant) and isinstance(target, ast.Subscript):
+        parts = target.slice.elts if isinstance(target.slice, ast.Tuple) else [target.slice]
+        whole = all(ast.unparse(part) in (":", "...") for part in parts)
+        return whole and isinstance(node.value, int | float) and node.value == 0
     calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
     return any(isinstance(one.func, ast.Attribute | ast.Name) and last_name(one.func) in ZEROS for one in calls)
 

@@ -7,7 +7,7 @@ same variable: ``W = W - rate * dW``.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mlpprof.instrument.rewriting import Rewriting, Site, call, split_body, statement
 from mlpprof.programs.find_step.choose import items_of, last_name
@@ -101,15 +101,12 @@ class SeekForm(Rewriting):
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """``a @ b`` is counted."""
         self.generic_visit(node)
-        return call(MULTIPLIED, node) if isinstance(node.op, ast.MatMult) else node
+        return call(MULTIPLIED, node) if is_product(node) else node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """``np.dot(a, b)`` and its like are counted."""
         self.generic_visit(node)
-        match node.func:
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name in NAMES_OF_PRODUCTS:
-                return call(MULTIPLIED, node)
-        return node
+        return call(MULTIPLIED, node) if is_product(node) else node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> list[ast.stmt]:
         """``W -= rate * dW``."""
@@ -126,7 +123,7 @@ class SeekForm(Rewriting):
         given = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
         mentioned = {text for one in given if isinstance(one, ast.Name) for text in self._made_of.get(one.id, ())}
         if not isinstance(_unconverted(node.value), ast.Subscript | ast.Name | ast.Attribute):
-            mentioned |= _mentioned(node.value)
+            mentioned |= _mentioned(node.value, node.targets)
         mentioned |= {text for name in mentioned for text in self._short_for.get(name, ())}
         if mentioned:
             for target in _targets(node.targets):
@@ -174,8 +171,34 @@ class SeekForm(Rewriting):
         return [statement(UPDATED, *parts)]
 
 
-def _mentioned(node: ast.AST) -> set[str]:
-    return {ast.unparse(one) for one in ast.walk(node) if isinstance(one, ast.expr)}
+def is_product(node: ast.AST) -> bool:
+    """Whether it multiplies matrices or vectors."""
+    match node:
+        case ast.BinOp(op=ast.MatMult()):
+            return True
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in NAMES_OF_PRODUCTS
+    return False
+
+
+def _mentioned(node: ast.AST, targets: Sequence[ast.expr] = ()) -> set[str]:
+    """The expressions in it, as text. ``z[:, 0]`` does not mention ``z`` for a target ``z[:, 1]``, another part."""
+    others = {
+        id(one.value)
+        for one in ast.walk(node)
+        if isinstance(one, ast.Subscript) and any(_is_other_part(one, target) for target in targets)
+    }
+    return {ast.unparse(one) for one in ast.walk(node) if isinstance(one, ast.expr) and id(one) not in others}
+
+
+def _is_other_part(one: ast.Subscript, target: ast.expr) -> bool:
+    """Whether both are parts of the same array or list, with different numbers at one place of the index."""
+    if not isinstance(target, ast.Subscript) or ast.unparse(one.value) != ast.unparse(target.value):
+        return False
+    keys = [key.elts if isinstance(key, ast.Tuple) else [key] for key in (one.slice, target.slice)]
+    numbers = [[part.value if isinstance(part, ast.Constant) else None for part in key] for key in keys]
+    pairs = zip(*numbers, strict=False)
+    return any(isinstance(left, int) and isinstance(right, int) and left != right for left, right in pairs)
 
 
 def _made_of(scope: ast.AST) -> dict[str, set[str]]:

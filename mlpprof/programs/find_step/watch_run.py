@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -25,15 +26,19 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.process import PULSE
 from mlpprof.programs.find_step.candidates import candidates
 from mlpprof.programs.find_step.choose import (
+    ELEMENTS,
+    MOST_RUNS,
+    NAME,
     Execution,
     Observations,
     Variable,
     buffers,
     choose,
     growing_sums,
+    is_certain,
     parameters,
 )
-from mlpprof.programs.find_step.rewrite import CELLS, SeekForm
+from mlpprof.programs.find_step.rewrite import CELLS, SeekForm, is_product
 from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record import hooks
@@ -47,14 +52,30 @@ from mlpprof.programs.why_no_step import FAILED, Signs, Stillness
 from mlpprof.programs.writes import Writes
 
 LOOKING_S, LONGER_S, LONGEST_S = 2.0, 3.0, 8.0
-"""Seconds after the first update: the program is observed for the first number at least, for the second if the step is
-long or has no products (as preparing data has none), and for the third at most."""
+"""Seconds after the first update: the program is observed for the first number at least, and for the other two if the
+step is long. As long as nothing certain has been seen, it is observed for as long as it may take until its first step.
+Time alone never decides, or a program would have other steps on a busy machine."""
+
+PREPARING_S = 30.0
+"""For so many seconds a step without products is not believed if the program's files contain products: loading and
+preparing data have none, and training may come yet."""
+
+EVERY_S, REST = 0.5, 5.0
+"""Seconds between two looks at what has been observed, and how much longer than a look itself they are at least."""
+
+MOST_UPDATES = 100
+"""So many updates are noted in one run of a loop over single elements."""
+
+LEAST_SHARE = 0.02
+"""A step that takes less than this share of the time since its first run may be a part of the real step, such as its
+forward pass beside a slow backward pass."""
 
 CALLS = 1_000
 """The time of one hook is measured with so many calls."""
 
-ENOUGH_TIMES, FEW_TIMES = 5, 3
-"""The step must have run so many times; after LONGER_S, the smaller number is enough."""
+ENOUGH_TIMES, FEW_TIMES, FEWEST_TIMES = 5, 3, 2
+"""The step must have run so many times; after LONGER_S and after LONGEST_S, the smaller numbers are enough. What runs
+once has not been repeated."""
 
 
 @dataclass(frozen=True)
@@ -86,21 +107,23 @@ class ProgramObserver:
         self._kept: dict[int, Any] = {}
         self._own_s = 0.0
         self._first_keys: dict[int, Any] = {}
+        self._first_elements: dict[int, Any] = {}
+        self._common: set[int] = set()
         self.seen = Observations()
         self.failed: dict[Variable, tuple[int, int, str]] = {}
         """Variable -> the site of the change that makes it NaN or infinite, the number of that change, and which."""
-        self.is_done: Callable[[bool], bool] = lambda is_late: False
+        self.is_done: Callable[[float], bool] = lambda looked_s: False
         self.has_ended = False
         self.functions: set[int] = set()
         self.hooks: dict[str, Any] = {
             CALLED: self._timed(self._begin),
             RETURNED: self._timed(self._end),
             LOOP: self._timed(lambda site: None),
-            TURN: self._timed(self._turn),
+            TURN: self._quick_turn(self._timed(self._turn)),
             LEAVE: self._timed(self._end),
             MULTIPLIED: self._multiplied,
-            UPDATED: self._timed(self._updated),
-            QUIET: self._timed(is_quiet),
+            UPDATED: self._quick_update(self._timed(self._updated)),
+            QUIET: is_quiet,
         }
         self._call_s = self._time_of_a_call()
 
@@ -131,6 +154,30 @@ class ProgramObserver:
 
         return timed
 
+    def _quick_turn(self, turn: Callable[..., Any]) -> Callable[..., Any]:
+        """Observes the turns of one run of a loop over single elements as one turn."""
+        common, stacks, thread = self._common, self._stacks, threading.get_ident
+
+        def quick(site: int) -> None:
+            if site in common and not self.has_ended and (stack := stacks[thread()]) and stack[-1].site == site:
+                self._own_s += self._call_s
+            else:
+                turn(site)
+
+        return quick
+
+    def _quick_update(self, updated: Callable[..., Any]) -> Callable[..., Any]:
+        """Leaves out the updates in such a turn after the first ones."""
+        stacks, thread = self._stacks, threading.get_ident
+
+        def quick(*arguments: Any) -> None:
+            if (stack := stacks[thread()]) and stack[-1].updates > MOST_UPDATES:
+                self._own_s += self._call_s
+            else:
+                updated(*arguments)
+
+        return quick
+
     def _time_of_a_call(self) -> float:
         """The time of a hook's call that the hook itself cannot measure."""
         self._call_s = 0.0
@@ -156,9 +203,12 @@ class ProgramObserver:
         while self._open:
             run = self._open.pop()
             if run.variables:
-                run.spent_s = max(0.0, self._clock() - run.start_s - (self._own_s - run.hooks_s))
+                run.end_s = self._clock()
+                run.spent_s = max(0.0, run.end_s - run.start_s - (self._own_s - run.hooks_s))
                 run.products = self._products - run.products
-                self.seen.runs[run.site].append(run)
+                self.seen.has_run(run)
+                if len(self.seen.runs[run.site]) == MOST_RUNS and not self.seen.has_products(run.site):
+                    self._common.add(run.site)
                 if self._open:
                     self._open[-1].variables |= run.variables
             if run.site == site:
@@ -170,6 +220,8 @@ class ProgramObserver:
         return value
 
     def _updated(self, site: int, name: str, owner: Any, key: Any, value: Any, in_place: bool) -> None:
+        if self._open and self._open[-1].site in self._common:
+            self._open[-1].updates += 1
         variable = self._variable(site, owner, key, value, in_place)
         if variable is None:
             return
@@ -179,7 +231,7 @@ class ProgramObserver:
             self._first_s = now
             self._next_look_s = self._first_s + self._looking_s
         is_number = isinstance(value, float | np.generic) and not isinstance(owner, list | np.ndarray)
-        self.seen.change(variable, name, is_number, now)
+        self.seen.change(variable, name, value, is_number, now)
         if variable not in self.failed and (word := not_finite(value)) is not None:
             self.failed[variable] = (site, self.seen.times[variable], word)
         if self._open:
@@ -200,22 +252,37 @@ class ProgramObserver:
             # sees which closure runs, but arrays of different shapes belong to different ones.
             return ("global", owner, key, getattr(value, "shape", None))
         if isinstance(owner, np.ndarray):
-            return ("array", self._roots.number(owner))
+            number = self._roots.number(owner)
+            if not isinstance(value, float | np.generic):
+                return ("array", number)
+            # Two parts for the elements of one array, so that no turn of a loop over them changes all of it.
+            element = (owner.__array_interface__["data"][0], key)
+            return (ELEMENTS, -1 - number, self._first_elements.setdefault(number, element) == element)
         if isinstance(value, np.ndarray) and in_place:
             return ("array", self._roots.number(value))
         if owner is not None:
             self._kept[id(owner)] = owner  # so that no other object gets its id
             if isinstance(owner, list) and isinstance(value, float | np.generic):
                 # Two parts for one list of numbers, so that no turn of a loop over its elements changes all of it.
-                return ("numbers", id(owner), self._first_keys.setdefault(id(owner), key) == key)
+                return (ELEMENTS, id(owner), self._first_keys.setdefault(id(owner), key) == key)
             return ("part", id(owner), key if isinstance(key, str | int | tuple) else None)
         return (
-            None if isinstance(value, float | np.generic) else ("name", site, self._frame())
+            None if isinstance(value, float | np.generic) else (NAME, site, self._frame())
         )  # a single number is a sum
 
     def _frame(self) -> float:
         """The call that a local name belongs to."""
         return next((run.start_s for run in reversed(self._open) if run.site in self.functions), 0.0)
+
+    def open_calls(self) -> set[float]:
+        """The calls of functions that still run, by their start; 0.0 is what runs in no function."""
+        return {0.0, *(run.start_s for stack in self._stacks.values() for run in stack)}
+
+    def share(self, site: int) -> float:
+        """Which share of the time since its first run the runs of a site take, all without the hooks."""
+        first = self.seen.runs[site][0]
+        passed_s = self._clock() - first.start_s - (self._own_s - first.hooks_s)
+        return self.seen.spent_s[site] / max(passed_s, self.seen.spent_s[site], sys.float_info.min)
 
     def _look(self) -> None:
         if self._first_s is None or self.has_ended or threading.get_ident() not in self._updating:
@@ -223,8 +290,10 @@ class ProgramObserver:
         now = self._clock()
         if now < self._next_look_s:
             return
-        self._next_look_s = now + 0.5
-        if now > self._first_s + LONGEST_S or self.is_done(now > self._first_s + LONGER_S):
+        is_done = self.is_done(now - self._first_s)
+        looking_s = self._clock() - now
+        self._next_look_s = now + looking_s + max(EVERY_S, REST * looking_s)
+        if is_done:
             self.has_ended = True
             raise Enough
 
@@ -270,18 +339,28 @@ def seek(program: Program, writes: Writes | None = None, observer: ProgramObserv
 
     found: int | None = None
 
-    def is_done(is_late: bool) -> bool:
+    @cache
+    def has_products_in(files: tuple[str, ...]) -> bool:
+        return any(is_product(node) for path in files for node in ast.walk(trees[path]))
+
+    def is_done(looked_s: float) -> bool:
         nonlocal found
         found = choose(observer.seen, ignored())
-        if found is None or (not is_late and not observer.seen.has_products(found)):
+        if found is None or not is_certain(observer.seen, ignored(), found, observer.open_calls()):
             return False
-        return len(observer.seen.runs[found]) >= (FEW_TIMES if is_late else ENOUGH_TIMES)
+        if observer.share(found) < LEAST_SHARE:
+            return False
+        least = ENOUGH_TIMES if looked_s <= LONGER_S else FEW_TIMES if looked_s <= LONGEST_S else FEWEST_TIMES
+        if not observer.seen.has_products(found):
+            until_s = PREPARING_S if has_products_in(tuple(trees)) else LONGER_S
+            return looked_s > until_s and len(observer.seen.runs[found]) >= FEW_TIMES
+        return len(observer.seen.runs[found]) >= least
 
     observer.is_done = is_done
     hooks.install(observer.hooks)
     end_threads_quietly()
     if writes is not None:
-        writes.is_enough = lambda: observer.has_ended or is_done(False)
+        writes.is_enough = lambda: observer.has_ended or is_done(0.0)
     ended: Exit | None = None
     signs, stillness = Signs(program.is_own), Stillness(time.monotonic)
     signs.watch()
