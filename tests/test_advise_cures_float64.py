@@ -273,3 +273,18 @@ def test_without_a_change_that_may_be_impossible_there_is_a_second_cure():
     texts = [applied(graph.trace.sources, [one])[FILE] for one in (first, second)]
     assert [text.count(".astype(np.float32)") for text in texts] == [2, 1]
     assert "X = choice([np.full((8, 20), 0.5)])\n" in texts[1]
+
+
+PASSED_ON = """def load(name):
+    made = {"flat": lambda n: (np.full((n, 20), 0.5), [1] * n)}[name]
+    return made(8)
+X, y = load('flat')"""
+
+
+def test_what_a_function_passes_on_in_parts_is_converted_where_it_is_unpacked():
+    text = OF_A_LIBRARY.replace("X = choice([np.full((8, 20), 0.5)])", PASSED_ON)
+    with recorded(text) as graph:
+        found = in_float32(graph)
+    after = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    assert "X, y = load('flat')\nX = X.astype(np.float32)\n" in after
+    assert "return made(8)\n" in after

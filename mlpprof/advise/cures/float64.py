@@ -549,7 +549,14 @@ class _Search:
             return self._is_foreign(value.value)
         if not isinstance(value, ast.Call) or called(value) in CONTAINERS:
             return False
-        return called(value) not in self.bindings.functions
+        if called(value) not in self.bindings.functions:
+            return True
+        # What a function of the program passes on from one that a variable holds has no text either.
+        returned = [one for one, _ in self.bindings.returns(called(value))]
+        return bool(returned) and all(
+            isinstance(one, ast.Call) and called(one) not in self.bindings.functions and self._is_foreign(one)
+            for one in returned
+        )
 
     def _is_numpy(self, node: ast.Call) -> bool:
         """Whether a call is that of a function of NumPy, as far as the text shows it."""
