@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
+from mlpprof.advise.editing.cure import applied
 
 
 def cures_of(text, detector, line=None):

@@ -6,8 +6,8 @@ import subprocess
 
 import libcst as cst
 
-from mlpprof.advise.cures.cure import Cure, LineEdit, applied, diff, line_edits
-from mlpprof.advise.cures.source import SourceTree, before, expression, replaced, statement, transformed
+from mlpprof.advise.editing.cure import Cure, LineEdit, applied, diff, line_edits
+from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.source_lines import lines_of
 

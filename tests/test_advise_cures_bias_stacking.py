@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.detect.bias_stacking import detect
+from mlpprof.advise.editing.cure import applied
 
 HEAD = """import numpy as np
 rng = np.random.default_rng(3)

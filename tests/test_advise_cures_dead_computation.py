@@ -8,8 +8,8 @@ import pytest
 from cured import assert_trains_as, cured, cures_of
 from recorded_step import recorded
 
-from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
 from mlpprof.advise.detect import dead_computation
+from mlpprof.advise.editing.loop_tests import Turns, is_other_turn
 
 HEAD = """\
 import numpy as np

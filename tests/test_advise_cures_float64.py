@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.float64 import in_float32
+from mlpprof.advise.editing.cure import applied
 
 FUNCTIONS = """
 import numpy as np

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
 from mlpprof.advise.detect.layout import _strided_source
+from mlpprof.advise.editing.cure import applied
 from mlpprof.instrument.numpy_costs import ARITHMETIC
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from notebooks import written
 
-from mlpprof.advise.cures.cure import Cure, LineEdit
-from mlpprof.advise.cures.notebooks import moved_loop
-from mlpprof.advise.cures.prove import Version
+from mlpprof.advise.editing.cure import Cure, LineEdit
+from mlpprof.advise.proof.notebooks import moved_loop
+from mlpprof.advise.proof.prove import Version
 from mlpprof.programs.notebook import read_notebook
 from mlpprof.programs.request import request_for
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
 from mlpprof.advise.detect.temporaries import needless_copies
+from mlpprof.advise.editing.cure import applied
 from mlpprof.advise.in_place import updates
 
 HEAD = """import numpy

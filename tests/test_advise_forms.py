@@ -7,9 +7,9 @@ import pytest
 from recorded_step import FILE, recorded
 
 from mlpprof.advise.array_calls import additions_at, deletions, packed_vectors, searched_paths
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.detect import dead_computation, gather, layout, slow_primitive, work_in_step
 from mlpprof.advise.detect.temporaries import needless_copies
+from mlpprof.advise.editing.cure import applied
 
 HEAD = """\
 import numpy as np

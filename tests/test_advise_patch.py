@@ -7,7 +7,7 @@ import subprocess
 import platformdirs
 import pytest
 
-from mlpprof.advise.cures import patch
+from mlpprof.advise.proof import patch
 from mlpprof.errors import UsageError
 from mlpprof.results.proof import ChangedFile
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlpprof.advise.cures.cure import Cure, LineEdit
-from mlpprof.advise.cures.prove import ROUNDS, Prover, moved
+from mlpprof.advise.editing.cure import Cure, LineEdit
 from mlpprof.advise.find import Analysis
+from mlpprof.advise.proof.prove import ROUNDS, Prover, moved
 from mlpprof.errors import VariantCrash
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.parameters import Parameter

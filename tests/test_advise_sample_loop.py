@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.cures.sample_loop import attempt
 from mlpprof.advise.detect import neuron_loop
+from mlpprof.advise.editing.cure import applied
 from mlpprof.advise.loops import python_loops
 from mlpprof.advise.single_sample import single_sample_note
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.detect import temporaries
 from mlpprof.advise.detect.temporaries import _needed_beside_the_next, needless_copies
+from mlpprof.advise.editing.cure import applied
 from mlpprof.advise.in_place import updates
 
 LEAST_BYTES = 64 * 1024

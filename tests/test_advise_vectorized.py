@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from recorded_step import FILE, recorded
 
-from mlpprof.advise.cures.cure import applied
 from mlpprof.advise.detect import slow_primitive
+from mlpprof.advise.editing.cure import applied
 from mlpprof.programs.record.clocks import hook_time
 
 pytestmark = pytest.mark.timing

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mlpprof.advise.cures.cure import diff
+from mlpprof.advise.editing.cure import diff
 from mlpprof.results.advice import Advice, Finding
 from reports.advise import opt95
 from reports.advise.calibration import Stated, measured

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.trace import Event
 from mlpprof.results.run import Json

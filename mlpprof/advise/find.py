@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import catalog
-from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.errors import UsageError
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import NOTHING, Progress

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mlpprof.advise import detect
 from mlpprof.advise.candidate import LEAST_SHARE, Candidate, total
-from mlpprof.advise.cures.cure import Cure, LineEdit
+from mlpprof.advise.editing.cure import Cure, LineEdit
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.record.clocks import times_as_long

@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, facts
-from mlpprof.advise.cures.cure import Cure
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from mlpprof.advise import Subject, find
-from mlpprof.advise.cures import patch
-from mlpprof.advise.cures.trials import how_often_proven, proven
+from mlpprof.advise.proof import patch
+from mlpprof.advise.proof.trials import how_often_proven, proven
 from mlpprof.advise.selection import Baseline, FailOn, Selection, selected
 from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 
-from mlpprof.advise.cures.trials import how_often_proven
+from mlpprof.advise.proof.trials import how_often_proven
 from mlpprof.cli.advise import advise_as_asked, wanted_from
 from mlpprof.cli.compare import compare_as_asked, require_no_program_options, subjects_as_asked
 from mlpprof.cli.main import cli

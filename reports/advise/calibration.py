@@ -21,9 +21,9 @@ from typing import Any
 import click
 
 from mlpprof.advise import Subject as Target
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.prove import Version
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.find import analyse
+from mlpprof.advise.proof.prove import Version
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress

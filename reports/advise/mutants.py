@@ -27,7 +27,7 @@ from typing import Any
 import click
 
 from mlpprof import errors
-from mlpprof.advise.cures.cure import LineEdit, line_edits
+from mlpprof.advise.editing.cure import LineEdit, line_edits
 from mlpprof.advise.worker import advise
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.process import Progress

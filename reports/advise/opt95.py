@@ -25,9 +25,9 @@ from typing import Any
 import click
 
 from mlpprof.advise import Subject as Target
-from mlpprof.advise.cures.cure import Cure, line_edits
-from mlpprof.advise.cures.cure import applied as with_edits
-from mlpprof.advise.cures.trials import ProgramTrials, how_often_proven, proven
+from mlpprof.advise.editing.cure import Cure, line_edits
+from mlpprof.advise.editing.cure import applied as with_edits
+from mlpprof.advise.proof.trials import ProgramTrials, how_often_proven, proven
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.errors import MlpprofError, UsageError

@@ -1,1 +1,4 @@
-"""Cures as edits of the user's source code: one file for each category, with the category's name."""
+"""Cures as edits of the user's source code: one file for each category, with the category's name.
+
+What several of them share is in `advise.editing`.
+"""

@@ -13,8 +13,8 @@ from typing import Any, Literal, cast
 import libcst as cst
 import numpy as np
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.source import SourceTree, expression, replaced, transformed
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.source import SourceTree, expression, replaced, transformed
 from mlpprof.advise.syntax import is_simple, node_at, numpy_name
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.instrument.rewriting import Site

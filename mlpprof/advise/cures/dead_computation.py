@@ -7,17 +7,14 @@ happens in shows it. If the statement is in a function that the loop calls, the 
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.loop_tests import Turns, is_other_turn
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.loop_tests import Turns, is_other_turn
+from mlpprof.advise.editing.no_effect import has_no_effect_but_its_value
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, is_path, names_in
 from mlpprof.advise.unused import is_in_last_turn
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
@@ -25,9 +22,6 @@ from mlpprof.programs.record.trace import Event, Turn
 
 PARAMETER = "needs_input_delta"
 """The parameter that says whether a layer has to compute what it passes on to the layer before it."""
-
-HARMLESS = frozenset(("str", "len", "range", "float", "int", "abs", "max", "min", "sum", "zip", "tuple", "list"))
-"""Built-in functions that do nothing but give a result."""
 
 
 @dataclass(frozen=True)
@@ -149,65 +143,6 @@ def _is_part(value: ast.expr, one: ast.stmt) -> bool:
         case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
             return value in values and len(targets) == len(values) > 1
     return False
-
-
-# What may be left out
-
-
-def has_no_effect_but_its_value(expression: ast.expr, code: RecordedCode, dead: frozenset[int] = frozenset()) -> bool:
-    """Whether evaluating an expression does nothing but give its value.
-
-    dead: operations whose result nothing uses, also where they write it into a buffer.
-    """
-    if any(isinstance(one, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for one in ast.walk(expression)):
-        return False
-    for call in (one for one in ast.walk(expression) if isinstance(one, ast.Call)):
-        events = code.executions(call)
-        if not events and not _is_harmless(call, code):
-            return False
-        is_dead = call is expression and any(event.index in dead for event in events)
-        if not all(
-            _is_numpy(event) if is_dead and not event.is_own else _has_no_effect(event, code) for event in events
-        ):
-            return False
-    return True
-
-
-def _is_harmless(call: ast.Call, code: RecordedCode) -> bool:
-    """Whether it calls a function of numbers, which is not recorded."""
-    match call.func:
-        case ast.Name(id=name):
-            return name in HARMLESS and hasattr(builtins, name)
-        case ast.Attribute(value=ast.Name(id=module)):
-            return module in ("math", code.numpy_name(code.file(call)))
-    return False
-
-
-def _has_no_effect(event: Event, code: RecordedCode) -> bool:
-    if event.is_own:
-        function = code.function(event)
-        stores = [
-            one
-            for one in (inside(function) if function is not None else ())
-            if isinstance(one, ast.Global | ast.Nonlocal)
-            or (isinstance(one, ast.Attribute | ast.Subscript) and isinstance(one.ctx, ast.Store))
-        ]
-        parts = code.graph.events[event.index + 1 : event.end]
-        made = {part.output.root for part in parts if part.output is not None}
-        writes = {root for part in parts for root in part.writes}
-        return function is not None and not stores and writes <= made and all(map(_is_numpy, parts))
-    return _is_numpy(event) and not event.writes
-
-
-def _is_numpy(event: Event) -> bool:
-    """Whether it is an operation on arrays, or the program's own; drawing random numbers changes the generator."""
-    owner: Any = getattr(event.function, "__self__", None)
-    if event.is_own or isinstance(owner, np.ndarray):
-        return True
-    if isinstance(owner, np.random.Generator | np.random.RandomState):
-        return False
-    module = str(getattr(event.function, "__module__", None) or "")
-    return isinstance(event.function, np.ufunc) or module.split(".")[0] in ("numpy", "scipy", "_operator", "builtins")
 
 
 def _names(dead: Dead) -> list[str]:

@@ -18,8 +18,8 @@ import libcst as cst
 import numpy as np
 
 from mlpprof.advise.bindings import Binding, Bindings, Path, called
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.source import SourceTree, expression, replaced, transformed
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.source import SourceTree, expression, replaced, transformed
 from mlpprof.advise.syntax import node_at, numpy_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph

@@ -9,8 +9,8 @@ from typing import cast
 import libcst as cst
 
 from mlpprof.advise.bindings import Bindings
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.source import SourceTree, before, expression, replaced, statement, transformed
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple, node_at
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph

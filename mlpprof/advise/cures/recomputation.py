@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.indices import moved, turn_step
-from mlpprof.advise.cures.kept_values import Kept, kept_as_attribute, kept_by_return, local_name
-from mlpprof.advise.cures.recorded_code import (
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.indices import moved, turn_step
+from mlpprof.advise.editing.kept_values import Kept, kept_as_attribute, kept_by_return, local_name
+from mlpprof.advise.editing.recorded_code import (
     Comprehension,
     Function,
     RecordedCode,

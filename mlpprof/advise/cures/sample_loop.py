@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from mlpprof.advise.cures.batch import Batch, Form, Layout, NotBatched
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.source import SourceTree, expression, replaced, statement, transformed
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.sample_to_batch import Batch, Form, Layout, NotBatched
+from mlpprof.advise.editing.source import SourceTree, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

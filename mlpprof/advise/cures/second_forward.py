@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.kept_values import kept_as_attribute, kept_by_return, kept_locally
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.kept_values import kept_as_attribute, kept_by_return, kept_locally
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.repeats import SecondPass
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, is_path
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, is_path
 from mlpprof.advise.in_place import operands_of
 from mlpprof.advise.syntax import is_simple
 from mlpprof.programs.record.arrays import Array

@@ -9,8 +9,8 @@ from typing import cast
 
 import libcst as cst
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.source import SourceTree, before, expression, replaced, transformed
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, transformed
 from mlpprof.advise.in_place import Update
 from mlpprof.advise.syntax import node_at
 from mlpprof.instrument.rewriting import Site

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.dead_computation import HARMLESS, has_no_effect_but_its_value
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, names_in
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.no_effect import HARMLESS, has_no_effect_but_its_value
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 

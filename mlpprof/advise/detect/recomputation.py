@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from mlpprof.advise.candidate import LARGE, LEAST_SHARE, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.cures.every_step import once
 from mlpprof.advise.cures.recomputation import cures
+from mlpprof.advise.editing.computed_once import once
 from mlpprof.advise.repeats import is_constant, repeats_of, second_passes
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, PRODUCT
 from mlpprof.programs.record.graph import Graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlpprof.advise.cures.cure import Cure, LineEdit
+from mlpprof.advise.editing.cure import Cure, LineEdit
 from mlpprof.programs.notebook import SourceEdit, place_of, read_notebook, with_edits
 from mlpprof.programs.step_place import NOTEBOOK, StepPlace
 

@@ -10,11 +10,11 @@ import ast
 import builtins
 from collections.abc import Callable
 
-from mlpprof.advise.cures.cure import Cure
-from mlpprof.advise.cures.dead_computation import has_no_effect_but_its_value
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.kept_values import in_parentheses, name_for
-from mlpprof.advise.cures.recorded_code import RecordedCode, code_of, inside, names_in
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.kept_values import in_parentheses, name_for
+from mlpprof.advise.editing.no_effect import has_no_effect_but_its_value
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 

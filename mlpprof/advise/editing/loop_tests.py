@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from enum import Enum
 
-from mlpprof.advise.cures.indices import linear
+from mlpprof.advise.editing.indices import linear
 
 
 class Turns(Enum):

@@ -16,7 +16,7 @@ from typing import Any
 import libcst as cst
 import numpy as np
 
-from mlpprof.advise.cures.source import SourceTree
+from mlpprof.advise.editing.source import SourceTree
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.graph import Graph

@@ -8,7 +8,7 @@ from functools import cached_property
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from mlpprof.advise.cures.cure import Cure, Kind, LineEdit, Sources, line_edits
+from mlpprof.advise.editing.cure import Cure, Kind, LineEdit, Sources, line_edits
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.source_lines import lines_of
 

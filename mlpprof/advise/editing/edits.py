@@ -9,9 +9,9 @@ from typing import Any
 
 import libcst as cst
 
-from mlpprof.advise.cures.cure import Cure, Kind
-from mlpprof.advise.cures.recorded_code import RecordedCode
-from mlpprof.advise.cures.source import SourceTree, after, before, expression, replaced, statement, transformed
+from mlpprof.advise.editing.cure import Cure, Kind
+from mlpprof.advise.editing.recorded_code import RecordedCode
+from mlpprof.advise.editing.source import SourceTree, after, before, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
 
 

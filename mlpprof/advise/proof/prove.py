@@ -17,9 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mlpprof.advise.cures.cure import Cure, applied, diff
-from mlpprof.advise.cures.notebooks import cured_file, is_notebook, moved_loop
+from mlpprof.advise.editing.cure import Cure, applied, diff
 from mlpprof.advise.find import Analysis
+from mlpprof.advise.proof.notebooks import cured_file, is_notebook, moved_loop
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.errors import MlpprofError
 from mlpprof.process import Progress

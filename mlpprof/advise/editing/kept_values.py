@@ -6,8 +6,8 @@ import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlpprof.advise.cures.edits import Edits
-from mlpprof.advise.cures.recorded_code import Comprehension, RecordedCode, inside, is_path, names_in
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import Comprehension, RecordedCode, inside, is_path, names_in
 from mlpprof.programs.record.trace import Event
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mlpprof.advise.cures.prove import Prover
 from mlpprof.advise.find import Analysis, Subject, analyse
+from mlpprof.advise.proof.prove import Prover
 from mlpprof.advise.selection import Selection, selected
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject

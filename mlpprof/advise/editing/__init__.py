@@ -1,0 +1,1 @@
+"""Parts of cures that several categories share: the source as a tree, edits of it, and what a recording shows of it."""
