@@ -12,7 +12,7 @@ from rich.console import Console
 from mlpprof.report.files.findings import github_text, markdown_text
 from mlpprof.report.notebook.views import AdviceView
 from mlpprof.report.page.advice import advice_html
-from mlpprof.report.program_rows import program_table, program_words
+from mlpprof.report.program_rows import known_text, program_table, program_words
 from mlpprof.report.terminal.advise import print_advice
 
 ADVICE = make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))
@@ -78,3 +78,11 @@ def test_small_statements_are_added_up_and_a_statement_that_did_not_end_is_marke
     assert texts[2][2] == "> 7.50 s"
     assert texts[3][1:] == ["other statements", "20.0 ms", "0.2 %"]
     assert len(texts) == 4
+
+
+def test_what_takes_no_time_before_the_training_is_one_row():
+    short = replace(PROGRAM, beginning_s=0.04, beginning=(replace(PROGRAM.beginning[0], does="It reads a file."),))
+    rows = program_table(short, "net.py:Net.step").rows
+    assert [cell.text for cell in rows[0].cells] == ["before the training", "all statements", "40.0 ms", "100.0 %"]
+    assert not any("before the training" in one for one in known_text(short))
+    assert any("before the training" in one for one in known_text(replace(short, beginning_s=4.0)))

@@ -17,6 +17,9 @@ LEAST_SHARE = 0.01
 MOST_STATEMENTS = 8
 """No more statements of one part of the program are shown one by one."""
 
+SHORT_S = 0.05
+"""What the program does before or after the training is one row if it takes less time than this, in seconds."""
+
 LONGEST_TEXT = 60
 
 OTHERS = "other statements"
@@ -51,14 +54,14 @@ def program_words(time: ProgramTime) -> str:
 
 def program_table(time: ProgramTime, step: str) -> Table:
     """A row for the steps and for each statement around them that takes long."""
-    rows = list(_statements("before the training", time.beginning, time.beginning_s))
+    rows = list(_once("before the training", time.beginning, time.beginning_s))
     unit = "a step" if time.unit == "step" else "an epoch" if time.units else "part of an epoch"
     count = float(time.planned or time.steps)
     steps = f"{'the step' if count == 1 else format_number(count) + ' steps'} ({plain(step)})"
     rows.append(_row(unit, steps, time.steps_s, time.unit_s, "strong"))
     rows += _statements(unit, time.statements, time.unit_s)
     if time.end_s is not None:
-        rows += _statements("after the training", time.end, time.end_s)
+        rows += _once("after the training", time.end, time.end_s)
     columns = (Column("when", True, is_outline=True), Column("what", True), Column("time"), Column("share"))
     return Table(TITLE, columns, tuple(rows))
 
@@ -74,8 +77,16 @@ def known_text(time: ProgramTime) -> list[str]:
         f"{plain(one.place.text)} takes {format_percent(one.seconds / whole_s)} of {name}. {plain(one.does)}"
         for name, statements, whole_s in parts
         for one in statements
-        if one.does
+        if one.does and (statements is time.statements or whole_s >= SHORT_S)
     ]
+
+
+def _once(when: str, statements: Sequence[StatementTime], whole_s: float) -> Iterator[Row]:
+    """What runs once: a row for each expensive statement, or one for all of them."""
+    if whole_s >= SHORT_S:
+        yield from _statements(when, statements, whole_s)
+    elif statements:
+        yield _row(when, "all statements", whole_s, whole_s, "quiet")
 
 
 def _statements(when: str, statements: Sequence[StatementTime], whole_s: float) -> Iterator[Row]:
