@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.wild.truth import Truth, fast, truth
 
@@ -113,11 +114,11 @@ def write(style: str, folder: Path) -> Twins:
 
 def notebook(text: str) -> str:
     """A notebook with the cells of a text, in which each begins with a line `# %%`."""
-    cells = []
+    cells: list[dict[str, Any]] = []
     for part in text.split(CELL)[1:]:
         title, _, source = part.partition("\n")
         kind = "markdown" if "[markdown]" in title else "code"
         source = source.strip("\n").replace("# %matplotlib", "%matplotlib")
-        code = {"execution_count": None, "outputs": []} if kind == "code" else {}
+        code: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
         cells.append({"cell_type": kind, "metadata": {}, "source": source.splitlines(keepends=True), **code})
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}, indent=1)

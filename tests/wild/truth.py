@@ -109,7 +109,12 @@ def clean(planted: Path) -> Path:
 def _twins() -> Path:
     """A folder with the twins that have no file of their own; it goes with this process, and not with its forks."""
     folder, owner = Path(tempfile.mkdtemp(prefix="twins-", dir=os.environ.get("XDG_CACHE_HOME"))), os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+
+    def remove() -> None:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     for script in scripts("planted"):
         texts = {path: path.read_text() for path in files_of(script)}
         if any(FAST in text for text in texts.values()):
