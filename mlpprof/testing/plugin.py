@@ -29,7 +29,10 @@ CLAIMS = pytest.StashKey[list[dict[str, Any]]]()
 """The claims of a test so far. They are plain JSON, so that xdist can send them from a worker."""
 XDIST_GROUP = "mlpprof"
 """The xdist group of all timing tests, for `--dist loadgroup`."""
-NOT_TIMED = "only correctness was checked, because with pytest-xdist timing tests need --dist loadgroup or -n 0"
+NOT_TIMED = (
+    "only correctness was checked, because several workers of pytest-xdist would measure at the same time; use -n 0 or "
+    "--dist loadgroup, which some versions of pytest and xdist ignore"
+)
 
 
 class SpeedupClaims:
