@@ -116,13 +116,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_one_variant_is_profiled_with_the_options_of_the_command(shell, asked) -> None:
-    view = shell.magics["mlpprof"]("cached --batch 32,500 --threads 2 --lines")
+    before = dict(os.environ)
+    view = shell.magics["mlpprof"]("cached --batch 32,500 --threads 2 --lines --time-limit 50")
+    assert dict(os.environ) == before  # the next cell has the usual limit
     assert isinstance(view, RunView)
     assert view.kept.startswith("reports/a.h5")
     assert asked["command"] == "profile"
     assert asked["variants"] == ["cached"]
     assert (asked["batch"], asked["threads"], asked["lines"]) == ((32, 500), 2, True)
-    assert asked["typed"] == "%mlpprof cached --batch 32,500 --threads 2 --lines"
+    assert asked["typed"] == "%mlpprof cached --batch 32,500 --threads 2 --lines --time-limit 50"
 
 
 @pytest.mark.parametrize(

@@ -167,20 +167,20 @@ def _result(
 
 def _advise(words: list[str], session: Session | None, bar: Bar, saving: Saving, cell: str | None) -> Any:
     """Advice on a program, or on the session."""
-    context = _context("advise", words if session is None else [NAME, *words])
-    options = dict(context.params)
-    if options["times_to_apply"] or options["undo"]:
-        raise UsageError("--apply and --undo change files; type them in a terminal, or after !mlpprof advise")
-    wanted = wanted_from(options)
-    subject = trained_on(subject_from(options["target"], options, options["threads"]), options, context)
-    if session is not None:
-        subject = replace(subject, target=session.program(cell))
-    if subject.is_program:
-        _say(announcement(subject.program.name, how_often_proven() if wanted.prove else subject.how_often))
-    advice = advise_as_asked(subject, options["out"], bar, saving, wanted)
-    if session is not None:
-        advice = replace(advice, notes=(*advice.notes, *session.notes()))
-    return advice_json(advice) if options["as_json"] else AdviceView(advice)
+    with _context("advise", words if session is None else [NAME, *words]) as context:
+        options = dict(context.params)
+        if options["times_to_apply"] or options["undo"]:
+            raise UsageError("--apply and --undo change files; type them in a terminal, or after !mlpprof advise")
+        wanted = wanted_from(options)
+        subject = trained_on(subject_from(options["target"], options, options["threads"]), options, context)
+        if session is not None:
+            subject = replace(subject, target=session.program(cell))
+        if subject.is_program:
+            _say(announcement(subject.program.name, how_often_proven() if wanted.prove else subject.how_often))
+        advice = advise_as_asked(subject, options["out"], bar, saving, wanted)
+        if session is not None:
+            advice = replace(advice, notes=(*advice.notes, *session.notes()))
+        return advice_json(advice) if options["as_json"] else AdviceView(advice)
 
 
 def _profile(
@@ -193,46 +193,46 @@ def _profile(
     of_class: bool,
 ) -> Any:
     """The profile of a variant, of a program, or of the session."""
-    context = _context("profile", words if session is None else [NAME, *words])
-    options = dict(context.params)
-    target, request = options["variant"], None
-    if session is not None:
-        request = replace(
-            session.program(cell),
-            step=options["step"],
-            include=tuple(options["include"]),
-            exclude=tuple(options["exclude"]),
-            allow_writes=options["allow_writes"],
-            wait_s=time_limit_s(),
-        )
-    elif is_program(target) and not of_class:
-        request = program_request(target, options)
-    if request is not None:
-        run, kept = request_as_asked(context, request, options, typed, bar, saving, _say)
-    else:
-        require_no_step_options(options)
-        run, kept = profile_as_asked(options.pop("variant"), options, typed, bar, saving)
-    if session is not None:
-        run = replace(run, warnings=(*run.warnings, *session.notes()))
-    if options["as_json"]:
-        return profile_json(run)
-    where = "" if kept is None else f"{kept} (mlpprof report {kept} shows it again)"
-    return RunView(run, where, options["verbose"])
+    with _context("profile", words if session is None else [NAME, *words]) as context:
+        options = dict(context.params)
+        target, request = options["variant"], None
+        if session is not None:
+            request = replace(
+                session.program(cell),
+                step=options["step"],
+                include=tuple(options["include"]),
+                exclude=tuple(options["exclude"]),
+                allow_writes=options["allow_writes"],
+                wait_s=time_limit_s(),
+            )
+        elif is_program(target) and not of_class:
+            request = program_request(target, options)
+        if request is not None:
+            run, kept = request_as_asked(context, request, options, typed, bar, saving, _say)
+        else:
+            require_no_step_options(options)
+            run, kept = profile_as_asked(options.pop("variant"), options, typed, bar, saving)
+        if session is not None:
+            run = replace(run, warnings=(*run.warnings, *session.notes()))
+        if options["as_json"]:
+            return profile_json(run)
+        where = "" if kept is None else f"{kept} (mlpprof report {kept} shows it again)"
+        return RunView(run, where, options["verbose"])
 
 
 def _compare(words: list[str], typed: str, bar: Bar, saving: Saving, of_class: bool) -> Any:
-    context = _context("compare", words)
-    options = dict(context.params)
-    old, new = options.pop("old"), options.pop("new")
-    stored = [name for name in (old, *new) if name.endswith(".h5")]
-    if stored:
-        raise UsageError(f"'{stored[0]}' is a stored run; to show it, type: !mlpprof report {stored[0]}")
-    if of_class:  # its file is a variant, whatever is missing in it
-        require_no_program_options(options | {"arguments": ()})
-        comparisons = compare_as_asked(old, new, options, typed, bar, saving)
-    else:
-        comparisons = subjects_as_asked(context, old, new, options, typed, bar, saving, _say)
-    return [comparison_json(one) for one in comparisons] if options["as_json"] else ComparisonView(comparisons)
+    with _context("compare", words) as context:
+        options = dict(context.params)
+        old, new = options.pop("old"), options.pop("new")
+        stored = [name for name in (old, *new) if name.endswith(".h5")]
+        if stored:
+            raise UsageError(f"'{stored[0]}' is a stored run; to show it, type: !mlpprof report {stored[0]}")
+        if of_class:  # its file is a variant, whatever is missing in it
+            require_no_program_options(options | {"arguments": ()})
+            comparisons = compare_as_asked(old, new, options, typed, bar, saving)
+        else:
+            comparisons = subjects_as_asked(context, old, new, options, typed, bar, saving, _say)
+        return [comparison_json(one) for one in comparisons] if options["as_json"] else ComparisonView(comparisons)
 
 
 def _say(sentence: str) -> None:
@@ -264,7 +264,10 @@ def _count_names(words: Sequence[str]) -> int:
 
 
 def _context(name: str, words: Sequence[str]) -> click.Context:
-    """The parameters of a command from its own parser, with the defaults of pyproject.toml and the environment."""
+    """The parameters of a command from its own parser, with the defaults of pyproject.toml and the environment.
+
+    When it is closed, the environment variables that its options have set are as they were.
+    """
     with cli.make_context("mlpprof", [name, *words]) as context:
         _, command, rest = cli.resolve_command(context, [name, *words])
         assert command is not None
