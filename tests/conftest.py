@@ -216,7 +216,7 @@ def fresh_imports() -> Iterator[None]:
 
 
 class FakeClock:
-    """A clock that stands still until it is told to go on, or goes on by `tick` at every reading."""
+    """A clock that stands still until it is set to go on, or goes on by `tick` at every reading."""
 
     def __init__(self, tick: float = 0.0) -> None:
         self.now = 0.0

@@ -51,22 +51,12 @@ def recorded(text: str) -> Iterator[Graph]:
                 recorder.stop()
         trace = Trace(
             sites=sites,
-            events=recorder.events,
-            loops=recorder.loops,
-            steps=recorder.steps,
-            died=recorder.roots.died,
-            reads=recorder.uses.reads,
+            **recorder.observed(),
             times=times,
             sources={FILE: text},
             step_file=FILE,
             step_text="step",
             folder=".",
-            singles=recorder.singles,
-            looks=recorder.uses.looks,
-            taken=recorder.uses.taken,
-            stores=recorder.uses.stores,
-            shared=frozenset(recorder.roots.shared),
-            is_blind=recorder.uses.is_blind,
         )
         yield Graph(trace)  # functions of the program that are performed again still need the hooks
     finally:

@@ -1,4 +1,4 @@
-"""Stores through a mask: the other form is told where it is the same and faster on the slow_primitive of the step."""
+"""Stores through a mask: the other form is named where it is the same and faster on the slow_primitive of the step."""
 
 from __future__ import annotations
 

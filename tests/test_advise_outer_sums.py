@@ -1,4 +1,4 @@
-"""Sums of outer products that are written as an array of three axes are told, and what only looks like one is not."""
+"""Sums of outer products that are written as an array of three axes are found, and what only looks like one is not."""
 
 from __future__ import annotations
 

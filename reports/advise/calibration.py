@@ -32,7 +32,7 @@ from mlpprof.results.advice import Finding
 from reports.advise.forked import Failure
 from reports.advise.subjects import Subject, with_twins
 from reports.program import Program
-from reports.studies.study import Study, circumstances_text, part_of
+from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
 
@@ -154,11 +154,7 @@ def main(sample: int, seed: int, minutes: float | None, out: Path, as_json: bool
     study = Study.begin("calibration", out)
 
     def written(found: list[Stated]) -> tuple[str, dict[str, Any]]:
-        circumstances = study.circumstances("reports.advise")
-        text = f"{table(found)}\n{circumstances_text(circumstances)}"
-        document = {"schema": 1, "findings": [asdict(one) for one in found], "circumstances": circumstances}
-        study.write(text, document, "md")
-        return text, document
+        return study.keep(table(found), {"schema": 1, "findings": [asdict(one) for one in found]}, "reports.advise")
 
     with progress_bar() as progress:
         found = run(sample, seed, minutes, progress, written)

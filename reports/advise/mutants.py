@@ -39,7 +39,7 @@ from reports.advise.forms import FORMS
 from reports.advise.planting import Change, Form
 from reports.advise.subjects import Subject, subjects
 from reports.program import Program
-from reports.studies.study import Study, circumstances_text
+from reports.studies.study import Study
 
 FOLDER = Path("reports") / "advise"
 
@@ -69,11 +69,11 @@ class Mutant:
 
     def is_touched_by(self, finding: Finding) -> bool:
         """Whether a finding, or a place that it is related to, is on a changed line."""
-        told = [(finding.file, finding.line, finding.end_line or finding.line)]
-        told += [(place.file, place.line, place.line) for place in finding.related]
+        named = [(finding.file, finding.line, finding.end_line or finding.line)]
+        named += [(place.file, place.line, place.line) for place in finding.related]
         return any(
             file == name and first <= end and line <= last
-            for file, first, last in told
+            for file, first, last in named
             for name, line, end in self.places
         )
 
@@ -130,10 +130,12 @@ class Clean:
 
     def wrong(self) -> list[Finding]:
         """Findings that its own text does not allow."""
-        found = self.advised().advice
-        told = [] if found is None else [one for one in told_by(found) if one.category not in self.subject.flaws]
+        advice = self.advised().advice
+        unplanted = (
+            [] if advice is None else [one for one in all_findings(advice) if one.category not in self.subject.flaws]
+        )
         allowed = self.subject.truth().flaws
-        return [one for one in told if not any(flaw.is_told_by(asdict(one)) for flaw in allowed)]
+        return [one for one in unplanted if not any(flaw.is_found_by(asdict(one)) for flaw in allowed)]
 
 
 @dataclass
@@ -167,7 +169,7 @@ def advised(subject: Subject) -> Answer:
     return Answer(advice, "", time.monotonic() - begun_s)
 
 
-def told_by(advice: Advice) -> tuple[Finding, ...]:
+def all_findings(advice: Advice) -> tuple[Finding, ...]:
     """The findings, with those that are small."""
     return *advice.findings, *advice.small
 
@@ -258,10 +260,10 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
     before = clean.advised().advice
     if answer.advice is None or before is None:
         return base
-    known = Counter((one.category, one.title) for one in told_by(before))
+    known = Counter((one.category, one.title) for one in all_findings(before))
     truth = mutant.program.truth()
     named, beside, wrong = [], [], []
-    for one in told_by(answer.advice):
+    for one in all_findings(answer.advice):
         words = (
             f"{one.category} {one.file}:{one.line} {one.payoff_share[0]:.1%} to {one.payoff_share[1]:.1%}: {one.title}"
         )
@@ -272,7 +274,7 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
             beside.append(words)
         elif (
             not is_known
-            and not any(flaw.is_told_by(asdict(one)) for flaw in truth.flaws)
+            and not any(flaw.is_found_by(asdict(one)) for flaw in truth.flaws)
             and one.category not in mutant.clean.flaws
         ):
             wrong.append(words)
@@ -434,11 +436,7 @@ def main(sample: int, programs: int, seed: int, minutes: float | None, only: str
     study = Study.begin("mutants", out)
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        circumstances = study.circumstances("reports.advise")
-        text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
-        document = {**as_json(outcome), "circumstances": circumstances}
-        study.write(text, document, "md")
-        return text, document
+        return study.keep(table(outcome), as_json(outcome), "reports.advise")
 
     with progress_bar() as progress:
         outcome = run(sample, programs, seed, minutes, [name for name in only.split(",") if name], progress, written)

@@ -39,7 +39,7 @@ from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
 from reports.program import Program
-from reports.studies.study import Study, circumstances_text, part_of
+from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
 
@@ -278,12 +278,8 @@ def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, a
     study = Study.begin("opt95", out.resolve())
 
     def written(outcome: Outcome) -> tuple[str, dict[str, Any]]:
-        circumstances = study.circumstances("reports.advise")
-        text = f"{table(outcome)}\n{circumstances_text(circumstances)}"
         results = [asdict(one) for one in outcome.results]
-        document = {"schema": 1, "results": results, "circumstances": circumstances}
-        study.write(text, document, "md")
-        return text, document
+        return study.keep(table(outcome), {"schema": 1, "results": results}, "reports.advise")
 
     with progress_bar() as progress:
         progress("making the programs", 0.0)

@@ -56,6 +56,13 @@ class Study:
         self.write(text, {"schema": 1, **found, **document}, "md" if heading else "txt")
         click.echo(text)
 
+    def keep(self, tables: str, document: dict[str, Any], package: str) -> tuple[str, dict[str, Any]]:
+        """Write NAME.md and NAME.json with what there is so far, and the circumstances after it; returns both."""
+        found = self.circumstances(package)
+        text, whole = f"{tables}\n{circumstances_text(found)}", {**document, "circumstances": found}
+        self.write(text, whole, "md")
+        return text, whole
+
     def write(self, text: str, document: dict[str, Any], suffix: str) -> None:
         """Write NAME.txt (or another suffix) and NAME.json."""
         as_json = json.dumps(plain(document), indent=1, allow_nan=False)

@@ -51,7 +51,7 @@ class Flaw:
     planted: bool
     places: tuple[Place, ...]
 
-    def is_told_by(self, finding: Mapping[str, Any]) -> bool:
+    def is_found_by(self, finding: Mapping[str, Any]) -> bool:
         """Whether a finding (`category`, `file`, `line`, `end_line`) has this category and touches a place."""
         return finding["category"] == self.category and any(
             finding["file"] == place.file
@@ -72,11 +72,11 @@ class Truth:
     def missed(self, findings: Iterable[Mapping[str, Any]]) -> list[Flaw]:
         """Planted flaws that no finding tells."""
         told = list(findings)
-        return [flaw for flaw in self.flaws if flaw.planted and not any(map(flaw.is_told_by, told))]
+        return [flaw for flaw in self.flaws if flaw.planted and not any(map(flaw.is_found_by, told))]
 
     def wrong(self, findings: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Findings that tell no flaw, planted or acceptable."""
-        return [finding for finding in findings if not any(flaw.is_told_by(finding) for flaw in self.flaws)]
+        return [finding for finding in findings if not any(flaw.is_found_by(finding) for flaw in self.flaws)]
 
 
 def scripts(kind: str) -> list[Path]:

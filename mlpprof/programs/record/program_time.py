@@ -59,12 +59,12 @@ class Spent:
 
     @property
     def times(self) -> int:
-        """All executions."""
+        """How often it ran."""
         return self.plain + self.other
 
     @property
     def seconds(self) -> float:
-        """Of all executions."""
+        """What all executions took."""
         return self.plain_s + self.other_s
 
     @property
@@ -187,7 +187,7 @@ def sections_of(walked: Iterable[tuple[Entry, Loops]], loop: int | None, entry_s
         before_s = entry.at_s
         turn = next((number for site, number in loops if site == loop), None)
         if loop is None and entry.kind == STEP:
-            turn = 0  # there is nothing but steps to tell
+            turn = 0  # nothing else is known than the steps
         if turn != found[-1].turn:
             found.append(Section(turn))
         kind = entry.kind

@@ -322,6 +322,22 @@ class Recorder:
         with_trims = function is operator.matmul or reads.is_matrix_product(function, operands)
         return Begun(self._values(operands, {}, with_trims))
 
+    def observed(self) -> dict[str, Any]:
+        """What a `Trace` has from the recorder, by the names of its fields."""
+        return {
+            "events": self.events,
+            "loops": self.loops,
+            "steps": self.steps,
+            "died": self.roots.died,
+            "reads": self.uses.reads,
+            "looks": self.uses.looks,
+            "taken": self.uses.taken,
+            "stores": self.uses.stores,
+            "shared": frozenset(self.roots.shared),
+            "is_blind": self.uses.is_blind,
+            "singles": self.singles,
+        }
+
     def after_call(self, begun: Begun) -> None:
         """A call has ended, with a result or with an exception."""
         begun.singles = self._running_loops.joined(begun.singles)

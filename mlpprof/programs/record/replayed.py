@@ -1,4 +1,4 @@
-"""Times of expressions if no step was left for clocks: the operations are performed again on their operands."""
+"""Expressions get their times from operations that are performed again, where no step was left for clocks."""
 
 from __future__ import annotations
 

@@ -266,22 +266,12 @@ def record(
         steps.times.plain_s += plain_s
     trace = Trace(
         sites=forms.sites,
-        events=recorder.events,
-        loops=recorder.loops,
-        steps=recorder.steps,
-        died=recorder.roots.died,
-        reads=recorder.uses.reads,
-        looks=recorder.uses.looks,
-        taken=recorder.uses.taken,
-        stores=recorder.uses.stores,
-        shared=frozenset(recorder.roots.shared),
-        is_blind=recorder.uses.is_blind,
+        **recorder.observed(),
         times=steps.times,
         sources=forms.sources,
         step_file=forms.step_file,
         step_text=step.text,
         folder=program.folder,
-        singles=recorder.singles,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
     )
     if (failure := failure_in(recorder.events, forms.sites, forms.sources)) is not None:
@@ -306,7 +296,7 @@ def record(
         )
     elif len(trace.steps) < OBSERVED_STEPS:
         trace.notes.append(
-            "the program makes a single step, so mlpprof cannot tell whether the results are used later. It did not "
+            "the program makes a single step, so mlpprof cannot know whether the results are used later. It did not "
             "look for unused results, needless copies and updates in place"
         )
     if not trace.times.sites and not steps.is_long:

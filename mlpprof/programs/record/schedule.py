@@ -205,7 +205,7 @@ class Steps:
         return False
 
     def _long_steps(self) -> Iterator[int]:
-        """Of steps that take seconds, those after the first one are recorded at once. The last one is timed again."""
+        """Steps that take seconds are recorded at once after the first one. The last one is timed again."""
         self.is_long = self._elapsed > LONG_STEP_S
         self._wanted = 1 if self.is_long else OBSERVED_STEPS
         self._is_timed_last = not self.is_long

@@ -99,22 +99,11 @@ class Watched:
 
     def trace(self, step: Trace, seconds: float) -> Trace:
         """The recording as that of a step that takes so many seconds. step: the recording of the program's step."""
-        recorder = self.recorder
         return replace(
             step,
-            events=recorder.events,
-            loops=recorder.loops,
-            steps=recorder.steps,
-            died=recorder.roots.died,
-            reads=recorder.uses.reads,
-            looks=recorder.uses.looks,
-            taken=recorder.uses.taken,
-            stores=recorder.uses.stores,
-            shared=frozenset(recorder.roots.shared),
-            is_blind=recorder.uses.is_blind,
+            **self.recorder.observed(),
             times=replace(self._times(), clocked_s=[seconds]),
             notes=[],
-            singles=recorder.singles,
             is_around=True,
         )
 

@@ -196,7 +196,7 @@ class Timeline:
         self._note(RECORDED, 0)
 
     def spare(self, seconds: float) -> None:
-        """Of the time of the recorded statement, so many seconds are not its own."""
+        """So many seconds of the time of the recorded statement are not its own."""
         self._note(SPARED, round(1e6 * seconds))
 
     def end(self) -> None:
