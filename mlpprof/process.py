@@ -383,13 +383,23 @@ def is_of_user(file: str) -> bool:
 
 def code_place(frame: FrameType | None, place: Place = file_line) -> str:
     """The innermost line of the user's code among the callers of a frame, with its text."""
+    found = own_line(frame, is_of_user)
+    return "none of the code's own lines" if found is None else with_text(*found, place)
+
+
+def own_line(frame: FrameType | None, is_own: Callable[[str], bool]) -> tuple[str, int] | None:
+    """File and number of the innermost line, among the callers of a frame, whose file counts as own; None if none."""
     while frame is not None:
-        file, line = frame.f_code.co_filename, frame.f_lineno
-        if is_of_user(file):
-            text = linecache.getline(file, line).strip()
-            return place(file, line) + (f" (`{text}`)" if text else "")
+        if is_own(frame.f_code.co_filename):
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
-    return "none of the code's own lines"
+    return None
+
+
+def with_text(file: str, line: int, place: Place) -> str:
+    """'mine.py:12 (`lock.acquire()`)'."""
+    text = linecache.getline(file, line).strip()
+    return place(file, line) + (f" (`{text}`)" if text else "")
 
 
 def _raised_at(error: BaseException, place: Place) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import psutil
 
+from mlpprof.process import own_line, with_text
 from mlpprof.programs.notebook import place_of
 
 PROCESSES = frozenset(("subprocess.Popen", "os.fork", "os.forkpty", "os.system", "os.posix_spawn"))
@@ -89,11 +88,10 @@ class Signs:
     def here(self) -> str:
         """The line of the program's own that the main thread is at, with its text; for another thread to call."""
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        found = self._own(frame)
+        found = own_line(frame, self._is_own)
         if found is None:
             return "none of its own lines"
-        text = linecache.getline(*found).strip()
-        return place_of(*found).text + (f" (`{text}`)" if text else "")
+        return with_text(*found, lambda file, line: place_of(file, line).text)
 
     def reason(self, has_ended: bool) -> str | None:
         """A sentence about the most likely reason why no step was seen, with what helps; None if there is no sign.
@@ -142,15 +140,8 @@ class Signs:
 
     def _place(self) -> str | None:
         """The innermost of the program's own lines that run in this thread."""
-        found = self._own(sys._getframe(2))
+        found = own_line(sys._getframe(2), self._is_own)
         return None if found is None else place_of(*found).text
-
-    def _own(self, frame: FrameType | None) -> tuple[str, int] | None:
-        while frame is not None:
-            if self._is_own(frame.f_code.co_filename):
-                return frame.f_code.co_filename, frame.f_lineno
-            frame = frame.f_back
-        return None
 
 
 def _host(event: str, arguments: tuple[Any, ...]) -> str | None:
