@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import click
@@ -76,6 +77,20 @@ def test_check_of_a_wrong_variant_names_layer_and_deviation(tmp_path: Path, caps
     assert "WRONG" in printed
     assert "layer" in printed
     assert "gradients against finite differences" in printed or "gradients against the parent" in printed
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_check_of_a_variant_whose_worker_was_killed_is_no_verdict_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (Path(__file__).resolve().parent.parent / "variants" / "naive.py").read_text(encoding="utf-8")
+    killed = tmp_path / "killed.py"
+    killed.write_text(f"{source}\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", encoding="utf-8")
+    assert run(["check", str(killed)]) == EXIT_USAGE
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not checked" in printed
+    assert "killed by SIGTERM" in printed
+    assert "WRONG" not in printed
 
 
 def test_no_color_gives_no_escape_sequences(

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash, one_line
 from mlpprof.namespace import offered_beside
+from mlpprof.process import interrupted
 from mlpprof.programs.name import KINDS
 from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
@@ -144,8 +145,8 @@ class UserProgram:
         except SyntaxError as error:
             place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
             raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
-        except KeyboardInterrupt as error:  # the terminal's Ctrl-C does not reach a worker, so it is the program's own
-            raise VariantCrash(f"{self._place(error)} raised KeyboardInterrupt") from error
+        except KeyboardInterrupt as error:
+            raise interrupted(self._place(error)) from error
         except UsageError:  # of `compiled`, about the step that the user named
             raise
         except Exception as error:  # it is the user's code, and may raise anything
