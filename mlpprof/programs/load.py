@@ -162,7 +162,7 @@ class UserProgram:
         return Exit()
 
     def _hint(self, error: Exception) -> str | None:
-        """What helps against an error that the program would not have met under plain Python."""
+        """What helps against an error of a program that mlpprof, or how it was called, may have caused."""
         if isinstance(error, EOFError):
             return (
                 "; the program waits for input, which mlpprof does not pass on. Let it take an argument instead: "
@@ -177,6 +177,14 @@ class UserProgram:
                 folder = folder.parent
             module = ".".join(reversed(parts))
             return f"; it is a module of a package, which is written -m {module}, in the folder {folder}"
+        if isinstance(error, ModuleNotFoundError) and error.name is not None and name.kind == "script":
+            missing = error.name.partition(".")[0]
+            for folder in (Path.cwd(), *name.folder.parents):
+                if (folder / missing).is_dir() or (folder / f"{missing}.py").is_file():
+                    return (
+                        f"; '{missing}' is in the folder {folder}, where Python does not look for the modules of "
+                        f"{name.short}: set PYTHONPATH to that folder"
+                    )
         return None
 
     def _main(self) -> Main:

@@ -123,13 +123,13 @@ def proven(
     wanted = selection or Selection()
     # The threads of BLAS wait for each other where other programs use the processors: then nothing can be proven.
     subject = replace(subject, threads=subject.threads or 1)
-    first = chosen(analyse(subject, part_of(progress, 0.0, 1 / PARTS)), wanted)
+    first = chosen(analyse(subject, part_of(progress, 0.0, 1 / PARTS), how_often_proven()), wanted)
     request = replace(subject.program, step=first.advice.step)
     if not any(first.cures):
         return first.advice
 
     def analyse_again(version: ProgramRequest, report: Progress) -> Analysis:
-        return chosen(analyse(replace(subject, target=version, step=version.step), report), wanted)
+        return chosen(analyse(replace(subject, target=version, step=version.step), report, how_often_proven()), wanted)
 
     trials = ProgramTrials(analyse_again, Environment(subject.threads), how_often_proven())
     prover = Prover(trials, progress, safe_only)
