@@ -108,6 +108,15 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
     return said
 
 
+def found_sentence(name: str, step: str, took_s: float, more: int) -> str:
+    """Which step was found, and how long the further runs may take, if one takes long."""
+    sentence = f"the step of {name} is {step}"
+    if took_s <= LONG_S:
+        return sentence
+    all_min = more * took_s / 60
+    return f"{sentence}; that run took {took_s:.0f} s, and up to {more} more take as long: {all_min:.0f} min at most"
+
+
 def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
     """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
     if old.name.text == new.name.text:
@@ -317,11 +326,13 @@ class ProgramComparer:
 
     def _found(self, request: ProgramRequest, is_old: bool, progress: Progress) -> ProgramSubject:
         """The program with its step."""
-        how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
+        most = sum(count for count, _ in self._wanted.runs(request, is_old))
+        how_often = f"up to {most} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
+        begun_s = time.monotonic()
         sought = _runs(ProgramSubject(request, how_often), self._environment).sought(progress)
-        self._say(f"the step of {request.name.short} is {sought['step']}")
+        self._say(found_sentence(request.name.short, sought["step"], time.monotonic() - begun_s, most - 1))
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
 
