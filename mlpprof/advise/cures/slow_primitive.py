@@ -199,6 +199,18 @@ def with_arange(node: ast.expr, text: Text, name: str) -> str | None:
     return None
 
 
+def by_mask(node: ast.expr, text: Text, name: str) -> str | None:
+    """``A[mask]`` for ``A[np.where(mask)]``."""
+    match node:
+        case ast.Subscript(value=container, slice=ast.Call(args=[mask], keywords=[])):
+            return f"{text(container)}[{text(mask)}]"
+        case ast.Subscript(
+            value=container, slice=ast.Call(func=ast.Attribute(value=mask, attr="nonzero"), args=[], keywords=[])
+        ):
+            return f"{text(container)}[{text(mask)}]"
+    return None
+
+
 def without_vectorize(node: ast.expr, text: Text, name: str) -> str | None:
     """``f(x)`` for ``np.vectorize(f)(x)``."""
     match node:

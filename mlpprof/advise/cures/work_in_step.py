@@ -79,9 +79,11 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
         node = code.node(event)
         is_number = event.output is not None and not event.output.is_array and not event.is_own
         statement = code.statement(node) if node is not None and is_number else None
-        if not isinstance(statement, ast.Assign) or statement in seen or statement.value is not node:
+        if not isinstance(statement, ast.Assign) or statement in seen:
             continue
         seen.add(statement)
+        if any(one.output is not None and one.output.is_array for one in code.executions(statement.value)):
+            continue
         match statement.targets:
             case [ast.Name(id=name)] if has_no_effect_but_its_value(statement.value, code):
                 is_later = _is_read_later(statement, name, code)

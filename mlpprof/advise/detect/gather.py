@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import LARGE, LEAST_GAIN, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.candidate import LEAST_GAIN, SMALL, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.gather import kept_identity, loop_of_list, rows_at_once, rows_first, taken_once
 from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
@@ -170,7 +170,7 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
     """Rows that a step gathers from the set although it has gathered them already."""
     found, first_of = [], dict[tuple[int, int], Event]()
     for event in graph.turn:
-        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < LARGE:
+        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < SMALL:
             continue
         rows = (event.inputs[0].root, hash(tuple(value.content for value in event.inputs[1:])))
         first = first_of.setdefault(rows, event)
@@ -205,7 +205,7 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
 
 def _is_partly_used(event: Event, graph: Graph) -> bool:
     output = event.output
-    if event.is_own or event.is_view or output is None or not output.is_array or output.size < LARGE:
+    if event.is_own or event.is_view or output is None or not output.is_array or output.size < SMALL:
         return False
     if event.kind not in (COPY, ARITHMETIC) and event.name not in ("permutation",):
         return False

@@ -38,6 +38,7 @@ from mlpprof.advise.candidate import (
 )
 from mlpprof.advise.cures.slow_primitive import (
     as_product,
+    by_mask,
     by_tanh,
     called,
     exponential,
@@ -422,6 +423,48 @@ def _matrices(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(events)),
         )
     ]
+
+
+def _where_as_index(graph: Graph) -> Iterator[Candidate]:
+    """The places where a mask is true used as an index, ``A[np.where(mask)]``, where the mask does it."""
+    places = {id(event.result): event for event in graph.turn if event.name in ("where", "nonzero")}
+    for event in graph.turn:
+        of_mask = places.get(id(event.operands[1])) if event.function in (operator.getitem, operator.setitem) else None
+        if of_mask is None or len(of_mask.operands) != 1 or of_mask.index > event.index:
+            continue
+        target, places_of, *value = event.operands
+        mask = of_mask.operands[0]
+        if not isinstance(target, np.ndarray) or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            continue
+        share = _saved_by_mask(target, mask, value, of_mask)
+        if share[0] < LEAST_GAIN:
+            continue
+        edit = expression_cure([(event, by_mask)], graph)
+        words = "use the mask itself as the index."
+        site = graph.site(event)
+        yield Candidate(
+            category="slow-primitive",
+            site=site,
+            title=f"`{graph.text(event, 50)}` looks for the places where a mask is true before it uses them as an index",
+            why="NumPy makes an array of numbers for every axis, and then looks up each place. A mask of booleans is "
+            "an index, too.",
+            cure=f"In {graph.place(site)}, {words}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cures=(edit,) if edit is not None else (),
+            saved_s=of_time(share, graph.seconds([of_mask, event])),
+            measured="both forms performed alternately on the operands of the step",
+            confidence=CERTAIN,
+            covers=indices([of_mask, event]),
+            evidence=facts(event, 1),
+        )
+
+
+def _saved_by_mask(target: Array, mask: Array, value: list[Any], of_mask: Event) -> tuple[float, float]:
+    held = target.copy(order="K") if value else target
+
+    def performed(key: Any) -> object:
+        return held.__setitem__(key, value[0]) if value else held[key]
+
+    return saved_share(lambda: performed(of_mask.function(mask)), lambda: performed(mask))
 
 
 MATRIX_MAKERS = frozenset(("matrix", "mat", "asmatrix", "bmat"))
@@ -856,6 +899,7 @@ def detect(graph: Graph) -> list[Candidate]:
         *_outer_sums(graph),
         *_summed_products(graph),
         *_mask_stores(graph),
+        *_where_as_index(graph),
         *packed_vectors(graph),
         *off_blas(graph),
         *broadcasts(graph),
