@@ -467,6 +467,74 @@ def _saved_by_mask(target: Array, mask: Array, value: list[Any], of_mask: Event)
     return saved_share(lambda: performed(of_mask.function(mask)), lambda: performed(mask))
 
 
+COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal"))
+UNIFORM = frozenset(("rand", "random", "random_sample", "uniform"))
+
+
+def _random_masks(graph: Graph) -> Iterator[Candidate]:
+    """Masks of zeros and ones at random, as for dropout, that a generator of NumPy's new kind draws faster."""
+    drawn = {id(event.result): event for event in graph.turn if _is_large_draw(event) and event.name in UNIFORM}
+    for event in graph.turn:
+        of_draw = next((drawn[id(x)] for x in event.operands if id(x) in drawn), None)
+        if event.name in COMPARISONS and of_draw is not None and _is_legacy(of_draw) and of_draw.index < event.index:
+            yield from _mask_of_draws([of_draw, event], graph)
+        elif _is_large_draw(event) and (event.name == "binomial" and event.operands[:1] == (1,) or _is_of_two(event)):
+            yield from _mask_of_draws([event], graph)
+
+
+def _mask_of_draws(events: list[Event], graph: Graph) -> Iterator[Candidate]:
+    actions = [action for event in events if (action := _drawn_again(event)) is not None]
+    shape, rng = events[-1].result.shape, np.random.default_rng(0)
+    share = saved_share(lambda: [action() for action in actions], lambda: rng.random(shape, dtype=np.float32) < 0.5)
+    if share[0] < LEAST_GAIN:
+        return
+    site = graph.site(events[0])
+    yield Candidate(
+        category="slow-primitive",
+        site=site,
+        title=f"`{graph.text(events[0], 50)}` draws a random mask by a slow function",
+        why="NumPy's older random functions, and those that choose among values, take several times as long for every "
+        "element as uniform float32 numbers of a generator.",
+        cure=by_hand(
+            f"make a generator once, `rng = np.random.default_rng(seed)`, and draw the mask of {graph.place(site)} as "
+            "`rng.random(shape, dtype=np.float32) < p`, where p is the probability of a one.",
+            "The random numbers are others than now, so the training differs as with another seed.",
+        ),
+        saved_s=of_time(share, graph.seconds(events)),
+        measured="both ways to draw a mask of this shape performed alternately",
+        confidence=LIKELY,
+        covers=indices(events),
+        evidence=facts(events[-1], 1),
+    )
+
+
+def _drawn_again(event: Event) -> Callable[[], object] | None:
+    """The operation as a function; the program's own generator must not change."""
+    owner = getattr(event.function, "__self__", None)
+    if not isinstance(owner, np.random.RandomState | np.random.Generator):
+        return again(event)
+    kind = np.random.RandomState if isinstance(owner, np.random.RandomState) else np.random.default_rng
+    return partial(getattr(kind(0), event.function.__name__), *event.operands, **event.options)
+
+
+def _is_large_draw(event: Event) -> bool:
+    owner, made = getattr(event.function, "__self__", None), event.result
+    is_draw = isinstance(owner, np.random.RandomState | np.random.Generator)
+    return is_draw and isinstance(made, np.ndarray) and made.size >= SMALL
+
+
+def _is_legacy(event: Event) -> bool:
+    return isinstance(getattr(event.function, "__self__", None), np.random.RandomState)
+
+
+def _is_of_two(event: Event) -> bool:
+    """Whether it chooses one of two values for every element."""
+    given = {**dict(zip(("a", "size", "replace", "p"), event.operands, strict=False)), **event.options}
+    values = given.get("a")
+    number = values if isinstance(values, int) else np.size(values)
+    return event.name == "choice" and number == 2 and given.get("replace", True) is True
+
+
 MATRIX_MAKERS = frozenset(("matrix", "mat", "asmatrix", "bmat"))
 
 
@@ -900,6 +968,7 @@ def detect(graph: Graph) -> list[Candidate]:
         *_summed_products(graph),
         *_mask_stores(graph),
         *_where_as_index(graph),
+        *_random_masks(graph),
         *packed_vectors(graph),
         *off_blas(graph),
         *broadcasts(graph),
