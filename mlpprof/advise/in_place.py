@@ -413,8 +413,8 @@ def _turn_of_list(node: ast.stmt, tree: ast.Module) -> ast.Assign | None:
         case _:
             return None
     match names, over:
-        case ast.Tuple(elts=parts), ast.Call(func=ast.Name(id="zip"), args=lists, keywords=[]) if len(parts) == len(lists):
-            pairs = list(zip(parts, lists, strict=True))
+        case ast.Tuple(elts=parts), ast.Call(func=ast.Name(id="zip"), args=lists, keywords=[]):
+            pairs = list(zip(parts, lists, strict=False))
         case _:
             pairs = [(names, over)]
     bound = {one.id for one in ast.walk(names) if isinstance(one, ast.Name)}

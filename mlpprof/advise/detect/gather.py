@@ -6,19 +6,29 @@ Also rows that Python takes one by one.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from mlpprof.advise.candidate import LEAST_GAIN, SMALL, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.cures.gather import kept_identity, loop_of_list, rows_at_once, rows_first, taken_once
-from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.cures.gather import (
+    kept_identity,
+    loop_of_list,
+    rows_at_once,
+    rows_first,
+    rows_of_identity,
+    taken_once,
+)
+from mlpprof.advise.cures.one_hot import ones_at_once, rows_of_identity, stored_ones
+from mlpprof.advise.loops import LONGEST_HEADER, loop_seconds
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import of_time, saved_share
-from mlpprof.programs.record.trace import Event
+from mlpprof.programs.record.replay import of_time, saved_share, seconds_of
+from mlpprof.programs.record.trace import Event, LoopRun
 
 MOST_BYTES = 64_000_000
 """To compare columns with rows, no more bytes of the set are turned."""
@@ -34,7 +44,38 @@ def detect(graph: Graph) -> list[Candidate]:
     """Results of which the step reads only a part, rows that are gathered twice, and labels encoded in every batch."""
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
-    return [*found, *_taken_twice(graph), *_columns(graph), *_one_hot(graph), *_listed_rows(graph)]
+    found += [*_taken_twice(graph), *_columns(graph), *_one_hot(graph), *_listed_rows(graph)]
+    return [*found, *_ones_one_by_one(graph)]
+
+
+def _ones_one_by_one(graph: Graph) -> Iterator[Candidate]:
+    """Loops that store the ones of one-hot rows."""
+    by_site: dict[int, list[LoopRun]] = defaultdict(list)
+    for run in graph.trace.loops:
+        if run.step == graph.last_step and run.turns >= LEAST_ROWS:
+            by_site[run.site].append(run)
+    for number, runs in by_site.items():
+        site = graph.trace.sites[number]
+        stored = stored_ones(site, graph)
+        if stored is None:
+            continue
+        edit = ones_at_once(stored, graph)
+        turns = max(run.turns for run in runs)
+        header = graph.line_text(site.file, site.line).removesuffix(":")[:LONGEST_HEADER]
+        words = "store all ones at once: the indices are the numbers of the rows and the labels."
+        yield Candidate(
+            category="gather",
+            site=site,
+            title=f"`{header}` stores the {turns} ones of one-hot rows one by one",
+            why="Python stores every single number by a call of its own. NumPy stores all of them in one call, if the "
+            "indices are two arrays.",
+            cures=(edit,) if edit is not None else (),
+            cure=f"{words[0].upper()}{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            saved_s=around(loop_seconds(site, runs, graph) * (1 - 1 / turns)),
+            measured="the time of the loop in the step, less the time of one turn",
+            covers=frozenset(index for run in runs for index in range(run.first_event, run.end)),
+            evidence={"times_per_step": sum(run.turns for run in runs)},
+        )
 
 
 JOINING = frozenset(("array", "asarray", "stack", "vstack", "row_stack"))
@@ -48,8 +89,10 @@ def _listed_rows(graph: Graph) -> list[Candidate]:
         held = event.operands[0] if event.operands and event.name in JOINING and not event.is_own else None
         if not isinstance(held, list | tuple) or len(held) < LEAST_ROWS or event.output is None:
             continue
-        if any(graph.makers(value.root, event.index) for value in event.inputs):
-            continue  # the step has computed the rows
+        made = [one for value in event.inputs for one in graph.makers(value.root, event.index)]
+        if made:  # the step has computed the rows
+            found += _one_hot_rows(event, made, graph)
+            continue
         where = loop_of_list(event, graph)
         forms = _forms_of_rows(held, event, graph) if where is not None else None
         if where is None or forms is None:
@@ -85,6 +128,34 @@ def _listed_rows(graph: Graph) -> list[Candidate]:
     return found
 
 
+def _one_hot_rows(event: Event, made: list[Event], graph: Graph) -> Iterator[Candidate]:
+    """A list of rows of zeros with a one each. made: the operations that have made the rows."""
+    rows = event.result.reshape(len(event.result), -1)
+    is_one_hot = rows.dtype.kind in "fiu" and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1)
+    if not is_one_hot or rows.shape[1] < 2 or not any(one.kind == FILL for one in made):
+        return
+    first = min(one.calls[-1] if one.calls[: len(event.calls)] != one.calls else one.index for one in made)
+    events = [one for one in graph.turn if first <= one.index <= event.index]
+    labels, number = rows.argmax(axis=1), rows.shape[1]
+    at_once_s = seconds_of(lambda: np.eye(number, dtype=rows.dtype)[labels])
+    edit = rows_of_identity(event, graph)
+    site = graph.site(event)
+    words = "take the rows of an identity matrix: `np.eye(classes)[labels]` encodes all labels at once."
+    yield Candidate(
+        category="gather",
+        site=site,
+        title=f"`{graph.text(event, 50)}` makes {len(rows)} one-hot rows one by one",
+        why="For every label, Python makes an array of zeros and stores a one. The rows of an identity matrix are the "
+        "same rows, and one index takes all of them.",
+        cures=(edit,) if edit is not None else (),
+        cure=f"T{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+        saved_s=around(max(0.0, graph.seconds(events) * graph.unclocked - at_once_s)),
+        measured="the time of making the rows in the step, less the time of taking them from an identity matrix",
+        covers=indices(events),
+        evidence=facts(event, len(rows)),
+    )
+
+
 def _forms_of_rows(held: Sequence[Any], event: Event, graph: Graph) -> tuple[Any, list[int], bool] | None:
     """The array that the items of a list are rows of, their numbers, and whether a slice takes them."""
     first = held[0]
@@ -97,7 +168,7 @@ def _forms_of_rows(held: Sequence[Any], event: Event, graph: Graph) -> tuple[Any
         return (event.result, list(range(len(held))), True) if first.ndim == 1 else None
     numbers = [_row_of(one, container) for one in held]
     rows = [number for number in numbers if number is not None]
-    steps = {later - one for one, later in zip(rows, rows[1:], strict=False)}
+    steps = {later - one for one, later in pairwise(rows)}
     return (container, rows, steps == {1}) if len(rows) == len(held) else None
 
 

@@ -337,13 +337,17 @@ def _sums(operand: Any) -> Iterator[FasterForm]:
         )
 
 
+INDICES = np.ndarray | list | range
+"""What takes rows by their numbers."""
+
+
 def _indices(event: Event) -> Iterator[FasterForm]:
     """An index array with equal steps, where a slice would be a view that copies nothing."""
     if event.name != "gather" or event.function is not operator.getitem:
         return
     container, key = event.operands
     keys = key if isinstance(key, tuple) else (key,)
-    lists = [k for k in keys if isinstance(k, np.ndarray | list)]
+    lists = [k for k in keys if isinstance(k, INDICES)]
     if len(lists) != 1:
         return
     index = np.asarray(lists[0])
@@ -352,7 +356,7 @@ def _indices(event: Event) -> Iterator[FasterForm]:
     steps = np.diff(index)
     if steps[0] > 0 and bool(np.all(steps == steps[0])):
         view = slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
-        replaced = tuple(view if isinstance(k, np.ndarray | list) else k for k in keys)
+        replaced = tuple(view if isinstance(k, INDICES) else k for k in keys)
         yield FasterForm(
             "uses an index array where a slice is enough",
             "An index array copies the rows. A slice of the same rows is a view and copies nothing.",
@@ -370,6 +374,8 @@ def _ranges(event: Event) -> Iterator[FasterForm]:
         return
     container, key, *value = event.operands
     keys = key if isinstance(key, tuple) else (key,)
+    if not value and sum(isinstance(k, INDICES) for k in keys) == 1:
+        return  # a slice is better still
     longest = max((len(k) for k in keys if isinstance(k, range)), default=0)
     if not isinstance(container, np.ndarray) or longest < LEAST_RANGE:
         return
@@ -432,7 +438,7 @@ def _where_as_index(graph: Graph) -> Iterator[Candidate]:
         of_mask = places.get(id(event.operands[1])) if event.function in (operator.getitem, operator.setitem) else None
         if of_mask is None or len(of_mask.operands) != 1 or of_mask.index > event.index:
             continue
-        target, places_of, *value = event.operands
+        target, _, *value = event.operands
         mask = of_mask.operands[0]
         if not isinstance(target, np.ndarray) or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             continue
@@ -445,10 +451,10 @@ def _where_as_index(graph: Graph) -> Iterator[Candidate]:
         yield Candidate(
             category="slow-primitive",
             site=site,
-            title=f"`{graph.text(event, 50)}` looks for the places where a mask is true before it uses them as an index",
+            title=f"`{graph.text(event, 50)}` looks up where a mask is true, to use these places as an index",
             why="NumPy makes an array of numbers for every axis, and then looks up each place. A mask of booleans is "
             "an index, too.",
-            cure=f"In {graph.place(site)}, {words}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cure=f"U{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
             cures=(edit,) if edit is not None else (),
             saved_s=of_time(share, graph.seconds([of_mask, event])),
             measured="both forms performed alternately on the operands of the step",
@@ -478,7 +484,7 @@ def _random_masks(graph: Graph) -> Iterator[Candidate]:
         of_draw = next((drawn[id(x)] for x in event.operands if id(x) in drawn), None)
         if event.name in COMPARISONS and of_draw is not None and _is_legacy(of_draw) and of_draw.index < event.index:
             yield from _mask_of_draws([of_draw, event], graph)
-        elif _is_large_draw(event) and (event.name == "binomial" and event.operands[:1] == (1,) or _is_of_two(event)):
+        elif _is_large_draw(event) and _is_of_two(event):
             yield from _mask_of_draws([event], graph)
 
 
@@ -528,9 +534,12 @@ def _is_legacy(event: Event) -> bool:
 
 
 def _is_of_two(event: Event) -> bool:
-    """Whether it chooses one of two values for every element."""
+    """Whether it chooses one of two values for every element, by `choice` or as a success of one trial."""
+    if event.name == "binomial":
+        trials = event.operands[0] if event.operands else event.options.get("n")
+        return isinstance(trials, int) and trials == 1
     given = {**dict(zip(("a", "size", "replace", "p"), event.operands, strict=False)), **event.options}
-    values = given.get("a")
+    values: Any = given.get("a")
     number = values if isinstance(values, int) else np.size(values)
     return event.name == "choice" and number == 2 and given.get("replace", True) is True
 

@@ -164,7 +164,7 @@ class Graph:
         """Seconds per step of the expressions in a place, without those of the functions that they call."""
         file, *place = span
         start, end = tuple(place[:2]), tuple(place[2:])
-        return sum(s for other, s in self._seconds.items() if other[0] == file and start <= other[1:3] and other[3:] <= end)
+        return sum(s for one, s in self._seconds.items() if one[0] == file and start <= one[1:3] and one[3:] <= end)
 
     @cached_property
     def unclocked(self) -> float:
