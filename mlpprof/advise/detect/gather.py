@@ -20,7 +20,6 @@ from mlpprof.advise.cures.gather import (
     loop_of_list,
     rows_at_once,
     rows_first,
-    rows_of_identity,
     taken_once,
 )
 from mlpprof.advise.cures.one_hot import ones_at_once, rows_of_identity, stored_ones
@@ -84,7 +83,7 @@ JOINING = frozenset(("array", "asarray", "stack", "vstack", "row_stack"))
 
 def _listed_rows(graph: Graph) -> list[Candidate]:
     """Arrays that are made of a list of rows of another array."""
-    found = []
+    found: list[Candidate] = []
     for event in graph.turn:
         held = event.operands[0] if event.operands and event.name in JOINING and not event.is_own else None
         if not isinstance(held, list | tuple) or len(held) < LEAST_ROWS or event.output is None:

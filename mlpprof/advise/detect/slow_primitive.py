@@ -337,7 +337,7 @@ def _sums(operand: Any) -> Iterator[FasterForm]:
         )
 
 
-INDICES = np.ndarray | list | range
+INDICES = (np.ndarray, list, range)
 """What takes rows by their numbers."""
 
 
