@@ -73,8 +73,8 @@ def found(text):
         (
             "def step():\n    y = np.zeros((600, 10))\n    # ones\n    for n, k in enumerate(labels):\n"
             "        y[n][int(k)] = 1\n    return y\n",
-            "def step():\n    y = np.zeros((600, 10))\n    # ones\n    y[np.arange(len(labels)), np.asarray(labels, dtype=int)] = 1\n"
-            "    return y\n",
+            "def step():\n    y = np.zeros((600, 10))\n    # ones\n"
+            "    y[np.arange(len(labels)), np.asarray(labels, dtype=int)] = 1\n    return y\n",
         ),
         (
             "column = labels.reshape(-1, 1)\ndef step():\n    y = np.zeros((10, 500))\n    for n in range(500):\n"

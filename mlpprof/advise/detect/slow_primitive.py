@@ -436,13 +436,15 @@ def _where_as_index(graph: Graph) -> Iterator[Candidate]:
     places = {id(event.result): event for event in graph.turn if event.name in ("where", "nonzero")}
     for event in graph.turn:
         of_mask = places.get(id(event.operands[1])) if event.function in (operator.getitem, operator.setitem) else None
-        if of_mask is None or len(of_mask.operands) != 1 or of_mask.index > event.index:
+        if of_mask is None or of_mask.index > event.index:
             continue
         target, _, *value = event.operands
-        mask = of_mask.operands[0]
+        mask = getattr(of_mask.function, "__self__", None)
+        if not isinstance(mask, np.ndarray):
+            mask = of_mask.operands[0] if len(of_mask.operands) == 1 else None
         if not isinstance(target, np.ndarray) or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
             continue
-        share = _saved_by_mask(target, mask, value, of_mask)
+        share = _saved_by_mask(target, mask, value)
         if share[0] < LEAST_GAIN:
             continue
         edit = expression_cure([(event, by_mask)], graph)
@@ -464,13 +466,13 @@ def _where_as_index(graph: Graph) -> Iterator[Candidate]:
         )
 
 
-def _saved_by_mask(target: Array, mask: Array, value: list[Any], of_mask: Event) -> tuple[float, float]:
+def _saved_by_mask(target: Array, mask: Array, value: list[Any]) -> tuple[float, float]:
     held = target.copy(order="K") if value else target
 
     def performed(key: Any) -> object:
         return held.__setitem__(key, value[0]) if value else held[key]
 
-    return saved_share(lambda: performed(of_mask.function(mask)), lambda: performed(mask))
+    return saved_share(lambda: performed(mask.nonzero()), lambda: performed(mask))
 
 
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal"))
