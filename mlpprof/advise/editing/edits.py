@@ -163,7 +163,9 @@ class Edits:
             if isinstance(node, cst.BaseSmallStatement):
                 assert isinstance(new, cst.SimpleStatementLine)
                 return new.body[0]
-            node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=node.trailing_whitespace)
+            new = new.with_changes(leading_lines=node.leading_lines)
+            is_line = isinstance(node, cst.SimpleStatementLine)
+            node = new.with_changes(trailing_whitespace=node.trailing_whitespace) if is_line else new
         if one in self._guarded:
             test, rest = self._guarded[one]
             others: list[Any] = [self._line(other) for other in rest]
