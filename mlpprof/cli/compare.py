@@ -26,6 +26,7 @@ from mlpprof.cli.options import (
     workload_from,
     workload_options,
 )
+from mlpprof.cli.review import print_format
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -100,10 +101,17 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",
+    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg .md .h5 (others: "
+    "--format).",
 )
 @figure_option
-@click.option("--format", "file_format", help="Format of FILE: json, csv, pytest-benchmark, github-action-benchmark.")
+@click.option(
+    "--format",
+    "file_format",
+    metavar="NAME",
+    help="Print this format, or write it to FILE: github (annotations), markdown, json, csv, pytest-benchmark or "
+    "github-action-benchmark.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
 def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
@@ -142,6 +150,8 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
+        elif options["file_format"] is not None and options["out"] is None:
+            print_format(COMPARISONS, comparisons, options["file_format"])
         else:
             console = output_console()
             for i, comparison in enumerate(comparisons):
@@ -319,7 +329,7 @@ def programs_as_asked(
 def _require_format(options: Mapping[str, Any]) -> None:
     out, named = options["out"], options["file_format"]
     if out is None and named is not None:
-        raise UsageError(f"--format {named} needs a file; add -o FILE")
+        COMPARISONS.require_text(named)
     if out is not None:
         COMPARISONS.choose(out, named, options["figure"])
 

@@ -15,6 +15,7 @@ from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.report.advice_words import median_s
+from mlpprof.report.claims import moved_text
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.results import (
     BatchResult,
@@ -295,10 +296,16 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
             "lost": speedup.lost,
+            "moved": moved_text(speedup.waterfall, speedup.lost),
             "command": speedup.command,
             "notes": speedup.notes,
         }
     )
+
+
+def claims_json(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All claims of a session of tests, or of pyproject.toml; each is what `speedup_json` returns, with its test."""
+    return {"schema": SCHEMA, "mlpprof": __version__, "claims": list(claims)}
 
 
 def verify_json(verified: Mapping[Path, Sequence[Statement]]) -> dict[str, Any]:
