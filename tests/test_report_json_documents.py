@@ -21,6 +21,7 @@ from mlpprof.compare.verify import Statement
 from mlpprof.report.json_documents import (
     advice_json,
     check_json,
+    claims_json,
     comparison_json,
     different_training_json,
     kept_json,
@@ -31,6 +32,7 @@ from mlpprof.report.json_documents import (
     speedup_json,
     step_profile_json,
     tuning_json,
+    unmeasured_json,
     verify_json,
 )
 from mlpprof.results import CheckResult, DifferentTraining, ProgramPair, Race, Speedup, Training
@@ -114,7 +116,12 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "reproduction": ("reproduce", reproduce_json([REPRODUCTION])),
     "claims of a test session": (
         "speedups",
-        {"schema": 1, "mlpprof": "0", "claims": [{"test": "test_a.py::test_b", **speedup_json(SPEEDUP)}]},
+        claims_json(
+            [
+                {"test": "test_a.py::test_b", **speedup_json(SPEEDUP)},
+                {"test": "test_a.py::test_c", **unmeasured_json("new.py", "old.py", 1.0, "error", "there is no file")},
+            ]
+        ),
     ),
     "three findings": ("advice", advice_json(make_advice())),
     "an evaluation around the step": (

@@ -303,6 +303,30 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
     )
 
 
+def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | None, reason: str) -> dict[str, Any]:
+    """A claim about which nothing was timed, as `speedup_json`.
+
+    verdict: "fail" if both do not compute the same, "error" if it could not be measured, None if that was not asked.
+    """
+    return {
+        "new": new,
+        "old": old,
+        "subject": "",
+        "ratio": None,
+        "interval": None,
+        "verdict": verdict,
+        "reason": reason,
+        "at_least": at_least,
+        "processes": 0,
+        "in_process": False,
+        "phases": {},
+        "lost": None,
+        "moved": "",
+        "command": "",
+        "notes": [],
+    }
+
+
 def claims_json(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All claims of a session of tests, or of pyproject.toml; each is what `speedup_json` returns, with its test."""
     return {"schema": SCHEMA, "mlpprof": __version__, "claims": list(claims)}
