@@ -19,6 +19,7 @@ SECTIONS = {
         "peers": "Compare the variants with PyTorch, JAX, TensorFlow and scikit-learn.",
     },
     "Tests": {
+        "check-claims": "Measure the speedups that pyproject.toml claims.",
         "calibrate": "Store a measured speedup, so that a test can require it.",
     },
     "Workshop": {
@@ -30,9 +31,15 @@ SECTIONS = {
         "data": "Show what is in a data file, or download MNIST.",
     },
 }
-"""The commands as --help lists them. The module of a command is mlpprof.cli.NAME; its click command is `command`."""
+"""The commands as --help lists them. `module_of` names the module of a command; its click command is `command`."""
 
 COMMANDS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
+
+
+def module_of(command: str) -> str:
+    """The module of a command."""
+    return f"mlpprof.cli.{command.replace('-', '_')}"
+
 
 EXAMPLES = {
     "advise": "mlpprof advise train.py",

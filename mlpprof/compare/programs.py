@@ -108,16 +108,20 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
     return said
 
 
+class SameCode(UsageError):
+    """Two programs are the same code."""
+
+
 def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
-    """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
+    """Raise SameCode if both are the same code: the same texts in all of the program's own files."""
     if old.name.text == new.name.text:
-        raise UsageError(
+        raise SameCode(
             f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
             f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
         )
     ours, theirs = own_sources(old), own_sources(new)
     if ours == theirs:
-        raise UsageError(
+        raise SameCode(
             f"{old.name.text} and {new.name.text} are the same code ({_files(len(ours))} with identical bytes), so "
             "there is nothing to compare; change one of them, or name another version, as in train.py@HEAD~1"
         )

@@ -306,7 +306,8 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
 def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | None, reason: str) -> dict[str, Any]:
     """A claim about which nothing was timed, as `speedup_json`.
 
-    verdict: "fail" if both do not compute the same, "error" if it could not be measured, None if that was not asked.
+    verdict: "fail" if both do not compute the same, "error" if it could not be measured, "unchanged" if both are
+    the same code, None if only the check was wanted.
     """
     return {
         "new": new,
