@@ -27,7 +27,7 @@ CANNED = '''
 
 import mlpprof.testing.speedup as real
 from mlpprof.errors import CheckFailed
-from mlpprof.results import Change, Speedup, Verdict
+from mlpprof.results import PhaseChange, Speedup, Verdict
 
 CALLS = []
 
@@ -38,7 +38,7 @@ def measure_speedup(new, *, over, at_least=None, workload="digits", batch=None, 
         raise CheckFailed("wrong: layer 2: gradients deviate")
     outcome = "pass" if callable(new) else new
     verdict = Verdict(outcome, 1.5, 1.4, 1.6, at_least, 5, "as canned")
-    moved = (Change("update", None, "", 1e-3, 2e-3, 1.0),) if outcome == "fail" else ()
+    moved = (PhaseChange("update", None, "", 1e-3, 2e-3, 1.0),) if outcome == "fail" else ()
     return Speedup(str(new), str(over), workload, verdict, moved, command="mlpprof compare", notes=("canned",))
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TypeVar
 
 from mlpprof.cli.terminal import print_text
-from mlpprof.report.files.formats import Kind
+from mlpprof.report.files.formats import Formats
 from mlpprof.report.files.markup import add_to_step_summary
 
 Results = TypeVar("Results")
 
 
-def print_format(kind: Kind[Results], results: Results, named: str) -> None:
+def print_format(formats: Formats[Results], results: Results, named: str) -> None:
     """Print results in a format that is text; with `github`, their Markdown is added to the summary of the step.
 
     Raises UsageError for a format that is not text, and if the summary cannot be written.
     """
-    print_text(kind.text(results, named))
+    print_text(formats.text(results, named))
     if named == "github":
-        add_to_step_summary(kind.text(results, "markdown"))
+        add_to_step_summary(formats.text(results, "markdown"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof.report.numbers import digits, format_time, of_layer, plain
-from mlpprof.results import Change, Comparison, ExpressionChange
+from mlpprof.results import Comparison, ExpressionChange, PhaseChange
 
 OUTCOMES = {
     "fail": "failed",
@@ -130,7 +130,7 @@ def count_text(claims: Sequence[ClaimView]) -> str:
     return f"{len(claims)} {'claim' if len(claims) == 1 else 'claims'}: {parts}"
 
 
-def moved_text(waterfall: Sequence[Change], lost: ExpressionChange | None) -> str:
+def moved_text(waterfall: Sequence[PhaseChange], lost: ExpressionChange | None) -> str:
     """Where a difference lies: the expression that lost the time, else the phase; "" if that was not measured."""
     if lost is not None:
         return lost_text(lost)
@@ -145,7 +145,7 @@ def lost_text(one: ExpressionChange) -> str:
     return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}"
 
 
-def phase_row(waterfall: Sequence[Change]) -> list[tuple[str, str]]:
+def phase_row(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:
     """The phase that lost the most time against the older one and its most expensive statement, or gained the least."""
     phases = [change for change in waterfall if not change.label]
     if not phases:
@@ -161,9 +161,9 @@ def phase_row(waterfall: Sequence[Change]) -> list[tuple[str, str]]:
     return [("slower", f"{worst.phase}: {text}")]
 
 
-def _lost_s(change: Change) -> float:
+def _lost_s(change: PhaseChange) -> float:
     return change.new_s - change.old_s
 
 
-def _times(change: Change) -> str:
+def _times(change: PhaseChange) -> str:
     return f"{format_time(change.old_s)} → {format_time(change.new_s)}"
