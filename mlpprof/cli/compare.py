@@ -44,7 +44,7 @@ from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import comparison_json, different_training_json
-from mlpprof.report.terminal.compare import print_comparison, print_stored
+from mlpprof.report.terminal.compare import print_comparisons, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
 from mlpprof.workloads import Workload
@@ -145,7 +145,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
     except TrainsDifferently as error:
         if options["as_json"]:
-            print_json([*map(comparison_json, error.done), different_training_json(error.different)])
+            print_json([different_training_json(error.different)])
         raise
     with saving.report_first():
         if options["as_json"]:
@@ -153,11 +153,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         elif options["file_format"] is not None and options["out"] is None:
             print_format(COMPARISONS, comparisons, options["file_format"])
         else:
-            console = output_console()
-            for i, comparison in enumerate(comparisons):
-                if i:
-                    console.print()
-                print_comparison(comparison, console)
+            print_comparisons(comparisons, output_console())
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
 

@@ -8,11 +8,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mlpprof.compare.history import Version, history
 from mlpprof.machine.blas import blas_line, machine_line
 from mlpprof.report.claims import lost_text, phase_row
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, plain
-from mlpprof.report.rows import comparison_table, expression_change_table, phase_names, race_table
+from mlpprof.report.rows import comparison_table, expression_change_table, history_table, phase_names, race_table
 from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import FIGURE, NAME, heading, indented, listing, pairs, print_trimmed, table_lines
 from mlpprof.results import BatchResult, Comparison, Ladder, Run, Speedup
@@ -21,6 +22,30 @@ from mlpprof.results import BatchResult, Comparison, Ladder, Run, Speedup
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """One comparison: the verdict first, then where the difference lies."""
     print_trimmed(console, lambda width: _comparison_sections(comparison, width))
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """All comparisons; the versions of a program that ran in one race come first, in a table."""
+    versions = history(comparisons)
+    if versions:
+        print_trimmed(console, lambda width: _history_sections(versions, width))
+    for i, comparison in enumerate(comparisons):
+        if i or versions:
+            console.print()
+        print_comparison(comparison, console)
+
+
+def _history_sections(versions: Sequence[Version], width: int) -> Iterator[RenderableType]:
+    yield Text(f"{plain(versions[0].name)} → {plain(versions[-1].name)}, {len(versions)} versions", "bold")
+    yield Text()
+    yield from table_lines(history_table(versions), width)
+    yield Text()
+    slower = [one for one in versions if one.over_previous is not None and one.over_previous.is_slower]
+    if slower:
+        worst = min(slower, key=lambda one: one.over_previous.ratio if one.over_previous is not None else 1.0)
+        yield indented(Text(f"The most time is lost in {plain(worst.name)}.", "yellow"))
+    note = "All versions took turns in one race. Brackets: 95 % interval; the comparisons with the first one follow."
+    yield indented(Text(note, "dim"))
 
 
 def print_stored(runs: Sequence[Run], console: Console) -> None:
