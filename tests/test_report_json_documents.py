@@ -17,9 +17,12 @@ from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
+from mlpprof.compare.bisect import Bisected, Tested
 from mlpprof.compare.verify import Statement
+from mlpprof.programs.bisection import Commit
 from mlpprof.report.json_documents import (
     advice_json,
+    bisect_json,
     check_json,
     claims_json,
     comparison_json,
@@ -133,6 +136,17 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "not finite": (
         "advice",
         advice_json(make_advice(step_s=float("nan"), findings=(replace(LOOP, payoff_s=(0.0, float("inf"))),))),
+    ),
+    "slow commit": (
+        "bisect",
+        bisect_json(
+            Bisected(
+                *(Commit("a" * 40, "one", "A", "2026-11-30"), Commit("b" * 40), 0.9, COMPARISON),
+                (Tested(Commit("b" * 40), "bad", "0.8x", verdict(0.8)), Tested(Commit("c" * 40), "skip", "no step")),
+                (Commit("b" * 40),),
+                COMPARISON,
+            )
+        ),
     ),
     "verified race": (
         "verify",

@@ -7,6 +7,7 @@ SECTIONS = {
         "advise": "Find the slow operations in your training script, and how to fix them.",
         "profile": "Show where the time of a training step goes.",
         "compare": "Measure how much faster a new version trains than an old one.",
+        "bisect": "Find the commit that made your training slow.",
         "report": "Show a stored profile or race again.",
         "verify": "Compute the figures of a stored race again from its samples.",
     },
@@ -45,6 +46,7 @@ EXAMPLES = {
     "advise": "mlpprof advise train.py",
     "profile": "mlpprof profile train.py",
     "compare": "mlpprof compare old.py new.py",
+    "bisect": "mlpprof bisect train.py --good v1.0 --bad HEAD",
     "calibrate": "mlpprof calibrate old.py new.py",
     "report": "mlpprof report reports/RUN.h5",
     "verify": "mlpprof verify RACE.h5",
@@ -52,5 +54,5 @@ EXAMPLES = {
 }
 """What one types, for commands that need a word after them."""
 
-TAKE_PROGRAMS = frozenset(("advise", "profile", "compare", "calibrate"))
+TAKE_PROGRAMS = frozenset(("advise", "profile", "compare", "bisect", "calibrate"))
 """The commands that run programs, and pass them the words after --."""

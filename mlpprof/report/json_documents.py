@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.bisect import Bisected
 from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
@@ -331,6 +332,33 @@ def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | N
 def claims_json(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All claims of a session of tests, or of pyproject.toml; each is what `speedup_json` returns, with its test."""
     return {"schema": SCHEMA, "mlpprof": __version__, "claims": list(claims)}
+
+
+def bisect_json(found: Bisected) -> dict[str, Any]:
+    """The search for a slow commit: what was tried, the first slow one, and its comparison with the one before."""
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "command": found.command,
+            "good": found.good,
+            "bad": found.bad,
+            "at_least": found.at_least,
+            "whole": _ratio(found.whole.verdict),
+            "tested": [
+                {
+                    "commit": one.commit,
+                    "mark": one.mark,
+                    "reason": one.reason,
+                    **({"ratio": None, "interval": None} if one.verdict is None else _ratio(one.verdict)),
+                }
+                for one in found.tested
+            ],
+            "first_slow": found.first_slow,
+            "possible": found.possible,
+            "comparison": None if found.explained is None else comparison_json(found.explained),
+        }
+    )
 
 
 def verify_json(verified: Mapping[Path, Sequence[Statement]]) -> dict[str, Any]:
