@@ -17,7 +17,7 @@ from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
-from mlpprof.compare.bisect import Bisected, Tested
+from mlpprof.compare.bisect import Bisected, Judged
 from mlpprof.compare.verify import Statement
 from mlpprof.programs.bisection import Commit
 from mlpprof.report.json_documents import (
@@ -142,7 +142,7 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
         bisect_json(
             Bisected(
                 *(Commit("a" * 40, "one", "A", "2026-11-30"), Commit("b" * 40), 0.9, COMPARISON),
-                (Tested(Commit("b" * 40), "bad", "0.8x", verdict(0.8)), Tested(Commit("c" * 40), "skip", "no step")),
+                (Judged(Commit("b" * 40), "bad", "0.8x", verdict(0.8)), Judged(Commit("c" * 40), "skip", "no step")),
                 (Commit("b" * 40),),
                 COMPARISON,
             )

@@ -40,7 +40,7 @@ class Races(Protocol):
 
 
 @dataclass(frozen=True)
-class Tested:
+class Judged:
     """A commit that git has chosen. mark: what it is. verdict: None if it was not raced. reason: in words."""
 
     commit: Commit
@@ -63,7 +63,7 @@ class Bisected:
     bad: Commit
     at_least: float
     whole: Comparison
-    tested: tuple[Tested, ...]
+    tested: tuple[Judged, ...]
     possible: tuple[Commit, ...]
     explained: Comparison | None = None
     command: str = ""
@@ -90,7 +90,7 @@ def bisect(
     say(f"{git.bad.short} is slow: {_ratio(whole.verdict)}; a commit below {at_least:.3g}x counts as slow")
     git.start()
     known = [(races.code_of(commit), commit, mark) for commit, mark in ((git.good, "good"), (git.bad, "bad"))]
-    tested: list[Tested] = []
+    tested: list[Judged] = []
     while (commit := git.next) is not None:
         one = _tested(commit, git, races, at_least, known)
         tested.append(one)
@@ -131,21 +131,21 @@ def _require_fail(verdict: Verdict) -> None:
 
 def _tested(
     commit: Commit, git: Bisection, races: Races, at_least: float, known: list[tuple[object, Commit, str]]
-) -> Tested:
+) -> Judged:
     """The judgement of a commit; one with the code of a commit that was judged before is not raced again."""
     try:
         code = races.code_of(commit)
         for other_code, other, mark in known:
             if code == other_code:
-                return Tested(commit, "good" if mark == "good" else "bad", f"it is the same code as {other.short}")
+                return Judged(commit, "good" if mark == "good" else "bad", f"it is the same code as {other.short}")
         verdict = races.race(git.good, commit, at_least).verdict
     except MlpprofError as error:
-        return Tested(commit, "skip", f"it cannot be run: {error}")
+        return Judged(commit, "skip", f"it cannot be run: {error}")
     mark = MARKS.get(verdict.outcome, "skip")
     if mark == "skip":
-        return Tested(commit, mark, f"undecided: {verdict.reason}", verdict)
+        return Judged(commit, mark, f"it is {_ratio(verdict)}: {verdict.reason}", verdict)
     known.append((code, commit, mark))
-    return Tested(commit, mark, _ratio(verdict), verdict)
+    return Judged(commit, mark, _ratio(verdict), verdict)
 
 
 def _explained(git: Bisection, races: Races, commit: Commit, say: Callable[[str], None]) -> Comparison | None:
