@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mlpprof.report.distance import Distance, distance
 from mlpprof.report.html import Picture
 from mlpprof.report.page.pictures import Pictures
-from mlpprof.report.roofline import Distance, distance
 from mlpprof.report.rows import Table, roofline_table, statement_table
 from mlpprof.report.sentences import slowest_part
 from mlpprof.report.story import Story
