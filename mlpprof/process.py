@@ -47,7 +47,7 @@ Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
 """A function that shows progress: what is being done, and the share of the whole that is done, from 0 to 1."""
 
-Place = Callable[[str, int], str]
+LineName = Callable[[str, int], str]
 """The name of a line of a file, for the user."""
 
 PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
@@ -272,7 +272,7 @@ class Worker:
         return WorkerDied(f"the worker process {how} before it answered{hint}")
 
 
-def serve(handlers: Mapping[str, Callable[..., Any]], place: Place | None = None) -> None:
+def serve(handlers: Mapping[str, Callable[..., Any]], place: LineName | None = None) -> None:
     """Answer calls in the worker until its input closes.
 
     Every handler takes the keyword arguments of the call, and `report`, a Progress. It returns a value for JSON. place:
@@ -381,7 +381,7 @@ def is_of_user(file: str) -> bool:
     return not file.startswith("<") and not full.startswith(LIBRARIES) and not full.startswith(PACKAGE)
 
 
-def code_place(frame: FrameType | None, place: Place = file_line) -> str:
+def code_place(frame: FrameType | None, place: LineName = file_line) -> str:
     """The innermost line of the user's code among the callers of a frame, with its text."""
     found = own_line(frame, is_of_user)
     return "none of the code's own lines" if found is None else with_text(*found, place)
@@ -396,13 +396,13 @@ def own_line(frame: FrameType | None, is_own: Callable[[str], bool]) -> tuple[st
     return None
 
 
-def with_text(file: str, line: int, place: Place) -> str:
+def with_text(file: str, line: int, place: LineName) -> str:
     """'mine.py:12 (`lock.acquire()`)'."""
     text = linecache.getline(file, line).strip()
     return place(file, line) + (f" (`{text}`)" if text else "")
 
 
-def _raised_at(error: BaseException, place: Place) -> str:
+def _raised_at(error: BaseException, place: LineName) -> str:
     """The innermost line of the user's code that an exception has passed."""
     found, trace = "code outside of its own lines", error.__traceback__
     while trace is not None:

@@ -27,7 +27,7 @@ from mlpprof.programs.record.replay import Action
 from mlpprof.programs.record.trace import Event, Turn
 from mlpprof.programs.step_place import functions
 
-Place = tuple[int, int, int, int]
+Span = tuple[int, int, int, int]
 
 POWERS = {2: np.square, 0.5: np.sqrt, -1: np.reciprocal}
 """The function that ``x ** k`` calls for these k."""
@@ -54,7 +54,7 @@ def result_of(event: Event) -> Array:
     return event.result
 
 
-def place(node: ast.expr) -> Place:
+def place(node: ast.expr) -> Span:
     """The place of an expression."""
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 
@@ -78,7 +78,7 @@ def is_alike(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape and a.dtype == b.dtype
 
 
-Kind = tuple[tuple[int, ...], str, int]
+BufferKind = tuple[tuple[int, ...], str, int]
 """Shape, dtype, and a number that distinguishes arrays of the same shape and dtype."""
 
 REUSED_BYTES = 256 * 1024
@@ -98,9 +98,9 @@ class StatementForms:
 
     def __init__(
         self,
-        events: dict[Place, Event],
+        events: dict[Span, Event],
         target: ast.expr,
-        buffers: dict[Kind, Array],
+        buffers: dict[BufferKind, Array],
         is_free: Callable[[ast.expr, Event, int], bool],
         text_of: Callable[[ast.expr], str] = ast.unparse,
         numpy: str = "np",
@@ -379,7 +379,7 @@ class Update:
 def updates(graph: Graph, least_bytes: int) -> list[Update]:
     """The updates of large arrays in the last step that may be done in place, because nothing reads the old array."""
     found = []
-    buffers: dict[Kind, Array] = {}
+    buffers: dict[BufferKind, Array] = {}
     names = KeptBuffers(graph)
     by_line: dict[tuple[str, int], list[Event]] = defaultdict(list)
     for event in graph.last:
@@ -417,7 +417,7 @@ def _update(
     statement: ast.Assign | ast.AugAssign,
     file: str,
     events: list[Event],
-    buffers: dict[Kind, Array],
+    buffers: dict[BufferKind, Array],
     names: KeptBuffers,
     graph: Graph,
 ) -> Update | None:

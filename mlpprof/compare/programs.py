@@ -30,7 +30,7 @@ from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
-from mlpprof.results import Change, Comparison, DifferentTraining, ProgramPair, Race, Training
+from mlpprof.results import Comparison, DifferentTraining, PhaseChange, ProgramPair, Race, Training
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -344,7 +344,7 @@ class ProgramComparer:
             training=training,
             notes=(*live.notes, *longer_between(live.longer_between_s(), race.step_s(0))),
         )
-        waterfall: tuple[Change, ...] = ()
+        waterfall: tuple[PhaseChange, ...] = ()
         if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
             progress("profiling both steps", 0.9)
             scales = (race.step_s(0), race.step_s(1))

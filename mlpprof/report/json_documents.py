@@ -18,11 +18,11 @@ from mlpprof.report.advice_words import median_s
 from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.results import (
     BatchResult,
-    Change,
     CheckResult,
     Comparison,
     DifferentTraining,
     Ladder,
+    PhaseChange,
     Run,
     Speedup,
     Verdict,
@@ -221,11 +221,11 @@ def _programs(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _phases(waterfall: Iterable[Change]) -> dict[str, Any]:
+def _phases(waterfall: Iterable[PhaseChange]) -> dict[str, Any]:
     return {"rest" if one.phase == REST else one.phase: _seconds(one) for one in waterfall if not one.label}
 
 
-def _seconds(change: Change) -> dict[str, float]:
+def _seconds(change: PhaseChange) -> dict[str, float]:
     return {"old_s": change.old_s, "new_s": change.new_s, "share_of_difference": change.share}
 
 

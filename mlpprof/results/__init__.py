@@ -5,11 +5,11 @@ another. Every figure that is derived from samples, such as a share or a ratio, 
 """
 
 from mlpprof.results.comparison import (
-    Change,
     Comparison,
     DifferentTraining,
     ExpressionChange,
     Ladder,
+    PhaseChange,
     ProgramPair,
     Race,
     Rung,
@@ -39,7 +39,6 @@ from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 
 __all__ = [
     "BatchResult",
-    "Change",
     "CheckResult",
     "Comparison",
     "DataRecord",
@@ -52,6 +51,7 @@ __all__ = [
     "LineProfile",
     "LineTime",
     "Operation",
+    "PhaseChange",
     "PhaseSamples",
     "ProgramPair",
     "ProgramRecord",

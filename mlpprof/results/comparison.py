@@ -50,7 +50,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Change:
+class PhaseChange:
     """The time of one phase, or of one label in it, before and after, and its share of the difference.
 
     old_s, new_s: seconds per step, as shares of the uninstrumented steps. label "" is the phase itself.
@@ -213,7 +213,7 @@ class Comparison:
     race: Race
     verdict: Verdict
     equivalent: bool | None
-    waterfall: tuple[Change, ...]
+    waterfall: tuple[PhaseChange, ...]
     machine: Json
     command: str = ""
     engines: tuple[str, ...] = ()
@@ -292,7 +292,7 @@ class Speedup:
     old: str
     subject: str
     verdict: Verdict
-    waterfall: tuple[Change, ...] = ()
+    waterfall: tuple[PhaseChange, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
     lost: ExpressionChange | None = None

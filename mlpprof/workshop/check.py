@@ -43,7 +43,7 @@ from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.numbers import digits, format_time, plain, printable
 from mlpprof.report.roofline import run_bound_s
-from mlpprof.results import Change, Race
+from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
@@ -125,7 +125,7 @@ def _ratio(race: Race, old: int, new: int) -> Ratio:
     return Ratio(found.estimate, max(found.low, 1e-9), min(found.high, 1e9) if math.isfinite(found.high) else 1e9)
 
 
-def lost_time(waterfall: tuple[Change, ...]) -> str:
+def lost_time(waterfall: tuple[PhaseChange, ...]) -> str:
     """Return where a step takes longer than in the solution: 'backward takes 1.20 ms, but 410 µs in ...'."""
     phases = [change for change in waterfall if not change.label and change.new_s > change.old_s]
     if not phases:

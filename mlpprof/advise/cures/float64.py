@@ -19,7 +19,7 @@ import numpy as np
 
 from mlpprof.advise.bindings import Binding, Bindings, Path, called
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import SourceTree, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, transformed
 from mlpprof.advise.syntax import node_at, numpy_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -95,8 +95,6 @@ DEEPEST_PATH = 4
 
 MOST_NODES = 5_000
 """No more expressions are followed, so that a large program does not take seconds."""
-
-Change = Callable[[cst.CSTNode], object]
 
 
 @dataclass
@@ -660,7 +658,7 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
         inner = cast(cst.BaseExpression, node).with_changes(lpar=[], rpar=[])
         return cst.Call(expression(single), [cst.Arg(inner)])
 
-    def followed_by(names: dict[str, None]) -> Change:
+    def followed_by(names: dict[str, None]) -> NodeChange:
         def make(node: cst.CSTNode) -> object:
             added = [cst.parse_statement(f"{name} = {name}.astype({single})") for name in names]
             return cst.FlattenSentinel([cast(cst.BaseStatement, node), *added])
@@ -669,7 +667,7 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
 
     def change(module: cst.Module) -> cst.Module:
         tree = SourceTree(graph.trace.sources[file])
-        nodes: dict[cst.CSTNode, Change] = {}
+        nodes: dict[cst.CSTNode, NodeChange] = {}
         outer = {id(one) for node in changes.astype for one in ast.walk(node) if one is not node}
         for held, make in (
             (changes.astype, cast_to),

@@ -10,13 +10,11 @@ import libcst as cst
 
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, statement, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, before, expression, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple, node_at
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
-
-Change = Callable[[cst.CSTNode], object]
 
 ELEMENTWISE = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.Pow
 """Operators that give each row from the same row, if the other operand is a number."""
@@ -38,7 +36,7 @@ def taken_once(first: Event, later: Event, graph: Graph) -> Cure | None:
     if is_named and _is_bound_between(graph.trees[file], {name}, one.lineno, other.lineno):
         return None
 
-    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+    def change(tree: SourceTree) -> dict[cst.CSTNode, NodeChange]:
         known = name or tree.fresh_name("rows")
         nodes = _with(tree, file, {other: known} if is_named else {one: known, other: known})
         if not is_named:
@@ -86,7 +84,7 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
     if _is_bound_between(body, read, holder.lineno, last) or min(one.lineno for one in loads) <= holder.lineno:
         return None
 
-    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+    def change(tree: SourceTree) -> dict[cst.CSTNode, NodeChange]:
         written: dict[ast.expr, str] = {}
         for use, load in zip(uses, loads, strict=True):
             assert isinstance(use, ast.Subscript)
@@ -118,7 +116,7 @@ def kept_identity(made: Event, graph: Graph) -> Cure | None:
     if not is_compound or getattr(top, "decorator_list", []):
         return None
 
-    def change(tree: SourceTree) -> dict[cst.CSTNode, Change]:
+    def change(tree: SourceTree) -> dict[cst.CSTNode, NodeChange]:
         name = tree.fresh_name("IDENTITY")
         line = tree.compound_at(top.lineno)
         if line is None:
@@ -141,7 +139,7 @@ def _is_store(node: ast.Name) -> bool:
     return not isinstance(node.ctx, ast.Load)
 
 
-def _edited(file: str, graph: Graph, change: Callable[[SourceTree], dict[cst.CSTNode, Change]]) -> Cure | None:
+def _edited(file: str, graph: Graph, change: Callable[[SourceTree], dict[cst.CSTNode, NodeChange]]) -> Cure | None:
     text = graph.trace.sources[file]
 
     def edit(module: cst.Module) -> cst.Module:
@@ -151,9 +149,9 @@ def _edited(file: str, graph: Graph, change: Callable[[SourceTree], dict[cst.CST
     return transformed("safe", {file: text}, {file: edit})
 
 
-def _with(tree: SourceTree, file: str, written: dict[ast.expr, str]) -> dict[cst.CSTNode, Change]:
+def _with(tree: SourceTree, file: str, written: dict[ast.expr, str]) -> dict[cst.CSTNode, NodeChange]:
     """Expressions -> their new texts."""
-    nodes: dict[cst.CSTNode, Change] = {}
+    nodes: dict[cst.CSTNode, NodeChange] = {}
     for node, text in written.items():
         found = tree.of(_site(file, node))
         if found is None:
@@ -164,7 +162,7 @@ def _with(tree: SourceTree, file: str, written: dict[ast.expr, str]) -> dict[cst
     return nodes
 
 
-def _before(tree: SourceTree, node: ast.expr, lines: list[str]) -> dict[cst.CSTNode, Change]:
+def _before(tree: SourceTree, node: ast.expr, lines: list[str]) -> dict[cst.CSTNode, NodeChange]:
     line = tree.statement_at(node.lineno)
     if not isinstance(line, cst.SimpleStatementLine):
         return {}

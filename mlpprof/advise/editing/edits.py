@@ -9,7 +9,7 @@ from typing import Any
 
 import libcst as cst
 
-from mlpprof.advise.editing.cure import Cure, Kind
+from mlpprof.advise.editing.cure import Cure, CureKind
 from mlpprof.advise.editing.recorded_code import RecordedCode
 from mlpprof.advise.editing.source import SourceTree, after, before, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
@@ -81,7 +81,7 @@ class Edits:
         """Give a call one more argument, by its name."""
         self._added[call] = name, value
 
-    def cure(self, kind: Kind = "safe") -> Cure | None:
+    def cure(self, kind: CureKind = "safe") -> Cure | None:
         """The cure; None if there is none, or if a place was not found again."""
         nodes = [*self._texts, *self._added, *self._statements()]
         files = dict.fromkeys(self._code.file(node) for node in nodes)

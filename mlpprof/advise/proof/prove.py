@@ -98,7 +98,7 @@ class Version:
 
 
 @dataclass
-class Trial:
+class CureTrial:
     """A finding and the alternative of its cure that is tried."""
 
     finding: Finding
@@ -177,7 +177,7 @@ class Prover:
             raise old
         return _compared(old, new, cured.is_narrowed)
 
-    def _chosen(self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]) -> list[Trial]:
+    def _chosen(self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]) -> list[CureTrial]:
         """The cures of one round: each is proven and faster alone, and all together train the same."""
         good = self._that_train_the_same(version, analysis, reference)
         if not good:
@@ -190,7 +190,7 @@ class Prover:
             if ratio < LEAST_SPEEDUP:
                 self._note(one, NOT_CONFIRMED, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
         faster = sorted((one for one in good if (one.alone or 0) >= LEAST_SPEEDUP), key=lambda one: -(one.alone or 0))
-        chosen: list[Trial] = []
+        chosen: list[CureTrial] = []
         for one in faster:
             if any(one.cure.conflicts_with(other.cure) for other in chosen):
                 self._postpone(one, "it changes lines that another cure changes too")
@@ -203,25 +203,25 @@ class Prover:
 
     def _that_train_the_same(
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]
-    ) -> list[Trial]:
-        good: list[Trial] = []
+    ) -> list[CureTrial]:
+        good: list[CureTrial] = []
         open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
             if finding.per != "step":
                 continue  # the race is of steps
             if not cures:
-                self._note(Trial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
+                self._note(CureTrial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:
-                self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
+                self._note(CureTrial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
             elif _key(finding) not in self.tried or _key(finding) in self.postponed:
                 open_.append((finding, allowed))
         most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
         for finding, cures in open_[most:]:
-            self._note(Trial(finding, cures[0]), NOT_CONFIRMED, "the program has been run as often as announced")
+            self._note(CureTrial(finding, cures[0]), NOT_CONFIRMED, "the program has been run as often as announced")
         open_ = open_[:most]
         while open_:
-            trials = [Trial(finding, cures[0]) for finding, cures in open_]
+            trials = [CureTrial(finding, cures[0]) for finding, cures in open_]
             versions = [version.cured([one.cure]) for one in trials]
             answers = self.trials.parameters([one.request for one in versions], reference[1], self.progress)
             still_open: list[tuple[Finding, tuple[Cure, ...]]] = []
@@ -236,7 +236,9 @@ class Prover:
             open_ = still_open
         return good
 
-    def _together(self, version: Version, chosen: list[Trial], reference: tuple[list[Parameter], int]) -> list[Trial]:
+    def _together(
+        self, version: Version, chosen: list[CureTrial], reference: tuple[list[Parameter], int]
+    ) -> list[CureTrial]:
         """Those that train the same together, the best first; each alone does already."""
         for _ in range(MOST_DROPPED):
             if len(chosen) < 2:
@@ -252,11 +254,11 @@ class Prover:
             self._postpone(one, "too many cures of this round train something else together")
         return chosen[:1]
 
-    def _postpone(self, one: Trial, reason: str) -> None:
+    def _postpone(self, one: CureTrial, reason: str) -> None:
         self._note(one, NOT_CONFIRMED, reason)
         self.postponed.add(_key(one.finding))
 
-    def _note(self, one: Trial, outcome: str, reason: str = "") -> None:
+    def _note(self, one: CureTrial, outcome: str, reason: str = "") -> None:
         finding = one.finding
         self.postponed.discard(_key(finding))
         known = self.tried.get(_key(finding))

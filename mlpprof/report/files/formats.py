@@ -72,7 +72,7 @@ class Format(Generic[Results]):
 
 
 @dataclass(frozen=True)
-class Kind(Generic[Results]):
+class Formats(Generic[Results]):
     """A kind of result: all its formats. story: what its figures are drawn from, None if it has none."""
 
     formats: tuple[Format[Results], ...]
@@ -202,7 +202,7 @@ def _story_of_ladders(ladders: Sequence[Ladder]) -> Story:
     return Story.of(ladders=ladders)
 
 
-RUNS: Kind[Sequence[Run]] = Kind(
+RUNS: Formats[Sequence[Run]] = Formats(
     (
         Format("h5", ".h5", lambda runs: run_bytes(runs[0]), for_one=True),
         Format("json", ".json", lambda runs: json_text(profile_json(runs[0])), for_one=True),
@@ -218,7 +218,7 @@ RUNS: Kind[Sequence[Run]] = Kind(
     _story_of_runs,
 )
 
-CALL_VIEW: Kind[Run] = Kind(
+CALL_VIEW: Formats[Run] = Formats(
     (
         Format("html", ".html", lambda run: call_page(_stacks(run))),
         Format("speedscope", ".speedscope.json", lambda run: call_speedscope_json(_stacks(run))),
@@ -226,7 +226,7 @@ CALL_VIEW: Kind[Run] = Kind(
     )
 )
 
-COMPARISONS: Kind[Sequence[Comparison]] = Kind(
+COMPARISONS: Formats[Sequence[Comparison]] = Formats(
     (
         Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda comparisons: json_text([comparison_json(one) for one in comparisons])),
@@ -238,7 +238,7 @@ COMPARISONS: Kind[Sequence[Comparison]] = Kind(
     _story_of_comparisons,
 )
 
-LADDERS: Kind[Sequence[Ladder]] = Kind(
+LADDERS: Formats[Sequence[Ladder]] = Formats(
     (
         Format("h5", ".h5", races_bytes),
         Format("json", ".json", lambda ladders: json_text([ladder_json(one) for one in ladders])),
@@ -248,7 +248,7 @@ LADDERS: Kind[Sequence[Ladder]] = Kind(
     _story_of_ladders,
 )
 
-ADVICE: Kind[Advice] = Kind(
+ADVICE: Formats[Advice] = Formats(
     (
         Format("html", ".html", _advice_page),
         Format("json", ".json", lambda advice: json_text(advice_json(advice))),
@@ -260,7 +260,7 @@ ADVICE: Kind[Advice] = Kind(
     )
 )
 
-TUNING: Kind[Tuning] = Kind((Format("python", ".py", tuned_file),))
+TUNING: Formats[Tuning] = Formats((Format("python", ".py", tuned_file),))
 
 
 def write_peers(table: PeersTable, folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, o
 from mlpprof.report.rows import comparison_table, expression_change_table, phase_names, race_table
 from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import FIGURE, NAME, heading, indented, listing, pairs, print_trimmed, table_lines
-from mlpprof.results import BatchResult, Change, Comparison, ExpressionChange, Ladder, Run, Speedup
+from mlpprof.results import BatchResult, Comparison, ExpressionChange, Ladder, PhaseChange, Run, Speedup
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -208,7 +208,7 @@ def lost_text(one: ExpressionChange) -> str:
     return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}"
 
 
-def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:
+def _phase(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:
     """The phase that lost the most time against the older one and its most expensive statement, or gained the least."""
     phases = [change for change in waterfall if not change.label]
     if not phases:
@@ -224,9 +224,9 @@ def _phase(waterfall: Sequence[Change]) -> list[tuple[str, str]]:
     return [("slower", f"{worst.phase}: {text}")]
 
 
-def _lost_s(change: Change) -> float:
+def _lost_s(change: PhaseChange) -> float:
     return change.new_s - change.old_s
 
 
-def _times(change: Change) -> str:
+def _times(change: PhaseChange) -> str:
     return f"{format_time(change.old_s)} → {format_time(change.new_s)}"
