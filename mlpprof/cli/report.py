@@ -19,7 +19,7 @@ from mlpprof.report.json_documents import comparison_json, ladder_json, profile_
 from mlpprof.report.terminal.compare import print_comparison, print_ladder
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Comparison, Ladder
-from mlpprof.results.on_disk import OF_RACES, load_run, verify
+from mlpprof.results.on_disk import OF_RACES, intact_schema, load_run
 from mlpprof.results.races_on_disk import load_races
 
 
@@ -47,7 +47,7 @@ def command(
     If you give several runs, traces and figures show them together. The file of a race (mlpprof compare or ladder with
     -o RACE.h5) is shown as it was measured.
     """
-    if verify(runs[0]) == OF_RACES:
+    if intact_schema(runs[0]) == OF_RACES:
         _show_races(runs, out, file_format, figure, stacks_file, as_json)
         return
     if out is not None:

@@ -12,7 +12,7 @@ from mlpprof.cli.terminal import output_console, print_json, print_sentence
 from mlpprof.compare.verify import Figure, Statement, statements_of_race, statements_of_run
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.report.json_documents import verify_json
-from mlpprof.results.on_disk import OF_RACES, load_run, verify
+from mlpprof.results.on_disk import OF_RACES, intact_schema, load_run
 from mlpprof.results.races_on_disk import load_races
 
 
@@ -42,7 +42,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _statements(path: Path) -> list[Statement]:
-    if verify(path) != OF_RACES:
+    if intact_schema(path) != OF_RACES:
         return statements_of_run(load_run(path))
     return [statement for stored in load_races(path) for statement in statements_of_race(stored)]
 

@@ -23,6 +23,7 @@ from mlpprof.programs.find_step.choose import buffers, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
 from mlpprof.programs.find_step.watch_run import is_quiet
 from mlpprof.programs.load import Program
+from mlpprof.programs.patience import Patience
 from mlpprof.programs.pause import GatedForms, run_gated
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.hooks import (
@@ -38,7 +39,6 @@ from mlpprof.programs.record.hooks import (
     TURN,
     UPDATED,
 )
-from mlpprof.programs.record.run import Patience
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes

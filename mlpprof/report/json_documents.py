@@ -14,8 +14,8 @@ from mlpprof import __version__
 from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
+from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.report.advice_words import median_s
-from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.results import (
     BatchResult,
     CheckResult,

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import groupby
 
 from mlpprof.compare.variant_difference import REST
+from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.model import PHASES
 from mlpprof.report.numbers import (
     UNKNOWN,
@@ -26,7 +27,6 @@ from mlpprof.report.numbers import (
     format_time,
     plain,
 )
-from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import Agreement, agreements, batch_text
 from mlpprof.report.story import Measured
 from mlpprof.results import (

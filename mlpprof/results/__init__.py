@@ -1,7 +1,8 @@
 """The records between measuring and reporting: frozen, with every raw sample, and with units in the field names.
 
-Measuring code creates them, reports read them, and `mlpprof.results.on_disk` stores them; none of the three imports
-another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
+Measuring code creates them, reports read them, and `mlpprof.results.on_disk` stores them. Medians and shares of samples
+are computed here and nowhere else; intervals and verdicts in `compare.decide`, what a finding saves in
+`advise.findings`, and a step's minimum in `machine.roofline`.
 """
 
 from mlpprof.results.comparison import (

@@ -37,12 +37,12 @@ from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.verdict import race_until_decided
 from mlpprof.errors import VariantError, WorkerDied
 from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.roofline import run_bound_s
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.numbers import digits, format_time, plain, printable
-from mlpprof.report.roofline import run_bound_s
 from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import MODULE

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mlpprof.report.distance import Distance, distance
 from mlpprof.report.html import Picture
 from mlpprof.report.page.pictures import Pictures
 from mlpprof.report.program_rows import ProgramView, program_view
-from mlpprof.report.roofline import Distance, distance
 from mlpprof.report.rows import Table, roofline_table, statement_table
 from mlpprof.report.sentences import slowest_part
 from mlpprof.report.story import Story

@@ -18,9 +18,9 @@ from rich.text import Text
 
 from mlpprof.errors import RunFileError
 from mlpprof.report.advice_words import PHASES_FROM
+from mlpprof.report.distance import distance
 from mlpprof.report.facts import run_facts
 from mlpprof.report.numbers import NO_BREAK, format_number, format_percent, format_time, plain, printable
-from mlpprof.report.roofline import distance
 from mlpprof.report.rows import (
     SLOWEST,
     SMALL_SHARE,
