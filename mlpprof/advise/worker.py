@@ -8,7 +8,7 @@ from typing import Any
 
 from mlpprof.advise.expensive import uncovered
 from mlpprof.advise.findings import candidates_of, finding_of
-from mlpprof.advise.outside import findings_around, with_knowledge
+from mlpprof.advise.outside import FoundAround, findings_around, with_knowledge
 from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
@@ -24,7 +24,6 @@ from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import BUDGET
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.record.trace import Times
-from mlpprof.results.advice import Finding
 from mlpprof.results.program_time import ProgramTime
 
 MEASURING_S, AROUND_S = 6.0, 2.0
@@ -81,12 +80,12 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
             "findings may be missing"
         )
     program_time = time_of(recording, graph)
-    around: list[Finding] = []
+    around: list[FoundAround] = []
     if program_time is not None:
         program_time = with_knowledge(program_time, recording.around, graph)
         BUDGET.left_s = AROUND_S
         around = findings_around(program_time, recording.around, graph)
-        findings += around
+        findings += [finding for finding, _ in around]
     if not findings:
         require_whole_step(graph, program_time)
     files = {
@@ -106,7 +105,10 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
         "folder": recording.trace.folder,
-        "cures": [*([asdict(cure) for cure in one.cures] for one in found.large), *([] for _ in around)],
+        "cures": [
+            *([asdict(cure) for cure in one.cures] for one in found.large),
+            *([asdict(cure) for cure in cures] for _, cures in around),
+        ],
         "texts": recording.trace.sources,
         "program": None if program_time is None else asdict(program_time),
     }

@@ -206,7 +206,7 @@ def main() -> None:
     """Serve until the parent is done."""
     session = Session()
     handlers = (
-        *(session.parameters, session.load, session.describe, session.first_run),
+        *(session.parameters, session.values, session.load, session.describe, session.first_run),
         *(session.warm_up, session.turn, session.left, session.made, machine),
     )
 
