@@ -22,10 +22,14 @@ from mlpprof.programs.record.trace import Event
 
 @dataclass(frozen=True)
 class _Samples:
-    """How all samples become one argument, and what goes over its outputs, one for each sample."""
+    """How all samples become one argument, what goes over the outputs, and the axis of each output.
+
+    outputs: with `{}` for what the network gives for all samples.
+    """
 
     stacked: str
     outputs: str
+    axis: int
 
 
 def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
@@ -35,31 +39,68 @@ def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
     if statement is None or head is None or not loop.turns:
         return ()
     file = code.file(statement)
-    np_name = numpy_name(file, graph)
+    name = numpy_name(file, graph)
     variables = {one.id for one in ast.walk(head.target) if isinstance(one, ast.Name)}
-    if np_name is None or not _may_be_run_twice(head.iter):
+    if name is None or not _may_be_run_twice(head.iter):
         return ()
     for event, call, place in _network_calls(loop.turns[0], variables, code):
         sample, result = event.operands[len(event.operands) - len(call.args) + place], event.result
-        argument = call.args[place]
-        each = _all_of(argument, head, variables)
-        if each is None or not isinstance(sample, np.ndarray) or not isinstance(result, np.ndarray):
-            continue
-        cures = []
-        for samples in _layouts(sample, result, each, np_name):
-            edits = Edits(code)
-            outputs, output = (edits.fresh_name(name, file) for name in ("outputs", "output"))
-            whole = [samples.stacked if one is argument else ast.unparse(one) for one in call.args]
-            edits.insert_before(statement, f"{outputs} = {ast.unparse(call.func)}({', '.join(whole)})")
-            edits.replace(call, output)
-            target = ast.unparse(head.target)
-            target = f"({target.strip('()')})" if isinstance(head.target, ast.Tuple) else target
-            edits.replace(head.target, f"{output}, {target}")
-            edits.replace(head.iter, f"zip({samples.outputs.format(outputs)}, {ast.unparse(head.iter)})")
-            cure = edits.cure()
-            cures += [cure] if cure is not None else []
-        return tuple(cures)
+        each = _all_of(call.args[place], head, variables)
+        if each is not None and isinstance(sample, np.ndarray) and isinstance(result, np.ndarray):
+            layouts = _layouts(sample, result, each, name)
+            cures = (_cure(samples, call, place, head, statement, code) for samples in layouts)
+            return tuple(cure for cure in cures if cure is not None)
     return ()
+
+
+def _cure(
+    samples: _Samples,
+    call: ast.Call,
+    place: int,
+    head: ast.For | ast.comprehension,
+    statement: ast.stmt,
+    code: RecordedCode,
+) -> Cure | None:
+    """The edit for one way to put the samples into one array."""
+    edits, file, used = Edits(code), code.file(statement), call
+    largest = _argmax_of(call, code)
+    names = ("outputs", "output") if largest is None else ("answers", "answer")
+    all_names, one_name = (edits.fresh_name(name, file) for name in names)
+    arguments = [samples.stacked if n == place else ast.unparse(one) for n, one in enumerate(call.args)]
+    text, over = f"{ast.unparse(call.func)}({', '.join(arguments)})", samples.outputs.format(all_names)
+    if largest is not None:
+        used, over = largest, all_names
+        text = f"{ast.unparse(largest.func)}({text}, axis={samples.axis})"
+    edits.insert_before(statement, f"{all_names} = {text}")
+    edits.replace(used, one_name)
+    sample, loops = call.args[place], head.target
+    within = [*ast.walk(statement if isinstance(statement, ast.For) else code.parent(head) or statement)]
+    inside = {id(one) for one in ast.walk(used)} | {id(one) for one in ast.walk(loops)}
+    is_needed = not isinstance(sample, ast.Name) or any(
+        isinstance(one, ast.Name) and one.id == sample.id and id(one) not in inside for one in within
+    )
+    parts = loops.elts if isinstance(loops, ast.Tuple) else []
+    number = next((n for n, one in enumerate(parts) if ast.unparse(one) == ast.unparse(sample)), None)
+    is_zip = isinstance(head.iter, ast.Call) and ast.unparse(head.iter.func) == "zip"
+    if not is_needed and isinstance(loops, ast.Name):
+        edits.replace(loops, one_name)
+        edits.replace(head.iter, over)
+    elif not is_needed and is_zip and number is not None and isinstance(head.iter, ast.Call):
+        edits.replace(parts[number], one_name)
+        edits.replace(head.iter.args[number], over)
+    else:
+        target = f"({ast.unparse(loops).strip('()')})" if parts else ast.unparse(loops)
+        edits.replace(loops, f"{one_name}, {target}")
+        edits.replace(head.iter, f"zip({over}, {ast.unparse(head.iter)})")
+    return edits.cure()
+
+
+def _argmax_of(call: ast.Call, code: RecordedCode) -> ast.Call | None:
+    """`np.argmax(...)` of a call, with nothing else."""
+    above = code.parent(call)
+    is_alone = isinstance(above, ast.Call) and above.args == [call] and not above.keywords
+    is_largest = is_alone and isinstance(above, ast.Call) and ast.unparse(above.func).endswith(".argmax")
+    return above if is_largest and isinstance(above, ast.Call) else None
 
 
 def _head(loop: PythonLoop, code: RecordedCode) -> tuple[ast.stmt | None, ast.For | ast.comprehension | None]:
@@ -127,10 +168,10 @@ def _layouts(sample: np.ndarray, result: np.ndarray, each: str, np_name: str) ->
     """The ways to put all samples into one array. `{}` is the outputs for all of them."""
     match sample.shape, result.shape:
         case (_, 1), (_, 1):
-            yield _Samples(f"{np_name}.hstack({each})", "{}.T[:, :, None]")
+            yield _Samples(f"{np_name}.hstack({each})", "{}.T[:, :, None]", 0)
         case (1, _), (1, _):
-            yield _Samples(f"{np_name}.vstack({each})", "{}[:, None]")
+            yield _Samples(f"{np_name}.vstack({each})", "{}[:, None]", 1)
         case (_,), (_,):
             rows = f"{np_name}.asarray({each})"
-            yield _Samples(rows, "{}")
-            yield _Samples(f"{rows}.T", "{}.T")
+            yield _Samples(rows, "{}", 1)
+            yield _Samples(f"{rows}.T", "{}.T", 0)
