@@ -10,7 +10,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from statistics import median
 
@@ -29,8 +29,10 @@ from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
+from mlpprof.programs.values import Lines
 from mlpprof.results import Comparison, DifferentTraining, PhaseChange, ProgramPair, Race, Training, Verdict
 from mlpprof.results.step_profile import StepProfile
 
@@ -459,9 +461,27 @@ def parameters_of(
     # Programs that go through a set in its order see the same order in every run.
     environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
     answer = _runs(subject, environment).run("parameters", progress, steps=steps)
-    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
-        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
-    return found, answer["steps"]
+    values = _unpacked(answer["values"])
+    return [Parameter(**one, values=next(values)) for one in answer["parameters"]], answer["steps"]
+
+
+def values_of(
+    subject: ProgramSubject, lines: Lines, environment: Environment, progress: Progress
+) -> tuple[list[dict[str, Array]], list[float]]:
+    """What some lines of a program compute in each of their first executions, by name, and their seconds.
+
+    Raises UsageError if they never ran, and what the program raises.
+    """
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    answer = _runs(subject, environment).run("values", progress, lines=asdict(lines))
+    values = _unpacked(answer["arrays"])
+    return [{name: next(values) for name in names} for names in answer["names"]], answer["seconds"]
+
+
+def _unpacked(text: str) -> Iterator[Array]:
+    with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as values:
+        for place in range(len(values.files)):
+            yield values[f"arr_{place}"]
 
 
 def _runs(subject: ProgramSubject, environment: Environment) -> Runs:
