@@ -73,14 +73,22 @@ def new(folder: Path, notebook: bool) -> None:
 @click.option(
     "--name", help="Your name on the page of the class (default: the last one used, from git, or your account)."
 )
+@click.option(
+    "--as-used",
+    is_flag=True,
+    help="Also time a training run in a fresh process, with loading and compiling; this takes longer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
-def check(ctx: click.Context, number: int | None, predict: str | None, name: str | None, as_json: bool) -> None:
+def check(
+    ctx: click.Context, number: int | None, predict: str | None, name: str | None, as_used: bool, as_json: bool
+) -> None:
     """Check my_mlp.py in this folder for EXERCISE (default: the first one that is not passed yet).
 
     The check asks three questions: Are the results correct? Is the structure as required? Is it fast enough? For speed,
     my_mlp.py is compared with the start of the exercise and with its solution in the same processes, so a slow machine
-    is no disadvantage. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
+    is no disadvantage. A check takes about a minute at most. A loop that never ends is stopped after some seconds, and
+    the check names its line. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
     """
     folder = Path.cwd()
     require_folder(folder)
@@ -95,7 +103,7 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     if result.outcome == "pass":
         guess = guess or _earlier_guess(done, chosen) or _ask(chosen)
         with progress_bar() as progress:
-            result = race(examined, guess, progress)
+            result = race(examined, guess, progress, as_used)
     saving, note = Saving(), None
     with saving.attempt():
         path, kept = keep(folder, result)

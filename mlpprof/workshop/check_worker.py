@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 
@@ -17,27 +23,48 @@ from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
 from mlpprof.workshop import exercises
-from mlpprof.workshop.right_numbers import DIFFERENCE_OF_FLOAT32, ONLY_SINGLE, diagnose
+from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
+from mlpprof.workshop.right_numbers import (
+    DIAGNOSED_SAMPLES,
+    DIFFERENCE_OF_FLOAT32,
+    ONLY_SINGLE,
+    agrees,
+    diagnose,
+    diagnosed_case,
+)
 from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_fact, mixed_orders
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
 """A learner's MLP is checked with these layers and batch sizes, and the activations of the workshop's network."""
+OTHER_ON_OWN_NETWORK = (
+    "the results are right on small networks, but wrong on the network that the race uses. Does the code do something "
+    "else for a certain number of layers, neurons or samples?"
+)
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
-def examine(report: Progress, file: str, network: Message, facts: list[str]) -> Message:
+def examine(report: Progress, file: str, network: Message, batch: int, facts: list[str]) -> Message:
     """Find out whether the MLP of a file is correct, and which structural fact it does not satisfy.
 
-    The answer has "wrong" (None or what is wrong), "networks" (how many were tried), "broken" (None or a fact), "mixed"
-    (statements that mix memory orders) and "uncounted". Raises VariantError if the file cannot be loaded.
+    batch: the batch size that the race will use. The answer has "wrong" (None or what is wrong), "networks" (how many
+    were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line of the
+    step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
     own = Network(**{**network, "layers": tuple(network["layers"])})
-    report("loading my_mlp.py", 0.0)
-    cls = catalog.load(entry)
     answer: Message = {"wrong": None, "networks": len(SHAPES), "broken": None, "mixed": [], "uncounted": []}
-    answer["wrong"] = _what_is_wrong(entry, cls, own, report)
+    answer["prints"] = None
+    is_free = not facts
+    answer["wrong"] = foreign_import(entry.source(), entry.path.name, is_free)
+    if answer["wrong"] is not None:
+        return answer
+    report("loading my_mlp.py", 0.0)
+    with intact_clocks() as clocks:
+        cls = catalog.load(entry)
+        answer["wrong"] = _what_is_wrong(entry, cls, own, batch, report)
+        patched = changed_clock(clocks, entry.source(), entry.path.name)
+    answer["wrong"] = patched or answer["wrong"]
     if answer["wrong"] is not None:
         return answer
     report("counting", 0.8)
@@ -45,8 +72,10 @@ def examine(report: Progress, file: str, network: Message, facts: list[str]) -> 
         what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
         advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
         answer["broken"] = asdict(Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice))
-    counts, uncounted = _count(entry, own)
-    answer["uncounted"] = uncounted
+    prints = Prints(str(entry.path))
+    with redirect_stdout(prints), redirect_stderr(prints):
+        counts, uncounted = _count(entry, own)
+    answer["uncounted"], answer["prints"] = uncounted, prints.line
     if isinstance(counts, Broken):
         broken: Broken | None = counts if exercises.NO_LOOP in facts else None
     else:
@@ -58,7 +87,27 @@ def examine(report: Progress, file: str, network: Message, facts: list[str]) -> 
     return answer
 
 
-def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, report: Progress) -> str | None:
+class Prints(io.TextIOBase):
+    """A stream that drops what is printed, and remembers the first line of a file that prints in a training step."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.line: int | None = None
+
+    def write(self, text: str) -> int:
+        frame: FrameType | None = sys._getframe(1)
+        line, in_step = None, False
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                line = line or frame.f_lineno
+                in_step |= frame.f_code.co_name == "train_step"
+            frame = frame.f_back
+        if in_step and self.line is None:
+            self.line = line
+        return len(text)
+
+
+def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, batch: int, report: Progress) -> str | None:
     reference = catalog.load(catalog.ladder()[ORACLE])
     worst: str | None = None
     try:
@@ -72,13 +121,29 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, repor
                 break
     except VariantCrash as crash:
         worst = _with_shapes(str(crash))
-    if worst is None:
-        return None
     try:
+        if worst is None:
+            with catalog.variant_code(entry):
+                return None if agrees(cls, own, batch) else OTHER_ON_OWN_NETWORK
+        if _is_right_at(batch, entry, cls, own) and not _is_right_at(DIAGNOSED_SAMPLES, entry, cls, own):
+            return (
+                f"the results are right for a batch of {batch} samples, but not for one of {DIAGNOSED_SAMPLES}, so the "
+                f"code depends on the batch size. Is {batch} written into it, or does it keep an array of that size? "
+                "Use the number of samples in the batch: len(index), or self.Y.shape[1]"
+            )
         with catalog.variant_code(entry):
             return diagnose(cls, own) or worst
     except VariantCrash as crash:
         return _with_shapes(str(crash))
+
+
+def _is_right_at(m: int, entry: catalog.Entry, cls: type[Variant], own: Network) -> bool:
+    """Return whether a small network trains right with batches of m samples; code that crashes does not."""
+    try:
+        with catalog.variant_code(entry):
+            return agrees(cls, diagnosed_case(own).network, m)
+    except VariantCrash:
+        return False
 
 
 def _deviates(found: Deviation, case: Case) -> str:
@@ -118,7 +183,18 @@ def _count(entry: catalog.Entry, own: Network) -> tuple[Counts | Broken, list[st
             exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), "Use one matrix product for all samples"
         )
         return broken, []
-    return Counts(own, small, large), list(uncounted)
+    return Counts(own, small, large, _functions(entry)), list(uncounted)
+
+
+def _functions(entry: catalog.Entry) -> Callable[[int], str]:
+    """Return a function that names the function of the file that a line is in."""
+    functions = [node for node in ast.walk(ast.parse(entry.source())) if isinstance(node, ast.FunctionDef)]
+
+    def name_at(line: int) -> str:
+        around = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
+        return max(around, key=lambda node: node.lineno).name if around else ""
+
+    return name_at
 
 
 def _line_of(entry: catalog.Entry, name: str) -> int:

@@ -29,11 +29,15 @@ ARRAYS_ALLOWED = 4
 
 @dataclass(frozen=True)
 class Counts:
-    """The operations of one step, at the batch size SMALL and at LARGE."""
+    """The operations of one step, at the batch size SMALL and at LARGE.
+
+    function_of: the name of the function that a line of the file is in, or an empty text.
+    """
 
     network: Network
     small: Sequence[Operation]
     large: Sequence[Operation]
+    function_of: Callable[[int], str] = lambda line: ""
 
     def is_batch(self, operation: Operation) -> bool:
         """Return whether the result has a row or a column per sample."""
@@ -86,12 +90,13 @@ def _loop(counts: Counts) -> Broken | None:
     }
     if not grown:
         return None
-    (line, phase), more = max(grown.items(), key=lambda item: item[1])
+    line, phase = max(grown, key=lambda place: grown[place])
+    function = counts.function_of(line)
+    runs = f"`{phase}` runs" if function in ("", phase) else f"`{phase}` calls `{function}`, which runs"
     return Broken(
         exercises.NO_LOOP,
         line,
-        f"`{phase}` ran this line {more} times more when the batch had {LARGE - SMALL} more samples, so the line is "
-        "inside a loop over samples",
+        f"{runs} this line again for each sample of the batch, so the line is inside a loop over samples",
         "Put the samples side by side as columns (X[index].T) and use one matrix product for all of them",
     )
 
