@@ -190,7 +190,7 @@ WRONG = {
     "first batch kept": (
         1,
         ("self.A[0] = self.Z[0] = X[index].T", "self.A[0] = self.Z[0] = X[:len(index)].T"),
-        "loss()",
+        "other rows",
     ),
 }
 
@@ -281,7 +281,7 @@ def test_a_call_of_exit_is_reported_with_its_line_and_method(examine):
 
 
 STRUCTURE = {
-    "a loop over samples that is left": (0, 1, (), "inside a loop over samples", "  # phase: "),
+    "a loop over samples that is left": (0, 1, (), "`forward` runs this line again", "for x in self.X:"),
     "DTYPE forgotten": (1, 2, (), "DTYPE is float64", "DTYPE = np.float64"),
     "a float64 constant": (
         2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
 from mlpprof.workshop import exercises
 from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
+from mlpprof.workshop.python_loops import count_instructions, loop_over_samples
 from mlpprof.workshop.right_numbers import (
     DIAGNOSED_SAMPLES,
     DIFFERENCE_OF_FLOAT32,
@@ -32,7 +32,7 @@ from mlpprof.workshop.right_numbers import (
     diagnose,
     diagnosed_case,
 )
-from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_fact, mixed_orders
+from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_by_loop, broken_fact, mixed_orders
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
@@ -68,21 +68,17 @@ def examine(report: Progress, file: str, network: Message, batch: int, facts: li
     if answer["wrong"] is not None:
         return answer
     report("counting", 0.8)
-    if exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
-        what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
-        advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
-        answer["broken"] = asdict(Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice))
     prints = Prints(str(entry.path))
     with redirect_stdout(prints), redirect_stderr(prints):
-        counts, uncounted = _count(entry, own)
-    answer["uncounted"], answer["prints"] = uncounted, prints.line
-    if isinstance(counts, Broken):
-        broken: Broken | None = counts if exercises.NO_LOOP in facts else None
-    else:
-        broken = broken_fact(counts, facts)
-        answer["mixed"] = mixed_orders(counts)
-    # the fact of exercise 1 comes before that of exercise 2, which DTYPE belongs to
-    if broken is not None and (answer["broken"] is None or broken.fact == exercises.NO_LOOP):
+        broken = _loop(entry, cls, own) if exercises.NO_LOOP in facts else None
+        if broken is None and exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
+            what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
+            advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
+            broken = Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice)
+        if broken is None:
+            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, facts)
+    answer["prints"] = prints.line
+    if broken is not None:
         answer["broken"] = asdict(broken)
     return answer
 
@@ -172,29 +168,38 @@ def _with_shapes(message: str) -> str:
     return message
 
 
-def _count(entry: catalog.Entry, own: Network) -> tuple[Counts | Broken, list[str]]:
-    """Count a step at both batch sizes. A step with too many operations to count must contain a loop over samples."""
+def _loop(entry: catalog.Entry, cls: type[Variant], own: Network) -> Broken | None:
+    """Return what is wrong if a step has a Python loop over samples."""
+    small, large = (count_instructions(entry, cls, own, m) for m in (SMALL, LARGE))
+    loop = loop_over_samples(small, large, LARGE - SMALL, entry.source())
+    return None if loop is None else broken_by_loop(loop, _function_at(entry, loop.line))
+
+
+def _counted(
+    entry: catalog.Entry, own: Network, facts: list[str]
+) -> tuple[Broken | None, list[tuple[int, str]], list[str]]:
+    """Count a step; returns the first fact that is not satisfied, mixed memory orders, and what was not counted."""
     try:
         with catalog.variant_code(entry):
-            small, _ = count_network(entry, own, SMALL)
-            large, uncounted = count_network(entry, own, LARGE)
+            operations, uncounted = count_network(entry, own, LARGE)
     except TooManyOperations as reason:
-        broken = Broken(
-            exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), "Use one matrix product for all samples"
-        )
-        return broken, []
-    return Counts(own, small, large, _functions(entry)), list(uncounted)
+        if not facts:  # a loop over samples is allowed
+            return None, [], [str(reason)]
+        advice = "Use matrix products in place of loops over neurons"
+        return Broken(exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), advice), [], []
+    counts = Counts(own, operations)
+    return (
+        broken_fact(counts, [fact for fact in facts if fact != exercises.NO_LOOP]),
+        mixed_orders(counts),
+        list(uncounted),
+    )
 
 
-def _functions(entry: catalog.Entry) -> Callable[[int], str]:
-    """Return a function that names the function of the file that a line is in."""
+def _function_at(entry: catalog.Entry, line: int) -> str:
+    """Return the name of the function of the file that a line is in; empty if it is in none."""
     functions = [node for node in ast.walk(ast.parse(entry.source())) if isinstance(node, ast.FunctionDef)]
-
-    def name_at(line: int) -> str:
-        around = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
-        return max(around, key=lambda node: node.lineno).name if around else ""
-
-    return name_at
+    around = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    return max(around, key=lambda node: node.lineno).name if around else ""
 
 
 def _line_of(entry: catalog.Entry, name: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.errors import one_line
 from mlpprof.model import Array, Network, Parameters, Variant, loss_of
 from mlpprof.model.gradcheck import (
     Case,
@@ -194,7 +195,13 @@ def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
         loss = singly.loss()
         singly.backward()
         singly.update()
-        returned = whole.train_step(case.X, case.Y, case.index)
+        try:
+            returned = whole.train_step(case.X, case.Y, case.index)
+        except Exception as error:  # noqa: BLE001 - the learner's code may raise anything
+            return (
+                f"train_step fails ({type(error).__name__}: {one_line(error)}), although the five methods work if they "
+                "are called one by one. It has to call fetch_batch, forward, loss, backward and update in this order"
+            )
     if _distance(singly.parameters(), whole.parameters()) > SAME:
         return "train_step has to call fetch_batch, forward, loss, backward and update in this order; it does not"
     if returned is None or abs(float(returned) - float(loss)) > SAME:
