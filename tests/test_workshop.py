@@ -45,6 +45,7 @@ from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, l
 from mlpprof.workshop.conditions import DIGITS_FILE, PROCEDURE, Conditions
 from mlpprof.workshop.exercises import EXERCISES, text
 from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file, stored_results
+from mlpprof.workshop.gradebooks import classroom_json, nbgrader_json, otter_json, points, stages
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.result import AsUsed, Result, read_result, result_json, write_result
 from mlpprof.workshop.result_text import guess_error, last_line, rows
@@ -435,6 +436,47 @@ def test_a_bottleneck_is_not_looked_for_without_time(folder):
 def test_the_shortest_of_several_fresh_processes_counts():
     seconds = iter([2.0, 0.5, 1.0, 0.9])
     assert measure_as_used(Path("start.py"), Path("mine.py"), lambda file: next(seconds)) == AsUsed(100, 1.0, 0.5)
+
+
+# Other systems of courses
+
+WRONG_RESULT = result(outcome="fail", stage="structure", speed=None, message="a loop", line=7, text="for x in X:")
+
+
+def test_each_stage_of_a_check_is_worth_a_point():
+    assert [stage.status for stage in stages(result())] == ["pass"] * 4
+    assert [stage.status for stage in stages(WRONG_RESULT)] == ["pass", "pass", "fail", "not run"]
+    assert [stage.status for stage in stages(result(outcome="inconclusive"))] == ["pass", "pass", "pass", "error"]
+    assert points(WRONG_RESULT) == 2
+
+
+def test_otter_gets_a_test_for_each_stage_with_its_message():
+    document = otter_json(WRONG_RESULT)
+    assert [test["score"] for test in document["tests"]] == [1, 1, 0, 0]
+    assert document["tests"][2]["output"] == "a loop (my_mlp.py:7: for x in X:)"
+    assert document["output"].startswith("Exercise 3: ")
+
+
+def test_nbgrader_gets_a_row_of_its_columns():
+    row = nbgrader_json(WRONG_RESULT)
+    assert (row["assignment"], row["student_id"]) == ("workshop-3-input-delta", "Anna")
+    assert (row["raw_score"], row["score"], row["max_score"]) == (2.0, 2.0, 4.0)
+
+
+def test_github_classroom_gets_a_status_for_the_whole_and_for_each_stage():
+    document = classroom_json(WRONG_RESULT)
+    assert (document["version"], document["status"], document["max_score"]) == (1, "fail", 4)
+    assert [test["status"] for test in document["tests"]] == ["pass", "pass", "fail", "fail"]
+    assert classroom_json(result(outcome="inconclusive"))["status"] == "error"
+
+
+def test_a_check_writes_and_prints_the_form_that_is_asked_for(folder, checked, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert run(["workshop", "check", "0", "--json", "--format", "otter", "-o", str(out)]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text(encoding="utf-8"))
+    assert len(json.loads(out.read_text(encoding="utf-8"))["tests"]) == 4
+    assert run(["workshop", "check", "0", "--format", "otter"]) == EXIT_USAGE
+    assert "add --json to print it, or -o FILE" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_last_line_shows_what_comes_next():
