@@ -321,7 +321,7 @@ def header(loop: PythonLoop, graph: Graph) -> str:
 def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
     longest, turns = loop.longest, loop.turns
     sums = _sums_of_all(loop, graph)
-    seconds = _loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)
+    seconds = loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)
     # Python runs one turn's statements in any case; then come the operations on the data of all turns.
     at_once = seconds / max(1, longest.turns)
     if len(turns) > 1:
@@ -360,7 +360,7 @@ def _sums_of_all(loop: PythonLoop, graph: Graph) -> list[Event]:
     return found
 
 
-def _loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
+def loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
     """The time of a loop: of its statements and of the functions that they call, but not of what is around it."""
     inside = {index for run in runs for index in range(run.first_event, run.end)}
     around = {call for run in runs for call in run.calls}

@@ -19,6 +19,7 @@ from mlpprof.advise.detect import neuron_loop, slow_primitive
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
+from mlpprof.advise.one_hot import one_hot_loops
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
 from mlpprof.programs.record.surroundings import Watched
@@ -209,6 +210,7 @@ def _candidates(graph: Graph) -> list[Candidate]:
     return [
         *candidates(graph, "sample-loop", _words),
         *neuron_loop.detect(graph),
+        *one_hot_loops(graph),
         *slow_primitive.detect(graph),
         *(candidate for event in graph.turn for candidate in _shuffled_list(event, graph)),
         *(candidate for event in graph.turn for candidate in _joined_arrays(event, graph)),

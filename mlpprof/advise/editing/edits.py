@@ -51,7 +51,7 @@ class Edits:
         self._texts[node] = text
 
     def replace_statement(self, one: ast.stmt, text: str) -> None:
-        """Write another simple statement."""
+        """Write a simple statement in place of a statement."""
         self._replaced[one] = text
 
     def insert_before(self, one: ast.stmt, text: str) -> None:
@@ -168,7 +168,8 @@ class Edits:
             if isinstance(node, cst.BaseSmallStatement):
                 assert isinstance(new, cst.SimpleStatementLine)
                 return new.body[0]
-            node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=node.trailing_whitespace)
+            rest = node.trailing_whitespace if isinstance(node, cst.SimpleStatementLine) else node.body.header
+            node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=rest)
         if one in self._guarded:
             test, rest = self._guarded[one]
             others: list[Any] = [self._line(other) for other in rest]
