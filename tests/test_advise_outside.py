@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from timed_program import Run
 
@@ -111,6 +112,39 @@ def test_the_network_is_called_once_for_all_samples_before_the_loop(before, afte
         exec(text, space)
         kept.append(space["correct"])
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "    Y = np.zeros((len(labels), 10))\n    for i in range(len(labels)):  # one-hot\n"
+            "        Y[i, labels[i]] = 1\n",
+            "    Y = np.zeros((len(labels), 10))\n    Y[np.arange(len(labels)), labels] = 1  # one-hot\n",
+        ),
+        (
+            "    Y = np.zeros((10, 2000))\n    for k, label in enumerate(labels):\n        Y[label][k] = 1.0\n",
+            "    Y = np.zeros((10, 2000))\n    Y[labels, np.arange(len(labels))] = 1.0\n",
+        ),
+        (
+            "    Y = []\n    for label in labels:\n        y = np.zeros((10, 1), dtype=np.float32)\n"
+            "        y[label] = 1.0\n        Y.append(y)\n",
+            "    Y = []\n    Y.extend(np.eye(10, dtype=np.float32)[:, :, None][labels])\n",
+        ),
+    ],
+)
+def test_one_hot_vectors_that_a_loop_writes_one_by_one_are_written_at_once(before, after):
+    before, after = (f"    labels = np.arange(2000) % 10\n{text}" for text in (before, after))
+    [(finding, [cure])] = [one for one in with_cures(before)[0] if "one-hot" in one[0].title]
+    assert (finding.category, finding.kind, finding.per) == ("slow-primitive", "safe", "epoch")
+    assert applied({"train.py": HEAD + before}, [cure])["train.py"] == HEAD + after
+    kept = []
+    for text in (before, after):
+        space = {}
+        exec(HEAD + text, space)
+        kept.append(np.array(space["Y"]))
+    np.testing.assert_array_equal(*kept)
+    assert kept[0].dtype == kept[1].dtype
 
 
 def test_an_evaluation_whose_samples_come_only_once_is_left_to_the_user():

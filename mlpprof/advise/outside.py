@@ -207,10 +207,11 @@ def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -
 
 
 def _candidates(graph: Graph) -> list[Candidate]:
+    one_hot = list(one_hot_loops(graph))
+    loops = [*candidates(graph, "sample-loop", _words), *neuron_loop.detect(graph)]
     return [
-        *candidates(graph, "sample-loop", _words),
-        *neuron_loop.detect(graph),
-        *one_hot_loops(graph),
+        *one_hot,
+        *(loop for loop in loops if all(loop.site != known.site for known in one_hot)),
         *slow_primitive.detect(graph),
         *(candidate for event in graph.turn for candidate in _shuffled_list(event, graph)),
         *(candidate for event in graph.turn for candidate in _joined_arrays(event, graph)),
