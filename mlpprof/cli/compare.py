@@ -105,7 +105,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension (.html .h5 .json .csv .png .svg; others: --format) selects the format.",
+    help="Write the report to FILE. The extension selects the format: .html .h5 .json .csv .png .svg (see --format).",
 )
 @figure_option
 @click.option("--format", "file_format", help="Format of FILE: json, csv, pytest-benchmark, github-action-benchmark.")
