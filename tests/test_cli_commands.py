@@ -12,13 +12,14 @@ import pytest
 
 from mlpprof import __version__
 from mlpprof.catalog import ladder
-from mlpprof.cli.main import COMMANDS, run
+from mlpprof.cli.commands import COMMANDS, module_of
+from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_module_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = importlib.import_module(f"mlpprof.cli.{name}").command
+    command = importlib.import_module(module_of(name)).command
     assert isinstance(command, click.Command)
     assert run([name, "--help"]) == EXIT_OK
     assert "Usage: mlpprof" in capsys.readouterr().out

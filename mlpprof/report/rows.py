@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST
 from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.model import PHASES
@@ -537,6 +538,17 @@ def race_table(ladder: Ladder) -> Table:
     processes = f"{len(race.turns_s)} processes"
     caption = f"The race at batch {ladder.batch:,} in {processes}: how many times as fast, with 95 % intervals"
     return Table(caption, columns, tuple(rows))
+
+
+def history_table(versions: Sequence[Version]) -> Table:
+    """A row per version of a program, in their order: its step, and how many times as fast it is."""
+    rows = []
+    for one in versions:
+        times = 1.0 if one.over_first is None else one.over_first.ratio
+        first = replace(_ratio(one.over_first, ""), span=(0.0, times))
+        rows.append(Row((Cell(plain(one.name)), _seconds(one.step_s), _ratio(one.over_previous, ""), first)))
+    columns = (Column("version", is_text=True), *map(Column, ("step", "times the one before", "times the first")))
+    return Table("The versions in one race: how many times as fast, with 95 % intervals", columns, tuple(rows))
 
 
 def _ratio(verdict: Verdict | None, absent: str) -> Cell:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,17 @@ class Race:
     def step_s(self, i: int) -> float:
         """Median seconds per step of variant i, over all turns of all processes."""
         return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
+
+    def pair(self, new: int, old: int = 0) -> Race:
+        """The race of two of the variants."""
+        names = (self.variants[old], self.variants[new])
+        return replace(
+            self,
+            variants=names,
+            dtypes=(self.dtypes[old], self.dtypes[new]),
+            turns_s=tuple(turns_s[:, [old, new]] for turns_s in self.turns_s),
+            trained=tuple(name for name in self.trained if name in names),
+        )
 
     def scatter(self, process: int) -> NDArray[np.float64]:
         """How much the turns of each variant scatter in a process, (variants,): the standard deviation of their log."""

@@ -12,17 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from mlpprof.advise.find import Analysis, Subject, analyse
+from mlpprof.advise.proof.around import Executed
 from mlpprof.advise.proof.prove import Prover
 from mlpprof.advise.selection import Selection, selected
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
-from mlpprof.compare.programs import ProgramRace, parameters_of
+from mlpprof.compare.programs import ProgramRace, parameters_of, values_of
 from mlpprof.compare.verdict import measure
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import part_of
+from mlpprof.programs.values import Lines
 from mlpprof.results.advice import Advice
 from mlpprof.results.comparison import Race, Verdict
 
@@ -92,6 +94,14 @@ class ProgramTrials:
         live.run(progress)
         [turns_s] = live.race().turns_s
         return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+
+    def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
+        """What some lines compute in their first executions, and how long they take, or why it is not known."""
+        self._spend(1)
+        try:
+            return values_of(self._subject(request), lines, self.environment, progress)
+        except MlpprofError as error:
+            return error
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
         """The whole race of two versions."""
