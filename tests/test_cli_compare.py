@@ -202,7 +202,7 @@ def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cached"], "Missing argument 'NEW...'"),
+        (["cached"], "argument NEW is missing"),
         (["cached", "slicd"], "did you mean 'sliced'"),
         (["cached", "sliced", "-o", "out.xyz"], "cannot write out.xyz"),
         (["cached", "sliced", "-o", "out", "--format", "jsn"], "no format 'jsn'; did you mean 'json'"),

@@ -20,6 +20,7 @@ from mlpprof.compare.programs import (
     ProgramRace,
     Wanted,
     announcement,
+    found_sentence,
     longer_between,
     require_different,
 )
@@ -325,3 +326,10 @@ def test_closing_a_race_in_the_middle_leaves_no_process(written):
     with pytest.raises(KeyboardInterrupt):
         live.run(interrupt)
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_a_program_that_loads_for_long_is_announced_with_the_time_of_all_runs():
+    assert found_sentence("train.py", "train.py:step", 2.0, 12) == "the step of train.py is train.py:step"
+    assert found_sentence("train.py", "train.py:step", 60.0, 12).endswith(
+        "that run took 60 s, and up to 12 more take as long: 12 min at most"
+    )

@@ -146,6 +146,7 @@ def test_closures_are_measured_in_this_process_and_the_message_says_so():
     assert found.verdict.outcome == "pass"
     assert found.verdict.in_process
     assert "in this process" in speedup_table(found)
+    assert "s, and the budget is 0.01 s: " in found.notes[-1]
 
 
 @pytest.mark.timing

@@ -144,7 +144,7 @@ def command(
         print_text(explanation(explain))
         return
     if undo:
-        for path in patch.undo():
+        for path in patch.undo(target):
             complain(f"{path} is as it was before the patch")
         return
     if target is None:

@@ -51,6 +51,11 @@ EXAMPLES = {
     "report": "mlpprof report reports/RUN.h5",
     "verify": "mlpprof verify RACE.h5",
     "diff": "mlpprof diff naive cached",
+    "show": "mlpprof data show digits",
+    "fetch": "mlpprof data fetch --url URL",
+    "new": "mlpprof workshop new FOLDER",
+    "board": "mlpprof workshop board FOLDER",
+    "solution": "mlpprof workshop solution 1",
 }
 """What one types, for commands that need a word after them."""
 

@@ -92,7 +92,12 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     metavar="R",
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
-@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time limit per comparison.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit per comparison; three processes always run.",
+)
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
 @click.option(
@@ -101,8 +106,8 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg .md .h5 (others: "
-    "--format).",
+    help="Write the report to FILE. The extension selects the format: .html .h5 .json .csv .png .svg .md; others: "
+    "--format.",
 )
 @figure_option
 @click.option(

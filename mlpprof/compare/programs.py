@@ -10,7 +10,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from statistics import median
 
@@ -31,8 +31,10 @@ from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
+from mlpprof.programs.values import Lines
 from mlpprof.results import (
     Comparison,
     CountedChange,
@@ -115,6 +117,15 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
             "stopped as soon as it has made enough steps"
         )
     return said
+
+
+def found_sentence(name: str, step: str, took_s: float, more: int) -> str:
+    """Which step was found, and how long the further runs may take, if one takes long."""
+    sentence = f"the step of {name} is {step}"
+    if took_s <= LONG_S:
+        return sentence
+    all_min = more * took_s / 60
+    return f"{sentence}; that run took {took_s:.0f} s, and up to {more} more take as long: {all_min:.0f} min at most"
 
 
 class SameCode(UsageError):
@@ -346,11 +357,13 @@ class ProgramComparer:
     def _found(self, request: ProgramRequest, progress: Progress) -> ProgramSubject:
         """The program with its step."""
         runs = self._wanted.runs(request, not self._subjects, len(self._requests))
-        how_often = f"up to {sum(count for count, _ in runs)} times"
+        most = sum(count for count, _ in runs)
+        how_often = f"up to {most} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
+        begun_s = time.monotonic()
         sought = _runs(ProgramSubject(request, how_often), self._environment).sought(progress)
-        self._say(f"the step of {request.name.short} is {sought['step']}")
+        self._say(found_sentence(request.name.short, sought["step"], time.monotonic() - begun_s, most - 1))
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
 
@@ -473,9 +486,27 @@ def parameters_of(
     # Programs that go through a set in its order see the same order in every run.
     environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
     answer = _runs(subject, environment).run("parameters", progress, steps=steps)
-    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
-        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
-    return found, answer["steps"]
+    values = _unpacked(answer["values"])
+    return [Parameter(**one, values=next(values)) for one in answer["parameters"]], answer["steps"]
+
+
+def values_of(
+    subject: ProgramSubject, lines: Lines, environment: Environment, progress: Progress
+) -> tuple[list[dict[str, Array]], list[float]]:
+    """What some lines of a program compute in each of their first executions, by name, and their seconds.
+
+    Raises UsageError if they never ran, and what the program raises.
+    """
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    answer = _runs(subject, environment).run("values", progress, lines=asdict(lines))
+    values = _unpacked(answer["arrays"])
+    return [{name: next(values) for name in names} for names in answer["names"]], answer["seconds"]
+
+
+def _unpacked(text: str) -> Iterator[Array]:
+    with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as values:
+        for place in range(len(values.files)):
+            yield values[f"arr_{place}"]
 
 
 def _runs(subject: ProgramSubject, environment: Environment) -> Runs:

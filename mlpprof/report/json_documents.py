@@ -92,6 +92,7 @@ def _program(program: ProgramRecord) -> dict[str, Any]:
             "measuring_s": program.measuring_s,
             "page_faults": program.page_faults,
             "files": list(program.sources),
+            "time": program.time,
         }
     }
 

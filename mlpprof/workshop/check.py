@@ -35,7 +35,7 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.verdict import race_until_decided
-from mlpprof.errors import VariantError, WorkerDied
+from mlpprof.errors import VariantError, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.roofline import run_bound_s
 from mlpprof.owned import new_folder
@@ -184,6 +184,8 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
             answer = worker.call(
                 "examine", progress, file=request["variant"], network=request["network"], facts=list(exercise.facts)
             )
+    except WorkerKilled:
+        raise
     except (VariantError, WorkerDied) as problem:
         return examined(_failed(begun, "load", str(problem), source))
     networks = replace(begun, networks=answer["networks"])

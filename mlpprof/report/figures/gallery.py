@@ -83,7 +83,7 @@ def drawings(story: Story) -> dict[str, Drawing]:
 def require_known_kind(name: str) -> None:
     """Raise UsageError for the name of an unknown kind of figure, before time is spent on measuring."""
     if name.partition("-")[0] not in KINDS:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
 
 
 def select(story: Story, name: str | None) -> Drawing:
@@ -92,7 +92,7 @@ def select(story: Story, name: str | None) -> Drawing:
     if name is None:
         return next(iter(known.values()))
     if name not in known:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
     return known[name]
 
 

@@ -145,7 +145,7 @@ class Formats(Generic[Results]):
     def _named(self, name: str) -> Format[Results]:
         names = [one.name for one in self.formats]
         if name not in names:
-            raise UsageError(f"no format '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})")
+            raise UsageError(f"there is no format '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})")
         return self.formats[names.index(name)]
 
     def _by_ending(self, path: Path) -> Format[Results]:
