@@ -93,6 +93,7 @@ def program_speedup(
         command=programs.command("compare", environment),
         notes=_notes(found),
         lost=found.lost,
+        counted=found.counted,
     )
 
 
