@@ -152,7 +152,8 @@ def test_a_run_that_ends_early_is_decided_where_its_interval_lies_far_beyond_the
     assert decide(two, 2.0, final=True).outcome is Outcome.PASS
     assert decide(three, 1.0, final=True).outcome is Outcome.FAIL
     assert decide(four, 2.0, final=True).outcome is Outcome.PASS
-    assert decide(two, 2.0).outcome is Outcome.CONTINUE
+    assert decide(two, 2.0).outcome is Outcome.PASS, "43x is clear after the first two processes"
+    assert decide(two - math.log(14), 2.0).outcome is Outcome.CONTINUE
 
 
 def test_too_few_processes_for_a_certain_verdict_say_so_where_the_interval_lies_beyond_the_claim() -> None:

@@ -275,6 +275,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "at_least": verdict.at_least,
+        "resolution": verdict.resolution,
         "processes": verdict.processes,
     }
 
