@@ -233,10 +233,10 @@ def decide(
 
     clear = clear_outcome(x, at_least, procedure)
     if clear is not None:
-        return decision(clear, _figures(at_least, mean, low, high))
+        return decision(clear, _figures(at_least, mean, low, high, procedure))
     look = next((look for look in bounds(procedure, n if final else None) if look.replicates == n), None)
     certified = at_least / procedure.resolution
-    figures = _figures(at_least, mean, low, high)
+    figures = _figures(at_least, mean, low, high, procedure)
     if look is not None and _fails(look, mean, sd, at_least, procedure):
         if null is not None and null.biased:
             return decision(Outcome.INCONCLUSIVE, f"{figures}, but {_biased(null)}")
@@ -250,10 +250,10 @@ def decide(
     if following is not None and not final:
         return decision(Outcome.CONTINUE, f"undecided after {n} replicates; the next look is at {following}")
     scatter = f"{n} replicates, which scatter by {100 * sd:.1f} %"
-    reason = f"undecided after {scatter}"
+    reason = f"undecided{_at(procedure)} after {scatter}"
     if low > at_least or high < certified:
         where = f"above {_plain(at_least)}x" if low > at_least else f"below {_plain(certified)}x"
-        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain"
+        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain{_at(procedure)}"
     if null is not None and null.biased:
         return decision(Outcome.INCONCLUSIVE, f"{reason}; {_biased(null)}")
     return decision(Outcome.INCONCLUSIVE, f"{reason}; {_what_decides(n, mean, sd, at_least, procedure)}")
@@ -312,8 +312,14 @@ def _what_decides(n: int, mean: float, sd: float, at_least: float, procedure: Pr
     return f"{' or '.join(ways)} would decide it" if ways else "the machine is too noisy for this claim"
 
 
-def _figures(at_least: float, mean: float, low: float, high: float) -> str:
-    return f"required {_plain(at_least)}x, measured {_plain(math.exp(mean))}x (95 %: {_plain(low)}-{_plain(high)})"
+def _figures(at_least: float, mean: float, low: float, high: float, procedure: Procedure) -> str:
+    interval = f"(95 %: {_plain(low)}-{_plain(high)})"
+    return f"required {_plain(at_least)}x{_at(procedure)}, measured {_plain(math.exp(mean))}x {interval}"
+
+
+def _at(procedure: Procedure) -> str:
+    """The resolution, unless it is the default."""
+    return "" if procedure.share == RESOLUTION else f" at a resolution of {100 * procedure.share:g} %"
 
 
 def _fails(look: Look, mean: float, sd: float, at_least: float, procedure: Procedure) -> bool:
