@@ -12,12 +12,12 @@ from mlpprof.catalog import ladder
 from mlpprof.compare.variant_difference import waterfall
 from mlpprof.results import (
     BatchResult,
-    Change,
     Comparison,
     ExpressionChange,
     Ladder,
     LineProfile,
     LineTime,
+    PhaseChange,
     ProgramPair,
     Race,
     Run,
@@ -187,7 +187,7 @@ def make_program_comparison(at_least: float | None = 1.15, text: str = "tanh(z +
         batch=0,
         race=race,
         verdict=slower,
-        waterfall=(Change("forward", None, "", 1e-3, 2e-3, 1.0),),
+        waterfall=(PhaseChange("forward", None, "", 1e-3, 2e-3, 1.0),),
         command="mlpprof compare old.py new.py",
         programs=pair,
     )

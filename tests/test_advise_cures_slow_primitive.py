@@ -46,6 +46,10 @@ def found(lines, name="np"):
         ("found = sum(X) + 1", "found = {np}.sum(X, axis=0) + 1"),
         ("found = {np}.abs(max(X[0]))", "found = {np}.abs({np}.max(X[0]))"),
         ("found = {np}.abs(X[{np}.arange(3, 200)])", "found = {np}.abs(X[3:200])"),
+        ("found = {np}.abs(X[:, list(range(2, 90, 2))])", "found = {np}.abs(X[:, 2:90:2])"),
+        ("found = {np}.abs(X[range(3, 200)])", "found = {np}.abs(X[3:200])"),
+        ("low = D < 0\nD[{np}.where(low)] = 0.5\nfound = D + low", "low = D < 0\nD[low] = 0.5\nfound = D + low"),
+        ("low = D < 0\nfound = D[low.nonzero()] + 1", "low = D < 0\nfound = D[low] + 1"),
         ("D[range(300), y] -= 1\nfound = D", "D[{np}.arange(300), y] -= 1\nfound = D"),
         ("found = 0 + D[range(300), y]", "found = 0 + D[{np}.arange(300), y]"),
         ("found = {np}.vectorize(clipped)(X)  # slow", "found = clipped(X)  # slow"),
@@ -106,3 +110,23 @@ def test_what_would_be_computed_three_times_is_left_to_words():
 def test_an_einsum_of_two_matrices_is_a_product(subscripts, text):
     product = product_of(subscripts)
     assert (product.text("A", "B") if product is not None else None) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "is_slow"),
+    [
+        ("np.random.choice([0, 1], size=D.shape, p=[0.2, 0.8])", True),
+        ("np.random.binomial(1, 0.8, D.shape)", True),
+        ("np.random.rand(*D.shape) < 0.8", True),
+        ("np.random.rand(*D.shape) * 0.8", False),  # no mask
+        ("np.random.choice(300, 300)", False),  # indices
+        ("rng.random(D.shape, dtype=np.float32) < 0.8", False),
+    ],
+)
+def test_random_masks_by_slow_functions_are_found_and_the_others_are_not(line, is_slow):
+    with recorded(
+        f"{HEAD}    found = {line}\n{TAIL}".format(np="np").replace("y =", "rng = np.random.default_rng(5)\ny =")
+    ) as graph:
+        found = [one for one in slow_primitive.detect(graph) if "random mask" in one.title]
+    assert len(found) == is_slow
+    assert all(one.cures == () for one in found)

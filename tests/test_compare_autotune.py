@@ -22,7 +22,7 @@ from mlpprof.compare.replicate import FirstRun, Loaded
 from mlpprof.model import Network
 from mlpprof.profile.request import Request
 from mlpprof.report.terminal.autotune import three_lines
-from mlpprof.results import Change, Verdict
+from mlpprof.results import PhaseChange, Verdict
 from mlpprof.results.tuning import Trial, Tuning
 from mlpprof.workloads import get_workload
 
@@ -64,7 +64,10 @@ def tuning(**changes: object) -> Tuning:
         step_s=1e-3,
         runner_up="buffered",
         over_runner_up=Verdict(None, 1.2, 1.1, 1.3, None, 5, ""),
-        phases=(Change("forward", None, "", 5e-4, 3.5e-4, 0.6), Change("backward", None, "", 7e-4, 6e-4, 0.4)),
+        phases=(
+            PhaseChange("forward", None, "", 5e-4, 3.5e-4, 0.6),
+            PhaseChange("backward", None, "", 7e-4, 6e-4, 0.4),
+        ),
         trials=(Trial("chunked ROWS=8", 3, 1e-3), Trial("buffered", 3, 1.2e-3)),
         absent={"gram": "too many samples"},
     )
@@ -152,14 +155,14 @@ def test_a_difference_that_the_interval_does_not_show_is_not_claimed():
 
 
 def test_where_only_one_has_phases_no_time_is_said_to_have_moved():
-    half = (Change("forward", None, "", 4e-4, 0.0, 0.4), Change("(rest)", None, "", 1e-4, 4e-4, 0.6))
+    half = (PhaseChange("forward", None, "", 4e-4, 0.0, 0.4), PhaseChange("(rest)", None, "", 1e-4, 4e-4, 0.6))
     why = three_lines(tuning(phases=half))[2]
     assert why.startswith("why: chunked ROWS=8 fuses its steps, so its phases cannot be separated; ")
     assert why.endswith("; buffered spends forward 400 µs")
 
 
 def test_a_fused_step_has_no_reason_by_phase_and_a_lone_candidate_no_runner_up():
-    fused = (Change("forward", None, "", 0.0, 0.0, 0.0), Change("(rest)", None, "", 2e-3, 1e-3, 1.0))
+    fused = (PhaseChange("forward", None, "", 0.0, 0.0, 0.0), PhaseChange("(rest)", None, "", 2e-3, 1e-3, 1.0))
     assert "cannot be separated" in three_lines(tuning(phases=fused))[2]
     assert "the time for the search was spent" in three_lines(tuning(phases=()))[2]
     assert "no runner-up" in three_lines(tuning(over_runner_up=None, runner_up=None))[1]

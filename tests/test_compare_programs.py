@@ -12,12 +12,14 @@ import pytest
 from mlpprof.cli.compare import step_of
 from mlpprof.cli.main import run
 from mlpprof.compare.entrants import Environment, ProgramSubject
+from mlpprof.compare.history import history
 from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.programs import (
     ProgramComparer,
     ProgramRace,
     Wanted,
     announcement,
+    found_sentence,
     longer_between,
     require_different,
 )
@@ -279,12 +281,15 @@ def test_programs_run_no_more_often_than_announced_and_the_difference_is_shown(w
     new = written("new.py", training(more=count).replace("X @ W", "X @ (W + 0 * W)"), None, allow_writes=True)
     said: list[str] = []
     wanted = Wanted(blocks=1, turn_s=0.001, check=True)
-    most = [int(re.search(r"up to (\d+) times", text)[1]) for text in announcement([old, new], wanted)]
-    one = ProgramComparer([old, new], ONE_THREAD, wanted, said.append)
-    [found] = one.compare("typed", quiet)
+    third = written("third.py", training(more=count).replace("X @ W", "X @ (W + 0.0)"), None, allow_writes=True)
+    most = [int(re.search(r"up to (\d+) times", text)[1]) for text in announcement([old, new, third], wanted)]
+    one = ProgramComparer([old, new, third], ONE_THREAD, wanted, said.append)
+    found, other = one.compare("typed", quiet)
     times = [Path(line).name for line in runs.read_text().split()]
     assert 0 < times.count("old.py") <= most[0]
     assert 0 < times.count("new.py") <= most[1]
+    assert 0 < times.count("third.py") <= most[2]
+    assert [version.name for version in history([found, other])] == [one.name.text for one in (old, new, third)]
     assert found.equivalent
     assert found.programs.steps == ("old.py:step", "new.py:step")
     assert "the step of old.py is old.py:step" in said
@@ -302,3 +307,10 @@ def test_closing_a_race_in_the_middle_leaves_no_process(written):
     with pytest.raises(KeyboardInterrupt):
         live.run(interrupt)
     assert psutil.Process().children(recursive=True) == before
+
+
+def test_a_program_that_loads_for_long_is_announced_with_the_time_of_all_runs():
+    assert found_sentence("train.py", "train.py:step", 2.0, 12) == "the step of train.py is train.py:step"
+    assert found_sentence("train.py", "train.py:step", 60.0, 12).endswith(
+        "that run took 60 s, and up to 12 more take as long: 12 min at most"
+    )

@@ -16,7 +16,7 @@ import pytest
 from mlpprof.catalog import Entry, ladder, load
 from mlpprof.errors import UnsupportedNetwork
 from mlpprof.model import Network, Parameters
-from mlpprof.model.gradcheck import KINDS, Kind
+from mlpprof.model.gradcheck import KINDS, NetworkKind
 from mlpprof.profile.check import CHECK_CASES, QUICK_CASES, check_variant, load_pair
 
 LADDER = ladder()
@@ -56,12 +56,14 @@ NONE_OF_ITS_OWN = {
 """What changes nothing in a variant, since it refuses every network with that option."""
 
 
-def mutant_of(cls: Any, what: str, wrong: tuple[Kind, ...] = KINDS, done: tuple[Kind, ...] = KINDS) -> Any:
+def mutant_of(
+    cls: Any, what: str, wrong: tuple[NetworkKind, ...] = KINDS, done: tuple[NetworkKind, ...] = KINDS
+) -> Any:
     """The class with one option treated wrongly in some kinds of network; it refuses those that it does not do."""
 
     class Mutant(cls):
         def __init__(self, network: Network, parameters: Parameters) -> None:
-            kind = Kind(network.hidden, network.output, network.loss)
+            kind = NetworkKind(network.hidden, network.output, network.loss)
             if kind not in done:
                 raise UnsupportedNetwork(f"no {kind}")
             self.asked, self.is_wrong = network, kind in wrong

@@ -194,6 +194,18 @@ def test_a_write_elsewhere_is_refused_as_without_a_view(allowed, tmp_path, monke
     assert not elsewhere.exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (OSError(28, "unshare gave ENOSPC"), "in a container: unshare gave ENOSPC"),
+        (OSError(13, "Permission denied", "/proc/self/uid_map"), "container: Permission denied for /proc/self/uid_map"),
+    ],
+)
+def test_the_reason_for_no_view_is_about_overlays_and_no_bare_error_of_the_system(error, end):
+    assert file_view.in_words(error).startswith("it allows you no overlay of your own")
+    assert file_view.in_words(error).endswith(end)
+
+
 @pytest.mark.parametrize("system", ["darwin", "win32"])
 def test_a_system_without_overlays_has_no_view_and_says_why(monkeypatch, tmp_path, system):
     monkeypatch.setattr(sys, "platform", system)

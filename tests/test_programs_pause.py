@@ -9,13 +9,13 @@ import pytest
 
 from mlpprof.errors import UsageError, VariantCrash
 from mlpprof.programs.load import Exit
+from mlpprof.programs.patience import Patience
 from mlpprof.programs.pause import GatedForms, StepGate, run_paused
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks
 from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.hooks import BEGIN, END
 from mlpprof.programs.record.recorder import Recorder
-from mlpprof.programs.record.run import Patience
 from mlpprof.programs.record.schedule import Enough, Steps
 from mlpprof.programs.step_place import StepPlace
 

@@ -10,11 +10,11 @@ import pytest
 from test_programs_record_schedule import Switched
 
 from mlpprof.programs.load import is_import_to_come
+from mlpprof.programs.patience import watched
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, HookTime
 from mlpprof.programs.record.forms import CLOCKED, PLAIN
 from mlpprof.programs.record.recorder import Recorder
-from mlpprof.programs.record.run import watched
 from mlpprof.programs.record.schedule import Enough, Steps
 from mlpprof.programs.record.trace import OwnTime, Part
 
@@ -163,7 +163,7 @@ def test_a_step_that_clocks_make_long_is_timed_in_parts_and_one_that_is_long_by_
 AFTERWARDS = """
 from line_profiler import LineProfiler
 from mlpprof.programs.record.trace import OwnTime, Part
-from mlpprof.programs.record.run import watched
+from mlpprof.programs.patience import watched
 with watched(lambda passed_s: {hopeless}, every_s=0.01):
     while {hopeless}:
         pass

@@ -14,7 +14,7 @@ from mlpprof.report.figures.gallery import drawings
 from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
 from mlpprof.report.figures.reproduction import figure_canvas, write_figure
 from mlpprof.report.story import Story
-from mlpprof.results import Change
+from mlpprof.results import PhaseChange
 from mlpprof.results.reproduction import Curve, Figure, Panel
 
 REFERENCE = Curve("naive", (1.0, 2.0, 3.0), (0.9, 0.5, 0.2), dashed=True)
@@ -74,7 +74,10 @@ def test_the_speedups_of_a_ladder_and_of_comparisons_name_what_they_are_compared
 
 
 def test_lost_time_is_called_lost_and_not_negative():
-    changes = (Change("forward", None, "", 2e-3, 1e-3, 1.05), Change("(rest)", None, "", 10e-6, 53.8e-6, -0.046))
+    changes = (
+        PhaseChange("forward", None, "", 2e-3, 1e-3, 1.05),
+        PhaseChange("(rest)", None, "", 10e-6, 53.8e-6, -0.046),
+    )
     with style():
         sheet = waterfall_rows(replace(make_comparison(), waterfall=changes), WIDE)
     texts = [text.get_text() for text in sheet.figure.axes[0].texts]

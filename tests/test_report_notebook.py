@@ -17,7 +17,7 @@ from mlpprof.report.advice_words import place_text
 from mlpprof.report.notebook.views import AdviceView, ComparisonView, RunView
 from mlpprof.report.numbers import plain
 from mlpprof.report.terminal.profile import report_text
-from mlpprof.results import Change, Comparison, ExpressionChange, ProgramPair, Race, Verdict
+from mlpprof.results import Comparison, ExpressionChange, PhaseChange, ProgramPair, Race, Verdict
 from reports import build_notebook as build
 
 VOID = {"br", "img", "meta", "input", "hr"}
@@ -61,7 +61,10 @@ def make_comparison(old: str = "naive", new: str = "cached", **changes) -> Compa
     run = make_run()
     turns_s = np.array([[[2.0e-3, 2.1e-3], [1.0e-3, 1.1e-3]]] * 4)
     verdict = Verdict("pass", 1.95, 1.8, 2.1, 1.5, 5, "the interval is above it")
-    changes_of = (Change("backward", None, "", 1.0e-3, 0.4e-3, 0.6), Change("", None, "", 1.0e-3, 0.6e-3, 0.4))
+    changes_of = (
+        PhaseChange("backward", None, "", 1.0e-3, 0.4e-3, 0.6),
+        PhaseChange("", None, "", 1.0e-3, 0.6e-3, 0.4),
+    )
     race = Race((old, new), ("float64", "float32"), 500, (turns_s,))
     comparison = Comparison(
         old, new, "digits", run.network, 500, race, verdict, True, changes_of, MACHINE, "%mlpprof naive cached"

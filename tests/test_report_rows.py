@@ -23,7 +23,7 @@ from mlpprof.report.rows import comparison_table, phase_table, race_table, state
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.console import table_lines
 from mlpprof.report.terminal.profile import report_text
-from mlpprof.results import Change
+from mlpprof.results import PhaseChange
 
 
 def shown(table, width=200) -> str:
@@ -132,7 +132,7 @@ def test_the_changes_of_phases_add_up_and_small_statements_share_a_row():
 
 def test_no_time_in_a_table_of_changes_is_negative():
     comparison = make_comparison()
-    rest = Change("(rest)", None, "", -43.8e-6, 10e-6, -0.01)
+    rest = PhaseChange("(rest)", None, "", -43.8e-6, 10e-6, -0.01)
     phases = tuple(c for c in comparison.waterfall if not c.label and c.phase != "(rest)")
     text = shown(comparison_table(replace(comparison, waterfall=(*phases, rest))))
     assert re.search(r"rest +– +10\.0 µs +-1\.0 %", text)
@@ -148,7 +148,7 @@ def test_tables_fit_their_width_and_a_bar_is_drawn_where_there_is_room(width):
 
 def test_a_change_for_the_worse_is_hatched_and_goes_back():
     comparison = make_comparison()
-    changes = (Change("forward", None, "", 2e-3, 1e-3, 2.0), Change("loss", None, "", 1e-3, 1.5e-3, -1.0))
+    changes = (PhaseChange("forward", None, "", 2e-3, 1e-3, 2.0), PhaseChange("loss", None, "", 1e-3, 1.5e-3, -1.0))
     text = shown(comparison_table(replace(comparison, waterfall=changes)), 120)
     forward, loss, _ = (line for line in text.splitlines() if "ms" in line)
     assert forward.rstrip().endswith("█")

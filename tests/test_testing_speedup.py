@@ -13,7 +13,7 @@ from mlpprof.compare.decide import not_slower_than
 from mlpprof.compare.live_race import distinct_names
 from mlpprof.errors import CheckFailed, UsageError
 from mlpprof.report.terminal.compare import speedup_table
-from mlpprof.results import Change, Race, Speedup, Verdict
+from mlpprof.results import PhaseChange, Race, Speedup, Verdict
 from mlpprof.testing import (
     InconclusiveWarning,
     Measuring,
@@ -54,10 +54,10 @@ def slow_loop(x):
 def test_at_least_becomes_the_claim_and_the_message_shows_everything():
     verdict = Verdict("fail", 1.02, 1.0, 1.04, 1.15, 5, "below 1.15")
     changes = (
-        Change("forward", None, "", 1e-3, 1e-3, 0.0),
-        Change("backward", None, "", 1e-3, 2e-3, 1.0),
-        Change("backward", 2, "gradient", 1e-4, 9e-4, 0.8),
-        Change("backward", 1, "gradient", 1e-4, 2e-4, 0.1),
+        PhaseChange("forward", None, "", 1e-3, 1e-3, 0.0),
+        PhaseChange("backward", None, "", 1e-3, 2e-3, 1.0),
+        PhaseChange("backward", 2, "gradient", 1e-4, 9e-4, 0.8),
+        PhaseChange("backward", 1, "gradient", 1e-4, 2e-4, 0.1),
     )
     table = speedup_table(Speedup("new", "old", "tiny", verdict, changes, "mlpprof compare old new", ("a note",)))
     assert table.splitlines()[0] == "new is 1.02x as fast as old (95 %: 1.00-1.04), but the test requires 1.15x"
@@ -71,9 +71,9 @@ def test_at_least_becomes_the_claim_and_the_message_shows_everything():
 def test_a_phase_that_became_faster_is_not_called_slower():
     verdict = Verdict("fail", 1.3, 1.2, 1.4, 2.0, 5, "")
     changes = (
-        Change("forward", None, "", 30e-6, 20e-6, 0.7),
-        Change("update", None, "", 18e-6, 13.3e-6, 0.3),
-        Change("update", 3, "descend", 1.42e-6, 1.5e-6, 0.0),
+        PhaseChange("forward", None, "", 30e-6, 20e-6, 0.7),
+        PhaseChange("update", None, "", 18e-6, 13.3e-6, 0.3),
+        PhaseChange("update", 3, "descend", 1.42e-6, 1.5e-6, 0.0),
     )
     table = speedup_table(Speedup("new", "old", "tiny", verdict, changes))
     assert "phase with the smallest gain: update, 18.0 µs → 13.3 µs" in table
@@ -146,6 +146,7 @@ def test_closures_are_measured_in_this_process_and_the_message_says_so():
     assert found.verdict.outcome == "pass"
     assert found.verdict.in_process
     assert "in this process" in speedup_table(found)
+    assert "s, and the budget is 0.01 s: " in found.notes[-1]
 
 
 @pytest.mark.timing

@@ -26,7 +26,7 @@ from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DataError, UsageError
 from mlpprof.profile.counting import count_network
 from mlpprof.profile.request import Request
-from mlpprof.results import Change
+from mlpprof.results import PhaseChange
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check, conditions
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
@@ -379,9 +379,9 @@ def test_exercise_zero_claims_nothing_and_takes_the_first_look():
 
 def test_the_phase_that_lost_most_is_named_with_its_largest_statement():
     changes = (
-        Change("forward", None, "", 1e-3, 0.9e-3, 0.0),
-        Change("backward", None, "", 1e-3, 3e-3, 1.0),
-        Change("backward", 1, "gradient", 0.5e-3, 2e-3, 0.7),
+        PhaseChange("forward", None, "", 1e-3, 0.9e-3, 0.0),
+        PhaseChange("backward", None, "", 1e-3, 3e-3, 1.0),
+        PhaseChange("backward", 1, "gradient", 0.5e-3, 2e-3, 0.7),
     )
     assert lost_time(changes) == (
         "backward takes 3.00 ms, but 1.00 ms in the solution; "
@@ -536,10 +536,10 @@ class SlowRace(FakeRace):
             "my_mlp",
         ]
 
-    def waterfall(self, progress: object) -> tuple[Change, ...]:
+    def waterfall(self, progress: object) -> tuple[PhaseChange, ...]:
         return (
-            Change("fetch_batch", None, "", 0.1e-3, 0.2e-3, -1.0),
-            Change("fetch_batch", None, "gather", 0.1e-3, 0.2e-3, -1.0),
+            PhaseChange("fetch_batch", None, "", 0.1e-3, 0.2e-3, -1.0),
+            PhaseChange("fetch_batch", None, "gather", 0.1e-3, 0.2e-3, -1.0),
         )
 
 

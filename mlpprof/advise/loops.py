@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, facts
+from mlpprof.advise.cures.one_hot import stored_ones
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
@@ -88,7 +89,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
             continue
         turns = graph.turns(longest)
         category = _category(longest, turns, graph, runs)
-        if category is not None:
+        if category is not None and stored_ones(graph.trace.sites[site], graph) is None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
     samples = batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.
@@ -321,7 +322,7 @@ def header(loop: PythonLoop, graph: Graph) -> str:
 def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
     longest, turns = loop.longest, loop.turns
     sums = _sums_of_all(loop, graph)
-    seconds = _loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)
+    seconds = loop_seconds(loop.site, loop.executions, graph) + graph.seconds(sums)
     # Python runs one turn's statements in any case; then come the operations on the data of all turns.
     at_once = seconds / max(1, longest.turns)
     if len(turns) > 1:
@@ -360,7 +361,7 @@ def _sums_of_all(loop: PythonLoop, graph: Graph) -> list[Event]:
     return found
 
 
-def _loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
+def loop_seconds(site: Site, runs: list[LoopRun], graph: Graph) -> float:
     """The time of a loop: of its statements and of the functions that they call, but not of what is around it."""
     inside = {index for run in runs for index in range(run.first_event, run.end)}
     around = {call for run in runs for call in run.calls}

@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     else:
         require_no_program_options(options)
         if not new:
-            raise UsageError("Missing argument 'NEW...'; type mlpprof calibrate OLD NEW")
+            raise UsageError("the argument NEW is missing; type mlpprof calibrate OLD NEW")
         measuring = _of_variants(names, options)
     measured = []
     with progress_bar() as progress:

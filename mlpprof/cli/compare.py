@@ -27,6 +27,7 @@ from mlpprof.cli.options import (
     workload_from,
     workload_options,
 )
+from mlpprof.cli.review import print_format
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
@@ -45,7 +46,7 @@ from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import comparison_json, different_training_json
-from mlpprof.report.terminal.compare import print_comparison, print_stored
+from mlpprof.report.terminal.compare import print_comparisons, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
 from mlpprof.workloads import Workload
@@ -94,7 +95,12 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
 @resolution_option
-@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time limit per comparison.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
+)
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
 @click.option(
@@ -103,10 +109,17 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",
+    help="Write the report to FILE. The extension selects the format: .html .h5 .json .csv .png .svg .md; others: "
+    "--format.",
 )
 @figure_option
-@click.option("--format", "file_format", help="Format of FILE: json, csv, pytest-benchmark, github-action-benchmark.")
+@click.option(
+    "--format",
+    "file_format",
+    metavar="NAME",
+    help="Print this format, or write it to FILE: github (annotations), markdown, json, csv, pytest-benchmark or "
+    "github-action-benchmark.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
 def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
@@ -141,17 +154,15 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
     except TrainsDifferently as error:
         if options["as_json"]:
-            print_json([*map(comparison_json, error.done), different_training_json(error.different)])
+            print_json([different_training_json(error.different)])
         raise
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
+        elif options["file_format"] is not None and options["out"] is None:
+            print_format(COMPARISONS, comparisons, options["file_format"])
         else:
-            console = output_console()
-            for i, comparison in enumerate(comparisons):
-                if i:
-                    console.print()
-                print_comparison(comparison, console)
+            print_comparisons(comparisons, output_console())
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
 
@@ -325,7 +336,7 @@ def programs_as_asked(
 def _require_format(options: Mapping[str, Any]) -> None:
     out, named = options["out"], options["file_format"]
     if out is None and named is not None:
-        raise UsageError(f"--format {named} needs a file; add -o FILE")
+        COMPARISONS.require_text(named)
     if out is not None:
         COMPARISONS.choose(out, named, options["figure"])
 

@@ -60,7 +60,7 @@ PROCESSES = 5
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension selects the format: .html .png .svg .json .csv. Can be repeated.",
+    help="Write the report to FILE. The extension selects the format: .html .h5 .json .csv .png .svg. Can be repeated.",
 )
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")

@@ -12,7 +12,7 @@ from mlpprof.cli.terminal import output_console, print_json, print_sentence
 from mlpprof.compare.verify import Figure, Statement, statements_of_race, statements_of_run
 from mlpprof.errors import EXIT_FAILED, EXIT_OK
 from mlpprof.report.json_documents import verify_json
-from mlpprof.results.on_disk import OF_RACES, load_run, verify
+from mlpprof.results.on_disk import OF_RACES, intact_schema, load_run
 from mlpprof.results.races_on_disk import load_races
 
 
@@ -23,9 +23,8 @@ from mlpprof.results.races_on_disk import load_races
 def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Compute every ratio, interval and verdict of a stored FILE (.h5) again from its raw samples.
 
-    mlpprof compare and ladder write such a file with -o RACE.h5, mlpprof profile keeps one of every run. The exit code
-    is 1 if a figure or a verdict differs from what the samples give, and 2 if a file cannot be read or its digest is
-    wrong.
+    mlpprof compare and ladder write such a file with -o RACE.h5, and mlpprof profile keeps one of every run. The exit
+    code is 1 if a figure or a verdict differs from what the samples give, and 2 if a file is damaged or cannot be read.
 
     \b
     mlpprof compare old.py new.py --at-least 1.2 -o race.h5
@@ -42,7 +41,7 @@ def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _statements(path: Path) -> list[Statement]:
-    if verify(path) != OF_RACES:
+    if intact_schema(path) != OF_RACES:
         return statements_of_run(load_run(path))
     return [statement for stored in load_races(path) for statement in statements_of_race(stored)]
 

@@ -39,7 +39,7 @@ from mlpprof.model import Network
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import Change, Verdict
+from mlpprof.results import PhaseChange, Verdict
 from mlpprof.results.cache import Cache
 from mlpprof.results.json import plain
 from mlpprof.results.tuning import Trial, Tuning
@@ -170,7 +170,7 @@ def autotune(
         shutil.rmtree(shared, ignore_errors=True)
     last = [entrants[place] for place in halving.left[:2]]
     verdict: Verdict | None = None
-    phases: tuple[Change, ...] = ()
+    phases: tuple[PhaseChange, ...] = ()
     if len(last) > 1:
         live = ProcessRace([[one] for one in reversed(last)], start=start)
         left_s = max(10.0, 0.8 * (budget_s - (clock() - begun)))

@@ -37,7 +37,7 @@ from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANC
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import BatchResult, Change, CheckResult, Race
+from mlpprof.results import BatchResult, CheckResult, PhaseChange, Race
 from mlpprof.results.json import decode
 
 BLOCKS = 8
@@ -182,7 +182,7 @@ class ProcessRace:
 
     def waterfall(
         self, progress: Progress, old: int = 0, new: int = -1, steps: int | None = None
-    ) -> tuple[Change, ...]:
+    ) -> tuple[PhaseChange, ...]:
         """Where the difference between two entrants lies, from passes with clocks in fresh processes.
 
         steps: timed steps a pass; None leaves them to a limit of time.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlpprof.compare.variant_difference import REST
-from mlpprof.results import Change, ExpressionChange
+from mlpprof.results import ExpressionChange, PhaseChange
 from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 
 LEAST_SHARE = 0.005
@@ -20,7 +20,7 @@ MOST = 12
 """No more expressions are kept."""
 
 
-def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float]) -> tuple[Change, ...]:
+def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float]) -> tuple[PhaseChange, ...]:
     """The phases of both steps; empty where they have no phase in common, as in a program without comments and calls.
 
     step_s: seconds of a step of each in the race.
@@ -37,7 +37,7 @@ def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float
     if max(map(abs, rest)) > LEAST_SHARE * step_s[0]:
         rows.append((REST, rest[0], rest[1]))
     return tuple(
-        Change(name, None, "", old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
+        PhaseChange(name, None, "", old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
         for name, old_s, new_s in rows
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cache
 
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import FRAMEWORKS, Entrant, Environment, VariantSubject, all_threads
@@ -12,7 +12,7 @@ from mlpprof.compare.live_race import Chosen, ProcessRace, variant_race
 from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import Comparison, Race
+from mlpprof.results import Comparison
 
 COMPILING_S = 0.1
 """If a first step is longer than a warm one by less than this, nothing worth reporting was compiled."""
@@ -60,6 +60,7 @@ def compare(
     else:
         live = variant_race(requests, batch, environment, check, is_fine=procedure.is_fine)
 
+    @cache
     def null() -> NullResult:
         same = ProcessRace([[live.chosen[0].entrant]] * 2, is_fine=procedure.is_fine)
         return measure_null(same, progress, procedure)
@@ -73,7 +74,7 @@ def compare(
             workload=workload,
             network=requests[0].network,
             batch=batch,
-            race=pair_of(race, i),
+            race=race.pair(i),
             verdict=verdict,
             equivalent=True if check else None,
             waterfall=live.waterfall(progress, 0, i) if with_waterfall else (),
@@ -83,17 +84,6 @@ def compare(
         )
         for i, verdict in enumerate(verdicts, start=1)
     ]
-
-
-def pair_of(race: Race, new: int) -> Race:
-    """The race of the first variant and one other."""
-    return replace(
-        race,
-        variants=(race.variants[0], race.variants[new]),
-        dtypes=(race.dtypes[0], race.dtypes[new]),
-        turns_s=tuple(turns_s[:, [0, new]] for turns_s in race.turns_s),
-        trained=tuple(name for name in race.trained if name in (race.variants[0], race.variants[new])),
-    )
 
 
 def _engine_text(chosen: Chosen) -> str:

@@ -7,13 +7,13 @@ phase covers is shown as a rest of its own.
 from __future__ import annotations
 
 from mlpprof.model import PHASES
-from mlpprof.results import BatchResult, Change
+from mlpprof.results import BatchResult, PhaseChange
 
 REST = "(rest)"
 """The name under which the time that no phase covers is shown."""
 
 
-def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s: float) -> tuple[Change, ...]:
+def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s: float) -> tuple[PhaseChange, ...]:
     """The phases, the rest, then the labels of both; shares are of old_step_s - new_step_s.
 
     If a variant does not separate its phases, its whole step is rest. Programs have phases of their own.
@@ -30,7 +30,7 @@ def waterfall(old: BatchResult, new: BatchResult, old_step_s: float, new_step_s:
     for key in dict.fromkeys([*labels_before, *labels_after]):
         rows.append((key, labels_before.get(key, 0.0), labels_after.get(key, 0.0)))
     return tuple(
-        Change(phase, layer, label, old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
+        PhaseChange(phase, layer, label, old_s, new_s, (old_s - new_s) / difference_s if difference_s else 0.0)
         for (phase, layer, label), old_s, new_s in rows
     )
 

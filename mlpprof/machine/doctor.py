@@ -25,7 +25,15 @@ from mlpprof.machine.doctor_worker import NETWORK, SLOW_S
 from mlpprof.machine.keys import Json
 from mlpprof.machine.limits import DTYPES, Limits, depends_on_threads, measure_again, names_for
 from mlpprof.machine.linux import cpu_times_s
-from mlpprof.machine.settings import SMALL_BATCH, Change, Setting, not_known, notes, settings_to_try, usable_cpus
+from mlpprof.machine.settings import (
+    SMALL_BATCH,
+    EnvironmentChange,
+    Setting,
+    not_known,
+    notes,
+    settings_to_try,
+    usable_cpus,
+)
 from mlpprof.process import Progress, Worker
 
 WORKER = "mlpprof.machine.doctor_worker"
@@ -221,7 +229,7 @@ def gain_of(log_ratios: Sequence[float]) -> Gain:
     return Gain(math.exp(middle), math.exp(low), math.exp(min(high, 700.0)), n)
 
 
-def with_change(environment: Environment, change: Change) -> dict[str, str]:
+def with_change(environment: Environment, change: EnvironmentChange) -> dict[str, str]:
     """The environment with variables set, or unset where the value is None."""
     removed = {name for name, value in change if value is None}
     kept = {name: value for name, value in environment.items() if name not in removed}

@@ -21,7 +21,7 @@ from mlpprof.machine.doctor_worker import NETWORK, PRODUCT_SIZE
 from mlpprof.machine.keys import Json
 
 Machine = Mapping[str, Json]
-Change = tuple[tuple[str, str | None], ...]
+EnvironmentChange = tuple[tuple[str, str | None], ...]
 """Environment variables to set, or to unset where the value is None."""
 
 SMALL_BATCH, LARGE_BATCH = 500, 20_000
@@ -59,7 +59,7 @@ class Setting:
 
     what: str
     line: str
-    change: Change
+    change: EnvironmentChange
     task: Task
     with_neighbour: bool = False
 

@@ -42,7 +42,7 @@ SINGLE_PRECISION_FACTOR = 64.0
 """The factor of eps * sqrt(n): over 2,000 random networks a correct variant of the ladder needed at most 14."""
 
 
-class Kind(NamedTuple):
+class NetworkKind(NamedTuple):
     """The functions of a network. Many hand-written classes support one kind only."""
 
     hidden: str
@@ -56,7 +56,7 @@ class Kind(NamedTuple):
 
 
 _PAIRS = [(output, loss) for output in OUTPUTS for loss in LOSS_NAMES if (output, loss) not in ILLEGAL_PAIRS]
-KINDS = tuple(Kind(HIDDEN[i % len(HIDDEN)], *_PAIRS[i % len(_PAIRS)]) for i in range(len(HIDDEN) * len(_PAIRS)))
+KINDS = tuple(NetworkKind(HIDDEN[i % len(HIDDEN)], *_PAIRS[i % len(_PAIRS)]) for i in range(len(HIDDEN) * len(_PAIRS)))
 """Every legal kind once, since 3 and 4 have no common factor; the first 4 have every activation and every loss."""
 
 OPTIONS: dict[str, tuple[Any, ...]] = {
@@ -89,8 +89,8 @@ class Case:
     index: Array
 
     @property
-    def kind(self) -> Kind:
-        return Kind(self.network.hidden, self.network.output, self.network.loss)
+    def kind(self) -> NetworkKind:
+        return NetworkKind(self.network.hidden, self.network.output, self.network.loss)
 
     @property
     def text(self) -> str:
@@ -197,7 +197,7 @@ def _rounds(values: Sequence[Any], rng: np.random.Generator) -> Iterator[list[An
             yield [values[(start + turn) % n] for start in starts[: len(KINDS)]]
 
 
-def _random_network(kind: Kind, options: dict[str, Any], rng: np.random.Generator) -> Network:
+def _random_network(kind: NetworkKind, options: dict[str, Any], rng: np.random.Generator) -> Network:
     depth = options["depth"] if options["depth"] < 3 else int(rng.integers(3, 5))
     widths = [int(n) for n in rng.integers(2, 6, size=depth)]
     if options["narrow"]:

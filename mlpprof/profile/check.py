@@ -12,7 +12,7 @@ from mlpprof.model.gradcheck import (
     KINDS,
     Case,
     Deviation,
-    Kind,
+    NetworkKind,
     deviations,
     own_network_deviations,
     random_cases,
@@ -121,9 +121,11 @@ def _may_be_partial(entry: Entry, cls: type[Variant]) -> bool:
     return not entry.own and not hasattr(cls, "partial_steps")
 
 
-def _survey(entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed: int) -> tuple[list[Kind], list[Kind]]:
+def _survey(
+    entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed: int
+) -> tuple[list[NetworkKind], list[NetworkKind]]:
     """The kinds of network that a variant does right, with every value of every option, and those it does wrong."""
-    right: dict[Kind, bool] = {}
+    right: dict[NetworkKind, bool] = {}
     for case in random_cases(len(KINDS) * CASES_PER_KIND, seed):
         if right.get(case.kind) is False:
             continue
@@ -150,7 +152,7 @@ def _advice(entry: Entry, cls: type[Variant], parent: type[Variant] | None, seed
     )
 
 
-def _kinds_text(kinds: list[Kind]) -> str:
+def _kinds_text(kinds: list[NetworkKind]) -> str:
     shown = [f"{kind.hidden}/{kind.output} with {kind.loss}" for kind in kinds]
     if len(kinds) > SHOWN_KINDS + 1:
         shown[SHOWN_KINDS:] = [f"{len(kinds) - SHOWN_KINDS} other kinds of network"]

@@ -11,9 +11,9 @@ from typing import Literal
 from mlpprof.catalog import ARGUMENTS, interface_methods
 from mlpprof.errors import UsageError, did_you_mean
 
-Kind = Literal["script", "module", "notebook"]
+ProgramKind = Literal["script", "module", "notebook"]
 
-KINDS: dict[str, Kind] = {".py": "script", ".ipynb": "notebook"}
+KINDS: dict[str, ProgramKind] = {".py": "script", ".ipynb": "notebook"}
 """The ending of a program's file -> what it is."""
 
 MODULE = "-m "
@@ -30,7 +30,7 @@ class ProgramName:
     a branch, a commit) at which its source code is taken; None for the files as they are now.
     """
 
-    kind: Kind
+    kind: ProgramKind
     target: str
     ref: str | None = None
 

@@ -23,6 +23,7 @@ from mlpprof.programs.find_step.choose import buffers, growing_sums
 from mlpprof.programs.find_step.rewrite import SeekForm
 from mlpprof.programs.find_step.watch_run import is_quiet
 from mlpprof.programs.load import Program
+from mlpprof.programs.patience import Patience
 from mlpprof.programs.pause import GatedForms, run_gated
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.hooks import (
@@ -38,7 +39,6 @@ from mlpprof.programs.record.hooks import (
     TURN,
     UPDATED,
 )
-from mlpprof.programs.record.run import Patience
 from mlpprof.programs.record.schedule import Enough
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes
@@ -52,7 +52,7 @@ LONGEST_S = 30.0
 MOST_LEAVES = 10_000
 """If a list or a dictionary is replaced, no more of its arrays are looked at."""
 
-Place = tuple[int, int, tuple[str, ...]]
+ArrayWay = tuple[int, int, tuple[str, ...]]
 """The number of a site, which update of the step there it is, and the way to the array in a list or dictionary."""
 
 
@@ -103,8 +103,8 @@ class ParameterRecorder:
 
     def __init__(self, most_steps: int, clock: Callable[[], float] = time.perf_counter) -> None:
         self._most, self._clock = most_steps, clock
-        self._found: dict[Place, _Values] = {}
-        self._same: dict[Place, Place] = {}
+        self._found: dict[ArrayWay, _Values] = {}
+        self._same: dict[ArrayWay, ArrayWay] = {}
         self._counts: dict[int, int] = defaultdict(int)
         self._elements: dict[tuple[int, int], int] = {}
         self._inside = 0

@@ -22,12 +22,13 @@ from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.instrument.rewriting import split_body, statement
 from mlpprof.process import PULSE
 from mlpprof.programs.load import Exit, Program, is_import_to_come
+from mlpprof.programs.patience import EVERY_S, Patience, watched
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.feed import Feed
 from mlpprof.programs.record.forms import Forms
 from mlpprof.programs.record.hooks import BEGIN, END, FED, TESTED
-from mlpprof.programs.record.run import EVERY_S, Patience, not_seen, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
+from mlpprof.programs.step_not_seen import not_seen
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.why_no_step import Signs
 from mlpprof.programs.writes import Writes

@@ -20,9 +20,9 @@ from mlpprof.errors import UsageError
 from mlpprof.instrument.rewriting import split_body, statement
 from mlpprof.process import PULSE
 from mlpprof.programs.load import PACKAGE, Program
+from mlpprof.programs.patience import watched
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.hooks import BEGIN, END
-from mlpprof.programs.record.run import watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.writes import Writes

@@ -1,1 +1,1 @@
-"""Showing results on the terminal and as files: every report is made from a record of `results` alone."""
+"""Showing results on the terminal and as files: every report is made from records, and measures nothing."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST
+from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.model import PHASES
 from mlpprof.report.numbers import (
     UNKNOWN,
@@ -26,16 +28,15 @@ from mlpprof.report.numbers import (
     format_time,
     plain,
 )
-from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import Agreement, agreements, batch_text
 from mlpprof.report.story import Measured
 from mlpprof.results import (
     BatchResult,
-    Change,
     Comparison,
     Expression,
     ExpressionChange,
     Ladder,
+    PhaseChange,
     PhaseSamples,
     Quantiles,
     Verdict,
@@ -539,6 +540,17 @@ def race_table(ladder: Ladder) -> Table:
     return Table(caption, columns, tuple(rows))
 
 
+def history_table(versions: Sequence[Version]) -> Table:
+    """A row per version of a program, in their order: its step, and how many times as fast it is."""
+    rows = []
+    for one in versions:
+        times = 1.0 if one.over_first is None else one.over_first.ratio
+        first = replace(_ratio(one.over_first, ""), span=(0.0, times))
+        rows.append(Row((Cell(plain(one.name)), _seconds(one.step_s), _ratio(one.over_previous, ""), first)))
+    columns = (Column("version", is_text=True), *map(Column, ("step", "times the one before", "times the first")))
+    return Table("The versions in one race: how many times as fast, with 95 % intervals", columns, tuple(rows))
+
+
 def _ratio(verdict: Verdict | None, absent: str) -> Cell:
     if verdict is None:
         return Cell(absent)
@@ -546,7 +558,7 @@ def _ratio(verdict: Verdict | None, absent: str) -> Cell:
     return Cell(format_ratio(verdict.ratio, verdict.low, verdict.high), verdict.ratio, mark)
 
 
-def change_table(changes: Sequence[Change], old_s: float, new_s: float) -> Table:
+def change_table(changes: Sequence[PhaseChange], old_s: float, new_s: float) -> Table:
     """A row per phase, and beneath it one per statement that moved: its time before and after, and its share.
 
     old_s, new_s: seconds per step. The shares of the phases and the rest add up to the difference of the two.
@@ -566,7 +578,7 @@ def change_table(changes: Sequence[Change], old_s: float, new_s: float) -> Table
             for change in _moved(phase, labels, moved_s)
         ]
     if rows:
-        whole = Change("step", None, "", old_s, new_s, 1.0)
+        whole = PhaseChange("step", None, "", old_s, new_s, 1.0)
         rows.append(Row(_change_cells(("step", None, ""), whole, (0.0, 1.0)), style="strong"))
     columns = (
         Column("phase", is_text=True, is_outline=True),
@@ -610,14 +622,14 @@ def phase_name(phase: str) -> str:
     return "rest" if phase == REST else plain(phase)
 
 
-def _moved(phase: Change, labels: Sequence[Change], moved_s: float) -> Iterable[Change]:
+def _moved(phase: PhaseChange, labels: Sequence[PhaseChange], moved_s: float) -> Iterable[PhaseChange]:
     """The statements that moved most, in the order of the code, and the rest of their phase as one change."""
     large = [change for change in labels if abs(change.old_s - change.new_s) >= SMALL_CHANGE * moved_s]
     most = sorted(large, key=lambda change: -abs(change.old_s - change.new_s))[:MOST_CHANGES]
     shown = [change for change in labels if change in most]
     if shown:
         yield from shown
-        yield Change(
+        yield PhaseChange(
             phase.phase,
             None,
             "(others)",
@@ -628,7 +640,7 @@ def _moved(phase: Change, labels: Sequence[Change], moved_s: float) -> Iterable[
 
 
 def _change_cells(
-    names: tuple[str, int | None, str], change: Change, span: tuple[float, float] | None = None
+    names: tuple[str, int | None, str], change: PhaseChange, span: tuple[float, float] | None = None
 ) -> tuple[Cell, ...]:
     phase, layer, label = names
     shown_share = round(change.share, 3) + 0.0  # + 0.0 turns -0.0 into 0.0

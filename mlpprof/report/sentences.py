@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlpprof.machine.blas import pinned_kernel_warning
+from mlpprof.report.distance import distance
 from mlpprof.report.numbers import of_layer, plain
-from mlpprof.report.roofline import distance
 from mlpprof.results import BatchResult, LabelSamples, Run
 
 PHASES_LIMIT = 0.03

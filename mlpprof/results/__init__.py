@@ -1,15 +1,16 @@
 """The records between measuring and reporting: frozen, with every raw sample, and with units in the field names.
 
-Measuring code creates them, reports read them, and `mlpprof.results.on_disk` stores them; none of the three imports
-another. Every figure that is derived from samples, such as a share or a ratio, is computed here and nowhere else.
+Measuring code creates them, reports read them, and `mlpprof.results.on_disk` stores them. Medians and shares of samples
+are computed here and nowhere else; intervals and verdicts in `compare.decide`, what a finding saves in
+`advise.findings`, and a step's minimum in `machine.roofline`.
 """
 
 from mlpprof.results.comparison import (
-    Change,
     Comparison,
     DifferentTraining,
     ExpressionChange,
     Ladder,
+    PhaseChange,
     ProgramPair,
     Race,
     Rung,
@@ -39,7 +40,6 @@ from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
 
 __all__ = [
     "BatchResult",
-    "Change",
     "CheckResult",
     "Comparison",
     "DataRecord",
@@ -52,6 +52,7 @@ __all__ = [
     "LineProfile",
     "LineTime",
     "Operation",
+    "PhaseChange",
     "PhaseSamples",
     "ProgramPair",
     "ProgramRecord",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Change:
+class PhaseChange:
     """The time of one phase, or of one label in it, before and after, and its share of the difference.
 
     old_s, new_s: seconds per step, as shares of the uninstrumented steps. label "" is the phase itself.
@@ -94,6 +94,17 @@ class Race:
     def step_s(self, i: int) -> float:
         """Median seconds per step of variant i, over all turns of all processes."""
         return float(np.nanmedian(np.concatenate([turns[:, i].ravel() for turns in self.turns_s])))
+
+    def pair(self, new: int, old: int = 0) -> Race:
+        """The race of two of the variants."""
+        names = (self.variants[old], self.variants[new])
+        return replace(
+            self,
+            variants=names,
+            dtypes=(self.dtypes[old], self.dtypes[new]),
+            turns_s=tuple(turns_s[:, [old, new]] for turns_s in self.turns_s),
+            trained=tuple(name for name in self.trained if name in names),
+        )
 
     def scatter(self, process: int) -> NDArray[np.float64]:
         """How much the turns of each variant scatter in a process, (variants,): the standard deviation of their log."""
@@ -215,7 +226,7 @@ class Comparison:
     race: Race
     verdict: Verdict
     equivalent: bool | None
-    waterfall: tuple[Change, ...]
+    waterfall: tuple[PhaseChange, ...]
     machine: Json
     command: str = ""
     engines: tuple[str, ...] = ()
@@ -294,7 +305,7 @@ class Speedup:
     old: str
     subject: str
     verdict: Verdict
-    waterfall: tuple[Change, ...] = ()
+    waterfall: tuple[PhaseChange, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
     lost: ExpressionChange | None = None

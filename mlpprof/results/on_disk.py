@@ -145,7 +145,7 @@ def seal(content: bytes, schema: int) -> bytes:
     return _block(schema, len(rest), hashlib.sha256(rest).hexdigest()) + rest
 
 
-def verify(path: Path) -> int:
+def intact_schema(path: Path) -> int:
     """The schema of a file that is, byte for byte, as it was sealed.
 
     Raises RunFileError for any other file, and for a newer schema.
@@ -243,7 +243,7 @@ def load_run(path: Path) -> Run:
 
     Raises RunFileError, in one line, for a file that is missing, foreign, damaged or of a newer schema.
     """
-    if verify(path) == OF_RACES:
+    if intact_schema(path) == OF_RACES:
         raise RunFileError(f"{path} holds a race, not a run; mlpprof report {path} shows it")
     try:
         with h5py.File(path, "r") as file:

@@ -31,10 +31,10 @@ from mlpprof.results.on_disk import (
     OF_RACES,
     SHORTEST_STEP_S,
     ascii_json,
+    intact_schema,
     parsed,
     read_run,
     seal,
-    verify,
     write_run,
 )
 
@@ -66,7 +66,7 @@ def load_races(path: Path) -> list[StoredRace]:
     Raises RunFileError, in one line, for a file that is missing, foreign, damaged or of a newer schema, or that holds a
     run.
     """
-    if verify(path) != OF_RACES:
+    if intact_schema(path) != OF_RACES:
         raise RunFileError(f"{path} is a run, not a race; expected a file that mlpprof compare or ladder wrote")
     try:
         with h5py.File(path, "r") as file:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.shares import own_shares_of
 
 ITERATOR = "(the loop's iterator)"
@@ -104,7 +105,7 @@ class ProgramRecord:
     to its first step, which are its own. runs: how often the program was run. measuring_s: seconds of all of it.
     page_faults: of an undisturbed step, on average; None where the system does not count them. sources: the text of
     each file, or of each cell of a notebook, by `Place.source`. expressions: in the order of the labels of the result,
-    one for each.
+    one for each. time: where the time of the whole program goes; None if its steps run in another thread.
     """
 
     step: str
@@ -118,3 +119,4 @@ class ProgramRecord:
     measuring_s: float = 0.0
     page_faults: float | None = None
     notes: tuple[str, ...] = ()
+    time: ProgramTime | None = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mlpprof.model import Network
-from mlpprof.results.comparison import Change, Verdict
+from mlpprof.results.comparison import PhaseChange, Verdict
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,6 @@ class Tuning:
     step_s: float
     runner_up: str | None
     over_runner_up: Verdict | None
-    phases: tuple[Change, ...]
+    phases: tuple[PhaseChange, ...]
     trials: tuple[Trial, ...]
     absent: Mapping[str, str] = field(default_factory=dict)

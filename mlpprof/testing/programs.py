@@ -9,7 +9,7 @@ from functools import partial
 
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import REPLICATED, RESOLUTION, Procedure
-from mlpprof.compare.programs import ProgramComparer, Wanted, require_different
+from mlpprof.compare.programs import ProgramComparer, Wanted, announcement, require_different
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.variant import DEFAULT_THREADS
@@ -84,14 +84,7 @@ def program_speedup(
 
     Raises CheckFailed if they do not train the same.
     """
-    wanted = Wanted(
-        at_least,
-        budget_s,
-        check=check,
-        profile_step=partial(profile_step, threads=environment.threads),
-        only_failed=True,
-        procedure=procedure,
-    )
+    wanted = _wanted(at_least, budget_s, procedure, check=check, threads=environment.threads)
     comparer = ProgramComparer(programs.requests(), environment, wanted, lambda text: None)
     [found] = comparer.compare("", progress)
     return Speedup(
@@ -103,6 +96,24 @@ def program_speedup(
         command=programs.command("compare", environment, procedure.share),
         notes=_notes(found),
         lost=found.lost,
+    )
+
+
+def announced(programs: Programs, budget_s: float | None, procedure: Procedure = REPLICATED) -> list[str]:
+    """Sentences that say how often the programs will be run at most. Raises as `Programs.requests`."""
+    return announcement(programs.requests(), _wanted(1.0, budget_s, procedure, check=True, threads=None))
+
+
+def _wanted(
+    at_least: float | None, budget_s: float | None, procedure: Procedure, *, check: bool, threads: int | None
+) -> Wanted:
+    return Wanted(
+        at_least,
+        budget_s,
+        check=check,
+        profile_step=partial(profile_step, threads=threads),
+        only_failed=True,
+        procedure=procedure,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import shlex
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from mlpprof.compare.functions import reference_to
 from mlpprof.compare.live_race import LiveRace, LocalRace, function_race, variant_race
 from mlpprof.compare.resolution import share_of
 from mlpprof.compare.steppers import no_arguments
-from mlpprof.compare.verdict import measure, measure_null
+from mlpprof.compare.verdict import LEAST_REPLICATES, measure, measure_null
 from mlpprof.errors import UsageError
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
@@ -111,14 +112,28 @@ def measure_speedup(
     if resolution is not None:
         measuring = replace(measuring, resolution=share_of(resolution))
     procedure_for(measuring.resolution)  # raises before anything is run
+    begun_s = time.monotonic()
     programs = _both_programs(new, over, arguments, step, over_step, allow_writes)
+    references = None if programs is not None else _both_variants(new, over)
     if programs is not None:
-        return _programs(programs, at_least, equivalent, measuring)
-    references = _both_variants(new, over)
-    if references is not None:
+        found = _programs(programs, at_least, equivalent, measuring)
+    elif references is not None:
         _refuse_equivalent(equivalent)
-        return _variants(references, at_least, workload, batch, dtype, measuring)
-    return _callables(_function(new), _function(over), at_least, args, equivalent, measuring)
+        found = _variants(references, at_least, workload, batch, dtype, measuring)
+    else:
+        found = _callables(_function(new), _function(over), at_least, args, equivalent, measuring)
+    return _with_budget_note(found, measuring.budget_s, time.monotonic() - begun_s)
+
+
+def _with_budget_note(found: Speedup, budget_s: float | None, took_s: float) -> Speedup:
+    """The speedup, with a note if its claim took longer than the budget."""
+    if budget_s is None or took_s <= budget_s:
+        return found
+    note = (
+        f"{found.new} over {found.old} took {took_s:.1f} s, and the budget is {budget_s:g} s: the budget limits how "
+        f"often the measurement is repeated, but {LEAST_REPLICATES} repetitions always run, after the check of the code"
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
 def require_equivalent(

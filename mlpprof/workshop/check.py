@@ -35,15 +35,15 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
-from mlpprof.errors import VariantError, WorkerDied
+from mlpprof.errors import VariantError, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
+from mlpprof.machine.roofline import run_bound_s
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.numbers import digits, format_time, plain, printable
-from mlpprof.report.roofline import run_bound_s
-from mlpprof.results import Change, Race
+from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
@@ -126,7 +126,7 @@ def _ratio(race: Race, old: int, new: int) -> Ratio:
     return Ratio(found.estimate, max(found.low, 1e-9), min(found.high, 1e9) if math.isfinite(found.high) else 1e9)
 
 
-def lost_time(waterfall: tuple[Change, ...]) -> str:
+def lost_time(waterfall: tuple[PhaseChange, ...]) -> str:
     """Return where a step takes longer than in the solution: 'backward takes 1.20 ms, but 410 µs in ...'."""
     phases = [change for change in waterfall if not change.label and change.new_s > change.old_s]
     if not phases:
@@ -185,6 +185,8 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
             answer = worker.call(
                 "examine", progress, file=request["variant"], network=request["network"], facts=list(exercise.facts)
             )
+    except WorkerKilled:
+        raise
     except (VariantError, WorkerDied) as problem:
         return examined(_failed(begun, "load", str(problem), source))
     networks = replace(begun, networks=answer["networks"])

@@ -132,7 +132,7 @@ def as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 # The lower bound of a step assumes that all products run at the rate of large square ones, that samples are gathered
 # at the bandwidth of a copy through memory, that sigmoids are evaluated in their fastest form, and that calls and all
-# other arithmetic cost nothing. The roofline (`mlpprof.report.roofline`) has a tighter bound, since it measures
+# other arithmetic cost nothing. The roofline (`mlpprof.machine.roofline`) has a tighter bound, since it measures
 # products in the shapes of the network.
 
 COPY = "bandwidth_256MiB"

@@ -7,21 +7,20 @@ it gives the gradient of the biases become a product and a sum over the samples,
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import libcst as cst
 import numpy as np
 
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import SourceTree, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, transformed
 from mlpprof.advise.syntax import is_simple, node_at, numpy_name
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
-Change = Callable[[cst.CSTNode], object]
 Side = Literal[0, 1]
 Names = ast.Name | ast.Attribute
 
@@ -78,7 +77,7 @@ class _Unstacking:
 
         def change(module: cst.Module) -> cst.Module:
             tree = SourceTree(text)
-            nodes: dict[cst.CSTNode, Change] = {}
+            nodes: dict[cst.CSTNode, NodeChange] = {}
             stacked, kept = tree.of(_site(self._file, node)), tree.of(_site(self._file, array))
             if not isinstance(stacked, cst.BaseExpression) or not isinstance(kept, cst.BaseExpression):
                 return module
@@ -266,7 +265,7 @@ def _ones(array: np.ndarray[Any, Any]) -> tuple[int, bool] | None:
     return found[0] if len(found) == 1 else None
 
 
-def _written(tree: SourceTree, side: Side, is_sum: bool, is_last: bool, alias: str, is_inside: bool) -> Change:
+def _written(tree: SourceTree, side: Side, is_sum: bool, is_last: bool, alias: str, is_inside: bool) -> NodeChange:
     """The product without the ones."""
     weights = (":-1", "-1") if is_last else ("1:", "0")
     columns = (":, :-1", ":, -1:") if is_last else (":, 1:", ":, :1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any, cast
 
 import libcst as cst
@@ -11,7 +10,7 @@ import numpy as np
 
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import SourceTree, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, replaced, transformed
 from mlpprof.advise.syntax import node_at, numpy_name
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
@@ -100,7 +99,7 @@ def _made(node: ast.expr, order: str, origins: _Origins, graph: Graph) -> Cure |
     def change(module: cst.Module) -> cst.Module:
         tree = SourceTree(text)
         found = tree.of(site)
-        nodes: dict[cst.CSTNode, Callable[[cst.CSTNode], object]] = {}
+        nodes: dict[cst.CSTNode, NodeChange] = {}
         if isinstance(found, cst.BaseExpression):
             nodes[found] = wrapped
         return replaced(tree.module, nodes)

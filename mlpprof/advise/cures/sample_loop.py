@@ -10,12 +10,10 @@ import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.sample_to_batch import Batch, Form, Layout, NotBatched
-from mlpprof.advise.editing.source import SourceTree, expression, replaced, statement, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
-
-Make = Callable[[cst.CSTNode], object]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def _changes(
     header = _Header(loop, length, batch, tree)
     called_elsewhere = _called_elsewhere(turns, graph)
     inside = set(_within(loop))
-    nodes: dict[str, dict[cst.CSTNode, Make]] = {site.file: {}}
+    nodes: dict[str, dict[cst.CSTNode, NodeChange]] = {site.file: {}}
     for node in {*batch.forms, *batch.sums}:
         file = batch.file_of[node]
         is_shared = node not in inside and _function_of(node, trees[file]) in called_elsewhere
@@ -64,7 +62,7 @@ def _changes(
     return {file: _replacing(trees[file], made) for file, made in nodes.items() if made}
 
 
-def _replacing(tree: SourceTree, nodes: dict[cst.CSTNode, Make]) -> Callable[[cst.Module], cst.Module]:
+def _replacing(tree: SourceTree, nodes: dict[cst.CSTNode, NodeChange]) -> Callable[[cst.Module], cst.Module]:
     return lambda module: replaced(tree.module, nodes)
 
 
@@ -273,7 +271,7 @@ def numpy_name(module: cst.Module) -> str:
     raise NotBatched("a file that does not import numpy")
 
 
-def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> Make | None:
+def _remade(node: cst.CSTNode, batch: Batch, rewriter: _Rewriter) -> NodeChange | None:
     """What makes the new form of an expression; None if it stays."""
     tree = rewriter.tree
     form, layout = batch.forms.get(node, (Form.SAME, Layout.NUMBER))

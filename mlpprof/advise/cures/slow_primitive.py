@@ -165,22 +165,23 @@ def as_product(node: ast.expr, text: Text, name: str) -> str | None:
 
 
 def with_slice(node: ast.expr, text: Text, name: str) -> str | None:
-    """``A[i:j]`` for ``A[np.arange(i, j)]``."""
-    match node:
-        case ast.Subscript(value=container, slice=ast.Call() as made):
-            bounds = _bounds(made, text)
-            return f"{text(container)}[{bounds}]" if bounds is not None else None
-    return None
+    """``A[i:j]`` for ``A[np.arange(i, j)]``, also beside other indices."""
+    if not isinstance(node, ast.Subscript):
+        return None
+    keys = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    bounds = [_bounds(key, text) for key in keys]
+    parts = [text(key) if bound is None else bound for key, bound in zip(keys, bounds, strict=True)]
+    return f"{text(node.value)}[{', '.join(parts)}]" if any(bounds) else None
 
 
-def _bounds(made: ast.Call, text: Text) -> str | None:
+def _bounds(made: ast.expr, text: Text) -> str | None:
     match made:
-        case ast.Call(func=ast.Name(id="list"), args=[ast.Call() as inner]):
+        case ast.Call(func=ast.Name(id="list") | ast.Attribute(attr="array" | "asarray"), args=[inner], keywords=[]):
             return _bounds(inner, text)
         case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[stop], keywords=[]):
             return f":{text(stop)}"
-        case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[start, stop], keywords=[]):
-            return f"{text(start)}:{text(stop)}"
+        case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[*numbers], keywords=[]):
+            return ":".join(map(text, numbers))
     return None
 
 
@@ -196,6 +197,18 @@ def with_arange(node: ast.expr, text: Text, name: str) -> str | None:
                 for one in keys
             ]
             return f"{text(container)}[{', '.join(parts)}]" if parts != list(map(text, keys)) else None
+    return None
+
+
+def by_mask(node: ast.expr, text: Text, name: str) -> str | None:
+    """``A[mask]`` for ``A[np.where(mask)]``."""
+    match node:
+        case ast.Subscript(value=container, slice=ast.Call(args=[mask], keywords=[])):
+            return f"{text(container)}[{text(mask)}]"
+        case ast.Subscript(
+            value=container, slice=ast.Call(func=ast.Attribute(value=mask, attr="nonzero"), args=[], keywords=[])
+        ):
+            return f"{text(container)}[{text(mask)}]"
     return None
 
 

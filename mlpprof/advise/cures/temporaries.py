@@ -10,14 +10,12 @@ from typing import cast
 import libcst as cst
 
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.editing.source import SourceTree, before, expression, replaced, transformed
+from mlpprof.advise.editing.source import NodeChange, SourceTree, before, expression, replaced, transformed
 from mlpprof.advise.in_place import Update
 from mlpprof.advise.syntax import node_at
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
-
-Change = Callable[[cst.CSTNode], object]
 
 
 def lines_in_place(update: Update) -> tuple[str, ...]:
@@ -41,7 +39,7 @@ def _written(text: str, file: str, held: dict[ast.stmt, tuple[str, ...]]) -> Cal
     def change(module: cst.Module) -> cst.Module:
         tree = SourceTree(text)
         parents = tree.parents()
-        nodes: dict[cst.CSTNode, Change] = {}
+        nodes: dict[cst.CSTNode, NodeChange] = {}
         for statement, lines in held.items():
             small = tree.of(_site(file, statement))
             if isinstance(small, cst.BaseSmallStatement):
@@ -55,13 +53,20 @@ def _written(text: str, file: str, held: dict[ast.stmt, tuple[str, ...]]) -> Cal
     return change
 
 
-def _line_of(lines: Sequence[str]) -> Change:
+def _line_of(lines: Sequence[str]) -> NodeChange:
     """The lines in place of one; its comments stay."""
-    *first, last = [cast(cst.SimpleStatementLine, cst.parse_statement(line)) for line in lines]
-    return lambda node: before(cast(cst.SimpleStatementLine, node).with_changes(body=last.body), first)
+    *first, last = map(cst.parse_statement, lines)
+
+    def made(node: cst.CSTNode) -> object:
+        line = cast(cst.SimpleStatementLine, node)
+        if isinstance(last, cst.SimpleStatementLine):
+            return before(line.with_changes(body=last.body), first)
+        return before(cast(cst.For, last).with_changes(leading_lines=line.leading_lines), first)
+
+    return made
 
 
-def _parts_of(lines: Sequence[str]) -> Change:
+def _parts_of(lines: Sequence[str]) -> NodeChange:
     """The statements in place of one of several on a line."""
     parts = [cast(cst.SimpleStatementLine, cst.parse_statement(line)).body[0] for line in lines]
     return lambda node: cst.FlattenSentinel(
@@ -82,7 +87,7 @@ def without_copies(events: Iterable[Event], graph: Graph) -> Cure | None:
     def change_of(file: str) -> Callable[[cst.Module], cst.Module]:
         def change(module: cst.Module) -> cst.Module:
             tree = SourceTree(sources[file])
-            nodes: dict[cst.CSTNode, Change] = {}
+            nodes: dict[cst.CSTNode, NodeChange] = {}
             for site, event in wanted[file].items():
                 node, call = tree.of(site), node_at(event, graph)
                 if isinstance(node, cst.Call) and isinstance(call, ast.Call):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
 from mlpprof.advise.detect.temporaries import is_only_multiplied
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
@@ -22,9 +22,6 @@ from mlpprof.programs.record.trace import Event
 
 TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", "ravel", "reshape"))
 """Functions that may copy an array into the other memory order."""
-
-LEAST_SIZE = 4_096
-"""Arrays with fewer elements fit into the first cache, where the memory order hardly matters."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -42,7 +39,7 @@ def detect(graph: Graph) -> list[Candidate]:
 def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> Candidate:
     head = max(parts, key=lambda part: part[1][1])[0]
     site = graph.site(head)
-    values = [v for v in head.inputs if v.is_array and v.size >= LEAST_SIZE]
+    values = [v for v in head.inputs if v.is_array and v.size >= SMALL]
     orders = ", ".join(_order_texts(head, values))
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
     if head.kind == PRODUCT:
@@ -132,7 +129,7 @@ def _has_step(node: ast.AST) -> bool:
 
 def _collides(event: Event) -> bool:
     matrices = [v for v in event.inputs if v.is_array and len(v.shape) == 2 and min(v.shape) > 1]
-    large = [v for v in matrices if v.size >= LEAST_SIZE]
+    large = [v for v in matrices if v.size >= SMALL]
     if event.kind == PRODUCT:
         return any(v.order == "?" for v in large)
     if event.function is operator.setitem and large:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mlpprof.programs.source_lines import lines_of
 
-Kind = Literal["safe", "precision", "manual"]
+CureKind = Literal["safe", "precision", "manual"]
 
 Sources = Mapping[str, str]
 """Absolute path -> text of a file."""
@@ -36,7 +36,7 @@ class Cure:
     edits: of the texts that the step was recorded with.
     """
 
-    kind: Kind
+    kind: CureKind
     edits: tuple[LineEdit, ...]
 
     def __bool__(self) -> bool:

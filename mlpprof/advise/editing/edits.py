@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import libcst as cst
 
-from mlpprof.advise.editing.cure import Cure, Kind
+from mlpprof.advise.editing.cure import Cure, CureKind
 from mlpprof.advise.editing.recorded_code import RecordedCode
 from mlpprof.advise.editing.source import SourceTree, after, before, expression, replaced, statement, transformed
 from mlpprof.instrument.rewriting import Site
@@ -81,7 +82,7 @@ class Edits:
         """Give a call one more argument, by its name."""
         self._added[call] = name, value
 
-    def cure(self, kind: Kind = "safe") -> Cure | None:
+    def cure(self, kind: CureKind = "safe") -> Cure | None:
         """The cure; None if there is none, or if a place was not found again."""
         nodes = [*self._texts, *self._added, *self._statements()]
         files = dict.fromkeys(self._code.file(node) for node in nodes)
@@ -113,7 +114,11 @@ class Edits:
         file = self._code.file(node)
         site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or 0, node.end_col_offset or 0)
         wanted = cst.BaseExpression if isinstance(node, ast.expr) else cst.BaseSmallStatement
-        return next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
+        found = next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
+        if found is None and isinstance(node, ast.Tuple):  # the place of a concrete tuple is without its parentheses
+            site = replace(site, column=site.column + 1, end_column=site.end_column - 1)
+            found = next((one for one in self._tree(file).all_at(site) if isinstance(one, cst.Tuple)), None)
+        return found
 
     def _line(self, one: ast.stmt) -> cst.CSTNode | None:
         """The concrete statement: a line of its own, or the part of a line that is shared."""
@@ -163,7 +168,9 @@ class Edits:
             if isinstance(node, cst.BaseSmallStatement):
                 assert isinstance(new, cst.SimpleStatementLine)
                 return new.body[0]
-            node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=node.trailing_whitespace)
+            new = new.with_changes(leading_lines=node.leading_lines)
+            is_line = isinstance(node, cst.SimpleStatementLine)
+            node = new.with_changes(trailing_whitespace=node.trailing_whitespace) if is_line else new
         if one in self._guarded:
             test, rest = self._guarded[one]
             others: list[Any] = [self._line(other) for other in rest]
@@ -180,7 +187,8 @@ class Edits:
         is_whole = isinstance(
             above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword | ast.If | ast.While
         )
-        return not is_whole and not (isinstance(above, ast.Call) and node in above.args)
+        is_target = isinstance(above, ast.For | ast.comprehension) and node is above.target
+        return not (is_whole or is_target or (isinstance(above, ast.Call) and node in above.args))
 
     @staticmethod
     def _found(node: cst.CSTNode | None) -> cst.CSTNode:

@@ -25,7 +25,7 @@ from mlpprof.programs.record.trace import Event
 Array = np.ndarray[Any, Any]
 
 
-class Kind(Enum):
+class Role(Enum):
     """SAMPLE: it has an entry for each sample. SUM: it is the sum over the samples. GROWING: the loop adds to it."""
 
     SAMPLE, SUM, GROWING = "sample", "sum", "growing"
@@ -76,14 +76,14 @@ class Operand:
     """An operand of an event: the thing itself, what it is, and the expression that gives it, if it is known."""
 
     thing: Any
-    kind: Kind | None
+    kind: Role | None
     layout: Layout
     node: cst.BaseExpression | None
 
     @property
     def is_sample(self) -> bool:
         """Whether it has an entry for each sample."""
-        return self.kind is Kind.SAMPLE
+        return self.kind is Role.SAMPLE
 
     @property
     def is_array(self) -> bool:
@@ -108,8 +108,8 @@ class Batch:
         self.unsummed: set[cst.CSTNode] = set()
         self.targets: dict[str, Layout] = {}
         self.file_of: dict[cst.CSTNode, str] = {}
-        self._roots: dict[int, Kind] = {}
-        self._views: dict[tuple[int, int], Kind] = {}
+        self._roots: dict[int, Role] = {}
+        self._views: dict[tuple[int, int], Role] = {}
         self._numbers: dict[int, cst.CSTNode | None] = {}
         self._axes: dict[int, Layout] = {}
         first, second = turns[1], turns[2]
@@ -129,7 +129,7 @@ class Batch:
         for event in turn:
             for array in _arrays((*event.operands, getattr(event.function, "__self__", None))):
                 if id(_root(array)) in made - own:
-                    self._roots[id(_root(array))] = Kind.GROWING
+                    self._roots[id(_root(array))] = Role.GROWING
 
     def _find_samples(self, turn: Sequence[Event], following: Sequence[Event]) -> None:
         if [e.site for e in turn] != [e.site for e in following]:
@@ -141,19 +141,19 @@ class Batch:
                 if root in own or root in self._roots or event.name == "getitem":
                     continue
                 if root != id(_root(two)) or _start(one) != _start(two):
-                    self._views[root, _start(one)] = Kind.SAMPLE
+                    self._views[root, _start(one)] = Role.SAMPLE
 
     def _samples_of(self, event: Event) -> list[Array]:
-        return [x for x in _arrays(event.operands) if self._kind(x) is Kind.SAMPLE]
+        return [x for x in _arrays(event.operands) if self._kind(x) is Role.SAMPLE]
 
-    def _kind(self, thing: Any) -> Kind | None:
+    def _kind(self, thing: Any) -> Role | None:
         if isinstance(thing, np.ndarray):
             root = _root(thing)
             return self._roots.get(id(root)) or self._views.get((id(root), _start(thing)))
         if isinstance(thing, list | tuple):
             kinds = {self._kind(x) for x in thing} - {None}
-            return kinds.pop() if len(kinds) == 1 else Kind.SAMPLE if kinds else None
-        return Kind.SAMPLE if id(thing) in self._numbers else None
+            return kinds.pop() if len(kinds) == 1 else Role.SAMPLE if kinds else None
+        return Role.SAMPLE if id(thing) in self._numbers else None
 
     def _layout(self, thing: Any) -> Layout:
         if not isinstance(thing, np.ndarray) or thing.ndim == 0:
@@ -179,11 +179,11 @@ class Batch:
             self._follow_others(event, following, nodes)
         elif event.name in PASSED_ON and not isinstance(getattr(event.function, "__self__", None), np.ndarray):
             return
-        elif Kind.GROWING in kinds:
+        elif Role.GROWING in kinds:
             self._grow(event, operands)
-        elif Kind.SAMPLE in kinds and Kind.SUM in kinds:
+        elif Role.SAMPLE in kinds and Role.SUM in kinds:
             raise self._failed(event)
-        elif Kind.SUM in kinds:
+        elif Role.SUM in kinds:
             self._follow_sum(event, operands)
         else:
             self._follow_sample(event, operands, nodes)
@@ -225,7 +225,7 @@ class Batch:
     def _follow_others(self, event: Event, following: Event, nodes: tuple[cst.CSTNode, ...]) -> None:
         """An operation that has no sample among its operands: it selects one, or it does the same in each turn."""
         if isinstance(event.result, np.ndarray) and event.name in NEW:
-            self._roots[id(_root(event.result))] = Kind.GROWING  # zeros can be added to
+            self._roots[id(_root(event.result))] = Role.GROWING  # zeros can be added to
             return
         if not isinstance(event.result, np.ndarray) or event.output is None or following.output is None:
             return
@@ -256,9 +256,9 @@ class Batch:
             raise self._failed(event)
         self._decide(node, form, layout, event)
         if event.is_view:
-            self._views[id(_root(event.result)), _start(event.result)] = Kind.SAMPLE
+            self._views[id(_root(event.result)), _start(event.result)] = Role.SAMPLE
         else:
-            self._roots[id(event.result)] = Kind.SAMPLE
+            self._roots[id(event.result)] = Role.SAMPLE
 
     def _grow(self, event: Event, operands: list[Operand]) -> None:
         """Something is added to a sum."""
@@ -268,9 +268,9 @@ class Batch:
         if event.function is operator.setitem or (event.effect is not None and event.effect.name == "store"):
             self._store(event, operands)
             return
-        added = [one for one in operands if one.kind is not Kind.GROWING]
+        added = [one for one in operands if one.kind is not Role.GROWING]
         if name in ("zip", "getitem") or not added:
-            self._keep(event, Kind.GROWING)
+            self._keep(event, Role.GROWING)
             return
         if name not in ("add", "subtract") or len(added) != 1 or added[0].kind is None:
             raise self._failed(event)
@@ -281,20 +281,20 @@ class Batch:
             if one.node in self.sums and self.sums[one.node] is not one.layout:
                 raise self._failed(event)
             self.sums[one.node] = one.layout
-            self.totals[one.node] = next((other.node for other in operands if other.kind is Kind.GROWING), None)
+            self.totals[one.node] = next((other.node for other in operands if other.kind is Role.GROWING), None)
         else:
             self.unsummed.add(one.node)
-        self._keep(event, Kind.GROWING)
+        self._keep(event, Role.GROWING)
 
     def _store(self, event: Event, operands: list[Operand]) -> None:
         target, value = operands[0], operands[-1]
-        if not target.is_array or value.kind is Kind.SAMPLE:
+        if not target.is_array or value.kind is Role.SAMPLE:
             raise self._failed(event)
-        if value.kind is Kind.SUM:
-            self._roots[id(_root(target.thing))] = Kind.SUM
+        if value.kind is Role.SUM:
+            self._roots[id(_root(target.thing))] = Role.SUM
 
     def _follow_sum(self, event: Event, operands: list[Operand]) -> None:
-        sums = [one for one in operands if one.kind is Kind.SUM]
+        sums = [one for one in operands if one.kind is Role.SUM]
         if event.function is operator.setitem or (event.effect is not None and event.effect.name == "store"):
             self._store(event, operands)
             return
@@ -302,7 +302,7 @@ class Batch:
         is_added = event.name in ("add", "subtract") and len(sums) == len(operands)
         if not (is_scaled or is_added or event.name in ("negative", *VIEWS, *COPIES) or event.is_view):
             raise self._failed(event)
-        self._keep(event, Kind.SUM)
+        self._keep(event, Role.SUM)
 
     def _follow_sample(self, event: Event, operands: list[Operand], nodes: tuple[cst.CSTNode, ...]) -> None:
         name, result = event.name, event.result
@@ -314,14 +314,14 @@ class Batch:
             self._product(event, operands, node)
         elif name == "outer" and len(samples) == 2:
             self._decide(node, Form.OUTER, samples[0].layout, event)
-            self._keep(event, Kind.SUM)
+            self._keep(event, Role.SUM)
         elif event.is_view or name in VIEWS:
             self._view(event, samples, node)
         elif name in ("sum", "mean") or name in LARGEST or name in PER_SAMPLE:
             self._reduction(event, samples, node)
         elif name in COPIES and isinstance(result, np.ndarray) and result.shape == np.shape(samples[0].thing):
             self._decide(node, Form.SAME, samples[0].layout, event)
-            self._keep(event, Kind.SAMPLE)
+            self._keep(event, Role.SAMPLE)
         elif event.kind in (ARITHMETIC, EVALUATION):
             self._elementwise(event, operands, node)
         elif event.function is operator.setitem and self._is_masked(operands):
@@ -345,11 +345,11 @@ class Batch:
             case False, _, True, Layout.VECTOR:
                 if left.is_array and left.thing.ndim == 2:
                     self._decide(node, Form.SWAPPED, right.layout, event)
-                    self._keep(event, Kind.SAMPLE)
+                    self._keep(event, Role.SAMPLE)
                     return
             case True, Layout.COLUMN, True, Layout.ROW:
                 self._decide(node, Form.SAME, left.layout, event)
-                self._keep(event, Kind.SUM)
+                self._keep(event, Role.SUM)
                 return
             case True, Layout.VECTOR, True, Layout.VECTOR:
                 self._decide(node, Form.TOTAL, left.layout, event)
@@ -357,7 +357,7 @@ class Batch:
         if not is_ready:
             raise self._failed(event)
         self._decide(node, Form.SAME, left.layout if left.is_sample else right.layout, event)
-        self._keep(event, Kind.SAMPLE)
+        self._keep(event, Role.SAMPLE)
 
     def _view(self, event: Event, samples: list[Operand], node: cst.CSTNode | None) -> None:
         (one,) = samples
@@ -367,7 +367,7 @@ class Batch:
         before, after = one.layout, self._layout(result)
         is_turned = (before is Layout.COLUMN) != (after is Layout.COLUMN)
         self._decide(node, Form.TRANSPOSED if is_turned else Form.OPERAND, before, event)
-        self._keep(event, Kind.SAMPLE)
+        self._keep(event, Role.SAMPLE)
 
     def _reduction(self, event: Event, samples: list[Operand], node: cst.CSTNode | None) -> None:
         (one,) = samples
@@ -375,7 +375,7 @@ class Batch:
         axis = event.options.get("axis", _second(event))
         if event.name in PER_SAMPLE:
             self._decide(node, Form.SAME if axis is not None else Form.KEEPS_AXIS, layout, event)
-            self._keep(event, Kind.SAMPLE)
+            self._keep(event, Role.SAMPLE)
             return
         if axis is None and not isinstance(result, np.ndarray):
             if event.name in LARGEST:
@@ -392,13 +392,13 @@ class Batch:
             if event.name != "sum":
                 raise self._failed(event)
             self._decide(node, Form.SAME, layout, event)
-            self._keep(event, Kind.SUM)
+            self._keep(event, Role.SUM)
             return
         has_axis = isinstance(result, np.ndarray) and result.ndim == 2
         if layout is Layout.VECTOR or not (has_axis or layout is Layout.COLUMN):
             raise self._failed(event)
         self._decide(node, Form.SAME, layout, event)
-        self._keep(event, Kind.SAMPLE)
+        self._keep(event, Role.SAMPLE)
         if isinstance(result, np.ndarray) and result.ndim == 1:
             self._axes[id(result)] = Layout.NUMBER  # one number for each column
 
@@ -419,18 +419,18 @@ class Batch:
             if not is_outer or arrays[0].layout is not Layout.COLUMN:
                 raise self._failed(event)
             self._decide(node, Form.OUTER, Layout.NUMBER, event)
-            self._keep(event, Kind.SUM)
+            self._keep(event, Role.SUM)
             return
         others = [one.thing for one in operands if one.is_array and not one.is_sample and one.thing.size > 1]
         is_column = arrays[0].layout is Layout.COLUMN
         if any((x.ndim != 2 or x.shape[1] != 1) if is_column else (x.ndim == 2 and x.shape[0] != 1) for x in others):
             raise self._failed(event)
         self._decide(node, Form.SAME, arrays[0].layout, event)
-        if event.function in IN_PLACE_OPERATORS and self._kind(event.operands[0]) is not Kind.SAMPLE:
+        if event.function in IN_PLACE_OPERATORS and self._kind(event.operands[0]) is not Role.SAMPLE:
             raise self._failed(event)
-        self._keep(event, Kind.SAMPLE)
+        self._keep(event, Role.SAMPLE)
 
-    def _keep(self, event: Event, kind: Kind) -> None:
+    def _keep(self, event: Event, kind: Role) -> None:
         result = event.result
         if isinstance(result, np.ndarray):
             root = id(_root(result))

@@ -8,11 +8,13 @@ from functools import cached_property
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from mlpprof.advise.editing.cure import Cure, Kind, LineEdit, Sources, line_edits
+from mlpprof.advise.editing.cure import Cure, CureKind, LineEdit, Sources, line_edits
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.source_lines import lines_of
 
 Found = cst.BaseExpression | cst.BaseSmallStatement | cst.BaseCompoundStatement
+NodeChange = Callable[[cst.CSTNode], object]
+"""It makes the new node of an old one: a node, `cst.RemoveFromParent()`, or a `cst.FlattenSentinel` of statements."""
 
 
 class SourceTree:
@@ -111,7 +113,7 @@ def _depth(node: cst.CSTNode, parents: Mapping[cst.CSTNode, cst.CSTNode]) -> int
 
 
 class _Replacing(cst.CSTTransformer):
-    def __init__(self, nodes: Mapping[cst.CSTNode, Callable[[cst.CSTNode], object]]) -> None:
+    def __init__(self, nodes: Mapping[cst.CSTNode, NodeChange]) -> None:
         super().__init__()
         self._nodes = nodes
 
@@ -120,18 +122,16 @@ class _Replacing(cst.CSTTransformer):
         return updated_node if make is None else make(updated_node)
 
 
-def replaced(module: cst.Module, nodes: Mapping[cst.CSTNode, Callable[[cst.CSTNode], object]]) -> cst.Module:
-    """The tree with other nodes.
-
-    nodes: the node -> what makes the new one of it. That may be a node, `cst.RemoveFromParent()`, or a
-    `cst.FlattenSentinel` of several statements.
-    """
+def replaced(module: cst.Module, nodes: Mapping[cst.CSTNode, NodeChange]) -> cst.Module:
+    """The tree with other nodes."""
     result = module.visit(_Replacing(nodes))
     assert isinstance(result, cst.Module)
     return result
 
 
-def transformed(kind: Kind, sources: Sources, changes: Mapping[str, Callable[[cst.Module], cst.Module]]) -> Cure | None:
+def transformed(
+    kind: CureKind, sources: Sources, changes: Mapping[str, Callable[[cst.Module], cst.Module]]
+) -> Cure | None:
     """The cure that changes of syntax trees make; None if nothing changes, or the result is not valid Python.
 
     changes: path -> the function that gives the new tree of the file. It keeps comments and formatting if it only

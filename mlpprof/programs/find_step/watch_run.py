@@ -41,12 +41,13 @@ from mlpprof.programs.find_step.choose import (
 from mlpprof.programs.find_step.rewrite import CELLS, SeekForm, is_product
 from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
+from mlpprof.programs.patience import Patience, watched
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.arrays import Roots
 from mlpprof.programs.record.finite import not_finite
 from mlpprof.programs.record.hooks import CALLED, LEAVE, LOOP, MULTIPLIED, QUIET, RETURNED, TURN, UPDATED
-from mlpprof.programs.record.run import ASYNC, Patience, watched
 from mlpprof.programs.record.schedule import Enough, end_threads_quietly
+from mlpprof.programs.step_not_seen import ASYNC
 from mlpprof.programs.step_place import async_functions
 from mlpprof.programs.why_no_step import FAILED, Signs, Stillness
 from mlpprof.programs.writes import Writes

@@ -108,7 +108,7 @@ def hook_time() -> HookTime:
     return HookTime(min(inside), max(0.0, min(whole) - min(inside)))
 
 
-Place = TypeVar("Place", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 
 Sites = dict[int, OwnTime]
 Places = NDArray[np.intp]
@@ -127,8 +127,8 @@ LEAST = 0.05
 
 
 def undisturbed(
-    times: Times, step_s: float, place_of: Callable[[int], Place]
-) -> tuple[dict[Place, float], dict[Place, float]]:
+    times: Times, step_s: float, place_of: Callable[[int], Key]
+) -> tuple[dict[Key, float], dict[Key, float]]:
     """Seconds by expression, in the step and in the loop around it. place_of: the place of a site's expression."""
     inside, around = _medians(times.sites, place_of), _medians(times.around, place_of)
     if times.parts and times.plain_s:
@@ -147,7 +147,7 @@ def undisturbed(
     )
 
 
-def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]) -> dict[Place, float]:
+def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Key]) -> dict[Key, float]:
     """The times of the parts, and of the pauses after them, which did what the parts before and after both did.
 
     So what happens once, as gathering the batch, does not stand for what was not observed.
@@ -157,7 +157,7 @@ def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]
     timed_s, executions = (sum(own[i] for part in owns for own in part.values()) for i in (0, 1))
     hooks, _ = _slower(hook_time(), executions, timed_s - done_s)
     lefts = [_without(hooks, part) for part in owns]
-    found: dict[Place, float] = defaultdict(float)
+    found: dict[Key, float] = defaultdict(float)
     for number, (part, left) in enumerate(zip(parts, lefts, strict=True)):
         for place, seconds in left.items():
             found[place] += seconds
@@ -167,7 +167,7 @@ def _of_parts(parts: list[Part], step_s: float, place_of: Callable[[int], Place]
     return {place: seconds * min(1.0, step_s / whole_s) for place, seconds in found.items()} if whole_s > 0 else {}
 
 
-def _common(before: dict[Place, float], after: dict[Place, float]) -> dict[Place, float]:
+def _common(before: dict[Key, float], after: dict[Key, float]) -> dict[Key, float]:
     """The shares that expressions have in both; if they have none in common, in one or the other."""
     first, second = ({place: s / (sum(one.values()) or 1.0) for place, s in one.items()} for one in (before, after))
     both = {place: min(first.get(place, 0.0), second.get(place, 0.0)) for place in first | second}
@@ -242,11 +242,11 @@ def times_as_long(times: Times) -> float | None:
     return longer if longer > BUSY else None
 
 
-def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place, OwnTime]:
+def _medians(steps: list[Sites], place_of: Callable[[int], Key]) -> dict[Key, OwnTime]:
     """Medians by place, over the steps in which the expression was executed."""
-    found: dict[Place, list[OwnTime]] = defaultdict(list)
+    found: dict[Key, list[OwnTime]] = defaultdict(list)
     for step in steps:
-        summed: dict[Place, OwnTime] = {}
+        summed: dict[Key, OwnTime] = {}
         for number, own in step.items():
             place = place_of(number)
             summed[place] = summed[place] + own if place in summed else own
@@ -255,7 +255,7 @@ def _medians(steps: list[Sites], place_of: Callable[[int], Place]) -> dict[Place
     return {place: OwnTime(*(median(column) for column in zip(*owns, strict=True))) for place, owns in found.items()}
 
 
-def _without(hooks: HookTime, owns: dict[Place, OwnTime]) -> dict[Place, float]:
+def _without(hooks: HookTime, owns: dict[Key, OwnTime]) -> dict[Key, float]:
     """Seconds without the hooks of the expression itself and of the expressions inside it."""
     left = {
         place: own.seconds - own.executions * hooks.inside_s - own.inner * hooks.outside_s

@@ -3,6 +3,7 @@
 | name                | what                                                                                        |
 | ------------------- | ------------------------------------------------------------------------------------------- |
 | speedup             | how many times as fast: rungs compared with their root, or new variants with the old one    |
+| history             | the step of several versions of a program, which ran in one race                            |
 | phases              | steps by phase: of variants at one batch size, or of one variant at several                 |
 | layers              | one step by phase, layer and labelled statement                                             |
 | waterfall           | what every phase adds to the time that one variant saves over another                       |
@@ -24,11 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mlpprof.compare.history import history
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, standalone_svg, style
 from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars, time_bars
-from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
+from mlpprof.report.figures.ratios import Ratio, history_rows, ratio_rows, waterfall_rows
 from mlpprof.report.figures.roofline import has_roofline, roofline_sheet, roofline_text, roofline_title
 from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
 from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
@@ -54,14 +56,14 @@ class Drawing:
             return self.draw(width)
 
 
-KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
+KINDS = ("history", "speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
 MOST_CURVES = 14
 """At most this many variants are in one picture of scaling; more lines cannot be distinguished."""
 
 
 def drawings(story: Story) -> dict[str, Drawing]:
     """Every figure that the story has data for, by name, the most important one first."""
-    kinds = (_speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
+    kinds = (_histories, _speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
     found = [drawing for kind in kinds for drawing in kind(story)]
     return {drawing.name: drawing for drawing in found}
 
@@ -69,7 +71,7 @@ def drawings(story: Story) -> dict[str, Drawing]:
 def require_known_kind(name: str) -> None:
     """Raise UsageError for the name of an unknown kind of figure, before time is spent on measuring."""
     if name.partition("-")[0] not in KINDS:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
 
 
 def select(story: Story, name: str | None) -> Drawing:
@@ -78,7 +80,7 @@ def select(story: Story, name: str | None) -> Drawing:
     if name is None:
         return next(iter(known.values()))
     if name not in known:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
     return known[name]
 
 
@@ -105,6 +107,18 @@ def slug(*parts: str | int) -> str:
 
 def _suffixed(kind: str, count: int, *parts: str | int) -> str:
     return slug(kind, *parts) if count > 1 else kind
+
+
+def _histories(story: Story) -> Iterator[Drawing]:
+    versions = history(story.comparisons)
+    if versions:
+        texts = (f"{one.name} {format_time(one.step_s)}" for one in versions)
+        yield Drawing(
+            "history",
+            f"A step of {len(versions)} versions, in one race",
+            f"Dots, one below the other: {'; '.join(texts)}",
+            partial(history_rows, versions),
+        )
 
 
 def _speedups(story: Story) -> Iterator[Drawing]:

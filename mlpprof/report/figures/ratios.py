@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST as REST_PHASE
 from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
 from mlpprof.report.figures.rows import RowPlot, ratio_text, round_ticks, row_plot, time_axis
@@ -89,6 +90,42 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
             parts.append(beside)
     for part in parts:
         plot.sheet.tag(part, title, rung=one.number)
+
+
+def history_rows(versions: Sequence[Version], width: float) -> Sheet:
+    """A row per version, in their order: a dot at the time of its step, red if it is slower than the one before.
+
+    The line beside a dot is the 95 % interval of its ratio to the first version.
+    """
+    tags = [{"rung": number} for number in range(len(versions))]
+    plot = row_plot([one.name for one in versions], width, right=1.75, xlabel="time of a step", tags=tags)
+    first_s = versions[0].step_s
+    ends = [_interval_s(one, first_s) for one in versions]
+    time_axis(plot.axes, 1.04 * max(high for _, high in ends))
+    path = [one.step_s for one in versions]
+    plot.axes.plot(path, [plot.y(i) for i in range(len(path))], color=MUTED, lw=0.9, zorder=1)
+    for i, (one, (low, high)) in enumerate(zip(versions, ends, strict=True)):
+        before = one.over_previous
+        color = BAD if before is not None and before.is_slower else ACCENT
+        y = plot.y(i)
+        text = format_time(one.step_s)
+        more = "" if before is None else f"{digits(before.ratio)} × the one before"
+        line = plot.axes.plot((low, high), (y, y), color=color, lw=1.6, zorder=2)[0]
+        dot = plot.axes.plot(
+            (one.step_s,), (y,), marker="o", color=color, markersize=5.5, markeredgecolor=PAPER, zorder=3
+        )[0]
+        for part in (line, dot, plot.figure(i, high, f"{text}  {more}".rstrip(), size=7.5)):
+            plot.sheet.tag(part, f"{one.name}: {text}{', ' if more else ''}{more}", rung=i)
+    return plot.sheet
+
+
+def _interval_s(version: Version, first_s: float) -> tuple[float, float]:
+    """The interval of the step of a version, in seconds, and around the median of its own turns."""
+    over = version.over_first
+    if over is None:
+        return version.step_s, version.step_s
+    low, high = sorted(first_s / ratio for ratio in (over.low, over.high))
+    return min(low, version.step_s), max(high, version.step_s)
 
 
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:

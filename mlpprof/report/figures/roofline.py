@@ -15,9 +15,9 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.machine.limits import SIZES
+from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.figures.canvas import INK, MUTED, PAPER, POINTS, WIDE, Sheet, phase_color, short, text_width
 from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
-from mlpprof.report.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.report.sentences import batch_text
 from mlpprof.results import BatchResult, Run
 

@@ -22,7 +22,7 @@ from mlpprof.results.tuning import Tuning
 
 PACKAGE = "mlpprof"
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
-Place = tuple[str, str]
+ModuleName = tuple[str, str]
 """A module and a name at its top."""
 
 OPTIONAL = {
@@ -52,7 +52,7 @@ class Module:
     name: str
     lines: list[str]
     definitions: dict[str, Definition] = field(default_factory=dict)
-    inner: dict[str, Place] = field(default_factory=dict)
+    inner: dict[str, ModuleName] = field(default_factory=dict)
     outer: dict[str, str] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ class Linker:
         self.outer: set[str] = set()
         self._begun: set[Definition] = set()
 
-    def home(self, place: Place) -> Place:
+    def home(self, place: ModuleName) -> ModuleName:
         """Where a name is defined, after any number of imports."""
         module = self._module(place[0])
         if place[1] in module.inner:
@@ -103,7 +103,7 @@ class Linker:
             raise VariantError(f"{place[0]} defines no {place[1]} that can be inlined")
         return place
 
-    def add(self, place: Place) -> None:
+    def add(self, place: ModuleName) -> None:
         """Collect the definition of a name, and before it what it uses."""
         name, defined = self.home(place)
         module = self.modules[name]
@@ -126,12 +126,12 @@ class Linker:
             self.modules[name] = read_module(name, Path(spec.origin).read_text(encoding="utf-8"), spec.origin)
         return self.modules[name]
 
-    def new_names(self, taken: Mapping[str, Place | None]) -> dict[Place, str]:
+    def new_names(self, taken: Mapping[str, ModuleName | None]) -> dict[ModuleName, str]:
         """Names for definitions whose own one is taken, such as 'activations_sigmoid'.
 
         taken: name -> the place that may have it, None for a name of the variant's.
         """
-        owners: dict[str, Place | None] = dict(taken)
+        owners: dict[str, ModuleName | None] = dict(taken)
         renamed = {}
         for module in self.modules.values():
             for name, node in module.definitions.items():
@@ -140,7 +140,7 @@ class Linker:
                     renamed[place] = f"{module.name.rpartition('.')[2]}_{name}"
         return renamed
 
-    def text(self, node: Definition, renamed: Mapping[Place, str]) -> str:
+    def text(self, node: Definition, renamed: Mapping[ModuleName, str]) -> str:
         """The source of a definition, with its decorators and the new names."""
         module = self.collected[node]
         first = _first_line(node)
@@ -172,7 +172,7 @@ def assemble(
     file: str,
     docstring: str,
     constants: Mapping[str, int],
-    also: Sequence[Place] = (),
+    also: Sequence[ModuleName] = (),
     setup: str = "",
     ending: str = "",
 ) -> str:
@@ -184,7 +184,7 @@ def assemble(
     """
     variant = read_module("", _with_constants(source, file, constants), file)
     linker = Linker()
-    taken: dict[str, Place | None] = dict.fromkeys(variant.definitions)
+    taken: dict[str, ModuleName | None] = dict.fromkeys(variant.definitions)
     for local, place in variant.inner.items():
         linker.add(place)
         taken[local] = linker.home(place)

@@ -10,7 +10,7 @@ from mlpprof.compare.variant_difference import waterfall
 from mlpprof.report.code_diff import DiffLine, code_diff
 from mlpprof.report.rows import Table, change_table, expression_change_table
 from mlpprof.report.story import Measured, Story
-from mlpprof.results import Change, Verdict
+from mlpprof.results import PhaseChange, Verdict
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _change(
     batch: int,
     times_s: tuple[float, float],
     verdict: Verdict | None,
-    changes: tuple[Change, ...],
+    changes: tuple[PhaseChange, ...],
 ) -> RungChange:
     old, new = names
     before, after = story.find(old, batch), story.find(new, batch)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from mlpprof.report.distance import distance
 from mlpprof.report.numbers import digits, format_number, format_percent, format_range, format_time, of_layer
-from mlpprof.report.roofline import distance
 from mlpprof.report.rows import phase_name, rate_text
 from mlpprof.report.sentences import at_batch, slowest_part
 from mlpprof.report.story import Story

@@ -13,11 +13,12 @@ from runs import make_run
 
 from mlpprof.instrument.needed_work import mark_useful
 from mlpprof.machine.limits import Limits
+from mlpprof.machine.roofline import Ceiling, bound_s, label_points, phase_points, run_bound_s
 from mlpprof.model import Network
+from mlpprof.report.distance import distance
 from mlpprof.report.figures.gallery import write_figure
 from mlpprof.report.figures.roofline import has_roofline, roofline_text
 from mlpprof.report.json_documents import profile_json
-from mlpprof.report.roofline import Ceiling, bound_s, distance, label_points, phase_points, run_bound_s
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.profile import print_run, report_text
 from mlpprof.results import Operation, Run
