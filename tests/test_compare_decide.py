@@ -220,7 +220,7 @@ def test_a_decision_is_expected_at_the_first_look_that_is_enough() -> None:
     fine = procedure_for(0.02)
     even = 0.004 * np.array([-1.0, 1.0] * 3)
     assert expected_replicates(even, 1.0) == 5
-    assert expected_replicates(even, 1.0, fine) == 20
+    assert expected_replicates(even, 1.0, fine) == 12
     assert expected_replicates(even + math.log(1.1), 1.0, fine) == 5
     assert expected_replicates(10 * even, 1.01, fine) is None
     assert expected_replicates(even[:2] + math.log(9), 1.0) == 2
@@ -230,13 +230,13 @@ def test_an_undecided_claim_says_what_would_decide_it() -> None:
     fine = procedure_for(0.02)
     noise = np.array([-1.0, 1.0] * 40)
     early = decide(0.004 * noise[:6], 1.0, fine, final=True)
-    assert early.reason.endswith("; 20 like these would decide it")
+    assert early.reason.endswith("; 12 like these would decide it")
     noisy = decide(0.06 * noise + math.log(0.99), 1.0, fine)
     assert "undecided at a resolution of 2 % after 80 replicates" in noisy.reason
     assert noisy.reason.endswith("would decide it")
     said = noisy.reason.split("scatter by at most ")[1]
     share = float(said.split(" %")[0]) / 100
     assert decide(0.98 * share * noise + math.log(0.99), 1.0, fine).outcome is not Outcome.INCONCLUSIVE
-    assert "or the resolution 5 % would decide it" in said
+    assert said.endswith("or the resolution 10 % would decide it")
     hopeless = decide([-2.0, 2.0] * 10, 1.0)
     assert hopeless.reason.endswith("the machine is too noisy for this claim") or "quieter" in hopeless.reason

@@ -130,7 +130,7 @@ def test_a_finer_resolution_takes_more_processes_and_stands_in_the_verdict(clock
     [usual] = measure(coarse, quiet, 1.0, never, clock=clock)
     [verdict] = measure(fine, quiet, 1.0, never, procedure=procedure_for(0.02), clock=clock)
     assert (usual.outcome, usual.processes, usual.resolution) == ("pass", 5, 0.1)
-    assert (verdict.outcome, verdict.processes, verdict.resolution) == ("pass", 20, 0.02)
+    assert (verdict.outcome, verdict.processes, verdict.resolution) == ("pass", 12, 0.02)
     assert "at a resolution of 2 %" in verdict.reason
 
 
@@ -147,8 +147,8 @@ def test_the_progress_shows_how_many_processes_it_will_take_and_how_long(clock):
         live, lambda what, share: said.append((what, share)), 1.0, never, procedure=procedure_for(0.02), clock=clock
     )
     assert said[0][0] == "process 1 of 2: racing"
-    assert said[4] == ("process 5 of 20, about 160 s left: racing", pytest.approx(4.5 / 20))
-    assert said[19][0] == "process 20 of 20, about 10 s left: racing"
+    assert said[4] == ("process 5 of 12, about 80 s left: racing", pytest.approx(4.5 / 12))
+    assert said[11][0] == "process 12 of 20, about 90 s left: racing", "an odd number is not in balance"
 
 
 def test_without_a_claim_a_fine_resolution_goes_on_until_the_interval_is_as_narrow(clock):
@@ -157,9 +157,10 @@ def test_without_a_claim_a_fine_resolution_goes_on_until_the_interval_is_as_narr
         [verdict] = measure(live, quiet, procedure=procedure_for(0.02), clock=clock)
         assert (verdict.outcome, verdict.processes) == (None, processes)
         assert verdict.high / verdict.low < 1.02
-        again = FakeRace(clock, 1.3, 1.0, scatter=scatter)
-        race_until_narrow(again, quiet, lambda race: [log_ratios(race)], 4, procedure_for(0.02))
-        assert len(again.turns_s) == processes
-    coarse = FakeRace(clock, 1.3, 1.0, scatter=0.3)
-    race_until_narrow(coarse, quiet, lambda race: [log_ratios(race)], 4, REPLICATED)
-    assert len(coarse.turns_s) == 4
+
+
+def test_a_ladder_or_a_calibration_makes_the_processes_asked_for_and_more_for_a_fine_resolution(clock):
+    for procedure, processes in ((REPLICATED, 4), (procedure_for(0.02), 20)):
+        live = FakeRace(clock, 1.3, 1.0, scatter=0.02)
+        race_until_narrow(live, quiet, lambda race: [log_ratios(race)], 4, procedure)
+        assert len(live.turns_s) == processes
