@@ -179,8 +179,8 @@ def main(processes: int, out: Path) -> None:
                 "",
                 *str(__doc__).strip().splitlines()[2:],
                 "",
-                f"A process has {INSTANCES} pairs of instances, and times {STEPS} steps of each. The mean is followed by "
-                "twice its standard error.",
+                f"A process has {INSTANCES} pairs of instances, and times {STEPS} steps of each. The mean is followed "
+                "by twice its standard error.",
             ]
             document = {"schema": 1, "columns": COLUMNS, "rows": rows}
             text, _ = study.keep("\n".join(lines), document, "reports.verdicts")
