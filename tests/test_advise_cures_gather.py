@@ -57,8 +57,53 @@ def found(text):
             "n = 10\ndef step():\n    y = np.eye(n)[labels[rows]]\n    return X[rows] @ W - y\n",
             "n = 10\nIDENTITY = np.eye(n)\ndef step():\n    y = IDENTITY[labels[rows]]\n    return X[rows] @ W - y\n",
         ),
+        (
+            "def step():\n    x = np.array([X[i] for i in range(5, 45)])\n    return x @ W\n",
+            "def step():\n    x = X[5:45]\n    return x @ W\n",
+        ),
+        (
+            "def step():\n    y = np.array([labels[i] for i in rows], dtype=np.int8)\n"
+            "    return np.stack([X[i] for i in rows]) @ W, y\n",
+            "def step():\n    y = np.array(labels[rows], dtype=np.int8)\n    return X[rows] @ W, y\n",
+        ),
+        (
+            "def step():\n    x = np.array([X[i] for i in range(40)])\n    x += 1\n    return x @ W\n",
+            "def step():\n    x = X[:40].copy()\n    x += 1\n    return x @ W\n",
+        ),
+        (
+            "def step():\n    y = np.zeros((600, 10))\n    # ones\n    for n, k in enumerate(labels):\n"
+            "        y[n][int(k)] = 1\n    return y\n",
+            "def step():\n    y = np.zeros((600, 10))\n    # ones\n"
+            "    y[np.arange(len(labels)), np.asarray(labels, dtype=int)] = 1\n    return y\n",
+        ),
+        (
+            "column = labels.reshape(-1, 1)\ndef step():\n    y = np.zeros((10, 500))\n    for n in range(500):\n"
+            "        y[column[n], n] = 1.0\n    return y\n",
+            "column = labels.reshape(-1, 1)\ndef step():\n    y = np.zeros((10, 500))\n"
+            "    y[np.ravel(column[:500]), np.arange(500)] = 1.0\n    return y\n",
+        ),
+        (
+            "def encoded(k):\n    row = np.zeros(10, dtype=np.int8)\n    row[k] = 1\n    return row\n"
+            "def step():\n    return np.array([encoded(k) for k in labels[rows]])\n",
+            "def encoded(k):\n    row = np.zeros(10, dtype=np.int8)\n    row[k] = 1\n    return row\n"
+            "def step():\n    return np.eye(10, dtype=np.int8)[labels[rows]]\n",
+        ),
     ],
-    ids=["permuted", "work in brackets", "named work", "named rows", "rows without a name", "one-hot", "of a number"],
+    ids=[
+        "permuted",
+        "work in brackets",
+        "named work",
+        "named rows",
+        "rows without a name",
+        "one-hot",
+        "of a number",
+        "list of rows in order",
+        "lists of rows and labels",
+        "rows that change",
+        "ones in a loop",
+        "ones by numbers of a column",
+        "rows by a function",
+    ],
 )
 def test_the_edit_gives_the_same_results(text, wanted):
     kinds, new = found(HEAD + text)
@@ -87,3 +132,26 @@ def test_rows_that_are_needed_as_they_are_stay(text):
     kinds, new = found(HEAD + text)
     assert kinds == []
     assert new == HEAD + text
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("    x = []\n    for i in rows:\n        x.append(X[i])\n    x = np.array(x)\n    return x @ W\n", "40 rows"),
+        ("    x = np.array([x for x, _ in pairs[:50]])\n    return x @ W\n", "50 rows"),
+        (
+            "    y = []\n    for k in labels:\n        row = np.zeros(10)\n        row[k] = 1\n        y.append(row)\n"
+            "    return np.array(y)\n",
+            "600 one-hot rows",
+        ),
+        ("    return np.array([np.tanh(X[i]) for i in rows])\n", None),
+        ("    return np.stack([W[0], W[1], W[2]])\n", None),
+    ],
+    ids=["appended", "of pairs", "one-hot, appended", "computed", "three"],
+)
+def test_rows_that_python_takes_one_by_one_are_found_without_an_edit(text, title):
+    with recorded(f"{HEAD}pairs = list(zip(X, labels))\ndef step():\n{text}") as graph:
+        found = detect(graph)
+        assert [one.title for one in found if title is None or title not in one.title] == []
+        assert len(found) == (title is not None)
+        assert all(one.cures == () for one in found)

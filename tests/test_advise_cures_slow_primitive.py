@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from cured import assert_trains_as, cured
 from recorded_step import recorded
 
-from mlpprof.advise.cures.slow_primitive import product_of
+from mlpprof.advise.cures.slow_primitive import product_of, times_the_mask
 from mlpprof.advise.detect import slow_primitive
 
 pytestmark = pytest.mark.timing
@@ -46,6 +48,13 @@ def found(lines, name="np"):
         ("found = sum(X) + 1", "found = {np}.sum(X, axis=0) + 1"),
         ("found = {np}.abs(max(X[0]))", "found = {np}.abs({np}.max(X[0]))"),
         ("found = {np}.abs(X[{np}.arange(3, 200)])", "found = {np}.abs(X[3:200])"),
+        ("found = {np}.abs(X[:, list(range(2, 90, 2))])", "found = {np}.abs(X[:, 2:90:2])"),
+        ("found = {np}.abs(X[range(3, 200)])", "found = {np}.abs(X[3:200])"),
+        ("low = D < 0\nD[{np}.where(low)] = 0.5\nfound = D + low", "low = D < 0\nD[low] = 0.5\nfound = D + low"),
+        ("low = D < 0\nfound = D[low.nonzero()] + 1", "low = D < 0\nfound = D[low] + 1"),
+        ("found = (abs(D) + D) / 2", "found = {np}.maximum(D, 0)"),
+        ("D[X[:, :100] <= 0] = 0\nfound = D", "D *= X[:, :100] > 0\nfound = D"),
+        ("found = D + {np}.tile(D[0], (300, 1))", "found = D + D[0]"),
         ("D[range(300), y] -= 1\nfound = D", "D[{np}.arange(300), y] -= 1\nfound = D"),
         ("found = 0 + D[range(300), y]", "found = 0 + D[{np}.arange(300), y]"),
         ("found = {np}.vectorize(clipped)(X)  # slow", "found = clipped(X)  # slow"),
@@ -78,6 +87,11 @@ def test_the_faster_form_stands_where_the_slow_one_stood(line, new):
     assert_trains_as(after, text, rtol=1e-9)
 
 
+def test_a_selection_by_a_mask_is_a_product_with_it():
+    node = ast.parse("np.where(a > 0, b, 0)", mode="eval").body
+    assert times_the_mask(node, ast.unparse, "np") == "b * (a > 0)"
+
+
 def test_the_name_of_numpy_is_that_of_the_file():
     one, text = found("found = sum(X) + 1", "numpy")
     assert "found = numpy.sum(X, axis=0) + 1" in cured(text, one.cures[0])
@@ -106,3 +120,23 @@ def test_what_would_be_computed_three_times_is_left_to_words():
 def test_an_einsum_of_two_matrices_is_a_product(subscripts, text):
     product = product_of(subscripts)
     assert (product.text("A", "B") if product is not None else None) == text
+
+
+@pytest.mark.parametrize(
+    ("line", "is_slow"),
+    [
+        ("np.random.choice([0, 1], size=D.shape, p=[0.2, 0.8])", True),
+        ("np.random.binomial(1, 0.8, D.shape)", True),
+        ("np.random.rand(*D.shape) < 0.8", True),
+        ("np.random.rand(*D.shape) * 0.8", False),  # no mask
+        ("np.random.choice(300, 300)", False),  # indices
+        ("rng.random(D.shape, dtype=np.float32) < 0.8", False),
+    ],
+)
+def test_random_masks_by_slow_functions_are_found_and_the_others_are_not(line, is_slow):
+    with recorded(
+        f"{HEAD}    found = {line}\n{TAIL}".format(np="np").replace("y =", "rng = np.random.default_rng(5)\ny =")
+    ) as graph:
+        found = [one for one in slow_primitive.detect(graph) if "random mask" in one.title]
+    assert len(found) == is_slow
+    assert all(one.cures == () for one in found)

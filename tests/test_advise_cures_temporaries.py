@@ -15,6 +15,7 @@ HEAD = """import numpy
 rng = numpy.random.default_rng(3)
 W, b, V = rng.normal(0, 1, (30, 20)), numpy.zeros(20), numpy.zeros((30, 20))
 params = {'W': W.copy()}
+M = [0 * W, 0 * W]
 X = rng.normal(0, 1, (40, 30))
 rate = 0.01
 
@@ -49,6 +50,12 @@ def without_copies_of(graph):
             "    for _ in range(2): V = 0.9 * V + g\n",
             "    for _ in range(2): V *= 0.9; V += g\n",
         ),
+        (
+            in_place_of,
+            "    # moments\n    global M\n    M = [0.9 * m + d for m, d in zip(M, [g, g * g])]\n    W[:] = W - M[0]\n",
+            "    # moments\n    global M\n    for m, d in zip(M, [g, g * g]):\n"
+            "        m *= 0.9\n        m += d\n    W -= M[0]\n",
+        ),
         (in_place_of, "    W = numpy.maximum(W, -1)\n", "    numpy.maximum(W, -1, out=W)\n"),
         (without_copies_of, "    g = g.copy()  # own\n", "    g = g  # own\n"),
         (without_copies_of, "    g = 2 * numpy.array(g)\n", "    g = 2 * numpy.asarray(g)\n"),
@@ -64,7 +71,7 @@ def without_copies_of(graph):
             "    g = g + X.T @ (X @ W)\n",
         ),
     ],
-    ids=["update", "item and semicolon", "one line", "function", "method", "array", "astype", "chain", "order"],
+    ids=["update", "item and semicolon", "one line", "list", "function", "method", "array", "astype", "chain", "order"],
 )
 def test_the_edit_computes_the_same_and_changes_nothing_else(find, lines, wanted):
     text = HEAD + lines + TAIL
@@ -80,6 +87,16 @@ def test_the_edit_computes_the_same_and_changes_nothing_else(find, lines, wanted
         exec(source, space)
         results.append([space["step"]() for _ in range(3)][-1])
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(("kept", "is_changed"), [("V", False), ("None", True)])
+def test_an_argument_is_changed_in_place_if_its_caller_only_takes_the_result(kept, is_changed):
+    head = HEAD.replace("\ndef step", "\ndef decayed(v, g):\n    v = 0.9 * v + g\n    return v\n\ndef step")
+    lines = f"    kept = {kept}\n    V = decayed(V, g)\n    W = W - rate * V.sum() * (kept is None or kept.sum())\n"
+    text = head + lines + TAIL
+    with recorded(text) as graph:
+        cure = in_place([one for one in updates(graph, 64) if one.cure[0].startswith("v ")], graph)
+    assert (cure is not None) == is_changed
 
 
 def test_an_update_that_needs_another_array_is_no_edit():

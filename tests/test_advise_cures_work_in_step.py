@@ -55,3 +55,55 @@ def test_a_loss_that_a_function_returns_and_some_steps_show_is_not_called_unused
     text += TAIL.format(test="count % 100 == 2")
     assert cures_of(text, dead_computation) == ()
     assert len(cures_of(text, work_in_step)) == 1
+
+
+CLASS = """\
+import numpy as np
+X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))
+def loss_of(A):
+    return -np.sum(Y * np.log(A * A + 1)) / len(A)
+class Net:
+    def __init__(self):
+        self.W = np.full((50, 20), 0.1)
+    def train(self):
+        A = np.tanh(X @ self.W)
+        self.W -= 1e-3 * (X.T @ (A - Y))
+{lines}
+net = Net()
+def parameters():
+    return [net.W]
+def step():
+    net.train()
+{later}
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "new"),
+    [
+        ("error = float(np.mean((A - Y) ** 2))", ""),
+        ("error = loss_of(A)  # unread", ""),
+        ("self.error = -np.sum(Y * np.log(A * A + 1)) / len(A)", ""),
+        ("return loss_of(A)", "        return\n"),
+    ],
+)
+def test_a_number_that_nobody_reads_goes(lines, new):
+    text = CLASS.format(lines=f"        {lines}", later="")
+    (cure,) = cures_of(text, work_in_step, 11)
+    after = cured(text, cure)
+    assert after == text.replace(f"        {lines}\n", new)
+    assert_trains_as(after, text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "later"),
+    [
+        ("self.error = loss_of(A)", "show = lambda: net.error"),
+        ("self.error = loss_of(A)", "show = lambda: vars(net)"),
+        ("return loss_of(A)", "run = net.train"),
+        ("return loss_of(A)", "show = lambda: print(net.train())"),
+        ("return np.tanh(A)", ""),
+    ],
+)
+def test_a_number_that_other_code_may_read_stays(lines, later):
+    assert cures_of(CLASS.format(lines=f"        {lines}", later=later), work_in_step, 11) == ()

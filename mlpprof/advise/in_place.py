@@ -12,7 +12,7 @@ import ast
 import operator
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -388,15 +388,57 @@ def updates(graph: Graph, least_bytes: int) -> list[Update]:
     for path in {file for file, _ in by_line if not graph.is_ours(file)}:
         for node in ast.walk(graph.trees[path]):
             if isinstance(node, ast.AugAssign) or (isinstance(node, ast.Assign) and len(node.targets) == 1):
+                turn = _turn_of_list(node, graph.trees[path])
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 inside = [
                     event for line in lines for event in by_line.get((path, line), ()) if _is_in(node, event, graph)
                 ]
                 for events in _executions(inside).values():
                     if any(isinstance(e.result, np.ndarray) and e.result.nbytes >= least_bytes for e in events):
-                        one = _update(node, path, events, buffers, names, graph)
+                        one = _update(turn or node, path, events, buffers, names, graph)
+                        if one is not None and turn is not None:
+                            one = replace(one, statement=node, cure=_as_loop(node, one.cure, graph.trace.sources[path]))
                         found += [one] if one is not None else []
     return found
+
+
+def _turn_of_list(node: ast.stmt, tree: ast.Module) -> ast.Assign | None:
+    """``m = f(m, g)`` for ``self.m = [f(m, g) for m, g in zip(self.m, gradients)]``, which replaces every array."""
+    match node:
+        case ast.Assign(
+            targets=[target],
+            value=ast.ListComp(elt=value, generators=[ast.comprehension(target=names, iter=over, ifs=[], is_async=0)]),
+        ):
+            pass
+        case _:
+            return None
+    match names, over:
+        case ast.Tuple(elts=parts), ast.Call(func=ast.Name(id="zip"), args=lists, keywords=[]):
+            pairs = list(zip(parts, lists, strict=False))
+        case _:
+            pairs = [(names, over)]
+    bound = {one.id for one in ast.walk(names) if isinstance(one, ast.Name)}
+    around = next((one for _, one in functions(tree) if node in ast.walk(one)), tree)
+    local = {  # names that a list or a generator binds are no others' names
+        one for made in ast.walk(around) if isinstance(made, ast.ListComp | ast.GeneratorExp) for one in ast.walk(made)
+    }
+    is_taken = any(
+        getattr(one, "id", getattr(one, "arg", None)) in bound for one in ast.walk(around) if one not in local
+    )
+    part = next((part for part, held in pairs if ast.unparse(held) == ast.unparse(target)), None)
+    if not isinstance(part, ast.Name) or is_taken:
+        return None
+    return ast.copy_location(ast.Assign([ast.copy_location(ast.Name(part.id, ast.Store()), part)], value), value)
+
+
+def _as_loop(node: ast.stmt, lines: tuple[str, ...], source: str) -> tuple[str, ...]:
+    """The lines as the body of a loop over what the list was made of."""
+    assert isinstance(node, ast.Assign)
+    assert isinstance(node.value, ast.ListComp)
+    made = node.value.generators[0]
+    over = ast.get_source_segment(source, made.iter) or ast.unparse(made.iter)
+    names = ast.unparse(made.target).strip("()")
+    return ("\n".join([f"for {names} in {over}:", *(f"    {line.partition('  # ')[0]}" for line in lines)]),)
 
 
 def _is_in(node: ast.stmt, event: Event, graph: Graph) -> bool:
@@ -480,7 +522,7 @@ def _region(store: Event, top: Event) -> Array | None:
 def _is_free(forms: StatementForms, statement: ast.Assign, top: Event, file: str, graph: Graph) -> bool:
     """Whether nothing read again the arrays that the statement replaced in the first recorded step.
 
-    An argument of a function belongs to its caller, so it must have been freed at once.
+    An argument of a function belongs to its caller, so it must have been freed when the function returned.
     """
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return False
@@ -497,7 +539,8 @@ def _is_free(forms: StatementForms, statement: ast.Assign, top: Event, file: str
         if not reads or number >= len(reads[-1].inputs):
             return False
         root = reads[-1].inputs[number].root
-        if not _is_last_read(root, event, event.index + 1 if is_argument else end, graph):
+        returned = graph.events[event.calls[-1]].end if event.calls else 0
+        if not _is_last_read(root, event, max(event.index + 1, returned) if is_argument else end, graph):
             return False
     return bool(tops)
 

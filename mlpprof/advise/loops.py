@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mlpprof.advise.candidate import Candidate, facts
+from mlpprof.advise.cures.one_hot import stored_ones
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
@@ -88,7 +89,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
             continue
         turns = graph.turns(longest)
         category = _category(longest, turns, graph, runs)
-        if category is not None:
+        if category is not None and stored_ones(graph.trace.sites[site], graph) is None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
     samples = batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.

@@ -10,10 +10,12 @@ import libcst as cst
 
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.advise.editing.source import NodeChange, SourceTree, before, expression, replaced, statement, transformed
 from mlpprof.advise.syntax import is_simple, node_at
 from mlpprof.instrument.rewriting import Site
-from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
 
 ELEMENTWISE = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.Pow
@@ -97,6 +99,93 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
         return {}
 
     return _edited(file, graph, change)
+
+
+def loop_of_list(event: Event, graph: Graph) -> list[Span] | None:
+    """The places that make an array of a list of rows: the call, and a loop that appends the rows to the list.
+
+    None if the list is not made in the function that the call is in.
+    """
+    code = code_of(graph)
+    node = code.node(event)
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    here = graph.span(event.site)
+    match node.args[0]:
+        case ast.ListComp() | ast.GeneratorExp() | ast.Call(func=ast.Name(id="list"), args=[ast.GeneratorExp()]):
+            return [here]
+        case ast.Name(id=name):
+            scope = code.scope(node)
+            bound = [code.statement(one) for one in code.bindings(name, scope) if not isinstance(one, ast.arg)]
+            values = [one for one in bound if one is not code.statement(node)]
+            if len(values) != 1 or not isinstance(values[0], ast.Assign):
+                return None
+            match values[0].value:
+                case ast.ListComp() as made:
+                    return [here, _span(code.file(made), made)]
+                case ast.List(elts=[]):
+                    loops = [one for one in inside(scope) if isinstance(one, ast.For) and _appends(one, name)]
+                    return [here, _span(code.file(node), loops[0])] if len(loops) == 1 else None
+    return None
+
+
+def _appends(loop: ast.For, name: str) -> bool:
+    """Whether a loop does nothing but append to lists, to one of this name among others."""
+    appended = set()
+    for one in loop.body:
+        match one:
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=held), attr="append"), args=[_])):
+                appended.add(held)
+            case _:
+                return False
+    return name in appended
+
+
+def rows_at_once(event: Event, graph: Graph) -> Cure | None:
+    """The edit that writes ``X[a:b]`` or ``X[rows]`` for ``np.array([X[i] for i in ...])``."""
+    code = code_of(graph)
+    node = code.node(event)
+    match node:
+        case ast.Call(
+            args=[
+                ast.ListComp(
+                    elt=ast.Subscript(value=container, slice=ast.Name(id=index)),
+                    generators=[ast.comprehension(target=ast.Name(id=target), iter=rows, ifs=[])],
+                ),
+                *rest,
+            ]
+        ) if index == target and is_simple(container) and index not in names_in(container):
+            pass
+        case _:
+            return None
+    taken = _taken_at_once(rows, code)
+    if taken is None:
+        return None
+    text = f"{code.text(container)}[{taken}]"
+    has_options = bool(rest or node.keywords)
+    output = event.output
+    assert output is not None
+    is_written = any(output.root in one.writes for one in graph.events)
+    edits = Edits(code)
+    name = code.numpy_name(code.file(node))
+    if has_options and event.name in ("array", "asarray"):
+        edits.replace(node.args[0], text)
+    elif has_options or name is None:
+        return None
+    else:
+        is_view = isinstance(rows, ast.Call) and ":" in taken
+        edits.replace(node, f"{text}.copy()" if is_view and is_written else text)
+    return edits.cure()
+
+
+def _taken_at_once(rows: ast.expr, code: RecordedCode) -> str | None:
+    """The index that takes the rows over which a loop runs."""
+    match rows:
+        case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
+            return f":{code.text(stop)}"
+        case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
+            return f"{code.text(start)}:{code.text(stop)}"
+    return code.text(rows) if is_simple(rows) or isinstance(rows, ast.Subscript) else None
 
 
 def kept_identity(made: Event, graph: Graph) -> Cure | None:
@@ -222,6 +311,10 @@ def _is_bound_between(body: ast.AST, names: set[str], first: int, last: int) -> 
 
 def _text(source: str, node: ast.expr) -> str:
     return ast.get_source_segment(source, node) or ast.unparse(node)
+
+
+def _span(file: str, node: ast.expr | ast.stmt) -> Span:
+    return file, node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
 def _site(file: str, node: ast.expr) -> Site:

@@ -165,22 +165,23 @@ def as_product(node: ast.expr, text: Text, name: str) -> str | None:
 
 
 def with_slice(node: ast.expr, text: Text, name: str) -> str | None:
-    """``A[i:j]`` for ``A[np.arange(i, j)]``."""
-    match node:
-        case ast.Subscript(value=container, slice=ast.Call() as made):
-            bounds = _bounds(made, text)
-            return f"{text(container)}[{bounds}]" if bounds is not None else None
-    return None
+    """``A[i:j]`` for ``A[np.arange(i, j)]``, also beside other indices."""
+    if not isinstance(node, ast.Subscript):
+        return None
+    keys = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    bounds = [_bounds(key, text) for key in keys]
+    parts = [text(key) if bound is None else bound for key, bound in zip(keys, bounds, strict=True)]
+    return f"{text(node.value)}[{', '.join(parts)}]" if any(bounds) else None
 
 
-def _bounds(made: ast.Call, text: Text) -> str | None:
+def _bounds(made: ast.expr, text: Text) -> str | None:
     match made:
-        case ast.Call(func=ast.Name(id="list"), args=[ast.Call() as inner]):
+        case ast.Call(func=ast.Name(id="list") | ast.Attribute(attr="array" | "asarray"), args=[inner], keywords=[]):
             return _bounds(inner, text)
         case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[stop], keywords=[]):
             return f":{text(stop)}"
-        case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[start, stop], keywords=[]):
-            return f"{text(start)}:{text(stop)}"
+        case ast.Call(func=ast.Name(id="range") | ast.Attribute(attr="arange"), args=[*numbers], keywords=[]):
+            return ":".join(map(text, numbers))
     return None
 
 
@@ -199,6 +200,18 @@ def with_arange(node: ast.expr, text: Text, name: str) -> str | None:
     return None
 
 
+def by_mask(node: ast.expr, text: Text, name: str) -> str | None:
+    """``A[mask]`` for ``A[np.where(mask)]``."""
+    match node:
+        case ast.Subscript(value=container, slice=ast.Call(args=[mask], keywords=[])):
+            return f"{text(container)}[{text(mask)}]"
+        case ast.Subscript(
+            value=container, slice=ast.Call(func=ast.Attribute(value=mask, attr="nonzero"), args=[], keywords=[])
+        ):
+            return f"{text(container)}[{text(mask)}]"
+    return None
+
+
 def without_vectorize(node: ast.expr, text: Text, name: str) -> str | None:
     """``f(x)`` for ``np.vectorize(f)(x)``."""
     match node:
@@ -213,6 +226,43 @@ def larger_one(node: ast.expr, text: Text, name: str) -> str | None:
         case ast.Call(args=[_, one, other], keywords=[]) | ast.Call(args=[ast.List(elts=[one, other])]):
             return f"{name}.maximum({text(one)}, {text(other)})"
     return None
+
+
+def times_the_mask(node: ast.expr, text: Text, name: str) -> str | None:
+    """``x * mask`` for ``np.where(mask, x, 0)``."""
+    match node:
+        case ast.Call(args=[mask, one, _], keywords=[]):
+            return f"{in_parentheses(one, text)} * {in_parentheses(mask, text)}"
+    return None
+
+
+def first_operand(node: ast.expr, text: Text, name: str) -> str | None:
+    """The first operand of a call alone."""
+    return text(node.args[0]) if isinstance(node, ast.Call) and node.args else None
+
+
+def half_of_sum(node: ast.AST | None, code: RecordedCode) -> ast.expr | None:
+    """The array of ``(np.abs(Z) + Z) / 2``; None for other expressions."""
+    match node:
+        case ast.BinOp(left=ast.BinOp(op=ast.Add()) as added, op=ast.Div(), right=ast.Constant(value=2 | 2.0)):
+            pass
+        case ast.BinOp(left=ast.Constant(value=0.5), op=ast.Mult(), right=ast.BinOp(op=ast.Add()) as added):
+            pass
+        case ast.BinOp(left=ast.BinOp(op=ast.Add()) as added, op=ast.Mult(), right=ast.Constant(value=0.5)):
+            pass
+        case _:
+            return None
+    for one, other in ((added.left, added.right), (added.right, added.left)):
+        match one:
+            case ast.Call(func=ast.Attribute(attr="abs" | "absolute") | ast.Name(id="abs"), args=[array], keywords=[]):
+                return other if ast.unparse(array) == ast.unparse(other) and is_simple(other) else None
+    return None
+
+
+def positive_part(node: ast.expr, text: Text, name: str) -> str | None:
+    """``np.maximum(Z, 0)`` for ``(np.abs(Z) + Z) / 2``."""
+    names = [one for one in ast.walk(node) if isinstance(one, ast.Call) and len(one.args) == 1]
+    return f"{name}.maximum({text(names[0].args[0])}, 0)" if names else None
 
 
 def of_whole_array(options: str) -> Written:

@@ -55,8 +55,15 @@ def _written(text: str, file: str, held: dict[ast.stmt, tuple[str, ...]]) -> Cal
 
 def _line_of(lines: Sequence[str]) -> NodeChange:
     """The lines in place of one; its comments stay."""
-    *first, last = [cast(cst.SimpleStatementLine, cst.parse_statement(line)) for line in lines]
-    return lambda node: before(cast(cst.SimpleStatementLine, node).with_changes(body=last.body), first)
+    *first, last = map(cst.parse_statement, lines)
+
+    def made(node: cst.CSTNode) -> object:
+        line = cast(cst.SimpleStatementLine, node)
+        if isinstance(last, cst.SimpleStatementLine):
+            return before(line.with_changes(body=last.body), first)
+        return before(cast(cst.For, last).with_changes(leading_lines=line.leading_lines), first)
+
+    return made
 
 
 def _parts_of(lines: Sequence[str]) -> NodeChange:

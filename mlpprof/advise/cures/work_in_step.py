@@ -6,12 +6,17 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.no_effect import HARMLESS, has_no_effect_but_its_value
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
+
+NUMBER = (int, float, np.number, np.bool_)
+"""What a loss or a metric is."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ def _readers(statement: ast.Assign, code: RecordedCode) -> list[ast.If]:
 
 @dataclass(frozen=True)
 class UnreadNumber:
-    """A statement that gives a number a name. is_later: only code after the innermost loop reads the name."""
+    """A statement that gives a number a name, or returns it. is_later: only code after the innermost loop reads it."""
 
-    statement: ast.Assign
+    statement: ast.Assign | ast.Return
     name: str
     is_later: bool
     events: list[Event]
@@ -76,20 +81,61 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
     code = code_of(graph)
     seen: set[ast.AST] = set()
     for event in graph.last:
-        node = code.node(event)
-        is_number = event.output is not None and not event.output.is_array and not event.is_own
-        statement = code.statement(node) if node is not None and is_number else None
-        if not isinstance(statement, ast.Assign) or statement in seen or statement.value is not node:
+        node = code.node(event) if isinstance(event.result, NUMBER) else None
+        statement = code.statement(node) if node is not None else None
+        if not isinstance(statement, ast.Assign | ast.Return) or statement in seen or statement.value is None:
             continue
         seen.add(statement)
-        match statement.targets:
-            case [ast.Name(id=name)] if has_no_effect_but_its_value(statement.value, code):
+        value = statement.value
+        if any(isinstance(one.result, np.ndarray) for one in code.executions(value)):
+            continue
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)]):
                 is_later = _is_read_later(statement, name, code)
-                if is_later is not None:
-                    nodes = {*ast.walk(statement.value)}
-                    yield UnreadNumber(
-                        statement, name, is_later, [one for one in graph.last if code.node(one) in nodes]
-                    )
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(), attr=attribute) as target]):
+                name, is_later = code.text(target), None if _is_read_anywhere(attribute, code) else False
+            case ast.Return():
+                name, is_later = code.text(value), False if _is_dropped_by_callers(statement, code) else None
+            case _:
+                continue
+        if is_later is not None and has_no_effect_but_its_value(value, code):
+            nodes = {*ast.walk(value)}
+            yield UnreadNumber(statement, name, is_later, [one for one in graph.last if code.node(one) in nodes])
+
+
+READING_ALL = frozenset(("getattr", "vars", "__dict__", "pickle", "deepcopy", "locals", "exec", "eval"))
+"""Names of what may read any attribute of an object, or any name."""
+
+
+def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
+    """Whether a file reads an attribute of this name, or may do so."""
+    for node in (one for tree in code.modules for one in ast.walk(tree)):
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Load()) | ast.Name(id=name) | ast.Constant(value=str(name)):
+                if name == attribute or (name in READING_ALL and not isinstance(node, ast.Constant)):
+                    return True
+            case ast.AugAssign(target=ast.Attribute(attr=name)) if name == attribute:
+                return True
+    return False
+
+
+def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
+    """Whether all calls of the function are statements of their own, so that nothing reads what it returns."""
+    function = code.scope(statement)
+    if not isinstance(function, ast.FunctionDef):
+        return False
+    uses = [
+        node
+        for tree in code.modules
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id == function.name)
+        or (isinstance(node, ast.Attribute) and node.attr == function.name)
+    ]
+    calls = [code.parent(use) for use in uses]
+    return bool(uses) and all(
+        isinstance(call, ast.Call) and call.func is use and isinstance(code.parent(call), ast.Expr)
+        for use, call in zip(uses, calls, strict=True)
+    )
 
 
 def _is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
@@ -138,9 +184,12 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
 
 
 def without(one: UnreadNumber, graph: Graph) -> Cure | None:
-    """The program without a statement whose number nothing reads."""
+    """The program without a statement whose number nothing reads, or with a return of nothing."""
     edits = Edits(code_of(graph))
-    edits.remove(one.statement)
+    if isinstance(one.statement, ast.Return):
+        edits.replace_statement(one.statement, "return")
+    else:
+        edits.remove(one.statement)
     return edits.cure() if not one.is_later else None
 
 

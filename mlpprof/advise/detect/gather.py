@@ -7,8 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from mlpprof.advise.candidate import LARGE, LEAST_GAIN, Candidate, around, by_hand, facts, indices
-from mlpprof.advise.cures.gather import kept_identity, rows_first, taken_once
+from mlpprof.advise.candidate import LEAST_GAIN, SMALL, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.cures.gather import (
+    kept_identity,
+    rows_first,
+    taken_once,
+)
+from mlpprof.advise.rows_one_by_one import listed_rows, ones_one_by_one
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import of_time, saved_share
@@ -25,7 +30,8 @@ def detect(graph: Graph) -> list[Candidate]:
     """Results of which the step reads only a part, rows that are gathered twice, and labels encoded in every batch."""
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
-    return [*found, *_taken_twice(graph), *_columns(graph), *_one_hot(graph)]
+    found += [*_taken_twice(graph), *_columns(graph), *_one_hot(graph), *listed_rows(graph)]
+    return [*found, *ones_one_by_one(graph)]
 
 
 def _columns(graph: Graph) -> list[Candidate]:
@@ -73,7 +79,7 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
     """Rows that a step gathers from the set although it has gathered them already."""
     found, first_of = [], dict[tuple[int, int], Event]()
     for event in graph.turn:
-        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < LARGE:
+        if event.name != "gather" or len(event.inputs) < 2 or event.output is None or event.output.size < SMALL:
             continue
         rows = (event.inputs[0].root, hash(tuple(value.content for value in event.inputs[1:])))
         first = first_of.setdefault(rows, event)
@@ -108,7 +114,7 @@ def _taken_twice(graph: Graph) -> list[Candidate]:
 
 def _is_partly_used(event: Event, graph: Graph) -> bool:
     output = event.output
-    if event.is_own or event.is_view or output is None or not output.is_array or output.size < LARGE:
+    if event.is_own or event.is_view or output is None or not output.is_array or output.size < SMALL:
         return False
     if event.kind not in (COPY, ARITHMETIC) and event.name not in ("permutation",):
         return False

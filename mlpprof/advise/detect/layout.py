@@ -23,8 +23,9 @@ from mlpprof.programs.record.trace import Event
 TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", "ravel", "reshape"))
 """Functions that may copy an array into the other memory order."""
 
-LEAST_SIZE = 4_096
-"""Arrays with fewer elements fit into the first cache, where the memory order hardly matters."""
+
+LEAST_SIZE = 2_048
+"""The memory order of arrays with fewer elements hardly matters, because they fit into a part of the first cache."""
 
 
 def detect(graph: Graph) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Slow operations that NumPy has a faster form for: calls, sums of outer products, stores through masks.
+"""Slow operations that NumPy has a faster form for: its calls here, and what the files of `advise` find.
 
 Both forms are performed on the step's own operands.
 """
@@ -10,7 +10,6 @@ import builtins
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,6 @@ from mlpprof.advise.array_calls import (
     searched_paths,
 )
 from mlpprof.advise.candidate import (
-    CERTAIN,
     LEAST_GAIN,
     LIKELY,
     SMALL,
@@ -42,21 +40,26 @@ from mlpprof.advise.cures.slow_primitive import (
     called,
     exponential,
     expression_cure,
+    first_operand,
+    half_of_sum,
     larger_one,
-    mask_cure,
     of_the_array,
     of_whole_array,
+    positive_part,
     power_as,
-    product_cure,
     product_of,
-    sum_cure,
+    times_the_mask,
     unwritten,
     with_arange,
     with_slice,
     without_vectorize,
 )
+from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.masks import mask_stores, random_masks, where_as_index, zeros_by_mask
 from mlpprof.advise.off_blas import off_blas
 from mlpprof.advise.outer_broadcast import broadcasts
+from mlpprof.advise.summed_products import outer_sums, summed_products
+from mlpprof.instrument.numpy_costs import ARITHMETIC
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -174,7 +177,8 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             without_vectorize if whole is not None else unwritten,
         )
     elif (function is np.where and len(operands) == 3) or (function is np.max and event.options == {"axis": 0}):
-        yield from _larger_ones(event)
+        larger = [*_larger_ones(event)]
+        yield from larger or _masked_ones(event)
     elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
         yield from _along_an_axis(*operands, event.result)
     elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
@@ -261,6 +265,23 @@ def _larger_ones(event: Event) -> Iterator[FasterForm]:
         )
 
 
+def _masked_ones(event: Event) -> Iterator[FasterForm]:
+    """What a mask selects, and 0 elsewhere: a product with the mask."""
+    if event.name != "where":
+        return
+    mask, value, other = event.operands
+    is_of_mask = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and isinstance(value, np.ndarray)
+    if is_of_mask and isinstance(other, int | float) and other == 0 and _gives(lambda: value * mask, event.result):
+        yield FasterForm(
+            "selects by a mask what a product with the mask gives",
+            "np.where looks at the mask element by element. A product with it has no branches.",
+            "multiply by the mask.",
+            lambda: value * mask,
+            times_the_mask,
+            LIKELY,
+        )
+
+
 def is_of_python(function: Any) -> bool:
     """Whether a function of NumPy calls a Python function for every element."""
     is_of_objects = isinstance(function, np.ufunc) and all(set(kinds) <= set("O->") for kinds in function.types)
@@ -336,13 +357,17 @@ def _sums(operand: Any) -> Iterator[FasterForm]:
         )
 
 
+INDICES = (np.ndarray, list, range)
+"""What takes rows by their numbers."""
+
+
 def _indices(event: Event) -> Iterator[FasterForm]:
     """An index array with equal steps, where a slice would be a view that copies nothing."""
     if event.name != "gather" or event.function is not operator.getitem:
         return
     container, key = event.operands
     keys = key if isinstance(key, tuple) else (key,)
-    lists = [k for k in keys if isinstance(k, np.ndarray | list)]
+    lists = [k for k in keys if isinstance(k, INDICES)]
     if len(lists) != 1:
         return
     index = np.asarray(lists[0])
@@ -351,7 +376,7 @@ def _indices(event: Event) -> Iterator[FasterForm]:
     steps = np.diff(index)
     if steps[0] > 0 and bool(np.all(steps == steps[0])):
         view = slice(int(index[0]), int(index[-1]) + 1, int(steps[0]))
-        replaced = tuple(view if isinstance(k, np.ndarray | list) else k for k in keys)
+        replaced = tuple(view if isinstance(k, INDICES) else k for k in keys)
         yield FasterForm(
             "uses an index array where a slice is enough",
             "An index array copies the rows. A slice of the same rows is a view and copies nothing.",
@@ -369,6 +394,8 @@ def _ranges(event: Event) -> Iterator[FasterForm]:
         return
     container, key, *value = event.operands
     keys = key if isinstance(key, tuple) else (key,)
+    if not value and sum(isinstance(k, INDICES) for k in keys) == 1:
+        return  # a slice is better still
     longest = max((len(k) for k in keys if isinstance(k, range)), default=0)
     if not isinstance(container, np.ndarray) or longest < LEAST_RANGE:
         return
@@ -385,6 +412,72 @@ def _ranges(event: Event) -> Iterator[FasterForm]:
         perform,
         with_arange,
     )
+
+
+def _half_sums(graph: Graph) -> Iterator[Candidate]:
+    """``(np.abs(Z) + Z) / 2``, which is the larger one of Z and 0."""
+    code = code_of(graph)
+    for event in graph.turn:
+        node = code.node(event)
+        operand = half_of_sum(node, code) if event.name in ("divide", "multiply") else None
+        if operand is None:
+            continue
+        assert node is not None
+        inner = {*ast.walk(node)}
+        events = [one for one in graph.turn if code.node(one) in inner and one.calls == event.calls]
+        values = [x for one in events for x in one.operands if one.name in ("abs", "absolute")]
+        actions = [action for one in events if (action := again(one)) is not None]
+        if len(values) != 1 or len(actions) != len(events):
+            continue
+        fast, slow = partial(np.maximum, values[0], 0), partial(_performed, actions)
+        if not _gives(fast, event.result):
+            continue
+        other = FasterForm(
+            "makes the positive part of an array in three operations",
+            "np.maximum does that in one.",
+            "use NumPy's maximum of the array and 0.",
+            None,
+            positive_part,
+        )
+        share = saved_share(slow, fast)
+        if share[0] >= LEAST_GAIN:
+            yield _call_candidate([(event, other, of_time(share, graph.seconds(events)))], graph)
+
+
+def _performed(actions: list[Callable[[], object]]) -> None:
+    for action in actions:
+        action()
+
+
+def _repeated_rows(graph: Graph) -> Iterator[Candidate]:
+    """Rows or columns that are repeated only to be added to a matrix: NumPy repeats them by itself."""
+    for event in graph.turn:
+        operand, output = event.operands[0] if event.operands else None, event.output
+        if event.name not in ("tile", "repeat") or not isinstance(operand, np.ndarray) or output is None:
+            continue
+        made = event.result
+        if made.ndim != 2 or made.size < SMALL or not _repeats(operand, made):
+            continue
+        later = graph.turn[graph.turn.index(event) + 1 :]
+        readers = [one for one in later if any(value.root == output.root for value in one.inputs)]
+        is_broadcast = readers and all(one.kind == ARITHMETIC and len(one.inputs) == 2 for one in readers)
+        others = [x.shape for one in readers for x in one.operands if isinstance(x, np.ndarray) and x is not made]
+        if is_broadcast and all(shape == made.shape for shape in others) and len(others) == len(readers):
+            other = FasterForm(
+                "copies the same row or column again and again",
+                "In a sum or a product with a matrix, NumPy repeats a row or a column by itself, without a copy.",
+                "use the row or the column itself.",
+                None,
+                first_operand,
+            )
+            yield _call_candidate([(event, other, around(graph.seconds([event])))], graph)
+
+
+def _repeats(operand: Array, made: Array) -> bool:
+    """Whether a matrix has the operand, as it was then, in every row or every column."""
+    if operand.shape in (made.shape[1:], (1, made.shape[1])):
+        return bool(np.all(made == made[:1]))
+    return operand.shape == (len(made), 1) and bool(np.all(made == made[:, :1]))
 
 
 def _matrices(graph: Graph) -> list[Candidate]:
@@ -440,422 +533,18 @@ def _calls_of(graph: Graph, names: frozenset[str]) -> Iterator[Site]:
                     yield Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
 
 
-# Stores through a mask of booleans, as ``X[X < 0] = 0``, where a function of the whole array needs no branches. The
-# time of the store depends on the mask, so the store is performed again with the mask of the step.
-
-
-EXCHANGED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
-"""Comparison -> the same comparison with its sides exchanged."""
-
-
-@dataclass(frozen=True)
-class MaskStore:
-    """A number stored where a comparison of the array with a number (`bound`) is true. name: of the comparison."""
-
-    event: Event
-    target: Array
-    number: float
-    test: Event
-    name: str
-    bound: float
-
-    @property
-    def events(self) -> list[Event]:
-        """The events that another form would replace."""
-        return [self.test, self.event]
-
-
-@dataclass(frozen=True)
-class UnmaskedForm:
-    """Another form of one or two stores: the NumPy function that does the same, and how to perform it."""
-
-    stores: list[MaskStore]
-    name: str
-    perform: Callable[[], object]
-
-
-def _mask_stores(graph: Graph) -> list[Candidate]:
-    """One candidate for each line with such a store."""
-    tests = {id(event.result): event for event in graph.last if event.name in EXCHANGED and not event.is_own}
-    stores = [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
-    by_place: dict[tuple[str, int], list[tuple[UnmaskedForm, tuple[float, float]]]] = defaultdict(list)
-    for form in _forms(stores):
-        actions = [action for store in form.stores for e in store.events if (action := again(e)) is not None]
-
-        def slow(actions: list[Callable[[], object]] = actions) -> None:
-            for action in actions:
-                action()
-
-        share = saved_share(slow, form.perform)
-        if share[0] >= LEAST_GAIN:
-            site = graph.site(form.stores[0].event)
-            events = [e for store in form.stores for e in store.events]
-            by_place[site.file, site.line].append((form, of_time(share, graph.seconds(events))))
-    return [_mask_candidate(parts, graph) for parts in by_place.values()]
-
-
-def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph: Graph) -> Candidate:
-    form, _ = max(parts, key=lambda part: part[1][1])
-    edit = mask_cure([([store.event for store in one.stores], one.name) for one, _ in parts], graph)
-    sites = list(dict.fromkeys(graph.site(store.event) for store in form.stores))
-    return Candidate(
-        category="slow-primitive",
-        site=sites[0],
-        title=f"`{graph.text(form.stores[0].event, 50)}` stores through a mask of booleans",
-        why="NumPy tests the mask element by element, and the CPU cannot predict the branches. A function of the whole "
-        "array has no branches.",
-        cure=_words(form, edit is not None, graph),
-        cures=(edit,) if edit is not None else (),
-        confidence=CERTAIN,
-        saved_s=total(saved for _, saved in parts),
-        measured="both forms performed alternately on the operands and the masks of the step",
-        covers=indices(e for form, _ in parts for store in form.stores for e in store.events),
-        related=tuple(sites[1:]),
-        evidence=facts(form.stores[0].event, len(parts)),
-    )
-
-
-def _words(form: UnmaskedForm, is_edit: bool, graph: Graph) -> str:
-    store = form.stores[0]
-    place = graph.place(graph.site(store.event))
-    if len(form.stores) == 1:
-        words = f"the store in {place} by NumPy's {form.name} of the array and {store.bound:g}"
-        check = "Check first that no other line needs the mask."
-    else:
-        other = graph.place(graph.site(form.stores[1].event))
-        words = f"the stores in {place} and {other} by NumPy's {form.name} of the array and 0"
-        check = "Check first that no line between them reads the array or needs the masks."
-    words += ", with the array itself as `out`."
-    return f"Replace {words}" if is_edit else by_hand(f"replace {words}", check)
-
-
-def _forms(stores: list[MaskStore]) -> list[UnmaskedForm]:
-    """The other form of each store, or of two stores together."""
-    found: list[UnmaskedForm] = []
-    left = list(stores)
-    while left:
-        one = left.pop(0)
-        if left and _is_step_function(one, left[0]):
-            found.append(_step_function([one, left.pop(0)]))
-        elif (form := _form(one)) is not None:
-            found.append(form)
-    return found
-
-
-def _form(store: MaskStore) -> UnmaskedForm | None:
-    x, bound = store.target.copy(order="K"), store.bound
-    if store.number == bound:
-        function = np.maximum if store.name.startswith("less") else np.minimum
-        return UnmaskedForm([store], function.__name__, lambda: function(x, bound, out=x))
-    return None
-
-
-def _is_step_function(one: MaskStore, other: MaskStore) -> bool:
-    """Whether two stores make 1 of what is above a bound of 0, and 0 of the rest, in either order."""
-    above, below = (one, other) if one.name == "greater" else (other, one)
-    is_step = above.name == "greater" and above.number == 1 and below.name.startswith("less") and below.number == 0
-    is_together = one.event.calls == other.event.calls and one.event.loops == other.event.loops
-    return is_step and one.target is other.target and is_together and above.bound == below.bound == 0
-
-
-def _step_function(stores: list[MaskStore]) -> UnmaskedForm:
-    x = stores[0].target.copy(order="K")
-    return UnmaskedForm(stores, "greater", lambda: np.greater(x, 0, out=x))
-
-
-def _store(event: Event, tests: dict[int, Event], graph: Graph) -> MaskStore | None:
-    if event.is_own or event.function is not operator.setitem or len(event.operands) != 3:
-        return None
-    target, mask, number = event.operands
-    is_plain = type(target) is np.ndarray and target.dtype.kind == "f" and target.size >= SMALL
-    if not is_plain or not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != target.shape:
-        return None
-    if isinstance(number, bool) or not isinstance(number, int | float | np.number):
-        return None
-    test = tests.get(id(mask))
-    if test is None or test.index > event.index or len(test.operands) != 2:
-        return None
-    if any(index != event.index for index in graph.read_later(test)):
-        return None  # a mask that is kept for the way back
-    left, right = test.operands
-    name = test.name
-    if not isinstance(left, np.ndarray):
-        left, right, name = right, left, EXCHANGED[name]
-    if not isinstance(right, int | float | np.number) or not _is_same(left, target):
-        return None
-    is_changed = graph.is_changed(event.writes[0], test, event)
-    return None if is_changed else MaskStore(event, target, float(number), test, name, float(right))
-
-
-def _is_same(one: Any, other: Array) -> bool:
-    if not isinstance(one, np.ndarray):
-        return False
-    lies, other_lies = one.__array_interface__, other.__array_interface__
-    return (lies["data"], one.shape, one.strides) == (other_lies["data"], other.shape, other.strides)
-
-
-# Sums of outer products: ``(A[:, :, None] * D[:, None, :]).sum(axis=0)`` makes an outer product for every sample, and
-# ``A.T @ D`` computes the same sum without them.
-
-OuterSum = tuple[Event, Event, tuple[float, float]]
-"""The multiplication, the sum, and what one product saves of both."""
-
-SUMS = ("sum", "mean", "average")
-
-MOST_ERROR = 1e-3
-"""The two forms add in another order, so their results may differ by this relative error, also in float32."""
-
-
-def _outer_sums(graph: Graph) -> list[Candidate]:
-    """One candidate for each line that makes such an array."""
-    by_place: dict[tuple[str, int], list[OuterSum]] = defaultdict(list)
-    for event in graph.last:
-        products = _products(event)
-        total_of = _only_reader(event, graph, _is_sum) if products else None
-        if total_of is None:
-            continue
-        saved = max((_saved_by_product(event, total_of, product, graph) for product in products), default=(0.0, 0.0))
-        if saved[1] > 0:
-            site = graph.site(event)
-            by_place[site.file, site.line].append((event, total_of, saved))
-    return [_outer_candidate(parts, graph) for parts in by_place.values()]
-
-
-def _summed_products(graph: Graph) -> list[Candidate]:
-    """Sums of all elements of a product of two arrays, which one call adds without an array for the product."""
-    by_place: dict[tuple[str, int], list[OuterSum]] = defaultdict(list)
-    for event in graph.last:
-        if event.name not in ("multiply", "power", "square") or not _is_plain(event.result):
-            continue
-        total_of = _only_reader(event, graph, _is_sum_of_all)
-        if total_of is None:
-            continue
-        pair = _multiplied(event)
-        make, add = again(event), _added(total_of, event.result)
-        if pair is None or make is None or add is None:
-            continue
-        base, factor = pair
-        share = saved_share(partial(_performed, make, add), partial(np.vdot, base, factor))
-        if share[0] >= LEAST_GAIN:
-            site = graph.site(event)
-            by_place[site.file, site.line].append((event, total_of, of_time(share, graph.seconds([event, total_of]))))
-    return [_sum_candidate(parts, graph) for parts in by_place.values()]
-
-
-def _multiplied(event: Event) -> tuple[Array, Array] | None:
-    """The two arrays of one shape that an operation multiplies element by element; a square has the same one twice."""
-    match event.name, event.operands:
-        case "multiply", (np.ndarray() as left, np.ndarray() as right) if left.shape == right.shape:
-            return left, right
-        case ("square", (np.ndarray() as base, *_)) | ("power", (np.ndarray() as base, int(2) | float(2.0))):
-            return base, base
-    return None
-
-
-def _performed(make: Callable[[], object], add: Callable[[Any], Array]) -> Array:
-    return add(make())
-
-
-def _is_sum_of_all(event: Event) -> bool:
-    is_of_all = not event.options and len(event.operands) <= 1 and not isinstance(event.result, np.ndarray)
-    return not event.is_own and event.name == "sum" and is_of_all
-
-
-def _is_plain(made: Any) -> bool:
-    return type(made) is np.ndarray and made.dtype.kind == "f" and made.size >= SMALL
-
-
-def _sum_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
-    event, total_of, _ = max(parts, key=lambda part: part[2][1])
-    here, there = graph.site(event), graph.site(total_of)
-    edit = sum_cure([part[:2] for part in parts], graph)
-    words = "the sum of products by NumPy's vdot of both arrays, which makes no array for the products."
-    return Candidate(
-        category="slow-primitive",
-        site=here,
-        title=f"`{graph.text(total_of, 50)}` makes an array of products only to sum it",
-        why="The array of products is written to memory and read again. NumPy's vdot multiplies and adds at once.",
-        cure=f"Replace {words}" if edit is not None else by_hand(f"in {graph.place(there)}, replace {words}"),
-        cures=(edit,) if edit is not None else (),
-        confidence=CERTAIN,
-        saved_s=total(saved for _, _, saved in parts),
-        measured="both forms performed alternately on the operands of the step",
-        covers=indices(one for part in parts for one in part[:2]),
-        related=(there,) if there.line != here.line else (),
-        evidence=facts(event, len(parts)),
-    )
-
-
-def _outer_candidate(parts: list[OuterSum], graph: Graph) -> Candidate:
-    event, total_of, _ = max(parts, key=lambda part: part[2][1])
-    shape = event.result.shape
-    here, there = graph.site(event), graph.site(total_of)
-    edit = product_cure([part[:2] for part in parts], graph)
-    return Candidate(
-        category="slow-primitive",
-        site=here,
-        title=f"`{graph.text(event, 50)}` makes all products of pairs in one array, only to sum them",
-        why=f"The array of shape {shape} is used only for the sum in {graph.place(there)}. A matrix product multiplies "
-        "and adds in one call of BLAS.",
-        cure=f"Replace the array of {graph.place(here)} and its sum in {graph.place(there)} by one matrix product."
-        if edit is not None
-        else by_hand(
-            f"replace the array of {graph.place(here)} and its sum in {graph.place(there)} by one matrix product. If A "
-            "has the shape (samples, n) and delta the shape (samples, k), `A.T @ delta` is the sum over the samples. "
-            "Divide it by the number of samples for a mean.",
-            "Check the shape of the result, and that no other line reads the array.",
-        ),
-        cures=(edit,) if edit is not None else (),
-        confidence=CERTAIN,
-        saved_s=total(saved for _, _, saved in parts),
-        measured="both operations and the matrix product performed alternately on the operands of the step",
-        covers=indices(one for part in parts for one in part[:2]),
-        related=(there,) if there.line != here.line else (),
-        evidence=facts(event, len(parts)),
-    )
-
-
-def _products(event: Event) -> list[Callable[[], Array]]:
-    """The products that may be the sum of a multiplication of all pairs, or of a matrix by a vector."""
-    factors = _factors(event)
-    if factors is not None:
-        return [_product(factors)]
-    made, arrays = event.result, [x for x in event.operands if isinstance(x, np.ndarray)]
-    if event.name != "multiply" or not _is_plain(made) or made.ndim != 2 or len(arrays) != 2:
-        return []
-    A, v = sorted(arrays, key=lambda x: -x.size)
-    if A.shape != made.shape or v.size not in A.shape or v.size == A.size:
-        return []
-    flat = v.ravel()
-    return [partial(np.matmul, *pair) for pair in ((A, flat), (flat, A)) if pair[0].shape[-1] == pair[1].shape[0]]
-
-
-def _factors(event: Event) -> tuple[Array, Array] | None:
-    """The operands of a multiplication of all pairs, as arrays of three axes."""
-    made = event.result
-    if event.is_own or not isinstance(made, np.ndarray) or made.ndim != 3 or made.size < SMALL:
-        return None
-    if made.dtype.kind != "f":
-        return None
-    if event.name == "einsum" and event.operands and isinstance(event.operands[0], str):
-        arrays = _spread(event.operands[0], list(event.operands[1:]))
-    elif event.name in ("multiply", "matmul"):
-        arrays = list(event.operands[:2])
-    else:
-        return None
-    if len(arrays) != 2 or not all(isinstance(x, np.ndarray) and 2 <= x.ndim <= 3 for x in arrays):
-        return None
-    A, B = (x.reshape((1,) * (3 - x.ndim) + x.shape) if x.ndim < 3 else x for x in arrays)
-    free = [axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis]]
-    other = [axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis]]
-    is_pairs = len(free) == len(other) == 1 and np.broadcast_shapes(A.shape, B.shape) == made.shape
-    return (A, B) if is_pairs else None
-
-
-def _spread(text: str, arrays: list[Any]) -> list[Array]:
-    """The operands of an einsum with the axes of its result, where it sums nothing."""
-    sides = text.replace(" ", "").split("->")
-    names = sides[0].split(",")
-    if len(sides) != 2 or len(names) != 2 or len(arrays) != 2 or not all(isinstance(x, np.ndarray) for x in arrays):
-        return []
-    spread = []
-    for name, array in zip(names, arrays, strict=True):
-        if not set(name) <= set(sides[1]) or len(set(name)) != array.ndim:
-            return []
-        ordered = array.transpose([name.index(axis) for axis in sides[1] if axis in name])
-        sizes = iter(ordered.shape)
-        spread.append(ordered.reshape([next(sizes) if axis in name else 1 for axis in sides[1]]))
-    return spread
-
-
-def _only_reader(event: Event, graph: Graph, is_wanted: Callable[[Event], bool]) -> Event | None:
-    """The sum, if it is the only reader of an array in both recorded steps."""
-    readers = _readers(event, graph)
-    before = [e for e in graph.first if e.site == event.site and e.name == event.name]
-    of_same = [e for e in graph.last if e.site == event.site and e.name == event.name]
-    if readers is None or len(readers) != 1 or not is_wanted(readers[0]):
-        return None
-    if len(before) == len(of_same):  # reads after the last step were not recorded
-        found = _readers(before[of_same.index(event)], graph)
-        if found is None or [e.site for e in found] != [readers[0].site]:
-            return None
-    return readers[0]
-
-
-def _readers(event: Event, graph: Graph) -> list[Event] | None:
-    """What reads an array until the same place writes it again; None if not all reads were recorded."""
-    root = event.writes[0] if event.writes else event.output.root if event.output is not None else -1
-    again_at = (e.index for e in graph.events[event.index + 1 :] if e.site == event.site and root in e.writes)
-    end = next(again_at, len(graph.events))
-    for index in graph.trace.looks.get(root, ()):  # those that took it, too
-        if event.index < index <= end and not _is_between_steps(index, graph):
-            return None
-    return [graph.events[i] for i in sorted(set(graph.trace.reads.get(root, ()))) if event.index < i < end]
-
-
-def _is_between_steps(index: int, graph: Graph) -> bool:
-    """Whether an index lies between the steps, where a loader or a progress bar may reach the whole model."""
-    is_outside = index < len(graph.events) and graph.events[index].is_outside
-    return is_outside or any(index == start for start, _ in graph.trace.steps)
-
-
-def _is_sum(event: Event) -> bool:
-    is_add = getattr(event.function, "__self__", None) is np.add and getattr(event.function, "__name__", "") == "reduce"
-    return not event.is_own and (event.name in SUMS or is_add) and isinstance(event.result, np.ndarray)
-
-
-def _saved_by_product(event: Event, total_of: Event, sums: Callable[[], Array], graph: Graph) -> tuple[float, float]:
-    """Saved seconds per step; (0, 0) if the product gives another result."""
-    make, add = again(event), _added(total_of, event.result)
-    if make is None or add is None:
-        return 0.0, 0.0
-    with np.errstate(all="ignore"):
-        found, expected = sums(), add(make())
-    terms = max(1, event.result.size // max(1, found.size)) if total_of.name in ("mean", "average") else 1
-
-    def product() -> Array:
-        return sums() / terms if terms > 1 else sums()
-
-    found = found / terms
-    error = np.linalg.norm(found.ravel() - expected.ravel()) if found.size == expected.size else np.inf
-    if not error <= MOST_ERROR * np.linalg.norm(expected):
-        return 0.0, 0.0
-    share = saved_share(lambda: add(make()), product)
-    return of_time(share, graph.seconds([event, total_of])) if share[0] >= LEAST_GAIN else (0.0, 0.0)
-
-
-def _added(total_of: Event, array: Array) -> Callable[[Any], Array] | None:
-    """The sum as a function of the array; None if it sums only a part, or something made of the array."""
-    options = {
-        name: x.copy() if name == "out" and isinstance(x, np.ndarray) else x for name, x in total_of.options.items()
-    }
-    owner, name = getattr(total_of.function, "__self__", None), getattr(total_of.function, "__name__", "")
-    if owner is array:
-        return lambda made: np.asarray(getattr(made, name)(*total_of.operands, **options))
-    if total_of.operands and total_of.operands[0] is array:
-        return lambda made: np.asarray(total_of.function(made, *total_of.operands[1:], **options))
-    return None
-
-
-def _product(factors: tuple[Array, Array]) -> Callable[[], Array]:
-    """The matrix product that sums over the axis that both factors have."""
-    A, B = factors
-    first = next(axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis])
-    second = next(axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis])
-    summed = 3 - first - second
-    left, right = (A, B) if first < second else (B, A)
-    left = np.moveaxis(left, summed, 0).reshape(left.shape[summed], -1)
-    right = np.moveaxis(right, summed, 0).reshape(right.shape[summed], -1)
-    return lambda: left.T @ right
-
-
 def detect(graph: Graph) -> list[Candidate]:
     """Slow calls, sums of products, and stores through masks."""
     return [
         *_slow_calls(graph),
-        *_outer_sums(graph),
-        *_summed_products(graph),
-        *_mask_stores(graph),
+        *_half_sums(graph),
+        *_repeated_rows(graph),
+        *outer_sums(graph),
+        *summed_products(graph),
+        *mask_stores(graph),
+        *zeros_by_mask(graph),
+        *where_as_index(graph),
+        *random_masks(graph),
         *packed_vectors(graph),
         *off_blas(graph),
         *broadcasts(graph),

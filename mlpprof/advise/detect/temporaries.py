@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import LARGE, Candidate, around, by_hand, facts, indices, neighbours, total
+from mlpprof.advise.candidate import SMALL, Candidate, around, by_hand, facts, indices, neighbours, total
 from mlpprof.advise.cures.temporaries import in_place, lines_in_place, without_copies
 from mlpprof.advise.heap import more_faults_s, trim
 from mlpprof.advise.in_place import Update, elementwise, updates
@@ -63,7 +63,7 @@ def _is_copy(event: Event, graph: Graph) -> bool:
     output = event.output
     if event.name not in CURES_OF_COPIES or event.is_own or event.is_view or output is None or event.writes:
         return False
-    if not event.inputs or output.size < LARGE or event.inputs[0].root == output.root:
+    if not event.inputs or output.size < SMALL or event.inputs[0].root == output.root:
         return False
     source = event.inputs[0]
     is_alike = (source.dtype, source.is_matrix) == (output.dtype, output.is_matrix) and source.size == output.size
@@ -125,7 +125,7 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
     return Candidate(
         category="temporaries",
         site=replace(sites[0], end_line=max(site.end_line for site in sites)),
-        title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {size / 1e6:.1f} MB per step",
+        title=f"`{graph.text(head, 50)}` copies an array that nothing changes, {_bytes(size)} per step",
         why=f"{alike}, and nothing writes to the array or to its copy while the copy is used.",
         cures=(cure,) if cure is not None else (),
         cure=f"In {graph.place(graph.site(head))}, {CURES_OF_COPIES[head.name]}."
@@ -139,6 +139,14 @@ def _copy_candidate(events: list[Event], graph: Graph) -> Candidate:
         covers=indices(events),
         evidence={**facts(head, len(events)), "bytes_allocated": size},
     )
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= SHOWN_AS_MB else f"{size / 1e3:.1f} kB"
+
+
+SHOWN_AS_MB = 50_000
+"""From so many bytes on, a size is shown in megabytes with one digit after the point."""
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,10 @@ class Edits:
             if isinstance(node, cst.BaseSmallStatement):
                 assert isinstance(new, cst.SimpleStatementLine)
                 return new.body[0]
-            rest = node.trailing_whitespace if isinstance(node, cst.SimpleStatementLine) else node.body.header
-            node = new.with_changes(leading_lines=node.leading_lines, trailing_whitespace=rest)
+            new = new.with_changes(leading_lines=node.leading_lines)
+            is_line = isinstance(node, cst.SimpleStatementLine)
+            end = node.trailing_whitespace if is_line else getattr(node.body, "header", None)  # a comment stays
+            node = new.with_changes(trailing_whitespace=end) if end is not None else new
         if one in self._guarded:
             test, rest = self._guarded[one]
             others: list[Any] = [self._line(other) for other in rest]

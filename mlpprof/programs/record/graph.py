@@ -160,6 +160,12 @@ class Graph:
                 called += self.seconds([event])
         return min(self.step_s, sum(inside) + called)
 
+    def seconds_within(self, span: Span) -> float:
+        """Seconds per step of the expressions in a place, without those of the functions that they call."""
+        file, *place = span
+        start, end = tuple(place[:2]), tuple(place[2:])
+        return sum(s for one, s in self._seconds.items() if one[0] == file and start <= one[1:3] and one[3:] <= end)
+
     @cached_property
     def unclocked(self) -> float:
         """The step's time divided by that of its expressions, at least 1: loops and names take time as well."""

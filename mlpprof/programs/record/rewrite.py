@@ -211,7 +211,7 @@ class ObservedForm(OperationForm):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """A call is recorded; ``locals()`` does not show the names that the rewriting needs."""
-        if isinstance(node.func, ast.Attribute) and node.func.attr in FRAME_READING_METHODS:
+        if _reads_frames(node):
             self.generic_visit(node)
             return node
         visited = super().visit_Call(node)
@@ -219,6 +219,13 @@ class ObservedForm(OperationForm):
             case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
                 return ast.copy_location(call(LOCALS, visited), visited)
         return visited
+
+
+def _reads_frames(node: ast.Call) -> bool:
+    """Whether it may be a call of such a function; NumPy's `stack` takes arrays, and that of `inspect` a number."""
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in FRAME_READING_METHODS:
+        return False
+    return node.func.attr != "stack" or not node.args or isinstance(node.args[0], ast.Constant)
 
 
 def _is_path(node: ast.expr) -> bool:

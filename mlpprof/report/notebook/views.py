@@ -29,7 +29,7 @@ from mlpprof.report.rows import (
 from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
-from mlpprof.report.terminal.compare import print_comparison
+from mlpprof.report.terminal.compare import print_comparisons
 from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.report.terminal.proof import print_proof
@@ -121,7 +121,7 @@ class ComparisonView:
     comparisons: Sequence[Comparison]
 
     def __repr__(self) -> str:
-        return "\n".join(text_of(partial(print_comparison, one)) for one in self.comparisons)
+        return text_of(partial(print_comparisons, self.comparisons))
 
     def _repr_html_(self) -> str:
         blocks = [

@@ -1,0 +1,180 @@
+"""One-hot rows that Python makes one by one: all ones are stored at once, or rows of an identity are taken."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
+from mlpprof.advise.syntax import is_simple
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+@dataclass(frozen=True)
+class StoredOnes:
+    """A loop ``for n, k in enumerate(y): T[n, k] = 1``.
+
+    keys: the two indices. counter: the name that counts the samples; count: their number. labels: the expression of
+    all labels, with `{np}` for NumPy.
+    """
+
+    loop: ast.For
+    rows: ast.expr
+    one: ast.Constant
+    keys: tuple[ast.expr, ast.expr]
+    counter: str
+    count: str
+    labels: str
+
+
+def stored_ones(site: Site, graph: Graph) -> StoredOnes | None:
+    """The loop at a place, if it stores the ones of one-hot rows, one number in each turn, and does nothing else."""
+    for loop in ast.walk(graph.trees[site.file]):
+        if isinstance(loop, ast.For) and (loop.lineno, loop.col_offset) == (site.line, site.column):
+            return None if graph.is_ours(site.file) else _stored_by(loop, code_of(graph))
+    return None
+
+
+def ones_at_once(stored: StoredOnes, graph: Graph) -> Cure | None:
+    """The edit that stores all ones at once: ``T[np.arange(n), y] = 1``."""
+    code = code_of(graph)
+    name = code.numpy_name(code.file(stored.loop))
+    if name is None:
+        return None
+    keys = [f"{name}.arange({stored.count})", stored.labels.format(np=name)]
+    if ast.unparse(stored.keys[0]) != stored.counter:
+        keys.reverse()
+    edits = Edits(code)
+    edits.replace_statement(stored.loop, f"{code.text(stored.rows)}[{', '.join(keys)}] = {code.text(stored.one)}")
+    return edits.cure()
+
+
+def _stored_by(loop: ast.For, code: RecordedCode) -> StoredOnes | None:
+    match loop.body:
+        case [ast.Assign(targets=[ast.Subscript() as target], value=ast.Constant(value=1 | 1.0) as one)]:
+            pass
+        case _:
+            return None
+    match target:
+        case ast.Subscript(value=rows, slice=ast.Tuple(elts=[first, second])):
+            keys = first, second
+        case ast.Subscript(value=ast.Subscript(value=rows, slice=first), slice=second):
+            keys = first, second
+        case _:
+            return None
+    counted = _of_pairs(loop, keys, code) or _of_numbers(loop, keys, code)
+    return StoredOnes(loop, rows, one, keys, *counted) if counted is not None and is_simple(rows) else None
+
+
+Counted = tuple[str, str, str]
+"""The counter, the number of samples, and the labels, as in `StoredOnes`."""
+
+
+def _of_pairs(loop: ast.For, keys: tuple[ast.expr, ast.expr], code: RecordedCode) -> Counted | None:
+    """Of ``for n, k in enumerate(y)``."""
+    match loop:
+        case ast.For(
+            target=ast.Tuple(elts=[ast.Name(id=counter), ast.Name(id=label)]),
+            iter=ast.Call(func=ast.Name(id="enumerate"), args=[labels], keywords=[]) as over,
+        ) if is_simple(labels):
+            held = _labels(keys, counter, label, code.text(labels), _read(over, code))
+            return (counter, f"len({code.text(labels)})", held) if held is not None else None
+    return None
+
+
+def _of_numbers(loop: ast.For, keys: tuple[ast.expr, ast.expr], code: RecordedCode) -> Counted | None:
+    """Of ``for n in range(len(y))``, with the label ``y[n]``."""
+    match loop:
+        case ast.For(
+            target=ast.Name(id=counter), iter=ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[])
+        ) if _is_number(stop):
+            pass
+        case _:
+            return None
+    for item in (one for key in keys for one in ast.walk(key)):
+        match item:
+            case ast.Subscript(value=labels, slice=ast.Name(id=index)) if index == counter and is_simple(labels):
+                text, count = code.text(labels), code.text(stop)
+                is_whole = count in (f"len({text})", f"{text}.shape[0]", f"{text}.size")
+                whole = text if is_whole else f"{text}[:{count}]"
+                held = _labels(keys, counter, ast.unparse(item), whole, _read(item, code))
+                return (counter, count, held) if held is not None else None
+    return None
+
+
+def _labels(keys: tuple[ast.expr, ast.expr], counter: str, label: str, whole: str, values: list[Any]) -> str | None:
+    """The labels of all samples. label, whole: the text of one label and of all; values: arrays of all labels."""
+    if any(isinstance(value, np.ndarray) and value.ndim > 1 for value in values):
+        whole = f"{{np}}.ravel({whole})"  # a column of labels
+    texts = sorted(map(ast.unparse, keys))
+    if texts == sorted((counter, label)):
+        return whole
+    return f"{{np}}.asarray({whole}, dtype=int)" if texts == sorted((counter, f"int({label})")) else None
+
+
+def _read(node: ast.expr, code: RecordedCode) -> list[Any]:
+    return [event.operands[0] for event in code.executions(node) if event.operands]
+
+
+def _is_number(node: ast.expr) -> bool:
+    """Whether it is a name, an item, or the length of such."""
+    match node:
+        case ast.Call(func=ast.Name(id="len"), args=[held], keywords=[]):
+            return is_simple(held)
+    return is_simple(node)
+
+
+def rows_of_identity(event: Event, graph: Graph) -> Cure | None:
+    """The edit that writes ``np.eye(10)[y]`` for ``np.array([encoded(k) for k in y])``."""
+    code = code_of(graph)
+    node = code.node(event)
+    match node:
+        case ast.Call(
+            args=[
+                ast.ListComp(
+                    elt=ast.Call(args=[ast.Name(id=label)], keywords=[]) as call,
+                    generators=[ast.comprehension(target=ast.Name(id=target), iter=labels, ifs=[])],
+                )
+            ],
+            keywords=[],
+        ) if label == target:
+            functions = {code.function(one) for one in code.executions(call) if one.is_own}
+        case _:
+            return None
+    name, function = code.numpy_name(code.file(node)), functions.pop() if len(functions) == 1 else None
+    zeros = _of_zeros_and_one(function) if isinstance(function, ast.FunctionDef) else None
+    if zeros is None or name is None:
+        return None
+    dtype = "".join(f", dtype={code.text(one.value)}" for one in zeros.keywords)
+    edits = Edits(code)
+    edits.replace(node, f"{name}.eye({code.text(zeros.args[0])}{dtype})[{code.text(labels)}]")
+    return edits.cure()
+
+
+def _of_zeros_and_one(function: ast.FunctionDef) -> ast.Call | None:
+    """The call that makes zeros, in a function that makes a row of a fixed number of them and stores a one."""
+    body = [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+    match function.args.args, body:
+        case (
+            [ast.arg(arg=label)],
+            [
+                ast.Assign(
+                    targets=[ast.Name(id=row)],
+                    value=ast.Call(func=ast.Attribute(attr="zeros"), args=[ast.Constant(value=int())]) as zeros,
+                ),
+                ast.Assign(
+                    targets=[ast.Subscript(value=ast.Name(id=stored), slice=ast.Name(id=place))],
+                    value=ast.Constant(value=1 | 1.0),
+                ),
+                ast.Return(value=ast.Name(id=returned)),
+            ],
+        ) if row == stored == returned and place == label:
+            return zeros if all(one.arg == "dtype" for one in zeros.keywords) else None
+    return None
