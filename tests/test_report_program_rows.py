@@ -24,7 +24,7 @@ from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Training, Verdict
 from mlpprof.results.on_disk import load_run, save_run
-from mlpprof.results.proof import Proof
+from mlpprof.results.proof import IN_THE_PATCH, Proof, TriedCure
 
 ADVICE = make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))
 
@@ -111,8 +111,9 @@ def test_what_takes_no_time_before_the_training_is_one_row():
 
 
 def test_the_headline_of_a_proof_says_what_an_epoch_takes_if_the_patch_changes_something_around_the_step():
+    cure = TriedCure("sample-loop", "net.py", 40, "", "safe", (2.0, 3.0), None, IN_THE_PATCH, per="epoch")
     verdict = Verdict(None, 1.0, 0.98, 1.02, None, 5, "")
-    proof = Proof(0.001, 0.001, verdict, Training(True, 50, ""), (), (), "patch", 2, epoch_s=(0.066, 0.025))
+    proof = Proof(0.001, 0.001, verdict, Training(True, 50, ""), (cure,), (), "patch", 2, epoch_s=(0.066, 0.025))
     assert proof_headline("train.py", proof).endswith(
         "trains the same over 50 steps; 66.0 ms -> 25.0 ms an epoch, as recorded once"
     )
