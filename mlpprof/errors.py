@@ -79,6 +79,10 @@ class WorkerDied(MlpprofError):
     """A worker process ended without an answer: it was killed, had no memory left, or crashed in native code."""
 
 
+class WorkerKilled(WorkerDied):
+    """A worker got a signal that code does not send itself by a mistake: it shows nothing about the code."""
+
+
 class TimeLimit(WorkerDied):
     """The code of a worker made no progress for too long, and was ended; the message contains its line."""
 

@@ -41,7 +41,7 @@ import psutil
 
 from mlpprof import errors
 from mlpprof.engines.mpiexec import dead_rank, launched_program
-from mlpprof.errors import MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied
+from mlpprof.errors import MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
@@ -84,6 +84,15 @@ LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) + os.sep for na
 PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _leave = os._exit
 
+_AGAIN = "another program, or you, sent this signal; run the command again"
+KILLED_FROM_OUTSIDE = {
+    "SIGKILL": "if memory was short, use a smaller batch or data set; otherwise, run the command again",
+    "SIGTERM": _AGAIN,
+    "SIGHUP": _AGAIN,
+    "SIGINT": _AGAIN,
+}
+"""What to do if one of these signals ended a worker: it says nothing about the code that the worker ran."""
+
 ORPHAN_S = 5.0
 """If its input has closed and nobody has killed it, a worker kills itself after so many seconds."""
 
@@ -104,8 +113,8 @@ class Worker:
     module: the dotted name of a module with a function `main()` that calls `serve`. environment: the whole environment
     of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. before: a
     statement that runs before the module is imported, while the process has no threads of BLAS yet. limit_s: the worker
-    is ended if its code makes no progress for so long; None takes the limit of `--time-limit`. An error that the worker
-    raises is raised here again, as the same kind.
+    is ended if its code makes no progress for so long; None takes the limit of `--time-limit`. runs: what it runs, for
+    messages. An error that the worker raises is raised here again, as the same kind.
     """
 
     def __init__(
@@ -115,7 +124,9 @@ class Worker:
         mpiexec: Sequence[str] = (),
         before: str = NOTHING,
         limit_s: float | None = None,
+        runs: str = "",
     ) -> None:
+        self._what = f"the worker process of {runs}" if runs else "the worker process"
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
         self._limit_s = time_limit_s() if limit_s is None else limit_s
         self._is_alone = not mpiexec
@@ -258,18 +269,19 @@ class Worker:
 
     def _death(self) -> WorkerDied:
         code = self._process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        name = signal.Signals(-code).name if code < 0 else ""
+        how = f"was killed by {name}" if name else f"ended with exit code {code}"
         rank = dead_rank(self._printed())
         if rank is not None:
             return WorkerDied(f"{rank}, before rank 0 had answered")
+        if name in KILLED_FROM_OUTSIDE:
+            return WorkerKilled(f"{self._what} {how} before it answered; {KILLED_FROM_OUTSIDE[name]}")
         place = _place_of_crash(self._printed())
         *others, words = ["", *self.last_lines(2)]
         if (left := _LEFT.match(words)) is not None:
             how, words = f"{how} ({left[1]})", others[-1]
         hint = f"; it was at {place}" if place else f"; its last line of output: {words}" if words else ""
-        if code < 0 and -code == getattr(signal, "SIGKILL", None):  # Windows has no SIGKILL
-            hint += "; if memory was short, use a smaller batch or data set"
-        return WorkerDied(f"the worker process {how} before it answered{hint}")
+        return WorkerDied(f"{self._what} {how} before it answered{hint}")
 
 
 def serve(handlers: Mapping[str, Callable[..., Any]], place: LineName | None = None) -> None:
@@ -325,10 +337,17 @@ def serve(handlers: Mapping[str, Callable[..., Any]], place: LineName | None = N
         except KeyboardInterrupt as stop:
             if inputs.closed:
                 raise
-            send(_error(VariantCrash(f"{_raised_at(stop, place)} raised KeyboardInterrupt")))
+            send(_error(interrupted(_raised_at(stop, place))))
         else:
             send({"answer": answer})
         is_busy.clear()
+
+
+def interrupted(place: str) -> VariantCrash:
+    """The error of code that raised KeyboardInterrupt: Ctrl-C in the terminal does not reach a worker."""
+    return VariantCrash(
+        f"{place} raised KeyboardInterrupt; change that, or, if another program sent SIGINT, run the command again"
+    )
 
 
 def _error(error: MlpprofError) -> dict[str, Any]:
@@ -404,7 +423,7 @@ def with_text(file: str, line: int, place: LineName) -> str:
 
 def _raised_at(error: BaseException, place: LineName) -> str:
     """The innermost line of the user's code that an exception has passed."""
-    found, trace = "code outside of its own lines", error.__traceback__
+    found, trace = "a line outside of your code", error.__traceback__
     while trace is not None:
         if is_of_user(trace.tb_frame.f_code.co_filename):
             found = place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)

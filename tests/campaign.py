@@ -8,8 +8,10 @@ it prints, and every failure is printed with the number of its input: the same s
 
     damaged files   every loader gets files that were changed at random. It has to take them or refuse them with one
                     sentence: no traceback, no crash, no more than 10 seconds, no more than 1 GB
-    kills           commands get signals at random moments, also while they write. Afterwards no file is damaged, and
-                    no process and no shared memory is left; after the next command, no temporary file either
+    kills           commands get signals at random moments, also while they write; half of the signals go to one of
+                    their workers alone, and then the command has to go on, or to end with a sentence that names the
+                    signal, and with the right exit code. Afterwards no file is damaged, and no process and no shared
+                    memory is left; after the next command, no temporary file either
     disks           commands on a full and on a read-only file system end with one sentence and exit code 2 (as root)
     environments    commands run with one processor, few open files, without HOME, in a deleted folder ...
 """
@@ -30,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +45,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of BLAS do not sur
 import h5py
 import numpy as np
 import psutil
+import pytest
 from runs import make_run
 from workshop_results import result
 
@@ -408,35 +412,55 @@ def damage(figures: Figures, seed: int, end_s: float, folder: Path, most: int = 
 
 @dataclass(frozen=True)
 class Killed:
-    """A command that is killed. lasts_s: roughly how long it takes. has_workers: whether it starts processes."""
+    """A command that is killed, or pytest. lasts_s: roughly how long it takes, rather too long than too short."""
 
     arguments: tuple[str, ...]
     lasts_s: float
     has_workers: bool = False
 
+    def __str__(self) -> str:
+        return " ".join(self.arguments)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGKILL)
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL, signal.SIGKILL)
+STOP = signal.SIGSTOP
+"""A stopped worker goes on after a moment, and its command is to notice nothing."""
+
+TEST = """
+def test_it_is_faster(speedup):
+    speedup("cached", over="naive", at_least=0.1, workload="tiny")
+"""
 
 
-def start(arguments: Sequence[str], sandbox: Path) -> int:
+def start(one: Killed, sandbox: Path) -> int:
     """Run a command in a forked process, as quickly as this one can: its modules are loaded already."""
     pid = os.fork()
     if pid:
         return pid
+    status = 70
     try:
         os.setsid()
         os.chdir(sandbox / "work")
         nothing = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing, descriptor)
+        printed = os.open(sandbox / "printed", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        for descriptor, opened in ((0, nothing), (1, printed), (2, printed)):
+            os.dup2(opened, descriptor)
         environment_of(sandbox, os.environ)
         tempfile.tempdir = None
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        main.main(list(arguments))
+        if one.arguments[0] == "pytest":
+            status = int(pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir=.", *one.arguments[1:]]))
+        else:
+            main.main(list(one.arguments))
     except SystemExit as error:
-        os._exit(error.code if isinstance(error.code, int) else 1)
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+    except BaseException:  # noqa: BLE001 - whatever it is, it is what the campaign looks for
+        traceback.print_exc()
     finally:
-        os._exit(70)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
 
 
 def environment_of(sandbox: Path, environment: Any) -> None:
@@ -452,16 +476,32 @@ def shared_memory() -> set[str]:
     return {name for name in found if name.startswith(("mlpprof", "psm_"))}
 
 
-def wait_for_end(pid: int, within_s: float) -> bool:
-    """Whether a child ends in time; if not, it is killed."""
+def end_of(pid: int, within_s: float) -> int | None:
+    """The exit code of a child, negative for a signal; None if it does not end in time, and then it is killed."""
     end_s = time.monotonic() + within_s
     while time.monotonic() < end_s:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return True
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return False
+    return None
+
+
+def living_worker(chance: random.Random, pid: int, within_s: float) -> int | None:
+    """Wait until a command has a worker, and choose one; None if the command ends first."""
+    end_s = time.monotonic() + within_s
+    while time.monotonic() < end_s:
+        with contextlib.suppress(psutil.Error):
+            command = psutil.Process(pid)
+            if command.status() == psutil.STATUS_ZOMBIE:
+                return None
+            alive = [child.pid for child in command.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+            if alive:
+                return chance.choice(alive)
+        time.sleep(0.002)
+    return None
 
 
 def left_processes(sandbox: Path) -> list[psutil.Process]:
@@ -491,82 +531,115 @@ def damaged(folder: Path) -> list[str]:
     return found
 
 
+def wrong_end(one: Killed, number: signal.Signals, code: int, printed: str) -> str:
+    """What is wrong with how a command ended one of whose workers got a signal; '' if nothing is.
+
+    It either goes on without the worker, or ends with one sentence that says how the worker ended and what to do next.
+    """
+    last = (printed.strip().splitlines() or ["nothing said"])[-1][:200]
+    if "Traceback" in printed or "INTERNALERROR" in printed:
+        return f"a traceback: {last}"
+    if code == 0 or (code == 3 and one.arguments[0] == "compare"):  # 3: the race is inconclusive
+        return ""
+    if number is STOP:
+        return f"exit code {code}: {last}"
+    if code != (1 if one.arguments[0] == "pytest" else 2):
+        return f"exit code {code}: {last}"
+    if number.name not in printed:
+        return f"{number.name} is not named: {last}"
+    return "" if "run the command again" in " ".join(printed.split()) else f"what to do next is missing: {last}"
+
+
+QUICK = (
+    *(Killed(("report", "run.h5", "-o", f"r{ending}"), 2.0) for ending in (".h5", ".json", ".html", ".csv", ".png")),
+    Killed(("workshop", "new", "class"), 1.0),
+    Killed(("data", "show", "digits"), 1.0),
+    Killed(("report", "run.h5"), 1.0),
+)
+WITH_WORKERS = (
+    Killed(("profile", "cached", "--workload", "tiny", "--steps", "5", "--no-limits"), 12.0, True),
+    Killed(("profile", "train.py", "--no-limits"), 20.0, True),
+    Killed(("compare", "cached", "sliced", "--workload", "tiny", "--budget", "3"), 15.0, True),
+    Killed(("compare", "train.py", "newer.py", "--budget", "3"), 25.0, True),
+    Killed(("ladder", "naive", "cached", "--workload", "tiny", "--processes", "2"), 30.0, True),
+    Killed(("advise", "train.py", "-o", "advice.html"), 15.0, True),
+    Killed(("advise", "train.py", "--prove"), 40.0, True),
+    Killed(("check", "naive", "--cases", "3"), 5.0, True),
+    Killed(("pytest", "test_speed.py", "--mlpprof-budget", "3"), 15.0, True),
+)
+
+
 def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
-    """Kill commands at random moments until the time is over."""
+    """Kill commands, and as often a worker of one, at random moments until the time is over."""
     chance = random.Random(f"{seed} kills")
-    sandbox = folder / "kills"
-    for name in ("tmp", "cache", "state", "home", "work"):
-        (sandbox / name).mkdir(parents=True)
+    sandbox = made_sandbox(folder / "kills")
     work = sandbox / "work"
-    (work / "run.h5").write_bytes(run_bytes(make_run(rounds=2, steps=3, lines=True, stacks=True)))
-    (work / "train.py").write_text(SCRIPT)
-    quick = [
-        Killed(("report", "run.h5", "-o", f"r{ending}"), 0.4) for ending in (".h5", ".json", ".html", ".csv", ".png")
-    ]
-    quick += [
-        Killed(("workshop", "new", "class"), 0.3),
-        Killed(("data", "show", "digits"), 0.2),
-        Killed(("report", "run.h5"), 0.1),
-    ]
-    slow = [
-        Killed(("profile", "cached", "--workload", "tiny", "--steps", "5", "--no-limits"), 6.0, True),
-        Killed(("compare", "cached", "sliced", "--workload", "tiny", "--budget", "3"), 8.0, True),
-        Killed(("advise", "train.py", "-o", "advice.html"), 8.0, True),
-        Killed(("check", "naive", "--cases", "3"), 3.0, True),
-    ]
+    (work / "newer.py").write_text(f"{SCRIPT}\nprint(W1.sum())\n")
+    (work / "test_speed.py").write_text(TEST)
+    lasts_s = {one: one.lasts_s for one in (*QUICK, *WITH_WORKERS)}
     shared_before = shared_memory()
     failures: list[str] = []
-    count, in_workers = 0, 0
-    prepared_s = time.monotonic()
-    for one in quick:  # how long it takes here
-        begun_s = time.monotonic()
-        wait_for_end(start(one.arguments, sandbox), 60)
-        object.__setattr__(one, "lasts_s", time.monotonic() - begun_s)
+    count, of_workers, went_on, slow_s, begun_all_s = Counter[str](), 0, 0, 0.0, time.monotonic()
+    while (begun_s := time.monotonic()) < end_s:
+        is_of_worker = of_workers <= count.total() - of_workers
+        # of the kills of a whole command, those with workers take a tenth of the time, because they are slow
+        has_workers = is_of_worker or slow_s < 0.1 * (begun_s - begun_all_s)
+        one = chance.choice(WITH_WORKERS if has_workers else QUICK)
+        number = chance.choice((*ENDS, STOP) if is_of_worker else ENDS)
         shutil.rmtree(work / "class", ignore_errors=True)
-    end_s += time.monotonic() - prepared_s
-    slow_until_s = time.monotonic()
-    while time.monotonic() < end_s:
-        # a quarter of the time is for commands with workers, which take much longer
-        is_slow = slow_until_s <= time.monotonic()
-        begun_s = time.monotonic()
-        one = chance.choice(slow if is_slow else quick)
-        shutil.rmtree(work / "class", ignore_errors=True)
-        pid = start(one.arguments, sandbox)
-        time.sleep(chance.uniform(0, 1.1 * one.lasts_s))
-        number = chance.choice(SIGNALS)
-        target = pid
-        if one.has_workers and chance.random() < 0.4:
-            with contextlib.suppress(psutil.Error):
-                children = psutil.Process(pid).children(recursive=True)
-                target = chance.choice(children).pid if children else pid
-        in_workers += target != pid
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(target, number)
-        if not wait_for_end(pid, 60):
-            failures.append(f"kill {count}: {' '.join(one.arguments)} did not end within 60 s of {number.name}")
-        count += 1
-        if one.has_workers:
+        pid = start(one, sandbox)
+        time.sleep(chance.uniform(0, lasts_s[one]))
+        target = living_worker(chance, pid, 60) if is_of_worker else pid
+        try:
+            ended = target is None or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            if not ended:
+                os.kill(target or pid, number)
+        except ProcessLookupError:  # the worker ended just now
+            ended = True
+        if number is STOP and not ended:
+            time.sleep(chance.uniform(0.1, 2.0))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(target or pid, signal.SIGCONT)
+        code = end_of(pid, 90)
+        what = f"kill {count.total()}: {one}, {number.name} to {'a worker' if is_of_worker else 'it'}"
+        if ended:
+            lasts_s[one] = min(lasts_s[one], time.monotonic() - begun_s)
+        else:
+            count[number.name] += 1
+            of_workers += is_of_worker
+            went_on += is_of_worker and code in (0, 3)
+        if has_workers and not is_of_worker:
+            slow_s += time.monotonic() - begun_s
+        if code is None:
+            failures.append(f"{what}: it did not end within 90 s")
+        elif is_of_worker and (
+            wrong := wrong_end(one, number, code, (sandbox / "printed").read_text(errors="replace"))
+        ):
+            failures.append(f"{what}: {wrong}")
+        if has_workers:
             gone_s = time.monotonic() + 10
             while (left := left_processes(sandbox)) and time.monotonic() < gone_s:
                 time.sleep(0.1)
             for process in left:
                 with contextlib.suppress(psutil.Error):
-                    failures.append(f"kill {count}: {' '.join(process.cmdline())[:80]} is left after {number.name}")
+                    failures.append(f"{what}: {' '.join(process.cmdline())[:80]} is left")
                     process.kill()
-            slow_until_s = time.monotonic() + 3 * (time.monotonic() - begun_s)
         if broken := damaged(work):
-            failures.append(f"kill {count}: {one.arguments} with {number.name} left {broken}")
+            failures.append(f"{what}: it left {broken}")
+        if failures[-1:] and failures[-1].startswith(what):
+            print(failures[-1], flush=True)
     for following in (
         ("report", "run.h5", "-o", "r.h5"),
         ("workshop", "new", "class"),
         ("check", "naive", "--cases", "1"),
     ):
-        wait_for_end(start(following, sandbox), 120)
+        end_of(start(Killed(following, 0.0), sandbox), 120)
     for place in (sandbox / "tmp", work, sandbox / "state"):
         if left_files := [path.name for path in place.rglob("*mlpprof-*")]:
             failures.append(f"after the next command, {place.name} holds {left_files[:5]}")
     failures += [f"shared memory is left: {name}" for name in sorted(shared_memory() - shared_before)]
-    figures.add("kills", count, failures, f"{in_workers} of them of a worker")
+    signals = ", ".join(f"{name} {times}" for name, times in sorted(count.items()))
+    figures.add("kills", count.total(), failures, f"{of_workers} of a worker, {went_on} of these went on; {signals}")
 
 
 # Disks and environments

@@ -32,6 +32,13 @@ def test_a_patch_keeps_line_ends_and_encoding_and_can_be_undone(file):
         patch.undo()
 
 
+def test_a_patch_of_another_program_is_not_taken_back(file, tmp_path):
+    patch.apply([ChangedFile(str(file), OLD, NEW)], is_asked_twice=False)
+    with pytest.raises(UsageError, match=r"the last patch is not about .*other\.py: it changed .*train\.py"):
+        patch.undo(str(tmp_path / "elsewhere" / "other.py"))
+    assert patch.undo(str(tmp_path / "main.py")) == [str(file)]
+
+
 def test_a_file_that_has_changed_meanwhile_is_left_alone(file):
     with pytest.raises(UsageError, match="has changed since it was measured"):
         patch.apply([ChangedFile(str(file), "x = 1\n", NEW)], is_asked_twice=True)

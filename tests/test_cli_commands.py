@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 
 import click
@@ -11,13 +12,14 @@ import pytest
 
 from mlpprof import __version__
 from mlpprof.catalog import ladder
-from mlpprof.cli.main import COMMANDS, run
+from mlpprof.cli.commands import COMMANDS, module_of
+from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_a_module_and_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = importlib.import_module(f"mlpprof.cli.{name}").command
+    command = importlib.import_module(module_of(name)).command
     assert isinstance(command, click.Command)
     assert run([name, "--help"]) == EXIT_OK
     assert "Usage: mlpprof" in capsys.readouterr().out
@@ -78,6 +80,20 @@ def test_check_of_a_wrong_variant_names_layer_and_deviation(tmp_path: Path, caps
     assert "gradients against finite differences" in printed or "gradients against the parent" in printed
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_check_of_a_variant_whose_worker_was_killed_is_no_verdict_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (Path(__file__).resolve().parent.parent / "variants" / "naive.py").read_text(encoding="utf-8")
+    killed = tmp_path / "killed.py"
+    killed.write_text(f"{source}\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", encoding="utf-8")
+    assert run(["check", str(killed)]) == EXIT_USAGE
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not checked" in printed
+    assert "killed by SIGTERM" in printed
+    assert "WRONG" not in printed
+
+
 def test_no_color_gives_no_escape_sequences(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,8 +150,12 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("compare old.py train.py@v1 -e 3", "type: mlpprof compare old.py train.py@v1 -- -e 3"),
         ("advise train.py --treads 2", "did you mean '--threads'?"),
         ("check train.py", "To run it unchanged as your program: mlpprof profile train.py"),
-        ("compare naive cached --at-least abc", "'abc' is not a number; mlpprof compare --help shows the options"),
-        ("check --cases many", "'many' is not a whole number"),
+        ("compare naive cached --at-least abc", "--at-least abc: expected a number above 0; mlpprof compare --help"),
+        ("check --cases many", "--cases many: expected a whole number from 1 to 100,000"),
+        ("doctor now", "mlpprof doctor does not expect 'now'; mlpprof doctor --help shows the options"),
+        ("data get", "'get' is not a command of mlpprof data, which has fetch, show"),
+        ("data show", "the argument FILE is missing; for example: mlpprof data show digits"),
+        ("workshop board nowhere", "DIR: there is no file or folder 'nowhere'"),
         ("profile cached --nothing 3", "no option '--nothing'; mlpprof profile --help shows the options\n"),
     ],
 )

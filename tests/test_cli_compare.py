@@ -202,11 +202,11 @@ def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cached"], "Missing argument 'NEW...'"),
+        (["cached"], "argument NEW is missing"),
         (["cached", "slicd"], "did you mean 'sliced'"),
         (["cached", "sliced", "-o", "out.xyz"], "cannot write out.xyz"),
         (["cached", "sliced", "-o", "out", "--format", "jsn"], "no format 'jsn'; did you mean 'json'"),
-        (["cached", "sliced", "--format", "json"], "--format json needs a file; add -o FILE"),
+        (["cached", "sliced", "--format", "h5"], "--format h5 needs a file; add -o FILE"),
         (["cached", "sliced", "-o", "no/out.json"], "there is no folder no"),
         (["cached", "sliced", "--at-least", "0"], "--at-least"),
         (["run.h5", "sliced"], "run.h5"),
@@ -217,6 +217,42 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     assert run(["compare", *arguments]) == EXIT_USAGE
     assert said in capsys.readouterr().err
+
+
+# In review
+
+
+@pytest.mark.parametrize("outcome", ["fail", "pass", "inconclusive"])
+def test_github_gets_an_annotation_at_the_line_that_moved_and_a_summary_of_the_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], outcome: str
+) -> None:
+    found = make_program_comparison()
+    found = replace(found, new="src/new.py", verdict=replace(found.verdict, outcome=outcome))
+    monkeypatch.setattr(compare, "compare", lambda *arguments, **options: [found])
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    code = {"fail": EXIT_FAILED, "pass": EXIT_OK, "inconclusive": EXIT_INCONCLUSIVE}[outcome]
+    assert run(["compare", "naive", "cached", "--format", "github"]) == code
+    [line] = capsys.readouterr().out.splitlines()
+    level = {"fail": "error", "pass": "notice", "inconclusive": "warning"}[outcome]
+    assert line.startswith(f"::{level} file=src/new.py,line=17,title={outcome.upper()}%3A src/new.py over old.py%2C ")
+    assert "%0Awhat moved: new.py:17: tanh(z + 0 * z) (was: tanh(z)), 1.00 ms → 2.00 ms%0A" in line
+    summary = Path("summary.md").read_text(encoding="utf-8")
+    row = f"| **{outcome.upper()}** | src/new.py over old.py | 1.15x | 0.800x (95 %: 0.780-0.820) | new.py:17: tanh"
+    assert row in summary
+
+
+def test_markdown_shows_phases_and_expressions_and_no_html_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = make_program_comparison(text="<b>tanh|z</b>")
+    monkeypatch.setattr(compare, "compare", lambda *arguments, **options: [found])
+    assert run(["compare", "naive", "cached", "--format", "markdown"]) == EXIT_FAILED
+    text = capsys.readouterr().out
+    assert text.startswith("### mlpprof: 1 claim: 1 failed\n\n| | claim |")
+    assert "| forward |" in text
+    assert "| new.py:17 | &lt;b&gt;tanh\\|z&lt;/b&gt; |" in text
+    assert run(["compare", "naive", "cached", "-o", "review.md"]) == EXIT_FAILED
+    assert Path("review.md").read_text(encoding="utf-8") == text
 
 
 # Stored runs

@@ -161,9 +161,9 @@ def test_defaults_come_from_pyproject_and_the_environment(shell, asked, monkeypa
     ("line", "message"),
     [
         ("", "expected what to do: %mlpprof advise or %mlpprof profile for the cells so far"),
-        ("compare naive", "Missing argument 'NEW"),
+        ("compare naive", "argument NEW is missing"),
         ("cached --bach 3", "has no option '--bach'"),
-        ("cached --steps many", "'many' is not a whole number"),
+        ("cached --steps many", "--steps many: expected a whole number from 1 to"),
         ("cached --batch 0", "'0' is not a batch size"),
         ("cached 'x", "No closing quotation"),
         ("a.h5 b.h5", "'a.h5' is a stored run"),

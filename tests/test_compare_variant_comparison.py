@@ -10,7 +10,7 @@ import pytest
 from mlpprof.cli.main import run
 from mlpprof.compare.entrants import Environment, all_threads
 from mlpprof.compare.live_race import variant_race
-from mlpprof.compare.variant_comparison import need_own_processes, pair_of, settings_of
+from mlpprof.compare.variant_comparison import need_own_processes, settings_of
 from mlpprof.errors import EXIT_USAGE, UsageError
 from mlpprof.profile.request import Request
 from mlpprof.results import Race
@@ -39,7 +39,7 @@ def test_a_framework_is_tried_with_one_thread_and_all_and_others_as_asked():
 def test_the_race_of_a_pair_has_the_first_and_the_one():
     turns = np.array([[[0.3, 0.3], [0.1, 0.1], [0.2, 0.2]]] * 4)
     whole = Race(("a", "b", "c"), ("float32",) * 3, 30, (turns,), ("b",))
-    race = pair_of(whole, 2)
+    race = whole.pair(2)
     assert race.variants == ("a", "c")
     assert race.trained == ()
     assert race.step_s(1) == pytest.approx(0.2)

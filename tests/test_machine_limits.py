@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mlpprof.errors import WorkerKilled
 from mlpprof.machine import limits
 from mlpprof.machine import limits_worker as worker
 from mlpprof.machine.limits import (
@@ -149,7 +150,7 @@ class FakeWorker:
 
     asked: list[list[str]]
 
-    def __init__(self, module, environment, limit_s=None):
+    def __init__(self, module, environment, limit_s=None, runs=""):
         self.environment = environment
 
     def __enter__(self):
@@ -208,6 +209,19 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, asked):
     blocked.write_text("no folder", encoding="utf-8")
     found = limits.limits_for(["exp_float32"], MACHINE, {}, quiet, pytest.fail, blocked / "limits")
     assert found["exp_float32"]["value"] == 50.0
+
+
+def test_if_the_process_that_measures_limits_is_killed_the_rest_of_the_report_stays(tmp_path, asked, monkeypatch):
+    def killed(*_, **__):
+        raise WorkerKilled("the worker process of the machine's limits was killed by SIGKILL")
+
+    monkeypatch.setattr(FakeWorker, "call", killed)
+    notes: list[str] = []
+    assert limits.limits_for(["gemm_float32"], MACHINE, {}, quiet, notes.append, tmp_path) == {}
+    assert notes == [
+        "the machine's limits were not measured, so the report does not compare with them: "
+        "the worker process of the machine's limits was killed by SIGKILL"
+    ]
 
 
 @pytest.mark.parametrize(("sound", "damaged"), [("80.0", "8" * 400), ("GFLOP/s", "GB/s")])

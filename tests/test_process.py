@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mlpprof import errors, process
-from mlpprof.errors import EXIT_USAGE, MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied
+from mlpprof.errors import EXIT_USAGE, MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
 from mlpprof.process import Pulse, Worker, time_limit_s
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
@@ -316,13 +316,17 @@ def test_ctrl_c_in_the_terminal_does_not_reach_the_worker(worker):
 
 
 @posix
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV"])
 def test_a_worker_that_is_killed_is_a_death_that_names_the_signal(worker, name):
     import signal
 
     with pytest.raises(WorkerDied, match=f"was killed by {name} before it answered") as caught:
         worker.call("die", number=int(getattr(signal, name)))
     assert ("memory" in str(caught.value)) == (name == "SIGKILL")
+    # the others are flaws of the code, which another run does not mend
+    assert (
+        isinstance(caught.value, WorkerKilled) == ("run the command again" in str(caught.value)) == (name != "SIGSEGV")
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -375,7 +379,9 @@ def test_the_time_limit_is_a_positive_number_of_seconds(monkeypatch, text, limit
 
 
 def test_an_interrupt_that_the_code_raises_is_an_error_with_its_line(worker):
-    with pytest.raises(VariantCrash, match=r"^worker_of_the_test.py:\d+ raised KeyboardInterrupt$"):
+    with pytest.raises(
+        VariantCrash, match=r"^worker_of_the_test.py:\d+ raised KeyboardInterrupt; change that, or, if another"
+    ):
         worker.call("interrupt_itself")
 
 

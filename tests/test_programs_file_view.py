@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpprof.advise import Subject, find
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, VariantCrash
 from mlpprof.process import SEARCH_PATH
 from mlpprof.programs import file_view
 
@@ -182,6 +182,16 @@ def test_a_program_that_resumes_finds_its_own_checkpoint_in_every_run(allowed, t
 
 
 @pytest.mark.slow
+def test_a_file_that_the_system_cannot_copy_because_of_its_group_is_explained(allowed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # what an overlay in a user namespace raises for a file whose group the user does not have as the first one
+    failing = "import errno\nraise OSError(errno.EOVERFLOW, 'Value too large for defined data type', 'log.txt')"
+    (tmp_path / "train.py").write_text(failing, encoding="utf-8")
+    with pytest.raises(VariantCrash, match=r"Give it your group \(chgrp\), or add --allow-writes"):
+        find(Subject("train.py", "step"))
+
+
+@pytest.mark.slow
 def test_a_write_elsewhere_is_refused_as_without_a_view(allowed, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     folder.mkdir()
@@ -192,6 +202,18 @@ def test_a_write_elsewhere_is_refused_as_without_a_view(allowed, tmp_path, monke
     with pytest.raises(UsageError, match=r"train\.py:1 wants to write '.*elsewhere\.txt'"):
         find(Subject("train.py", "step"))
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (OSError(28, "unshare gave ENOSPC"), "in a container: unshare gave ENOSPC"),
+        (OSError(13, "Permission denied", "/proc/self/uid_map"), "container: Permission denied for /proc/self/uid_map"),
+    ],
+)
+def test_the_reason_for_no_view_is_about_overlays_and_no_bare_error_of_the_system(error, end):
+    assert file_view.in_words(error).startswith("it allows you no overlay of your own")
+    assert file_view.in_words(error).endswith(end)
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])

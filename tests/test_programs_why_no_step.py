@@ -145,3 +145,13 @@ def test_a_module_of_a_package_that_runs_as_a_script(tmp_path):
     with pytest.raises(VariantCrash) as error:
         find(package / "train.py")
     assert f"it is a module of a package, which is written -m nets.train, in the folder {tmp_path}" in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_module_that_lies_beside_the_folder_of_a_script_is_found_for_the_user(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "nets.py").write_text("")
+    (tmp_path / "scripts" / "train.py").write_text("import nets.layers\n")
+    with pytest.raises(VariantCrash) as error:
+        find(Subject(tmp_path / "scripts" / "train.py"))
+    assert f"'nets' is in the folder {tmp_path}, where Python does not look" in str(error.value)

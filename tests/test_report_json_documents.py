@@ -17,10 +17,14 @@ from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
 from test_compare_autotune import tuning
 
+from mlpprof.compare.bisect import Bisected, Judged
 from mlpprof.compare.verify import Statement
+from mlpprof.programs.bisection import Commit
 from mlpprof.report.json_documents import (
     advice_json,
+    bisect_json,
     check_json,
+    claims_json,
     comparison_json,
     different_training_json,
     kept_json,
@@ -31,6 +35,7 @@ from mlpprof.report.json_documents import (
     speedup_json,
     step_profile_json,
     tuning_json,
+    unmeasured_json,
     verify_json,
 )
 from mlpprof.results import CheckResult, DifferentTraining, ProgramPair, Race, Speedup, Training
@@ -114,7 +119,12 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "reproduction": ("reproduce", reproduce_json([REPRODUCTION])),
     "claims of a test session": (
         "speedups",
-        {"schema": 1, "mlpprof": "0", "claims": [{"test": "test_a.py::test_b", **speedup_json(SPEEDUP)}]},
+        claims_json(
+            [
+                {"test": "test_a.py::test_b", **speedup_json(SPEEDUP)},
+                {"test": "test_a.py::test_c", **unmeasured_json("new.py", "old.py", 1.0, "error", "there is no file")},
+            ]
+        ),
     ),
     "three findings": ("advice", advice_json(make_advice())),
     "an evaluation around the step": (
@@ -126,6 +136,17 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "not finite": (
         "advice",
         advice_json(make_advice(step_s=float("nan"), findings=(replace(LOOP, payoff_s=(0.0, float("inf"))),))),
+    ),
+    "slow commit": (
+        "bisect",
+        bisect_json(
+            Bisected(
+                *(Commit("a" * 40, "one", "A", "2026-11-30"), Commit("b" * 40), 0.9, COMPARISON),
+                (Judged(Commit("b" * 40), "bad", "0.8x", verdict(0.8)), Judged(Commit("c" * 40), "skip", "no step")),
+                (Commit("b" * 40),),
+                COMPARISON,
+            )
+        ),
     ),
     "verified race": (
         "verify",

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from advices import EVALUATION, PROGRAM, SIGMOID, make_advice
 from rich.console import Console
+from runs import make_program_run
 
 from mlpprof.report.files.findings import github_text, markdown_text
-from mlpprof.report.notebook.views import AdviceView
+from mlpprof.report.json_documents import profile_json
+from mlpprof.report.notebook.views import AdviceView, RunView
 from mlpprof.report.page.advice import advice_html
+from mlpprof.report.page.page import page_html
 from mlpprof.report.program_rows import known_text, program_table, program_words
+from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
+from mlpprof.report.terminal.console import text_of
+from mlpprof.report.terminal.profile import print_run
+from mlpprof.results.on_disk import load_run, save_run
 
 ADVICE = make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))
 
@@ -45,6 +53,17 @@ def test_files_pages_and_notebooks_show_the_program_and_what_a_payoff_is_for():
         assert "It runs the loop in net.py:30." in text
         assert "60–70 % of an epoch" in text
     assert "It saves 6.00–7.00 s per epoch (60–70 %25 of an epoch)" in github_text(ADVICE)
+
+
+def test_a_profile_shows_where_the_time_of_the_whole_program_goes_as_advise_does(tmp_path):
+    run = make_program_run(time=PROGRAM)
+    row = "an epoch 100 steps (net.py:step) 2.00 s 20.0 % net.py:40 `print(evaluate(test))` 7.50 s 75.0 %"
+    assert row in " ".join(text_of(partial(print_run, run)).split())
+    for page in (page_html(Story.of(runs=[run])), RunView(run)._repr_html_()):
+        assert "print(evaluate(test))" in page
+    save_run(run, tmp_path / "run.h5")
+    assert profile_json(load_run(tmp_path / "run.h5"))["program"]["time"]["statements"][0]["seconds"] == 7.5
+    assert "The whole program" not in page_html(Story.of(runs=[make_program_run()]))
 
 
 def test_the_headline_is_about_the_step_although_an_epoch_takes_longer():

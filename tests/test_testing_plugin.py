@@ -27,7 +27,7 @@ CANNED = '''
 
 import mlpprof.testing.speedup as real
 from mlpprof.errors import CheckFailed
-from mlpprof.results import Speedup, Verdict
+from mlpprof.results import PhaseChange, Speedup, Verdict
 
 CALLS = []
 
@@ -38,7 +38,8 @@ def measure_speedup(new, *, over, at_least=None, workload="digits", batch=None, 
         raise CheckFailed("wrong: layer 2: gradients deviate")
     outcome = "pass" if callable(new) else new
     verdict = Verdict(outcome, 1.5, 1.4, 1.6, at_least, 5, "as canned")
-    return Speedup(str(new), str(over), workload, verdict, command="mlpprof compare", notes=("canned",))
+    moved = (PhaseChange("update", None, "", 1e-3, 2e-3, 1.0),) if outcome == "fail" else ()
+    return Speedup(str(new), str(over), workload, verdict, moved, command="mlpprof compare", notes=("canned",))
 
 
 def require_equivalent(new, *, over, measuring=None):
@@ -184,6 +185,38 @@ def test_an_undecided_claim_is_never_a_silent_pass(canned: pytest.Pytester, acti
     result.stdout.fnmatch_lines(["*inconclusive over naive*INCONCLUSIVE"])
 
 
+def test_github_gets_all_claims_with_what_moved_also_those_that_could_not_be_measured(
+    canned: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = canned.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    canned.makepyfile(
+        """
+        def test_good(speedup):
+            speedup("pass", over="naive")
+
+        def test_bad(speedup):
+            speedup("fail", over="naive")
+
+        def test_wrong(speedup):
+            speedup("wrong", over="naive")
+        """
+    )
+    result = canned.runpytest_inprocess(*OPTIONS, "--mlpprof-format=github")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "::notice title=PASS%3A pass over naive%2C measured 1.50x (95 %25%3A *",
+            "::error title=FAIL%3A fail over naive%2C *%0Awhat moved: slower: update: 1.00 ms → 2.00 ms%0A*",
+            "::error title=FAIL%3A wrong over naive%2C measured -*::wrong: layer 2: gradients deviate",
+        ]
+    )
+    lines = summary.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "### mlpprof: 3 claims: 2 failed, 1 passed"
+    assert lines[4].startswith("| **FAIL** | fail over naive | 1x | 1.50x (95 %: 1.40-1.60) | slower: update: ")
+    assert lines[6].startswith("| **PASS** |")  # what needs attention comes first
+
+
 def test_a_test_that_claims_nothing_gets_a_warning(canned: pytest.Pytester) -> None:
     canned.makepyfile("def test_mine(speedup):\n    pass\n")
     result = canned.runpytest_inprocess(*OPTIONS)
@@ -298,7 +331,9 @@ def test_skip_skips_where_a_speedup_is_claimed(canned: pytest.Pytester) -> None:
 
 
 def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.Pytester) -> None:
-    canned.makeini("[pytest]\nmlpprof_budget = 7\nmlpprof_threads = 3\nmlpprof_native_blas = true\n")
+    canned.makeini(
+        "[pytest]\nmlpprof_budget = 7\nmlpprof_threads = 3\nmlpprof_native_blas = true\nmlpprof_resolution = 2%\n"
+    )
     canned.makepyfile(
         """
         from conftest import CALLS
@@ -309,6 +344,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
             assert measuring.budget_s == 7
             assert measuring.environment.threads == 2
             assert measuring.environment.native_blas
+            assert measuring.resolution == 0.02
             assert measuring.baselines == request.config.rootpath / "claims.toml"
         """
     )
@@ -323,8 +359,10 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
         ("--mlpprof-budget=soon", "budget is 'soon'"),
         ("--mlpprof-budget=0", "budget is '0'"),
         ("--mlpprof-threads=-1", "threads is '-1'"),
+        ("--mlpprof-resolution=0.001", "expected 1 to 50 %"),
         ("--mlpprof-json=no/such/folder.json", "there is no folder"),
         ("--mlpprof-json=.", "it is a folder"),
+        ("--mlpprof-format=sarif", "expected one of github, markdown"),
     ],
 )
 def test_an_impossible_option_is_refused(pytester: pytest.Pytester, option: str, named: str) -> None:
@@ -352,7 +390,7 @@ def test_claims_that_cannot_be_written_after_all_are_shown_with_a_sentence(canne
 
 def test_help_shows_the_options_and_the_marker(pytester: pytest.Pytester) -> None:
     shown = pytester.runpytest_inprocess("--help").stdout.str()
-    for name in ("skip", "budget", "inconclusive", "threads", "native-blas", "baselines", "json"):
+    for name in ("skip", "budget", "inconclusive", "threads", "native-blas", "baselines", "json", "format"):
         assert f"--mlpprof-{name}" in shown
         assert f"mlpprof_{name.replace('-', '_')}" in shown
     assert "speedup(over, new=None" in pytester.runpytest_inprocess("--markers").stdout.str()

@@ -114,9 +114,10 @@ class Analysis:
     texts: Mapping[str, str]
 
 
-def analyse(held: Subject, progress: Progress) -> Analysis:
-    """The findings with their cures. Raises as `find`."""
+def analyse(held: Subject, progress: Progress, how_often: str | None = None) -> Analysis:
+    """The findings with their cures. how_often: if the program runs more often than for that. Raises as `find`."""
     message, environment = _message(held)
+    message["how_often"] = how_often or held.how_often
     name, before = str(held.target), NOTHING
     if held.is_program:
         name, before = held.program.name.short, contained(held.program) if held.has_copy else NOTHING
@@ -139,7 +140,7 @@ def profile_step(subject: Subject, *, progress: Progress | None = None) -> StepP
 def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     """The message to the worker, and the environment that it runs in."""
     base = {"MPLBACKEND": "Agg", **os.environ}  # a window would wait until the user closes it
-    message: dict[str, Any] = {"step": subject.step, "how_often": subject.how_often}
+    message: dict[str, Any] = {"step": subject.step}
     if subject.is_program:
         environment = worker_environment(base, subject.threads, False) if subject.threads else base
         return {**message, "program": subject.program.to_json()}, environment

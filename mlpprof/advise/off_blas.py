@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import partial
 
+import numpy as np
+
 from mlpprof.advise.candidate import LEAST_GAIN, SMALL, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.cures.off_blas import cast_at_source
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.arrays import Array, Value
 from mlpprof.programs.record.graph import Graph
@@ -81,6 +85,35 @@ def _better(event: Event) -> str:
     return "float32" if event.output.dtype == "float16" else "float64"
 
 
+def _cast(events: list[Event], target: str, graph: Graph) -> Cure | None:
+    """The edit that makes the operands in a dtype that BLAS knows, if the products have the same values then."""
+    if target != "float32" and not all(_is_same(event, target) for event in events):
+        return None  # as for small integers, whose products overflow, or for bool, which has no sums
+    dtype = _dtype(events[0])
+    wrong = [
+        (
+            event,
+            frozenset(
+                number
+                for number, operand in enumerate(_factors(event))
+                if isinstance(operand, np.ndarray) and operand.dtype != target
+            ),
+        )
+        for event in events
+    ]
+    return cast_at_source(wrong, dtype, target, graph)
+
+
+def _factors(event: Event) -> list[object]:
+    owner = getattr(event.function, "__self__", None)
+    return [*([owner] if isinstance(owner, np.ndarray) else []), *event.operands]
+
+
+def _is_same(event: Event, target: str) -> bool:
+    slow, fast = again(event), again(event, partial(_in_dtype, target))
+    return slow is not None and fast is not None and np.array_equal(slow(), fast())  # type: ignore[arg-type]  # arrays
+
+
 def _in_dtype(dtype: str, array: Array) -> Array:
     return array.astype(dtype, order="K")
 
@@ -89,6 +122,7 @@ def _candidate(dtype: str, parts: list[tuple[Event, tuple[float, float]]], graph
     head = max(parts, key=lambda part: part[1][1])[0]
     site, events = graph.site(head), [event for event, _ in parts]
     text, target = graph.text(head, 50), _better(head)
+    cure = _cast(events, target, graph)
     more = f" and {len(parts) - 1} other product{'s' if len(parts) > 2 else ''}" if len(parts) > 1 else ""
     if is_off_blas(head):
         one = "multiplies" if not more else "multiply"
@@ -103,11 +137,12 @@ def _candidate(dtype: str, parts: list[tuple[Event, tuple[float, float]]], graph
         site=site,
         title=title,
         why=why,
-        cure=by_hand(
+        cures=() if cure is None else (cure,),
+        cure=f"Make the operands {target} where the program creates them. {_caution(dtype, target)}"
+        if cure is not None
+        else by_hand(
             f"make the operands {target} where you create them, once before the training, and not in the step.",
-            "Integers of more than 53 bits do not fit into a float64. Check the results of one step."
-            if target == "float64"
-            else "Check the accuracy after the training.",
+            _caution(dtype, target),
         ),
         saved_s=total(saved for _, saved in parts),
         measured="the products performed alternately on the operands of the step, and on the same in " + target,
@@ -117,3 +152,10 @@ def _candidate(dtype: str, parts: list[tuple[Event, tuple[float, float]]], graph
         ],
         evidence=facts(head, len(parts)),
     )
+
+
+def _caution(dtype: str, target: str) -> str:
+    """What to check if a program computes in another dtype."""
+    if np.dtype(dtype).kind in "iuO" and target == "float64":
+        return "Integers of more than 53 bits do not fit into a float64. Check the results of one step."
+    return "Check the accuracy after the training."

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
+from mlpprof.advise.cures.evaluation import forward_before_the_loop
 from mlpprof.advise.detect import neuron_loop, slow_primitive
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.programs.record.graph import Graph
@@ -165,10 +167,13 @@ def _last_name(node: ast.expr) -> str:
     return ""
 
 
-def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Graph) -> list[Finding]:
-    """What the detectors find in the recorded statements, the largest saving first; with payoffs for an epoch."""
+FoundAround = tuple[Finding, tuple[Cure, ...]]
+
+
+def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Graph) -> list[FoundAround]:
+    """What the detectors find in the recorded statements, the largest saving first, with the cures of each."""
     spent = {one.place: one for one in program.statements}
-    found: dict[tuple[str, Place], Finding] = {}  # two statements may call the same function
+    found: dict[tuple[str, Place], FoundAround] = {}  # two statements may call the same function
     for one in watched:
         statement = spent.get(graph.place_of(graph.trace.sites[one.site]))
         has_events = one.recorder.steps and one.recorder.events
@@ -178,17 +183,15 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
         for candidate in merge(_candidates(inner)):
             finding = _finding(candidate, inner, statement.times, program)
             if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
-                found.setdefault((finding.category, finding.place), finding)
-    return sorted(found.values(), key=lambda one: -sum(one.payoff_s))
+                found.setdefault((finding.category, finding.place), (finding, candidate.cures))
+    return sorted(found.values(), key=lambda one: -sum(one[0].payoff_s))
 
 
 def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -> Finding:
-    """The finding in words for code that is not in the step; without edits, which a race of steps cannot prove."""
+    """The finding in words for code that is not in the step."""
     evidence = {("executions" if key == "times_per_step" else key): value for key, value in one.evidence.items()}
     plain = replace(
         one,
-        cure=by_hand(one.cure) if one.cures else one.cure,
-        cures=(),
         evidence=evidence,
         measured=one.measured.replace("in the step", "where it stands").replace("of the step", "of the program"),
     )
@@ -213,11 +216,15 @@ def _candidates(graph: Graph) -> list[Candidate]:
 
 
 def _words(loop: PythonLoop, graph: Graph) -> Words:
+    cures = forward_before_the_loop(loop, graph)
     return Words(
         title=f"`{header(loop, graph)}` takes the {loop.longest.turns:,} samples one by one",
         why="For every sample, Python calls all the NumPy functions again, and NumPy reads all the weights again. One "
         "matrix product can process all samples.",
-        cure=by_hand(f"replace the loop in {graph.place(loop.site)}: {ALL_AT_ONCE}"),
+        cure="Call the network once for all samples before the loop, and let the loop go over its outputs."
+        if cures
+        else by_hand(f"replace the loop in {graph.place(loop.site)}: {ALL_AT_ONCE}"),
+        cures=cures,
     )
 
 

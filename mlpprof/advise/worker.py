@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from statistics import median
 from typing import Any
 
 from mlpprof.advise.expensive import uncovered
 from mlpprof.advise.findings import candidates_of, finding_of
-from mlpprof.advise.outside import findings_around, with_knowledge
+from mlpprof.advise.outside import FoundAround, findings_around, with_knowledge
 from mlpprof.advise.single_sample import single_sample_note
 from mlpprof.advise.variant_loop import VariantLoop
 from mlpprof.errors import UsageError
 from mlpprof.instrument.compiled import ADVICE, WORDS
 from mlpprof.instrument.numpy_costs import PRODUCT
-from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.request import Request
-from mlpprof.programs.in_worker import Opened, opened, recorded
+from mlpprof.programs.in_worker import Opened, opened, recorded, time_of
 from mlpprof.programs.notebook import parts_of
 from mlpprof.programs.record.clocks import times_as_long
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.program_time import program_time as time_of_program
 from mlpprof.programs.record.replay import BUDGET
-from mlpprof.programs.record.run import Recording
 from mlpprof.programs.record.schedule import OBSERVED_STEPS
 from mlpprof.programs.record.trace import Times
-from mlpprof.results.advice import Finding
-from mlpprof.results.place import Place
 from mlpprof.results.program_time import ProgramTime
 
 MEASURING_S, AROUND_S = 6.0, 2.0
@@ -64,7 +58,7 @@ def compiled_share(graph: Graph) -> float:
 
 def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> dict[str, Any]:
     """The findings of a program, as a message; few and plain_s as for `record`."""
-    recording = recorded(report, _program(program, report), program["step"], few, plain_s, looks_around=True)
+    recording = recorded(report, _program(program, report), program["step"], few, plain_s)
     if recording.trace is None:
         return {"ended": recording.count, "plain_s": recording.plain_s}
     report("measuring what the cures are worth", 0.6)
@@ -86,12 +80,12 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
             "findings may be missing"
         )
     program_time = time_of(recording, graph)
-    around: list[Finding] = []
+    around: list[FoundAround] = []
     if program_time is not None:
         program_time = with_knowledge(program_time, recording.around, graph)
         BUDGET.left_s = AROUND_S
         around = findings_around(program_time, recording.around, graph)
-        findings += around
+        findings += [finding for finding, _ in around]
     if not findings:
         require_whole_step(graph, program_time)
     files = {
@@ -111,23 +105,13 @@ def advise(report: Progress, program: dict[str, Any], few: int, plain_s: list[fl
         "source": {file: source for file, source in files.items() if file in wanted},
         "environment": describe(),
         "folder": recording.trace.folder,
-        "cures": [*([asdict(cure) for cure in one.cures] for one in found.large), *([] for _ in around)],
+        "cures": [
+            *([asdict(cure) for cure in one.cures] for one in found.large),
+            *([asdict(cure) for cure in cures] for _, cures in around),
+        ],
         "texts": recording.trace.sources,
         "program": None if program_time is None else asdict(program_time),
     }
-
-
-def time_of(recording: Recording, graph: Graph) -> ProgramTime | None:
-    """Where the time of the recorded program goes."""
-    if recording.timeline is None:
-        return None
-
-    def place_and_text(site: Site) -> tuple[Place, str]:
-        return graph.place_of(site), graph.line_text(site.file, site.line)
-
-    fed_s = median(graph.trace.times.fed_s or [0.0])  # the loop around the step shows that, too
-    step_s = max(0.0, graph.step_s - fed_s)
-    return time_of_program(recording.timeline, graph.trace.sites, step_s, place_and_text, recording.has_ended)
 
 
 def _hidden(graph: Graph) -> Iterator[str]:

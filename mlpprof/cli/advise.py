@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from mlpprof.cli.options import (
     trained_on,
     variant_options,
 )
+from mlpprof.cli.review import print_format
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_text, progress_bar
@@ -34,7 +34,6 @@ from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
 from mlpprof.programs.name import EXPECTED
-from mlpprof.report.files.findings import markdown_text
 from mlpprof.report.files.formats import ADVICE
 from mlpprof.report.json_documents import advice_json
 from mlpprof.report.terminal.advise import print_advice
@@ -145,7 +144,7 @@ def command(
         print_text(explanation(explain))
         return
     if undo:
-        for path in patch.undo():
+        for path in patch.undo(target):
             complain(f"{path} is as it was before the patch")
         return
     if target is None:
@@ -171,9 +170,7 @@ def command(
         if as_json:
             print_json(advice_json(advice))
         elif file_format is not None and out is None:
-            print_text(ADVICE.text(advice, file_format))
-            if file_format == "github":
-                _add_summary(advice)
+            print_format(ADVICE, advice, file_format)
         elif proving:
             name, with_patch = subject.program.name.short, not is_patch(out)
             print_proof(advice, name, output_console(), with_patch=with_patch, is_applied=is_applied)
@@ -205,16 +202,6 @@ def _selection(options: Mapping[str, Any]) -> Selection:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip()) if text else ()
-
-
-def _add_summary(advice: Advice) -> None:
-    """Append the findings to the summary of a step of a GitHub workflow, if this is one."""
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        try:
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(markdown_text(advice))
-        except OSError as error:
-            raise UsageError(f"cannot write the summary to GITHUB_STEP_SUMMARY={path}: {error.strerror}") from error
 
 
 def exit_code(advice: Advice) -> int:

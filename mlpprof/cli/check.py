@@ -9,7 +9,7 @@ from rich.text import Text
 from mlpprof.catalog import find, ladder
 from mlpprof.cli.options import rank_options, time_limit_option
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
-from mlpprof.errors import EXIT_FAILED, EXIT_OK
+from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mlpprof.profile.check import CHECK_CASES
 from mlpprof.profile.variant import check
 from mlpprof.report.json_documents import check_json
@@ -44,7 +44,9 @@ def command(ctx: click.Context, variants: tuple[str, ...], cases: int, seed: int
         print_json(check_json(results))
     else:
         _print(results)
-    ctx.exit(EXIT_FAILED if any(result.ok is False for result in results) else EXIT_OK)
+    is_wrong = any(result.ok is False for result in results)
+    is_cut_short = any(result.ok is None and result.message for result in results)
+    ctx.exit(EXIT_FAILED if is_wrong else EXIT_USAGE if is_cut_short else EXIT_OK)
 
 
 def _print(results: list[CheckResult]) -> None:

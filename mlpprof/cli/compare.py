@@ -23,13 +23,16 @@ from mlpprof.cli.options import (
     measuring_options,
     modules_options,
     require_options_of_programs,
+    resolution_option,
     workload_from,
     workload_options,
 )
+from mlpprof.cli.review import print_format
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
 from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
@@ -43,7 +46,7 @@ from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import comparison_json, different_training_json
-from mlpprof.report.terminal.compare import print_comparison, print_stored
+from mlpprof.report.terminal.compare import print_comparisons, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
 from mlpprof.workloads import Workload
@@ -58,7 +61,7 @@ ARGUMENTS = "mlpprof.arguments"
 
 OF_PROGRAMS = (
     *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least"),
-    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("resolution", "budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -91,7 +94,13 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     metavar="R",
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
-@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time limit per comparison.")
+@resolution_option
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
+)
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
 @click.option(
@@ -100,10 +109,17 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     type=WrittenPath(dir_okay=False),
     is_eager=True,
     metavar="FILE",
-    help="Write the report to FILE. The extension selects the format: .html .json .csv .png .svg (others: --format).",
+    help="Write the report to FILE. The extension selects the format: .html .h5 .json .csv .png .svg .md; others: "
+    "--format.",
 )
 @figure_option
-@click.option("--format", "file_format", help="Format of FILE: json, csv, pytest-benchmark, github-action-benchmark.")
+@click.option(
+    "--format",
+    "file_format",
+    metavar="NAME",
+    help="Print this format, or write it to FILE: github (annotations), markdown, json, csv, pytest-benchmark or "
+    "github-action-benchmark.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
 def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: Any) -> None:
@@ -120,7 +136,8 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     whichever is faster. The options from --workload to --batch, --dtype and --seed are for variants only.
 
     With --at-least R the exit code is 0 if NEW is at least R times as fast, 1 if it is not or if it does not train the
-    same, and 3 if the machine was too noisy for an answer. Stored runs (RUN.h5) are only shown side by side.
+    same, and 3 if the machine was too noisy for an answer. Without it, with a --resolution finer than 10%, processes
+    run until the interval is no wider than that. Stored runs (RUN.h5) are only shown side by side.
 
     \b
     mlpprof compare old.py new.py
@@ -137,17 +154,15 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
         comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
     except TrainsDifferently as error:
         if options["as_json"]:
-            print_json([*map(comparison_json, error.done), different_training_json(error.different)])
+            print_json([different_training_json(error.different)])
         raise
     with saving.report_first():
         if options["as_json"]:
             print_json([comparison_json(comparison) for comparison in comparisons])
+        elif options["file_format"] is not None and options["out"] is None:
+            print_format(COMPARISONS, comparisons, options["file_format"])
         else:
-            console = output_console()
-            for i, comparison in enumerate(comparisons):
-                if i:
-                    console.print()
-                print_comparison(comparison, console)
+            print_comparisons(comparisons, output_console())
     outcomes = {comparison.verdict.outcome for comparison in comparisons}
     ctx.exit(EXIT_FAILED if "fail" in outcomes else EXIT_INCONCLUSIVE if "inconclusive" in outcomes else EXIT_OK)
 
@@ -214,6 +229,7 @@ def compare_as_asked(
                     with_waterfall=not options["no_waterfall"],
                     typed=typed,
                     progress=part_of(progress, done / total, (done + 1) / total),
+                    procedure=procedure_for(options["resolution"]),
                 )
     if out is not None:
         with saving.attempt():
@@ -303,6 +319,7 @@ def programs_as_asked(
         options["budget"],
         check=not options["no_check"],
         profile_step=None if options["no_waterfall"] else partial(profile_step, threads=threads),
+        procedure=procedure_for(options["resolution"]),
     )
     requests = requests_for((old, *new), options)
     comparer = ProgramComparer(requests, Environment(threads, options["native_blas"]), wanted, say)
@@ -319,7 +336,7 @@ def programs_as_asked(
 def _require_format(options: Mapping[str, Any]) -> None:
     out, named = options["out"], options["file_format"]
     if out is None and named is not None:
-        raise UsageError(f"--format {named} needs a file; add -o FILE")
+        COMPARISONS.require_text(named)
     if out is not None:
         COMPARISONS.choose(out, named, options["figure"])
 

@@ -19,6 +19,8 @@ from mlpprof.errors import UsageError, did_you_mean, one_line
 
 FILE = "pyproject.toml"
 EXAMPLE = "expected one table for each command, such as [tool.mlpprof.profile]"
+CLAIMS = "claims"
+"""The key of the speedups that `mlpprof check-claims` measures; it checks them itself."""
 REPORTS = "reports"
 """The folder into which configured paths may write."""
 
@@ -49,8 +51,11 @@ def configuration(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     if not isinstance(table, dict):
         raise UsageError(f"{path}: [tool] has 'mlpprof', which is {_kind(table)}; {EXAMPLE}")
     for name, options in table.items():
+        if name == CLAIMS:
+            continue
         if name not in COMMANDS or not isinstance(options, dict):
-            raise UsageError(f"{path}: [tool.mlpprof] has '{name}'{did_you_mean(name, COMMANDS)}; {EXAMPLE}")
+            hint = did_you_mean(name, [*COMMANDS, CLAIMS])
+            raise UsageError(f"{path}: [tool.mlpprof] has '{name}'{hint}; {EXAMPLE}")
     return path, table
 
 

@@ -19,7 +19,7 @@ def command(quick: bool, fresh: bool, as_json: bool) -> None:
 
     Each recommendation is one setting, with the line to type and the gain that was measured in new processes with and
     without it. Settings that gain less than 3 % are listed as 'tried'. `mlpprof profile` compares
-    steps with the limits, which are stored. This takes about a minute. Close other programs first.
+    steps with the limits, which are stored. The examination takes about a minute. Close other programs first.
     """
     with progress_bar() as progress:
         found = examine(progress, quick=quick, forget=fresh)

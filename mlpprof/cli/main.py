@@ -15,7 +15,7 @@ from typing import NoReturn
 import click
 
 from mlpprof import __version__
-from mlpprof.cli.commands import COMMANDS, SECTIONS
+from mlpprof.cli.commands import COMMANDS, SECTIONS, module_of
 from mlpprof.cli.configuration import by_parameter, configuration
 from mlpprof.cli.mistyped import no_command, usage_message
 from mlpprof.cli.streams import complain, discard, guard_output
@@ -43,7 +43,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"mlpprof.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(module_of(cmd_name)).command
         path = ctx.meta.get(CONFIGURED_IN)
         if path is not None and isinstance(ctx.default_map, dict) and cmd_name in ctx.default_map:
             ctx.default_map[cmd_name] = by_parameter(command, (cmd_name,), ctx.default_map[cmd_name], path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -85,11 +86,9 @@ def usage_message(error: click.ClickException, words: Sequence[str] = ()) -> str
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption) and context is not None:
         return _no_option(error.option_name, context, list(words))
-    message = error.format_message().rstrip(".")
-    for click_says, we_say in PLAIN_WORDS.items():
-        message = message.replace(click_says, we_say)
     if context is None:
-        return message
+        return error.format_message().rstrip(".")
+    message = _problem(error, context)
     if isinstance(error, click.MissingParameter) and context.info_name in EXAMPLES:
         example = EXAMPLES[context.info_name]
         given = [word for word in words[1:] if is_program_text(word)]
@@ -99,6 +98,51 @@ def usage_message(error: click.ClickException, words: Sequence[str] = ()) -> str
     return f"{message}; {context.command_path} --help shows the options"
 
 
+def _problem(error: click.ClickException, context: click.Context) -> str:
+    """What is wrong, as a sentence."""
+    message = error.format_message().rstrip(".")
+    parameter = getattr(error, "param", None)
+    if isinstance(error, click.MissingParameter) and parameter is not None:
+        return f"the {parameter.param_type_name} {_label(parameter)} is missing"
+    if isinstance(error, click.BadParameter) and parameter is not None:
+        found = error.message.rstrip(".")
+        if isinstance(parameter.type, NUMBERS):
+            value = found.partition(" is not ")[0].strip("'")
+            return f"{_label(parameter)} {value}: expected {_numbers(parameter.type)}"
+        path = re.fullmatch(r"\S+ ('.*') does not exist", found)
+        return f"{_label(parameter)}: " + (found if path is None else f"there is no file or folder {path[1]}")
+    if (extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", message)) is not None:
+        return f"{context.command_path} does not expect '{extra[1]}'"
+    if (command := re.match(r"No such command '(.*?)'", message)) is not None and isinstance(
+        context.command, click.Group
+    ):
+        known = context.command.list_commands(context)
+        return f"'{command[1]}' is not a command of {context.command_path}, which has {', '.join(known)}"
+    return message
+
+
+NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
+"""Types of numbers; those with a range are kinds of them."""
+
+
+def _label(parameter: click.Parameter) -> str:
+    """The name of an option or argument as it is typed, or as the help shows it."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return (parameter.metavar or parameter.human_readable_name).upper().removesuffix("...")
+
+
+def _numbers(kind: click.types.IntParamType | click.types.FloatParamType) -> str:
+    """'a whole number from 1 to 100', 'a number above 0'."""
+    words = "a whole number" if isinstance(kind, click.types.IntParamType) else "a number"
+    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
+    if low is not None and high is not None:
+        return f"{words} from {low:,} to {high:,}"
+    if low is not None:
+        return f"{words} above {low:g}" if getattr(kind, "min_open", False) else f"{words} of {low:g} or more"
+    return words
+
+
 def _no_option(option: str, context: click.Context, words: list[str]) -> str:
     """The message for an option that a command does not have; it may be one of the user's program."""
     command = context.info_name or ""
@@ -106,12 +150,13 @@ def _no_option(option: str, context: click.Context, words: list[str]) -> str:
         if option == "-m" and "-m" in words[:-1]:
             at = words.index("-m")
             return no_command([f"{MODULE}{words[at + 1]}", *words[at + 2 :]])
-        return f"no such option '{option}'; mlpprof --help shows the options"
+        return f"there is no option '{option}'; mlpprof --help shows the options"
     known = [flag for parameter in context.command.params for flag in parameter.opts if flag.startswith("-")]
     message = f"{command} has no option '{option}'{did_you_mean(option, known)}"
     program = next((i for i, word in enumerate(words) if is_program_text(word) or word == "-m"), None)
     if command not in TAKE_PROGRAMS or program is None:
-        return f"{message}; {context.command_path} --help shows the options"
+        link = "" if message.endswith("?") else ";"
+        return f"{message}{link} {context.command_path} --help shows the options"
     ours: list[str] = []
     theirs: list[str] = []
     is_theirs = False  # an unknown option, and the words after it up to the next option, are the program's
@@ -127,12 +172,3 @@ def _no_option(option: str, context: click.Context, words: list[str]) -> str:
         ours, theirs = [*words[:first], *words[program:]], list(words[first:program])
     message += " If" if message.endswith("?") else ". If"
     return f"{message} it is an option of your program, type: {typed(['mlpprof', *ours, '--', *theirs])}"
-
-
-PLAIN_WORDS = {
-    "is not a valid float range": "is not a number",
-    "is not a valid float": "is not a number",
-    "is not a valid integer range": "is not a whole number",
-    "is not a valid integer": "is not a whole number",
-}
-"""What click says of a value that is not a number, and what we say instead."""

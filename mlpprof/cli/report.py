@@ -16,7 +16,7 @@ from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.report.files.formats import CALL_VIEW, COMPARISONS, LADDERS, RUNS
 from mlpprof.report.json_documents import comparison_json, ladder_json, profile_json
-from mlpprof.report.terminal.compare import print_comparison, print_ladder
+from mlpprof.report.terminal.compare import print_comparisons, print_ladder
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.results import Comparison, Ladder
 from mlpprof.results.on_disk import OF_RACES, intact_schema, load_run
@@ -95,9 +95,8 @@ def _show_races(
     if as_json:
         print_json([*map(comparison_json, comparisons), *map(ladder_json, ladders)])
     elif out is None:
-        _print_each(
-            [partial(print_comparison, one) for one in comparisons] + [partial(print_ladder, one) for one in ladders]
-        )
+        first = [partial(print_comparisons, comparisons)] if comparisons else []
+        _print_each([*first, *(partial(print_ladder, one) for one in ladders)])
 
 
 def _print_each(shows: Sequence[Callable[[Console], None]]) -> None:

@@ -23,9 +23,8 @@ from mlpprof.results.races_on_disk import load_races
 def command(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Compute every ratio, interval and verdict of a stored FILE (.h5) again from its raw samples.
 
-    mlpprof compare and ladder write such a file with -o RACE.h5, mlpprof profile keeps one of every run. The exit code
-    is 1 if a figure or a verdict differs from what the samples give, and 2 if a file cannot be read or its digest is
-    wrong.
+    mlpprof compare and ladder write such a file with -o RACE.h5, and mlpprof profile keeps one of every run. The exit
+    code is 1 if a figure or a verdict differs from what the samples give, and 2 if a file is damaged or cannot be read.
 
     \b
     mlpprof compare old.py new.py --at-least 1.2 -o race.h5

@@ -125,7 +125,7 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
 def board(folders: tuple[Path, ...], out: Path) -> None:
     """Collect the result files under each DIR (or single files) into one HTML page, ordered by speed.
 
-    Files that are damaged or are not results are listed and skipped. The page needs no network.
+    Files that are damaged or are not results are listed and skipped. The page works without a network connection.
     """
     require_writable(out)
     if out.suffix.lower() not in (".html", ".htm"):
@@ -134,7 +134,7 @@ def board(folders: tuple[Path, ...], out: Path) -> None:
     for reason in skipped:
         complain(f"skipped: {reason}")
     if not results:
-        raise UsageError("no results found; the results of a learner are in results/*.json of their folder")
+        raise UsageError("there are no results; the results of a learner are in results/*.json of their folder")
     learners = write_board(results, skipped, out)
     click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
 

@@ -213,7 +213,12 @@ def worker_for(entrants: Sequence[Entrant], module: str = WORKER, limit_s: float
     subjects = [entrant.subject for entrant in entrants]
     variants = [one.request.variant for one in subjects if isinstance(one, VariantSubject)]
     if isinstance(subjects[0], ProgramSubject):
-        return Worker(PROGRAM_WORKER, entrants[0].environment.as_variables(), before=contained(subjects[0].request))
+        return Worker(
+            PROGRAM_WORKER,
+            entrants[0].environment.as_variables(),
+            before=contained(subjects[0].request),
+            runs=entrants[0].name,
+        )
     return entrants[0].environment.worker(variants, module, limit_s)
 
 

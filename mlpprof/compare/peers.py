@@ -89,7 +89,7 @@ def plans_of(names: Sequence[str]) -> list[Plan]:
     """The rows with these names, or all rows if there are no names; raises UsageError for an unknown name."""
     for name in names:
         if name not in PLANS:
-            raise UsageError(f"no row '{name}'{did_you_mean(name, PLANS)} (known: {', '.join(PLANS)})")
+            raise UsageError(f"there is no row '{name}'{did_you_mean(name, PLANS)} (known: {', '.join(PLANS)})")
     return [PLANS[name] for name in names] or list(PLANS.values())
 
 

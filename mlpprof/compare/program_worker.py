@@ -22,13 +22,15 @@ from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.passes import warm_up
 from mlpprof.profile.worker import Key
-from mlpprof.programs.in_worker import opened
+from mlpprof.programs.in_worker import guarded, opened
 from mlpprof.programs.parameters import record_parameters
 from mlpprof.programs.pause import StepGate, Taken, run_paused
+from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.seeds import seed_alike
 from mlpprof.programs.step_place import StepPlace
+from mlpprof.programs.values import Executions, Lines, record_values
 from mlpprof.programs.writes import Writes
-from mlpprof.results.json import Message
+from mlpprof.results.json import Message, decode
 
 WARM_UP_SHARE = 5
 """If a program makes few steps, one of so many warms up, and the others are timed."""
@@ -37,6 +39,13 @@ PLENTY = 500
 """If a program makes at least so many steps, a short step is made untimed before each turn."""
 
 Job = Callable[[], None]
+
+
+def packed(arrays: list[Array]) -> str:
+    """Arrays as text for the message to the parent."""
+    content = io.BytesIO()
+    np.savez(content, *arrays)
+    return base64.b64encode(content.getvalue()).decode("ascii")
 
 
 class Session:
@@ -87,11 +96,26 @@ class Session:
             return record_parameters(runnable, StepPlace.parse(program["step"]), steps, writes)
 
         found, count, has_ended = self._in_main(recorded)
-        packed = io.BytesIO()
-        np.savez(packed, *[one.values for one in found])
         described = [{"name": one.name, "key": one.key, "dtype": one.dtype, "is_sum": one.is_sum} for one in found]
-        values = base64.b64encode(packed.getvalue()).decode("ascii")
+        values = packed([one.values for one in found])
         return {"parameters": described, "values": values, "steps": count, "has_ended": has_ended}
+
+    def values(self, report: Progress, program: Message, lines: Message) -> Message:
+        """Run the program with fixed seeds until some lines have run: what they have computed, and their seconds."""
+        report("running the program to see what the changed lines compute", 0.0)
+
+        def recorded() -> Executions:
+            runnable, writes = opened(program)
+            seed_alike()
+            return guarded(writes, lambda: record_values(runnable, decode(Lines, lines), writes))
+
+        found = self._in_main(recorded)
+        arrays = [array for values in found.values for array in values.values()]
+        return {
+            "names": [list(values) for values in found.values],
+            "arrays": packed(arrays),
+            "seconds": found.seconds,
+        }
 
     # A race.
 
@@ -182,7 +206,7 @@ def main() -> None:
     """Serve until the parent is done."""
     session = Session()
     handlers = (
-        *(session.parameters, session.load, session.describe, session.first_run),
+        *(session.parameters, session.values, session.load, session.describe, session.first_run),
         *(session.warm_up, session.turn, session.left, session.made, machine),
     )
 

@@ -10,27 +10,41 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from statistics import median
 
 import numpy as np
 
+from mlpprof.compare.counted_difference import counted_of_programs
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
-from mlpprof.compare.error_bounds import REPLICATED
+from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
 from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training
-from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
+from mlpprof.compare.variant_difference import PAIRS, averaged
+from mlpprof.compare.verdict import looks_for, measure, measure_null
 from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
+from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
-from mlpprof.results import Comparison, DifferentTraining, PhaseChange, ProgramPair, Race, Training
+from mlpprof.programs.values import Lines
+from mlpprof.results import (
+    Comparison,
+    CountedChange,
+    DifferentTraining,
+    PhaseChange,
+    ProgramPair,
+    Race,
+    Training,
+    Verdict,
+)
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -38,9 +52,6 @@ ProfileStep = Callable[[ProgramRequest], StepProfile]
 
 LONG_S = 10.0
 """If a round of the race takes longer than this, the user is shown how long all of them will take."""
-
-REPEATED = 2
-"""The first round of a race is repeated at most so often: once for each program that ends during it."""
 
 MUCH_LONGER = 0.05
 """If the rest of the training loop takes longer than before by this share of a step, a note reports it."""
@@ -57,8 +68,8 @@ class Wanted:
 
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
     same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
-    that only if the claim has failed. replicates: of the race, if no claim decides on them. blocks, turn_s: as in
-    `ProcessRace`.
+    that only if the claim has failed. replicates: of the race, if no claim decides on them; with a fine procedure there
+    may be more. blocks, turn_s: as in `ProcessRace`. procedure: for the wanted resolution.
     """
 
     at_least: float | None = None
@@ -70,23 +81,28 @@ class Wanted:
     blocks: int = BLOCKS
     turn_s: float = TURN_S
     start: StartWorker = worker_for
+    procedure: Procedure = REPLICATED
 
     @property
     def most_replicates(self) -> int:
         """The race has no more of them."""
-        if self.replicates is not None:
+        if self.replicates is not None and not self.procedure.is_fine:
             return self.replicates
-        return UNCLAIMED_REPLICATES if self.at_least is None else REPLICATED.looks[-1]
+        return max(self.replicates or 0, looks_for(self.at_least, self.procedure)[-1])
 
-    def runs(self, request: ProgramRequest, is_old: bool) -> list[tuple[int, str]]:
-        """How often a program is run at most, and what for."""
-        null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
+    def runs(self, request: ProgramRequest, is_old: bool, programs: int = 2) -> list[tuple[int, str]]:
+        """How often a program is run at most, and what for. programs: how many of them are compared.
+
+        The first round of a race is repeated at most once for each program that ends during it.
+        """
+        null = 2 * self.procedure.looks[0] if is_old and self.at_least is not None else 0
+        profiles = 1 if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
-            (self.most_replicates + REPEATED, "for the race"),
+            (self.most_replicates + programs, "for the race"),
             (null, "to see how much the machine varies, before a FAIL"),
-            (2 if self.profile_step is not None else 0, "to see where the difference lies"),
+            (0 if self.profile_step is None else 2 * profiles, "to see where the difference lies"),
         )
         return [(count, what) for count, what in every if count]
 
@@ -95,11 +111,7 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
     """Sentences that say how often each program will be run at most."""
     said = []
     for place, request in enumerate(requests):
-        times = (len(requests) - 1) if place == 0 else 1
-        runs = [
-            (count if what == "to find its step" else times * count, what)
-            for count, what in wanted.runs(request, place == 0)
-        ]
+        runs = wanted.runs(request, place == 0, len(requests))
         parts = ", ".join(f"{count} {what}" for count, what in runs)
         said.append(
             f"{request.name.short} runs up to {sum(count for count, _ in runs)} times ({parts}); each run is "
@@ -108,16 +120,29 @@ def announcement(requests: Sequence[ProgramRequest], wanted: Wanted) -> list[str
     return said
 
 
+def found_sentence(name: str, step: str, took_s: float, more: int) -> str:
+    """Which step was found, and how long the further runs may take, if one takes long."""
+    sentence = f"the step of {name} is {step}"
+    if took_s <= LONG_S:
+        return sentence
+    all_min = more * took_s / 60
+    return f"{sentence}; that run took {took_s:.0f} s, and up to {more} more take as long: {all_min:.0f} min at most"
+
+
+class SameCode(UsageError):
+    """Two programs are the same code."""
+
+
 def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
-    """Raise UsageError if both are the same code: the same texts in all of the program's own files."""
+    """Raise SameCode if both are the same code: the same texts in all of the program's own files."""
     if old.name.text == new.name.text:
-        raise UsageError(
+        raise SameCode(
             f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
             f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
         )
     ours, theirs = own_sources(old), own_sources(new)
     if ours == theirs:
-        raise UsageError(
+        raise SameCode(
             f"{old.name.text} and {new.name.text} are the same code ({_files(len(ours))} with identical bytes), so "
             "there is nothing to compare; change one of them, or name another version, as in train.py@HEAD~1"
         )
@@ -141,9 +166,10 @@ class ProgramRace(ProcessRace):
         blocks: int = BLOCKS,
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
+        is_fine: bool = False,
     ) -> None:
         entrants = [[Entrant(subject, environment)] for subject in subjects]
-        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start)
+        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start, is_fine=is_fine)
         self._notes: dict[str, None] = {}
         self._between_s: list[list[float]] = [[] for _ in subjects]
         self._made: list[int | None] = [subject.steps for subject in subjects]
@@ -179,9 +205,10 @@ class ProgramRace(ProcessRace):
         """Seconds a step that the rest of the loop takes, which is not part of the step."""
         return median(self._between_s[place] or [0.0])
 
-    def longer_between_s(self) -> float:
-        """How many seconds a step the newer program takes longer between its steps, in every replicate at least."""
-        return min((new_s - old_s for old_s, new_s in zip(*self._between_s, strict=True)), default=0.0)
+    def longer_between_s(self, place: int = 1) -> float:
+        """How many seconds a step a newer program takes longer between its steps, in every replicate at least."""
+        pairs = zip(self._between_s[0], self._between_s[place], strict=True)
+        return min((new_s - old_s for old_s, new_s in pairs), default=0.0)
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
         try:
@@ -252,15 +279,14 @@ def _with_steps(entrant: Entrant, steps: int | None) -> Entrant:
 
 
 class TrainsDifferently(CheckFailed):
-    """Two programs do not train the same. done: the comparisons before that one."""
+    """Two programs do not train the same."""
 
-    def __init__(self, different: DifferentTraining, done: Sequence[Comparison] = ()) -> None:
+    def __init__(self, different: DifferentTraining) -> None:
         super().__init__(
             f"{different.new} does not train the same as {different.old}: {different.training.reason}; nothing was "
             "timed. --no-check compares the time only"
         )
         self.different = different
-        self.done = tuple(done)
 
 
 class ProgramComparer:
@@ -279,25 +305,43 @@ class ProgramComparer:
             require_different(requests[0], newer)
         self._requests = list(requests)
         self._subjects: list[ProgramSubject] = []
+        self._runs_of_old: list[tuple[list[Parameter], int]] = []
 
     def compare(self, typed: str, progress: Progress) -> list[Comparison]:
-        """One comparison for every newer program.
+        """One comparison for every newer program; all of them take turns in one race.
 
-        Raises UsageError, TrainsDifferently, and what the programs raise.
+        Raises UsageError, TrainsDifferently before anything is timed, and what the programs raise.
         """
-        old, *others = self.subjects(progress)
-        done: list[Comparison] = []
-        for newer in others:
+        wanted = self._wanted
+        old, *others = subjects = self.subjects(progress)
+        trainings: list[Training | None] = [None] * len(others)
+        if wanted.check:
             try:
-                done.append(self._pair(old, newer, typed, progress))
+                trainings = [self.require_same_training(old, newer, progress) for newer in others]
             except TrainsDifferently as error:
-                raise TrainsDifferently(replace(error.different, command=typed), done) from None
-        return done
+                raise TrainsDifferently(replace(error.different, command=typed)) from None
+        for training in trainings:
+            if training is not None and training.is_same is None:
+                self._say(training.reason)
+        live = self.race(*subjects)
+
+        @cache
+        def null() -> NullResult:
+            same = live.subject(0)  # by now it is known whether it makes few steps
+            return measure_null(self.race(same, same), progress, wanted.procedure)
+
+        announced = _Announced(live, wanted, self._say)
+        verdicts = measure(announced, progress, wanted.at_least, null, wanted.budget_s, wanted.procedure)
+        known: dict[int, list[StepProfile]] = {}
+        return [
+            self._comparison(live, place, training, verdict, typed, partial(self._profiles, known, progress))
+            for place, (training, verdict) in enumerate(zip(trainings, verdicts, strict=True), start=1)
+        ]
 
     def subjects(self, progress: Progress) -> list[ProgramSubject]:
         """The programs with their steps; those that are not named are found, once."""
         for request in self._requests[len(self._subjects) :]:
-            self._subjects.append(self._found(request, len(self._subjects) == 0, progress))
+            self._subjects.append(self._found(request, progress))
         return self._subjects
 
     def require_same_training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
@@ -308,53 +352,63 @@ class ProgramComparer:
             raise TrainsDifferently(DifferentTraining(old.name, new.name, steps, training))
         return training
 
-    def race(self, old: ProgramSubject, new: ProgramSubject) -> ProgramRace:
-        """A race of two of the programs."""
+    def race(self, *subjects: ProgramSubject) -> ProgramRace:
+        """A race of some of the programs."""
         wanted = self._wanted
         return ProgramRace(
-            [old, new], self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start
+            subjects,
+            self._environment,
+            blocks=wanted.blocks,
+            turn_s=wanted.turn_s,
+            start=wanted.start,
+            is_fine=wanted.procedure.is_fine,
         )
 
-    def _found(self, request: ProgramRequest, is_old: bool, progress: Progress) -> ProgramSubject:
+    def _found(self, request: ProgramRequest, progress: Progress) -> ProgramSubject:
         """The program with its step."""
-        how_often = f"up to {sum(count for count, _ in self._wanted.runs(request, is_old))} times"
+        runs = self._wanted.runs(request, not self._subjects, len(self._requests))
+        most = sum(count for count, _ in runs)
+        how_often = f"up to {most} times"
         if request.step is not None:
             return ProgramSubject(request, how_often)
+        begun_s = time.monotonic()
         sought = _runs(ProgramSubject(request, how_often), self._environment).sought(progress)
-        self._say(f"the step of {request.name.short} is {sought['step']}")
+        self._say(found_sentence(request.name.short, sought["step"], time.monotonic() - begun_s, most - 1))
         steps = len(sought["seconds"]) if sought["is_all"] else None
         return ProgramSubject(replace(request, step=sought["step"]), how_often, steps)
 
-    def _pair(self, old: ProgramSubject, new: ProgramSubject, typed: str, progress: Progress) -> Comparison:
+    def _comparison(
+        self,
+        live: ProgramRace,
+        place: int,
+        training: Training | None,
+        verdict: Verdict,
+        typed: str,
+        profiles: Callable[[int, int], Sequence[tuple[StepProfile, StepProfile]]],
+    ) -> Comparison:
+        """The comparison of the oldest program with another one of the race. profiles: as `_profiles`."""
         wanted = self._wanted
-        training = self.require_same_training(old, new, progress) if wanted.check else None
-        if training is not None and training.is_same is None:
-            self._say(training.reason)
-        live = self.race(old, new)
-
-        def null() -> NullResult:
-            same = live.subject(0)  # by now it is known whether it makes few steps
-            return measure_null(self.race(same, same), progress)
-
-        [verdict] = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
-        race = live.race()
+        old, new = self._subjects[0], self._subjects[place]
+        race = live.race().pair(place)
         pair = ProgramPair(
             steps=(old.request.step or "", new.request.step or ""),
-            between_s=(live.between_s(0), live.between_s(1)),
+            between_s=(live.between_s(0), live.between_s(place)),
             training=training,
-            notes=(*live.notes, *longer_between(live.longer_between_s(), race.step_s(0))),
+            notes=(*live.notes, *longer_between(live.longer_between_s(place), race.step_s(0))),
         )
         waterfall: tuple[PhaseChange, ...] = ()
-        if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
-            progress("profiling both steps", 0.9)
+        counted: tuple[CountedChange, ...] = ()
+        has_failed = verdict.outcome == "fail"
+        if wanted.profile_step is not None and (has_failed or not wanted.only_failed):
             scales = (race.step_s(0), race.step_s(1))
             try:
-                before, after = (wanted.profile_step(one.request) for one in (old, new))
+                both = profiles(place, PAIRS if has_failed else 1)
             except MlpprofError as error:  # the verdict stands
                 pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
             else:
-                waterfall = phase_changes(before, after, scales)
-                pair = replace(pair, expressions=expression_changes(before, after, scales))
+                waterfall = averaged([phase_changes(before, after, scales) for before, after in both])
+                pair = replace(pair, expressions=expression_changes(both, scales))
+                counted = counted_of_programs(*both[0])
         return Comparison(
             old=old.name,
             new=new.name,
@@ -368,17 +422,42 @@ class ProgramComparer:
             machine=live.described["machine"],
             command=typed,
             programs=pair,
+            counted=counted,
         )
+
+    def _profiles(
+        self, known: dict[int, list[StepProfile]], progress: Progress, place: int, count: int
+    ) -> list[tuple[StepProfile, StepProfile]]:
+        """So many profiles of the oldest program's step and of another one's, in turns, each from a run of its own.
+
+        known: those that there are already. Raises what a program raises, unless there is a pair.
+        """
+        assert self._wanted.profile_step is not None
+        for number in range(count):
+            for one in (0, place):
+                mine = known.setdefault(one, [])
+                if len(mine) > number:
+                    continue
+                request = self._subjects[one].request
+                progress(f"profiling {request.name.short}, {number + 1} of {count}", 0.9)
+                try:
+                    mine.append(self._wanted.profile_step(request))
+                except MlpprofError:
+                    if number == 0:
+                        raise
+                    return list(zip(known[0][:number], known[place][:number], strict=True))
+        return list(zip(known[0][:count], known[place][:count], strict=True))
 
     def training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
         """Whether both train the same; the old one runs again if not, because it may differ from itself."""
         names = (old.request.name.short, new.request.name.short)
-        ours, first = self._parameters(old, STEPS, progress)
+        ours, first = self._run_of_old(old, 0, progress)
         theirs, steps = self._parameters(new, first, progress)
         found = same_training(names, _until(ours, steps), theirs, steps)
         if found.is_same is False:
-            again, repeated = self._parameters(old, steps, progress)
-            itself = same_training((names[0], names[0]), _until(ours, repeated), again, repeated)
+            again, made = self._run_of_old(old, 1, progress)
+            repeated = min(made, steps)
+            itself = same_training((names[0], names[0]), _until(ours, repeated), _until(again, repeated), repeated)
             if itself.is_same is False:
                 return Training(
                     None,
@@ -387,6 +466,12 @@ class ProgramComparer:
                     f"same seeds ({itself.reason}). The verdict is about time only",
                 )
         return found
+
+    def _run_of_old(self, old: ProgramSubject, number: int, progress: Progress) -> tuple[list[Parameter], int]:
+        """The parameters in the first or the second run of the oldest program, which all newer ones share."""
+        if number == len(self._runs_of_old):
+            self._runs_of_old.append(self._parameters(old, STEPS, progress))
+        return self._runs_of_old[number]
 
     def _parameters(self, subject: ProgramSubject, steps: int, progress: Progress) -> tuple[list[Parameter], int]:
         return parameters_of(subject, steps, self._environment, progress)
@@ -411,9 +496,27 @@ def parameters_of(
     # Programs that go through a set in its order see the same order in every run.
     environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
     answer = _runs(subject, environment).run("parameters", progress, steps=steps)
-    with np.load(io.BytesIO(base64.b64decode(answer["values"])), allow_pickle=False) as values:
-        found = [Parameter(**one, values=values[f"arr_{place}"]) for place, one in enumerate(answer["parameters"])]
-    return found, answer["steps"]
+    values = _unpacked(answer["values"])
+    return [Parameter(**one, values=next(values)) for one in answer["parameters"]], answer["steps"]
+
+
+def values_of(
+    subject: ProgramSubject, lines: Lines, environment: Environment, progress: Progress
+) -> tuple[list[dict[str, Array]], list[float]]:
+    """What some lines of a program compute in each of their first executions, by name, and their seconds.
+
+    Raises UsageError if they never ran, and what the program raises.
+    """
+    environment = replace(environment, variables=(*environment.variables, ("PYTHONHASHSEED", "0")))
+    answer = _runs(subject, environment).run("values", progress, lines=asdict(lines))
+    values = _unpacked(answer["arrays"])
+    return [{name: next(values) for name in names} for names in answer["names"]], answer["seconds"]
+
+
+def _unpacked(text: str) -> Iterator[Array]:
+    with np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False) as values:
+        for place in range(len(values.files)):
+            yield values[f"arr_{place}"]
 
 
 def _runs(subject: ProgramSubject, environment: Environment) -> Runs:

@@ -230,7 +230,9 @@ def embedded(name: str) -> Dataset:
 def embedded_set(name: str) -> EmbeddedSet:
     """The sizes of the embedded set of that name; raises DataError that lists the names there are."""
     if name not in EMBEDDED:
-        raise DataError(f"no embedded set '{name}'{did_you_mean(name, EMBEDDED)} (known: {', '.join(EMBEDDED)})")
+        raise DataError(
+            f"there is no embedded set '{name}'{did_you_mean(name, EMBEDDED)} (known: {', '.join(EMBEDDED)})"
+        )
     return EMBEDDED[name]
 
 

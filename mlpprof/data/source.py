@@ -52,7 +52,7 @@ class DataSource:
         path = Path(text).expanduser()
         if not _exists(path):
             near = did_you_mean(text, EMBEDDED) or _near_files(path)
-            raise DataError(f"no data file or embedded set '{text}'{near} (embedded: {', '.join(EMBEDDED)})")
+            raise DataError(f"there is no data file or embedded set '{text}'{near} (embedded: {', '.join(EMBEDDED)})")
         return cls(path=str(path), x=x, y=y)
 
     @property
@@ -91,7 +91,7 @@ def open_container(source: DataSource) -> Container:
 
 def _open(path: Path) -> Container:
     if not _exists(path):
-        raise DataError(f"no data file '{path}'{_near_files(path)}")
+        raise DataError(f"there is no data file '{path}'{_near_files(path)}")
     if path.is_dir():
         container = open_idx_folder(path)
         if container is None:

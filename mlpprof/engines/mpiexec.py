@@ -63,7 +63,7 @@ def mpiexec_command(ranks: int, environment: Mapping[str, str]) -> list[str]:
     hostfile = environment.get(HOSTFILE_VARIABLE, "")
     if hostfile:
         if not Path(hostfile).is_file():
-            raise UsageError(f"no hostfile '{hostfile}'; expected a file with lines such as node1:4")
+            raise UsageError(f"there is no hostfile '{hostfile}'; expected a file with lines such as node1:4")
         command += ["--hostfile", str(Path(hostfile).resolve())]
     if _is_open_mpi(program):
         # Without these, Open MPI refuses more ranks than cores, binds each to a core, and does not run as root.

@@ -31,7 +31,7 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta
 
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, WorkerDied
 from mlpprof.instrument.needed_work import needed_products
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.machine.blas import libraries_in
@@ -158,9 +158,8 @@ def limits_for(
     """The named limits of a process: those that are kept, and the others measured in a fresh process and kept.
 
     A limit that was measured while other programs kept the machine busy is doubtful: it is used, and the first run that
-    has the machine to itself measures it again.
+    has the machine to itself measures it again. If the fresh process is killed, there is a note, and no limit.
     machine: the description of a process in that environment. folder: of the cache, the user's own by default.
-    Raises whatever `Worker.call` raises.
     """
     key = key_of(machine)
     kept = CACHE.read(key, note, folder) or Kept()
@@ -170,8 +169,12 @@ def limits_for(
     if doubtful and not busy:
         missing += doubtful
     if missing:
-        with Worker(WORKER, environment, limit_s=math.inf) as worker:
-            measured: Limits = worker.call("measure", progress, names=missing)
+        try:
+            with Worker(WORKER, environment, limit_s=math.inf, runs="the machine's limits") as worker:
+                measured: Limits = worker.call("measure", progress, names=missing)
+        except WorkerDied as death:
+            note(f"the machine's limits were not measured, so the report does not compare with them: {death}")
+            return {}
         kept = updated(kept, measured, busy)
         keep(key, kept, folder)
     return {name: kept.limits[name] for name in names}

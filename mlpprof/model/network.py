@@ -120,4 +120,4 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 def _known(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise UsageError(f"no {what} '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
+        raise UsageError(f"there is no {what} '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")

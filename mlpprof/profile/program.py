@@ -31,6 +31,7 @@ from mlpprof.results import (
     VariantRecord,
 )
 from mlpprof.results.json import decode
+from mlpprof.results.program_time import ProgramTime
 
 WORKER = "mlpprof.profile.program_worker"
 
@@ -118,6 +119,7 @@ def profile_program(request: ProgramRequest, settings: ProgramSettings, command:
             measuring_s=time.perf_counter() - begun_s,
             page_faults=answer["page_faults"],
             notes=tuple(answer["notes"]),
+            time=None if answer["time"] is None else decode(ProgramTime, answer["time"]),
         ),
     )
 

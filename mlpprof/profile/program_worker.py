@@ -11,7 +11,7 @@ from mlpprof.instrument.other_profilers import LineObserver, StackObserver
 from mlpprof.machine.facts import describe
 from mlpprof.process import Progress, serve
 from mlpprof.profile.step_table import step_table
-from mlpprof.programs.in_worker import guarded, opened, recorded
+from mlpprof.programs.in_worker import guarded, opened, recorded, time_of
 from mlpprof.programs.notebook import parts_of, place_of
 from mlpprof.programs.record.clocks import calm_step_s, times_as_long
 from mlpprof.programs.record.graph import Graph, shown
@@ -19,7 +19,7 @@ from mlpprof.programs.record.trace import Times
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.programs.watch_steps import Observer, WatchedSteps, own_sources, watch_steps
 from mlpprof.results import LineProfile, LineTime
-from mlpprof.results.json import Message, encode
+from mlpprof.results.json import Message, encode, plain
 
 
 def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[float]) -> Message:
@@ -43,6 +43,7 @@ def _profile(report: Progress, program: dict[str, Any], few: int, plain_s: list[
         "summary": _summary(next(iter(own.values()), "")),
         "sources": sources,
         "loading_s": trace.loading_s,
+        "time": plain(time_of(recording, graph), keep_nan=True),
         "page_faults": mean(trace.times.faults) if trace.times.faults else None,
         "notes": [*trace.notes, *_busy_note(trace.times)],
         "machine": describe(),

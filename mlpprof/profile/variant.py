@@ -16,7 +16,7 @@ import mlpprof
 from mlpprof.catalog import find, find_all
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE, members_wanted
 from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_command
-from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied
+from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.facts import commit_facts
 from mlpprof.machine.limits import Limits, limits_for, names_for
@@ -44,7 +44,9 @@ def start_worker(
     module: str, environment: Mapping[str, str], variants: Iterable[str], limit_s: float | None = None
 ) -> Worker:
     """A worker for these variants; raises what `mpiexec_for` raises. limit_s: as for `Worker`."""
-    return Worker(module, environment, mpiexec_for(variants, environment), limit_s=limit_s)
+    names = list(variants)
+    runs = " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} other variants"
+    return Worker(module, environment, mpiexec_for(names, environment), limit_s=limit_s, runs=runs)
 
 
 WORKER = "mlpprof.profile.worker"
@@ -148,6 +150,8 @@ def check(variants: Sequence[str], cases: int, seed: int, progress: Progress) ->
                 answer = worker.call("check", part, variant=name, cases=cases, seed=seed, called=entry.name)
             except MissingExtra as missing:
                 found.append(CheckResult(name, None, skipped=str(missing)))
+            except WorkerKilled as killed:
+                found.append(CheckResult(name, None, skipped="not checked", message=f"{name}: {killed}"))
             except (VariantCrash, WorkerDied) as crash:
                 found.append(CheckResult(name, False, message=f"{name}: {crash}"))
             else:

@@ -8,6 +8,7 @@ on most systems to every user, in a user namespace in which the user is the same
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import sys
@@ -97,7 +98,13 @@ def enter(folders: Sequence[str]) -> None:
         reason = _is_allowed(outermost)
         current = None if reason is not None else _entered(outermost)
     except OSError as error:
-        reason = str(error)
+        reason = in_words(error)
+
+
+def in_words(error: OSError) -> str:
+    """Why there is no view, without the system's own words: where unshare is limited, it says 'No space left'."""
+    where = "" if error.filename is None else f" for {error.filename}"
+    return f"it allows you no overlay of your own, as is usual in a container: {error.strerror}{where}"
 
 
 def free_folders() -> list[str]:
@@ -126,7 +133,7 @@ def _is_allowed(folders: list[str]) -> str | None:
         try:
             _entered(folders)
         except OSError as error:
-            os.write(writing, str(error).encode())
+            os.write(writing, in_words(error).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -227,4 +234,4 @@ def _call(name: str, *arguments: object) -> None:
     function = getattr(ctypes.CDLL(None, use_errno=True), name)
     if function(*arguments) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
+        raise OSError(number, f"{name} gave {errno.errorcode.get(number, number)}")

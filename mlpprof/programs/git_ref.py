@@ -21,17 +21,22 @@ def sources_at(name: ProgramName) -> dict[str, str | None]:
     repository, no such ref, or no such program at the ref.
     """
     assert name.ref is not None
-    folder = name.folder
-    while not folder.is_dir():  # the folder may have existed at the ref only
-        folder = folder.parent
-    top = Path(_git(folder, "rev-parse", "--show-toplevel", why=f"'{name.text}' needs a git repository").strip())
-    commit = _commit(top, name.ref)
+    top = top_of(name)
+    commit = commit_of(top, name.ref)
     sources = _sources_in(top, commit)
     for path in _candidates(name, top):
         if sources.get(str(path)) is not None:
             return sources
     relative = _candidates(name, top)[0].relative_to(top)
     raise UsageError(f"'{relative}' does not exist at {name.ref} (commit {commit[:10]}); choose a later ref")
+
+
+def top_of(name: ProgramName) -> Path:
+    """The root folder of the repository of a program. Raises UsageError if it is in none."""
+    folder = name.folder
+    while not folder.is_dir():  # the folder may have existed at the ref only
+        folder = folder.parent
+    return Path(git(folder, "rev-parse", "--show-toplevel", why=f"'{name.text}' needs a git repository").strip())
 
 
 def _candidates(name: ProgramName, top: Path) -> list[Path]:
@@ -47,11 +52,12 @@ def _candidates(name: ProgramName, top: Path) -> list[Path]:
     return [base.with_suffix(".py"), base / "__main__.py"]
 
 
-def _commit(top: Path, ref: str) -> str:
+def commit_of(top: Path, ref: str) -> str:
+    """The whole name of the commit of a ref. Raises UsageError, with a similar name, if there is none."""
     try:
-        return _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").strip()
+        return git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").strip()
     except UsageError:
-        known = _git(top, "for-each-ref", "--format=%(refname:short)").split()
+        known = git(top, "for-each-ref", "--format=%(refname:short)").split()
         raise UsageError(
             f"there is no git ref '{ref}' in {top}{did_you_mean(ref, known)}; expected a tag, a branch, a commit or "
             "HEAD~1"
@@ -61,9 +67,9 @@ def _commit(top: Path, ref: str) -> str:
 def _sources_in(top: Path, commit: str) -> dict[str, str | None]:
     blobs: dict[str, str] = {}
     found: dict[str, str | None] = {
-        str(top / file): None for file in _git(top, "ls-files", "-z").split("\0") if _is_source(file)
+        str(top / file): None for file in git(top, "ls-files", "-z").split("\0") if _is_source(file)
     }
-    for line in filter(None, _git(top, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")):
+    for line in filter(None, git(top, "ls-tree", "-r", "-z", "--full-tree", commit).split("\0")):
         facts, _, file = line.partition("\t")
         mode, _, blob = facts.split()
         inner = top / file
@@ -77,7 +83,7 @@ def _sources_in(top: Path, commit: str) -> dict[str, str | None]:
 def _submodule(folder: Path, commit: str) -> dict[str, str | None]:
     """The sources of a submodule at the commit that the outer repository had then."""
     try:
-        _git(folder, "cat-file", "-e", commit)
+        git(folder, "cat-file", "-e", commit)
     except UsageError:
         raise UsageError(
             f"the submodule {folder.name} has no commit {commit[:10]} here, which belongs to this ref; type: git -C "
@@ -112,7 +118,8 @@ def _is_source(file: str) -> bool:
     return Path(file).suffix in KINDS
 
 
-def _git(folder: Path, *arguments: str, why: str = "git could not answer") -> str:
+def git(folder: Path, *arguments: str, why: str = "git could not answer") -> str:
+    """What git answers in a folder. Raises UsageError with why, and with what git says, if it fails."""
     try:
         return _run(folder, arguments).decode("utf-8", errors="surrogateescape")
     except FileNotFoundError:

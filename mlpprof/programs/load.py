@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import errno
 import importlib.util
 import linecache
 import os
@@ -22,6 +23,8 @@ from typing import Any, Protocol
 from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash, one_line
 from mlpprof.namespace import offered_beside
+from mlpprof.process import interrupted
+from mlpprof.programs import file_view
 from mlpprof.programs.name import KINDS
 from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
@@ -144,8 +147,8 @@ class UserProgram:
         except SyntaxError as error:
             place = place_of(error.filename or main.path, error.lineno or 1, error.filename)
             raise UsageError(f"{place.text}: SyntaxError: {error.msg}") from error
-        except KeyboardInterrupt as error:  # the terminal's Ctrl-C does not reach a worker, so it is the program's own
-            raise VariantCrash(f"{self._place(error)} raised KeyboardInterrupt") from error
+        except KeyboardInterrupt as error:
+            raise interrupted(self._place(error)) from error
         except UsageError:  # of `compiled`, about the step that the user named
             raise
         except Exception as error:  # it is the user's code, and may raise anything
@@ -161,11 +164,17 @@ class UserProgram:
         return Exit()
 
     def _hint(self, error: Exception) -> str | None:
-        """What helps against an error that the program would not have met under plain Python."""
+        """What helps against an error of a program that mlpprof, or how it was called, may have caused."""
         if isinstance(error, EOFError):
             return (
                 "; the program waits for input, which mlpprof does not pass on. Let it take an argument instead: "
                 f"{ARGUMENTS_HINT}"
+            )
+        if isinstance(error, OSError) and error.errno == errno.EOVERFLOW and file_view.current is not None:
+            return (
+                "; the program writes into a copy of its folder, and the system cannot copy a file of another group or "
+                "user than yours. Give it your group (chgrp), or add --allow-writes, which lets the program write into "
+                "the folder itself"
             )
         name = self._request.name
         if isinstance(error, ImportError) and name.kind == "script" and "no known parent package" in str(error):
@@ -176,6 +185,14 @@ class UserProgram:
                 folder = folder.parent
             module = ".".join(reversed(parts))
             return f"; it is a module of a package, which is written -m {module}, in the folder {folder}"
+        if isinstance(error, ModuleNotFoundError) and error.name is not None and name.kind == "script":
+            missing = error.name.partition(".")[0]
+            for folder in (Path.cwd(), *name.folder.parents):
+                if (folder / missing).is_dir() or (folder / f"{missing}.py").is_file():
+                    return (
+                        f"; '{missing}' is in the folder {folder}, where Python does not look for the modules of "
+                        f"{name.short}: set PYTHONPATH to that folder"
+                    )
         return None
 
     def _main(self) -> Main:

@@ -107,7 +107,7 @@ class Runs:
 
     def _answer(self, module: str, call: str, progress: Progress, **arguments: Any) -> dict[str, Any]:
         self.count += 1
-        with Worker(module, self._environment, before=self._before) as worker:
+        with Worker(module, self._environment, before=self._before, runs=self._name) as worker:
             try:
                 return dict(worker.call(call, progress, program=self._message, **arguments))
             except ProgramEnded as error:

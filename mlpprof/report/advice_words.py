@@ -324,7 +324,11 @@ def proof_headline(program: str, proof: Proof) -> str:
     if not proof.is_proven:
         return f"{figures}: too little to be certain, so there is no patch"
     precision = ", in float32" if proof.changes_precision else ""
-    return f"{figures}, trains the same over {training.steps} steps{precision}"
+    around = ""
+    if proof.epoch_s is not None:
+        old_s, new_s = proof.epoch_s
+        around = f"; {format_time(old_s)} -> {format_time(new_s)} an epoch, as recorded once"
+    return f"{figures}, trains the same over {training.steps} steps{precision}{around}"
 
 
 def promised_text(one: TriedCure) -> str:

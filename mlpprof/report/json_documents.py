@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof import __version__
+from mlpprof.compare.bisect import Bisected
 from mlpprof.compare.variant_difference import REST
 from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.report.advice_words import median_s
+from mlpprof.report.claims import counted_text, moved_text
 from mlpprof.results import (
     BatchResult,
     CheckResult,
@@ -90,6 +92,7 @@ def _program(program: ProgramRecord) -> dict[str, Any]:
             "measuring_s": program.measuring_s,
             "page_faults": program.page_faults,
             "files": list(program.sources),
+            "time": program.time,
         }
     }
 
@@ -185,6 +188,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "machine": comparison.machine,
             "engines": comparison.engines,
             "programs": None if comparison.programs is None else _programs(comparison),
+            "counted": comparison.counted,
         }
     )
 
@@ -224,8 +228,14 @@ def _phases(waterfall: Iterable[PhaseChange]) -> dict[str, Any]:
     return {"rest" if one.phase == REST else one.phase: _seconds(one) for one in waterfall if not one.label}
 
 
-def _seconds(change: PhaseChange) -> dict[str, float]:
-    return {"old_s": change.old_s, "new_s": change.new_s, "share_of_difference": change.share}
+def _seconds(change: PhaseChange) -> dict[str, Any]:
+    interval = None if change.low_s is None else [change.low_s, change.high_s]
+    return {
+        "old_s": change.old_s,
+        "new_s": change.new_s,
+        "share_of_difference": change.share,
+        "lost_interval_s": interval,
+    }
 
 
 def ladder_json(ladder: Ladder) -> dict[str, Any]:
@@ -275,6 +285,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "at_least": verdict.at_least,
+        "resolution": verdict.resolution,
         "processes": verdict.processes,
     }
 
@@ -295,8 +306,69 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "in_process": verdict.in_process,
             "phases": _phases(speedup.waterfall),
             "lost": speedup.lost,
+            "moved": moved_text(speedup.waterfall, speedup.lost),
+            "facts": list(map(counted_text, speedup.counted)),
             "command": speedup.command,
             "notes": speedup.notes,
+        }
+    )
+
+
+def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | None, reason: str) -> dict[str, Any]:
+    """A claim about which nothing was timed, as `speedup_json`.
+
+    verdict: "fail" if both do not compute the same, "error" if it could not be measured, "unchanged" if both are
+    the same code, None if only the check was wanted.
+    """
+    return {
+        "new": new,
+        "old": old,
+        "subject": "",
+        "ratio": None,
+        "interval": None,
+        "verdict": verdict,
+        "reason": reason,
+        "at_least": at_least,
+        "resolution": None,
+        "processes": 0,
+        "in_process": False,
+        "phases": {},
+        "lost": None,
+        "moved": "",
+        "facts": [],
+        "command": "",
+        "notes": [],
+    }
+
+
+def claims_json(claims: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All claims of a session of tests, or of pyproject.toml; each is what `speedup_json` returns, with its test."""
+    return {"schema": SCHEMA, "mlpprof": __version__, "claims": list(claims)}
+
+
+def bisect_json(found: Bisected) -> dict[str, Any]:
+    """The search for a slow commit: what was tried, the first slow one, and its comparison with the one before."""
+    return plain_object(
+        {
+            "schema": SCHEMA,
+            "mlpprof": __version__,
+            "command": found.command,
+            "good": found.good,
+            "bad": found.bad,
+            "at_least": found.at_least,
+            "whole": _ratio(found.whole.verdict),
+            "tested": [
+                {
+                    "commit": one.commit,
+                    "mark": one.mark,
+                    "reason": one.reason,
+                    **({"ratio": None, "interval": None} if one.verdict is None else _ratio(one.verdict)),
+                }
+                for one in found.tested
+            ],
+            "first_slow": found.first_slow,
+            "possible": found.possible,
+            "comparison": None if found.explained is None else comparison_json(found.explained),
         }
     )
 

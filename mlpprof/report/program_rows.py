@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mlpprof.report.numbers import format_number, format_percent, format_time, plain
 from mlpprof.report.rows import Cell, Column, Row, Table
-from mlpprof.results.advice import Advice
 from mlpprof.results.program_time import ProgramTime, StatementTime
 
 TITLE = "Where the program's time goes"
@@ -108,6 +108,15 @@ def _share(share: float) -> Cell:
     return Cell(format_percent(share), share)
 
 
-def program_rows(advice: Advice) -> Table | None:
-    """The table, if the program's time is known."""
-    return None if advice.program is None else program_table(advice.program, advice.step)
+@dataclass(frozen=True)
+class ProgramView:
+    """What pages and notebooks show: words above the table, the table, and what is known about its statements."""
+
+    words: str
+    table: Table
+    known: list[str]
+
+
+def program_view(time: ProgramTime | None, step: str) -> ProgramView | None:
+    """The view, if the program's time is known."""
+    return None if time is None else ProgramView(program_words(time), program_table(time, step), known_text(time))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST
 from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points
 from mlpprof.model import PHASES
@@ -25,7 +26,9 @@ from mlpprof.report.numbers import (
     format_ratio,
     format_size,
     format_time,
+    interval_text,
     plain,
+    signed_time,
 )
 from mlpprof.report.sentences import Agreement, agreements, batch_text
 from mlpprof.report.story import Measured
@@ -539,6 +542,17 @@ def race_table(ladder: Ladder) -> Table:
     return Table(caption, columns, tuple(rows))
 
 
+def history_table(versions: Sequence[Version]) -> Table:
+    """A row per version of a program, in their order: its step, and how many times as fast it is."""
+    rows = []
+    for one in versions:
+        times = 1.0 if one.over_first is None else one.over_first.ratio
+        first = replace(_ratio(one.over_first, ""), span=(0.0, times))
+        rows.append(Row((Cell(plain(one.name)), _seconds(one.step_s), _ratio(one.over_previous, ""), first)))
+    columns = (Column("version", is_text=True), *map(Column, ("step", "times the one before", "times the first")))
+    return Table("The versions in one race: how many times as fast, with 95 % intervals", columns, tuple(rows))
+
+
 def _ratio(verdict: Verdict | None, absent: str) -> Cell:
     if verdict is None:
         return Cell(absent)
@@ -574,6 +588,10 @@ def change_table(changes: Sequence[PhaseChange], old_s: float, new_s: float) -> 
         Column("statement", is_text=True),
         *map(Column, ("old", "new", "share")),
     )
+    if any(change.low_s is not None for change in changes):
+        columns = (*columns, Column("95 % of the change"))
+    else:
+        rows = [replace(row, cells=row.cells[:-1]) for row in rows]
     return Table("Where the difference lies", columns, tuple(rows))
 
 
@@ -586,18 +604,22 @@ def comparison_table(comparison: Comparison) -> Table:
 def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
     """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
     rows = []
+    has_intervals = any(one.low_s is not None for one in changes)
     for one in changes:
         mark = "bad" if one.lost_s > 0 else "good"
         cells = (
             Cell(plain(one.place.text)),
             Cell(plain(one.text)),
             *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
-            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+            Cell(signed_time(one.lost_s), one.lost_s, mark),
+            *([Cell(interval_text(one.low_s, one.high_s), one.low_s, "quiet")] if has_intervals else []),
         )
         rows.append(Row(cells))
         if one.old_text:
-            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
-    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+            cells = (Cell(""), Cell(f"was: {plain(one.old_text)}"), *[Cell("")] * (len(cells) - 2))
+            rows.append(Row(cells, style="quiet"))
+    titles = ("old", "new", "change", *(["95 % of the change"] if has_intervals else []))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, titles))
     return Table("Expressions whose time changed", columns, tuple(rows))
 
 
@@ -639,6 +661,7 @@ def _change_cells(
         Cell(plain(label)),
         *(Cell(format_time(s), s) if s > 0 else Cell(UNKNOWN) for s in (change.old_s, change.new_s)),
         Cell(format_percent(shown_share), change.share, "bad" if is_slower else "", span),
+        Cell(interval_text(change.low_s, change.high_s), change.low_s, "quiet"),
     )
 
 

@@ -143,7 +143,9 @@ def require_data(data: Path | None) -> None:
     if data is None:
         return
     if not data.exists():
-        raise DataError(f"no folder '{data}'; expected one with MNIST's four files, the cats' HDF5 files, or both")
+        raise DataError(
+            f"there is no folder '{data}'; expected one with MNIST's four files, the cats' HDF5 files, or both"
+        )
     digits, cats = digits_source(data), cats_source(data)
     if digits.name is not None and cats.name is not None:
         raise DataError(

@@ -37,7 +37,7 @@ def reproduce(names: Sequence[str], data: Path | None, quick: bool, progress: Pr
     """
     for name in names:
         if name not in SOURCES:
-            raise UsageError(f"no source '{name}'{did_you_mean(name, SOURCES)} (known: {', '.join(SOURCES)})")
+            raise UsageError(f"there is no source '{name}'{did_you_mean(name, SOURCES)} (known: {', '.join(SOURCES)})")
     require_data(data)
     chosen = list(dict.fromkeys(names)) or list(SOURCES)
     done = []

@@ -16,7 +16,7 @@ class TriedCure:
 
     promised: (low, high), how many times as fast the step would be with it. alone: what a race of a few blocks has
     measured; None if it was not raced. outcome: IN_THE_PATCH, NOT_CONFIRMED or BY_HAND. reason: why it is not in the
-    patch.
+    patch; of a cure around the step, also what has proven it. per: what it makes faster: 'step', or 'epoch' around it.
     """
 
     category: str
@@ -29,6 +29,7 @@ class TriedCure:
     outcome: str
     reason: str = ""
     cell: int | None = None
+    per: str = "step"
 
     @property
     def place(self) -> Place:
@@ -50,7 +51,8 @@ class Proof:
 
     old_s, new_s: median seconds per step in the race. verdict: of the patched program over the original one. training:
     whether both train the same. patch: a unified diff; empty if nothing could be proven. rounds: how often mlpprof has
-    looked for cures, the later times in the patched program.
+    looked for cures, the later times in the patched program. epoch_s: seconds of an epoch before and after, each as
+    recorded once; None if the patch changes nothing around the step.
     """
 
     old_s: float
@@ -62,11 +64,12 @@ class Proof:
     patch: str
     rounds: int
     notes: tuple[str, ...] = ()
+    epoch_s: tuple[float, float] | None = None
 
     @property
     def is_proven(self) -> bool:
-        """Whether there is a patch that trains the same and is faster for certain."""
-        return bool(self.patch) and self.verdict is not None and self.verdict.is_faster
+        """Whether there is a patch that trains the same and is faster for certain, in the step or around it."""
+        return bool(self.patch)
 
     @property
     def changes_precision(self) -> bool:

@@ -307,7 +307,7 @@ class CheckResult:
     deviation, tolerance: of the comparison with the largest deviation in units of its tolerance;
     layer: its layer (None for a figure of the whole network); what: which comparison, in words.
     message: for ok False, one line with the layer and the size of the deviation; for ok True, which networks other
-    than the run's own it does not do.
+    than the run's own it does not do; for ok None, how its worker was killed, if that is the reason.
     """
 
     variant: str

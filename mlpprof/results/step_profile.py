@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.results.place import Place
+from mlpprof.results.program_time import ProgramTime
 from mlpprof.results.shares import own_shares_of
 
 ITERATOR = "(the loop's iterator)"
@@ -25,8 +26,8 @@ class Expression:
     executions per step. seconds: per step, one value for each step under clocks, without what the clocks themselves
     took. Only its ratio to the step under clocks means something: the time of the expression is this share of the
     undisturbed step (`StepProfile.time_s`).
-    flop, bytes_moved, bytes_allocated: per step. kind, name, dtype, shape, orders: as in `results.Operation`; if the
-    executions differ, of the one with the most work.
+    flop, bytes_moved, bytes_allocated, bytes_copied: per step. kind, name, dtype, shape, orders: as in
+    `results.Operation`; if the executions differ, of the one with the most work.
     """
 
     file: str
@@ -45,6 +46,7 @@ class Expression:
     bytes_moved: int
     bytes_allocated: int
     cell: int | None = None
+    bytes_copied: int = 0
 
     @property
     def place(self) -> Place:
@@ -104,7 +106,7 @@ class ProgramRecord:
     to its first step, which are its own. runs: how often the program was run. measuring_s: seconds of all of it.
     page_faults: of an undisturbed step, on average; None where the system does not count them. sources: the text of
     each file, or of each cell of a notebook, by `Place.source`. expressions: in the order of the labels of the result,
-    one for each.
+    one for each. time: where the time of the whole program goes; None if its steps run in another thread.
     """
 
     step: str
@@ -118,3 +120,4 @@ class ProgramRecord:
     measuring_s: float = 0.0
     page_faults: float | None = None
     notes: tuple[str, ...] = ()
+    time: ProgramTime | None = None

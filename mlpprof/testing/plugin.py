@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlpprof.errors import UsageError
+from mlpprof.errors import CheckFailed, MlpprofError, UsageError
 from mlpprof.files import require_writable, write_atomically
 
 if TYPE_CHECKING:
@@ -51,16 +51,19 @@ class SpeedupClaims:
         __tracebackhide__ = True
         if option(self._config, "skip", False):
             pytest.skip("--mlpprof-skip")
-        from mlpprof.errors import MlpprofError
         from mlpprof.testing.speedup import measure_speedup, require_equivalent
 
         try:
             if is_crowded(self._node):
+                options.pop("resolution", None)
                 require_equivalent(new, over=over, measuring=self._measuring(), **options)
-                self._not_timed(new, over, at_least)
+                claim = self._unmeasured(new, over, at_least, None, NOT_TIMED)
+                self._warn(f"{claim['new']} over {claim['old']}: {NOT_TIMED}")
                 return None
             speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
         except (MlpprofError, AssertionError) as error:
+            is_wrong = isinstance(error, CheckFailed | AssertionError)
+            self._unmeasured(new, over, at_least, "fail" if is_wrong else "error", str(error))
             raise pytest.fail.Exception(f"mlpprof: {error}", pytrace=False) from None
         except TypeError as error:
             if "unexpected keyword argument" not in str(error) or "measure_speedup" not in str(error):
@@ -73,7 +76,6 @@ class SpeedupClaims:
         """Claim that `new` takes at most (1 + tolerance) times as long as `than`."""
         __tracebackhide__ = True
         from mlpprof.compare.decide import not_slower_than
-        from mlpprof.errors import UsageError
 
         try:
             at_least = not_slower_than(tolerance)
@@ -97,26 +99,20 @@ class SpeedupClaims:
         if outcome == "inconclusive":
             self._warn(table)
 
-    def _not_timed(self, new: Any, over: Any, at_least: float | str) -> None:
-        names = (str(getattr(subject, "__qualname__", subject)) for subject in (new, over))
-        claim = dict(zip(("new", "old"), names, strict=True))
-        self._record(
-            {
-                **claim,
-                "subject": "",
-                "at_least": None if isinstance(at_least, str) else at_least,
-                "ratio": None,
-                "interval": None,
-                "verdict": None,
-                "reason": NOT_TIMED,
-                "processes": 0,
-                "in_process": False,
-                "phases": {},
-                "command": "",
-                "notes": [],
-            }
-        )
-        self._warn(f"{claim['new']} over {claim['old']}: {NOT_TIMED}")
+    def _unmeasured(
+        self, new: Any, over: Any, at_least: float | str, verdict: str | None, reason: str
+    ) -> dict[str, Any]:
+        """Record a claim about which nothing was timed, and why."""
+        from mlpprof.compare.live_race import distinct_names
+        from mlpprof.report.json_documents import unmeasured_json
+
+        subjects = [
+            (str(getattr(one, "__module__", "")), str(getattr(one, "__qualname__", one))) for one in (new, over)
+        ]
+        ours, theirs = distinct_names(subjects)
+        claim = unmeasured_json(ours, theirs, None if isinstance(at_least, str) else at_least, verdict, reason)
+        self._record(claim)
+        return claim
 
     def _record(self, claim: dict[str, Any]) -> None:
         self._node.stash.setdefault(CLAIMS, []).append({"test": self._node.nodeid, **claim})
@@ -135,6 +131,8 @@ class SpeedupClaims:
 
     def _measuring(self) -> Measuring:
         from mlpprof.compare.entrants import Environment
+        from mlpprof.compare.error_bounds import RESOLUTION
+        from mlpprof.compare.resolution import share_of
         from mlpprof.testing.baseline import DEFAULT_FILE
         from mlpprof.testing.speedup import Measuring
 
@@ -142,7 +140,8 @@ class SpeedupClaims:
         threads = int(option(self._config, "threads", 1)) or None
         environment = Environment(threads, bool(option(self._config, "native_blas", False)))
         baselines = self._config.rootpath / Path(str(option(self._config, "baselines", DEFAULT_FILE)))
-        return Measuring(environment, None if budget is None else float(budget), baselines=baselines)
+        resolution = share_of(option(self._config, "resolution", RESOLUTION))
+        return Measuring(environment, None if budget is None else float(budget), resolution, baselines=baselines)
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:
@@ -164,6 +163,7 @@ def is_crowded(node: pytest.Item) -> bool:
 
 
 INCONCLUSIVE = ("warn", "fail", "skip")
+FORMATS = ("github", "markdown")
 FIXTURE = "speedup"
 MARKER = (
     "speedup(over, new=None, at_least=1.0, **options): before the test's body runs, measure that `new` is at_least "
@@ -187,10 +187,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             "SECONDS",
             "time limit for one claim (three processes always run); without an answer it is inconclusive",
         ),
+        (
+            "resolution",
+            "SHARE",
+            "how fine claims are decided, from 0.01 to 0.5 (default: 0.1); with 0.02, a PASS certifies at_least / "
+            "1.02, and takes more time",
+        ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),
         ("baselines", "FILE", 'file for at_least="baseline" (default: mlpprof-baselines.toml in the root folder)'),
         ("json", "FILE", "write all claims of the session to a file"),
+        (
+            "format",
+            "NAME",
+            "summary of all claims as markdown, or as github: annotations, and Markdown in the summary of the "
+            "workflow's step (default: a line each)",
+        ),
     ):
         group.addoption(f"--mlpprof-{name}", metavar=metavar, default=None, help=text)
         parser.addini(f"mlpprof_{name}", text, default=None)
@@ -202,6 +214,9 @@ def pytest_configure(config: pytest.Config) -> None:
     action = option(config, "inconclusive", "warn")
     if action not in INCONCLUSIVE:
         raise pytest.UsageError(f"mlpprof inconclusive is '{action}'; expected one of {', '.join(INCONCLUSIVE)}")
+    named = option(config, "format", None)
+    if named not in (None, *FORMATS):
+        raise pytest.UsageError(f"mlpprof format is '{named}'; expected one of {', '.join(FORMATS)}")
     for name, kind, least, what in (
         ("budget", float, 1e-9, "seconds above 0, such as 30"),
         ("threads", int, 0, "a whole number of at least 0"),
@@ -213,6 +228,14 @@ def pytest_configure(config: pytest.Config) -> None:
             sound = False
         if not sound:
             raise pytest.UsageError(f"mlpprof {name} is '{value}'; expected {what}")
+    resolution = option(config, "resolution", None)
+    if resolution is not None:
+        from mlpprof.compare.resolution import share_of
+
+        try:
+            share_of(resolution)
+        except UsageError as error:
+            raise pytest.UsageError(f"mlpprof resolution is '{resolution}': {error}") from error
     path = option(config, "json", None)
     if path is not None and not hasattr(config, "workerinput"):
         try:
@@ -297,10 +320,10 @@ class _Summary:
         path = option(self._config, "json", None)
         if path is None or hasattr(self._config, "workerinput"):
             return
-        from mlpprof import __version__
+        from mlpprof.report.json_documents import claims_json
         from mlpprof.results.json import json_text
 
-        text = json_text({"schema": 1, "mlpprof": __version__, "claims": self._claims})
+        text = json_text(claims_json(self._claims))
         try:
             with write_atomically(self._config.rootpath / Path(str(path))) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -309,21 +332,39 @@ class _Summary:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """A line for every claim."""
+        """A line for every claim, or what --mlpprof-format asks for."""
         if self._not_written:
             terminalreporter.write_line(self._not_written, red=True)
         if not self._claims:
             return
         terminalreporter.section("speedups (mlpprof)")
+        if (named := option(self._config, "format", None)) is not None:
+            self._write_format(terminalreporter, named)
+            return
         rows = [_cells(claim) for claim in self._claims]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row, claim in zip(rows, self._claims, strict=True):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             passed = claim["verdict"] == "pass"
-            failed = claim["verdict"] == "fail"
+            failed = claim["verdict"] in ("fail", "error")
             terminalreporter.write_line(line, green=passed, red=failed, yellow=not (passed or failed))
+            if claim.get("moved"):
+                terminalreporter.write_line(f"  what moved: {claim['moved']}")
         for note in dict.fromkeys(note for claim in self._claims for note in claim["notes"]):
             terminalreporter.write_line(f"note: {note}")
+
+    def _write_format(self, terminalreporter: pytest.TerminalReporter, named: str) -> None:
+        from mlpprof.report.files.claims import claims_github, claims_markdown
+        from mlpprof.report.files.markup import add_to_step_summary
+
+        text = claims_github(self._claims) if named == "github" else claims_markdown(self._claims)
+        for line in text.splitlines():
+            terminalreporter.write_line(line)
+        if named == "github":
+            try:
+                add_to_step_summary(claims_markdown(self._claims))
+            except UsageError as error:
+                terminalreporter.write_line(f"mlpprof: {error}", red=True)
 
 
 def _cells(claim: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -331,6 +372,6 @@ def _cells(claim: dict[str, Any]) -> tuple[str, str, str, str]:
     at_least = claim["at_least"]
     words = f"{claim['new']} over {claim['old']}" + ("" if at_least is None else f" >= {at_least:.3g}")
     if claim["ratio"] is None:
-        return claim["test"], words, "-", "NOT TIMED"
+        return claim["test"], words, "-", str(claim["verdict"] or "not timed").upper()
     low, high = claim["interval"]
     return claim["test"], words, f"{claim['ratio']:.3f} ({low:.3f}-{high:.3f})", str(claim["verdict"]).upper()

@@ -159,7 +159,7 @@ def in_float32(graph: Graph) -> InSingle | None:
 def _cure(changes: Changes, bindings: Bindings, graph: Graph) -> Cure | None:
     files = dict.fromkeys(bindings.files[node] for node in changes.nodes())
     sources = {file: graph.trace.sources[file] for file in files}
-    return transformed("precision", sources, {file: _change(file, changes, bindings, graph) for file in files})
+    return transformed("precision", sources, {file: change_of(file, changes, bindings, graph) for file in files})
 
 
 def _site(file: str, node: ast.expr | ast.stmt) -> Site:
@@ -264,7 +264,7 @@ class _Search:
             if called(node) == "astype" and node.args:
                 self._replace_dtype(node.args[0])
                 return
-            dtype = _dtype(node)
+            dtype = dtype_of(node)
             if dtype is not None:
                 self._replace_dtype(dtype)
                 return
@@ -481,7 +481,7 @@ class _Search:
             return
         elif name == "astype" and node.args:
             self._replace_dtype(node.args[0])
-        elif (dtype := _dtype(node)) is not None:
+        elif (dtype := dtype_of(node)) is not None:
             self._replace_dtype(dtype)
         elif name in LIKE_INPUT and (node.args or owner is not None):
             argument = node.args[0] if node.args else owner
@@ -590,7 +590,7 @@ def _span(node: ast.expr) -> tuple[int, int, int, int]:
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 
 
-def _dtype(node: ast.Call) -> ast.expr | None:
+def dtype_of(node: ast.Call) -> ast.expr | None:
     """The dtype that a call asks for."""
     for keyword in node.keywords:
         if keyword.arg == "dtype":
@@ -627,22 +627,24 @@ def _is_single(node: ast.expr) -> bool:
     return any(one in text for one in SINGLE) and (not has_scalars or is_last)
 
 
-def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Callable[[cst.Module], cst.Module]:
-    """The change of one file."""
+def change_of(
+    file: str, changes: Changes, bindings: Bindings, graph: Graph, dtype: str = "float32"
+) -> Callable[[cst.Module], cst.Module]:
+    """The change of one file. dtype: the new one."""
     alias = numpy_name(file, graph)
-    single = "'float32'" if alias is None else f"{alias}.float32"
+    wanted = f"'{dtype}'" if alias is None else f"{alias}.{dtype}"
 
     def cast_to(node: cst.CSTNode) -> cst.CSTNode:
         inner = cast(cst.BaseExpression, node)
         needs = not isinstance(inner, cst.Name | cst.Attribute | cst.Call | cst.Subscript)
         if needs and not inner.lpar:
             inner = inner.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-        return cst.Call(cst.Attribute(inner, cst.Name("astype")), [cst.Arg(expression(single))])
+        return cst.Call(cst.Attribute(inner, cst.Name("astype")), [cst.Arg(expression(wanted))])
 
     def with_dtype(node: cst.CSTNode) -> cst.CSTNode:
         assert isinstance(node, cst.Call)
         equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
-        added = cst.Arg(expression(single), keyword=cst.Name("dtype"), equal=equal)
+        added = cst.Arg(expression(wanted), keyword=cst.Name("dtype"), equal=equal)
         *before, last = node.args
         comma: Any = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
         if isinstance(last.comma, cst.Comma):  # a trailing comma, and what follows it, stay at the end
@@ -656,11 +658,11 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
 
     def single_of(node: cst.CSTNode) -> cst.CSTNode:
         inner = cast(cst.BaseExpression, node).with_changes(lpar=[], rpar=[])
-        return cst.Call(expression(single), [cst.Arg(inner)])
+        return cst.Call(expression(wanted), [cst.Arg(inner)])
 
     def followed_by(names: dict[str, None]) -> NodeChange:
         def make(node: cst.CSTNode) -> object:
-            added = [cst.parse_statement(f"{name} = {name}.astype({single})") for name in names]
+            added = [cst.parse_statement(f"{name} = {name}.astype({wanted})") for name in names]
             return cst.FlattenSentinel([cast(cst.BaseStatement, node), *added])
 
         return make
@@ -674,7 +676,7 @@ def _change(file: str, changes: Changes, bindings: Bindings, graph: Graph) -> Ca
             (changes.dtype, with_dtype),
             (changes.number, float_of),
             (changes.single, single_of),
-            (changes.replaced, lambda node: expression(single)),
+            (changes.replaced, lambda node: expression(wanted)),
         ):
             for node in held:
                 # Within an expression that becomes float32 as a whole, nothing else has to.

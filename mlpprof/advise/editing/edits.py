@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -113,7 +114,11 @@ class Edits:
         file = self._code.file(node)
         site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or 0, node.end_col_offset or 0)
         wanted = cst.BaseExpression if isinstance(node, ast.expr) else cst.BaseSmallStatement
-        return next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
+        found = next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
+        if found is None and isinstance(node, ast.Tuple):  # the place of a concrete tuple is without its parentheses
+            site = replace(site, column=site.column + 1, end_column=site.end_column - 1)
+            found = next((one for one in self._tree(file).all_at(site) if isinstance(one, cst.Tuple)), None)
+        return found
 
     def _line(self, one: ast.stmt) -> cst.CSTNode | None:
         """The concrete statement: a line of its own, or the part of a line that is shared."""
@@ -182,7 +187,8 @@ class Edits:
         is_whole = isinstance(
             above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword | ast.If | ast.While
         )
-        return not is_whole and not (isinstance(above, ast.Call) and node in above.args)
+        is_target = isinstance(above, ast.For | ast.comprehension) and node is above.target
+        return not (is_whole or is_target or (isinstance(above, ast.Call) and node in above.args))
 
     @staticmethod
     def _found(node: cst.CSTNode | None) -> cst.CSTNode:

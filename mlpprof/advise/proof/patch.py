@@ -55,10 +55,11 @@ def apply(files: Sequence[ChangedFile], *, is_asked_twice: bool) -> None:
             temporary.write_bytes(content)
 
 
-def undo() -> list[str]:
-    """Take the last patch back; the paths of the files.
+def undo(program: str | None = None) -> list[str]:
+    """Take the last patch back; the paths of the files. program: the file that the patch has to be about, if given.
 
-    Raises UsageError, before any file is changed, if there is nothing to undo or a file has changed since.
+    Raises UsageError, before any file is changed, if there is nothing to undo, if it is another program's or if a file
+    has changed since.
     """
     if not _undo_file().is_file():
         raise UsageError("there is nothing to undo: no patch of mlpprof advise --apply is kept")
@@ -66,6 +67,12 @@ def undo() -> list[str]:
         kept = decode(list[Replaced], read_json(_undo_file()))
     except WrongJson as error:
         raise UsageError(f"what --apply has kept in {_undo_file()} cannot be read: {error}") from error
+    folder = None if program is None else Path(program).resolve().parent
+    if folder is not None and not any(Path(one.path).is_relative_to(folder) for one in kept):
+        raise UsageError(
+            f"the last patch is not about {program}: it changed {', '.join(one.path for one in kept)}. "
+            "To take it back, type: mlpprof advise --undo"
+        )
     for one in kept:
         path = Path(one.path)
         if not path.is_file() or _digest(path.read_bytes()) != one.new_sha256:

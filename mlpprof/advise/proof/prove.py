@@ -19,6 +19,7 @@ import numpy as np
 
 from mlpprof.advise.editing.cure import Cure, applied, diff
 from mlpprof.advise.find import Analysis
+from mlpprof.advise.proof.around import Executed, Outcome, lines_before_and_after, outcome
 from mlpprof.advise.proof.notebooks import cured_file, is_notebook, moved_loop
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.errors import MlpprofError
@@ -26,6 +27,7 @@ from mlpprof.process import Progress
 from mlpprof.programs.overlay import Overlay
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
+from mlpprof.programs.values import Lines
 from mlpprof.results.advice import Finding
 from mlpprof.results.comparison import Race, Training, Verdict
 from mlpprof.results.proof import BY_HAND, IN_THE_PATCH, NOT_CONFIRMED, ChangedFile, Proof, TriedCure
@@ -60,6 +62,9 @@ class Trials(Protocol):
 
     def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float]:
         """How many times as fast as the first one each of the others is, from a few blocks of one race."""
+
+    def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
+        """What some lines compute in their first executions, and how long they take, or why it is not known."""
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
         """The whole race of two versions."""
@@ -128,6 +133,7 @@ class Prover:
         """
         begun_s = self.clock()
         version = Version(request, first.texts)
+        epoch_s = None if first.advice.program is None else first.advice.program.unit_s
         before = dict(first.texts)
         [reference] = self.trials.parameters([request], STEPS, self.progress)
         if isinstance(reference, MlpprofError):
@@ -135,6 +141,7 @@ class Prover:
         analysis, rounds, notes = first, 1, []
         while True:
             chosen = self._chosen(version, analysis, reference)
+            chosen += self._chosen_around(version, analysis, reference, chosen)
             if not chosen:
                 break
             version = version.cured([one.cure for one in chosen])
@@ -157,7 +164,9 @@ class Prover:
         paths = [path for path, text in version.texts.items() if text != before[path]]
         original = Version(request, before)
         before, changed = ({path: one.file(path) for path in paths} for one in (original, version))
-        is_proven = training.is_same is True and verdict.is_faster
+        around = any(one.outcome == IN_THE_PATCH and one.per != "step" for one in tried)
+        is_proven = training.is_same is True and (verdict.is_faster or (around and not verdict.is_slower))
+        later = analysis.advice.program if around and rounds > 1 else None
         return Proof(
             old_s=race.step_s(0),
             new_s=race.step_s(1),
@@ -168,6 +177,7 @@ class Prover:
             patch=diff(before, changed, shown) if is_proven else "",
             rounds=rounds,
             notes=tuple(notes),
+            epoch_s=(epoch_s, later.unit_s) if epoch_s is not None and later is not None else None,
         )
 
     def _training(self, original: ProgramRequest, cured: Version) -> Training:
@@ -201,6 +211,54 @@ class Prover:
             self._note(one, IN_THE_PATCH)
         return chosen
 
+    def _chosen_around(
+        self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int], chosen: list[CureTrial]
+    ) -> list[CureTrial]:
+        """The cures around the step that are proven, and change no line that a chosen one changes."""
+        found: list[CureTrial] = []
+        for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
+            if finding.per == "step" or not cures or _key(finding) in self.tried:
+                continue
+            reason = "mlpprof cannot compare what these lines compute"
+            for cure in cures:
+                if any(cure.conflicts_with(other.cure) for other in [*chosen, *found]):
+                    reason = "it changes lines that another cure changes too"
+                    continue
+                if self.trials.runs_left() < RUNS_OF_A_ROUND:
+                    reason = "the program has been run as often as announced"
+                    break
+                proven = self._proven_around(version, finding, cure, reference)
+                reason = proven.words or reason
+                if proven.is_proven:
+                    found.append(CureTrial(finding, cure))
+                    break
+            is_found = bool(found) and found[-1].finding is finding
+            one = found[-1] if is_found else CureTrial(finding, cures[0])
+            self._note(one, IN_THE_PATCH if is_found else NOT_CONFIRMED, reason)
+        return found
+
+    def _proven_around(
+        self, version: Version, finding: Finding, cure: Cure, reference: tuple[list[Parameter], int]
+    ) -> Outcome:
+        """Whether the lines compute the same with a cure, in less time, and the program trains the same."""
+        both = lines_before_and_after(finding, cure, version.texts)
+        if both is None:
+            return Outcome(False, "")
+        cured = version.cured([cure])
+        [answer] = self.trials.parameters([cured.request], reference[1], self.progress)
+        training = _compared(reference, answer, cured.is_narrowed)
+        if not training.is_same:
+            return Outcome(False, training.reason)
+        old, new = (
+            self.trials.executed(request, lines, self.progress)
+            for request, lines in zip((version.request, cured.request), both, strict=True)
+        )
+        for one in (old, new):
+            if isinstance(one, MlpprofError):
+                return Outcome(False, str(one))
+        assert not isinstance(old, MlpprofError) and not isinstance(new, MlpprofError)
+        return outcome(both[0].names, old, new)
+
     def _that_train_the_same(
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]
     ) -> list[CureTrial]:
@@ -208,13 +266,11 @@ class Prover:
         open_: list[tuple[Finding, tuple[Cure, ...]]] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
             allowed = tuple(cure for cure in cures if not (self.safe_only and cure.kind == "precision"))
-            if finding.per != "step":
-                continue  # the race is of steps
             if not cures:
                 self._note(CureTrial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:
                 self._note(CureTrial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
-            elif _key(finding) not in self.tried or _key(finding) in self.postponed:
+            elif finding.per == "step" and (_key(finding) not in self.tried or _key(finding) in self.postponed):
                 open_.append((finding, allowed))
         most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
         for finding, cures in open_[most:]:
@@ -276,6 +332,7 @@ class Prover:
             alone=one.alone,
             outcome=outcome,
             reason=reason,
+            per=finding.per,
         )
 
 

@@ -8,21 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mlpprof.advise.find import Analysis, Subject, analyse
+from mlpprof.advise.proof.around import Executed
 from mlpprof.advise.proof.prove import Prover
 from mlpprof.advise.selection import Selection, selected
 from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
-from mlpprof.compare.programs import ProgramRace, parameters_of
+from mlpprof.compare.programs import ProgramRace, parameters_of, values_of
 from mlpprof.compare.verdict import measure
-from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.errors import MlpprofError, UsageError, WorkerKilled
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import part_of
+from mlpprof.programs.values import Lines
 from mlpprof.results.advice import Advice
 from mlpprof.results.comparison import Race, Verdict
 
@@ -40,6 +43,9 @@ PARTS = 5
 
 RUNS_OF_A_RACE = 12
 """The final race and the final comparison need so many runs, which are kept in reserve."""
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -73,13 +79,10 @@ class ProgramTrials:
 
         def run(request: ProgramRequest) -> tuple[list[Parameter], int] | MlpprofError:
             nonlocal done
-            try:
-                answer = parameters_of(self._subject(request), steps, self.environment, lambda what, share: None)
-            except MlpprofError as error:
-                return error
-            finally:
-                done += 1
-                progress(f"training with each cure, to see whether it stays the same: {done} of {len(requests)}", 0.0)
+            subject = self._subject(request)
+            answer = self.answer(lambda: parameters_of(subject, steps, self.environment, lambda what, share: None))
+            done += 1
+            progress(f"training with each cure, to see whether it stays the same: {done} of {len(requests)}", 0.0)
             return answer
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -92,6 +95,27 @@ class ProgramTrials:
         live.run(progress)
         [turns_s] = live.race().turns_s
         return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+
+    def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
+        """What some lines compute in their first executions, and how long they take, or why it is not known."""
+        self._spend(1)
+        return self.answer(lambda: values_of(self._subject(request), lines, self.environment, progress))
+
+    def answer(self, run: Callable[[], Answer]) -> Answer | MlpprofError:
+        """What a run of the program answers, or why it does not.
+
+        If its worker was killed, this says nothing about that version of the program, so it is run once more.
+        """
+        try:
+            return run()
+        except WorkerKilled:
+            self._spend(1)
+        except MlpprofError as error:
+            return error
+        try:
+            return run()
+        except MlpprofError as error:
+            return error
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
         """The whole race of two versions."""
@@ -123,13 +147,13 @@ def proven(
     wanted = selection or Selection()
     # The threads of BLAS wait for each other where other programs use the processors: then nothing can be proven.
     subject = replace(subject, threads=subject.threads or 1)
-    first = chosen(analyse(subject, part_of(progress, 0.0, 1 / PARTS)), wanted)
+    first = chosen(analyse(subject, part_of(progress, 0.0, 1 / PARTS), how_often_proven()), wanted)
     request = replace(subject.program, step=first.advice.step)
     if not any(first.cures):
         return first.advice
 
     def analyse_again(version: ProgramRequest, report: Progress) -> Analysis:
-        return chosen(analyse(replace(subject, target=version, step=version.step), report), wanted)
+        return chosen(analyse(replace(subject, target=version, step=version.step), report, how_often_proven()), wanted)
 
     trials = ProgramTrials(analyse_again, Environment(subject.threads), how_often_proven())
     prover = Prover(trials, progress, safe_only)

@@ -40,6 +40,9 @@ AT, TURNED, ENDED, ENTERED, LEFT, OPENED, CLOSED, SPANS, WATCHED, SEEN = (
 ended; a file begins to run, it has ended; what a loop runs over; whether to record the statement that begins, and that
 it has ended."""
 
+BEFORE, AFTER = "__mlpprof_before__", "__mlpprof_after__"
+"""Hooks around statements of which two versions are compared: they begin; the names of the frame once they have ended.
+"""
 
 QUIETLY: dict[str, Any] = {
     MODE: lambda: 0,  # the step runs undisturbed

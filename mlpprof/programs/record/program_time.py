@@ -39,6 +39,10 @@ MOST_STEPS = 0.5
 MANY_STEPS = 5
 """A turn with so many steps is an epoch; one with fewer only if no loop has turns with more."""
 
+MANY_INTERRUPTIONS_S = 0.1
+"""Another program takes the CPU for some milliseconds at a time. Steps that take less than this together have either
+not been interrupted, or one interruption has multiplied their time: neither shows what happened to other statements."""
+
 EXPENSIVE, LEAST_S = 0.05, 1e-4
 """A statement is worth waiting for if it takes this share of an epoch, and so many seconds."""
 
@@ -325,10 +329,11 @@ def program_time(
 def _calm(step_s: float, sections: Sequence[Section]) -> float:
     """By what the times of statements are multiplied to be those of a machine without other programs.
 
-    `step_s` is the time of a step without interruptions. The statements were interrupted as the steps were.
+    `step_s` is the time of a step without interruptions. The statements were interrupted as the steps were, if the
+    steps have taken long enough to show it.
     """
     plain, plain_s = (sum(x) for x in zip(*((one.warm.plain, one.warm.plain_s) for one in sections), strict=True))
-    return min(1.0, step_s * plain / plain_s) if plain >= MANY_STEPS and plain_s > 0 else 1.0
+    return min(1.0, step_s * plain / plain_s) if plain >= MANY_STEPS and plain_s >= MANY_INTERRUPTIONS_S else 1.0
 
 
 def _sorted(statements: Iterable[StatementTime]) -> list[StatementTime]:

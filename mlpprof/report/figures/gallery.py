@@ -3,9 +3,11 @@
 | name                | what                                                                                        |
 | ------------------- | ------------------------------------------------------------------------------------------- |
 | speedup             | how many times as fast: rungs compared with their root, or new variants with the old one    |
+| history             | the step of several versions of a program, which ran in one race                            |
 | phases              | steps by phase: of variants at one batch size, or of one variant at several                 |
 | layers              | one step by phase, layer and labelled statement                                             |
 | waterfall           | what every phase adds to the time that one variant saves over another                       |
+| differences         | the expressions, or the statements, whose time changed: old and new beside each other       |
 | roofline            | how close each statement comes to the limits of the machine                                 |
 | scaling             | time per sample by batch size                                                               |
 | samples             | every raw sample of a run as a dot                                                          |
@@ -24,11 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mlpprof.compare.history import history
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, standalone_svg, style
 from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars, time_bars
-from mlpprof.report.figures.ratios import Ratio, ratio_rows, waterfall_rows
+from mlpprof.report.figures.ratios import Difference, Ratio, difference_rows, history_rows, ratio_rows, waterfall_rows
 from mlpprof.report.figures.roofline import has_roofline, roofline_sheet, roofline_text, roofline_title
 from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
 from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
@@ -54,14 +57,25 @@ class Drawing:
             return self.draw(width)
 
 
-KINDS = ("speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
+KINDS = (
+    "history",
+    "speedup",
+    "phases",
+    "layers",
+    "waterfall",
+    "differences",
+    "roofline",
+    "scaling",
+    "samples",
+    "turns",
+)
 MOST_CURVES = 14
 """At most this many variants are in one picture of scaling; more lines cannot be distinguished."""
 
 
 def drawings(story: Story) -> dict[str, Drawing]:
     """Every figure that the story has data for, by name, the most important one first."""
-    kinds = (_speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
+    kinds = (_histories, _speedups, _waterfalls, _differences, _phases, _layers, _rooflines, _scaling, _samples, _turns)
     found = [drawing for kind in kinds for drawing in kind(story)]
     return {drawing.name: drawing for drawing in found}
 
@@ -69,7 +83,7 @@ def drawings(story: Story) -> dict[str, Drawing]:
 def require_known_kind(name: str) -> None:
     """Raise UsageError for the name of an unknown kind of figure, before time is spent on measuring."""
     if name.partition("-")[0] not in KINDS:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, KINDS)} (known: {', '.join(KINDS)})")
 
 
 def select(story: Story, name: str | None) -> Drawing:
@@ -78,7 +92,7 @@ def select(story: Story, name: str | None) -> Drawing:
     if name is None:
         return next(iter(known.values()))
     if name not in known:
-        raise UsageError(f"no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
+        raise UsageError(f"there is no figure '{name}'{did_you_mean(name, known)} (there are: {', '.join(known)})")
     return known[name]
 
 
@@ -105,6 +119,18 @@ def slug(*parts: str | int) -> str:
 
 def _suffixed(kind: str, count: int, *parts: str | int) -> str:
     return slug(kind, *parts) if count > 1 else kind
+
+
+def _histories(story: Story) -> Iterator[Drawing]:
+    versions = history(story.comparisons)
+    if versions:
+        texts = (f"{one.name} {format_time(one.step_s)}" for one in versions)
+        yield Drawing(
+            "history",
+            f"A step of {len(versions)} versions, in one race",
+            f"Dots, one below the other: {'; '.join(texts)}",
+            partial(history_rows, versions),
+        )
 
 
 def _speedups(story: Story) -> Iterator[Drawing]:
@@ -171,6 +197,35 @@ def _waterfalls(story: Story) -> Iterator[Drawing]:
             + "; ".join(f"{c.phase} {format_percent(c.share)} of the difference" for c in phases),
             partial(waterfall_rows, comparison),
         )
+
+
+MOST_DIFFERENCES = 10
+
+
+def _differences(story: Story) -> Iterator[Drawing]:
+    shown = [(one, rows) for one in story.comparisons if (rows := _differing(one))]
+    for comparison, rows in shown:
+        texts = (f"{row.name} {format_time(row.old_s)} before, {format_time(row.new_s)} after" for row in rows)
+        yield Drawing(
+            _suffixed("differences", len(shown), comparison.new, comparison.batch),
+            f"What takes another time in {comparison.new} than in {comparison.old}{_comma_batch(comparison.batch)}",
+            f"Pairs of bars: {'; '.join(texts)}",
+            partial(difference_rows, rows),
+        )
+
+
+def _differing(comparison: Comparison) -> list[Difference]:
+    """The expressions of programs, or the labelled statements of variants, whose time changed the most."""
+    if comparison.programs is not None:
+        return [
+            Difference(f"{one.line}: {one.text}", one.old_s or 0.0, one.new_s or 0.0, one.low_s, one.high_s)
+            for one in comparison.programs.expressions[:MOST_DIFFERENCES]
+        ]
+    labels = sorted((one for one in comparison.waterfall if one.label), key=lambda one: -abs(one.lost_s))
+    return [
+        Difference(f"{one.phase}: {of_layer(one.label, one.layer)}", one.old_s, one.new_s, one.low_s, one.high_s)
+        for one in labels[:MOST_DIFFERENCES]
+    ]
 
 
 def _phases(story: Story) -> Iterator[Drawing]:

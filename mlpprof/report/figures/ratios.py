@@ -10,10 +10,11 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST as REST_PHASE
 from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
 from mlpprof.report.figures.rows import RowPlot, ratio_text, round_ticks, row_plot, time_axis
-from mlpprof.report.numbers import digits, format_percent, format_time
+from mlpprof.report.numbers import digits, format_percent, format_time, signed_time
 from mlpprof.results import Comparison
 
 ROUND_FACTORS = ((1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
@@ -89,6 +90,81 @@ def _ratio(plot: RowPlot, i: int, one: Ratio) -> None:
             parts.append(beside)
     for part in parts:
         plot.sheet.tag(part, title, rung=one.number)
+
+
+def history_rows(versions: Sequence[Version], width: float) -> Sheet:
+    """A row per version, in their order: a dot at the time of its step, red if it is slower than the one before.
+
+    The line beside a dot is the 95 % interval of its ratio to the first version.
+    """
+    tags = [{"rung": number} for number in range(len(versions))]
+    plot = row_plot([one.name for one in versions], width, right=1.75, xlabel="time of a step", tags=tags)
+    first_s = versions[0].step_s
+    ends = [_interval_s(one, first_s) for one in versions]
+    time_axis(plot.axes, 1.04 * max(high for _, high in ends))
+    path = [one.step_s for one in versions]
+    plot.axes.plot(path, [plot.y(i) for i in range(len(path))], color=MUTED, lw=0.9, zorder=1)
+    for i, (one, (low, high)) in enumerate(zip(versions, ends, strict=True)):
+        before = one.over_previous
+        color = BAD if before is not None and before.is_slower else ACCENT
+        y = plot.y(i)
+        text = format_time(one.step_s)
+        more = "" if before is None else f"{digits(before.ratio)} × the one before"
+        line = plot.axes.plot((low, high), (y, y), color=color, lw=1.6, zorder=2)[0]
+        dot = plot.axes.plot(
+            (one.step_s,), (y,), marker="o", color=color, markersize=5.5, markeredgecolor=PAPER, zorder=3
+        )[0]
+        for part in (line, dot, plot.figure(i, high, f"{text}  {more}".rstrip(), size=7.5)):
+            plot.sheet.tag(part, f"{one.name}: {text}{', ' if more else ''}{more}", rung=i)
+    return plot.sheet
+
+
+def _interval_s(version: Version, first_s: float) -> tuple[float, float]:
+    """The interval of the step of a version, in seconds, and around the median of its own turns."""
+    over = version.over_first
+    if over is None:
+        return version.step_s, version.step_s
+    low, high = sorted(first_s / ratio for ratio in (over.low, over.high))
+    return min(low, version.step_s), max(high, version.step_s)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The time of an expression, a statement or a phase before and after; 0 where it does not exist."""
+
+    name: str
+    old_s: float
+    new_s: float
+    low_s: float | None = None
+    high_s: float | None = None
+
+
+def difference_rows(differences: Sequence[Difference], width: float) -> Sheet:
+    """Two bars per row, old above new; red if it takes longer than before. The line is the 95 % interval of the change.
+
+    The interval begins at the time of the old one, so that it ends at the time that the new one may have.
+    """
+    plot = row_plot([one.name for one in differences], width, right=1.75, xlabel="time in one step: grey is before")
+    time_axis(plot.axes, 1.04 * max(max(one.old_s, one.new_s, one.old_s + (one.high_s or 0.0)) for one in differences))
+    for i, one in enumerate(differences):
+        y, lost_s = plot.y(i), one.new_s - one.old_s
+        color = BAD if lost_s > 0 else ACCENT
+        title = f"{one.name}: {format_time(one.old_s)} before, {format_time(one.new_s)} after"
+        parts: list[Artist] = []
+        for top, seconds, fill in ((y - plot.half, one.old_s, MUTED), (y, one.new_s, color)):
+            bar = Rectangle((0.0, top), seconds, 0.92 * plot.half, facecolor=fill, lw=0)
+            plot.axes.add_patch(bar)
+            parts.append(bar)
+        end = max(one.old_s, one.new_s)
+        if one.low_s is not None and one.high_s is not None:
+            middle = y + 0.46 * plot.half
+            ends = (max(0.0, one.old_s + one.low_s), one.old_s + one.high_s)
+            parts += plot.axes.plot(ends, (middle, middle), color=INK, lw=1.2)
+            end = max(end, ends[1])
+        parts.append(plot.figure(i, end, signed_time(lost_s).replace("-", "−"), size=7.5))
+        for part in parts:
+            plot.sheet.tag(part, title)
+    return plot.sheet
 
 
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:

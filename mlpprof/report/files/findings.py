@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from mlpprof.report.advice_words import (
     payoff_text,
     share_text,
 )
+from mlpprof.report.files.markup import annotation, inline, markdown_row, markdown_table
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.program_rows import known_text, program_table, program_words
-from mlpprof.report.rows import Table
 from mlpprof.results.advice import CATEGORIES, Advice, Edit, Finding
 from mlpprof.results.category_pages import explanation
 from mlpprof.results.json import json_text
@@ -45,15 +45,14 @@ def _annotations(advice: Advice) -> Iterator[str]:
     for one in advice.findings:
         title = f"{one.category}: {plain(one.title)}{_in_cell(one.place)}"
         line, end_line = _lines(one.place, one.end_line)
-        where = f"file={_property(path_of(advice, one.place))},line={line},endLine={end_line}"
         text = f"{one.why}\nIt saves {payoff_text(one)} per {one.per} ({share_text(one)}).\n{one.cure}"
-        yield f"::warning {where},title={_property(title)}::{_data(text)}"
+        yield annotation("warning", title, text, path_of(advice, one.place), line, end_line)
     for title, lines in other_lines(advice):
         for place, text in lines:
-            where = f"file={_property(path_of(advice, place))},line={_lines(place, place.line)[0]}"
-            yield f"::notice {where},title={_property(title + _in_cell(place))}::{_data(text)}"
+            line = _lines(place, place.line)[0]
+            yield annotation("notice", title + _in_cell(place), text, path_of(advice, place), line)
     for note in advice.notes:
-        yield f"::notice title=mlpprof::{_data(note)}"
+        yield annotation("notice", "mlpprof", note)
 
 
 def _in_cell(place: Place) -> str:
@@ -66,30 +65,22 @@ def _lines(place: Place, end_line: int) -> tuple[int, int]:
     return (place.line, max(place.line, end_line)) if place.cell is None else (1, 1)
 
 
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
-
-
 def markdown_text(advice: Advice) -> str:
     """The findings as Markdown: a table, then each finding with its cure."""
     return "".join(f"{line}\n" for line in _markdown(advice))
 
 
 def _markdown(advice: Advice) -> Iterator[str]:
-    yield f"### mlpprof: {_inline(headline_text(advice))}"
+    yield f"### mlpprof: {inline(headline_text(advice))}"
     yield ""
     yield f"A step takes {format_time(advice.step_s)}."
     yield ""
     if advice.program is not None:
-        yield _inline(program_words(advice.program))
+        yield inline(program_words(advice.program))
         yield ""
-        yield from _rows(program_table(advice.program, advice.step))
+        yield from markdown_table(program_table(advice.program, advice.step))
         yield ""
-        yield from (f"- {_inline(text)}" for text in known_text(advice.program))
+        yield from (f"- {inline(text)}" for text in known_text(advice.program))
         yield ""
     if not advice.findings:
         yield looked_for()
@@ -98,58 +89,31 @@ def _markdown(advice: Advice) -> Iterator[str]:
         yield "| # | place | category | what | time saved | share |"
         yield "| ---: | --- | --- | --- | ---: | ---: |"
     for number, one in enumerate(advice.findings, start=1):
-        cells = (_inline(one.place.text), one.category, _inline(one.title), payoff_text(one), share_text(one))
-        yield _row((str(number), *cells))
+        cells = (inline(one.place.text), one.category, inline(one.title), payoff_text(one), share_text(one))
+        yield markdown_row((str(number), *cells))
     for number, one in enumerate(advice.findings, start=1):
         yield ""
-        yield f"**{number}. {_inline(one.title)}** ({_inline(one.place.text)})"
+        yield f"**{number}. {inline(one.title)}** ({inline(one.place.text)})"
         yield ""
-        yield f"{_inline(one.why)} How sure: {confidence_text(one)}."
+        yield f"{inline(one.why)} How sure: {confidence_text(one)}."
         yield ""
         yield from _cure(one)
     for title, lines in other_lines(advice):
         if lines:
-            yield from ("", f"**{title}**", "", *(f"- {_inline(f'{place.text}: {text}')}" for place, text in lines))
+            yield from ("", f"**{title}**", "", *(f"- {inline(f'{place.text}: {text}')}" for place, text in lines))
     if advice.notes:
         yield ""
-        yield from (f"- {_inline(note)}" for note in advice.notes)
-
-
-def _rows(table: Table) -> Iterator[str]:
-    """A table that all renderers show, as Markdown."""
-    yield _row([column.title for column in table.columns])
-    yield _row(["---" if column.is_text else "---:" for column in table.columns])
-    for row in table.rows:
-        yield _row([_inline(cell.text) for cell in row.cells])
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield from (f"- {inline(note)}" for note in advice.notes)
 
 
 def _cure(one: Finding) -> Iterator[str]:
     """The words as text, and the lines of code as a block that is coloured like a diff."""
     lines = cure_lines(one.cure)
-    yield from (_inline(line.text) for line in lines if line.kind == "words")
+    yield from (inline(line.text) for line in lines if line.kind == "words")
     code = [f"{' ' if line.kind == 'code' else line.kind}{line.text}" for line in lines if line.kind != "words"]
     if code:
         fence = "`" * (1 + max([2, *(len(run) for line in code for run in re.findall("`+", line))]))
         yield from ("", f"{fence}diff", *(line.replace("@@@ ", "@@ ").rstrip() for line in code), fence)
-
-
-def _inline(text: str) -> str:
-    """Text of the user in a line of Markdown: what is between backticks stays code, and nothing becomes HTML."""
-    parts = plain(text).split("`")
-    if len(parts) % 2 == 0:
-        return _escaped(plain(text).replace("`", "'"))
-    return "`".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
-
-
-def _escaped(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "\\*_[]#":
-        text = text.replace(character, "\\" + character)
-    return text
 
 
 def sarif_text(advice: Advice) -> str:

@@ -5,8 +5,9 @@
 | RUNS          | .h5 (the run itself, from which every report can be made), .json, .csv (raw samples), .txt (the     |
 |               | report of the terminal), .html, .png, .svg, .speedscope.json, .trace.json (Perfetto), .lprof and    |
 |               | .lprof.txt (line_profiler), .pyisession (pyinstrument)                                              |
-| COMPARISONS   | .h5 (with every sample), .json, .csv, .html, .png, .svg; by --format alone pytest-benchmark and     |
-|               | github-action-benchmark                                                                             |
+| COMPARISONS   | .h5 (with every sample), .json, .csv, .html, .png, .svg, .md; by --format alone github,             |
+|               | pytest-benchmark and github-action-benchmark                                                        |
+| CLAIMS        | .json, .md; by --format alone github                                                                |
 | LADDERS       | .h5 (with every sample), .json, .csv, .html, .png, .svg                                             |
 | ADVICE        | .html, .json, .txt, .md, .sarif, .patch (the proven cures); by --format alone github                |
 | TUNING        | .py (the winner as a file of its own)                                                               |
@@ -24,16 +25,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import make_folder, write_atomically
 from mlpprof.report.files.benchmarks import github_action_json, pytest_benchmark_json
+from mlpprof.report.files.claims import (
+    claims_github,
+    claims_markdown,
+    comparisons_github,
+    comparisons_markdown,
+)
 from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv
 from mlpprof.report.files.findings import github_text, markdown_text, sarif_text
 from mlpprof.report.files.traces import chrome_trace_json, speedscope_json
 from mlpprof.report.files.tuned_file import tuned_file
-from mlpprof.report.json_documents import advice_json, comparison_json, kept_json, ladder_json, peers_json, profile_json
+from mlpprof.report.json_documents import (
+    advice_json,
+    claims_json,
+    comparison_json,
+    kept_json,
+    ladder_json,
+    peers_json,
+    profile_json,
+)
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.console import text_of
@@ -62,6 +77,7 @@ class Format(Generic[Results]):
     name: what --format calls it. ending: of the file's name; "" if only --format selects the format.
     content: makes the file's content; None for a picture, whose content depends on the figure that is wanted.
     for_one: it holds a single run. shows: "lines" or "stacks" if it shows a view that a profile makes only on request.
+    is_text: it can be printed.
     """
 
     name: str
@@ -69,6 +85,7 @@ class Format(Generic[Results]):
     content: Callable[[Results], Content] | None
     for_one: bool = False
     shows: str = ""
+    is_text: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,18 +130,22 @@ class Formats(Generic[Results]):
             )
         return _write(path, chosen.content(results))
 
+    def require_text(self, named: str) -> None:
+        """Raise UsageError for a format that does not exist, or that cannot be printed."""
+        if not self._named(named).is_text:
+            raise UsageError(f"--format {named} needs a file; add -o FILE")
+
     def text(self, results: Results, named: str) -> str:
-        """The content of a named format, to be printed. Raises UsageError for a format that is not text."""
-        chosen = self._named(named)
-        content = None if chosen.content is None else chosen.content(results)
-        if not isinstance(content, str):
-            raise UsageError(f"--format {named} is not text; add -o FILE")
-        return content
+        """The content of a named format, to be printed. Raises UsageError as `require_text`."""
+        self.require_text(named)
+        content = self._named(named).content
+        assert content is not None
+        return str(content(results))
 
     def _named(self, name: str) -> Format[Results]:
         names = [one.name for one in self.formats]
         if name not in names:
-            raise UsageError(f"no format '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})")
+            raise UsageError(f"there is no format '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})")
         return self.formats[names.index(name)]
 
     def _by_ending(self, path: Path) -> Format[Results]:
@@ -161,8 +182,8 @@ def _page_and_pictures(story: Callable[[Results], Story], shows: str = "") -> tu
 
     return (
         Format("html", ".html", page, shows=shows),
-        Format("png", ".png", None),
-        Format("svg", ".svg", None),
+        Format("png", ".png", None, is_text=False),
+        Format("svg", ".svg", None, is_text=False),
     )
 
 
@@ -204,14 +225,14 @@ def _story_of_ladders(ladders: Sequence[Ladder]) -> Story:
 
 RUNS: Formats[Sequence[Run]] = Formats(
     (
-        Format("h5", ".h5", lambda runs: run_bytes(runs[0]), for_one=True),
+        Format("h5", ".h5", lambda runs: run_bytes(runs[0]), for_one=True, is_text=False),
         Format("json", ".json", lambda runs: json_text(profile_json(runs[0])), for_one=True),
         Format("csv", ".csv", lambda runs: samples_csv(runs[0]), for_one=True),
         Format("txt", ".txt", lambda runs: report_text(runs[0]), for_one=True),
         *_page_and_pictures(_story_of_runs, shows="lines"),
         Format("speedscope", ".speedscope.json", lambda runs: json_text(speedscope_json(runs))),
         Format("chrome-trace", ".trace.json", lambda runs: json_text(chrome_trace_json(runs))),
-        Format("line-profiler", ".lprof", _line_profile, for_one=True, shows="lines"),
+        Format("line-profiler", ".lprof", _line_profile, for_one=True, shows="lines", is_text=False),
         Format("line-profiler-text", ".lprof.txt", _line_profile_text, for_one=True, shows="lines"),
         Format("pyinstrument", ".pyisession", lambda runs: _stacks(runs[0]).session_json, for_one=True, shows="stacks"),
     ),
@@ -228,10 +249,12 @@ CALL_VIEW: Formats[Run] = Formats(
 
 COMPARISONS: Formats[Sequence[Comparison]] = Formats(
     (
-        Format("h5", ".h5", races_bytes),
+        Format("h5", ".h5", races_bytes, is_text=False),
         Format("json", ".json", lambda comparisons: json_text([comparison_json(one) for one in comparisons])),
         Format("csv", ".csv", comparisons_csv),
         *_page_and_pictures(_story_of_comparisons),
+        Format("markdown", ".md", comparisons_markdown),
+        Format("github", "", comparisons_github),
         Format("pytest-benchmark", "", lambda comparisons: json_text(pytest_benchmark_json(comparisons))),
         Format("github-action-benchmark", "", lambda comparisons: json_text(github_action_json(comparisons))),
     ),
@@ -240,7 +263,7 @@ COMPARISONS: Formats[Sequence[Comparison]] = Formats(
 
 LADDERS: Formats[Sequence[Ladder]] = Formats(
     (
-        Format("h5", ".h5", races_bytes),
+        Format("h5", ".h5", races_bytes, is_text=False),
         Format("json", ".json", lambda ladders: json_text([ladder_json(one) for one in ladders])),
         Format("csv", ".csv", ladders_csv),
         *_page_and_pictures(_story_of_ladders),
@@ -257,6 +280,14 @@ ADVICE: Formats[Advice] = Formats(
         Format("sarif", ".sarif", sarif_text),
         Format("github", "", github_text),
         Format("patch", ".patch", lambda advice: advice.proof.patch if advice.proof is not None else ""),
+    )
+)
+
+CLAIMS: Formats[Sequence[Mapping[str, Any]]] = Formats(
+    (
+        Format("json", ".json", lambda claims: json_text(claims_json(claims))),
+        Format("markdown", ".md", claims_markdown),
+        Format("github", "", claims_github),
     )
 )
 

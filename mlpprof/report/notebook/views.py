@@ -17,7 +17,7 @@ from mlpprof.report.figures.gallery import Drawing, drawings
 from mlpprof.report.finding_view import finding_table, finding_views
 from mlpprof.report.html import Picture, environment, picture_of
 from mlpprof.report.numbers import format_time
-from mlpprof.report.program_rows import known_text, program_rows, program_words
+from mlpprof.report.program_rows import program_view
 from mlpprof.report.rows import (
     comparison_table,
     expression_change_table,
@@ -29,7 +29,7 @@ from mlpprof.report.rows import (
 from mlpprof.report.sentences import batches_text, doubts, run_sentences
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
-from mlpprof.report.terminal.compare import print_comparison
+from mlpprof.report.terminal.compare import print_comparisons
 from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.profile import print_run
 from mlpprof.report.terminal.proof import print_proof
@@ -105,6 +105,7 @@ class RunView:
             warnings=warnings,
             facts=facts,
             tables=tables,
+            program=None if run.program is None else program_view(run.program.time, run.program.step),
             statements=statement_table(measured, verbose=self.verbose),
             pictures=run_pictures(run),
             text=repr(self),
@@ -120,7 +121,7 @@ class ComparisonView:
     comparisons: Sequence[Comparison]
 
     def __repr__(self) -> str:
-        return "\n".join(text_of(partial(print_comparison, one)) for one in self.comparisons)
+        return text_of(partial(print_comparisons, self.comparisons))
 
     def _repr_html_(self) -> str:
         blocks = [
@@ -158,9 +159,7 @@ class AdviceView:
             "advice.html",
             headline=headline_text(advice),
             facts=[("step", "", f"{format_time(advice.step_s)}, {steps_text(advice)}")],
-            program=program_rows(advice),
-            program_words=program_words(advice.program) if advice.program else "",
-            known=known_text(advice.program) if advice.program else [],
+            program=program_view(advice.program, advice.step),
             findings=findings,
             table=finding_table(findings) if findings else None,
             looked_for=looked_for(),

@@ -25,7 +25,7 @@ from mlpprof.report.json_documents import advice_json
 from mlpprof.report.numbers import format_time, plain
 from mlpprof.report.page.headline import Tile
 from mlpprof.report.page.page import render, script_text
-from mlpprof.report.program_rows import known_text, program_rows, program_words
+from mlpprof.report.program_rows import program_view
 from mlpprof.results.advice import CATEGORIES, Advice
 from mlpprof.results.category_pages import explanation
 
@@ -45,9 +45,7 @@ def advice_html(advice: Advice) -> str:
         advice=advice,
         headline=headline_text(advice),
         tiles=_tiles(advice),
-        program=program_rows(advice),
-        program_words=program_words(advice.program) if advice.program else "",
-        known=known_text(advice.program) if advice.program else [],
+        program=program_view(advice.program, advice.step),
         findings=findings,
         table=finding_table(findings) if findings else None,
         payoffs=_picture(drawn) if drawn else None,

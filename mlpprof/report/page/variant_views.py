@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlpprof.report.distance import Distance, distance
 from mlpprof.report.html import Picture
 from mlpprof.report.page.pictures import Pictures
+from mlpprof.report.program_rows import ProgramView, program_view
 from mlpprof.report.rows import Table, roofline_table, statement_table
 from mlpprof.report.sentences import slowest_part
 from mlpprof.report.story import Story
@@ -74,7 +75,7 @@ class VariantView:
 
     is_main: the variant that the story is about, which is shown open. source: empty where another batch size of the
     same run shows it; a program may have several files. lines_at: at which batch size lines were timed, such as
-    ' at batch 500'; None if they were not.
+    ' at batch 500'; None if they were not. program: where the time of the whole program goes.
     """
 
     name: str
@@ -91,6 +92,7 @@ class VariantView:
     source: tuple[SourceFile, ...]
     lines_at: str | None
     is_program: bool
+    program: ProgramView | None
 
     @property
     def title(self) -> str:
@@ -122,6 +124,7 @@ def variant_views(story: Story, pictures: Pictures) -> list[VariantView]:
                 source=tuple(source_files(run)) if result is sourced else (),
                 lines_at=None if run.lines is None else at_batch(run.lines),
                 is_program=run.program is not None,
+                program=None if run.program is None else program_view(run.program.time, run.program.step),
             )
         )
     return views

@@ -29,7 +29,6 @@ from mlpprof.report.advice_words import (
     steps_text,
 )
 from mlpprof.report.numbers import format_time, plain, printable
-from mlpprof.report.program_rows import TITLE, known_text, program_table, program_words
 from mlpprof.report.terminal.console import (
     FIGURE,
     GAP,
@@ -41,8 +40,8 @@ from mlpprof.report.terminal.console import (
     listing,
     pairs,
     print_trimmed,
-    table_lines,
 )
+from mlpprof.report.terminal.program import program_section
 from mlpprof.results.advice import Advice, Finding
 
 WIDE = 110
@@ -69,12 +68,7 @@ def _sections(advice: Advice, width: int) -> Iterator[RenderableType]:
         facts.append(("machine", "", machine_line(advice.environment)))
     yield indented(pairs(facts, width))
     if advice.program is not None:
-        yield heading(TITLE)
-        yield indented(pairs([("", "", program_words(advice.program))], width))
-        yield from table_lines(program_table(advice.program, advice.step), width)
-        if known := known_text(advice.program):
-            yield Text()
-            yield indented(pairs([("!", "yellow", text) for text in known], width))
+        yield from program_section(advice.program, advice.step, width)
     if advice.findings:
         yield heading("Findings", caption_text(advice.findings))
         yield indented(_summary(advice.findings, width))

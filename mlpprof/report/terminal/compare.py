@@ -8,18 +8,45 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mlpprof.compare.history import Version, history
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.machine.blas import blas_line, machine_line
+from mlpprof.report.claims import counted_text, lost_text, phase_row
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
-from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, of_layer, plain
-from mlpprof.report.rows import comparison_table, expression_change_table, phase_names, race_table
+from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, plain
+from mlpprof.report.rows import comparison_table, expression_change_table, history_table, phase_names, race_table
 from mlpprof.report.sentences import batch_text
 from mlpprof.report.terminal.console import FIGURE, NAME, heading, indented, listing, pairs, print_trimmed, table_lines
-from mlpprof.results import BatchResult, Comparison, ExpressionChange, Ladder, PhaseChange, Run, Speedup
+from mlpprof.results import BatchResult, Comparison, Ladder, Run, Speedup
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """One comparison: the verdict first, then where the difference lies."""
     print_trimmed(console, lambda width: _comparison_sections(comparison, width))
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """All comparisons; the versions of a program that ran in one race come first, in a table."""
+    versions = history(comparisons)
+    if versions:
+        print_trimmed(console, lambda width: _history_sections(versions, width))
+    for i, comparison in enumerate(comparisons):
+        if i or versions:
+            console.print()
+        print_comparison(comparison, console)
+
+
+def _history_sections(versions: Sequence[Version], width: int) -> Iterator[RenderableType]:
+    yield Text(f"{plain(versions[0].name)} → {plain(versions[-1].name)}, {len(versions)} versions", "bold")
+    yield Text()
+    yield from table_lines(history_table(versions), width)
+    yield Text()
+    slower = [one for one in versions if one.over_previous is not None and one.over_previous.is_slower]
+    if slower:
+        worst = min(slower, key=lambda one: one.over_previous.ratio if one.over_previous is not None else 1.0)
+        yield indented(Text(f"The most time is lost in {plain(worst.name)}.", "yellow"))
+    note = "All versions took turns in one race. Brackets: 95 % interval; the comparisons with the first one follow."
+    yield indented(Text(note, "dim"))
 
 
 def print_stored(runs: Sequence[Run], console: Console) -> None:
@@ -40,6 +67,10 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
         yield from _waterfall_sections(comparison, width)
     if comparison.programs is not None and comparison.programs.expressions:
         yield from _expression_sections(comparison, width)
+    if comparison.counted:
+        yield heading("Counted facts that differ", "they are the same in every run")
+        for one in comparison.counted:
+            yield indented(Text(counted_text(one)))
 
 
 def _expression_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -52,9 +83,8 @@ def _expression_sections(comparison: Comparison, width: int) -> Iterator[Rendera
         yield indented(Text("The whole difference is within the noise, so these changes say little.", "yellow"))
     elif comparison.lost is not None and comparison.verdict.is_slower:
         yield indented(Text(f"The most time is lost in {lost_text(comparison.lost)}.", "yellow"))
-    note = (
-        "Times come from one run of each program with clocks, as shares of the steps of the race, which has no clocks."
-    )
+    runs = "one run" if all(one.low_s is None for one in comparison.programs.expressions) else f"{PAIRS} runs"
+    note = f"Times come from {runs} of each program with clocks, as shares of the steps of the race without clocks."
     yield indented(Text(note, "dim"))
 
 
@@ -177,8 +207,9 @@ def speedup_table(speedup: Speedup) -> str:
         ("on", speedup.subject),
         ("measured", ratio_text(verdict)),
         ("verdict", claim_text(verdict)),
-        *_phase(speedup.waterfall),
+        *phase_row(speedup.waterfall),
         *([] if speedup.lost is None else [("lost in", lost_text(speedup.lost))]),
+        *(("counted", counted_text(one)) for one in speedup.counted),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]
@@ -198,35 +229,3 @@ def _sentence(speedup: Speedup) -> str:
     if verdict.outcome == "fail":
         return f"{text}, but {required}"
     return f"{text}; {required}" + ("" if verdict.outcome == "pass" else ", which this measurement cannot decide")
-
-
-def lost_text(one: ExpressionChange) -> str:
-    """'net.py:17: np.tanh(Z + 0 * Z) (was: np.tanh(Z)), 1.2 ms → 1.9 ms'."""
-    was = f" (was: {plain(one.old_text)})" if one.old_text else ""
-    old = "not there before" if one.old_s is None else format_time(one.old_s)
-    new = "gone" if one.new_s is None else format_time(one.new_s)
-    return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}"
-
-
-def _phase(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:
-    """The phase that lost the most time against the older one and its most expensive statement, or gained the least."""
-    phases = [change for change in waterfall if not change.label]
-    if not phases:
-        return []
-    worst = max(phases, key=_lost_s)
-    text = _times(worst)
-    if _lost_s(worst) <= 0:
-        return [("phases", f"phase with the smallest gain: {worst.phase}, {text}")]
-    labels = [change for change in waterfall if change.label and change.phase == worst.phase and _lost_s(change) > 0]
-    if labels:
-        label = max(labels, key=_lost_s)
-        text += f"; most in {of_layer(label.label, label.layer)}: {_times(label)}"
-    return [("slower", f"{worst.phase}: {text}")]
-
-
-def _lost_s(change: PhaseChange) -> float:
-    return change.new_s - change.old_s
-
-
-def _times(change: PhaseChange) -> str:
-    return f"{format_time(change.old_s)} → {format_time(change.new_s)}"

@@ -46,6 +46,7 @@ from mlpprof.report.terminal.console import (
     table_lines,
     text_of,
 )
+from mlpprof.report.terminal.program import program_section
 from mlpprof.results import LineProfile, LineTime, Run, StackProfile
 
 CONTEXT = 1
@@ -137,6 +138,8 @@ def _sections(run: Run, width: int, verbose: bool) -> Iterator[RenderableType]:
     yield indented(pairs(run_facts(run), width))
     spans = " or ".join(dict.fromkeys(f"{r.steps_a_sample:,}" for r in results if r.steps_a_sample > 1))
     of = f"blocks of {spans} steps through train" if spans else "single steps"
+    if run.program is not None and run.program.time is not None:
+        yield from program_section(run.program.time, run.program.step, width)
     yield heading("Time", f"without instruments; the range contains 95 % of {of}")
     yield from table_lines(time_table(measured).transposed(), width)
     yield Text()

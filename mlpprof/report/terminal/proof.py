@@ -56,5 +56,5 @@ def _table(proof: Proof) -> Table:
 
 def _result(one: TriedCure) -> Text:
     if one.outcome == IN_THE_PATCH:
-        return Text(one.outcome, "green")
+        return Text(plain(f"{one.outcome}: {one.reason}" if one.reason else one.outcome), "green")
     return Text(plain(f"{one.outcome}: {one.reason}" if one.reason else one.outcome))

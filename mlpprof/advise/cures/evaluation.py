@@ -1,0 +1,177 @@
+"""Evaluation sample by sample: the network is called once for all samples, and the loop goes over its outputs.
+
+The rest of the loop stays as it is: comparing labels, counting, collecting.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import RecordedCode
+from mlpprof.advise.loops import PythonLoop
+from mlpprof.advise.syntax import is_simple, numpy_name
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """How all samples become one argument, what goes over the outputs, and the axis of each output.
+
+    outputs: with `{}` for what the network gives for all samples.
+    """
+
+    stacked: str
+    outputs: str
+    axis: int
+
+
+def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
+    """The edits that may be right, the likelier one first; which one is, the proof finds out."""
+    code = RecordedCode(graph)
+    statement, head = _head(loop, code)
+    if statement is None or head is None or not loop.turns:
+        return ()
+    file = code.file(statement)
+    name = numpy_name(file, graph)
+    variables = {one.id for one in ast.walk(head.target) if isinstance(one, ast.Name)}
+    if name is None or not _may_be_run_twice(head.iter):
+        return ()
+    for event, call, place in _network_calls(loop.turns[0], variables, code):
+        sample, result = event.operands[len(event.operands) - len(call.args) + place], event.result
+        each = _all_of(call.args[place], head, variables)
+        if each is not None and isinstance(sample, np.ndarray) and isinstance(result, np.ndarray):
+            layouts = _layouts(sample, result, each, name)
+            cures = (_cure(samples, call, place, head, statement, code) for samples in layouts)
+            return tuple(cure for cure in cures if cure is not None)
+    return ()
+
+
+def _cure(
+    samples: _Samples,
+    call: ast.Call,
+    place: int,
+    head: ast.For | ast.comprehension,
+    statement: ast.stmt,
+    code: RecordedCode,
+) -> Cure | None:
+    """The edit for one way to put the samples into one array."""
+    edits, file, used = Edits(code), code.file(statement), call
+    largest = _argmax_of(call, code)
+    names = ("outputs", "output") if largest is None else ("answers", "answer")
+    all_names, one_name = (edits.fresh_name(name, file) for name in names)
+    arguments = [samples.stacked if n == place else ast.unparse(one) for n, one in enumerate(call.args)]
+    text, over = f"{ast.unparse(call.func)}({', '.join(arguments)})", samples.outputs.format(all_names)
+    if largest is not None:
+        used, over = largest, all_names
+        text = f"{ast.unparse(largest.func)}({text}, axis={samples.axis})"
+    edits.insert_before(statement, f"{all_names} = {text}")
+    edits.replace(used, one_name)
+    sample, loops = call.args[place], head.target
+    within = [*ast.walk(statement if isinstance(statement, ast.For) else code.parent(head) or statement)]
+    inside = {id(one) for one in ast.walk(used)} | {id(one) for one in ast.walk(loops)}
+    is_needed = not isinstance(sample, ast.Name) or any(
+        isinstance(one, ast.Name) and one.id == sample.id and id(one) not in inside for one in within
+    )
+    parts = loops.elts if isinstance(loops, ast.Tuple) else []
+    number = next((n for n, one in enumerate(parts) if ast.unparse(one) == ast.unparse(sample)), None)
+    is_zip = isinstance(head.iter, ast.Call) and ast.unparse(head.iter.func) == "zip"
+    if not is_needed and isinstance(loops, ast.Name):
+        edits.replace(loops, one_name)
+        edits.replace(head.iter, over)
+    elif not is_needed and is_zip and number is not None and isinstance(head.iter, ast.Call):
+        edits.replace(parts[number], one_name)
+        edits.replace(head.iter.args[number], over)
+    else:
+        target = f"({ast.unparse(loops).strip('()')})" if parts else ast.unparse(loops)
+        edits.replace(loops, f"{one_name}, {target}")
+        edits.replace(head.iter, f"zip({over}, {ast.unparse(head.iter)})")
+    return edits.cure()
+
+
+def _argmax_of(call: ast.Call, code: RecordedCode) -> ast.Call | None:
+    """`np.argmax(...)` of a call, with nothing else."""
+    above = code.parent(call)
+    is_alone = isinstance(above, ast.Call) and above.args == [call] and not above.keywords
+    is_largest = is_alone and isinstance(above, ast.Call) and ast.unparse(above.func).endswith(".argmax")
+    return above if is_largest and isinstance(above, ast.Call) else None
+
+
+def _head(loop: PythonLoop, code: RecordedCode) -> tuple[ast.stmt | None, ast.For | ast.comprehension | None]:
+    """The statement to insert a line before, and what has the target and the iterable of the loop."""
+    node = code.node_at(loop.longest.site)
+    if isinstance(node, ast.For):
+        return node, node
+    if isinstance(node, ast.ListComp | ast.GeneratorExp) and len(node.generators) == 1:
+        around = [node, *code.around(node)]
+        within = next((n for n, one in enumerate(around) if isinstance(one, ast.stmt)), len(around))
+        if any(isinstance(one, ast.Lambda | ast.ListComp | ast.GeneratorExp) for one in around[1:within]):
+            return None, None
+        statement = around[within] if within < len(around) else None
+        if isinstance(statement, ast.Assign | ast.AugAssign | ast.Return | ast.Expr):
+            return statement, node.generators[0]
+    return None, None
+
+
+def _may_be_run_twice(node: ast.expr) -> bool:
+    """Whether an iterable gives its items a second time: a name, or `zip`, `enumerate` or `range` of such."""
+    match node:
+        case ast.Call(func=ast.Name(id="zip" | "enumerate" | "range" | "len"), args=args, keywords=[]):
+            return all(map(_may_be_run_twice, args))
+    return is_simple(node)
+
+
+def _network_calls(turn: list[Event], variables: set[str], code: RecordedCode) -> Iterator[tuple[Event, ast.Call, int]]:
+    """Calls of the program's own functions, the outermost first, of which one argument depends on the sample."""
+    for event in turn:
+        node = code.node(event)
+        if not event.is_own or not isinstance(node, ast.Call) or node.keywords or len(event.operands) < len(node.args):
+            continue
+        names = [{one.id for one in ast.walk(arg) if isinstance(one, ast.Name)} & variables for arg in node.args]
+        dependent = [number for number, found in enumerate(names) if found]
+        is_plain = not any(isinstance(one, ast.Starred) for one in node.args)
+        if is_plain and len(dependent) == 1 and is_simple(node.func):
+            yield event, node, dependent[0]
+
+
+def _all_of(argument: ast.expr, head: ast.For | ast.comprehension, variables: set[str]) -> str | None:
+    """What holds all samples, for the argument of one: an array or a list, as text."""
+    over, target = head.iter, head.target
+    if isinstance(over, ast.Call) and isinstance(over.func, ast.Name):
+        name = over.func.id
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if name == "enumerate" and len(parts) == 2:
+            over, target = over.args[0], parts[1]
+        elif name == "zip" and len(parts) == len(over.args):
+            for part, source in zip(parts, over.args, strict=True):
+                if ast.unparse(part) == ast.unparse(argument):
+                    return ast.unparse(source)
+        elif name == "range" and len(over.args) == 1:
+            match argument:
+                case ast.Subscript(value=owner, slice=ast.Name(id=index)) if index in variables and is_simple(owner):
+                    return f"{ast.unparse(owner)}[:{ast.unparse(over.args[0])}]"
+            return None
+    if ast.unparse(target) == ast.unparse(argument):
+        return ast.unparse(over)
+    if isinstance(over, ast.Call):
+        return None
+    return f"[{ast.unparse(argument)} for {ast.unparse(target).strip('()')} in {ast.unparse(over)}]"
+
+
+def _layouts(sample: np.ndarray, result: np.ndarray, each: str, np_name: str) -> Iterator[_Samples]:
+    """The ways to put all samples into one array. `{}` is the outputs for all of them."""
+    match sample.shape, result.shape:
+        case (_, 1), (_, 1):
+            yield _Samples(f"{np_name}.hstack({each})", "{}.T[:, :, None]", 0)
+        case (1, _), (1, _):
+            yield _Samples(f"{np_name}.vstack({each})", "{}[:, None]", 1)
+        case (_,), (_,):
+            rows = f"{np_name}.asarray({each})"
+            yield _Samples(rows, "{}", 1)
+            yield _Samples(f"{rows}.T", "{}.T", 0)
