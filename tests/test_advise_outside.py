@@ -54,14 +54,15 @@ def looked_into(text):
         run.forms.sites, [], [], [(0, 0)], {}, {}, Times([1e-6]), {"train.py": HEAD + text}, "train.py", "", ""
     )
     graph, watched = Graph(trace), list(run.around.found.values())
-    return findings_around(run.time, watched, graph), with_knowledge(run.time, watched, graph)
+    found = [finding for finding, _ in findings_around(run.time, watched, graph)]
+    return found, with_knowledge(run.time, watched, graph)
 
 
 def test_an_evaluation_of_the_samples_one_by_one_is_found_with_its_share_of_an_epoch():
     [found], program = looked_into("    correct = one_by_one(samples)\n")
     assert (found.category, found.line, found.outside, found.per) == ("sample-loop", 20, True, "epoch")
     assert "400 samples" in found.title
-    assert (found.kind, found.edits) == ("manual", ())
+    assert found.kind == "safe"
     assert 0.3 < found.payoff_share[0] <= found.payoff_share[1] <= 1
     assert found.payoff_s[1] <= program.unit_s
     assert found.evidence["executions"] == 400
