@@ -32,6 +32,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
+from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
@@ -206,6 +207,8 @@ def compare_as_asked(
     _require_format(options)
     workload = workload_from(options)
     first, *others = find_all((old, *new))
+    for other in others:
+        require_different_variants(first, other)
     batches = options["batch"] or (workload.batch,)
     comparisons: list[Comparison] = []
     with bar() as progress:
