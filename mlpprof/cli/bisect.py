@@ -28,6 +28,7 @@ from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.bisect import Bisected, bisect
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.errors import EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import time_limit_s
@@ -150,7 +151,9 @@ class CommitRaces:
     def explained(self, old: Commit, new: Commit) -> Comparison:
         """Race two commits and profile both; a note says if they do not train the same."""
         wanted = Wanted(
-            budget_s=self.options["budget"], profile_step=partial(profile_step, threads=self.options["threads"])
+            budget_s=self.options["budget"],
+            profile_step=partial(profile_step, threads=self.options["threads"]),
+            pairs=PAIRS,
         )
         try:
             return self._compared(old, new, wanted)

@@ -69,8 +69,8 @@ class Wanted:
 
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
     same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
-    that only if the claim has failed. replicates: of the race, if no claim decides on them. blocks, turn_s: as in
-    `ProcessRace`.
+    that only if the claim has failed. pairs: of profiles, unless the claim has failed. replicates: of the race, if no
+    claim decides on them. blocks, turn_s: as in `ProcessRace`.
     """
 
     at_least: float | None = None
@@ -78,6 +78,7 @@ class Wanted:
     check: bool = True
     profile_step: ProfileStep | None = None
     only_failed: bool = False
+    pairs: int = 1
     replicates: int | None = None
     blocks: int = BLOCKS
     turn_s: float = TURN_S
@@ -96,7 +97,7 @@ class Wanted:
         The first round of a race is repeated at most once for each program that ends during it.
         """
         null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
-        profiles = 1 if self.at_least is None else PAIRS
+        profiles = self.pairs if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
@@ -370,7 +371,7 @@ class ProgramComparer:
         if wanted.profile_step is not None and (has_failed or not wanted.only_failed):
             scales = (race.step_s(0), race.step_s(1))
             try:
-                both = profiles(place, PAIRS if has_failed else 1)
+                both = profiles(place, PAIRS if has_failed else wanted.pairs)
             except MlpprofError as error:  # the verdict stands
                 pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
             else:
