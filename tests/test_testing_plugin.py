@@ -338,7 +338,9 @@ def test_skip_skips_where_a_speedup_is_claimed(canned: pytest.Pytester) -> None:
 
 
 def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.Pytester) -> None:
-    canned.makeini("[pytest]\nmlpprof_budget = 7\nmlpprof_threads = 3\nmlpprof_native_blas = true\n")
+    canned.makeini(
+        "[pytest]\nmlpprof_budget = 7\nmlpprof_threads = 3\nmlpprof_native_blas = true\nmlpprof_resolution = 2%\n"
+    )
     canned.makepyfile(
         """
         from conftest import CALLS
@@ -349,6 +351,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
             assert measuring.budget_s == 7
             assert measuring.environment.threads == 2
             assert measuring.environment.native_blas
+            assert measuring.resolution == 0.02
             assert measuring.baselines == request.config.rootpath / "claims.toml"
         """
     )
@@ -363,6 +366,7 @@ def test_options_reach_the_measurement_and_win_over_the_ini_file(canned: pytest.
         ("--mlpprof-budget=soon", "budget is 'soon'"),
         ("--mlpprof-budget=0", "budget is '0'"),
         ("--mlpprof-threads=-1", "threads is '-1'"),
+        ("--mlpprof-resolution=0.001", "expected 1 to 50 %"),
         ("--mlpprof-json=no/such/folder.json", "there is no folder"),
         ("--mlpprof-json=.", "it is a folder"),
         ("--mlpprof-format=sarif", "expected one of github, markdown"),

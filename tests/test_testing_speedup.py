@@ -122,7 +122,7 @@ def test_variants_by_path_and_class_are_raced_in_processes(rungs, tmp_path: Path
     new, over = str(tmp_path / "mine.py"), rungs["per_sample"]
     found = measure_speedup(new, over=over, at_least=1.0, workload="tiny", measuring=HURRY)
     assert (found.new, found.old) == ("mine", "per_sample")
-    assert found.verdict.processes == 3
+    assert found.verdict.processes == 2, "20 times as fast is clear after two"
     assert not found.verdict.in_process
     assert found.verdict.ratio > 2
     assert "--workload tiny --batch 30" in found.command

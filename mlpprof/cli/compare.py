@@ -23,6 +23,7 @@ from mlpprof.cli.options import (
     measuring_options,
     modules_options,
     require_options_of_programs,
+    resolution_option,
     workload_from,
     workload_options,
 )
@@ -31,6 +32,7 @@ from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
 from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
@@ -63,7 +65,7 @@ ARGUMENTS = "mlpprof.arguments"
 
 OF_PROGRAMS = (
     *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least"),
-    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("resolution", "budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -96,11 +98,12 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     metavar="R",
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
+@resolution_option
 @click.option(
     "--budget",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Time limit per comparison; three processes always run.",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
 )
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
@@ -138,7 +141,8 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     whichever is faster. The options from --workload to --batch, --dtype and --seed are for variants only.
 
     With --at-least R the exit code is 0 if NEW is at least R times as fast, 1 if it is not or if it does not train the
-    same, and 3 if the machine was too noisy for an answer. Stored runs (RUN.h5) are only shown side by side.
+    same, and 3 if the machine was too noisy for an answer. Without it, with a --resolution finer than 10%, processes
+    run until the interval is no wider than that. Stored runs (RUN.h5) are only shown side by side.
 
     \b
     mlpprof compare old.py new.py
@@ -236,6 +240,7 @@ def compare_as_asked(
                     with_waterfall=not options["no_waterfall"],
                     typed=typed,
                     progress=part_of(progress, done / total, (done + 1) / total),
+                    procedure=procedure_for(options["resolution"]),
                 )
     if out is not None:
         with saving.attempt():
@@ -325,6 +330,7 @@ def programs_as_asked(
         options["budget"],
         check=not options["no_check"],
         profile_step=None if options["no_waterfall"] else partial(profile_step, threads=threads),
+        procedure=procedure_for(options["resolution"]),
     )
     requests = requests_for((old, *new), options)
     comparer = ProgramComparer(requests, Environment(threads, options["native_blas"]), wanted, say)

@@ -27,6 +27,7 @@ from mlpprof.compare.entrants import (
     worker_for,
 )
 from mlpprof.compare.functions import FunctionReference
+from mlpprof.compare.placement import with_padding
 from mlpprof.compare.race import TURN_S, Turns, race
 from mlpprof.compare.replicate import FirstRun, Loaded, Replicate, StartWorker
 from mlpprof.compare.steppers import FunctionStepper
@@ -42,6 +43,12 @@ from mlpprof.results.json import decode
 
 BLOCKS = 8
 """Blocks of one replicate: enough for a median that single outliers do not move."""
+FINE_BLOCKS, FINE_TURN_S, FINE_INSTANCES = 24, 0.001, 4
+"""A fine race has more and shorter turns, between which the machine changes less, and makes the entrants anew.
+
+Short turns are what finer verdicts need most: beside a program that keeps the CPU busy, most blocks of 4 ms are
+undisturbed, while each block of 60 ms is disturbed.
+"""
 TRIAL_BLOCKS = 1
 """Blocks in which the settings of one subject are tried against each other."""
 HOPELESS = 3.0
@@ -101,7 +108,8 @@ class ProcessRace:
     """A race whose replicates are fresh processes: one worker if all entrants share it, else several.
 
     subjects: for each the entrants that are its settings; the oldest subject comes first. all_take_part: it is
-    an error that an entrant cannot take part; otherwise the others race. start: starts the workers.
+    an error that an entrant cannot take part; otherwise the others race. start: starts the workers. is_fine: for a fine
+    resolution, turns are short, and where things lie in memory is left to chance (see `placement`).
     """
 
     def __init__(
@@ -113,13 +121,14 @@ class ProcessRace:
         blocks: int = BLOCKS,
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
+        is_fine: bool = False,
     ) -> None:
         self._subjects = tuple(tuple(settings) for settings in subjects)
         self._entrants = [entrant for settings in subjects for entrant in settings]
         self._check = check
         self._all_take_part = all_take_part
-        self._blocks = blocks
-        self._turn_s = turn_s
+        self._blocks, self._turn_s = (FINE_BLOCKS, FINE_TURN_S) if is_fine else (blocks, turn_s)
+        self._is_fine = is_fine
         self._start = start
         self._turns: list[Turns] = []
         self.chosen: tuple[Chosen, ...] = ()
@@ -226,6 +235,8 @@ class ProcessRace:
 
     @contextmanager
     def _opened(self, entrants: Sequence[Entrant], progress: Progress) -> Iterator[Replicate]:
+        if self._is_fine:
+            entrants = with_padding(entrants, np.random.default_rng(self._seed))
         with Replicate(entrants, self._shared, self._start) as replicate:
             replicate.open(progress)
             self._require_all(replicate)
@@ -255,8 +266,13 @@ class ProcessRace:
             )
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
-        seed = self._entrants[0].subject.seed + len(self._turns)
-        self._turns.append(replicate.race(places, self._blocks, seed, progress, self._turn_s))
+        instances = FINE_INSTANCES if self._is_fine else None
+        self._turns.append(replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances))
+
+    @property
+    def _seed(self) -> int:
+        """The seed of the next replicate."""
+        return self._entrants[0].subject.seed + len(self._turns)
 
     def _dismiss_hopeless(self, replicate: Replicate, progress: Progress) -> None:
         """Dismiss a setting that is far slower than another of the same subject: all threads on a busy machine."""
@@ -293,11 +309,17 @@ class ProcessRace:
 
 
 def variant_race(
-    requests: Sequence[Request], batch: int, environment: Environment, check: bool = False, blocks: int = BLOCKS
+    requests: Sequence[Request],
+    batch: int,
+    environment: Environment,
+    check: bool = False,
+    blocks: int = BLOCKS,
+    is_fine: bool = False,
 ) -> ProcessRace:
     """A race of variants that share one process, the oldest first; the same one twice makes an A/A race.
 
-    check: check first that every variant is right and that all agree on this network and data.
+    check: check first that every variant is right and that all agree on this network and data. is_fine: as for
+    `ProcessRace`.
     Raises UsageError for a framework beside others: they share no process.
     """
     frameworks = [one.variant for one in requests if one.variant.startswith(FRAMEWORKS)]
@@ -306,16 +328,21 @@ def variant_race(
             f"'{frameworks[0]}' is a framework and shares no process with others; use mlpprof compare, or peers"
         )
     entrants = [Entrant(VariantSubject(request, batch), environment, "shared") for request in requests]
-    return ProcessRace([[one] for one in entrants], check="gradients" if check else None, blocks=blocks)
+    return ProcessRace(
+        [[one] for one in entrants], check="gradients" if check else None, blocks=blocks, is_fine=is_fine
+    )
 
 
 def function_race(
-    functions: Sequence[FunctionReference], make_arguments: FunctionReference | None, environment: Environment
+    functions: Sequence[FunctionReference],
+    make_arguments: FunctionReference | None,
+    environment: Environment,
+    is_fine: bool = False,
 ) -> ProcessRace:
     """A race of importable functions; every replicate is a worker process that imports them afresh."""
     names = distinct_names([(function.module, function.qualname) for function in functions])
     subjects = [FunctionSubject(name, one, make_arguments) for name, one in zip(names, functions, strict=True)]
-    return ProcessRace([[Entrant(subject, environment, "shared")] for subject in subjects])
+    return ProcessRace([[Entrant(subject, environment, "shared")] for subject in subjects], is_fine=is_fine)
 
 
 class LocalRace:

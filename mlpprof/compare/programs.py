@@ -19,7 +19,7 @@ import numpy as np
 from mlpprof.compare.counted_difference import counted_of_programs
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
-from mlpprof.compare.error_bounds import REPLICATED
+from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
 from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.program_difference import expression_changes, phase_changes
@@ -28,7 +28,7 @@ from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_code import require_different
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.compare.variant_difference import PAIRS, averaged
-from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
+from mlpprof.compare.verdict import looks_for, measure, measure_null
 from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
@@ -70,7 +70,8 @@ class Wanted:
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
     same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
     that only if the claim has failed. pairs: of profiles, unless the claim has failed. replicates: of the race, if no
-    claim decides on them. blocks, turn_s: as in `ProcessRace`.
+    claim decides on them; with a fine procedure there may be more. blocks, turn_s: as in `ProcessRace`. procedure: for
+    the wanted resolution.
     """
 
     at_least: float | None = None
@@ -83,20 +84,21 @@ class Wanted:
     blocks: int = BLOCKS
     turn_s: float = TURN_S
     start: StartWorker = worker_for
+    procedure: Procedure = REPLICATED
 
     @property
     def most_replicates(self) -> int:
         """The race has no more of them."""
-        if self.replicates is not None:
+        if self.replicates is not None and not self.procedure.is_fine:
             return self.replicates
-        return UNCLAIMED_REPLICATES if self.at_least is None else REPLICATED.looks[-1]
+        return max(self.replicates or 0, looks_for(self.at_least, self.procedure)[-1])
 
     def runs(self, request: ProgramRequest, is_old: bool, programs: int = 2) -> list[tuple[int, str]]:
         """How often a program is run at most, and what for. programs: how many of them are compared.
 
         The first round of a race is repeated at most once for each program that ends during it.
         """
-        null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
+        null = 2 * self.procedure.looks[0] if is_old and self.at_least is not None else 0
         profiles = self.pairs if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
@@ -144,9 +146,10 @@ class ProgramRace(ProcessRace):
         blocks: int = BLOCKS,
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
+        is_fine: bool = False,
     ) -> None:
         entrants = [[Entrant(subject, environment)] for subject in subjects]
-        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start)
+        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start, is_fine=is_fine)
         self._notes: dict[str, None] = {}
         self._between_s: list[list[float]] = [[] for _ in subjects]
         self._made: list[int | None] = [subject.steps for subject in subjects]
@@ -305,9 +308,10 @@ class ProgramComparer:
         @cache
         def null() -> NullResult:
             same = live.subject(0)  # by now it is known whether it makes few steps
-            return measure_null(self.race(same, same), progress)
+            return measure_null(self.race(same, same), progress, wanted.procedure)
 
-        verdicts = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
+        announced = _Announced(live, wanted, self._say)
+        verdicts = measure(announced, progress, wanted.at_least, null, wanted.budget_s, wanted.procedure)
         known: dict[int, list[StepProfile]] = {}
         return [
             self._comparison(live, place, training, verdict, typed, partial(self._profiles, known, progress))
@@ -331,7 +335,14 @@ class ProgramComparer:
     def race(self, *subjects: ProgramSubject) -> ProgramRace:
         """A race of some of the programs."""
         wanted = self._wanted
-        return ProgramRace(subjects, self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start)
+        return ProgramRace(
+            subjects,
+            self._environment,
+            blocks=wanted.blocks,
+            turn_s=wanted.turn_s,
+            start=wanted.start,
+            is_fine=wanted.procedure.is_fine,
+        )
 
     def _found(self, request: ProgramRequest, progress: Progress) -> ProgramSubject:
         """The program with its step."""

@@ -7,6 +7,7 @@ from functools import cache
 
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import FRAMEWORKS, Entrant, Environment, VariantSubject, all_threads
+from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import Chosen, ProcessRace, variant_race
 from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.variant_difference import PAIRS
@@ -46,24 +47,27 @@ def compare(
     with_waterfall: bool,
     typed: str,
     progress: Progress,
+    procedure: Procedure = REPLICATED,
 ) -> list[Comparison]:
     """Race all variants, the oldest first; one comparison for every newer one.
 
     They share a process, unless one of them is a framework: then each has a process of its own, and losses are
-    compared instead of gradients. typed: the command, as the user gave it. Raises what the race raises.
+    compared instead of gradients. typed: the command, as the user gave it. procedure: for the wanted resolution. Raises
+    what the race raises.
     """
     own = need_own_processes([request.variant for request in requests])
     if own:
         subjects = [settings_of(request, batch, environment.threads) for request in requests]
-        live = ProcessRace(subjects, check="losses" if check else None)
+        live = ProcessRace(subjects, check="losses" if check else None, is_fine=procedure.is_fine)
     else:
-        live = variant_race(requests, batch, environment, check)
+        live = variant_race(requests, batch, environment, check, is_fine=procedure.is_fine)
 
     @cache
     def null() -> NullResult:
-        return measure_null(ProcessRace([[live.chosen[0].entrant]] * 2), progress)
+        same = ProcessRace([[live.chosen[0].entrant]] * 2, is_fine=procedure.is_fine)
+        return measure_null(same, progress, procedure)
 
-    verdicts = measure(live, progress, at_least, null, budget_s)
+    verdicts = measure(live, progress, at_least, null, budget_s, procedure)
     race = live.race()
 
     def difference(place: int, verdict: Verdict) -> tuple[tuple[PhaseChange, ...], tuple[CountedChange, ...]]:

@@ -285,6 +285,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "at_least": verdict.at_least,
+        "resolution": verdict.resolution,
         "processes": verdict.processes,
     }
 
@@ -328,6 +329,7 @@ def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | N
         "verdict": verdict,
         "reason": reason,
         "at_least": at_least,
+        "resolution": None,
         "processes": 0,
         "in_process": False,
         "phases": {},

@@ -21,7 +21,8 @@ class Verdict:
     outcome: "pass", "fail" or "inconclusive"; None where no speedup was claimed.
     at_least: the claim. processes: the number of replicates; in_process: they are blocks of one process instead.
     reason: the outcome in words. null: the log ratios of the A/A race, (replicates,), if one was measured before a
-    FAIL. is_final: the budget ended the race, so that it was decided from the replicates that there were.
+    FAIL. is_final: the budget ended the race, so that it was decided from the replicates that there were. resolution:
+    as a share; a PASS certifies at_least / (1 + resolution).
     """
 
     outcome: str | None
@@ -34,6 +35,7 @@ class Verdict:
     in_process: bool = False
     null: tuple[float, ...] = ()
     is_final: bool = False
+    resolution: float = 0.1
 
     @property
     def is_faster(self) -> bool:

@@ -61,6 +61,7 @@ class SpeedupClaims:
 
         try:
             if is_crowded(self._node):
+                options.pop("resolution", None)
                 require_equivalent(new, over=over, measuring=self._measuring(), **options)
                 claim = self._unmeasured(new, over, at_least, None, NOT_TIMED)
                 self._warn(f"{claim['new']} over {claim['old']}: {NOT_TIMED}")
@@ -137,6 +138,8 @@ class SpeedupClaims:
 
     def _measuring(self) -> Measuring:
         from mlpprof.compare.entrants import Environment
+        from mlpprof.compare.error_bounds import RESOLUTION
+        from mlpprof.compare.resolution import share_of
         from mlpprof.testing.baseline import DEFAULT_FILE
         from mlpprof.testing.speedup import Measuring
 
@@ -144,7 +147,8 @@ class SpeedupClaims:
         threads = int(option(self._config, "threads", 1)) or None
         environment = Environment(threads, bool(option(self._config, "native_blas", False)))
         baselines = self._config.rootpath / Path(str(option(self._config, "baselines", DEFAULT_FILE)))
-        return Measuring(environment, None if budget is None else float(budget), baselines=baselines)
+        resolution = share_of(option(self._config, "resolution", RESOLUTION))
+        return Measuring(environment, None if budget is None else float(budget), resolution, baselines=baselines)
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:
@@ -212,6 +216,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             "SECONDS",
             "time limit for one claim (three processes always run); without an answer it is inconclusive",
         ),
+        (
+            "resolution",
+            "SHARE",
+            "how fine claims are decided, from 0.01 to 0.5 (default: 0.1); with 0.02, a PASS certifies at_least / "
+            "1.02, and takes more time",
+        ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),
         ("baselines", "FILE", 'file for at_least="baseline" (default: mlpprof-baselines.toml in the root folder)'),
@@ -247,6 +257,14 @@ def pytest_configure(config: pytest.Config) -> None:
             sound = False
         if not sound:
             raise pytest.UsageError(f"mlpprof {name} is '{value}'; expected {what}")
+    resolution = option(config, "resolution", None)
+    if resolution is not None:
+        from mlpprof.compare.resolution import share_of
+
+        try:
+            share_of(resolution)
+        except UsageError as error:
+            raise pytest.UsageError(f"mlpprof resolution is '{resolution}': {error}") from error
     path = option(config, "json", None)
     if path is not None and not hasattr(config, "workerinput"):
         try:
