@@ -298,7 +298,7 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=(low - most_lost_s, high - least_lost_s),
         measured="the operations performed again as they are, and with results in kept arrays or in place"
-        + (", less the page faults that the other arrays of the step have then" if most_lost_s else ""),
+        + (", and the page faults of its allocations counted with and without these" if replaced else ""),
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )
