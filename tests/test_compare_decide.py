@@ -15,13 +15,14 @@ from mlpprof.compare.decide import (
     Outcome,
     block_log_ratio,
     decide,
+    expected_replicates,
     interval,
     not_slower_than,
     null_bias,
     pseudo_replicates,
     replicate_log_ratio,
 )
-from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds
+from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Procedure, bounds, procedure_for
 from mlpprof.errors import UsageError
 
 TRIALS = 4000
@@ -152,7 +153,8 @@ def test_a_run_that_ends_early_is_decided_where_its_interval_lies_far_beyond_the
     assert decide(two, 2.0, final=True).outcome is Outcome.PASS
     assert decide(three, 1.0, final=True).outcome is Outcome.FAIL
     assert decide(four, 2.0, final=True).outcome is Outcome.PASS
-    assert decide(two, 2.0).outcome is Outcome.CONTINUE
+    assert decide(two, 2.0).outcome is Outcome.PASS, "43x is clear after the first two processes"
+    assert decide(two - math.log(14), 2.0).outcome is Outcome.CONTINUE
 
 
 def test_too_few_processes_for_a_certain_verdict_say_so_where_the_interval_lies_beyond_the_claim() -> None:
@@ -187,3 +189,54 @@ def test_a_claim_that_is_no_ratio_is_refused(at_least: float) -> None:
 def test_looks_must_ascend(looks: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="looks"):
         Procedure(looks=looks)
+
+
+@given(st.sampled_from([0.01, 0.02, 0.05, 0.1]), st.floats(0.5, 2.0), st.floats(0.9, 1.1))
+def test_at_every_resolution_agreeing_replicates_pass_above_the_claim_and_never_below_what_a_pass_certifies(
+    share: float, at_least: float, factor: float
+) -> None:
+    procedure = procedure_for(share)
+    found = decide([math.log(at_least * factor)] * procedure.looks[-1], at_least, procedure).outcome
+    if factor > 1.0001:
+        assert found is Outcome.PASS
+    if factor < 0.9999 / procedure.resolution:
+        assert found is Outcome.FAIL
+    assert found in (Outcome.PASS, Outcome.FAIL), "without scatter every ratio is decided"
+
+
+def test_two_processes_decide_what_lies_far_beyond_the_limit_and_nothing_else() -> None:
+    for ratios, outcome in (
+        ((14.0, 15.0), Outcome.PASS),
+        ((14.0, 3.0), Outcome.CONTINUE),
+        ((0.5, 0.4), Outcome.FAIL),
+        ((0.5, 0.7), Outcome.CONTINUE),
+    ):
+        assert decide(np.log(ratios), 1.5).outcome is outcome
+    biased = NullResult(True, 1.10, 1.08, 1.12, (0.1,) * 5)
+    assert decide(np.log([0.5, 0.4]), 1.5, null=biased).outcome is Outcome.FAIL, "no bias is as large"
+
+
+def test_a_decision_is_expected_at_the_first_look_that_is_enough() -> None:
+    fine = procedure_for(0.02)
+    even = 0.004 * np.array([-1.0, 1.0] * 3)
+    assert expected_replicates(even, 1.0) == 5
+    assert expected_replicates(even, 1.0, fine) == 12
+    assert expected_replicates(even + math.log(1.1), 1.0, fine) == 5
+    assert expected_replicates(10 * even, 1.01, fine) is None
+    assert expected_replicates(even[:2] + math.log(9), 1.0) == 2
+
+
+def test_an_undecided_claim_says_what_would_decide_it() -> None:
+    fine = procedure_for(0.02)
+    noise = np.array([-1.0, 1.0] * 40)
+    early = decide(0.004 * noise[:6], 1.0, fine, final=True)
+    assert early.reason.endswith("; 12 like these would decide it")
+    noisy = decide(0.06 * noise + math.log(0.99), 1.0, fine)
+    assert "undecided at a resolution of 2 % after 80 replicates" in noisy.reason
+    assert noisy.reason.endswith("would decide it")
+    said = noisy.reason.split("scatter by at most ")[1]
+    share = float(said.split(" %")[0]) / 100
+    assert decide(0.98 * share * noise + math.log(0.99), 1.0, fine).outcome is not Outcome.INCONCLUSIVE
+    assert said.endswith("or the resolution 10 % would decide it")
+    hopeless = decide([-2.0, 2.0] * 10, 1.0)
+    assert hopeless.reason.endswith("the machine is too noisy for this claim") or "quieter" in hopeless.reason

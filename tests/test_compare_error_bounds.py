@@ -9,7 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED, Bound, Look, Procedure, bounds
+from mlpprof.compare.error_bounds import (
+    CLEAR_FACTOR,
+    DECIDED_SD,
+    IN_PROCESS,
+    LOOKS,
+    REPLICATED,
+    Bound,
+    Look,
+    Procedure,
+    bounds,
+    procedure_for,
+)
+from mlpprof.compare.resolution import share_of
+from mlpprof.errors import UsageError
 
 
 def test_the_budgets_are_spent_in_proportion_to_the_replicates():
@@ -158,3 +171,48 @@ def test_bounds_are_frozen():
     assert isinstance(look.failing, Bound)
     with pytest.raises(AttributeError):
         look.replicates = 6
+
+
+def test_the_default_resolution_has_the_procedure_that_it_had():
+    assert procedure_for(0.1) == REPLICATED == Procedure()
+    assert procedure_for(0.2) == replace(REPLICATED, resolution=1.2)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_a_finer_procedure_has_the_fewest_looks_that_decide_the_claim_at_the_scatter_it_is_made_for(share):
+    procedure = procedure_for(share)
+    assert procedure_for(procedure.share) == procedure
+    assert procedure.looks == LOOKS[: len(procedure.looks)]
+    assert math.log(procedure.bias) == pytest.approx(0.15 * math.log1p(share))
+
+    def decides(looks: tuple[int, ...]) -> bool:
+        room = math.log1p(share) - math.log(procedure.bias)
+        return bool(bounds(replace(procedure, looks=looks))[-1].failing.margin(DECIDED_SD) <= room)
+
+    assert decides(procedure.looks)
+    assert procedure.looks == REPLICATED.looks or not decides(procedure.looks[:-1])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_finer_procedures_keep_the_budgets_for_every_two_valued_noise_of_the_guaranteed_deviation(share):
+    procedure = procedure_for(share)
+    shares = np.linspace(0.05, 0.95, 19)
+    for side, budget in (("failing", procedure.false_fail), ("passing", procedure.missed)):
+        assert max(crossing_probability(side, one, 0.015, procedure) for one in shares) < budget
+
+
+def test_two_replicates_that_err_by_the_factor_of_a_clear_effect_are_rarer_than_a_hundredth_of_the_budget():
+    for sd in (0.015, 0.05):
+        one_errs = sd**2 / (sd**2 + math.log(CLEAR_FACTOR) ** 2)  # Cantelli
+        assert one_errs**2 < REPLICATED.false_fail / 100
+
+
+@pytest.mark.parametrize("written", ["2%", "2 %", " 0.02 ", 0.02])
+def test_a_resolution_is_written_as_a_share_or_in_percent(written):
+    assert share_of(written) == 0.02
+
+
+@pytest.mark.parametrize("written", ["fine", "", "%", "nan", True, "0.5%", "2", 0.0, -0.1, "inf"])
+def test_a_resolution_that_is_no_share_or_out_of_range_is_refused(written):
+    with pytest.raises(UsageError, match="resolution is"):
+        share_of(written)

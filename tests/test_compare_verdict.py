@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlpprof.compare.decide import NullResult, log_ratios
-from mlpprof.compare.error_bounds import REPLICATED
-from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure
+from mlpprof.compare.error_bounds import REPLICATED, procedure_for
+from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, race_until_narrow
 from mlpprof.results import Race
 
 
@@ -116,3 +116,51 @@ def test_each_newer_entrant_gets_a_verdict_over_the_first(clock):
     assert [verdict.outcome for verdict in verdicts] == ["pass", "pass", "fail"]
     assert [verdict.ratio for verdict in verdicts] == pytest.approx([3.0, 1.5, 0.5], rel=0.01)
     assert len(live.turns_s) == REPLICATED.looks[0]
+
+
+def test_a_clear_effect_ends_after_two_processes_and_measures_no_null(clock):
+    for old_s, outcome in ((9.0, "pass"), (0.2, "fail")):
+        live = FakeRace(clock, old_s, 1.0, scatter=0.05)
+        [verdict] = measure(live, quiet, 1.15, never, clock=clock)
+        assert (verdict.outcome, verdict.processes, len(live.turns_s)) == (outcome, 2, 2)
+
+
+def test_a_finer_resolution_takes_more_processes_and_stands_in_the_verdict(clock):
+    coarse, fine = FakeRace(clock, 1.0, 1.0, scatter=0.01), FakeRace(clock, 1.0, 1.0, scatter=0.01)
+    [usual] = measure(coarse, quiet, 1.0, never, clock=clock)
+    [verdict] = measure(fine, quiet, 1.0, never, procedure=procedure_for(0.02), clock=clock)
+    assert (usual.outcome, usual.processes, usual.resolution) == ("pass", 5, 0.1)
+    assert (verdict.outcome, verdict.processes, verdict.resolution) == ("pass", 12, 0.02)
+    assert "at a resolution of 2 %" in verdict.reason
+
+
+def test_the_progress_shows_how_many_processes_it_will_take_and_how_long(clock):
+    said = []
+
+    class Reporting(FakeRace):
+        def run(self, progress):
+            progress("racing", 0.5)
+            super().run(progress)
+
+    live = Reporting(clock, 1.0, 1.0, scatter=0.01)
+    measure(
+        live, lambda what, share: said.append((what, share)), 1.0, never, procedure=procedure_for(0.02), clock=clock
+    )
+    assert said[0][0] == "process 1 of 2: racing"
+    assert said[4] == ("process 5 of 12, about 80 s left: racing", pytest.approx(4.5 / 12))
+    assert said[11][0] == "process 12 of 20, about 90 s left: racing", "an odd number is not in balance"
+
+
+def test_without_a_claim_a_fine_resolution_goes_on_until_the_interval_is_as_narrow(clock):
+    for scatter, processes in ((0.005, 5), (0.02, 20)):
+        live = FakeRace(clock, 1.3, 1.0, scatter=scatter)
+        [verdict] = measure(live, quiet, procedure=procedure_for(0.02), clock=clock)
+        assert (verdict.outcome, verdict.processes) == (None, processes)
+        assert verdict.high / verdict.low < 1.02
+
+
+def test_a_ladder_or_a_calibration_makes_the_processes_asked_for_and_more_for_a_fine_resolution(clock):
+    for procedure, processes in ((REPLICATED, 4), (procedure_for(0.02), 20)):
+        live = FakeRace(clock, 1.3, 1.0, scatter=0.02)
+        race_until_narrow(live, quiet, lambda race: [log_ratios(race)], 4, procedure)
+        assert len(live.turns_s) == processes

@@ -82,3 +82,13 @@ def test_constants_replace_those_of_one_entrant_alone():
 def test_a_batch_larger_than_the_data_is_refused_when_it_is_loaded():
     with pytest.raises(UsageError, match="batch 301 is larger than the 300 samples; use --batch 300 or fewer"):
         opened(subject("cached", batch=301))
+
+
+def test_in_a_fine_race_every_part_has_instances_of_its_own():
+    session = opened(subject("cached"), subject("cached"))
+    made = []
+    usual = session.stepper
+    session.stepper = lambda it, one: made.append(one) or usual(it, one)
+    turns = np.array(session.race(quiet, [0, 1], blocks=2, seed=0, turn_s=0.0005, instances=3)["turns_s"])
+    assert turns.shape == (6, 2, 2)
+    assert len(made) == 6

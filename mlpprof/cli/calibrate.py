@@ -21,15 +21,22 @@ from mlpprof.cli.compare import (
     step_option,
 )
 from mlpprof.cli.configuration import WrittenPath
-from mlpprof.cli.options import allow_writes_option, measuring_options, require_options_of_programs
+from mlpprof.cli.options import (
+    allow_writes_option,
+    measuring_options,
+    require_options_of_programs,
+    resolution_option,
+)
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.compare.decide import decide, log_ratios
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
-from mlpprof.compare.verdict import add_replicates
+from mlpprof.compare.same_code import require_different_variants
+from mlpprof.compare.verdict import race_until_narrow
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
@@ -40,7 +47,19 @@ from mlpprof.testing.programs import Programs
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 OF_PROGRAMS = (
-    *("old", "new", "steps", "allow_writes", "threads", "native_blas", "file", "processes", "update", "as_json"),
+    *(
+        "old",
+        "new",
+        "steps",
+        "allow_writes",
+        "threads",
+        "native_blas",
+        "file",
+        "processes",
+        "resolution",
+        "update",
+        "as_json",
+    ),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -72,6 +91,7 @@ PROCESSES = 8
 @click.option(
     "--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Number of processes."
 )
+@resolution_option
 @click.option("--update", is_flag=True, help="Replace a stored speedup of the same pair on this kind of machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -83,7 +103,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
 
     A test with at_least="baseline" then requires the lower end of the stored 95 % interval. A stored speedup is valid
     on machines of the same kind: architecture, vector width, cores, BLAS and its kernel. It is replaced only with
-    --update.
+    --update. With a --resolution finer than 10%, further processes run until the interval is no wider than that.
     """
     path = options["file"]
     require_writable(path)
@@ -129,6 +149,8 @@ def _of_variants(names: Sequence[str], options: dict[str, Any]) -> list[Measure]
     batches = options["batch"] or (resolve(options["workload"]).batch,)
     workloads = [resolve(options["workload"], batch=batch) for batch in batches]
     pairs = [find_all((names[0], name)) for name in names[1:]]  # with the names that a test of these two uses
+    for old, new in pairs:
+        require_different_variants(old, new)
     return [partial(_variants, old, new, workload, options) for workload, (old, new) in product(workloads, pairs)]
 
 
@@ -138,7 +160,8 @@ def _variants(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
         Request(entry.reference, workload.network, workload.source, options["dtype"], options["seed"], entry.name)
         for entry in (old, new)
     ]
-    live = variant_race(requests, workload.batch, environment, check=True)
+    is_fine = procedure_for(options["resolution"]).is_fine
+    live = variant_race(requests, workload.batch, environment, check=True, is_fine=is_fine)
     live.open(progress)
     what = claim_key(new.name, old.name, workload.name, workload.batch, options["dtype"], environment.threads)
     machine = machine_class(live.described["machine"])
@@ -149,7 +172,7 @@ def _variants(old: Entry, new: Entry, workload: Workload, options: dict[str, Any
 def _of_programs(names: Sequence[str], options: dict[str, Any]) -> list[Measure]:
     environment = Environment(options["threads"] or None, options["native_blas"])
     requests = requests_for(names, {**options, "include": (), "exclude": ()})
-    wanted = Wanted(replicates=options["processes"])
+    wanted = Wanted(replicates=options["processes"], procedure=procedure_for(options["resolution"]))
     comparer = ProgramComparer(requests, environment, wanted, complain)
     for sentence in announcement(requests, wanted):
         complain(sentence)
@@ -169,9 +192,10 @@ def _of_programs(names: Sequence[str], options: dict[str, Any]) -> list[Measure]
 
 
 def _claim(live: LiveRace, what: str, machine: str, options: dict[str, Any], progress: Progress) -> Claim:
-    """Race the two."""
-    add_replicates(live, options["processes"], progress)
-    found = decide(log_ratios(live.race()))
+    """Race the two; with a fine resolution, until the interval is as narrow."""
+    procedure = procedure_for(options["resolution"])
+    race_until_narrow(live, progress, lambda race: [log_ratios(race)], options["processes"], procedure)
+    found = decide(log_ratios(live.race()), procedure=procedure)
     return Claim(what, machine, found.estimate, found.low, found.high, datetime.now(UTC).date().isoformat())
 
 

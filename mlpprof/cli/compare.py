@@ -23,6 +23,7 @@ from mlpprof.cli.options import (
     measuring_options,
     modules_options,
     require_options_of_programs,
+    resolution_option,
     workload_from,
     workload_options,
 )
@@ -31,9 +32,11 @@ from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
+from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, CheckFailed, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress, time_limit_s
 from mlpprof.profile.program import profile_step
@@ -42,8 +45,8 @@ from mlpprof.programs.name import EXPECTED, ProgramName, is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
-from mlpprof.report.files.formats import COMPARISONS
-from mlpprof.report.json_documents import comparison_json, different_training_json
+from mlpprof.report.files.formats import CLAIMS, COMPARISONS
+from mlpprof.report.json_documents import comparison_json, different_training_json, unmeasured_json
 from mlpprof.report.terminal.compare import print_comparisons, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
@@ -54,12 +57,15 @@ STEP_HELP = (
     "finds it). Can be repeated with the file, if the programs have different ones: old.py:Net.fit new.py:Net.fit_fast."
 )
 
+IN_REVIEW = ("github", "markdown")
+"""The formats that also show that two programs or variants do not compute the same, so that nothing was timed."""
+
 ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
 
 OF_PROGRAMS = (
     *("old", "new", "steps", "include", "exclude", "allow_writes", "threads", "native_blas", "at_least"),
-    *("budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
+    *("resolution", "budget", "no_check", "no_waterfall", "out", "figure", "file_format", "as_json"),
 )
 """The parameters that can be used with programs; the others are for variants."""
 
@@ -92,11 +98,12 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     metavar="R",
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
+@resolution_option
 @click.option(
     "--budget",
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
-    help="Time limit per comparison; three processes always run.",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
 )
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
@@ -125,19 +132,22 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     A program is a script, a notebook or a module, perhaps as it was at a git ref (train.py@main). It runs unchanged in
     a process of its own. First mlpprof checks that both train the same from the same random seeds. Then their training
     steps take turns, and this is repeated in several new processes. What the training loop needs to get its next item,
-    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. The
-    arguments of the programs follow after --.
+    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. Three
+    or more versions take turns in one race, and are shown in their order. The arguments of the programs follow after
+    --.
 
     Variants run alternately in the same process, and this is repeated in several new processes. If one of them is a
     framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or with all threads,
     whichever is faster. The options from --workload to --batch, --dtype and --seed are for variants only.
 
     With --at-least R the exit code is 0 if NEW is at least R times as fast, 1 if it is not or if it does not train the
-    same, and 3 if the machine was too noisy for an answer. Stored runs (RUN.h5) are only shown side by side.
+    same, and 3 if the machine was too noisy for an answer. Without it, with a --resolution finer than 10%, processes
+    run until the interval is no wider than that. Stored runs (RUN.h5) are only shown side by side.
 
     \b
     mlpprof compare old.py new.py
     mlpprof compare train.py@main train.py --at-least 1.2 -- --epochs 3
+    mlpprof compare train.py@v1 train.py@v2 train.py -o history.png
     mlpprof compare naive cached --batch 500,20000
     """
     _require_format(options)
@@ -148,9 +158,12 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     saving = Saving()
     try:
         comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
-    except TrainsDifferently as error:
-        if options["as_json"]:
+    except CheckFailed as error:
+        if options["as_json"] and isinstance(error, TrainsDifferently):
             print_json([different_training_json(error.different)])
+        elif options["file_format"] in IN_REVIEW and options["out"] is None:
+            failed = unmeasured_json(", ".join(new), old, options["at_least"], "fail", str(error))
+            print_format(CLAIMS, [{"test": "", **failed}], options["file_format"])
         raise
     with saving.report_first():
         if options["as_json"]:
@@ -206,6 +219,8 @@ def compare_as_asked(
     _require_format(options)
     workload = workload_from(options)
     first, *others = find_all((old, *new))
+    for other in others:
+        require_different_variants(first, other)
     batches = options["batch"] or (workload.batch,)
     comparisons: list[Comparison] = []
     with bar() as progress:
@@ -225,6 +240,7 @@ def compare_as_asked(
                     with_waterfall=not options["no_waterfall"],
                     typed=typed,
                     progress=part_of(progress, done / total, (done + 1) / total),
+                    procedure=procedure_for(options["resolution"]),
                 )
     if out is not None:
         with saving.attempt():
@@ -314,6 +330,7 @@ def programs_as_asked(
         options["budget"],
         check=not options["no_check"],
         profile_step=None if options["no_waterfall"] else partial(profile_step, threads=threads),
+        procedure=procedure_for(options["resolution"]),
     )
     requests = requests_for((old, *new), options)
     comparer = ProgramComparer(requests, Environment(threads, options["native_blas"]), wanted, say)

@@ -13,13 +13,19 @@ import click
 
 from mlpprof.catalog import Entry, find, find_all, ladder
 from mlpprof.cli.configuration import WrittenPath
-from mlpprof.cli.options import figure_option, measuring_options, workload_from, workload_options
+from mlpprof.cli.options import (
+    figure_option,
+    measuring_options,
+    resolution_option,
+    workload_from,
+    workload_options,
+)
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment, refusals
-from mlpprof.compare.ladder import main_line, rungs_of
+from mlpprof.compare.error_bounds import procedure_for
+from mlpprof.compare.ladder import main_line, race_ladder, rungs_of
 from mlpprof.compare.live_race import variant_race
-from mlpprof.compare.verdict import add_replicates
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress
@@ -45,6 +51,7 @@ PROCESSES = 5
 @click.option(
     "--processes", type=click.IntRange(2, 100), default=PROCESSES, show_default=True, help="Number of processes."
 )
+@resolution_option
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option(
     "-o",
@@ -61,7 +68,8 @@ def command(variants: tuple[str, ...], **options: Any) -> None:
     """Measure all variants of the ladder (or VARIANTS) in one run, and compare each with its parent and with the root.
 
     All run alternately. If a step takes more than half a second, only part of the work is timed, and the report marks
-    this. A page (-o FILE.html) also shows where the time of every variant goes: each is profiled after the race, and
+    this. With a --resolution finer than 10%, further processes run until no interval between neighbours is wider than
+    that. A page (-o FILE.html) also shows where the time of every variant goes: each is profiled after the race, and
     these runs are kept under reports/.
     """
     formats = {path: LADDERS.choose(path).name for path in options["out"]}
@@ -129,9 +137,9 @@ def _race(
     if not taking_part or taking_part[0] is not entries[0]:
         reason = refused[entries[0].reference]
         raise UsageError(f"the root '{entries[0].name}' cannot take part: {reason}; choose another one with --root")
-    live = variant_race(requests, batch, environment, check=not options["no_check"])
-    add_replicates(live, options["processes"], progress)
-    race = live.race()
+    procedure = procedure_for(options["resolution"])
+    live = variant_race(requests, batch, environment, check=not options["no_check"], is_fine=procedure.is_fine)
+    race = race_ladder(live, taking_part, options["processes"], procedure, progress)
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     runs: list[Run] = []
     if saving is not None:
@@ -148,7 +156,7 @@ def _race(
         batch=batch,
         threads=environment.threads,
         race=race,
-        rungs=rungs_of(race, taking_part),
+        rungs=rungs_of(race, taking_part, procedure),
         machine=live.described["machine"],
         skipped={entry.name: refused[entry.reference] for entry in entries if entry.reference in refused},
         runs=tuple(runs),

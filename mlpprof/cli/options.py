@@ -12,6 +12,8 @@ import click
 from mlpprof.advise import Subject
 from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.streams import complain
+from mlpprof.compare.error_bounds import RESOLUTION
+from mlpprof.compare.resolution import share_of
 from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
@@ -36,6 +38,19 @@ class SecondsRange(click.FloatRange):
         """As click does, which takes NaN for a number that is in every range."""
         seconds = super().convert(value, param, ctx)
         return self.fail(f"{value!r} is not a number of seconds.", param, ctx) if seconds != seconds else seconds
+
+
+class Resolution(click.ParamType):  # type: ignore[type-arg]  # it takes types in newer versions only
+    """'2%' or '0.02' -> 0.02."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises UsageError for what is no share, or too fine or too coarse."""
+        try:
+            return share_of(value)
+        except UsageError as error:
+            raise UsageError(f"--resolution {value}: {error}") from error
 
 
 class BatchSizes(click.ParamType):  # type: ignore[type-arg]  # it takes types in newer versions only
@@ -166,6 +181,17 @@ measuring_options = together(
     ),
 )
 """The options for measuring."""
+
+resolution_option = click.option(
+    "--resolution",
+    type=Resolution(),
+    default=RESOLUTION,
+    show_default="10%",
+    metavar="SHARE",
+    help="How fine the result is, from 1% to 50%. With 2%, a PASS says that NEW is more than R / 1.02 times as fast; "
+    "finer ones take more time.",
+)
+"""The option for the resolution of verdicts and intervals."""
 
 FILE_HELP = (
     "Write the report to FILE. The extension selects the format: .html .h5 .json .csv .txt .png .svg .speedscope.json "

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
-from mlpprof.compare.error_bounds import REPLICATED, Look, Procedure, bounds
+from mlpprof.compare.error_bounds import (
+    CLEAR_FACTOR,
+    CLEAR_REPLICATES,
+    REPLICATED,
+    RESOLUTION,
+    Look,
+    Procedure,
+    bounds,
+    procedure_for,
+)
 from mlpprof.errors import UsageError
 from mlpprof.results import Race
 
@@ -195,12 +204,13 @@ def decide(
     """The decision on the claim that the true speedup is `at_least`, from the log ratios of all replicates so far (n,).
 
     This is guaranteed: if the true speedup is at least `at_least`, P(FAIL) <= 0.001; if it is at most `at_least /
-    1.10`, P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the run's bias at most
-    3 % (`mlpprof.compare.error_bounds` derives it; single timings may vary by 25 % and more, as long as the replicates
-    do not).
+    procedure.resolution`, P(PASS) <= 0.01; as long as the standard deviation of replicates is at most 1.5 % and the
+    run's bias at most `procedure.bias` (`mlpprof.compare.error_bounds` derives it; single timings may vary by 25 % and
+    more, as long as the replicates do not).
 
-    It decides at the procedure's looks and answers CONTINUE between them. With `final` there will be no more
-    replicates: it decides with the bounds for the replicates that there are, and what is undecided is INCONCLUSIVE.
+    It decides at the procedure's looks, and before them what is clear; otherwise it answers CONTINUE. With `final`
+    there will be no more replicates: it decides with the bounds for the replicates that there are, and what is
+    undecided is INCONCLUSIVE.
     Without at_least there are only estimate and interval.
     Under a biased null a FAIL becomes INCONCLUSIVE, and a PASS must hold for the largest bias that the null allows.
     Raises ValueError for fewer than 2 replicates, more than the last look's, or values that are not finite;
@@ -221,9 +231,12 @@ def decide(
     if n > procedure.looks[-1]:
         raise ValueError(f"{n} replicates; the procedure ends at {procedure.looks[-1]}")
 
+    clear = clear_outcome(x, at_least, procedure)
+    if clear is not None:
+        return decision(clear, _figures(at_least, mean, low, high, procedure))
     look = next((look for look in bounds(procedure, n if final else None) if look.replicates == n), None)
     certified = at_least / procedure.resolution
-    figures = f"required {_plain(at_least)}x, measured {_plain(math.exp(mean))}x (95 %: {_plain(low)}-{_plain(high)})"
+    figures = _figures(at_least, mean, low, high, procedure)
     if look is not None and _fails(look, mean, sd, at_least, procedure):
         if null is not None and null.biased:
             return decision(Outcome.INCONCLUSIVE, f"{figures}, but {_biased(null)}")
@@ -237,13 +250,76 @@ def decide(
     if following is not None and not final:
         return decision(Outcome.CONTINUE, f"undecided after {n} replicates; the next look is at {following}")
     scatter = f"{n} replicates, which scatter by {100 * sd:.1f} %"
-    reason = f"undecided after {scatter}"
+    reason = f"undecided{_at(procedure)} after {scatter}"
     if low > at_least or high < certified:
         where = f"above {_plain(at_least)}x" if low > at_least else f"below {_plain(certified)}x"
-        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain"
+        reason = f"the 95 % interval lies {where}, but {scatter}, are too few to be certain{_at(procedure)}"
     if null is not None and null.biased:
-        reason += f"; {_biased(null)}"
-    return decision(Outcome.INCONCLUSIVE, reason)
+        return decision(Outcome.INCONCLUSIVE, f"{reason}; {_biased(null)}")
+    return decision(Outcome.INCONCLUSIVE, f"{reason}; {_what_decides(n, mean, sd, at_least, procedure)}")
+
+
+def clear_outcome(log_ratios: ArrayLike, at_least: float, procedure: Procedure = REPLICATED) -> Outcome | None:
+    """PASS or FAIL where the replicates before the first look, (n,), are so far from the claim that they are enough."""
+    x = replicates_of(log_ratios)
+    if not CLEAR_REPLICATES <= len(x) < procedure.looks[0]:
+        return None
+    if x.max() < math.log(at_least / procedure.bias / CLEAR_FACTOR):
+        return Outcome.FAIL
+    if x.min() > math.log(at_least / procedure.resolution * procedure.bias * CLEAR_FACTOR):
+        return Outcome.PASS
+    return None
+
+
+def expected_replicates(log_ratios: ArrayLike, at_least: float, procedure: Procedure = REPLICATED) -> int | None:
+    """How many replicates the claim takes if further ones are like these (n,); None if the last look is not enough."""
+    x = replicates_of(log_ratios)
+    if clear_outcome(x, at_least, procedure) is not None:
+        return len(x)
+    mean, sd = float(x.mean()), float(x.std(ddof=1))
+    return next((look.replicates for look in bounds(procedure) if _decides(look, mean, sd, at_least, procedure)), None)
+
+
+def _decides(look: Look, mean: float, sd: float, at_least: float, procedure: Procedure) -> bool:
+    certified = at_least / procedure.resolution
+    return _fails(look, mean, sd, at_least, procedure) or _passes(look, mean, sd, certified, procedure.bias)
+
+
+def _what_decides(n: int, mean: float, sd: float, at_least: float, procedure: Procedure) -> str:
+    """What would decide a claim that is undecided after n replicates."""
+    looks = bounds(procedure)
+    enough = next(
+        (look for look in looks if look.replicates > n and _decides(look, mean, sd, at_least, procedure)), None
+    )
+    if enough is not None:
+        return f"{enough.replicates} like these would decide it"
+    ways = []
+    last = looks[-1]
+    distances = (
+        math.log(at_least / procedure.bias) - mean,
+        mean - math.log(at_least / procedure.resolution * procedure.bias),
+    )
+    quiet_sd = max(bound.largest_sd(one) for bound, one in zip((last.failing, last.passing), distances, strict=True))
+    if quiet_sd > 0:
+        ways.append(f"{last.replicates} that scatter by at most {100 * quiet_sd:.1f} %, as on a quieter machine,")
+    if procedure.process_sd > 0:
+        ways.append("functions that a new process can import")
+    else:
+        coarser = (procedure_for(share) for share in (0.02, 0.05, RESOLUTION, 0.2, 0.5) if share > procedure.share)
+        found = next((one for one in coarser if _decides(bounds(one)[-1], mean, sd, at_least, one)), None)
+        if found is not None:
+            ways.append(f"the resolution {100 * found.share:g} %")
+    return f"{' or '.join(ways)} would decide it" if ways else "the machine is too noisy for this claim"
+
+
+def _figures(at_least: float, mean: float, low: float, high: float, procedure: Procedure) -> str:
+    interval = f"(95 %: {_plain(low)}-{_plain(high)})"
+    return f"required {_plain(at_least)}x{_at(procedure)}, measured {_plain(math.exp(mean))}x {interval}"
+
+
+def _at(procedure: Procedure) -> str:
+    """The resolution, unless it is the default."""
+    return "" if procedure.share == RESOLUTION else f" at a resolution of {100 * procedure.share:g} %"
 
 
 def _fails(look: Look, mean: float, sd: float, at_least: float, procedure: Procedure) -> bool:

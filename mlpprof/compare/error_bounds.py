@@ -1,10 +1,10 @@
 """The bounds of the verdicts: which margin lets a mean of n log ratios be a FAIL or a PASS, and why.
 
 This is guaranteed: a true speedup of at least `at_least` FAILs with probability at most `false_fail` (0.1 %), and one
-of at most `at_least / resolution` (10 % less) PASSes with probability at most `missed` (1 %), over all looks together.
-In between either may come: a PASS certifies `at_least / resolution`. This holds while replicates are independent, their
-standard deviation is at most 1.5 %, whatever their distribution, and what the run's replicates have in common is off by
-at most `bias` (3 %). Where they scatter more it still holds if they are roughly normal; see the last paragraph.
+of at most `at_least / resolution` (by default 10 % less) PASSes with probability at most `missed` (1 %), over all looks
+together. In between either may come: a PASS certifies `at_least / resolution`. This holds while replicates are
+independent, their standard deviation is at most 1.5 %, whatever their distribution, and what the run's replicates have
+in common is off by at most `bias` (3 %). Where they scatter more it still holds if they are roughly normal.
 
 With x the mean and s the standard deviation of n log ratios, T = log(at_least), R = log(resolution), D = log(bias):
 
@@ -35,6 +35,20 @@ normal mean with known deviation cures that: with shape_sd 1.75 % the error stay
 two-valued distribution of deviation up to 1.5 %, the least favourable kind (a test computes it exactly: at most 0.53 %
 and 0.07 %), and costs little, since the margins are small against R - 2 D.
 
+Finer resolutions. With R = 2 % there is no room for a tolerance of 3 %, and none is needed for what `placement` leaves
+to chance: where arrays lie is drawn anew for every instance, and the environment and the hash seed for every process.
+Such an effect is no bias of the run any more, but a part of the scatter, and z_k shape_sd / sqrt(n) covers it: with 5
+processes by 2.5 %, with 20 by 1.3 %, with 80 by 0.6 %. Only what no draw reaches is left to D. Below 10 % it is 15 % of
+log(resolution), 0.3 % for a resolution of 2 %; the study reports/verdicts/bias.md shows what it has to cover. The last
+look is the first of LOOKS at which a true speedup of just `at_least` is decided although processes scatter by 4 %; the
+looks before it are the same for every resolution. The floor of the deviation gives an interval of 5 processes that is
+no narrower than D.
+
+Clear effects. Before the first look, a run ends if its first two replicates both lie beyond the limit of a verdict, on
+the same side, by the factor CLEAR_FACTOR. By Cantelli's inequality two independent replicates both err so far with
+probability (s^2 / (s^2 + log(2.5)^2))^2, whatever their distribution: 1e-7 for s = 1.5 %, and 1e-5 for 5 %, which is a
+hundredth of the smaller budget. No null is measured then: a run whose same code differs by that factor is no run.
+
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the
 margin once, and the other half is spent over the looks.
@@ -46,13 +60,15 @@ Jennison and Turnbull, Group Sequential Methods (2000), chapters 7 (spending) an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
+
+from mlpprof.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -81,6 +97,16 @@ class Procedure:
         if not 1 <= self.bias**2 < self.resolution:
             raise ValueError(f"bias {self.bias} twice leaves nothing of the resolution {self.resolution}")
 
+    @property
+    def share(self) -> float:
+        """The resolution as a share, as `procedure_for` takes it: 0.02 for 1.02."""
+        return round(self.resolution - 1, 9)
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the resolution is finer than 10 %, so that the places of arrays have to be drawn anew."""
+        return self.share < RESOLUTION
+
     def next_look(self, replicates: int) -> int | None:
         """Replicates at the first look that needs more than these; None after the last."""
         return next((n for n in self.looks if n > replicates), None)
@@ -94,6 +120,43 @@ IN_PROCESS = Procedure(process_sd=0.015)
 
 What differs between processes is unseen there; it is taken to be as large as the largest that the guarantee covers.
 """
+
+
+RESOLUTION = 0.10
+"""The default resolution, as a share."""
+FINEST, COARSEST = 0.01, 0.5
+LOOKS = (*REPLICATED.looks, 32, 50, 80, 125, 200, 320)
+"""The looks of finer procedures, up to their last one; each is about 1.6 times the one before."""
+BIAS_SHARE = 0.15
+"""Finer procedures tolerate a bias of this share of their resolution, in logarithms."""
+DECIDED_SD = 0.04
+"""If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
+CLEAR_REPLICATES, CLEAR_FACTOR = 2, 2.5
+"""So many replicates decide alone if all of them lie beyond the limit of a verdict by this factor."""
+
+
+@cache
+def procedure_for(resolution: float) -> Procedure:
+    """The procedure for a resolution, as a share: 0.02 for 2 %.
+
+    Raises UsageError if it is not between 1 and 50 %.
+    """
+    if not FINEST <= resolution <= COARSEST:
+        raise UsageError(
+            f"the resolution is {100 * resolution:g} %; expected {100 * FINEST:g} to {100 * COARSEST:g} %, such as "
+            f"2 %, which is 0.02. A finer resolution takes more time (default: {100 * RESOLUTION:g} %)"
+        )
+    if resolution >= RESOLUTION:
+        return REPLICATED if resolution == RESOLUTION else replace(REPLICATED, resolution=1 + resolution)
+    tolerated = BIAS_SHARE * math.log1p(resolution)
+    first = LOOKS[0]
+    sd_floor = min(REPLICATED.sd_floor, tolerated * math.sqrt(first) / float(-stdtrit(first - 1, 0.025)))
+    for last in range(len(REPLICATED.looks), len(LOOKS) + 1):
+        looks = LOOKS[:last]
+        procedure = Procedure(looks, resolution=1 + resolution, bias=math.exp(tolerated), sd_floor=sd_floor)
+        if bounds(procedure)[-1].failing.margin(DECIDED_SD) <= math.log1p(resolution) - tolerated:
+            break
+    return procedure
 
 
 @dataclass(frozen=True)
@@ -113,6 +176,12 @@ class Bound:
         scatter = np.maximum(self.t * np.maximum(sd, self.sd_floor), self.z * self.shape_sd)
         margin: NDArray[np.float64] = scatter / math.sqrt(self.replicates) + self.process_margin
         return margin
+
+    def largest_sd(self, distance: float) -> float:
+        """The largest deviation of the replicates whose margin is within this distance; 0 if there is none."""
+        if float(self.margin(0.0)) >= distance:
+            return 0.0
+        return (distance - self.process_margin) * math.sqrt(self.replicates) / self.t
 
 
 @dataclass(frozen=True)

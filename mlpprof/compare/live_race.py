@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from mlpprof.compare.counted_difference import counted_of_variants
 from mlpprof.compare.entrants import (
     FRAMEWORKS,
     Entrant,
@@ -26,21 +27,28 @@ from mlpprof.compare.entrants import (
     worker_for,
 )
 from mlpprof.compare.functions import FunctionReference
+from mlpprof.compare.placement import with_padding
 from mlpprof.compare.race import TURN_S, Turns, race
 from mlpprof.compare.replicate import FirstRun, Loaded, Replicate, StartWorker
 from mlpprof.compare.steppers import FunctionStepper
-from mlpprof.compare.variant_difference import waterfall
+from mlpprof.compare.variant_difference import averaged, waterfall
 from mlpprof.errors import CheckFailed, UnsupportedNetwork, UsageError
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANCE
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import BatchResult, CheckResult, PhaseChange, Race
+from mlpprof.results import BatchResult, CheckResult, CountedChange, PhaseChange, Race
 from mlpprof.results.json import decode
 
 BLOCKS = 8
 """Blocks of one replicate: enough for a median that single outliers do not move."""
+FINE_BLOCKS, FINE_TURN_S, FINE_INSTANCES = 24, 0.001, 4
+"""A fine race has more and shorter turns, between which the machine changes less, and makes the entrants anew.
+
+Short turns are what finer verdicts need most: beside a program that keeps the CPU busy, most blocks of 4 ms are
+undisturbed, while each block of 60 ms is disturbed.
+"""
 TRIAL_BLOCKS = 1
 """Blocks in which the settings of one subject are tried against each other."""
 HOPELESS = 3.0
@@ -100,7 +108,8 @@ class ProcessRace:
     """A race whose replicates are fresh processes: one worker if all entrants share it, else several.
 
     subjects: for each the entrants that are its settings; the oldest subject comes first. all_take_part: it is
-    an error that an entrant cannot take part; otherwise the others race. start: starts the workers.
+    an error that an entrant cannot take part; otherwise the others race. start: starts the workers. is_fine: for a fine
+    resolution, turns are short, and where things lie in memory is left to chance (see `placement`).
     """
 
     def __init__(
@@ -112,13 +121,14 @@ class ProcessRace:
         blocks: int = BLOCKS,
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
+        is_fine: bool = False,
     ) -> None:
         self._subjects = tuple(tuple(settings) for settings in subjects)
         self._entrants = [entrant for settings in subjects for entrant in settings]
         self._check = check
         self._all_take_part = all_take_part
-        self._blocks = blocks
-        self._turn_s = turn_s
+        self._blocks, self._turn_s = (FINE_BLOCKS, FINE_TURN_S) if is_fine else (blocks, turn_s)
+        self._is_fine = is_fine
         self._start = start
         self._turns: list[Turns] = []
         self.chosen: tuple[Chosen, ...] = ()
@@ -174,30 +184,59 @@ class ProcessRace:
     def waterfall(
         self, progress: Progress, old: int = 0, new: int = -1, steps: int | None = None
     ) -> tuple[PhaseChange, ...]:
-        """Where the difference between two entrants lies, from passes with clocks in fresh processes.
+        """Where the difference between two entrants lies, from one pair of profiles; as `difference`."""
+        return self.difference(progress, old, new, steps, counted=False)[0]
 
-        steps: timed steps a pass; None leaves them to a limit of time.
+    def difference(
+        self,
+        progress: Progress,
+        old: int = 0,
+        new: int = -1,
+        steps: int | None = None,
+        *,
+        pairs: int = 1,
+        counted: bool = True,
+    ) -> tuple[tuple[PhaseChange, ...], tuple[CountedChange, ...]]:
+        """Where the difference between two entrants lies, and the counted facts that differ.
+
+        The times come from passes with clocks in fresh processes, one for each of the pairs of profiles. steps: timed
+        steps a pass; None leaves them to a limit of time.
         """
         race = self.race()
         ends = [range(len(self.chosen))[place] for place in (old, new)]
         if steps is None and 3 * WATERFALL_STEPS * max(race.step_s(i) for i in ends) < WATERFALL_S:
             steps = WATERFALL_STEPS
-        with self._opened([self.chosen[i].entrant for i in ends], progress) as replicate:
-            before, after = (
-                decode(
-                    BatchResult,
-                    replicate.call(place, "profile", progress, batch=race.batch, steps=steps, counted=False),
+        found = []
+        facts: tuple[CountedChange, ...] = ()
+        for number in range(pairs):
+            with self._opened([self.chosen[i].entrant for i in ends], progress) as replicate:
+                before, after = (
+                    decode(
+                        BatchResult,
+                        replicate.call(
+                            place,
+                            "profile",
+                            progress,
+                            batch=race.batch,
+                            steps=steps,
+                            counted=counted and number == 0,
+                        ),
+                    )
+                    for place in (0, 1)
                 )
-                for place in (0, 1)
-            )
-        changes = waterfall(before, after, *(race.step_s(i) for i in ends))
+            found.append(waterfall(before, after, *(race.step_s(i) for i in ends)))
+            if number == 0 and not (before.uncounted or after.uncounted):
+                facts = counted_of_variants(before.operations, after.operations)
+        changes = averaged(found)
         # The labelled pass runs an instrumented copy of the file, which has the constants of the file.
         subjects = [self.chosen[i].entrant.subject for i in ends]
         replaced = any(isinstance(one, VariantSubject) and one.constants for one in subjects)
-        return tuple(change for change in changes if not change.label) if replaced else changes
+        return tuple(change for change in changes if not change.label) if replaced else changes, facts
 
     @contextmanager
     def _opened(self, entrants: Sequence[Entrant], progress: Progress) -> Iterator[Replicate]:
+        if self._is_fine:
+            entrants = with_padding(entrants, np.random.default_rng(self._seed))
         with Replicate(entrants, self._shared, self._start) as replicate:
             replicate.open(progress)
             self._require_all(replicate)
@@ -227,8 +266,13 @@ class ProcessRace:
             )
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
-        seed = self._entrants[0].subject.seed + len(self._turns)
-        self._turns.append(replicate.race(places, self._blocks, seed, progress, self._turn_s))
+        instances = FINE_INSTANCES if self._is_fine else None
+        self._turns.append(replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances))
+
+    @property
+    def _seed(self) -> int:
+        """The seed of the next replicate."""
+        return self._entrants[0].subject.seed + len(self._turns)
 
     def _dismiss_hopeless(self, replicate: Replicate, progress: Progress) -> None:
         """Dismiss a setting that is far slower than another of the same subject: all threads on a busy machine."""
@@ -265,11 +309,17 @@ class ProcessRace:
 
 
 def variant_race(
-    requests: Sequence[Request], batch: int, environment: Environment, check: bool = False, blocks: int = BLOCKS
+    requests: Sequence[Request],
+    batch: int,
+    environment: Environment,
+    check: bool = False,
+    blocks: int = BLOCKS,
+    is_fine: bool = False,
 ) -> ProcessRace:
     """A race of variants that share one process, the oldest first; the same one twice makes an A/A race.
 
-    check: check first that every variant is right and that all agree on this network and data.
+    check: check first that every variant is right and that all agree on this network and data. is_fine: as for
+    `ProcessRace`.
     Raises UsageError for a framework beside others: they share no process.
     """
     frameworks = [one.variant for one in requests if one.variant.startswith(FRAMEWORKS)]
@@ -278,16 +328,21 @@ def variant_race(
             f"'{frameworks[0]}' is a framework and shares no process with others; use mlpprof compare, or peers"
         )
     entrants = [Entrant(VariantSubject(request, batch), environment, "shared") for request in requests]
-    return ProcessRace([[one] for one in entrants], check="gradients" if check else None, blocks=blocks)
+    return ProcessRace(
+        [[one] for one in entrants], check="gradients" if check else None, blocks=blocks, is_fine=is_fine
+    )
 
 
 def function_race(
-    functions: Sequence[FunctionReference], make_arguments: FunctionReference | None, environment: Environment
+    functions: Sequence[FunctionReference],
+    make_arguments: FunctionReference | None,
+    environment: Environment,
+    is_fine: bool = False,
 ) -> ProcessRace:
     """A race of importable functions; every replicate is a worker process that imports them afresh."""
     names = distinct_names([(function.module, function.qualname) for function in functions])
     subjects = [FunctionSubject(name, one, make_arguments) for name, one in zip(names, functions, strict=True)]
-    return ProcessRace([[Entrant(subject, environment, "shared")] for subject in subjects])
+    return ProcessRace([[Entrant(subject, environment, "shared")] for subject in subjects], is_fine=is_fine)
 
 
 class LocalRace:

@@ -16,24 +16,36 @@ from statistics import median
 
 import numpy as np
 
+from mlpprof.compare.counted_difference import counted_of_programs
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
-from mlpprof.compare.error_bounds import REPLICATED
+from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
+from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
+from mlpprof.compare.same_code import require_different
 from mlpprof.compare.same_training import STEPS, same_training
-from mlpprof.compare.verdict import UNCLAIMED_REPLICATES, measure, measure_null
+from mlpprof.compare.variant_difference import PAIRS, averaged
+from mlpprof.compare.verdict import looks_for, measure, measure_null
 from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
-from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
 from mlpprof.programs.values import Lines
-from mlpprof.results import Comparison, DifferentTraining, PhaseChange, ProgramPair, Race, Training, Verdict
+from mlpprof.results import (
+    Comparison,
+    CountedChange,
+    DifferentTraining,
+    PhaseChange,
+    ProgramPair,
+    Race,
+    Training,
+    Verdict,
+)
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -57,8 +69,9 @@ class Wanted:
 
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
     same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
-    that only if the claim has failed. replicates: of the race, if no claim decides on them. blocks, turn_s: as in
-    `ProcessRace`.
+    that only if the claim has failed. pairs: of profiles, unless the claim has failed. replicates: of the race, if no
+    claim decides on them; with a fine procedure there may be more. blocks, turn_s: as in `ProcessRace`. procedure: for
+    the wanted resolution.
     """
 
     at_least: float | None = None
@@ -66,30 +79,33 @@ class Wanted:
     check: bool = True
     profile_step: ProfileStep | None = None
     only_failed: bool = False
+    pairs: int = 1
     replicates: int | None = None
     blocks: int = BLOCKS
     turn_s: float = TURN_S
     start: StartWorker = worker_for
+    procedure: Procedure = REPLICATED
 
     @property
     def most_replicates(self) -> int:
         """The race has no more of them."""
-        if self.replicates is not None:
+        if self.replicates is not None and not self.procedure.is_fine:
             return self.replicates
-        return UNCLAIMED_REPLICATES if self.at_least is None else REPLICATED.looks[-1]
+        return max(self.replicates or 0, looks_for(self.at_least, self.procedure)[-1])
 
     def runs(self, request: ProgramRequest, is_old: bool, programs: int = 2) -> list[tuple[int, str]]:
         """How often a program is run at most, and what for. programs: how many of them are compared.
 
         The first round of a race is repeated at most once for each program that ends during it.
         """
-        null = 2 * REPLICATED.looks[0] if is_old and self.at_least is not None else 0
+        null = 2 * self.procedure.looks[0] if is_old and self.at_least is not None else 0
+        profiles = self.pairs if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
             (self.most_replicates + programs, "for the race"),
             (null, "to see how much the machine varies, before a FAIL"),
-            (2 if self.profile_step is not None else 0, "to see where the difference lies"),
+            (0 if self.profile_step is None else 2 * profiles, "to see where the difference lies"),
         )
         return [(count, what) for count, what in every if count]
 
@@ -116,29 +132,6 @@ def found_sentence(name: str, step: str, took_s: float, more: int) -> str:
     return f"{sentence}; that run took {took_s:.0f} s, and up to {more} more take as long: {all_min:.0f} min at most"
 
 
-class SameCode(UsageError):
-    """Two programs are the same code."""
-
-
-def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
-    """Raise SameCode if both are the same code: the same texts in all of the program's own files."""
-    if old.name.text == new.name.text:
-        raise SameCode(
-            f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
-            f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
-        )
-    ours, theirs = own_sources(old), own_sources(new)
-    if ours == theirs:
-        raise SameCode(
-            f"{old.name.text} and {new.name.text} are the same code ({_files(len(ours))} with identical bytes), so "
-            "there is nothing to compare; change one of them, or name another version, as in train.py@HEAD~1"
-        )
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
-
-
 class ProgramRace(ProcessRace):
     """A race of programs, each in a process of its own, in which it takes its own steps.
 
@@ -153,9 +146,10 @@ class ProgramRace(ProcessRace):
         blocks: int = BLOCKS,
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
+        is_fine: bool = False,
     ) -> None:
         entrants = [[Entrant(subject, environment)] for subject in subjects]
-        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start)
+        super().__init__(entrants, blocks=blocks, turn_s=turn_s, start=start, is_fine=is_fine)
         self._notes: dict[str, None] = {}
         self._between_s: list[list[float]] = [[] for _ in subjects]
         self._made: list[int | None] = [subject.steps for subject in subjects]
@@ -314,13 +308,14 @@ class ProgramComparer:
         @cache
         def null() -> NullResult:
             same = live.subject(0)  # by now it is known whether it makes few steps
-            return measure_null(self.race(same, same), progress)
+            return measure_null(self.race(same, same), progress, wanted.procedure)
 
-        verdicts = measure(_Announced(live, wanted, self._say), progress, wanted.at_least, null, wanted.budget_s)
-        profiles: dict[int, StepProfile | MlpprofError] = {}
+        announced = _Announced(live, wanted, self._say)
+        verdicts = measure(announced, progress, wanted.at_least, null, wanted.budget_s, wanted.procedure)
+        known: dict[int, list[StepProfile]] = {}
         return [
-            self._comparison(live, place, training, verdict, typed, partial(self._profile, profiles, progress))
-            for place, (training, verdict) in enumerate(zip(trainings, verdicts, strict=True), start=1)
+            self._comparison(live, place, training, verdict, typed, partial(self._profiles, known, progress))
+            for place, (training, verdict) in enumerate(zip(trainings, map(with_cause, verdicts), strict=True), start=1)
         ]
 
     def subjects(self, progress: Progress) -> list[ProgramSubject]:
@@ -340,7 +335,14 @@ class ProgramComparer:
     def race(self, *subjects: ProgramSubject) -> ProgramRace:
         """A race of some of the programs."""
         wanted = self._wanted
-        return ProgramRace(subjects, self._environment, blocks=wanted.blocks, turn_s=wanted.turn_s, start=wanted.start)
+        return ProgramRace(
+            subjects,
+            self._environment,
+            blocks=wanted.blocks,
+            turn_s=wanted.turn_s,
+            start=wanted.start,
+            is_fine=wanted.procedure.is_fine,
+        )
 
     def _found(self, request: ProgramRequest, progress: Progress) -> ProgramSubject:
         """The program with its step."""
@@ -362,9 +364,9 @@ class ProgramComparer:
         training: Training | None,
         verdict: Verdict,
         typed: str,
-        profile: Callable[[int], StepProfile],
+        profiles: Callable[[int, int], Sequence[tuple[StepProfile, StepProfile]]],
     ) -> Comparison:
-        """The comparison of the oldest program with another one of the race. profile: of the step of a program."""
+        """The comparison of the oldest program with another one of the race. profiles: as `_profiles`."""
         wanted = self._wanted
         old, new = self._subjects[0], self._subjects[place]
         race = live.race().pair(place)
@@ -375,15 +377,18 @@ class ProgramComparer:
             notes=(*live.notes, *longer_between(live.longer_between_s(place), race.step_s(0))),
         )
         waterfall: tuple[PhaseChange, ...] = ()
-        if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
+        counted: tuple[CountedChange, ...] = ()
+        has_failed = verdict.outcome == "fail"
+        if wanted.profile_step is not None and (has_failed or not wanted.only_failed):
             scales = (race.step_s(0), race.step_s(1))
             try:
-                before, after = profile(0), profile(place)
+                both = profiles(place, PAIRS if has_failed else wanted.pairs)
             except MlpprofError as error:  # the verdict stands
                 pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
             else:
-                waterfall = phase_changes(before, after, scales)
-                pair = replace(pair, expressions=expression_changes(before, after, scales))
+                waterfall = averaged([phase_changes(before, after, scales) for before, after in both])
+                pair = replace(pair, expressions=expression_changes(both, scales))
+                counted = counted_of_programs(*both[0])
         return Comparison(
             old=old.name,
             new=new.name,
@@ -397,21 +402,31 @@ class ProgramComparer:
             machine=live.described["machine"],
             command=typed,
             programs=pair,
+            counted=counted,
         )
 
-    def _profile(self, known: dict[int, StepProfile | MlpprofError], progress: Progress, place: int) -> StepProfile:
-        """The profile of a program's step, which is made once. Raises what the program raises, also the second time."""
+    def _profiles(
+        self, known: dict[int, list[StepProfile]], progress: Progress, place: int, count: int
+    ) -> list[tuple[StepProfile, StepProfile]]:
+        """So many profiles of the oldest program's step and of another one's, in turns, each from a run of its own.
+
+        known: those that there are already. Raises what a program raises, unless there is a pair.
+        """
         assert self._wanted.profile_step is not None
-        if place not in known:
-            progress(f"profiling the step of {self._subjects[place].request.name.short}", 0.9)
-            try:
-                known[place] = self._wanted.profile_step(self._subjects[place].request)
-            except MlpprofError as error:
-                known[place] = error
-        found = known[place]
-        if isinstance(found, MlpprofError):
-            raise found
-        return found
+        for number in range(count):
+            for one in (0, place):
+                mine = known.setdefault(one, [])
+                if len(mine) > number:
+                    continue
+                request = self._subjects[one].request
+                progress(f"profiling {request.name.short}, {number + 1} of {count}", 0.9)
+                try:
+                    mine.append(self._wanted.profile_step(request))
+                except MlpprofError:
+                    if number == 0:
+                        raise
+                    return list(zip(known[0][:number], known[place][:number], strict=True))
+        return list(zip(known[0][:count], known[place][:count], strict=True))
 
     def training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
         """Whether both train the same; the old one runs again if not, because it may differ from itself."""

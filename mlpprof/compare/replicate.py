@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.compare.entrants import Entrant, ProgramSubject, all_threads, by_worker, worker_for
-from mlpprof.compare.race import TURN_S, Turns, race
+from mlpprof.compare.race import INSTANCE_S, TURN_S, Turns, race
 from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.clocks import Clock
 from mlpprof.process import Progress, Worker
@@ -114,15 +114,32 @@ class Replicate:
         found: list[float] = self.call(place, "losses", steps=steps)["losses"]
         return found
 
-    def race(self, places: Sequence[int], blocks: int, seed: int, progress: Progress, turn_s: float = TURN_S) -> Turns:
-        """Race the entrants at these places: within their worker if they share one, else from worker to worker."""
+    def race(
+        self,
+        places: Sequence[int],
+        blocks: int,
+        seed: int,
+        progress: Progress,
+        turn_s: float = TURN_S,
+        instances: int | None = None,
+    ) -> Turns:
+        """Race the entrants at these places: within their worker if they share one, else from worker to worker.
+
+        instances: within a worker, they are made anew so many times, and race for so many blocks each time; from worker
+        to worker there are as many blocks. None: they race as they are.
+        """
         workers = {id(self._worker_of[place]) for place in places}
         if len(workers) > 1:
             programs = all(isinstance(self.entrants[place].subject, ProgramSubject) for place in places)
             left = (lambda: self._left(places)) if programs else None
-            return race([_Remote(self, place) for place in places], blocks, seed, progress, turn_s=turn_s, left=left)
+            limit_s = math.inf
+            if instances is not None:
+                blocks, limit_s = instances * blocks, instances * INSTANCE_S
+            steppers = [_Remote(self, place) for place in places]
+            return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s)
         worker = self._worker_of[places[0]]
-        answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s)
+        renewed = {} if instances is None else {"instances": instances}
+        answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s, **renewed)
         return np.array(answer["turns_s"])
 
     def _left(self, places: Sequence[int]) -> float:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpprof.compare.decide import Decision, NullResult, Outcome, decide, log_ratios, null_bias
-from mlpprof.compare.error_bounds import REPLICATED, Procedure
+from mlpprof.compare.decide import (
+    Decision,
+    NullResult,
+    Outcome,
+    clear_outcome,
+    decide,
+    expected_replicates,
+    log_ratios,
+    null_bias,
+)
+from mlpprof.compare.error_bounds import CLEAR_REPLICATES, REPLICATED, Procedure
 from mlpprof.compare.live_race import LiveRace
 from mlpprof.process import Progress
 from mlpprof.results import Race, Verdict
@@ -30,20 +41,26 @@ def race_until_decided(
     looks: Sequence[int],
     budget_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    expected: Callable[[Race], int] | None = None,
 ) -> tuple[Sequence[Decision], bool]:
     """Add replicates until no decision asks for more, or looks or budget run out; also whether the budget was spent.
 
     decisions_on: decides on the race so far at every look; with True, for good. budget_s: no replicate is started that
-    would not end within it, once there are three; then it is decided from the replicates that there are.
+    would not end within it, once there are three; then it is decided from the replicates that there are. expected: how
+    many replicates the race so far will probably take, for the progress.
     """
     begun = clock()
     done, spent = 0, False
     for look in looks:
         while done < look and not spent:
-            if budget_s is not None and _is_spent(budget_s, clock() - begun, done):
+            elapsed_s = clock() - begun
+            if budget_s is not None and _is_spent(budget_s, elapsed_s, done):
                 spent = True
             else:
-                live.run(part_of(progress, done, look))
+                likely = look
+                if expected is not None and done >= CLEAR_REPLICATES:
+                    likely = max(look, expected(live.race()))
+                live.run(part_of(progress, done, likely, _left_s(elapsed_s, done, likely, budget_s)))
                 done += 1
         decisions = decisions_on(live.race(), spent)
         if spent or all(decision.outcome is not Outcome.CONTINUE for decision in decisions):
@@ -60,20 +77,53 @@ def measure(
     procedure: Procedure = REPLICATED,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Verdict]:
-    """Race until "each newer one is at_least times as fast as the first" is decided; a verdict for each of them.
+    """Race until "each newer one at_least times as fast as the first" is decided; a verdict for each of them.
 
-    Without a claim, there are as many replicates as an interval needs. null: it is measured only before a FAIL is
-    pronounced; where it is biased, the outcome is inconclusive instead. budget_s: see `race_until_decided`.
+    Without a claim, there are as many replicates as an interval needs; with a fine resolution, as many as it takes
+    until no interval is wider than that. null: it is measured only before a FAIL is pronounced that is not clear; where
+    it is biased, the outcome is inconclusive instead. budget_s: see `race_until_decided`.
     """
 
-    def decisions_on(race: Race, final: bool) -> list[Decision]:
-        return [_decide(log_ratios(race, 0, i), at_least, null, procedure, final) for i in range(1, len(race.variants))]
+    def ratios_of(race: Race) -> list[NDArray[np.float64]]:
+        return [log_ratios(race, 0, i) for i in range(1, len(race.variants))]
 
-    looks = (UNCLAIMED_REPLICATES,) if at_least is None else procedure.looks
-    decisions, spent = race_until_decided(live, progress, decisions_on, looks, budget_s, clock)
+    def decisions_on(race: Race, final: bool) -> list[Decision]:
+        return [_decide(ratios, at_least, null, procedure, final) for ratios in ratios_of(race)]
+
+    def expected(race: Race) -> int:
+        if at_least is None:
+            return 0
+        last = procedure.looks[-1]
+        return max(expected_replicates(ratios, at_least, procedure) or last for ratios in ratios_of(race))
+
+    looks = looks_for(at_least, procedure)
+    decisions, spent = race_until_decided(live, progress, decisions_on, looks, budget_s, clock, expected)
     return [
         verdict_of(decision, procedure, _budget_note(decision, budget_s if spent else None)) for decision in decisions
     ]
+
+
+def looks_for(at_least: float | None, procedure: Procedure) -> tuple[int, ...]:
+    """The numbers of replicates after which a race may end; the last one is the largest."""
+    if at_least is not None:
+        return (CLEAR_REPLICATES, *procedure.looks)
+    return procedure.looks if procedure.is_fine else (UNCLAIMED_REPLICATES,)
+
+
+def race_until_narrow(
+    live: LiveRace,
+    progress: Progress,
+    ratios_of: Callable[[Race], Sequence[NDArray[np.float64]]],
+    least: int,
+    procedure: Procedure,
+) -> None:
+    """Add `least` replicates; with a fine resolution, as many as it takes until no interval is wider than that."""
+
+    def decisions_on(race: Race, final: bool) -> list[Decision]:
+        return [_unclaimed(ratios, procedure, final) for ratios in ratios_of(race)]
+
+    further = [look for look in procedure.looks if look > least] if procedure.is_fine else []
+    race_until_decided(live, progress, decisions_on, (least, *further))
 
 
 def measure_null(live: LiveRace, progress: Progress, procedure: Procedure = REPLICATED) -> NullResult:
@@ -101,14 +151,16 @@ def verdict_of(decision: Decision, procedure: Procedure = REPLICATED, addition: 
         in_process=procedure.process_sd > 0,
         null=() if decision.null is None else decision.null.log_ratios,
         is_final=decision.is_final,
+        resolution=procedure.share,
     )
 
 
-def part_of(progress: Progress, done: int, of: int) -> Progress:
-    """Progress of one replicate among several."""
+def part_of(progress: Progress, done: int, of: int, left_s: float | None = None) -> Progress:
+    """Progress of one replicate among several; left_s: how long they will probably take."""
+    left = "" if left_s is None else f", about {left_s:.0f} s left"
 
     def part(what: str, share: float) -> None:
-        progress(f"process {done + 1} of {of}: {what}", (done + share) / of)
+        progress(f"process {done + 1} of {of}{left}: {what}", (done + share) / of)
 
     return part
 
@@ -118,14 +170,33 @@ def _is_spent(budget_s: float, elapsed_s: float, done: int) -> bool:
     return done >= LEAST_REPLICATES and elapsed_s * (done + 1) / done > budget_s
 
 
+def _left_s(elapsed_s: float, done: int, of: int, budget_s: float | None) -> float | None:
+    """How long the remaining replicates will take, if they are as long as those so far; None before the first."""
+    if done == 0:
+        return None
+    left_s = elapsed_s / done * (of - done)
+    return left_s if budget_s is None else min(left_s, budget_s - elapsed_s)
+
+
 def _decide(
     ratios: NDArray[np.float64], at_least: float | None, null: Null | None, procedure: Procedure, final: bool
 ) -> Decision:
     """The decision on the replicates so far; the null is measured where it would be a FAIL."""
+    if at_least is None:
+        return _unclaimed(ratios, procedure, final)
     decision = decide(ratios, at_least, procedure, final=final)
-    if decision.outcome is Outcome.FAIL and null is not None:
+    is_clear = clear_outcome(ratios, at_least, procedure) is not None
+    if decision.outcome is Outcome.FAIL and null is not None and not is_clear:
         decision = decide(ratios, at_least, procedure, null=null(), final=final)
     return decision
+
+
+def _unclaimed(ratios: NDArray[np.float64], procedure: Procedure, final: bool) -> Decision:
+    """The interval alone; where a fine resolution is wanted, it asks for more until that is as narrow."""
+    decision = decide(ratios, procedure=procedure, final=final)
+    is_wide = math.log(decision.high / decision.low) > math.log(procedure.resolution)
+    is_open = procedure.is_fine and is_wide and not final and len(ratios) < procedure.looks[-1]
+    return replace(decision, outcome=Outcome.CONTINUE) if is_open else decision
 
 
 def _budget_note(decision: Decision, spent_s: float | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mlpprof.compare.decide import decide, log_ratios, null_bias
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.machine.limits import unit_of
 from mlpprof.results import Comparison, Ladder, Race, Run, Verdict
 from mlpprof.results.races_on_disk import StoredRace
@@ -81,8 +82,9 @@ def _of_ladder(ladder: Ladder) -> Iterator[Statement]:
 
 
 def _of_verdict(of: str, verdict: Verdict, race: Race, old: int, new: int) -> Iterator[Statement]:
-    null = null_bias(verdict.null) if verdict.null else None
-    found = decide(log_ratios(race, old, new), verdict.at_least, null=null, final=verdict.is_final)
+    procedure = procedure_for(verdict.resolution)
+    null = null_bias(verdict.null, procedure) if verdict.null else None
+    found = decide(log_ratios(race, old, new), verdict.at_least, procedure, null=null, final=verdict.is_final)
     yield Statement(f"the ratio of {of}", verdict.ratio, found.estimate)
     yield Statement(f"the lower end of its interval, {of}", verdict.low, found.low)
     yield Statement(f"the upper end of its interval, {of}", verdict.high, found.high)

@@ -13,11 +13,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 
+import numpy as np
 import psutil
 
 from mlpprof import catalog
 from mlpprof.compare.entrants import FunctionSubject, VariantSubject
-from mlpprof.compare.race import Stepper, race
+from mlpprof.compare.placement import ballast
+from mlpprof.compare.race import INSTANCE_S, Stepper, race
 from mlpprof.compare.steppers import EpochStepper, FunctionStepper, VariantStepper, no_arguments
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.clocks import Clock
@@ -75,6 +77,26 @@ class Ready:
         self.settle()
 
 
+@dataclass
+class LedIn:
+    """An entrant that makes one untimed run before each turn, if its run is short."""
+
+    ready: Ready
+
+    def warm_up(self, clock: Clock) -> float:
+        """Run until the time settles."""
+        return self.ready.warm_up(clock)
+
+    def turn(self, runs: int, clock: Clock) -> float:
+        """Seconds a run."""
+        if self.ready.run_s < LEAD_IN_S and not self.ready.spans_steps:
+            self.ready.turn(1, clock)
+        return self.ready.turn(runs, clock)
+
+    def close(self) -> None:
+        """The entrant is released by its worker."""
+
+
 class Session(ProfileSession):
     """The handlers of one worker; its entrants are known by their places in the race."""
 
@@ -82,6 +104,7 @@ class Session(ProfileSession):
         super().__init__()
         self._subjects: dict[Key, VariantSubject | FunctionSubject] = {}
         self._ready: dict[Key, Ready] = {}
+        self._ballast: list[Array] = []
 
     def load(self, report: Progress, key: Key, subject: Message, shared: str | None = None) -> Message:
         """Load what the entrant at a place runs, in place of an earlier one; answers with what it is."""
@@ -149,16 +172,45 @@ class Session(ProfileSession):
         """Seconds a run, averaged over `runs` of them."""
         entrant = self._entrant(key)
         with paused_garbage_collection():
-            if entrant.run_s < LEAD_IN_S and not entrant.spans_steps:
-                entrant.turn(1, perf_counter)
-            seconds = entrant.turn(runs, perf_counter)
+            seconds = LedIn(entrant).turn(runs, perf_counter)
         entrant.sleep()
         return seconds
 
-    def race(self, report: Progress, keys: Sequence[Key], blocks: int, seed: int, turn_s: float) -> Message:
-        """The whole race of these entrants, which all live in this worker: the turns as nested lists."""
-        entrants = [self._entrant(key) for key in keys]
-        return {"turns_s": race(entrants, blocks, seed, report, turn_s=turn_s).tolist()}
+    def race(
+        self,
+        report: Progress,
+        keys: Sequence[Key],
+        blocks: int,
+        seed: int,
+        turn_s: float,
+        instances: int | None = None,
+    ) -> Message:
+        """The whole race of these entrants, which all live in this worker: the turns as nested lists.
+
+        instances: before each so many equal parts of the race, all entrants are made anew, in another order and at
+        other places in memory, and a short run is made once, untimed, before each turn.
+        """
+        if instances is None:
+            return {"turns_s": race([self._entrant(key) for key in keys], blocks, seed, report, turn_s=turn_s).tolist()}
+        rng = np.random.default_rng(seed)
+        parts = []
+        for done in range(instances):
+            self._renew(keys, rng)
+            steppers = [LedIn(self._entrant(key)) for key in keys]
+
+            def part(what: str, share: float, done: int = done) -> None:
+                report(what, (done + share) / instances)
+
+            parts.append(race(steppers, blocks, int(rng.integers(2**32)), part, turn_s=turn_s, limit_s=INSTANCE_S))
+        return {"turns_s": np.concatenate(parts).tolist()}
+
+    def _renew(self, keys: Sequence[Key], rng: np.random.Generator) -> None:
+        for key in keys:
+            if key in self._ready:
+                self._ready.pop(key).close()
+        self._ballast = ballast(rng)
+        for place in rng.permutation(len(keys)):
+            self._entrant(keys[place])
 
     def stepper(self, it: Prepared, subject: VariantSubject) -> Stepper:
         """What a variant runs when it is its turn; a fresh instance."""

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from mlpprof.catalog import find_all
-from mlpprof.compare.programs import SameCode
+from mlpprof.compare.error_bounds import procedure_for
+from mlpprof.compare.resolution import share_of
+from mlpprof.compare.same_code import SameCode, require_different_variants
 from mlpprof.errors import CheckFailed, MlpprofError, UsageError, did_you_mean
 from mlpprof.process import Progress
 from mlpprof.programs.name import ProgramName, is_program
@@ -56,6 +58,7 @@ class ClaimedSpeedup:
     arguments: tuple[str, ...] = ()
     step: str | None = None
     over_step: str | None = None
+    resolution: float | None = None
 
     @property
     def name(self) -> str:
@@ -113,6 +116,8 @@ def _claimed(entry: object, place: str) -> ClaimedSpeedup:
 
 def _require_measurable(claim: ClaimedSpeedup) -> None:
     """Raise what is wrong with an entry: a name, a file, a git ref, or a key that is for another kind."""
+    if claim.resolution is not None:
+        share_of(claim.resolution)
     both = [is_program(one) for one in (claim.new, claim.over)]
     if any(both) and not all(both):
         raise UsageError("new and over have to be two programs or two variants")
@@ -127,14 +132,17 @@ def _require_measurable(claim: ClaimedSpeedup) -> None:
             if not claim.may_be_unchanged:
                 raise
     else:
-        find_all((claim.over, claim.new))
+        require_different_variants(*find_all((claim.over, claim.new)))
         resolve(claim.workload or DEFAULT_WORKLOAD, batch=claim.batch)
 
 
 def announcements(claim: ClaimedSpeedup, measuring: Measuring, allow_writes: bool) -> list[str]:
     """Sentences that say how often the programs of a claim will be run at most; none if there are no runs."""
+    if not claim.is_about_programs:
+        return []
+    procedure = procedure_for(claim.resolution or measuring.resolution)
     try:
-        return announced(claim.programs(allow_writes), measuring.budget_s) if claim.is_about_programs else []
+        return announced(claim.programs(allow_writes), measuring.budget_s, procedure)
     except SameCode:
         return []
 

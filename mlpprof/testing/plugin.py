@@ -3,8 +3,8 @@
 Only pytest is imported here. Everything else is imported when a test first claims a speedup.
 
 Workers of xdist that measure at the same time disturb each other. With `--dist loadgroup` all timing tests run on the
-same worker. Otherwise, with more than one worker, the tests only check that both versions compute the same, and print a
-warning.
+same worker; some versions of pytest and xdist ignore that, and then a worker waits until no other one measures.
+Otherwise, with more than one worker, the tests only check that both versions compute the same, and print a warning.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks
+    fcntl = None  # type: ignore[assignment]
 
 from mlpprof.errors import CheckFailed, MlpprofError, UsageError
 from mlpprof.files import require_writable, write_atomically
@@ -31,7 +37,7 @@ XDIST_GROUP = "mlpprof"
 """The xdist group of all timing tests, for `--dist loadgroup`."""
 NOT_TIMED = (
     "only correctness was checked, because several workers of pytest-xdist would measure at the same time; use -n 0 or "
-    "--dist loadgroup, which some versions of pytest and xdist ignore"
+    "--dist loadgroup"
 )
 
 
@@ -55,11 +61,13 @@ class SpeedupClaims:
 
         try:
             if is_crowded(self._node):
+                options.pop("resolution", None)
                 require_equivalent(new, over=over, measuring=self._measuring(), **options)
                 claim = self._unmeasured(new, over, at_least, None, NOT_TIMED)
                 self._warn(f"{claim['new']} over {claim['old']}: {NOT_TIMED}")
                 return None
-            speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
+            with alone(self._config):
+                speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
         except (MlpprofError, AssertionError) as error:
             is_wrong = isinstance(error, CheckFailed | AssertionError)
             self._unmeasured(new, over, at_least, "fail" if is_wrong else "error", str(error))
@@ -130,6 +138,8 @@ class SpeedupClaims:
 
     def _measuring(self) -> Measuring:
         from mlpprof.compare.entrants import Environment
+        from mlpprof.compare.error_bounds import RESOLUTION
+        from mlpprof.compare.resolution import share_of
         from mlpprof.testing.baseline import DEFAULT_FILE
         from mlpprof.testing.speedup import Measuring
 
@@ -137,7 +147,8 @@ class SpeedupClaims:
         threads = int(option(self._config, "threads", 1)) or None
         environment = Environment(threads, bool(option(self._config, "native_blas", False)))
         baselines = self._config.rootpath / Path(str(option(self._config, "baselines", DEFAULT_FILE)))
-        return Measuring(environment, None if budget is None else float(budget), baselines=baselines)
+        resolution = share_of(option(self._config, "resolution", RESOLUTION))
+        return Measuring(environment, None if budget is None else float(budget), resolution, baselines=baselines)
 
 
 def option(config: pytest.Config, name: str, default: Any) -> Any:
@@ -149,13 +160,35 @@ def option(config: pytest.Config, name: str, default: Any) -> Any:
 
 
 def is_crowded(node: pytest.Item) -> bool:
-    """Whether several xdist workers run, and this test is not in the group that runs on one of them.
+    """Whether several xdist workers run, and nothing keeps this test from measuring while another one does.
 
-    This is visible in the suffix that xdist gives to the name of such a test. Some versions of pytest and xdist ignore
-    groups without a message.
+    In the group of timing tests, one worker runs them all; this is visible in the suffix that xdist gives to the name
+    of such a test. Where the user wants groups, but the versions of pytest and xdist ignore them, workers take turns.
     """
-    several = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
-    return several and not node.nodeid.endswith(f"@{XDIST_GROUP}")
+    if not _has_workers() or node.nodeid.endswith(f"@{XDIST_GROUP}"):
+        return False
+    return fcntl is None or not getattr(node.config.option, "loadgroup", False)
+
+
+def _has_workers() -> bool:
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+
+
+@contextmanager
+def alone(config: pytest.Config) -> Iterator[None]:
+    """A context in which no other worker of xdist measures: it waits for its turn. Alone, it does nothing.
+
+    The lock is on the root folder of the tests, so it leaves no file behind, and the system frees it if a worker dies.
+    """
+    if fcntl is None or not _has_workers():
+        yield
+        return
+    folder = os.open(config.rootpath, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 INCONCLUSIVE = ("warn", "fail", "skip")
@@ -182,6 +215,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             "budget",
             "SECONDS",
             "time limit for one claim (three processes always run); without an answer it is inconclusive",
+        ),
+        (
+            "resolution",
+            "SHARE",
+            "how fine claims are decided, from 0.01 to 0.5 (default: 0.1); with 0.02, a PASS certifies at_least / "
+            "1.02, and takes more time",
         ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),
@@ -218,6 +257,14 @@ def pytest_configure(config: pytest.Config) -> None:
             sound = False
         if not sound:
             raise pytest.UsageError(f"mlpprof {name} is '{value}'; expected {what}")
+    resolution = option(config, "resolution", None)
+    if resolution is not None:
+        from mlpprof.compare.resolution import share_of
+
+        try:
+            share_of(resolution)
+        except UsageError as error:
+            raise pytest.UsageError(f"mlpprof resolution is '{resolution}': {error}") from error
     path = option(config, "json", None)
     if path is not None and not hasattr(config, "workerinput"):
         try:

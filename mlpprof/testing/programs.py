@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from mlpprof.compare.entrants import Environment
-from mlpprof.compare.programs import ProgramComparer, Wanted, announcement, require_different
+from mlpprof.compare.error_bounds import REPLICATED, RESOLUTION, Procedure
+from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
+from mlpprof.compare.same_code import require_different
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.variant import DEFAULT_THREADS
@@ -41,7 +43,7 @@ class Programs:
         require_different(requests[0], requests[1])
         return requests
 
-    def command(self, word: str, environment: Environment) -> str:
+    def command(self, word: str, environment: Environment, resolution: float = RESOLUTION) -> str:
         """The command line for the same measurement."""
         words = ["mlpprof", word]
         for name in (self.over, self.new):
@@ -49,6 +51,7 @@ class Programs:
         words += [] if environment.threads is None else ["--threads", str(environment.threads)]
         for step in self._steps():
             words += ["--step", step]
+        words += [] if resolution == RESOLUTION else ["--resolution", f"{resolution:g}"]
         words += ["--allow-writes"] if self.allow_writes else []
         words += ["--", *self.arguments] if self.arguments else []
         return shlex.join(words)
@@ -76,12 +79,13 @@ def program_speedup(
     environment: Environment,
     budget_s: float | None,
     progress: Progress,
+    procedure: Procedure = REPLICATED,
 ) -> Speedup:
     """Measure how many times as fast a program is as an older one, and which expression lost the time if that fails.
 
     Raises CheckFailed if they do not train the same.
     """
-    wanted = _wanted(at_least, budget_s, check=check, threads=environment.threads)
+    wanted = _wanted(at_least, budget_s, procedure, check=check, threads=environment.threads)
     comparer = ProgramComparer(programs.requests(), environment, wanted, lambda text: None)
     [found] = comparer.compare("", progress)
     return Speedup(
@@ -90,24 +94,28 @@ def program_speedup(
         subject=_subject(found),
         verdict=found.verdict,
         waterfall=found.waterfall,
-        command=programs.command("compare", environment),
+        command=programs.command("compare", environment, procedure.share),
         notes=_notes(found),
         lost=found.lost,
+        counted=found.counted,
     )
 
 
-def announced(programs: Programs, budget_s: float | None) -> list[str]:
+def announced(programs: Programs, budget_s: float | None, procedure: Procedure = REPLICATED) -> list[str]:
     """Sentences that say how often the programs will be run at most. Raises as `Programs.requests`."""
-    return announcement(programs.requests(), _wanted(1.0, budget_s, check=True, threads=None))
+    return announcement(programs.requests(), _wanted(1.0, budget_s, procedure, check=True, threads=None))
 
 
-def _wanted(at_least: float | None, budget_s: float | None, *, check: bool, threads: int | None) -> Wanted:
+def _wanted(
+    at_least: float | None, budget_s: float | None, procedure: Procedure, *, check: bool, threads: int | None
+) -> Wanted:
     return Wanted(
         at_least,
         budget_s,
         check=check,
         profile_step=partial(profile_step, threads=threads),
         only_failed=True,
+        procedure=procedure,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import shlex
 import time
@@ -19,10 +18,13 @@ from mlpprof import catalog
 from mlpprof.catalog import find, find_all, interface_problems
 from mlpprof.compare.decide import NullResult, not_slower_than
 from mlpprof.compare.entrants import Environment
-from mlpprof.compare.error_bounds import IN_PROCESS, REPLICATED
+from mlpprof.compare.error_bounds import IN_PROCESS, RESOLUTION, procedure_for
 from mlpprof.compare.functions import reference_to
 from mlpprof.compare.live_race import LiveRace, LocalRace, function_race, variant_race
-from mlpprof.compare.steppers import no_arguments
+from mlpprof.compare.null_cause import with_cause
+from mlpprof.compare.resolution import share_of
+from mlpprof.compare.same_code import require_different_functions, require_different_variants
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import LEAST_REPLICATES, measure, measure_null
 from mlpprof.errors import UsageError
 from mlpprof.process import Progress
@@ -34,15 +36,13 @@ from mlpprof.results import Speedup
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
 from mlpprof.testing.programs import Programs, program_speedup, training_of
 from mlpprof.testing.programs import require_same as require_same_training
-from mlpprof.testing.sameness import Equivalent, require_same
+from mlpprof.testing.sameness import Arguments, Equivalent, maker_of, require_same
 from mlpprof.workloads import DEFAULT_WORKLOAD, Workload, resolve
 
 BASELINE = "baseline"
 
 Subject = str | type | Callable[..., Any]
 """A program, a variant by name, path or class, or any callable."""
-Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
-"""The arguments of callables: a function that makes them, or a tuple, which is copied for every call."""
 
 
 class InconclusiveWarning(UserWarning):
@@ -53,12 +53,13 @@ class InconclusiveWarning(UserWarning):
 class Measuring:
     """How the tests of a session measure speedups.
 
-    budget_s: the time limit for one claim, or None. check: whether to check first that both compute the same.
-    baselines: the file for at_least="baseline".
+    budget_s: the time limit for one claim, or None. resolution: of claims that do not name one, as a share. check:
+    whether to check first that both compute the same. baselines: the file for at_least="baseline".
     """
 
     environment: Environment = field(default_factory=Environment)
     budget_s: float | None = None
+    resolution: float = RESOLUTION
     check: bool = True
     progress: Progress = lambda what, share: None
     baselines: Path = DEFAULT_FILE
@@ -82,6 +83,7 @@ def measure_speedup(
     step: str | None = None,
     over_step: str | None = None,
     allow_writes: bool = False,
+    resolution: float | None = None,
     measuring: Measuring | None = None,
 ) -> Speedup:
     """Measure how many times as fast `new` is as `over`, until it is clear whether this is at least `at_least`.
@@ -92,7 +94,8 @@ def measure_speedup(
     Variants are trained on `workload`, at `batch`
     and in `dtype`; None takes the values of the workload and of the variants. Callables get arguments that args() makes
     while no clock runs, or copies of the tuple args. at_least: a ratio, or "baseline" for the value that
-    `mlpprof calibrate` stored.
+    `mlpprof calibrate` stored. resolution: 0.02 for 2 %; a PASS certifies at_least / 1.02. None takes the
+    session's, which is 10 % by default. A finer one takes more time.
     Functions that another process can import are measured in several new processes. Closures and bound methods are
     measured in this process alone, with wider bounds.
     Callables must return the same and change their arguments in the same way. equivalent: a function of the results of
@@ -105,6 +108,9 @@ def measure_speedup(
     if isinstance(at_least, int | float) and not 0 < at_least < np.inf:
         raise UsageError(f"at_least {at_least} is not a speedup; expected a ratio above 0, such as 1.15")
     measuring = measuring or Measuring()
+    if resolution is not None:
+        measuring = replace(measuring, resolution=share_of(resolution))
+    procedure_for(measuring.resolution)  # raises before anything is run
     begun_s = time.monotonic()
     programs = _both_programs(new, over, arguments, step, over_step, allow_writes)
     references = None if programs is not None else _both_variants(new, over)
@@ -153,7 +159,7 @@ def require_equivalent(
         return
     references = _both_variants(new, over)
     if references is None:
-        require_same(_function(new), _function(over), _maker(args), equivalent)
+        require_same(_function(new), _function(over), maker_of(args), equivalent)
     else:
         _refuse_equivalent(equivalent)
         trained = resolve(workload, batch=batch)
@@ -192,6 +198,7 @@ def _programs(
         environment=environment,
         budget_s=measuring.budget_s,
         progress=measuring.progress,
+        procedure=procedure_for(measuring.resolution),
     )
 
 
@@ -217,8 +224,8 @@ def assert_speedup(new: Subject, *, over: Subject, at_least: float | str = 1.0, 
     """Assert that `new` is at least `at_least` times as fast as `over`; options are those of `measure_speedup`.
 
     If the true speedup is `at_least` or more, this fails at most once in 1,000 runs. If it is at most `at_least / 1.1`,
-    this passes at most once in 100 runs. Raises AssertionError with a small table. If the machine is too noisy for an
-    answer, it warns with InconclusiveWarning.
+    this passes at most once in 100 runs; with resolution=0.02, if it is at most `at_least / 1.02`. Raises
+    AssertionError with a small table. If the machine is too noisy for an answer, it warns with InconclusiveWarning.
     """
     speedup = measure_speedup(new, over=over, at_least=at_least, **options)
     if speedup.verdict.outcome == "fail":
@@ -242,17 +249,21 @@ def _variants(
     measuring: Measuring,
 ) -> Speedup:
     trained = resolve(workload, batch=batch)
+    require_different_variants(*find_all(references))
     requests = _requests(references, trained, dtype)
-    live = variant_race(requests, trained.batch, measuring.environment, measuring.check)
-    key = f"{references[0]}, {workload}, {trained.batch}, {dtype}, {measuring.environment}"
+    procedure = procedure_for(measuring.resolution)
+    is_fine, environment = procedure.is_fine, measuring.environment
+    live = variant_race(requests, trained.batch, environment, measuring.check, is_fine=is_fine)
+    key = f"{references[0]}, {workload}, {trained.batch}, {dtype}, {environment}, {measuring.resolution}"
     null = partial(
         _null,
         key,
-        partial(variant_race, [requests[0], requests[0]], trained.batch, measuring.environment),
+        partial(variant_race, [requests[0], requests[0]], trained.batch, environment, is_fine=is_fine),
         measuring,
     )
     old, new = (str(request.name) for request in requests)
-    options = _options(references, workload, trained.batch, dtype, measuring.environment)
+    options = _options(references, workload, trained.batch, dtype, environment)
+    finer = "" if measuring.resolution == RESOLUTION else f" --resolution {measuring.resolution:g}"
     claim: float | None
     if isinstance(at_least, str):
         what = claim_key(new, old, workload, trained.batch, dtype, measuring.environment.threads)
@@ -260,15 +271,19 @@ def _variants(
         claim = claimed(measuring.baselines, what, _machine_class(measuring.environment), calibrate)
     else:
         claim = at_least
-    [verdict] = measure(live, measuring.progress, claim, null, measuring.budget_s)
+    [verdict] = measure(live, measuring.progress, claim, null, measuring.budget_s, procedure)
+    verdict = with_cause(verdict)
+    failed = verdict.outcome == "fail"
+    waterfall, counted = live.difference(measuring.progress, pairs=PAIRS) if failed else ((), ())
     return Speedup(
         new=new,
         old=old,
         subject=f"{workload}, {trained.network.text}, batch {trained.batch:,}",
         verdict=verdict,
-        waterfall=live.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
-        command=f"mlpprof compare {options}",
+        waterfall=waterfall,
+        command=f"mlpprof compare {options}{finer}",
         notes=_null_notes(key),
+        counted=counted,
     )
 
 
@@ -289,27 +304,38 @@ def _callables(
 ) -> Speedup:
     if isinstance(at_least, str):
         raise UsageError(f"at_least='{at_least}' is for variants; for functions, give a ratio such as 1.15")
-    make = _maker(args)
+    require_different_functions(over, new)
+    make = maker_of(args)
     if measuring.check:
         require_same(new, over, make, equivalent)
     references = [reference_to(function) for function in (over, new)]
     make_reference = None if args is None else reference_to(make)
     importable = [reference for reference in references if reference is not None]
+    procedure = procedure_for(measuring.resolution)
     if len(importable) == 2 and (args is None or make_reference is not None):
-        live: LiveRace = function_race(importable, make_reference, measuring.environment)
-        key = f"{importable[0].module}.{importable[0].qualname}, {measuring.environment}"
+        is_fine, environment = procedure.is_fine, measuring.environment
+        live: LiveRace = function_race(importable, make_reference, environment, is_fine)
+        key = f"{importable[0].module}.{importable[0].qualname}, {environment}, {measuring.resolution}"
         null = partial(
             _null,
             key,
-            partial(function_race, [importable[0]] * 2, make_reference, measuring.environment),
+            partial(function_race, [importable[0]] * 2, make_reference, environment, is_fine),
             measuring,
         )
-        [verdict] = measure(live, measuring.progress, at_least, null, measuring.budget_s, REPLICATED)
+        [verdict] = measure(live, measuring.progress, at_least, null, measuring.budget_s, procedure)
+        verdict = with_cause(verdict)
         notes = _null_notes(key)
     else:
-        live = LocalRace((over, new), make)
-        [verdict] = measure(live, measuring.progress, at_least, None, measuring.budget_s, IN_PROCESS)
         what = "a tuple of arguments" if isinstance(args, tuple) and len(importable) == 2 else "these callables"
+        if procedure.is_fine:
+            raise UsageError(
+                f"the resolution {100 * procedure.share:g} % needs several processes, and a new process cannot import "
+                f"{what}. Define both functions, and one that makes the arguments, at the top level of a module, or "
+                f"leave the resolution at {100 * RESOLUTION:g} %"
+            )
+        live = LocalRace((over, new), make)
+        in_process = replace(IN_PROCESS, resolution=procedure.resolution)
+        [verdict] = measure(live, measuring.progress, at_least, None, measuring.budget_s, in_process)
         notes = (
             f"measured in this process alone, with wider bounds, because a new process cannot import {what}. For "
             "narrower bounds, define both functions, and one that makes the arguments, at the top level of a module",
@@ -339,7 +365,7 @@ def _machine_class(environment: Environment) -> str:
 def _null(key: str, make_race: Callable[[], LiveRace], measuring: Measuring) -> NullResult:
     """The measurement of a version against itself; it is made once, when a FAIL first needs it."""
     if key not in _nulls:
-        _nulls[key] = measure_null(make_race(), measuring.progress)
+        _nulls[key] = measure_null(make_race(), measuring.progress, procedure_for(measuring.resolution))
     return _nulls[key]
 
 
@@ -362,19 +388,6 @@ def _variant_reference(subject: Subject) -> str | None:
     if inspect.isclass(subject) and not interface_problems(subject):
         return catalog.reference_to(subject)
     return None
-
-
-def _maker(args: Arguments) -> Callable[[], Sequence[Any]]:
-    """The function that makes the arguments of a call."""
-    if args is None:
-        return no_arguments
-    if isinstance(args, tuple):
-        return partial(copy.deepcopy, args)
-    if not callable(args):
-        raise UsageError(
-            f"args is {args!r:.80}; expected a tuple of arguments, such as (x,), or a function that returns one"
-        )
-    return args
 
 
 def _refuse_equivalent(equivalent: Equivalent) -> None:

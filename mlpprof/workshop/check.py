@@ -35,7 +35,7 @@ from mlpprof.compare.decide import Decision, Outcome, decide, log_ratios
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, variant_race
-from mlpprof.compare.verdict import race_until_decided
+from mlpprof.compare.verdict import looks_for, race_until_decided
 from mlpprof.errors import CheckFailed, VariantError, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.roofline import run_bound_s
@@ -93,7 +93,8 @@ def measure_speed(
     def decisions_on(race: Race, final: bool) -> list[Decision]:
         return [] if share is None else [decide(_values(race, places, share), 1.0, procedure, final=final)]
 
-    decisions, _ = race_until_decided(live, progress, decisions_on, procedure.looks, budget_s, clock)
+    looks = procedure.looks if share is None else looks_for(1.0, procedure)
+    decisions, _ = race_until_decided(live, progress, decisions_on, looks, budget_s, clock)
     return _speed(live.race(), places, share, decisions[0] if decisions else None)
 
 

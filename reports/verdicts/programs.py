@@ -23,13 +23,13 @@ import numpy as np
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted
-from mlpprof.errors import CheckFailed, UsageError
+from mlpprof.errors import CheckFailed
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
 from reports.program import Program, markdown_table
 from reports.studies.study import Study, circumstances_text, part_of
-from reports.verdicts.real_trials import upper_bound
+from reports.verdicts.real_trials import earlier, upper_bound
 
 FOLDER = Path("reports") / "verdicts"
 SCRIPT = Path(__file__).resolve().parents[1] / "advise" / "train.py"
@@ -172,7 +172,7 @@ def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, a
 def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
     """Make the trials, write them after each one, so that an interrupted study keeps what it has, and print them."""
     study = Study.begin("programs", out)
-    document: dict[str, Any] = _earlier(out) if add else {"schema": 2, "trials": [], "parts": []}
+    document: dict[str, Any] = earlier(out / "programs.json") if add else {"schema": 2, "trials": [], "parts": []}
     parts = list(document["parts"])
     text = ""
     with progress_bar() as progress:
@@ -183,15 +183,6 @@ def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]]
             text = "\n".join([table(found), *map(circumstances_text, document["parts"])])
             study.write(text, document, "md")
     click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
-
-
-def _earlier(out: Path) -> dict[str, Any]:
-    path = out / "programs.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {"schema": found["schema"], "trials": found["trials"], "parts": found["parts"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} has no trials to add to ({error!r}); leave --add away to begin anew") from None
 
 
 if __name__ == "__main__":

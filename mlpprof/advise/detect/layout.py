@@ -24,6 +24,10 @@ TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", 
 """Functions that may copy an array into the other memory order."""
 
 
+LEAST_SIZE = 2_048
+"""The memory order of arrays with fewer elements hardly matters, because they fit into a part of the first cache."""
+
+
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for each line whose operation is faster if all operands have one memory order."""
     by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
@@ -39,7 +43,7 @@ def detect(graph: Graph) -> list[Candidate]:
 def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> Candidate:
     head = max(parts, key=lambda part: part[1][1])[0]
     site = graph.site(head)
-    values = [v for v in head.inputs if v.is_array and v.size >= SMALL]
+    values = [v for v in head.inputs if v.is_array and v.size >= (SMALL if head.kind == PRODUCT else LEAST_SIZE)]
     orders = ", ".join(_order_texts(head, values))
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
     if head.kind == PRODUCT:
@@ -129,9 +133,9 @@ def _has_step(node: ast.AST) -> bool:
 
 def _collides(event: Event) -> bool:
     matrices = [v for v in event.inputs if v.is_array and len(v.shape) == 2 and min(v.shape) > 1]
-    large = [v for v in matrices if v.size >= SMALL]
+    large = [v for v in matrices if v.size >= LEAST_SIZE]
     if event.kind == PRODUCT:
-        return any(v.order == "?" for v in large)
+        return any(v.order == "?" and v.size >= SMALL for v in matrices)
     if event.function is operator.setitem and large:
         target = event.operands[0] if event.operands else None
         return isinstance(target, np.ndarray) and _direction(large[0]) not in ("", _flow(target))
