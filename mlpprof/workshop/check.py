@@ -188,7 +188,7 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
     environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
     request = Request(str(file.resolve()), trained.network, trained.source).to_json()
     try:
-        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment) as worker:
+        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment, runs=MY_MLP) as worker:
             answer = worker.call(
                 "examine",
                 progress,
