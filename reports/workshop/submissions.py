@@ -243,7 +243,7 @@ def table(outcome: Outcome) -> str:
     lines += ["", f"There are {outcome.total} submissions in all; {len(outcome.results)} of them were examined."]
     failures = [one for one in outcome.results if one.failure]
     lines.append(f"{len(failures)} examinations ended with a defect of mlpprof or a hang.")
-    misses = [one for one in outcome.results if not one.is_judged_right or one.is_named is False]
+    misses = [one for one in outcome.results if _is_miss(one)]
     if misses:
         lines += ["", "Judged wrong, or not named:", ""]
         lines += markdown_table(("planted", "exercise", "the check says"), [_miss(one) for one in misses], words=3)
@@ -268,8 +268,19 @@ def _miss(one: Judged) -> tuple[str, ...]:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """All results."""
-    return {"schema": 1, "total": outcome.total, "results": [asdict(one) for one in outcome.results]}
+    """For each plant, how many submissions were examined, judged right and named; and every miss with its message."""
+    plants: dict[str, dict[str, int]] = defaultdict(lambda: {"submissions": 0, "judged_right": 0, "named": 0})
+    for one in outcome.results:
+        counts = plants[f"{one.kind}: {one.plant}"]
+        counts["submissions"] += 1
+        counts["judged_right"] += one.is_judged_right
+        counts["named"] += bool(one.is_named)
+    misses = [asdict(one) for one in outcome.results if _is_miss(one)]
+    return {"schema": 1, "total": outcome.total, "plants": dict(plants), "misses": misses}
+
+
+def _is_miss(one: Judged) -> bool:
+    return not one.is_judged_right or one.is_named is False
 
 
 @click.command(cls=Program)
