@@ -218,7 +218,10 @@ def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
     if not np.allclose(predicted, right, rtol=1e-8, atol=1e-10):
         return "predict has to compute the same as forward, with the biases, for all rows of X, but it differs"
     if not agrees(cls, case.network, len(case.index)):
-        return "the first two steps are correct, but not a third one with the samples of the first: something is kept"
+        return (
+            "the first two steps are correct, but not a third one with the samples of the first, so something that was "
+            "computed for them is kept. The weights have changed since, so it has to be computed again"
+        )
     return None
 
 

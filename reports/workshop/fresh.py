@@ -184,7 +184,7 @@ FRESH = (
     Plant(
         "fresh: state",
         "gradients kept by the index",
-        ("second is not", "second step", "update()", "train"),
+        ("not a third one with the samples of the first",),
         (
             after(
                 BACKWARD,
