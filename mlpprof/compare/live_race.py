@@ -226,7 +226,7 @@ class ProcessRace:
                 )
             found.append(waterfall(before, after, *(race.step_s(i) for i in ends)))
             if number == 0 and not (before.uncounted or after.uncounted):
-                facts = counted_of_variants(before.operations, after.operations)
+                facts = counted_of_variants(before.operations, after.operations, found[0])
         changes = averaged(found)
         # The labelled pass runs an instrumented copy of the file, which has the constants of the file.
         subjects = [self.chosen[i].entrant.subject for i in ends]
