@@ -37,7 +37,7 @@ from mlpprof.results.json import Message, encode
 
 LEAD_IN_S = 0.01
 """A run shorter than this is made once, untimed, before a turn: other processes have used the caches in between."""
-TRIES = 5
+TRIES = 3
 """In a fine race, a turn that another program has interrupted is made again, up to so many times in all.
 
 Turns of 1 ms are shorter than the system's time slices of about 3 ms, so that a second or third one is undisturbed even
