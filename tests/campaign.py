@@ -8,8 +8,10 @@ it prints, and every failure is printed with the number of its input: the same s
 
     damaged files   every loader gets files that were changed at random. It has to take them or refuse them with one
                     sentence: no traceback, no crash, no more than 10 seconds, no more than 1 GB
-    kills           commands get signals at random moments, also while they write. Afterwards no file is damaged, and
-                    no process and no shared memory is left; after the next command, no temporary file either
+    kills           commands get signals at random moments, also while they write; half of the signals go to one of
+                    their workers alone, and then the command has to go on, or to end with a sentence that names the
+                    signal, and with the right exit code. Afterwards no file is damaged, and no process and no shared
+                    memory is left; after the next command, no temporary file either
     disks           commands on a full and on a read-only file system end with one sentence and exit code 2 (as root)
     environments    commands run with one processor, few open files, without HOME, in a deleted folder ...
 """
@@ -532,7 +534,7 @@ def damaged(folder: Path) -> list[str]:
 def wrong_end(one: Killed, number: signal.Signals, code: int, printed: str) -> str:
     """What is wrong with how a command ended one of whose workers got a signal; '' if nothing is.
 
-    It either goes on without the worker, or ends with one sentence that says how the worker ended.
+    It either goes on without the worker, or ends with one sentence that says how the worker ended and what to do next.
     """
     last = (printed.strip().splitlines() or ["nothing said"])[-1][:200]
     if "Traceback" in printed or "INTERNALERROR" in printed:
@@ -543,7 +545,9 @@ def wrong_end(one: Killed, number: signal.Signals, code: int, printed: str) -> s
         return f"exit code {code}: {last}"
     if code != (1 if one.arguments[0] == "pytest" else 2):
         return f"exit code {code}: {last}"
-    return "" if number.name in printed or "KeyboardInterrupt" in printed else f"{number.name} is not named: {last}"
+    if number.name not in printed:
+        return f"{number.name} is not named: {last}"
+    return "" if "run the command again" in " ".join(printed.split()) else f"what to do next is missing: {last}"
 
 
 QUICK = (
@@ -575,7 +579,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     lasts_s = {one: one.lasts_s for one in (*QUICK, *WITH_WORKERS)}
     shared_before = shared_memory()
     failures: list[str] = []
-    count, of_workers, slow_s, begun_all_s = Counter[str](), 0, 0.0, time.monotonic()
+    count, of_workers, went_on, slow_s, begun_all_s = Counter[str](), 0, 0, 0.0, time.monotonic()
     while (begun_s := time.monotonic()) < end_s:
         is_of_worker = of_workers <= count.total() - of_workers
         # of the kills of a whole command, those with workers take a tenth of the time, because they are slow
@@ -603,6 +607,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
         else:
             count[number.name] += 1
             of_workers += is_of_worker
+            went_on += is_of_worker and code in (0, 3)
         if has_workers and not is_of_worker:
             slow_s += time.monotonic() - begun_s
         if code is None:
@@ -634,7 +639,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
             failures.append(f"after the next command, {place.name} holds {left_files[:5]}")
     failures += [f"shared memory is left: {name}" for name in sorted(shared_memory() - shared_before)]
     signals = ", ".join(f"{name} {times}" for name, times in sorted(count.items()))
-    figures.add("kills", count.total(), failures, f"{of_workers} of them of a worker; {signals}")
+    figures.add("kills", count.total(), failures, f"{of_workers} of a worker, {went_on} of these went on; {signals}")
 
 
 # Disks and environments

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from cured import assert_trains_as, cured
 from recorded_step import recorded
 
-from mlpprof.advise.cures.slow_primitive import product_of
+from mlpprof.advise.cures.slow_primitive import product_of, times_the_mask
 from mlpprof.advise.detect import slow_primitive
 
 pytestmark = pytest.mark.timing
@@ -50,6 +52,9 @@ def found(lines, name="np"):
         ("found = {np}.abs(X[range(3, 200)])", "found = {np}.abs(X[3:200])"),
         ("low = D < 0\nD[{np}.where(low)] = 0.5\nfound = D + low", "low = D < 0\nD[low] = 0.5\nfound = D + low"),
         ("low = D < 0\nfound = D[low.nonzero()] + 1", "low = D < 0\nfound = D[low] + 1"),
+        ("found = (abs(D) + D) / 2", "found = {np}.maximum(D, 0)"),
+        ("D[X[:, :100] <= 0] = 0\nfound = D", "D *= X[:, :100] > 0\nfound = D"),
+        ("found = D + {np}.tile(D[0], (300, 1))", "found = D + D[0]"),
         ("D[range(300), y] -= 1\nfound = D", "D[{np}.arange(300), y] -= 1\nfound = D"),
         ("found = 0 + D[range(300), y]", "found = 0 + D[{np}.arange(300), y]"),
         ("found = {np}.vectorize(clipped)(X)  # slow", "found = clipped(X)  # slow"),
@@ -80,6 +85,11 @@ def test_the_faster_form_stands_where_the_slow_one_stood(line, new):
     old, new = (part.format(np="np").replace("\n", "\n    ") for part in (line, new))
     assert after == text.replace(old, new)
     assert_trains_as(after, text, rtol=1e-9)
+
+
+def test_a_selection_by_a_mask_is_a_product_with_it():
+    node = ast.parse("np.where(a > 0, b, 0)", mode="eval").body
+    assert times_the_mask(node, ast.unparse, "np") == "b * (a > 0)"
 
 
 def test_the_name_of_numpy_is_that_of_the_file():

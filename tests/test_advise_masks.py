@@ -38,6 +38,9 @@ def cures(*lines):
         (("A[A < 0] = 0",), "Replace the store in net.py:9 by NumPy's maximum"),
         (("A[0.5 < A] = 0.5",), "Replace the store in net.py:9 by NumPy's minimum"),
         (("mask = A < 0", "A[mask] = 0"), "By hand: replace the store in net.py:10 by NumPy's maximum"),
+        (("A[Z <= 0] = 0",), "Multiply the array in place by the opposite mask"),
+        (("mask = A < 0", "A += Z", "A[mask] = 0"), "Multiply the array in place by the opposite mask"),
+        (("mask = A < 0", "A[mask] = 0", "A += mask"), "Multiply the array in place by the opposite mask"),
         (("A[A < 0] = 0", "A[A > 0] = 1"), "Replace the stores in net.py:9 and net.py:10 by NumPy's gr"),
         (
             ("A[A > 0] = 1", "A[A <= 0] = 0"),
@@ -56,10 +59,7 @@ def test_the_form_of_the_whole_array_is_named(lines, cure):
     [
         ("A[A > 0] = 1",),  # of what is not above 0 nothing is said
         ("A[A > 0] = 1", "A[A >= 0.5] = 0.2"),
-        ("A[Z <= 0] = 0",),  # of another array
         ("A[A < 0] = 0.5",),
-        ("mask = A < 0", "A += Z", "A[mask] = 0"),
-        ("mask = A < 0", "A[mask] = 0", "A += mask"),  # the mask is wanted later
         ("A[:, Z[0] < 0] = 0",),
         ("B = A[:1, :100].copy()", "B[B < 0] = 0", "A[:1, :100] = B"),
         ("A[Z < 0] += 1",),

@@ -144,7 +144,7 @@ def test_a_slow_and_a_fast_commit_lie_on_different_sides_of_the_threshold_by_wha
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("bisect train.py", "Missing option '--good'"),
+        ("bisect train.py", "the option --good is missing"),
         ("bisect cached --good HEAD~1", "'cached' is not a program; expected train.py, work.ipynb"),
         ("bisect train.py@v1 --good HEAD~1", "type mlpprof bisect train.py --good v1"),
         ("bisect train.py --good v9", "there is no git ref 'v9'"),

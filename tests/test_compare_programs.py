@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ from mlpprof.compare.programs import (
     longer_between,
     require_different,
 )
+from mlpprof.compare.variant_difference import averaged
 from mlpprof.errors import EXIT_FAILED, UsageError
 from mlpprof.programs.name import ProgramName
 from mlpprof.programs.request import request_for
@@ -143,11 +145,26 @@ NEW = profile(
 
 
 def test_an_expression_that_was_added_is_named_and_a_changed_one_belongs_to_what_it_was():
-    changes = expression_changes(OLD, NEW, (10.0, 11.0))
+    changes = expression_changes([(OLD, NEW)], (10.0, 11.0))
     assert [(one.text, one.old_s) for one in changes] == [("0 * z", None)]
     slower = profile(("a @ b", "forward", 6.0, "matmul"), ("tanh(2 * z)", "forward", 5.0, "tanh"))
-    [first, *_] = expression_changes(OLD, slower, (10.0, 11.0))
+    [first, *_] = expression_changes([(OLD, slower)], (10.0, 11.0))
     assert (first.text, first.old_text, first.new_s) == ("tanh(2 * z)", "tanh(z)", pytest.approx(5.0))
+
+
+def test_several_pairs_of_profiles_give_the_mean_of_each_difference_and_its_interval():
+    pairs = [
+        (OLD, profile(("a @ b", "forward", 6.0 + chance, "matmul"), ("tanh(z)", "forward", 5.0, "tanh")))
+        for chance in (0.0, 0.3, -0.3)
+    ]
+    by_text = {one.text: one for one in expression_changes(pairs, (10.0, 11.0))}
+    slower = by_text["tanh(z)"]
+    assert (slower.old_s, slower.new_s) == (pytest.approx(3.0), pytest.approx(5.0, abs=0.01))
+    assert 0 < slower.low_s < slower.lost_s < slower.high_s < 4
+    assert by_text["w - d"].new_s is None
+    phase = averaged([phase_changes(*pair, (10.0, 11.0)) for pair in pairs])[0]
+    assert (phase.phase, phase.low_s, phase.high_s) == ("forward", pytest.approx(2.0), pytest.approx(2.0))
+    assert expression_changes(pairs[:1], (10.0, 11.0))[0].low_s is None
 
 
 def test_what_the_training_loop_runs_over_is_compared_although_its_text_has_changed():
@@ -155,7 +172,7 @@ def test_what_the_training_loop_runs_over_is_compared_although_its_text_has_chan
         profile(("a @ b", "forward", 1.0, "matmul"), (text, ITERATOR, seconds, ""), ("len(x)", "forward", 0.1, ""))
         for text, seconds in (("batches(X)", 1.0), ("zip(batches(X), batches(Y))", 4.0))
     )
-    [one, *_] = expression_changes(old, new, (2.1, 5.1))
+    [one, *_] = expression_changes([(old, new)], (2.1, 5.1))
     assert (one.old_text, one.text) == ("batches(X)", "zip(batches(X), batches(Y))")
     assert (one.old_s, one.new_s) == (pytest.approx(1.0), pytest.approx(4.0))
 
@@ -177,6 +194,8 @@ def test_changed_code_that_explains_the_difference_comes_before_the_same_code_th
     pair = ProgramPair(("s", "s"), (0.0, 0.0), None, changes)
     assert pair.lost(0.4).text == "0 * z"
     assert pair.lost(4.0).text == "a @ b"
+    uncertain, certain = replace(changes[0], low_s=-0.1, high_s=0.9), replace(changes[1], low_s=0.1, high_s=0.5)
+    assert ProgramPair(("s", "s"), (0.0, 0.0), None, (uncertain, certain)).lost(4.0).text == "0 * z"
     assert ProgramPair(("s", "s"), (0.0, 0.0), None).lost(1.0) is None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpprof.advise import Subject, find
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, VariantCrash
 from mlpprof.process import SEARCH_PATH
 from mlpprof.programs import file_view
 
@@ -179,6 +179,16 @@ def test_a_program_that_resumes_finds_its_own_checkpoint_in_every_run(allowed, t
     assert "state.txt" in note
     assert "into a copy that mlpprof has dropped" in note
     assert "--allow-writes" in note
+
+
+@pytest.mark.slow
+def test_a_file_that_the_system_cannot_copy_because_of_its_group_is_explained(allowed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # what an overlay in a user namespace raises for a file whose group the user does not have as the first one
+    failing = "import errno\nraise OSError(errno.EOVERFLOW, 'Value too large for defined data type', 'log.txt')"
+    (tmp_path / "train.py").write_text(failing, encoding="utf-8")
+    with pytest.raises(VariantCrash, match=r"Give it your group \(chgrp\), or add --allow-writes"):
+        find(Subject("train.py", "step"))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlpprof.advise import Subject, find
+from mlpprof.advise.find import analyse
 from mlpprof.errors import ProgramEnded, UsageError, VariantCrash
 
 OPERATIONS = """
@@ -190,8 +191,9 @@ for i in range(10_000):
 @pytest.mark.slow
 def test_a_write_before_enough_is_recorded_is_an_error_whatever_the_program_catches(tmp_path, script):
     path = script(f"FOLDER = {str(tmp_path)!r}{CATCHING}")
-    with pytest.raises(UsageError, match=r"train\.py:\d+ wants to write '.*weights\.npy', but mlpprof runs .* once"):
-        find(Subject(path, "step", has_copy=False))
+    said = r"train\.py:\d+ wants to write '.*weights\.npy', but mlpprof runs the program up to 9 times"
+    with pytest.raises(UsageError, match=said):
+        analyse(Subject(path, "step", has_copy=False), lambda what, share: None, "up to 9 times")
     assert names(tmp_path) == ["train.py"]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pages import make_comparison, make_ladder
+from pages import make_comparison, make_ladder, make_program_comparison
 from runs import make_run
 
 from mlpprof.report.figures.canvas import NARROW, WIDE, style
@@ -53,6 +53,20 @@ def test_a_figure_is_written_as_png_and_svg_that_are_the_same_each_time(tmp_path
     first = [path.read_bytes() for path in write_figure(figure(), tmp_path)]
     assert first[0].startswith(b"\x89PNG")
     assert [path.read_bytes() for path in write_figure(figure(), tmp_path)] == first
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_differences_show_old_and_new_beside_each_other_and_the_interval_from_the_old_time(width):
+    comparison = make_program_comparison()
+    first, *others = comparison.programs.expressions
+    certain = replace(first, low_s=0.8e-3, high_s=1.2e-3)
+    shown = replace(comparison, programs=replace(comparison.programs, expressions=(certain, *others)))
+    drawing = drawings(Story.of(comparisons=[shown]))["differences"]
+    assert "17: tanh(z + 0 * z) 1.00 ms before, 2.00 ms after" in drawing.description
+    [axes] = drawing.sheet(width).figure.axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == [1e-3, 2e-3, 0.0, 1e-4, 1e-4, 0.0]
+    assert [list(line.get_xdata()) for line in axes.get_lines()] == [[pytest.approx(1.8e-3), pytest.approx(2.2e-3)]]
 
 
 @pytest.mark.parametrize(("width", "between"), [(WIDE, ", "), (NARROW, "\n")])

@@ -6,6 +6,7 @@ depends on the mask, so the store is performed again with the mask of the step.
 
 from __future__ import annotations
 
+import ast
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ import numpy as np
 
 from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.slow_primitive import by_mask, expression_cure, mask_cure
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import code_of, is_path
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, of_time, saved_share
@@ -54,8 +58,7 @@ class UnmaskedForm:
 
 def mask_stores(graph: Graph) -> list[Candidate]:
     """One candidate for each line with such a store."""
-    tests = {id(event.result): event for event in graph.last if event.name in EXCHANGED and not event.is_own}
-    stores = [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
+    stores = _stores(graph)
     by_place: dict[tuple[str, int], list[tuple[UnmaskedForm, tuple[float, float]]]] = defaultdict(list)
     for form in _forms(stores):
         actions = [action for store in form.stores for e in store.events if (action := again(e)) is not None]
@@ -70,6 +73,11 @@ def mask_stores(graph: Graph) -> list[Candidate]:
             events = [e for store in form.stores for e in store.events]
             by_place[site.file, site.line].append((form, of_time(share, graph.seconds(events))))
     return [_mask_candidate(parts, graph) for parts in by_place.values()]
+
+
+def _stores(graph: Graph) -> list[MaskStore]:
+    tests = {id(event.result): event for event in graph.last if event.name in EXCHANGED and not event.is_own}
+    return [store for event in graph.last if (store := _store(event, tests, graph)) is not None]
 
 
 def _mask_candidate(parts: list[tuple[UnmaskedForm, tuple[float, float]]], graph: Graph) -> Candidate:
@@ -170,6 +178,72 @@ def _is_same(one: Any, other: Array) -> bool:
         return False
     lies, other_lies = one.__array_interface__, other.__array_interface__
     return (lies["data"], one.shape, one.strides) == (other_lies["data"], other.shape, other.strides)
+
+
+INVERSE = {ast.Lt: ">=", ast.LtE: ">", ast.Gt: "<=", ast.GtE: "<", ast.Eq: "!=", ast.NotEq: "=="}
+"""A comparison -> the sign of what is true where it is false."""
+
+
+def zeros_by_mask(graph: Graph) -> Iterator[Candidate]:
+    """Zeros that are stored through a mask of another array: a product with the opposite mask has no branches."""
+    known = {store.event.index for store in _stores(graph) if _form(store) is not None}
+    for event in graph.turn:
+        if event.function is not operator.setitem or event.index in known or event.is_own:
+            continue
+        target, mask, number = event.operands
+        is_mask = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and isinstance(target, np.ndarray)
+        if not is_mask or mask.shape != target.shape or target.dtype.kind != "f" or target.size < SMALL:
+            continue
+        store = again(event)
+        if store is None or not isinstance(number, int | float) or number != 0:
+            continue
+        held = target.copy(order="K")
+        share = saved_share(store, partial(_multiplied, held, mask))
+        if share[0] < LEAST_GAIN:
+            continue
+        site = graph.site(event)
+        edit = _times_opposite(event, graph)
+        words = "multiply the array in place by the opposite mask, which is true where the array stays."
+        yield Candidate(
+            category="slow-primitive",
+            site=site,
+            title=f"`{graph.text(event, 50)}` stores zeros through a mask of booleans",
+            why="NumPy tests the mask element by element, and the CPU cannot predict the branches. A product with a "
+            "mask has no branches.",
+            cure=f"M{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cures=(edit,) if edit is not None else (),
+            saved_s=of_time(share, graph.seconds([event])),
+            measured="both forms performed alternately on the array and the mask of the step",
+            confidence=LIKELY,
+            covers=indices([event]),
+            evidence=facts(event, 1),
+        )
+
+
+def _multiplied(array: Array, mask: Array) -> None:
+    array *= ~mask
+
+
+def _times_opposite(event: Event, graph: Graph) -> Cure | None:
+    code = code_of(graph)
+    node = code.node(event)
+    match node:
+        case ast.Assign(targets=[ast.Subscript(value=array, slice=mask)]) if is_path(array):
+            pass
+        case _:
+            return None
+    match mask:
+        case ast.Compare(left=left, ops=[sign], comparators=[right]) if type(sign) in INVERSE:
+            opposite = f"{code.text(left)} {INVERSE[type(sign)]} {code.text(right)}"
+        case ast.UnaryOp(op=ast.Invert(), operand=held):
+            opposite = code.text(held)
+        case ast.Name() | ast.Attribute() | ast.Subscript():
+            opposite = f"~{code.text(mask)}"
+        case _:
+            return None
+    edits = Edits(code)
+    edits.replace_statement(node, f"{code.text(array)} *= {opposite}")
+    return edits.cure()
 
 
 def where_as_index(graph: Graph) -> Iterator[Candidate]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from mlpprof.compare.counted_difference import counted_of_variants
 from mlpprof.compare.entrants import (
     FRAMEWORKS,
     Entrant,
@@ -30,14 +31,14 @@ from mlpprof.compare.placement import with_padding
 from mlpprof.compare.race import TURN_S, Turns, race
 from mlpprof.compare.replicate import FirstRun, Loaded, Replicate, StartWorker
 from mlpprof.compare.steppers import FunctionStepper
-from mlpprof.compare.variant_difference import waterfall
+from mlpprof.compare.variant_difference import averaged, waterfall
 from mlpprof.errors import CheckFailed, UnsupportedNetwork, UsageError
 from mlpprof.model import Network
 from mlpprof.model.gradcheck import SINGLE_PRECISION_FACTOR, TRAJECTORY_TOLERANCE
 from mlpprof.owned import new_folder
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import BatchResult, CheckResult, PhaseChange, Race
+from mlpprof.results import BatchResult, CheckResult, CountedChange, PhaseChange, Race
 from mlpprof.results.json import decode
 
 BLOCKS = 8
@@ -179,27 +180,54 @@ class ProcessRace:
     def waterfall(
         self, progress: Progress, old: int = 0, new: int = -1, steps: int | None = None
     ) -> tuple[PhaseChange, ...]:
-        """Where the difference between two entrants lies, from passes with clocks in fresh processes.
+        """Where the difference between two entrants lies, from one pair of profiles; as `difference`."""
+        return self.difference(progress, old, new, steps, counted=False)[0]
 
-        steps: timed steps a pass; None leaves them to a limit of time.
+    def difference(
+        self,
+        progress: Progress,
+        old: int = 0,
+        new: int = -1,
+        steps: int | None = None,
+        *,
+        pairs: int = 1,
+        counted: bool = True,
+    ) -> tuple[tuple[PhaseChange, ...], tuple[CountedChange, ...]]:
+        """Where the difference between two entrants lies, and the counted facts that differ.
+
+        The times come from passes with clocks in fresh processes, one for each of the pairs of profiles. steps: timed
+        steps a pass; None leaves them to a limit of time.
         """
         race = self.race()
         ends = [range(len(self.chosen))[place] for place in (old, new)]
         if steps is None and 3 * WATERFALL_STEPS * max(race.step_s(i) for i in ends) < WATERFALL_S:
             steps = WATERFALL_STEPS
-        with self._opened([self.chosen[i].entrant for i in ends], progress) as replicate:
-            before, after = (
-                decode(
-                    BatchResult,
-                    replicate.call(place, "profile", progress, batch=race.batch, steps=steps, counted=False),
+        found = []
+        facts: tuple[CountedChange, ...] = ()
+        for number in range(pairs):
+            with self._opened([self.chosen[i].entrant for i in ends], progress) as replicate:
+                before, after = (
+                    decode(
+                        BatchResult,
+                        replicate.call(
+                            place,
+                            "profile",
+                            progress,
+                            batch=race.batch,
+                            steps=steps,
+                            counted=counted and number == 0,
+                        ),
+                    )
+                    for place in (0, 1)
                 )
-                for place in (0, 1)
-            )
-        changes = waterfall(before, after, *(race.step_s(i) for i in ends))
+            found.append(waterfall(before, after, *(race.step_s(i) for i in ends)))
+            if number == 0 and not (before.uncounted or after.uncounted):
+                facts = counted_of_variants(before.operations, after.operations)
+        changes = averaged(found)
         # The labelled pass runs an instrumented copy of the file, which has the constants of the file.
         subjects = [self.chosen[i].entrant.subject for i in ends]
         replaced = any(isinstance(one, VariantSubject) and one.constants for one in subjects)
-        return tuple(change for change in changes if not change.label) if replaced else changes
+        return tuple(change for change in changes if not change.label) if replaced else changes, facts
 
     @contextmanager
     def _opened(self, entrants: Sequence[Entrant], progress: Progress) -> Iterator[Replicate]:

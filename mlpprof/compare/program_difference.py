@@ -6,10 +6,11 @@ The profiles are made under clocks, so only their shares are used, and applied t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
 
-from mlpprof.compare.variant_difference import REST
+from mlpprof.compare.variant_difference import REST, interval_s
 from mlpprof.results import ExpressionChange, PhaseChange
 from mlpprof.results.step_profile import ITERATOR, Expression, StepProfile
 
@@ -43,42 +44,78 @@ def phase_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float
 
 
 @dataclass
-class _Group:
-    """The expressions of one text in one program. first: the one that takes longest."""
+class Group:
+    """The expressions of one text in one program, added up. first: the one that takes longest."""
 
     first: Expression
     seconds: float = 0.0
+    flop: int = 0
+    bytes_allocated: int = 0
+    bytes_copied: int = 0
 
 
-def expression_changes(old: StepProfile, new: StepProfile, step_s: tuple[float, float]) -> tuple[ExpressionChange, ...]:
+Pair = tuple[Group | None, Group | None]
+"""What belongs together in the older and in the newer program; None where one of them does not have it."""
+
+
+def expression_changes(
+    profiles: Sequence[tuple[StepProfile, StepProfile]], step_s: tuple[float, float]
+) -> tuple[ExpressionChange, ...]:
     """The expressions whose time changed the most, the largest change first; times as in `phase_changes`.
+
+    profiles: one or several pairs of the older and the newer program. Several give the means, and an interval.
+    """
+    found: dict[tuple[str, str], list[ExpressionChange]] = defaultdict(list)
+    for old, new in profiles:
+        for pair in paired(old, new, step_s):
+            one = _change(*pair)
+            found[one.text, one.old_text].append(one)
+    changes = [_averaged(same) for same in found.values()]
+    worth = [one for one in changes if abs(one.lost_s) >= LEAST_SHARE * step_s[0]]
+    return tuple(sorted(worth, key=lambda one: -abs(one.lost_s))[:MOST])
+
+
+def paired(old: StepProfile, new: StepProfile, step_s: tuple[float, float]) -> list[Pair]:
+    """The expressions of both programs that belong together.
 
     Expressions of the same text belong together. Of the others, those belong together that perform the same operation
     on arrays of the same shape, in their order: their text was changed. So do those that the training loops run over.
     """
     before, after = _groups(old, step_s[0]), _groups(new, step_s[1])
-    pairs = [(before.pop(text), after.pop(text)) for text in list(before) if text in after]
-    left: dict[object, list[_Group]] = defaultdict(list)
+    pairs: list[Pair] = [(before.pop(text), after.pop(text)) for text in list(before) if text in after]
+    left: dict[object, list[Group]] = defaultdict(list)
     for group in _in_order(before.values()):
         left[_operation(group.first)].append(group)
-    changes = [_change(one, other) for one, other in pairs]
     for group in _in_order(after.values()):
         earlier = left[_operation(group.first)]
-        changes.append(_change(earlier.pop(0) if earlier and any(_operation(group.first)) else None, group))
-    changes += [_change(group, None) for groups in left.values() for group in groups]
-    worth = [one for one in changes if abs(one.lost_s) >= LEAST_SHARE * step_s[0]]
-    return tuple(sorted(worth, key=lambda one: -abs(one.lost_s))[:MOST])
+        pairs.append((earlier.pop(0) if earlier and any(_operation(group.first)) else None, group))
+    return pairs + [(group, None) for groups in left.values() for group in groups]
 
 
-def _groups(profile: StepProfile, whole_s: float) -> dict[str, _Group]:
-    found: dict[str, _Group] = {}
+def _averaged(same: Sequence[ExpressionChange]) -> ExpressionChange:
+    """One change from those of several pairs of profiles."""
+    if len(same) == 1:
+        return same[0]
+    old_s, new_s = (
+        None if getattr(same[0], name) is None else mean(getattr(one, name) or 0.0 for one in same)
+        for name in ("old_s", "new_s")
+    )
+    low_s, high_s = interval_s([one.lost_s for one in same])
+    return replace(same[0], old_s=old_s, new_s=new_s, low_s=low_s, high_s=high_s)
+
+
+def _groups(profile: StepProfile, whole_s: float) -> dict[str, Group]:
+    found: dict[str, Group] = {}
     for one, share in sorted(zip(profile.expressions, profile.shares, strict=True), key=lambda pair: -pair[1]):
-        group = found.setdefault(" ".join(one.text.split()), _Group(one))
+        group = found.setdefault(" ".join(one.text.split()), Group(one))
         group.seconds += share * whole_s
+        group.flop += one.flop
+        group.bytes_allocated += one.bytes_allocated
+        group.bytes_copied += one.bytes_copied
     return found
 
 
-def _in_order(groups: Iterable[_Group]) -> list[_Group]:
+def _in_order(groups: Iterable[Group]) -> list[Group]:
     return sorted(groups, key=lambda group: (group.first.file, group.first.line, group.first.column))
 
 
@@ -88,7 +125,7 @@ def _operation(one: Expression) -> tuple[str, str, tuple[int, ...]]:
     return (one.kind, one.name, one.shape) if one.name else ("", "", ())
 
 
-def _change(old: _Group | None, new: _Group | None) -> ExpressionChange:
+def _change(old: Group | None, new: Group | None) -> ExpressionChange:
     shown = new or old
     assert shown is not None
     one = shown.first

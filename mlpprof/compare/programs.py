@@ -16,6 +16,7 @@ from statistics import median
 
 import numpy as np
 
+from mlpprof.compare.counted_difference import counted_of_programs
 from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
 from mlpprof.compare.error_bounds import REPLICATED, Procedure
@@ -24,6 +25,7 @@ from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.compare.same_training import STEPS, same_training
+from mlpprof.compare.variant_difference import PAIRS, averaged
 from mlpprof.compare.verdict import looks_for, measure, measure_null
 from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
@@ -33,7 +35,16 @@ from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import Runs, contained
 from mlpprof.programs.values import Lines
-from mlpprof.results import Comparison, DifferentTraining, PhaseChange, ProgramPair, Race, Training, Verdict
+from mlpprof.results import (
+    Comparison,
+    CountedChange,
+    DifferentTraining,
+    PhaseChange,
+    ProgramPair,
+    Race,
+    Training,
+    Verdict,
+)
 from mlpprof.results.step_profile import StepProfile
 
 ProfileStep = Callable[[ProgramRequest], StepProfile]
@@ -85,12 +96,13 @@ class Wanted:
         The first round of a race is repeated at most once for each program that ends during it.
         """
         null = 2 * self.procedure.looks[0] if is_old and self.at_least is not None else 0
+        profiles = 1 if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
             (self.most_replicates + programs, "for the race"),
             (null, "to see how much the machine varies, before a FAIL"),
-            (2 if self.profile_step is not None else 0, "to see where the difference lies"),
+            (0 if self.profile_step is None else 2 * profiles, "to see where the difference lies"),
         )
         return [(count, what) for count, what in every if count]
 
@@ -320,9 +332,9 @@ class ProgramComparer:
 
         announced = _Announced(live, wanted, self._say)
         verdicts = measure(announced, progress, wanted.at_least, null, wanted.budget_s, wanted.procedure)
-        profiles: dict[int, StepProfile | MlpprofError] = {}
+        known: dict[int, list[StepProfile]] = {}
         return [
-            self._comparison(live, place, training, verdict, typed, partial(self._profile, profiles, progress))
+            self._comparison(live, place, training, verdict, typed, partial(self._profiles, known, progress))
             for place, (training, verdict) in enumerate(zip(trainings, verdicts, strict=True), start=1)
         ]
 
@@ -372,9 +384,9 @@ class ProgramComparer:
         training: Training | None,
         verdict: Verdict,
         typed: str,
-        profile: Callable[[int], StepProfile],
+        profiles: Callable[[int, int], Sequence[tuple[StepProfile, StepProfile]]],
     ) -> Comparison:
-        """The comparison of the oldest program with another one of the race. profile: of the step of a program."""
+        """The comparison of the oldest program with another one of the race. profiles: as `_profiles`."""
         wanted = self._wanted
         old, new = self._subjects[0], self._subjects[place]
         race = live.race().pair(place)
@@ -385,15 +397,18 @@ class ProgramComparer:
             notes=(*live.notes, *longer_between(live.longer_between_s(place), race.step_s(0))),
         )
         waterfall: tuple[PhaseChange, ...] = ()
-        if wanted.profile_step is not None and (verdict.outcome == "fail" or not wanted.only_failed):
+        counted: tuple[CountedChange, ...] = ()
+        has_failed = verdict.outcome == "fail"
+        if wanted.profile_step is not None and (has_failed or not wanted.only_failed):
             scales = (race.step_s(0), race.step_s(1))
             try:
-                before, after = profile(0), profile(place)
+                both = profiles(place, PAIRS if has_failed else 1)
             except MlpprofError as error:  # the verdict stands
                 pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
             else:
-                waterfall = phase_changes(before, after, scales)
-                pair = replace(pair, expressions=expression_changes(before, after, scales))
+                waterfall = averaged([phase_changes(before, after, scales) for before, after in both])
+                pair = replace(pair, expressions=expression_changes(both, scales))
+                counted = counted_of_programs(*both[0])
         return Comparison(
             old=old.name,
             new=new.name,
@@ -407,21 +422,31 @@ class ProgramComparer:
             machine=live.described["machine"],
             command=typed,
             programs=pair,
+            counted=counted,
         )
 
-    def _profile(self, known: dict[int, StepProfile | MlpprofError], progress: Progress, place: int) -> StepProfile:
-        """The profile of a program's step, which is made once. Raises what the program raises, also the second time."""
+    def _profiles(
+        self, known: dict[int, list[StepProfile]], progress: Progress, place: int, count: int
+    ) -> list[tuple[StepProfile, StepProfile]]:
+        """So many profiles of the oldest program's step and of another one's, in turns, each from a run of its own.
+
+        known: those that there are already. Raises what a program raises, unless there is a pair.
+        """
         assert self._wanted.profile_step is not None
-        if place not in known:
-            progress(f"profiling the step of {self._subjects[place].request.name.short}", 0.9)
-            try:
-                known[place] = self._wanted.profile_step(self._subjects[place].request)
-            except MlpprofError as error:
-                known[place] = error
-        found = known[place]
-        if isinstance(found, MlpprofError):
-            raise found
-        return found
+        for number in range(count):
+            for one in (0, place):
+                mine = known.setdefault(one, [])
+                if len(mine) > number:
+                    continue
+                request = self._subjects[one].request
+                progress(f"profiling {request.name.short}, {number + 1} of {count}", 0.9)
+                try:
+                    mine.append(self._wanted.profile_step(request))
+                except MlpprofError:
+                    if number == 0:
+                        raise
+                    return list(zip(known[0][:number], known[place][:number], strict=True))
+        return list(zip(known[0][:count], known[place][:count], strict=True))
 
     def training(self, old: ProgramSubject, new: ProgramSubject, progress: Progress) -> Training:
         """Whether both train the same; the old one runs again if not, because it may differ from itself."""

@@ -9,10 +9,11 @@ from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import FRAMEWORKS, Entrant, Environment, VariantSubject, all_threads
 from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import Chosen, ProcessRace, variant_race
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
-from mlpprof.results import Comparison
+from mlpprof.results import Comparison, CountedChange, PhaseChange, Verdict
 
 COMPILING_S = 0.1
 """If a first step is longer than a warm one by less than this, nothing worth reporting was compiled."""
@@ -67,6 +68,12 @@ def compare(
 
     verdicts = measure(live, progress, at_least, null, budget_s, procedure)
     race = live.race()
+
+    def difference(place: int, verdict: Verdict) -> tuple[tuple[PhaseChange, ...], tuple[CountedChange, ...]]:
+        pairs = PAIRS if verdict.outcome == "fail" else 1
+        return live.difference(progress, 0, place, pairs=pairs, counted=not own) if with_waterfall else ((), ())
+
+    differences = [difference(place, verdict) for place, verdict in enumerate(verdicts, start=1)]
     return [
         Comparison(
             old=race.variants[0],
@@ -77,12 +84,13 @@ def compare(
             race=race.pair(i),
             verdict=verdict,
             equivalent=True if check else None,
-            waterfall=live.waterfall(progress, 0, i) if with_waterfall else (),
+            waterfall=waterfall,
+            counted=counted,
             machine=live.described["machine"],
             command=typed,
             engines=(_engine_text(live.chosen[0]), _engine_text(live.chosen[i])) if own else (),
         )
-        for i, verdict in enumerate(verdicts, start=1)
+        for i, (verdict, (waterfall, counted)) in enumerate(zip(verdicts, differences, strict=True), start=1)
     ]
 
 

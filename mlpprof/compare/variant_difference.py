@@ -6,6 +6,12 @@ phase covers is shown as a rest of its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.special import stdtrit
+
 from mlpprof.model import PHASES
 from mlpprof.results import BatchResult, PhaseChange
 
@@ -41,3 +47,32 @@ def _phases(result: BatchResult, step_s: float) -> dict[str, float]:
 
 def _labels(result: BatchResult, step_s: float) -> dict[tuple[str, int | None, str], float]:
     return {key: share * step_s for key, share in result.label_shares.items()}
+
+
+PAIRS = 3
+"""After a FAIL, old and new are profiled in so many pairs of processes, so that each difference gets an interval."""
+
+
+def averaged(pairs: Sequence[Sequence[PhaseChange]]) -> tuple[PhaseChange, ...]:
+    """The changes of several pairs of profiles as one: the means, and the interval of the time lost."""
+    if len(pairs) == 1:
+        return tuple(pairs[0])
+    found = [{(one.phase, one.layer, one.label): one for one in changes} for changes in pairs]
+    rows = []
+    for key in dict.fromkeys(key for changes in found for key in changes):
+        same = [changes[key] for changes in found if key in changes]
+        old_s, new_s, share = (
+            float(np.mean([getattr(one, name) for one in same])) for name in ("old_s", "new_s", "share")
+        )
+        low_s, high_s = interval_s([one.lost_s for one in same])
+        rows.append(replace(same[0], old_s=old_s, new_s=new_s, share=share, low_s=low_s, high_s=high_s))
+    return tuple(rows)
+
+
+def interval_s(lost_s: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of a mean, by Student's t; (None, None) of fewer than two values."""
+    if len(lost_s) < 2:
+        return None, None
+    margin = float(-stdtrit(len(lost_s) - 1, 0.025)) * float(np.std(lost_s, ddof=1)) / len(lost_s) ** 0.5
+    mean = float(np.mean(lost_s))
+    return mean - margin, mean + margin

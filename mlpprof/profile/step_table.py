@@ -319,4 +319,5 @@ def _expression(graph: Graph, part: _Part, samples: Samples, calls: int, scale: 
         flop=int(scale * sum(effect.flop for effect in effects)),
         bytes_moved=int(scale * sum(effect.bytes_moved for effect in effects)),
         bytes_allocated=int(scale * sum(effect.bytes_allocated for effect in effects)),
+        bytes_copied=int(scale * sum(effect.bytes_copied for effect in effects)),
     )

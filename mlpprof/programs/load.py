@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import errno
 import importlib.util
 import linecache
 import os
@@ -23,6 +24,7 @@ from mlpprof.catalog import ladder_folder
 from mlpprof.errors import ARGUMENTS_HINT, UsageError, VariantCrash, one_line
 from mlpprof.namespace import offered_beside
 from mlpprof.process import interrupted
+from mlpprof.programs import file_view
 from mlpprof.programs.name import KINDS
 from mlpprof.programs.notebook import READ, START, place_of, read_notebook
 from mlpprof.programs.overlay import Overlay
@@ -167,6 +169,12 @@ class UserProgram:
             return (
                 "; the program waits for input, which mlpprof does not pass on. Let it take an argument instead: "
                 f"{ARGUMENTS_HINT}"
+            )
+        if isinstance(error, OSError) and error.errno == errno.EOVERFLOW and file_view.current is not None:
+            return (
+                "; the program writes into a copy of its folder, and the system cannot copy a file of another group or "
+                "user than yours. Give it your group (chgrp), or add --allow-writes, which lets the program write into "
+                "the folder itself"
             )
         name = self._request.name
         if isinstance(error, ImportError) and name.kind == "script" and "no known parent package" in str(error):

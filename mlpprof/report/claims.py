@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlpprof.report.numbers import digits, format_time, of_layer, plain
-from mlpprof.results import Comparison, ExpressionChange, PhaseChange
+from mlpprof.report.numbers import digits, format_number, format_size, format_time, interval_text, of_layer, plain
+from mlpprof.results import Comparison, CountedChange, ExpressionChange, PhaseChange
 
 OUTCOMES = {
     "fail": "failed",
@@ -30,7 +30,8 @@ class ClaimView:
 
     test: the test or the entry that claims it; "" for a comparison. at_least: None if nothing is claimed. ratio, low,
     high: None if nothing was timed. outcome: one of `OUTCOMES`. reason: the outcome in words. moved: where the
-    difference lies. file, line: of the moved expression, as seen from the working directory; "" and 0 where unknown.
+    difference lies. facts: counted ones that differ. file, line: of the moved expression, as seen from the working
+    directory; "" and 0 where unknown.
     """
 
     test: str
@@ -45,6 +46,7 @@ class ClaimView:
     moved: str = ""
     file: str = ""
     line: int = 0
+    facts: tuple[str, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
 
@@ -84,6 +86,7 @@ def claim_view(claim: Mapping[str, Any]) -> ClaimView:
         moved=claim.get("moved", ""),
         file=file if lost and lost["new_s"] is not None else "",
         line=line,
+        facts=tuple(claim.get("facts", ())),
         command=claim["command"],
         notes=tuple(claim["notes"]),
     )
@@ -109,6 +112,7 @@ def comparison_view(comparison: Comparison) -> ClaimView:
         moved=moved_text(comparison.waterfall, lost),
         file=file,
         line=line,
+        facts=tuple(map(counted_text, comparison.counted)),
         command=comparison.command,
         notes=() if comparison.programs is None else comparison.programs.notes,
     )
@@ -142,7 +146,47 @@ def lost_text(one: ExpressionChange) -> str:
     was = f" (was: {plain(one.old_text)})" if one.old_text else ""
     old = "not there before" if one.old_s is None else format_time(one.old_s)
     new = "gone" if one.new_s is None else format_time(one.new_s)
-    return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}"
+    return f"{plain(one.place.text)}: {plain(one.text)}{was}, {old} → {new}{_in_brackets(one)}"
+
+
+VERBS = {
+    "bytes allocated": "allocates",
+    "bytes copied": "copies",
+    "floating-point operations": "computes",
+}
+CONTIGUOUS = ("C", "F")
+"""Memory orders in which the elements of an array lie next to each other."""
+
+
+def counted_text(one: CountedChange) -> str:
+    """'train.py:12: `A.T` in `delta @ A.T` is no longer contiguous (memory order F → ?)'."""
+    start = f"{plain(one.where)}: " if one.where else ""
+    text = f"`{plain(one.text)}`" if one.text else "the step"
+    if one.what == "dtype":
+        return f"{start}{text} computes in {one.new} instead of {one.old}"
+    if one.what == "memory order" and one.operand:
+        old, new = differing_orders(str(one.old), str(one.new))
+        has_become = "has another memory order"
+        if old in CONTIGUOUS and new not in CONTIGUOUS:
+            has_become = "is no longer contiguous"
+        elif new in CONTIGUOUS and old not in CONTIGUOUS:
+            has_become = "is now contiguous"
+        return f"{start}`{plain(one.operand)}` in {text} {has_become} (memory order {old} → {new})"
+    if one.what == "memory order":
+        return f"{start}the operands of {text} have the memory orders {one.new} instead of {one.old}"
+    shown = [_amount(one.what, value) for value in (one.new, one.old)]
+    return f"{start}{text} {VERBS[one.what]} {shown[0]} instead of {shown[1]}"
+
+
+def differing_orders(old: str, new: str) -> tuple[str, str]:
+    """The memory orders of the operand that differs."""
+    pairs = zip(old.split("·"), new.split("·"), strict=False)
+    return next(((before, after) for before, after in pairs if before != after), (old, new))
+
+
+def _amount(what: str, value: str | int) -> str:
+    number = float(value)
+    return format_size(number) if what.startswith("bytes") else f"{format_number(number)} {what}"
 
 
 def phase_row(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:
@@ -150,20 +194,22 @@ def phase_row(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:
     phases = [change for change in waterfall if not change.label]
     if not phases:
         return []
-    worst = max(phases, key=_lost_s)
+    worst = max(phases, key=lambda change: change.lost_s)
     text = _times(worst)
-    if _lost_s(worst) <= 0:
+    if worst.lost_s <= 0:
         return [("phases", f"phase with the smallest gain: {worst.phase}, {text}")]
-    labels = [change for change in waterfall if change.label and change.phase == worst.phase and _lost_s(change) > 0]
+    labels = [change for change in waterfall if change.label and change.phase == worst.phase and change.lost_s > 0]
     if labels:
-        label = max(labels, key=_lost_s)
+        label = max(labels, key=lambda change: change.lost_s)
         text += f"; most in {of_layer(label.label, label.layer)}: {_times(label)}"
     return [("slower", f"{worst.phase}: {text}")]
 
 
-def _lost_s(change: PhaseChange) -> float:
-    return change.new_s - change.old_s
-
-
 def _times(change: PhaseChange) -> str:
-    return f"{format_time(change.old_s)} → {format_time(change.new_s)}"
+    return f"{format_time(change.old_s)} → {format_time(change.new_s)}{_in_brackets(change)}"
+
+
+def _in_brackets(change: PhaseChange | ExpressionChange) -> str:
+    """' (95 %: +180 µs to +220 µs)'."""
+    interval = interval_text(change.low_s, change.high_s)
+    return f" (95 %: {interval})" if interval else ""

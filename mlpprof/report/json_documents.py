@@ -17,7 +17,7 @@ from mlpprof.compare.verify import Statement
 from mlpprof.machine.doctor import Examination, Tried
 from mlpprof.machine.roofline import Ceiling, Point, label_points, phase_points, run_bound_s
 from mlpprof.report.advice_words import median_s
-from mlpprof.report.claims import moved_text
+from mlpprof.report.claims import counted_text, moved_text
 from mlpprof.results import (
     BatchResult,
     CheckResult,
@@ -188,6 +188,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "machine": comparison.machine,
             "engines": comparison.engines,
             "programs": None if comparison.programs is None else _programs(comparison),
+            "counted": comparison.counted,
         }
     )
 
@@ -227,8 +228,14 @@ def _phases(waterfall: Iterable[PhaseChange]) -> dict[str, Any]:
     return {"rest" if one.phase == REST else one.phase: _seconds(one) for one in waterfall if not one.label}
 
 
-def _seconds(change: PhaseChange) -> dict[str, float]:
-    return {"old_s": change.old_s, "new_s": change.new_s, "share_of_difference": change.share}
+def _seconds(change: PhaseChange) -> dict[str, Any]:
+    interval = None if change.low_s is None else [change.low_s, change.high_s]
+    return {
+        "old_s": change.old_s,
+        "new_s": change.new_s,
+        "share_of_difference": change.share,
+        "lost_interval_s": interval,
+    }
 
 
 def ladder_json(ladder: Ladder) -> dict[str, Any]:
@@ -300,6 +307,7 @@ def speedup_json(speedup: Speedup) -> dict[str, Any]:
             "phases": _phases(speedup.waterfall),
             "lost": speedup.lost,
             "moved": moved_text(speedup.waterfall, speedup.lost),
+            "facts": list(map(counted_text, speedup.counted)),
             "command": speedup.command,
             "notes": speedup.notes,
         }
@@ -327,6 +335,7 @@ def unmeasured_json(new: str, old: str, at_least: float | None, verdict: str | N
         "phases": {},
         "lost": None,
         "moved": "",
+        "facts": [],
         "command": "",
         "notes": [],
     }

@@ -116,6 +116,16 @@ def format_percent(share: float | None) -> str:
     return UNKNOWN if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
 
 
+def signed_time(seconds: float) -> str:
+    """'+180 µs'."""
+    return f"{'+' if seconds > 0 else '-'}{format_time(abs(seconds))}"
+
+
+def interval_text(low_s: float | None, high_s: float | None) -> str:
+    """'+180 µs to +220 µs'; "" where there is no interval."""
+    return "" if low_s is None or high_s is None else f"{signed_time(low_s)} to {signed_time(high_s)}"
+
+
 def format_ratio(ratio: float, low: float, high: float) -> str:
     """A ratio with its interval: '1.19 (1.15–1.24)'."""
     return f"{digits(ratio)} ({digits(low)}–{digits(high)})"

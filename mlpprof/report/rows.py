@@ -26,7 +26,9 @@ from mlpprof.report.numbers import (
     format_ratio,
     format_size,
     format_time,
+    interval_text,
     plain,
+    signed_time,
 )
 from mlpprof.report.sentences import Agreement, agreements, batch_text
 from mlpprof.report.story import Measured
@@ -586,6 +588,10 @@ def change_table(changes: Sequence[PhaseChange], old_s: float, new_s: float) -> 
         Column("statement", is_text=True),
         *map(Column, ("old", "new", "share")),
     )
+    if any(change.low_s is not None for change in changes):
+        columns = (*columns, Column("95 % of the change"))
+    else:
+        rows = [replace(row, cells=row.cells[:-1]) for row in rows]
     return Table("Where the difference lies", columns, tuple(rows))
 
 
@@ -598,18 +604,22 @@ def comparison_table(comparison: Comparison) -> Table:
 def expression_change_table(changes: Sequence[ExpressionChange]) -> Table:
     """A row for each expression of two programs whose time changed; what it was before follows in a row of its own."""
     rows = []
+    has_intervals = any(one.low_s is not None for one in changes)
     for one in changes:
         mark = "bad" if one.lost_s > 0 else "good"
         cells = (
             Cell(plain(one.place.text)),
             Cell(plain(one.text)),
             *(_new_or_gone(seconds) for seconds in (one.old_s, one.new_s)),
-            Cell(f"{'+' if one.lost_s > 0 else '-'}{format_time(abs(one.lost_s))}", one.lost_s, mark),
+            Cell(signed_time(one.lost_s), one.lost_s, mark),
+            *([Cell(interval_text(one.low_s, one.high_s), one.low_s, "quiet")] if has_intervals else []),
         )
         rows.append(Row(cells))
         if one.old_text:
-            rows.append(Row((Cell(""), Cell(f"was: {plain(one.old_text)}"), *map(Cell, ("", "", ""))), style="quiet"))
-    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, ("old", "new", "change")))
+            cells = (Cell(""), Cell(f"was: {plain(one.old_text)}"), *[Cell("")] * (len(cells) - 2))
+            rows.append(Row(cells, style="quiet"))
+    titles = ("old", "new", "change", *(["95 % of the change"] if has_intervals else []))
+    columns = (Column("line", is_text=True), Column("expression", is_text=True), *map(Column, titles))
     return Table("Expressions whose time changed", columns, tuple(rows))
 
 
@@ -651,6 +661,7 @@ def _change_cells(
         Cell(plain(label)),
         *(Cell(format_time(s), s) if s > 0 else Cell(UNKNOWN) for s in (change.old_s, change.new_s)),
         Cell(format_percent(shown_share), change.share, "bad" if is_slower else "", span),
+        Cell(interval_text(change.low_s, change.high_s), change.low_s, "quiet"),
     )
 
 

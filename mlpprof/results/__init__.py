@@ -7,6 +7,7 @@ are computed here and nowhere else; intervals and verdicts in `compare.decide`, 
 
 from mlpprof.results.comparison import (
     Comparison,
+    CountedChange,
     DifferentTraining,
     ExpressionChange,
     Ladder,
@@ -42,6 +43,7 @@ __all__ = [
     "BatchResult",
     "CheckResult",
     "Comparison",
+    "CountedChange",
     "DataRecord",
     "DifferentTraining",
     "Expression",

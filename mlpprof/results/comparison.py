@@ -57,7 +57,8 @@ class PhaseChange:
 
     old_s, new_s: seconds per step, as shares of the uninstrumented steps. label "" is the phase itself.
     share: of old step minus new step, so that all phases and the rest add up to 1; negative where the phase got slower
-    while the step got faster.
+    while the step got faster. low_s, high_s: the 95 % interval of the time lost, from several pairs of profiles in
+    processes of their own; None if there was only one pair.
     """
 
     phase: str
@@ -66,6 +67,13 @@ class PhaseChange:
     old_s: float
     new_s: float
     share: float
+    low_s: float | None = None
+    high_s: float | None = None
+
+    @property
+    def lost_s(self) -> float:
+        """How much longer it takes than before."""
+        return self.new_s - self.old_s
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,8 @@ class ExpressionChange:
     """The time of one expression of a program's step before and after, in seconds a step.
 
     file, line, cell, text: as in the newer program, or as in the older one if the newer does not have it. old_text:
-    what it was, if that is another text. old_s, new_s: None where the program does not have it.
+    what it was, if that is another text. old_s, new_s: None where the program does not have it. low_s, high_s: as in
+    `PhaseChange`.
     """
 
     file: str
@@ -159,6 +168,8 @@ class ExpressionChange:
     old_s: float | None
     new_s: float | None
     cell: int | None = None
+    low_s: float | None = None
+    high_s: float | None = None
 
     @property
     def place(self) -> Place:
@@ -173,6 +184,23 @@ class ExpressionChange:
     def is_changed(self) -> bool:
         """Whether the code is another; else the same code takes another time."""
         return self.old_text != "" or self.old_s is None or self.new_s is None
+
+
+@dataclass(frozen=True)
+class CountedChange:
+    """A counted fact of the step that differs between old and new; it is the same in every run.
+
+    where: the place of an expression, or the phase of a statement; "" for the whole step. text: of the expression or
+    the statement. what: "dtype", "memory order", "bytes allocated", "bytes copied" or "floating-point operations".
+    operand: the one whose memory order differs, if it is only one.
+    """
+
+    where: str
+    text: str
+    what: str
+    old: str | int
+    new: str | int
+    operand: str = ""
 
 
 EXPLAINING = 0.25
@@ -202,6 +230,7 @@ class ProgramPair:
         therefore preferred if it explains a good part of the difference.
         """
         lost = sorted((one for one in self.expressions if one.lost_s > 0), key=lambda one: -one.lost_s)
+        lost = [one for one in lost if one.low_s is not None and one.low_s > 0] or lost
         changed = [one for one in lost if one.is_changed]
         explains = sum(one.lost_s for one in changed) >= EXPLAINING * difference_s
         return next(iter([*changed, *lost] if explains else lost), None)
@@ -215,7 +244,7 @@ class Comparison:
     its labels; empty if they were not measured. equivalent: whether both compute the same, or train the same; None
     after --no-check, and where it cannot be known. engines: only where each ran in its own process
     and their losses were compared instead of their gradients; the engine of each, and its compile time.
-    programs: None for variants.
+    programs: None for variants. counted: facts that differ, the most important one first.
     """
 
     old: str
@@ -231,6 +260,7 @@ class Comparison:
     command: str = ""
     engines: tuple[str, ...] = ()
     programs: ProgramPair | None = None
+    counted: tuple[CountedChange, ...] = ()
 
     @property
     def lost(self) -> ExpressionChange | None:
@@ -298,7 +328,7 @@ class Speedup:
 
     subject: workload, network and batch, or "" for callables. waterfall: where the time went, for variants and programs
     that failed. command: the one that shows more. notes: what you have to know about how it was measured. lost: the
-    expression of a program that lost the most time, if it failed.
+    expression of a program that lost the most time, if it failed. counted: as in `Comparison`, if it failed.
     """
 
     new: str
@@ -309,3 +339,4 @@ class Speedup:
     command: str = ""
     notes: tuple[str, ...] = ()
     lost: ExpressionChange | None = None
+    counted: tuple[CountedChange, ...] = ()

@@ -26,8 +26,8 @@ class Expression:
     executions per step. seconds: per step, one value for each step under clocks, without what the clocks themselves
     took. Only its ratio to the step under clocks means something: the time of the expression is this share of the
     undisturbed step (`StepProfile.time_s`).
-    flop, bytes_moved, bytes_allocated: per step. kind, name, dtype, shape, orders: as in `results.Operation`; if the
-    executions differ, of the one with the most work.
+    flop, bytes_moved, bytes_allocated, bytes_copied: per step. kind, name, dtype, shape, orders: as in
+    `results.Operation`; if the executions differ, of the one with the most work.
     """
 
     file: str
@@ -46,6 +46,7 @@ class Expression:
     bytes_moved: int
     bytes_allocated: int
     cell: int | None = None
+    bytes_copied: int = 0
 
     @property
     def place(self) -> Place:

@@ -96,6 +96,7 @@ def program_speedup(
         command=programs.command("compare", environment, procedure.share),
         notes=_notes(found),
         lost=found.lost,
+        counted=found.counted,
     )
 
 

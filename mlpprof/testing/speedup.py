@@ -24,6 +24,7 @@ from mlpprof.compare.functions import reference_to
 from mlpprof.compare.live_race import LiveRace, LocalRace, function_race, variant_race
 from mlpprof.compare.resolution import share_of
 from mlpprof.compare.steppers import no_arguments
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import LEAST_REPLICATES, measure, measure_null
 from mlpprof.errors import UsageError
 from mlpprof.process import Progress
@@ -272,14 +273,17 @@ def _variants(
     else:
         claim = at_least
     [verdict] = measure(live, measuring.progress, claim, null, measuring.budget_s, procedure)
+    failed = verdict.outcome == "fail"
+    waterfall, counted = live.difference(measuring.progress, pairs=PAIRS) if failed else ((), ())
     return Speedup(
         new=new,
         old=old,
         subject=f"{workload}, {trained.network.text}, batch {trained.batch:,}",
         verdict=verdict,
-        waterfall=live.waterfall(measuring.progress) if verdict.outcome == "fail" else (),
+        waterfall=waterfall,
         command=f"mlpprof compare {options}{finer}",
         notes=_null_notes(key),
+        counted=counted,
     )
 
 

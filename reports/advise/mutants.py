@@ -306,7 +306,7 @@ def run(
 ) -> Outcome:
     """Make and judge so many mutants of so many programs.
 
-    only: of these categories. keep: gets what there is after every mutant.
+    only: of these categories and forms. keep: gets what there is after every mutant.
     """
     begun_s, outcome = time.monotonic(), Outcome()
     cleans: dict[str, Clean] = {}
@@ -316,7 +316,7 @@ def run(
         is_late = minutes is not None and time.monotonic() - begun_s > 60 * minutes
         if len(outcome.results) >= sample or is_late:
             break
-        if only and mutant.form.category not in only:
+        if only and not {mutant.form.category, mutant.form.name} & set(only):
             continue
         name, key = mutant.clean.name, f"{mutant.form.category}: {mutant.form.name}"
         progress(f"{len(outcome.results) + 1} of {sample}: {key} in {name}", len(outcome.results) / sample)
@@ -422,7 +422,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 @click.option("--programs", type=click.IntRange(1), default=100, show_default=True, help="Clean programs, at most.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of both.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no mutant after so many minutes.")
-@click.option("--only", metavar="NAMES", default="", help="Only these categories, separated by commas.")
+@click.option("--only", metavar="NAMES", default="", help="Only these categories and forms, separated by commas.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

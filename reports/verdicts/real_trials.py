@@ -237,7 +237,7 @@ def main(
     """Count the outcomes of real claims on this machine. They are written after each one."""
     procedure = procedure_for(resolution)
     study = Study.begin(f"real_trials_{100 * resolution:g}", out)
-    document = earlier(out / f"{study.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
+    document: dict[str, Any] = earlier(out / f"{study.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
     parts = list(document["parts"])
     shares = slowdowns or tuple(dict.fromkeys((resolution, 0.05)))
     text = ""

@@ -228,6 +228,43 @@ def larger_one(node: ast.expr, text: Text, name: str) -> str | None:
     return None
 
 
+def times_the_mask(node: ast.expr, text: Text, name: str) -> str | None:
+    """``x * mask`` for ``np.where(mask, x, 0)``."""
+    match node:
+        case ast.Call(args=[mask, one, _], keywords=[]):
+            return f"{in_parentheses(one, text)} * {in_parentheses(mask, text)}"
+    return None
+
+
+def first_operand(node: ast.expr, text: Text, name: str) -> str | None:
+    """The first operand of a call alone."""
+    return text(node.args[0]) if isinstance(node, ast.Call) and node.args else None
+
+
+def half_of_sum(node: ast.AST | None, code: RecordedCode) -> ast.expr | None:
+    """The array of ``(np.abs(Z) + Z) / 2``; None for other expressions."""
+    match node:
+        case ast.BinOp(left=ast.BinOp(op=ast.Add()) as added, op=ast.Div(), right=ast.Constant(value=2 | 2.0)):
+            pass
+        case ast.BinOp(left=ast.Constant(value=0.5), op=ast.Mult(), right=ast.BinOp(op=ast.Add()) as added):
+            pass
+        case ast.BinOp(left=ast.BinOp(op=ast.Add()) as added, op=ast.Mult(), right=ast.Constant(value=0.5)):
+            pass
+        case _:
+            return None
+    for one, other in ((added.left, added.right), (added.right, added.left)):
+        match one:
+            case ast.Call(func=ast.Attribute(attr="abs" | "absolute") | ast.Name(id="abs"), args=[array], keywords=[]):
+                return other if ast.unparse(array) == ast.unparse(other) and is_simple(other) else None
+    return None
+
+
+def positive_part(node: ast.expr, text: Text, name: str) -> str | None:
+    """``np.maximum(Z, 0)`` for ``(np.abs(Z) + Z) / 2``."""
+    names = [one for one in ast.walk(node) if isinstance(one, ast.Call) and len(one.args) == 1]
+    return f"{name}.maximum({text(names[0].args[0])}, 0)" if names else None
+
+
 def of_whole_array(options: str) -> Written:
     """``f(x, axis=0)`` for ``np.apply_along_axis(f, 0, x)``. options: with `{axis}` for the axis."""
 

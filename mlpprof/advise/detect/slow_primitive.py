@@ -10,6 +10,7 @@ import builtins
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,20 +40,26 @@ from mlpprof.advise.cures.slow_primitive import (
     called,
     exponential,
     expression_cure,
+    first_operand,
+    half_of_sum,
     larger_one,
     of_the_array,
     of_whole_array,
+    positive_part,
     power_as,
     product_of,
+    times_the_mask,
     unwritten,
     with_arange,
     with_slice,
     without_vectorize,
 )
-from mlpprof.advise.masks import mask_stores, random_masks, where_as_index
+from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.masks import mask_stores, random_masks, where_as_index, zeros_by_mask
 from mlpprof.advise.off_blas import off_blas
 from mlpprof.advise.outer_broadcast import broadcasts
 from mlpprof.advise.summed_products import outer_sums, summed_products
+from mlpprof.instrument.numpy_costs import ARITHMETIC
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
@@ -170,7 +177,8 @@ def _calls(event: Event) -> Iterator[FasterForm]:
             without_vectorize if whole is not None else unwritten,
         )
     elif (function is np.where and len(operands) == 3) or (function is np.max and event.options == {"axis": 0}):
-        yield from _larger_ones(event)
+        larger = [*_larger_ones(event)]
+        yield from larger or _masked_ones(event)
     elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
         yield from _along_an_axis(*operands, event.result)
     elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
@@ -253,6 +261,23 @@ def _larger_ones(event: Event) -> Iterator[FasterForm]:
             "use NumPy's maximum of both.",
             lambda: np.maximum(*pair),
             larger_one,
+            LIKELY,
+        )
+
+
+def _masked_ones(event: Event) -> Iterator[FasterForm]:
+    """What a mask selects, and 0 elsewhere: a product with the mask."""
+    if event.name != "where":
+        return
+    mask, value, other = event.operands
+    is_of_mask = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and isinstance(value, np.ndarray)
+    if is_of_mask and isinstance(other, int | float) and other == 0 and _gives(lambda: value * mask, event.result):
+        yield FasterForm(
+            "selects by a mask what a product with the mask gives",
+            "np.where looks at the mask element by element. A product with it has no branches.",
+            "multiply by the mask.",
+            lambda: value * mask,
+            times_the_mask,
             LIKELY,
         )
 
@@ -389,6 +414,72 @@ def _ranges(event: Event) -> Iterator[FasterForm]:
     )
 
 
+def _half_sums(graph: Graph) -> Iterator[Candidate]:
+    """``(np.abs(Z) + Z) / 2``, which is the larger one of Z and 0."""
+    code = code_of(graph)
+    for event in graph.turn:
+        node = code.node(event)
+        operand = half_of_sum(node, code) if event.name in ("divide", "multiply") else None
+        if operand is None:
+            continue
+        assert node is not None
+        inner = {*ast.walk(node)}
+        events = [one for one in graph.turn if code.node(one) in inner and one.calls == event.calls]
+        values = [x for one in events for x in one.operands if one.name in ("abs", "absolute")]
+        actions = [action for one in events if (action := again(one)) is not None]
+        if len(values) != 1 or len(actions) != len(events):
+            continue
+        fast, slow = partial(np.maximum, values[0], 0), partial(_performed, actions)
+        if not _gives(fast, event.result):
+            continue
+        other = FasterForm(
+            "makes the positive part of an array in three operations",
+            "np.maximum does that in one.",
+            "use NumPy's maximum of the array and 0.",
+            None,
+            positive_part,
+        )
+        share = saved_share(slow, fast)
+        if share[0] >= LEAST_GAIN:
+            yield _call_candidate([(event, other, of_time(share, graph.seconds(events)))], graph)
+
+
+def _performed(actions: list[Callable[[], object]]) -> None:
+    for action in actions:
+        action()
+
+
+def _repeated_rows(graph: Graph) -> Iterator[Candidate]:
+    """Rows or columns that are repeated only to be added to a matrix: NumPy repeats them by itself."""
+    for event in graph.turn:
+        operand, output = event.operands[0] if event.operands else None, event.output
+        if event.name not in ("tile", "repeat") or not isinstance(operand, np.ndarray) or output is None:
+            continue
+        made = event.result
+        if made.ndim != 2 or made.size < SMALL or not _repeats(operand, made):
+            continue
+        later = graph.turn[graph.turn.index(event) + 1 :]
+        readers = [one for one in later if any(value.root == output.root for value in one.inputs)]
+        is_broadcast = readers and all(one.kind == ARITHMETIC and len(one.inputs) == 2 for one in readers)
+        others = [x.shape for one in readers for x in one.operands if isinstance(x, np.ndarray) and x is not made]
+        if is_broadcast and all(shape == made.shape for shape in others) and len(others) == len(readers):
+            other = FasterForm(
+                "copies the same row or column again and again",
+                "In a sum or a product with a matrix, NumPy repeats a row or a column by itself, without a copy.",
+                "use the row or the column itself.",
+                None,
+                first_operand,
+            )
+            yield _call_candidate([(event, other, around(graph.seconds([event])))], graph)
+
+
+def _repeats(operand: Array, made: Array) -> bool:
+    """Whether a matrix has the operand, as it was then, in every row or every column."""
+    if operand.shape in (made.shape[1:], (1, made.shape[1])):
+        return bool(np.all(made == made[:1]))
+    return operand.shape == (len(made), 1) and bool(np.all(made == made[:, :1]))
+
+
 def _matrices(graph: Graph) -> list[Candidate]:
     """Operations on np.matrix, each of which goes through Python code of that class."""
     events = [e for e in graph.last if not e.is_own and any(v.is_matrix for v in e.inputs)]
@@ -446,9 +537,12 @@ def detect(graph: Graph) -> list[Candidate]:
     """Slow calls, sums of products, and stores through masks."""
     return [
         *_slow_calls(graph),
+        *_half_sums(graph),
+        *_repeated_rows(graph),
         *outer_sums(graph),
         *summed_products(graph),
         *mask_stores(graph),
+        *zeros_by_mask(graph),
         *where_as_index(graph),
         *random_masks(graph),
         *packed_vectors(graph),

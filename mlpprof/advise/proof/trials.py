@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from mlpprof.compare.decide import block_log_ratios
 from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.programs import ProgramRace, parameters_of, values_of
 from mlpprof.compare.verdict import measure
-from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.errors import MlpprofError, UsageError, WorkerKilled
 from mlpprof.process import Progress
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.request import ProgramRequest
@@ -42,6 +43,9 @@ PARTS = 5
 
 RUNS_OF_A_RACE = 12
 """The final race and the final comparison need so many runs, which are kept in reserve."""
+
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -75,13 +79,10 @@ class ProgramTrials:
 
         def run(request: ProgramRequest) -> tuple[list[Parameter], int] | MlpprofError:
             nonlocal done
-            try:
-                answer = parameters_of(self._subject(request), steps, self.environment, lambda what, share: None)
-            except MlpprofError as error:
-                return error
-            finally:
-                done += 1
-                progress(f"training with each cure, to see whether it stays the same: {done} of {len(requests)}", 0.0)
+            subject = self._subject(request)
+            answer = self.answer(lambda: parameters_of(subject, steps, self.environment, lambda what, share: None))
+            done += 1
+            progress(f"training with each cure, to see whether it stays the same: {done} of {len(requests)}", 0.0)
             return answer
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -98,8 +99,21 @@ class ProgramTrials:
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
         self._spend(1)
+        return self.answer(lambda: values_of(self._subject(request), lines, self.environment, progress))
+
+    def answer(self, run: Callable[[], Answer]) -> Answer | MlpprofError:
+        """What a run of the program answers, or why it does not.
+
+        If its worker was killed, this says nothing about that version of the program, so it is run once more.
+        """
         try:
-            return values_of(self._subject(request), lines, self.environment, progress)
+            return run()
+        except WorkerKilled:
+            self._spend(1)
+        except MlpprofError as error:
+            return error
+        try:
+            return run()
         except MlpprofError as error:
             return error
 

@@ -7,6 +7,7 @@
 | phases              | steps by phase: of variants at one batch size, or of one variant at several                 |
 | layers              | one step by phase, layer and labelled statement                                             |
 | waterfall           | what every phase adds to the time that one variant saves over another                       |
+| differences         | the expressions, or the statements, whose time changed: old and new beside each other       |
 | roofline            | how close each statement comes to the limits of the machine                                 |
 | scaling             | time per sample by batch size                                                               |
 | samples             | every raw sample of a run as a dot                                                          |
@@ -30,7 +31,7 @@ from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
 from mlpprof.report.figures.canvas import WIDE, Sheet, png_bytes, standalone_svg, style
 from mlpprof.report.figures.phases import Bar, bar_parts, layer_bars, share_bars, time_bars
-from mlpprof.report.figures.ratios import Ratio, history_rows, ratio_rows, waterfall_rows
+from mlpprof.report.figures.ratios import Difference, Ratio, difference_rows, history_rows, ratio_rows, waterfall_rows
 from mlpprof.report.figures.roofline import has_roofline, roofline_sheet, roofline_text, roofline_title
 from mlpprof.report.figures.spread import Curve, Strip, scaling_curves, strip_rows
 from mlpprof.report.numbers import digits, format_percent, format_time, of_layer
@@ -56,14 +57,25 @@ class Drawing:
             return self.draw(width)
 
 
-KINDS = ("history", "speedup", "phases", "layers", "waterfall", "roofline", "scaling", "samples", "turns")
+KINDS = (
+    "history",
+    "speedup",
+    "phases",
+    "layers",
+    "waterfall",
+    "differences",
+    "roofline",
+    "scaling",
+    "samples",
+    "turns",
+)
 MOST_CURVES = 14
 """At most this many variants are in one picture of scaling; more lines cannot be distinguished."""
 
 
 def drawings(story: Story) -> dict[str, Drawing]:
     """Every figure that the story has data for, by name, the most important one first."""
-    kinds = (_histories, _speedups, _waterfalls, _phases, _layers, _rooflines, _scaling, _samples, _turns)
+    kinds = (_histories, _speedups, _waterfalls, _differences, _phases, _layers, _rooflines, _scaling, _samples, _turns)
     found = [drawing for kind in kinds for drawing in kind(story)]
     return {drawing.name: drawing for drawing in found}
 
@@ -185,6 +197,35 @@ def _waterfalls(story: Story) -> Iterator[Drawing]:
             + "; ".join(f"{c.phase} {format_percent(c.share)} of the difference" for c in phases),
             partial(waterfall_rows, comparison),
         )
+
+
+MOST_DIFFERENCES = 10
+
+
+def _differences(story: Story) -> Iterator[Drawing]:
+    shown = [(one, rows) for one in story.comparisons if (rows := _differing(one))]
+    for comparison, rows in shown:
+        texts = (f"{row.name} {format_time(row.old_s)} before, {format_time(row.new_s)} after" for row in rows)
+        yield Drawing(
+            _suffixed("differences", len(shown), comparison.new, comparison.batch),
+            f"What takes another time in {comparison.new} than in {comparison.old}{_comma_batch(comparison.batch)}",
+            f"Pairs of bars: {'; '.join(texts)}",
+            partial(difference_rows, rows),
+        )
+
+
+def _differing(comparison: Comparison) -> list[Difference]:
+    """The expressions of programs, or the labelled statements of variants, whose time changed the most."""
+    if comparison.programs is not None:
+        return [
+            Difference(f"{one.line}: {one.text}", one.old_s or 0.0, one.new_s or 0.0, one.low_s, one.high_s)
+            for one in comparison.programs.expressions[:MOST_DIFFERENCES]
+        ]
+    labels = sorted((one for one in comparison.waterfall if one.label), key=lambda one: -abs(one.lost_s))
+    return [
+        Difference(f"{one.phase}: {of_layer(one.label, one.layer)}", one.old_s, one.new_s, one.low_s, one.high_s)
+        for one in labels[:MOST_DIFFERENCES]
+    ]
 
 
 def _phases(story: Story) -> Iterator[Drawing]:

@@ -14,7 +14,7 @@ from mlpprof.compare.history import Version
 from mlpprof.compare.variant_difference import REST as REST_PHASE
 from mlpprof.report.figures.canvas import ACCENT, BAD, INK, MUTED, PAPER, WIDE, Sheet, phase_color, short
 from mlpprof.report.figures.rows import RowPlot, ratio_text, round_ticks, row_plot, time_axis
-from mlpprof.report.numbers import digits, format_percent, format_time
+from mlpprof.report.numbers import digits, format_percent, format_time, signed_time
 from mlpprof.results import Comparison
 
 ROUND_FACTORS = ((1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
@@ -126,6 +126,45 @@ def _interval_s(version: Version, first_s: float) -> tuple[float, float]:
         return version.step_s, version.step_s
     low, high = sorted(first_s / ratio for ratio in (over.low, over.high))
     return min(low, version.step_s), max(high, version.step_s)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The time of an expression, a statement or a phase before and after; 0 where it does not exist."""
+
+    name: str
+    old_s: float
+    new_s: float
+    low_s: float | None = None
+    high_s: float | None = None
+
+
+def difference_rows(differences: Sequence[Difference], width: float) -> Sheet:
+    """Two bars per row, old above new; red if it takes longer than before. The line is the 95 % interval of the change.
+
+    The interval begins at the time of the old one, so that it ends at the time that the new one may have.
+    """
+    plot = row_plot([one.name for one in differences], width, right=1.75, xlabel="time in one step: grey is before")
+    time_axis(plot.axes, 1.04 * max(max(one.old_s, one.new_s, one.old_s + (one.high_s or 0.0)) for one in differences))
+    for i, one in enumerate(differences):
+        y, lost_s = plot.y(i), one.new_s - one.old_s
+        color = BAD if lost_s > 0 else ACCENT
+        title = f"{one.name}: {format_time(one.old_s)} before, {format_time(one.new_s)} after"
+        parts: list[Artist] = []
+        for top, seconds, fill in ((y - plot.half, one.old_s, MUTED), (y, one.new_s, color)):
+            bar = Rectangle((0.0, top), seconds, 0.92 * plot.half, facecolor=fill, lw=0)
+            plot.axes.add_patch(bar)
+            parts.append(bar)
+        end = max(one.old_s, one.new_s)
+        if one.low_s is not None and one.high_s is not None:
+            middle = y + 0.46 * plot.half
+            ends = (max(0.0, one.old_s + one.low_s), one.old_s + one.high_s)
+            parts += plot.axes.plot(ends, (middle, middle), color=INK, lw=1.2)
+            end = max(end, ends[1])
+        parts.append(plot.figure(i, end, signed_time(lost_s).replace("-", "−"), size=7.5))
+        for part in parts:
+            plot.sheet.tag(part, title)
+    return plot.sheet
 
 
 def waterfall_rows(comparison: Comparison, width: float) -> Sheet:

@@ -45,7 +45,8 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def _annotation(claim: ClaimView) -> str:
     title = f"{_outcome(claim)}: {_name(claim)}, measured {claim.measured}, required {claim.required}"
-    parts = [claim.reason, f"what moved: {claim.moved}" if claim.moved else "", claim.command, *claim.notes]
+    moved = f"what moved: {claim.moved}" if claim.moved else ""
+    parts = [claim.reason, moved, *claim.facts, claim.command, *claim.notes]
     text = "\n".join(part for part in parts if part)
     return annotation(LEVELS.get(claim.outcome, "notice"), title, text, claim.file, claim.line)
 
@@ -74,6 +75,6 @@ def _markdown(claims: Sequence[ClaimView]) -> Iterator[str]:
             test = f" ({inline(claim.test)})" if claim.test else ""
             yield f"**{_outcome(claim)}: {inline(_name(claim))}**{test}"
             yield ""
-            yield from (f"- {inline(text)}" for text in (claim.reason, *claim.notes) if text)
+            yield from (f"- {inline(text)}" for text in (claim.reason, *claim.facts, *claim.notes) if text)
             if claim.command:
                 yield f"- To see more, type: `{claim.command.replace('`', chr(39))}`"

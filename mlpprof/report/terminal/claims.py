@@ -23,8 +23,9 @@ def print_claim(claim: Mapping[str, Any], console: Console) -> None:
         Text.assemble((view.outcome.upper(), STYLES.get(view.outcome, "yellow")), f"  {words}"), soft_wrap=True
     )
     if not view.is_sound:
-        rows = (("", view.reason), ("what moved: ", view.moved), ("to see more, type: ", view.command))
-        for title, text in (*rows, *(("note: ", note) for note in view.notes)):
+        facts = [("", fact) for fact in view.facts]
+        notes = [("to see more, type: ", view.command), *(("note: ", note) for note in view.notes)]
+        for title, text in (("", view.reason), ("what moved: ", view.moved), *facts, *notes):
             if text:
                 console.print(Text(f"  {title}{plain(text)}"), soft_wrap=True)
 

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.compare.history import Version, history
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.machine.blas import blas_line, machine_line
-from mlpprof.report.claims import lost_text, phase_row
+from mlpprof.report.claims import counted_text, lost_text, phase_row
 from mlpprof.report.facts import THROUGH_TRAIN, claim_text, comparison_facts, ratio_text, short_machine_facts
 from mlpprof.report.numbers import UNKNOWN, digits, format_range, format_time, plain
 from mlpprof.report.rows import comparison_table, expression_change_table, history_table, phase_names, race_table
@@ -66,6 +67,10 @@ def _comparison_sections(comparison: Comparison, width: int) -> Iterator[Rendera
         yield from _waterfall_sections(comparison, width)
     if comparison.programs is not None and comparison.programs.expressions:
         yield from _expression_sections(comparison, width)
+    if comparison.counted:
+        yield heading("Counted facts that differ", "they are the same in every run")
+        for one in comparison.counted:
+            yield indented(Text(counted_text(one)))
 
 
 def _expression_sections(comparison: Comparison, width: int) -> Iterator[RenderableType]:
@@ -78,9 +83,8 @@ def _expression_sections(comparison: Comparison, width: int) -> Iterator[Rendera
         yield indented(Text("The whole difference is within the noise, so these changes say little.", "yellow"))
     elif comparison.lost is not None and comparison.verdict.is_slower:
         yield indented(Text(f"The most time is lost in {lost_text(comparison.lost)}.", "yellow"))
-    note = (
-        "Times come from one run of each program with clocks, as shares of the steps of the race, which has no clocks."
-    )
+    runs = "one run" if all(one.low_s is None for one in comparison.programs.expressions) else f"{PAIRS} runs"
+    note = f"Times come from {runs} of each program with clocks, as shares of the steps of the race without clocks."
     yield indented(Text(note, "dim"))
 
 
@@ -205,6 +209,7 @@ def speedup_table(speedup: Speedup) -> str:
         ("verdict", claim_text(verdict)),
         *phase_row(speedup.waterfall),
         *([] if speedup.lost is None else [("lost in", lost_text(speedup.lost))]),
+        *(("counted", counted_text(one)) for one in speedup.counted),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]
