@@ -104,6 +104,13 @@ def test_a_tuple_of_arguments_is_copied_for_every_call(monkeypatch: pytest.Monke
     assert made[0] is not made[1]
 
 
+def test_a_fine_resolution_is_refused_for_what_only_this_process_can_call():
+    with pytest.raises(UsageError, match="the resolution 2 % needs several processes.*top level of a module"):
+        measure_speedup(lambda: None, over=loop, args=(numbers()[0],), equivalent=False, resolution=0.02)
+    with pytest.raises(UsageError, match="expected 1 to 50 %"):
+        measure_speedup(vectorized, over=loop, args=numbers, resolution=0.001)
+
+
 @pytest.mark.parametrize("args", [[5000], 5000, np.ones(3)])
 def test_arguments_that_are_neither_a_function_nor_a_tuple_are_refused(args):
     with pytest.raises(UsageError, match="expected a tuple of arguments"):

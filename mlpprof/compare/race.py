@@ -26,7 +26,7 @@ SLOW_RUN_S = 0.5
 SLOW_BLOCKS = 2
 """An entrant whose run takes longer than SLOW_RUN_S takes part in the first SLOW_BLOCKS blocks only."""
 
-INSTANCE_S, FEWEST_BLOCKS = 0.5, 4
+INSTANCE_S, FEWEST_BLOCKS = 0.3, 4
 """In a fine race, the blocks of one instance last about INSTANCE_S, but there are at least FEWEST_BLOCKS."""
 
 LOCKSTEP = 20

@@ -67,7 +67,8 @@ class Timings:
 
     def of(self, is_old: bool) -> Array:
         """The log timings of one version, (processes, 2 * blocks)."""
-        return self.log_s[self.is_old == is_old].reshape(len(self.log_s), -1)
+        timings: Array = self.log_s[self.is_old == is_old].reshape(len(self.log_s), -1)
+        return timings
 
 
 def drawn(trace: Trace, processes: int, rng: np.random.Generator) -> Timings:
