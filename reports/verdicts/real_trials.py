@@ -238,7 +238,9 @@ def main(
     procedure = procedure_for(resolution)
     study = Study.begin("real_trials", out)
     of_resolution = replace(study, name=f"real_trials_{100 * resolution:g}")
-    document = earlier(out / f"{of_resolution.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
+    document: dict[str, Any] = (
+        earlier(out / f"{of_resolution.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
+    )
     parts = list(document["parts"])
     shares = slowdowns or tuple(dict.fromkeys((resolution, 0.05)))
     text = ""
