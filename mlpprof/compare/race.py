@@ -29,6 +29,13 @@ SLOW_BLOCKS = 2
 INSTANCE_S, FEWEST_BLOCKS = 0.3, 4
 """In a fine race, the blocks of one instance last about INSTANCE_S, but there are at least FEWEST_BLOCKS."""
 
+TRIES = 3
+"""In a fine race, a turn that another program has interrupted is made again, up to so many times in all.
+
+Turns of 1 ms are shorter than the system's time slices of about 3 ms, so that a second or third one is undisturbed even
+beside a program that keeps the CPU busy. That a turn is made again does not depend on how long it took.
+"""
+
 LOCKSTEP = 20
 """Programs make equally many steps in each turn, unless the turn of one would last more than so many times TURN_S."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.compare.entrants import Entrant, ProgramSubject, all_threads, by_worker, worker_for
-from mlpprof.compare.race import INSTANCE_S, TURN_S, Turns, race
+from mlpprof.compare.race import INSTANCE_S, TRIES, TURN_S, Turns, race
 from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.clocks import Clock
 from mlpprof.process import Progress, Worker
@@ -132,10 +132,10 @@ class Replicate:
         if len(workers) > 1:
             programs = all(isinstance(self.entrants[place].subject, ProgramSubject) for place in places)
             left = (lambda: self._left(places)) if programs else None
-            limit_s = math.inf
+            limit_s, tries = math.inf, 1
             if instances is not None:
-                blocks, limit_s = instances * blocks, instances * INSTANCE_S
-            steppers = [_Remote(self, place) for place in places]
+                blocks, limit_s, tries = instances * blocks, instances * INSTANCE_S, TRIES
+            steppers = [_Remote(self, place, tries) for place in places]
             return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s)
         worker = self._worker_of[places[0]]
         renewed = {} if instances is None else {"instances": instances}
@@ -168,9 +168,10 @@ class Replicate:
 class _Remote:
     """An entrant in a worker of its own; the clock is the worker's."""
 
-    def __init__(self, replicate: Replicate, place: int) -> None:
+    def __init__(self, replicate: Replicate, place: int, tries: int) -> None:
         self._replicate = replicate
         self._place = place
+        self._tries = tries
 
     def warm_up(self, clock: Clock) -> float:
         """Run until the time settles."""
@@ -178,7 +179,8 @@ class _Remote:
 
     def turn(self, runs: int, clock: Clock) -> float:
         """Seconds a run, while all others sleep."""
-        return float(self._replicate.call(self._place, "turn", runs=runs))
+        again = {} if self._tries == 1 else {"tries": self._tries}
+        return float(self._replicate.call(self._place, "turn", runs=runs, **again))
 
     def close(self) -> None:
         """The worker ends with the replicate."""

@@ -19,7 +19,7 @@ import psutil
 from mlpprof import catalog
 from mlpprof.compare.entrants import FunctionSubject, VariantSubject
 from mlpprof.compare.placement import ballast
-from mlpprof.compare.race import INSTANCE_S, Stepper, race
+from mlpprof.compare.race import INSTANCE_S, TRIES, Stepper, race
 from mlpprof.compare.steppers import EpochStepper, FunctionStepper, VariantStepper, no_arguments
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.clocks import Clock
@@ -37,12 +37,6 @@ from mlpprof.results.json import Message, encode
 
 LEAD_IN_S = 0.01
 """A run shorter than this is made once, untimed, before a turn: other processes have used the caches in between."""
-TRIES = 3
-"""In a fine race, a turn that another program has interrupted is made again, up to so many times in all.
-
-Turns of 1 ms are shorter than the system's time slices of about 3 ms, so that a second or third one is undisturbed even
-beside a program that keeps the CPU busy. That a turn is made again does not depend on how long it took.
-"""
 SETTLING_S = 0.4
 """A pool that still spins after this time is left to itself."""
 WINDOW_S = 0.002
@@ -186,11 +180,11 @@ class Session(ProfileSession):
         entrant.sleep()
         return run_s
 
-    def turn(self, report: Progress, key: Key, runs: int) -> float:
-        """Seconds a run, averaged over `runs` of them."""
+    def turn(self, report: Progress, key: Key, runs: int, tries: int = 1) -> float:
+        """Seconds a run, averaged over `runs` of them. tries: as for `LedIn`."""
         entrant = self._entrant(key)
         with paused_garbage_collection():
-            seconds = LedIn(entrant).turn(runs, perf_counter)
+            seconds = LedIn(entrant, tries).turn(runs, perf_counter)
         entrant.sleep()
         return seconds
 
