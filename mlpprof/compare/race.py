@@ -65,12 +65,14 @@ def race(
     turn_s: float = TURN_S,
     left: Callable[[], float] | None = None,
     limit_s: float = math.inf,
+    fewest: int = FEWEST_BLOCKS,
 ) -> Turns:
     """Time all of them in interleaved blocks; NaN marks the turns that a slow one was left out of.
 
     turn_s: the least duration of a turn. left: for programs, how many more steps each can make after its warm-up. Their
     steps are numbered, so they make them in lockstep, and the race is as long as the steps allow. limit_s: there are
-    fewer blocks, if they would last longer. Raises ProgramEnded if a program ends before there is a block.
+    fewer blocks, if they would last longer, but not less than `fewest`. Raises ProgramEnded if a program ends before
+    there is a block.
     """
     rng = np.random.default_rng(seed)
     report("warming up", 0.0)
@@ -79,7 +81,7 @@ def race(
     runs = [max(1, math.ceil(turn_s / seconds)) for seconds in fastest_s]
     if math.isfinite(limit_s):
         block_s = 2 * sum(count * seconds for count, seconds in zip(runs, fastest_s, strict=True))
-        blocks = min(blocks, max(FEWEST_BLOCKS, int(limit_s / block_s)))
+        blocks = min(blocks, max(fewest, int(limit_s / block_s)))
     if left is not None:
         runs, blocks = lockstep(runs, fastest_s, blocks, left(), turn_s)
     turns = np.full((blocks, len(steppers), 2), np.nan)

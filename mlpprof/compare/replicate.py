@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.compare.entrants import Entrant, ProgramSubject, all_threads, by_worker, worker_for
-from mlpprof.compare.race import INSTANCE_S, TRIES, TURN_S, Turns, race
+from mlpprof.compare.race import FEWEST_BLOCKS, INSTANCE_S, TRIES, TURN_S, Turns, race
 from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.clocks import Clock
 from mlpprof.process import Progress, Worker
@@ -132,11 +132,13 @@ class Replicate:
         if len(workers) > 1:
             programs = all(isinstance(self.entrants[place].subject, ProgramSubject) for place in places)
             left = (lambda: self._left(places)) if programs else None
-            limit_s, tries = math.inf, 1
-            if instances is not None:
-                blocks, limit_s, tries = instances * blocks, instances * INSTANCE_S, TRIES
-            steppers = [_Remote(self, place, tries) for place in places]
-            return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s)
+            steppers = [_Remote(self, place, 1 if instances is None else TRIES) for place in places]
+            if instances is None:
+                return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left)
+            limit_s, fewest = instances * INSTANCE_S, instances * FEWEST_BLOCKS
+            return race(
+                steppers, instances * blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s, fewest=fewest
+            )
         worker = self._worker_of[places[0]]
         renewed = {} if instances is None else {"instances": instances}
         answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s, **renewed)
