@@ -38,7 +38,8 @@ class FakeTrials:
     crashing: with which it crashes. faster: text -> how many times as fast the step is with it.
     """
 
-    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100, wrong_around=()):
+    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100, wrong_around=(), disturbed=()):
+        self.disturbed = list(disturbed)
         self.wrong_around = wrong_around
         self.rounds, self.wrong, self.crashing, self.faster = list(rounds), wrong, crashing, faster or {}
         self.left, self.tried, self.analysed = left, [], []
@@ -81,6 +82,9 @@ class FakeTrials:
         return np.prod([ratio for words, ratio in self.faster.items() if words in text])
 
     def estimates(self, requests, progress):
+        """The first ones are disturbed: they say `self.disturbed` of every cure."""
+        if self.disturbed:
+            return [self.disturbed.pop()] * len(requests[1:])
         return [self.speed(one) / self.speed(requests[0]) for one in requests[1:]]
 
     def race(self, old, new, progress):
@@ -125,6 +129,13 @@ def test_what_trains_something_else_crashes_or_is_not_faster_is_not_in_the_patch
     assert "train.py:3: NameError" in reasons["crash"]
     assert "not faster (0.90" in reasons["slow"]
     assert proof.files[0].new == TEXT.replace("line 4", "C")
+
+
+@pytest.mark.parametrize(("real", "disturbed", "alone", "is_kept"), [(1.2, 0.7, 1.2, True), (0.9, 1.02, 0.9, False)])
+def test_a_cure_whose_gain_is_unclear_is_timed_again_and_the_middle_estimate_decides(real, disturbed, alone, is_kept):
+    proof = prove(FakeTrials([{"a": [cure(1, "A")]}], faster={"A": real}, disturbed=[disturbed]))
+    assert proof.cures[0].alone == pytest.approx(alone)
+    assert bool(proof.is_proven) is is_kept
 
 
 def test_an_alternative_is_tried_where_the_first_form_of_a_cure_trains_something_else():

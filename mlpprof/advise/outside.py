@@ -196,9 +196,10 @@ def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -
         evidence=evidence,
         measured=one.measured.replace("in the step", "where it stands").replace("of the step", "of the program"),
     )
-    low_s, high_s = (times * seconds for seconds in one.saved_s)
+    found = finding_of(plain, graph)
+    low_s, high_s = (times * seconds for seconds in found.payoff_s)
     return replace(
-        finding_of(plain, graph),
+        found,
         payoff_s=(low_s, high_s),
         payoff_share=(min(1.0, low_s / program.unit_s), min(1.0, high_s / program.unit_s)),
         outside=True,
