@@ -181,7 +181,7 @@ class _Remote:
 
     def turn(self, runs: int, clock: Clock) -> float:
         """Seconds a run, while all others sleep."""
-        again = {} if self._tries == 1 else {"tries": self._tries}
+        again: dict[str, Any] = {} if self._tries == 1 else {"tries": self._tries}
         return float(self._replicate.call(self._place, "turn", runs=runs, **again))
 
     def close(self) -> None:
