@@ -140,7 +140,7 @@ def test_variants_by_path_and_class_are_raced_in_processes(rungs, tmp_path: Path
 def test_importable_functions_get_processes_of_their_own():
     found = measure_speedup(vectorized, over=loop, at_least=2.0, args=numbers, measuring=HURRY)
     assert (found.new, found.old) == ("vectorized", "loop")
-    assert found.verdict.processes == 3
+    assert found.verdict.processes == 2, "more than 20 times as fast is clear after two"
     assert not found.verdict.in_process
     assert found.verdict.ratio > 2
 
