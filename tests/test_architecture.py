@@ -34,6 +34,7 @@ ORDER = (
     ("programs",),
     ("profile",),
     ("compare",),
+    ("sweep",),
     ("advise",),
     ("report",),
     ("testing",),
@@ -56,6 +57,7 @@ HEAVY = (
     "line_profiler",
     "pyinstrument",
     "threadpoolctl",
+    "distributed",
 )
 
 
