@@ -149,7 +149,7 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
     with _client(options) as client:
         pool = DaskPool(client, measure_cell, class_of_node, complain)
         sweeping = Sweeping(cells, options["out"], pool)
-        sweep = _swept(sweeping, cells, options)
+        sweep = swept(sweeping, cells, options)
     if options["as_json"]:
         print_json(sweep_json(sweep))
     else:
@@ -166,7 +166,7 @@ def _client(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
     return local_client() if address is None and file is None else remote_client(address, file)
 
 
-def _swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any]) -> Sweep:
+def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any]) -> Sweep:
     """Run the sweep and write its report, also if it was interrupted or has failed."""
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
     created = datetime.now(UTC).isoformat(timespec="seconds")

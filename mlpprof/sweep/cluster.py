@@ -57,7 +57,7 @@ def local_client(workers: int = 1) -> Iterator[Any]:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",  # the usual port may be taken
             memory_limit=0,  # a worker that is short of memory would be paused in the middle of a measurement
             resources={RESOURCE: 1},
             silence_logs=logging.CRITICAL,
@@ -68,10 +68,10 @@ def local_client(workers: int = 1) -> Iterator[Any]:
 
 
 @contextmanager
-def remote_client(address: str | None, file: Path | None) -> Iterator[Any]:
+def remote_client(address: str | None, file: Path | None, within_s: float = CONNECT_S) -> Iterator[Any]:
     """A client of a scheduler that runs already, by its address or by the file that it has written.
 
-    Raises UsageError if it cannot be reached, or if packages have other versions there than here.
+    Raises UsageError if it cannot be reached within so many seconds, or if packages have other versions there.
     """
     require_dask()
     from distributed import Client
@@ -83,10 +83,10 @@ def remote_client(address: str | None, file: Path | None) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other versions are an error below
-            client = Client(address, timeout=CONNECT_S)
+            client = Client(address, timeout=within_s)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
-            f"{where} cannot be reached within {CONNECT_S:.0f} seconds ({one_line(error)}); expected the address that "
+            f"{where} cannot be reached within {within_s:.0f} seconds ({one_line(error)}); expected the address that "
             "dask scheduler prints, such as tcp://HOST:8786"
         ) from error
     with client:
