@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from runs import MACHINE, make_run
 
 from mlpprof.machine.facts import machine_class
 from mlpprof.results.on_disk import run_bytes
-from mlpprof.results.sweep import SweepCell
+from mlpprof.results.sweep import DONE, Sweep, SweepCell
 from mlpprof.sweep.grid import Cell, variant_cells
 from mlpprof.sweep.measure import Answer
 from mlpprof.workloads import resolve
@@ -58,3 +59,13 @@ class PoolOfOne:
 
     def running(self) -> Mapping[str, Sequence[int]]:
         return {"here": [number for number, _ in self._queue]}
+
+
+def shown(target: str, over: str | None = None, batch: int = 10, machine: str = CLASS, **changes: Any) -> SweepCell:
+    """A cell that is done."""
+    cell = SweepCell(target, over, "20-8-5-3", batch, None, 1, DONE, machine, f"{target}.h5", 2e-4, tries=1)
+    return replace(cell, **changes)
+
+
+def sweep(*found: SweepCell) -> Sweep:
+    return Sweep("2026-11-30T12:00:00+00:00", "mlpprof sweep", "tiny", found[0].over, found)
