@@ -114,7 +114,9 @@ def step():
     right = np.asfortranarray(X)
     middle = np.array(X, order="F")
     turned = np.ascontiguousarray(X.T)
-    return left @ W + middle @ W + turned.T @ W, right * 2
+    back = X.flatten("F").reshape(X.shape, order="F")
+    mixed = X.flatten("F").reshape(X.shape)
+    return left @ W + middle @ W + turned.T @ W + back @ W + mixed @ W, right * 2
 """
 
 
@@ -124,4 +126,5 @@ def test_a_copy_in_another_order_is_needless_if_only_products_read_it():
         [cure] = found.cures
         new = applied(graph.trace.sources, [cure])[FILE]
     left_out = ORDERS.replace("left = np.asfortranarray(X)", "left = X").replace("np.ascontiguousarray(X.T)", "X.T")
+    left_out = left_out.replace('X.flatten("F").reshape(X.shape, order="F")', "X")
     assert new == left_out.replace('array(X, order="F")', "asarray(X)")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from timed_program import Run
 
+from mlpprof.advise.editing.cure import applied
 from mlpprof.advise.outside import findings_around, with_knowledge
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Times, Trace
@@ -49,6 +51,12 @@ def graph_of(run):
 
 def looked_into(text):
     """The findings around the steps of a program, and where its time goes."""
+    found, program = with_cures(text)
+    return [one for one, _ in found], program
+
+
+def with_cures(text):
+    """The findings around the steps of a program with their cures, and where its time goes."""
     run = Run(HEAD + text, "step", time.perf_counter, step_s=1e-6)
     trace = Trace(
         run.forms.sites, [], [], [(0, 0)], {}, {}, Times([1e-6]), {"train.py": HEAD + text}, "train.py", "", ""
@@ -61,7 +69,6 @@ def test_an_evaluation_of_the_samples_one_by_one_is_found_with_its_share_of_an_e
     [found], program = looked_into("    correct = one_by_one(samples)\n")
     assert (found.category, found.line, found.outside, found.per) == ("sample-loop", 20, True, "epoch")
     assert "400 samples" in found.title
-    assert (found.kind, found.edits) == ("manual", ())
     assert 0.3 < found.payoff_share[0] <= found.payoff_share[1] <= 1
     assert found.payoff_s[1] <= program.unit_s
     assert found.evidence["executions"] == 400
@@ -70,6 +77,81 @@ def test_an_evaluation_of_the_samples_one_by_one_is_found_with_its_share_of_an_e
     assert "train.py:20" in expensive.does
     assert "400 turns" in expensive.does
     assert "(30, 100)" in expensive.does
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "    correct = sum(int(np.argmax(forward(x)) == y) for x, y in samples)",
+            "    answers = np.argmax(forward(np.hstack([x for x, y in samples])), axis=0)\n"
+            "    correct = sum(int(answer == y) for answer, (x, y) in zip(answers, samples))",
+        ),
+        (
+            "    rows = [forward(x) for x in X.T]  # all\n    correct = len(rows)",
+            "    outputs = forward(np.asarray(X.T).T)\n"
+            "    rows = [output for output in outputs.T]  # all\n    correct = len(rows)",
+        ),
+        (
+            "    correct = 0\n    for (k, x) in enumerate(X.T):\n        if np.argmax(forward(x)) == k:\n"
+            "            correct += 1",
+            "    correct = 0\n    answers = np.argmax(forward(np.asarray(X.T).T), axis=0)\n"
+            "    for answer, (k, x) in zip(answers, enumerate(X.T)):\n        if answer == k:\n"
+            "            correct += 1",
+        ),
+    ],
+)
+def test_the_network_is_called_once_for_all_samples_before_the_loop(before, after):
+    [(finding, cures)], _ = with_cures(before + "\n")
+    assert finding.kind == "safe"
+    texts = [applied({"train.py": HEAD + before + "\n"}, [cure])["train.py"] for cure in cures]
+    assert HEAD + after + "\n" in texts
+    kept = []
+    for text in (HEAD + before, HEAD + after):
+        space = {}
+        exec(text, space)
+        kept.append(space["correct"])
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "    Y = np.zeros((len(labels), 10))\n    for i in range(len(labels)):  # one-hot\n"
+            "        Y[i, labels[i]] = 1\n",
+            "    Y = np.zeros((len(labels), 10))\n    Y[np.arange(len(labels)), labels] = 1  # one-hot\n",
+        ),
+        (
+            "    Y = np.zeros((10, 2000))\n    for k, label in enumerate(labels):\n        Y[label][k] = 1.0\n",
+            "    Y = np.zeros((10, 2000))\n    Y[labels, np.arange(len(labels))] = 1.0\n",
+        ),
+        (
+            "    Y = []\n    for label in labels:\n        y = np.zeros((10, 1), dtype=np.float32)\n"
+            "        y[label] = 1.0\n        Y.append(y)\n",
+            "    Y = []\n    Y.extend(np.eye(10, dtype=np.float32)[:, :, None][labels])\n",
+        ),
+    ],
+)
+def test_one_hot_vectors_that_a_loop_writes_one_by_one_are_written_at_once(before, after):
+    before, after = (f"    labels = np.arange(2000) % 10\n{text}" for text in (before, after))
+    [(finding, [cure])] = [one for one in with_cures(before)[0] if "one-hot" in one[0].title]
+    assert (finding.category, finding.kind, finding.per) == ("slow-primitive", "safe", "epoch")
+    assert applied({"train.py": HEAD + before}, [cure])["train.py"] == HEAD + after
+    kept = []
+    for text in (before, after):
+        space = {}
+        exec(HEAD + text, space)
+        kept.append(np.array(space["Y"]))
+    np.testing.assert_array_equal(*kept)
+    assert kept[0].dtype == kept[1].dtype
+
+
+def test_an_evaluation_whose_samples_come_only_once_is_left_to_the_user():
+    text = "    n = 0\n    for x in iter(X.T):\n        n += np.argmax(forward(x))\n"
+    [(finding, cures)], _ = with_cures(text)
+    assert (finding.kind, cures) == ("manual", ())
+    assert finding.cure.startswith("By hand:")
 
 
 def test_an_evaluation_of_all_samples_at_once_is_no_finding():

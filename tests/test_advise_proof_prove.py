@@ -38,7 +38,9 @@ class FakeTrials:
     crashing: with which it crashes. faster: text -> how many times as fast the step is with it.
     """
 
-    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100):
+    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100, wrong_around=(), disturbed=()):
+        self.disturbed = list(disturbed)
+        self.wrong_around = wrong_around
         self.rounds, self.wrong, self.crashing, self.faster = list(rounds), wrong, crashing, faster or {}
         self.left, self.tried, self.analysed = left, [], []
 
@@ -69,11 +71,20 @@ class FakeTrials:
             answers.append(([Parameter("W", "", dtype, values, False)], steps))
         return answers
 
+    def executed(self, request, lines, progress):
+        self.left -= 1
+        text = request.overlay.get(PATH, TEXT)
+        is_other = any(words in text for words in self.wrong_around)
+        return [{"n": np.array(int(is_other))}] * 3, [1.0 / self.speed(request)] * 3
+
     def speed(self, request):
         text = request.overlay.get(PATH, TEXT)
         return np.prod([ratio for words, ratio in self.faster.items() if words in text])
 
     def estimates(self, requests, progress):
+        """The first ones are disturbed: they say `self.disturbed` of every cure."""
+        if self.disturbed:
+            return [self.disturbed.pop()] * len(requests[1:])
         return [self.speed(one) / self.speed(requests[0]) for one in requests[1:]]
 
     def race(self, old, new, progress):
@@ -118,6 +129,13 @@ def test_what_trains_something_else_crashes_or_is_not_faster_is_not_in_the_patch
     assert "train.py:3: NameError" in reasons["crash"]
     assert "not faster (0.90" in reasons["slow"]
     assert proof.files[0].new == TEXT.replace("line 4", "C")
+
+
+@pytest.mark.parametrize(("real", "disturbed", "alone", "is_kept"), [(1.2, 0.7, 1.2, True), (0.9, 1.02, 0.9, False)])
+def test_a_cure_whose_gain_is_unclear_is_timed_again_and_the_middle_estimate_decides(real, disturbed, alone, is_kept):
+    proof = prove(FakeTrials([{"a": [cure(1, "A")]}], faster={"A": real}, disturbed=[disturbed]))
+    assert proof.cures[0].alone == pytest.approx(alone)
+    assert bool(proof.is_proven) is is_kept
 
 
 def test_an_alternative_is_tried_where_the_first_form_of_a_cure_trains_something_else():
@@ -185,3 +203,25 @@ def test_the_line_of_the_step_moves_with_the_edits_before_it():
 def test_what_is_in_the_patch_stays_in_the_table_although_a_later_round_finds_more_of_it():
     proof = prove(FakeTrials([{"a": [cure(1, "A")]}, {"a": []}], faster={"A": 1.5}))
     assert outcomes(proof) == {"a": (IN_THE_PATCH, "safe")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "wrong_around", "reason"),
+    [
+        ((), (), "give the same `n` in 3 executions, 3 times as fast"),
+        ((), ("n = 1",), "`n` is different in execution 1"),
+        (("n = 1",), (), "differ"),
+    ],
+)
+def test_an_edit_around_the_step_is_proven_by_what_its_lines_compute_and_by_the_training(wrong, wrong_around, reason):
+    text = TEXT.replace("line 3", "n = 0").replace("line 4", "print(n)").replace("line ", "x = ")
+    trials = FakeTrials([{}], wrong=wrong, wrong_around=wrong_around, faster={"n = 1": 3.0})
+    first = trials.analysis(0)
+    around = replace(finding("a loop"), line=3, end_line=3, outside=True, per="epoch")
+    first = replace(first, advice=replace(first.advice, findings=(around,)), cures=((cure(3, "n = 1"),),))
+    first = replace(first, texts={PATH: text})
+    proof = Prover(trials, lambda what, share: None).prove(REQUEST, first, lambda path: path[3:])
+    [tried] = proof.cures
+    assert reason in tried.reason
+    is_good = not wrong and not wrong_around
+    assert (tried.outcome == IN_THE_PATCH, bool(proof.is_proven)) == (is_good, is_good)

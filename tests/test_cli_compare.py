@@ -17,7 +17,7 @@ from mlpprof.catalog import ladder
 from mlpprof.cli import compare
 from mlpprof.cli.main import run
 from mlpprof.compare.variant_difference import waterfall
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, CheckFailed
 from mlpprof.model import PHASES
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.results import Comparison, Race, Verdict
@@ -239,6 +239,20 @@ def test_github_gets_an_annotation_at_the_line_that_moved_and_a_summary_of_the_s
     summary = Path("summary.md").read_text(encoding="utf-8")
     row = f"| **{outcome.upper()}** | src/new.py over old.py | 1.15x | 0.800x (95 %: 0.780-0.820) | new.py:17: tanh"
     assert row in summary
+
+
+def test_github_also_gets_an_annotation_if_both_do_not_compute_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(*arguments: object, **options: object) -> list[Comparison]:
+        raise CheckFailed("cached: layer 2 deviates; nothing was timed")
+
+    monkeypatch.setattr(compare, "compare", wrong)
+    assert run(["compare", "naive", "cached", "--format", "github"]) == EXIT_FAILED
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "::error title=FAIL%3A cached over naive%2C measured -%2C required -::cached: layer 2 deviates"
+    )
 
 
 def test_markdown_shows_phases_and_expressions_and_no_html_of_the_user(

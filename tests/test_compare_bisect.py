@@ -20,7 +20,7 @@ from mlpprof.report.terminal.bisect import print_bisected
 from mlpprof.report.terminal.console import text_of
 from mlpprof.results import Comparison, Verdict
 
-OPTIONS = {"arguments": (), "include": (), "exclude": (), "allow_writes": False, "step": "step"}
+OPTIONS = {"arguments": (), "include": (), "exclude": (), "allow_writes": False, "step": "step", "resolution": 0.1}
 PROGRAM = "SPEED = {}\ndef step():\n    pass\nwhile True:\n    step()\n"
 
 
@@ -139,6 +139,8 @@ def test_without_a_clear_slowdown_nothing_is_searched(history, ratio: float, at_
 @pytest.mark.parametrize("ratio", [0.2, 0.5, 0.8, 0.9])
 def test_a_slow_and_a_fast_commit_lie_on_different_sides_of_the_threshold_by_what_the_verdict_needs(ratio) -> None:
     assert 1.1 * ratio <= threshold(verdict(ratio)) + 1e-12 < 1
+    finer = replace(verdict(0.97, spread=0.005), resolution=0.02)
+    assert threshold(finer) == pytest.approx(1.02 * 0.97)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,9 +12,12 @@ from pages import make_program_comparison
 from mlpprof.compare.counted_difference import counted_of_programs, counted_of_variants
 from mlpprof.report.claims import counted_text
 from mlpprof.report.files.claims import comparisons_markdown
+from mlpprof.report.notebook.views import ComparisonView
+from mlpprof.report.page.page import page_html
+from mlpprof.report.story import Story
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.report.terminal.console import text_of
-from mlpprof.results import CountedChange, Operation
+from mlpprof.results import Comparison, CountedChange, Operation
 from mlpprof.results.step_profile import Expression, StepProfile
 
 PRODUCT = Expression(
@@ -70,10 +75,15 @@ def test_the_statements_of_variants_belong_together_by_phase_layer_and_label() -
     ]
 
 
-@pytest.mark.parametrize(
-    "show",
-    [lambda one: text_of(lambda console: print_comparison(one, console)), lambda one: comparisons_markdown([one])],
-)
+SHOWS: dict[str, Callable[[Comparison], str]] = {
+    "terminal": lambda one: text_of(lambda console: print_comparison(one, console)),
+    "markdown": lambda one: comparisons_markdown([one]),
+    "page": lambda one: html.unescape(page_html(Story.of(comparisons=[one]))),
+    "notebook": lambda one: html.unescape(ComparisonView([one])._repr_html_().partition("<details>")[0]),
+}
+
+
+@pytest.mark.parametrize("show", SHOWS.values(), ids=SHOWS)
 def test_the_report_of_a_failed_comparison_shows_the_facts(show) -> None:
     fact = CountedChange("net.py:12", "delta @ A.T", "memory order", "C·F", "C·?", "A.T")
     text = show(replace(make_program_comparison(), counted=(fact,)))

@@ -170,3 +170,9 @@ def test_take_is_a_gather_that_reads_only_the_rows_it_takes_and_with_out_allocat
     assert effect_of(X.take, (index,), {"axis": 0}, taken) == by_index
     into = effect_of(X.take, (index,), {"axis": 0, "out": taken, "mode": "clip"}, taken)
     assert (into.name, into.bytes_moved, into.bytes_allocated) == ("gather", 2 * taken.nbytes + index.nbytes, 0)
+
+
+def test_an_operation_on_float32_and_float64_is_computed_in_float64():
+    single, double = np.ones((3, 4), np.float32), np.float64(0.1)
+    assert effect_of(np.multiply, (single, double), {}, single * double).dtype == "float64"
+    assert effect_of(np.greater, (single, 0.1), {}, single > 0.1).dtype == "float32"

@@ -11,6 +11,7 @@ from advices import EVALUATION, PROGRAM, SIGMOID, make_advice
 from rich.console import Console
 from runs import make_program_run
 
+from mlpprof.report.advice_words import proof_headline
 from mlpprof.report.files.findings import github_text, markdown_text
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.notebook.views import AdviceView, RunView
@@ -21,7 +22,9 @@ from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.profile import print_run
+from mlpprof.results import Training, Verdict
 from mlpprof.results.on_disk import load_run, save_run
+from mlpprof.results.proof import IN_THE_PATCH, Proof, TriedCure
 
 ADVICE = make_advice(program=PROGRAM, findings=(SIGMOID, EVALUATION))
 
@@ -105,3 +108,12 @@ def test_what_takes_no_time_before_the_training_is_one_row():
     assert [cell.text for cell in rows[0].cells] == ["before the training", "all statements", "40.0 ms", "100.0 %"]
     assert not any("before the training" in one for one in known_text(short))
     assert any("before the training" in one for one in known_text(replace(short, beginning_s=4.0)))
+
+
+def test_the_headline_of_a_proof_says_what_an_epoch_takes_if_the_patch_changes_something_around_the_step():
+    cure = TriedCure("sample-loop", "net.py", 40, "", "safe", (2.0, 3.0), None, IN_THE_PATCH, per="epoch")
+    verdict = Verdict(None, 1.0, 0.98, 1.02, None, 5, "")
+    proof = Proof(0.001, 0.001, verdict, Training(True, 50, ""), (cure,), (), "patch", 2, epoch_s=(0.066, 0.025))
+    assert proof_headline("train.py", proof).endswith(
+        "trains the same over 50 steps; 66.0 ms -> 25.0 ms an epoch, as recorded once"
+    )

@@ -122,3 +122,30 @@ def test_what_cannot_be_counted_is_refused_instead_of_passed():
 
     with pytest.raises(UsageError, match="local to a function"):
         assert_no_copies(Local)
+
+
+def python_only(n):
+    return sum(range(n))
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        (lambda: assert_max_flops(python_only, 0, args=(5,)), "nothing was counted in python_only"),
+        (lambda: assert_no_copies(python_only, args=(5,)), "nothing was counted in python_only"),
+        (lambda: assert_no_copies("naive", phases=("bakward",)), "no phase 'bakward'; did you mean 'backward'"),
+        (lambda: assert_no_copies("naive", phases=()), r"phases is \(\); expected names in a tuple"),
+        (lambda: assert_no_copies("naive", phases="backward"), "phases is 'backward'; expected names in a tuple"),
+        (lambda: assert_no_copies(tidy, args=5), r"args is 5; expected a tuple of arguments"),
+        (lambda: assert_no_copies(tidy, args=lambda: 5), r"args\(\) returned an int; expected a tuple"),
+    ],
+)
+def test_a_gate_that_would_measure_nothing_is_refused(gate, said):
+    with pytest.raises(UsageError, match=said):
+        gate()
+
+
+def test_arguments_can_be_a_tuple():
+    assert_max_flops(tidy, 2 * 3 * 4 * 2 + 6, args=tidy_arguments())
+    with pytest.raises(AssertionError, match="2 copies"):
+        assert_no_copies(copying, args=copying_arguments())

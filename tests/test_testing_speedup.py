@@ -159,9 +159,11 @@ def test_a_clear_loss_fails_with_claim_measurement_and_verdict():
 
 @pytest.mark.timing
 @pytest.mark.slow
-def test_what_is_undecided_at_the_budget_is_a_warning_and_no_silent_pass():
+def test_what_is_undecided_at_the_budget_is_a_warning_and_no_silent_pass(tmp_path):
+    copy = tmp_path / "copy.py"
+    copy.write_text(ladder()["sliced"].source() + "# a copy with another comment\n", encoding="utf-8")
     with pytest.warns(InconclusiveWarning, match=r"INCONCLUSIVE.*budget of 0.01 s is spent"):
-        found = assert_speedup("sliced", over="sliced", at_least=1.05, workload="tiny", measuring=HURRY)
+        found = assert_speedup(str(copy), over="sliced", at_least=1.05, workload="tiny", measuring=HURRY)
     assert found.verdict.outcome == "inconclusive"
 
 
@@ -185,6 +187,8 @@ def test_not_slower_is_a_claim_of_the_inverse(monkeypatch: pytest.MonkeyPatch):
     [
         ("slicd", "naive", {}, "no variant 'slicd'; did you mean 'sliced'"),
         ("sliced", loop, {}, "expected two variants or two callables"),
+        ("sliced", "sliced", {}, "'sliced' is given twice"),
+        (loop, loop, {"args": numbers}, "loop is given twice"),
         (3, loop, {}, "3 is neither a variant nor callable"),
         ("sliced", "naive", {"at_least": 0.0}, "at_least 0.0 is not a speedup"),
         ("sliced", "naive", {"at_least": float("nan")}, "at_least nan is not a speedup"),

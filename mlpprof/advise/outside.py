@@ -19,6 +19,7 @@ from mlpprof.advise.detect import neuron_loop, slow_primitive
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.findings import finding_of, merge
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
+from mlpprof.advise.one_hot import one_hot_loops
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
 from mlpprof.programs.record.surroundings import Watched
@@ -195,9 +196,10 @@ def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -
         evidence=evidence,
         measured=one.measured.replace("in the step", "where it stands").replace("of the step", "of the program"),
     )
-    low_s, high_s = (times * seconds for seconds in one.saved_s)
+    found = finding_of(plain, graph)
+    low_s, high_s = (times * seconds for seconds in found.payoff_s)
     return replace(
-        finding_of(plain, graph),
+        found,
         payoff_s=(low_s, high_s),
         payoff_share=(min(1.0, low_s / program.unit_s), min(1.0, high_s / program.unit_s)),
         outside=True,
@@ -206,9 +208,11 @@ def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -
 
 
 def _candidates(graph: Graph) -> list[Candidate]:
+    one_hot = list(one_hot_loops(graph))
+    loops = [*candidates(graph, "sample-loop", _words), *neuron_loop.detect(graph)]
     return [
-        *candidates(graph, "sample-loop", _words),
-        *neuron_loop.detect(graph),
+        *one_hot,
+        *(loop for loop in loops if all(loop.site != known.site for known in one_hot)),
         *slow_primitive.detect(graph),
         *(candidate for event in graph.turn for candidate in _shuffled_list(event, graph)),
         *(candidate for event in graph.turn for candidate in _joined_arrays(event, graph)),

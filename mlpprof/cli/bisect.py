@@ -20,6 +20,7 @@ from mlpprof.cli.options import (
     arguments_argument,
     figure_option,
     modules_options,
+    resolution_option,
     time_limit_option,
 )
 from mlpprof.cli.saving import Saving
@@ -27,7 +28,9 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.bisect import Bisected, bisect
 from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import Procedure, procedure_for
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted
+from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.errors import EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import time_limit_s
@@ -63,6 +66,7 @@ from mlpprof.results import Comparison
 @time_limit_option
 @click.option("--threads", type=click.IntRange(1, 1024), help="Number of BLAS threads (default: the program's own).")
 @click.option("--native-blas", is_flag=True, help="Ignore variables that fix the BLAS kernel (OPENBLAS_CORETYPE, ...).")
+@resolution_option
 @click.option("--budget", type=SecondsRange(0, min_open=True), metavar="SECONDS", help="Time limit per commit.")
 @click.option(
     "-o",
@@ -143,14 +147,23 @@ class CommitRaces:
     options: Mapping[str, Any]
     _steps: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def _procedure(self) -> Procedure:
+        return procedure_for(self.options["resolution"])
+
     def race(self, old: Commit, new: Commit, at_least: float | None) -> Comparison:
         """Race two commits. Whether both train the same is not asked: it may have changed on purpose."""
-        return self._compared(old, new, Wanted(at_least, self.options["budget"], check=False))
+        return self._compared(
+            old, new, Wanted(at_least, self.options["budget"], check=False, procedure=self._procedure)
+        )
 
     def explained(self, old: Commit, new: Commit) -> Comparison:
         """Race two commits and profile both; a note says if they do not train the same."""
         wanted = Wanted(
-            budget_s=self.options["budget"], profile_step=partial(profile_step, threads=self.options["threads"])
+            budget_s=self.options["budget"],
+            profile_step=partial(profile_step, threads=self.options["threads"]),
+            pairs=PAIRS,
+            procedure=self._procedure,
         )
         try:
             return self._compared(old, new, wanted)
@@ -167,7 +180,8 @@ class CommitRaces:
     def announcement(self, git: Bisection) -> list[str]:
         """Sentences that say how many commits there are, and how often the program will run."""
         request = ProgramRequest(self.name, step=self.options["step"])
-        wanted = Wanted(self.options["at_least"] or 1.0, self.options["budget"], check=False)
+        at_least, budget_s = self.options["at_least"] or 1.0, self.options["budget"]
+        wanted = Wanted(at_least, budget_s, check=False, procedure=self._procedure)
         most = sum(sum(count for count, _ in wanted.runs(request, is_old)) for is_old in (True, False))
         races = math.ceil(math.log2(max(1, git.count))) + 2
         return [

@@ -35,6 +35,7 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
+from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.verdict import race_until_narrow
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
@@ -149,6 +150,8 @@ def _of_variants(names: Sequence[str], options: dict[str, Any]) -> list[Measure]
     batches = options["batch"] or (resolve(options["workload"]).batch,)
     workloads = [resolve(options["workload"], batch=batch) for batch in batches]
     pairs = [find_all((names[0], name)) for name in names[1:]]  # with the names that a test of these two uses
+    for old, new in pairs:
+        require_different_variants(old, new)
     return [partial(_variants, old, new, workload, options) for workload, (old, new) in product(workloads, pairs)]
 
 

@@ -12,7 +12,7 @@ import click
 
 from mlpprof.cli.configuration import CLAIMS as KEY
 from mlpprof.cli.configuration import FILE, WrittenPath, configuration
-from mlpprof.cli.options import SecondsRange, allow_writes_option, time_limit_option
+from mlpprof.cli.options import SecondsRange, allow_writes_option, resolution_option, time_limit_option
 from mlpprof.cli.review import print_format
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
@@ -32,6 +32,7 @@ EXIT_CODES = (("error", EXIT_USAGE), ("fail", EXIT_FAILED), ("inconclusive", EXI
 
 
 @click.command("check-claims")
+@resolution_option
 @click.option("--budget", type=SecondsRange(0, min_open=True), metavar="SECONDS", help="Time limit per claim.")
 @click.option(
     "--threads",
@@ -61,6 +62,7 @@ EXIT_CODES = (("error", EXIT_USAGE), ("fail", EXIT_FAILED), ("inconclusive", EXI
 def command(
     ctx: click.Context,
     /,
+    resolution: float,
     budget: float | None,
     threads: int,
     native_blas: bool,
@@ -81,8 +83,9 @@ def command(
     at_least = 0.95
     arguments = ["--epochs", "3"]
 
-    For variants there are the keys workload, batch and dtype; for programs arguments, step and over_step. Paths begin
-    at the folder of pyproject.toml. With at_least = "baseline" the ratio is the one that mlpprof calibrate has stored.
+    For variants there are the keys workload, batch and dtype; for programs arguments, step and over_step; for both,
+    resolution. Paths begin at the folder of pyproject.toml. With at_least = "baseline" the ratio is the one that
+    mlpprof calibrate has stored.
 
     All claims are measured, also after one that fails. The exit code is 0 if all hold, 1 if one does not, 2 if one
     could not be measured, and 3 if the machine was too noisy for an answer.
@@ -103,7 +106,9 @@ def command(
     with contextlib.chdir(path.parent):
         claims = read_claimed(table.get(KEY), Path(path.name))
         environment = Environment(threads or None, native_blas)
-        found = _measured(claims, Measuring(environment, budget), allow_writes, prints=not as_document)
+        found = _measured(
+            claims, Measuring(environment, budget, resolution=resolution), allow_writes, prints=not as_document
+        )
     if out is not None:
         with saving.attempt():
             CLAIMS.write(found, out, file_format)

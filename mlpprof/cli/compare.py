@@ -34,8 +34,9 @@ from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted, announcement
+from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, CheckFailed, UsageError
 from mlpprof.files import require_writable
 from mlpprof.process import Progress, time_limit_s
 from mlpprof.profile.program import profile_step
@@ -44,8 +45,8 @@ from mlpprof.programs.name import EXPECTED, ProgramName, is_program
 from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
-from mlpprof.report.files.formats import COMPARISONS
-from mlpprof.report.json_documents import comparison_json, different_training_json
+from mlpprof.report.files.formats import CLAIMS, COMPARISONS
+from mlpprof.report.json_documents import comparison_json, different_training_json, unmeasured_json
 from mlpprof.report.terminal.compare import print_comparisons, print_stored
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import load_run
@@ -55,6 +56,9 @@ STEP_HELP = (
     "The training step of your programs: Class.method, a function, or LINE of the training loop (default: mlpprof "
     "finds it). Can be repeated with the file, if the programs have different ones: old.py:Net.fit new.py:Net.fit_fast."
 )
+
+IN_REVIEW = ("github", "markdown")
+"""The formats that also show that two programs or variants do not compute the same, so that nothing was timed."""
 
 ARGUMENTS = "mlpprof.arguments"
 """Where the words after -- are kept, which are arguments of the programs."""
@@ -128,8 +132,9 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     A program is a script, a notebook or a module, perhaps as it was at a git ref (train.py@main). It runs unchanged in
     a process of its own. First mlpprof checks that both train the same from the same random seeds. Then their training
     steps take turns, and this is repeated in several new processes. What the training loop needs to get its next item,
-    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. The
-    arguments of the programs follow after --.
+    as from a generator of batches, is a part of the step. The report shows which expressions make the difference. Three
+    or more versions take turns in one race, and are shown in their order. The arguments of the programs follow after
+    --.
 
     Variants run alternately in the same process, and this is repeated in several new processes. If one of them is a
     framework (peers/...), each runs in a process of its own, and a framework runs with 1 thread or with all threads,
@@ -142,6 +147,7 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     \b
     mlpprof compare old.py new.py
     mlpprof compare train.py@main train.py --at-least 1.2 -- --epochs 3
+    mlpprof compare train.py@v1 train.py@v2 train.py -o history.png
     mlpprof compare naive cached --batch 500,20000
     """
     _require_format(options)
@@ -152,9 +158,12 @@ def command(ctx: click.Context, /, old: str, new: tuple[str, ...], **options: An
     saving = Saving()
     try:
         comparisons = subjects_as_asked(ctx, old, new, options, typed, progress_bar, saving)
-    except TrainsDifferently as error:
-        if options["as_json"]:
+    except CheckFailed as error:
+        if options["as_json"] and isinstance(error, TrainsDifferently):
             print_json([different_training_json(error.different)])
+        elif options["file_format"] in IN_REVIEW and options["out"] is None:
+            failed = unmeasured_json(", ".join(new), old, options["at_least"], "fail", str(error))
+            print_format(CLAIMS, [{"test": "", **failed}], options["file_format"])
         raise
     with saving.report_first():
         if options["as_json"]:
@@ -210,6 +219,8 @@ def compare_as_asked(
     _require_format(options)
     workload = workload_from(options)
     first, *others = find_all((old, *new))
+    for other in others:
+        require_different_variants(first, other)
     batches = options["batch"] or (workload.batch,)
     comparisons: list[Comparison] = []
     with bar() as progress:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mlpprof.compare.error_bounds import REPLICATED
 from mlpprof.errors import EXIT_INCONCLUSIVE, CheckFailed, MlpprofError, UsageError
 from mlpprof.programs.bisection import Bisection, Commit, Mark
 from mlpprof.results import Comparison, Verdict
@@ -111,12 +110,12 @@ def threshold(verdict: Verdict) -> float:
         if verdict.high >= 1 > verdict.low:
             raise TooCloseToFind(f"whether there is a slowdown is undecided: {_ratio(verdict)}")
         raise NothingToFind(f"there is no slowdown to find: {_ratio(verdict)}")
-    found = max(math.sqrt(verdict.ratio), REPLICATED.resolution * verdict.ratio)
+    found = max(math.sqrt(verdict.ratio), (1 + verdict.resolution) * verdict.ratio)
     if found >= 1:
-        least = 100 * (REPLICATED.resolution - 1)
         raise TooCloseToFind(
             f"the slowdown is too small to be searched: {_ratio(verdict)}, and a commit can be judged if it takes at "
-            f"least {least:.0f} % longer; choose a range in which more was lost"
+            f"least {100 * verdict.resolution:g} % longer; choose a range in which more was lost, or a finer "
+            "resolution, such as --resolution 2%"
         )
     return found
 

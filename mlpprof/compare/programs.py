@@ -21,15 +21,16 @@ from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import PROGRAM_WORKER, Entrant, Environment, ProgramSubject, worker_for
 from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import BLOCKS, ProcessRace
+from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.program_difference import expression_changes, phase_changes
 from mlpprof.compare.race import TURN_S
 from mlpprof.compare.replicate import Replicate, StartWorker
+from mlpprof.compare.same_code import require_different
 from mlpprof.compare.same_training import STEPS, same_training
 from mlpprof.compare.variant_difference import PAIRS, averaged
 from mlpprof.compare.verdict import looks_for, measure, measure_null
 from mlpprof.errors import CheckFailed, MlpprofError, ProgramEnded, UsageError
 from mlpprof.process import Progress
-from mlpprof.programs.load import own_sources
 from mlpprof.programs.parameters import Parameter
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.request import ProgramRequest
@@ -68,8 +69,9 @@ class Wanted:
 
     at_least: the claimed speedup. budget_s: the limit of time for the race. check: whether to see if both train the
     same. profile_step: profiles the step, to see where the difference lies; None leaves that out. only_failed: look for
-    that only if the claim has failed. replicates: of the race, if no claim decides on them; with a fine procedure there
-    may be more. blocks, turn_s: as in `ProcessRace`. procedure: for the wanted resolution.
+    that only if the claim has failed. pairs: of profiles, unless the claim has failed. replicates: of the race, if no
+    claim decides on them; with a fine procedure there may be more. blocks, turn_s: as in `ProcessRace`. procedure: for
+    the wanted resolution.
     """
 
     at_least: float | None = None
@@ -77,6 +79,7 @@ class Wanted:
     check: bool = True
     profile_step: ProfileStep | None = None
     only_failed: bool = False
+    pairs: int = 1
     replicates: int | None = None
     blocks: int = BLOCKS
     turn_s: float = TURN_S
@@ -96,7 +99,7 @@ class Wanted:
         The first round of a race is repeated at most once for each program that ends during it.
         """
         null = 2 * self.procedure.looks[0] if is_old and self.at_least is not None else 0
-        profiles = 1 if self.at_least is None else PAIRS
+        profiles = self.pairs if self.at_least is None else PAIRS
         every = (
             (1 if request.step is None else 0, FINDING),
             (1 + is_old if self.check else 0, "to see whether both train the same"),
@@ -127,29 +130,6 @@ def found_sentence(name: str, step: str, took_s: float, more: int) -> str:
         return sentence
     all_min = more * took_s / 60
     return f"{sentence}; that run took {took_s:.0f} s, and up to {more} more take as long: {all_min:.0f} min at most"
-
-
-class SameCode(UsageError):
-    """Two programs are the same code."""
-
-
-def require_different(old: ProgramRequest, new: ProgramRequest) -> None:
-    """Raise SameCode if both are the same code: the same texts in all of the program's own files."""
-    if old.name.text == new.name.text:
-        raise SameCode(
-            f"'{old.name.text}' is given twice, and a comparison with itself says nothing; to compare it with an "
-            f"earlier version, type: mlpprof compare {replace(old.name, ref='HEAD~1').text} {old.name.text}"
-        )
-    ours, theirs = own_sources(old), own_sources(new)
-    if ours == theirs:
-        raise SameCode(
-            f"{old.name.text} and {new.name.text} are the same code ({_files(len(ours))} with identical bytes), so "
-            "there is nothing to compare; change one of them, or name another version, as in train.py@HEAD~1"
-        )
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 class ProgramRace(ProcessRace):
@@ -335,7 +315,7 @@ class ProgramComparer:
         known: dict[int, list[StepProfile]] = {}
         return [
             self._comparison(live, place, training, verdict, typed, partial(self._profiles, known, progress))
-            for place, (training, verdict) in enumerate(zip(trainings, verdicts, strict=True), start=1)
+            for place, (training, verdict) in enumerate(zip(trainings, map(with_cause, verdicts), strict=True), start=1)
         ]
 
     def subjects(self, progress: Progress) -> list[ProgramSubject]:
@@ -402,7 +382,7 @@ class ProgramComparer:
         if wanted.profile_step is not None and (has_failed or not wanted.only_failed):
             scales = (race.step_s(0), race.step_s(1))
             try:
-                both = profiles(place, PAIRS if has_failed else 1)
+                both = profiles(place, PAIRS if has_failed else wanted.pairs)
             except MlpprofError as error:  # the verdict stands
                 pair = replace(pair, notes=(*pair.notes, f"where the difference lies is not known: {error}"))
             else:

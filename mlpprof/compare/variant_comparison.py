@@ -9,6 +9,7 @@ from mlpprof.compare.decide import NullResult
 from mlpprof.compare.entrants import FRAMEWORKS, Entrant, Environment, VariantSubject, all_threads
 from mlpprof.compare.error_bounds import REPLICATED, Procedure
 from mlpprof.compare.live_race import Chosen, ProcessRace, variant_race
+from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.process import Progress
@@ -82,7 +83,7 @@ def compare(
             network=requests[0].network,
             batch=batch,
             race=race.pair(i),
-            verdict=verdict,
+            verdict=with_cause(verdict),
             equivalent=True if check else None,
             waterfall=waterfall,
             counted=counted,

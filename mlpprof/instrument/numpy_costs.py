@@ -272,8 +272,8 @@ def elementwise(name: str, inputs: Operands, result: Any) -> Effect:
         flop *= 2
     moved = sum(bytes_in_memory(x) for x in operands) + sum(bytes_in_memory(x) for x in results)
     kind = EVALUATION if name in EVALUATIONS else ARITHMETIC
-    float_operands = [x for x in (*operands, *results) if is_float(x)]
-    dtype = dtype_of(float_operands[0] if float_operands else results[0])
+    floats = [x for x in (*results, *operands) if is_float(x)]  # float32 with float64 is computed in float64
+    dtype = dtype_of(floats[0] if floats else results[0])
     orders = "·".join(order_of(x) for x in operands)
     return Effect(kind, name, dtype, np.shape(results[0]), orders, flop, moved)
 

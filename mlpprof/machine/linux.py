@@ -293,7 +293,7 @@ def preloaded_libraries(environment: Mapping[str, str]) -> list[Json]:
 def cpu_quota(root: Path = Path("/")) -> float | None:
     """The CPU time per second that this process may use: 1.5 is one and a half CPUs; None where no limit is known."""
     quotas = []
-    for folder in _folders(root, "cpu"):
+    for folder in cgroup_folders(root, "cpu"):
         if (text := read_text(folder, "cpu.max")) is not None:
             words = [*text.split(), "", ""]
             quota_us, period_us = integer(words[0]), integer(words[1])
@@ -307,7 +307,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 def memory_limit_bytes(root: Path = Path("/")) -> int | None:
     """Bytes of memory this process may use; None where no limit is known."""
     limits = []
-    for folder in _folders(root, "memory"):
+    for folder in cgroup_folders(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             limit = read_integer(folder, name)
             if limit is not None and 0 < limit < UNLIMITED_BYTES:
@@ -315,7 +315,7 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
     return min(limits, default=None)
 
 
-def _folders(root: Path, controller: str) -> list[Path]:
+def cgroup_folders(root: Path, controller: str) -> list[Path]:
     """The folders of this process's cgroup and of all above it, in both versions' hierarchies.
 
     A container may see its own cgroup mounted as the top while /proc still shows the path outside of it. Then the path

@@ -69,7 +69,14 @@ class Proof:
     @property
     def is_proven(self) -> bool:
         """Whether there is a patch that trains the same and is faster for certain, in the step or around it."""
-        return bool(self.patch)
+        if not self.patch or self.verdict is None:
+            return False
+        return self.verdict.is_faster or (self.changes_around and not self.verdict.is_slower)
+
+    @property
+    def changes_around(self) -> bool:
+        """Whether a cure in the patch is around the step."""
+        return any(one.per != "step" and one.outcome == IN_THE_PATCH for one in self.cures)
 
     @property
     def changes_precision(self) -> bool:

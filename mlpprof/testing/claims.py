@@ -15,8 +15,8 @@ from msgspec import Meta
 
 from mlpprof.catalog import find_all
 from mlpprof.compare.error_bounds import procedure_for
-from mlpprof.compare.programs import SameCode
 from mlpprof.compare.resolution import share_of
+from mlpprof.compare.same_code import SameCode, require_different_variants
 from mlpprof.errors import CheckFailed, MlpprofError, UsageError, did_you_mean
 from mlpprof.process import Progress
 from mlpprof.programs.name import ProgramName, is_program
@@ -132,7 +132,7 @@ def _require_measurable(claim: ClaimedSpeedup) -> None:
             if not claim.may_be_unchanged:
                 raise
     else:
-        find_all((claim.over, claim.new))
+        require_different_variants(*find_all((claim.over, claim.new)))
         resolve(claim.workload or DEFAULT_WORKLOAD, batch=claim.batch)
 
 

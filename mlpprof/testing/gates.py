@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mlpprof.catalog import find, interface_problems, reference_to
-from mlpprof.errors import UsageError
+from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.counts import count_call
 from mlpprof.model import PHASES
 from mlpprof.profile.counting import count_network
 from mlpprof.results import Operation
+from mlpprof.testing.sameness import Arguments, make_arguments, maker_of
 from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
 
 Subject = str | type | Callable[..., Any]
@@ -37,11 +38,12 @@ def count(
     workload: str = DEFAULT_WORKLOAD,
     batch: int | None = None,
     dtype: str | None = None,
-    args: Callable[[], Sequence[Any]] | None = None,
+    args: Arguments = None,
 ) -> tuple[Operation, ...]:
     """The operations of one step of a variant at `batch` of `workload`, or of one call function(*args()).
 
-    Raises UsageError if it is neither of them, or if it uses an operation that cannot be counted.
+    args: a function that makes the arguments, or a tuple of them. Raises UsageError if it is neither of them, if it
+    uses an operation that cannot be counted, or if there is nothing to count.
     """
     return _counted(subject, workload, batch, dtype, args)[0]
 
@@ -54,6 +56,7 @@ def assert_no_copies(
     phases: the phases to check, by default all except fetch_batch; a function is checked as a whole. at_least_bytes:
     smaller copies are allowed. The other options are those of `count`. Raises AssertionError with the statements.
     """
+    require_phases(phases)
     operations, file = _counted(subject, **options)
     found = [o for o in _within(operations, phases) if o.bytes_copied and o.bytes_copied >= at_least_bytes * o.times]
     if found:
@@ -75,6 +78,7 @@ def assert_max_allocations(
     phases: the phases to check. at_least_bytes: smaller arrays are not counted. The other options are those of `count`.
     Raises AssertionError with the statements.
     """
+    require_phases(phases)
     operations, file = _counted(subject, **options)
     found = [
         o for o in _within(operations, phases) if o.bytes_allocated and o.bytes_allocated >= at_least_bytes * o.times
@@ -91,6 +95,7 @@ def assert_max_flops(subject: Subject, at_most: float, *, phases: Sequence[str] 
     phases: the phases to check. The other options are those of `count`. `mlpprof.instrument.numpy_costs` says how many
     operations each NumPy function counts for. Raises AssertionError with the statements.
     """
+    require_phases(phases)
     operations, file = _counted(subject, **options)
     found = [o for o in _within(operations, phases) if o.flop]
     flop = sum(o.flop for o in found)
@@ -104,7 +109,7 @@ def _counted(
     workload: str = DEFAULT_WORKLOAD,
     batch: int | None = None,
     dtype: str | None = None,
-    args: Callable[[], Sequence[Any]] | None = None,
+    args: Arguments = None,
 ) -> tuple[tuple[Operation, ...], Path]:
     """The operations, and the file that their line numbers refer to."""
     reference = _variant_reference(subject)
@@ -113,7 +118,7 @@ def _counted(
         operations, uncounted = count_network(entry, trained.network, trained.batch, dtype)
         file = entry.path
     elif inspect.isroutine(subject) and hasattr(inspect.unwrap(subject), "__code__"):
-        operations, uncounted = count_call(subject, *(() if args is None else args()))
+        operations, uncounted = count_call(subject, *make_arguments(maker_of(args)))
         file = Path(inspect.unwrap(subject).__code__.co_filename)
     else:
         raise UsageError(f"cannot count {subject!r}; expected a variant (name, path or class) or a Python function")
@@ -122,7 +127,21 @@ def _counted(
             f"{_name(subject)} uses {', '.join(uncounted)}, which mlpprof cannot count, so it cannot check this limit; "
             "leave it out, or replace it by functions of NumPy"
         )
+    if not operations:
+        raise UsageError(
+            f"nothing was counted in {_name(subject)}, so a limit on it says nothing: it calls no function of NumPy in "
+            "a file of yours. Name the function that does the work, and give it the arguments with which it does it"
+        )
     return operations, file
+
+
+def require_phases(phases: Sequence[str]) -> None:
+    """Raise UsageError for phases that do not exist, because nothing would be checked."""
+    if isinstance(phases, str) or not phases:
+        raise UsageError(f"phases is {phases!r}; expected names in a tuple, such as ('forward', 'backward')")
+    for name in phases:
+        if name not in PHASES:
+            raise UsageError(f"there is no phase '{name}'{did_you_mean(name, PHASES)} (known: {', '.join(PHASES)})")
 
 
 def _variant_reference(subject: Subject) -> str | None:

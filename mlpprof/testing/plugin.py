@@ -3,8 +3,8 @@
 Only pytest is imported here. Everything else is imported when a test first claims a speedup.
 
 Workers of xdist that measure at the same time disturb each other. With `--dist loadgroup` all timing tests run on the
-same worker. Otherwise, with more than one worker, the tests only check that both versions compute the same, and print a
-warning.
+same worker; some versions of pytest and xdist ignore that, and then a worker waits until no other one measures.
+Otherwise, with more than one worker, the tests only check that both versions compute the same, and print a warning.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+try:
+    import fcntl
+except ImportError:  # Windows has other locks
+    fcntl = None  # type: ignore[assignment]
 
 from mlpprof.errors import CheckFailed, MlpprofError, UsageError
 from mlpprof.files import require_writable, write_atomically
@@ -31,7 +37,7 @@ XDIST_GROUP = "mlpprof"
 """The xdist group of all timing tests, for `--dist loadgroup`."""
 NOT_TIMED = (
     "only correctness was checked, because several workers of pytest-xdist would measure at the same time; use -n 0 or "
-    "--dist loadgroup, which some versions of pytest and xdist ignore"
+    "--dist loadgroup"
 )
 
 
@@ -60,7 +66,8 @@ class SpeedupClaims:
                 claim = self._unmeasured(new, over, at_least, None, NOT_TIMED)
                 self._warn(f"{claim['new']} over {claim['old']}: {NOT_TIMED}")
                 return None
-            speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
+            with alone(self._config):
+                speedup = measure_speedup(new, over=over, at_least=at_least, measuring=self._measuring(), **options)
         except (MlpprofError, AssertionError) as error:
             is_wrong = isinstance(error, CheckFailed | AssertionError)
             self._unmeasured(new, over, at_least, "fail" if is_wrong else "error", str(error))
@@ -153,13 +160,35 @@ def option(config: pytest.Config, name: str, default: Any) -> Any:
 
 
 def is_crowded(node: pytest.Item) -> bool:
-    """Whether several xdist workers run, and this test is not in the group that runs on one of them.
+    """Whether several xdist workers run, and nothing keeps this test from measuring while another one does.
 
-    This is visible in the suffix that xdist gives to the name of such a test. Some versions of pytest and xdist ignore
-    groups without a message.
+    In the group of timing tests, one worker runs them all; this is visible in the suffix that xdist gives to the name
+    of such a test. Where the user wants groups, but the versions of pytest and xdist ignore them, workers take turns.
     """
-    several = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
-    return several and not node.nodeid.endswith(f"@{XDIST_GROUP}")
+    if not _has_workers() or node.nodeid.endswith(f"@{XDIST_GROUP}"):
+        return False
+    return fcntl is None or not getattr(node.config.option, "loadgroup", False)
+
+
+def _has_workers() -> bool:
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+
+
+@contextmanager
+def alone(config: pytest.Config) -> Iterator[None]:
+    """A context in which no other worker of xdist measures: it waits for its turn. Alone, it does nothing.
+
+    The lock is on the root folder of the tests, so it leaves no file behind, and the system frees it if a worker dies.
+    """
+    if fcntl is None or not _has_workers():
+        yield
+        return
+    folder = os.open(config.rootpath, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 INCONCLUSIVE = ("warn", "fail", "skip")

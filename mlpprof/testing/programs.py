@@ -9,7 +9,8 @@ from functools import partial
 
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import REPLICATED, RESOLUTION, Procedure
-from mlpprof.compare.programs import ProgramComparer, Wanted, announcement, require_different
+from mlpprof.compare.programs import ProgramComparer, Wanted, announcement
+from mlpprof.compare.same_code import require_different
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.variant import DEFAULT_THREADS

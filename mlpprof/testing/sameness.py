@@ -8,8 +8,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from mlpprof.compare.steppers import no_arguments
 from mlpprof.errors import UsageError
 from mlpprof.testing.differences import CannotCompare, Comparison, kind_of
 
@@ -22,6 +24,10 @@ Equivalent = Callable[[Any, Any], object] | bool | None
 """How results are compared: None by this module, a function by that function, False not at all."""
 
 
+Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
+"""The arguments of callables: a function that makes them, or a tuple, which is copied for every call."""
+
+
 @dataclass(frozen=True)
 class _Call:
     """The result of a call, and its arguments after it; both are copies, because the next call may change them.
@@ -32,6 +38,19 @@ class _Call:
     result: Any
     arguments: tuple[Any, ...]
     uncopied: str = ""
+
+
+def maker_of(args: Arguments) -> Callable[[], Sequence[Any]]:
+    """The function that makes the arguments of a call."""
+    if args is None:
+        return no_arguments
+    if isinstance(args, tuple):
+        return partial(copy.deepcopy, args)
+    if not callable(args):
+        raise UsageError(
+            f"args is {args!r:.80}; expected a tuple of arguments, such as (x,), or a function that returns one"
+        )
+    return args
 
 
 def make_arguments(args: Callable[[], Sequence[Any]]) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import shlex
 import time
@@ -22,8 +21,9 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import IN_PROCESS, RESOLUTION, procedure_for
 from mlpprof.compare.functions import reference_to
 from mlpprof.compare.live_race import LiveRace, LocalRace, function_race, variant_race
+from mlpprof.compare.null_cause import with_cause
 from mlpprof.compare.resolution import share_of
-from mlpprof.compare.steppers import no_arguments
+from mlpprof.compare.same_code import require_different_functions, require_different_variants
 from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import LEAST_REPLICATES, measure, measure_null
 from mlpprof.errors import UsageError
@@ -37,15 +37,13 @@ from mlpprof.results import Speedup
 from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed
 from mlpprof.testing.programs import Programs, program_speedup, training_of
 from mlpprof.testing.programs import require_same as require_same_training
-from mlpprof.testing.sameness import Equivalent, require_same
+from mlpprof.testing.sameness import Arguments, Equivalent, maker_of, require_same
 from mlpprof.workloads import DEFAULT_WORKLOAD, Workload, resolve
 
 BASELINE = "baseline"
 
 Subject = str | type | Callable[..., Any]
 """A program, a variant by name, path or class, or any callable."""
-Arguments = Callable[[], Sequence[Any]] | tuple[Any, ...] | None
-"""The arguments of callables: a function that makes them, or a tuple, which is copied for every call."""
 
 
 class InconclusiveWarning(UserWarning):
@@ -162,7 +160,7 @@ def require_equivalent(
         return
     references = _both_variants(new, over)
     if references is None:
-        require_same(_function(new), _function(over), _maker(args), equivalent)
+        require_same(_function(new), _function(over), maker_of(args), equivalent)
     else:
         _refuse_equivalent(equivalent)
         trained = resolve(workload, batch=batch)
@@ -252,6 +250,7 @@ def _variants(
     measuring: Measuring,
 ) -> Speedup:
     trained = resolve(workload, batch=batch)
+    require_different_variants(*find_all(references))
     requests = _requests(references, trained, dtype)
     procedure = procedure_for(measuring.resolution)
     is_fine, environment = procedure.is_fine, measuring.environment
@@ -274,6 +273,7 @@ def _variants(
     else:
         claim = at_least
     [verdict] = measure(live, measuring.progress, claim, null, measuring.budget_s, procedure)
+    verdict = with_cause(verdict)
     failed = verdict.outcome == "fail"
     waterfall, counted = live.difference(measuring.progress, pairs=PAIRS) if failed else ((), ())
     return Speedup(
@@ -305,7 +305,8 @@ def _callables(
 ) -> Speedup:
     if isinstance(at_least, str):
         raise UsageError(f"at_least='{at_least}' is for variants; for functions, give a ratio such as 1.15")
-    make = _maker(args)
+    require_different_functions(over, new)
+    make = maker_of(args)
     if measuring.check:
         require_same(new, over, make, equivalent)
     references = [reference_to(function) for function in (over, new)]
@@ -323,6 +324,7 @@ def _callables(
             measuring,
         )
         [verdict] = measure(live, measuring.progress, at_least, null, measuring.budget_s, procedure)
+        verdict = with_cause(verdict)
         notes = _null_notes(key)
     else:
         what = "a tuple of arguments" if isinstance(args, tuple) and len(importable) == 2 else "these callables"
@@ -387,19 +389,6 @@ def _variant_reference(subject: Subject) -> str | None:
     if inspect.isclass(subject) and not interface_problems(subject):
         return catalog.reference_to(subject)
     return None
-
-
-def _maker(args: Arguments) -> Callable[[], Sequence[Any]]:
-    """The function that makes the arguments of a call."""
-    if args is None:
-        return no_arguments
-    if isinstance(args, tuple):
-        return partial(copy.deepcopy, args)
-    if not callable(args):
-        raise UsageError(
-            f"args is {args!r:.80}; expected a tuple of arguments, such as (x,), or a function that returns one"
-        )
-    return args
 
 
 def _refuse_equivalent(equivalent: Equivalent) -> None:

@@ -91,12 +91,36 @@ def without_copies(events: Iterable[Event], graph: Graph) -> Cure | None:
             for site, event in wanted[file].items():
                 node, call = tree.of(site), node_at(event, graph)
                 if isinstance(node, cst.Call) and isinstance(call, ast.Call):
-                    nodes[node] = _without_copy
+                    back = _turned_back(node, event, tree)
+                    if back is not None:
+                        nodes[back] = _array_of_chain
+                    else:
+                        nodes[node] = _without_copy
             return replaced(tree.module, nodes)
 
         return change
 
     return transformed("safe", sources, {file: change_of(file) for file in wanted})
+
+
+def _turned_back(node: cst.Call, event: Event, tree: SourceTree) -> cst.Call | None:
+    """The call ``A.flatten('F').reshape(shape, order='F')`` around ``A.flatten('F')`` of an array in C order."""
+    chosen = (*event.operands, event.options.get("order"))
+    order = next((one for one in chosen if isinstance(one, str)), "C")
+    if event.name != "flatten" or event.inputs[0].order == order:
+        return None
+    method = tree.parents()[node]
+    around = tree.parents()[method]
+    is_shaped = isinstance(method, cst.Attribute) and method.attr.value == "reshape"
+    return around if is_shaped and isinstance(around, cst.Call) else None
+
+
+def _array_of_chain(node: cst.CSTNode) -> cst.CSTNode:
+    """A of ``A.flatten('F').reshape(shape, order='F')``."""
+    match node:
+        case cst.Call(func=cst.Attribute(value=cst.Call(func=cst.Attribute(value=array)))):
+            return array
+    return node
 
 
 def _without_copy(node: cst.CSTNode) -> cst.CSTNode:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
 from mlpprof.advise.detect.temporaries import is_only_multiplied
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
@@ -43,7 +43,7 @@ def detect(graph: Graph) -> list[Candidate]:
 def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> Candidate:
     head = max(parts, key=lambda part: part[1][1])[0]
     site = graph.site(head)
-    values = [v for v in head.inputs if v.is_array and v.size >= LEAST_SIZE]
+    values = [v for v in head.inputs if v.is_array and v.size >= (SMALL if head.kind == PRODUCT else LEAST_SIZE)]
     orders = ", ".join(_order_texts(head, values))
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
     if head.kind == PRODUCT:
@@ -135,7 +135,7 @@ def _collides(event: Event) -> bool:
     matrices = [v for v in event.inputs if v.is_array and len(v.shape) == 2 and min(v.shape) > 1]
     large = [v for v in matrices if v.size >= LEAST_SIZE]
     if event.kind == PRODUCT:
-        return any(v.order == "?" for v in large)
+        return any(v.order == "?" and v.size >= SMALL for v in matrices)
     if event.function is operator.setitem and large:
         target = event.operands[0] if event.operands else None
         return isinstance(target, np.ndarray) and _direction(large[0]) not in ("", _flow(target))

@@ -69,10 +69,24 @@ def _is_copy(event: Event, graph: Graph) -> bool:
     is_alike = (source.dtype, source.is_matrix) == (output.dtype, output.is_matrix) and source.size == output.size
     if event.name == "flatten":
         order = next((x for x in (*event.operands, event.options.get("order")) if isinstance(x, str)), "C")
-        return is_alike and source.order == order
+        return is_alike and (source.order == order or _is_turned_back(event, graph))
     if not is_alike or source.shape != output.shape or "?" in source.order + output.order:
         return False
     return source.order == output.order or is_only_multiplied(event, graph)
+
+
+def _is_turned_back(event: Event, graph: Graph) -> bool:
+    """Whether products alone read the elements, in the shape and the order that they had before."""
+    output, source = event.output, event.inputs[0]
+    read = [
+        value
+        for one in graph.events[event.index + 1 :]
+        if one.kind == PRODUCT
+        for value in one.inputs
+        if output is not None and value.root == output.root
+    ]
+    is_same = bool(read) and all((value.shape, value.content) == (source.shape, source.content) for value in read)
+    return is_same and is_only_multiplied(event, graph)
 
 
 def is_only_multiplied(event: Event, graph: Graph) -> bool:
@@ -298,7 +312,7 @@ def _candidate(parts: list[Reuse], graph: Graph) -> Candidate:
         else _cure(lambda line: graph.place(replace(whole, line=line)), dict(cures[:MOST_LINES])),
         saved_s=(low - most_lost_s, high - least_lost_s),
         measured="the operations performed again as they are, and with results in kept arrays or in place"
-        + (", less the page faults that the other arrays of the step have then" if most_lost_s else ""),
+        + (", and the page faults of its allocations counted with and without these" if replaced else ""),
         covers=indices(events),
         evidence={**facts(parts[0].events[0], len(made)), "bytes_allocated": sum(made)},
     )

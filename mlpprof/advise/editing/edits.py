@@ -51,7 +51,7 @@ class Edits:
         self._texts[node] = text
 
     def replace_statement(self, one: ast.stmt, text: str) -> None:
-        """Write another simple statement."""
+        """Write a simple statement in place of a statement."""
         self._replaced[one] = text
 
     def insert_before(self, one: ast.stmt, text: str) -> None:
@@ -170,7 +170,8 @@ class Edits:
                 return new.body[0]
             new = new.with_changes(leading_lines=node.leading_lines)
             is_line = isinstance(node, cst.SimpleStatementLine)
-            node = new.with_changes(trailing_whitespace=node.trailing_whitespace) if is_line else new
+            end = node.trailing_whitespace if is_line else getattr(node.body, "header", None)  # a comment stays
+            node = new.with_changes(trailing_whitespace=end) if end is not None else new
         if one in self._guarded:
             test, rest = self._guarded[one]
             others: list[Any] = [self._line(other) for other in rest]

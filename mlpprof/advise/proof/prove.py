@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from time import monotonic
 from typing import Protocol
 
@@ -40,6 +41,13 @@ LONGEST_S = 150.0
 
 LEAST_SPEEDUP = 1.01
 """A cure that makes the step less than this many times as fast is not worth a change of the program."""
+
+CLEAR = 1.05
+"""A cure that seems to make the step so many times as fast is not timed again."""
+
+MOST_ESTIMATES = 3
+"""So often an unclear cure is timed, because processes that run the same code differ by some percent, or by far more if
+another program uses the processor."""
 
 FINAL_STEPS = 50
 """The patched program and the original are compared after so many steps."""
@@ -192,10 +200,7 @@ class Prover:
         good = self._that_train_the_same(version, analysis, reference)
         if not good:
             return []
-        ratios = self.trials.estimates(
-            [version.request, *(version.cured([one.cure]).request for one in good)], self.progress
-        )
-        for one, ratio in zip(good, ratios, strict=True):
+        for one, ratio in zip(good, self._alone(version, good), strict=True):
             one.alone = ratio
             if ratio < LEAST_SPEEDUP:
                 self._note(one, NOT_CONFIRMED, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
@@ -210,6 +215,22 @@ class Prover:
         for one in chosen:
             self._note(one, IN_THE_PATCH)
         return chosen
+
+    def _alone(self, version: Version, good: Sequence[CureTrial]) -> list[float]:
+        """How many times as fast the program is with each cure alone.
+
+        What is unclear is timed again, in other processes, until two estimates say the same, or by the middle one of
+        three.
+        """
+        found: list[list[float]] = [[] for _ in good]
+        for turn in range(MOST_ESTIMATES):
+            unclear = [i for i, ratios in enumerate(found) if not _is_clear(ratios)]
+            if not unclear or (turn > 0 and self.trials.runs_left() < RUNS_OF_A_ROUND + len(unclear)):
+                break
+            cured = [version.cured([good[i].cure]).request for i in unclear]
+            for i, ratio in zip(unclear, self.trials.estimates([version.request, *cured], self.progress), strict=True):
+                found[i].append(ratio)
+        return [median(ratios) for ratios in found]
 
     def _chosen_around(
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int], chosen: list[CureTrial]
@@ -334,6 +355,13 @@ class Prover:
             reason=reason,
             per=finding.per,
         )
+
+
+def _is_clear(ratios: Sequence[float]) -> bool:
+    """Whether estimates of what one cure gives decide whether it is worth its change."""
+    if len(ratios) < 2:
+        return any(ratio >= CLEAR for ratio in ratios)
+    return len({ratio >= LEAST_SPEEDUP for ratio in ratios}) == 1
 
 
 def _key(finding: Finding) -> tuple[str, str]:

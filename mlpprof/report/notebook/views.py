@@ -11,6 +11,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from mlpprof.report.advice_words import headline_text, looked_for, other_lines, steps_text
+from mlpprof.report.claims import counted_text
 from mlpprof.report.facts import comparison_facts, run_facts
 from mlpprof.report.figures.canvas import theme_css
 from mlpprof.report.figures.gallery import Drawing, drawings
@@ -127,7 +128,7 @@ class ComparisonView:
         blocks = [
             {
                 "comparison": one,
-                "facts": comparison_facts(one),
+                "facts": [*comparison_facts(one), *(("counted", "", counted_text(fact)) for fact in one.counted)],
                 "changes": comparison_table(one),
                 "expressions": None if one.programs is None else expression_change_table(one.programs.expressions),
                 "pictures": comparison_pictures(one),

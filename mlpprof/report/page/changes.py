@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mlpprof.catalog import ladder
 from mlpprof.compare.variant_difference import waterfall
+from mlpprof.report.claims import counted_text
 from mlpprof.report.code_diff import DiffLine, code_diff
 from mlpprof.report.rows import Table, change_table, expression_change_table
 from mlpprof.report.story import Measured, Story
@@ -19,7 +20,7 @@ class RungChange:
 
     verdict: the paired ratio; None where the two were measured at different times, so that the times are only a hint.
     moved: the table of changes, without rows where no phases were measured. expressions: those of programs whose time
-    changed; None for variants.
+    changed; None for variants. facts: the counted ones that differ, in words.
     """
 
     old: str
@@ -33,6 +34,7 @@ class RungChange:
     diff: tuple[DiffLine, ...]
     moved: Table
     expressions: Table | None = None
+    facts: tuple[str, ...] = ()
 
 
 def rung_changes(story: Story) -> list[RungChange]:
@@ -58,7 +60,7 @@ def _of_comparisons(story: Story) -> Iterator[RungChange]:
         change = _change(story, (one.old, one.new), one.batch, times_s, one.verdict, one.waterfall)
         if one.programs is not None and one.programs.expressions:
             change = replace(change, expressions=expression_change_table(one.programs.expressions))
-        yield change
+        yield replace(change, facts=tuple(map(counted_text, one.counted)))
 
 
 def _of_runs(story: Story) -> Iterator[RungChange]:

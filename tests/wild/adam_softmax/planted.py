@@ -68,7 +68,8 @@ class Classifier:
         P /= len(labels)
         dW2, db2 = A1.T @ P, P.sum(axis=0)
         dZ1 = P @ self.W2.T
-        dZ1[Z1 <= 0] = 0
+        dZ1[Z1 <= 0] = 0  # acceptable: slow-primitive
+        # fast: dZ1 *= Z1 > 0
         optimizer.update(self.parameters, [X.T @ dZ1, dZ1.sum(axis=0), dW2, db2])
         # fast: np.matmul(X.T, dZ1, out=self.dW1)
         # fast: optimizer.update(self.parameters, [self.dW1, dZ1.sum(axis=0), dW2, db2])

