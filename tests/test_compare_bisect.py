@@ -15,7 +15,7 @@ from mlpprof.cli.bisect import CommitRaces, exit_code
 from mlpprof.cli.main import run
 from mlpprof.compare.bisect import Bisected, NothingToFind, TooCloseToFind, bisect, threshold
 from mlpprof.compare.programs import TrainsDifferently
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, UsageError
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, UsageError, WorkerKilled
 from mlpprof.programs.bisection import Bisection, Commit
 from mlpprof.programs.name import ProgramName
 from mlpprof.report.terminal.bisect import print_bisected
@@ -37,12 +37,16 @@ class MadeUp(CommitRaces):
     def __init__(self) -> None:
         super().__init__(ProgramName.parse("train.py"), OPTIONS)
         self.raced: list[str] = []
+        self.killed: list[str] = []
 
     def speed(self, commit: Commit) -> float:
         return float(self.code_of(commit)[""].split()[2])
 
     def race(self, old: Commit, new: Commit, at_least: float | None) -> Comparison:
         self.raced.append(new.title)
+        if new.title in self.killed:
+            self.killed.remove(new.title)
+            raise WorkerKilled("the worker was killed")
         ratio = self.speed(new) / self.speed(old)
         if ratio == 0:
             raise UsageError("train.py:1: ImportError: no module 'gone'")
@@ -118,6 +122,15 @@ def test_a_commit_that_cannot_be_judged_is_skipped_with_its_reason(history, spee
     assert {commit.title for commit in found.possible} == {"2", "3"}
     [skipped] = [one for one in found.tested if one.mark == "skip"]
     assert skipped.reason.startswith("it is 0.9x as fast " if speed else "it cannot be run: train.py:1: ImportError")
+
+
+def test_a_race_whose_worker_was_killed_is_run_again_and_says_nothing_about_its_commit(history) -> None:
+    history(1, 1, 0.5)
+    races = MadeUp()
+    races.killed = ["1"]
+    found, _ = searched(races, 2)
+    assert found.first_slow.title == "2"
+    assert races.raced.count("1") == 2
 
 
 @pytest.mark.parametrize(
