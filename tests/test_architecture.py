@@ -35,6 +35,7 @@ ORDER = (
     ("programs",),
     ("profile",),
     ("compare",),
+    ("sweep",),
     ("advise",),
     ("report",),
     ("testing",),
@@ -57,6 +58,7 @@ HEAVY = (
     "line_profiler",
     "pyinstrument",
     "threadpoolctl",
+    "distributed",
 )
 
 

@@ -15,6 +15,7 @@ from advices import EVALUATION, LOOP, PROGRAM, SIGMOID, hostile_advice, make_adv
 from jsonschema import Draft202012Validator
 from pages import make_comparison, make_ladder, make_program_comparison, verdict
 from runs import make_program_run, make_run
+from sweeps import shown, sweep
 from test_compare_autotune import tuning
 
 from mlpprof.compare.bisect import Bisected, Judged
@@ -34,6 +35,7 @@ from mlpprof.report.json_documents import (
     reproduce_json,
     speedup_json,
     step_profile_json,
+    sweep_json,
     tuning_json,
     unmeasured_json,
     verify_json,
@@ -151,6 +153,15 @@ DOCUMENTS: dict[str, tuple[str, Any]] = {
     "verified race": (
         "verify",
         verify_json({Path("race.h5"): [Statement("the ratio", 1.5, 1.5), Statement("the verdict", "pass", None)]}),
+    ),
+    "sweep of races": (
+        "sweep",
+        sweep_json(
+            sweep(
+                shown("cached", "naive", over_s=3e-4, ratio=1.5, low=1.4, high=1.6),
+                shown("scalar", "naive", state="failed", machine=None, file=None, step_s=None, error="it broke"),
+            )
+        ),
     ),
     "program": ("profile", profile_json(make_program_run())),
     "step of a program": ("step", step_profile_json(make_program_run().step_profile)),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlpprof.errors import UsageError
-from mlpprof.testing.baseline import Claim, claim_key, claimed, machine_class, read_claims, write_claim
+from mlpprof.machine.facts import machine_class
+from mlpprof.testing.baseline import Claim, claim_key, claimed, read_claims, write_claim
 
 CLAIM = Claim("b over a, tiny, batch 30", "x86_64 AVX2, 4 cores, openblas Haswell", 2.0, 1.9, 2.1, "2026-11-21")
 

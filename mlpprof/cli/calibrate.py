@@ -39,10 +39,11 @@ from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.verdict import race_until_narrow
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
+from mlpprof.machine.facts import machine_class
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import is_program
-from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, machine_class, read_claims, write_claim
+from mlpprof.testing.baseline import DEFAULT_FILE, Claim, claim_key, read_claims, write_claim
 from mlpprof.testing.programs import Programs
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 

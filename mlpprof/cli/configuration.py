@@ -59,15 +59,18 @@ def configuration(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return path, table
 
 
-def by_parameter(command: click.Command, names: tuple[str, ...], options: Mapping[str, Any], path: Path) -> Any:
+def by_parameter(
+    command: click.Command, names: tuple[str, ...], options: Mapping[str, Any], path: Path, where: str | None = None
+) -> Any:
     """Configured values under click's names of the parameters, and of the commands of a group.
 
-    names: of the command, such as ("workshop", "check"). `native-blas` and `native_blas` are the same option. Raises
+    names: of the command, such as ("workshop", "check"). where: the table, for messages; None takes that of a
+    pyproject.toml. `native-blas` and `native_blas` are the same option. Raises
     UsageError, which names the file and the key, for a key that is no option, or a value that the option does not take.
     """
     known = {flag.lstrip("-"): p for p in command.params if isinstance(p, click.Option) for flag in p.opts}
     inner: Mapping[str, click.Command] = getattr(command, "commands", {})
-    table = f"{path}: [tool.mlpprof.{'.'.join(names)}]"
+    table = where or f"{path}: [tool.mlpprof.{'.'.join(names)}]"
     found: dict[str, Any] = {}
     for key, value in options.items():
         if key in inner:

@@ -100,7 +100,7 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-workload_options = together(
+data_options = together(
     click.option(
         "--workload",
         default=DEFAULT_WORKLOAD,
@@ -111,7 +111,10 @@ workload_options = together(
     click.option("--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
     click.option("--x", metavar="NAME", help="Name of the samples in the data file."),
     click.option("--y", metavar="NAME", help="Name of the labels or targets in the data file."),
-    click.option("--layers", metavar="SIZES", help="Neurons per layer, input first, such as 784-70-30-10."),
+)
+"""The options for the data."""
+
+network_options = together(
     click.option("--hidden", metavar="NAME", help=f"Hidden activation: {', '.join(HIDDEN)}."),
     click.option("--output", metavar="NAME", help=f"Output activation: {', '.join(OUTPUTS)}."),
     click.option("--loss", metavar="NAME", help=f"Loss: {', '.join(LOSS_NAMES)}."),
@@ -119,6 +122,13 @@ workload_options = together(
     click.option("--momentum", type=float, help="Heavy-ball momentum, from 0 to below 1."),
     click.option("--l1", type=float, help="L1 penalty on the weights."),
     click.option("--l2", type=float, help="L2 penalty on the weights."),
+)
+"""The options for the network but its layers."""
+
+workload_options = together(
+    data_options,
+    click.option("--layers", metavar="SIZES", help="Neurons per layer, input first, such as 784-70-30-10."),
+    network_options,
 )
 """The options for network and data; `workload_from` reads them."""
 

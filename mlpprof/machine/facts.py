@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,6 +136,20 @@ def _installed_version(package: str) -> str | None:
 
 def _texts(names: object) -> list[Json]:
     return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
+
+
+def machine_class(description: Mapping[str, Any]) -> str:
+    """The class of a described machine: architecture, vector width, cores, NumPy's BLAS and its kernel.
+
+    Machines of one class run the same kernels on the same number of cores. Their ratios are similar, even if
+    their times differ.
+    """
+    rank = blas.cpu_rank(description)
+    libraries = sorted(description.get("blas") or [], key=lambda library: library.get("loaded_by") != "numpy")
+    library = next((f"{library.get('vendor')} {library.get('kernel')}" for library in libraries), "unknown BLAS")
+    vector = "unknown vectors" if rank is None else rank.text
+    cores = description.get("cpu_core_count") or description.get("cpu_count")
+    return f"{description.get('cpu_architecture')} {vector}, {cores} cores, {library}"
 
 
 def commit_facts(folder: Path, timeout_s: float = TIMEOUT_S) -> Description:

@@ -34,6 +34,7 @@ from mlpprof.results.json import plain_object
 from mlpprof.results.peers import PeersRow, PeersTable
 from mlpprof.results.reproduction import Claim, Reproduction
 from mlpprof.results.step_profile import Expression, ProgramRecord, StepProfile
+from mlpprof.results.sweep import Sweep
 from mlpprof.results.tuning import Tuning
 
 SCHEMA = 1
@@ -559,3 +560,17 @@ def _advice(tried: Tried) -> dict[str, Any]:
         "gain": gain.ratio,
         "interval": [gain.low, gain.high],
     }
+
+
+def sweep_json(sweep: Sweep) -> dict[str, Any]:
+    """A sweep: its cells with their state and file, and the fastest target of each setting on each class of machine."""
+    winners = [
+        {
+            "machine": machine,
+            **dict(zip(("layers", "batch", "dtype", "threads"), one.setting, strict=True)),
+            **{"target": one.name, "step_s": one.step_s, "ratio": one.ratio},
+        }
+        for machine in sweep.machines
+        for one in sweep.winners(machine)
+    ]
+    return plain_object({"schema": SCHEMA, "mlpprof": __version__, **vars(sweep), "winners": winners})

@@ -208,11 +208,12 @@ def run_file_name(run: Run) -> str:
     """'20261121T003005Z-cached-digits.h5': UTC time, variant and workload, in characters that any system takes."""
     created = datetime.fromisoformat(run.created)
     created = created.replace(tzinfo=UTC) if created.tzinfo is None else created.astimezone(UTC)
-    names = [_name_part(name) for name in (run.variant.name, run.workload) if name is not None]
+    names = [name_part(name) for name in (run.variant.name, run.workload) if name is not None]
     return f"{created:%Y%m%dT%H%M%SZ}-{'-'.join(names)}.h5"
 
 
-def _name_part(name: str) -> str:
+def name_part(name: str) -> str:
+    """A name in characters that any system takes in the name of a file."""
     by_path = re.fullmatch(r"(?:.*[/\\])?([^/\\]*)\.py(:\w+)?", name)
     if by_path is not None:  # '../nets/mine.py:Fast' becomes 'mine-Fast'
         name = by_path[1] + (by_path[2] or "")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.files import write_atomically
-from mlpprof.machine.blas import cpu_rank
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.results.json import WrongJson, decode
 
@@ -55,20 +53,6 @@ def claim_key(
     if dtype is not None:
         key += f", {dtype}"
     return key if threads == DEFAULT_THREADS else f"{key}, {threads or 'all'} threads"
-
-
-def machine_class(description: Mapping[str, Any]) -> str:
-    """The class of a described machine: architecture, vector width, cores, NumPy's BLAS and its kernel.
-
-    Machines of one class run the same kernels on the same number of cores. Their ratios are similar, even if
-    their times differ.
-    """
-    rank = cpu_rank(description)
-    libraries = sorted(description.get("blas") or [], key=lambda library: library.get("loaded_by") != "numpy")
-    blas = next((f"{library.get('vendor')} {library.get('kernel')}" for library in libraries), "unknown BLAS")
-    vector = "unknown vectors" if rank is None else rank.text
-    cores = description.get("cpu_core_count") or description.get("cpu_count")
-    return f"{description.get('cpu_architecture')} {vector}, {cores} cores, {blas}"
 
 
 def read_claims(path: Path) -> list[Claim]:

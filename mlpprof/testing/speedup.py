@@ -27,13 +27,14 @@ from mlpprof.compare.same_code import require_different_functions, require_diffe
 from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.compare.verdict import LEAST_REPLICATES, measure, measure_null
 from mlpprof.errors import UsageError
+from mlpprof.machine.facts import machine_class
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import EXPECTED, is_program
 from mlpprof.report.terminal.compare import speedup_table
 from mlpprof.results import Speedup
-from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed, machine_class
+from mlpprof.testing.baseline import DEFAULT_FILE, claim_key, claimed
 from mlpprof.testing.programs import Programs, program_speedup, training_of
 from mlpprof.testing.programs import require_same as require_same_training
 from mlpprof.testing.sameness import Arguments, Equivalent, maker_of, require_same
@@ -130,7 +131,8 @@ def _with_budget_note(found: Speedup, budget_s: float | None, took_s: float) -> 
         return found
     note = (
         f"{found.new} over {found.old} took {took_s:.1f} s, and the budget is {budget_s:g} s: the budget limits how "
-        f"often the measurement is repeated, but {LEAST_REPLICATES} repetitions always run, after the check of the code"
+        f"often the measurement is repeated, but {LEAST_REPLICATES} repetitions always run (two if the effect is "
+        "clear), after the check of the code"
     )
     return replace(found, notes=(*found.notes, note))
 

@@ -1,4 +1,4 @@
-"""Results as CSV: the raw samples of a run, a row for each comparison, or a row for each rung.
+"""Results as CSV: the raw samples of a run, or a row for each comparison, each rung, or each cell of a sweep.
 
 The samples of a run have a row for each step that was timed:
 
@@ -23,6 +23,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from mlpprof.results import BatchResult, Comparison, Ladder, Run, Samples, Verdict
+from mlpprof.results.sweep import Sweep
 
 SAMPLE_COLUMNS = ("batch", "pass", "phase", "layer", "label", "round", "step", "seconds")
 COMPARISON_COLUMNS = (
@@ -32,6 +33,11 @@ COMPARISON_COLUMNS = (
 LADDER_COLUMNS = (
     *("workload", "batch", "variant", "parent", "dtype", "step_s"),
     *("over_parent", "over_parent_low", "over_parent_high", "over_root", "over_root_low", "over_root_high", "slow"),
+)
+
+SWEEP_COLUMNS = (
+    *("machine", "target", "over", "layers", "batch", "dtype", "threads", "state", "step_s", "over_s"),
+    *("ratio", "low", "high", "tries", "file", "error"),
 )
 
 
@@ -83,6 +89,12 @@ def _ladder_rows(ladder: Ladder) -> Iterator[list[object]]:
             *(ladder.workload, ladder.batch, rung.name, rung.parent, dtype, rung.step_s),
             *(*_ratio(rung.over_parent), *_ratio(rung.over_root), rung.name in race.slow),
         ]
+
+
+def sweep_csv(sweep: Sweep) -> str:
+    """A row for each cell of a sweep, the cells of a class of machines together."""
+    cells = [cell for machine in (*sweep.machines, None) for cell in sweep.on(machine)]
+    return _text(SWEEP_COLUMNS, ([getattr(cell, name) for name in SWEEP_COLUMNS] for cell in cells))
 
 
 def _ratio(verdict: Verdict | None) -> tuple[float | None, float | None, float | None]:

@@ -13,7 +13,7 @@
 | TUNING        | .py (the winner as a file of its own)                                                               |
 | CALL_VIEW     | .html, .speedscope.json, .pyisession (the call view of a run alone)                                 |
 
-Two kinds are folders with fixed names in them: `write_peers` and `write_reproductions`.
+Three kinds are folders with fixed names in them: `write_peers`, `write_reproductions` and `write_sweep`.
 
 Libraries that take long to import (matplotlib, jinja2 and the other profilers) are imported in the functions that use
 them, because every command that writes files imports this module before it reads its options.
@@ -36,7 +36,7 @@ from mlpprof.report.files.claims import (
     comparisons_github,
     comparisons_markdown,
 )
-from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv
+from mlpprof.report.files.csv_tables import comparisons_csv, ladders_csv, samples_csv, sweep_csv
 from mlpprof.report.files.findings import github_text, markdown_text, sarif_text
 from mlpprof.report.files.traces import chrome_trace_json, speedscope_json
 from mlpprof.report.files.tuned_file import tuned_file
@@ -48,6 +48,7 @@ from mlpprof.report.json_documents import (
     ladder_json,
     peers_json,
     profile_json,
+    sweep_json,
 )
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
@@ -55,6 +56,7 @@ from mlpprof.report.terminal.console import text_of
 from mlpprof.report.terminal.peers import peers_markdown, peers_text
 from mlpprof.report.terminal.profile import call_page, call_speedscope_json, report_text
 from mlpprof.report.terminal.reproduce import reproductions_text
+from mlpprof.report.terminal.sweep import print_sweep
 from mlpprof.results import Comparison, Ladder, Run, StackProfile
 from mlpprof.results.advice import Advice
 from mlpprof.results.json import json_text
@@ -62,6 +64,7 @@ from mlpprof.results.on_disk import run_bytes
 from mlpprof.results.peers import PeersTable
 from mlpprof.results.races_on_disk import races_bytes
 from mlpprof.results.reproduction import Reproduction
+from mlpprof.results.sweep import Sweep
 from mlpprof.results.tuning import Tuning
 
 PICTURES = ("png", "svg")
@@ -330,6 +333,24 @@ def write_reproductions(reproductions: Sequence[Reproduction], folder: Path, com
         *written,
         *(path for one in reproductions for figure in one.figures for path in write_figure(figure, folder)),
     ]
+
+
+def write_sweep(sweep: Sweep, folder: Path) -> list[Path]:
+    """Write sweep.txt, sweep.csv, sweep.json and the figure into the folder of a sweep; returns the paths.
+
+    Raises UsageError if a file cannot be written.
+    """
+    from mlpprof.report.figures.sweep import sweep_pictures
+
+    return _write_folder(
+        folder,
+        {
+            "sweep.txt": text_of(partial(print_sweep, sweep)),
+            "sweep.csv": sweep_csv(sweep),
+            "sweep.json": json_text(sweep_json(sweep)),
+            **sweep_pictures(sweep),
+        },
+    )
 
 
 def _write_folder(folder: Path, contents: Mapping[str, Content]) -> list[Path]:

@@ -1,0 +1,219 @@
+"""The pool of a sweep on dask.distributed: worker processes here, or those of a scheduler that runs already.
+
+Every cell needs one unit of the resource `mlpprof`, of which a worker has one, so that it never runs two at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlpprof.errors import MissingExtra, UsageError, WorkerDied, WorkerKilled, one_line
+from mlpprof.sweep.grid import Cell
+from mlpprof.sweep.measure import Answer
+
+EXTRA = "cluster"
+RESOURCE = "mlpprof"
+CONNECT_S = 15.0
+"""A scheduler that does not answer within so many seconds counts as unreachable."""
+
+START_WORKERS = f"dask worker SCHEDULER --nworkers 1 --nthreads 1 --resources {RESOURCE}=1"
+CHECKED_PACKAGES = ("mlpprof", "numpy", "scipy")
+"""Their versions have to be the same on both sides, beside the packages that dask itself compares."""
+
+Measure = Callable[[Cell], Answer]
+
+
+def require_dask() -> None:
+    """Raise MissingExtra if dask.distributed is not installed; nothing is imported."""
+    if importlib.util.find_spec("distributed") is None:
+        raise MissingExtra(f"a sweep needs dask.distributed; install it with: pip install 'mlpprof[{EXTRA}]'")
+
+
+@contextmanager
+def local_client(workers: int = 1) -> Iterator[Any]:
+    """A client of worker processes on this machine, which end with the block."""
+    require_dask()
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,  # the sweep itself repeats the cell of a worker that has died
+        "distributed.nanny.pre-spawn-environ": {},  # dask would fix the threads of BLAS and the allocator
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",  # the usual port may be taken
+            memory_limit=0,  # a worker that is short of memory would be paused in the middle of a measurement
+            resources={RESOURCE: 1},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def remote_client(address: str | None, file: Path | None, within_s: float = CONNECT_S) -> Iterator[Any]:
+    """A client of a scheduler that runs already, by its address or by the file that it has written.
+
+    Raises UsageError if it cannot be reached within so many seconds, or if packages have other versions there.
+    """
+    require_dask()
+    from distributed import Client
+
+    where = f"the scheduler {address}" if address is not None else f"the scheduler of {file}"
+    if file is not None:
+        address = _address_in(file)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # messages of its own while it tries to connect
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other versions are an error below
+            client = Client(address, timeout=within_s)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{where} cannot be reached within {within_s:.0f} seconds ({one_line(error)}); expected the address that "
+            "dask scheduler prints, such as tcp://HOST:8786"
+        ) from error
+    with client:
+        require_same_versions(client)
+        yield client
+
+
+def _address_in(file: Path) -> str:
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"cannot read the scheduler's address from {file}: {one_line(error)}; expected the file that "
+            "dask scheduler --scheduler-file FILE writes"
+        ) from error
+
+
+def require_same_versions(client: Any) -> None:
+    """Raise UsageError with dask's own table if a package has another version at the scheduler or at a worker."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            client.get_versions(check=True, packages=list(CHECKED_PACKAGES))
+        except ValueError as error:
+            caught_words = [str(error)]
+        else:
+            caught_words = [str(one.message) for one in caught if "ismatch" in str(one.message)]
+    if caught_words:
+        table = "\n".join(f"  {line}" for line in caught_words[0].splitlines() if line.strip())
+        raise UsageError(
+            f"the cluster has other versions of packages than this machine; install the same ones. dask found:\n{table}"
+        )
+
+
+def measured_here(measure: Measure, cell: Cell) -> Answer:
+    """Measure a cell in a worker of dask, without the variables that its nanny has set for BLAS and the allocator."""
+    import dask
+
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ", {}).items():
+        if os.environ.get(name) == str(value):
+            del os.environ[name]
+    return measure(cell)
+
+
+class DaskPool:
+    """A `run.Pool` of a client's workers. measure: measures a cell there; class_of: the class of the machine there.
+
+    say: gets a sentence for the user.
+    """
+
+    def __init__(self, client: Any, measure: Measure, class_of: Callable[[], str], say: Callable[[str], None]) -> None:
+        self._client, self._measure, self._class_of, self._say = client, measure, class_of, say
+        self._futures: dict[Any, int] = {}
+        self._tries = 0
+
+    def classes(self) -> list[str]:
+        """Ask every worker that is there; if there is none yet, wait for the first."""
+        if not self.slots():
+            self._say(f"no worker with the resource {RESOURCE} is there yet; waiting for one: {START_WORKERS}")
+        while not self.slots():
+            time.sleep(0.2)
+        alive = self._workers()
+        found = self._client.run(self._class_of, workers=list(alive), on_error="ignore")
+        hosts = [worker["host"] for worker in alive.values()]
+        if len(hosts) != len(set(hosts)) and not self._is_local():
+            twice = next(host for host in hosts if hosts.count(host) > 1)
+            raise UsageError(
+                f"{hosts.count(twice)} workers run on {twice}, and their cells would disturb each other; start one on "
+                f"each node: {START_WORKERS}"
+            )
+        return list(found.values())
+
+    def slots(self) -> int:
+        """The workers with our resource."""
+        return len(self._workers())
+
+    def submit(self, number: int, cell: Cell) -> None:
+        """Under a new key, because dask would answer a key that it knows from its memory."""
+        self._tries += 1
+        key = f"cell-{number}-{self._tries}"
+        future = self._client.submit(measured_here, self._measure, cell, key=key, resources={RESOURCE: 1})
+        self._futures[future] = number
+
+    def ended(self, wait_s: float) -> Iterator[tuple[int, Answer]]:
+        """Raises WorkerDied if the scheduler has gone."""
+        from distributed import wait
+
+        if not self._futures:
+            time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
+            return
+        with contextlib.suppress(TimeoutError):
+            wait(list(self._futures), timeout=wait_s, return_when="FIRST_COMPLETED")
+        for future in [one for one in self._futures if one.done()]:
+            number = self._futures.pop(future)
+            yield number, _answer(future)
+
+    def running(self) -> Mapping[str, Sequence[int]]:
+        """By the address of the worker."""
+        numbers = {future.key: number for future, number in self._futures.items()}
+        with contextlib.suppress(OSError, TimeoutError):
+            return {
+                re.sub(r"^\w+://", "", worker): [numbers[key] for key in keys if key in numbers]
+                for worker, keys in self._client.processing().items()
+            }
+        return {}
+
+    def _workers(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, TimeoutError):
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            return {name: one for name, one in workers.items() if one.get("resources", {}).get(RESOURCE, 0) >= 1}
+        return {}
+
+    def _is_local(self) -> bool:
+        return getattr(self._client, "cluster", None) is not None
+
+
+def _answer(future: Any) -> Answer:
+    from distributed.scheduler import KilledWorker
+
+    if future.status == "finished":
+        answer: Answer = future.result()
+        return answer
+    if future.status != "error":
+        raise WorkerDied("the connection to the scheduler is lost; start it, and run the same command for the rest")
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        kind = WorkerKilled if error.allowed_failures == 0 else WorkerDied  # the latter was repeated by dask
+        words = f"the worker {error.last_worker.address} died while it ran this cell, and so did one before it"
+        return Answer(error=words, kind=kind.__name__)
+    return Answer(error=f"{type(error).__name__}: {one_line(error)}", kind=type(error).__name__)

@@ -1,0 +1,126 @@
+"""Sweeps on dask.distributed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweeps import CLASS, cells, trivial
+
+from mlpprof.cli.main import run
+from mlpprof.errors import EXIT_USAGE, UsageError
+from mlpprof.results.sweep import DONE
+from mlpprof.sweep.cluster import DaskPool, local_client, remote_client, require_same_versions
+from mlpprof.sweep.grid import Cell
+from mlpprof.sweep.measure import Answer
+from mlpprof.sweep.run import Sweeping
+
+
+def killed_once(folder: Path, cell: Cell) -> Answer:
+    """The first measurement kills its worker, and then nothing is measured before the progress has shown where."""
+    killed, seen = folder / "killed", folder / "seen"
+    if not killed.exists():
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    while not seen.exists():
+        time.sleep(0.01)
+    return trivial(cell)
+
+
+def named_class() -> str:
+    return CLASS
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_a_local_cluster_is_replaced_and_its_cell_measured_again(tmp_path: Path):
+    folder = tmp_path / "cells"
+
+    def look(what: str, share: float) -> None:
+        if (tmp_path / "killed").exists() and re.search(r"127\.0\.0\.1:\d+: (naive|cached) 20-8-5-3 batch", what):
+            (tmp_path / "seen").touch()
+
+    with local_client() as client:
+        pool = DaskPool(client, partial(killed_once, tmp_path), named_class, pytest.fail)
+        sweeping = Sweeping(cells(), folder, pool)
+        sweeping.run(look)
+    assert [(one.state, one.tries) for one in sweeping.shown] == [(DONE, 2), (DONE, 1), (DONE, 1), (DONE, 1)]
+    assert {path.name for path in folder.iterdir()} == {one.file for one in sweeping.shown}
+
+
+def test_a_scheduler_that_does_not_answer_is_named():
+    with (
+        pytest.raises(UsageError, match=r"the scheduler tcp://127.0.0.1:1 cannot be reached within 0 seconds"),
+        remote_client("tcp://127.0.0.1:1", None, within_s=0.2),
+    ):
+        pass
+
+
+def test_a_missing_scheduler_file_is_named(tmp_path: Path):
+    with (
+        pytest.raises(UsageError, match=r"cannot read the scheduler's address from .*none.json"),
+        remote_client(None, tmp_path / "none.json"),
+    ):
+        pass
+
+
+class ClientOfOther:
+    """A client that warns of versions as dask's does."""
+
+    def get_versions(self, check: bool, packages: list[str]) -> dict[str, Any]:
+        assert check and "mlpprof" in packages
+        warnings.warn("Mismatched versions found\n\n| numpy | 2.3 | 2.2 |", stacklevel=1)
+        return {}
+
+
+def test_other_versions_at_a_worker_are_refused_in_the_words_of_dask():
+    with pytest.raises(UsageError, match=r"other versions.*\n  Mismatched versions found\n  \| numpy \| 2.3 \| 2.2 \|"):
+        require_same_versions(ClientOfOther())
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("cachd", "there is no variant 'cachd'; did you mean 'cached'"),
+        ("", "there is nothing to measure"),
+        ("cached --over cached", "--over cached is the only target"),
+        ("cached --batch 8,x", "'x' is not a batch size"),
+        ("cached --threads 1,-2", "--threads -2: expected numbers from 0 to 1024"),
+        ("cached --dtype float16", "--dtype float16: expected float32 or float64"),
+        ("cached --layers 784-10,20-10", "layers 20-10 have 20 inputs"),
+        ("cached --scheduler tcp://a:1 --scheduler-file b", "name two schedulers"),
+        ("cached --grid none.toml", "cannot read the grid in none.toml"),
+        ("cached --grid wrong.toml", "wrong.toml has 'bacth'; did you mean 'batch'"),
+        ("train.py --batch 8", "--batch cannot be used with programs"),
+        ("train.py --over naive", "'train.py' is a program, but 'naive' is not"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(typed: str, words: str, tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("wrong.toml").write_text("bacth = [8]\n")
+    Path("train.py").write_text("for _ in range(9):\n    pass\n")
+    assert run(["sweep", *typed.split(), "-o", str(tmp_path / "out")]) == EXIT_USAGE
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_file_has_the_options_and_what_is_typed_has_priority(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("grid.toml").write_text('targets = ["naive"]\nworkload = "tiny"\nbatch = [8, 999]\ndtype = "float32"\n')
+    assert run(["sweep", "--grid", "grid.toml"]) == EXIT_USAGE
+    assert "batch 999 is out of range" in capsys.readouterr().err
+    assert run(["sweep", "--grid", "grid.toml", "--batch", "8", "--over", "naive"]) == EXIT_USAGE
+    assert "--over naive is the only target" in capsys.readouterr().err
+
+
+def test_without_dask_the_command_shows_the_line_that_installs_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert run(["sweep", "naive"]) == EXIT_USAGE
+    assert "pip install 'mlpprof[cluster]'" in capsys.readouterr().err
