@@ -399,6 +399,21 @@ FRESH = (
     ),
     Plant(
         "fresh: right",
+        "a loop over blocks of samples and layers",
+        (),
+        (
+            after(
+                BACKWARD,
+                "        for i in range(0, self.Y.shape[1], 32):",
+                "            for l in range(1, self.L + 1):",
+                "                self.A[l][:, i : i + 32].sum() + self.A[l][:, i : i + 32].max()",
+            ),
+        ),
+        first=1,
+        last=4,
+    ),
+    Plant(
+        "fresh: right",
         "a loop over the classes",
         (),
         (after(BACKWARD, "        for k in range(self.Y.shape[0]):", "            self.Y[k].sum()"),),
