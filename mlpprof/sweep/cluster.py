@@ -174,6 +174,8 @@ class DaskPool:
         """Raises WorkerDied if the scheduler has gone."""
         from distributed import wait
 
+        if self._client.status == "closed" or any(one.status in ("cancelled", "lost") for one in self._futures):
+            raise WorkerDied("the connection to the scheduler is lost; start it, and run the same command for the rest")
         if not self._futures:
             time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
             return
@@ -181,7 +183,7 @@ class DaskPool:
             wait(list(self._futures), timeout=wait_s, return_when="FIRST_COMPLETED")
         for future in [one for one in self._futures if one.done()]:
             number = self._futures.pop(future)
-            yield number, _answer(future)
+            yield number, answer_of(future)
 
     def running(self) -> Mapping[str, Sequence[int]]:
         """By the address of the worker."""
@@ -203,17 +205,19 @@ class DaskPool:
         return getattr(self._client, "cluster", None) is not None
 
 
-def _answer(future: Any) -> Answer:
+def answer_of(future: Any) -> Answer:
+    """The answer of a future that is done.
+
+    Fetching it may fail although the cell was measured: the worker may die with the answer before that.
+    """
     from distributed.scheduler import KilledWorker
 
-    if future.status == "finished":
+    try:
         answer: Answer = future.result()
-        return answer
-    if future.status != "error":
-        raise WorkerDied("the connection to the scheduler is lost; start it, and run the same command for the rest")
-    error = future.exception()
-    if isinstance(error, KilledWorker):
+    except KilledWorker as error:
         kind = WorkerKilled if error.allowed_failures == 0 else WorkerDied  # the latter was repeated by dask
         words = f"the worker {error.last_worker.address} died while it ran this cell, and so did one before it"
         return Answer(error=words, kind=kind.__name__)
-    return Answer(error=f"{type(error).__name__}: {one_line(error)}", kind=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - what a node raises may be anything
+        return Answer(error=f"{type(error).__name__}: {one_line(error)}", kind=type(error).__name__)
+    return answer
