@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,26 @@ def test_a_lost_scheduler_ends_the_sweep_in_one_sentence():
     pool.submit(0, cells()[0])
     with pytest.raises(WorkerDied, match="the connection to the scheduler is lost; start it, and run the same"):
         list(pool.ended(0.0))
+
+
+class ClientOfTwoOnOneHost:
+    """A client of a cluster elsewhere, where two workers run on one node and a third has another resource."""
+
+    cluster = None
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        ours = {"host": "node1", "resources": {"mlpprof": 1.0}}
+        return {"workers": {"tcp://node1:1": ours, "tcp://node1:2": ours, "tcp://node1:3": {"host": "node1"}}}
+
+    def run(self, function: Callable[[], str], workers: list[str], on_error: str) -> dict[str, str]:
+        return {worker: function() for worker in workers}
+
+
+def test_two_workers_on_one_node_are_refused():
+    pool = DaskPool(ClientOfTwoOnOneHost(), trivial, named_class, pytest.fail)
+    assert pool.slots() == 2
+    with pytest.raises(UsageError, match="2 workers run on node1, and their cells would disturb each other"):
+        pool.classes()
 
 
 class ClientOfOther:

@@ -185,8 +185,10 @@ def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any])
             raise
         if options["as_json"]:
             print_json(sweep_json(sweep()))
-        kept = f"{counts_text(sweep())} and kept in {options['out']}; the same command continues with the rest"
-        raise click.Abort(kept) from None
+        raise click.Abort(
+            f"{counts_text(sweep())}. What is done is kept in {options['out']}, and the same command continues with "
+            "the rest"
+        ) from None
     write_sweep(sweep(), options["out"])
     return sweep()
 

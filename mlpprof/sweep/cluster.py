@@ -27,6 +27,9 @@ RESOURCE = "mlpprof"
 CONNECT_S = 15.0
 """A scheduler that does not answer within so many seconds counts as unreachable."""
 
+REPLACED_S = 30.0
+"""A local worker that has died, and is not back after so many seconds, is given up and replaced by a new one."""
+
 START_WORKERS = f"dask worker SCHEDULER --nworkers 1 --nthreads 1 --resources {RESOURCE}=1"
 CHECKED_PACKAGES = ("mlpprof", "numpy", "scipy")
 """Their versions have to be the same on both sides, beside the packages that dask itself compares."""
@@ -49,6 +52,7 @@ def local_client(workers: int = 1) -> Iterator[Any]:
 
     settings = {
         "distributed.scheduler.allowed-failures": 0,  # the sweep itself repeats the cell of a worker that has died
+        "distributed.deploy.lost-worker-timeout": f"{REPLACED_S:.0f}s",
         "distributed.nanny.pre-spawn-environ": {},  # dask would fix the threads of BLAS and the allocator
     }
     with (
@@ -60,6 +64,7 @@ def local_client(workers: int = 1) -> Iterator[Any]:
             dashboard_address=":0",  # the usual port may be taken
             memory_limit=0,  # a worker that is short of memory would be paused in the middle of a measurement
             resources={RESOURCE: 1},
+            preload=["mlpprof.sweep.local_worker"],
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -151,7 +156,7 @@ class DaskPool:
         alive = self._workers()
         found = self._client.run(self._class_of, workers=list(alive), on_error="ignore")
         hosts = [worker["host"] for worker in alive.values()]
-        if len(hosts) != len(set(hosts)) and not self._is_local():
+        if len(hosts) != len(set(hosts)) and self._client.cluster is None:
             twice = next(host for host in hosts if hosts.count(host) > 1)
             raise UsageError(
                 f"{hosts.count(twice)} workers run on {twice}, and their cells would disturb each other; start one on "
@@ -160,8 +165,11 @@ class DaskPool:
         return list(found.values())
 
     def slots(self) -> int:
-        """The workers with our resource."""
-        return len(self._workers())
+        """The workers with our resource; on this machine, those that dask has given up are replaced."""
+        count, cluster = len(self._workers()), self._client.cluster
+        if cluster is not None and count < len(cluster.worker_spec):
+            cluster.scale(len(cluster.worker_spec))  # starts those that are missing; dask alone would not
+        return count
 
     def submit(self, number: int, cell: Cell) -> None:
         """Under a new key, because dask would answer a key that it knows from its memory."""
@@ -200,9 +208,6 @@ class DaskPool:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             return {name: one for name, one in workers.items() if one.get("resources", {}).get(RESOURCE, 0) >= 1}
         return {}
-
-    def _is_local(self) -> bool:
-        return getattr(self._client, "cluster", None) is not None
 
 
 def answer_of(future: Any) -> Answer:
