@@ -34,6 +34,8 @@ START_WORKERS = f"dask worker SCHEDULER --nworkers 1 --nthreads 1 --resources {R
 CHECKED_PACKAGES = ("mlpprof", "numpy", "scipy")
 """Their versions have to be the same on both sides, beside the packages that dask itself compares."""
 
+LOST = "the connection to the scheduler is lost; start it, and run the same command for the rest"
+
 Measure = Callable[[Cell], Answer]
 
 
@@ -84,7 +86,8 @@ def remote_client(address: str | None, file: Path | None, within_s: float = CONN
     where = f"the scheduler {address}" if address is not None else f"the scheduler of {file}"
     if file is not None:
         address = _address_in(file)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # messages of its own while it tries to connect
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its messages while it tries to connect
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other versions are an error below
@@ -180,15 +183,19 @@ class DaskPool:
 
     def ended(self, wait_s: float) -> Iterator[tuple[int, Answer]]:
         """Raises WorkerDied if the scheduler has gone."""
-        from distributed import wait
+        from distributed import CancelledError, wait
 
         if self._client.status == "closed" or any(one.status in ("cancelled", "lost") for one in self._futures):
-            raise WorkerDied("the connection to the scheduler is lost; start it, and run the same command for the rest")
+            raise WorkerDied(LOST)
         if not self._futures:
             time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
             return
-        with contextlib.suppress(TimeoutError):
+        try:
             wait(list(self._futures), timeout=wait_s, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            return
+        except CancelledError as error:
+            raise WorkerDied(LOST) from error
         for future in [one for one in self._futures if one.done()]:
             number = self._futures.pop(future)
             yield number, answer_of(future)
