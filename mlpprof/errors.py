@@ -87,6 +87,10 @@ class TimeLimit(WorkerDied):
     """The code of a worker made no progress for too long, and was ended; the message contains its line."""
 
 
+class OverAllowance(WorkerDied):
+    """The code of a worker used more time, memory, output or processes than it may, and was ended."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The hint for a mistyped name, such as "; did you mean 'cached'?"; empty if no known name is similar."""
     near = get_close_matches(name, list(known), n=1)

@@ -32,6 +32,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TextIO
@@ -40,8 +41,9 @@ import platformdirs
 import psutil
 
 from mlpprof import errors
+from mlpprof.allowance import WATCHED_EVERY_S, allowed, session_members
 from mlpprof.engines.mpiexec import dead_rank, launched_program
-from mlpprof.errors import MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
+from mlpprof.errors import MlpprofError, OverAllowance, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
 
 Handler = Callable[..., Any]
 Progress = Callable[[str, float], None]
@@ -114,7 +116,8 @@ class Worker:
     of the process. mpiexec: the command that starts the worker as rank 0 of several, if it is an MPI program. before: a
     statement that runs before the module is imported, while the process has no threads of BLAS yet. limit_s: the worker
     is ended if its code makes no progress for so long; None takes the limit of `--time-limit`. runs: what it runs, for
-    messages. An error that the worker raises is raised here again, as the same kind.
+    messages. An error that the worker raises is raised here again, as the same kind. A worker that is started within
+    `allowing` is watched: if its code uses too much, it is ended.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class Worker:
         self._what = f"the worker process of {runs}" if runs else "the worker process"
         self._log = tempfile.TemporaryFile("w+", prefix="mlpprof-worker-", errors="replace")  # noqa: SIM115 - see close
         self._limit_s = time_limit_s() if limit_s is None else limit_s
+        self._allowance = allowed()
         self._is_alone = not mpiexec
         self._token = secrets.token_hex(8)
         main = launched_program(module, mpiexec) if mpiexec else f"from {module} import main; main()"
@@ -157,23 +161,28 @@ class Worker:
     def call(self, name: str, progress: Progress | None = None, **arguments: Any) -> Any:
         """Call the worker's handler `name` and return its answer, which is JSON.
 
-        Raises the MlpprofError that the handler raised, WorkerDied if the process ended without an answer, or TimeLimit
-        if its code made no progress for too long.
+        Raises the MlpprofError that the handler raised, WorkerDied if the process ended without an answer, TimeLimit
+        if its code made no progress for too long, or OverAllowance if it used more than its allowance.
         """
+        watch = self._watch()
         self._say(json.dumps({"call": name, "arguments": arguments, "token": self._token}) + "\n")
         share, moved_s = 0.0, time.monotonic()
+        asked_s, has_begun = moved_s, False
         while True:
             silent_s = time.monotonic() - moved_s
             if silent_s >= self._limit_s:
                 self._give_up()
-            message = self._received(min(ASKED_EVERY_S, self._limit_s - silent_s))
+            message = self._received(min(watch(), ASKED_EVERY_S, self._limit_s - silent_s))
             if message is None:
-                if self._limit_s < math.inf:
+                if self._limit_s < math.inf and time.monotonic() - max(asked_s, moved_s) >= ASKED_EVERY_S:
+                    asked_s = time.monotonic()
                     self._say(WHERE)
             elif "where" in message:
                 if progress is not None:
                     progress(f"waiting for {message['where']}, up to {self._limit_s:.0f} s", share)
             elif "progress" in message:
+                if not has_begun:  # imports of mlpprof do not count as use of the code
+                    has_begun, watch = True, self._watch()
                 what, share = message["progress"]
                 if progress is not None:
                     progress(what, share)
@@ -184,6 +193,29 @@ class Worker:
                 raise _revive(message["error"])
             else:
                 return message["answer"]
+
+    def _watch(self) -> Callable[[], float]:
+        """Begin to watch a call: a function that ends the worker if it uses too much, or returns when to look again."""
+        allowance = self._allowance
+        if allowance is None:
+            return lambda: math.inf
+        begun_s, before, due_s = time.monotonic(), allowance.use_of(self.pid), 0.0
+
+        def watch() -> float:
+            nonlocal due_s
+            if (now_s := time.monotonic()) >= due_s:
+                due_s = now_s + WATCHED_EVERY_S
+                use = allowance.use_of(self.pid)
+                use = replace(use, processor_s=use.processor_s - before.processor_s)
+                did, advice = allowance.exceeded(use, now_s - begun_s, os.fstat(self._log.fileno()).st_size)
+                if did:
+                    place = self._place_at_end()
+                    _end_session(self.pid)
+                    at = f" at {place}" if place else ""
+                    raise OverAllowance(f"the code {did}, so it was ended{at}. {advice}")
+            return max(0.0, due_s - now_s)
+
+        return watch
 
     def _say(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -223,16 +255,23 @@ class Worker:
         place, end_s = None, time.monotonic() + ANSWER_S
         while place is None and (message := self._received(end_s - time.monotonic())) is not None:
             place = message.get("where")
-        if place is None and self._is_alone and os.name == "posix":  # native code lets no other thread answer
-            self._process.send_signal(signal.SIGABRT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(ANSWER_S)
-                place = _place_of_crash(self._printed())
+        if place is None:  # native code lets no other thread answer
+            place = self._place_at_end()
         raise TimeLimit(
             f"the code made no progress for {self._limit_s:.0f} seconds and was ended; it was at "
             f"{place or 'an unknown line'}. If it waits for something or runs for ever, change that; if it needs "
             "longer, raise --time-limit"
         )
+
+    def _place_at_end(self) -> str | None:
+        """Abort the process, which then prints where it is; returns that line of the user's code, None if unknown."""
+        if not self._is_alone or os.name != "posix":
+            return None
+        self._process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(ANSWER_S)
+            return _place_of_crash(self._printed())
+        return None
 
     def close(self) -> None:
         """End the worker and all processes that it has started; does nothing if they have ended already."""
@@ -245,7 +284,7 @@ class Worker:
             for process in alive:
                 process.kill()
             self._process.wait()
-        _end_group(self._process.pid)  # also children whose own parent has died
+        _end_session(self._process.pid)  # also children whose own parent has died
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(OSError):  # unsent input of a process that died
                 self._process.stdin.close()
@@ -508,6 +547,14 @@ def _end_group(pid: int) -> None:
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):  # no process is left, or only zombies
             os.killpg(pid, signal.SIGKILL)
+
+
+def _end_session(pid: int) -> None:
+    """Kill the process group of a worker, then what is left of its session: children that made a group of their own."""
+    _end_group(pid)
+    for member in session_members(pid) if hasattr(os, "getsid") else ():
+        with contextlib.suppress(OSError):
+            os.kill(member, signal.SIGKILL)
 
 
 def _family(pid: int) -> list[psutil.Process]:

@@ -29,6 +29,7 @@ ORDER = (
     ("namespace",),
     ("catalog",),
     ("instrument",),
+    ("allowance",),
     ("process",),
     ("machine",),
     ("programs",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,13 @@ from pages import make_program_comparison
 from mlpprof.cli.bisect import CommitRaces, exit_code
 from mlpprof.cli.main import run
 from mlpprof.compare.bisect import Bisected, NothingToFind, TooCloseToFind, bisect, threshold
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, UsageError
+from mlpprof.compare.programs import TrainsDifferently
+from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, EXIT_USAGE, UsageError, WorkerKilled
 from mlpprof.programs.bisection import Bisection, Commit
 from mlpprof.programs.name import ProgramName
 from mlpprof.report.terminal.bisect import print_bisected
 from mlpprof.report.terminal.console import text_of
-from mlpprof.results import Comparison, Verdict
+from mlpprof.results import Comparison, DifferentTraining, Training, Verdict
 
 OPTIONS = {"arguments": (), "include": (), "exclude": (), "allow_writes": False, "step": "step", "resolution": 0.1}
 PROGRAM = "SPEED = {}\ndef step():\n    pass\nwhile True:\n    step()\n"
@@ -35,12 +37,16 @@ class MadeUp(CommitRaces):
     def __init__(self) -> None:
         super().__init__(ProgramName.parse("train.py"), OPTIONS)
         self.raced: list[str] = []
+        self.killed: list[str] = []
 
     def speed(self, commit: Commit) -> float:
         return float(self.code_of(commit)[""].split()[2])
 
     def race(self, old: Commit, new: Commit, at_least: float | None) -> Comparison:
         self.raced.append(new.title)
+        if new.title in self.killed:
+            self.killed.remove(new.title)
+            raise WorkerKilled("the worker was killed")
         ratio = self.speed(new) / self.speed(old)
         if ratio == 0:
             raise UsageError("train.py:1: ImportError: no module 'gone'")
@@ -118,6 +124,15 @@ def test_a_commit_that_cannot_be_judged_is_skipped_with_its_reason(history, spee
     assert skipped.reason.startswith("it is 0.9x as fast " if speed else "it cannot be run: train.py:1: ImportError")
 
 
+def test_a_race_whose_worker_was_killed_is_run_again_and_says_nothing_about_its_commit(history) -> None:
+    history(1, 1, 0.5)
+    races = MadeUp()
+    races.killed = ["1"]
+    found, _ = searched(races, 2)
+    assert found.first_slow.title == "2"
+    assert races.raced.count("1") == 2
+
+
 @pytest.mark.parametrize(
     ("ratio", "at_least", "error"),
     [
@@ -141,6 +156,37 @@ def test_a_slow_and_a_fast_commit_lie_on_different_sides_of_the_threshold_by_wha
     assert 1.1 * ratio <= threshold(verdict(ratio)) + 1e-12 < 1
     finer = replace(verdict(0.97, spread=0.005), resolution=0.02)
     assert threshold(finer) == pytest.approx(1.02 * 0.97)
+
+
+def test_every_version_is_read_from_git_and_the_slow_one_is_profiled_even_if_it_trains_differently(
+    history, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history(1, 0.5)
+    asked = []
+
+    class Comparer:
+        def __init__(self, requests, environment, wanted, say) -> None:
+            self._names, self._wanted = [request.name.text for request in requests], wanted
+            asked.append((*self._names, [request.step for request in requests], wanted))
+
+        def compare(self, typed: str, progress: object) -> list[Comparison]:
+            if self._wanted.check:
+                different = Training(False, 20, "W differs after 1 step")
+                raise TrainsDifferently(DifferentTraining(*self._names, ("step", "step"), different))
+            one = make_program_comparison()
+            return [replace(one, old=self._names[0], new=self._names[1], verdict=verdict(0.5, self._wanted.at_least))]
+
+    monkeypatch.setattr("mlpprof.cli.bisect.ProgramComparer", Comparer)
+    assert run(["bisect", "train.py", "--good", "HEAD~1", "--json", "--threads", "1"]) == EXIT_OK
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["first_slow"]["title"] == "1"
+    assert "both do not train the same: W differs after 1 step" in document["comparison"]["programs"]["notes"]
+    good, bad = (f"train.py@{document[name]['sha'][:10]}" for name in ("good", "bad"))
+    assert [words[:2] for words in asked] == [(good, bad)] * 3
+    assert [words[2] for words in asked] == [[None, None], *[["old.py:Net.step", "new.py:Net.step"]] * 2]  # found once
+    assert [words[3].profile_step is not None for words in asked] == [False, True, True]
+    assert printed.err.startswith(f"mlpprof: 1 commit comes after {good.partition('@')[2]}, so there are about 2 races")
 
 
 @pytest.mark.parametrize(

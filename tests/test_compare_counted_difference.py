@@ -17,7 +17,7 @@ from mlpprof.report.page.page import page_html
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.compare import print_comparison
 from mlpprof.report.terminal.console import text_of
-from mlpprof.results import Comparison, CountedChange, Operation
+from mlpprof.results import Comparison, CountedChange, Operation, PhaseChange
 from mlpprof.results.step_profile import Expression, StepProfile
 
 PRODUCT = Expression(
@@ -26,6 +26,12 @@ PRODUCT = Expression(
 )
 TANH = replace(
     PRODUCT, line=9, text="np.tanh(Z)", kind="evaluation", name="tanh", shape=(30, 500), orders="C", flop=15_000
+)
+
+
+STATEMENT = Operation(
+    *("backward", 2, "derivative", 30, "arithmetic", "multiply", "float32", (30, 500), "C·F", 1),
+    *(15_000, None, 180_000, None, 60_000, 0),
 )
 
 
@@ -55,23 +61,37 @@ def test_a_dtype_an_allocation_and_new_arithmetic_are_facts_and_a_slower_clock_i
     more = replace(TANH, line=10, text="0 * Z", name="multiply", shape=(30, 500), flop=15_000, bytes_allocated=0)
     assert sentences(step(PRODUCT, TANH), step(PRODUCT, wide, more)) == [
         "the step allocates 118 KiB instead of 2.34 KiB",
-        "the step computes 330,000 floating-point operations instead of 315,000 floating-point operations",
-        "net.py:10: `0 * Z` computes 15,000 floating-point operations instead of 0 floating-point operations",
+        "the step computes 330,000 floating-point operations instead of 315,000",
+        "net.py:10: `0 * Z` computes 15,000 floating-point operations instead of 0",
         "net.py:9: `np.tanh(Z)` computes in float64 instead of float32",
         "net.py:9: `np.tanh(Z)` allocates 117 KiB instead of 1.17 KiB",
+    ]
+    twice = replace(PRODUCT, dtype="float64", bytes_allocated=2_400)
+    assert sentences(step(PRODUCT), step(twice)) == [
+        "the step allocates 2.34 KiB instead of 1.17 KiB",
+        "net.py:12: `delta @ A.T` computes in float64 instead of float32",  # which explains its bytes
     ]
     assert sentences(step(PRODUCT), step(replace(PRODUCT, seconds=(3.0,) * 3))) == []
 
 
 def test_the_statements_of_variants_belong_together_by_phase_layer_and_label() -> None:
-    one = Operation(
-        *("backward", 2, "derivative", 30, "arithmetic", "multiply", "float32", (30, 500), "C·F", 1),
-        *(15_000, None, 180_000, None, 60_000, 0),
-    )
+    one = STATEMENT
     old, new = (one, replace(one, layer=1)), (replace(one, orders="C·C"), replace(one, layer=1, dtype="float64"))
-    assert [counted_text(fact) for fact in counted_of_variants(old, new)] == [
+    facts = [
         "backward: the operands of `derivative of layer 2` have the memory orders C·C instead of C·F",
         "backward: `derivative of layer 1` computes in float64 instead of float32",
+    ]
+    assert [counted_text(fact) for fact in counted_of_variants(old, new)] == facts
+    slower = PhaseChange("backward", 1, "derivative", 1e-3, 2e-3, 1.0)
+    assert [counted_text(fact) for fact in counted_of_variants(old, new, [slower])] == facts[::-1]
+
+
+def test_a_dtype_that_changed_in_many_statements_is_one_fact_about_the_step() -> None:
+    old = [replace(STATEMENT, layer=layer) for layer in range(3)]
+    new = [replace(one, dtype="float64", bytes_allocated=2 * one.bytes_allocated) for one in old]
+    assert [counted_text(fact) for fact in counted_of_variants(old, new)] == [
+        "the step computes in float64 instead of float32",
+        "the step allocates 352 KiB instead of 176 KiB",
     ]
 
 

@@ -216,3 +216,8 @@ def test_a_resolution_is_written_as_a_share_or_in_percent(written):
 def test_a_resolution_that_is_no_share_or_out_of_range_is_refused(written):
     with pytest.raises(UsageError, match="resolution is"):
         share_of(written)
+
+
+def test_a_resolution_without_its_percent_sign_is_refused_with_what_to_type():
+    with pytest.raises(UsageError, match="which is 200 %; for 2 %, type 2%"):
+        share_of("2")

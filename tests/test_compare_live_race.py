@@ -46,6 +46,7 @@ class Office:
         self.refuse: dict[str, str] = {}
         self.dies_in: dict[str, str] = {}
         self.losses: dict[str, list[float]] = {}
+        self.tries: set[int] = set()
 
     def __call__(self, entrants: Sequence[Entrant]) -> Any:
         self.workers.append(FakeWorker(self, entrants[0].environment, len(self.workers)))
@@ -82,6 +83,8 @@ class FakeWorker:
                 office.log.append((self.number, name, tuple(arguments["keys"])))
                 step_s = [[self.step_s(self.names[key])] * 2 for key in arguments["keys"]]
                 return {"turns_s": [step_s] * arguments["blocks"]}
+            if name == "turn":
+                office.tries.add(arguments.get("tries", 1))
             return self.answer(name, self.names[arguments["key"]], arguments["key"])
         finally:
             office.running -= 1
@@ -284,3 +287,12 @@ def test_two_real_workers_race_with_settings_of_their_own_and_leave_no_process()
     assert live.chosen[1].deviation < 1e-8
     assert "thread" in live.chosen[1].engine
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+def test_a_fine_race_between_workers_has_more_blocks_and_tries_interrupted_turns_again():
+    office = Office(run_s={"naive": 0.01, "cached": 0.01})
+    live = ProcessRace([[entrant("naive")], [entrant("cached")]], start=office, is_fine=True)
+    live.run(quiet)
+    assert [len(turns_s) for turns_s in live.race().turns_s] == [30]
+    assert {worker.environment.variables[-1][0] for worker in office.workers} == {"MLPPROF_PADDING"}
+    assert office.tries == {3}

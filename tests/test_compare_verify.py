@@ -16,6 +16,7 @@ import pytest
 
 from mlpprof.cli.main import run
 from mlpprof.compare.decide import decide, log_ratios, null_bias
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.compare.verdict import verdict_of
 from mlpprof.compare.verify import statements_of_race
 from mlpprof.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, RunFileError
@@ -28,14 +29,18 @@ from tests.runs import make_run
 ALTERATIONS = 90
 
 
-def decided(comparison: Comparison, null: tuple[float, ...] = (), final: bool = False) -> Comparison:
+def decided(
+    comparison: Comparison, null: tuple[float, ...] = (), final: bool = False, resolution: float = 0.1
+) -> Comparison:
     """The comparison with the verdict that its samples give."""
-    at_least = comparison.verdict.at_least
-    found = decide(log_ratios(comparison.race), at_least, null=null_bias(null) if null else None, final=final)
+    at_least, procedure = comparison.verdict.at_least, procedure_for(resolution)
+    found = decide(
+        log_ratios(comparison.race), at_least, procedure, null=null_bias(null) if null else None, final=final
+    )
     race = comparison.race
     difference_s = race.step_s(0) - race.step_s(1)
     changes = tuple(replace(one, share=(one.old_s - one.new_s) / difference_s) for one in comparison.waterfall)
-    return replace(comparison, verdict=verdict_of(found, addition="; a note"), waterfall=changes)
+    return replace(comparison, verdict=verdict_of(found, procedure, "; a note"), waterfall=changes)
 
 
 def ladder() -> Ladder:
@@ -218,3 +223,11 @@ def test_a_variant_that_sat_out_some_blocks_is_confirmed(verify):
     record = with_its_ratios(replace(made, race=replace(made.race, turns_s=turns_s)))
     assert record.race.scatter(0)[1] == pytest.approx(np.log(turns_s[0][:2, 1]).std())
     assert verify(races_bytes([record]))[0] == EXIT_OK
+
+
+def test_a_verdict_is_recomputed_at_its_own_resolution_and_another_one_is_found(verify):
+    slower = replace(make_comparison("sliced", "cached"), verdict=make_comparison(at_least=2.0).verdict)
+    fine = races_bytes([decided(slower, final=True, resolution=0.02)])
+    assert verify(fine)[0] == EXIT_OK
+    assert verify(altered(fine, with_field(("verdict", "resolution"), 0.1)))[0] == EXIT_FAILED
+    assert verify(altered(fine, with_field(("verdict", "resolution"), 7.0)))[0] == EXIT_USAGE

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 import numpy as np
 import pytest
 
 from mlpprof.compare.entrants import FunctionSubject, VariantSubject
 from mlpprof.compare.functions import reference_to
-from mlpprof.compare.worker import Session
+from mlpprof.compare.worker import LedIn, Ready, Session
 from mlpprof.errors import UsageError
 from mlpprof.profile.request import Request
 from mlpprof.workloads import get_workload
@@ -92,3 +94,26 @@ def test_in_a_fine_race_every_part_has_instances_of_its_own():
     turns = np.array(session.race(quiet, [0, 1], blocks=2, seed=0, turn_s=0.0005, instances=3)["turns_s"])
     assert turns.shape == (6, 2, 2)
     assert len(made) == 6
+
+
+class Step:
+    """Takes a second when the system interrupts it, else a millisecond."""
+
+    def __init__(self, *interrupted):
+        self.interrupted, self.count, self.made = list(interrupted), 0, 0
+
+    def warm_up(self, clock):
+        return 0.02
+
+    def turn(self, runs, clock):
+        self.made += 1
+        is_interrupted = self.interrupted.pop(0)
+        self.count += is_interrupted
+        return 1.0 if is_interrupted else 0.001
+
+
+def test_a_turn_that_another_program_has_interrupted_is_made_again_a_few_times():
+    for interrupted, seconds, made in (((0,), 0.001, 1), ((1, 1, 0), 0.001, 3), ((1, 1, 1, 0), 1.0, 3)):
+        step = Step(*interrupted)
+        entrant = LedIn(Ready(step, run_s=0.02), tries=3, interruptions=lambda step=step: step.count)
+        assert (entrant.turn(1, perf_counter), step.made) == (seconds, made)

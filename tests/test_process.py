@@ -8,13 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from mlpprof import errors, process
-from mlpprof.errors import EXIT_USAGE, MlpprofError, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
+from mlpprof.allowance import Allowance, Use, allowing, use_of
+from mlpprof.errors import (
+    EXIT_USAGE,
+    MlpprofError,
+    OverAllowance,
+    TimeLimit,
+    UsageError,
+    VariantCrash,
+    WorkerDied,
+    WorkerKilled,
+)
 from mlpprof.process import Pulse, Worker, time_limit_s
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and forks as POSIX has them")
@@ -259,6 +270,54 @@ def test_a_bug_in_a_handler_is_the_worker_s_death_with_its_last_line(worker):
         WorkerDied, match=r"ended with exit code 1 before it answered; its last line of output: KeyError: 'missing key'"
     ):
         worker.call("bug")
+
+
+# An allowance
+
+QUIET = Use(processor_s=1.0, memory_bytes=1 << 28, processes=1)
+
+
+@pytest.mark.parametrize(
+    ("used", "seconds", "printed", "said"),
+    [
+        (QUIET, 50.0, 1000, ""),
+        (replace(QUIET, processes=33), 1.0, 0, "started 33 processes, and 32 are allowed"),
+        (replace(QUIET, memory_bytes=3_000_000_000), 1.0, 0, "used 3.0 GB of memory, and 2.1 GB are allowed"),
+        (QUIET, 1.0, 20_000_000, "printed 20 MB, and 10 MB are allowed"),
+        (replace(QUIET, processor_s=21.0), 25.0, 0, "ran for more than 20 seconds"),
+        (QUIET, 61.0, 0, "ran for more than 60 seconds"),
+    ],
+)
+def test_code_that_uses_more_than_its_allowance_is_described(used, seconds, printed, said):
+    assert Allowance().exceeded(used, seconds, printed)[0] == said
+
+
+@posix
+def test_the_use_of_a_session_counts_its_children_and_those_whose_parent_has_died(worker):
+    worker.call("start_child")
+    assert use_of(worker.pid).processes == 2
+    assert use_of(worker.pid).memory_bytes > 1 << 20
+
+
+@posix
+def test_a_worker_that_uses_too_much_is_ended_with_the_line_and_leaves_no_process(environment):
+    processes = 1
+    with allowing(Allowance(use_of=lambda session: replace(QUIET, processes=processes))):
+        worker = Worker("worker_of_the_test", environment)
+    with worker:
+        child = worker.call("start_child")
+        processes = 50
+        with pytest.raises(OverAllowance, match=r"started 50 processes, .* at worker_of_the_test\.py:\d+\. Remove"):
+            worker.call("hang", lambda what, share: None)
+    assert gone(child)
+
+
+@posix
+def test_a_loop_without_end_uses_up_its_processor_time(environment):
+    with allowing(Allowance(processor_s=0.2)):
+        worker = Worker("worker_of_the_test", environment)
+    with worker, pytest.raises(OverAllowance, match=r"ran for more than 0\.2 seconds, so it was ended at worker_of"):
+        worker.call("hang")
 
 
 # What a variant prints and reads

@@ -167,7 +167,7 @@ def test_any_figure_is_drawn_by_its_name_and_an_unknown_one_names_those_there_ar
 def test_unknown_formats_are_refused_with_those_there_are():
     with pytest.raises(UsageError, match="did you mean 'csv'"):
         COMPARISONS.choose(Path("a.txt"), "cvs")
-    with pytest.raises(UsageError, match="--format selects pytest-benchmark"):
+    with pytest.raises(UsageError, match="--format selects github, pytest-benchmark"):
         COMPARISONS.choose(Path("a.txt"), None)
     with pytest.raises(UsageError, match="expected a name that ends in"):
         LADDERS.choose(Path("a.pdf"))

@@ -20,6 +20,8 @@ PROGRAMS = (
     "reports.verdicts.simulated",
     "reports.verdicts.real_trials",
     "reports.verdicts.programs",
+    "reports.verdicts.bias",
+    "reports.verdicts.elsewhere",
     "reports.advise.calibration",
     "reports.advise.mutants",
     "reports.advise.opt95",

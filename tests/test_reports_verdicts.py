@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.errors import UsageError
-from reports.verdicts import programs, simulated
+from reports.verdicts import bias, elsewhere, programs, real_trials, simulated
 from reports.verdicts.noise import load
 from reports.verdicts.simulated import by_end, by_kind, by_process, by_trace
 
@@ -80,3 +82,47 @@ def test_the_table_of_programs_counts_the_answers_of_each_kind(tmp_path, capsys)
     assert (len(kept["trials"]), len(kept["parts"])) == (4, 2)
     with pytest.raises(UsageError, match="leave --add away"):
         programs.report(tmp_path / "new", as_json=True, made=lambda progress: iter(made), add=True)
+
+
+def test_a_finer_resolution_keeps_the_budgets_at_its_boundary() -> None:
+    procedure = procedure_for(0.02)
+    rows = by_kind(0.25, 0.015, processes=1000, trials=2000, seed=3, procedure=procedure)
+    assert all(row.guaranteed and row.kept for row in rows)
+    assert all(row.detected[1.0].value > 0.95 and row.claim_passes.value > 0.95 for row in rows)
+    assert "missed 2 %" in simulated.columns(rows[0].resolution)
+
+
+def test_real_trials_are_counted_and_replayed() -> None:
+    rng = np.random.default_rng(0)
+    found = [
+        real_trials.Trial(kind, 0, outcome, 1.0, 60.0, (mean + 0.005 * rng.standard_normal(20)).tolist())
+        for kind, outcome, mean in ((real_trials.SAME, "pass", 0.0), ("5 % slower", "fail", -0.05))
+    ]
+    fine = procedure_for(0.02)
+    assert real_trials.replayed(found[:1], fine, 200) == (200, 0, 0)
+    assert real_trials.replayed(found[1:], fine, 200) == (0, 200, 0)
+    shown = real_trials.table(found, fine, replays=50)
+    assert "| the same code (A/A) | 0 | 1 | 1 | 0 | 0 | 95.0% |  | 60 s | 20 | 50, 0 of 50 |" in shown
+
+
+def test_the_scatter_of_ratios_is_split_into_instances_processes_and_timing() -> None:
+    rng = np.random.default_rng(0)
+    processes, instances, halves = (sd * rng.standard_normal(shape) for sd, shape in SCATTER)
+    found = bias.scatter_of(0.01 + processes + instances + halves)
+    assert found.processes == pytest.approx(0.03, rel=0.15)
+    assert found.instances == pytest.approx(0.02, rel=0.15)
+    assert found.noise == pytest.approx(0.01 / 2**0.5, rel=0.15)
+    assert abs(found.mean - 0.01) < 4 * found.error
+
+
+SCATTER = ((0.03, (400, 1, 1)), (0.02, (400, 4, 1)), (0.01, (400, 4, 2)))
+"""The deviations of processes, instances and halves, and the shapes that they are drawn in."""
+
+
+def test_the_same_timings_are_decided_by_every_procedure() -> None:
+    rows = elsewhere.table(processes=300, trials=300, seed=0, report=lambda what, share: None)
+    ours = {row[0]: row for row in rows if row[1] == "mlpprof, 2 %"}
+    assert len(rows) == 6 * len(ours)
+    assert ours["lognormal"][2:5] == ["0 %", "0 %", "0 %"]
+    one_run = next(row for row in rows if row[:2] == ["lognormal", "paired median"])
+    assert float(one_run[2].removesuffix(" %")) > 10

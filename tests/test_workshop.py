@@ -23,18 +23,31 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import variant_race
 from mlpprof.compare.verdict import add_replicates
-from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, DataError, UsageError
+from mlpprof.errors import (
+    EXIT_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    DataError,
+    UsageError,
+    WorkerDied,
+)
 from mlpprof.profile.counting import count_network
 from mlpprof.profile.request import Request
 from mlpprof.results import PhaseChange
+from mlpprof.results.advice import Finding
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check, conditions
+from mlpprof.workshop.as_used import measure_as_used
+from mlpprof.workshop.bottleneck import described, next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
 from mlpprof.workshop.conditions import DIGITS_FILE, PROCEDURE, Conditions
 from mlpprof.workshop.exercises import EXERCISES, text
 from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file, stored_results
+from mlpprof.workshop.gradebooks import classroom_json, nbgrader_json, otter_json, points, stages
 from mlpprof.workshop.learner import learner_name, parse_guess
-from mlpprof.workshop.result import Result, read_result, result_json, write_result
+from mlpprof.workshop.result import AsUsed, Result, read_result, result_json, write_result
 from mlpprof.workshop.result_text import guess_error, last_line, rows
 from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
 
@@ -209,6 +222,7 @@ def test_a_result_becomes_json_by_the_schema_and_comes_back(tmp_path):
         result(guess=2.5, notes=("a note",)),
         result(outcome="fail", stage="structure", speed=None, message="what", line=3, text="x = 1", facts=()),
         result(exercise=7, speed=replace(SPEED, share_of_limit=0.6, target=None)),
+        result(as_used=AsUsed(100, 2.0, 0.5), bottleneck="line 7"),
     ):
         path = tmp_path / "one.json"
         write_result(one, path)
@@ -400,6 +414,71 @@ def test_a_guess_is_shown_with_the_measured_speedup():
     assert guess_error(result()) is None
 
 
+def test_the_next_bottleneck_and_a_fresh_process_have_rows_of_their_own():
+    shown = dict(rows(result(as_used=AsUsed(100, 1.0, 0.25), bottleneck="line 7: the sigmoid, worth about 12 %")))
+    assert shown["as used"].startswith("100 steps in a fresh process take 250 ms, loading and compiling included")
+    assert shown["as used"].endswith("takes 1.00 s (4.00x)")
+    assert shown["next"] == "line 7: the sigmoid, worth about 12 %"
+
+
+def test_a_finding_is_described_with_its_line_its_worth_and_its_exercise():
+    finding = Finding("recomputation", "my_mlp.py", 7, 7, 1, "`s(z)` runs twice", "", "", (0, 0), (0.1, 0.14), "")
+    assert described(finding) == (
+        "line 7: `s(z)` runs twice, worth about 12 % of the step (exercises/4-cached-activations.md is about it)"
+    )
+    assert described(replace(finding, category="slow-primitive")).endswith("worth about 12 % of the step")
+
+
+def test_a_bottleneck_is_not_looked_for_without_time(folder):
+    assert next_bottleneck(folder / "my_mlp.py", resolve("tiny"), 1.0, silent) == ""
+
+
+def test_the_shortest_of_several_fresh_processes_counts():
+    seconds = iter([2.0, 0.5, 1.0, 0.9])
+    assert measure_as_used(Path("start.py"), Path("mine.py"), lambda file: next(seconds)) == AsUsed(100, 1.0, 0.5)
+
+
+# Other systems of courses
+
+WRONG_RESULT = result(outcome="fail", stage="structure", speed=None, message="a loop", line=7, text="for x in X:")
+
+
+def test_each_stage_of_a_check_is_worth_a_point():
+    assert [stage.status for stage in stages(result())] == ["pass"] * 4
+    assert [stage.status for stage in stages(WRONG_RESULT)] == ["pass", "pass", "fail", "not run"]
+    assert [stage.status for stage in stages(result(outcome="inconclusive"))] == ["pass", "pass", "pass", "error"]
+    assert points(WRONG_RESULT) == 2
+
+
+def test_otter_gets_a_test_for_each_stage_with_its_message():
+    document = otter_json(WRONG_RESULT)
+    assert [test["score"] for test in document["tests"]] == [1, 1, 0, 0]
+    assert document["tests"][2]["output"] == "a loop (my_mlp.py:7: for x in X:)"
+    assert document["output"].startswith("Exercise 3: ")
+
+
+def test_nbgrader_gets_a_row_of_its_columns():
+    row = nbgrader_json(WRONG_RESULT)
+    assert (row["assignment"], row["student_id"]) == ("workshop-3-input-delta", "Anna")
+    assert (row["raw_score"], row["score"], row["max_score"]) == (2.0, 2.0, 4.0)
+
+
+def test_github_classroom_gets_a_status_for_the_whole_and_for_each_stage():
+    document = classroom_json(WRONG_RESULT)
+    assert (document["version"], document["status"], document["max_score"]) == (1, "fail", 4)
+    assert [test["status"] for test in document["tests"]] == ["pass", "pass", "fail", "fail"]
+    assert classroom_json(result(outcome="inconclusive"))["status"] == "error"
+
+
+def test_a_check_writes_and_prints_the_form_that_is_asked_for(folder, checked, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    assert run(["workshop", "check", "0", "--json", "--format", "otter", "-o", str(out)]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text(encoding="utf-8"))
+    assert len(json.loads(out.read_text(encoding="utf-8"))["tests"]) == 4
+    assert run(["workshop", "check", "0", "--format", "otter"]) == EXIT_USAGE
+    assert "add --json to print it, or -o FILE" in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_last_line_shows_what_comes_next():
     assert last_line(result(3)).startswith("PASS. Next: exercise 4, exercises/4-cached-activations.md")
     assert "Well done!" in last_line(result(7))
@@ -415,7 +494,7 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float | None]
     def examine(folder, exercise, name, conditions, progress):
         return known(exercise.number, result(exercise.number, name, speed=None), folder)
 
-    def race(examined, guess, progress):
+    def race(examined, guess, progress, as_used):
         guesses.append(guess)
         return replace(examined.result, guess=guess, speed=SPEED)
 
@@ -457,7 +536,7 @@ def test_somebody_at_a_terminal_is_asked_and_may_type_nonsense_first(checked, mo
 
 
 def test_an_inconclusive_race_is_exit_code_three(checked, monkeypatch, capsys):
-    def race(examined, guess, progress):
+    def race(examined, guess, progress, as_used):
         return replace(examined.result, outcome="inconclusive", speed=replace(SPEED, outcome="inconclusive"))
 
     monkeypatch.setattr(command, "race", race)
@@ -466,7 +545,7 @@ def test_an_inconclusive_race_is_exit_code_three(checked, monkeypatch, capsys):
 
 
 def test_an_interrupted_check_keeps_nothing(folder, checked, monkeypatch, capsys):
-    def race(examined, guess, progress):
+    def race(examined, guess, progress, as_used):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "race", race)
@@ -488,6 +567,28 @@ def test_a_file_that_ends_its_process_is_reported_without_a_traceback(folder, ca
     printed = capsys.readouterr()
     assert "exit code 7" in printed.out
     assert "Traceback" not in printed.out + printed.err
+
+
+def test_a_loop_without_end_is_one_sentence_with_its_line_and_exit_code_one(folder, monkeypatch, capsys):
+    monkeypatch.setattr(command, "exercise", lambda number: replace(EXERCISES[number], longest_s=1.0))
+    source = start_text().replace(
+        "    def loss(self):\n", "    def loss(self):\n        while True:\n            pass\n"
+    )
+    (folder / "my_mlp.py").write_text(source, encoding="utf-8")
+    assert run(["workshop", "check", "1", "--json"]) == EXIT_FAILED
+    document = json.loads(capsys.readouterr().out)
+    assert "the code ran for more than 1 seconds, so it was ended at my_mlp.py:" in document["message"]
+    assert document["text"] in ("while True:", "pass")
+
+
+def test_code_that_fails_only_in_the_race_has_failed_the_exercise(folder, monkeypatch):
+    def crash(requests, batch, environment, blocks):
+        raise WorkerDied("the worker process ended with exit code 7 before it answered")
+
+    monkeypatch.setattr(check, "variant_race", crash)
+    found = check.race(known(1, result(1, speed=None), folder), 2.0, silent)
+    assert (found.outcome, found.stage, found.guess) == ("fail", "speed", 2.0)
+    assert "exit code 7" in found.message
 
 
 def test_a_version_that_is_near_the_target_and_one_that_is_probably_too_slow_get_differentadvice_on_speed():

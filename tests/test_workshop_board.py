@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -146,6 +147,32 @@ def test_a_broken_and_a_foreign_file_are_listed_and_skipped(tmp_path: Path, caps
     assert "1 learner, 1 result" in printed.out
     assert printed.err.count("skipped: ") == 3
     assert "foreign.json" in out.read_text(encoding="utf-8")
+
+
+def test_results_come_out_of_a_zip_file_too_and_what_is_no_result_is_named_by_its_place(tmp_path: Path):
+    archive = tmp_path / "class.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("anna/results/a.json", json.dumps(result_json(result())))
+        file.writestr("../outside.json", json.dumps(result_json(result(learner="Berta", place="b"))))
+        file.writestr("broken.json", "{")
+        file.writestr("bomb.json", " " * 10_000_000)
+        file.writestr("my_mlp.py", "")
+    (tmp_path / "no.zip").write_bytes(b"PK")
+    results, skipped = read_folders([archive, tmp_path / "no.zip"])
+    assert sorted(one.learner for one in results) == ["Anna", "Berta"]
+    assert [any(name in reason for reason in skipped) for name in ("class.zip/broken.json", "class.zip/bomb", "no.zip")]
+    assert len(skipped) == 3
+    assert not (tmp_path / "outside.json").exists()
+
+
+def test_names_are_shown_only_if_they_are_asked_for(tmp_path: Path):
+    write_result(result(learner="Anna", place="0123abcd"), tmp_path / "a.json")
+    out = tmp_path / "board.html"
+    for words, shown, hidden in (([], "learner 0123abcd", "Anna"), (["--names"], "Anna", "0123abcd")):
+        assert run(["workshop", "board", str(tmp_path), "-o", str(out), *words]) == EXIT_OK
+        page = out.read_text(encoding="utf-8")
+        assert shown in page
+        assert hidden not in page
 
 
 @pytest.mark.parametrize(("words", "named"), [(["-o", "board.txt"], ".html"), ([], "no results")])

@@ -31,7 +31,7 @@ def examine(tmp_path: Path, fresh_imports: None) -> Examine:
         file = tmp_path / "my_mlp.py"
         file.write_text(source, encoding="utf-8")
         facts = list(EXERCISES[number if facts_of is None else facts_of].facts)
-        return worker.examine(lambda what, share: None, str(file), NETWORK, facts)
+        return worker.examine(lambda what, share: None, str(file), NETWORK, 200, facts)
 
     return run
 
@@ -72,6 +72,42 @@ WRONG = {
     ),
     "not divided by m": (2, ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y)"), "m times too large"),
     "divided by m twice": (2, ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y) / m / m"), "m times too small"),
+    "divided by the batch size of the course": (
+        2,
+        ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y) / 200"),
+        "right for a batch of 200 samples, but not for one of 4",
+    ),
+    "an array of the batch size of the course": (
+        5,
+        ("delta.sum(axis=1)", "delta @ np.ones(200)"),
+        "right for a batch of 200 samples, but not for one of 4",
+    ),
+    "divided by a fixed number": (2, ("(self.A[l] - self.Y) / m", "(self.A[l] - self.Y) / 64"), "are divided by 64"),
+    "loss divided by a fixed number": (
+        1,
+        ("return self.mean_loss(self.A[self.L], self.Y)", "return self.mean_loss(self.A[self.L], self.Y) * 4 / 64"),
+        "divides the sum over the samples by 64",
+    ),
+    "does nothing on the network of the race": (
+        5,
+        (
+            "    def backward(self):\n",
+            "    def backward(self):\n        if self.L > 4 or self.Y.shape[1] > 100:\n"
+            "            self.dW = [W if W is None else 0 * W for W in self.W]\n            return\n",
+        ),
+        "right on small networks, but wrong on the network that the race uses",
+    ),
+    "another framework": (5, ("import numpy as np\n", "import numpy as np\nimport torch\n"), "imports torch, but"),
+    "the solution itself": (
+        5,
+        ("import numpy as np\n", "import numpy as np\nfrom mlpprof import catalog\n"),
+        "imports mlpprof.catalog, which may contain the solution",
+    ),
+    "another clock": (
+        5,
+        ("import numpy as np\n", "import numpy as np\nimport time\ntime.perf_counter = lambda: 0.0\n"),
+        "replaces Python's clock time.perf_counter",
+    ),
     "wrong sign": (2, ("(self.A[l] - self.Y) / m", "(self.Y - self.A[l]) / m"), "wrong sign"),
     "forgot the penalty": (2, ("self.regularize(l)  # phase", "pass  # phase"), "penalty is missing"),
     "penalty on the biases": (
@@ -154,7 +190,7 @@ WRONG = {
     "first batch kept": (
         1,
         ("self.A[0] = self.Z[0] = X[index].T", "self.A[0] = self.Z[0] = X[:len(index)].T"),
-        "loss()",
+        "other rows",
     ),
 }
 
@@ -245,7 +281,7 @@ def test_a_call_of_exit_is_reported_with_its_line_and_method(examine):
 
 
 STRUCTURE = {
-    "a loop over samples that is left": (0, 1, (), "inside a loop over samples", "  # phase: "),
+    "a loop over samples that is left": (0, 1, (), "`forward` runs this line again", "for x in self.X:"),
     "DTYPE forgotten": (1, 2, (), "DTYPE is float64", "DTYPE = np.float64"),
     "a float64 constant": (
         2,
@@ -301,6 +337,36 @@ def test_code_that_is_correct_but_not_built_as_required_is_reported_with_its_sta
     assert message in broken["what"]
     lines = (tmp_path / "my_mlp.py").read_text(encoding="utf-8").splitlines()
     assert statement in lines[broken["line"] - 1]
+
+
+def test_a_loop_is_reported_with_the_function_that_it_is_in(examine):
+    broken = examine(
+        1,
+        (
+            "        return self.mean_loss(self.A[self.L]",
+            "        self.each()\n        return self.mean_loss(self.A[self.L]",
+        ),
+        (
+            "    def loss(self)",
+            "    def each(self):\n        for y in self.Y.T:\n            y * 2\n\n    def loss(self)",
+        ),
+    )["broken"]
+    assert "`loss` calls `each`, which runs this line again for each sample of the batch" in broken["what"]
+
+
+def test_only_the_step_is_judged_and_predict_may_have_a_loop_over_samples(examine):
+    loop = "    def predict(self, X):\n        return np.array([self.each(x[None])[0] for x in X])\n\n"
+    assert examine(1, ("    def predict(self, X):\n", f"{loop}    def each(self, X):\n"))["broken"] is None
+
+
+def test_a_print_in_the_step_is_reported_with_its_line_and_one_elsewhere_is_not(examine, tmp_path):
+    printing = ("    def backward(self):\n", "    def backward(self):\n        print('backward')\n")
+    line = examine(1, printing)["prints"]
+    assert "print(" in (tmp_path / "my_mlp.py").read_text(encoding="utf-8").splitlines()[line - 1]
+    assert (
+        examine(1, ("        self.network = network\n", "        self.network = network\n        print(1)\n"))["prints"]
+        is None
+    )
 
 
 def test_statements_that_mix_memory_orders_are_found(examine):

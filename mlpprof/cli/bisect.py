@@ -184,8 +184,9 @@ class CommitRaces:
         wanted = Wanted(at_least, budget_s, check=False, procedure=self._procedure)
         most = sum(sum(count for count, _ in wanted.runs(request, is_old)) for is_old in (True, False))
         races = math.ceil(math.log2(max(1, git.count))) + 2
+        commits = "1 commit comes" if git.count == 1 else f"{git.count} commits come"
         return [
-            f"{git.count} commits come after {git.good.short}, so there are about {races} races of two commits; in "
+            f"{commits} after {git.good.short}, so there are about {races} races of two commits; in "
             f"each, {self.name.short} runs up to {most} times, and is stopped as soon as it has made enough steps"
         ]
 

@@ -89,7 +89,10 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--over", metavar="TARGET", help="Race every target with this one, instead of profiling it.")
 @data_options
 @click.option(
-    "--layers", multiple=True, metavar="SIZES", help="Neurons per layer, such as 784-70-30-10. Several: see below."
+    "--layers",
+    multiple=True,
+    metavar="SIZES",
+    help="Neurons per layer, such as 784-70-30-10; for several networks, repeat it.",
 )
 @click.option("--batch", multiple=True, type=BatchSizes(), metavar="SIZES", help="Batch sizes, such as 8,500.")
 @click.option("--dtype", multiple=True, metavar="NAMES", help="Precisions, instead of the variant's own.")

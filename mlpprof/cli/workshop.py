@@ -16,9 +16,10 @@ from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
-from mlpprof.files import require_writable, require_writable_folder
+from mlpprof.files import require_writable, require_writable_folder, write_atomically
+from mlpprof.results.json import json_text
 from mlpprof.workshop import conditions
-from mlpprof.workshop.board import read_folders, write_board
+from mlpprof.workshop.board import read_folders, without_names, write_board
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
 from mlpprof.workshop.folder import (
@@ -29,9 +30,10 @@ from mlpprof.workshop.folder import (
     require_folder,
     stored_results,
 )
+from mlpprof.workshop.gradebooks import FORMATS
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.notebook import notebook_text
-from mlpprof.workshop.result import Result, result_json
+from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
 from mlpprof.workshop.solutions import solution_text
 
@@ -73,15 +75,46 @@ def new(folder: Path, notebook: bool) -> None:
 @click.option(
     "--name", help="Your name on the page of the class (default: the last one used, from git, or your account)."
 )
+@click.option(
+    "--as-used",
+    is_flag=True,
+    help="Also time a training run in a fresh process, with loading and compiling; this takes longer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(list(FORMATS)),
+    help="The form of the JSON, with --json or -o, for the system of your course (default: json).",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=WrittenPath(dir_okay=False),
+    metavar="FILE",
+    help="Also write the JSON to FILE; Otter and Gradescope expect results.json.",
+)
 @click.pass_context
-def check(ctx: click.Context, number: int | None, predict: str | None, name: str | None, as_json: bool) -> None:
+def check(
+    ctx: click.Context,
+    number: int | None,
+    predict: str | None,
+    name: str | None,
+    as_used: bool,
+    as_json: bool,
+    file_format: str | None,
+    out: Path | None,
+) -> None:
     """Check my_mlp.py in this folder for EXERCISE (default: the first one that is not passed yet).
 
     The check asks three questions: Are the results correct? Is the structure as required? Is it fast enough? For speed,
     my_mlp.py is compared with the start of the exercise and with its solution in the same processes, so a slow machine
-    is no disadvantage. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
+    is no disadvantage. A check takes about a minute at most. A loop that never ends is stopped after some seconds, and
+    the check names its line. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
     """
+    if file_format is not None and not as_json and out is None:
+        raise UsageError(f"--format {file_format} is the form of the JSON; add --json to print it, or -o FILE")
+    require_writable(out)
     folder = Path.cwd()
     require_folder(folder)
     done = stored_results(folder)
@@ -95,15 +128,18 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     if result.outcome == "pass":
         guess = guess or _earlier_guess(done, chosen) or _ask(chosen)
         with progress_bar() as progress:
-            result = race(examined, guess, progress)
+            result = race(examined, guess, progress, as_used)
     saving, note = Saving(), None
     with saving.attempt():
         path, kept = keep(folder, result)
         where = path.relative_to(folder)
         note = f"kept in {where}" if kept else f"{where} already has a better result, which stays"
+        if out is not None:
+            with write_atomically(out) as part:
+                part.write_text(json_text(FORMATS[file_format or "json"](result)), encoding="utf-8")
     with saving.report_first():
         if as_json:
-            print_json(result_json(result))
+            print_json(FORMATS[file_format or "json"](result))
         else:
             console = output_console()
             _print(result, console)
@@ -122,10 +158,12 @@ def check(ctx: click.Context, number: int | None, predict: str | None, name: str
     show_default=True,
     help="The page to write.",
 )
-def board(folders: tuple[Path, ...], out: Path) -> None:
-    """Collect the result files under each DIR (or single files) into one HTML page, ordered by speed.
+@click.option("--names", is_flag=True, help="Show the names of the learners in place of their numbers.")
+def board(folders: tuple[Path, ...], out: Path, names: bool) -> None:
+    """Collect the result files under each DIR (or in zip files) into one HTML page, ordered by speed.
 
-    Files that are damaged or are not results are listed and skipped. The page works without a network connection.
+    Without --names, a learner is shown by the number that is in the names of their result files. Files that are damaged
+    or are not results are listed and skipped. The page works without a network connection.
     """
     require_writable(out)
     if out.suffix.lower() not in (".html", ".htm"):
@@ -135,7 +173,7 @@ def board(folders: tuple[Path, ...], out: Path) -> None:
         complain(f"skipped: {reason}")
     if not results:
         raise UsageError("there are no results; the results of a learner are in results/*.json of their folder")
-    learners = write_board(results, skipped, out)
+    learners = write_board(results if names else without_names(results), skipped, out)
     click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
 
 

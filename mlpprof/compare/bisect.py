@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mlpprof.errors import EXIT_INCONCLUSIVE, CheckFailed, MlpprofError, UsageError
+from mlpprof.errors import EXIT_INCONCLUSIVE, CheckFailed, MlpprofError, UsageError, WorkerKilled
 from mlpprof.programs.bisection import Bisection, Commit, Mark
 from mlpprof.results import Comparison, Verdict
 
@@ -137,7 +137,10 @@ def _tested(
         for other_code, other, mark in known:
             if code == other_code:
                 return Judged(commit, "good" if mark == "good" else "bad", f"it is the same code as {other.short}")
-        verdict = races.race(git.good, commit, at_least).verdict
+        try:
+            verdict = races.race(git.good, commit, at_least).verdict
+        except WorkerKilled:  # which says nothing about the commit
+            verdict = races.race(git.good, commit, at_least).verdict
     except MlpprofError as error:
         return Judged(commit, "skip", f"it cannot be run: {error}")
     mark = MARKS.get(verdict.outcome, "skip")

@@ -10,8 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlpprof.compare.program_difference import Group, paired
-from mlpprof.results import CountedChange, Operation
+from mlpprof.results import CountedChange, Operation, PhaseChange
 from mlpprof.results.step_profile import StepProfile
 
 AMOUNTS = {
@@ -23,6 +25,9 @@ AMOUNTS = {
 
 WORTH = 0.01
 """An amount has changed if it differs by more than this share of the amount of the whole step."""
+
+MANY = 3
+"""If so many statements have changed their dtype in the same way, that is one fact about the whole step."""
 
 MOST = 8
 """No more facts about single expressions are kept, besides those about the whole step."""
@@ -57,10 +62,19 @@ def _of_group(group: Group | None) -> _Counted | None:
     return _Counted(one.place.text, one.text, (one.name, one.shape), one.dtype, one.orders, amounts)
 
 
-def counted_of_variants(old: Sequence[Operation], new: Sequence[Operation]) -> tuple[CountedChange, ...]:
-    """The facts that differ between the steps of two variants; statements belong together by phase, layer and label."""
+def counted_of_variants(
+    old: Sequence[Operation], new: Sequence[Operation], changes: Sequence[PhaseChange] = ()
+) -> tuple[CountedChange, ...]:
+    """The facts that differ between the steps of two variants; statements belong together by phase, layer and label.
+
+    changes: their times; the facts about the statement that lost the most time come first.
+    """
+    lost_s: dict[tuple[str, int | None, str | None], float] = {
+        (one.phase, one.layer, one.label): one.lost_s for one in changes if one.label
+    }
     before, after = _statements(old), _statements(new)
-    return _differences([(before.get(key), after.get(key)) for key in dict.fromkeys([*before, *after])])
+    keys = sorted(dict.fromkeys([*before, *after]), key=lambda key: -lost_s.get(key, 0.0))
+    return _differences([(before.get(key), after.get(key)) for key in keys])
 
 
 def _statements(operations: Iterable[Operation]) -> dict[tuple[str, int | None, str | None], _Counted]:
@@ -88,6 +102,10 @@ def _differences(pairs: Sequence[tuple[_Counted | None, _Counted | None]]) -> tu
         if abs(new - old) > WORTH * max(old, new)
     ]
     single = [change for pair in pairs for change in _of_pair(*pair, {name: max(both) for name, both in whole.items()})]
+    dtypes = [(one.old, one.new) for one in single if one.what == "dtype"]
+    if len(dtypes) >= MANY and len(set(dtypes)) == 1:
+        found.insert(0, CountedChange("", "", "dtype", *dtypes[0]))
+        single = [one for one in single if one.what != "dtype"]
     return (*found, *single[:MOST])
 
 
@@ -102,8 +120,19 @@ def _of_pair(before: _Counted | None, after: _Counted | None, whole: dict[str, i
             yield CountedChange(after.where, after.text, "memory order", before.orders, after.orders, operand)
     for name, what in AMOUNTS.items():
         old, new = (0 if one is None else one.amounts[name] for one in (before, after))
-        if abs(new - old) > WORTH * whole[name]:
+        explained = old * _growth(before, after) if name.startswith("bytes") else old
+        if min(abs(new - old), abs(new - explained)) > WORTH * whole[name]:
             yield CountedChange(shown.where, shown.text, what, old, new)
+
+
+def _growth(before: _Counted | None, after: _Counted | None) -> float:
+    """How many times as many bytes the newer one needs only because of its dtype, which is a fact of its own."""
+    if before is None or after is None or before.dtype == after.dtype:
+        return 1.0
+    try:
+        return np.dtype(after.dtype).itemsize / np.dtype(before.dtype).itemsize
+    except TypeError:  # Python's own numbers have other names
+        return 1.0
 
 
 def _operand(text: str, before: Sequence[str], after: Sequence[str]) -> str:

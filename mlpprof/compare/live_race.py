@@ -44,11 +44,7 @@ from mlpprof.results.json import decode
 BLOCKS = 8
 """Blocks of one replicate: enough for a median that single outliers do not move."""
 FINE_BLOCKS, FINE_TURN_S, FINE_INSTANCES = 24, 0.001, 4
-"""A fine race has more and shorter turns, between which the machine changes less, and makes the entrants anew.
-
-Short turns are what finer verdicts need most: beside a program that keeps the CPU busy, most blocks of 4 ms are
-undisturbed, while each block of 60 ms is disturbed.
-"""
+"""A fine race has more and shorter turns, between which the machine changes less, and makes the entrants anew."""
 TRIAL_BLOCKS = 1
 """Blocks in which the settings of one subject are tried against each other."""
 HOPELESS = 3.0
@@ -226,7 +222,7 @@ class ProcessRace:
                 )
             found.append(waterfall(before, after, *(race.step_s(i) for i in ends)))
             if number == 0 and not (before.uncounted or after.uncounted):
-                facts = counted_of_variants(before.operations, after.operations)
+                facts = counted_of_variants(before.operations, after.operations, found[0])
         changes = averaged(found)
         # The labelled pass runs an instrumented copy of the file, which has the constants of the file.
         subjects = [self.chosen[i].entrant.subject for i in ends]

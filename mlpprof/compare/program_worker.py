@@ -19,6 +19,7 @@ from mlpprof.compare.worker import LEAD_IN_S, settling
 from mlpprof.errors import MlpprofError, ProgramEnded
 from mlpprof.machine.blas import blas_line
 from mlpprof.machine.facts import describe
+from mlpprof.machine.linux import interruptions
 from mlpprof.process import Progress, serve
 from mlpprof.profile.passes import warm_up
 from mlpprof.profile.worker import Key
@@ -154,11 +155,19 @@ class Session:
         """Seconds of one step."""
         return self._timed(1)
 
-    def turn(self, report: Progress, key: Key, runs: int) -> float:
-        """Seconds a step, over so many steps."""
-        if self._run_s < LEAD_IN_S and (self._steps is None or self._steps >= PLENTY):
-            self._timed(1)
-        seconds = self._timed(runs)
+    def turn(self, report: Progress, key: Key, runs: int, tries: int = 1) -> float:
+        """Seconds a step, over so many steps.
+
+        tries: if another program has interrupted them, others take their place, up to so many times in all; but a
+        program that makes few steps tries once.
+        """
+        for _ in range(tries if self._steps is None else 1):
+            if self._run_s < LEAD_IN_S and (self._steps is None or self._steps >= PLENTY):
+                self._timed(1)
+            before = interruptions()
+            seconds = self._timed(runs)
+            if interruptions() == before:
+                break
         self._sleep()
         return seconds
 

@@ -26,8 +26,15 @@ SLOW_RUN_S = 0.5
 SLOW_BLOCKS = 2
 """An entrant whose run takes longer than SLOW_RUN_S takes part in the first SLOW_BLOCKS blocks only."""
 
-INSTANCE_S, FEWEST_BLOCKS = 0.5, 4
+INSTANCE_S, FEWEST_BLOCKS = 0.3, 4
 """In a fine race, the blocks of one instance last about INSTANCE_S, but there are at least FEWEST_BLOCKS."""
+
+TRIES = 3
+"""In a fine race, a turn that another program has interrupted is made again, up to so many times in all.
+
+Turns of 1 ms are shorter than the system's time slices of about 3 ms, so that a second or third one is undisturbed even
+beside a program that keeps the CPU busy. That a turn is made again does not depend on how long it took.
+"""
 
 LOCKSTEP = 20
 """Programs make equally many steps in each turn, unless the turn of one would last more than so many times TURN_S."""
@@ -58,12 +65,14 @@ def race(
     turn_s: float = TURN_S,
     left: Callable[[], float] | None = None,
     limit_s: float = math.inf,
+    fewest: int = FEWEST_BLOCKS,
 ) -> Turns:
     """Time all of them in interleaved blocks; NaN marks the turns that a slow one was left out of.
 
     turn_s: the least duration of a turn. left: for programs, how many more steps each can make after its warm-up. Their
     steps are numbered, so they make them in lockstep, and the race is as long as the steps allow. limit_s: there are
-    fewer blocks, if they would last longer. Raises ProgramEnded if a program ends before there is a block.
+    fewer blocks, if they would last longer, but not less than `fewest`. Raises ProgramEnded if a program ends before
+    there is a block.
     """
     rng = np.random.default_rng(seed)
     report("warming up", 0.0)
@@ -72,7 +81,7 @@ def race(
     runs = [max(1, math.ceil(turn_s / seconds)) for seconds in fastest_s]
     if math.isfinite(limit_s):
         block_s = 2 * sum(count * seconds for count, seconds in zip(runs, fastest_s, strict=True))
-        blocks = min(blocks, max(FEWEST_BLOCKS, int(limit_s / block_s)))
+        blocks = min(blocks, max(fewest, int(limit_s / block_s)))
     if left is not None:
         runs, blocks = lockstep(runs, fastest_s, blocks, left(), turn_s)
     turns = np.full((blocks, len(steppers), 2), np.nan)

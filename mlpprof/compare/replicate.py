@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.compare.entrants import Entrant, ProgramSubject, all_threads, by_worker, worker_for
-from mlpprof.compare.race import INSTANCE_S, TURN_S, Turns, race
+from mlpprof.compare.race import FEWEST_BLOCKS, INSTANCE_S, TRIES, TURN_S, Turns, race
 from mlpprof.errors import MissingExtra, MlpprofError, UnsupportedNetwork, WorkerDied
 from mlpprof.instrument.clocks import Clock
 from mlpprof.process import Progress, Worker
@@ -132,11 +132,13 @@ class Replicate:
         if len(workers) > 1:
             programs = all(isinstance(self.entrants[place].subject, ProgramSubject) for place in places)
             left = (lambda: self._left(places)) if programs else None
-            limit_s = math.inf
-            if instances is not None:
-                blocks, limit_s = instances * blocks, instances * INSTANCE_S
-            steppers = [_Remote(self, place) for place in places]
-            return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s)
+            steppers = [_Remote(self, place, 1 if instances is None else TRIES) for place in places]
+            if instances is None:
+                return race(steppers, blocks, seed, progress, turn_s=turn_s, left=left)
+            limit_s, fewest = instances * INSTANCE_S, instances * FEWEST_BLOCKS
+            return race(
+                steppers, instances * blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s, fewest=fewest
+            )
         worker = self._worker_of[places[0]]
         renewed = {} if instances is None else {"instances": instances}
         answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s, **renewed)
@@ -168,9 +170,10 @@ class Replicate:
 class _Remote:
     """An entrant in a worker of its own; the clock is the worker's."""
 
-    def __init__(self, replicate: Replicate, place: int) -> None:
+    def __init__(self, replicate: Replicate, place: int, tries: int) -> None:
         self._replicate = replicate
         self._place = place
+        self._tries = tries
 
     def warm_up(self, clock: Clock) -> float:
         """Run until the time settles."""
@@ -178,7 +181,8 @@ class _Remote:
 
     def turn(self, runs: int, clock: Clock) -> float:
         """Seconds a run, while all others sleep."""
-        return float(self._replicate.call(self._place, "turn", runs=runs))
+        again: dict[str, Any] = {} if self._tries == 1 else {"tries": self._tries}
+        return float(self._replicate.call(self._place, "turn", runs=runs, **again))
 
     def close(self) -> None:
         """The worker ends with the replicate."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mlpprof.compare.error_bounds import procedure_for
+from mlpprof.compare.error_bounds import COARSEST, procedure_for
 from mlpprof.errors import UsageError
 
 
@@ -18,6 +18,8 @@ def share_of(written: str | float) -> float:
         value = math.nan
     if math.isnan(value):
         raise UsageError(f"the resolution is {written!r}; expected a share such as 2% or 0.02")
+    if 1 <= value <= 100 * COARSEST and not text.endswith("%"):
+        raise UsageError(f"the resolution is {number}, which is {100 * value:g} %; for {number} %, type {number}%")
     share = round(value / 100 if text.endswith("%") else value, 9)
     procedure_for(share)
     return share

@@ -19,12 +19,13 @@ import psutil
 from mlpprof import catalog
 from mlpprof.compare.entrants import FunctionSubject, VariantSubject
 from mlpprof.compare.placement import ballast
-from mlpprof.compare.race import INSTANCE_S, Stepper, race
+from mlpprof.compare.race import INSTANCE_S, TRIES, Stepper, race
 from mlpprof.compare.steppers import EpochStepper, FunctionStepper, VariantStepper, no_arguments
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.instrument.clocks import Clock
 from mlpprof.machine.blas import blas_line
 from mlpprof.machine.facts import describe
+from mlpprof.machine.linux import interruptions
 from mlpprof.model import Array
 from mlpprof.model.gradcheck import close
 from mlpprof.process import Progress, serve
@@ -79,9 +80,15 @@ class Ready:
 
 @dataclass
 class LedIn:
-    """An entrant that makes one untimed run before each turn, if its run is short."""
+    """An entrant that makes one untimed run before each turn, if its run is short.
+
+    tries: a turn during which the system gave the processor to another program is made again, up to so many times in
+    all. interruptions: how often that has happened so far.
+    """
 
     ready: Ready
+    tries: int = 1
+    interruptions: Callable[[], int] = interruptions
 
     def warm_up(self, clock: Clock) -> float:
         """Run until the time settles."""
@@ -89,9 +96,14 @@ class LedIn:
 
     def turn(self, runs: int, clock: Clock) -> float:
         """Seconds a run."""
-        if self.ready.run_s < LEAD_IN_S and not self.ready.spans_steps:
-            self.ready.turn(1, clock)
-        return self.ready.turn(runs, clock)
+        for _ in range(self.tries):
+            if self.ready.run_s < LEAD_IN_S and not self.ready.spans_steps:
+                self.ready.turn(1, clock)
+            before = self.interruptions()
+            seconds = self.ready.turn(runs, clock)
+            if self.interruptions() == before:
+                break
+        return seconds
 
     def close(self) -> None:
         """The entrant is released by its worker."""
@@ -168,11 +180,11 @@ class Session(ProfileSession):
         entrant.sleep()
         return run_s
 
-    def turn(self, report: Progress, key: Key, runs: int) -> float:
-        """Seconds a run, averaged over `runs` of them."""
+    def turn(self, report: Progress, key: Key, runs: int, tries: int = 1) -> float:
+        """Seconds a run, averaged over `runs` of them. tries: as for `LedIn`."""
         entrant = self._entrant(key)
         with paused_garbage_collection():
-            seconds = LedIn(entrant).turn(runs, perf_counter)
+            seconds = LedIn(entrant, tries).turn(runs, perf_counter)
         entrant.sleep()
         return seconds
 
@@ -196,7 +208,7 @@ class Session(ProfileSession):
         parts = []
         for done in range(instances):
             self._renew(keys, rng)
-            steppers = [LedIn(self._entrant(key)) for key in keys]
+            steppers = [LedIn(self._entrant(key), TRIES) for key in keys]
 
             def part(what: str, share: float, done: int = done) -> None:
                 report(what, (done + share) / instances)

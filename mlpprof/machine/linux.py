@@ -249,6 +249,11 @@ def total_bytes() -> int | None:
         return None
 
 
+def interruptions() -> int:
+    """How often the system has taken the processor from this process for another one; 0 where it does not count."""
+    return 0 if sys.platform == "win32" else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 def max_rss_bytes() -> int | None:
     """The most memory this process has had resident so far, bytes."""
     if sys.platform == "win32":

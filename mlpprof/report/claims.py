@@ -174,19 +174,16 @@ def counted_text(one: CountedChange) -> str:
         return f"{start}`{plain(one.operand)}` in {text} {has_become} (memory order {old} → {new})"
     if one.what == "memory order":
         return f"{start}the operands of {text} have the memory orders {one.new} instead of {one.old}"
-    shown = [_amount(one.what, value) for value in (one.new, one.old)]
-    return f"{start}{text} {VERBS[one.what]} {shown[0]} instead of {shown[1]}"
+    if one.what.startswith("bytes"):
+        return f"{start}{text} {VERBS[one.what]} {format_size(float(one.new))} instead of {format_size(float(one.old))}"
+    shown = [format_number(float(value)) for value in (one.new, one.old)]
+    return f"{start}{text} {VERBS[one.what]} {shown[0]} {one.what} instead of {shown[1]}"
 
 
 def differing_orders(old: str, new: str) -> tuple[str, str]:
     """The memory orders of the operand that differs."""
     pairs = zip(old.split("·"), new.split("·"), strict=False)
     return next(((before, after) for before, after in pairs if before != after), (old, new))
-
-
-def _amount(what: str, value: str | int) -> str:
-    number = float(value)
-    return format_size(number) if what.startswith("bytes") else f"{format_number(number)} {what}"
 
 
 def phase_row(waterfall: Sequence[PhaseChange]) -> list[tuple[str, str]]:

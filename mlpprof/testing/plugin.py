@@ -214,7 +214,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         (
             "budget",
             "SECONDS",
-            "time limit for one claim (three processes always run); without an answer it is inconclusive",
+            "time limit for one claim (three processes always run, or two if the effect is clear); without an answer "
+            "it is inconclusive",
         ),
         (
             "resolution",

@@ -131,7 +131,8 @@ def _with_budget_note(found: Speedup, budget_s: float | None, took_s: float) -> 
         return found
     note = (
         f"{found.new} over {found.old} took {took_s:.1f} s, and the budget is {budget_s:g} s: the budget limits how "
-        f"often the measurement is repeated, but {LEAST_REPLICATES} repetitions always run, after the check of the code"
+        f"often the measurement is repeated, but {LEAST_REPLICATES} repetitions always run (two if the effect is "
+        "clear), after the check of the code"
     )
     return replace(found, notes=(*found.notes, note))
 

@@ -6,8 +6,11 @@ people, so files that are not valid results are listed and skipped, and every te
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,12 +19,13 @@ from jinja2 import Environment, StrictUndefined
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import write_atomically
+from mlpprof.owned import new_folder
 from mlpprof.report.figures.canvas import THEME
 from mlpprof.report.numbers import digits, format_percent, plain
 from mlpprof.report.page.page import content_policy
 from mlpprof.workshop.exercises import EXERCISES, Exercise
 from mlpprof.workshop.folder import next_exercise
-from mlpprof.workshop.result import Result, read_result
+from mlpprof.workshop.result import MOST_BYTES, Result, read_result
 from mlpprof.workshop.result_text import guess_error
 
 TEMPLATE = "board.html.jinja"
@@ -58,14 +62,56 @@ class Row:
 
 
 def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
-    """Return all results in files and folders, and why others were skipped; raise UsageError for far too many files."""
+    """Return all results in files, folders and zip files, and why others were skipped.
+
+    Raises UsageError for far too many files.
+    """
     results, skipped = [], []
-    for path in _files(paths):
-        try:
-            results.append(read_result(path))
-        except DataError as reason:
-            skipped.append(plain(str(reason)))
+    with ExitStack() as stack:
+        folders: list[Path] = []
+        shown: dict[str, str] = {}
+        for path in paths:
+            if path.suffix.lower() == ".zip" and path.is_file():
+                unpacked = new_folder("board")
+                stack.callback(shutil.rmtree, unpacked, ignore_errors=True)
+                shown[unpacked] = str(path)
+                folders.append(Path(unpacked))
+                skipped += _unpack(path, Path(unpacked))
+            else:
+                folders.append(path)
+        for path in _files(folders):
+            try:
+                results.append(read_result(path))
+            except DataError as reason:
+                text = str(reason)
+                for folder, name in shown.items():
+                    text = text.replace(folder, name)
+                skipped.append(plain(text))
     return results, skipped
+
+
+def _unpack(path: Path, folder: Path) -> list[str]:
+    """Write the JSON files of a zip file into a folder; return why others were skipped."""
+    skipped = []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [one for one in archive.infolist() if one.filename.lower().endswith(".json")]
+            if len(members) > MOST_FILES:
+                raise UsageError(f"{path} has more than {MOST_FILES:,} .json files; give one with those of the class")
+            for member in members:
+                if member.file_size > MOST_BYTES:  # it may be a few bytes that unpack to a full disk
+                    name = plain(f"{path}/{member.filename}")
+                    skipped.append(f"{name} has {member.file_size:,} bytes, and a result has at most {MOST_BYTES:,}")
+                else:
+                    archive.extract(member, folder)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        skipped.append(plain(f"{path} cannot be read as a zip file: {error}"))
+    return skipped
+
+
+def without_names(results: Sequence[Result]) -> list[Result]:
+    """Return the results with the number of the learner's folder in place of the name."""
+    return [replace(result, learner=f"learner {result.place}") for result in results]
 
 
 def rows_of(results: Sequence[Result]) -> list[Row]:

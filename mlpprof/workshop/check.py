@@ -30,12 +30,13 @@ from typing import Any
 import numpy as np
 
 from mlpprof import __version__
+from mlpprof.allowance import Allowance, allowing
 from mlpprof.compare.decide import Decision, Outcome, decide, log_ratios
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
 from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
-from mlpprof.errors import VariantError, WorkerDied, WorkerKilled
+from mlpprof.errors import CheckFailed, VariantError, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.roofline import run_bound_s
 from mlpprof.owned import new_folder
@@ -45,6 +46,8 @@ from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.numbers import digits, format_time, plain, printable
 from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
+from mlpprof.workshop.as_used import measure_as_used, run_s
+from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import Exercise
@@ -54,6 +57,9 @@ from mlpprof.workshop.solutions import RUNGS, solution_text
 
 AS_FAST = 1.05
 """If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
+
+RACE_ALLOWANCE = Allowance(processor_s=40.0)
+"""What one process of a race may use. It times about a hundred turns, most of them of versions that are known."""
 
 PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
 FINAL_EXERCISE = 6
@@ -147,7 +153,7 @@ class Examined:
     """A learner's file after all stages but the race.
 
     result: what is known so far; if its outcome is "pass", the race may begin. trained: network, data and batch. mixed:
-    the statements that mix memory orders, as (line, description).
+    the statements that mix memory orders, as (line, description). seconds: how long this took.
     """
 
     exercise: Exercise
@@ -156,12 +162,13 @@ class Examined:
     trained: Workload
     result: Result
     mixed: tuple[tuple[int, str], ...] = ()
+    seconds: float = 0.0
 
 
 def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress) -> Examined:
     """Load the file, check its results and count a step, without a clock. Raises UsageError if there is no file."""
     file = require_folder(folder)
-    trained = conditions.trained(folder)
+    trained, begun_s = conditions.trained(folder), time.monotonic()
     source = file.read_bytes()
     begun = Result(
         exercise=exercise.number,
@@ -176,14 +183,19 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
     )
 
     def examined(result: Result, mixed: tuple[tuple[int, str], ...] = ()) -> Examined:
-        return Examined(exercise, folder, conditions, trained, result, mixed)
+        return Examined(exercise, folder, conditions, trained, result, mixed, time.monotonic() - begun_s)
 
     environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
     request = Request(str(file.resolve()), trained.network, trained.source).to_json()
     try:
-        with Worker(MODULE, environment) as worker:
+        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment) as worker:
             answer = worker.call(
-                "examine", progress, file=request["variant"], network=request["network"], facts=list(exercise.facts)
+                "examine",
+                progress,
+                file=request["variant"],
+                network=request["network"],
+                batch=trained.batch,
+                facts=list(exercise.facts),
             )
     except WorkerKilled:
         raise
@@ -202,21 +214,52 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
     return examined(replace(known, stage="speed"), tuple((line, what) for line, what in answer["mixed"]))
 
 
-def race(examined: Examined, guess: float | None, progress: Progress) -> Result:
-    """Race an examined file, and return the result with its verdict; raises whatever a worker raises."""
+def race(examined: Examined, guess: float | None, progress: Progress, as_used: bool = False) -> Result:
+    """Race an examined file, and return the result with its verdict.
+
+    as_used: also time a fresh process. Code that fails only here has failed the exercise. Raises WorkerKilled if
+    somebody else ended a worker.
+    """
+    begun_s = time.monotonic()
+    source = (examined.folder / MY_MLP).read_bytes()
+    try:
+        result = _raced(replace(examined, result=replace(examined.result, guess=guess)), progress, as_used)
+    except WorkerKilled:
+        raise
+    except (VariantError, WorkerDied, CheckFailed) as problem:
+        return _failed(replace(examined.result, guess=guess), "speed", str(problem), source)
+    if result.outcome == "inconclusive":
+        return result
+    left_s = examined.conditions.whole_s - examined.seconds - (time.monotonic() - begun_s)
+    found = next_bottleneck(examined.folder / MY_MLP, examined.trained, left_s, progress)
+    return replace(result, bottleneck=printable(found)[:LONGEST_TEXT])
+
+
+def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
     exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
     share = None if exercise.number == 0 else exercise.share
-    with _entrants(examined) as (files, places):
+    used = None
+    with _entrants(examined) as (files, places), allowing(RACE_ALLOWANCE):
         requests = [Request(str(path), trained.network, trained.source) for path in files]
         live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
         speed = measure_speed(live, places, share, conditions.procedure, conditions.budget_s, progress)
         if speed.outcome != "pass" and _is_below(speed):
             speed = replace(speed, lost=lost_time(live.waterfall(progress)))
         machine = live.described["machine"]
+        if as_used:
+            used = measure_as_used(
+                files[places.start],
+                files[places.mine],
+                lambda file: run_s(file, trained, conditions.environment, progress),
+            )
     if exercise.is_free and conditions.roofline:
         speed = replace(speed, share_of_limit=_share_of_limit(examined, speed, progress))
     result = replace(
-        examined.result, guess=guess, speed=speed, outcome=speed.outcome, cpu=printable(_cpu(machine))[:LONGEST_TEXT]
+        examined.result,
+        speed=speed,
+        as_used=used,
+        outcome=speed.outcome,
+        cpu=printable(_cpu(machine))[:LONGEST_TEXT],
     )
     message, line = advice_on_speed(examined, speed)
     source = (examined.folder / MY_MLP).read_bytes()
@@ -308,10 +351,16 @@ def _line_text(source: bytes, line: int | None) -> str:
 
 
 def _notes(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    if not answer["uncounted"]:
-        return ()
-    names = printable(", ".join(answer["uncounted"]))[:200]
-    return (f"mlpprof cannot count these operations, so the structure is only partly known: {names}",)
+    notes = []
+    if answer["prints"] is not None:
+        notes.append(
+            f"{MY_MLP}:{answer['prints']} prints in every training step. Printing takes time, which counts as time of "
+            "your step, so remove it"
+        )
+    if answer["uncounted"]:
+        names = printable(", ".join(answer["uncounted"]))[:200]
+        notes.append(f"mlpprof cannot count these operations, so the structure is only partly known: {names}")
+    return tuple(notes)
 
 
 def _cpu(machine: Mapping[str, Any]) -> str:

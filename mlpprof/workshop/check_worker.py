@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 
@@ -17,48 +22,88 @@ from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
 from mlpprof.workshop import exercises
-from mlpprof.workshop.right_numbers import DIFFERENCE_OF_FLOAT32, ONLY_SINGLE, diagnose
-from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_fact, mixed_orders
+from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
+from mlpprof.workshop.python_loops import count_instructions, loop_over_samples
+from mlpprof.workshop.right_numbers import (
+    DIAGNOSED_SAMPLES,
+    DIFFERENCE_OF_FLOAT32,
+    ONLY_SINGLE,
+    agrees,
+    diagnose,
+    diagnosed_case,
+)
+from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_by_loop, broken_fact, mixed_orders
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
 """A learner's MLP is checked with these layers and batch sizes, and the activations of the workshop's network."""
+OTHER_ON_OWN_NETWORK = (
+    "the results are right on small networks, but wrong on the network that the race uses. Does the code do something "
+    "else for a certain number of layers, neurons or samples?"
+)
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
-def examine(report: Progress, file: str, network: Message, facts: list[str]) -> Message:
+def examine(report: Progress, file: str, network: Message, batch: int, facts: list[str]) -> Message:
     """Find out whether the MLP of a file is correct, and which structural fact it does not satisfy.
 
-    The answer has "wrong" (None or what is wrong), "networks" (how many were tried), "broken" (None or a fact), "mixed"
-    (statements that mix memory orders) and "uncounted". Raises VariantError if the file cannot be loaded.
+    batch: the batch size that the race will use. The answer has "wrong" (None or what is wrong), "networks" (how many
+    were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line of the
+    step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
     own = Network(**{**network, "layers": tuple(network["layers"])})
-    report("loading my_mlp.py", 0.0)
-    cls = catalog.load(entry)
     answer: Message = {"wrong": None, "networks": len(SHAPES), "broken": None, "mixed": [], "uncounted": []}
-    answer["wrong"] = _what_is_wrong(entry, cls, own, report)
+    answer["prints"] = None
+    is_free = not facts
+    answer["wrong"] = foreign_import(entry.source(), entry.path.name, is_free)
+    if answer["wrong"] is not None:
+        return answer
+    report("loading my_mlp.py", 0.0)
+    with intact_clocks() as clocks:
+        cls = catalog.load(entry)
+        answer["wrong"] = _what_is_wrong(entry, cls, own, batch, report)
+        patched = changed_clock(clocks, entry.source(), entry.path.name)
+    answer["wrong"] = patched or answer["wrong"]
     if answer["wrong"] is not None:
         return answer
     report("counting", 0.8)
-    if exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
-        what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
-        advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
-        answer["broken"] = asdict(Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice))
-    counts, uncounted = _count(entry, own)
-    answer["uncounted"] = uncounted
-    if isinstance(counts, Broken):
-        broken: Broken | None = counts if exercises.NO_LOOP in facts else None
-    else:
-        broken = broken_fact(counts, facts)
-        answer["mixed"] = mixed_orders(counts)
-    # the fact of exercise 1 comes before that of exercise 2, which DTYPE belongs to
-    if broken is not None and (answer["broken"] is None or broken.fact == exercises.NO_LOOP):
+    prints = Prints(str(entry.path))
+    with redirect_stdout(prints), redirect_stderr(prints):
+        broken = _loop(entry, cls, own) if exercises.NO_LOOP in facts else None
+        if broken is None and exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
+            what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
+            advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
+            broken = Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice)
+        if broken is None:
+            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, facts)
+    answer["prints"] = prints.line
+    if broken is not None:
         answer["broken"] = asdict(broken)
     return answer
 
 
-def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, report: Progress) -> str | None:
+class Prints(io.TextIOBase):
+    """A stream that drops what is printed, and remembers the first line of a file that prints in a training step."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.line: int | None = None
+
+    def write(self, text: str) -> int:
+        frame: FrameType | None = sys._getframe(1)
+        line, in_step = None, False
+        while frame is not None:
+            if frame.f_code.co_filename == self._file:
+                line = line or frame.f_lineno
+                in_step |= frame.f_code.co_name == "train_step"
+            frame = frame.f_back
+        if in_step and self.line is None:
+            self.line = line
+        return len(text)
+
+
+def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, batch: int, report: Progress) -> str | None:
     reference = catalog.load(catalog.ladder()[ORACLE])
     worst: str | None = None
     try:
@@ -72,13 +117,29 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, repor
                 break
     except VariantCrash as crash:
         worst = _with_shapes(str(crash))
-    if worst is None:
-        return None
     try:
+        if worst is None:
+            with catalog.variant_code(entry):
+                return None if agrees(cls, own, batch) else OTHER_ON_OWN_NETWORK
+        if _is_right_at(batch, entry, cls, own) and not _is_right_at(DIAGNOSED_SAMPLES, entry, cls, own):
+            return (
+                f"the results are right for a batch of {batch} samples, but not for one of {DIAGNOSED_SAMPLES}, so the "
+                f"code depends on the batch size. Is {batch} written into it, or does it keep an array of that size? "
+                "Use the number of samples in the batch: len(index), or self.Y.shape[1]"
+            )
         with catalog.variant_code(entry):
             return diagnose(cls, own) or worst
     except VariantCrash as crash:
         return _with_shapes(str(crash))
+
+
+def _is_right_at(m: int, entry: catalog.Entry, cls: type[Variant], own: Network) -> bool:
+    """Return whether a small network trains right with batches of m samples; code that crashes does not."""
+    try:
+        with catalog.variant_code(entry):
+            return agrees(cls, diagnosed_case(own).network, m)
+    except VariantCrash:
+        return False
 
 
 def _deviates(found: Deviation, case: Case) -> str:
@@ -107,18 +168,38 @@ def _with_shapes(message: str) -> str:
     return message
 
 
-def _count(entry: catalog.Entry, own: Network) -> tuple[Counts | Broken, list[str]]:
-    """Count a step at both batch sizes. A step with too many operations to count must contain a loop over samples."""
+def _loop(entry: catalog.Entry, cls: type[Variant], own: Network) -> Broken | None:
+    """Return what is wrong if a step has a Python loop over samples."""
+    small, large = (count_instructions(entry, cls, own, m) for m in (SMALL, LARGE))
+    loop = loop_over_samples(small, large, LARGE - SMALL, entry.source())
+    return None if loop is None else broken_by_loop(loop, _function_at(entry, loop.line))
+
+
+def _counted(
+    entry: catalog.Entry, own: Network, facts: list[str]
+) -> tuple[Broken | None, list[tuple[int, str]], list[str]]:
+    """Count a step; returns the first fact that is not satisfied, mixed memory orders, and what was not counted."""
     try:
         with catalog.variant_code(entry):
-            small, _ = count_network(entry, own, SMALL)
-            large, uncounted = count_network(entry, own, LARGE)
+            operations, uncounted = count_network(entry, own, LARGE)
     except TooManyOperations as reason:
-        broken = Broken(
-            exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), "Use one matrix product for all samples"
-        )
-        return broken, []
-    return Counts(own, small, large), list(uncounted)
+        if not facts:  # a loop over samples is allowed
+            return None, [], [str(reason)]
+        advice = "Use matrix products in place of loops over neurons"
+        return Broken(exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), advice), [], []
+    counts = Counts(own, operations)
+    return (
+        broken_fact(counts, [fact for fact in facts if fact != exercises.NO_LOOP]),
+        mixed_orders(counts),
+        list(uncounted),
+    )
+
+
+def _function_at(entry: catalog.Entry, line: int) -> str:
+    """Return the name of the function of the file that a line is in; empty if it is in none."""
+    functions = [node for node in ast.walk(ast.parse(entry.source())) if isinstance(node, ast.FunctionDef)]
+    around = [node for node in functions if node.lineno <= line <= (node.end_lineno or node.lineno)]
+    return max(around, key=lambda node: node.lineno).name if around else ""
 
 
 def _line_of(entry: catalog.Entry, name: str) -> int:

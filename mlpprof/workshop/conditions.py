@@ -39,8 +39,9 @@ class Conditions:
     """The network and data of a check, and how much time it may take.
 
     procedure: looks and error budgets of the verdict. blocks: number of blocks in each process of the race. budget_s:
-    after the first three processes, no process is started that would end later than this. roofline: whether the free
-    exercise is compared with the limits of the machine.
+    after the first three processes, no process is started that would end later than this. whole_s: the time of a
+    whole check; what would not fit into the rest of it is left out. roofline: whether the free exercise is compared
+    with the limits of the machine.
     """
 
     workload: str = WORKLOAD
@@ -48,6 +49,7 @@ class Conditions:
     blocks: int = BLOCKS
     environment: Environment = field(default_factory=Environment)
     budget_s: float = 30.0
+    whole_s: float = 60.0
     roofline: bool = True
 
     def trained(self, folder: Path) -> Workload:

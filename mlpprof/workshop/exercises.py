@@ -25,7 +25,8 @@ class Exercise:
     name: the file name of its page, without the number. fact: what the code has to satisfy from this exercise on,
     beside the speed. share: the part of the solution's speedup that is required, on a logarithmic scale: 0.5 requires
     the square root of the speedup, and 0 requires only that the code is as fast as at the start. question: what the
-    learner guesses before the measurement.
+    learner guesses before the measurement. longest_s: the processor time that finding out whether the code is right may
+    take; it is ten times what the slowest correct code needs.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Exercise:
     share: float
     fact: str | None = None
     question: str = SPEEDUP_QUESTION
+    longest_s: float = 15.0
 
     @property
     def file_name(self) -> str:
@@ -60,14 +62,15 @@ EXERCISES = (
         "Measure first",
         0.0,
         question="How many times faster than this first version will the final version of the workshop be?",
+        longest_s=30.0,
     ),
-    Exercise(1, "per-sample-loop", "The loop over samples", 0.6, NO_LOOP),
+    Exercise(1, "per-sample-loop", "The loop over samples", 0.6, NO_LOOP, longest_s=30.0),
     Exercise(2, "float32", "Single precision", 0.6, SINGLE),
     Exercise(3, "input-delta", "The delta that nobody uses", 0.6, NO_INPUT_DELTA),
     Exercise(4, "cached-activations", "What forward already knows", 0.4, NO_EVALUATION),
     Exercise(5, "memory-order", "Memory order and bias slices", 0.4, NO_COPY),
     Exercise(6, "buffers", "Buffers and out=", 0.3, FEW_ARRAYS),
-    Exercise(7, "free-style", "Free style: how close to the limit?", 0.0),
+    Exercise(7, "free-style", "Free style: how close to the limit?", 0.0, longest_s=30.0),
 )
 
 

@@ -7,8 +7,8 @@ the activations and losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -167,7 +167,34 @@ def loss_mistakes(case: Case) -> list[tuple[float, str]]:
             "loss() contains the penalty; expected the mean loss of the batch without it",
         ),
         (-right, "loss() has the wrong sign: cross-entropy is minus the sum of Y log A + (1 - Y) log(1 - A)"),
+        (
+            _loss(replace(case, parameters=[(W, 0 * b) for W, b in case.parameters]), case.index, case.index),
+            "forward leaves out the biases: Z[l] = W[l] @ A[l - 1] + b[l]",
+        ),
+        *_other_rows(case),
     ]
+
+
+def _other_rows(case: Case) -> Iterator[tuple[float, str]]:
+    """Yield the loss of batches that consist of other rows than those of the case, each with its message."""
+    index, samples = case.index, len(case.X)
+    first = np.arange(len(index))
+    shifted = [(index - 1) % samples, (index + 1) % samples, first]
+    for rows in (*shifted, index[1:], index[:-1], np.append(index[1:], index[-1:]), np.append(index[:1], index[:-1])):
+        yield _loss(case, rows, rows), "fetch_batch takes other rows than those in `index`: use X[index] and Y[index]"
+    for rows in (*shifted, index[::-1], np.sort(index)):
+        for x_rows, y_rows in ((rows, index), (index, rows)):
+            yield (
+                _loss(case, x_rows, y_rows),
+                "fetch_batch takes the inputs and the targets from other rows, but row i of X belongs to row i of Y: "
+                "use X[index] and Y[index]",
+            )
+
+
+def _loss(case: Case, x_rows: Array, y_rows: Array) -> float:
+    """Return the loss with the inputs of some rows and the targets of as many others."""
+    _, A = forward(replace(case, index=x_rows))
+    return loss_of(case.network)(A[-1].T, case.Y[y_rows].T)
 
 
 Step = Callable[[Array, Array, Array, float, float], tuple[Array, Array]]

@@ -68,13 +68,25 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class AsUsed:
+    """A training run in a fresh process: its steps, and the seconds of the start of the exercise and of my_mlp.py.
+
+    The times contain loading the file and compiling it, but not loading the data.
+    """
+
+    steps: Count
+    start_s: Positive
+    mine_s: Positive
+
+
+@dataclass(frozen=True)
 class Result:
     """One check of one exercise.
 
     learner: the name, as the learner gave it. place: distinguishes the folders of learners who have the same name.
     stage: how far the check came. message: what to do, empty on a pass. line, text: the statement that the message is
     about. guess: the learner's answer to `Exercise.question`. networks: the number of random networks on which the
-    gradients were right. facts: structural facts that hold.
+    gradients were right. facts: structural facts that hold. bottleneck: what takes most time now, and its share.
     """
 
     exercise: Annotated[int, Meta(ge=0, le=99)]
@@ -93,6 +105,8 @@ class Result:
     notes: tuple[Text, ...] = ()
     guess: Positive | None = None
     speed: Speed | None = None
+    as_used: AsUsed | None = None
+    bottleneck: Text = ""
     cpu: Text = ""
     source_sha256: Name = ""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mlpprof.report.numbers import digits, format_percent
+from mlpprof.report.numbers import digits, format_percent, format_time
 from mlpprof.workshop.exercises import EXERCISES, exercise
 from mlpprof.workshop.folder import MY_MLP, PAGES
-from mlpprof.workshop.result import Ratio, Result, Speed
+from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
 HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}
 STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
@@ -32,6 +32,10 @@ def rows(result: Result) -> list[tuple[str, str]]:
         found.append((STAGE_NAMES[result.stage], result.message))
     if result.line is not None:
         found.append(("line", f"{MY_MLP}:{result.line}   {result.text}"))
+    if result.as_used is not None:
+        found.append(("as used", _as_used(result.as_used)))
+    if result.bottleneck:
+        found.append(("next", result.bottleneck))
     found += [("note", note) for note in result.notes]
     return found
 
@@ -76,6 +80,14 @@ def _speed_rows(number: int, speed: Speed) -> list[tuple[str, str]]:
     if speed.share_of_limit is not None:
         rows.append(("roofline", f"{format_percent(speed.share_of_limit)} of what is possible on this machine"))
     return rows
+
+
+def _as_used(run: AsUsed) -> str:
+    ratio = digits(run.start_s / run.mine_s)
+    return (
+        f"{run.steps} steps in a fresh process take {format_time(run.mine_s)}, loading and compiling included; the "
+        f"start of the exercise takes {format_time(run.start_s)} ({ratio}x)"
+    )
 
 
 def _ratio(ratio: Ratio) -> str:

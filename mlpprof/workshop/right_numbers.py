@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mlpprof.errors import one_line
 from mlpprof.model import Array, Network, Parameters, Variant, loss_of
 from mlpprof.model.gradcheck import (
     Case,
@@ -51,6 +52,28 @@ def diagnosed_case(network: Network) -> Case:
     """Return a small version of the workshop's network; its momentum and penalty are large enough to matter."""
     small = replace(network, layers=DIAGNOSED_LAYERS, rate=0.5, momentum=0.7, l2=0.1)
     return random_case(small, DIAGNOSED_SAMPLES, seed=1)
+
+
+def agrees(cls: type[Variant], network: Network, m: int) -> bool:
+    """Return whether two training steps with m samples each give the correct losses and weights.
+
+    Raises whatever the learner's code raises.
+    """
+    case = random_case(network, m, seed=2)
+    instance = cls(network, [(W.copy(), b.copy()) for W, b in case.parameters])
+    there, gradients = case, []
+    try:
+        for index in (case.index, (case.index + 1) % len(case.X)):
+            there = replace(there, index=index)
+            right = loss_of(network)(forward(there)[1][-1].T, case.Y[index].T)
+            loss = instance.train_step(case.X.copy(), case.Y.copy(), index)
+            gradients.append(CORRECT.gradients(there))
+            there = replace(there, parameters=_updates(heavy_ball, case.parameters, gradients, network)[-1])
+            if loss is None or not np.isclose(float(loss), right, rtol=SAME):
+                return False
+        return _agree(instance.parameters(), there.parameters)
+    finally:
+        close(instance)
 
 
 def diagnose(cls: type[Variant], network: Network) -> str | None:
@@ -104,6 +127,12 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
             return _with_place(message, gradients, right)
     if _distance(gradients, right) < DIFFERENCE_OF_FLOAT32:
         return ONLY_SINGLE
+    divisor = _divisor(gradients, case)
+    if divisor is not None:
+        return (
+            f"the sums over the samples are divided by {divisor}, and should be divided by {len(case.index)}, the "
+            "number of samples in the batch of this check. Use self.Y.shape[1] or len(index), and no fixed number"
+        )
     if overwritten:
         layers = ", ".join(f"A[{l}]" for l in overwritten)
         return (
@@ -166,7 +195,13 @@ def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
         loss = singly.loss()
         singly.backward()
         singly.update()
-        returned = whole.train_step(case.X, case.Y, case.index)
+        try:
+            returned = whole.train_step(case.X, case.Y, case.index)
+        except Exception as error:  # noqa: BLE001 - the learner's code may raise anything
+            return (
+                f"train_step fails ({type(error).__name__}: {one_line(error)}), although the five methods work if they "
+                "are called one by one. It has to call fetch_batch, forward, loss, backward and update in this order"
+            )
     if _distance(singly.parameters(), whole.parameters()) > SAME:
         return "train_step has to call fetch_batch, forward, loss, backward and update in this order; it does not"
     if returned is None or abs(float(returned) - float(loss)) > SAME:
@@ -183,6 +218,19 @@ def _diagnose_rest(cls: type[Variant], case: Case) -> str | None:
     return None
 
 
+def _divisor(gradients: Parameters, case: Case) -> int | None:
+    """Return the whole number by which the gradients are divided in place of m; None if that is not what is wrong."""
+    without = replace(CORRECT, l2_on_weights=0.0).gradients(case)
+    W_b = zip(gradients, case.parameters, strict=True)
+    ours = np.concatenate([part.ravel() for (dW, db), (W, _) in W_b for part in (dW - case.network.l2 * W, db)])
+    theirs = np.concatenate([part.ravel() for pair in without for part in pair])
+    scale = float(ours @ theirs / (theirs @ theirs))
+    if not scale > 0 or not np.allclose(ours, scale * theirs, rtol=1e-6, atol=1e-9):
+        return None
+    divisor = round(len(case.index) / scale)
+    return divisor if np.isclose(divisor * scale, len(case.index), rtol=1e-6) else None
+
+
 def _loss_problem(loss: Any, case: Case) -> str | None:
     right = loss_of(case.network)(forward(case)[1][-1].T, case.Y[case.index].T)
     if loss is None:
@@ -194,6 +242,12 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
             return message
     if np.isclose(float(loss), right, rtol=DIFFERENCE_OF_FLOAT32):
         return ONLY_SINGLE
+    divisor = len(case.index) * right / float(loss) if loss else 0.0
+    if divisor >= 1 and np.isclose(divisor, round(divisor), rtol=1e-8):
+        return (
+            f"loss() divides the sum over the samples by {round(divisor)}, and should divide it by {len(case.index)}, "
+            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index), and no fixed number"
+        )
     return (
         f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ "
         "A[l - 1] + b[l] and A[l] = sigmoid(Z[l]), with one column per sample. Column 0 of the stored W[l] holds b[l]"

@@ -15,13 +15,12 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
 from mlpprof.model import Network
 from mlpprof.results import Operation
 from mlpprof.workshop import exercises
+from mlpprof.workshop.python_loops import Loop
 
 SMALL, LARGE = 23, 47
-"""The step is counted at these two batch sizes. No layer has as many neurons, so a shape shows which side is m."""
-GROWS = 1.5
-"""A line that runs at least so many times as often in the larger batch is inside a loop over samples.
+"""Loops are looked for at these two batch sizes, and operations are counted at the larger one.
 
-Such a line runs LARGE / SMALL = 2.04 times as often, and every other line equally often.
+No layer has as many neurons, so a shape shows which side is m.
 """
 ARRAYS_ALLOWED = 4
 """A step may make so many new arrays with a number per sample."""
@@ -29,10 +28,9 @@ ARRAYS_ALLOWED = 4
 
 @dataclass(frozen=True)
 class Counts:
-    """The operations of one step, at the batch size SMALL and at LARGE."""
+    """The operations of one step, at the batch size LARGE."""
 
     network: Network
-    small: Sequence[Operation]
     large: Sequence[Operation]
 
     def is_batch(self, operation: Operation) -> bool:
@@ -77,21 +75,14 @@ def _shape_text(operation: Operation) -> str:
     return f"({' x '.join(str(n) for n in result_shape(operation))})"
 
 
-def _loop(counts: Counts) -> Broken | None:
-    small = _times_by_line(counts.small)
-    grown = {
-        place: times - small.get(place, 0)
-        for place, times in _times_by_line(counts.large).items()
-        if times > GROWS * small.get(place, 0) and times > 1
-    }
-    if not grown:
-        return None
-    (line, phase), more = max(grown.items(), key=lambda item: item[1])
+def broken_by_loop(loop: Loop, function: str) -> Broken:
+    """Return what is wrong with a loop over samples. function: the name of the function that it is in."""
+    runs = f"`{loop.phase}` runs" if function in ("", loop.phase) else f"`{loop.phase}` calls `{function}`, which runs"
+    is_loop = "is" if loop.is_header else "is inside"
     return Broken(
         exercises.NO_LOOP,
-        line,
-        f"`{phase}` ran this line {more} times more when the batch had {LARGE - SMALL} more samples, so the line is "
-        "inside a loop over samples",
+        loop.line,
+        f"{runs} this line again for each sample of the batch, so the line {is_loop} a loop over samples",
         "Put the samples side by side as columns (X[index].T) and use one matrix product for all of them",
     )
 
@@ -123,7 +114,11 @@ def _makes_double(operation: Operation) -> bool:
 
 def _input_delta(counts: Counts) -> Broken | None:
     inputs = (counts.network.layers[0], counts.network.layers[0] + 1)
-    found = [o for o in counts.large if o.phase == "backward" and sorted(result_shape(o)) in _with(inputs, LARGE)]
+    found = [
+        o
+        for o in counts.large
+        if o.phase == "backward" and o.kind != COPY and sorted(result_shape(o)) in _with(inputs, LARGE)
+    ]
     if not found:
         return None
     largest = max(found, key=lambda o: (o.kind == EVALUATION, o.flop))
@@ -190,7 +185,6 @@ def _new_arrays(counts: Counts) -> Broken | None:
 
 
 FACTS: dict[str, Callable[[Counts], Broken | None]] = {
-    exercises.NO_LOOP: _loop,
     exercises.SINGLE: _double,
     exercises.NO_INPUT_DELTA: _input_delta,
     exercises.NO_EVALUATION: _evaluation,
@@ -217,14 +211,6 @@ def mixed_orders(counts: Counts) -> list[tuple[int, str]]:
     for operation in sorted(found, key=lambda o: -math.prod(o.shape)):
         lines.setdefault(operation.line, f"{described(operation)} with operands in order {operation.orders}")
     return list(lines.items())
-
-
-def _times_by_line(operations: Iterable[Operation]) -> dict[tuple[int, str], int]:
-    found: dict[tuple[int, str], int] = {}
-    for operation in operations:
-        place = (operation.line, operation.phase)
-        found[place] = found.get(place, 0) + operation.times
-    return found
 
 
 def _with(sizes: Iterable[int], m: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -236,8 +236,11 @@ def main(
 ) -> None:
     """Count the outcomes of real claims on this machine. They are written after each one."""
     procedure = procedure_for(resolution)
-    study = Study.begin(f"real_trials_{100 * resolution:g}", out)
-    document: dict[str, Any] = earlier(out / f"{study.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
+    study = Study.begin("real_trials", out)
+    of_resolution = replace(study, name=f"real_trials_{100 * resolution:g}")
+    document: dict[str, Any] = (
+        earlier(out / f"{of_resolution.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
+    )
     parts = list(document["parts"])
     shares = slowdowns or tuple(dict.fromkeys((resolution, 0.05)))
     text = ""
@@ -248,9 +251,9 @@ def main(
             progress(f"trial {number + 1} of {count}; {trial.kind}: {trial.outcome}", number / count)
             document["trials"].append(asdict(trial))
             document["parts"] = [*parts, study.circumstances("reports.verdicts")]
-            found = [Trial(**kept) for kept in document["trials"]]
+            found = [Trial(**one) for one in document["trials"]]
             text = "\n".join([table(found, procedure, replay), *map(circumstances_text, document["parts"])])
-            study.write(text, document, "md")
+            of_resolution.write(text, document, "md")
     click.echo(json.dumps(document, indent=1) if as_json else text)
 
 

@@ -200,6 +200,10 @@ def _ratio(first: BatchResult, result: BatchResult | None) -> str:
 # The message of an assertion about a speedup: claimed, measured, verdict, the phase that lost the time.
 
 
+MOST_FACTS = 5
+"""The message of a failed test shows no more counted facts; `mlpprof compare` shows all."""
+
+
 def speedup_table(speedup: Speedup) -> str:
     """Plain text, a fact a line, for a test's output; the first says what was measured and what was required."""
     verdict = speedup.verdict
@@ -209,7 +213,7 @@ def speedup_table(speedup: Speedup) -> str:
         ("verdict", claim_text(verdict)),
         *phase_row(speedup.waterfall),
         *([] if speedup.lost is None else [("lost in", lost_text(speedup.lost))]),
-        *(("counted", counted_text(one)) for one in speedup.counted),
+        *(("counted", counted_text(one)) for one in speedup.counted[:MOST_FACTS]),
         ("more", speedup.command),
         *(("note", note) for note in speedup.notes),
     ]

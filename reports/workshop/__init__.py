@@ -1,0 +1,1 @@
+"""Studies of the workshop: whether a check judges submissions right."""

@@ -1,0 +1,73 @@
+"""The study of labelled submissions: what is planted, and how a verdict is compared with its label."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from reports.workshop.planted import AT_LINE, PLANTS, Plant, swap
+from reports.workshop.submissions import (
+    Outcome,
+    Submission,
+    Verdict,
+    changed_lines,
+    judged,
+    planted,
+    submissions,
+    table,
+)
+
+WRONG = Plant("a kind", "a mistake", ("wrong sign",), ())
+CRASH = Plant("a kind", "a crash", (AT_LINE,), ())
+RIGHT = Plant("right", "the same", (), ())
+
+
+def submission(plant: Plant) -> Submission:
+    return Submission(1, plant, 0, "x\n" * 6 + "y\n", "x\n" * 6 + "z\n")
+
+
+@pytest.mark.parametrize(
+    ("plant", "verdict", "is_right", "is_named"),
+    [
+        (RIGHT, Verdict(""), True, None),
+        (RIGHT, Verdict("my_mlp.py:7: no"), False, None),
+        (WRONG, Verdict("the gradients have the wrong sign"), True, True),
+        (WRONG, Verdict("the gradients are wrong"), True, False),
+        (WRONG, Verdict(""), False, False),
+        (CRASH, Verdict("my_mlp.py:7 in loss: TypeError"), True, True),
+        (CRASH, Verdict("my_mlp.py:77 in loss: TypeError"), True, False),
+        (CRASH, Verdict("what it does", line=7), True, True),
+        (WRONG, Verdict("wrong sign", failure="late: it took longer"), False, True),
+    ],
+)
+def test_a_verdict_is_compared_with_the_label(plant, verdict, is_right, is_named):
+    found = judged(submission(plant), lambda one: verdict)
+    assert (found.is_judged_right, found.is_named) == (is_right, is_named)
+
+
+def test_a_plant_changes_the_code_and_not_the_docstring():
+    source = '"""a = 1"""\n\nimport numpy\n\na = 1\n'
+    assert planted(source, swap("a = 1", "a = 2")) == '"""a = 1"""\n\nimport numpy\n\na = 2\n'
+    assert planted(source, swap("b = 1", "b = 2")) is None
+    assert changed_lines("a\nb\nc\n", "a\nx\ny\nc\n") == (2, 3)
+    assert changed_lines("a\nb\nc\n", "a\nc\n") == (2,)
+
+
+def test_every_form_fits_a_solution_and_there_are_far_more_than_three_hundred_submissions():
+    made = list(submissions(seed=0))
+    assert len(made) > 900
+    assert sum(one.plant.is_right for one in made) > 100
+    fitted = {(one.plant.kind, one.plant.name, one.form) for one in made}
+    assert fitted >= {(plant.kind, plant.name, i) for plant in PLANTS for i in range(len(plant.forms))}
+    for one in {(one.plant.name, one.form): one for one in made}.values():
+        if one.plant.name != "a syntax error":
+            ast.parse(one.source)
+
+
+def test_the_table_has_a_row_for_each_kind_and_lists_what_was_judged_wrong():
+    results = [judged(submission(WRONG), lambda one: Verdict("")), judged(submission(RIGHT), lambda one: Verdict(""))]
+    text = table(Outcome(results, total=9))
+    assert "| a kind | 1 | 0 | 0.0% | 0 of 1 | 0.0% |" in text
+    assert "| all | 2 | 1 | 50.0% | 0 of 1 | 0.0% |" in text
+    assert "| a mistake (a kind, judged wrong) | 1 | (passes) |" in text
