@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
     cells = cells_from(ctx, targets, options)
     require_writable_folder(options["out"])
     with _client(options) as client:
-        pool = DaskPool(client, measure_cell, class_of_node, complain)
+        class_of = partial(class_of_node, options["native_blas"])
+        pool = DaskPool(client, measure_cell, class_of, complain)
         sweeping = Sweeping(cells, options["out"], pool)
         sweep = swept(sweeping, cells, options)
     if options["as_json"]:
