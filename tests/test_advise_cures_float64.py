@@ -288,3 +288,30 @@ def test_what_a_function_passes_on_in_parts_is_converted_where_it_is_unpacked():
     after = applied(graph.trace.sources, [found.cures[0]])[FILE]
     assert "X, y = load('flat')\nX = X.astype(np.float32)\n" in after
     assert "return made(8)\n" in after
+
+
+CALLED_OBJECT = """
+import numpy as np
+rng = np.random.default_rng(1)
+X, W = rng.normal(0, 1, (64, 20)), rng.normal(0, 1, (20, 10))
+
+class Softmax:
+    def __call__(self, Z):
+        E = np.exp(Z)
+        return E / E.sum(axis=1, keepdims=True)
+
+activation = Softmax()
+
+def step():
+    global W
+    acts = [X]
+    acts.append(activation(acts[0] @ W))
+    W = W - 0.01 * (acts[0].T @ acts[1])
+    return W
+"""
+
+
+def test_an_activation_that_is_an_object_with_a_call_is_followed_like_a_function():
+    with recorded(CALLED_OBJECT) as graph:
+        found = in_float32(graph)
+    assert {site.line for site in found.places} == {4}

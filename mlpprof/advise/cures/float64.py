@@ -474,7 +474,8 @@ class _Search:
         is_whole = not any(path) if is_numpy else not path  # part 0 of what another function gives may be of a tuple
         event = self._shapes.get((self.bindings.files[node], *_span(node)))
         if event is not None and event.is_own:  # also through a variable that holds the function
-            self._returned(event.function.__name__, path, is_exact)
+            # An object that is called has no name: what has run is the `__call__` of its class.
+            self._returned(getattr(event.function, "__name__", "__call__"), path, is_exact)
         elif name in self.bindings.functions and not is_numpy:
             self._returned(name, path, is_exact)
         elif name in self.bindings.classes or _is_single(node) or _is_no_double(node):
