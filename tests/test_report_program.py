@@ -16,6 +16,7 @@ from mlpprof.report.figures.gallery import drawings
 from mlpprof.report.files.formats import RUNS
 from mlpprof.report.notebook.views import RunView
 from mlpprof.report.page.page import page_html
+from mlpprof.report.sentences import slowest_part
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.compare import print_stored
 from mlpprof.report.terminal.profile import print_run
@@ -46,6 +47,13 @@ def test_the_report_fits_the_screen_and_shows_the_step_its_phases_and_its_expres
         "Net.update takes 80 % of the step; its slowest expression is np.outer(d1[:, i], X[:, i])",
     ):
         assert part in squeezed(text)
+
+
+def test_a_step_of_one_phase_names_its_slowest_expression_and_no_share_of_100_percent():
+    result = make_program_run().results[0]
+    labels = tuple(label for label in result.labels if label.phase == "Net.update")
+    one = replace(result, phases={"Net.update": result.phases["Net.update"]}, labels=labels)
+    assert slowest_part(one).startswith("the slowest expression of the step is np.outer(d1[:, i], X[:, i]) (")
 
 
 def test_what_is_not_known_of_a_program_is_left_out():

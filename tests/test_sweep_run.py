@@ -63,8 +63,11 @@ def test_a_damaged_file_and_one_of_another_class_of_machine_are_measured_again(t
 
 
 def test_a_cell_of_a_busy_node_is_repeated_twice_and_then_invalid(tmp_path: Path):
-    pool = PoolOfOne(busy)
-    [cell] = run(tmp_path, pool, cells(["naive"], [10])).shown
+    pool, progress = PoolOfOne(busy), list[str]()
+    sweeping = Sweeping(cells(["naive"], [10]), tmp_path, pool)
+    sweeping.run(lambda what, share: progress.append(what))
+    [cell] = sweeping.shown
+    assert progress[1].startswith("0 of 1 cells; 1 to repeat, because the node was busy or has ended; ")
     assert len(pool.measured) == 1 + REPEATS == 3
     assert (cell.state, cell.tries) == (INVALID, 3)
     assert cell.error is not None and "1.9 CPUs" in cell.error

@@ -60,6 +60,8 @@ def slowest_part(result: BatchResult) -> str:
         return sentence
     slowest = max(labels, key=result.label_share)
     share = f"{100 * result.label_share(slowest):.0f} % of the step"
+    if result.is_one_pass and len(result.phases) == 1:
+        return f"the slowest expression of the step is {plain(slowest.label)} ({share})"
     if result.is_one_pass:
         return f"{sentence}; its slowest expression is {plain(slowest.label)} ({share})"
     return f"{sentence}; {owner} slowest statement is the {of_layer(slowest.label, slowest.layer)} ({share})"

@@ -20,7 +20,7 @@ from mlpprof.process import Progress
 from mlpprof.results import Comparison
 from mlpprof.results.on_disk import OF_RACES, intact_schema, load_run
 from mlpprof.results.races_on_disk import load_races
-from mlpprof.results.sweep import DONE, FAILED, INVALID, SweepCell
+from mlpprof.results.sweep import DONE, FAILED, INVALID, WAITING, SweepCell
 from mlpprof.sweep.grid import Cell
 from mlpprof.sweep.measure import Answer
 
@@ -94,13 +94,15 @@ class Sweeping:
         return sum(one.state in (DONE, FAILED, INVALID) for one in self.shown)
 
     def _where(self) -> str:
-        """'3 of 40 cells; 127.0.0.1:4711: cached batch 8'."""
+        """'3 of 40 cells; 2 to repeat, because ...; 127.0.0.1:4711: cached batch 8'."""
         running = [
             f"{node}: {', '.join(self._cells[number].text for number in numbers)}"
             for node, numbers in self._pool.running().items()
             if numbers
         ]
-        return "; ".join([f"{self._ended} of {len(self._cells)} cells", *(running or ["waiting for a worker"])])
+        repeated = sum(one.state == WAITING and one.tries > 0 for one in self.shown)
+        busy = [f"{repeated} to repeat, because the node was busy or has ended"] * (repeated > 0)
+        return "; ".join([f"{self._ended} of {len(self._cells)} cells", *busy, *(running or ["waiting for a worker"])])
 
     def _find_done(self) -> None:
         """Mark the cells whose file an earlier sweep has left here, measured on a class of machine that is there."""
