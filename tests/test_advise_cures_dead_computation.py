@@ -300,3 +300,23 @@ def test_a_method_gets_the_parameter_in_the_classes_that_did_not_run_too_or_ther
     assert len(cures_of(text, dead_computation)) == 1
     through = "    for back in [layer.backward for layer in reversed(layers)]:\n        d = back(d)\n"
     assert cures_of(HEAD + CLASSES + through, dead_computation) == ()
+
+
+BETWEEN = """\
+W, kept = rng.normal(0, 0.1, (50, 50)), {}
+def parameters():
+    return [W]
+def step():
+    kept["A"] = X @ W
+def backward():
+    return X.T @ kept["A"]
+"""
+
+
+@pytest.mark.parametrize(("key", "number"), [('["A"]', 0), ("[0]", 0)])
+def test_items_that_a_function_reads_between_the_steps_are_not_called_unread(key, number):
+    text = HEAD + BETWEEN.replace('["A"]', key)
+    with recorded(text) as graph:
+        assert len(dead_computation.detect(graph)) == number
+    with recorded(text.replace(f"X.T @ kept{key}", "0")) as graph:
+        assert len(dead_computation.detect(graph)) == 1
