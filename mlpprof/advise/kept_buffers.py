@@ -49,6 +49,8 @@ class KeptBuffers:
         for node in ast.walk(self._graph.trees[site.file]) if site.file in self._graph.trees else ():
             if isinstance(node, ast.Assign) and _gives(node.value, place):
                 return any(self.is_named_unseen(site.file, target) for target in node.targets)
+            if isinstance(node, ast.AugAssign) and (_gives(node, place) or _gives(node.value, place)):
+                return self.is_named_unseen(site.file, node.target)
         return False
 
     def is_named_unseen(self, file: str, node: ast.expr) -> bool:
