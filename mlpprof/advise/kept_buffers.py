@@ -152,7 +152,7 @@ class KeptBuffers:
         return frozenset((site.file, site.line) for site in sites)
 
 
-def _gives(value: ast.expr, place: tuple[int, int]) -> bool:
+def _gives(value: ast.expr | ast.stmt, place: tuple[int, int]) -> bool:
     """Whether a value is what begins at a place, or a container that may hold it."""
     begin, end = (value.lineno, value.col_offset), (value.end_lineno or 0, value.end_col_offset or 0)
     is_container = isinstance(value, ast.List | ast.Tuple | ast.Dict | ast.ListComp | ast.DictComp)
