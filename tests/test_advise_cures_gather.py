@@ -161,3 +161,15 @@ def test_rows_that_python_takes_one_by_one_are_found_without_an_edit(text, title
         assert [one.title for one in found if title is None or title not in one.title] == []
         assert len(found) == (title is not None)
         assert all(one.cures == () for one in found)
+
+
+def test_one_element_of_each_sample_is_not_called_samples_far_apart():
+    text = "P, y = np.ones((2000, 500)), rng.integers(0, 500, 2000)\ndef step():\n    return P[range(2000), y].sum()\n"
+    assert found_titles(HEAD + text) == []
+    columns = "P, y = np.ones((2000, 3000)), rng.integers(0, 3000, 500)\ndef step():\n    return P[:, y].sum()\n"
+    assert ["far apart" in title for title in found_titles(HEAD + columns)] == [True]
+
+
+def found_titles(text):
+    with recorded(text) as graph:
+        return [one.title for one in detect(graph)]
