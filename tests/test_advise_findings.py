@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.detect import gather, slow_primitive, small_product
 from mlpprof.advise.findings import CONSEQUENCES, candidates_of, merge, promise
+from mlpprof.advise.summed_products import outer_sums
 from mlpprof.instrument.rewriting import Site
 
 
@@ -78,6 +79,20 @@ def test_numbers_in_place_of_arrays_stop_neither_the_search_for_shuffles_nor_tha
         found = slow_primitive.detect(graph)
     assert "shuffles the whole data set in every step" in shuffle.title
     assert not [one.title for one in found if "sum" in one.title]
+
+
+NO_OUTER_PRODUCTS = """\
+import numpy as np
+W, rows, deltas = np.ones((1, 30, 40)), np.ones((50, 40, 1)), np.ones((50, 30))
+def step():
+    pairs = np.einsum("...i,...j->...ij", deltas, rows[:, :, 0])
+    return (W @ rows).sum(axis=0), pairs.sum(axis=0)
+"""
+
+
+def test_products_of_three_axes_that_are_no_outer_products_do_not_stop_the_search_for_sums_of_them():
+    with recorded(NO_OUTER_PRODUCTS) as graph:
+        assert outer_sums(graph) == []
 
 
 SMALL = """\

@@ -82,6 +82,15 @@ NO_DOUBLES = frozenset(
 REDUCTIONS = frozenset(("mean", "sum", "average", "max", "min", "std", "var", "prod", "median", "any", "all"))
 """Functions that give a single number, as an accuracy or a loss, unless they are asked for an axis."""
 
+LISTS_OF_VIEWS = frozenset(("split", "array_split", "hsplit", "vsplit", "dsplit"))
+"""Functions that give a list of views of their first argument: the list itself has no dtype."""
+
+LISTS = frozenset(("meshgrid", "broadcast_arrays", "nonzero", "unravel_index"))
+"""Other functions of NumPy that give several arrays in a list or tuple."""
+
+JOINING = frozenset(("c_", "r_"))
+"""Objects of NumPy that join the arrays in their brackets. They have no dtype themselves."""
+
 TAKING = frozenset(("get", "pop", "popleft", "setdefault"))
 """Methods of containers that give an item, or None where there is none yet."""
 
@@ -377,8 +386,14 @@ class _Search:
                     self._bound(one, path, is_exact)
                 if not known and name in VIEWS:
                     self._follow(owner, path, is_exact)
-                elif not known and is_exact and not any(path) and not is_executed:
+                elif not (known or any(path) or is_executed) and is_exact and not self._is_of_numpy(node):
                     self.changes.astype[node] = None
+            case ast.Subscript(value=ast.Attribute() as joined, slice=key) if self._joins(joined):
+                if is_exact and not any(path) and not is_executed and not _is_single(node):
+                    self.changes.astype[node] = None
+                elif not is_executed:
+                    for part in key.elts if isinstance(key, ast.Tuple) else [key]:
+                        self._follow(part, (), False)
             case ast.Subscript(value=owner, slice=key):
                 held = key.value if isinstance(key, ast.Constant) and isinstance(key.value, int | str) else None
                 self._follow(owner, path if self._takes_part(node, key) else (held, *path), is_exact)
@@ -474,7 +489,8 @@ class _Search:
         is_whole = not any(path) if is_numpy else not path  # part 0 of what another function gives may be of a tuple
         event = self._shapes.get((self.bindings.files[node], *_span(node)))
         if event is not None and event.is_own:  # also through a variable that holds the function
-            self._returned(event.function.__name__, path, is_exact)
+            # An object that is called has no name: what has run is the `__call__` of its class.
+            self._returned(getattr(event.function, "__name__", "__call__"), path, is_exact)
         elif name in self.bindings.functions and not is_numpy:
             self._returned(name, path, is_exact)
         elif name in self.bindings.classes or _is_single(node) or _is_no_double(node):
@@ -487,6 +503,11 @@ class _Search:
             argument = node.args[0] if node.args else owner
             assert argument is not None
             self._follow(argument, path, is_exact)
+        elif is_numpy and name in LISTS_OF_VIEWS and node.args:
+            self._follow(node.args[0], path[1:], is_exact and bool(path))
+        elif is_numpy and name in LISTS:
+            for argument in node.args:
+                self._follow(argument, (), False)
         elif not is_numpy and name in CONTAINERS:
             self._in_container(node, name, path, is_exact)
         elif owner is not None and not is_numpy and name in TAKING | {"values", "items"}:
@@ -565,6 +586,14 @@ class _Search:
         if isinstance(owner, ast.Name) and isinstance(node.func, ast.Attribute):
             return owner.id == alias
         return isinstance(node.func, ast.Name) and node.func.id not in self.bindings.functions and alias is None
+
+    def _is_of_numpy(self, node: ast.Attribute) -> bool:
+        """Whether an expression is a name of the module NumPy, as ``np.c_``, which is no array."""
+        alias = self._aliases.get(self.bindings.files[node])
+        return isinstance(node.value, ast.Name) and node.value.id == alias
+
+    def _joins(self, node: ast.Attribute) -> bool:
+        return node.attr in JOINING and self._is_of_numpy(node)
 
     def _has_alias(self, node: ast.Call) -> bool:
         return self._is_numpy(node) and self._aliases.get(self.bindings.files[node]) is not None

@@ -18,7 +18,7 @@ from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.reads import SHOWING, is_record
-from mlpprof.programs.record.replay import again, of_time, saved_share
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 EMPTY = {"zeros": "empty", "ones": "empty", "zeros_like": "empty_like", "ones_like": "empty_like"}
@@ -92,6 +92,7 @@ def _is_overwritten(event: Event, graph: Graph) -> bool:
     return is_whole and is_seen and not graph.is_origin_unknown_between(event.index, writer.index)
 
 
+@nothing_if_impossible
 def _saved_by_empty(event: Event, graph: Graph) -> tuple[float, float]:
     slow, result = again(event), event.result
     if slow is None or not isinstance(result, np.ndarray):

@@ -17,7 +17,7 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import again, of_time, saved_share
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", "ravel", "reshape"))
@@ -160,6 +160,7 @@ def _flow(array: np.ndarray[Any, Any]) -> str:
     return "C" if abs(array.strides[1]) <= abs(array.strides[0]) else "F"
 
 
+@nothing_if_impossible
 def _saved(event: Event, graph: Graph) -> tuple[float, float]:
     """What the faster of all-C and all-F saves."""
     slow = again(event)
