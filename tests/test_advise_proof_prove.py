@@ -64,7 +64,9 @@ class FakeTrials:
             if any(words in text for words in self.crashing):
                 answers.append(VariantCrash("train.py:3: NameError"))
                 continue
-            values = np.outer(np.arange(1.0, steps + 2), np.ones(3))
+            values = np.outer(np.arange(1.0, steps + 2), np.ones(3)) / 3
+            if "ROUNDED" in text:
+                values = values.astype(np.float32).astype(np.float64)
             if any(all(word in text for word in words.split()) for words in self.wrong):
                 values[-1] += 0.1
             dtype = "float32" if "single" in text else "float64"
@@ -185,6 +187,12 @@ def test_a_cure_classed_safe_that_changes_the_precision_is_refused():
     rounds = [{"float64": [cure(1, "single", "precision")]}, {"layout": [cure(2, "A")]}]
     proof = prove(FakeTrials(rounds, faster={"single": 2.0, "A": 1.5}))
     assert outcomes(proof) == {"float64": (IN_THE_PATCH, "precision"), "layout": (IN_THE_PATCH, "safe")}
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("precision", IN_THE_PATCH), ("safe", NOT_CONFIRMED)])
+def test_only_a_cure_of_the_precision_may_round_the_start_of_parameters_that_become_float64_again(kind, outcome):
+    proof = prove(FakeTrials([{"float64": [cure(1, "ROUNDED", kind)]}], faster={"ROUNDED": 2.0}))
+    assert outcomes(proof) == {"float64": (outcome, kind)}
 
 
 def test_a_gain_that_is_not_certain_makes_no_patch():
