@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from cured import assert_trains_as, cured, cures_of
+from recorded_step import recorded
 
 from mlpprof.advise.detect import dead_computation, work_in_step
+from mlpprof.programs.record.graph import Graph
 
 HEAD = """\
 import numpy as np
@@ -95,6 +97,15 @@ def test_a_number_that_nobody_reads_goes(lines, new):
     assert_trains_as(after, text)
 
 
+def test_a_number_that_nobody_reads_is_found_in_the_loop_around_the_step_too():
+    text = CLASS.format(lines="        error = loss_of(A)", later="")
+    with recorded(text) as graph:
+        for event in graph.events:
+            event.is_outside = graph.site(event).line in (4, 11)
+        [found] = work_in_step.detect(Graph(graph.trace))
+    assert (found.site.line, found.title) == (11, "`error` is computed in every step, and nothing reads it")
+
+
 @pytest.mark.parametrize(
     ("lines", "later"),
     [
@@ -107,3 +118,39 @@ def test_a_number_that_nobody_reads_goes(lines, new):
 )
 def test_a_number_that_other_code_may_read_stays(lines, later):
     assert cures_of(CLASS.format(lines=f"        {lines}", later=later), work_in_step, 11) == ()
+
+
+TRAINER = """\
+import numpy as np
+X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))
+class Layer:
+    def __init__(self):
+        self.W = np.full((50, 20), 0.1)
+    def forward(self, A):
+        self.A = A
+        return np.tanh(A @ self.W)
+    def backward(self, delta):
+        self.change = self.A.T @ delta
+        return delta
+class Trainer:
+    def __init__(self):
+        self.layers = [Layer()]
+    def passes(self, X, Y):
+        A = X
+        for layer in self.layers:
+            A = layer.forward(A)
+        delta = A - Y
+        for layer in self.layers:
+            delta = layer.backward(delta)
+        return np.mean(delta * delta)
+trainer = Trainer()
+def step():
+    loss = trainer.passes(X, Y)
+    for layer in trainer.layers:
+        layer.W = layer.W - 1e-3 * layer.change
+"""
+
+
+def test_a_call_that_gives_a_loss_and_stores_gradients_in_the_layers_is_no_unread_loss():
+    with recorded(TRAINER) as graph:
+        assert work_in_step.detect(graph) == []

@@ -45,7 +45,9 @@ def _columns(graph: Graph) -> list[Candidate]:
         axis = next(
             (axis for axis, one in enumerate(keys) if isinstance(one, np.ndarray) and one.dtype.kind in "iu"), 0
         )
+        # With indices on both axes, as in `P[range(n), labels]`, it takes one element of each sample.
         is_plain = isinstance(container, np.ndarray) and container.ndim == 2 and len(keys) == axis + 1
+        is_plain = is_plain and all(isinstance(one, slice) for one in keys[:axis])
         if not is_plain or abs(container.strides[axis]) > abs(container.strides[1 - axis]):
             continue
         part = (container if axis else container.T)[: MOST_BYTES // max(1, container[0].nbytes)]

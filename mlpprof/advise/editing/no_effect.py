@@ -46,18 +46,22 @@ def _is_harmless(call: ast.Call, code: RecordedCode) -> bool:
 
 def _has_no_effect(event: Event, code: RecordedCode) -> bool:
     if event.is_own:
-        function = code.function(event)
-        stores = [
-            one
-            for one in (inside(function) if function is not None else ())
-            if isinstance(one, ast.Global | ast.Nonlocal)
-            or (isinstance(one, ast.Attribute | ast.Subscript) and isinstance(one.ctx, ast.Store))
-        ]
         parts = code.graph.events[event.index + 1 : event.end]
         made = {part.output.root for part in parts if part.output is not None}
         writes = {root for part in parts for root in part.writes}
-        return function is not None and not stores and writes <= made and all(map(_is_numpy, parts))
+        called = [code.function(one) for one in (event, *parts) if one.is_own]
+        is_pure = all(function is not None and not _stores(function) for function in called)
+        return is_pure and writes <= made and all(map(_is_numpy, parts))
     return _is_numpy(event) and not event.writes
+
+
+def _stores(function: ast.AST) -> bool:
+    """Whether a function stores into something that may live on: an attribute, an item, or a name outside of it."""
+    return any(
+        isinstance(one, ast.Global | ast.Nonlocal)
+        or (isinstance(one, ast.Attribute | ast.Subscript) and isinstance(one.ctx, ast.Store))
+        for one in inside(function)
+    )
 
 
 def _is_numpy(event: Event) -> bool:
