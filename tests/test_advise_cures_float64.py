@@ -371,3 +371,27 @@ def test_what_joins_arrays_and_lists_of_arrays_get_no_cast_but_the_joined_array_
         "W = rng.normal(0, 0.1, (20, 3)).astype(np.float32)",
         "data = np.c_[Y, X].astype(np.float32)",
     ]
+
+
+IN_BRANCHES = """
+import numpy as np
+X = np.linspace(0, 1, 1280).reshape(64, 20)
+
+def weights(kind, n, m):
+    if kind == "he":
+        return np.random.randn(n, m) * 0.3
+    return np.random.randn(n, m)
+
+if __name__ != "a module":
+    W = weights("xavier", 20, 10)
+
+def step():
+    global W
+    W = W - 0.01 * (X.T @ (X @ W))
+    return W
+"""
+
+
+def test_the_place_that_is_named_is_not_in_a_branch_that_may_not_have_run_if_there_is_another():
+    with recorded(IN_BRANCHES) as graph:
+        assert [site.line for site in in_float32(graph).places] == [8, 3, 7]
