@@ -10,6 +10,7 @@ Where things are, from the bottom up; imports go downward only:
 - `programs`: names, runs, searches and records a user's program.
 - `profile` measures one step and checks variants, `compare` races entrants and decides (also `verify`, `autotune`),
   `advise` finds flaws and proves their cures.
+- `sweep` runs profiles or races for every cell of a grid, here or on a cluster.
 - `report`: terminal, page, figures and files.
 - `testing`, `reproduce`, `workshop`: the pytest plugin, the published sources, the course.
 - `cli`: the commands, one file each.

@@ -60,7 +60,7 @@ class Allowance:
     """
 
     processor_s: float = 20.0
-    wall_s: float = 60.0
+    wall_s: float = 50.0
     memory_bytes: int = 2 << 30
     output_bytes: int = 10 << 20
     processes: int = 32

@@ -288,3 +288,110 @@ def test_what_a_function_passes_on_in_parts_is_converted_where_it_is_unpacked():
     after = applied(graph.trace.sources, [found.cures[0]])[FILE]
     assert "X, y = load('flat')\nX = X.astype(np.float32)\n" in after
     assert "return made(8)\n" in after
+
+
+TUPLE_IN_A_RECORD = """
+from dataclasses import dataclass
+import numpy as np
+X = np.random.default_rng(1).normal(0, 1, (64, 20))
+
+@dataclass
+class State:
+    W: np.ndarray
+    momentum: tuple
+
+state = State(np.full((20, 10), 0.5), (np.zeros((20, 10)), 0.9))
+
+def step():
+    v, mu = state.momentum
+    return X @ (state.W + mu * v)
+"""
+
+
+def test_an_attribute_of_which_the_first_part_is_unpacked_is_no_array_itself():
+    with recorded(TUPLE_IN_A_RECORD) as graph:
+        found = in_float32(graph)
+    after = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    assert "(state.W.astype(np.float32) + mu * v)" in after
+    assert "v, mu = state.momentum\n" in after
+
+
+CALLED_OBJECT = """
+import numpy as np
+rng = np.random.default_rng(1)
+X, W = rng.normal(0, 1, (64, 20)), rng.normal(0, 1, (20, 10))
+
+class Softmax:
+    def __call__(self, Z):
+        E = np.exp(Z)
+        return E / E.sum(axis=1, keepdims=True)
+
+activation = Softmax()
+
+def step():
+    global W
+    acts = [X]
+    acts.append(activation(acts[0] @ W))
+    W = W - 0.01 * (acts[0].T @ acts[1])
+    return W
+"""
+
+
+def test_an_activation_that_is_an_object_with_a_call_is_followed_like_a_function():
+    with recorded(CALLED_OBJECT) as graph:
+        found = in_float32(graph)
+    assert {site.line for site in found.places} == {4}
+
+
+OF_LISTS = """
+import numpy as np
+rng = np.random.default_rng(1)
+X, Y = rng.normal(0, 1, (64, 20)), rng.normal(0, 1, (64, 3))
+W = rng.normal(0, 0.1, (20, 3))
+data = np.c_[Y, X]
+batches = np.split(X, 4, axis=0)
+x = batches[1]
+
+def step():
+    global W
+    for batch in batches:
+        W = W - 0.1 * (batch.T @ (batch @ W))
+    W = W - 0.1 * (data[:, 3:].T @ (x[:1] @ W + data[:, :3]))
+    return W
+"""
+
+
+def test_what_joins_arrays_and_lists_of_arrays_get_no_cast_but_the_joined_array_and_what_is_split_do():
+    with recorded(OF_LISTS) as graph:
+        found = in_float32(graph)
+    text = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    changed = [line for line, old in zip(text.split("\n"), OF_LISTS.split("\n"), strict=True) if line != old]
+    assert changed == [
+        "X, Y = rng.normal(0, 1, (64, 20)).astype(np.float32), rng.normal(0, 1, (64, 3))",
+        "W = rng.normal(0, 0.1, (20, 3)).astype(np.float32)",
+        "data = np.c_[Y, X].astype(np.float32)",
+    ]
+
+
+IN_BRANCHES = """
+import numpy as np
+X = np.linspace(0, 1, 1280).reshape(64, 20)
+
+def weights(kind, n, m):
+    if kind == "he":
+        return np.random.randn(n, m) * 0.3
+    return np.random.randn(n, m)
+
+if __name__ != "a module":
+    W = weights("xavier", 20, 10)
+
+def step():
+    global W
+    W = W - 0.01 * (X.T @ (X @ W))
+    return W
+"""
+
+
+def test_the_place_that_is_named_is_not_in_a_branch_that_may_not_have_run_if_there_is_another():
+    with recorded(IN_BRANCHES) as graph:
+        assert [site.line for site in in_float32(graph).places] == [8, 3, 7]

@@ -67,6 +67,10 @@ def found(text):
             "def step():\n    y = np.array(labels[rows], dtype=np.int8)\n    return X[rows] @ W, y\n",
         ),
         (
+            "def step():\n    return X[np.array(list(rows))] @ W\n",
+            "def step():\n    return X[np.array(rows)] @ W\n",
+        ),
+        (
             "def step():\n    x = np.array([X[i] for i in range(40)])\n    x += 1\n    return x @ W\n",
             "def step():\n    x = X[:40].copy()\n    x += 1\n    return x @ W\n",
         ),
@@ -99,6 +103,7 @@ def found(text):
         "of a number",
         "list of rows in order",
         "lists of rows and labels",
+        "a list of an array of indices",
         "rows that change",
         "ones in a loop",
         "ones by numbers of a column",
@@ -146,11 +151,12 @@ def test_rows_that_are_needed_as_they_are_stay(text):
         ),
         ("    return np.array([np.tanh(X[i]) for i in rows])\n", None),
         ("    return np.stack([W[0], W[1], W[2]])\n", None),
+        ("    return np.array(list(numbers))\n", None),
     ],
-    ids=["appended", "of pairs", "one-hot, appended", "computed", "three"],
+    ids=["appended", "of pairs", "one-hot, appended", "computed", "three", "a list of numbers"],
 )
 def test_rows_that_python_takes_one_by_one_are_found_without_an_edit(text, title):
-    with recorded(f"{HEAD}pairs = list(zip(X, labels))\ndef step():\n{text}") as graph:
+    with recorded(f"{HEAD}pairs, numbers = list(zip(X, labels)), list(labels)\ndef step():\n{text}") as graph:
         found = detect(graph)
         assert [one.title for one in found if title is None or title not in one.title] == []
         assert len(found) == (title is not None)

@@ -7,6 +7,7 @@ from cured import assert_trains_as, cured, cures_of
 from recorded_step import recorded
 
 from mlpprof.advise.detect import dead_computation, work_in_step
+from mlpprof.programs.record.graph import Graph
 
 HEAD = """\
 import numpy as np
@@ -94,6 +95,15 @@ def test_a_number_that_nobody_reads_goes(lines, new):
     after = cured(text, cure)
     assert after == text.replace(f"        {lines}\n", new)
     assert_trains_as(after, text)
+
+
+def test_a_number_that_nobody_reads_is_found_in_the_loop_around_the_step_too():
+    text = CLASS.format(lines="        error = loss_of(A)", later="")
+    with recorded(text) as graph:
+        for event in graph.events:
+            event.is_outside = graph.site(event).line in (4, 11)
+        [found] = work_in_step.detect(Graph(graph.trace))
+    assert (found.site.line, found.title) == (11, "`error` is computed in every step, and nothing reads it")
 
 
 @pytest.mark.parametrize(

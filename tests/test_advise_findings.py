@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from mlpprof.advise.candidate import Candidate
 from mlpprof.advise.detect import gather, slow_primitive, small_product
 from mlpprof.advise.findings import CONSEQUENCES, candidates_of, merge, promise
+from mlpprof.advise.summed_products import outer_sums
 from mlpprof.instrument.rewriting import Site
 
 
@@ -80,6 +81,20 @@ def test_numbers_in_place_of_arrays_stop_neither_the_search_for_shuffles_nor_tha
     assert not [one.title for one in found if "sum" in one.title]
 
 
+NO_OUTER_PRODUCTS = """\
+import numpy as np
+W, rows, deltas = np.ones((1, 30, 40)), np.ones((50, 40, 1)), np.ones((50, 30))
+def step():
+    pairs = np.einsum("...i,...j->...ij", deltas, rows[:, :, 0])
+    return (W @ rows).sum(axis=0), pairs.sum(axis=0)
+"""
+
+
+def test_products_of_three_axes_that_are_no_outer_products_do_not_stop_the_search_for_sums_of_them():
+    with recorded(NO_OUTER_PRODUCTS) as graph:
+        assert outer_sums(graph) == []
+
+
 SMALL = """\
 import numpy as np
 A = np.ones((64, 64))
@@ -108,3 +123,15 @@ def test_slow_threads_are_a_finding_only_on_a_machine_that_is_free_of_others(oth
     assert ["`A @ A` took longer with all BLAS threads than with one" in note for note in notes] == [True] * bool(
         others
     )
+
+
+def test_a_small_finding_whose_range_begins_at_nothing_is_left_out():
+    with recorded("import numpy as np\ndef step():\n    return np.ones(3) + 1\n") as graph:
+        small, none = (candidate("layout", saved_s=(low * graph.step_s, 0.006 * graph.step_s)) for low in (0.003, 0.0))
+        found = [
+            candidates_of(
+                graph, {**dict.fromkeys(CONSEQUENCES, lambda graph: []), "layout": lambda graph, one=one: [one]}
+            )
+            for one in (small, none)
+        ]
+    assert [(one.large, one.small) for one in found] == [([], [small]), ([], [])]

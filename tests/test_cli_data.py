@@ -156,7 +156,7 @@ def test_embedded_sets_can_be_shown(show):
 def test_a_missing_file_is_one_line_on_standard_error(show):
     code, out, err = show("digts")
     assert (code, out) == (2, "")
-    assert err.startswith("mlpprof: no data file or embedded set 'digts'; did you mean 'digits'?")
+    assert err.startswith("mlpprof: there is no data file or embedded set 'digts'; did you mean 'digits'?")
     assert err.count("\n") == 1
 
 

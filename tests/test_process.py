@@ -280,12 +280,12 @@ QUIET = Use(processor_s=1.0, memory_bytes=1 << 28, processes=1)
 @pytest.mark.parametrize(
     ("used", "seconds", "printed", "said"),
     [
-        (QUIET, 50.0, 1000, ""),
+        (QUIET, 40.0, 1000, ""),
         (replace(QUIET, processes=33), 1.0, 0, "started 33 processes, and 32 are allowed"),
         (replace(QUIET, memory_bytes=3_000_000_000), 1.0, 0, "used 3.0 GB of memory, and 2.1 GB are allowed"),
         (QUIET, 1.0, 20_000_000, "printed 20 MB, and 10 MB are allowed"),
         (replace(QUIET, processor_s=21.0), 25.0, 0, "ran for more than 20 seconds"),
-        (QUIET, 61.0, 0, "ran for more than 60 seconds"),
+        (QUIET, 51.0, 0, "ran for more than 50 seconds"),
     ],
 )
 def test_code_that_uses_more_than_its_allowance_is_described(used, seconds, printed, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from timed_program import Run
 
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks
@@ -67,3 +68,20 @@ def test_the_step_has_all_its_forms_side_by_side(clock):
     assert [net.step(3) for _ in range(3)] == [8, 8, 8]
     assert chosen == [False] * 3
     assert net.step.__doc__ == "Docs."
+
+
+@pytest.mark.parametrize(
+    ("elements", "outside"),
+    [
+        ("sum(step(X[[n, n + 1]]) for n in range(4))", ["gather", "step"]),
+        ("sum([1.0 * step(X[[n, n + 1]]) for n in range(4)])", ["gather", "step"]),
+        ("sum(step(rows := X[[n, n + 1]]) for n in range(4))", []),  # the name belongs to the file
+        ("sum(step(X[locals()['n'] + np.arange(2)]) for n in range(4))", []),
+    ],
+    ids=["generator expression", "list", "name", "frame"],
+)
+def test_what_a_comprehension_computes_for_the_step_is_around_it(elements, outside, clock):
+    text = "import numpy as np\nX = np.arange(50.0).reshape(10, 5)\ndef step(x):\n    return float(x.sum())\n"
+    run = Run(f"{text}total = {elements}\n", "step", clock, forms=[PLAIN, CLOCKED, OBSERVED])
+    assert run.space["total"] == sum(sum(range(5 * n, 5 * n + 10)) for n in range(4))
+    assert [one.name for one in run.steps.recorded.events if one.is_outside] == outside

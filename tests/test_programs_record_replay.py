@@ -6,9 +6,10 @@ import gc
 from collections import Counter
 from itertools import groupby
 
+import numpy as np
 import pytest
 
-from mlpprof.programs.record.replay import of_time, saved_share
+from mlpprof.programs.record.replay import nothing_if_impossible, of_time, saved_share
 
 
 def test_the_saved_share_is_that_of_interleaved_pairs(clock):
@@ -47,3 +48,11 @@ def test_an_operation_that_fails_when_it_is_repeated_saves_nothing_and_ends_noth
 def test_what_is_done_before_the_slow_one_is_not_timed(clock):
     share = saved_share(lambda: clock.advance(2e-3), lambda: clock.advance(1e-3), clock, lambda: clock.advance(9))
     assert share == pytest.approx((0.5, 0.5))
+
+
+def test_an_operation_that_cannot_be_performed_again_saves_nothing_and_stops_nothing():
+    @nothing_if_impossible
+    def saved(shape):
+        return np.broadcast_shapes(shape, (3,))[0], 1.0
+
+    assert [saved(shape) for shape in ((3,), (2,))] == [(3, 1.0), (0.0, 0.0)]

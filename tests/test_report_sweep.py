@@ -34,6 +34,8 @@ def test_the_baseline_wins_a_setting_where_no_target_is_faster():
     slower = shown("scalar", "naive", over_s=1e-4, ratio=0.5, low=0.4, high=0.6)
     [winner] = sweep(slower).winners(CLASS)
     assert (winner.name, winner.step_s, winner.ratio) == ("naive", 1e-4, 1.0)
+    unclear = shown("cached", "naive", over_s=1e-4, ratio=1.05, low=0.9, high=1.2)
+    assert [one.name for one in sweep(slower, unclear).winners(CLASS)] == ["naive"]
     faster = shown("cached", "naive", over_s=1e-4, ratio=1.5, low=1.4, high=1.6)
     assert [one.name for one in sweep(slower, faster).winners(CLASS)] == ["cached"]
 

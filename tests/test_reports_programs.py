@@ -26,6 +26,8 @@ PROGRAMS = (
     "reports.advise.mutants",
     "reports.advise.opt95",
     "reports.build_notebook",
+    "reports.studies.sweep_kills",
+    "reports.workshop.submissions",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]
 

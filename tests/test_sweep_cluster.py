@@ -8,17 +8,21 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from distributed.scheduler import KilledWorker
 from sweeps import CLASS, cells, trivial
 
 from mlpprof.cli.main import run
-from mlpprof.errors import EXIT_USAGE, UsageError
+from mlpprof.errors import EXIT_USAGE, UsageError, WorkerDied
 from mlpprof.results.sweep import DONE
-from mlpprof.sweep.cluster import DaskPool, local_client, remote_client, require_same_versions
+from mlpprof.sweep.cluster import DaskPool, answer_of, local_client, remote_client, require_same_versions
 from mlpprof.sweep.grid import Cell
 from mlpprof.sweep.measure import Answer
 from mlpprof.sweep.run import Sweeping
@@ -69,6 +73,65 @@ def test_a_missing_scheduler_file_is_named(tmp_path: Path):
         remote_client(None, tmp_path / "none.json"),
     ):
         pass
+
+
+@dataclass(eq=False)
+class Future:
+    """A future of dask that is done. error: raised when its result is fetched."""
+
+    error: Exception
+    status: str = "error"
+
+    def result(self) -> Answer:
+        raise self.error
+
+
+@pytest.mark.parametrize(("allowed_failures", "kind"), [(0, "WorkerKilled"), (3, "WorkerDied")])
+def test_a_worker_may_die_with_the_answer_and_dask_may_have_repeated_the_cell(allowed_failures: int, kind: str):
+    answer = answer_of(Future(KilledWorker("cell-0-1", SimpleNamespace(address="tcp://a:1"), allowed_failures)))
+    assert (answer.content, answer.kind) == (b"", kind)
+    assert "the worker tcp://a:1 died" in answer.error
+
+
+def test_an_unexpected_error_of_a_node_fails_its_cell():
+    assert answer_of(Future(ZeroDivisionError("by zero"))).error == "ZeroDivisionError: by zero"
+
+
+class ClientThatLost:
+    """A client whose scheduler has gone."""
+
+    status = "connecting"
+
+    def submit(self, *arguments: Any, **options: Any) -> Future:
+        return Future(OSError(), "lost")
+
+
+def test_a_lost_scheduler_ends_the_sweep_in_one_sentence():
+    pool = DaskPool(ClientThatLost(), trivial, named_class, pytest.fail)
+    assert list(pool.ended(0.0)) == []
+    pool.submit(0, cells()[0])
+    with pytest.raises(WorkerDied, match="the connection to the scheduler is lost; start it, and run the same"):
+        list(pool.ended(0.0))
+
+
+class ClientOfTwoOnOneHost:
+    """A client of a cluster elsewhere, where two workers run on one node and a third has another resource."""
+
+    cluster = None
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        ours = {"host": "node1", "resources": {"mlpprof": 1.0}}
+        return {"workers": {"tcp://node1:1": ours, "tcp://node1:2": ours, "tcp://node1:3": {"host": "node1"}}}
+
+    def run(self, function: Callable[[], str], workers: list[str], on_error: str) -> dict[str, str]:
+        return {worker: function() for worker in workers}
+
+
+def test_two_workers_on_one_node_are_refused():
+    pool = DaskPool(ClientOfTwoOnOneHost(), trivial, named_class, pytest.fail)
+    assert pool.slots() == 2
+    with pytest.raises(UsageError, match="2 workers run on node1, and their cells would disturb each other"):
+        pool.classes()
 
 
 class ClientOfOther:

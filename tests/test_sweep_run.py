@@ -103,7 +103,9 @@ def test_an_interruption_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path
         return trivial(cell)
 
     grid = cells()
-    with pytest.raises(click.Abort, match="2 of 4 cells are done, 2 waiting and kept in .*; the same command"):
+    with pytest.raises(
+        click.Abort, match="2 of 4 cells are done, 2 waiting. What is done is kept in .*, and the same command"
+    ):
         options = {"workload": "tiny", "out": tmp_path, "as_json": True}
         swept(Sweeping(grid, tmp_path, PoolOfOne(interrupted)), grid, options)
     printed = json.loads(capsys.readouterr().out)

@@ -39,7 +39,7 @@ from mlpprof.results import PhaseChange
 from mlpprof.results.advice import Finding
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check, conditions
-from mlpprof.workshop.as_used import measure_as_used
+from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import described, next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
 from mlpprof.workshop.conditions import DIGITS_FILE, PROCEDURE, Conditions
@@ -664,6 +664,22 @@ def test_the_solution_in_a_poor_memory_order_is_shown_what_costs_its_gain(folder
 
 
 # With real time
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_the_next_bottleneck_of_a_solution_is_what_the_next_exercise_removes(folder):
+    solve(folder, 2)
+    found = next_bottleneck(folder / "my_mlp.py", Conditions().trained(folder), 100.0, silent)
+    assert re.match(r"line \d+: nothing reads the result of `self\.W\[l \+ 1\]\.T @ delta`", found)
+    assert found.endswith("(exercises/3-input-delta.md is about it)")
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_a_fresh_process_trains_a_file_and_returns_its_seconds(folder):
+    solve(folder, 5)
+    assert 0.0 < run_s(folder / "my_mlp.py", resolve("tiny"), Environment(), silent) < 30.0
 
 
 @pytest.mark.slow

@@ -97,6 +97,31 @@ WRONG = {
         ),
         "right on small networks, but wrong on the network that the race uses",
     ),
+    "objects that share an array": (
+        5,
+        (
+            "        self.velocity = [None] + [np.zeros_like(W) for W in self.W[1:]]\n",
+            "        new = [None] + [np.zeros_like(W) for W in self.W[1:]]\n"
+            "        type(self).kept = kept = getattr(type(self), 'kept', {})\n"
+            "        self.velocity = kept.setdefault(network.layers, new)\n",
+        ),
+        "the objects share an array",
+    ),
+    "gradients kept for a batch": (
+        5,
+        (
+            "    def backward(self):\n",
+            "    def backward(self):\n        self.seen = getattr(self, 'seen', set())\n"
+            "        if self.A[0].tobytes() in self.seen:\n            return\n"
+            "        self.seen.add(self.A[0].tobytes())\n",
+        ),
+        "not a third one with the samples of the first",
+    ),
+    "time replaced as a module": (
+        5,
+        ("import numpy as np\n", "import numpy as np\nimport sys\nsys.modules['time'] = sys\n"),
+        "replaces Python's clock time",
+    ),
     "another framework": (5, ("import numpy as np\n", "import numpy as np\nimport torch\n"), "imports torch, but"),
     "the solution itself": (
         5,

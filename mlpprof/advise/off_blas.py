@@ -16,7 +16,7 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.arrays import Array, Value
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import again, of_time, saved_share
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 BLAS_DTYPES = frozenset(("float32", "float64", "complex64", "complex128"))
@@ -62,15 +62,13 @@ def _converted(event: Event) -> list[Value]:
     return [value for value in event.inputs if value.size >= SMALL and value.dtype != event.output.dtype]
 
 
+@nothing_if_impossible
 def _saved(event: Event, graph: Graph) -> tuple[float, float]:
     """What the same product saves if its operands have been converted before."""
     if event.output is None or not event.output.is_array or not (is_off_blas(event) or _converted(event)):
         return 0.0, 0.0
     target = _better(event)
-    try:
-        slow, fast = again(event), again(event, partial(_in_dtype, target))
-    except (TypeError, ValueError, OverflowError):  # objects that are no numbers
-        return 0.0, 0.0
+    slow, fast = again(event), again(event, partial(_in_dtype, target))
     if slow is None or fast is None:
         return 0.0, 0.0
     share = saved_share(slow, fast)

@@ -17,7 +17,7 @@ from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, SMALL, Candidate, by_h
 from mlpprof.advise.cures.slow_primitive import product_cure, sum_cure
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import again, of_time, saved_share
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 OuterSum = tuple[Event, Event, tuple[float, float]]
@@ -171,7 +171,8 @@ def _factors(event: Event) -> tuple[Array, Array] | None:
     A, B = (x.reshape((1,) * (3 - x.ndim) + x.shape) if x.ndim < 3 else x for x in arrays)
     free = [axis for axis in range(3) if A.shape[axis] == 1 != B.shape[axis]]
     other = [axis for axis in range(3) if B.shape[axis] == 1 != A.shape[axis]]
-    is_pairs = len(free) == len(other) == 1 and np.broadcast_shapes(A.shape, B.shape) == made.shape
+    # A matrix product whose inner axis is longer than 1 sums already, and its operands need not broadcast.
+    is_pairs = len(free) == len(other) == 1 and made.shape == tuple(map(max, A.shape, B.shape))
     return (A, B) if is_pairs else None
 
 
@@ -179,6 +180,8 @@ def _spread(text: str, arrays: list[Any]) -> list[Array]:
     """The operands of an einsum with the axes of its result, where it sums nothing."""
     sides = text.replace(" ", "").split("->")
     names = sides[0].split(",")
+    if "." in text:  # an ellipsis stands for any number of axes
+        return []
     if len(sides) != 2 or len(names) != 2 or len(arrays) != 2 or not all(isinstance(x, np.ndarray) for x in arrays):
         return []
     spread = []
@@ -227,6 +230,7 @@ def _is_sum(event: Event) -> bool:
     return not event.is_own and (event.name in SUMS or is_add) and isinstance(event.result, np.ndarray)
 
 
+@nothing_if_impossible
 def _saved_by_product(event: Event, total_of: Event, sums: Callable[[], Array], graph: Graph) -> tuple[float, float]:
     """Saved seconds per step; (0, 0) if the product gives another result."""
     make, add = again(event), _added(total_of, event.result)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
     cells = cells_from(ctx, targets, options)
     require_writable_folder(options["out"])
     with _client(options) as client:
-        pool = DaskPool(client, measure_cell, class_of_node, complain)
+        class_of = partial(class_of_node, options["native_blas"])
+        pool = DaskPool(client, measure_cell, class_of, complain)
         sweeping = Sweeping(cells, options["out"], pool)
         sweep = swept(sweeping, cells, options)
     if options["as_json"]:
@@ -188,8 +190,10 @@ def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any])
             raise
         if options["as_json"]:
             print_json(sweep_json(sweep()))
-        kept = f"{counts_text(sweep())} and kept in {options['out']}; the same command continues with the rest"
-        raise click.Abort(kept) from None
+        raise click.Abort(
+            f"{counts_text(sweep())}. What is done is kept in {options['out']}, and the same command continues with "
+            "the rest"
+        ) from None
     write_sweep(sweep(), options["out"])
     return sweep()
 

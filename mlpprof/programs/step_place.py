@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.errors import UsageError
+from mlpprof.instrument.rewriting import FRAME_READERS
 from mlpprof.programs.notebook import READ
 
 Loop = ast.For | ast.While
@@ -22,6 +23,11 @@ SCOPES_WITHIN = (
     ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.ListComp | ast.GeneratorExp | ast.DictComp
 )
 """Parts of a loop's body that run on their own."""
+
+Comprehension = ast.ListComp | ast.SetComp | ast.GeneratorExp
+
+NO_CLOSURE = ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom
+"""Expressions that would mean something else in a function of their own."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,24 @@ def loops_around(tree: ast.Module, name: str) -> list[Loop]:
         if isinstance(loop, Loop) and any(_calls(one, name.rpartition(".")[2]) for one in loop.body):
             found.append(loop)
     return found
+
+
+def comprehensions_around(tree: ast.Module, name: str) -> list[Comprehension]:
+    """The comprehensions of a file whose element calls a function with the last part of this name.
+
+    Those whose element cannot be evaluated by a function of its own are left out.
+    """
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, Comprehension) and _calls(node.elt, name.rpartition(".")[2]) and _can_be_closed(node.elt)
+    ]
+
+
+def _can_be_closed(element: ast.expr) -> bool:
+    parts = list(ast.walk(element))
+    names = {one.id for one in parts if isinstance(one, ast.Name)}
+    return FRAME_READERS.isdisjoint(names) and not any(isinstance(one, NO_CLOSURE) for one in parts)
 
 
 def loops_that_feed(tree: ast.Module, name: str) -> list[Loop]:

@@ -45,7 +45,7 @@ class SweepCell:
 
 @dataclass(frozen=True)
 class Winner:
-    """The fastest target of a setting on one class of machine; in a race it is `over` if no other target is faster.
+    """The fastest target of a setting on one class of machine; in a race it is `over` if no interval is above 1.
 
     cell: of the target, None if `over` has won. step_s: of the fastest; ratio: over `over`, None without a race.
     """
@@ -91,6 +91,6 @@ class Sweep:
 def _winner(cells: Sequence[SweepCell]) -> Winner:
     best = min(cells, key=lambda cell: (-(cell.ratio or 0.0), cell.step_s or 0.0))
     assert best.step_s is not None
-    if best.over is not None and best.over_s is not None and best.ratio is not None and best.ratio < 1:
+    if best.over is not None and best.over_s is not None and (best.low or 0.0) <= 1:
         return Winner(best.over, None, best.setting, best.over_s, 1.0)
     return Winner(best.target, best, best.setting, best.step_s, best.ratio)

@@ -27,9 +27,14 @@ RESOURCE = "mlpprof"
 CONNECT_S = 15.0
 """A scheduler that does not answer within so many seconds counts as unreachable."""
 
+REPLACED_S = 30.0
+"""A local worker that has died, and is not back after so many seconds, is given up and replaced by a new one."""
+
 START_WORKERS = f"dask worker SCHEDULER --nworkers 1 --nthreads 1 --resources {RESOURCE}=1"
 CHECKED_PACKAGES = ("mlpprof", "numpy", "scipy")
 """Their versions have to be the same on both sides, beside the packages that dask itself compares."""
+
+LOST = "the connection to the scheduler is lost; start it, and run the same command for the rest"
 
 Measure = Callable[[Cell], Answer]
 
@@ -49,6 +54,7 @@ def local_client(workers: int = 1) -> Iterator[Any]:
 
     settings = {
         "distributed.scheduler.allowed-failures": 0,  # the sweep itself repeats the cell of a worker that has died
+        "distributed.deploy.lost-worker-timeout": f"{REPLACED_S:.0f}s",
         "distributed.nanny.pre-spawn-environ": {},  # dask would fix the threads of BLAS and the allocator
     }
     with (
@@ -60,6 +66,7 @@ def local_client(workers: int = 1) -> Iterator[Any]:
             dashboard_address=":0",  # the usual port may be taken
             memory_limit=0,  # a worker that is short of memory would be paused in the middle of a measurement
             resources={RESOURCE: 1},
+            preload=["mlpprof.sweep.local_worker"],
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -79,7 +86,8 @@ def remote_client(address: str | None, file: Path | None, within_s: float = CONN
     where = f"the scheduler {address}" if address is not None else f"the scheduler of {file}"
     if file is not None:
         address = _address_in(file)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # messages of its own while it tries to connect
+    for name in ("distributed", "distributed.client"):  # each has a level of its own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its messages while it tries to connect
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other versions are an error below
@@ -151,7 +159,7 @@ class DaskPool:
         alive = self._workers()
         found = self._client.run(self._class_of, workers=list(alive), on_error="ignore")
         hosts = [worker["host"] for worker in alive.values()]
-        if len(hosts) != len(set(hosts)) and not self._is_local():
+        if len(hosts) != len(set(hosts)) and self._client.cluster is None:
             twice = next(host for host in hosts if hosts.count(host) > 1)
             raise UsageError(
                 f"{hosts.count(twice)} workers run on {twice}, and their cells would disturb each other; start one on "
@@ -160,8 +168,11 @@ class DaskPool:
         return list(found.values())
 
     def slots(self) -> int:
-        """The workers with our resource."""
-        return len(self._workers())
+        """The workers with our resource; on this machine, those that dask has given up are replaced."""
+        count, cluster = len(self._workers()), self._client.cluster
+        if cluster is not None and count < len(cluster.worker_spec):
+            cluster.scale(len(cluster.worker_spec))  # starts those that are missing; dask alone would not
+        return count
 
     def submit(self, number: int, cell: Cell) -> None:
         """Under a new key, because dask would answer a key that it knows from its memory."""
@@ -172,16 +183,22 @@ class DaskPool:
 
     def ended(self, wait_s: float) -> Iterator[tuple[int, Answer]]:
         """Raises WorkerDied if the scheduler has gone."""
-        from distributed import wait
+        from distributed import CancelledError, wait
 
+        if self._client.status == "closed" or any(one.status in ("cancelled", "lost") for one in self._futures):
+            raise WorkerDied(LOST)
         if not self._futures:
             time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
             return
-        with contextlib.suppress(TimeoutError):
+        try:
             wait(list(self._futures), timeout=wait_s, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            return
+        except CancelledError as error:
+            raise WorkerDied(LOST) from error
         for future in [one for one in self._futures if one.done()]:
             number = self._futures.pop(future)
-            yield number, _answer(future)
+            yield number, answer_of(future)
 
     def running(self) -> Mapping[str, Sequence[int]]:
         """By the address of the worker."""
@@ -199,21 +216,20 @@ class DaskPool:
             return {name: one for name, one in workers.items() if one.get("resources", {}).get(RESOURCE, 0) >= 1}
         return {}
 
-    def _is_local(self) -> bool:
-        return getattr(self._client, "cluster", None) is not None
 
+def answer_of(future: Any) -> Answer:
+    """The answer of a future that is done.
 
-def _answer(future: Any) -> Answer:
+    Fetching it may fail although the cell was measured: the worker may die with the answer before that.
+    """
     from distributed.scheduler import KilledWorker
 
-    if future.status == "finished":
+    try:
         answer: Answer = future.result()
-        return answer
-    if future.status != "error":
-        raise WorkerDied("the connection to the scheduler is lost; start it, and run the same command for the rest")
-    error = future.exception()
-    if isinstance(error, KilledWorker):
+    except KilledWorker as error:
         kind = WorkerKilled if error.allowed_failures == 0 else WorkerDied  # the latter was repeated by dask
         words = f"the worker {error.last_worker.address} died while it ran this cell, and so did one before it"
         return Answer(error=words, kind=kind.__name__)
-    return Answer(error=f"{type(error).__name__}: {one_line(error)}", kind=type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - what a node raises may be anything
+        return Answer(error=f"{type(error).__name__}: {one_line(error)}", kind=type(error).__name__)
+    return answer

@@ -188,7 +188,7 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
     environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
     request = Request(str(file.resolve()), trained.network, trained.source).to_json()
     try:
-        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment) as worker:
+        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment, runs=MY_MLP) as worker:
             answer = worker.call(
                 "examine",
                 progress,
@@ -242,7 +242,8 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
     with _entrants(examined) as (files, places), allowing(RACE_ALLOWANCE):
         requests = [Request(str(path), trained.network, trained.source) for path in files]
         live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
-        speed = measure_speed(live, places, share, conditions.procedure, conditions.budget_s, progress)
+        budget_s = min(conditions.budget_s, conditions.whole_s - examined.seconds)
+        speed = measure_speed(live, places, share, conditions.procedure, budget_s, progress)
         if speed.outcome != "pass" and _is_below(speed):
             speed = replace(speed, lost=lost_time(live.waterfall(progress)))
         machine = live.described["machine"]

@@ -41,6 +41,10 @@ OTHER_ON_OWN_NETWORK = (
     "the results are right on small networks, but wrong on the network that the race uses. Does the code do something "
     "else for a certain number of layers, neurons or samples?"
 )
+SHARED_STATE = (
+    "the first object of the class computes right, but the next one does not, so the objects share an array or a list. "
+    "Make each of them in __init__, and not in the class or as the default of an argument"
+)
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
@@ -120,6 +124,9 @@ def _what_is_wrong(entry: catalog.Entry, cls: type[Variant], own: Network, batch
     try:
         if worst is None:
             with catalog.variant_code(entry):
+                small = diagnosed_case(own).network
+                if not all(agrees(cls, small, DIAGNOSED_SAMPLES) for _ in range(2)):
+                    return SHARED_STATE
                 return None if agrees(cls, own, batch) else OTHER_ON_OWN_NETWORK
         if _is_right_at(batch, entry, cls, own) and not _is_right_at(DIAGNOSED_SAMPLES, entry, cls, own):
             return (

@@ -7,6 +7,7 @@ still do so; this finds what people try first, and says why it does not count.
 from __future__ import annotations
 
 import ast
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,16 +65,19 @@ def intact_clocks() -> Iterator[dict[str, Any]]:
     try:
         yield clocks
     finally:
+        sys.modules["time"] = time
         for name, clock in clocks.items():
             setattr(time, name, clock)
 
 
 def changed_clock(clocks: dict[str, Any], source: str, file: str) -> str | None:
     """Return what is wrong if one of the clocks is another one by now; None if all are the same."""
-    changed = [name for name, clock in clocks.items() if getattr(time, name) is not clock]
+    changed = [f"time.{name}" for name, clock in clocks.items() if getattr(time, name) is not clock]
+    if sys.modules.get("time") is not time:
+        changed.append("time")
     if not changed:
         return None
     lines = source.splitlines()
-    line = next((i for i, text in enumerate(lines, start=1) if changed[0] in text), None)
+    line = next((i for i, text in enumerate(lines, start=1) if changed[0].removeprefix("time.") in text), None)
     place = file if line is None else f"{file}:{line}"
-    return f"{place} replaces Python's clock time.{changed[0]}, so no time could be measured. Remove the statement"
+    return f"{place} replaces Python's clock {changed[0]}, so no time could be measured. Remove the statement"

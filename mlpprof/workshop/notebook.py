@@ -74,11 +74,16 @@ class Checked:
 
 
 def check(
-    number: int | None = None, guess: float | None = None, name: str | None = None, folder: str | Path = "."
+    number: int | None = None,
+    guess: float | None = None,
+    name: str | None = None,
+    folder: str | Path = ".",
+    as_used: bool = False,
 ) -> Checked:
     """Check my_mlp.py in a folder against an exercise, and store the result.
 
     number: None for the first exercise that is not passed yet. guess: your answer to the question of the exercise.
+    as_used: also time a training run in a fresh process, with loading and compiling.
     Raises UsageError if there is no my_mlp.py or no such exercise.
     """
     place = Path(folder)
@@ -89,7 +94,7 @@ def check(
     result = examined.result
     if result.outcome == "pass":
         earlier = done[chosen.number].guess if chosen.number in done else None
-        result = race(examined, guess if guess is not None else earlier, _silent)
+        result = race(examined, guess if guess is not None else earlier, _silent, as_used)
     keep(place, result)
     return Checked(result)
 

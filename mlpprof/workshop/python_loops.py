@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from mlpprof.model.gradcheck import closed_after
 
 Place = tuple[int, str]
 """A line of the file, and the phase of the step that runs it."""
+Instruction = tuple[Place, CodeType, int]
+"""The place that an instruction counts for, and which one it is. An instruction in a loop over samples runs at least
+once for each sample. In a loop over blocks of samples it runs less often, however many instructions a turn has."""
 
-PER_SAMPLE = 2
-"""A turn of a loop takes at least so many instructions. A loop over blocks of samples takes fewer per sample."""
 MOST_INSTRUCTIONS = 1_000_000
 """Counting stops after so many, which take a second. No step without a loop over samples has a tenth of them."""
 LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -46,7 +47,7 @@ class InstructionCounter:
     def __init__(self, file: str) -> None:
         self._file = file
         self._left = MOST_INSTRUCTIONS
-        self.counts: Counter[Place] = Counter()
+        self.counts: Counter[Instruction] = Counter()
 
     @property
     def is_full(self) -> bool:
@@ -63,7 +64,8 @@ class InstructionCounter:
 
         def instruction(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
             if event == "opcode" and self._left > 0:
-                self.counts[(frame.f_lineno, phase) if is_own else place] += 1
+                at = (frame.f_lineno, phase) if is_own else place
+                self.counts[at, frame.f_code, frame.f_lasti] += 1
                 self._left -= 1
             return instruction
 
@@ -129,10 +131,13 @@ def loop_over_samples(
 ) -> Loop | None:
     """Return a loop over samples in the first phase that has one; None if there is none."""
     if small.is_full:
-        grown = small.counts
+        added, least = small.counts, 0
     else:
-        added = large.counts - small.counts
-        grown = Counter({at: more for at, more in added.items() if more >= PER_SAMPLE * more_samples})
+        added, least = large.counts - small.counts, more_samples
+    grown: Counter[Place] = Counter()
+    for (place, _, _), more in added.items():
+        if more >= least:
+            grown[place] += more
     if not grown:
         return None
     order = (*PHASES, "train_step")

@@ -17,10 +17,11 @@ from mlpprof.results import Operation
 from mlpprof.workshop import exercises
 from mlpprof.workshop.python_loops import Loop
 
-SMALL, LARGE = 23, 47
+SMALL, LARGE = 5, 47
 """Loops are looked for at these two batch sizes, and operations are counted at the larger one.
 
-No layer has as many neurons, so a shape shows which side is m.
+They are so far apart that a loop over blocks of samples makes a few turns more, and a loop over samples makes 42. No
+layer has 47 neurons, so a shape shows which side is m.
 """
 ARRAYS_ALLOWED = 4
 """A step may make so many new arrays with a number per sample."""

@@ -33,6 +33,7 @@ from mlpprof.workshop.solutions import solution_text
 from reports.advise.forked import Failure, forked
 from reports.program import Program, markdown_table
 from reports.studies.study import Study
+from reports.workshop.fresh import FRESH
 from reports.workshop.planted import AT_LINE, PLANTS, Form, Plant
 
 FOLDER = Path("reports") / "workshop"
@@ -114,7 +115,7 @@ def submissions(seed: int) -> Iterator[Submission]:
             for form in plant.forms
             if (styled := planted(solution, form)) is not None
         ]
-        for plant in PLANTS:
+        for plant in (*PLANTS, *FRESH):
             if plant.first <= exercise.number <= plant.last:
                 for i, form in enumerate(plant.forms):
                     fitting = [
@@ -205,14 +206,19 @@ def is_named(submission: Submission, verdict: Verdict) -> bool:
 
 def run(
     sample: int | None,
+    only: str,
     seed: int,
     minutes: float | None,
     progress: Progress,
     keep: Callable[[Outcome], object],
     ask: Callable[[Submission], Verdict],
 ) -> Outcome:
-    """Judge so many submissions in a random order, or all of them. keep: gets what there is from time to time."""
-    begun_s, everything = time.monotonic(), list(submissions(seed))
+    """Judge so many submissions in a random order, or all of them.
+
+    only: the beginning of their kinds. keep: gets what there is from time to time.
+    """
+    begun_s = time.monotonic()
+    everything = [one for one in submissions(seed) if one.plant.kind.startswith(only)]
     random.Random(seed).shuffle(everything)
     outcome = Outcome(total=len(everything))
     for submission in everything[:sample]:
@@ -237,7 +243,7 @@ def table(outcome: Outcome) -> str:
     lines += ["", f"There are {outcome.total} submissions in all; {len(outcome.results)} of them were examined."]
     failures = [one for one in outcome.results if one.failure]
     lines.append(f"{len(failures)} examinations ended with a defect of mlpprof or a hang.")
-    misses = [one for one in outcome.results if not one.is_judged_right or one.is_named is False]
+    misses = [one for one in outcome.results if _is_miss(one)]
     if misses:
         lines += ["", "Judged wrong, or not named:", ""]
         lines += markdown_table(("planted", "exercise", "the check says"), [_miss(one) for one in misses], words=3)
@@ -262,12 +268,24 @@ def _miss(one: Judged) -> tuple[str, ...]:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """All results."""
-    return {"schema": 1, "total": outcome.total, "results": [asdict(one) for one in outcome.results]}
+    """For each plant, how many submissions were examined, judged right and named; and every miss with its message."""
+    plants: dict[str, dict[str, int]] = defaultdict(lambda: {"submissions": 0, "judged_right": 0, "named": 0})
+    for one in outcome.results:
+        counts = plants[f"{one.kind}: {one.plant}"]
+        counts["submissions"] += 1
+        counts["judged_right"] += one.is_judged_right
+        counts["named"] += bool(one.is_named)
+    misses = [asdict(one) for one in outcome.results if _is_miss(one)]
+    return {"schema": 1, "total": outcome.total, "plants": dict(plants), "misses": misses}
+
+
+def _is_miss(one: Judged) -> bool:
+    return not one.is_judged_right or one.is_named is False
 
 
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), help="Number of submissions (default: all).")
+@click.option("--only", metavar="KIND", default="", help="Only kinds that begin so, such as fresh.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of their styles and order.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no submission after so many minutes.")
 @click.option(
@@ -277,7 +295,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     show_default=True,
     help="Folder for submissions.md and submissions.json.",
 )
-def main(sample: int | None, seed: int, minutes: float | None, out: Path) -> None:
+def main(sample: int | None, only: str, seed: int, minutes: float | None, out: Path) -> None:
     """Examine labelled submissions, and count those that are judged right and those whose mistake is named."""
     study = Study.begin("submissions", out)
     with tempfile.TemporaryDirectory() as folder:
@@ -287,7 +305,7 @@ def main(sample: int | None, seed: int, minutes: float | None, out: Path) -> Non
             return study.keep(table(outcome), as_json(outcome), "reports.workshop")
 
         with progress_bar() as progress:
-            outcome = run(sample, seed, minutes, progress, written, lambda one: examined(one, trained))
+            outcome = run(sample, only, seed, minutes, progress, written, lambda one: examined(one, trained))
         text, _ = written(outcome)
     click.echo(text, nl=False)
 

@@ -82,6 +82,15 @@ NO_DOUBLES = frozenset(
 REDUCTIONS = frozenset(("mean", "sum", "average", "max", "min", "std", "var", "prod", "median", "any", "all"))
 """Functions that give a single number, as an accuracy or a loss, unless they are asked for an axis."""
 
+LISTS_OF_VIEWS = frozenset(("split", "array_split", "hsplit", "vsplit", "dsplit"))
+"""Functions that give a list of views of their first argument: the list itself has no dtype."""
+
+LISTS = frozenset(("meshgrid", "broadcast_arrays", "nonzero", "unravel_index"))
+"""Other functions of NumPy that give several arrays in a list or tuple."""
+
+JOINING = frozenset(("c_", "r_"))
+"""Objects of NumPy that join the arrays in their brackets. They have no dtype themselves."""
+
 TAKING = frozenset(("get", "pop", "popleft", "setdefault"))
 """Methods of containers that give an item, or None where there is none yet."""
 
@@ -124,7 +133,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class InSingle:
-    """The cures, and the places that the first one changes: those that make weights first.
+    """The cures, and the places that the first one changes: those that run for certain first, and of them the weights.
 
     The second cure, if there is one, leaves out the changes of calls that may give no array: those at `unsure`.
     """
@@ -147,9 +156,12 @@ def in_float32(graph: Graph) -> InSingle | None:
     found = tuple(one for one in cures if one is not None)
     if not found:
         return None
-    changed = sorted(
-        nodes, key=lambda node: (search.is_idle(node), files[node] != main, not _draws(node), files[node], node.lineno)
-    )
+
+    def order(node: ast.expr | ast.stmt) -> tuple[bool | str | int, ...]:
+        may_not_run = search.is_idle(node), search.is_in_branch(node)
+        return (*may_not_run, files[node] != main, not _draws(node), files[node], node.lineno)
+
+    changed = sorted(nodes, key=order)
     places, unsure = (
         tuple(dict.fromkeys(_site(files[node], node) for node in some)) for some in (changed, changes.unsure)
     )
@@ -377,8 +389,14 @@ class _Search:
                     self._bound(one, path, is_exact)
                 if not known and name in VIEWS:
                     self._follow(owner, path, is_exact)
-                elif not known and is_exact and not any(path) and not is_executed:
+                elif not (known or is_executed or self._is_of_numpy(node)) and is_exact and _is_whole(path):
                     self.changes.astype[node] = None
+            case ast.Subscript(value=ast.Attribute() as joined, slice=key) if self._joins(joined):
+                if is_exact and not any(path) and not is_executed and not _is_single(node):
+                    self.changes.astype[node] = None
+                elif not is_executed:
+                    for part in key.elts if isinstance(key, ast.Tuple) else [key]:
+                        self._follow(part, (), False)
             case ast.Subscript(value=owner, slice=key):
                 held = key.value if isinstance(key, ast.Constant) and isinstance(key.value, int | str) else None
                 self._follow(owner, path if self._takes_part(node, key) else (held, *path), is_exact)
@@ -434,6 +452,17 @@ class _Search:
         owner = self.bindings.parents.get(scope) if scope is not None else None
         return isinstance(owner, ast.ClassDef) and not any(self.bindings.parents.get(s) is owner for s in self._scopes)
 
+    def is_in_branch(self, node: ast.AST) -> bool:
+        """Whether it may not have run when its function was called, as one of the ways to initialise the weights."""
+        scope, inner, outer = self.bindings.scope(node), node, self.bindings.parents.get(node)
+        while outer is not None and inner is not scope:
+            is_of_test = inner is getattr(outer, "test", None)
+            is_branch = isinstance(outer, ast.If | ast.IfExp | ast.ExceptHandler) and not is_of_test
+            if is_branch and not (isinstance(outer, ast.If) and "__name__" in ast.unparse(outer.test)):
+                return True
+            inner, outer = outer, self.bindings.parents.get(outer)
+        return False
+
     def _bound(self, binding: Binding, path: Path, is_exact: bool) -> None:
         """Follow what a name or an attribute was bound to."""
         if binding.is_item:
@@ -474,7 +503,8 @@ class _Search:
         is_whole = not any(path) if is_numpy else not path  # part 0 of what another function gives may be of a tuple
         event = self._shapes.get((self.bindings.files[node], *_span(node)))
         if event is not None and event.is_own:  # also through a variable that holds the function
-            self._returned(event.function.__name__, path, is_exact)
+            # An object that is called has no name: what has run is the `__call__` of its class.
+            self._returned(getattr(event.function, "__name__", "__call__"), path, is_exact)
         elif name in self.bindings.functions and not is_numpy:
             self._returned(name, path, is_exact)
         elif name in self.bindings.classes or _is_single(node) or _is_no_double(node):
@@ -487,6 +517,11 @@ class _Search:
             argument = node.args[0] if node.args else owner
             assert argument is not None
             self._follow(argument, path, is_exact)
+        elif is_numpy and name in LISTS_OF_VIEWS and node.args:
+            self._follow(node.args[0], path[1:], is_exact and bool(path))
+        elif is_numpy and name in LISTS:
+            for argument in node.args:
+                self._follow(argument, (), False)
         elif not is_numpy and name in CONTAINERS:
             self._in_container(node, name, path, is_exact)
         elif owner is not None and not is_numpy and name in TAKING | {"values", "items"}:
@@ -566,6 +601,14 @@ class _Search:
             return owner.id == alias
         return isinstance(node.func, ast.Name) and node.func.id not in self.bindings.functions and alias is None
 
+    def _is_of_numpy(self, node: ast.Attribute) -> bool:
+        """Whether an expression is a name of the module NumPy, as ``np.c_``, which is no array."""
+        alias = self._aliases.get(self.bindings.files[node])
+        return isinstance(node.value, ast.Name) and node.value.id == alias
+
+    def _joins(self, node: ast.Attribute) -> bool:
+        return node.attr in JOINING and self._is_of_numpy(node)
+
     def _has_alias(self, node: ast.Call) -> bool:
         return self._is_numpy(node) and self._aliases.get(self.bindings.files[node]) is not None
 
@@ -617,6 +660,11 @@ def _is_array(node: ast.Call) -> bool:
         if name not in RANDOM or has_size or len(one.args) >= least:
             return True
     return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a path leads to a whole value, or to a part of no certain number or name, as a row of an array."""
+    return all(part is None for part in path)
 
 
 def _is_single(node: ast.expr) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import libcst as cst
+import numpy as np
 
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.editing.cure import Cure
@@ -112,6 +113,8 @@ def loop_of_list(event: Event, graph: Graph) -> list[Span] | None:
         return None
     here = graph.span(event.site)
     match node.args[0]:
+        case ast.Call(func=ast.Name(id="list"), args=[ast.expr()]) if _is_list_of_array(event, graph):
+            return [here]
         case ast.ListComp() | ast.GeneratorExp() | ast.Call(func=ast.Name(id="list"), args=[ast.GeneratorExp()]):
             return [here]
         case ast.Name(id=name):
@@ -129,6 +132,12 @@ def loop_of_list(event: Event, graph: Graph) -> list[Span] | None:
     return None
 
 
+def _is_list_of_array(event: Event, graph: Graph) -> bool:
+    """Whether ``np.array(list(a))`` makes an array of the elements of an array."""
+    listed = (one for one in graph.turn if one.result is event.operands[0] and one.operands)
+    return event.name in ("array", "asarray") and any(isinstance(one.operands[0], np.ndarray) for one in listed)
+
+
 def _appends(loop: ast.For, name: str) -> bool:
     """Whether a loop does nothing but append to lists, to one of this name among others."""
     appended = set()
@@ -142,10 +151,16 @@ def _appends(loop: ast.For, name: str) -> bool:
 
 
 def rows_at_once(event: Event, graph: Graph) -> Cure | None:
-    """The edit that writes ``X[a:b]`` or ``X[rows]`` for ``np.array([X[i] for i in ...])``."""
+    """The edit that writes ``X[rows]`` for ``np.array([X[i] for i in rows])``, and ``rows`` for ``list(rows)``."""
     code = code_of(graph)
     node = code.node(event)
     match node:
+        case ast.Call(args=[ast.Call(func=ast.Name(id="list"), args=[listed]) as made, *_]):
+            if not _is_list_of_array(event, graph):
+                return None
+            edits = Edits(code)
+            edits.replace(made, code.text(listed))
+            return edits.cure()
         case ast.Call(
             args=[
                 ast.ListComp(

@@ -77,10 +77,10 @@ class UnreadNumber:
 
 
 def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
-    """The numbers that the last recorded step computes from arrays, and that no statement of the loop reads."""
+    """The numbers that the last step, or the loop around it, computes from arrays, and that the loop never reads."""
     code = code_of(graph)
     seen: set[ast.AST] = set()
-    for event in graph.last:
+    for event in graph.turn:
         node = code.node(event) if isinstance(event.result, NUMBER) else None
         statement = code.statement(node) if node is not None else None
         if not isinstance(statement, ast.Assign | ast.Return) or statement in seen or statement.value is None:
@@ -91,7 +91,7 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
             continue
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)]):
-                is_later = _is_read_later(statement, name, code)
+                is_later = is_read_later(statement, name, code)
             case ast.Assign(targets=[ast.Attribute(value=ast.Name(), attr=attribute) as target]):
                 name, is_later = code.text(target), None if _is_read_anywhere(attribute, code) else False
             case ast.Return():
@@ -100,7 +100,7 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
                 continue
         if is_later is not None and has_no_effect_but_its_value(value, code):
             nodes = {*ast.walk(value)}
-            yield UnreadNumber(statement, name, is_later, [one for one in graph.last if code.node(one) in nodes])
+            yield UnreadNumber(statement, name, is_later, [one for one in graph.turn if code.node(one) in nodes])
 
 
 READING_ALL = frozenset(("getattr", "vars", "__dict__", "pickle", "deepcopy", "locals", "exec", "eval"))
@@ -138,7 +138,7 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
     )
 
 
-def _is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
+def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
     """Whether only code after the innermost loop reads a name; False if nothing does, None if the loop reads it."""
     scope = code.scope(statement)
     loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)

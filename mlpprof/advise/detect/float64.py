@@ -12,7 +12,7 @@ from mlpprof.advise.cures.float64 import InSingle, in_float32
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.arrays import Value
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import again, of_time, saved_share, seconds_of
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share, seconds_of
 from mlpprof.programs.record.trace import Event
 
 MOST_REPLAYS = 24
@@ -34,19 +34,8 @@ def detect(graph: Graph) -> list[Candidate]:
     if not timed:
         return []
     replayed = timed[:MOST_REPLAYS]
-    parts = []
     faulted = bool(graph.trace.times.faults) and median(graph.trace.times.faults) >= LEAST_FAULTS
-    for event in replayed:
-        slow, fast = again(event), again(event, _single)
-        if slow is not None and fast is not None:
-            seconds = graph.seconds([event])
-            low, high = of_time(saved_share(slow, fast), seconds)
-            if faulted and event.output is not None and event.output.nbytes >= LEAST_FAULTING_BYTES:
-                # The rest of the time goes into new pages. Arrays of half the size need half of them, or none.
-                high = max(high, seconds - seconds_of(fast))
-                low = max(low, (low + high) / 2)
-            parts.append((low, high))
-    saved = total(parts)
+    saved = total(_saved(event, faulted, graph) for event in replayed)
     rest = graph.seconds(timed[MOST_REPLAYS:])
     done = graph.seconds(replayed)
     factor = (1 + rest / done if done else 1.0) * graph.unclocked  # what is freed is smaller as well
@@ -82,6 +71,21 @@ def detect(graph: Graph) -> list[Candidate]:
             evidence=facts(head, len(doubles)),
         )
     ]
+
+
+@nothing_if_impossible
+def _saved(event: Event, faulted: bool, graph: Graph) -> tuple[float, float]:
+    """What an operation saves in float32. faulted: whether large arrays of the step get new memory."""
+    slow, fast = again(event), again(event, _single)
+    if slow is None or fast is None:
+        return 0.0, 0.0
+    seconds = graph.seconds([event])
+    low, high = of_time(saved_share(slow, fast), seconds)
+    if faulted and event.output is not None and event.output.nbytes >= LEAST_FAULTING_BYTES:
+        # The rest of the time goes into new pages. Arrays of half the size need half of them, or none.
+        high = max(high, seconds - seconds_of(fast))
+        low = max(low, (low + high) / 2)
+    return low, high
 
 
 def _edited(edited: InSingle, graph: Graph) -> str:

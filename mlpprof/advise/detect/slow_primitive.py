@@ -63,7 +63,7 @@ from mlpprof.instrument.numpy_costs import ARITHMETIC
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.replay import again, of_time, saved_share
+from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 LEAST_RANGE = 8
@@ -110,6 +110,7 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
     )
 
 
+@nothing_if_impossible
 def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
     seconds = graph.seconds_with_callbacks(event) if is_of_python(event.function) else graph.seconds([event])
     if other.perform is None:

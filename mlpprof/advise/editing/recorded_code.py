@@ -170,8 +170,9 @@ class RecordedCode:
         return event.loops[depth:]
 
     def executions(self, node: ast.AST) -> list[Event]:
-        """The events of the last recorded step at a node."""
-        return [event for event in self.graph.last if self.node(event) is node]
+        """The events of the last recorded step at a node; those of the loop around it where the step has none."""
+        found = [event for event in self.graph.turn if self.node(event) is node]
+        return [event for event in found if not event.is_outside] or found
 
     def holdings(self, frame: Frame) -> list[Holding]:
         """What expressions of a frame had arrays as values, as far as operations have read or made them."""
@@ -230,7 +231,8 @@ class RecordedCode:
     def function(self, call: Event) -> Function | None:
         """The definition of a called function of the program."""
         code = getattr(getattr(call.function, "__func__", call.function), "__code__", None)
-        inner = next((event for event in self._events.get((*call.calls, call.index), ())), None)
+        frame = (*call.calls, call.index)
+        inner = next((event for event in self.graph.events[call.index + 1 : call.end] if event.calls == frame), None)
         node = self.node(inner) if inner is not None else None
         scope = self.scope(node) if node is not None else None
         name = getattr(code, "co_name", None)

@@ -18,9 +18,15 @@ from mlpprof.instrument.compiled import is_within
 from mlpprof.instrument.rewriting import Site, call, copied, split_body, statement
 from mlpprof.programs.record.around import AroundForm, reaching
 from mlpprof.programs.record.feed import add_feed
-from mlpprof.programs.record.hooks import BEGIN, END, ENTERED, FED, MODE, PRE, RECORDING, TESTED
+from mlpprof.programs.record.hooks import BEGIN, ELEMENT, END, ENTERED, FED, MODE, PRE, RECORDING, TESTED
 from mlpprof.programs.record.rewrite import ClockedForm, ObservedForm
-from mlpprof.programs.step_place import StepPlace, loops_around, loops_that_feed
+from mlpprof.programs.step_place import (
+    Comprehension,
+    StepPlace,
+    comprehensions_around,
+    loops_around,
+    loops_that_feed,
+)
 
 PLAIN, CLOCKED, OBSERVED = 0, 1, 2
 
@@ -61,9 +67,10 @@ class Forms:
         node = None
         if self.step is not None and self.step_file in (None, path) and self.step.concerns(path):
             node = self.step.node(tree, path)
-        around, feeding = [], [] if node is None or isinstance(node, ast.FunctionDef) else [node]
+        around, elements, feeding = [], [], [] if node is None or isinstance(node, ast.FunctionDef) else [node]
         if self.step is not None and self.step.name is not None:
             around = loops_around(tree, self.step.name) if self.with_turns else []
+            elements = comprehensions_around(tree, self.step.name) if self.with_turns else []
             feeding = loops_that_feed(tree, self.step.name)
             self.loops += [(path, loop.lineno) for loop in feeding]
         if node is not None:
@@ -74,6 +81,8 @@ class Forms:
             self._dispatch(node, path, tree, is_turn=False)
         for loop in around:
             self._dispatch(loop, path, tree, is_turn=True)
+        for element in elements:
+            self._dispatch_element(element, path, tree)
         if form is not None:
             form.rewrite(around)
         for loop in feeding:
@@ -116,12 +125,23 @@ class Forms:
         if isinstance(node, ast.While):
             observed = [ast.Try(observed, [], [], looks)] if (looks := form.looks(node.test)) else observed
 
-        def is_mode(number: int) -> ast.expr:
-            return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])
-
-        chosen = ast.If(is_mode(PLAIN), body or [ast.Pass()], [ast.If(is_mode(CLOCKED), clocked, observed)])
+        chosen = ast.If(_is_mode(PLAIN), body or [ast.Pass()], [ast.If(_is_mode(CLOCKED), clocked, observed)])
         guarded = ast.Try([chosen], [], [], [statement(END, ast.Constant(is_turn))])
         node.body = [*first, statement(BEGIN, ast.Constant(is_turn)), guarded]
+
+    def _dispatch_element(self, node: Comprehension, path: str, tree: ast.Module) -> None:
+        """``element(lambda: plain if mode() == 0 else clocked if mode() == 1 else observed)``: a turn with a step."""
+        plain = node.elt
+        clocked, observed = (
+            form(self.sites, path, tree).statements(copied([ast.copy_location(ast.Expr(plain), plain)]))
+            for form in (ClockedForm, ObservedForm)
+        )
+        assert isinstance(clocked[0], ast.Expr)
+        assert isinstance(observed[0], ast.Expr)
+        chosen = ast.IfExp(_is_mode(CLOCKED), clocked[0].value, observed[0].value)
+        chosen = ast.IfExp(_is_mode(PLAIN), plain, chosen)
+        nothing = ast.arguments([], [], None, [], [], None, [])
+        node.elt = ast.copy_location(call(ELEMENT, ast.Lambda(nothing, chosen)), plain)
 
     def twin(self, code: CodeType, mode: int) -> CodeType | None:
         """The code of a plain function in another form; None if the file does not have exactly one such function."""
@@ -142,6 +162,10 @@ class Forms:
         found = [code for code in _nested(_compiled(tree, path)) if _is_marked(code, MARKS[mode])]
         times = Counter(_key(code) for code in found)
         return {_key(code): code for code in found if times[_key(code)] == 1}
+
+
+def _is_mode(number: int) -> ast.expr:
+    return ast.Compare(call(MODE), [ast.Eq()], [ast.Constant(number)])
 
 
 def _compiled(tree: ast.Module, path: str) -> CodeType:
@@ -185,7 +209,7 @@ class CodeExchange:
 
     def _exchange(self, function: FunctionType, mode: int) -> None:
         plain = self._plain.get(function.__code__, function.__code__)
-        if not {BEGIN, FED, TESTED}.isdisjoint(plain.co_names):
+        if not {BEGIN, MODE, FED, TESTED}.isdisjoint(plain.co_names):
             return
         if ENTERED in plain.co_names:
             if plain not in self._forms.inside:

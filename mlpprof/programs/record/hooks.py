@@ -10,8 +10,9 @@ import builtins
 from collections.abc import Mapping
 from typing import Any
 
-BEGIN, MODE, END = "__mlpprof_begin__", "__mlpprof_mode__", "__mlpprof_end__"
-"""Hooks of the step: it begins; which form of it runs; it has ended."""
+BEGIN, MODE, END, ELEMENT = (f"__mlpprof_{name}__" for name in ("begin", "mode", "end", "element"))
+"""Hooks of the step: it begins; which form of it runs; it has ended. Of a comprehension that calls it: its element is
+evaluated."""
 
 FED, TESTED = "__mlpprof_fed__", "__mlpprof_tested__"
 """Hooks of the loop around the step: it is about to run over something, or to evaluate its condition."""
@@ -46,6 +47,7 @@ BEFORE, AFTER = "__mlpprof_before__", "__mlpprof_after__"
 
 QUIETLY: dict[str, Any] = {
     MODE: lambda: 0,  # the step runs undisturbed
+    ELEMENT: lambda evaluate: evaluate(),
     MULTIPLIED: lambda value: value,
     **dict.fromkeys((FED, TESTED), lambda site: lambda value: value),
     **dict.fromkeys((BEGIN, END, CALLED, RETURNED, LOOP, TURN, LEAVE, UPDATED), lambda *arguments: None),

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -23,6 +24,10 @@ from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.trace import Event
 
 Action = Callable[[], object]
+Of = ParamSpec("Of")
+
+IMPOSSIBLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError)
+"""An operation raises one of these if it cannot be performed again, or not on other operands."""
 
 PAIRS, LONGEST_S, SHORTEST_S = 15, 0.25, 2e-4
 """The two forms are timed in so many pairs, for no longer than `LONGEST_S` seconds in total. A short operation is
@@ -72,10 +77,23 @@ def saved_share(
     try:
         with np.errstate(all="ignore"):
             return _share_of_pairs(slow, fast, clock, before_slow)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError):
+    except IMPOSSIBLE:
         return 0.0, 0.0
     finally:
         BUDGET.left_s -= clock() - start_s
+
+
+def nothing_if_impossible(measure: Callable[Of, tuple[float, float]]) -> Callable[Of, tuple[float, float]]:
+    """What `measure` finds that is saved; (0, 0) if an operation cannot be performed again, which concerns only it."""
+
+    @wraps(measure)
+    def measured(*args: Of.args, **options: Of.kwargs) -> tuple[float, float]:
+        try:
+            return measure(*args, **options)
+        except IMPOSSIBLE:
+            return 0.0, 0.0
+
+    return measured
 
 
 def _share_of_pairs(

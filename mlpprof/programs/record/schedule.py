@@ -25,7 +25,7 @@ from mlpprof.programs.record.clocks import Clocks, hook_time
 from mlpprof.programs.record.feed import Fed, Feed
 from mlpprof.programs.record.forms import CLOCKED, OBSERVED, PLAIN, CodeExchange
 from mlpprof.programs.record.heap import given_back_from
-from mlpprof.programs.record.hooks import BEGIN, END, MODE
+from mlpprof.programs.record.hooks import BEGIN, ELEMENT, END, MODE
 from mlpprof.programs.record.recorder import Recorder
 from mlpprof.programs.record.timeline import NOTHING, Timeline, Wait
 from mlpprof.programs.record.trace import OwnTime, Part, Times
@@ -144,7 +144,8 @@ class Steps:
         self._has_raised = False
         self._is_timed_last = False
         self._feed, self._fed = Feed(clock, lambda: bool(self._open), self._begin_loop), Fed()
-        self.hooks = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end, **self._feed.hooks}
+        own = {BEGIN: self._begin, MODE: lambda: self._mode, END: self._end, ELEMENT: self._element}
+        self.hooks = {**own, **self._feed.hooks}
 
     def _plan(self, few: int) -> Iterator[int]:
         """The form of each step. `_elapsed` is the time of the step before."""
@@ -262,6 +263,14 @@ class Steps:
             self._timeline.begin_step()
         else:
             self._timeline.go_on(self._form)
+
+    def _element(self, evaluate: Callable[[], object]) -> object:
+        """An element of a comprehension is a turn of a loop around the step."""
+        self._begin(True)
+        try:
+            return evaluate()
+        finally:
+            self._end(True)
 
     def _take_time_between(self) -> None:
         if self._ended_s is not None and self._mode == PLAIN and self.times.plain_s:
@@ -476,8 +485,9 @@ def _insist() -> None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") in OWN_MODULES:
         frame = frame.f_back  # to the step, or the code with the loop
-    while frame is not None and "mlpprof" not in frame.f_globals.get("__name__", ""):
-        frame.f_trace = again
+    while frame is not None and ((name := frame.f_globals.get("__name__", "")) in OWN_MODULES or "mlpprof" not in name):
+        if name not in OWN_MODULES:  # the hook around the element of a comprehension is one of them
+            frame.f_trace = again
         frame = frame.f_back
     sys.settrace(lambda frame, event, arg: None)
 

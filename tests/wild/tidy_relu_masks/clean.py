@@ -36,11 +36,11 @@ class Net:
             Z = A @ W
             Z += b
             if l < last:
-                off = Z <= 0
-                off |= self.rng.random(Z.shape, dtype=np.float32) >= keep
-                Z[off] = 0  # acceptable: slow-primitive
+                kept = Z > 0
+                kept &= self.rng.random(Z.shape, dtype=np.float32) < keep
+                Z *= kept
                 Z /= keep
-                masks.append(off)
+                masks.append(kept)
             A = Z
         A -= Y
         loss = float(np.vdot(A, A)) / len(Y)
@@ -51,7 +51,7 @@ class Net:
             gradient[l] = (inputs[l].T @ delta, delta.sum(axis=0))
             if l > 0:
                 delta = delta @ self.W[l].T
-                delta[masks[l - 1]] = 0  # acceptable: slow-primitive
+                delta *= masks[l - 1]
                 delta /= keep
         for l, (dW, db) in enumerate(gradient):
             self.W[l] -= rate * dW
@@ -71,7 +71,7 @@ def main():
             loss = net.step(X[i : i + 80], Y[i : i + 80], 0.02)
             if i % 800 == 0:
                 monitor.see(f"{epoch}:{i}:", net.last_gradient[0][0])
-                monitor.count(net.last_masks[0])
+                monitor.count(~net.last_masks[0])
     print(json.dumps({"seen": len(monitor.digests), "off": sum(monitor.active)}))
     print(loss, *[float(np.abs(W).sum()) for W in net.W])
 
