@@ -374,3 +374,33 @@ def test_a_loop_over_the_other_layers_that_made_one_turn_passes_a_test_and_not_f
     assert "        d, dW[l] = backward(d, A[l - 1], W[l], needs_input_delta=l > 1)\n" in after
     deeper = "(30, 20)), 3: rng.normal(0, 0.1, (20, 10))}"
     assert_trains_as(*(one.replace("(30, 10))}", deeper) for one in (after, text)))
+
+
+OVERWRITTEN = """\
+class Layer:
+    def __init__(self, n, k):
+        self.W = np.full((n, k), 0.1)
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+    def backward(self, d):
+        self.change = np.outer(self.x, d)
+        return d @ self.W.T
+layers = [Layer(50, 30), Layer(30, 20), Layer(20, 10)]
+def step():
+    for x, y in zip(X, Y):
+        for layer in layers:
+            x = layer.forward(x)
+        d = x - y
+        for layer in reversed(layers):
+            d = layer.backward(d)
+    for layer in layers:
+        layer.W = layer.W - 1e-3 * layer.change
+"""
+
+
+def test_what_a_turn_that_was_not_recorded_may_leave_for_later_gets_no_edit_and_the_words_say_so():
+    with recorded(HEAD + OVERWRITTEN) as graph:
+        found = dead_computation.detect(graph)
+    assert found and not any(one.cures for one in found)
+    assert all("keep it in the last turn" in one.cure for one in found)

@@ -54,6 +54,8 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
     if not dead:
         return []
     makes = [_guarded, _with_condition, _with_flag] if any(one.is_partly for one in dead) else [_without, _with_none]
+    if any(map(graph.is_cut_short, again)):  # code after the loop may read what its last turn leaves
+        makes = [make for make in makes if make is not _with_none]
     for make in makes:
         edits = Edits(code)
         make(dead, code, edits)

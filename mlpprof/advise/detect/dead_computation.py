@@ -24,6 +24,12 @@ from mlpprof.programs.record.trace import Event
 EMPTY = {"zeros": "empty", "ones": "empty", "zeros_like": "empty_like", "ones_like": "empty_like"}
 """Functions that fill a new array -> those that leave it as it is."""
 
+LAST_TURN = (
+    "mlpprof recorded only some turns of the loop around it: keep it in the last turn if later code reads what that "
+    "turn leaves."
+)
+"""What is added to the words if the last turn may need a result that the recorded ones do not."""
+
 
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for each place where a chain of unused results begins, and for each unused call."""
@@ -231,6 +237,7 @@ def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
     where: where it is not used, and where it is; '' if it is used nowhere.
     """
     text, place = graph.text(head, 50), graph.place(graph.site(head))
+    last_turn = [LAST_TURN] if graph.is_cut_short(head) else []
     if is_edit and head.kind == FILL:
         return f"Write `None` in place of `{text}` in {place}: other arrays take the places."
     if is_edit and where:
@@ -246,11 +253,13 @@ def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
         return by_hand(
             f"leave out the call `{text}` of {place}. Nothing uses its results there.",
             "Keep the function if other code calls it, and check first that the call does nothing else.",
+            *last_turn,
         )
     return by_hand(
         f"leave out `{text}` of {place}, and what is computed from it alone.",
         "Check first that no line that did not run in the recorded steps reads the result, and that all gradients stay "
         "the same.",
+        *last_turn,
     )
 
 
