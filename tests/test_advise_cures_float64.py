@@ -290,6 +290,32 @@ def test_what_a_function_passes_on_in_parts_is_converted_where_it_is_unpacked():
     assert "return made(8)\n" in after
 
 
+TUPLE_IN_A_RECORD = """
+from dataclasses import dataclass
+import numpy as np
+X = np.random.default_rng(1).normal(0, 1, (64, 20))
+
+@dataclass
+class State:
+    W: np.ndarray
+    momentum: tuple
+
+state = State(np.full((20, 10), 0.5), (np.zeros((20, 10)), 0.9))
+
+def step():
+    v, mu = state.momentum
+    return X @ (state.W + mu * v)
+"""
+
+
+def test_an_attribute_of_which_the_first_part_is_unpacked_is_no_array_itself():
+    with recorded(TUPLE_IN_A_RECORD) as graph:
+        found = in_float32(graph)
+    after = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    assert "(state.W.astype(np.float32) + mu * v)" in after
+    assert "v, mu = state.momentum\n" in after
+
+
 CALLED_OBJECT = """
 import numpy as np
 rng = np.random.default_rng(1)

@@ -390,7 +390,7 @@ class _Search:
                     self._bound(one, path, is_exact)
                 if not known and name in VIEWS:
                     self._follow(owner, path, is_exact)
-                elif not (known or any(path) or is_executed) and is_exact and not self._is_of_numpy(node):
+                elif not (known or is_executed or self._is_of_numpy(node)) and is_exact and _is_whole(path):
                     self.changes.astype[node] = None
             case ast.Subscript(value=ast.Attribute() as joined, slice=key) if self._joins(joined):
                 if is_exact and not any(path) and not is_executed and not _is_single(node):
@@ -661,6 +661,11 @@ def _is_array(node: ast.Call) -> bool:
         if name not in RANDOM or has_size or len(one.args) >= least:
             return True
     return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a path leads to a whole value, or to a part of no certain number or name, as a row of an array."""
+    return all(part is None for part in path)
 
 
 def _is_single(node: ast.expr) -> bool:
