@@ -395,3 +395,24 @@ def step():
 def test_the_place_that_is_named_is_not_in_a_branch_that_may_not_have_run_if_there_is_another():
     with recorded(IN_BRANCHES) as graph:
         assert [site.line for site in in_float32(graph).places] == [8, 3, 7]
+
+
+ONE_OUTPUT = """
+import numpy as np
+X = np.linspace(0, 1, 1280).reshape(64, 20)
+W = np.ones((20, 1))
+b = np.zeros((1, 1))
+
+def step():
+    global W, b
+    delta = X @ W + b
+    W = W - 0.01 * (X.T @ delta)
+    b = b - 0.01 * np.sum(delta, axis=0, keepdims=True)
+    return W
+"""
+
+
+def test_a_bias_of_a_single_element_becomes_float32_too():
+    with recorded(ONE_OUTPUT) as graph:
+        text = applied(graph.trace.sources, [in_float32(graph).cures[0]])[FILE]
+    assert "b = np.zeros((1, 1), dtype=np.float32)\n" in text

@@ -207,7 +207,8 @@ class _Search:
             node = node_at(event, self._graph)
             if isinstance(node, ast.expr | ast.AugAssign | ast.Assign):
                 for operand, value, path in self._operands(event, node):
-                    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
+                    # One of a single element, as the bias of one output, makes float64 of float32 too.
+                    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim > 0
                     if is_double and self._graph_root(event, value) not in made:
                         self._follow(operand, path, True)
                 is_from_arrays = any(one.dtype.startswith("float") for one in event.inputs)
