@@ -206,6 +206,7 @@ def test_a_wrong_variant_is_not_raced(capsys: pytest.CaptureFixture[str]) -> Non
         (["cached", "slicd"], "did you mean 'sliced'"),
         (["cached", "sliced", "-o", "out.xyz"], "cannot write out.xyz"),
         (["cached", "sliced", "-o", "out", "--format", "jsn"], "no format 'jsn'; did you mean 'json'"),
+        (["cached", "sliced", "-o", "a.png", "--format", "markdown"], "--format markdown cannot be written into a.png"),
         (["cached", "sliced", "--format", "h5"], "--format h5 needs a file; add -o FILE"),
         (["cached", "sliced", "-o", "no/out.json"], "there is no folder no"),
         (["cached", "sliced", "--at-least", "0"], "--at-least"),

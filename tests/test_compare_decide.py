@@ -163,6 +163,15 @@ def test_too_few_processes_for_a_certain_verdict_say_so_where_the_interval_lies_
     assert "the 95 % interval lies below 0.909x, but 2 replicates" in clear.reason
 
 
+@pytest.mark.parametrize(("factor", "worst"), [(3.6, "at least 4.32x"), (1 / 3.6, "at most 0.521x")])
+def test_a_clear_verdict_whose_interval_contains_the_claim_names_what_each_process_measured(
+    factor: float, worst: str
+) -> None:
+    decision = decide([math.log(1.5 * factor) - 0.2231, math.log(1.5 * factor) + 0.2231], 1.5)
+    assert decision.low < 1.5 < decision.high
+    assert decision.reason.endswith(f"; each of the 2 replicates measured {worst}, which is clear")
+
+
 def test_a_verdict_says_what_was_required_and_measured() -> None:
     decision = decide([math.log(14.651) + 0.04 * x for x in (-1, -0.5, 0, 0.5, 1)], 1.5)
     assert decision.reason == "required 1.5x, measured 14.7x (95 %: 14.1-15.2)"

@@ -233,7 +233,7 @@ def decide(
 
     clear = clear_outcome(x, at_least, procedure)
     if clear is not None:
-        return decision(clear, _figures(at_least, mean, low, high, procedure))
+        return decision(clear, _figures(at_least, mean, low, high, procedure) + _each_of(x, low, high, at_least))
     look = next((look for look in bounds(procedure, n if final else None) if look.replicates == n), None)
     certified = at_least / procedure.resolution
     figures = _figures(at_least, mean, low, high, procedure)
@@ -315,6 +315,16 @@ def _what_decides(n: int, mean: float, sd: float, at_least: float, procedure: Pr
 def _figures(at_least: float, mean: float, low: float, high: float, procedure: Procedure) -> str:
     interval = f"(95 %: {_plain(low)}-{_plain(high)})"
     return f"required {_plain(at_least)}x{_at(procedure)}, measured {_plain(math.exp(mean))}x {interval}"
+
+
+def _each_of(x: NDArray[np.float64], low: float, high: float, at_least: float) -> str:
+    """Why a verdict is clear although the interval of so few replicates, (n,), contains what was required."""
+    if not low <= at_least <= high:
+        return ""
+    worst = f"at least {_plain(math.exp(x.min()))}x"
+    if x.max() < math.log(at_least):
+        worst = f"at most {_plain(math.exp(x.max()))}x"
+    return f"; each of the {len(x)} replicates measured {worst}, which is clear"
 
 
 def _at(procedure: Procedure) -> str:

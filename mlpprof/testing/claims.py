@@ -6,7 +6,7 @@ the folder of the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +39,15 @@ expected tables such as:
 OF_VARIANTS = ("workload", "batch", "dtype")
 OF_PROGRAMS = ("arguments", "step", "over_step")
 """Keys that only claims about variants, and only claims about programs can have."""
+
+EXPECTED = {
+    "at_least": 'a ratio above 0, such as 1.15, or "baseline"',
+    "batch": "a whole number of 1 or more",
+    "dtype": '"float32" or "float64"',
+    "arguments": 'a list of texts, such as ["--epochs", "3"]',
+    "resolution": "a share, such as 0.02 for 2 %",
+}
+"""Key -> the values that it can have; those of the other keys are texts."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +119,15 @@ def _claimed(entry: object, place: str) -> ClaimedSpeedup:
         _require_measurable(claim)
     except (WrongJson, MlpprofError) as error:
         named = f" ({entry['new']} over {entry['over']})"
-        raise UsageError(f"{place}{named}: {error}") from error
+        what = _wrong_value(error, entry) if isinstance(error, WrongJson) else error
+        raise UsageError(f"{place}{named}: {what}") from error
     return claim
+
+
+def _wrong_value(error: WrongJson, entry: Mapping[str, object]) -> str:
+    """'at_least is 0; expected a ratio above 0, ...'; the error starts with the key, perhaps with an index."""
+    key = str(error).partition(":")[0].partition("[")[0]
+    return f"{key} is {entry[key]!r:.60}; expected {EXPECTED.get(key, 'a text')}"
 
 
 def _require_measurable(claim: ClaimedSpeedup) -> None:

@@ -102,9 +102,15 @@ class Formats(Generic[Results]):
         """The format of a file: the named one, else the one with the longest ending that fits the file's name.
 
         Commands call this before they spend time on measuring. Raises UsageError for a format or an ending that this
-        kind does not have, for a figure that does not exist, and for a figure in a format that is not a picture.
+        kind does not have, for text in a file whose name says that it is a picture, for a figure that does not exist,
+        and for a figure in a format that is not a picture.
         """
         chosen = self._named(named) if named is not None else self._by_ending(path)
+        if chosen.name not in PICTURES and path.suffix.lower().lstrip(".") in PICTURES:
+            raise UsageError(
+                f"--format {named} cannot be written into {path}, which would be a picture; give the file another "
+                "extension, or leave --format out"
+            )
         if figure is not None:
             _require_picture(figure, path, chosen.name)
             from mlpprof.report.figures.gallery import require_known_kind
