@@ -300,3 +300,107 @@ def test_a_method_gets_the_parameter_in_the_classes_that_did_not_run_too_or_ther
     assert len(cures_of(text, dead_computation)) == 1
     through = "    for back in [layer.backward for layer in reversed(layers)]:\n        d = back(d)\n"
     assert cures_of(HEAD + CLASSES + through, dead_computation) == ()
+
+
+BETWEEN = """\
+W, kept = rng.normal(0, 0.1, (50, 50)), {}
+def parameters():
+    return [W]
+def step():
+    kept["A"] = X @ W
+def backward():
+    return X.T @ kept["A"]
+"""
+
+
+@pytest.mark.parametrize(("key", "number"), [('["A"]', 0), ("[0]", 0)])
+def test_items_that_a_function_reads_between_the_steps_are_not_called_unread(key, number):
+    text = HEAD + BETWEEN.replace('["A"]', key)
+    with recorded(text) as graph:
+        assert len(dead_computation.detect(graph)) == number
+    with recorded(text.replace(f"X.T @ kept{key}", "0")) as graph:
+        assert len(dead_computation.detect(graph)) == 1
+
+
+ACCUMULATED = """\
+W = rng.normal(0, 0.1, (50, 10))
+def parameters():
+    return [W]
+def distance(A, B):
+    return np.sum((A - B) ** 2, axis=0)
+def step():
+    global W
+    for epoch in (0, 1):
+        total = 0
+        for part in (X[:30], X[30:]):
+            A = np.tanh(part @ W)
+            total += distance(A, 1)
+            W = W - 1e-3 * (part.T @ A)
+        if epoch % 100 == 50:
+            print(total / 2)
+"""
+
+
+def test_a_sum_that_lines_which_did_not_run_read_is_not_called_unread():
+    assert cures_of(HEAD + ACCUMULATED, dead_computation) == ()
+
+
+ONE_TURN = """\
+W = {1: rng.normal(0, 0.1, (50, 30)), 2: rng.normal(0, 0.1, (30, 10))}
+def parameters():
+    return list(W.values())
+def linear(d, a, W):
+    back = d @ W.T
+    return back, a.T @ d
+def backward(d, a, W):
+    back, change = linear(d, a, W)
+    return back, change
+def step():
+    A, dW = {0: X}, {}
+    for l in range(1, len(W) + 1):
+        A[l] = A[l - 1] @ W[l]
+    d, dW[len(W)] = backward(A[len(W)] - Y, A[len(W) - 1], W[len(W)])
+    for l in reversed(range(1, len(W))):
+        d, dW[l] = backward(d, A[l - 1], W[l])
+    for l in dW:
+        W[l] = W[l] - 1e-3 * dW[l]
+"""
+
+
+def test_a_loop_over_the_other_layers_that_made_one_turn_passes_a_test_and_not_false():
+    text = HEAD + ONE_TURN
+    (cure,) = cures_of(text, dead_computation)
+    after = cured(text, cure)
+    assert "        d, dW[l] = backward(d, A[l - 1], W[l], needs_input_delta=l > 1)\n" in after
+    deeper = "(30, 20)), 3: rng.normal(0, 0.1, (20, 10))}"
+    assert_trains_as(*(one.replace("(30, 10))}", deeper) for one in (after, text)))
+
+
+OVERWRITTEN = """\
+class Layer:
+    def __init__(self, n, k):
+        self.W = np.full((n, k), 0.1)
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+    def backward(self, d):
+        self.change = np.outer(self.x, d)
+        return d @ self.W.T
+layers = [Layer(50, 30), Layer(30, 20), Layer(20, 10)]
+def step():
+    for x, y in zip(X, Y):
+        for layer in layers:
+            x = layer.forward(x)
+        d = x - y
+        for layer in reversed(layers):
+            d = layer.backward(d)
+    for layer in layers:
+        layer.W = layer.W - 1e-3 * layer.change
+"""
+
+
+def test_what_a_turn_that_was_not_recorded_may_leave_for_later_gets_no_edit_and_the_words_say_so():
+    with recorded(HEAD + OVERWRITTEN) as graph:
+        found = dead_computation.detect(graph)
+    assert found and not any(one.cures for one in found)
+    assert all("keep it in the last turn" in one.cure for one in found)

@@ -290,6 +290,32 @@ def test_what_a_function_passes_on_in_parts_is_converted_where_it_is_unpacked():
     assert "return made(8)\n" in after
 
 
+TUPLE_IN_A_RECORD = """
+from dataclasses import dataclass
+import numpy as np
+X = np.random.default_rng(1).normal(0, 1, (64, 20))
+
+@dataclass
+class State:
+    W: np.ndarray
+    momentum: tuple
+
+state = State(np.full((20, 10), 0.5), (np.zeros((20, 10)), 0.9))
+
+def step():
+    v, mu = state.momentum
+    return X @ (state.W + mu * v)
+"""
+
+
+def test_an_attribute_of_which_the_first_part_is_unpacked_is_no_array_itself():
+    with recorded(TUPLE_IN_A_RECORD) as graph:
+        found = in_float32(graph)
+    after = applied(graph.trace.sources, [found.cures[0]])[FILE]
+    assert "(state.W.astype(np.float32) + mu * v)" in after
+    assert "v, mu = state.momentum\n" in after
+
+
 CALLED_OBJECT = """
 import numpy as np
 rng = np.random.default_rng(1)
@@ -345,3 +371,48 @@ def test_what_joins_arrays_and_lists_of_arrays_get_no_cast_but_the_joined_array_
         "W = rng.normal(0, 0.1, (20, 3)).astype(np.float32)",
         "data = np.c_[Y, X].astype(np.float32)",
     ]
+
+
+IN_BRANCHES = """
+import numpy as np
+X = np.linspace(0, 1, 1280).reshape(64, 20)
+
+def weights(kind, n, m):
+    if kind == "he":
+        return np.random.randn(n, m) * 0.3
+    return np.random.randn(n, m)
+
+if __name__ != "a module":
+    W = weights("xavier", 20, 10)
+
+def step():
+    global W
+    W = W - 0.01 * (X.T @ (X @ W))
+    return W
+"""
+
+
+def test_the_place_that_is_named_is_not_in_a_branch_that_may_not_have_run_if_there_is_another():
+    with recorded(IN_BRANCHES) as graph:
+        assert [site.line for site in in_float32(graph).places] == [8, 3, 7]
+
+
+ONE_OUTPUT = """
+import numpy as np
+X = np.linspace(0, 1, 1280).reshape(64, 20)
+W = np.ones((20, 1))
+b = np.zeros((1, 1))
+
+def step():
+    global W, b
+    delta = X @ W + b
+    W = W - 0.01 * (X.T @ delta)
+    b = b - 0.01 * np.sum(delta, axis=0, keepdims=True)
+    return W
+"""
+
+
+def test_a_bias_of_a_single_element_becomes_float32_too():
+    with recorded(ONE_OUTPUT) as graph:
+        text = applied(graph.trace.sources, [in_float32(graph).cures[0]])[FILE]
+    assert "b = np.zeros((1, 1), dtype=np.float32)\n" in text

@@ -7,7 +7,7 @@ import pytest
 from recorded_step import FILE, recorded
 
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
-from mlpprof.advise.detect.layout import _strided_source
+from mlpprof.advise.detect.layout import _strided_source, detect
 from mlpprof.advise.editing.cure import applied
 from mlpprof.instrument.numpy_costs import ARITHMETIC
 
@@ -63,3 +63,22 @@ X, W, labels = rng.normal(0, 1, (30, 80)), rng.normal(0, 1, (10, 30)), rng.integ
         exec(source, space)
         results.append(space["step"]())
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize(
+    ("made", "used", "words"),
+    [
+        ("A, B = rng.random((40, 50)), rng.random((50, 40)).T", "A * B", ["`A * B` mixes memory orders"]),
+        ("A, B = rng.random((20, 30)), rng.random((30, 20)).T", "A * B", []),
+        ("A, B = rng.random((800, 400))[:, ::2], rng.integers(0, 800, 90)", "A[B]", ["not next to each other"]),
+        ("A, B = rng.random((800, 400))[:, :200], rng.integers(0, 800, 90)", "A[B]", []),
+    ],
+    ids=["just large enough", "small", "rows of every second column", "rows of the first columns"],
+)
+def test_operands_in_two_orders_and_rows_with_gaps_are_found_where_they_cost_time(made, used, words):
+    text = f"import numpy as np\nrng = np.random.default_rng(3)\n{made}\ndef step():\n    return {used}\n"
+    with recorded(text) as graph:
+        titles = [one.title for one in detect(graph)]
+    assert len(titles) == len(words)
+    assert all(part in title for part, title in zip(words, titles, strict=True))

@@ -123,3 +123,15 @@ def test_slow_threads_are_a_finding_only_on_a_machine_that_is_free_of_others(oth
     assert ["`A @ A` took longer with all BLAS threads than with one" in note for note in notes] == [True] * bool(
         others
     )
+
+
+def test_a_small_finding_whose_range_begins_at_nothing_is_left_out():
+    with recorded("import numpy as np\ndef step():\n    return np.ones(3) + 1\n") as graph:
+        small, none = (candidate("layout", saved_s=(low * graph.step_s, 0.006 * graph.step_s)) for low in (0.003, 0.0))
+        found = [
+            candidates_of(
+                graph, {**dict.fromkeys(CONSEQUENCES, lambda graph: []), "layout": lambda graph, one=one: [one]}
+            )
+            for one in (small, none)
+        ]
+    assert [(one.large, one.small) for one in found] == [([], [small]), ([], [])]

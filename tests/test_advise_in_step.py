@@ -41,6 +41,16 @@ def test_an_evaluation_with_weights_that_the_step_has_made_is_reported(line):
         ("H = X @ W", "W = W - 1e-4 * (X.T @ H)"),  # another step
         ("losses.append(float(np.sqrt(np.sum(W * W))))",),
         ("losses.append(float(np.trace(W.T @ W)))",),  # of the weights alone
+        ("error = loss_of(V, W)", "if error < 1e9:", "    losses.append(0)"),
+        (
+            "error = loss_of(V, W) + np.linalg.norm(W1)",
+            "error += 0.1",
+            "V[0] = 1",
+            "small = error < 1e9",
+            "while small:",
+            "    break",
+        ),
+        ("W1 = W1 if float(np.abs(V @ W).sum()) > 0 else W",),
     ],
     ids=lambda lines: lines[0],
 )
@@ -178,3 +188,20 @@ def step():
 def test_gradients_that_a_generator_hands_on_are_no_evaluation(total):
     with recorded(SUMMED.format(total)) as graph:
         assert work_in_step.detect(graph) == dead_computation.detect(graph) == []
+
+
+def test_a_delta_that_a_function_computes_for_all_layers_and_the_first_does_not_need_is_no_evaluation():
+    first = ("global parts", "for one in range(90):", "    kept = np.ones(3) + one")  # some turns are not recorded
+    last = ("parts = backward(X, parts['d'] @ W, W)", "W -= 1e-9 * parts['W']")
+    lines = (*first, "parts = backward(X, X @ W - 1, W)", "parts['d'][parts['d'] <= 0] = 0", *last)
+    text = HEAD.replace("def loss_of", BACKWARD + "def loss_of")
+    with recorded(text + "\n".join(f"    {line}" for line in lines)) as graph:
+        assert [one.title for one in work_in_step.detect(graph)] == []
+
+
+BACKWARD = """\
+def backward(x, d, W):
+    dx = np.matmul(d, W.T)
+    dW = np.matmul(x.T, d)
+    return {"W": dW, "d": dx}
+"""

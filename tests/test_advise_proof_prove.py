@@ -31,14 +31,21 @@ def finding(title, share=0.5):
     return Finding("recomputation", "train.py", 1, 1, 1, title, "", "", (0.1, 0.2), (share, share), "likely")
 
 
+LATE_CRASH = VariantCrash("plots.py:9: TypeError")
+
+
 class FakeTrials:
     """Programs whose text decides what they train, and how fast they are.
 
     rounds: the findings of each round with their cures. wrong: texts with which a program trains something else;
-    crashing: with which it crashes. faster: text -> how many times as fast the step is with it.
+    crashing: with which it crashes; late, last: with which it crashes in a race, or only in the last one. faster: text
+    -> how many times as fast the step is with it.
     """
 
-    def __init__(self, rounds, wrong=(), crashing=(), faster=None, left=100, wrong_around=(), disturbed=()):
+    def __init__(
+        self, rounds, wrong=(), crashing=(), faster=None, left=100, wrong_around=(), disturbed=(), late=(), last=()
+    ):
+        self.late, self.last = late, last
         self.disturbed = list(disturbed)
         self.wrong_around = wrong_around
         self.rounds, self.wrong, self.crashing, self.faster = list(rounds), wrong, crashing, faster or {}
@@ -64,7 +71,9 @@ class FakeTrials:
             if any(words in text for words in self.crashing):
                 answers.append(VariantCrash("train.py:3: NameError"))
                 continue
-            values = np.outer(np.arange(1.0, steps + 2), np.ones(3))
+            values = np.outer(np.arange(1.0, steps + 2), np.ones(3)) / 3
+            if "ROUNDED" in text:
+                values = values.astype(np.float32).astype(np.float64)
             if any(all(word in text for word in words.split()) for words in self.wrong):
                 values[-1] += 0.1
             dtype = "float32" if "single" in text else "float64"
@@ -85,9 +94,17 @@ class FakeTrials:
         """The first ones are disturbed: they say `self.disturbed` of every cure."""
         if self.disturbed:
             return [self.disturbed.pop()] * len(requests[1:])
-        return [self.speed(one) / self.speed(requests[0]) for one in requests[1:]]
+        return [
+            LATE_CRASH if self.is_in(one, self.late) else self.speed(one) / self.speed(requests[0])
+            for one in requests[1:]
+        ]
+
+    def is_in(self, request, some):
+        return any(words in request.overlay.get(PATH, TEXT) for words in some)
 
     def race(self, old, new, progress):
+        if self.is_in(new, (*self.late, *self.last)):
+            raise LATE_CRASH
         ratio = self.speed(new) / self.speed(old)
         turns = np.array([[[1.0, 1.0], [1 / ratio, 1 / ratio]]])
         return Race(("old", "new"), ("", ""), 0, (turns,)), Verdict(
@@ -138,6 +155,25 @@ def test_a_cure_whose_gain_is_unclear_is_timed_again_and_the_middle_estimate_dec
     assert bool(proof.is_proven) is is_kept
 
 
+def test_a_cure_with_which_the_program_crashes_only_in_a_race_is_left_out_and_the_others_are_proven():
+    proof = prove(FakeTrials([{"a": [cure(1, "A")], "late": [cure(3, "B")]}], faster={"A": 1.5, "B": 2.0}, late=["B"]))
+    assert proof.is_proven
+    assert proof.files[0].new == TEXT.replace("line 1", "A")
+    [reason] = [one.reason for one in proof.cures if one.outcome == NOT_CONFIRMED]
+    assert reason == "the program does not run with it: plots.py:9: TypeError"
+
+
+@pytest.mark.parametrize(("last", "kept"), [("B", "a"), ("A", "")])
+def test_if_the_last_race_fails_the_cures_of_the_later_rounds_are_left_out_until_it_runs(last, kept):
+    rounds = [{"a": [cure(1, "A")]}, {"b": [cure(3, "B")]}]
+    proof = prove(FakeTrials(rounds, faster={"A": 1.5, "B": 2.0}, last=[last]))
+    assert [title for title, (outcome, _) in outcomes(proof).items() if outcome == IN_THE_PATCH] == [*kept]
+    assert bool(proof.is_proven) == bool(kept)
+    assert {one.reason for one in proof.cures if one.title not in kept} == {
+        "the program does not run with it: plots.py:9: TypeError"
+    }
+
+
 def test_an_alternative_is_tried_where_the_first_form_of_a_cure_trains_something_else():
     proof = prove(FakeTrials([{"a": [cure(1, "WRONG"), cure(1, "RIGHT")]}], wrong=["WRONG"], faster={"RIGHT": 2.0}))
     assert proof.files[0].new == TEXT.replace("line 1", "RIGHT")
@@ -185,6 +221,12 @@ def test_a_cure_classed_safe_that_changes_the_precision_is_refused():
     rounds = [{"float64": [cure(1, "single", "precision")]}, {"layout": [cure(2, "A")]}]
     proof = prove(FakeTrials(rounds, faster={"single": 2.0, "A": 1.5}))
     assert outcomes(proof) == {"float64": (IN_THE_PATCH, "precision"), "layout": (IN_THE_PATCH, "safe")}
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("precision", IN_THE_PATCH), ("safe", NOT_CONFIRMED)])
+def test_only_a_cure_of_the_precision_may_round_the_start_of_parameters_that_become_float64_again(kind, outcome):
+    proof = prove(FakeTrials([{"float64": [cure(1, "ROUNDED", kind)]}], faster={"ROUNDED": 2.0}))
+    assert outcomes(proof) == {"float64": (outcome, kind)}
 
 
 def test_a_gain_that_is_not_certain_makes_no_patch():

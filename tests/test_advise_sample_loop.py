@@ -539,3 +539,17 @@ def test_windows_of_an_image_are_no_neurons_and_their_loops_are_one_finding():
     assert found.site.line == 8
     assert "takes the windows of an image" in found.title
     assert "`x[i : i + 3, j : j + 3]` of shape (3, 3)" in found.why
+
+
+@pytest.mark.parametrize(
+    "outer", ['np.einsum("...i,...j->...ij", D[l], A[l])', "(D[l][:, :, None] @ A[l][:, None, :])"]
+)
+def test_a_loop_over_layers_with_the_outer_products_of_a_batch_is_no_loop_over_samples(outer):
+    text = (
+        "rng = np.random.default_rng(3)\nsizes = [12, 10, 8, 6, 4]\n"
+        "W = [rng.normal(0, 1, (b, a)) for a, b in zip(sizes, sizes[1:])]\n"
+        "A, D = [rng.random((9, n)) for n in sizes], [rng.random((9, n)) for n in sizes[1:]]\n"
+        f"def step():\n    for l in range(len(W)):\n        W[l] = W[l] - 1e-3 * {outer}.sum(0)\n"
+    )
+    with recorded(text) as graph:
+        assert python_loops(graph) == []

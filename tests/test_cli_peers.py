@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from test_compare_live_race import Office, quiet
 
+from mlpprof.cli import peers as cli_peers
 from mlpprof.cli.main import run
 from mlpprof.compare.peers import FULL, OURS, PACKAGES, PLANS, QUICK, Plan, measure_row, plans_of
-from mlpprof.errors import EXIT_USAGE
+from mlpprof.errors import EXIT_INTERRUPTED, EXIT_USAGE
 from mlpprof.report.files.formats import write_peers
 from mlpprof.report.json_documents import peers_json
 from mlpprof.report.terminal.peers import peers_markdown, peers_text
@@ -65,6 +66,21 @@ def test_a_quick_row_has_an_interval_from_blocks_of_its_only_set_of_processes():
     assert verdict is not None
     assert verdict.in_process
     assert verdict.low < 1.5 < verdict.high
+
+
+def test_after_an_interrupt_the_finished_rows_are_kept_and_the_sentence_says_where(tmp_path, monkeypatch, capsys):
+    finished = iter([(row_of(Office(SPEEDS)), {})])
+
+    def measured(plan, effort, progress):
+        if (row := next(finished, None)) is None:
+            raise KeyboardInterrupt
+        return row
+
+    monkeypatch.setattr(cli_peers, "measure_row", measured)
+    monkeypatch.setattr(cli_peers, "require_a_framework", lambda: None)
+    assert run(["peers", "-o", str(tmp_path / "kept")]) == EXIT_INTERRUPTED
+    assert f"interrupted; rows that are kept in {tmp_path / 'kept'}: 1" in capsys.readouterr().err
+    assert (tmp_path / "kept" / "peers.json").exists()
 
 
 def test_whoever_dies_is_named_as_absent_and_the_others_race():

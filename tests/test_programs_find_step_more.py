@@ -382,3 +382,38 @@ forward(train({"W": np.ones((6, 2))}))
 def test_the_loop_is_the_step_where_new_parameters_are_made_of_old_ones(looking_s, ticking_clock):
     found = seek(Patient(NEW_PARAMETERS), observer=ProgramObserver(ticking_clock, looking_s))
     assert found.step == "net.py:12"
+
+
+BIASES_FROM_ZEROS = """
+import numpy as np
+X = np.ones((6, 20))
+class Net:
+    def __init__(self):
+        self.held = {}
+        for i in (1, 2, 3):
+            self.held[f"W{i}"] = np.full((6, 6), 0.1 * i)
+            self.held[f"b{i}"] = np.zeros((6, 1))
+    def forward(self, x):
+        self.kept = {0: x}
+        for i in (1, 2, 3):
+            x = self.held[f"W{i}"] @ x + self.held[f"b{i}"]
+            self.kept[i] = x.copy()
+    def backward(self, d):
+        for i in (3, 2, 1):
+            self.kept[-i] = d
+            d = self.held[f"W{i}"].T @ d
+    def update(self):
+        for i in (1, 2, 3):
+            self.held[f"W{i}"] -= 1e-4 * self.kept[-i] @ self.kept[i - 1].T
+            self.held[f"b{i}"] -= 1e-4 * self.kept[-i].sum(axis=1, keepdims=True)
+net = Net()
+for turn in range(200):
+    net.forward(X)
+    net.backward(net.kept[3] - 1)
+    net.update()
+"""
+
+
+@pytest.mark.usefixtures("no_hooks_left")
+def test_parameters_that_only_products_read_are_no_sums_though_biases_start_from_zeros(ticking_clock):
+    assert seek(Patient(BIASES_FROM_ZEROS), observer=ProgramObserver(ticking_clock)).step == "net.py:24"

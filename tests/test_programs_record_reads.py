@@ -275,6 +275,46 @@ def step():
     assert 7 not in lines(text)
 
 
+RECORDS = """\
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+@dataclass
+class State:
+    W: np.ndarray
+class Pair(NamedTuple):
+    W: np.ndarray
+    steps: int = 0
+state = {state}
+def advance(state):
+    A = np.tanh(X @ state.W)
+    return {returned}
+def step():
+    global state
+    state = advance(state)
+    {again}
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "returned"),
+    [
+        ("State(W)", "State(state.W - X.T @ A)"),
+        ("State(W)", "replace(state, W=state.W - X.T @ A)"),
+        ("Pair(W)", "Pair(state.W - X.T @ A, state.steps + 1)"),
+        ("Pair(W)", "state._replace(W=state.W - X.T @ A)"),
+    ],
+)
+def test_a_call_whose_record_nothing_reads_is_reported_where_it_stands(state, returned):
+    text = RECORDS.format(state=state, returned=returned, again="other = advance(state)")
+    assert lines(text) == [16]
+
+
+@pytest.mark.parametrize("again", ["other = advance(state)\n    shown = other.steps", "other = seen(advance(state))"])
+def test_a_call_whose_record_is_read_or_kept_is_not_idle(again):
+    text = RECORDS.format(state="Pair(W)", returned="Pair(state.W - X.T @ A, state.steps + 1)", again=again)
+    assert 18 not in lines(f"held = []\nseen = held.append\n{text}")
+
+
 def candidate(category, line, saved_s, related=()):
     return Candidate(category, site(line), "", "", "", (saved_s, saved_s), "", related=related)
 

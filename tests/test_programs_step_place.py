@@ -9,6 +9,7 @@ from notebooks import notebook_text
 
 from mlpprof.errors import UsageError
 from mlpprof.programs.notebook import read_notebook
+from mlpprof.programs.record.graph import shown
 from mlpprof.programs.step_place import StepPlace, functions
 
 SOURCE = """
@@ -104,3 +105,9 @@ def test_a_file_is_matched_from_its_end():
     assert [name for name, _ in functions(ast.parse(SOURCE))] == [
         *("step", "step.inner", "Net.fit", "Net.Part.step", "late"),
     ]
+
+
+def test_a_file_beside_the_folder_of_the_program_is_shown_from_there_and_a_far_one_with_its_whole_path(tmp_path):
+    folder = tmp_path / "a" / "b" / "c"
+    files = [folder / "net.py", tmp_path / "a" / "src" / "net.py", tmp_path / "net.py"]
+    assert [shown(str(file), str(folder)) for file in files] == ["net.py", "../../src/net.py", str(files[2])]

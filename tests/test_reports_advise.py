@@ -106,9 +106,15 @@ def test_a_finding_is_right_on_a_changed_line_and_wrong_elsewhere_unless_the_cle
     found = [finding("bias-stacking", 10), finding("layout", 10), finding("gather", 15, "known"), finding("gather", 11)]
     answers = iter([Answer(Advice("step", 2.0, 5, tuple(found), (), {}, {}), "", 1.0)])
     before = Answer(Advice("step", 1.0, 5, (finding("gather", 15, "known"),), (), {}, {}), "", 1.0)
-    result = judged(mutant, Clean(clean, [], before, seconds=1e-9), lambda subject: next(answers))
+    times = {clean.files["net.py"]: 3.0, mutant.program.files["net.py"]: 4.0}
+    result = judged(
+        mutant,
+        Clean(clean, [], before),
+        lambda subject: next(answers),
+        lambda programs, progress, runs: [times[one.files["net.py"]] for one in programs],
+    )
     assert result.is_found
-    assert 0.5 < (result.worth or 0) < 1
+    assert result.worth == 0.25
     assert [len(told) for told in (result.named, result.beside, result.wrong)] == [1, 1, 1]
     assert result.wrong[0].startswith("gather net.py:11")
 

@@ -40,6 +40,9 @@ WHOLE_STEP = frozenset(("float64", "small-product"))
 LONGEST = 80
 """An expression is shown with no more characters."""
 
+NO_FASTER_FORM = "mlpprof knows no faster form of it."
+"""What is said of an operation that is as fast as another one of its size: another algorithm may still be faster."""
+
 
 def uncovered(graph: Graph, found: Sequence[Candidate]) -> list[Expensive]:
     """The expensive expressions of the step that the findings do not explain, the most expensive one first."""
@@ -144,7 +147,7 @@ def _verdict(event: Event, seconds: float) -> list[str]:
     if event.kind == COPY and event.output is not None and not any(value.is_array for value in event.inputs):
         sentences.append("NumPy reads these elements one by one from Python objects. Keep them in arrays.")
     if event.kind == EVALUATION:
-        return sentences or ["mlpprof knows no faster form: nothing is known to cure."]
+        return sentences or [NO_FASTER_FORM]
     slow, plain = again(event), _plain(event)
     if slow is None or plain is None or BUDGET.left_s <= 0:
         return sentences
@@ -161,7 +164,7 @@ def _verdict(event: Event, seconds: float) -> list[str]:
             f"That is {seconds / alone_s:.1f} times as long as the same operation takes when nothing else of the step "
             "runs: the machine was busy, or the operands were no longer in the cache."
         ]
-    return [f"That is about as fast as {plain[0]}: nothing is known to cure."]
+    return [f"That is about as fast as {plain[0]}. {NO_FASTER_FORM}"]
 
 
 def _spread(event: Event) -> tuple[str, str, str] | None:

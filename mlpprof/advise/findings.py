@@ -71,7 +71,8 @@ DETECTORS: dict[str, Detector] = {
 
 
 SMALLEST_SHARE = 0.001
-"""What promises less than this share of the step is not reported at all: chance measures as much."""
+"""What may save less than this share of the step, by the low end of its range, is not reported as small: chance
+measures as much."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def candidates_of(graph: Graph, detectors: Mapping[str, Detector] = DETECTORS) -
         share = sum(one.saved_s) / 2 / graph.step_s if graph.step_s else 0.0
         if share >= one.least_share:
             worthwhile.append(one)
-        elif SMALLEST_SHARE <= share < LEAST_SHARE and one.least_share <= LEAST_SHARE:
+        elif max(share, one.least_share) <= LEAST_SHARE and one.saved_s[0] >= SMALLEST_SHARE * graph.step_s > 0:
             little.append(one)
     large = merge(worthwhile)
     small = [one for one in merge(little) if not any(_is_reported(one, other) for other in large)]

@@ -49,13 +49,19 @@ class KeptBuffers:
         for node in ast.walk(self._graph.trees[site.file]) if site.file in self._graph.trees else ():
             if isinstance(node, ast.Assign) and _gives(node.value, place):
                 return any(self.is_named_unseen(site.file, target) for target in node.targets)
+            if isinstance(node, ast.AugAssign) and (_gives(node, place) or _gives(node.value, place)):
+                return self.is_named_unseen(site.file, node.target)
         return False
 
     def is_named_unseen(self, file: str, node: ast.expr) -> bool:
-        """Whether code that did not run while the step was recorded reads a name or an attribute."""
+        """Whether code that did not run while the step was recorded reads a name, an attribute, or items of one."""
+        while isinstance(node, ast.Subscript):
+            node = node.value
         match node:
             case ast.Name(id=name):
                 scope: Scope | None = self._scope(file, node.lineno)
+                if scope is not None and name not in _local_names(scope):
+                    scope = self._graph.trees[file]
             case ast.Attribute(attr=name):
                 scope = None
             case _:
@@ -146,7 +152,7 @@ class KeptBuffers:
         return frozenset((site.file, site.line) for site in sites)
 
 
-def _gives(value: ast.expr, place: tuple[int, int]) -> bool:
+def _gives(value: ast.expr | ast.stmt, place: tuple[int, int]) -> bool:
     """Whether a value is what begins at a place, or a container that may hold it."""
     begin, end = (value.lineno, value.col_offset), (value.end_lineno or 0, value.end_col_offset or 0)
     is_container = isinstance(value, ast.List | ast.Tuple | ast.Dict | ast.ListComp | ast.DictComp)
@@ -230,3 +236,10 @@ def _is_fresh(value: ast.expr) -> bool:
 
 def _end(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
+
+
+def _local_names(scope: Scope) -> set[str]:
+    """The names that a function binds itself, with its parameters."""
+    stored = {one.id for one in ast.walk(scope) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    arguments = {one.arg for one in ast.walk(scope) if isinstance(one, ast.arg)}
+    return (stored | arguments).difference(*(one.names for one in ast.walk(scope) if isinstance(one, ast.Global)))

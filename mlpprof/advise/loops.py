@@ -285,7 +285,7 @@ def _uses_same_weights(work: list[list[Event]], parameters: frozenset[int]) -> b
         if event.kind == PRODUCT and same and vectors:
             return True
         is_outer = event.name == "outer" or (event.kind == PRODUCT and _inner_size(event) == 1)
-        if is_outer and moved:
+        if is_outer and any(value.size == max(value.shape, default=1) for value in moved):  # not those of a batch
             return True
     return False
 

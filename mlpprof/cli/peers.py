@@ -60,8 +60,8 @@ def command(ctx: click.Context, /, rows: tuple[str, ...], quick: bool, out: Path
             try:
                 row, machine = measure_row(plan, effort, part)
             except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"{len(finished)} finished rows are kept in {saving.folder}" if finished else ""
+                raise click.Abort(
+                    f"rows that are kept in {saving.folder}: {len(finished)}" if finished else ""
                 ) from None
             finished.append(row)
             table = PeersTable(created, typed, quick, effort.replicates, tuple(finished), dict(machine))

@@ -88,17 +88,17 @@ def _with(version: Version, cure: Cure, flawed: Subject, folder: Path) -> Subjec
     return replace(flawed, files={name: texts.get(str(folder / name), text) for name, text in flawed.files.items()})
 
 
-def measured(programs: Sequence[Subject], progress: Progress) -> list[float | None]:
+def measured(programs: Sequence[Subject], progress: Progress, runs: int = RUNS) -> list[float | None]:
     """The processor time of a step of each program, in turns; None for those that do not run."""
     found: list[list[float]] = [[] for _ in programs]
-    for run in range(RUNS):
-        progress("measuring the cures", run / RUNS)
+    for run in range(runs):
+        progress("measuring the cures", run / runs)
         for seconds, program in zip(found, programs, strict=True):
             try:
                 seconds.append(program.step_s())
             except Failure:
                 continue
-    return [min(seconds) if len(seconds) == RUNS else None for seconds in found]
+    return [min(seconds) if len(seconds) == runs else None for seconds in found]
 
 
 def table(found: Sequence[Stated]) -> str:

@@ -34,6 +34,7 @@ from mlpprof.process import Progress
 from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import decode
+from reports.advise.calibration import measured
 from reports.advise.forked import Failure, forked
 from reports.advise.forms import FORMS
 from reports.advise.planting import Change, Form
@@ -51,8 +52,8 @@ REFUSALS = frozenset(
 )
 """Errors that say what is wrong with a program; every other one is a crash."""
 
-RUNS = 2
-"""The step of a program is timed in so many runs, of which the shortest counts."""
+RUNS = 3
+"""The steps of a mutant and of its clean program are timed in so many runs, in turns, of which the shortest counts."""
 
 WORTH = (0.02, 0.10)
 """Recall is also stated for the flaws that take at least these shares of the step."""
@@ -116,12 +117,6 @@ class Clean:
     subject: Subject
     numbers: list[float] | None
     answer: Answer | None = None
-    seconds: float | None = None
-
-    def step_s(self) -> float:
-        """Processor time of its step; measured once."""
-        self.seconds = self.seconds or _step_s(self.subject)
-        return self.seconds
 
     def advised(self) -> Answer:
         """What `advise` says of it; asked once."""
@@ -244,8 +239,13 @@ def _in_random_order(cleans: Sequence[Subject], form: Form, random_: random.Rand
     yield from chain.from_iterable(rest)
 
 
-def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advised) -> Result:
-    """What `advise` makes of a mutant. ask: runs it."""
+def judged(
+    mutant: Mutant,
+    clean: Clean,
+    ask: Callable[[Subject], Answer] = advised,
+    measure: Callable[[Sequence[Subject], Progress, int], list[float | None]] = measured,
+) -> Result:
+    """What `advise` makes of a mutant. ask: runs it. measure: times the steps of programs, in turns."""
     answer = ask(mutant.program)
     base = Result(
         mutant.clean.name,
@@ -278,21 +278,11 @@ def judged(mutant: Mutant, clean: Clean, ask: Callable[[Subject], Answer] = advi
             and one.category not in mutant.clean.flaws
         ):
             wrong.append(words)
-    worth = _worth(clean.step_s(), mutant.program)
+    clean_s, mutant_s = measure([clean.subject, mutant.program], silent, RUNS)
+    worth = 1 - clean_s / mutant_s if clean_s is not None and mutant_s is not None else None
     return replace(
         base, is_found=bool(named), worth=worth, named=tuple(named), beside=tuple(beside), wrong=tuple(wrong)
     )
-
-
-def _step_s(subject: Subject) -> float:
-    return min(subject.step_s() for _ in range(RUNS))
-
-
-def _worth(clean_s: float, program: Subject) -> float | None:
-    try:
-        return 1 - clean_s / _step_s(program)
-    except Failure:
-        return None
 
 
 def run(

@@ -133,6 +133,8 @@ def judged(pair: Pair, progress: Progress) -> Patched:
         requests = [_request(one, folder) for one, folder in zip((pair.flawed, pair.clean), folders, strict=True)]
         try:
             [twin] = _trials().estimates(requests, part_of(progress, 0.0, 0.2, name))
+            if isinstance(twin, MlpprofError):
+                raise twin
             with contextlib.chdir(folders[0]):
                 target = Target(requests[0], requests[0].step, threads=1)
                 advice = proven(target, part_of(progress, 0.2, 0.8, name))

@@ -54,6 +54,8 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
     if not dead:
         return []
     makes = [_guarded, _with_condition, _with_flag] if any(one.is_partly for one in dead) else [_without, _with_none]
+    if any(map(graph.is_cut_short, again)):  # code after the loop may read what its last turn leaves
+        makes = [make for make in makes if make is not _with_none]
     for make in makes:
         edits = Edits(code)
         make(dead, code, edits)
@@ -99,10 +101,10 @@ def _statements(again: list[Event], code: RecordedCode) -> list[Dead]:
 
 
 def _only_turn(event: Event, code: RecordedCode) -> Turn | None:
-    """The innermost loop that made a single turn and whose variable an event uses, itself or in its innermost call."""
+    """The innermost loop that made a single turn and whose variable an event uses, itself or in a call around it."""
     graph = code.graph
     ones = {(run.site, run.execution) for run in graph.trace.loops if run.turns == 1}
-    nodes = [code.node(one) for one in (event, *(graph.events[call] for call in event.calls[-1:]))]
+    nodes = [code.node(one) for one in (event, *(graph.events[call] for call in event.calls))]
     used = set[str]().union(*(names_in(code.statement(node)) for node in nodes if node is not None))
     for turn in reversed(event.loops):
         loop = code.node_at(turn.site)
@@ -269,6 +271,8 @@ def _by_call(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
         if first.calls and _only_turn(first, code) is None:
             yield Condition("False", [graph.events[first.calls[-1]]])
         return
+    if _only_turn(first, code) is not None:
+        return  # with more layers, other turns of this loop make the call too
     for depth in range(len(first.calls)):
         paths = [_path(event, depth, graph) for event in dead.times]
         if len(set(paths)) == 1 and paths[0] not in [_path(event, depth, graph) for event in dead.needed]:
@@ -290,8 +294,11 @@ def _by_turn(dead: Dead, code: RecordedCode) -> Iterator[Condition]:
         runs = [run for run in graph.trace.loops if run.site == turn.site and run.execution == turn.execution]
         if not dead.needed and turn != _only_turn(first, code):
             continue
-        place = Turns.FIRST if turn.turn == 0 and dead.needed else Turns.LAST  # what a turn leaves, the next one reads
-        if not runs or (place is Turns.LAST and turn.turn != runs[0].turns - 1):
+        if not runs:
+            continue
+        is_first = turn.turn == 0 and dead.needed and runs[0].turns > 1  # what a turn leaves, the next one reads
+        place = Turns.FIRST if is_first else Turns.LAST
+        if place is Turns.LAST and turn.turn != runs[0].turns - 1:
             continue
         test = is_other_turn(loop, place, code.text)
         if test is not None:

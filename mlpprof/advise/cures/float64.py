@@ -133,7 +133,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class InSingle:
-    """The cures, and the places that the first one changes: those that make weights first.
+    """The cures, and the places that the first one changes: those that run for certain first, and of them the weights.
 
     The second cure, if there is one, leaves out the changes of calls that may give no array: those at `unsure`.
     """
@@ -156,9 +156,12 @@ def in_float32(graph: Graph) -> InSingle | None:
     found = tuple(one for one in cures if one is not None)
     if not found:
         return None
-    changed = sorted(
-        nodes, key=lambda node: (search.is_idle(node), files[node] != main, not _draws(node), files[node], node.lineno)
-    )
+
+    def order(node: ast.expr | ast.stmt) -> tuple[bool | str | int, ...]:
+        may_not_run = search.is_idle(node), search.is_in_branch(node)
+        return (*may_not_run, files[node] != main, not _draws(node), files[node], node.lineno)
+
+    changed = sorted(nodes, key=order)
     places, unsure = (
         tuple(dict.fromkeys(_site(files[node], node) for node in some)) for some in (changed, changes.unsure)
     )
@@ -204,7 +207,8 @@ class _Search:
             node = node_at(event, self._graph)
             if isinstance(node, ast.expr | ast.AugAssign | ast.Assign):
                 for operand, value, path in self._operands(event, node):
-                    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size > 1
+                    # One of a single element, as the bias of one output, makes float64 of float32 too.
+                    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64 and value.ndim > 0
                     if is_double and self._graph_root(event, value) not in made:
                         self._follow(operand, path, True)
                 is_from_arrays = any(one.dtype.startswith("float") for one in event.inputs)
@@ -386,7 +390,7 @@ class _Search:
                     self._bound(one, path, is_exact)
                 if not known and name in VIEWS:
                     self._follow(owner, path, is_exact)
-                elif not (known or any(path) or is_executed) and is_exact and not self._is_of_numpy(node):
+                elif not (known or is_executed or self._is_of_numpy(node)) and is_exact and _is_whole(path):
                     self.changes.astype[node] = None
             case ast.Subscript(value=ast.Attribute() as joined, slice=key) if self._joins(joined):
                 if is_exact and not any(path) and not is_executed and not _is_single(node):
@@ -448,6 +452,17 @@ class _Search:
         scope = self.bindings.scope(node)
         owner = self.bindings.parents.get(scope) if scope is not None else None
         return isinstance(owner, ast.ClassDef) and not any(self.bindings.parents.get(s) is owner for s in self._scopes)
+
+    def is_in_branch(self, node: ast.AST) -> bool:
+        """Whether it may not have run when its function was called, as one of the ways to initialise the weights."""
+        scope, inner, outer = self.bindings.scope(node), node, self.bindings.parents.get(node)
+        while outer is not None and inner is not scope:
+            is_of_test = inner is getattr(outer, "test", None)
+            is_branch = isinstance(outer, ast.If | ast.IfExp | ast.ExceptHandler) and not is_of_test
+            if is_branch and not (isinstance(outer, ast.If) and "__name__" in ast.unparse(outer.test)):
+                return True
+            inner, outer = outer, self.bindings.parents.get(outer)
+        return False
 
     def _bound(self, binding: Binding, path: Path, is_exact: bool) -> None:
         """Follow what a name or an attribute was bound to."""
@@ -646,6 +661,11 @@ def _is_array(node: ast.Call) -> bool:
         if name not in RANDOM or has_size or len(one.args) >= least:
             return True
     return False
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a path leads to a whole value, or to a part of no certain number or name, as a row of an array."""
+    return all(part is None for part in path)
 
 
 def _is_single(node: ast.expr) -> bool:

@@ -91,7 +91,7 @@ def unread_numbers(graph: Graph) -> Iterator[UnreadNumber]:
             continue
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)]):
-                is_later = _is_read_later(statement, name, code)
+                is_later = is_read_later(statement, name, code)
             case ast.Assign(targets=[ast.Attribute(value=ast.Name(), attr=attribute) as target]):
                 name, is_later = code.text(target), None if _is_read_anywhere(attribute, code) else False
             case ast.Return():
@@ -138,7 +138,7 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
     )
 
 
-def _is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
+def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
     """Whether only code after the innermost loop reads a name; False if nothing does, None if the loop reads it."""
     scope = code.scope(statement)
     loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)

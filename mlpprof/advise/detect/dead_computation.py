@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
@@ -11,15 +12,23 @@ import numpy as np
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, total
 from mlpprof.advise.cures.dead_computation import cures, open_turn
 from mlpprof.advise.cures.slow_primitive import expression_cure, renamed
+from mlpprof.advise.cures.work_in_step import is_read_later
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.unused import is_in_last_turn, made_by, unused_events
 from mlpprof.instrument.numpy_costs import FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
-from mlpprof.programs.record.reads import SHOWING
+from mlpprof.programs.record.reads import SHOWING, is_record
 from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
 from mlpprof.programs.record.trace import Event
 
 EMPTY = {"zeros": "empty", "ones": "empty", "zeros_like": "empty_like", "ones_like": "empty_like"}
 """Functions that fill a new array -> those that leave it as it is."""
+
+LAST_TURN = (
+    "mlpprof recorded only some turns of the loop around it: keep it in the last turn if later code reads what that "
+    "turn leaves."
+)
+"""What is added to the words if the last turn may need a result that the recorded ones do not."""
 
 
 def detect(graph: Graph) -> list[Candidate]:
@@ -185,8 +194,14 @@ def _idle_calls(dead: list[Event], graph: Graph) -> dict[int, Event]:
     idle = {call.index for call in calls if any(i in numbers for i in range(call.index, call.end))}
     idle -= {call for event in graph.first if event.index not in numbers and _does(event) for call in event.calls}
     made = {value.root for event in dead if (value := made_by(event)) is not None}
-    # A call that returns an object, or nothing, may do other things that are needed.
-    idle = {call for call in idle if (value := graph.events[call].output) is not None and value.root in made}
+    # A call that returns another object, or nothing, may do other things that are needed.
+    holding = {_spot(event, graph) for event in graph.last if event.is_own and _is_dropped(event, graph)}
+    idle = {
+        index
+        for index in idle
+        if _spot(call := graph.events[index], graph) in holding
+        or (call.output is not None and call.output.root in made)
+    }
     serving = {call.function for call in calls if call.index not in idle}
     found = {}
     for event in dead:
@@ -194,6 +209,20 @@ def _idle_calls(dead: list[Event], graph: Graph) -> dict[int, Event]:
         if any(graph.events[call].function in serving for call in around_it):
             found[around_it[0]] = graph.events[around_it[0]]
     return found
+
+
+def _is_dropped(call: Event, graph: Graph) -> bool:
+    """Whether a call returns a record or a tuple that gets a name which nothing reads, or none."""
+    if not (type(call.result) is tuple or is_record(type(call.result))):
+        return False
+    code = code_of(graph)
+    node = code.node(call)
+    match code.parent(node) if node is not None else None:
+        case ast.Expr():
+            return True
+        case ast.Assign(targets=[ast.Name(id=name)]) as statement:
+            return is_read_later(statement, name, code) is False
+    return False
 
 
 def _does(event: Event) -> bool:
@@ -208,6 +237,7 @@ def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
     where: where it is not used, and where it is; '' if it is used nowhere.
     """
     text, place = graph.text(head, 50), graph.place(graph.site(head))
+    last_turn = [LAST_TURN] if graph.is_cut_short(head) else []
     if is_edit and head.kind == FILL:
         return f"Write `None` in place of `{text}` in {place}: other arrays take the places."
     if is_edit and where:
@@ -223,11 +253,13 @@ def _words(head: Event, where: str, is_edit: bool, graph: Graph) -> str:
         return by_hand(
             f"leave out the call `{text}` of {place}. Nothing uses its results there.",
             "Keep the function if other code calls it, and check first that the call does nothing else.",
+            *last_turn,
         )
     return by_hand(
         f"leave out `{text}` of {place}, and what is computed from it alone.",
         "Check first that no line that did not run in the recorded steps reads the result, and that all gradients stay "
         "the same.",
+        *last_turn,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, SMALL, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import CERTAIN, LARGE, LEAST_GAIN, SMALL, Candidate, by_hand, facts, indices, total
 from mlpprof.advise.cures.layout import in_one_order, once_contiguous
 from mlpprof.advise.detect.temporaries import is_only_multiplied
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, EVALUATION, PRODUCT
@@ -24,15 +24,15 @@ TURNING = frozenset(("copyto", "ascontiguousarray", "copy", "array", "flatten", 
 """Functions that may copy an array into the other memory order."""
 
 
-LEAST_SIZE = 2_048
-"""The memory order of arrays with fewer elements hardly matters, because they fit into a part of the first cache."""
-
-
 def detect(graph: Graph) -> list[Candidate]:
     """One candidate for each line whose operation is faster if all operands have one memory order."""
     by_place: dict[tuple[str, int], list[tuple[Event, tuple[float, float]]]] = defaultdict(list)
-    for event in graph.last:
-        if not event.is_own and _collides(event) and not (event.kind == COPY and is_only_multiplied(event, graph)):
+    for event in graph.turn:
+        if event.is_own or (event.is_outside and event.name != "gather"):  # the loop around the step may take the rows
+            continue
+        is_copy = event.kind == COPY
+        is_colliding = _collides(event) or (is_copy and _is_of_strided_set(event, graph))
+        if is_colliding and not (is_copy and is_only_multiplied(event, graph)):
             saved = _saved(event, graph)
             if saved[1] > 0:
                 site = graph.site(event)
@@ -43,7 +43,7 @@ def detect(graph: Graph) -> list[Candidate]:
 def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> Candidate:
     head = max(parts, key=lambda part: part[1][1])[0]
     site = graph.site(head)
-    values = [v for v in head.inputs if v.is_array and v.size >= (SMALL if head.kind == PRODUCT else LEAST_SIZE)]
+    values = [v for v in head.inputs if v.is_array and v.size >= (SMALL if head.kind == PRODUCT else LARGE)]
     orders = ", ".join(_order_texts(head, values))
     makers = [graph.site(e) for value in values for e in graph.makers(value.root, head.index)[:1]]
     if head.kind == PRODUCT:
@@ -98,10 +98,10 @@ def _candidate(parts: list[tuple[Event, tuple[float, float]]], graph: Graph) -> 
 
 def _flaw(event: Event, values: list[Value]) -> str:
     """What is wrong with the memory orders of some operands."""
-    if event.kind == COPY and event.function is not operator.setitem:
-        return "copies an array into the other memory order"
-    strided = any(value.order == "?" for value in values)
-    return "uses an array whose elements are not next to each other in memory" if strided else "mixes memory orders"
+    if any(value.order == "?" for value in values):
+        return "uses an array whose elements are not next to each other in memory"
+    is_copy = event.kind == COPY and event.function is not operator.setitem
+    return "copies an array into the other memory order" if is_copy else "mixes memory orders"
 
 
 ORDERS = {"C": "row-major (C)", "F": "column-major (F)", "": "neither row-major nor column-major"}
@@ -131,9 +131,16 @@ def _has_step(node: ast.AST) -> bool:
     return isinstance(node, ast.Slice) and node.step is not None
 
 
+def _is_of_strided_set(event: Event, graph: Graph) -> bool:
+    """Whether rows with gaps are copied from an array that no step has made: it could be contiguous beforehand."""
+    strided = [v for v in event.inputs if v.order == "?" and len(v.shape) == 2 and v.size >= LARGE]
+    is_copy = event.name == "gather" or (event.name in TURNING and not event.is_view)
+    return is_copy and bool(strided) and not graph.makers(strided[0].root, event.index)
+
+
 def _collides(event: Event) -> bool:
     matrices = [v for v in event.inputs if v.is_array and len(v.shape) == 2 and min(v.shape) > 1]
-    large = [v for v in matrices if v.size >= LEAST_SIZE]
+    large = [v for v in matrices if v.size >= LARGE]
     if event.kind == PRODUCT:
         return any(v.order == "?" and v.size >= SMALL for v in matrices)
     if event.function is operator.setitem and large:

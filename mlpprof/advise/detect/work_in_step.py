@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.work_in_step import cure, rarely_read, unread_numbers, without
+from mlpprof.advise.tested import tested_events
 from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -103,7 +104,18 @@ def _printing(graph: Graph) -> list[Candidate]:
 
 
 def useful_events(graph: Graph) -> frozenset[int]:
-    """Events of the first recorded step that the parameters of the following step depend on."""
+    """Events of the first recorded step that the parameters of the following step, or a test, depend on."""
+    tested = tested_events(graph)  # a test may accept the step, or end the training
+    useful = _useful(graph, [], frozenset())
+    products = frozenset(index for index in useful if graph.events[index].kind == PRODUCT)
+    # Single numbers are not followed through a call, so all of it is needed, unless it trains as well.
+    calls = [event for event in tested if event.is_own and not _has_useful(event, products)]
+    deciding = frozenset(index for event in calls for index in range(event.index, event.end))
+    return _useful(graph, tested, deciding | {event.index for event in tested}) if tested else useful
+
+
+def _useful(graph: Graph, tested: list[Event], deciding: frozenset[int]) -> frozenset[int]:
+    """The events that the following step depends on, or that tested numbers or the deciding events depend on."""
     if len(graph.trace.steps) < 2 or graph.trace.is_blind:
         return frozenset(event.index for event in graph.first)
     start, stop = graph.trace.steps[1]
@@ -111,7 +123,7 @@ def useful_events(graph: Graph) -> frozenset[int]:
     made = {e.output.root for e in graph.first if e.output is not None and e.output.is_array and not e.is_view}
     changed = {root for e in graph.first for root in e.writes}
     roots = later & (made | changed | graph.trace.stores.keys())
-    numbers: set[int] = set()
+    numbers = {event.output.content for event in tested if event.output is not None and not event.output.is_array}
     useful: set[int] = set()
     unknown = frozenset(graph.of_unknown_origin)
     first_taker = len(graph.events)  # a useful one of these may have read any array
@@ -120,7 +132,7 @@ def useful_events(graph: Graph) -> frozenset[int]:
             continue
         output = event.output
         # Nothing is known of what later turns of a loop read.
-        gives = graph.is_cut_short(event) or event.is_opaque
+        gives = graph.is_cut_short(event) or event.is_opaque or event.index in deciding
         gives = gives or any(root in roots or graph.is_taken(root, event) for root in event.writes)
         if output is not None:
             # Single numbers that are computed and then put into arrays are not followed.
@@ -154,6 +166,9 @@ def _evaluations(graph: Graph) -> list[Candidate]:
             calls[graph.span(outer.site)[:3]].append(event)
         else:
             loose.append(event)
+    # A product that the step needs in other executions belongs to the passes through the network.
+    needed = {graph.span(graph.events[index].site) for index in useful}
+    loose = [event for event in loose if graph.span(event.site) not in needed]
     found = []
     for place, products in calls.items():
         again = [e for e in graph.last if e.is_own and graph.span(e.site)[:3] == place]

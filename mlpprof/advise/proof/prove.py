@@ -68,14 +68,17 @@ class Trials(Protocol):
     def parameters(self, requests: Sequence[ProgramRequest], steps: int, progress: Progress) -> list[Trained]:
         """The parameters of several versions after so many steps, or why there are none."""
 
-    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float]:
-        """How many times as fast as the first one each of the others is, from a few blocks of one race."""
+    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float | MlpprofError]:
+        """How many times as fast as the first one each of the others is, from a few blocks of a race, or why it fails.
+
+        Raises MlpprofError if the first one itself does not run.
+        """
 
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
-        """The whole race of two versions."""
+        """The whole race of two versions. Raises MlpprofError if one of them does not run."""
 
     def runs_left(self) -> int:
         """How often the program may still be run before the last race."""
@@ -83,6 +86,10 @@ class Trials(Protocol):
 
 Trained = tuple[list[Parameter], int] | MlpprofError
 """The parameters of a program and the number of steps that it made, or what went wrong."""
+
+
+Final = tuple[Training, Race, Verdict]
+"""Whether the whole patch trains the same, and its race against the original."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,8 @@ class Prover:
     """See the module.
 
     safe_only: leave out the cures that change the precision. clock: seconds. postponed: the findings whose cure is only
-    at odds with another one of this round, so that the next round tries it again.
+    at odds with another one of this round, so that the next round tries it again. added: the cures in the patch, in
+    their order, each group with the program before it.
     """
 
     trials: Trials
@@ -133,6 +141,7 @@ class Prover:
     clock: Callable[[], float] = monotonic
     tried: dict[tuple[str, str], TriedCure] = field(default_factory=dict)
     postponed: set[tuple[str, str]] = field(default_factory=set)
+    added: list[tuple[Version, list[CureTrial]]] = field(default_factory=list)
 
     def prove(self, request: ProgramRequest, first: Analysis, shown: Callable[[str], str]) -> Proof:
         """The proof for a program whose step is known. first: its findings. shown: a file's path as in the patch.
@@ -149,10 +158,16 @@ class Prover:
         analysis, rounds, notes = first, 1, []
         while True:
             chosen = self._chosen(version, analysis, reference)
-            chosen += self._chosen_around(version, analysis, reference, chosen)
-            if not chosen:
+            around_it = self._chosen_around(version, analysis, reference, chosen)
+            if not chosen and not around_it:
                 break
-            version = version.cured([one.cure for one in chosen])
+            begun = version
+            if chosen:
+                self.added.append((version, chosen))
+                version = begun.cured([one.cure for one in chosen])
+            if around_it:
+                self.added.append((version, around_it))
+                version = begun.cured([one.cure for one in (*chosen, *around_it)])
             is_late = self.clock() - begun_s > LONGEST_S
             if rounds == ROUNDS or is_late or self.trials.runs_left() < RUNS_OF_A_ROUND + RUNS_OF_A_CURE:
                 break
@@ -164,17 +179,18 @@ class Prover:
             except MlpprofError as error:
                 notes.append(f"mlpprof looked no further, because the patched program could not be recorded: {error}")
                 break
+        is_whole = len(self.added)
+        version, final = self._raced(request, version)
         tried = tuple(self.tried.values())
-        if version.request is request:
+        if final is None:
             return Proof(first.advice.step_s, first.advice.step_s, None, None, tried, (), "", rounds, tuple(notes))
-        training = self._training(request, version)
-        race, verdict = self.trials.race(request, version.request, self.progress)
+        training, race, verdict = final
         paths = [path for path, text in version.texts.items() if text != before[path]]
         original = Version(request, before)
         before, changed = ({path: one.file(path) for path in paths} for one in (original, version))
         around = any(one.outcome == IN_THE_PATCH and one.per != "step" for one in tried)
         is_proven = training.is_same is True and (verdict.is_faster or (around and not verdict.is_slower))
-        later = analysis.advice.program if around and rounds > 1 else None
+        later = analysis.advice.program if around and rounds > 1 and len(self.added) == is_whole else None
         return Proof(
             old_s=race.step_s(0),
             new_s=race.step_s(1),
@@ -188,12 +204,50 @@ class Prover:
             epoch_s=(epoch_s, later.unit_s) if epoch_s is not None and later is not None else None,
         )
 
-    def _training(self, original: ProgramRequest, cured: Version) -> Training:
-        """Whether the whole patch trains the same, over more steps than in the trials."""
+    def _raced(self, original: ProgramRequest, version: Version) -> tuple[Version, Final | None]:
+        """The final comparison and race of the whole patch.
+
+        The trials are shorter, so a cure may fail only here. Then the cures that were added last are left out, until
+        the rest runs. Raises MlpprofError if the program itself does not run.
+        """
+        has_failed = False
+        while self.added:
+            final = self._final(original, version)
+            if not isinstance(final, MlpprofError):
+                return version, final
+            has_failed = True
+            version = self._without_the_last(f"the program does not run with it: {final}")
+            while self.added and self.trials.runs_left() < 0:
+                version = self._without_the_last("the program has been run as often as announced")
+        if has_failed:
+            self.trials.estimates([original, original], self.progress)
+        return version, None
+
+    def _final(self, original: ProgramRequest, cured: Version) -> Final | MlpprofError:
+        """Whether the patch trains the same, over more steps than in the trials, and the race; or why it does not run.
+
+        Raises MlpprofError if the program without it does not run.
+        """
         old, new = self.trials.parameters([original, cured.request], FINAL_STEPS, self.progress)
         if isinstance(old, MlpprofError):
             raise old
-        return _compared(old, new, cured.is_narrowed)
+        if isinstance(new, MlpprofError):
+            return new
+        try:
+            race, verdict = self.trials.race(original, cured.request, self.progress)
+        except MlpprofError as error:
+            return error
+        return _compared(old, new, cured.is_narrowed), race, verdict
+
+    def _without_the_last(self, reason: str) -> Version:
+        """Leave out the cures that were added last; the program before them."""
+        version, dropped = self.added.pop()
+        kept = {_key(one.finding) for _, group in self.added for one in group}
+        for one in dropped:
+            if _key(one.finding) not in kept:
+                del self.tried[_key(one.finding)]
+                self._note(one, NOT_CONFIRMED, reason)
+        return version
 
     def _chosen(self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int]) -> list[CureTrial]:
         """The cures of one round: each is proven and faster alone, and all together train the same."""
@@ -201,6 +255,9 @@ class Prover:
         if not good:
             return []
         for one, ratio in zip(good, self._alone(version, good), strict=True):
+            if isinstance(ratio, MlpprofError):
+                self._note(one, NOT_CONFIRMED, f"the program does not run with it: {ratio}")
+                continue
             one.alone = ratio
             if ratio < LEAST_SPEEDUP:
                 self._note(one, NOT_CONFIRMED, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
@@ -216,21 +273,25 @@ class Prover:
             self._note(one, IN_THE_PATCH)
         return chosen
 
-    def _alone(self, version: Version, good: Sequence[CureTrial]) -> list[float]:
-        """How many times as fast the program is with each cure alone.
+    def _alone(self, version: Version, good: Sequence[CureTrial]) -> list[float | MlpprofError]:
+        """How many times as fast the program is with each cure alone, or why it does not run that long.
 
         What is unclear is timed again, in other processes, until two estimates say the same, or by the middle one of
         three.
         """
         found: list[list[float]] = [[] for _ in good]
+        failed: dict[int, MlpprofError] = {}
         for turn in range(MOST_ESTIMATES):
-            unclear = [i for i, ratios in enumerate(found) if not _is_clear(ratios)]
+            unclear = [i for i, ratios in enumerate(found) if i not in failed and not _is_clear(ratios)]
             if not unclear or (turn > 0 and self.trials.runs_left() < RUNS_OF_A_ROUND + len(unclear)):
                 break
             cured = [version.cured([good[i].cure]).request for i in unclear]
             for i, ratio in zip(unclear, self.trials.estimates([version.request, *cured], self.progress), strict=True):
-                found[i].append(ratio)
-        return [median(ratios) for ratios in found]
+                if isinstance(ratio, MlpprofError):
+                    failed[i] = ratio
+                else:
+                    found[i].append(ratio)
+        return [failed[i] if i in failed else median(ratios) for i, ratios in enumerate(found)]
 
     def _chosen_around(
         self, version: Version, analysis: Analysis, reference: tuple[list[Parameter], int], chosen: list[CureTrial]
@@ -374,8 +435,11 @@ def _compared(reference: tuple[list[Parameter], int], answer: Trained, may_narro
     if isinstance(answer, MlpprofError):
         return Training(False, 0, f"the program does not run with it: {answer}")
     parameters, steps = answer
+    old, new = (max((one.dtype for one in side), key=_rounding, default="") for side in (reference[0], parameters))
+    if may_narrow and old == "float64":
+        # A parameter that starts in float32, and is float64 from the first update on, has been rounded all the same.
+        parameters = [replace(one, dtype="float32") if one.dtype == old else one for one in parameters]
     if not may_narrow:
-        old, new = (max((one.dtype for one in side), key=_rounding, default="") for side in (reference[0], parameters))
         if _rounding(new) > _rounding(old):
             return Training(False, 0, f"it is classed safe, but it changes the precision from {old} to {new}")
         # A parameter that was float64 beside others of float32 is compared within what float64 keeps.

@@ -53,13 +53,14 @@ class ProgramTrials:
     """Runs versions of one program in workers.
 
     analyse_again: records a program, whose step is known, and looks for cures. environment: of the workers. left: how
-    often the program may still be run.
+    often the program may still be run. race_of: makes a race.
     """
 
     analyse_again: Callable[[ProgramRequest, Progress], Analysis]
     environment: Environment
     how_often: str
     left: int = MOST_RUNS
+    race_of: Callable[..., ProgramRace] = ProgramRace
 
     def __post_init__(self) -> None:
         variables = (*self.environment.variables, ("MPLBACKEND", os.environ.get("MPLBACKEND", "Agg")))
@@ -88,13 +89,37 @@ class ProgramTrials:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(run, requests))
 
-    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float]:
-        """How many times as fast as the first one each of the others is, from a few blocks of one race."""
-        self._spend(len(requests))
-        live = ProgramRace([self._subject(one) for one in requests], self.environment, blocks=ESTIMATE_BLOCKS)
-        live.run(progress)
-        [turns_s] = live.race().turns_s
-        return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+    def estimates(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float | MlpprofError]:
+        """How many times as fast as the first one each of the others is, from a few blocks of a race, or why it fails.
+
+        One that fails ends the race of all, and then each has a race of its own. Raises MlpprofError if the first one
+        itself does not run.
+        """
+        original, *others = requests
+        answer = self._estimated(requests, progress)
+        if not isinstance(answer, MlpprofError):
+            return [*answer]
+        found: list[float | MlpprofError] = [answer] * len(others)
+        if len(others) > 1:
+            for place, one in enumerate(others):
+                if self.runs_left() >= 2:
+                    alone = self._estimated([original, one], progress)
+                    found[place] = alone if isinstance(alone, MlpprofError) else alone[0]
+        if all(isinstance(one, MlpprofError) for one in found):
+            of_itself = self._estimated([original, original], progress)
+            if isinstance(of_itself, MlpprofError):
+                raise of_itself
+        return found
+
+    def _estimated(self, requests: Sequence[ProgramRequest], progress: Progress) -> list[float] | MlpprofError:
+        def run() -> list[float]:
+            self._spend(len(requests))
+            live = self.race_of([self._subject(one) for one in requests], self.environment, blocks=ESTIMATE_BLOCKS)
+            live.run(progress)
+            [turns_s] = live.race().turns_s
+            return [float(np.exp(np.median(block_log_ratios(turns_s, 0, i)))) for i in range(1, len(requests))]
+
+        return self.answer(run)
 
     def executed(self, request: ProgramRequest, lines: Lines, progress: Progress) -> Executed | MlpprofError:
         """What some lines compute in their first executions, and how long they take, or why it is not known."""
@@ -118,9 +143,13 @@ class ProgramTrials:
             return error
 
     def race(self, old: ProgramRequest, new: ProgramRequest, progress: Progress) -> tuple[Race, Verdict]:
-        """The whole race of two versions."""
-        live = ProgramRace([self._subject(old), self._subject(new)], self.environment)
-        [verdict] = measure(live, progress)
+        """The whole race of two versions; one that fails takes as many runs as one that does not."""
+        live = self.race_of([self._subject(old), self._subject(new)], self.environment)
+        try:
+            [verdict] = measure(live, progress)
+        except MlpprofError:
+            self._spend(RUNS_OF_A_RACE)
+            raise
         return live.race(), verdict
 
     def runs_left(self) -> int:

@@ -280,6 +280,10 @@ def _outermost(sites: Iterable[int], seen: Observations) -> int:
     return min((site for site, spent in spent_s.items() if spent >= least_s), key=lambda site: seen.runs[site][0].depth)
 
 
+NAMES_OF_PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
+
+"""Functions that multiply matrices or vectors."""
+
 ZEROS = frozenset(("zeros", "zeros_like"))
 ITERATORS = frozenset(("zip", "enumerate", "reversed"))
 
@@ -303,6 +307,7 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
     for tree in trees.values():
         updates = {id(one) for node in ast.walk(tree) if _is_update(node) for one in ast.walk(node)}
         updates |= {id(part) for one in ast.walk(tree) if _is_filled(one) for part in ast.walk(one)}
+        updates -= {id(part) for node in ast.walk(tree) for one in _weights(node) for part in ast.walk(one)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign):
                 zeroed |= {last_name(target) for target in node.targets if _is_zero(node.value, target)}
@@ -312,6 +317,28 @@ def growing_sums(trees: dict[str, ast.Module]) -> set[str]:
         aliases = [pair for node in ast.walk(tree) for pair in _aliases(node)]
         zeroed |= {alias for alias, name in aliases if name in zeroed}
     return zeroed - read - {""}
+
+
+def is_product(node: ast.AST) -> bool:
+    """Whether it multiplies matrices or vectors."""
+    match node:
+        case ast.BinOp(op=ast.MatMult()):
+            return True
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name in NAMES_OF_PRODUCTS
+    return False
+
+
+def _weights(node: ast.AST) -> Iterator[ast.expr]:
+    """`W` of ``x = W @ x + b``: what passes through the layers is multiplied by weights, and not by sums."""
+    targets = {ast.unparse(target) for target in node.targets} if isinstance(node, ast.Assign) else set()
+    for product in ast.walk(node) if targets else ():
+        if not is_product(product):
+            continue
+        factors = [one for one in ast.iter_child_nodes(product) if isinstance(one, ast.expr)]
+        others = [one for one in factors if targets.isdisjoint(map(ast.unparse, ast.walk(one)))]
+        if len(others) < len(factors):
+            yield from others
 
 
 def _aliases(node: ast.AST) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Iterator, Sequence
 
 from mlpprof.instrument.rewriting import Rewriting, Site, call, split_body, statement
-from mlpprof.programs.find_step.choose import items_of, last_name
+from mlpprof.programs.find_step.choose import is_product, items_of, last_name
 from mlpprof.programs.record.hooks import (
     CALLED,
     LEAVE,
@@ -21,8 +21,6 @@ from mlpprof.programs.record.hooks import (
     TURN,
     UPDATED,
 )
-
-NAMES_OF_PRODUCTS = frozenset(("dot", "matmul", "einsum", "tensordot", "inner", "outer", "vdot", "gemm"))
 
 CONVERSIONS = frozenset(
     (
@@ -169,16 +167,6 @@ class SeekForm(Rewriting):
             value = ast.IfExp(quiet, value, ast.Constant(None))
         parts = [self._named(node), ast.Constant(name), _loaded(owner), _loaded(key), value, in_place]
         return [statement(UPDATED, *parts)]
-
-
-def is_product(node: ast.AST) -> bool:
-    """Whether it multiplies matrices or vectors."""
-    match node:
-        case ast.BinOp(op=ast.MatMult()):
-            return True
-        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
-            return name in NAMES_OF_PRODUCTS
-    return False
 
 
 def _mentioned(node: ast.AST, targets: Sequence[ast.expr] = ()) -> set[str]:

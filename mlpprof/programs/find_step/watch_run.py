@@ -36,9 +36,10 @@ from mlpprof.programs.find_step.choose import (
     choose,
     growing_sums,
     is_certain,
+    is_product,
     parameters,
 )
-from mlpprof.programs.find_step.rewrite import CELLS, SeekForm, is_product
+from mlpprof.programs.find_step.rewrite import CELLS, SeekForm
 from mlpprof.programs.load import PACKAGE, Exit, Program
 from mlpprof.programs.notebook import place_of
 from mlpprof.programs.patience import Patience, watched

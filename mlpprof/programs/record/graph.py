@@ -7,6 +7,7 @@ executions by what they compute and move.
 from __future__ import annotations
 
 import ast
+import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
@@ -267,12 +268,16 @@ class Graph:
         return found
 
 
+MOST_LEVELS_UP = 2
+"""A file above the folder of the program is shown with so many `..` at most, else with its whole path."""
+
+
 def shown(file: str, folder: str) -> str:
-    """A file of a program relative to the folder of the program."""
-    try:
-        return Path(file).resolve().relative_to(Path(folder).resolve()).as_posix()
-    except ValueError:
-        return Path(file).relative_to(PACKAGE.parent).as_posix() if _is_in_package(file) else file
+    """A file of a program relative to the folder of the program, or to a folder a little above it."""
+    if _is_in_package(file):
+        return Path(file).relative_to(PACKAGE.parent).as_posix()
+    relative = Path(os.path.relpath(Path(file).resolve(), Path(folder).resolve()))
+    return file if relative.parts.count(os.pardir) > MOST_LEVELS_UP else relative.as_posix()
 
 
 def shortened(text: str, most: int) -> str:

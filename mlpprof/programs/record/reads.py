@@ -5,6 +5,7 @@ Code that is not rewritten may read, and keep, whatever it can reach from its ar
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import operator
 import threading
@@ -37,6 +38,9 @@ PASSING = frozenset(
 
 COMPARING = frozenset(("sort", "index", "count", "remove"))
 """Methods of containers that compare the contents; the other methods only pass them on."""
+
+MADE = "<string>"
+"""The file name of code that Python's own modules make while a program runs, as the constructor of a dataclass."""
 
 SHOWING = NOTED_CALLS | {"warning", "savetxt"}
 """Calls that only show values to the user: the program computes nothing from them."""
@@ -99,12 +103,26 @@ def looked_at(
     return (*held, *(x for key, x in options.items() if key != "out"))
 
 
-def passes_on(function: Callable[..., Any], name: str) -> bool:
+def passes_on(function: Callable[..., Any], name: str, operands: tuple[Any, ...] = ()) -> bool:
     """Whether a call only passes its arguments on."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, list | dict | set | deque):
         return name not in COMPARING
+    if function is dataclasses.replace:
+        return bool(operands) and is_record(type(operands[0]))
+    if is_record(function) or (is_record(type(owner)) and isinstance(owner, tuple) and name == "_replace"):
+        return True
     return name in PASSING and getattr(function, "__module__", None) in ("builtins", "collections", "itertools")
+
+
+def is_record(kind: Any) -> bool:
+    """Whether it is a named tuple, or a dataclass whose constructor Python has made: it only keeps what it is given."""
+    is_tuple = isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+    if not is_tuple and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return False
+    maker = _of_class(kind, "__new__" if is_tuple else "__init__")
+    code = getattr(getattr(maker, "__func__", maker), "__code__", None)
+    return code is not None and code.co_filename == MADE and not hasattr(kind, "__post_init__")
 
 
 def is_known(function: Callable[..., Any]) -> bool:
@@ -244,7 +262,7 @@ class Uses:
             event.is_opaque = True
             self.reach((*operands, *options.values()), (), event.index, True)
         name = name_of(function)
-        if not event.is_view and not (event.output is None and passes_on(function, name)):
+        if not event.is_view and not (event.output is None and passes_on(function, name, operands)):
             for array in arrays_in(looked_at(function, name, operands, options)):
                 self.read(self._roots.number(array), event.index)
         if event.writes and name in ("fill", "copyto") and "where" not in options:
@@ -254,7 +272,7 @@ class Uses:
     def of_call(self, function: Any, name: str, operands: tuple[Any, ...], index: int) -> bool:
         """A call gets some operands. Whether code that is not rewritten has arrays of them, and may pass them on."""
         code = code_of(function)
-        if passes_on(function, name) or (code is not None and BEGIN in code.co_names):
+        if passes_on(function, name, operands) or (code is not None and BEGIN in code.co_names):
             return False  # what the step does is recorded
         is_taken = name not in SHOWING
         direct = arrays_in(operands)
