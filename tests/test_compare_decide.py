@@ -163,13 +163,13 @@ def test_too_few_processes_for_a_certain_verdict_say_so_where_the_interval_lies_
     assert "the 95 % interval lies below 0.909x, but 2 replicates" in clear.reason
 
 
-@pytest.mark.parametrize(("factor", "worst"), [(3.6, "at least 4.32x"), (1 / 3.6, "at most 0.521x")])
-def test_a_clear_verdict_whose_interval_contains_the_claim_names_what_each_process_measured(
-    factor: float, worst: str
+@pytest.mark.parametrize("factor", [3.6, 1 / 3.6])
+def test_two_processes_whose_interval_contains_the_claim_decide_nothing(
+    factor: float,
 ) -> None:
     decision = decide([math.log(1.5 * factor) - 0.2231, math.log(1.5 * factor) + 0.2231], 1.5)
     assert decision.low < 1.5 < decision.high
-    assert decision.reason.endswith(f"; each of the 2 replicates measured {worst}, which is clear")
+    assert decision.outcome is Outcome.CONTINUE
 
 
 def test_a_verdict_says_what_was_required_and_measured() -> None:
@@ -217,12 +217,13 @@ def test_two_processes_decide_what_lies_far_beyond_the_limit_and_nothing_else() 
     for ratios, outcome in (
         ((14.0, 15.0), Outcome.PASS),
         ((14.0, 3.0), Outcome.CONTINUE),
-        ((0.5, 0.4), Outcome.FAIL),
+        ((0.5, 0.49), Outcome.FAIL),
+        ((0.5, 0.4), Outcome.CONTINUE),
         ((0.5, 0.7), Outcome.CONTINUE),
     ):
         assert decide(np.log(ratios), 1.5).outcome is outcome
     biased = NullResult(True, 1.10, 1.08, 1.12, (0.1,) * 5)
-    assert decide(np.log([0.5, 0.4]), 1.5, null=biased).outcome is Outcome.FAIL, "no bias is as large"
+    assert decide(np.log([0.5, 0.49]), 1.5, null=biased).outcome is Outcome.FAIL, "no bias is as large"
 
 
 def test_a_decision_is_expected_at_the_first_look_that_is_enough() -> None:

@@ -45,9 +45,10 @@ looks before it are the same for every resolution. The floor of the deviation gi
 no narrower than D.
 
 Clear effects. Before the first look, a run ends if its first two replicates both lie beyond the limit of a verdict, on
-the same side, by the factor CLEAR_FACTOR. By Cantelli's inequality two independent replicates both err so far with
-probability (s^2 / (s^2 + log(2.5)^2))^2, whatever their distribution: 1e-7 for s = 1.5 %, and 1e-5 for 5 %, which is a
-hundredth of the smaller budget. No null is measured then: a run whose same code differs by that factor is no run.
+the same side, by the factor CLEAR_FACTOR, and their 95 % interval lies beyond the claim. By Cantelli's inequality two
+independent replicates both err so far with probability (s^2 / (s^2 + log(2.5)^2))^2, whatever their distribution: 1e-7
+for s = 1.5 %, and 1e-5 for 5 %, which is a hundredth of the smaller budget. No null is measured then: a run whose same
+code differs by that factor is no run.
 
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the

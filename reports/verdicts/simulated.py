@@ -21,7 +21,7 @@ from scipy.special import betaincinv
 
 from mlpprof.cli.options import Resolution
 from mlpprof.cli.terminal import progress_bar
-from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS
+from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS, interval_margin
 from mlpprof.compare.error_bounds import (
     CLEAR_FACTOR,
     CLEAR_REPLICATES,
@@ -101,8 +101,10 @@ class Runs:
         outcome = np.full(self.trials, INCONCLUSIVE, dtype=np.int8)
         replicates = np.zeros(self.trials, dtype=np.int64)
         clear = side * self._clear + math.log(speedup) + np.broadcast_to(shift, self.trials)[:, None]
-        outcome[clear.max(axis=1) < fail_below - math.log(CLEAR_FACTOR)] = FAIL
-        outcome[clear.min(axis=1) > pass_above + math.log(CLEAR_FACTOR)] = PASS
+        middle = clear.mean(axis=1)
+        margin = interval_margin(clear.std(axis=1, ddof=1), CLEAR_REPLICATES, procedure=procedure)
+        outcome[(clear.max(axis=1) < fail_below - math.log(CLEAR_FACTOR)) & (middle + margin < 0)] = FAIL
+        outcome[(clear.min(axis=1) > pass_above + math.log(CLEAR_FACTOR)) & (middle - margin > 0)] = PASS
         replicates[outcome != INCONCLUSIVE] = CLEAR_REPLICATES
         for look, noise, sd in zip(self._looks, self._means, self._sds, strict=True):
             mean = side * noise + math.log(speedup) + shift
