@@ -80,7 +80,7 @@ def test_a_line_view_that_is_to_be_written_is_measured_without_asking_twice() ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--figure", "pie", "-o", "a.png"], "no figure 'pie' (known: speedup, phases, layers"),
+        (["--figure", "pie", "-o", "a.png"], "no figure 'pie' (known: history, speedup, phases, layers"),
         (["--figure", "layers"], "--figure layers needs a file; add -o FILE"),
         (["--format", "speedscope"], "--format speedscope needs a file; add -o FILE"),
         (["--format", "speedscop", "-o", "a.json"], "no format 'speedscop'; did you mean 'speedscope'"),

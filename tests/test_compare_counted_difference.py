@@ -86,6 +86,10 @@ def test_the_statements_of_variants_belong_together_by_phase_layer_and_label() -
     assert [counted_text(fact) for fact in counted_of_variants(old, new, [slower])] == facts[::-1]
 
 
+def test_without_counts_no_fact_differs() -> None:
+    assert counted_of_variants((), ()) == ()
+
+
 def test_a_dtype_that_changed_in_many_statements_is_one_fact_about_the_step() -> None:
     old = [replace(STATEMENT, layer=layer) for layer in range(3)]
     new = [replace(one, dtype="float64", bytes_allocated=2 * one.bytes_allocated) for one in old]

@@ -92,6 +92,8 @@ def _of_statement(phase: str, layer: int | None, label: str | None, same: Sequen
 
 
 def _differences(pairs: Sequence[tuple[_Counted | None, _Counted | None]]) -> tuple[CountedChange, ...]:
+    if not pairs:  # nothing was counted
+        return ()
     whole = {
         name: tuple(sum(one.amounts[name] for one in side if one is not None) for side in zip(*pairs, strict=True))
         for name in AMOUNTS
