@@ -16,8 +16,9 @@ from mlpprof.report.files.findings import github_text, markdown_text
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.notebook.views import AdviceView, RunView
 from mlpprof.report.page.advice import advice_html
+from mlpprof.report.page.headline import headline
 from mlpprof.report.page.page import page_html
-from mlpprof.report.program_rows import known_text, program_table, program_words
+from mlpprof.report.program_rows import known_text, longer_than_the_steps, program_table, program_words
 from mlpprof.report.story import Story
 from mlpprof.report.terminal.advise import print_advice
 from mlpprof.report.terminal.console import text_of
@@ -64,6 +65,9 @@ def test_a_profile_shows_where_the_time_of_the_whole_program_goes_as_advise_does
     assert row in " ".join(text_of(partial(print_run, run)).split())
     for page in (page_html(Story.of(runs=[run])), RunView(run)._repr_html_()):
         assert "print(evaluate(test))" in page
+    [*_, words] = [one for one in headline(Story.of(runs=[run])).more if "only" in one]
+    assert words == "The steps take only 20.0 % of an epoch; net.py:40 `print(evaluate(test))` takes 75.0 %."
+    assert longer_than_the_steps(replace(PROGRAM, steps_s=8.0)) == ""
     save_run(run, tmp_path / "run.h5")
     assert profile_json(load_run(tmp_path / "run.h5"))["program"]["time"]["statements"][0]["seconds"] == 7.5
     assert "The whole program" not in page_html(Story.of(runs=[make_program_run()]))

@@ -52,6 +52,18 @@ def program_words(time: ProgramTime) -> str:
     )
 
 
+def longer_than_the_steps(time: ProgramTime) -> str:
+    """The sentence about a statement around the steps that takes longer than all steps of an epoch; '' if none does."""
+    longest = max(time.statements, key=lambda one: one.seconds, default=None)
+    if longest is None or longest.seconds <= time.steps_s:
+        return ""
+    unit = "an epoch" if time.unit == "epoch" else "the time of a step and what is around it"
+    share, steps = (format_percent(seconds / time.unit_s) for seconds in (longest.seconds, time.steps_s))
+    text = plain(longest.text)
+    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
+    return f"The steps take only {steps} of {unit}; {plain(longest.place.text)} `{text}` takes {share}."
+
+
 def program_table(time: ProgramTime, step: str) -> Table:
     """A row for the steps and for each statement around them that takes long."""
     rows = list(_once("before the training", time.beginning, time.beginning_s))

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from mlpprof.report.distance import distance
 from mlpprof.report.numbers import digits, format_number, format_percent, format_range, format_time, of_layer
+from mlpprof.report.program_rows import longer_than_the_steps
 from mlpprof.report.rows import phase_name, rate_text
 from mlpprof.report.sentences import at_batch, slowest_part
 from mlpprof.report.story import Story
@@ -151,6 +152,8 @@ def _of_run(run: Run) -> Headline:
     bound = distance(run, main)
     if bound is not None:
         more.append(f"{bound.sentence[0].upper()}{bound.sentence[1:]}.")
+    if run.program is not None and run.program.time is not None and (words := longer_than_the_steps(run.program.time)):
+        more.insert(0, words)
     step, epoch, rate = main.step_s, main.epoch_s, main.samples_per_s
     tiles = [Tile(format_time(step.median), "per step", f"95 % of steps {format_range(step.low, step.high)}")]
     if epoch is not None:
