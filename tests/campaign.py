@@ -569,6 +569,10 @@ WITH_WORKERS = (
 )
 
 
+LEAST_KILLS = 2
+"""So many commands are killed even if the time is over: one as a whole, and one by its worker."""
+
+
 def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     """Kill commands, and as often a worker of one, at random moments until the time is over."""
     chance = random.Random(f"{seed} kills")
@@ -580,7 +584,7 @@ def kills(figures: Figures, seed: int, end_s: float, folder: Path) -> None:
     shared_before = shared_memory()
     failures: list[str] = []
     count, of_workers, went_on, slow_s, begun_all_s = Counter[str](), 0, 0, 0.0, time.monotonic()
-    while (begun_s := time.monotonic()) < end_s:
+    while (begun_s := time.monotonic()) < end_s or count.total() < LEAST_KILLS:
         is_of_worker = of_workers <= count.total() - of_workers
         # of the kills of a whole command, those with workers take a tenth of the time, because they are slow
         has_workers = is_of_worker or slow_s < 0.1 * (begun_s - begun_all_s)
