@@ -96,7 +96,7 @@ def test_json_is_the_document_of_the_plugin(
         ("[tool.mlpprof]\nclaim = 3\n", "[tool.mlpprof] has 'claim'; did you mean 'claims'?"),
         (
             CLAIM.replace("at_least", "at_lest"),
-            "claim 1 has 'at_lest', which is no key of a claim; did you mean 'at_least'",
+            "claim 1 has 'at_lest', which is not a key of a claim; did you mean 'at_least'",
         ),
         (CLAIM.replace("at_least = 1.5\n", ""), "claim 1 has no 'at_least'"),
         (

@@ -181,7 +181,7 @@ def test_every_version_is_read_from_git_and_the_slow_one_is_profiled_even_if_it_
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["first_slow"]["title"] == "1"
-    assert "both do not train the same: W differs after 1 step" in document["comparison"]["programs"]["notes"]
+    assert "the two do not train the same: W differs after 1 step" in document["comparison"]["programs"]["notes"]
     good, bad = (f"train.py@{document[name]['sha'][:10]}" for name in ("good", "bad"))
     assert [words[:2] for words in asked] == [(good, bad)] * 3
     assert [words[2] for words in asked] == [[None, None], *[["old.py:Net.step", "new.py:Net.step"]] * 2]  # found once

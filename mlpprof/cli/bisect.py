@@ -54,7 +54,8 @@ from mlpprof.results import Comparison
     "--at-least",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="R",
-    help="A commit is slow if it is not R times as fast as the good one (default: between the bad one and 1).",
+    help="A commit is slow if it is less than R times as fast as the good one (default: about the middle between the "
+    "ratio of the bad commit and 1).",
 )
 @click.option(
     "--step",
@@ -84,8 +85,8 @@ def command(ctx: click.Context, /, target: str, good: str, bad: str, **options: 
 
     Git chooses the commits, as in git bisect, and each is raced against the good one. Your files, your branches and
     your own git bisect are not touched: every version of the source code is taken from git, with the data that is there
-    now. A commit that cannot be run is skipped, and the report says why. One whose code is the same as that of another
-    one is not raced again.
+    now. A commit that cannot be run is skipped, and the report says why. A commit with the same code as another one is
+    not raced again.
 
     At the end, the first slow commit is raced against the one before it. The report shows how much slower it is, and
     which expression lost the time. The arguments of the program follow after --.
@@ -170,7 +171,7 @@ class CommitRaces:
         except TrainsDifferently as error:
             found = self._compared(old, new, replace(wanted, check=False))
             assert found.programs is not None
-            note = f"both do not train the same: {error.different.training.reason}"
+            note = f"the two do not train the same: {error.different.training.reason}"
             return replace(found, programs=replace(found.programs, notes=(*found.programs.notes, note)))
 
     def code_of(self, commit: Commit) -> dict[str, str]:

@@ -108,12 +108,12 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--step", metavar="NAME", help="The training step of your programs, as in mlpprof profile.")
 @modules_options
 @allow_writes_option
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that runs already.")
+@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that is already running.")
 @click.option(
     "--scheduler-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The same, by the file that dask scheduler --scheduler-file has written.",
+    help="Use the scheduler whose address is in FILE, which dask scheduler --scheduler-file has written.",
 )
 @click.option(
     "-o",
@@ -129,8 +129,8 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
     """Measure every combination of TARGETs, layers, batches, precisions and threads, and keep a file for each.
 
-    A cell is one combination: a profile, or with --over a race on the same machine. The options for the grid take
-    several values with commas or if they are repeated. Programs have their own network, data and batch, so that only
+    A cell is one combination: a profile, or with --over a race on the same machine. To give an option of the grid
+    several values, separate them with commas or repeat the option. Programs have their own network, data and batch, so that only
     --threads makes a grid of them.
 
     Without --scheduler the cells run one after another on this machine. A cell that is done is not measured again when
@@ -228,7 +228,7 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
         )
     cells = list({cell.text: cell for cell in found}.values())
     if not cells:
-        raise UsageError(f"--over {over} is the only target; type what is to be raced with it")
+        raise UsageError(f"--over {over} is the only target; type the targets that you want to race with it")
     if len(cells) > MOST_CELLS:
         raise UsageError(f"the grid has {len(cells):,} cells; expected at most {MOST_CELLS:,}")
     return cells

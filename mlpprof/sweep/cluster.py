@@ -125,7 +125,8 @@ def require_same_versions(client: Any) -> None:
     if caught_words:
         table = "\n".join(f"  {line}" for line in caught_words[0].splitlines() if line.strip())
         raise UsageError(
-            f"the cluster has other versions of packages than this machine; install the same ones. dask found:\n{table}"
+            "the cluster and this machine have different versions of packages; install the same ones. "
+            f"dask found:\n{table}"
         )
 
 

@@ -110,7 +110,7 @@ def _claimed(entry: object, place: str) -> ClaimedSpeedup:
     for key in entry:
         if key not in known:
             hint = did_you_mean(key, known)
-            raise UsageError(f"{place} has '{key}', which is no key of a claim{hint} (keys: {', '.join(known)})")
+            raise UsageError(f"{place} has '{key}', which is not a key of a claim{hint} (keys: {', '.join(known)})")
     missing = [key for key in ("new", "over", "at_least") if key not in entry]
     if missing:
         raise UsageError(f"{place} has no '{missing[0]}'; {EXAMPLE}")

@@ -129,8 +129,8 @@ def _counted(
         )
     if not operations:
         raise UsageError(
-            f"nothing was counted in {_name(subject)}, so a limit on it says nothing: it calls no function of NumPy in "
-            "a file of yours. Name the function that does the work, and give it the arguments with which it does it"
+            f"nothing was counted in {_name(subject)}, so a limit on it checks nothing: no file of yours calls "
+            "a function of NumPy in it. Name the function that does the work, and pass arguments with which it does so"
         )
     return operations, file
 

@@ -220,8 +220,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         (
             "resolution",
             "SHARE",
-            "how fine claims are decided, from 0.01 to 0.5 (default: 0.1); with 0.02, a PASS certifies at_least / "
-            "1.02, and takes more time",
+            "how fine claims are decided, from 0.01 to 0.5 (default: 0.1); with 0.02, a PASS shows that the speedup "
+            "is more than at_least / 1.02, and takes more time",
         ),
         ("inconclusive", "ACTION", f"what to do with an inconclusive claim: {', '.join(INCONCLUSIVE)} (default: warn)"),
         ("threads", "N", "number of BLAS threads while measuring (default: 1; with 0 the BLAS decides)"),

@@ -133,7 +133,7 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
     if divisor is not None:
         return (
             f"the sums over the samples are divided by {divisor}, and should be divided by {len(case.index)}, the "
-            "number of samples in the batch of this check. Use self.Y.shape[1] or len(index), and no fixed number"
+            "number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed number"
         )
     if overwritten:
         layers = ", ".join(f"A[{l}]" for l in overwritten)
@@ -253,7 +253,7 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
     if divisor >= 1 and np.isclose(divisor, round(divisor), rtol=1e-8):
         return (
             f"loss() divides the sum over the samples by {round(divisor)}, and should divide it by {len(case.index)}, "
-            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index), and no fixed number"
+            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed number"
         )
     return (
         f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ "

@@ -208,7 +208,7 @@ def _differences(story: Story) -> Iterator[Drawing]:
         texts = (f"{row.name} {format_time(row.old_s)} before, {format_time(row.new_s)} after" for row in rows)
         yield Drawing(
             _suffixed("differences", len(shown), comparison.new, comparison.batch),
-            f"What takes another time in {comparison.new} than in {comparison.old}{_comma_batch(comparison.batch)}",
+            f"What takes a different time in {comparison.new} than in {comparison.old}{_comma_batch(comparison.batch)}",
             f"Pairs of bars: {'; '.join(texts)}",
             partial(difference_rows, rows),
         )
