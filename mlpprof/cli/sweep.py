@@ -130,8 +130,8 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
     """Measure every combination of TARGETs, layers, batches, precisions and threads, and keep a file for each.
 
     A cell is one combination: a profile, or with --over a race on the same machine. To give an option of the grid
-    several values, separate them with commas or repeat the option. Programs have their own network, data and batch, so that only
-    --threads makes a grid of them.
+    several values, separate them with commas or repeat the option. Programs have their own network, data and
+    batch, so only --threads makes a grid of them.
 
     Without --scheduler the cells run one after another on this machine. A cell that is done is not measured again when
     you run the same command with the same -o: its file is found by its code, data, settings and class of machine. If

@@ -253,7 +253,8 @@ def _loss_problem(loss: Any, case: Case) -> str | None:
     if divisor >= 1 and np.isclose(divisor, round(divisor), rtol=1e-8):
         return (
             f"loss() divides the sum over the samples by {round(divisor)}, and should divide it by {len(case.index)}, "
-            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed number"
+            "the number of samples in the batch of this check. Use self.Y.shape[1] or len(index) instead of a fixed "
+            "number"
         )
     return (
         f"loss() is {float(loss):.6g}, expected was {right:.6g}, so forward or loss is wrong: Z[l] = W[l] @ "

@@ -43,7 +43,9 @@ def _sections(found: Bisected, width: int) -> Iterator[RenderableType]:
         if found.explained.lost is not None:
             yield indented(Text(f"The most time is lost in {lost_text(found.explained.lost)}.", "yellow"))
     yield Text()
-    yield Text.assemble(("What was tried", "bold"), f"  slow is below {found.at_least:.3g}x of {found.good.short}")
+    yield Text.assemble(
+        ("What was tried", "bold"), f"  a commit below {found.at_least:.3g}x of {found.good.short} counts as slow"
+    )
     whole = found.whole.verdict
     measured = f"{whole.ratio:.3g}x as fast (95 %: {whole.low:.3g}-{whole.high:.3g})"
     judged = (Judged(found.bad, "bad", measured), *found.tested)
