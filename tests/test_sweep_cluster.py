@@ -144,7 +144,9 @@ class ClientOfOther:
 
 
 def test_other_versions_at_a_worker_are_refused_in_the_words_of_dask():
-    with pytest.raises(UsageError, match=r"different versions.*\n  Mismatched versions found\n  \| numpy \| 2.3 \| 2.2 \|"):
+    with pytest.raises(
+        UsageError, match=r"different versions.*\n  Mismatched versions found\n  \| numpy \| 2.3 \| 2.2 \|"
+    ):
         require_same_versions(ClientOfOther())
 
 
