@@ -54,6 +54,7 @@ def test_the_parts_of_a_step_add_up_to_at_most_the_step_that_advise_reports(reco
         assert sum(map(result.label_share, labels)) == pytest.approx(share)
 
 
+@pytest.mark.timing
 def test_an_expressions_share_is_that_of_the_step_without_clocks(recording):
     graph, table = recording
     shares = {one.text: share for one, share in zip(table.expressions, table.result.label_shares.values(), strict=True)}
