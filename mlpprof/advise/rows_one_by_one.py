@@ -11,7 +11,7 @@ import numpy as np
 
 from mlpprof.advise.candidate import LEAST_GAIN, Candidate, around, by_hand, facts, indices
 from mlpprof.advise.cures.gather import loop_of_list, rows_at_once
-from mlpprof.advise.cures.one_hot import ones_at_once, rows_of_identity, stored_ones
+from mlpprof.advise.cures.one_hot import numbers_at_once, rows_of_identity, stored_ones
 from mlpprof.advise.loops import LONGEST_HEADER, loop_seconds
 from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
@@ -33,7 +33,8 @@ def ones_one_by_one(graph: Graph) -> Iterator[Candidate]:
         stored = stored_ones(site, graph)
         if stored is None:
             continue
-        edit = ones_at_once(stored, graph)
+        written = numbers_at_once(stored, graph)
+        edit = written[0] if written is not None else None
         turns = max(run.turns for run in runs)
         header = graph.line_text(site.file, site.line).removesuffix(":")[:LONGEST_HEADER]
         words = "store all ones at once: the indices are the numbers of the rows and the labels."

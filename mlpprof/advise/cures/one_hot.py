@@ -18,8 +18,8 @@ from mlpprof.programs.record.trace import Event
 
 
 @dataclass(frozen=True)
-class StoredOnes:
-    """A loop ``for n, k in enumerate(y): T[n, k] = 1``.
+class StoredNumbers:
+    """A loop ``for n, k in enumerate(y): T[n, k] = 1``, or with another number.
 
     keys: the two indices. counter: the name that counts the samples; count: their number. labels: the expression of
     all labels, with `{np}` for NumPy.
@@ -27,38 +27,97 @@ class StoredOnes:
 
     loop: ast.For
     rows: ast.expr
-    one: ast.Constant
+    number: ast.Constant
     keys: tuple[ast.expr, ast.expr]
     counter: str
     count: str
     labels: str
 
 
-def stored_ones(site: Site, graph: Graph) -> StoredOnes | None:
-    """The loop at a place, if it stores the ones of one-hot rows, one number in each turn, and does nothing else."""
+def stored_ones(site: Site, graph: Graph) -> StoredNumbers | None:
+    """The loop at a place, if it stores the ones of one-hot rows, one in each turn, and does nothing else."""
+    stored = stored_numbers(site, graph)
+    return stored if stored is not None and stored.number.value == 1 else None
+
+
+def stored_numbers(site: Site, graph: Graph) -> StoredNumbers | None:
+    """The same for any number that the loop stores for the label of each sample."""
     for loop in ast.walk(graph.trees[site.file]):
         if isinstance(loop, ast.For) and (loop.lineno, loop.col_offset) == (site.line, site.column):
             return None if graph.is_ours(site.file) else _stored_by(loop, code_of(graph))
     return None
 
 
-def ones_at_once(stored: StoredOnes, graph: Graph) -> Cure | None:
-    """The edit that stores all ones at once: ``T[np.arange(n), y] = 1``."""
+Written = tuple[Cure, str]
+"""An edit, and the labels as it writes them."""
+
+
+def numbers_at_once(stored: StoredNumbers, graph: Graph) -> Written | None:
+    """The edit that stores all numbers at once: ``T[np.arange(n), y] = 1``."""
     code = code_of(graph)
     name = code.numpy_name(code.file(stored.loop))
     if name is None:
         return None
-    keys = [f"{name}.arange({stored.count})", stored.labels.format(np=name)]
+    labels = stored.labels.format(np=name)
+    keys = [f"{name}.arange({stored.count})", labels]
     if ast.unparse(stored.keys[0]) != stored.counter:
         keys.reverse()
+    statement = f"{code.text(stored.rows)}[{', '.join(keys)}] = {code.text(stored.number)}"
+    return _in_place_of(stored.loop, statement, labels, code)
+
+
+def vectors_at_once(loop: ast.For, graph: Graph) -> Written | None:
+    """The edit of a loop that appends a vector of zeros with a one for each label: ``Y.extend(np.eye(10)[y])``."""
+    code = code_of(graph)
+    name = code.numpy_name(code.file(loop))
+    match loop.target, loop.body:
+        case (
+            ast.Name(id=label),
+            [
+                ast.Assign(targets=[ast.Name(id=vector)], value=ast.Call() as zeros),
+                ast.Assign(
+                    targets=[ast.Subscript(value=ast.Name(id=indexed), slice=ast.Name(id=place))],
+                    value=ast.Constant(value=1 | 1.0),
+                ),
+                ast.Expr(
+                    value=ast.Call(
+                        func=ast.Attribute(value=ast.Name(id=held), attr="append"), args=[ast.Name(id=added)]
+                    )
+                ),
+            ],
+        ) if vector == indexed == added and place == label and is_simple(loop.iter) and name is not None:
+            eye = _eye(zeros, name)
+        case _:
+            return None
+    labels = ast.unparse(loop.iter)
+    return _in_place_of(loop, f"{held}.extend({eye}[{labels}])", labels, code) if eye is not None else None
+
+
+def _in_place_of(loop: ast.For, statement: str, labels: str, code: RecordedCode) -> Written | None:
     edits = Edits(code)
-    edits.replace_statement(stored.loop, f"{code.text(stored.rows)}[{', '.join(keys)}] = {code.text(stored.one)}")
-    return edits.cure()
+    edits.replace_statement(loop, statement)
+    cure = edits.cure()
+    return (cure, labels) if cure is not None else None
 
 
-def _stored_by(loop: ast.For, code: RecordedCode) -> StoredOnes | None:
+def _eye(zeros: ast.Call, name: str) -> str | None:
+    """The unit vectors as rows, in the dtype of ``np.zeros(n)``, or as columns for ``np.zeros((n, 1))``."""
+    if ast.unparse(zeros.func) != f"{name}.zeros" or len(zeros.args) != 1:
+        return None
+    options = "".join(f", {one.arg}={ast.unparse(one.value)}" for one in zeros.keywords)
+    match zeros.args[0]:
+        case ast.Tuple(elts=[size, ast.Constant(value=1)]):
+            return f"{name}.eye({ast.unparse(size)}{options})[:, :, None]"
+        case ast.Tuple(elts=[size]):
+            return f"{name}.eye({ast.unparse(size)}{options})"
+        case ast.Tuple():
+            return None
+    return f"{name}.eye({ast.unparse(zeros.args[0])}{options})"
+
+
+def _stored_by(loop: ast.For, code: RecordedCode) -> StoredNumbers | None:
     match loop.body:
-        case [ast.Assign(targets=[ast.Subscript() as target], value=ast.Constant(value=1 | 1.0) as one)]:
+        case [ast.Assign(targets=[ast.Subscript() as target], value=ast.Constant() as number)] if not loop.orelse:
             pass
         case _:
             return None
@@ -70,15 +129,15 @@ def _stored_by(loop: ast.For, code: RecordedCode) -> StoredOnes | None:
         case _:
             return None
     counted = _of_pairs(loop, keys, code) or _of_numbers(loop, keys, code)
-    return StoredOnes(loop, rows, one, keys, *counted) if counted is not None and is_simple(rows) else None
+    return StoredNumbers(loop, rows, number, keys, *counted) if counted is not None and is_simple(rows) else None
 
 
 Counted = tuple[str, str, str]
-"""The counter, the number of samples, and the labels, as in `StoredOnes`."""
+"""The counter, the number of samples, and the labels, as in `StoredNumbers`."""
 
 
 def _of_pairs(loop: ast.For, keys: tuple[ast.expr, ast.expr], code: RecordedCode) -> Counted | None:
-    """Of ``for n, k in enumerate(y)``."""
+    """The counting of ``for n, k in enumerate(y)``."""
     match loop:
         case ast.For(
             target=ast.Tuple(elts=[ast.Name(id=counter), ast.Name(id=label)]),
@@ -90,7 +149,7 @@ def _of_pairs(loop: ast.For, keys: tuple[ast.expr, ast.expr], code: RecordedCode
 
 
 def _of_numbers(loop: ast.For, keys: tuple[ast.expr, ast.expr], code: RecordedCode) -> Counted | None:
-    """Of ``for n in range(len(y))``, with the label ``y[n]``."""
+    """The counting of ``for n in range(len(y))``, with the label ``y[n]``."""
     match loop:
         case ast.For(
             target=ast.Name(id=counter), iter=ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[])
