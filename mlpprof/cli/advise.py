@@ -21,6 +21,7 @@ from mlpprof.cli.options import (
     announce,
     arguments_argument,
     modules_options,
+    step_option,
     subject_from,
     time_limit_option,
     trained_on,
@@ -45,11 +46,7 @@ from mlpprof.results.category_pages import explanation
 @click.command("advise", cls=ProgramCommand)
 @click.argument("target", required=False)
 @arguments_argument
-@click.option(
-    "--step",
-    metavar="NAME",
-    help="The training step: Class.method, a function, or LINE of the training loop (default: mlpprof finds it).",
-)
+@step_option
 @modules_options
 @allow_writes_option
 @time_limit_option

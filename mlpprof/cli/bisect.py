@@ -20,7 +20,9 @@ from mlpprof.cli.options import (
     arguments_argument,
     figure_option,
     modules_options,
+    program_request,
     resolution_option,
+    step_option,
     time_limit_option,
 )
 from mlpprof.cli.saving import Saving
@@ -33,12 +35,11 @@ from mlpprof.compare.programs import ProgramComparer, TrainsDifferently, Wanted
 from mlpprof.compare.variant_difference import PAIRS
 from mlpprof.errors import EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import time_limit_s
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.bisection import Bisection, Commit
 from mlpprof.programs.load import own_sources
 from mlpprof.programs.name import EXPECTED, ProgramName, is_program
-from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.request import ProgramRequest
 from mlpprof.report.files.formats import COMPARISONS
 from mlpprof.report.json_documents import bisect_json
 from mlpprof.report.terminal.bisect import print_bisected
@@ -57,11 +58,7 @@ from mlpprof.results import Comparison
     help="A commit is slow if it is less than R times as fast as the good one (default: about the middle between the "
     "ratio of the bad commit and 1).",
 )
-@click.option(
-    "--step",
-    metavar="NAME",
-    help="The training step: Class.method, a function, or LINE of the training loop (default: mlpprof finds it).",
-)
+@step_option
 @modules_options
 @allow_writes_option
 @time_limit_option
@@ -201,13 +198,5 @@ class CommitRaces:
         return found
 
     def _request(self, commit: Commit) -> ProgramRequest:
-        options = self.options
-        return request_for(
-            replace(self.name, ref=commit.short).text,
-            arguments=options["arguments"],
-            step=options["step"] or self._steps.get(commit.sha),
-            include=options["include"],
-            exclude=options["exclude"],
-            allow_writes=options["allow_writes"],
-            wait_s=time_limit_s(),
-        )
+        step = self.options["step"] or self._steps.get(commit.sha)
+        return program_request(replace(self.name, ref=commit.short).text, {**self.options, "step": step})

@@ -22,6 +22,7 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    program_request,
     require_options_of_programs,
     resolution_option,
     workload_from,
@@ -38,11 +39,11 @@ from mlpprof.compare.same_code import require_different_variants
 from mlpprof.compare.variant_comparison import compare, need_own_processes
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, CheckFailed, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress, time_limit_s
+from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.profile.request import Request
 from mlpprof.programs.name import EXPECTED, ProgramName, is_program
-from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.request import ProgramRequest
 from mlpprof.programs.runs import part_of
 from mlpprof.programs.step_place import StepPlace
 from mlpprof.report.files.formats import CLAIMS, COMPARISONS
@@ -270,17 +271,7 @@ def require_no_program_options(options: Mapping[str, Any]) -> None:
 
 def requests_for(names: Sequence[str], options: Mapping[str, Any]) -> list[ProgramRequest]:
     """The requests for programs, with the steps that the user named. Raises UsageError as `request_for`."""
-    requests = [
-        request_for(
-            name.strip(),
-            arguments=options["arguments"],
-            include=options["include"],
-            exclude=options["exclude"],
-            allow_writes=options["allow_writes"],
-            wait_s=time_limit_s(),
-        )
-        for name in names
-    ]
+    requests = [program_request(name, options) for name in names]
     known = [request.name for request in requests]
     return [replace(one, step=step_of(one.name, options["steps"], known)) for one in requests]
 

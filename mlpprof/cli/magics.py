@@ -32,8 +32,8 @@ from mlpprof.cli.advise import advise_as_asked, wanted_from
 from mlpprof.cli.compare import compare_as_asked, require_no_program_options, subjects_as_asked
 from mlpprof.cli.main import cli
 from mlpprof.cli.mistyped import usage_message
-from mlpprof.cli.options import announcement, subject_from, trained_on
-from mlpprof.cli.profile import profile_as_asked, program_request, request_as_asked, require_no_step_options
+from mlpprof.cli.options import announcement, program_request, subject_from, trained_on
+from mlpprof.cli.profile import profile_as_asked, request_as_asked, require_no_step_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.session import NAME, Session
 from mlpprof.cli.terminal import progress_bar

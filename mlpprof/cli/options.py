@@ -23,7 +23,7 @@ from mlpprof.process import TIME_LIMIT_S, TIME_LIMIT_VARIABLE, time_limit_s
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
-from mlpprof.programs.request import STILL_S
+from mlpprof.programs.request import STILL_S, ProgramRequest, request_for
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -283,6 +283,13 @@ class ProgramCommand(click.Command):
 arguments_argument = click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- ARGS]...")
 """The words after `--`, which are passed to the script."""
 
+step_option = click.option(
+    "--step",
+    metavar="NAME",
+    help="The training step of your program: Class.method, a function, or LINE of the training loop (default: mlpprof "
+    "finds it).",
+)
+
 modules_options = together(
     click.option(
         "--include",
@@ -346,6 +353,19 @@ def refuse_for_programs(ctx: click.Context, names: Sequence[str]) -> None:
 def require_options_of_programs(ctx: click.Context, allowed: Sequence[str]) -> None:
     """Raise UsageError for a parameter on the command line that is not one of these."""
     refuse_for_programs(ctx, [name for name in ctx.params if name not in allowed])
+
+
+def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
+    """The request for a program with the options of a command. Raises as `request_for`."""
+    return request_for(
+        target.strip(),
+        arguments=options["arguments"],
+        step=options.get("step"),
+        include=options["include"],
+        exclude=options["exclude"],
+        allow_writes=options["allow_writes"],
+        wait_s=time_limit_s(),
+    )
 
 
 def subject_from(target: str, options: Mapping[str, Any], threads: int | None) -> Subject:

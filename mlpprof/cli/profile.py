@@ -23,7 +23,9 @@ from mlpprof.cli.options import (
     given_options,
     measuring_options,
     modules_options,
+    program_request,
     require_options_of_programs,
+    step_option,
     workload_from,
     workload_options,
 )
@@ -32,12 +34,12 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import ProgramEnded, UsageError
 from mlpprof.files import require_writable
-from mlpprof.process import Progress, time_limit_s
+from mlpprof.process import Progress
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.programs.name import class_of_a_variant, is_program
-from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.request import ProgramRequest
 from mlpprof.report.files.formats import CALL_VIEW, RUNS
 from mlpprof.report.json_documents import profile_json
 from mlpprof.report.terminal.profile import print_run
@@ -64,19 +66,6 @@ def program_as_asked(
     """
     request = program_request(target, options)
     return request_as_asked(ctx, request, options, typed, progress_bar, saving, complain)
-
-
-def program_request(target: str, options: Mapping[str, Any]) -> ProgramRequest:
-    """The request for a program with the options of the command. Raises as `request_for`."""
-    return request_for(
-        target.strip(),
-        arguments=options["arguments"],
-        step=options["step"],
-        include=options["include"],
-        exclude=options["exclude"],
-        allow_writes=options["allow_writes"],
-        wait_s=time_limit_s(),
-    )
 
 
 def request_as_asked(
@@ -129,12 +118,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 @click.command("profile", cls=ProgramCommand)
 @click.argument("variant", metavar="TARGET")
 @arguments_argument
-@click.option(
-    "--step",
-    metavar="NAME",
-    help="The training step of your program: Class.method, a function, or LINE of the training loop (default: mlpprof "
-    "finds it).",
-)
+@step_option
 @modules_options
 @allow_writes_option
 @workload_options

@@ -25,6 +25,7 @@ from mlpprof.cli.options import (
     given_options,
     modules_options,
     network_options,
+    program_request,
     time_limit_option,
     workload_from,
 )
@@ -33,10 +34,8 @@ from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_OK, MlpprofError, UsageError, one_line
 from mlpprof.files import require_writable_folder
-from mlpprof.process import time_limit_s
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import is_program
-from mlpprof.programs.request import ProgramRequest, request_for
 from mlpprof.report.files.formats import write_sweep
 from mlpprof.report.json_documents import sweep_json
 from mlpprof.report.terminal.sweep import counts_text, print_sweep
@@ -212,8 +211,8 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
         require_programs(everything, options)
         if given := given_options(ctx, OF_VARIANTS):
             raise UsageError(f"{', '.join(given)} cannot be used with programs, which have their own network and data")
-        requests = [_program(name, options) for name in targets]
-        baseline = None if over is None else _program(over, options)
+        requests = [program_request(name, options) for name in targets]
+        baseline = None if over is None else program_request(over, options)
         found = list(program_cells(requests, baseline, threads or [None], replace(common, steps=None)))
     else:
         require_no_program_options({**options, "steps": (options["step"],) if options["step"] else ()})
@@ -232,18 +231,6 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
     if len(cells) > MOST_CELLS:
         raise UsageError(f"the grid has {len(cells):,} cells; expected at most {MOST_CELLS:,}")
     return cells
-
-
-def _program(name: str, options: Mapping[str, Any]) -> ProgramRequest:
-    return request_for(
-        name.strip(),
-        arguments=options["arguments"],
-        step=options["step"],
-        include=options["include"],
-        exclude=options["exclude"],
-        allow_writes=options["allow_writes"],
-        wait_s=time_limit_s(),
-    )
 
 
 def _threads(texts: Sequence[str]) -> list[int | None]:
