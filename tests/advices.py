@@ -132,7 +132,7 @@ def make_advice(**changes: object) -> Advice:
 
 
 def hostile_advice() -> Advice:
-    """Every text that comes from a user's file, or tells one, attacks the page or the terminal."""
+    """Every text that comes from a user's file, or names one, attacks the page or the terminal."""
     bad = replace(
         SIGMOID,
         file=f"{HOSTILE}[bold].py",

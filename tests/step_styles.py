@@ -26,10 +26,10 @@ def steps_found(styles: Styles, folder: Path) -> dict[str, tuple[str, str]]:
     paths = [folder / f"style_{number}.py" for number in range(len(styles))]
     for path, (text, _) in zip(paths, styles.values(), strict=True):
         path.write_text(HEAD + text)
-    told = outputs(*({"script": str(path), "mode": "found"} for path in paths))
+    answers = outputs(*({"script": str(path), "mode": "found"} for path in paths))
     return {
         style: (answer.splitlines()[-1], f"{path.name}:{_step(path, name)}")
-        for (style, (_, name)), path, answer in zip(styles.items(), paths, told, strict=True)
+        for (style, (_, name)), path, answer in zip(styles.items(), paths, answers, strict=True)
     }
 
 

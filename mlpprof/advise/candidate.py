@@ -65,6 +65,13 @@ def by_hand(*sentences: str) -> str:
     return "\n".join([f"By hand: {first}", *rest])
 
 
+def edit_in_words(edit: Cure | None, words: str, place: str = "") -> str:
+    """What to do, from words that begin small: about the edit; without an edit, what to do by hand, and where."""
+    if edit is not None:
+        return f"{words[0].upper()}{words[1:]}"
+    return by_hand(f"in {place}, {words}" if place else words)
+
+
 def neighbours(items: Iterable[Item], site_of: Callable[[Item], Site]) -> list[list[Item]]:
     """Groups of items on neighbouring lines, in the order of the lines."""
     groups: list[list[Item]] = []

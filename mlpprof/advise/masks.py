@@ -16,7 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import CERTAIN, LEAST_GAIN, LIKELY, SMALL, Candidate, by_hand, facts, indices, total
+from mlpprof.advise.candidate import (
+    CERTAIN,
+    LEAST_GAIN,
+    LIKELY,
+    SMALL,
+    Candidate,
+    by_hand,
+    edit_in_words,
+    facts,
+    indices,
+    total,
+)
 from mlpprof.advise.cures.slow_primitive import by_mask, expression_cure, mask_cure
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
@@ -210,7 +221,7 @@ def zeros_by_mask(graph: Graph) -> Iterator[Candidate]:
             title=f"`{graph.text(event, 50)}` stores zeros through a mask of booleans",
             why="NumPy tests the mask element by element, and the CPU cannot predict the branches. A product with a "
             "mask has no branches.",
-            cure=f"M{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cure=edit_in_words(edit, words, graph.place(site)),
             cures=(edit,) if edit is not None else (),
             saved_s=of_time(share, graph.seconds([event])),
             measured="both forms performed alternately on the array and the mask of the step",
@@ -271,7 +282,7 @@ def where_as_index(graph: Graph) -> Iterator[Candidate]:
             title=f"`{graph.text(event, 50)}` looks up where a mask is true, to use these places as an index",
             why="NumPy makes an array of numbers for every axis, and then looks up each place. A mask of booleans is "
             "an index, too.",
-            cure=f"U{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cure=edit_in_words(edit, words, graph.place(site)),
             cures=(edit,) if edit is not None else (),
             saved_s=of_time(share, graph.seconds([of_mask, event])),
             measured="both forms performed alternately on the operands of the step",

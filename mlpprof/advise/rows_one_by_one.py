@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import LEAST_GAIN, Candidate, around, by_hand, facts, indices
+from mlpprof.advise.candidate import LEAST_GAIN, Candidate, around, by_hand, edit_in_words, facts, indices
 from mlpprof.advise.cures.gather import loop_of_list, rows_at_once
 from mlpprof.advise.cures.one_hot import numbers_at_once, rows_of_identity, stored_ones
 from mlpprof.advise.loops import LONGEST_HEADER, loop_seconds
@@ -45,7 +45,7 @@ def ones_one_by_one(graph: Graph) -> Iterator[Candidate]:
             why="Python stores every single number by a call of its own. NumPy stores all of them in one call, if the "
             "indices are two arrays.",
             cures=(edit,) if edit is not None else (),
-            cure=f"{words[0].upper()}{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+            cure=edit_in_words(edit, words, graph.place(site)),
             saved_s=around(loop_seconds(site, runs, graph) * (1 - 1 / turns)),
             measured="the time of the loop in the step, less the time of one turn",
             covers=frozenset(index for run in runs for index in range(run.first_event, run.end)),
@@ -123,7 +123,7 @@ def _one_hot_rows(event: Event, made: list[Event], graph: Graph) -> Iterator[Can
         why="For every label, Python makes an array of zeros and stores a one. The rows of an identity matrix are the "
         "same rows, and one index takes all of them.",
         cures=(edit,) if edit is not None else (),
-        cure=f"T{words[1:]}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
+        cure=edit_in_words(edit, words, graph.place(site)),
         saved_s=around(max(0.0, graph.seconds(events) * graph.unclocked - at_once_s)),
         measured="the time of making the rows in the step, less the time of taking them from an identity matrix",
         covers=indices(events),

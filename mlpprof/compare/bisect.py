@@ -12,7 +12,7 @@ from mlpprof.programs.bisection import Bisection, Commit, Mark
 from mlpprof.results import Comparison, Verdict
 
 MARKS: Mapping[str | None, Mark] = {"pass": "good", "fail": "bad"}
-"""The outcome of the claim that a commit is still fast -> what git is told; an undecided one is skipped."""
+"""The outcome of the claim that a commit is still fast -> what git learns of it; an undecided commit is skipped."""
 
 
 class NothingToFind(CheckFailed):
@@ -103,7 +103,7 @@ def bisect(
 def threshold(verdict: Verdict) -> float:
     """The ratio below which a commit counts as slow, from that of the bad commit; 1 is as fast as the good one.
 
-    It lies in the middle of both, but so far from the bad commit that the procedure can tell it from a fast one. Raises
+    It lies in the middle between both, but so far from the bad commit that a race can separate the two. Raises
     NothingToFind and TooCloseToFind.
     """
     if not verdict.is_slower:

@@ -12,7 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,8 +28,9 @@ from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
 from reports.program import Program, markdown_table
-from reports.studies.study import Study, circumstances_text, part_of
-from reports.verdicts.real_trials import earlier, upper_bound
+from reports.studies.study import Study, part_of
+from reports.verdicts.kept_trials import keep_trials
+from reports.verdicts.real_trials import upper_bound
 
 FOLDER = Path("reports") / "verdicts"
 SCRIPT = Path(__file__).resolve().parents[1] / "advise" / "train.py"
@@ -172,16 +173,8 @@ def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, a
 def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
     """Make the trials, write them after each one, so that an interrupted study keeps what it has, and print them."""
     study = Study.begin("programs", out)
-    document: dict[str, Any] = earlier(out / "programs.json") if add else {"schema": 2, "trials": [], "parts": []}
-    parts = list(document["parts"])
-    text = ""
     with progress_bar() as progress:
-        for trial in made(progress):
-            document["trials"].append(asdict(trial))
-            document["parts"] = [*parts, study.circumstances("reports.verdicts")]
-            found = [Trial(**kept) for kept in document["trials"]]
-            text = "\n".join([table(found), *map(circumstances_text, document["parts"])])
-            study.write(text, document, "md")
+        text, document = keep_trials(study, study, 2, made(progress), Trial, table, add)
     click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -35,11 +35,12 @@ from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import RESOLUTION, Procedure, procedure_for
 from mlpprof.compare.live_race import variant_race
 from mlpprof.compare.verdict import measure, measure_null
-from mlpprof.errors import UsageError
+from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.workloads import resolve
 from reports.program import Program, markdown_table
-from reports.studies.study import Study, circumstances_text
+from reports.studies.study import Study
+from reports.verdicts.kept_trials import keep_trials
 from reports.verdicts.simulated import FAIL, INCONCLUSIVE, PASS, Runs
 
 FOLDER = Path("reports") / "verdicts"
@@ -238,32 +239,20 @@ def main(
     procedure = procedure_for(resolution)
     study = Study.begin("real_trials", out)
     of_resolution = replace(study, name=f"real_trials_{100 * resolution:g}")
-    document: dict[str, Any] = (
-        earlier(out / f"{of_resolution.name}.json") if add else {"schema": 1, "trials": [], "parts": []}
-    )
-    parts = list(document["parts"])
     shares = slowdowns or tuple(dict.fromkeys((resolution, 0.05)))
-    text = ""
     count = aa + slow * len(shares)
-    with progress_bar() as progress:
+
+    def made(progress: Progress) -> Iterator[Trial]:
         progress(f"trial 1 of {count}", 0.0)
         for number, trial in enumerate(trials(procedure, aa, slow, shares, burners, at_a_time), 1):
             progress(f"trial {number + 1} of {count}; {trial.kind}: {trial.outcome}", number / count)
-            document["trials"].append(asdict(trial))
-            document["parts"] = [*parts, study.circumstances("reports.verdicts")]
-            found = [Trial(**one) for one in document["trials"]]
-            text = "\n".join([table(found, procedure, replay), *map(circumstances_text, document["parts"])])
-            of_resolution.write(text, document, "md")
+            yield trial
+
+    with progress_bar() as progress:
+        text, document = keep_trials(
+            study, of_resolution, 1, made(progress), Trial, lambda found: table(found, procedure, replay), add
+        )
     click.echo(json.dumps(document, indent=1) if as_json else text)
-
-
-def earlier(path: Path) -> dict[str, Any]:
-    """The trials that a study has made already. Raises UsageError if the file has none."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {"schema": found["schema"], "trials": found["trials"], "parts": found["parts"]}
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} has no trials to add to ({error!r}); leave --add away to begin anew") from None
 
 
 if __name__ == "__main__":

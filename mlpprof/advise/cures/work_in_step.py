@@ -149,14 +149,20 @@ def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool 
         for node in ast.walk(one):
             if isinstance(node, ast.Global | ast.Nonlocal) and name in node.names:
                 return None
-            is_name = isinstance(node, ast.Name) and node.id == name
-            is_attribute = isinstance(node, ast.Attribute) and node.attr == name and len(everywhere) > 1
-            if (is_name or is_attribute) and not isinstance(node.ctx, ast.Store):  # type: ignore[attr-defined]
+            match node:
+                case ast.Name(id=mentioned):
+                    is_mention = mentioned == name
+                case ast.Attribute(attr=mentioned):
+                    is_mention = mentioned == name and len(everywhere) > 1
+                case _:
+                    continue
+            if is_mention and not isinstance(node.ctx, ast.Store):
                 if node in held or isinstance(code.scope(node), ast.FunctionDef) != isinstance(scope, ast.FunctionDef):
                     return None
                 is_later = True
-    calls = (node for node in ast.walk(scope) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
-    return None if any(node.func.id in ("locals", "vars", "exec", "eval") for node in calls) else is_later  # type: ignore[attr-defined]
+    called = (node.func for node in ast.walk(scope) if isinstance(node, ast.Call))
+    is_hidden = any(isinstance(one, ast.Name) and one.id in ("locals", "vars", "exec", "eval") for one in called)
+    return None if is_hidden else is_later
 
 
 def _is_read(node: ast.Name) -> bool:

@@ -6,7 +6,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterator
 
-from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices
+from mlpprof.advise.candidate import Candidate, around, by_hand, edit_in_words, facts, indices
 from mlpprof.advise.cures.work_in_step import cure, rarely_read, unread_numbers, without
 from mlpprof.advise.tested import tested_events
 from mlpprof.advise.unused import unused_events
@@ -70,7 +70,7 @@ def _rarely_read(graph: Graph) -> Iterator[Candidate]:
             title=f"`{graph.text(head, 50)}` is computed in every step, and read only where line {readers} is true",
             why=f"Nothing but the statements under the test of line {readers} reads `{name}`. They did not run in the "
             "recorded steps.",
-            cure=f"C{words[1:]}" if edit is not None else by_hand(words),
+            cure=edit_in_words(edit, words),
             cures=(edit,) if edit is not None else (),
             saved_s=around(graph.seconds(one.events)),
             measured="the time of the expression in the step",

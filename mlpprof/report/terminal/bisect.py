@@ -16,7 +16,7 @@ from mlpprof.report.terminal.console import indented, pairs, print_trimmed
 
 WORDS = {"good": "fast", "bad": "slow", "skip": "skipped"}
 STYLES = {"good": "pass", "bad": "fail", "skip": "warning"}
-"""What git was told about a commit -> the word for it, and the style of a fact."""
+"""What git learnt of a commit -> the word for it, and the style of a fact."""
 
 
 def print_bisected(found: Bisected, console: Console) -> None:
