@@ -89,7 +89,7 @@ def python_loops(graph: Graph) -> list[PythonLoop]:
             continue
         turns = graph.turns(longest)
         category = _category(longest, turns, graph, runs)
-        if category is not None and stored_ones(graph.trace.sites[site], graph) is None:
+        if category is not None and stored_ones(site, graph) is None:
             found.append(PythonLoop(category, graph.trace.sites[site], executions, longest, turns))
     samples = batch_sizes(graph) | {loop.longest.turns for loop in found if loop.category == "sample-loop"}
     # Another outermost loop with as many turns goes over the samples too, though it does not use the weights.

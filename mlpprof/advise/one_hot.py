@@ -32,7 +32,7 @@ def one_hot_loops(graph: Graph) -> Iterator[Candidate]:
         if turns < LEAST_TURNS or not isinstance(loop, ast.For) or loop.orelse:
             continue
         place = graph.trace.sites[site]
-        stored = stored_numbers(place, graph)
+        stored = stored_numbers(site, graph)
         written = numbers_at_once(stored, graph) if stored is not None else vectors_at_once(loop, graph)
         if written is None:
             continue

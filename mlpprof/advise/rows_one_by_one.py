@@ -30,7 +30,7 @@ def ones_one_by_one(graph: Graph) -> Iterator[Candidate]:
             by_site[run.site].append(run)
     for number, runs in by_site.items():
         site = graph.trace.sites[number]
-        stored = stored_ones(site, graph)
+        stored = stored_ones(number, graph)
         if stored is None:
             continue
         written = numbers_at_once(stored, graph)

@@ -12,7 +12,6 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
 from mlpprof.advise.syntax import is_simple
-from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
@@ -34,18 +33,19 @@ class StoredNumbers:
     labels: str
 
 
-def stored_ones(site: Site, graph: Graph) -> StoredNumbers | None:
-    """The loop at a place, if it stores the ones of one-hot rows, one in each turn, and does nothing else."""
+def stored_ones(site: int, graph: Graph) -> StoredNumbers | None:
+    """The loop at a site of the recording, if all it does is to store a one for each label, as in one-hot rows."""
     stored = stored_numbers(site, graph)
     return stored if stored is not None and stored.number.value == 1 else None
 
 
-def stored_numbers(site: Site, graph: Graph) -> StoredNumbers | None:
+def stored_numbers(site: int, graph: Graph) -> StoredNumbers | None:
     """The same for any number that the loop stores for the label of each sample."""
-    for loop in ast.walk(graph.trees[site.file]):
-        if isinstance(loop, ast.For) and (loop.lineno, loop.col_offset) == (site.line, site.column):
-            return None if graph.is_ours(site.file) else _stored_by(loop, code_of(graph))
-    return None
+    code = code_of(graph)
+    loop = code.node_at(site)
+    if not isinstance(loop, ast.For) or graph.is_ours(graph.trace.sites[site].file):
+        return None
+    return _stored_by(loop, code)
 
 
 Written = tuple[Cure, str]
