@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.kept_buffers import KeptBuffers
-from mlpprof.advise.syntax import numpy_name
+from mlpprof.advise.syntax import numpy_name, span
 from mlpprof.instrument.numpy_costs import COPY, OPERATOR_NAMES
 from mlpprof.instrument.rewriting import IN_PLACE_OPERATORS
 from mlpprof.programs.record.arrays import Array
@@ -52,11 +52,6 @@ def result_of(event: Event) -> Array:
     """The array that an elementwise operation gave."""
     assert isinstance(event.result, np.ndarray)
     return event.result
-
-
-def place(node: ast.expr) -> Span:
-    """The place of an expression."""
-    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
 
 
 def operands_of(node: ast.expr) -> list[ast.expr]:
@@ -120,7 +115,7 @@ class StatementForms:
     def event_of(self, node: ast.expr) -> Event | None:
         """The elementwise operation that an expression was."""
         is_unpacked = isinstance(node, ast.Call) and any(isinstance(one, ast.Starred) for one in node.args)
-        return None if is_unpacked else self._events.get(place(node))
+        return None if is_unpacked else self._events.get(span(node))
 
     def actions(self, array: Array) -> tuple[Action, Action]:
         """The statement as it is, and in place; each on its own copy of the array that it changes."""

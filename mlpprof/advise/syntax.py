@@ -13,9 +13,7 @@ def node_at(event: Event, graph: Graph) -> ast.expr | ast.stmt | None:
     _, line, column, end_line, end_column = graph.span(event.site)
     tree = graph.trees.get(graph.trace.sites[event.site].file)
     for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.expr | ast.stmt) and (
-            (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == (line, column, end_line, end_column)
-        ):
+        if isinstance(node, ast.expr | ast.stmt) and (span(node) == (line, column, end_line, end_column)):
             return node
     return None
 
@@ -30,6 +28,11 @@ def numpy_name(file: str, graph: Graph) -> str | None:
         if alias.name == "numpy"
     }
     return next(iter(names)) if len(names) == 1 else None
+
+
+def span(node: ast.expr | ast.stmt) -> tuple[int, int, int, int]:
+    """The line and column of a node's begin and end, as in `Graph.span` after the file."""
+    return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
 
 
 def is_simple(node: ast.expr) -> bool:

@@ -82,6 +82,12 @@ class Site:
     end_line: int = 0
     end_column: int = 0
 
+    @classmethod
+    def of(cls, file: str, node: ast.expr | ast.stmt, function: Callable[..., Any] | None = None) -> Site:
+        """The site of an expression or a statement of a file."""
+        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
+        return cls(file, node.lineno, node.col_offset, function, end_line, end_column)
+
 
 def call(name: str, *arguments: ast.expr) -> ast.Call:
     """A call of a hook."""
@@ -174,8 +180,7 @@ class Rewriting(ast.NodeTransformer):
         return found
 
     def _number(self, node: ast.expr | ast.stmt, function: Callable[..., Any] | None = None) -> ast.Constant:
-        end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
-        self._sites.append(Site(self._file, node.lineno, node.col_offset, function, end_line, end_column))
+        self._sites.append(Site.of(self._file, node, function))
         return ast.Constant(len(self._sites) - 1)
 
     def _visited(self, node: ast.expr) -> ast.expr:

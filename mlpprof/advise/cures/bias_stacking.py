@@ -78,19 +78,19 @@ class _Unstacking:
         def change(module: cst.Module) -> cst.Module:
             tree = SourceTree(text)
             nodes: dict[cst.CSTNode, NodeChange] = {}
-            stacked, kept = tree.of(_site(self._file, node)), tree.of(_site(self._file, array))
+            stacked, kept = tree.of(Site.of(self._file, node)), tree.of(Site.of(self._file, array))
             if not isinstance(stacked, cst.BaseExpression) or not isinstance(kept, cst.BaseExpression):
                 return module
             nodes[stacked] = lambda _: kept
             for product, (side, _, is_sum, is_last) in products.items():
-                found = tree.of(_site(self._file, product))
+                found = tree.of(Site.of(self._file, product))
                 if not isinstance(found, cst.BaseExpression):
                     return module
                 is_inside = isinstance(tree.parents()[found], cst.BaseExpression)
                 nodes[found] = _written(tree, side, is_sum, is_last, alias, is_inside)
             fresh = cst.Name(tree.fresh_name(WITHOUT_ONES))
             for name in self._names_of_ones(node):
-                if isinstance(found := tree.of(_site(self._file, name)), cst.Name):
+                if isinstance(found := tree.of(Site.of(self._file, name)), cst.Name):
                     nodes[found] = lambda _: fresh
             return replaced(tree.module, nodes)
 
@@ -313,7 +313,3 @@ def _with_factor(product: cst.BaseExpression, side: int, factor: cst.BaseExpress
                 return product.with_changes(func=function.with_changes(value=factor))
             return product.with_changes(args=[only.with_changes(value=factor)])
     raise ValueError("no product")
-
-
-def _site(file: str, node: ast.expr) -> Site:
-    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)

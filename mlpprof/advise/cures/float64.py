@@ -20,7 +20,7 @@ import numpy as np
 from mlpprof.advise.bindings import Binding, Bindings, Path, called
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.source import NodeChange, SourceTree, expression, replaced, transformed
-from mlpprof.advise.syntax import node_at, numpy_name
+from mlpprof.advise.syntax import node_at, numpy_name, span
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -163,7 +163,7 @@ def in_float32(graph: Graph) -> InSingle | None:
 
     changed = sorted(nodes, key=order)
     places, unsure = (
-        tuple(dict.fromkeys(_site(files[node], node) for node in some)) for some in (changed, changes.unsure)
+        tuple(dict.fromkeys(Site.of(files[node], node) for node in some)) for some in (changed, changes.unsure)
     )
     return InSingle(found, places, unsure)
 
@@ -172,10 +172,6 @@ def _cure(changes: Changes, bindings: Bindings, graph: Graph) -> Cure | None:
     files = dict.fromkeys(bindings.files[node] for node in changes.nodes())
     sources = {file: graph.trace.sources[file] for file in files}
     return transformed("precision", sources, {file: change_of(file, changes, bindings, graph) for file in files})
-
-
-def _site(file: str, node: ast.expr | ast.stmt) -> Site:
-    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
 
 
 def _draws(node: ast.AST) -> bool:
@@ -369,7 +365,7 @@ class _Search:
         if is_endless or (node, path) in self._seen or node not in self.bindings.files:
             return
         self._seen.add((node, path))
-        is_executed = (self.bindings.files[node], *_span(node)) in self._executed
+        is_executed = (self.bindings.files[node], *span(node)) in self._executed
         match node:
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 head, rest = (path[0], path[1:]) if path else (None, ())
@@ -480,7 +476,7 @@ class _Search:
 
     def _takes_part(self, node: ast.Subscript, key: ast.expr) -> bool:
         """Whether an item is a part of an array, and not an element of a list."""
-        event = self._shapes.get((self.bindings.files[node], *_span(node)))
+        event = self._shapes.get((self.bindings.files[node], *span(node)))
         if event is not None and event.operands:
             return isinstance(event.operands[0], np.ndarray) and event.operands[0].dtype != object
         return isinstance(key, ast.Slice) or (isinstance(key, ast.Tuple) and len(key.elts) > 1)
@@ -502,7 +498,7 @@ class _Search:
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         is_numpy = self._is_numpy(node)
         is_whole = not any(path) if is_numpy else not path  # part 0 of what another function gives may be of a tuple
-        event = self._shapes.get((self.bindings.files[node], *_span(node)))
+        event = self._shapes.get((self.bindings.files[node], *span(node)))
         if event is not None and event.is_own:  # also through a variable that holds the function
             # An object that is called has no name: what has run is the `__call__` of its class.
             self._returned(getattr(event.function, "__name__", "__call__"), path, is_exact)
@@ -630,10 +626,6 @@ def _is_wide_integer(value: object) -> bool:
     return is_array and value.dtype.kind in "iu" and value.dtype.itemsize > 2  # type: ignore[attr-defined]  # it is an array
 
 
-def _span(node: ast.expr) -> tuple[int, int, int, int]:
-    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
-
-
 def dtype_of(node: ast.Call) -> ast.expr | None:
     """The dtype that a call asks for."""
     for keyword in node.keywords:
@@ -729,7 +721,7 @@ def change_of(
         ):
             for node in held:
                 # Within an expression that becomes float32 as a whole, nothing else has to.
-                found = tree.of(_site(file, node)) if bindings.files[node] == file and id(node) not in outer else None
+                found = tree.of(Site.of(file, node)) if bindings.files[node] == file and id(node) not in outer else None
                 if found is not None:
                     nodes[found] = make
         for statement, names in changes.after.items():

@@ -14,7 +14,7 @@ from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.advise.editing.source import NodeChange, SourceTree, before, expression, replaced, statement, transformed
-from mlpprof.advise.syntax import is_simple, node_at
+from mlpprof.advise.syntax import is_simple, node_at, span
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, Span
 from mlpprof.programs.record.trace import Event
@@ -257,7 +257,7 @@ def _with(tree: SourceTree, file: str, written: dict[ast.expr, str]) -> dict[cst
     """Expressions -> their new texts."""
     nodes: dict[cst.CSTNode, NodeChange] = {}
     for node, text in written.items():
-        found = tree.of(_site(file, node))
+        found = tree.of(Site.of(file, node))
         if found is None:
             return {}
         is_inside = isinstance(tree.parents()[found], cst.BaseExpression)
@@ -329,8 +329,4 @@ def _text(source: str, node: ast.expr) -> str:
 
 
 def _span(file: str, node: ast.expr | ast.stmt) -> Span:
-    return file, node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
-
-
-def _site(file: str, node: ast.expr) -> Site:
-    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
+    return file, *span(node)

@@ -11,7 +11,7 @@ import numpy as np
 from mlpprof.advise.bindings import Bindings
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.source import NodeChange, SourceTree, replaced, transformed
-from mlpprof.advise.syntax import node_at, numpy_name
+from mlpprof.advise.syntax import node_at, numpy_name, span
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -63,8 +63,7 @@ class _Origins:
         """The expression, and the order that its value must have; None if there is none, or more than one."""
         if steps == 0 or node not in self.bindings.files:
             return None
-        place = node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
-        is_executed = (self.bindings.files[node], *place) in self._executed
+        is_executed = (self.bindings.files[node], *span(node)) in self._executed
         match node:
             case ast.Attribute(value=owner, attr="T"):
                 return self.of(owner, OTHER[order], steps - 1)
@@ -90,7 +89,7 @@ def _made(node: ast.expr, order: str, origins: _Origins, graph: Graph) -> Cure |
     if alias is None:
         return None
     text = graph.trace.sources[file]
-    site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
+    site = Site.of(file, node)
 
     def wrapped(inner: cst.CSTNode) -> cst.CSTNode:
         plain = cast(cst.BaseExpression, inner).with_changes(lpar=[], rpar=[])

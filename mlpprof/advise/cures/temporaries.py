@@ -41,7 +41,7 @@ def _written(text: str, file: str, held: dict[ast.stmt, tuple[str, ...]]) -> Cal
         parents = tree.parents()
         nodes: dict[cst.CSTNode, NodeChange] = {}
         for statement, lines in held.items():
-            small = tree.of(_site(file, statement))
+            small = tree.of(Site.of(file, statement))
             if isinstance(small, cst.BaseSmallStatement):
                 line = parents[small]
                 if isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1:
@@ -145,7 +145,3 @@ def _without_copy(node: cst.CSTNode) -> cst.CSTNode:
             kept = [one for one in call.args if one.keyword is None or one.keyword.value != "copy"]
             return call.with_changes(args=[*(one.with_changes(comma=comma) for one in kept), added])
     return call
-
-
-def _site(file: str, node: ast.stmt) -> Site:
-    return Site(file, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)

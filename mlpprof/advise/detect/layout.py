@@ -118,7 +118,7 @@ def _order_texts(event: Event, values: list[Value]) -> list[str]:
 def _strided_source(graph: Graph) -> Site | None:
     """The one assignment in the program that takes every second (or nth) row or column, if there is only one."""
     found = [
-        Site(path, node.lineno, node.col_offset, None, node.end_lineno or node.lineno, node.end_col_offset or 0)
+        Site.of(path, node)
         for path, tree in graph.trees.items()
         if not graph.is_ours(path)
         for node in ast.walk(tree)

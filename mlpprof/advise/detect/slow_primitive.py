@@ -530,8 +530,7 @@ def _calls_of(graph: Graph, names: frozenset[str]) -> Iterator[Site]:
                     c.func.attr for c in ast.walk(node) if isinstance(c, ast.Call) and isinstance(c.func, ast.Attribute)
                 }
                 if called & names and not graph.is_ours(path):
-                    end = node.end_lineno or node.lineno
-                    yield Site(path, node.lineno, node.col_offset, None, end, node.end_col_offset or 0)
+                    yield Site.of(path, node)
 
 
 def detect(graph: Graph) -> list[Candidate]:

@@ -112,7 +112,7 @@ class Edits:
 
     def _of(self, node: ast.expr | ast.stmt) -> cst.CSTNode | None:
         file = self._code.file(node)
-        site = Site(file, node.lineno, node.col_offset, None, node.end_lineno or 0, node.end_col_offset or 0)
+        site = Site.of(file, node)
         wanted = cst.BaseExpression if isinstance(node, ast.expr) else cst.BaseSmallStatement
         found = next((one for one in self._tree(file).all_at(site) if isinstance(one, wanted)), None)
         if found is None and isinstance(node, ast.Tuple):  # the place of a concrete tuple is without its parentheses

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mlpprof.advise.in_place import operands_of
-from mlpprof.advise.syntax import numpy_name
+from mlpprof.advise.syntax import numpy_name, span
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event, Turn
@@ -57,8 +57,7 @@ class RecordedCode:
                 for child in ast.iter_child_nodes(node):
                     self._parents.setdefault(child, node)
                 if isinstance(node, ast.expr | ast.stmt):  # an expression replaces the statement that it fills
-                    end = node.end_lineno or 0, node.end_col_offset or 0
-                    self._nodes[file, node.lineno, node.col_offset, *end] = node
+                    self._nodes[file, *span(node)] = node
 
     @property
     def modules(self) -> list[ast.AST]:

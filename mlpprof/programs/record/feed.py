@@ -91,9 +91,7 @@ def add_feed(loop: ast.For | ast.While, sites: list[Site], path: str) -> None:
     items = loop.iter if isinstance(loop, ast.For) else loop.test
     if isinstance(loop, ast.While) and not any(isinstance(part, ast.Call) for part in ast.walk(items)):
         return  # a comparison gets no item
-    sites.append(
-        Site(path, items.lineno, items.col_offset, None, items.end_lineno or items.lineno, items.end_col_offset or 0)
-    )
+    sites.append(Site.of(path, items))
     hook = ast.Call(call(FED if isinstance(loop, ast.For) else TESTED, ast.Constant(len(sites) - 1)), [items], [])
     for part in ast.walk(hook):  # an exception of `iter` has the place of what the loop runs over
         if not hasattr(part, "lineno"):
