@@ -49,6 +49,21 @@ def test_both_versions_of_the_lines_are_known_and_what_they_leave():
     assert "different" not in outcome(old.names, (ours.values, ours.seconds), (theirs.values, theirs.seconds)).words
 
 
+@pytest.mark.parametrize(
+    ("later", "names"),
+    [
+        ("sum(x for x in data if x)", ("correct",)),
+        ("[loss for x, loss in zip(data, data)]", ("correct",)),
+        ("[y for y in data if y < x]", ("correct", "x")),
+        ("[x for x in (x, loss)]", ("correct", "loss", "x")),
+    ],
+)
+def test_a_variable_of_a_later_comprehension_is_not_what_the_lines_leave(later, names):
+    text = PROGRAM.replace("    return correct", f"    {later}\n    return correct")
+    old, _ = lines_before_and_after(FINDING, CURE, {"net.py": text})
+    assert old.names == names
+
+
 def test_what_is_returned_is_compared_too():
     text = PROGRAM.replace("    return correct", "    return [correct, epoch]")
     finding = replace(FINDING, line=10, end_line=10)

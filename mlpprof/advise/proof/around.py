@@ -66,7 +66,7 @@ def _left(tree: ast.Module, first: int, last: int) -> tuple[str, ...]:
         return ()
     within = {id(node) for one in inside for node in ast.walk(one)}
     scope = _scope(tree, inside[0])
-    read = {node.id for node in ast.walk(scope) if isinstance(node, ast.Name) and id(node) not in within}
+    read = {node.id for node in _named(scope) if id(node) not in within}
     returned = [RETURN] if any(isinstance(node, ast.Return) for node in nodes) else []
     return (*sorted(name for name in written if name in read and name is not None), *returned)
 
@@ -77,6 +77,25 @@ def _within(node: ast.AST) -> Iterable[ast.AST]:
     if not isinstance(node, Comprehension | ast.Lambda | ast.FunctionDef):
         for child in ast.iter_child_nodes(node):
             yield from _within(child)
+
+
+def _named(node: ast.AST, own: frozenset[str] = frozenset()) -> Iterable[ast.Name]:
+    """The names in a node, but for the variables of the comprehensions that they stand in (own)."""
+    if isinstance(node, ast.Name):
+        if node.id not in own:
+            yield node
+    elif isinstance(node, Comprehension):
+        first = node.generators[0].iter  # it does not see the variables
+        yield from _named(first, own)
+        targets = (name for one in node.generators for name in ast.walk(one.target))
+        own = own | {name.id for name in targets if isinstance(name, ast.Name)}
+        inner = (part for one in node.generators for part in (one.target, one.iter, *one.ifs) if part is not first)
+        results = (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,)
+        for part in (*inner, *results):
+            yield from _named(part, own)
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _named(child, own)
 
 
 def _written(node: ast.AST) -> Iterable[str | None]:
