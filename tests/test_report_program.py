@@ -140,7 +140,8 @@ def test_the_line_view_of_a_program_shows_each_of_its_files():
 def test_the_page_of_a_program_shows_its_phases_in_colours_and_its_source():
     html = page_html(Story.of(runs=[make_program_run(limits=True, lines=True)]))
     assert "batch 0" not in html
-    for part in ("Net.update", "Expression by expression", "class Net:", "from the start of the program to its first step"):
+    loading = "from the start of the program to its first step"
+    for part in ("Net.update", "Expression by expression", "class Net:", loading):
         assert part in html
     assert 'value="Net.update"' in html
     assert 'value="fetch_batch"' not in html
