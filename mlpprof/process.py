@@ -190,7 +190,7 @@ class Worker:
             elif "beat" in message:
                 moved_s = time.monotonic()
             elif "error" in message:
-                raise _revive(message["error"])
+                raise revive(message["error"])
             else:
                 return message["answer"]
 
@@ -543,7 +543,8 @@ def raise_in(thread: int, kind: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
-def _revive(error: Mapping[str, str]) -> Exception:
+def revive(error: Mapping[str, str]) -> Exception:
+    """The exception of another process, from the name of its kind and its message."""
     kind = getattr(errors, error["kind"], MlpprofError)
     revived: Exception = kind(error["message"])
     return revived

@@ -123,8 +123,8 @@ class ClientOfTwoOnOneHost:
         ours = {"host": "node1", "resources": {"mlpprof": 1.0}}
         return {"workers": {"tcp://node1:1": ours, "tcp://node1:2": ours, "tcp://node1:3": {"host": "node1"}}}
 
-    def run(self, function: Callable[[], str], workers: list[str], on_error: str) -> dict[str, str]:
-        return {worker: function() for worker in workers}
+    def run(self, function: Callable[..., str], *arguments: Any, workers: list[str], on_error: str) -> dict[str, str]:
+        return {worker: function(*arguments) for worker in workers}
 
 
 def test_two_workers_on_one_node_are_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -143,6 +144,26 @@ time_limit_option = click.option(
     f"{STILL_S:.0f} seconds.",
 )
 """The option for code that needs long, or runs for ever; `process.time_limit_s` reads it."""
+
+scheduler_options = together(
+    click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that is already running."),
+    click.option(
+        "--scheduler-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Use the scheduler whose address is in FILE, which dask scheduler --scheduler-file has written.",
+    ),
+)
+"""The options for commands that run on a cluster; `scheduler_from` reads them."""
+
+
+def scheduler_from(options: Mapping[str, Any]) -> tuple[str | None, Path | None] | None:
+    """The address or the file of a scheduler, None without one. Raises UsageError if both are given."""
+    address, file = options["scheduler"], options["scheduler_file"]
+    if address is not None and file is not None:
+        raise UsageError(f"--scheduler {address} and --scheduler-file {file} name two schedulers; leave one out")
+    return None if address is None and file is None else (address, file)
+
 
 rank_options = together(
     click.option(

@@ -26,6 +26,8 @@ from mlpprof.cli.options import (
     modules_options,
     network_options,
     program_request,
+    scheduler_from,
+    scheduler_options,
     time_limit_option,
     workload_from,
 )
@@ -107,13 +109,7 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--step", metavar="NAME", help="The training step of your programs, as in mlpprof profile.")
 @modules_options
 @allow_writes_option
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that is already running.")
-@click.option(
-    "--scheduler-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Use the scheduler whose address is in FILE, which dask scheduler --scheduler-file has written.",
-)
+@scheduler_options
 @click.option(
     "-o",
     "--out",
@@ -164,10 +160,8 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
 
 
 def _client(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    address, file = options["scheduler"], options["scheduler_file"]
-    if address is not None and file is not None:
-        raise UsageError(f"--scheduler {address} and --scheduler-file {file} name two schedulers; leave one out")
-    return local_client() if address is None and file is None else remote_client(address, file)
+    scheduler = scheduler_from(options)
+    return local_client() if scheduler is None else remote_client(*scheduler)
 
 
 def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any]) -> Sweep:
