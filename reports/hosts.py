@@ -95,6 +95,18 @@ class Host:
         received: int = link["stats64"]["rx"]["bytes"]
         return received
 
+    def limit_network(self, megabits: float, delay_ms: float) -> bool:
+        """Send at most so many megabits per second, each packet after a delay; returns whether it can be delayed.
+
+        netem does both. A kernel without netem can only limit the rate, with tbf.
+        """
+        to = ("tc", "qdisc", "replace", "dev", "eth0", "root")
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run(*to, "netem", "delay", f"{delay_ms}ms", "rate", f"{megabits}mbit", "limit", "10000")
+            return True
+        self.run(*to, "tbf", "rate", f"{megabits}mbit", "burst", "16kb", "latency", "1s")
+        return False
+
     def die(self) -> None:
         """End all processes of the host at once; the kernel closes their connections."""
         os.kill(self.pid, 9)
