@@ -46,7 +46,7 @@ def main():
     serve({"train": train})
 """
 
-Profile = Callable[[list[str]], subprocess.CompletedProcess[str]]
+Profile = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def nodes() -> Iterator[list[Host]]:
 
 @pytest.fixture
 def profile(nodes: list[Host], tmp_path: Path) -> Iterator[Profile]:
-    """`mlpprof profile mpi` on the first host, with these lines in the hostfile; then nothing is left anywhere."""
+    """`mlpprof profile mpi` on the first host, with these names in the hostfile; then nothing is left anywhere."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 
-    def run(lines: list[str]) -> subprocess.CompletedProcess[str]:
-        (tmp_path / "hosts").write_text("".join(f"{line}\n" for line in lines))
-        options = ["--ranks", "4", "--hostfile", "hosts", "--workload", "tiny", "--steps", "3", "--no-check"]
+    def run(*names: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "hosts").write_text("".join(f"{name}:{ranks // 2}\n" for name in names))
+        options = ["--ranks", str(ranks), "--hostfile", "hosts", "--workload", "tiny", "--steps", "3", "--no-check"]
         command = [sys.executable, "-m", "mlpprof", "profile", "mpi", *options, "--no-limits"]
         environment = {**os.environ, "TMPDIR": str(temporary)}
         return subprocess.run(
@@ -86,7 +86,7 @@ def assert_nothing_is_left(nodes: Sequence[Host]) -> None:
 
 def test_ranks_on_two_hosts_share_the_steps_of_a_profile(nodes, profile):
     before = nodes[1].received()
-    done = profile(["node1:2", "node2:2"])
+    done = profile("node1", "node2", ranks=4)
     assert done.returncode == EXIT_OK, done.stderr
     assert "all-reduce" in done.stdout
     assert nodes[1].received() > before + 100_000
@@ -94,7 +94,7 @@ def test_ranks_on_two_hosts_share_the_steps_of_a_profile(nodes, profile):
 
 def test_a_host_that_cannot_be_reached_is_named_before_a_rank_starts(nodes, profile):
     nodes[1].run("ip", "address", "replace", f"{NETWORK}.99/24", "dev", "eth0")  # no daemon listens there
-    done = profile(["node1:2", f"{NETWORK}.99:2"])
+    done = profile("node1", f"{NETWORK}.99")
     assert done.returncode == EXIT_USAGE, done.stdout
     assert "mpiexec cannot start mlpprof on all machines of hosts" in done.stderr
     assert f"ssh: connect to host {NETWORK}.99 port 22: Connection refused" in done.stderr
@@ -107,7 +107,7 @@ def test_other_versions_on_a_host_are_named(nodes, profile, tmp_path):
     other = tmp_path / "METADATA"
     other.write_text(Path(metadata).read_text("utf-8").replace(f"\nVersion: {numpy.version}\n", "\nVersion: 1.0.7\n"))
     nodes[1].run("mount", "--bind", str(other), metadata)
-    done = profile(["node1:2", "node2:2"])
+    done = profile("node1", "node2")
     nodes[1].run("umount", metadata)
     assert done.returncode == EXIT_USAGE, done.stdout
     assert f"numpy is {numpy.version} on node1, and 1.0.7 on node2; install the same one" in done.stderr
@@ -116,7 +116,7 @@ def test_other_versions_on_a_host_are_named(nodes, profile, tmp_path):
 def test_a_host_without_mlpprof_is_named(nodes, profile):
     package = str(Path(mlpprof.__file__).parent)
     nodes[1].run("mount", "-t", "tmpfs", "none", package)
-    done = profile(["node1:2", "node2:2"])
+    done = profile("node1", "node2")
     nodes[1].run("umount", package)
     assert done.returncode == EXIT_USAGE, done.stdout
     assert "(node1 answered): on node2: ModuleNotFoundError: No module named 'mlpprof.engines'" in done.stderr

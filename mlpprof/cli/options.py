@@ -165,6 +165,14 @@ def scheduler_from(options: Mapping[str, Any]) -> tuple[str | None, Path | None]
     return None if address is None and file is None else (address, file)
 
 
+budget_option = click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
+)
+"""The option for the time of a race."""
+
 rank_options = together(
     click.option(
         "--ranks",

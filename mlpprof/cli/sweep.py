@@ -21,6 +21,7 @@ from mlpprof.cli.configuration import WrittenPath, by_parameter
 from mlpprof.cli.options import (
     BatchSizes,
     allow_writes_option,
+    budget_option,
     data_options,
     given_options,
     modules_options,
@@ -105,6 +106,7 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--native-blas", is_flag=True, help="Ignore variables that fix the BLAS kernel (OPENBLAS_CORETYPE, ...).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights.")
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps per pass of a profile.")
+@budget_option
 @time_limit_option
 @click.option("--step", metavar="NAME", help="The training step of your programs, as in mlpprof profile.")
 @modules_options
@@ -199,7 +201,10 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
     threads = _threads(options["threads"])
     blank = SweepCell("", None, None, None, None, None)
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
-    common = Cell(blank, str(Path.cwd()), typed, native_blas=options["native_blas"], steps=options["steps"])
+    if options["budget"] is not None and over is None:
+        raise UsageError(f"--budget {options['budget']:g} is for races; add --over TARGET, or use --steps for profiles")
+    settings = {name: options[name] for name in ("native_blas", "steps")}
+    common = Cell(blank, str(Path.cwd()), typed, **settings, budget_s=options["budget"])
     everything = [*targets, *([over] if over is not None else [])]
     if any(is_program(name) for name in everything):
         require_programs(everything, options)

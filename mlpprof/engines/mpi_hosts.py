@@ -69,10 +69,17 @@ def say_versions() -> None:
     from mpi4py import MPI
 
     versions = {"mlpprof": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
-    versions |= {name: metadata.version(name) for name in PACKAGES}
+    versions |= {name: _version(name) for name in PACKAGES}
     versions["MPI"] = " ".join(MPI.Get_library_version().partition("\n")[0].replace("Version:", "").split())
     line = json.dumps({"host": socket.gethostname(), "versions": versions})
     os.write(1, f"{MARK}{line}\n".encode())  # in one piece, since other ranks write there too
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # it was installed without a description
+        return "unknown"
 
 
 def _answers(command: Sequence[str], environment: Mapping[str, str], hostfile: str) -> dict[str, dict[str, str]]:
@@ -100,11 +107,11 @@ def _answers(command: Sequence[str], environment: Mapping[str, str], hostfile: s
     if asking.returncode or len(said) < int(command[command.index("-n") + 1]):
         why = why or reason(log.decode(errors="replace")) or f"mpiexec ended with exit code {asking.returncode}"
         answered = f" ({', '.join(sorted(found))} answered)" if found else ""
+        try_it = shlex.join([*command[: command.index("--hostfile") + 2], "hostname"])
         raise UsageError(
-            f"mpiexec cannot start mlpprof on all machines of {hostfile}{answered}: {why:.500}. The file "
-            "needs lines such as node1:4, and every machine needs ssh without a password, and Python, mlpprof and this "
-            "folder at the same paths; to try it: "
-            f"{shlex.join([*command, 'hostname'])}"
+            f"mpiexec cannot start mlpprof on all machines of {hostfile}{answered}: {why:.500}. The file needs lines "
+            "such as node1:4 (for Open MPI: node1 slots=4), and every machine needs ssh without a password, and "
+            f"Python, mlpprof and this folder at the same paths; to try it: {try_it}"
         )
     return found
 

@@ -192,7 +192,7 @@ class DaskPool:
         """Raises WorkerDied if the scheduler has gone."""
         from distributed import CancelledError, wait
 
-        if self._client.status == "closed" or any(one.status in ("cancelled", "lost") for one in self._futures):
+        if self.has_lost_scheduler():
             raise WorkerDied(LOST)
         if not self._futures:
             time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
@@ -206,6 +206,14 @@ class DaskPool:
         for future in [one for one in self._futures if one.done()]:
             number = self._futures.pop(future)
             yield number, answer_of(future)
+
+    def has_lost_scheduler(self) -> bool:
+        """Whether the scheduler is gone, because dask cancels all futures then.
+
+        A future that is "lost" comes back: its worker has died with an answer that nobody had fetched, and dask computes
+        it again.
+        """
+        return self._client.status == "closed" or any(one.status == "cancelled" for one in self._futures)
 
     def running(self) -> Mapping[str, Sequence[int]]:
         """By the address of the worker."""

@@ -136,7 +136,7 @@ def _variant(cell: Cell) -> Run | Sequence[Comparison]:
         shown.batch,
         environment,
         at_least=None,
-        budget_s=None,
+        budget_s=cell.budget_s,
         check=True,
         with_waterfall=False,
         typed=cell.typed,
@@ -149,7 +149,9 @@ def _program(cell: Cell) -> Run | Sequence[Comparison]:
     if cell.shown.over is None:
         settings = ProgramSettings(threads, cell.native_blas, limits=False)
         return profile_program(cell.programs[0], settings, cell.typed, quietly)
-    comparer = ProgramComparer(cell.programs, Environment(threads, cell.native_blas), Wanted(), lambda sentence: None)
+    comparer = ProgramComparer(
+        cell.programs, Environment(threads, cell.native_blas), Wanted(budget_s=cell.budget_s), lambda sentence: None
+    )
     return comparer.compare(cell.typed, quietly)
 
 

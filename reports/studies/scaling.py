@@ -441,7 +441,7 @@ def exchange_of(
     answer = worker.call("communicate", progress, kinds=kinds, workers=count, sizes=sizes, rounds=rounds)
 
     def best(kind: str, size: int) -> float:
-        return min(one["seconds"] for one in answer if (one["kind"], one["size"]) == (kind, size))
+        return float(min(one["seconds"] for one in answer if (one["kind"], one["size"]) == (kind, size)))
 
     return [Exchanged(kind, count, size, best(kind, size)) for kind in kinds for size in sizes]
 
