@@ -104,7 +104,7 @@ class Host:
         with contextlib.suppress(subprocess.CalledProcessError):
             self.run(*to, "netem", "delay", f"{delay_ms}ms", "rate", f"{megabits}mbit", "limit", "10000")
             return True
-        self.run(*to, "tbf", "rate", f"{megabits}mbit", "burst", "16kb", "latency", "1s")
+        self.run(*to, "tbf", "rate", f"{megabits}mbit", "burst", "2kb", "latency", "1s")
         return False
 
     def die(self) -> None:

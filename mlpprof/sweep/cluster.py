@@ -210,8 +210,8 @@ class DaskPool:
     def has_lost_scheduler(self) -> bool:
         """Whether the scheduler is gone, because dask cancels all futures then.
 
-        A future that is "lost" comes back: its worker has died with an answer that nobody had fetched, and dask computes
-        it again.
+        A future that is "lost" comes back: its worker has died with an answer that nobody had fetched, and dask
+        computes it again.
         """
         return self._client.status == "closed" or any(one.status == "cancelled" for one in self._futures)
 
