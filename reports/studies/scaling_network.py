@@ -165,7 +165,7 @@ def network_text(
         "",
     ]
     rows: list[list[str]] = []
-    errors: dict[bool, list[float]] = {True: [], False: []}  # of the gradient, and of all
+    errors: list[tuple[int, float]] = []
     for network, found in exchanged.items():
         for one in found:
             modelled_s = network.exchange(alphas[one.workers]).sum_s(one.workers, 4 * one.size)
@@ -173,11 +173,11 @@ def network_text(
             row = [network.text, str(one.workers), numbers, format_time(one.seconds)]
             if network.megabits:
                 row += [format_time(modelled_s), f"{one.seconds / modelled_s:.2f}"]
-                for group in {one.size == gradient, False}:
-                    errors[group].append(abs(math.log(one.seconds / modelled_s)))
+                errors.append((one.size, abs(math.log(one.seconds / modelled_s))))
             rows.append(row if network.megabits else [*row, "", ""])
     lines += markdown_table(["network", "ranks", "numbers", "measured", "modelled", "measured / modelled"], rows, 0)
-    of_gradient, of_all = (f"{100 * math.expm1(float(np.median(errors[group]))):.0f} %" for group in (True, False))
+    of_gradient = _median_deviation([error for size, error in errors if size == gradient])
+    of_all = _median_deviation([error for _, error in errors])
     lines += [
         "",
         f"The median deviation is {of_gradient} for the gradient, and {of_all} for all sizes. On a busy machine, ranks "
@@ -192,6 +192,10 @@ def network_text(
         rows.append([step.network.text, str(step.ranks), f"{step.batch:,}", f"{step.speedup:.2f}", f"{modelled:.2f}"])
     lines += markdown_table(["network", "ranks", "batch", "speedup, measured", "modelled"], rows, 0)
     return "\n".join(lines) + "\n"
+
+
+def _median_deviation(logs: Sequence[float]) -> str:
+    return f"{100 * math.expm1(float(np.median(logs))):.0f} %"
 
 
 @click.command(cls=Program)
