@@ -72,6 +72,10 @@ class RecordedCode:
         """The expression or the statement of a site of the recording, such as that of a loop."""
         return self._nodes.get(self.graph.span(site))
 
+    def node_of(self, place: tuple[str, int, int, int, int]) -> ast.expr | ast.stmt | None:
+        """The expression or the statement at a place: its file, and where it begins and ends."""
+        return self._nodes.get(place)
+
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, the innermost first."""
         while node in self._parents:
