@@ -106,7 +106,7 @@ class Roles:
 class Container:
     """A file (with the files that belong to it) as named arrays.
 
-    kind: 'IDX', 'HDF5' or 'npz'.  path: as the user gave it.  arrays: by name, in the file's order.
+    kind: 'IDX', 'HDF5', 'npz' or 'npy'.  path: as the user gave it.  arrays: by name, in the file's order.
     reader: reads an array as a whole.  opener: opens it to be read by rows.
     """
 

@@ -55,7 +55,12 @@ def open_hdf5(path: Path) -> Container:
         with h5py.File(files[name], "r") as file:
             dataset = file[name]
             yield StoredRows(
-                files[name], dataset.shape, dataset.dtype, _layout(dataset), lambda start, stop: dataset[start:stop]
+                files[name],
+                dataset.shape,
+                dataset.dtype,
+                _layout(dataset),
+                lambda start, stop: dataset[start:stop],
+                offset=dataset.id.get_offset(),  # None for chunks
             )
 
     return Container("HDF5", path, arrays, read, open_rows)

@@ -97,7 +97,8 @@ def _open_rows(path: Path) -> Iterator[StoredRows]:
     with _open(path) as file:
         layout = Layout(path.stat().st_size - (0 if is_gzip else header.offset), filters=("gzip",) if is_gzip else ())
         read = reading(file, header.offset, header.shape, header.dtype)
-        yield StoredRows(path, header.shape, header.dtype, layout, read, is_in_sequence=is_gzip)
+        offset = None if is_gzip else header.offset
+        yield StoredRows(path, header.shape, header.dtype, layout, read, is_in_sequence=is_gzip, offset=offset)
 
 
 def open_idx_folder(folder: Path) -> Container | None:

@@ -68,12 +68,12 @@ class ReadingCost:
 def reading_cost(container: Container, name: str, clock: Callable[[], float] = time.perf_counter) -> ReadingCost:
     """Read a part of an array in several ways, for about a second in total; raises DataError if it is unreadable."""
     with container.open_rows(name) as rows:
-        disk_bytes_s = _disk_bytes_s(rows, clock)
+        disk_bytes_s = disk_speed(rows.file, clock)
         run_rows = rows.rows_in(RUN_BYTES)
         starts = range(0, rows.rows - run_rows + 1, run_rows)
         run_bytes_s = _bytes_s(rows, starts, run_rows, clock)
         # before and after, because other programs may use the disk
-        disk_bytes_s = max(disk_bytes_s, _disk_bytes_s(rows, clock))
+        disk_bytes_s = max(disk_bytes_s, disk_speed(rows.file, clock))
     if rows.is_in_sequence:
         # on average half of the rows come before a random one
         random_bytes_s = run_bytes_s / max(1.0, rows.rows / 2)
@@ -105,11 +105,11 @@ def _bytes_s(rows: StoredRows, starts: range | list[int], each: int, clock: Call
     return read / max(clock() - begin_s, 1e-9)
 
 
-def _disk_bytes_s(rows: StoredRows, clock: Callable[[], float]) -> float:
-    """Bytes per second of the file itself, from its beginning, into one buffer."""
-    forget(rows.file)
+def disk_speed(path: Path, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Bytes per second of a file itself, from its beginning, into one buffer."""
+    forget(path)
     buffer, read = bytearray(BLOCK_BYTES), 0
-    with rows.file.open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file:
         begin_s = clock()
         while count := file.readinto(buffer):
             read += count

@@ -39,8 +39,9 @@ class Layout:
 class StoredRows:
     """An array of an open file.
 
-    file: where it is. offset: of the first value in the file, where the values lie in one piece. read: from the first
-    row and the one after the last to these rows. is_in_sequence: to read a row, all before it must be unpacked.
+    file: where it is. read: from the first row and the one after the last to these rows. is_in_sequence: to read a
+    row, all before it must be unpacked. offset: of the first value in the file; None unless the values lie in one piece
+    as they are.
     """
 
     file: Path
@@ -49,6 +50,7 @@ class StoredRows:
     layout: Layout
     read: Callable[[int, int], Array]
     is_in_sequence: bool = False
+    offset: int | None = None
 
     @property
     def rows(self) -> int:
