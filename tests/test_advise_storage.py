@@ -89,6 +89,11 @@ def found(text, free=PLENTY):
             "        a = x * 2\n",
         ),
         (
+            HEAD + 'def step():\n    for start in (0, 40):\n        a = np.array(file["X"])[order[:9]] * 2\n',
+            HEAD.replace('"r")\n', '"r")\nX_array = np.array(file["X"])\n')
+            + "def step():\n    for start in (0, 40):\n        a = X_array[order[:9]] * 2\n",
+        ),
+        (
             HEAD + 'def step():\n    x = file["X"][5:45]\n    x += 1\n',
             HEAD.replace('"r")\n', '"r")\nX_array = file["X"][:]\n')
             + "def step():\n    x = X_array[5:45].copy()\n    x += 1\n",
@@ -167,3 +172,18 @@ def test_a_read_is_known_by_its_place_also_in_other_forms_and_threads():
     assert one.is_run
     assert not one.is_whole
     assert h5py.Dataset.__getitem__.__module__ == "h5py._hl.dataset"
+
+
+def test_reads_after_the_steps_that_count_only_make_the_time_of_a_read_more_exact():
+    ticks = iter([0.0, 1.0, 1.0, 4.0, 4.0, 6.0])
+    is_counted = iter([True, False, False])
+    reads = FileReads(
+        lambda path: path == FILE, lambda: True, bool, lambda: next(is_counted), lambda: float(next(ticks))
+    )
+    with h5py.File("set.h5") as file, reads.watched():
+        space = {"file": file}
+        exec(compile('def take():\n    return file["X"][:]\n', FILE, "exec"), space)
+        for _ in range(3):
+            space["take"]()
+    [one] = reads.of_steps(2)
+    assert (one.times, one.seconds) == (0.5, 1.0)  # half a read in each step, of two seconds

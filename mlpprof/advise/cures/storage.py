@@ -53,7 +53,7 @@ def _name(node: ast.expr) -> str:
     match node:
         case ast.Subscript(slice=ast.Constant(value=str(key))) if key.isidentifier():
             return f"{key}_array"
-        case ast.Subscript(value=value):
+        case ast.Subscript(value=value) | ast.Call(args=[ast.Subscript() as value, *_]):
             return _name(value)
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return f"{name}_array"

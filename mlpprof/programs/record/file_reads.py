@@ -46,9 +46,10 @@ class Stored:
 class FileRead:
     """The reads of one expression. place: its file, its first line and column, its last line and column.
 
-    times, seconds: per step. shape, dtype: of what the last read gave. key: the index of the last one; None for a
-    function that reads a file. stored: the dataset; None for a whole file. in_step: it was read within a step, or by
-    the generator of batches of the loop around the step, whose time is a part of the step's.
+    times, seconds: per step. later: how often it was read after the steps that count. shape, dtype: of what the last
+    read gave. key: the index of the last one; None for a function that reads a file. stored: the dataset; None for a
+    whole file. in_step: it was read within a step, or by the generator of batches of the loop around the step, whose
+    time is a part of the step's.
     """
 
     place: tuple[str, int, int, int, int]
@@ -59,6 +60,7 @@ class FileRead:
     in_step: bool
     times: float = 0.0
     seconds: float = 0.0
+    later: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -107,8 +109,8 @@ class FileRead:
 class FileReads:
     """The reads of a program.
 
-    is_own: whether a file of source code belongs to the program. is_training: whether reads count now. is_in_step:
-    what `FileRead.in_step` is for a read that is made now.
+    is_own: whether a file of source code belongs to the program. is_training: whether reads are timed now. is_in_step:
+    what `FileRead.in_step` is for a read that is made now. is_counted: whether the steps count that run now.
     """
 
     def __init__(
@@ -116,27 +118,34 @@ class FileReads:
         is_own: Callable[[str], bool],
         is_training: Callable[[], bool],
         is_in_step: Callable[[], bool],
+        is_counted: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._is_own = functools.cache(is_own)
         self._is_training, self._is_in_step, self._clock = is_training, is_in_step, clock
+        self._is_counted = is_counted
         self._found: dict[tuple[Any, int], FileRead] = {}
         self._is_reading = threading.local()
 
     def of_steps(self, steps: int) -> list[FileRead]:
-        """The reads so far, one for each expression. steps: so many steps have been taken."""
+        """The reads so far, one for each expression. steps: so many steps count."""
         by_place: dict[tuple[str, int, int, int, int], FileRead] = {}
         for one in self._found.values():  # an expression has several codes: plain, with clocks, observed
-            known = by_place.setdefault(one.place, replace(one, times=0.0, seconds=0.0))
-            known.times += one.times / max(1, steps)
-            known.seconds += one.seconds / max(1, steps)
-        return list(by_place.values())
+            known = by_place.setdefault(one.place, replace(one, times=0.0, seconds=0.0, later=0))
+            known.times += one.times
+            known.seconds += one.seconds
+            known.later += one.later
+        return [
+            replace(one, times=one.times / max(1, steps), seconds=share * one.seconds / max(1, steps))
+            for one in by_place.values()
+            if (share := one.times / (one.times + one.later))
+        ]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Within the block, reads are noted."""
-        owners: list[tuple[Any, str]] = [(h5py.Dataset, "__getitem__"), (np.lib.npyio.NpzFile, "__getitem__")]
-        owners += [(np, name) for name in LOADERS]
+        owners: list[tuple[Any, str]] = [(h5py.Dataset, "__getitem__"), (h5py.Dataset, "__array__")]
+        owners += [(np.lib.npyio.NpzFile, "__getitem__"), *((np, name) for name in LOADERS)]
         before = [(owner, name, getattr(owner, name)) for owner, name in owners]
         for owner, name, function in before:
             setattr(owner, name, self._noting(function))
@@ -179,9 +188,12 @@ class FileReads:
             known = FileRead(place, None, (), np.dtype(float), None, self._is_in_step())
             known.stored = _stored(operands[0]) if isinstance(operands[0], h5py.Dataset) else None
             self._found[frame.f_code, frame.f_lasti] = known
-        known.key = operands[1] if isinstance(operands[0], h5py.Dataset) else None
+        known.key = operands[1] if len(operands) > 1 and known.stored is not None else None
         known.shape, known.dtype = result.shape, result.dtype
-        known.times += 1
+        if self._is_counted():
+            known.times += 1
+        else:
+            known.later += 1
         known.seconds += seconds
 
 

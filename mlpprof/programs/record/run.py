@@ -121,8 +121,9 @@ def record(
     end = _End(program, patience, forms, steps, signs, writes)
     reads = FileReads(
         program.is_own,
-        lambda: steps.count > 0 and not steps.is_done and threading.get_ident() == steps.thread,
+        lambda: steps.count > 0 and threading.get_ident() == steps.thread,
         lambda: steps.is_in_step or steps.is_feeding,
+        lambda: not steps.is_done,
     )
     begun_s = time.perf_counter()
     with reads.watched():
