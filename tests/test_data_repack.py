@@ -1,4 +1,5 @@
 import gzip
+import os
 import resource
 import signal
 
@@ -13,7 +14,7 @@ from mlpprof.data.container import Container
 from mlpprof.data.reading_cost import reading_cost
 from mlpprof.data.repack import repack
 from mlpprof.data.source import open_container
-from mlpprof.errors import UsageError
+from mlpprof.errors import DataError, UsageError
 
 X = np.arange(300 * 8, dtype=">i2").reshape(300, 8)
 Y = np.arange(300) % 7
@@ -100,6 +101,18 @@ def test_nothing_stays_of_a_file_that_was_interrupted(chunked, tmp_path, ending)
     with pytest.raises(KeyboardInterrupt):
         repack(opened(chunked), tmp_path / f"new{ending}", interrupt)
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_written(tmp_path):
+    path = tmp_path / "plain.npz"
+    np.savez(path, X=X, Y=Y)
+
+    def change(what: str, share: float) -> None:
+        os.utime(path, ns=(0, 0))
+
+    with pytest.raises(DataError, match="has changed while it was read"):
+        repack(opened(path), tmp_path / "new.h5", change)
+    assert [one.name for one in tmp_path.iterdir()] == ["plain.npz"]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")

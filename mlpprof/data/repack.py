@@ -55,7 +55,8 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     """Write the arrays of a container to a new file, in the format of its ending; the file appears whole or not at all.
 
     Arrays that cannot be used are left out. Raises UsageError if the file exists already (unless overwrite), has
-    another ending than those of WRITERS, or cannot be written; DataError if an array cannot be read.
+    another ending than those of WRITERS, or cannot be written; DataError if an array cannot be read, or if
+    the file changes meanwhile.
     """
     writer = WRITERS.get(path.suffix.lower())
     if writer is None:
@@ -66,6 +67,7 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     left_out = tuple((name, info.problem) for name, info in container.arrays.items() if info.problem)
     if not usable:
         raise DataError(f"{container.path} holds no array that can be used ({container.listing})")
+    state = _state(container.path)
     whole = sum(info.nbytes for info in usable.values())
     _require_space(path, whole)
     done = 0
@@ -80,7 +82,15 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     with write_atomically(path) as temporary, _as_os_error(), writer(temporary) as store:
         for name, info in usable.items():
             store(name, info, reported(name, _blocks(container, name)))
+        if _state(container.path) != state:
+            raise DataError(f"{container.path} has changed while it was read; repack it when nothing writes into it")
     return Repacked(tuple(usable), whole, left_out)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """The size of a file and the time of its last change."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _blocks(container: Container, name: str) -> Blocks:
