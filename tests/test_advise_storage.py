@@ -187,3 +187,12 @@ def test_reads_after_the_steps_that_count_only_make_the_time_of_a_read_more_exac
             space["take"]()
     [one] = reads.of_steps(2)
     assert (one.times, one.seconds) == (0.5, 1.0)  # half a read in each step, of two seconds
+
+
+def test_runs_of_a_set_that_is_too_large_save_what_unpacking_takes():
+    [packed], _ = found(HEAD + 'def step():\n    return file["packed"][100:200] * 2\n', free=1000)
+    [plain], _ = found(HEAD + 'def step():\n    return file["X"][100:200] * 2\n', free=1000)
+    assert "read and unpacked again in every epoch" in packed.why
+    assert packed.cure.startswith("By hand: read the rows of net.py:7 ahead, in a thread")
+    assert "mlpprof data repack" in packed.cure
+    assert "mlpprof data repack" not in plain.cure

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
-import h5py
 import numpy as np
 import psutil
 
@@ -70,8 +71,8 @@ def _candidate(one: FileRead, whole: frozenset[ast.AST], most: int, graph: Graph
     may_change = one.stored is not None and one.stored.may_change
     edit = read_once(one, whole, graph) if fits and not may_change else None
     title, why = _words(one, graph.span_text(one.place, 50), one.seconds / one.times / one.rows, fast_s / one.rows)
-    where = "an array in memory" if fits else "the file in a run of rows"
-    less = f", less the time of taking as many rows from {where}" if fast_s else ""
+    where = "taking as many rows from an array" if fits else "reading as many bytes in one piece"
+    less = f", less the time of {where}" if fast_s else ""
     return Candidate(
         category="storage",
         site=site,
@@ -99,10 +100,10 @@ def megabytes(nbytes: int) -> str:
 
 
 def _seconds_of_rows(one: FileRead, fits: bool) -> float:
-    """What it takes to get as many rows from memory; if not all fit into it, from the file, in one run."""
+    """What it takes to get as many rows from memory; if not all fit into it, as many bytes from the file."""
     rng = np.random.default_rng(0)
     if not fits:
-        return _seconds_of_run(one, int(rng.integers(one.all_rows - one.rows + 1)))
+        return _seconds_of_bytes(one, rng)
     row_bytes = max(1, one.all_bytes // max(1, one.all_rows))
     shape = one.shape if one.is_one_row else one.shape[1:]
     pool = np.ones((max(one.rows, min(one.all_rows, POOL_BYTES // row_bytes)), *shape), one.dtype)
@@ -110,14 +111,21 @@ def _seconds_of_rows(one: FileRead, fits: bool) -> float:
     return seconds_of(lambda: pool[rows])
 
 
-def _seconds_of_run(one: FileRead, start: int) -> float:
-    if one.stored is None or one.is_run:
+def _seconds_of_bytes(one: FileRead, rng: np.random.Generator) -> float:
+    """What it takes to read as many bytes as the rows have in one piece, which a run of rows in a good layout is."""
+    if one.stored is None:
         return 0.0
     try:
-        with h5py.File(one.stored.file, "r") as file:
-            dataset = file[one.stored.name]
-            return seconds_of(lambda: dataset[start : start + one.rows])
-    except (OSError, KeyError):  # the program has removed the file
+        with Path(one.stored.file).open("rb", buffering=0) as file:
+            last = max(1, file.seek(0, os.SEEK_END) - one.nbytes)
+            buffer = bytearray(one.nbytes)
+
+            def read() -> None:
+                file.seek(int(rng.integers(last)))
+                file.readinto(buffer)
+
+            return seconds_of(read)
+    except OSError:  # the program has removed the file
         return 0.0
 
 
@@ -130,6 +138,7 @@ def _words(one: FileRead, text: str, row_s: float, fast_row_s: float) -> tuple[s
         )
     compared = f" Here a row takes {_microseconds(row_s)}"
     compared += f", and {_microseconds(fast_row_s)} after the cure." if fast_row_s else "."
+    unpacked = " and unpacked" if one.stored.is_packed else ""
     chunk_rows = one.stored.chunks[0] if one.stored.chunks else 0
     if not one.is_run and chunk_rows > one.rows:
         unpacks = " and unpacks" if one.stored.is_packed else ""
@@ -147,7 +156,7 @@ def _words(one: FileRead, text: str, row_s: float, fast_row_s: float) -> tuple[s
     if one.is_run:
         return (
             f"`{text}` reads {_rows(one.rows)} from the file in every step",
-            "The same rows are read again in every epoch." + compared,
+            f"The same rows are read{unpacked} again in every epoch." + compared,
         )
     return (
         f"`{text}` picks {_rows(one.rows)} of an HDF5 dataset by an index",
@@ -176,10 +185,13 @@ def _by_hand(one: FileRead, most: int | None, place: str) -> Iterator[str]:
         yield (f"keep the set of {place} in an HDF5 file without compression, and read only runs of rows of it.")
         yield too_large
         return
-    yield (
-        f"read runs of rows in {place}, as `dataset[start:stop]`, with the starts in random order, and shuffle the "
-        "rows of several runs together in memory."
-    )
+    if one.is_run:
+        yield f"read the rows of {place} ahead, in a thread, while the steps before it compute."
+    else:
+        yield (
+            f"read runs of rows in {place}, as `dataset[start:stop]`, with the starts in random order, and shuffle the "
+            "rows of several runs together in memory."
+        )
     yield too_large
     if one.stored.chunks:
         yield "`mlpprof data repack` writes a file without chunks and compression, in which runs of rows read fast."
