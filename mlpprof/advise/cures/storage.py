@@ -19,7 +19,7 @@ def read_once(read: FileRead, whole: frozenset[ast.AST], graph: Graph) -> Cure |
     whole: the expressions that read all rows of a set.
     """
     code = code_of(graph)
-    node = code.node_of(read.place)
+    node = code.node_of(read.site)
     if not isinstance(node, ast.expr):
         return None
     edits, may_be_written = Edits(code), _may_be_written(read, graph)

@@ -14,7 +14,6 @@ import psutil
 from mlpprof.advise.candidate import Candidate, around, by_hand, indices
 from mlpprof.advise.cures.storage import read_once
 from mlpprof.advise.editing.recorded_code import code_of
-from mlpprof.instrument.rewriting import Site
 from mlpprof.machine.linux import memory_limit_bytes
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
@@ -58,14 +57,13 @@ def _candidates(reads: list[FileRead], graph: Graph, free: Callable[[], int]) ->
     if not reads:
         return []
     code = code_of(graph)
-    whole = frozenset(node for one in reads if one.is_whole and (node := code.node_of(one.place)) is not None)
+    whole = frozenset(node for one in reads if one.is_whole and (node := code.node_of(one.site)) is not None)
     most = int(MOST_OF_MEMORY * free())
     return [_candidate(one, whole, most, graph) for one in reads]
 
 
 def _candidate(one: FileRead, whole: frozenset[ast.AST], most: int, graph: Graph) -> Candidate:
-    file, line, column, end_line, end_column = one.place
-    site = Site(file, line, column, None, end_line, end_column)
+    site = one.site
     fits = one.all_bytes <= most
     fast_s = 0.0 if one.is_whole and fits else _seconds_of_rows(one, fits)
     may_change = one.stored is not None and one.stored.may_change

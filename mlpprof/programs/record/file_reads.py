@@ -21,6 +21,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mlpprof.instrument.rewriting import Site
+
 LOADERS = ("load", "loadtxt", "genfromtxt", "fromfile")
 """NumPy's functions that read a whole file into an array."""
 
@@ -61,6 +63,12 @@ class FileRead:
     times: float = 0.0
     seconds: float = 0.0
     later: int = 0
+
+    @property
+    def site(self) -> Site:
+        """Its place as that of an operation."""
+        file, line, column, end_line, end_column = self.place
+        return Site(file, line, column, None, end_line, end_column)
 
     @property
     def is_whole(self) -> bool:
