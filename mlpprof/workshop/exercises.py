@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -20,7 +20,7 @@ from msgspec import Meta
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import WrongJson, decode
-from mlpprof.workshop.right_structure import FACTS, fact_text
+from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fact_text, facts_for
 
 FORMAT = 1
 COURSE_FILE = "course.toml"
@@ -29,7 +29,6 @@ MOST_BYTES = 10_000_000
 """A file of a course, such as a page, has at most this many bytes."""
 
 WORKLOAD = "workshop"
-VARIANT, PROGRAM = "variant", "program"
 
 Word = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,59}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -143,12 +142,16 @@ class Course:
     def text(self, file_name: str) -> str:
         """Return a text of the folder: 'README.md', the page of an exercise, or a file of code."""
         try:
-            found: str = self.folder.joinpath(file_name).read_text(encoding="utf-8")
+            return self.content(file_name).decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise UsageError(f"{self.folder / file_name} is not UTF-8 text; save it as UTF-8") from error
+
+    def content(self, file_name: str) -> bytes:
+        """Return the bytes of a file of the folder; raise UsageError if it cannot be read."""
+        try:
+            return bytes(self.folder.joinpath(file_name).read_bytes())
         except OSError as error:
             raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
-        return found
 
     def texts(self) -> list[str]:
         """Return the names of all texts of the folder: the README, the pages, and the files of code."""
@@ -241,7 +244,9 @@ def _require_valid(course: Course) -> None:
                 hint = did_you_mean(category, CATEGORIES)
                 raise ValueError(f"{where}.teaches has '{category}'{hint}; known: {', '.join(CATEGORIES)}")
         for name in exercise.at_most:
-            allowed = [key for key, fact in FACTS.items() if fact.kind in (None, course.kind)]
+            allowed = facts_for(course.kind)
+            if name == SAMPLE_LOOPS and exercise.at_most[name]:
+                raise ValueError(f"{where}.at_most.{name} is {exercise.at_most[name]}; expected 0")
             if name not in allowed:
                 raise ValueError(
                     f"{where}.at_most has '{name}'{did_you_mean(name, allowed)}; known for a {course.kind}: "
@@ -270,6 +275,4 @@ def _is_inside(name: str) -> bool:
 
 def copied_course(course: Course) -> dict[str, bytes]:
     """Return the files of a course by name, to put them into another folder."""
-    return {
-        name: Path(str(course.folder / name)).read_bytes() for name in (COURSE_FILE, *course.texts(), *course.files)
-    }
+    return {name: course.content(name) for name in (COURSE_FILE, *course.texts(), *course.files)}

@@ -22,8 +22,12 @@ SMALL, LARGE = 5, 47
 They are so far apart that a loop over blocks of samples makes a few turns more, and a loop over samples makes 42. No
 layer has 47 neurons, so a shape shows which side is m.
 """
+VARIANT, PROGRAM = "variant", "program"
+"""What learners change: a class with the methods of the interface, or a whole program."""
 SAMPLE_LOOPS, FLOAT64_ARRAYS = "sample_loops", "float64_arrays"
 """`check_worker` checks the first of these facts, and a part of the second one, because operations do not show them."""
+FEW = 8
+"""A step that makes more new arrays than this does not reuse its arrays."""
 LARGE_ARRAY = 4096
 """Of a program, whose batch size is not known, new arrays count if they have this many bytes."""
 
@@ -107,16 +111,19 @@ class Fact:
     explain: from the operations, their number, and the limit. kind: 'variant' or 'program' if it is for one of them.
     counts_flop: not the operations are counted, but their floating-point operations. factor: for an exercise made of a
     pair of versions, the slow one needs to have so many times as much of it as the fast one; if the factor is above 1,
-    the limit lies between the two.
+    the limit lies between the two. largest: and the fast one may have no more than this. category: what `mlpprof
+    advise` calls a flaw of this kind.
     """
 
     none: str
     some: str
     find: Callable[[Counts], list[Operation]]
     explain: Callable[[Counts, list[Operation], int, int], Explained]
+    category: str
     kind: str | None = None
     counts_flop: bool = False
     factor: float = 1.0
+    largest: float = math.inf
 
 
 def fact_text(name: str, most: int) -> str:
@@ -289,68 +296,94 @@ FACTS: dict[str, Fact] = {
         "at most {most} Python loops over samples",
         _none_counted,
         _operation_words,
-        "variant",
+        "sample-loop",
+        VARIANT,
+        largest=0,
     ),
-    FLOAT64_ARRAYS: Fact("no float64 array", "at most {most} float64 arrays", _doubles, _double_words),
+    FLOAT64_ARRAYS: Fact(
+        "no float64 array", "at most {most} float64 arrays", _doubles, _double_words, "float64", largest=0
+    ),
     "input_deltas": Fact(
         "no array as large as the input in backward",
         "at most {most} arrays as large as the input in backward",
         _input_deltas,
         _input_delta_words,
-        "variant",
+        "dead-computation",
+        VARIANT,
     ),
     "evaluations_in_backward": Fact(
         "no evaluation of the sigmoid in backward",
         "at most {most} evaluations of the activation in backward",
         _evaluations_in_backward,
         _evaluation_words,
-        "variant",
+        "recomputation",
+        VARIANT,
     ),
     "copies_of_batch": Fact(
         "no copy of a batch in forward and backward",
         "at most {most} copies of a batch in forward and backward",
         _batch_copies,
         _batch_copy_words,
-        "variant",
+        "bias-stacking",
+        VARIANT,
     ),
     "new_batch_arrays": Fact(
         "no new array",
         "at most {most} new arrays with a number per sample",
         _new_batch_arrays,
         _new_array_words,
-        "variant",
+        "temporaries",
+        VARIANT,
         factor=1.5,
+        largest=FEW,
     ),
     "operations": Fact(
-        "no operation on arrays", "at most {most} operations on arrays", _all, _operation_words, "program", factor=3.0
+        "no operation on arrays",
+        "at most {most} operations on arrays",
+        _all,
+        _operation_words,
+        "sample-loop",
+        PROGRAM,
+        factor=3.0,
     ),
     "evaluations": Fact(
         "no evaluation of exp, tanh or the like",
         "at most {most} evaluations of exp, tanh or the like",
         _evaluations,
         _evaluations_words,
-        "program",
+        "recomputation",
+        PROGRAM,
     ),
     "flop": Fact(
         "no floating-point operation",
         "at most {most} floating-point operations",
         _all,
         _flop_words,
-        "program",
+        "dead-computation",
+        PROGRAM,
         counts_flop=True,
         factor=1.1,
     ),
-    "copies": Fact("no copy of an array", "at most {most} copies of arrays", _copies, _copy_words, "program"),
+    "copies": Fact(
+        "no copy of an array", "at most {most} copies of arrays", _copies, _copy_words, "bias-stacking", PROGRAM
+    ),
     "new_large_arrays": Fact(
         "no new array of 4 KB or more",
         "at most {most} new arrays of 4 KB or more",
         _new_large_arrays,
         _new_array_words,
-        "program",
+        "temporaries",
+        PROGRAM,
         factor=1.5,
+        largest=FEW,
     ),
 }
 """What can be limited, by its name in `course.toml`, in the order in which it is checked."""
+
+
+def facts_for(kind: str) -> list[str]:
+    """Return the names of the facts that an exercise about a variant, or about a program, can limit."""
+    return [name for name, fact in FACTS.items() if fact.kind in (None, kind)]
 
 
 def mixed_orders(counts: Counts) -> list[tuple[int, str]]:

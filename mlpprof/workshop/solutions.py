@@ -6,10 +6,16 @@ The built-in versions are made from the rungs, so that both always agree.
 from __future__ import annotations
 
 import ast
+import shutil
 import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlpprof.catalog import Entry, ladder
 from mlpprof.errors import UsageError, VariantError
+from mlpprof.owned import new_folder
 from mlpprof.workshop.exercises import Course, Version
 
 LINE = 116
@@ -47,6 +53,32 @@ def solution_text(course: Course, number: int) -> str:
     return _text(course, version, f"{textwrap.fill(title, LINE)}\n\n{own}")
 
 
+@dataclass(frozen=True)
+class WrittenVersion:
+    """A version as a file. step: of a program; empty to have it found."""
+
+    path: Path
+    step: str = ""
+
+
+@contextmanager
+def written_versions(course: Course, numbers: Sequence[int]) -> Iterator[list[WrittenVersion]]:
+    """Write the code after some exercises (-1: the start) into a folder of its own, with all files that it needs."""
+    folder = Path(new_folder("workshop"))
+    try:
+        for name in course.files:
+            (folder / name).write_bytes(course.content(name))
+        written = []
+        for n in numbers:
+            version = version_of(course, n)
+            path = folder / f"{version.name}.py"
+            path.write_text(start_text(course) if n < 0 else solution_text(course, n), encoding="utf-8")
+            written.append(WrittenVersion(path, version.step))
+        yield written
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _text(course: Course, version: Version, docstring: str) -> str:
     if version.file:
         return course.text(version.file)
@@ -61,8 +93,14 @@ def _rung(name: str) -> Entry:
     return known[name]
 
 
+def without_parent(rung: Entry) -> str:
+    """Return a rung's source without PARENT, which only the catalog needs."""
+    docstring = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
+    return _adapted(rung, f'"""{docstring}"""')
+
+
 def _adapted(rung: Entry, docstring: str) -> str:
-    """Return a rung's source with another docstring, and without PARENT, which only the catalog needs."""
+    """Return a rung's source with another docstring, and without PARENT."""
     source = rung.source()
     lines = source.splitlines()
     first, *others = ast.parse(source).body

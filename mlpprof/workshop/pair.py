@@ -1,0 +1,172 @@
+"""Measures a teacher's pair: do both versions train the same, how much faster is one, and how do their steps differ?
+
+The pair is two variants, or two whole programs. What is measured here becomes an exercise in `author`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpprof import catalog
+from mlpprof.advise import Subject, find
+from mlpprof.compare.entrants import Environment
+from mlpprof.compare.error_bounds import Procedure
+from mlpprof.compare.live_race import LiveRace, variant_race
+from mlpprof.compare.programs import ProgramComparer, Wanted
+from mlpprof.compare.same_code import require_different, require_different_variants
+from mlpprof.compare.verdict import measure
+from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.machine.blas import worker_environment
+from mlpprof.process import Progress, Worker
+from mlpprof.profile.request import Request
+from mlpprof.programs.name import is_program
+from mlpprof.programs.request import request_for
+from mlpprof.report.numbers import digits
+from mlpprof.results import Verdict
+from mlpprof.results.advice import Finding
+from mlpprof.workloads import Workload
+from mlpprof.workshop.check_program import counted
+from mlpprof.workshop.check_worker import MODULE
+from mlpprof.workshop.conditions import PROCEDURE
+from mlpprof.workshop.right_structure import PROGRAM, Counts, facts_for, number_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a pair.
+
+    same: a sentence that says that both train the same. speedup: of the fast version. slow, fast: how much each step
+    contains, by the names of the facts. findings: of `mlpprof advise` on the slow version. steps: the training steps of
+    two programs. seconds: the processor time of a process that examines the slow version.
+    """
+
+    same: str
+    speedup: Verdict
+    slow: Mapping[str, int]
+    fast: Mapping[str, int]
+    findings: tuple[Finding, ...] = ()
+    steps: tuple[str, str] = ("", "")
+    seconds: float = 0.0
+
+
+LEAST_RUNS = 6
+"""Each of two programs runs three times at least before the race: to find its step, to compare it, and to count it."""
+
+RaceOf = Callable[[Sequence[Request], int, Environment], LiveRace]
+"""Makes a race of variants."""
+
+
+def is_pair_of_programs(slow: str, fast: str) -> bool:
+    """Return whether both are programs; raise UsageError if one is a program and the other a variant, or both one."""
+    kinds = [is_program(name) for name in (slow, fast)]
+    if kinds[0] != kinds[1]:
+        program, variant = (slow, fast) if kinds[0] else (fast, slow)
+        raise UsageError(
+            f"'{program}' is a program and '{variant}' is a variant; expected two programs, or two variants (classes "
+            "with the methods of the interface, as in variants/your-own.md)"
+        )
+    if kinds[0]:
+        require_different(*(request_for(name) for name in (slow, fast)))
+    else:
+        entries = [catalog.find(name) for name in (slow, fast)]
+        if entries[0].path.resolve() == entries[1].path.resolve() and entries[0].class_name != entries[1].class_name:
+            raise UsageError(
+                f"both versions are in {entries[0].path.name}, so that learners would get the solution too; put each "
+                "class into a file of its own"
+            )
+        require_different_variants(*entries)
+    return kinds[0]
+
+
+def measure_variants(
+    slow: Path,
+    fast: Path,
+    trained: Workload,
+    progress: Progress,
+    environment: Environment,
+    race_of: RaceOf = variant_race,
+    procedure: Procedure = PROCEDURE,
+) -> Measured:
+    """Measure two variants on a network and its data. Raises UsageError if the pair does not make an exercise."""
+    requests = [Request(str(path), trained.network, trained.source) for path in (slow, fast)]
+    variables = worker_environment(os.environ, environment.threads, environment.native_blas)
+    answers, seconds = [], []
+    for request in requests:
+        begun_s = _children_s()
+        with Worker(MODULE, variables, runs=Path(request.variant).name) as worker:
+            message = request.to_json()
+            answers.append(
+                worker.call(
+                    "measure", progress, file=message["variant"], network=message["network"], batch=trained.batch
+                )
+            )
+        seconds.append(_children_s() - begun_s)
+    for name, answer in zip((slow.name, fast.name), answers, strict=True):
+        if answer["wrong"] is not None:
+            raise UsageError(f"{name} does not train right: {answer['wrong']}; both versions have to train the same")
+    speedup = require_faster(race_of(requests, trained.batch, environment), progress, procedure)
+    subject = Subject(str(slow), request=requests[0], batch=trained.batch)
+    same = f"both are correct on {answers[0]['networks']} random networks, and on that of the workload {trained.name}"
+    return Measured(
+        same, speedup, answers[0]["numbers"], answers[1]["numbers"], findings_on(subject, progress), seconds=seconds[0]
+    )
+
+
+def measure_programs(
+    slow: Path,
+    fast: Path,
+    step: str | None,
+    progress: Progress,
+    environment: Environment,
+    procedure: Procedure = PROCEDURE,
+) -> Measured:
+    """Measure two programs. step: of both; None to have it found. Raises UsageError as `measure_variants`."""
+    requests = [request_for(path, step=step) for path in (slow, fast)]
+    comparer = ProgramComparer(requests, environment, Wanted(procedure=procedure), lambda sentence: None)
+    begun_s = _children_s()
+    old, new = comparer.subjects(progress)
+    training = comparer.training(old, new, progress)
+    if not training.is_same:
+        raise UsageError(
+            f"the two programs do not train the same, or it cannot be known: {training.reason}. Let both draw the same "
+            "random numbers in the same order, and make the same updates"
+        )
+    numbers = []
+    for subject in (old, new):
+        counts = Counts(None, counted(subject, environment, progress))
+        numbers.append({name: number_of(name, counts) for name in facts_for(PROGRAM)})
+    seconds = (_children_s() - begun_s) / LEAST_RUNS
+    speedup = require_faster(comparer.race(old, new), progress, procedure)
+    subject = Subject(str(slow), step=old.request.step, threads=environment.threads)
+    steps = (old.request.step or "", new.request.step or "")
+    return Measured(training.reason, speedup, *numbers, findings_on(subject, progress), steps, seconds)
+
+
+def require_faster(live: LiveRace, progress: Progress, procedure: Procedure) -> Verdict:
+    """Race the slow version with the fast one; raise UsageError if it is not certain that it is faster."""
+    [found] = measure(live, progress, procedure=procedure)
+    if found.low <= 1:
+        raise UsageError(
+            f"FAST is not faster than SLOW: it is {digits(found.ratio)} times as fast (95 %: {digits(found.low)} to "
+            f"{digits(found.high)}). Expected was more than 1. Give the slow version first; if the machine is busy, "
+            "try again when it is not"
+        )
+    return found
+
+
+def findings_on(subject: Subject, progress: Progress) -> tuple[Finding, ...]:
+    """Return what `mlpprof advise` finds in a step; nothing if it finds nothing, because the draft can do without."""
+    try:
+        advice = find(subject, progress=progress)
+    except MlpprofError:
+        return ()
+    return tuple(finding for finding in (*advice.findings, *advice.small) if not finding.outside)
+
+
+def _children_s() -> float:
+    """Return the processor time of all processes that this one has started and that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
