@@ -134,15 +134,15 @@ def measure_programs(
             f"the two programs do not train the same, or it cannot be known: {training.reason}. Let both draw the same "
             "random numbers in the same order, and make the same updates"
         )
-    numbers = []
-    for subject in (old, new):
-        counts = Counts(None, counted(subject, environment, progress))
-        numbers.append({name: number_of(name, counts) for name in facts_for(PROGRAM)})
+    before, after = (
+        {name: number_of(name, counts) for name in facts_for(PROGRAM)}
+        for counts in (Counts(None, counted(one, environment, progress)) for one in (old, new))
+    )
     seconds = (_children_s() - begun_s) / LEAST_RUNS
     speedup = require_faster(comparer.race(old, new), progress, procedure)
-    subject = Subject(str(slow), step=old.request.step, threads=environment.threads)
+    findings = findings_on(Subject(str(slow), step=old.request.step, threads=environment.threads), progress)
     steps = (old.request.step or "", new.request.step or "")
-    return Measured(training.reason, speedup, *numbers, findings_on(subject, progress), steps, seconds)
+    return Measured(training.reason, speedup, before, after, findings, steps, seconds)
 
 
 def require_faster(live: LiveRace, progress: Progress, procedure: Procedure) -> Verdict:
