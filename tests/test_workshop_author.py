@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from mlpprof.errors import EXIT_OK, EXIT_USAGE, UsageError
 from mlpprof.results import Verdict
 from mlpprof.results.advice import Finding
 from mlpprof.workshop import conditions
-from mlpprof.workshop.author import Wanted, author, limits
+from mlpprof.workshop.author import Wanted, author
 from mlpprof.workshop.exercises import built_in, read_course
 from mlpprof.workshop.folder import course_of, new_folder
-from mlpprof.workshop.pair import Measured, require_faster
+from mlpprof.workshop.pair import Measured, limits, require_faster
 from mlpprof.workshop.result import write_result
+from mlpprof.workshop.right_structure import Broken
 from mlpprof.workshop.solutions import solution_text
 
 SLOW = '''"""A script that forgets what it knows."""
@@ -58,8 +60,10 @@ RECOMPUTED = Finding(
 MEASURED = Measured(
     "all parameters are the same",
     verdict(1.4),
-    {"evaluations": 2, "operations": 12, "new_large_arrays": 12, "float64_arrays": 9},
-    {"evaluations": 1, "operations": 11, "new_large_arrays": 8, "float64_arrays": 7},
+    {"evaluations": 2, "operations": 12},
+    {"evaluations": 1, "operations": 11},
+    {"evaluations": 1},
+    None,
     (RECOMPUTED,),
     ("start.py:train_step", "solution.py:train_step"),
 )
@@ -88,8 +92,8 @@ def test_a_pair_becomes_a_folder_that_is_read_like_the_built_in_exercises(author
     [exercise] = course.exercises
     assert (course.name, course.kind, exercise.file_name) == ("tanh-again", "program", "0-tanh-again.md")
     assert course.start.step == "start.py:train_step"
-    assert exercise.at_most == {"evaluations": 1, "new_large_arrays": 9}
-    assert exercise.teaches == ("recomputation", "temporaries")
+    assert exercise.at_most == {"evaluations": 1}
+    assert exercise.teaches == ("recomputation",)
     assert solution_text(course, 0) == FAST
     assert sorted(path.name for path in authored.iterdir()) == sorted({*course.texts(), "course.toml"})
 
@@ -109,10 +113,20 @@ def test_the_page_has_a_question_and_three_hints_from_the_findings_and_the_diffe
 
 
 def test_a_fact_is_required_where_the_two_steps_differ_enough():
-    measured = Measured("", verdict(2.0), {"operations": 900, "flop": 105}, {"operations": 100, "flop": 100})
-    assert limits(measured) == {"operations": 300}
-    single = Measured("", verdict(2.0), {"float64_arrays": 9}, {"float64_arrays": 0})
-    assert limits(single) == {"float64_arrays": 0}
+    assert limits({"operations": 900, "flop": 105}, {"operations": 100, "flop": 100}) == {"operations": 300}
+    assert limits({"float64_arrays": 9, "evaluations": 2}, {"float64_arrays": 1, "evaluations": 1}) == {
+        "evaluations": 1
+    }
+    assert limits({"float64_arrays": 9}, {"float64_arrays": 0}) == {"float64_arrays": 0}
+    assert limits({"sample_loops": 1}, {}) == {}
+
+
+def test_without_a_finding_the_second_hint_is_what_breaks_the_first_fact(pair, tmp_path):
+    flaw = Broken("no float64 array", 7, "add makes a float64 array (3 x 4)", "Give np.ones a dtype")
+    measured = replace(MEASURED, findings=(), flaw=flaw)
+    author(pair, tmp_path / "out", silent, lambda *words: measured)
+    page = (tmp_path / "out" / "0-out.md").read_text(encoding="utf-8")
+    assert "Line 7: add makes a float64 array (3 x 4). Give np.ones a dtype." in page
 
 
 def test_a_pair_with_the_same_operations_and_little_gain_makes_no_exercise(pair, tmp_path):

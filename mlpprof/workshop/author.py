@@ -35,7 +35,7 @@ from mlpprof.workloads import Workload, resolve
 from mlpprof.workshop.exercises import COURSE_FILE, FORMAT, README, SPEEDUP_QUESTION, read_course
 from mlpprof.workshop.folder import MY_MLP, make_whole, require_new
 from mlpprof.workshop.pair import Measured, is_pair_of_programs, measure_programs, measure_variants
-from mlpprof.workshop.right_structure import FACTS, LARGE, PROGRAM, VARIANT, fact_text
+from mlpprof.workshop.right_structure import FACTS, LARGE, PROGRAM, VARIANT, Broken, fact_text
 from mlpprof.workshop.solutions import without_parent
 
 START, SOLUTION = "start.py", "solution.py"
@@ -161,22 +161,9 @@ def slug(folder: Path) -> str:
     return name or "exercise"
 
 
-def limits(measured: Measured) -> dict[str, int]:
-    """Return the facts in which the two steps differ, each with what is allowed.
-
-    Where the exact number is a matter of style, such as that of new arrays, the limit is between both versions.
-    """
-    found = {}
-    for name, fact in FACTS.items():
-        slow, fast = measured.slow.get(name, 0), measured.fast.get(name, math.inf)
-        if fast < slow and fact.factor * fast <= slow and fast <= fact.largest:
-            found[name] = int(fast) if fact.factor == 1 else math.isqrt(slow * int(fast))
-    return found
-
-
 def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow: str, fast: str) -> dict[str, str]:
     """Return the texts of the folder by file name. slow, fast: the texts of the two versions."""
-    at_most = limits(measured)
+    at_most = measured.at_most
     if not at_most and measured.speedup.low < CLEAR_SPEEDUP:
         raise UsageError(
             f"FAST is {measured.speedup.ratio:.2f} times as fast as SLOW, and both make the same operations, so that a "
@@ -214,9 +201,9 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
         "correct": _correct(is_program),
         "learn": _learn(categories),
         "where": _where(slow, changed),
-        "what": _what(shown, at_most),
+        "what": _what(shown, measured.flaw),
         "diff": _diff(slow, fast),
-        "counted": _counted(measured, at_most),
+        "counted": _counted(measured),
     }
     names = {COURSE_FILE: "course.toml.jinja", README: "README.md.jinja", values["page"]: "page.md.jinja"}
     return {file: _rendered(template, values) for file, template in names.items()}
@@ -291,13 +278,12 @@ def _where(slow: str, changed: set[int]) -> str:
     return f"Look at the lines from {lines[0]} on. Which statements take the most time there?" if lines else ""
 
 
-def _what(shown: Sequence[Finding], at_most: dict[str, int]) -> str:
+def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
     if shown:
         texts = (f"Line {one.line}: {plain(one.title)}. {plain(one.why)}" for one in shown)
         return "\n\n".join(_wrapped(text.replace(START, MY_MLP)) for text in texts)
-    if at_most:
-        required = "; ".join(fact_text(name, most) for name, most in at_most.items())
-        return _wrapped(f"Look for what makes this false: {required}.")
+    if flaw is not None:
+        return _wrapped(f"Line {flaw.line}: {flaw.what}. {flaw.advice}.")
     return "The solution makes the same operations in a cheaper way. Compare the time of each statement with its work."
 
 
@@ -311,10 +297,10 @@ def _diff(slow: str, fast: str) -> str:
     return "\n".join(line.replace("```", "'''") for line in shown)
 
 
-def _counted(measured: Measured, at_most: dict[str, int]) -> str:
+def _counted(measured: Measured) -> str:
     rows = [
         f"{COUNTED[name]}: {measured.slow[name]:,} before, {measured.fast[name]:,} after"
-        for name in at_most
+        for name in measured.at_most
         if name in COUNTED
     ]
     if not rows:

@@ -5,10 +5,12 @@ The pair is two variants, or two whole programs. What is measured here becomes a
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlpprof import catalog
 from mlpprof.advise import Subject, find
@@ -31,7 +33,7 @@ from mlpprof.workloads import Workload
 from mlpprof.workshop.check_program import counted
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import PROCEDURE
-from mlpprof.workshop.right_structure import PROGRAM, Counts, facts_for, number_of
+from mlpprof.workshop.right_structure import FACTS, PROGRAM, Broken, Counts, broken_fact, facts_for, number_of
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,17 @@ class Measured:
     """What is known of a pair.
 
     same: a sentence that says that both train the same. speedup: of the fast version. slow, fast: how much each step
-    contains, by the names of the facts. findings: of `mlpprof advise` on the slow version. steps: the training steps of
-    two programs. seconds: the processor time of a process that examines the slow version.
+    contains, by the names of the facts. at_most: the facts in which they differ, with what is allowed. flaw: what
+    breaks the first of these facts in the slow version. findings: of `mlpprof advise` on the slow version. steps: the
+    training steps of two programs. seconds: the processor time of a process that examines the slow version.
     """
 
     same: str
     speedup: Verdict
     slow: Mapping[str, int]
     fast: Mapping[str, int]
+    at_most: Mapping[str, int] = field(default_factory=dict)
+    flaw: Broken | None = None
     findings: tuple[Finding, ...] = ()
     steps: tuple[str, str] = ("", "")
     seconds: float = 0.0
@@ -57,6 +62,21 @@ LEAST_RUNS = 6
 
 RaceOf = Callable[[Sequence[Request], int, Environment], LiveRace]
 """Makes a race of variants."""
+
+
+def limits(slow: Mapping[str, int], fast: Mapping[str, int]) -> dict[str, int]:
+    """Return the facts in which the two steps differ, each with what is allowed.
+
+    Where the exact number is a matter of style, such as that of new arrays, the limit is between both versions.
+    """
+    found = {}
+    for name, fact in FACTS.items():
+        if name not in slow or name not in fast:
+            continue
+        before, after = slow[name], fast[name]
+        if after < before and fact.factor * after <= before and after <= fact.largest:
+            found[name] = after if fact.factor == 1 else math.isqrt(before * after)
+    return found
 
 
 def is_pair_of_programs(slow: str, fast: str) -> bool:
@@ -93,25 +113,41 @@ def measure_variants(
     """Measure two variants on a network and its data. Raises UsageError if the pair does not make an exercise."""
     requests = [Request(str(path), trained.network, trained.source) for path in (slow, fast)]
     variables = worker_environment(os.environ, environment.threads, environment.native_blas)
-    answers, seconds = [], []
-    for request in requests:
-        begun_s = _children_s()
-        with Worker(MODULE, variables, runs=Path(request.variant).name) as worker:
-            message = request.to_json()
-            answers.append(
+
+    def asked(path: Path, call: str, **arguments: Any) -> dict[str, Any]:
+        message = Request(str(path), trained.network, trained.source).to_json()
+        with Worker(MODULE, variables, runs=path.name) as worker:
+            return dict(
                 worker.call(
-                    "measure", progress, file=message["variant"], network=message["network"], batch=trained.batch
+                    call,
+                    progress,
+                    file=message["variant"],
+                    network=message["network"],
+                    batch=trained.batch,
+                    **arguments,
                 )
             )
-        seconds.append(_children_s() - begun_s)
-    for name, answer in zip((slow.name, fast.name), answers, strict=True):
+
+    begun_s = _children_s()
+    before = asked(slow, "measure")
+    seconds = _children_s() - begun_s
+    after = asked(fast, "measure")
+    for name, answer in ((slow.name, before), (fast.name, after)):
         if answer["wrong"] is not None:
             raise UsageError(f"{name} does not train right: {answer['wrong']}; both versions have to train the same")
     speedup = require_faster(race_of(requests, trained.batch, environment), progress, procedure)
-    subject = Subject(str(slow), request=requests[0], batch=trained.batch)
-    same = f"both are correct on {answers[0]['networks']} random networks, and on that of the workload {trained.name}"
+    at_most = limits(before["numbers"], after["numbers"])
+    broken = asked(slow, "examine", at_most=at_most)["broken"]
+    findings = findings_on(Subject(str(slow), request=requests[0], batch=trained.batch), progress)
     return Measured(
-        same, speedup, answers[0]["numbers"], answers[1]["numbers"], findings_on(subject, progress), seconds=seconds[0]
+        f"both are correct on {before['networks']} random networks, and on that of the workload {trained.name}",
+        speedup,
+        before["numbers"],
+        after["numbers"],
+        at_most,
+        None if broken is None else Broken(**broken),
+        findings,
+        seconds=seconds,
     )
 
 
@@ -134,15 +170,15 @@ def measure_programs(
             f"the two programs do not train the same, or it cannot be known: {training.reason}. Let both draw the same "
             "random numbers in the same order, and make the same updates"
         )
-    before, after = (
-        {name: number_of(name, counts) for name in facts_for(PROGRAM)}
-        for counts in (Counts(None, counted(one, environment, progress)) for one in (old, new))
-    )
+    steps_counts = [Counts(None, counted(one, environment, progress)) for one in (old, new)]
+    before, after = ({name: number_of(name, counts) for name in facts_for(PROGRAM)} for counts in steps_counts)
+    at_most = limits(before, after)
     seconds = (_children_s() - begun_s) / LEAST_RUNS
     speedup = require_faster(comparer.race(old, new), progress, procedure)
     findings = findings_on(Subject(str(slow), step=old.request.step, threads=environment.threads), progress)
     steps = (old.request.step or "", new.request.step or "")
-    return Measured(training.reason, speedup, before, after, findings, steps, seconds)
+    flaw = broken_fact(steps_counts[0], at_most)
+    return Measured(training.reason, speedup, before, after, at_most, flaw, findings, steps, seconds)
 
 
 def require_faster(live: LiveRace, progress: Progress, procedure: Procedure) -> Verdict:
