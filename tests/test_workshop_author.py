@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 from workshop_results import FakeRace, result
 
+from mlpprof.catalog import ladder
 from mlpprof.cli.main import run
+from mlpprof.compare.entrants import Environment
 from mlpprof.errors import EXIT_OK, EXIT_USAGE, UsageError
 from mlpprof.results import Verdict
 from mlpprof.results.advice import Finding
+from mlpprof.workloads import resolve
 from mlpprof.workshop import conditions
 from mlpprof.workshop.author import Wanted, author
+from mlpprof.workshop.check import examine
 from mlpprof.workshop.exercises import built_in, read_course
 from mlpprof.workshop.folder import course_of, new_folder
-from mlpprof.workshop.pair import Measured, limits, require_faster
+from mlpprof.workshop.pair import Measured, limits, measure_programs, measure_variants, require_faster
 from mlpprof.workshop.result import write_result
 from mlpprof.workshop.right_structure import Broken
 from mlpprof.workshop.solutions import solution_text
@@ -114,9 +118,7 @@ def test_the_page_has_a_question_and_three_hints_from_the_findings_and_the_diffe
 
 def test_a_fact_is_required_where_the_two_steps_differ_enough():
     assert limits({"operations": 900, "flop": 105}, {"operations": 100, "flop": 100}) == {"operations": 300}
-    assert limits({"float64_arrays": 9, "evaluations": 2}, {"float64_arrays": 1, "evaluations": 1}) == {
-        "evaluations": 1
-    }
+    assert limits({"float64_arrays": 9, "copies": 2}, {"float64_arrays": 1, "copies": 1}) == {"copies": 1}
     assert limits({"float64_arrays": 9}, {"float64_arrays": 0}) == {"float64_arrays": 0}
     assert limits({"sample_loops": 1}, {}) == {}
 
@@ -137,9 +139,9 @@ def test_a_pair_with_the_same_operations_and_little_gain_makes_no_exercise(pair,
 
 
 def test_a_version_that_is_not_faster_is_refused_with_its_interval():
-    assert require_faster(FakeRace([2.0, 1.0]), silent, conditions.PROCEDURE).ratio == pytest.approx(2.0, rel=0.01)
+    assert require_faster(FakeRace([2.0, 1.0]), silent).ratio == pytest.approx(2.0, rel=0.01)
     with pytest.raises(UsageError, match=r"FAST is not faster than SLOW: it is 0\.50"):
-        require_faster(FakeRace([1.0, 2.0]), silent, conditions.PROCEDURE)
+        require_faster(FakeRace([1.0, 2.0]), silent)
 
 
 def two_classes(folder: Path) -> tuple[str, str]:
@@ -260,3 +262,67 @@ def test_a_board_has_the_results_of_its_own_exercises(authored, tmp_path, capsys
     assert "A result that is computed again" in out.read_text(encoding="utf-8")
     assert run(words) == EXIT_OK
     assert "add --exercises with their folder" in " ".join(capsys.readouterr().err.split())
+
+
+# With real time
+
+
+@pytest.fixture
+def really(pair: Wanted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a learner, for an exercise that was really measured."""
+    author(pair, tmp_path / "tanh", silent, real_programs)
+    new_folder(tmp_path / "anna", read_course(tmp_path / "tanh"))
+    monkeypatch.chdir(tmp_path / "anna")
+    return tmp_path / "anna"
+
+
+def real_programs(slow: Path, fast: Path, wanted: Wanted, progress: object) -> Measured:
+    found = measure_programs(slow, fast, None, silent, Environment(), race_of=lambda programs: FakeRace([2.0, 1.0]))
+    assert found.findings[0].category == "recomputation"
+    return found
+
+
+@pytest.mark.slow
+def test_an_exercise_about_a_script_fails_its_start_passes_its_solution_and_names_what_trains_differently(really):
+    course = course_of(really)
+    assert course.exercises[0].at_most["evaluations"] == 1
+
+    def outcome(text: str) -> tuple[str, str, str]:
+        (really / "my_mlp.py").write_text(text, encoding="utf-8")
+        found = examine(really, course, course.exercises[0], "Anna", conditions.CLASSROOM, silent).result
+        return found.outcome, found.stage, f"{found.message} {found.text}"
+
+    assert outcome(FAST)[:2] == ("pass", "speed")
+    failed, stage, message = outcome(SLOW)
+    assert (failed, stage) == ("fail", "structure")
+    assert "evaluates functions such as exp, tanh or the sigmoid 2 times" in message
+    assert message.endswith("D = 1 - np.tanh(x @ W) ** 2")
+    failed, stage, message = outcome(FAST.replace("1 - A**2", "1 - A"))
+    assert (failed, stage) == ("fail", "correctness")
+    assert "Look at the gradient and at the update of W" in message
+    failed, stage, message = outcome(FAST.replace("A = np", "A = None + np"))
+    assert (failed, stage) == ("fail", "load")
+    assert "TypeError" in message
+
+
+@pytest.mark.slow
+def test_two_scripts_that_train_differently_make_no_exercise(pair, tmp_path):
+    (tmp_path / "fast.py").write_text(FAST.replace("0.1 *", "0.2 *"), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"do not train the same, .* W .* differs by"):
+        author(pair, tmp_path / "out", silent, real_programs)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_exercise_about_two_variants_requires_what_the_first_lacks(tmp_path):
+    slow, fast = tmp_path / "start.py", tmp_path / "solution.py"
+    for path, rung in ((slow, "contiguous"), (fast, "cached")):
+        path.write_text(ladder()[rung].source(), encoding="utf-8")
+    race = FakeRace([2.0, 1.0])
+    found = measure_variants(slow, fast, resolve("tiny"), silent, Environment(), lambda requests: race)
+    assert found.at_most == {"evaluations_in_backward": 0}
+    assert found.flaw is not None
+    assert "in backward evaluates the activation again" in found.flaw.what
+    slow.write_text(slow.read_text(encoding="utf-8").replace("@ self.A_bias[l - 1].T", "@ -self.A_bias[l - 1].T"))
+    with pytest.raises(UsageError, match=r"start\.py does not train right: "):
+        measure_variants(slow, fast, resolve("tiny"), silent, Environment(), lambda requests: race)

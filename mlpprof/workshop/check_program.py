@@ -16,7 +16,7 @@ from mlpprof.errors import MlpprofError, WorkerDied
 from mlpprof.process import Progress
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.programs.request import request_for
-from mlpprof.results import Operation
+from mlpprof.results import Operation, Training
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import Exercise
 from mlpprof.workshop.fair_play import foreign_import
@@ -55,7 +55,7 @@ def examine_program(
         training = comparer.training(subject_of(solution), mine, progress)
         if not training.is_same:
             does = "does not train the same as" if training.is_same is False else "may train differently from"
-            answer["wrong"] = f"{file.name} {does} the solution: {training.reason}"
+            answer["wrong"] = f"{file.name} {does} the solution: {training.reason}{_hint(training)}"
             return answer
         answer["trained"] = training.reason
         broken = broken_fact(Counts(None, counted(mine, environment, progress)), exercise.at_most)
@@ -66,6 +66,15 @@ def examine_program(
     if broken is not None:
         answer["broken"] = asdict(broken)
     return answer
+
+
+def _hint(training: Training) -> str:
+    """Return what to look at; nothing if that is not known."""
+    if training.parameter is None or not training.first_step:
+        return ""
+    if training.first_step == 1:
+        return f". Look at the gradient and at the update of {training.parameter}"
+    return ". The first step is right, so look at what one step leaves for the next, such as a sum or a reused array"
 
 
 def counted(subject: ProgramSubject, environment: Environment, progress: Progress) -> Sequence[Operation]:

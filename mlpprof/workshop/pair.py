@@ -14,10 +14,9 @@ from typing import Any
 
 from mlpprof import catalog
 from mlpprof.advise import Subject, find
-from mlpprof.compare.entrants import Environment
-from mlpprof.compare.error_bounds import Procedure
+from mlpprof.compare.entrants import Environment, ProgramSubject
 from mlpprof.compare.live_race import LiveRace, variant_race
-from mlpprof.compare.programs import ProgramComparer, Wanted
+from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted
 from mlpprof.compare.same_code import require_different, require_different_variants
 from mlpprof.compare.verdict import measure
 from mlpprof.errors import MlpprofError, UsageError
@@ -32,7 +31,7 @@ from mlpprof.results.advice import Finding
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_program import counted
 from mlpprof.workshop.check_worker import MODULE
-from mlpprof.workshop.conditions import PROCEDURE
+from mlpprof.workshop.conditions import BLOCKS, PROCEDURE
 from mlpprof.workshop.right_structure import FACTS, PROGRAM, Broken, Counts, broken_fact, facts_for, number_of
 
 
@@ -60,8 +59,9 @@ class Measured:
 LEAST_RUNS = 6
 """Each of two programs runs three times at least before the race: to find its step, to compare it, and to count it."""
 
-RaceOf = Callable[[Sequence[Request], int, Environment], LiveRace]
-"""Makes a race of variants."""
+RaceOfVariants = Callable[[Sequence[Request]], LiveRace]
+RaceOfPrograms = Callable[[Sequence[ProgramSubject]], LiveRace]
+"""Makes a race as `check` does; a test hands in one that takes no time."""
 
 
 def limits(slow: Mapping[str, int], fast: Mapping[str, int]) -> dict[str, int]:
@@ -107,11 +107,11 @@ def measure_variants(
     trained: Workload,
     progress: Progress,
     environment: Environment,
-    race_of: RaceOf = variant_race,
-    procedure: Procedure = PROCEDURE,
+    race_of: RaceOfVariants | None = None,
 ) -> Measured:
     """Measure two variants on a network and its data. Raises UsageError if the pair does not make an exercise."""
     requests = [Request(str(path), trained.network, trained.source) for path in (slow, fast)]
+    race_of = race_of or (lambda versions: variant_race(versions, trained.batch, environment, blocks=BLOCKS))
     variables = worker_environment(os.environ, environment.threads, environment.native_blas)
 
     def asked(path: Path, call: str, **arguments: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def measure_variants(
     for name, answer in ((slow.name, before), (fast.name, after)):
         if answer["wrong"] is not None:
             raise UsageError(f"{name} does not train right: {answer['wrong']}; both versions have to train the same")
-    speedup = require_faster(race_of(requests, trained.batch, environment), progress, procedure)
+    speedup = require_faster(race_of(requests), progress)
     at_most = limits(before["numbers"], after["numbers"])
     broken = asked(slow, "examine", at_most=at_most)["broken"]
     findings = findings_on(Subject(str(slow), request=requests[0], batch=trained.batch), progress)
@@ -157,11 +157,14 @@ def measure_programs(
     step: str | None,
     progress: Progress,
     environment: Environment,
-    procedure: Procedure = PROCEDURE,
+    race_of: RaceOfPrograms | None = None,
 ) -> Measured:
-    """Measure two programs. step: of both; None to have it found. Raises UsageError as `measure_variants`."""
+    """Measure two programs. step: of both; None to have it found. race_of: makes a race of them.
+
+    Raises UsageError as `measure_variants`.
+    """
     requests = [request_for(path, step=step) for path in (slow, fast)]
-    comparer = ProgramComparer(requests, environment, Wanted(procedure=procedure), lambda sentence: None)
+    comparer = ProgramComparer(requests, environment, Wanted(), lambda sentence: None)
     begun_s = _children_s()
     old, new = comparer.subjects(progress)
     training = comparer.training(old, new, progress)
@@ -174,16 +177,17 @@ def measure_programs(
     before, after = ({name: number_of(name, counts) for name in facts_for(PROGRAM)} for counts in steps_counts)
     at_most = limits(before, after)
     seconds = (_children_s() - begun_s) / LEAST_RUNS
-    speedup = require_faster(comparer.race(old, new), progress, procedure)
+    race_of = race_of or (lambda programs: ProgramRace(programs, environment, blocks=BLOCKS))
+    speedup = require_faster(race_of((old, new)), progress)
     findings = findings_on(Subject(str(slow), step=old.request.step, threads=environment.threads), progress)
     steps = (old.request.step or "", new.request.step or "")
     flaw = broken_fact(steps_counts[0], at_most)
     return Measured(training.reason, speedup, before, after, at_most, flaw, findings, steps, seconds)
 
 
-def require_faster(live: LiveRace, progress: Progress, procedure: Procedure) -> Verdict:
+def require_faster(live: LiveRace, progress: Progress) -> Verdict:
     """Race the slow version with the fast one; raise UsageError if it is not certain that it is faster."""
-    [found] = measure(live, progress, procedure=procedure)
+    [found] = measure(live, progress, procedure=PROCEDURE)
     if found.low <= 1:
         raise UsageError(
             f"FAST is not faster than SLOW: it is {digits(found.ratio)} times as fast (95 %: {digits(found.low)} to "

@@ -243,11 +243,12 @@ def _all(counts: Counts) -> list[Operation]:
 
 
 def _operation_words(counts: Counts, found: list[Operation], number: int, most: int) -> Explained:
-    most_often = max(found, key=lambda o: o.times)
+    often = max(o.times for o in found) / 10
+    shown = max((o for o in found if o.times >= often), key=lambda o: o.flop)
     return (
-        most_often.line,
-        f"a step makes {number:,} operations on arrays, and at most {most:,} are allowed; {described(most_often)} runs "
-        f"{most_often.times:,} times",
+        shown.line,
+        f"a step makes {number:,} operations on arrays, and at most {most:,} are allowed; {described(shown)} runs "
+        f"{shown.times:,} times",
         "Put what a Python loop does one by one into one array, and compute with the whole array",
     )
 
