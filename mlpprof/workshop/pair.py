@@ -132,7 +132,7 @@ def measure_variants(
     before = asked(slow, "measure")
     seconds = _children_s() - begun_s
     after = asked(fast, "measure")
-    for name, answer in ((slow.name, before), (fast.name, after)):
+    for name, answer in (("SLOW", before), ("FAST", after)):
         if answer["wrong"] is not None:
             raise UsageError(f"{name} does not train right: {answer['wrong']}; both versions have to train the same")
     speedup = require_faster(race_of(requests), progress)
@@ -164,14 +164,21 @@ def measure_programs(
     Raises UsageError as `measure_variants`.
     """
     requests = [request_for(path, step=step) for path in (slow, fast)]
-    comparer = ProgramComparer(requests, environment, Wanted(), lambda sentence: None)
     begun_s = _children_s()
-    old, new = comparer.subjects(progress)
+    found = []
+    for name, request in zip(("SLOW", "FAST"), requests, strict=True):
+        comparer = ProgramComparer([request], environment, Wanted(), lambda sentence: None)
+        try:
+            found += comparer.subjects(progress)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
+    old, new = found
     training = comparer.training(old, new, progress)
     if not training.is_same:
+        does = "do not train the same" if training.is_same is False else "may train differently"
         raise UsageError(
-            f"the two programs do not train the same, or it cannot be known: {training.reason}. Let both draw the same "
-            "random numbers in the same order, and make the same updates"
+            f"the two programs {does}: {training.reason}. Let both draw the same random numbers in the same order, and "
+            "make the same updates"
         )
     steps_counts = [Counts(None, counted(one, environment, progress)) for one in (old, new)]
     before, after = ({name: number_of(name, counts) for name in facts_for(PROGRAM)} for counts in steps_counts)
