@@ -20,6 +20,7 @@ from mlpprof.workshop import conditions
 from mlpprof.workshop.author import Wanted, author
 from mlpprof.workshop.check import examine
 from mlpprof.workshop.exercises import built_in, read_course
+from mlpprof.workshop.fair_play import foreign_import
 from mlpprof.workshop.folder import course_of, new_folder
 from mlpprof.workshop.pair import Measured, limits, measure_programs, measure_variants, require_faster
 from mlpprof.workshop.result import write_result
@@ -239,6 +240,12 @@ def test_a_learner_gets_the_start_the_page_and_a_copy_of_the_exercise(learner, c
     assert run(["workshop", "check", "1"]) == EXIT_USAGE
     assert "there is no exercise 1; expected 0" in capsys.readouterr().err
     assert run(["workshop", "check", "--as-used"]) == EXIT_USAGE
+
+
+def test_code_that_takes_the_solution_out_of_the_copy_of_the_exercise_is_refused_with_its_line():
+    taken = "import sys\nsys.path.insert(0, './.course')\nself.course = 1\n"
+    assert "my_mlp.py:2 names .course" in (foreign_import(taken, "my_mlp.py", is_free=True) or "")
+    assert foreign_import("self.course = '.courses'\n", "my_mlp.py", is_free=False) is None
 
 
 def test_other_files_of_the_exercise_are_given_to_learners(pair, tmp_path):

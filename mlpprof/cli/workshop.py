@@ -66,7 +66,7 @@ class InOrder(click.Group):
 def command() -> None:
     """Teach performance with exercises, from the loop over samples to the roofline.
 
-    Learners use new, then check. Teachers use guide, solution and board.
+    Learners use new, then check. Teachers use guide, solution and board, and author for exercises of their own.
     """
 
 

@@ -25,6 +25,8 @@ from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fac
 FORMAT = 1
 COURSE_FILE = "course.toml"
 README = "README.md"
+HIDDEN_COURSE = ".course"
+"""The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
 MOST_BYTES = 10_000_000
 """A file of a course, such as a page, has at most this many bytes."""
 
