@@ -32,14 +32,11 @@ def foreign_import(source: str, file: str, is_free: bool) -> str | None:
     except (SyntaxError, ValueError):
         return None  # loading the file will say where the error is
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and HIDDEN_COURSE in PurePath(node.value).parts
-        ):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(node, ast.Constant) and isinstance(text, str) and HIDDEN_COURSE in PurePath(text).parts:
             return (
-                f"{file}:{node.lineno} names {HIDDEN_COURSE}, the folder that has the solution. Remove it, and let your "
-                "own code compute"
+                f"{file}:{node.lineno} names {HIDDEN_COURSE}, the folder that has the solution. Remove it, and let "
+                "your own code compute"
             )
     for line, module in _imports(tree):
         package = module.partition(".")[0]
