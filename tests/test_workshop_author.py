@@ -121,7 +121,7 @@ def test_a_fact_is_required_where_the_two_steps_differ_enough():
     assert limits({"operations": 900, "flop": 105}, {"operations": 100, "flop": 100}) == {"operations": 300}
     assert limits({"float64_arrays": 9, "copies": 2}, {"float64_arrays": 1, "copies": 1}) == {"copies": 1}
     assert limits({"float64_arrays": 9}, {"float64_arrays": 0}) == {"float64_arrays": 0}
-    assert limits({"sample_loops": 1}, {}) == {}
+    assert limits({"sample_loops": 1, "copies": 10}, {"copies": 9}) == {}
 
 
 def test_without_a_finding_the_second_hint_is_what_breaks_the_first_fact(pair, tmp_path):

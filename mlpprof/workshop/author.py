@@ -171,9 +171,11 @@ def drafts(wanted: Wanted, name: str, is_program: bool, measured: Measured, slow
             "differ more"
         )
     changed = changed_lines(slow, fast)
-    relevant = [one for one in measured.findings if set(range(one.line, one.end_line + 1)) & changed]
-    shown = tuple(relevant)[:MOST_FINDINGS]
-    categories = list(dict.fromkeys([*(one.category for one in shown), *(FACTS[name].category for name in at_most)]))
+    counted = {FACTS[name].category: None for name in at_most}
+    shown = [
+        one for one in measured.findings if one.category in counted or changed & set(range(one.line, one.end_line + 1))
+    ][:MOST_FINDINGS]
+    categories = list(dict.fromkeys([*(one.category for one in shown), *counted]))
     title = plain(wanted.title or _title(categories))
     speedup = measured.speedup
     values: dict[str, Any] = {

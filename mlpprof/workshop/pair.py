@@ -65,17 +65,14 @@ RaceOfPrograms = Callable[[Sequence[ProgramSubject]], LiveRace]
 
 
 def limits(slow: Mapping[str, int], fast: Mapping[str, int]) -> dict[str, int]:
-    """Return the facts in which the two steps differ, each with what is allowed.
-
-    Where the exact number is a matter of style, such as that of new arrays, the limit is between both versions.
-    """
+    """Return the facts in which the two steps differ, each with what is allowed."""
     found = {}
     for name, fact in FACTS.items():
         if name not in slow or name not in fast:
             continue
         before, after = slow[name], fast[name]
         if after < before and fact.factor * after <= before and after <= fact.largest:
-            found[name] = after if fact.factor == 1 else math.isqrt(before * after)
+            found[name] = after if fact.is_exact else math.isqrt(before * after)
     return found
 
 

@@ -108,11 +108,13 @@ class Fact:
     """Something that an exercise can limit in a step.
 
     none: the fact in words if nothing of it is allowed. some: if `{most}` of it are. find: the operations that are it.
-    explain: from the operations, their number, and the limit. kind: 'variant' or 'program' if it is for one of them.
-    counts_flop: not the operations are counted, but their floating-point operations. factor: for an exercise made of a
-    pair of versions, the slow one needs to have so many times as much of it as the fast one; if the factor is above 1,
-    the limit lies between the two. largest: and the fast one may have no more than this. category: what `mlpprof
-    advise` calls a flaw of this kind.
+    explain: from the operations, their number, and the limit. category: what `mlpprof advise` calls a flaw of this
+    kind. kind: 'variant' or 'program' if it is for one of them. counts_flop: not the operations are counted, but their
+    floating-point operations.
+
+    For an exercise made of a pair of versions, the slow one needs to have `factor` times as much of it as the fast one,
+    which has at most `largest`. is_exact: what the fast version has is allowed; otherwise the exact number is a matter
+    of style, and the limit lies between both versions.
     """
 
     none: str
@@ -122,7 +124,8 @@ class Fact:
     category: str
     kind: str | None = None
     counts_flop: bool = False
-    factor: float = 1.0
+    factor: float = 1.3
+    is_exact: bool = True
     largest: float = math.inf
 
 
@@ -336,6 +339,7 @@ FACTS: dict[str, Fact] = {
         "temporaries",
         VARIANT,
         factor=1.5,
+        is_exact=False,
         largest=FEW,
     ),
     "operations": Fact(
@@ -346,6 +350,7 @@ FACTS: dict[str, Fact] = {
         "sample-loop",
         PROGRAM,
         factor=3.0,
+        is_exact=False,
     ),
     "evaluations": Fact(
         "no evaluation of exp, tanh or the like",
@@ -364,6 +369,7 @@ FACTS: dict[str, Fact] = {
         PROGRAM,
         counts_flop=True,
         factor=1.1,
+        is_exact=False,
     ),
     "copies": Fact(
         "no copy of an array", "at most {most} copies of arrays", _copies, _copy_words, "bias-stacking", PROGRAM
@@ -376,6 +382,7 @@ FACTS: dict[str, Fact] = {
         "temporaries",
         PROGRAM,
         factor=1.5,
+        is_exact=False,
         largest=FEW,
     ),
 }
