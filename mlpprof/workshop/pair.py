@@ -19,7 +19,7 @@ from mlpprof.compare.live_race import LiveRace, variant_race
 from mlpprof.compare.programs import ProgramComparer, ProgramRace, Wanted
 from mlpprof.compare.same_code import require_different, require_different_variants
 from mlpprof.compare.verdict import measure
-from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.errors import MlpprofError, UsageError, VariantCrash
 from mlpprof.machine.blas import worker_environment
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
@@ -72,8 +72,13 @@ def limits(slow: Mapping[str, int], fast: Mapping[str, int]) -> dict[str, int]:
             continue
         before, after = slow[name], fast[name]
         if after < before and fact.factor * after <= before and after <= fact.largest:
-            found[name] = after if fact.is_exact else math.isqrt(before * after)
+            found[name] = after if fact.is_exact else _rounded(math.isqrt(before * after))
     return found
+
+
+def _rounded(number: int) -> int:
+    """Return a number with three digits that count, as people write a limit."""
+    return round(number, min(0, 3 - len(str(number))))
 
 
 def is_pair_of_programs(slow: str, fast: str) -> bool:
@@ -167,8 +172,10 @@ def measure_programs(
         comparer = ProgramComparer([request], environment, Wanted(), lambda sentence: None)
         try:
             found += comparer.subjects(progress)
-        except UsageError as error:
-            raise UsageError(f"{name}: {error}") from error
+        except (UsageError, VariantCrash) as error:
+            needs_file = "FileNotFoundError" in str(error) or "ModuleNotFoundError" in str(error)
+            hint = "; if it needs another file, add --file with its name" if needs_file else ""
+            raise UsageError(f"{name}: {error}{hint}") from error
     old, new = found
     training = comparer.training(old, new, progress)
     if not training.is_same:
