@@ -147,7 +147,9 @@ def test_a_version_that_is_not_faster_is_refused_with_its_interval():
 
 
 def two_classes(folder: Path) -> tuple[str, str]:
-    (folder / "both.py").write_text("class A:\n    pass\n\n\nclass B:\n    pass\n", encoding="utf-8")
+    (folder / "both.py").write_text(
+        "".join(f"class {name}:\n    def train_step(self):\n        pass\n\n\n" for name in "AB"), encoding="utf-8"
+    )
     return f"{folder / 'both.py'}:A", f"{folder / 'both.py'}:B"
 
 
@@ -159,6 +161,7 @@ def two_classes(folder: Path) -> tuple[str, str]:
         (lambda folder, slow, fast: ("cached", "cached"), "is given twice"),
         (lambda folder, slow, fast: (slow, "none.py"), "there is no file 'none.py'"),
         (lambda folder, slow, fast: two_classes(folder), "learners would get the solution too"),
+        (lambda folder, slow, fast: ("cached", two_classes(folder)[0]), "both.py has several variants; put A into"),
         (lambda folder, slow, fast: (slow, fast, "-o", str(folder)), "is not empty"),
         (lambda folder, slow, fast: (slow, fast, "--workload", "tiny"), "--workload tiny is for variants"),
         (lambda folder, slow, fast: ("naive", "cached", "--step", "f"), "--step f is for programs"),

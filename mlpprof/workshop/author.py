@@ -14,7 +14,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -141,10 +141,8 @@ def source_of(name: str, is_program: bool) -> str:
         return without_parent(entry)
     if entry.module is not None:
         raise UsageError(f"'{name}' is a part of a package; expected a file, such as slow.py")
-    found = catalog.load(entry).__name__
-    alone = catalog.find(str(entry.path))
-    if catalog.load(alone).__name__ != found:
-        raise UsageError(f"{entry.path.name} has several variants; put {found} into a file of its own")
+    if entry.class_name not in (None, catalog.class_name_in(replace(entry, class_name=None))):
+        raise UsageError(f"{entry.path.name} has several variants; put {entry.class_name} into a file of its own")
     return _read(entry.path)
 
 
@@ -281,12 +279,12 @@ def _where(slow: str, changed: set[int]) -> str:
 
 
 def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
-    if shown:
-        texts = (f"Line {one.line}: {plain(one.title)}. {plain(one.why)}" for one in shown)
-        return "\n\n".join(_wrapped(text.replace(START, MY_MLP)) for text in texts)
-    if flaw is not None:
-        return _wrapped(f"Line {flaw.line}: {flaw.what}. {flaw.advice}.")
-    return "The solution makes the same operations in a cheaper way. Compare the time of each statement with its work."
+    texts = [f"Line {one.line}: {plain(one.title)}. {plain(one.why)}" for one in shown]
+    if flaw is not None and flaw.line not in {one.line for one in shown}:
+        texts.append(f"Line {flaw.line}: {flaw.what}. {flaw.advice}.")
+    if not texts:
+        texts.append("Both versions make the same operations. Compare the time of each statement with its work.")
+    return "\n\n".join(_wrapped(text.replace(START, MY_MLP)) for text in texts)
 
 
 def _diff(slow: str, fast: str) -> str:
