@@ -25,7 +25,7 @@ from mlpprof.workshop.folder import course_of, new_folder
 from mlpprof.workshop.pair import Measured, limits, measure_programs, measure_variants, require_faster
 from mlpprof.workshop.result import write_result
 from mlpprof.workshop.right_structure import Broken
-from mlpprof.workshop.solutions import solution_text
+from mlpprof.workshop.solutions import solution_text, solved_in, written_versions
 
 SLOW = '''"""A script that forgets what it knows."""
 
@@ -147,9 +147,8 @@ def test_a_version_that_is_not_faster_is_refused_with_its_interval():
 
 
 def two_classes(folder: Path) -> tuple[str, str]:
-    (folder / "both.py").write_text(
-        "".join(f"class {name}:\n    def train_step(self):\n        pass\n\n\n" for name in "AB"), encoding="utf-8"
-    )
+    method = "    def train_step(self):\n        pass\n\n\n"
+    (folder / "both.py").write_text(f"class A:\n{method}class B:\n{method}", encoding="utf-8")
     return f"{folder / 'both.py'}:A", f"{folder / 'both.py'}:B"
 
 
@@ -213,6 +212,44 @@ def test_a_file_that_was_changed_by_hand_is_refused_by_its_key(authored, capsys,
     assert message in shown
     assert "course.toml" in shown
     assert not (tmp_path / "anna").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('rung = "sliced"', 'rung = "slicd"', "exercises[0].solution.rung: there is no rung 'slicd'; did you mean"),
+        ('title = "Slices"', 'title = "Slices"\nworkload = "cat"', "workload: there is no workload 'cat'"),
+        ('rung = "sliced"', 'rung = "sliced", file = "a.py"', "needs either 'file' or 'rung', and has both"),
+        ('rung = "sliced"', 'rung = "sliced", of = "cached"', "needs 'function' and 'of' together"),
+        ("copies_of_batch = 0", "sample_loops = 2", "at_most.sample_loops is 2; expected 0"),
+    ],
+)
+def test_a_course_of_rungs_is_read_and_what_it_does_not_know_is_refused(tmp_path, old, new, message):
+    text = 'format = 1\nname = "own"\ntitle = "Slices"\nstart = { rung = "cached" }\n[[exercises]]\nname = "slices"\n'
+    text += 'title = "One"\nsolution = { rung = "sliced" }\nat_most = { copies_of_batch = 0 }\n'
+    for name, content in (("course.toml", text), ("README.md", ""), ("0-slices.md", "")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_course(tmp_path).exercises[0].facts == ("no copy of a batch in forward and backward",)
+    (tmp_path / "course.toml").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_course(tmp_path)
+
+
+def test_an_exercise_starts_where_the_one_before_it_ends_and_requires_what_that_requires(authored):
+    file = authored / "course.toml"
+    more = '\n[[exercises]]\nname = "free"\ntitle = "Free"\nat_most = { operations = 9 }\n'
+    file.write_text(file.read_text(encoding="utf-8") + more, encoding="utf-8")
+    (authored / "1-free.md").touch()
+    course = read_course(authored)
+    assert course.exercises[1].at_most == {"evaluations": 1, "operations": 9}
+    assert [solved_in(course, number) for number in (-1, 0, 1)] == [-1, 0, 0]
+    with written_versions(course, (0, -1)) as versions:
+        assert [(one.path.name, one.step) for one in versions] == [
+            ("solution.py", "solution.py:train_step"),
+            ("start.py", "start.py:train_step"),
+        ]
+        assert [one.path.read_text(encoding="utf-8") for one in versions] == [FAST, SLOW]
+    assert not versions[0].path.exists()
 
 
 def test_a_folder_without_exercises_is_refused_with_what_makes_one(tmp_path, capsys):

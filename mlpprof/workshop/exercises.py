@@ -17,9 +17,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from mlpprof.catalog import ladder
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import WrongJson, decode
+from mlpprof.workloads import get_workload
 from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fact_text, facts_for
 
 FORMAT = 1
@@ -27,8 +29,6 @@ COURSE_FILE = "course.toml"
 README = "README.md"
 HIDDEN_COURSE = ".course"
 """The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
-MOST_BYTES = 10_000_000
-"""A file of a course, such as a page, has at most this many bytes."""
 
 WORKLOAD = "workshop"
 
@@ -177,8 +177,7 @@ def read_course(folder: Traversable) -> Course:
     if not file.is_file():
         raise UsageError(f"there is no {COURSE_FILE} in {folder}; {make}")
     try:
-        content = file.read_bytes()
-        document = tomllib.loads(content[:MOST_BYTES].decode("utf-8"))
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -236,6 +235,11 @@ def _require_valid(course: Course) -> None:
     """Raise ValueError for what the types of the records cannot express."""
     if course.exercises[0].solution is None and course.exercises[0].goal == "solve":
         raise ValueError("exercises[0].solution is missing; the first exercise with goal 'solve' needs a solution")
+    if not course.is_program:
+        try:
+            get_workload(course.workload)
+        except UsageError as error:
+            raise ValueError(f"workload: {error}") from error
     _require_version(course, course.start, "start")
     for exercise in course.exercises:
         where = f"exercises[{exercise.number}]"
@@ -267,6 +271,11 @@ def _require_version(course: Course, version: Version, where: str) -> None:
         raise ValueError(f"{where} needs either 'file' or 'rung', and has {'both' if version.file else 'neither'}")
     if bool(version.function) != bool(version.of):
         raise ValueError(f"{where} needs 'function' and 'of' together, and has one of them")
+    known = ladder() if version.rung else {}
+    for key, name in (("rung", version.rung), ("of", version.of)):
+        if version.rung and name and name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{where}.{key}: there is no rung '{name}'{hint} (mlpprof list shows all)")
     if version.rung and course.is_program:
         raise ValueError(f"{where}.rung is for variants; expected 'file', because kind is '{PROGRAM}'")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlpprof.catalog import Entry, ladder
-from mlpprof.errors import UsageError, VariantError
+from mlpprof.errors import VariantError
 from mlpprof.owned import new_folder
 from mlpprof.workshop.exercises import Course, Version
 
@@ -43,7 +43,7 @@ def solution_text(course: Course, number: int) -> str:
     version = version_of(course, solved_in(course, number))
     if version.file:
         return _text(course, version, "")
-    rung = _rung(version.rung)
+    rung = ladder()[version.rung]
     title = f"Exercise {number}, solved: {chosen.title}. This is the rung `{rung.name}` of the ladder."
     if version.function:
         title = title.removesuffix(".") + f", but without the memory order of `{rung.parent}`."
@@ -82,15 +82,8 @@ def written_versions(course: Course, numbers: Sequence[int]) -> Iterator[list[Wr
 def _text(course: Course, version: Version, docstring: str) -> str:
     if version.file:
         return course.text(version.file)
-    text = _adapted(_rung(version.rung), f'"""{docstring}"""')
-    return _with_function(text, version.function, _rung(version.of)) if version.function else text
-
-
-def _rung(name: str) -> Entry:
-    known = ladder()
-    if name not in known:
-        raise UsageError(f"there is no rung '{name}' on the ladder (mlpprof list shows all)")
-    return known[name]
+    text = _adapted(ladder()[version.rung], f'"""{docstring}"""')
+    return _with_function(text, version.function, ladder()[version.of]) if version.function else text
 
 
 def without_parent(rung: Entry) -> str:
