@@ -164,6 +164,7 @@ def two_classes(folder: Path) -> tuple[str, str]:
         (lambda folder, slow, fast: (slow, fast, "-o", str(folder)), "is not empty"),
         (lambda folder, slow, fast: (slow, fast, "--workload", "tiny"), "--workload tiny is for variants"),
         (lambda folder, slow, fast: ("naive", "cached", "--step", "f"), "--step f is for programs"),
+        (lambda folder, slow, fast: (slow, fast, "--step", "12"), "--step 12 fits one file only"),
         (lambda folder, slow, fast: ("naive", "cached", "--workload", "non"), "there is no workload 'non'"),
     ],
 )

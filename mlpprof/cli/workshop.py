@@ -21,6 +21,7 @@ from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable, require_writable_folder, write_atomically
 from mlpprof.report.numbers import digits
 from mlpprof.results.json import json_text
+from mlpprof.workloads import WORKLOADS
 from mlpprof.workshop import conditions
 from mlpprof.workshop.author import Wanted
 from mlpprof.workshop.author import author as make_exercise
@@ -243,7 +244,8 @@ def guide() -> None:
     "--workload",
     default=WORKLOAD,
     show_default=True,
-    help="The network and data that two variants train (mlpprof list).",
+    metavar="NAME",
+    help=f"The network and data that two variants train: {', '.join(WORKLOADS)}.",
 )
 @click.option("--step", metavar="NAME", help="The training step of two programs, if mlpprof does not find it.")
 @click.option(
@@ -279,6 +281,11 @@ def author(
     is_program = is_pair_of_programs(slow, fast)
     if step is not None and not is_program:
         raise UsageError(f"--step {step} is for programs, and '{slow}' is a variant; leave it out")
+    if step is not None and (step.isdecimal() or ":" in step):
+        raise UsageError(
+            f"--step {step} fits one file only, and learners change theirs; expected Class.method or the name of a "
+            "function, so put the step into a function"
+        )
     if is_program and given_options(ctx, ["workload"]):
         raise UsageError(f"--workload {workload} is for variants, and '{slow}' is a program; leave it out")
     wanted = Wanted(slow, fast, title, workload, step, files)

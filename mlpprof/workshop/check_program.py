@@ -49,7 +49,9 @@ def examine_program(
     if answer["wrong"] is not None:
         return answer
     try:
-        comparer = ProgramComparer([request_for(file)], environment, Wanted(), lambda sentence: None)
+        # A step that the teacher had to name has no file before it, and has this name in the learner's file too.
+        named = None if ":" in solution.step else solution.step or None
+        comparer = ProgramComparer([request_for(file, step=named)], environment, Wanted(), lambda sentence: None)
         [mine] = comparer.subjects(progress)
         answer["step"] = mine.request.step
         training = comparer.training(subject_of(solution), mine, progress)
