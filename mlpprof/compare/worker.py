@@ -153,7 +153,11 @@ class Session(ProfileSession):
             with catalog.variant_code(it.entry):
                 if hasattr(instance, "train"):
                     walk = it.subject.walk(batch)
-                    found = [float(loss) for loss in instance.train(X, Y, [next(walk) for _ in range(steps)])]
+                    found = [
+                        float(loss)
+                        for indices in it.subject.drawn(walk, steps)
+                        for loss in instance.train(X, Y, indices)
+                    ]
                 else:
                     found = [float(instance.train_step(X, Y, index)) for index in _in_time(it, batch, steps)]
         finally:

@@ -13,6 +13,7 @@ from mlpprof.data.embedded import EMBEDDED, embedded, embedded_set
 from mlpprof.data.hdf5 import is_hdf5, open_hdf5
 from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
 from mlpprof.data.npz import open_npz
+from mlpprof.data.stream import StreamedSet
 from mlpprof.errors import DataError, did_you_mean
 
 EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"
@@ -25,6 +26,8 @@ class DataSource:
 
     name: that of an embedded set.  path: that of a file or folder.  Exactly one of the two is given.
     x, y: the names of the samples and the labels in the file, where they are not the usual ones; both or neither.
+    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and so many rows
+    are shuffled together (see `stream`).
     Raises DataError for any other combination.
     """
 
@@ -32,6 +35,7 @@ class DataSource:
     path: str | None = None
     x: str | None = None
     y: str | None = None
+    part_rows: int | None = None
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.path is None):
@@ -67,6 +71,26 @@ def load(source: DataSource) -> Dataset:
         return embedded(source.name)
     container = open_container(source)
     return container.dataset(container.roles(source.x, source.y))
+
+
+def load_stream(source: DataSource) -> StreamedSet:
+    """The set of a source that is to be read while it is trained on; raises DataError as `load`."""
+    if source.part_rows is None:
+        raise DataError(f"'{source.text}' has no size of parts; it can only be read as a whole")
+    container = open_container(source)
+    return StreamedSet.of(container, container.roles(source.x, source.y), source.part_rows)
+
+
+def memory_needed(source: DataSource, itemsize: int) -> int:
+    """The bytes that the samples of a file take as they are stored and as numbers of itemsize bytes; 0 if embedded.
+
+    Raises DataError as `load`.
+    """
+    if source.path is None:
+        return 0
+    container = open_container(source)
+    info = container.usable(container.roles(source.x, source.y).X)
+    return info.nbytes + math.prod(info.shape) * itemsize
 
 
 def peek(source: DataSource) -> DataFacts:

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from mlpprof import catalog
-from mlpprof.data import Dataset, DataSource
+from mlpprof.data import Dataset, DataSource, Stream, StreamedSet, load_stream
 from mlpprof.data import load as load_data
-from mlpprof.errors import UsageError, VariantError
+from mlpprof.engines.team import shared_zeros
+from mlpprof.errors import UnsupportedNetwork, UsageError, VariantError
 from mlpprof.instrument.clocks import LabelClock, instrumented_module, stray_labels
-from mlpprof.model import Array, Variant
-from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, first_gradients, layer_deviations
+from mlpprof.model import Array, Network, Variant
+from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, closed_after, first_gradients, layer_deviations
 from mlpprof.process import Progress
 from mlpprof.profile.check import load_pair
 from mlpprof.profile.passes import Subject
@@ -26,6 +27,9 @@ from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
+WINDOW_ROWS, SAME_LOSS = 32, 1e-4
+"""Whether a variant can be trained from a stream is tried on so many rows. Two losses are the same if they differ by no
+more than this share; those of other rows differ by some per cent."""
 OWN_CASE_ROWS = 64
 """The gradients are compared on this many rows of the user's data before anything is timed."""
 
@@ -75,12 +79,12 @@ class Prepared:
     parent: type[Variant] | None
     module: ModuleType
     source: str
-    load_data: Callable[[], Dataset]
+    load_data: Callable[[], Dataset | StreamedSet]
     subject: Subject
     warnings: tuple[str, ...]
 
     @property
-    def data(self) -> Dataset:
+    def data(self) -> Dataset | StreamedSet:
         """The data set; it is loaded only when it is needed, since an earlier worker may have made the arrays ready."""
         return self.load_data()
 
@@ -91,16 +95,21 @@ class Prepared:
 
     def own_case(self) -> Case:
         """The network to be measured, in float64, on the first rows of its data."""
-        rows = slice(0, OWN_CASE_ROWS)
-        X, Y = (values[rows].astype(np.float64) for values in (self.subject.X, self.subject.Y))
-        network = self.request.network
+        network, stream = self.request.network, self.subject.stream
+        if stream is None:
+            X, Y = (values[:OWN_CASE_ROWS].astype(np.float64) for values in (self.subject.X, self.subject.Y))
+        else:
+            X, Y = stream.data.head(OWN_CASE_ROWS, network.layers[-1], np.float64)
         return Case(network, network.initial_parameters(self.request.seed), X, Y, np.arange(len(X)))
 
     def require_batch(self, batch: int) -> None:
-        """Raise UsageError if the data has fewer samples than the batch."""
-        samples = len(self.subject.X)
+        """Raise UsageError if the data has fewer samples than the batch, or a part of a stream has."""
+        samples, stream = self.subject.samples, self.subject.stream
         if batch > samples:
             raise UsageError(f"batch {batch} is larger than the {samples} samples; use --batch {samples} or fewer")
+        if stream is not None and batch > stream.plan.smallest_part:
+            most = stream.plan.smallest_part
+            raise UsageError(f"batch {batch} is larger than a part of the stream of {most} rows; use --batch {most}")
 
 
 class Loader:
@@ -111,7 +120,8 @@ class Loader:
 
     def __init__(self, shared: SharedArrays | None = None) -> None:
         self.shared = shared
-        self._data: dict[DataSource, Dataset] = {}
+        self._data: dict[DataSource, Dataset | StreamedSet] = {}
+        self._streams: dict[tuple[DataSource, int, str, int], Stream] = {}
         self._arrays: dict[tuple[DataSource, int, int, str], tuple[Array, Array]] = {}
 
     def prepare(self, request: Request, report: Progress) -> Prepared:
@@ -129,7 +139,8 @@ class Loader:
         report("loading the data", 0.05)
         network = request.network
         dtype = DTYPES[request.dtype] if request.dtype is not None else _own_dtype(entry, cls)
-        X, Y = self._arrays_for(request, dtype)
+        stream = self._stream_for(request, dtype)
+        X, Y = self._arrays_for(request, dtype) if stream is None else (stream.X, stream.Y)
 
         def make() -> Variant:
             with catalog.variant_code(entry):
@@ -143,14 +154,29 @@ class Loader:
 
         with catalog.own_modules(entry):
             close(make())  # a network that this variant cannot do is refused here
-        subject = Subject(X, Y, request.seed, make, make_labelled)
+        if stream is not None:
+            with catalog.variant_code(entry):
+                require_streaming(entry.name, make, network, X.dtype)
+        subject = Subject(X, Y, request.seed, make, make_labelled, stream)
         load = partial(self._load, request.source)
         return Prepared(request, entry, cls, parent, module, source, load, subject, tuple(warnings))
 
-    def _load(self, source: DataSource) -> Dataset:
+    def _load(self, source: DataSource) -> Dataset | StreamedSet:
         if source not in self._data:
-            self._data[source] = load_data(source)
+            self._data[source] = load_data(source) if source.part_rows is None else load_stream(source)
         return self._data[source]
+
+    def _stream_for(self, request: Request, dtype: type) -> Stream | None:
+        """The stream that all variants of this dtype share; None if the set is read into memory."""
+        if request.source.part_rows is None:
+            return None
+        n_outputs = request.network.layers[-1]
+        key = (request.source, n_outputs, np.dtype(dtype).name, request.seed)
+        if key not in self._streams:
+            data = self._load_fitting(request)
+            assert isinstance(data, StreamedSet)
+            self._streams[key] = Stream(data, n_outputs, dtype, request.seed)
+        return self._streams[key]
 
     def _arrays_for(self, request: Request, dtype: type) -> tuple[Array, Array]:
         source, layers = request.source, request.network.layers
@@ -163,13 +189,46 @@ class Loader:
         return self._arrays[key]
 
     def _make_arrays(self, request: Request, dtype: type) -> tuple[Array, Array]:
+        data = self._load_fitting(request)
+        assert isinstance(data, Dataset)
+        return data.arrays(request.network.layers[-1], dtype)
+
+    def _load_fitting(self, request: Request) -> Dataset | StreamedSet:
         layers, data = request.network.layers, self._load(request.source)
         if data.features != layers[0]:
             raise UsageError(
                 f"the network {request.network.text} takes {layers[0]} inputs, but {data.name} has samples of "
                 f"{data.features}; use --layers {data.features}-..."
             )
-        return data.arrays(layers[-1], dtype)
+        return data
+
+
+def require_streaming(name: str, make: Callable[[], Variant], network: Network, dtype: np.dtype[Any]) -> None:
+    """Raise UnsupportedNetwork if a variant keeps a copy of X or Y, which a stream replaces while it trains.
+
+    It trains on arrays whose content is replaced between two steps, and on others that hold the same from the start.
+    """
+    rng = np.random.default_rng(0)
+    sizes = ((WINDOW_ROWS, network.layers[0]), (WINDOW_ROWS, network.layers[-1]))
+    contents = [[rng.random(size).astype(dtype) for size in sizes] for _ in range(2)]
+    window = [shared_zeros(size, dtype) for size in sizes]
+    index = np.arange(WINDOW_ROWS)
+    losses = []
+    for keeps_arrays in (True, False):
+        with closed_after(make()) as instance:
+            for content in contents:
+                if keeps_arrays:
+                    for array, values in zip(window, content, strict=True):
+                        array[...] = values
+                X, Y = window if keeps_arrays else content
+                train = getattr(instance, "train", None)
+                loss = instance.train_step(X, Y, index) if train is None else train(X, Y, [index])[0]
+            losses.append(float(loss))
+    if not np.isclose(*losses, rtol=SAME_LOSS, equal_nan=True):
+        raise UnsupportedNetwork(
+            f"{name} keeps a copy of the samples, so it cannot train on rows that are read from the file meanwhile; "
+            "leave --stream out, or use another variant, such as processes or chunked"
+        )
 
 
 def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:
