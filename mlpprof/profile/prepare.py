@@ -27,7 +27,7 @@ from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
-WINDOW_ROWS, SAME_LOSS = 32, 1e-4
+WINDOW_ROWS, SAME_LOSS = 8, 1e-4
 """Whether a variant can be trained from a stream is tried on so many rows. Two losses are the same if they differ by no
 more than this share; those of other rows differ by some per cent."""
 OWN_CASE_ROWS = 64
