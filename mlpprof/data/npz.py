@@ -21,7 +21,7 @@ MAX_HEADER_BYTES = 10_000
 """NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
 
 LOCAL_BYTES = 30
-"""A member of a zip archive begins with so many bytes. The last four are the lengths of its name and what follows."""
+"""A member of a zip archive begins with so many bytes; the last four are the lengths of its name and of more facts."""
 
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """The bytes in which each version of the format stores the length of its header."""

@@ -131,12 +131,13 @@ def _shuffled(seed: int, epoch: int, count: int) -> Array:
 class StreamedSet:
     """A set whose samples stay in their file; its labels or targets are in memory.
 
-    outline: the set with zeros for X. part_rows: so many rows are shuffled together. stamps: the files as they were
-    when they were opened.
+    file: that X is in. outline: the set with zeros for X. part_rows: so many rows are shuffled together. stamps: the
+    files as they were when they were opened.
     """
 
     container: Container
     roles: Roles
+    file: Path
     outline: Dataset
     part_rows: int
     stamps: tuple[tuple[Path, object], ...]
@@ -151,8 +152,9 @@ class StreamedSet:
                     f"{container.path}: '{roles.X}' is stored in a way ({how}) in which a row can be read only after "
                     f"all rows before it; write a file that streams: mlpprof data repack {container.path} -o NEW.h5"
                 )
-            stamps = tuple((path, _stamp(path)) for path in {container.path, rows.file})
-        return cls(container, roles, container.outline(roles), part_rows, stamps)
+            file = rows.file
+        stamps = tuple((path, _stamp(path)) for path in {container.path, file})
+        return cls(container, roles, file, container.outline(roles), part_rows, stamps)
 
     @property
     def name(self) -> str:
@@ -352,7 +354,7 @@ class Stream:
         self._part, self._order = part, self.plan.order(part)
         self._share_s = waited_s / len(self._order)
 
-    def record(self, disk_bytes_s: float | None = None) -> StreamRecord:
+    def record(self) -> StreamRecord:
         """How much was read since the last restart, without the first part, for which every run has to wait."""
         counted = [(number, *seconds) for number, seconds in self._counted.items() if number > 0]
         rows = sum(len(self.plan.numbers(number)) for number, _, _ in counted)
@@ -364,7 +366,6 @@ class Stream:
             read_s=sum(read_s for _, read_s, _ in counted),
             waited_s=sum(waited_s for _, _, waited_s in counted),
             rereads=self.rereads,
-            disk_bytes_s=disk_bytes_s,
         )
 
     def close(self) -> None:
@@ -464,7 +465,7 @@ class _Filler:
 
     def _read_bytes(self, offset: int, values: Array) -> None:
         """Read bytes of the file to where they belong. The interpreter's lock is free meanwhile, as with no library."""
-        left = memoryview(values.reshape(-1).view(np.uint8))
+        left = values.reshape(-1).view(np.uint8).data
         with refusing(f"{self._data.name} cannot be read"):
             self._raw.seek(offset)
             while left:

@@ -27,9 +27,10 @@ from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
-WINDOW_ROWS, SAME_LOSS = 8, 1e-4
-"""Whether a variant can be trained from a stream is tried on so many rows. Two losses are the same if they differ by no
-more than this share; those of other rows differ by some per cent."""
+TRIAL_ROWS, TRIAL_RATE = 8, 0.5
+"""Whether a variant can be trained from a stream is tried on so many rows, at this rate, with which weights move."""
+SAME_STEP = 0.02
+"""Two steps are the same if their weights differ by no more than this share of the step: other rows turn it around."""
 OWN_CASE_ROWS = 64
 """The gradients are compared on this many rows of the user's data before anything is timed."""
 
@@ -99,7 +100,8 @@ class Prepared:
         if stream is None:
             X, Y = (values[:OWN_CASE_ROWS].astype(np.float64) for values in (self.subject.X, self.subject.Y))
         else:
-            X, Y = stream.data.head(OWN_CASE_ROWS, network.layers[-1], np.float64)
+            head = stream.data.head(OWN_CASE_ROWS, network.layers[-1], stream.X.dtype)
+            X, Y = (values.astype(np.float64) for values in head)
         return Case(network, network.initial_parameters(self.request.seed), X, Y, np.arange(len(X)))
 
     def require_batch(self, batch: int) -> None:
@@ -156,7 +158,7 @@ class Loader:
             close(make())  # a network that this variant cannot do is refused here
         if stream is not None:
             with catalog.variant_code(entry):
-                require_streaming(entry.name, make, network, X.dtype)
+                require_streaming(entry.name, cls, network, X.dtype)
         subject = Subject(X, Y, request.seed, make, make_labelled, stream)
         load = partial(self._load, request.source)
         return Prepared(request, entry, cls, parent, module, source, load, subject, tuple(warnings))
@@ -203,28 +205,32 @@ class Loader:
         return data
 
 
-def require_streaming(name: str, make: Callable[[], Variant], network: Network, dtype: np.dtype[Any]) -> None:
+def require_streaming(name: str, cls: type[Variant], network: Network, dtype: np.dtype[Any]) -> None:
     """Raise UnsupportedNetwork if a variant keeps a copy of X or Y, which a stream replaces while it trains.
 
-    It trains on arrays whose content is replaced between two steps, and on others that hold the same from the start.
+    It makes two steps on a window whose content is replaced in between, and the same two on a set in memory.
     """
-    rng = np.random.default_rng(0)
-    sizes = ((WINDOW_ROWS, network.layers[0]), (WINDOW_ROWS, network.layers[-1]))
-    contents = [[rng.random(size).astype(dtype) for size in sizes] for _ in range(2)]
-    window = [shared_zeros(size, dtype) for size in sizes]
-    index = np.arange(WINDOW_ROWS)
-    losses = []
-    for keeps_arrays in (True, False):
-        with closed_after(make()) as instance:
-            for content in contents:
-                if keeps_arrays:
-                    for array, values in zip(window, content, strict=True):
-                        array[...] = values
-                X, Y = window if keeps_arrays else content
-                train = getattr(instance, "train", None)
-                loss = instance.train_step(X, Y, index) if train is None else train(X, Y, [index])[0]
-            losses.append(float(loss))
-    if not np.isclose(*losses, rtol=SAME_LOSS, equal_nan=True):
+    network = replace(network, rate=TRIAL_RATE)
+    X = np.random.default_rng(0).random((TRIAL_ROWS, network.layers[0])).astype(dtype)
+    Y = np.random.default_rng(1).random((TRIAL_ROWS, network.layers[-1])).astype(dtype)
+    whole = [np.concatenate(parts) for parts in ((X, -X), (Y, 1 - Y))]
+    window = [shared_zeros(array.shape, dtype) for array in (X, Y)]
+    rows = [np.arange(start, start + TRIAL_ROWS) for start in (0, TRIAL_ROWS)]
+    found = []
+    for is_window in (True, False):
+        with closed_after(cls(network, network.initial_parameters(0, dtype))) as instance:
+            weights = []
+            for index in rows:
+                if is_window:
+                    for array, values in zip(window, whole, strict=True):
+                        array[...] = values[index]
+                    instance.train_step(*window, rows[0])
+                else:
+                    instance.train_step(*whole, index)
+                weights.append(instance.parameters()[0][0])
+            found.append(weights[1] - weights[0])
+    from_window, from_whole = found
+    if np.linalg.norm(from_window - from_whole) > SAME_STEP * np.linalg.norm(from_whole):
         raise UnsupportedNetwork(
             f"{name} keeps a copy of the samples, so it cannot train on rows that are read from the file meanwhile; "
             "leave --stream out, or use another variant, such as processes or chunked"

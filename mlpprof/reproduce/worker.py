@@ -17,6 +17,7 @@ from mlpprof.compare.race import Stepper
 from mlpprof.compare.steppers import FunctionStepper, no_arguments
 from mlpprof.compare.worker import Session as RaceSession
 from mlpprof.compare.worker import handlers_of
+from mlpprof.data import Dataset
 from mlpprof.model import Array, Variant, loss_of
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
@@ -138,7 +139,9 @@ class _Learner:
             self._indices = batches(samples, batch, it.request.seed)
         self._steps = samples // batch if batch else 1
         self._last: Any = WHOLE
-        self._test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+        data = it.data
+        assert isinstance(data, Dataset)  # nothing here is streamed
+        self._test = data.test_arrays(it.request.network.layers[-1], it.dtype)
         self._epoch_s: list[float] = []
         self._loss: list[float] = []
         self._accuracy: list[float] = []
