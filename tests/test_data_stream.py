@@ -80,6 +80,9 @@ FILES = {
     "big-endian": lambda folder: write_hdf5(folder / "a.h5", pixels().astype(">i2")),
     "targets": lambda folder: write_hdf5(folder / "a.h5", pixels(), pixels()[:, :3] / 9.0),
     "npz": lambda folder: np.savez(folder / "a.npz", X=pixels(), Y=labels()) or folder / "a.npz",
+    "npy": lambda folder: (
+        np.save(folder / "Y.npy", labels()) or np.save(folder / "X.npy", pixels()) or folder / "X.npy"
+    ),
     "IDX": lambda folder: write_idx_pair(folder),
 }
 
@@ -260,7 +263,9 @@ def test_rows_that_can_only_be_read_in_their_order_are_refused_with_what_to_type
     images = tmp_path / "train-images-idx3-ubyte"
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images.read_bytes()))
     images.unlink()
-    for name in ("a.npz", "train-images-idx3-ubyte.gz"):
+    np.save(tmp_path / "X.npy", np.asfortranarray(pixels()))
+    np.save(tmp_path / "Y.npy", labels())
+    for name in ("a.npz", "train-images-idx3-ubyte.gz", "X.npy"):
         with pytest.raises(
             DataError, match=rf"only after all rows before it; .*mlpprof data repack .*{name} -o NEW\.h5"
         ):

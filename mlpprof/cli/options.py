@@ -113,7 +113,9 @@ data_options = together(
         metavar="NAME",
         help=f"Network, data and batch to start from: {', '.join(WORKLOADS)}.",
     ),
-    click.option("--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
+    click.option(
+        "--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not), .npz or .npy."
+    ),
     click.option("--x", metavar="NAME", help="Name of the samples in the data file."),
     click.option("--y", metavar="NAME", help="Name of the labels or targets in the data file."),
 )

@@ -1,6 +1,6 @@
 """A data file as named arrays: listed before they are read, and the choice of those that are samples and labels.
 
-`hdf5`, `npz` and `idx` open one format each and give a `Container`; everything after that is the same for all three.
+`hdf5`, `npz`, `npy` and `idx` open one format each and give a `Container`; everything after that is the same for all.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Roles:
 class Container:
     """A file (with the files that belong to it) as named arrays.
 
-    kind: 'IDX', 'HDF5' or 'npz'.  path: as the user gave it.  arrays: by name, in the file's order.
+    kind: 'IDX', 'HDF5', 'npz' or 'npy'.  path: as the user gave it.  arrays: by name, in the file's order.
     reader: reads an array as a whole.  opener: opens it to be read by rows.
     """
 
@@ -226,7 +226,7 @@ class Container:
 def looks_like(start: bytes) -> str:
     """The end of the sentence "FILE ..." for a file that is not a known format, from its first START_BYTES."""
     if start.startswith(b"\x93NUMPY"):
-        return "is a single .npy array; write both with np.savez('data.npz', X=X, Y=Y)"
+        return "is an .npy array"
     if start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5":
         return "is a pickle, which could run code and is never loaded"
     text = start.decode("utf-8", errors="ignore").strip()

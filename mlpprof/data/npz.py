@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,7 +40,7 @@ def open_npz(path: Path) -> Container:
             if member.filename.endswith(".npy"):
                 name = member.filename.removesuffix(".npy")
                 members[name] = member
-                arrays[name] = _info(archive, name, member)
+                arrays[name] = info_of(name, partial(archive.open, member), member.file_size, "the archive")
     if not arrays:
         raise DataError(f"{path} is a zip archive without arrays; expected .npy members, as np.savez writes them")
 
@@ -56,7 +57,7 @@ def open_npz(path: Path) -> Container:
         member = members[name]
         is_stored = member.compress_type == zipfile.ZIP_STORED
         with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked, path.open("rb") as plain:
-            shape, dtype, is_by_column = _header(unpacked)
+            shape, dtype, is_by_column = read_header(unpacked)
             layout = Layout(
                 member.compress_size,
                 filters=("deflate",) * (not is_stored) + ("column after column",) * is_by_column,
@@ -77,23 +78,24 @@ def open_npz(path: Path) -> Container:
     return Container("npz", path, arrays, read, open_rows)
 
 
-def _info(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> ArrayInfo:
+def info_of(name: str, opened: Callable[[], IO[bytes]], size: int, where: str) -> ArrayInfo:
+    """The facts of an array from its header. opened: opens its .npy content of so many bytes. where: for messages."""
     try:
-        with archive.open(member) as file:
-            shape, dtype, _ = _header(file)
-            left = member.file_size - file.tell()
+        with opened() as file:
+            shape, dtype, _ = read_header(file)
+            left = size - file.tell()
     except READ_ERRORS as error:
         return ArrayInfo(name, problem=f"its header is damaged: {one_line(error)}")
     if dtype.hasobject:
         return ArrayInfo.of(name, shape, dtype, "it holds Python objects, which could run code and are never loaded")
     info = ArrayInfo.of(name, shape, dtype)
     if not info.problem and left != info.nbytes:
-        problem = f"shape {shape} of {dtype} takes {info.nbytes:,} bytes, but the archive has {left:,}"
+        problem = f"shape {shape} of {dtype} takes {info.nbytes:,} bytes, but {where} has {left:,}"
         return ArrayInfo.of(name, shape, dtype, problem)
     return info
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape and dtype, and whether the values lie column after column."""
     version = npy.read_magic(file)
     if version not in LENGTH_BYTES:

@@ -7,16 +7,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy.lib import format as npy
+
 from mlpprof.data.container import START_BYTES, Container, looks_like, one_line, refusing
 from mlpprof.data.dataset import DataFacts, Dataset
 from mlpprof.data.embedded import EMBEDDED, embedded, embedded_set
 from mlpprof.data.hdf5 import is_hdf5, open_hdf5
 from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
+from mlpprof.data.npy import open_npy
 from mlpprof.data.npz import open_npz
 from mlpprof.data.stream import StreamedSet
 from mlpprof.errors import DataError, did_you_mean
 
-EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"
+EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file, an .npz archive or .npy files"
 LISTED_FILES = 5
 
 
@@ -133,6 +136,8 @@ def _open(path: Path) -> Container:
         return open_hdf5(path)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return open_npz(path)
+    if start.startswith(npy.MAGIC_PREFIX):
+        return open_npy(path)
     if start.startswith(GZIP_MAGIC):
         with refusing(f"{path} is a damaged or incomplete gzip file, download it again"), gzip.open(path) as zipped:
             start = zipped.read(START_BYTES)
@@ -149,7 +154,7 @@ def _exists(path: Path) -> bool:
 
 
 def _may_be_data(name: str) -> bool:
-    return name.endswith((".h5", ".hdf5", ".npz")) or "-ubyte" in name
+    return name.endswith((".h5", ".hdf5", ".npz", ".npy")) or "-ubyte" in name
 
 
 def _near_files(path: Path) -> str:
