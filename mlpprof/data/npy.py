@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from numpy.lib import format as npy
 
@@ -31,7 +32,7 @@ def open_npy(path: Path) -> Container:
             "np.savez('data.npz', X=X, Y=Y)"
         )
     arrays = {
-        name: info_of(name, partial(file.open, "rb"), file.stat().st_size, "the file") for name, file in files.items()
+        name: info_of(name, partial(_opened, file), file.stat().st_size, "the file") for name, file in files.items()
     }
 
     def read(name: str) -> Array:
@@ -54,3 +55,7 @@ def open_npy(path: Path) -> Container:
                 yield StoredRows(files[name], shape, dtype, Layout(stored), read_rows, offset=offset)
 
     return Container("npy", path, arrays, read, open_rows)
+
+
+def _opened(file: Path) -> IO[bytes]:
+    return file.open("rb")
