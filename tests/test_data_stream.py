@@ -110,7 +110,9 @@ def test_the_name_the_sizes_the_fingerprint_and_the_first_rows_are_those_of_the_
         assert np.array_equal(head, array[:5])
 
 
-plans = st.builds(Plan, st.integers(1, 200), st.integers(1, 30), st.integers(1, 60), st.integers(0, 2**32))
+plans = st.builds(
+    Plan, st.integers(1, 200), st.integers(1, 30), st.integers(1, 60), st.integers(0, 2**32), st.integers(1, 4)
+)
 
 
 @given(plans, st.integers(0, 2))
@@ -122,6 +124,40 @@ def test_the_parts_of_every_epoch_have_each_row_once_and_fit_into_their_place_in
     for part, rows in zip(parts, numbers, strict=True):
         assert plan.smallest_part <= len(rows) <= plan.part_rows
         assert sorted(plan.order(part).tolist()) == list(range(plan.base(part), plan.base(part) + len(rows)))
+
+
+@given(plans, st.integers(0, 2))
+def test_each_process_finds_its_rows_of_a_batch_in_its_own_share_of_the_part(plan, epoch):
+    plan = replace(plan, part_rows=max(plan.part_rows, plan.run_rows))
+    parts = range(epoch * plan.parts, (epoch + 1) * plan.parts)
+    shares = np.concatenate(
+        [
+            [
+                next(one for one in range(plan.shares) if place - plan.base(part) in plan.places(part, one))
+                for place in plan.order(part).tolist()
+            ]
+            for part in parts
+        ]
+    )
+    assert shares.tolist() == [position % plan.shares for position in range(plan.rows)]
+
+
+def test_processes_that_read_their_shares_have_together_what_one_reads_alone(tmp_path):
+    data = opened(write_hdf5(tmp_path / "a.h5", pixels(), chunks=(9, 6)))
+    with (
+        Stream(data, 3, np.float32, 0, shares=2) as whole,
+        Stream(data, 3, np.float32, 0, 2, share=0) as leader,
+        Stream(data, 3, np.float32, 0, 2, share=1) as follower,
+    ):
+        for number, (index, same) in enumerate(zip(whole.walk(6), islice(leader.walk(6), 40), strict=False)):
+            assert np.array_equal(index, same)
+            follower.hold(leader.part)
+            for share, stream in enumerate((leader, follower)):
+                mine = index[share::2]
+                assert np.array_equal(stream.X[mine], whole.X[mine])
+                assert np.array_equal(stream.Y[mine], whole.Y[mine])
+            if number == 0:
+                assert np.isnan(follower.X[index[::2]]).all()
 
 
 def test_the_order_follows_from_the_seed_and_is_another_one_in_each_epoch(tmp_path):

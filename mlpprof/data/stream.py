@@ -79,13 +79,16 @@ class Plan:
     """Which rows are read when, and the order in which they are trained on.
 
     rows: of the set. run_rows: read at once. part_rows: at most so many are shuffled together. Parts are numbered over
-    all epochs; those of an epoch are equally large, up to a run.
+    all epochs; those of an epoch are equally large, up to a run. shares: several processes train on every batch, and
+    process k takes its rows k, k + shares, and so on. These come from places that lie together, so that each process
+    reads only its own. The size of a batch is a multiple of shares.
     """
 
     rows: int
     run_rows: int
     part_rows: int
     seed: int
+    shares: int = 1
 
     @property
     def runs(self) -> int:
@@ -105,7 +108,10 @@ class Plan:
     def starts(self, part: int) -> Array:
         """The first row of each run of a part, in the order in which they are read."""
         epoch, number = divmod(part, self.parts)
-        return np.array_split(_shuffled(self.seed, epoch, self.runs), self.parts)[number] * self.run_rows
+        return (
+            _shuffled(self.seed, epoch, self.runs)[self._first_run(number) : self._first_run(number + 1)]
+            * self.run_rows
+        )
 
     def numbers(self, part: int) -> Array:
         """The row numbers of a part in the file, in the order in which they lie in the window."""
@@ -114,8 +120,32 @@ class Plan:
 
     def order(self, part: int) -> Array:
         """The places in the window of the rows of a part, in the order in which they are trained on."""
-        places = np.random.default_rng((self.seed, part, 1)).permutation(len(self.numbers(part)))
-        return self.base(part) + places
+        count = len(self.numbers(part))
+        rng, first = np.random.default_rng((self.seed, part, 1)), self._before(part)
+        order = np.empty(count, np.int64)
+        for share in range(self.shares):
+            places = self.places(part, share)
+            order[(share - first) % self.shares :: self.shares] = places.start + rng.permutation(len(places))
+        return self.base(part) + order
+
+    def places(self, part: int, share: int | None) -> range:
+        """The places, counted from the base of a part, of the rows of a share; None stands for all."""
+        count, first = len(self.numbers(part)), self._before(part)
+        if share is None:
+            return range(count)
+        sizes = [len(range((one - first) % self.shares, count, self.shares)) for one in range(self.shares)]
+        return range(sum(sizes[:share]), sum(sizes[: share + 1]))
+
+    def _before(self, part: int) -> int:
+        """The number of rows of the same epoch that come before a part."""
+        epoch, number = divmod(part, self.parts)
+        runs = _shuffled(self.seed, epoch, self.runs)[: self._first_run(number)]
+        missing = self.runs * self.run_rows - self.rows  # from the last run of the set
+        return len(runs) * self.run_rows - (missing if missing and self.runs - 1 in runs else 0)
+
+    def _first_run(self, number: int) -> int:
+        """The runs of an epoch that come before its part of that number: the first parts have one more, if any."""
+        return number * (self.runs // self.parts) + min(number, self.runs % self.parts)
 
     def base(self, part: int) -> int:
         """The place in the window of the first row of a part."""
@@ -263,14 +293,24 @@ class Stream:
     a part that was waited for is charged to all batches from it, in equal shares.
 
     A batch stays in the window until `together` batches were taken.
+
+    shares: as in `Plan`. share: only the rows of this share are read, and all others of X are not numbers.
     """
 
-    def __init__(self, data: StreamedSet, n_outputs: int, dtype: DTypeLike, seed: int) -> None:
+    def __init__(
+        self,
+        data: StreamedSet,
+        n_outputs: int,
+        dtype: DTypeLike,
+        seed: int,
+        shares: int = 1,
+        share: int | None = None,
+    ) -> None:
         self.data = data
         require_outputs(data.name, data.outline.labels, data.outline.targets, n_outputs)
         with data.container.open_rows(data.roles.X) as rows:
             self._row_bytes = rows.row_bytes
-            self.plan = Plan(rows.rows, run_rows_for(rows, data.part_rows), data.part_rows, seed)
+            self.plan = Plan(rows.rows, run_rows_for(rows, data.part_rows), data.part_rows, seed, shares)
             chunk_rows = rows.layout.chunks[0] if rows.layout.chunks else 1
         self.rereads = max(1.0, min(chunk_rows, rows.rows) / self.plan.run_rows)
         window = PARTS * self.plan.part_rows
@@ -278,6 +318,9 @@ class Stream:
         self.X: Array = shared_zeros((window, data.features), kind)
         self.Y: Array = shared_zeros((window, n_outputs), kind)
         self.charged_s = 0.0
+        self._share = share
+        if share is not None:
+            self.X[...] = np.nan
         self._shelf = _Shelf()
         self._thread: threading.Thread | None = None
         self._close = weakref.finalize(self, self._shelf.stop)
@@ -330,11 +373,23 @@ class Stream:
             self.charged_s += self._share_s * len(piece)
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
 
+    @property
+    def part(self) -> int:
+        """The part that the last batch comes from, perhaps with rows of the one before."""
+        return self._part
+
+    def hold(self, part: int) -> None:
+        """Have a part and the one before in the window, for another process that takes the batches."""
+        if part < self._part:
+            self.restart()
+        if part != self._part:
+            self._enter(part)
+
     def _enter(self, part: int) -> None:
         """Go on with a part once it was read."""
         shelf = self._shelf
         if self._thread is None:
-            filler = _Filler(self.data, self.plan, self.X, self.Y)
+            filler = _Filler(self.data, self.plan, self.X, self.Y, self._share)
             self._thread = threading.Thread(target=_read_ahead, args=(shelf, filler), name="reads ahead", daemon=True)
             self._thread.start()
         begun = time.perf_counter()
@@ -357,7 +412,7 @@ class Stream:
     def record(self) -> StreamRecord:
         """How much was read since the last restart, without the first part, for which every run has to wait."""
         counted = [(number, *seconds) for number, seconds in self._counted.items() if number > 0]
-        rows = sum(len(self.plan.numbers(number)) for number, _, _ in counted)
+        rows = sum(len(self.plan.places(number, self._share)) for number, _, _ in counted)
         return StreamRecord(
             part_rows=self.plan.part_rows,
             run_rows=self.plan.run_rows,
@@ -412,8 +467,8 @@ def _read_ahead(shelf: _Shelf, filler: _Filler) -> None:
 class _Filler:
     """Reads parts into the window, converted. It belongs to the thread, which must not keep the stream itself alive."""
 
-    def __init__(self, data: StreamedSet, plan: Plan, X: Array, Y: Array) -> None:
-        self._data, self._plan, self._X, self._Y = data, plan, X, Y
+    def __init__(self, data: StreamedSet, plan: Plan, X: Array, Y: Array, share: int | None) -> None:
+        self._data, self._plan, self._X, self._Y, self._share = data, plan, X, Y, share
         self._open = ExitStack()
         self._rows: StoredRows | None = None
         self._raw: Any = None
@@ -434,19 +489,23 @@ class _Filler:
     def load(self, part: int, shelf: _Shelf) -> bool:
         """Read a part; False if the stream was closed meanwhile. Raises DataError if that cannot be done."""
         plan = self._plan
-        base = at = plan.base(part)
+        base, wanted = plan.base(part), plan.places(part, self._share)
+        place = 0
         for start in plan.starts(part).tolist():
             if shelf.stopped:
                 return False
-            stop = min(start + plan.run_rows, plan.rows)
-            self._read(start, stop, self._X[at : at + stop - start])
-            at += stop - start
+            count = min(plan.run_rows, plan.rows - start)
+            first, last = max(wanted.start - place, 0), min(wanted.stop - place, count)
+            if first < last:
+                self._read(start + first, start + last, self._X[base + place + first : base + place + last])
+            place += count
         # what has changed may be why a value is not finite
         self._data.require_unchanged()
-        numbers = plan.numbers(part)
+        numbers = plan.numbers(part)[wanted.start : wanted.stop]
+        X, Y = (array[base + wanted.start : base + wanted.stop] for array in (self._X, self._Y))
         if part < plan.parts:
-            self._require_finite(numbers, self._X[base:at])
-        self._answer(numbers, self._Y[base:at])
+            self._require_finite(numbers, X)
+        self._answer(numbers, Y)
         return True
 
     def _read(self, start: int, stop: int, out: Array) -> None:

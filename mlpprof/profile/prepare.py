@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from mlpprof import catalog
 from mlpprof.data import Dataset, DataSource, Stream, StreamedSet, load_stream
 from mlpprof.data import load as load_data
 from mlpprof.engines.team import shared_zeros
+from mlpprof.engines.windows import Window, register
 from mlpprof.errors import UnsupportedNetwork, UsageError, VariantError
 from mlpprof.instrument.clocks import LabelClock, instrumented_module, stray_labels
 from mlpprof.model import Array, Network, Variant
@@ -25,6 +27,7 @@ from mlpprof.profile.check import load_pair
 from mlpprof.profile.passes import Subject
 from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
+from mlpprof.results.json import decode, encode, parse
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
 TRIAL_ROWS, TRIAL_RATE = 8, 0.5
@@ -112,6 +115,33 @@ class Prepared:
         if stream is not None and batch > stream.plan.smallest_part:
             most = stream.plan.smallest_part
             raise UsageError(f"batch {batch} is larger than a part of the stream of {most} rows; use --batch {most}")
+        if stream is not None and batch % stream.plan.shares:
+            shares = stream.plan.shares
+            raise UsageError(
+                f"with --stream, each of the {shares} ranks reads its own rows of a batch, but batch {batch} cannot be "
+                f"divided by {shares}; use --batch {max(1, batch // shares) * shares}"
+            )
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """A stream; shares: as in `Plan`."""
+
+    source: DataSource
+    n_outputs: int
+    dtype: str
+    seed: int
+    shares: int = 1
+
+    def open(self, data: StreamedSet, share: int | None) -> Stream:
+        """The stream, or the share of one process."""
+        return Stream(data, self.n_outputs, self.dtype, self.seed, self.shares, share)
+
+
+def open_share(text: str, share: int) -> Stream:
+    """The share of another process in a stream, from the text of a `StreamRequest`."""
+    asked = decode(StreamRequest, parse(text))
+    return asked.open(load_stream(asked.source), share)
 
 
 class Loader:
@@ -123,7 +153,7 @@ class Loader:
     def __init__(self, shared: SharedArrays | None = None) -> None:
         self.shared = shared
         self._data: dict[DataSource, Dataset | StreamedSet] = {}
-        self._streams: dict[tuple[DataSource, int, str, int], Stream] = {}
+        self._streams: dict[StreamRequest, Stream] = {}
         self._arrays: dict[tuple[DataSource, int, int, str], tuple[Array, Array]] = {}
 
     def prepare(self, request: Request, report: Progress) -> Prepared:
@@ -141,8 +171,6 @@ class Loader:
         report("loading the data", 0.05)
         network = request.network
         dtype = DTYPES[request.dtype] if request.dtype is not None else _own_dtype(entry, cls)
-        stream = self._stream_for(request, dtype)
-        X, Y = self._arrays_for(request, dtype) if stream is None else (stream.X, stream.Y)
 
         def make() -> Variant:
             with catalog.variant_code(entry):
@@ -155,8 +183,12 @@ class Loader:
                 return labelled(network, network.initial_parameters(request.seed, dtype))
 
         with catalog.own_modules(entry):
-            close(make())  # a network that this variant cannot do is refused here
-        if stream is not None:
+            instance = make()  # a network that this variant cannot do is refused here
+            shares = getattr(getattr(instance, "ranks", None), "size", 1)
+            close(instance)
+        stream = self._stream_for(request, dtype, shares)
+        X, Y = self._arrays_for(request, dtype) if stream is None else (stream.X, stream.Y)
+        if stream is not None and shares == 1:
             with catalog.variant_code(entry):
                 require_streaming(entry.name, cls, network, X.dtype)
         subject = Subject(X, Y, request.seed, make, make_labelled, stream)
@@ -168,17 +200,22 @@ class Loader:
             self._data[source] = load_data(source) if source.part_rows is None else load_stream(source)
         return self._data[source]
 
-    def _stream_for(self, request: Request, dtype: type) -> Stream | None:
-        """The stream that all variants of this dtype share; None if the set is read into memory."""
+    def _stream_for(self, request: Request, dtype: type, shares: int) -> Stream | None:
+        """The stream that all variants of this dtype share; None if the set is read into memory.
+
+        shares: the number of MPI's ranks, each of which reads its own rows.
+        """
         if request.source.part_rows is None:
             return None
-        n_outputs = request.network.layers[-1]
-        key = (request.source, n_outputs, np.dtype(dtype).name, request.seed)
-        if key not in self._streams:
+        asked = StreamRequest(request.source, request.network.layers[-1], np.dtype(dtype).name, request.seed, shares)
+        if asked not in self._streams:
             data = self._load_fitting(request)
             assert isinstance(data, StreamedSet)
-            self._streams[key] = Stream(data, n_outputs, dtype, request.seed)
-        return self._streams[key]
+            stream = self._streams[asked] = asked.open(data, 0 if shares > 1 else None)
+            if shares > 1:
+                window = Window(f"{__name__}:{open_share.__name__}", json.dumps(encode(asked)), lambda: stream.part)
+                register(stream.X, window)
+        return self._streams[asked]
 
     def _arrays_for(self, request: Request, dtype: type) -> tuple[Array, Array]:
         source, layers = request.source, request.network.layers
