@@ -230,7 +230,8 @@ def _follow() -> None:
                 _wait_for(comm.Ibcast(length))
                 text = np.empty(int(length[0]), np.uint8)
                 _wait_for(comm.Ibcast(text))
-                window = open_window(*json.loads(text.tobytes()), comm.rank)
+                opener, described = json.loads(text.tobytes())
+                window = open_window(opener, described, comm.rank)
                 X, Y = window.X, window.Y
             if flags & NEW_DATA:
                 forms = np.empty((2, 3), np.int64)
