@@ -50,7 +50,7 @@ WINDOW_BYTES = 128 << 20
 BATCHES = 3
 """A part has at least so many batches, so that a batch comes from two parts at most."""
 
-RUN_BYTES = 256 << 10
+RUN_BYTES = 1 << 20
 """A run takes up to so many bytes: a disk reads them nearly as fast as a whole file."""
 
 FEWEST_RUNS, FEWEST_CHUNKS = 64, 8

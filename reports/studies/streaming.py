@@ -22,6 +22,7 @@ import numpy as np
 from scipy import stats
 
 from mlpprof.cli.terminal import progress_bar
+from mlpprof.compare.entrants import all_threads
 from mlpprof.data import DataSource, load, peek
 from mlpprof.data.stream import part_rows_for
 from mlpprof.errors import DataError, UsageError
@@ -75,13 +76,20 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Measured:
-    """Training from one file: steps a second from memory, from the file, and from random rows through h5py."""
+    """Training from one file: steps a second from memory, from the file, and from random rows through h5py.
+
+    share: of the rate from memory, the median over pairs of neighbouring turns. memory_used_s, stream_used_s: processor
+    time of a step with that of the reading thread.
+    """
 
     layout: str
     rows: int
     nbytes: int
     memory_steps_s: float
     stream_steps_s: float
+    share: float
+    memory_used_s: float
+    stream_used_s: float
     fancy_steps_s: float
     fancy_rows_s: float
     read_rows_s: float | None
@@ -91,8 +99,9 @@ class Measured:
     peak: int
 
     @property
-    def share(self) -> float:
-        return self.stream_steps_s / self.memory_steps_s
+    def one_core_share(self) -> float:
+        """The share of the rate from memory that is left if one core does all, and nothing can be hidden."""
+        return self.memory_used_s / self.stream_used_s
 
     @property
     def over_fancy(self) -> float:
@@ -151,7 +160,6 @@ class Measure:
     variant: str
     turns: int
     turn_s: float
-    limit: int
 
     def file(self, layout: Layout, path: Path, nbytes: int, cgroup: Path | None, progress: Progress) -> Measured:
         """All rates of one file. Turns from memory and from the file alternate, and medians are compared."""
@@ -180,6 +188,9 @@ class Measure:
             nbytes=nbytes,
             memory_steps_s=float(np.median([one["steps_s"] for one in memory])),
             stream_steps_s=float(np.median([one["steps_s"] for one in streamed])),
+            share=float(np.median([b["steps_s"] / a["steps_s"] for a, b in zip(memory, streamed, strict=True)])),
+            memory_used_s=float(np.median([one["used_s"] for one in memory])),
+            stream_used_s=float(np.median([one["used_s"] for one in streamed])),
             fancy_steps_s=fancy["steps_s"],
             fancy_rows_s=fancy["read_rows_s"],
             read_rows_s=last["read_rows_s"],
@@ -241,8 +252,8 @@ def losses(
 
 def rates_text(rows: Sequence[Measured]) -> Iterator[str]:
     header = (
-        *("file", "size", "from memory", "streamed", "share", "disk's limit", "hidden", "chunks read"),
-        *("h5py's random rows", "streamed over it"),
+        *("file", "size", "from memory", "streamed", "share", "share on one core", "disk's limit", "hidden"),
+        *("chunks read", "h5py's random rows", "streamed over it"),
     )
     yield from markdown_table(
         header,
@@ -253,6 +264,7 @@ def rates_text(rows: Sequence[Measured]) -> Iterator[str]:
                 f"{one.memory_steps_s:,.0f}/s",
                 f"{one.stream_steps_s:,.0f}/s",
                 f"{100 * one.share:.0f} %",
+                f"{100 * one.one_core_share:.0f} %",
                 f"{one.disk_steps_s:,.0f}/s",
                 "" if one.hidden is None else f"{100 * one.hidden:.0f} %",
                 f"{one.rereads:.1f} x",
@@ -306,8 +318,8 @@ def main(variant: str, limit: int, folder: Path | None, quick: bool, out: Path) 
     X, labels = digits.X, digits.labels
     nbytes = limit << 20
     rows = SIZE_OVER_LIMIT * nbytes // (4 * FEATURES)
-    turns, turn_s, seeds = (2, 1.0, 3) if quick else (5, 4.0, SEEDS)
-    measure = Measure(variant, turns, turn_s, nbytes)
+    turns, turn_s, seeds = (2, 1.0, 3) if quick else (6, 2.0, SEEDS)
+    measure = Measure(variant, turns, turn_s)
     found: list[Measured] = []
     layouts = (MAIN, *LAYOUTS)
     with progress_bar() as progress, tempfile.TemporaryDirectory(dir=folder) as temporary, limited(nbytes) as cgroup:
@@ -331,10 +343,12 @@ def main(variant: str, limit: int, folder: Path | None, quick: bool, out: Path) 
             "",
             *rates_text(found),
             "",
-            f"`{variant}`; the median of {turns} turns of an epoch or {turn_s:g} s, which alternate with those from "
-            "memory. disk's limit: what the disk gives if the file is read from its beginning. hidden: the share of "
-            "reading that went on beside the steps. chunks read: how often in an epoch. h5py's random rows: the same "
-            "training, but each batch is `X[sorted rows]` of the file.",
+            f"`{variant}` with {all_threads()} core(s). The rates are medians of {turns} turns of {turn_s:g} s, which "
+            "alternate with those from memory; the share is the median of neighbouring turns. Other programs on the "
+            "machine change these. The share on one core compares the processor time of a step with that of the "
+            "reading thread: nothing can be hidden there. disk's limit: what the disk gives if the file is read from its "
+            "beginning. hidden: the share of reading that went on beside the steps. chunks read: how often in an epoch. "
+            "h5py's random rows: the same training, but each batch is `X[sorted rows]` of the file.",
             "",
             "## Memory",
             "",
@@ -355,7 +369,7 @@ def main(variant: str, limit: int, folder: Path | None, quick: bool, out: Path) 
         "limit_bytes": nbytes,
         "in_cgroup": has_cgroup,
         "most_used_bytes": used,
-        "files": [{**asdict(one), "share": one.share, "over_fancy": one.over_fancy} for one in found],
+        "files": [{**asdict(one), "one_core_share": one.one_core_share, "over_fancy": one.over_fancy} for one in found],
         "losses": [
             {
                 **asdict(one),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import h5py
@@ -53,16 +53,17 @@ class Session:
         forget(Path(str(self._it.request.source.path)))
         steps, done = subject.samples // batch, 0
         with catalog.variant_code(entry):
-            start = perf_counter()
+            start, used_s = perf_counter(), process_time()
             for index in islice(subject.walk(batch), steps):
                 self._instance.train_step(subject.X, subject.Y, index)
                 done += 1
                 if perf_counter() - start > limit_s:
                     break
-            seconds = perf_counter() - start
+            seconds, used_s = perf_counter() - start, process_time() - used_s
         record = None if subject.stream is None else subject.stream.record()
         return {
             "steps_s": done / seconds,
+            "used_s": used_s / done,
             "peak": peak_bytes(),
             "hidden": None if record is None else record.hidden_share,
             "read_rows_s": record.rows / record.read_s if record is not None and record.read_s else None,
