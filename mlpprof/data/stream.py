@@ -54,8 +54,9 @@ RUN_BYTES = 1 << 20
 """A run takes up to so many bytes: a disk reads them nearly as fast as a whole file."""
 
 FEWEST_RUNS, FEWEST_CHUNKS = 64, 8
-"""A part has at least so many runs, so that its rows come from many places. If the file has larger chunks, it has at
-least so many runs of whole chunks; beyond that, chunks are read more than once."""
+"""A part has at least so many runs, so that its rows come from many places. A run has whole chunks of the file; if these
+are so large that there would be fewer runs than the second number, a run is a piece of a chunk, which is read again for
+the others."""
 
 SCAN_BYTES = 8 << 20
 """Where rows are read in their order, about so many bytes are read at a time."""
@@ -69,9 +70,11 @@ def part_rows_for(facts: DataFacts, batch: int, window_bytes: int = WINDOW_BYTES
 
 def run_rows_for(rows: StoredRows, part_rows: int) -> int:
     """The rows of a run in a part of so many rows."""
-    if rows.layout.chunks:
-        return max(1, min(rows.layout.chunks[0], part_rows // FEWEST_CHUNKS))
-    return max(1, min(rows.rows_in(RUN_BYTES), part_rows // FEWEST_RUNS))
+    wanted = max(1, min(rows.rows_in(RUN_BYTES), part_rows // FEWEST_RUNS))
+    if not rows.layout.chunks:
+        return wanted
+    of_chunk = rows.layout.chunks[0]
+    return wanted // of_chunk * of_chunk or max(1, min(of_chunk, part_rows // FEWEST_CHUNKS))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Ranks:
     this object in `instance.ranks`. Make it last in the constructor, so that a network that the variant refuses does
     not reach the followers.
 
-    Rank k trains on the rows index[k::size] of a batch: if a file is streamed, it has no others, and NaN in their place.
+    Rank k trains on the rows index[k::size] of a batch. If a file is streamed, it has NaN in place of all others.
 
     rank: the number of this process, 0 to size - 1. stepping: whether a step of all ranks is under way. apart: set it
     where the state is changed outside of such a step.
