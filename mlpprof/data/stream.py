@@ -55,7 +55,7 @@ RUN_BYTES = 1 << 20
 """A run takes up to so many bytes: a disk reads them nearly as fast as a whole file."""
 
 FEWEST_RUNS, FEWEST_CHUNKS = 64, 8
-"""A part has at least so many runs, so that its rows come from many places. A run has whole chunks of the file. If these
+"""A part has at least so many runs, so that its rows come from many places. A run has whole chunks of the file. If they
 are so large that there would be fewer runs than the second number, a run is a piece of a chunk, which is read again for
 the others."""
 
@@ -497,17 +497,19 @@ class _Filler:
         """Read a part; False if the stream was closed meanwhile. Raises DataError if that cannot be done."""
         plan = self._plan
         base, wanted = plan.base(part), plan.places(part, self._share)
-        place = 0
-        starts = plan.starts(part).tolist()
-        for number, start in enumerate(starts):
-            if shelf.stopped:
-                return False
-            self._announce(starts[number + ANNOUNCED : number + ANNOUNCED + 1])
+        pieces, place = [], 0
+        for start in plan.starts(part).tolist():
             count = min(plan.run_rows, plan.rows - start)
             first, last = max(wanted.start - place, 0), min(wanted.stop - place, count)
             if first < last:
-                self._read(start + first, start + last, self._X[base + place + first : base + place + last])
+                pieces.append((start + first, start + last, base + place + first))
             place += count
+        for number, (start, stop, at) in enumerate(pieces):
+            if shelf.stopped:
+                return False
+            for soon, end, _ in pieces[number + ANNOUNCED : number + ANNOUNCED + 1]:
+                self._announce(soon, end)
+            self._read(start, stop, self._X[at : at + stop - start])
         # what has changed may be why a value is not finite
         self._data.require_unchanged()
         numbers = plan.numbers(part)[wanted.start : wanted.stop]
@@ -531,13 +533,12 @@ class _Filler:
             with np.errstate(over="ignore"):  # it becomes infinite, which is found and reported
                 np.copyto(out, values, casting="same_kind")
 
-    def _announce(self, starts: list[int]) -> None:
-        """Ask the system to read the runs that start with these rows, because they will be wanted soon."""
+    def _announce(self, start: int, stop: int) -> None:
+        """Ask the system to read rows, because they will be wanted soon."""
         rows = cast(StoredRows, self._rows)
         if rows.offset is not None and hasattr(os, "posix_fadvise"):
-            for start in starts:
-                begin, nbytes = rows.offset + start * rows.row_bytes, self._plan.run_rows * rows.row_bytes
-                os.posix_fadvise(self._raw.fileno(), begin, nbytes, os.POSIX_FADV_WILLNEED)
+            begin, nbytes = rows.offset + start * rows.row_bytes, (stop - start) * rows.row_bytes
+            os.posix_fadvise(self._raw.fileno(), begin, nbytes, os.POSIX_FADV_WILLNEED)
 
     def _read_bytes(self, offset: int, values: Array) -> None:
         """Read bytes of the file to where they belong. The interpreter's lock is free meanwhile, as with no library."""
