@@ -15,7 +15,7 @@ from mlpprof.cli.streams import complain
 from mlpprof.compare.error_bounds import RESOLUTION
 from mlpprof.compare.resolution import share_of
 from mlpprof.data import DataSource, memory_needed, peek
-from mlpprof.data.stream import part_rows_for
+from mlpprof.data.stream import WINDOW_BYTES, part_rows_for
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError
@@ -32,6 +32,9 @@ from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
+
+MOST_OF_MEMORY = 0.25
+"""The rows of a file that are in memory while training take no more than this share of what is free."""
 
 NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
@@ -291,15 +294,17 @@ def streamed(
         if wanted:
             raise UsageError(f"--stream reads a data file, but '{source.text}' is an embedded set; add --data FILE")
         return workload
+    free = free_bytes()
     if not wanted:
-        needed, free = memory_needed(source, ITEM_BYTES[dtype or "float64"]), free_bytes()
+        needed = memory_needed(source, ITEM_BYTES[dtype or "float64"])
         if needed <= free:
             return workload
         say(
             f"{source.text} takes {format_size(needed)} in memory, but {format_size(free)} are free; it is read while "
             "training, as with --stream"
         )
-    return replace(workload, source=replace(source, part_rows=part_rows_for(peek(source), workload.batch)))
+    part_rows = part_rows_for(peek(source), workload.batch, min(WINDOW_BYTES, int(free * MOST_OF_MEMORY)))
+    return replace(workload, source=replace(source, part_rows=part_rows))
 
 
 # The options of commands that run an unchanged program, and the `Subject` that is made from them.

@@ -198,12 +198,12 @@ def fingerprint_of(arrays: Iterable[Blocks | None]) -> str:
     return digest.hexdigest()
 
 
-def require_memory(nbytes: int, what: str) -> None:
-    """Raise DataError if nbytes are more than the memory that is free now."""
+def require_memory(nbytes: int, what: str, cure: str = "use fewer samples") -> None:
+    """Raise DataError if nbytes are more than the memory that is free now. cure: what to do about it."""
     free = int(psutil.virtual_memory().available)
     if nbytes > free:
         raise DataError(
-            f"{what} needs {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; use fewer samples"
+            f"{what} needs {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; {cure}"
         )
 
 

@@ -34,6 +34,7 @@ from mlpprof.data.dataset import (
     Dataset,
     fingerprint_of,
     outputs,
+    require_memory,
     require_outputs,
     scaled,
 )
@@ -322,6 +323,8 @@ class Stream:
         self.rereads = max(1.0, min(chunk_rows, rows.rows) / self.plan.run_rows)
         window = PARTS * self.plan.part_rows
         kind = np.dtype(dtype)
+        nbytes = window * (data.features + n_outputs) * kind.itemsize
+        require_memory(nbytes, f"{data.name}: a window of {window:,} rows", "use a smaller batch")
         self.X: Array = shared_zeros((window, data.features), kind)
         self.Y: Array = shared_zeros((window, n_outputs), kind)
         self.charged_s = 0.0
