@@ -30,10 +30,9 @@ ONE = Measured(
 
 def test_a_row_of_the_table_compares_the_file_with_memory_and_with_random_rows():
     (row,) = list(rates_text([ONE]))[2:]
-    assert row == (
-        "| float32, 1,000 rows | 2.00 MiB | 800/s | 760/s | 95 % | 80 % | 1,500/s | 97 % | 1.0 x | 90,000/s | 3,000/s | "
-        "30 x |"
-    )
+    cells = [cell.strip() for cell in row.strip("| ").split("|")]
+    assert cells[:6] == ["float32, 1,000 rows", "2.00 MiB", "800/s", "760/s", "95 %", "80 %"]
+    assert cells[6:] == ["1,500/s", "97 %", "1.0 x", "90,000/s", "3,000/s", "30 x"]
 
 
 def test_losses_are_compared_in_pairs_and_as_samples():

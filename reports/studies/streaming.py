@@ -307,7 +307,7 @@ def memory_text(limit: int, cgroup: bool, used: int, peak: int) -> str:
 
 @click.command(cls=Program)
 @click.option("--variant", default="fused_update", show_default=True, help="The variant that trains.")
-@click.option("--limit", type=click.IntRange(64), default=512, show_default=True, help="What it may hold, MiB.")
+@click.option("--limit", type=click.IntRange(64), default=256, show_default=True, help="What it may hold, MiB.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where the files are written for it.")
 @click.option("--quick", is_flag=True, help="Small files, few seeds and short turns.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
