@@ -93,6 +93,13 @@ class Prepared:
         return self.load_data()
 
     @property
+    def whole_data(self) -> Dataset:
+        """The data set, for those who never stream it."""
+        data = self.data
+        assert isinstance(data, Dataset)
+        return data
+
+    @property
     def dtype(self) -> str:
         """float32 or float64."""
         return str(self.subject.X.dtype.name)

@@ -17,7 +17,6 @@ from mlpprof.compare.race import Stepper
 from mlpprof.compare.steppers import FunctionStepper, no_arguments
 from mlpprof.compare.worker import Session as RaceSession
 from mlpprof.compare.worker import handlers_of
-from mlpprof.data import Dataset
 from mlpprof.model import Array, Variant, loss_of
 from mlpprof.model.gradcheck import (
     FINITE_DIFFERENCE_TOLERANCE,
@@ -118,7 +117,7 @@ class Session(RaceSession):
                 report(f"step {step + 1:,} of {steps:,} from other weights", step / steps)
                 index = next(indices)
                 instance.train_step(X, Y, index)
-            test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+            test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
             found = {
                 "last_batch_accuracy": accuracy(instance.predict(X[index]), Y[index]),
                 "test_accuracy": None
@@ -174,9 +173,7 @@ class _Learner:
             self._indices = batches(samples, batch, it.request.seed)
         self._steps = samples // batch if batch else 1
         self._last: Any = WHOLE
-        data = it.data
-        assert isinstance(data, Dataset)  # nothing here is streamed
-        self._test = data.test_arrays(it.request.network.layers[-1], it.dtype)
+        self._test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
         self._epoch_s: list[float] = []
         self._loss: list[float] = []
         self._accuracy: list[float] = []
