@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from mlpprof.compare.error_bounds import (
-    CLEAR_FACTOR,
+    CLEAR_REPLICATES,
     DECIDED_SD,
     IN_PROCESS,
     LOOKS,
@@ -19,6 +19,7 @@ from mlpprof.compare.error_bounds import (
     Look,
     Procedure,
     bounds,
+    clear_factor,
     procedure_for,
 )
 from mlpprof.compare.resolution import share_of
@@ -201,10 +202,17 @@ def test_finer_procedures_keep_the_budgets_for_every_two_valued_noise_of_the_gua
         assert max(crossing_probability(side, one, 0.015, procedure) for one in shares) < budget
 
 
-def test_two_replicates_that_err_by_the_factor_of_a_clear_effect_are_rarer_than_a_hundredth_of_the_budget():
+@pytest.mark.parametrize("n", CLEAR_REPLICATES)
+def test_replicates_that_all_err_by_the_factor_of_a_clear_effect_are_rarer_than_a_hundredth_of_the_budget(n):
+    far = math.log(clear_factor(n))
     for sd in (0.015, 0.05):
-        one_errs = sd**2 / (sd**2 + math.log(CLEAR_FACTOR) ** 2)  # Cantelli
-        assert one_errs**2 < REPLICATED.false_fail / 100
+        assert (sd**2 / (sd**2 + far**2)) ** n <= 1.0001 * REPLICATED.false_fail / 100, "Cantelli, any distribution"
+    for sd in (0.1, 0.2):
+        assert scipy_stats.norm.sf(far / sd) ** n <= 1.0001 * REPLICATED.false_fail / 100, "normal replicates"
+
+
+def test_the_more_replicates_the_smaller_is_the_factor_of_a_clear_effect():
+    assert [round(clear_factor(n), 1) for n in CLEAR_REPLICATES] == [2.4, 1.5, 1.4]
 
 
 @pytest.mark.parametrize("written", ["2%", "2 %", " 0.02 ", 0.02])

@@ -44,11 +44,12 @@ look is the first of LOOKS at which a true speedup of just `at_least` is decided
 looks before it are the same for every resolution. The floor of the deviation gives an interval of 5 processes that is
 no narrower than D.
 
-Clear effects. Before the first look, a run ends if its first two replicates both lie beyond the limit of a verdict, on
-the same side, by the factor CLEAR_FACTOR, and their 95 % interval lies beyond the claim. By Cantelli's inequality two
-independent replicates both err so far with probability (s^2 / (s^2 + log(2.5)^2))^2, whatever their distribution: 1e-7
-for s = 1.5 %, and 1e-5 for 5 %, which is a hundredth of the smaller budget. No null is measured then: a run whose same
-code differs by that factor is no run.
+Clear effects. With few replicates t is so large that even an obvious effect is undecided. So a run of 2, 3 or 4
+replicates also ends if all of them lie beyond the limit of a verdict, on the same side, by `clear_factor` (2.4, 1.5 and
+1.4), and their 95 % interval lies beyond the claim. The probability that n independent replicates all err so far is at
+most 1e-5, a hundredth of the smaller budget, if their standard deviation is at most 5 %, whatever their distribution
+(by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are roughly normal. No
+null is measured then: a run whose same code differs by that factor is useless.
 
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the
@@ -132,8 +133,12 @@ BIAS_SHARE = 0.15
 """Finer procedures tolerate a bias of this share of their resolution, in logarithms."""
 DECIDED_SD = 0.04
 """If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
-CLEAR_REPLICATES, CLEAR_FACTOR = 2, 2.5
-"""So many replicates decide alone if all of them lie beyond the limit of a verdict by this factor."""
+CLEAR_REPLICATES = (2, 3, 4)
+"""So few replicates decide if all of them lie beyond the limit of a verdict by `clear_factor`; more have small bounds."""
+CLEAR_LEVEL = 1e-5
+"""The probability that all of them err by that factor, with the largest deviations below."""
+CLEAR_SD, CLEAR_NORMAL_SD = 0.05, 0.20
+"""The largest standard deviation for which this holds whatever the distribution, and if it is roughly normal."""
 
 
 @cache
@@ -158,6 +163,13 @@ def procedure_for(resolution: float) -> Procedure:
         if bounds(procedure)[-1].failing.margin(DECIDED_SD) <= math.log1p(resolution) - tolerated:
             break
     return procedure
+
+
+@cache
+def clear_factor(replicates: int) -> float:
+    """The factor by which all of so many replicates must lie beyond the limit of a verdict, to decide alone."""
+    one_errs = CLEAR_LEVEL ** (1 / replicates)
+    return math.exp(max(CLEAR_SD * math.sqrt(1 / one_errs - 1), CLEAR_NORMAL_SD * float(-ndtri(one_errs))))
 
 
 @dataclass(frozen=True)

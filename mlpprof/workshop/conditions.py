@@ -48,7 +48,7 @@ class Conditions:
     procedure: Procedure = PROCEDURE
     blocks: int = BLOCKS
     environment: Environment = field(default_factory=Environment)
-    budget_s: float = 30.0
+    budget_s: float = 45.0
     whole_s: float = 60.0
     roofline: bool = True
 
