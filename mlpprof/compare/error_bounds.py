@@ -48,8 +48,8 @@ Clear effects. With few replicates t is so large that even an obvious effect is 
 replicates also ends if all of them lie beyond the limit of a verdict, on the same side, by `clear_factor` (2.4, 1.5 and
 1.4), and their 95 % interval lies beyond the claim. The probability that n independent replicates all err so far is at
 most 1e-5, a hundredth of the smaller budget, if their standard deviation is at most 5 %, whatever their distribution
-(by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are roughly normal. No
-null is measured then: a run whose same code differs by that factor is useless.
+(by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are roughly normal.
+No null is measured then: a run whose same code differs by that factor is useless.
 
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the
@@ -134,7 +134,7 @@ BIAS_SHARE = 0.15
 DECIDED_SD = 0.04
 """If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
 CLEAR_REPLICATES = (2, 3, 4)
-"""So few replicates decide if all of them lie beyond the limit of a verdict by `clear_factor`; more have small bounds."""
+"""So few replicates decide if all of them lie beyond the limit by `clear_factor`; with more, the bounds are small."""
 CLEAR_LEVEL = 1e-5
 """The probability that all of them err by that factor, with the largest deviations below."""
 CLEAR_SD, CLEAR_NORMAL_SD = 0.05, 0.20
