@@ -63,6 +63,7 @@ from mlpprof.report.files.formats import RUNS
 from mlpprof.results.on_disk import SCHEMA, load_run, run_bytes, seal
 from mlpprof.testing.baseline import Claim, read_claims, write_claim
 from mlpprof.workshop.board import board_html, read_folders
+from mlpprof.workshop.exercises import built_in
 from mlpprof.workshop.result import result_json
 
 MOST_S, MOST_BYTES = 10, 1_000_000_000
@@ -248,7 +249,7 @@ def read_configuration(path: Path) -> None:
 
 def read_board(path: Path) -> None:
     """Make a page of one result."""
-    board_html(*read_folders([path]), "now")
+    board_html(*read_folders([path], built_in()), "now", built_in())
 
 
 def read_cache(path: Path) -> None:

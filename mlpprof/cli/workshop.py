@@ -21,9 +21,10 @@ from mlpprof.results.json import json_text
 from mlpprof.workshop import conditions
 from mlpprof.workshop.board import read_folders, without_names, write_board
 from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
+from mlpprof.workshop.exercises import Course, Exercise, built_in, read_course
 from mlpprof.workshop.folder import (
     RESULTS,
+    course_of,
     keep,
     new_folder,
     next_exercise,
@@ -39,7 +40,13 @@ from mlpprof.workshop.solutions import solution_text
 
 EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
-NUMBER = click.IntRange(0, EXERCISES[-1].number)
+
+exercises_option = click.option(
+    "--exercises",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Take the exercises of FOLDER, which mlpprof workshop author has made (default: those of mlpprof).",
+)
 
 
 class InOrder(click.Group):
@@ -60,17 +67,19 @@ def command() -> None:
 @command.command("new", short_help="Make a folder with the exercises.")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--notebook", is_flag=True, help="Add the exercises as a notebook (needs the extra 'notebook').")
-def new(folder: Path, notebook: bool) -> None:
+@exercises_option
+def new(folder: Path, notebook: bool, exercises: Path | None) -> None:
     """Make DIR with a README, the file my_mlp.py to start from, and a page for each exercise.
 
     DIR must be new or empty, so nothing is overwritten.
     """
-    new_folder(folder, notebook_text() if notebook else None)
+    course = _course(exercises, None)
+    new_folder(folder, course, notebook_text(course) if notebook else None)
     click.echo(f"made {folder}: read {folder / 'README.md'}, then type: cd {folder}; mlpprof workshop check")
 
 
 @command.command("check", short_help="Check my_mlp.py: is it right, built as required, and fast enough?")
-@click.argument("number", type=NUMBER, required=False, metavar="[EXERCISE]")
+@click.argument("number", type=int, required=False, metavar="[EXERCISE]")
 @click.option("--predict", metavar="X", help="Your guess of the speedup; if you leave it out, you are asked.")
 @click.option(
     "--name", help="Your name on the page of the class (default: the last one used, from git, or your account)."
@@ -118,12 +127,13 @@ def check(
     folder = Path.cwd()
     require_folder(folder)
     done = stored_results(folder)
-    chosen = exercise(next_exercise(done) if number is None else number)
+    course = course_of(folder)
+    chosen = course.numbered(next_exercise(course, done) if number is None else number)
     learner = learner_name(name, done, folder)
     require_writable_folder(folder / RESULTS)
     guess = None if predict is None else parse_guess(predict)
     with progress_bar() as progress:
-        examined = examine(folder, chosen, learner, conditions.CLASSROOM, progress)
+        examined = examine(folder, course, chosen, learner, conditions.CLASSROOM, progress)
     result = examined.result
     if result.outcome == "pass":
         guess = guess or _earlier_guess(done, chosen) or _ask(chosen)
@@ -136,13 +146,13 @@ def check(
         note = f"kept in {where}" if kept else f"{where} already has a better result, which stays"
         if out is not None:
             with write_atomically(out) as part:
-                part.write_text(json_text(FORMATS[file_format or "json"](result)), encoding="utf-8")
+                part.write_text(json_text(FORMATS[file_format or "json"](course, result)), encoding="utf-8")
     with saving.report_first():
         if as_json:
-            print_json(FORMATS[file_format or "json"](result))
+            print_json(FORMATS[file_format or "json"](course, result))
         else:
             console = output_console()
-            _print(result, console)
+            _print(course, result, console)
             if note is not None:
                 print_sentence(console, note, "dim")
     ctx.exit(EXIT_CODES[result.outcome])
@@ -159,7 +169,8 @@ def check(
     help="The page to write.",
 )
 @click.option("--names", is_flag=True, help="Show the names of the learners in place of their numbers.")
-def board(folders: tuple[Path, ...], out: Path, names: bool) -> None:
+@exercises_option
+def board(folders: tuple[Path, ...], out: Path, names: bool, exercises: Path | None) -> None:
     """Collect the result files under each DIR (or in zip files) into one HTML page, ordered by speed.
 
     Without --names, a learner is shown by the number that is in the names of their result files. Files that are damaged
@@ -168,12 +179,13 @@ def board(folders: tuple[Path, ...], out: Path, names: bool) -> None:
     require_writable(out)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"cannot write {out}: the page needs a name that ends in .html")
-    results, skipped = read_folders(folders)
+    course = _course(exercises, None)
+    results, skipped = read_folders(folders, course)
     for reason in skipped:
         complain(f"skipped: {reason}")
     if not results:
         raise UsageError("there are no results; the results of a learner are in results/*.json of their folder")
-    learners = write_board(results if names else without_names(results), skipped, out)
+    learners = write_board(results if names else without_names(results), skipped, out, course)
     click.echo(f"{out}: {_counted(learners, 'learner')}, {_counted(len(results), 'result')}")
 
 
@@ -182,10 +194,14 @@ def _counted(number: int, what: str) -> str:
 
 
 @command.command("solution", short_help="Print the solution of an exercise.")
-@click.argument("number", type=NUMBER, metavar="EXERCISE")
-def solution(number: int) -> None:
-    """Print my_mlp.py with EXERCISE solved. It is made from a variant of the ladder."""
-    click.echo(solution_text(number), nl=False)
+@click.argument("number", type=int, metavar="EXERCISE")
+@exercises_option
+def solution(number: int, exercises: Path | None) -> None:
+    """Print my_mlp.py with EXERCISE solved.
+
+    In a folder that was made with --exercises, these are the exercises.
+    """
+    click.echo(solution_text(_course(exercises, Path.cwd()), number), nl=False)
 
 
 @command.command("guide", short_help="Show the guide for teachers.")
@@ -197,9 +213,16 @@ def guide() -> None:
     console = output_console()
     if console.is_terminal:
         with console.pager():  # without styles, because a pager may print escape codes as text
-            console.print(Markdown(text("guide.md")))
+            console.print(Markdown(built_in().text("guide.md")))
     else:
-        click.echo(text("guide.md"), nl=False)
+        click.echo(built_in().text("guide.md"), nl=False)
+
+
+def _course(exercises: Path | None, folder: Path | None) -> Course:
+    """The exercises in the given folder, else those of a learner's folder, else those of mlpprof."""
+    if exercises is not None:
+        return read_course(exercises)
+    return built_in() if folder is None else course_of(folder)
 
 
 def _earlier_guess(done: dict[int, Result], chosen: Exercise) -> float | None:
@@ -220,12 +243,12 @@ def _ask(chosen: Exercise) -> float | None:
             complain(str(problem))
 
 
-def _print(result: Result, console: Console) -> None:
-    console.print(Text(title(result), "bold"))
+def _print(course: Course, result: Result, console: Console) -> None:
+    console.print(Text(title(course, result), "bold"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, cell in rows(result):
+    for name, cell in rows(course, result):
         grid.add_row(Text(name), Text(cell))
     console.print(grid)
-    print_sentence(console, last_line(result), STYLES[result.outcome])
+    print_sentence(console, last_line(course, result), STYLES[result.outcome])

@@ -50,10 +50,10 @@ from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
-from mlpprof.workshop.exercises import Exercise
+from mlpprof.workshop.exercises import Course, Exercise
 from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
-from mlpprof.workshop.solutions import RUNGS, solution_text
+from mlpprof.workshop.solutions import solution_text, solved_in, start_text, version_of
 
 AS_FAST = 1.05
 """If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
@@ -62,8 +62,6 @@ RACE_ALLOWANCE = Allowance(processor_s=40.0)
 """What one process of a race may use. It times about a hundred turns, most of them of versions that are known."""
 
 PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
-FINAL_EXERCISE = 6
-"""The solution of this exercise is the final version of the workshop. Exercise 0 measures how much faster it is."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +154,7 @@ class Examined:
     the statements that mix memory orders, as (line, description). seconds: how long this took.
     """
 
+    course: Course
     exercise: Exercise
     folder: Path
     conditions: Conditions
@@ -165,7 +164,9 @@ class Examined:
     seconds: float = 0.0
 
 
-def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress) -> Examined:
+def examine(
+    folder: Path, course: Course, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress
+) -> Examined:
     """Load the file, check its results and count a step, without a clock. Raises UsageError if there is no file."""
     file = require_folder(folder)
     trained, begun_s = conditions.trained(folder), time.monotonic()
@@ -180,10 +181,11 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
         outcome="pass",
         stage="load",
         source_sha256=hashlib.sha256(source).hexdigest(),
+        course=course.name,
     )
 
     def examined(result: Result, mixed: tuple[tuple[int, str], ...] = ()) -> Examined:
-        return Examined(exercise, folder, conditions, trained, result, mixed, time.monotonic() - begun_s)
+        return Examined(course, exercise, folder, conditions, trained, result, mixed, time.monotonic() - begun_s)
 
     environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
     request = Request(str(file.resolve()), trained.network, trained.source).to_json()
@@ -195,7 +197,8 @@ def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditio
                 file=request["variant"],
                 network=request["network"],
                 batch=trained.batch,
-                facts=list(exercise.facts),
+                at_most=exercise.at_most,
+                is_solved=exercise.goal == "solve",
             )
     except WorkerKilled:
         raise
@@ -231,13 +234,13 @@ def race(examined: Examined, guess: float | None, progress: Progress, as_used: b
     if result.outcome == "inconclusive":
         return result
     left_s = examined.conditions.whole_s - examined.seconds - (time.monotonic() - begun_s)
-    found = next_bottleneck(examined.folder / MY_MLP, examined.trained, left_s, progress)
+    found = next_bottleneck(examined.folder / MY_MLP, examined.course, examined.trained, left_s, progress)
     return replace(result, bottleneck=printable(found)[:LONGEST_TEXT])
 
 
 def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
     exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
-    share = None if exercise.number == 0 else exercise.share
+    share = None if exercise.goal == "measure" else exercise.share
     used = None
     with _entrants(examined) as (files, places), allowing(RACE_ALLOWANCE):
         requests = [Request(str(path), trained.network, trained.source) for path in files]
@@ -270,21 +273,22 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
 @contextmanager
 def _entrants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
     """Write the files of a race, the solution first and the learner's last; yield them and their places."""
-    number = examined.exercise.number
-    solved, start = number or FINAL_EXERCISE, max(0, number - 1)
+    course, exercise = examined.course, examined.exercise
+    goal = course.last.number if exercise.goal == "measure" else exercise.number
     mine = (examined.folder / MY_MLP).resolve()
     folder = Path(new_folder("workshop"))
     try:
-        # a rung that is two of the three versions races once
-        numbers: dict[str, int] = {}
-        for n in (solved, start, 0):
-            numbers.setdefault(RUNGS[n], n)
-        for rung, n in numbers.items():
-            (folder / f"{rung}.py").write_text(solution_text(n), encoding="utf-8")
-        order = list(numbers)
-        reference, beginning, first = (order.index(RUNGS[n]) for n in (solved, start, 0))
+        # a version that is two of the three races once
+        solved, start = solved_in(course, goal), solved_in(course, exercise.number - 1)
+        order = list(dict.fromkeys((solved, start, -1)))
+        paths = []
+        for n in order:
+            text = start_text(course) if n < 0 else solution_text(course, n)
+            paths.append(folder / f"{version_of(course, n).name}.py")
+            paths[-1].write_text(text, encoding="utf-8")
+        reference, beginning, first = (order.index(n) for n in (solved, start, -1))
         places = Places(reference, beginning, first, mine=len(order))
-        yield [*(folder / f"{rung}.py" for rung in order), mine], places
+        yield [*paths, mine], places
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

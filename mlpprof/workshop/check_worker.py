@@ -21,7 +21,6 @@ from mlpprof.process import Progress, serve
 from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
-from mlpprof.workshop import exercises
 from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
 from mlpprof.workshop.python_loops import count_instructions, loop_over_samples
 from mlpprof.workshop.right_numbers import (
@@ -32,7 +31,18 @@ from mlpprof.workshop.right_numbers import (
     diagnose,
     diagnosed_case,
 )
-from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_by_loop, broken_fact, mixed_orders
+from mlpprof.workshop.right_structure import (
+    FLOAT64_ARRAYS,
+    LARGE,
+    SAMPLE_LOOPS,
+    SMALL,
+    Broken,
+    Counts,
+    broken_by_loop,
+    broken_fact,
+    fact_text,
+    mixed_orders,
+)
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
@@ -48,19 +58,21 @@ SHARED_STATE = (
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
-def examine(report: Progress, file: str, network: Message, batch: int, facts: list[str]) -> Message:
+def examine(
+    report: Progress, file: str, network: Message, batch: int, at_most: dict[str, int], is_solved: bool = True
+) -> Message:
     """Find out whether the MLP of a file is correct, and which structural fact it does not satisfy.
 
-    batch: the batch size that the race will use. The answer has "wrong" (None or what is wrong), "networks" (how many
-    were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line of the
-    step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
+    batch: the batch size that the race will use. at_most: the limits of the exercise, see `right_structure`. is_solved:
+    whether the exercise is to be solved with NumPy. The answer has "wrong" (None or what is wrong), "networks" (how
+    many were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line
+    of the step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
     own = Network(**{**network, "layers": tuple(network["layers"])})
     answer: Message = {"wrong": None, "networks": len(SHAPES), "broken": None, "mixed": [], "uncounted": []}
     answer["prints"] = None
-    is_free = not facts
-    answer["wrong"] = foreign_import(entry.source(), entry.path.name, is_free)
+    answer["wrong"] = foreign_import(entry.source(), entry.path.name, not is_solved)
     if answer["wrong"] is not None:
         return answer
     report("loading my_mlp.py", 0.0)
@@ -74,13 +86,13 @@ def examine(report: Progress, file: str, network: Message, batch: int, facts: li
     report("counting", 0.8)
     prints = Prints(str(entry.path))
     with redirect_stdout(prints), redirect_stderr(prints):
-        broken = _loop(entry, cls, own) if exercises.NO_LOOP in facts else None
-        if broken is None and exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
+        broken = _loop(entry, cls, own) if SAMPLE_LOOPS in at_most else None
+        if broken is None and at_most.get(FLOAT64_ARRAYS) == 0 and np.dtype(cls.DTYPE) != np.float32:
             what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
             advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
-            broken = Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice)
+            broken = Broken(fact_text(FLOAT64_ARRAYS, 0), _line_of(entry, "DTYPE"), what, advice)
         if broken is None:
-            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, facts)
+            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, at_most)
     answer["prints"] = prints.line
     if broken is not None:
         answer["broken"] = asdict(broken)
@@ -183,20 +195,21 @@ def _loop(entry: catalog.Entry, cls: type[Variant], own: Network) -> Broken | No
 
 
 def _counted(
-    entry: catalog.Entry, own: Network, facts: list[str]
+    entry: catalog.Entry, own: Network, at_most: dict[str, int]
 ) -> tuple[Broken | None, list[tuple[int, str]], list[str]]:
     """Count a step; returns the first fact that is not satisfied, mixed memory orders, and what was not counted."""
     try:
         with catalog.variant_code(entry):
             operations, uncounted = count_network(entry, own, LARGE)
     except TooManyOperations as reason:
-        if not facts:  # a loop over samples is allowed
+        if not at_most:  # a loop over samples is allowed
             return None, [], [str(reason)]
         advice = "Use matrix products in place of loops over neurons"
-        return Broken(exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), advice), [], []
+        name = SAMPLE_LOOPS if SAMPLE_LOOPS in at_most else next(iter(at_most))
+        return Broken(fact_text(name, at_most[name]), _line_of(entry, "forward"), str(reason), advice), [], []
     counts = Counts(own, operations)
     return (
-        broken_fact(counts, [fact for fact in facts if fact != exercises.NO_LOOP]),
+        broken_fact(counts, at_most),
         mixed_orders(counts),
         list(uncounted),
     )

@@ -1,4 +1,7 @@
-"""my_mlp.py at the start and after every exercise, made from the rungs of the ladder so that both always agree."""
+"""my_mlp.py at the start and after every exercise: files of the course, or rungs of the ladder.
+
+The built-in versions are made from the rungs, so that both always agree.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,56 @@ import ast
 import textwrap
 
 from mlpprof.catalog import Entry, ladder
-from mlpprof.errors import VariantError
-from mlpprof.workshop.exercises import EXERCISES, exercise
-
-RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "cached", "sliced", "buffered", "buffered")
-"""The rung that solves each exercise, by number. The last exercise has no solution; the learner starts at its rung."""
-
-STACKING = "add_bias_row"
-"""The function that the rung `contiguous` changed. Exercise 4 needs its state before that, exercise 5 removes it."""
+from mlpprof.errors import UsageError, VariantError
+from mlpprof.workshop.exercises import Course, Version
 
 LINE = 116
 
-START_DOCSTRING = '''"""My multi-layer perceptron: a first version, which you will make fast.
 
-It takes one sample at a time: a Python loop over the batch, and products of a matrix with a vector. The results are
-correct, but it is slow.
-
-The five methods fetch_batch, forward, loss, backward and update make one training step; mlpprof measures the time of
-each. If a statement ends in a comment such as `# phase: gradient`, mlpprof measures its time separately. Python ignores
-the comment. You may rename, add and remove such comments.
-
-    mlpprof profile ./my_mlp.py --workload workshop    shows where the time goes
-    mlpprof workshop check                             checks whether an exercise is solved
-"""'''
-
-
-def start_text() -> str:
+def start_text(course: Course) -> str:
     """Return my_mlp.py as a learner gets it."""
-    return _adapted(ladder()[RUNGS[0]], START_DOCSTRING)
+    return _text(course, course.start, course.start.docstring)
 
 
-def solution_text(number: int) -> str:
+def solved_in(course: Course, number: int) -> int:
+    """Return the exercise that has made the code what it is when an exercise is solved; -1 if it is still the start."""
+    return next((n for n in range(number, -1, -1) if course.exercises[n].solution is not None), -1)
+
+
+def version_of(course: Course, number: int) -> Version:
+    """Return the version that is the code when an exercise is solved; -1 is the start."""
+    solution = course.exercises[number].solution if number >= 0 else None
+    return course.start if solution is None else solution
+
+
+def solution_text(course: Course, number: int) -> str:
     """Return my_mlp.py as it is when that exercise is solved; raise UsageError if there is no such exercise."""
-    chosen = exercise(number)
-    known = ladder()
-    rung = known[RUNGS[number]]
+    chosen = course.numbered(number)
+    version = version_of(course, solved_in(course, number))
+    if version.file:
+        return _text(course, version, "")
+    rung = _rung(version.rung)
     title = f"Exercise {number}, solved: {chosen.title}. This is the rung `{rung.name}` of the ladder."
-    if number == EXERCISES[4].number:
-        title = title.removesuffix(".") + f", but without the memory order of `{known[rung.name].parent}`."
+    if version.function:
+        title = title.removesuffix(".") + f", but without the memory order of `{rung.parent}`."
     if chosen.is_free:
         title = f"Exercise {number} starts where exercise {number - 1} ends: with the rung `{rung.name}`."
-    docstring = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
-    adapted = _adapted(rung, f'"""{textwrap.fill(title, LINE)}\n\n{docstring}"""')
-    return _with_function(adapted, STACKING, known["no_input_delta"]) if number == 4 else adapted
+    own = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
+    return _text(course, version, f"{textwrap.fill(title, LINE)}\n\n{own}")
+
+
+def _text(course: Course, version: Version, docstring: str) -> str:
+    if version.file:
+        return course.text(version.file)
+    text = _adapted(_rung(version.rung), f'"""{docstring}"""')
+    return _with_function(text, version.function, _rung(version.of)) if version.function else text
+
+
+def _rung(name: str) -> Entry:
+    known = ladder()
+    if name not in known:
+        raise UsageError(f"there is no rung '{name}' on the ladder (mlpprof list shows all)")
+    return known[name]
 
 
 def _adapted(rung: Entry, docstring: str) -> str:
