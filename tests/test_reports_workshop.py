@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 
 import pytest
 
+from mlpprof.workshop.exercises import built_in
+from reports.workshop.figures import MEASURED, PAGES, main_figures, roofline_words
 from reports.workshop.planted import AT_LINE, PLANTS, Plant, swap
 from reports.workshop.submissions import (
     Outcome,
@@ -71,3 +75,24 @@ def test_the_table_has_a_row_for_each_kind_and_lists_what_was_judged_wrong():
     assert "| a kind | 1 | 0 | 0.0% | 0 of 1 | 0.0% |" in text
     assert "| all | 2 | 1 | 50.0% | 0 of 1 | 0.0% |" in text
     assert "| a mistake (a kind, judged wrong) | 1 | (passes) |" in text
+
+
+def test_the_figures_are_drawn_from_what_was_measured_and_are_those_of_the_pages():
+    measured = json.loads((MEASURED / "roofline.json").read_text(encoding="utf-8"))
+    drawn = main_figures(measured)
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.svg")}
+    assert drawn.keys() == shipped.keys()
+    assert all("<desc" in picture and "<title" in picture for picture in shipped.values())
+    for one in measured["solutions"]:
+        assert f"{one['exercise']}: " in roofline_words(measured)
+
+
+def test_the_counted_figures_of_the_answers_are_those_of_the_solutions():
+    rows = re.findall(
+        r"^\| (\d) \| ([\d,]+) operations, ([\d.]+) million \| ([\d.]+) MB", built_in().text("answers.md"), re.MULTILINE
+    )
+    measured = json.loads((MEASURED / "roofline.json").read_text(encoding="utf-8"))["solutions"]
+    assert rows == [
+        (str(one["exercise"]), f"{one['operations']:,}", f"{one['flop'] / 1e6:.1f}", f"{one['bytes_moved'] / 1e6:.1f}")
+        for one in measured
+    ]

@@ -14,7 +14,7 @@ from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.workshop import conditions
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.notebook import check, notebook_text
+from mlpprof.workshop.notebook import check, notebook_text, with_pictures
 from mlpprof.workshop.solutions import start_text
 
 COURSE = built_in()
@@ -36,10 +36,15 @@ def test_the_notebook_has_the_pages_and_the_code_of_the_folder():
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert texts[0] == text("README.md").rstrip("\n") or texts[0] == text("README.md")
     for exercise in EXERCISES:
-        assert text(exercise.file_name).rstrip() in [found.rstrip() for found in texts]
+        assert with_pictures(text(exercise.file_name)).rstrip() in [found.rstrip() for found in texts]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert code[0] == f"%%writefile my_mlp.py\n{start_text(COURSE)}"
     assert [f"check({e.number}, guess=None)" in cell for e, cell in zip(EXERCISES, code[1:], strict=True)] == [True] * 8
+
+
+def test_in_the_notebook_a_picture_replaces_the_text_diagram_before_it():
+    page = "a\n\n```text\n+-+\n```\n\n![what it shows](figures/x.svg)\n\n```text\nstays\n```\n"
+    assert with_pictures(page) == "a\n\n![what it shows](exercises/figures/x.svg)\n\n```text\nstays\n```\n"
 
 
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):

@@ -25,6 +25,8 @@ from mlpprof.workshop.right_structure import FACTS, fact_text
 FORMAT = 1
 COURSE_FILE = "course.toml"
 README = "README.md"
+FIGURES = "figures"
+"""The folder, beside the pages, with the pictures that they show."""
 MOST_BYTES = 10_000_000
 """A file of a course, such as a page, has at most this many bytes."""
 
@@ -149,6 +151,12 @@ class Course:
         except OSError as error:
             raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
         return found
+
+    def pictures(self) -> dict[str, bytes]:
+        """Return the pictures that the pages show, by file name."""
+        folder = self.folder / FIGURES
+        found = sorted(folder.iterdir(), key=lambda one: one.name) if folder.is_dir() else []
+        return {one.name: one.read_bytes() for one in found if one.name.endswith((".svg", ".png"))}
 
     def texts(self) -> list[str]:
         """Return the names of all texts of the folder: the README, the pages, and the files of code."""

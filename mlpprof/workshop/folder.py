@@ -12,7 +12,7 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
 from mlpprof.owned import owned_name, sweep
 from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
-from mlpprof.workshop.exercises import COURSE_FILE, README, Course, built_in, copied_course, read_course
+from mlpprof.workshop.exercises import COURSE_FILE, FIGURES, README, Course, built_in, copied_course, read_course
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 from mlpprof.workshop.solutions import start_text
 
@@ -75,6 +75,10 @@ def _fill(folder: Path, course: Course, notebook: str | None) -> None:
         texts[NOTEBOOK] = notebook
     for name, content in texts.items():
         (folder / name).write_text(content, encoding="utf-8")
+    if pictures := course.pictures():
+        (folder / PAGES / FIGURES).mkdir()
+        for name, picture in pictures.items():
+            (folder / PAGES / FIGURES / name).write_bytes(picture)
     if course.name:
         (folder / COURSE).mkdir()
         for name, code in copied_course(course).items():

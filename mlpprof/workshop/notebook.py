@@ -7,14 +7,15 @@ page of the exercise. `check` does the same as `mlpprof workshop check`.
 from __future__ import annotations
 
 import importlib
+import re
 from html import escape
 from pathlib import Path
 
 from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
 from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import README, Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, course_of, keep, next_exercise, require_folder, stored_results
+from mlpprof.workshop.exercises import FIGURES, README, Course, Exercise
+from mlpprof.workshop.folder import MY_MLP, PAGES, course_of, keep, next_exercise, require_folder, stored_results
 from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
@@ -41,11 +42,17 @@ def notebook_text(course: Course) -> str:
         v4.new_code_cell(f"%%writefile {MY_MLP}\n{start_text(course)}", id="my-mlp-code"),
     ]
     for one in course.exercises:
-        cells.append(v4.new_markdown_cell(course.text(one.file_name), id=f"exercise-{one.number}"))
+        cells.append(v4.new_markdown_cell(with_pictures(course.text(one.file_name)), id=f"exercise-{one.number}"))
         cells.append(v4.new_code_cell(_check_cell(one), id=f"check-{one.number}"))
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
     nbformat.validate(notebook)
     return str(nbformat.writes(notebook)) + "\n"
+
+
+def with_pictures(page: str) -> str:
+    """Return a page as the notebook shows it: the pictures replace the text diagrams before them."""
+    shown = re.sub(r"```text\n[^`]*```\n\n(?=!\[)", "", page)
+    return shown.replace(f"]({FIGURES}/", f"]({PAGES}/{FIGURES}/")
 
 
 def _check_cell(exercise: Exercise) -> str:

@@ -8,6 +8,8 @@ from mlpprof.workshop.folder import MY_MLP, PAGES
 from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
 HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}
+BAR = 20
+"""A bar has so many characters."""
 STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
 
 
@@ -80,8 +82,15 @@ def _speed_rows(exercise: Exercise, speed: Speed) -> list[tuple[str, str]]:
         rows.append(("", f"required: {digits(speed.target)}x; the solution reaches {digits(reached.ratio)}x here"))
     rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
     if speed.share_of_limit is not None:
-        rows.append(("roofline", f"{format_percent(speed.share_of_limit)} of what is possible on this machine"))
+        share = f"{format_percent(speed.share_of_limit)} of what is possible on this machine"
+        rows.append(("roofline", f"{_bar(speed.share_of_limit)} your step reaches {share}"))
     return rows
+
+
+def _bar(share: float) -> str:
+    """Return a share as a bar, for example '[#####-----]'."""
+    full = round(BAR * min(1.0, share))
+    return f"[{'#' * full}{'-' * (BAR - full)}]"
 
 
 def _as_used(run: AsUsed) -> str:

@@ -27,11 +27,12 @@ from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
 from mlpprof.report.figures.canvas import (
-    ACCENT,
     BAD,
     GOOD,
     INK,
     MUTED,
+    ON_DARK,
+    ON_LIGHT,
     PAPER,
     PHASE_COLORS,
     REST,
@@ -42,7 +43,7 @@ from mlpprof.report.figures.canvas import (
 )
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workshop.conditions import CLASSROOM
-from mlpprof.workshop.exercises import EXERCISES
+from mlpprof.workshop.exercises import built_in
 from mlpprof.workshop.folder import MY_MLP
 from mlpprof.workshop.solutions import solution_text
 from reports.program import Program
@@ -72,8 +73,8 @@ def main_figures(roofline: dict[str, Any]) -> dict[str, str]:
             "bias-row.svg": standalone_svg(
                 bias_row_sheet(),
                 "A row of ones costs a copy",
-                "Above: A with 784 rows is copied into a new array with 785 rows, only to add a row of ones. Below: W is "
-                "cut into its column of biases and its weights, which are views, and A is used as it is.",
+                "Above: A with 784 rows is copied into a new array with 785 rows, only to add a row of ones. Below: W "
+                "is cut into its column of biases and its weights, which are views, and A is used as it is.",
             ),
             "roofline.svg": standalone_svg(
                 roofline_sheet(roofline), "The solutions of the exercises under the roofline", roofline_words(roofline)
@@ -114,7 +115,8 @@ def bias_row_sheet() -> Sheet:
     """Draw the copy that a row of ones costs, and the slices that avoid it."""
     sheet = Sheet(WIDE, 3.5)
     axes = _blank(sheet, 20.4, 9.9)
-    ones, bias, data, weights = PHASE_COLORS["loss"], PHASE_COLORS["loss"], PHASE_COLORS["fetch_batch"], REST
+    ones, bias = PHASE_COLORS["loss"], PHASE_COLORS["loss"]
+    data, weights = PHASE_COLORS["fetch_batch"], PHASE_COLORS["backward"]
     axes.text(0.3, 9.5, "With a row of ones", weight="bold", size=10, va="center")
     _box(axes, 0.4, 5.6, 3.2, 2.6, data, "A\n784 x 200")
     axes.add_patch(FancyArrowPatch((3.9, 6.9), (6.9, 6.9), arrowstyle="-|>", mutation_scale=11, color=BAD, lw=1.5))
@@ -172,8 +174,10 @@ def roofline_sheet(measured: dict[str, Any]) -> Sheet:
     axes.plot([p[0] for p in points], [p[1] for p in points], color=REST, lw=1.0, zorder=2)
     for i, (intensity, gflops, number, step_s) in enumerate(points):
         is_end = i in (0, len(points) - 1)
-        axes.plot(intensity, gflops, "o", color=ACCENT if is_end else PHASE_COLORS["forward"], markersize=13, zorder=3)
-        axes.text(intensity, gflops, number, color=PAPER, size=8, ha="center", va="center", weight="bold", zorder=4)
+        axes.plot(
+            intensity, gflops, "o", color=PHASE_COLORS["update" if is_end else "forward"], markersize=13, zorder=3
+        )
+        axes.text(intensity, gflops, number, color=ON_DARK, size=8, ha="center", va="center", weight="bold", zorder=4)
         if is_end:
             axes.annotate(
                 f"{'the first version' if i == 0 else 'after exercise 6'}: {format_time(step_s)} per step",
@@ -181,7 +185,6 @@ def roofline_sheet(measured: dict[str, Any]) -> Sheet:
                 xytext=(12, -3),
                 textcoords="offset points",
                 size=8.5,
-                color=ACCENT,
             )
     axes.set_xlim(low, high)
     axes.set_ylim(min(p[1] for p in points) / 2, 2.2 * peak)
@@ -215,23 +218,23 @@ def _blank(sheet: Sheet, width: float, height: float) -> Axes:
 
 def _cell(axes: Axes, x: float, y: float, size_: float, color: str, words: str, size: float = 9) -> None:
     axes.add_patch(Rectangle((x, y), size_, size_, facecolor=color, edgecolor=PAPER, lw=1))
-    axes.text(x + size_ / 2, y + size_ / 2, words, size=size, ha="center", va="center", zorder=4)
+    axes.text(x + size_ / 2, y + size_ / 2, words, size=size, ha="center", va="center", color=ON_LIGHT, zorder=4)
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, color: str, words: str, size: float = 9) -> None:
     axes.add_patch(Rectangle((x, y), width, height, facecolor=color, edgecolor=PAPER, lw=1))
-    axes.text(x + width / 2, y + height / 2, words, size=size, ha="center", va="center")
+    axes.text(x + width / 2, y + height / 2, words, size=size, ha="center", va="center", color=ON_LIGHT)
 
 
 def measure(progress: Progress) -> dict[str, Any]:
     """Profile the solution of each exercise, and return what the roofline shows."""
-    solved: Sequence[int] = [exercise.number for exercise in EXERCISES if not exercise.is_free]
+    solved: Sequence[int] = [exercise.number for exercise in built_in().exercises if not exercise.is_free]
     found: dict[str, Any] = {"schema": 1, "solutions": []}
     with tempfile.TemporaryDirectory() as folder:
         trained, file = CLASSROOM.trained(Path(folder)), Path(folder).resolve() / MY_MLP
         settings = Settings([trained.batch], None, CLASSROOM.environment.threads, CLASSROOM.environment.native_blas)
         for i, number in enumerate(solved):
-            file.write_text(solution_text(number), encoding="utf-8")
+            file.write_text(solution_text(built_in(), number), encoding="utf-8")
             request = Request(str(file), trained.network, trained.source)
             part = part_of(progress, i / len(solved), 1 / len(solved), f"exercise {number}")
             run = profile(request, CLASSROOM.workload, settings, "python -m reports.workshop.figures", part)
@@ -272,10 +275,8 @@ def main(measures: bool, out: Path) -> None:
         study = Study.begin("roofline", MEASURED)
         with progress_bar() as progress:
             found = measure(progress)
-        found["circumstances"] = {
-            **study.circumstances("reports.workshop"),
-            "command": "python -m reports.workshop.figures --measure",
-        }
+        found["circumstances"] = study.circumstances("reports.workshop")
+        found["circumstances"]["command"] = "python -m reports.workshop.figures --measure"
         with write_atomically(file) as part:
             part.write_text(f"{json.dumps(found, indent=1)}\n", encoding="utf-8")
     Study.begin("figures", out)
