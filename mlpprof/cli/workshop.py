@@ -204,7 +204,7 @@ def solution(number: int, exercises: Path | None) -> None:
     click.echo(solution_text(_course(exercises, Path.cwd()), number), nl=False)
 
 
-@command.command("guide", short_help="Show the guide for teachers, a script for a lesson, or the answers.")
+@command.command("guide", short_help="Show the guide for teachers, a script, or the answers.")
 @click.option("--script", "part", flag_value="script", help="Show a script for a lesson of 90 minutes, on two pages.")
 @click.option("--answers", "part", flag_value="answers", help="Show the answers to the questions of all exercises.")
 def guide(part: str | None) -> None:
