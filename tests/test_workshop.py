@@ -523,6 +523,7 @@ def test_the_last_line_shows_what_comes_next():
     assert "Well done!" in last_line(result(7))
     assert "three hints" in last_line(result(3, outcome="fail"))
     assert "No time was measured" in last_line(result(3, outcome="fail", stage="load", speed=None))
+    assert last_line(result(3, outcome="inconclusive")).endswith("less busy: mlpprof workshop check 3")
 
 
 @pytest.fixture

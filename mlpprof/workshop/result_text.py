@@ -52,6 +52,8 @@ def last_line(course: Course, result: Result) -> str:
         return f"{headline}. Next: exercise {following.number}, {PAGES}/{following.file_name}"
     if result.passed:
         return f"{headline}. That was the last exercise. Well done!"
+    if result.outcome == "inconclusive":
+        return f"{headline}. Run the check again when this computer is less busy: mlpprof workshop check {number}"
     hint = "No time was measured. " if result.stage != "speed" else ""
     return f"{headline}. {hint}{PAGES}/{course.numbered(number).file_name} has three hints."
 
