@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from workshop_results import result
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.workshop import conditions
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.notebook import check, notebook_text, with_pictures
+from mlpprof.workshop.notebook import Checked, check, notebook_text, with_pictures
 from mlpprof.workshop.solutions import start_text
 
 COURSE = built_in()
@@ -63,6 +64,13 @@ def test_check_in_a_notebook_shows_what_the_command_shows(tmp_path, monkeypatch)
     assert "NOT THERE YET" in checked._repr_html_()
     assert "<b>Anna" not in checked._repr_html_()
     assert len(list((tmp_path / "results").iterdir())) == 1
+
+
+def test_the_roofline_of_the_learner_is_a_picture_in_the_notebook_with_an_alternative_text():
+    plain, drawn = Checked(COURSE, result(7)), Checked(COURSE, result(7), b"<svg/>")
+    assert "<img" not in plain._repr_html_()
+    assert '<img alt="Your statements below the limits of this machine" src="data:image/svg+xml' in drawn._repr_html_()
+    assert repr(plain) == repr(drawn)
 
 
 @pytest.mark.slow

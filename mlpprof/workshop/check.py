@@ -43,7 +43,10 @@ from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
+from mlpprof.report.figures.gallery import write_figure
+from mlpprof.report.figures.roofline import has_roofline
 from mlpprof.report.numbers import digits, format_time, plain, printable
+from mlpprof.report.story import Story
 from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.as_used import measure_as_used, run_s
@@ -51,7 +54,7 @@ from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
+from mlpprof.workshop.folder import MY_MLP, ROOFLINE, place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
 from mlpprof.workshop.solutions import solution_text, solved_in, start_text, version_of
 
@@ -263,11 +266,14 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
                 files[places.mine],
                 lambda file: run_s(file, trained, conditions.environment, progress),
             )
+    notes = examined.result.notes
     if exercise.is_free and conditions.roofline:
-        speed = replace(speed, share_of_limit=_share_of_limit(examined, speed, progress))
+        share_of_limit, drawn = _share_of_limit(examined, speed, progress)
+        speed, notes = replace(speed, share_of_limit=share_of_limit), notes + drawn
     result = replace(
         examined.result,
         speed=speed,
+        notes=notes,
         as_used=used,
         outcome=speed.outcome,
         cpu=printable(_cpu(machine))[:LONGEST_TEXT],
@@ -335,15 +341,22 @@ def _is_below(speed: Speed) -> bool:
     return speed.target is not None and speed.over_start.ratio < speed.target
 
 
-def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> float | None:
-    """Return the lower bound of a step on this machine divided by the time of the learner's step, from 0 to 1."""
+def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> tuple[float | None, tuple[str, ...]]:
+    """Return the lower bound of a step on this machine divided by the time of the learner's step, and notes.
+
+    If the operations of the step can be counted, draw them below the limits of the machine.
+    """
     environment: Environment = examined.conditions.environment
     trained = examined.trained
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
     run = profile(request, examined.conditions.workload, settings, "mlpprof workshop check", progress)
     bound_s = run_bound_s(run, run.results[0])
-    return None if bound_s is None else bound_s / speed.step_s
+    notes: tuple[str, ...] = ()
+    if has_roofline(run, run.results[0]):
+        write_figure(examined.folder / ROOFLINE, Story.of([run]), "roofline")
+        notes = (f"{ROOFLINE} shows your statements below the limits of this machine",)
+    return None if bound_s is None else bound_s / speed.step_s, notes
 
 
 def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:

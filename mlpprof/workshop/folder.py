@@ -19,6 +19,8 @@ from mlpprof.workshop.solutions import start_text
 MY_MLP = "my_mlp.py"
 NOTEBOOK = "workshop.ipynb"
 PAGES = "exercises"
+ROOFLINE = "roofline.svg"
+"""The picture of the learner's statements below the limits of the machine, which the check of a free exercise draws."""
 RESULTS = "results"
 COURSE = ".course"
 """The hidden folder with a copy of the course; a folder without one is for the built-in workshop."""

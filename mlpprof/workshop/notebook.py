@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.exercises import FIGURES, README, Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, PAGES, course_of, keep, next_exercise, require_folder, stored_results
+from mlpprof.workshop.folder import (
+    MY_MLP,
+    PAGES,
+    ROOFLINE,
+    course_of,
+    keep,
+    next_exercise,
+    require_folder,
+    stored_results,
+)
 from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
@@ -61,10 +71,13 @@ def _check_cell(exercise: Exercise) -> str:
 
 
 class Checked:
-    """A result that is displayed as text, and as a table in a notebook."""
+    """A result that is displayed as text, and as a table in a notebook.
 
-    def __init__(self, course: Course, result: Result) -> None:
-        self.course, self.result = course, result
+    roofline: the SVG of the learner's statements below the limits of the machine; empty if it was not drawn.
+    """
+
+    def __init__(self, course: Course, result: Result, roofline: bytes = b"") -> None:
+        self.course, self.result, self.roofline = course, result, roofline
 
     def __repr__(self) -> str:
         lines = [f"  {name:<10} {words}" for name, words in rows(self.course, self.result)]
@@ -77,8 +90,14 @@ class Checked:
         )
         return (
             f"<p><b>{escape(title(self.course, self.result))}</b></p><table style='text-align: left'>{table}</table>"
-            f"<p><b>{escape(last_line(self.course, self.result))}</b></p>"
+            f"<p><b>{escape(last_line(self.course, self.result))}</b></p>{self._picture()}"
         )
+
+    def _picture(self) -> str:
+        if not self.roofline:
+            return ""
+        source = f"data:image/svg+xml;base64,{b64encode(self.roofline).decode('ascii')}"
+        return f'<img alt="Your statements below the limits of this machine" src="{source}" style="max-width: 60em">'
 
 
 def check(
@@ -105,7 +124,8 @@ def check(
         earlier = done[chosen.number].guess if chosen.number in done else None
         result = race(examined, guess if guess is not None else earlier, _silent, as_used)
     keep(place, result)
-    return Checked(course, result)
+    is_drawn = any(note.startswith(ROOFLINE) for note in result.notes)
+    return Checked(course, result, (place / ROOFLINE).read_bytes() if is_drawn else b"")
 
 
 def _silent(what: str, share: float) -> None:
