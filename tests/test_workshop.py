@@ -623,7 +623,7 @@ def test_a_loop_without_end_is_one_sentence_with_its_line_and_exit_code_one(fold
 
 
 def test_code_that_fails_only_in_the_race_has_failed_the_exercise(folder, monkeypatch):
-    def crash(requests, batch, environment, blocks):
+    def crash(requests, batch, environment, blocks, rarely):
         raise WorkerDied("the worker process ended with exit code 7 before it answered")
 
     monkeypatch.setattr(check, "variant_race", crash)
