@@ -24,6 +24,7 @@ from mlpprof.compare.error_bounds import (
 )
 from mlpprof.compare.resolution import share_of
 from mlpprof.errors import UsageError
+from mlpprof.workshop.conditions import PROCEDURE as CHECK
 
 
 def test_the_budgets_are_spent_in_proportion_to_the_replicates():
@@ -109,12 +110,12 @@ def test_the_next_look_is_the_first_that_needs_more():
 
 
 @pytest.mark.parametrize("ended_after", [2, 3, 4, 5, 7, 12, 19, 20])
-def test_a_run_that_ends_between_looks_spends_no_more_than_its_share_of_the_budget(ended_after):
+def test_a_run_that_ends_early_spends_what_is_left_of_the_budget_at_its_last_look(ended_after):
     looks = bounds(REPLICATED, ended_after)
     assert looks[-1].replicates == ended_after
-    assert sum(look.failing.level for look in looks) == pytest.approx(0.001 * ended_after / 20)
-    assert sum(look.passing.level for look in looks) == pytest.approx(0.01 * ended_after / 20)
-    scheduled = [look for look in bounds(REPLICATED) if look.replicates <= ended_after]
+    assert sum(look.failing.level for look in looks) == pytest.approx(0.001)
+    assert sum(look.passing.level for look in looks) == pytest.approx(0.01)
+    scheduled = [look for look in bounds(REPLICATED) if look.replicates < ended_after]
     assert list(looks[: len(scheduled)]) == scheduled
 
 
@@ -151,12 +152,14 @@ def worst_crossing(side: str, procedure: Procedure, ended_after: int | None = No
 def test_errors_stay_within_budget_for_every_two_valued_noise_up_to_the_guaranteed_deviation():
     assert worst_crossing("failing", REPLICATED) < 0.00075 < REPLICATED.false_fail
     assert worst_crossing("passing", REPLICATED) < 0.0055 < REPLICATED.missed
+    assert worst_crossing("passing", CHECK) < CHECK.missed
 
 
-@pytest.mark.parametrize("ended_after", [2, 3, 4, 6])
-def test_errors_stay_within_budget_where_a_run_ends_early(ended_after):
-    assert worst_crossing("failing", REPLICATED, ended_after) < REPLICATED.false_fail
-    assert worst_crossing("passing", REPLICATED, ended_after) < REPLICATED.missed
+@pytest.mark.parametrize("ended_after", [3, 4])
+@pytest.mark.parametrize("procedure", [REPLICATED, CHECK, procedure_for(0.02)], ids=["usual", "workshop", "fine"])
+def test_errors_stay_within_budget_where_a_run_ends_early(procedure, ended_after):
+    assert worst_crossing("failing", procedure, ended_after) < procedure.false_fail
+    assert worst_crossing("passing", procedure, ended_after) < procedure.missed
 
 
 def test_the_plain_t_bound_would_not_keep_the_budget():

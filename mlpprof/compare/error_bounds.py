@@ -23,10 +23,12 @@ away, because levels this small hardly overlap (normal replicates of 3 % really 
 would hold for normal data only. FAIL and PASS each have their whole budget and do not rely on the other to stop first
 ("non-binding"), so a run may be ended early for any reason, and looks may be left out.
 
-A run that ends between two looks, because its time is spent, is decided at the replicates that there are: this last
-look spends what the spending function has for the replicates since the look before, n - n_(k-1) of n_K, and the looks
-that follow spend nothing, so that the budgets are kept. When a run ends must not depend on the ratios that it measured;
-it depends on the clock alone. With 3 or 4 replicates t is large, so that only a clear effect is decided there.
+A run that ends before its last look, because its time is spent, is decided at the replicates that there are: this look
+spends all that the looks before it have left of the budget, because no look follows. When a run ends must not depend on
+the ratios that it measured; it depends on the clock alone. With 3 or 4 replicates t is large all the same. Student's t
+gets all of that level. The margin z_k shape_sd below keeps the level of a look that is not the last, with a deviation
+that is larger by EARLY_SHAPE, so that the errors stay within the budgets for two-valued distributions too (a test
+computes them).
 
 Why z_k shape_sd: at levels of 1e-4 a t statistic of 5 replicates stands on the normal distribution alone. Processes
 fall into modes (a memory layout, a huge page or not); five that by chance all fall into the same one show no scatter
@@ -133,6 +135,8 @@ BIAS_SHARE = 0.15
 """Finer procedures tolerate a bias of this share of their resolution, in logarithms."""
 DECIDED_SD = 0.04
 """If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
+EARLY_SHAPE = 1.2
+"""In a run that its time has ended, the deviation of the normal margin is larger by this factor at the last look."""
 CLEAR_REPLICATES = (2, 3, 4)
 """So few replicates decide if all of them lie beyond the limit by `clear_factor`; with more, the bounds are small."""
 CLEAR_LEVEL = 1e-5
@@ -214,23 +218,29 @@ def bounds(procedure: Procedure, ended_after: int | None = None) -> tuple[Look, 
     """
     looks = procedure.looks if ended_after is None else (*(n for n in procedure.looks if n < ended_after), ended_after)
     return tuple(
-        Look(n, _bound(procedure, procedure.false_fail, before, n), _bound(procedure, procedure.missed, before, n))
+        Look(
+            n, *(_bound(procedure, budget, before, n, looks[-1]) for budget in (procedure.false_fail, procedure.missed))
+        )
         for before, n in pairwise((0, *looks))
     )
 
 
-def _bound(procedure: Procedure, budget: float, before: int, replicates: int) -> Bound:
+def _bound(procedure: Procedure, budget: float, before: int, replicates: int, last: int) -> Bound:
+    """The bound at one look. before: replicates at the look before; last: those at the last look of the run."""
     process_margin = 0.0
     if procedure.process_sd > 0:
         budget /= 2
         process_margin = procedure.process_sd * float(-ndtri(budget))
-    level = budget * (replicates - before) / procedure.looks[-1]
+    planned = procedure.looks[-1]
+    share = budget * (replicates - before) / planned
+    level = budget * (planned - before) / planned if replicates == last else share
+    is_early = replicates == last < planned
     return Bound(
         replicates=replicates,
         level=level,
         t=float(-stdtrit(replicates - 1, level)),
-        z=float(-ndtri(level)),
+        z=float(-ndtri(share)),
         sd_floor=procedure.sd_floor,
-        shape_sd=procedure.shape_sd,
+        shape_sd=procedure.shape_sd * (EARLY_SHAPE if is_early else 1.0),
         process_margin=process_margin,
     )
