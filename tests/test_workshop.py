@@ -670,7 +670,9 @@ class SlowRace(FakeRace):
 
     described = {"machine": {"cpu_model_name": "a \x1b[31mcpu"}}  # noqa: RUF012 - a constant of a test
 
-    def __init__(self, requests: list[Request], batch: int, environment: Environment, blocks: int) -> None:
+    def __init__(
+        self, requests: list[Request], batch: int, environment: Environment, blocks: int, rarely: tuple[int, ...]
+    ) -> None:
         super().__init__([1.0, 1.2, 20.0, 1.3])
         assert [Path(request.variant).stem for request in requests] == [
             *("cached", "no_input_delta"),

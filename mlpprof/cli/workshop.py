@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -12,16 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpprof.cli.configuration import WrittenPath
+from mlpprof.cli.options import given_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, UsageError
 from mlpprof.files import require_writable, require_writable_folder, write_atomically
+from mlpprof.report.numbers import digits
 from mlpprof.results.json import json_text
+from mlpprof.workloads import WORKLOADS
 from mlpprof.workshop import conditions
+from mlpprof.workshop.author import Wanted
+from mlpprof.workshop.author import author as make_exercise
 from mlpprof.workshop.board import read_folders, without_names, write_board
-from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import Course, Exercise, built_in, read_course
+from mlpprof.workshop.check import examine, race, require_as_used
+from mlpprof.workshop.exercises import COURSE_FILE, WORKLOAD, Course, Exercise, built_in, read_course
 from mlpprof.workshop.folder import (
     RESULTS,
     course_of,
@@ -34,6 +40,7 @@ from mlpprof.workshop.folder import (
 from mlpprof.workshop.gradebooks import FORMATS
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.notebook import notebook_text
+from mlpprof.workshop.pair import is_pair_of_programs
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
 from mlpprof.workshop.solutions import solution_text
@@ -60,7 +67,7 @@ class InOrder(click.Group):
 def command() -> None:
     """Teach performance with exercises, from the loop over samples to the roofline.
 
-    Learners use new, then check. Teachers use guide, solution and board.
+    Learners use new, then check. Teachers use guide, solution and board, and author for exercises of their own.
     """
 
 
@@ -128,6 +135,8 @@ def check(
     require_folder(folder)
     done = stored_results(folder)
     course = course_of(folder)
+    if as_used:
+        require_as_used(course)
     chosen = course.numbered(next_exercise(course, done) if number is None else number)
     learner = learner_name(name, done, folder)
     require_writable_folder(folder / RESULTS)
@@ -219,6 +228,85 @@ def guide(part: str | None) -> None:
             console.print(Markdown(page))
     else:
         click.echo(page, nl=False)
+
+
+@command.command("author", short_help="Make an exercise of your own two versions.")
+@click.argument("slow", metavar="SLOW")
+@click.argument("fast", metavar="FAST")
+@click.option(
+    "-o",
+    "--out",
+    type=WrittenPath(file_okay=False),
+    default=Path("exercise"),
+    show_default=True,
+    metavar="FOLDER",
+    help="The folder to make; it must be new or empty.",
+)
+@click.option("--title", metavar="TEXT", help="The title of the exercise (default: from what mlpprof advise finds).")
+@click.option(
+    "--workload",
+    default=WORKLOAD,
+    show_default=True,
+    metavar="NAME",
+    help=f"The network and data that two variants train: {', '.join(WORKLOADS)}.",
+)
+@click.option("--step", metavar="NAME", help="The training step of two programs, if mlpprof does not find it.")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Another file that both versions need, such as data; learners get a copy. Can be repeated.",
+)
+@click.pass_context
+def author(
+    ctx: click.Context,
+    slow: str,
+    fast: str,
+    out: Path,
+    title: str | None,
+    workload: str,
+    step: str | None,
+    files: tuple[Path, ...],
+) -> None:
+    """Make an exercise whose start is SLOW and whose solution is FAST.
+
+    Both are variants (FILE.py or FILE.py:Class with the methods of the interface), or both are programs (scripts). They
+    have to train the same, and FAST has to be faster; mlpprof measures both. FOLDER gets the two
+    files, a page with a question and three hints, and course.toml with what is required. All of it is a draft: read it
+    and change it. Then learners take it with --exercises.
+
+    \b
+    mlpprof workshop author slow.py fast.py -o buffers
+    mlpprof workshop new anna --exercises buffers
+    """
+    is_program = is_pair_of_programs(slow, fast)
+    if step is not None and not is_program:
+        raise UsageError(f"--step {step} is for programs, and '{slow}' is a variant; leave it out")
+    if step is not None and (step.isdecimal() or ":" in step):
+        raise UsageError(
+            f"--step {step} fits one file only, and learners change theirs; expected Class.method or the name of a "
+            "function, so put the step into a function"
+        )
+    if is_program and given_options(ctx, ["workload"]):
+        raise UsageError(f"--workload {workload} is for variants, and '{slow}' is a program; leave it out")
+    wanted = Wanted(slow, fast, title, workload, step, files)
+    with progress_bar() as progress:
+        measured = make_exercise(wanted, out, progress)
+    speedup = measured.speedup
+    click.echo(
+        f"made {out}: the solution is {digits(speedup.ratio)}x as fast as the start (95 %: {digits(speedup.low)}–"
+        f"{digits(speedup.high)}); {measured.same}"
+    )
+    course = read_course(out)
+    for fact in course.last.facts:
+        click.echo(f"required: {fact}")
+    click.echo(f"read {out / course.last.file_name} and {out / COURSE_FILE}, then type: {_next(out)}")
+
+
+def _next(out: Path) -> str:
+    return f"mlpprof workshop new learner --exercises {shlex.quote(str(out))}"
 
 
 def _course(exercises: Path | None, folder: Path | None) -> Course:

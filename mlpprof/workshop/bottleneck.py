@@ -19,14 +19,14 @@ LEAST_S = 12.0
 """`advise` takes less than this on two quiet cores. With less time left, the check does not look for a bottleneck."""
 
 
-def next_bottleneck(file: Path, course: Course, trained: Workload, left_s: float, progress: Progress) -> str:
+def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s: float, progress: Progress) -> str:
     """Return the most expensive flaw of a step with its share; empty if none is found, or none within the time."""
     if left_s < LEAST_S:
         return ""
-    request = Request(str(file.resolve()), trained.network, trained.source)
-    subject = Subject(str(file.resolve()), request=request, batch=trained.batch)
-    if course.is_program:
-        subject = Subject(str(file.resolve()), threads=1)
+    subject = Subject(str(file.resolve()), threads=1)
+    if trained is not None:
+        request = Request(str(file.resolve()), trained.network, trained.source)
+        subject = Subject(str(file.resolve()), request=request, batch=trained.batch)
     try:
         with allowing(Allowance(processor_s=left_s, wall_s=left_s)):
             advice = find(subject, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -36,12 +36,15 @@ from mlpprof.workshop.right_structure import (
     LARGE,
     SAMPLE_LOOPS,
     SMALL,
+    VARIANT,
     Broken,
     Counts,
     broken_by_loop,
     broken_fact,
     fact_text,
+    facts_for,
     mixed_orders,
+    number_of,
 )
 
 MODULE = "mlpprof.workshop.check_worker"
@@ -229,6 +232,24 @@ def _line_of(entry: catalog.Entry, name: str) -> int:
     return next((i for i, line in enumerate(lines, start=1) if line.strip().startswith(starts)), 1)
 
 
+def measure(report: Progress, file: str, network: Message, batch: int) -> Message:
+    """Find out whether the MLP of a file is correct, and how much its step contains of what an exercise can limit.
+
+    The answer is that of `examine` without limits, and has "numbers", by the names of the facts. Raises as `examine`.
+    """
+    answer = examine(report, file, network, batch, {}, is_solved=False)
+    answer["numbers"] = {}
+    if answer["wrong"] is None:
+        entry = catalog.find(file)
+        own = Network(**{**network, "layers": tuple(network["layers"])})
+        answer["numbers"] = {SAMPLE_LOOPS: int(_loop(entry, catalog.load(entry), own) is not None)}
+        with suppress(TooManyOperations), catalog.variant_code(entry):
+            counts = Counts(own, count_network(entry, own, LARGE)[0])
+            known = [name for name in facts_for(VARIANT) if name != SAMPLE_LOOPS]
+            answer["numbers"] |= {name: number_of(name, counts) for name in known}
+    return answer
+
+
 def main() -> None:
     """Answer requests until the parent process ends."""
-    serve({examine.__name__: examine})
+    serve({examine.__name__: examine, measure.__name__: measure})

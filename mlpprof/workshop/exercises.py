@@ -12,26 +12,27 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from msgspec import Meta
 
+from mlpprof.catalog import ladder
 from mlpprof.errors import UsageError, did_you_mean
 from mlpprof.results.advice import CATEGORIES
 from mlpprof.results.json import WrongJson, decode
-from mlpprof.workshop.right_structure import FACTS, fact_text
+from mlpprof.workloads import get_workload
+from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fact_text, facts_for
 
 FORMAT = 1
 COURSE_FILE = "course.toml"
 README = "README.md"
 FIGURES = "figures"
 """The folder, beside the pages, with the pictures that they show."""
-MOST_BYTES = 10_000_000
-"""A file of a course, such as a page, has at most this many bytes."""
+HIDDEN_COURSE = ".course"
+"""The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
 
 WORKLOAD = "workshop"
-VARIANT, PROGRAM = "variant", "program"
 
 Word = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,59}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -145,12 +146,16 @@ class Course:
     def text(self, file_name: str) -> str:
         """Return a text of the folder: 'README.md', the page of an exercise, or a file of code."""
         try:
-            found: str = self.folder.joinpath(file_name).read_text(encoding="utf-8")
+            return self.content(file_name).decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise UsageError(f"{self.folder / file_name} is not UTF-8 text; save it as UTF-8") from error
+
+    def content(self, file_name: str) -> bytes:
+        """Return the bytes of a file of the folder; raise UsageError if it cannot be read."""
+        try:
+            return bytes(self.folder.joinpath(file_name).read_bytes())
         except OSError as error:
             raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
-        return found
 
     def pictures(self) -> dict[str, bytes]:
         """Return the pictures that the pages show, by file name."""
@@ -180,8 +185,7 @@ def read_course(folder: Traversable) -> Course:
     if not file.is_file():
         raise UsageError(f"there is no {COURSE_FILE} in {folder}; {make}")
     try:
-        content = file.read_bytes()
-        document = tomllib.loads(content[:MOST_BYTES].decode("utf-8"))
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -239,6 +243,11 @@ def _require_valid(course: Course) -> None:
     """Raise ValueError for what the types of the records cannot express."""
     if course.exercises[0].solution is None and course.exercises[0].goal == "solve":
         raise ValueError("exercises[0].solution is missing; the first exercise with goal 'solve' needs a solution")
+    if not course.is_program:
+        try:
+            get_workload(course.workload)
+        except UsageError as error:
+            raise ValueError(f"workload: {error}") from error
     _require_version(course, course.start, "start")
     for exercise in course.exercises:
         where = f"exercises[{exercise.number}]"
@@ -249,7 +258,9 @@ def _require_valid(course: Course) -> None:
                 hint = did_you_mean(category, CATEGORIES)
                 raise ValueError(f"{where}.teaches has '{category}'{hint}; known: {', '.join(CATEGORIES)}")
         for name in exercise.at_most:
-            allowed = [key for key, fact in FACTS.items() if fact.kind in (None, course.kind)]
+            allowed = facts_for(course.kind)
+            if name == SAMPLE_LOOPS and exercise.at_most[name]:
+                raise ValueError(f"{where}.at_most.{name} is {exercise.at_most[name]}; expected 0")
             if name not in allowed:
                 raise ValueError(
                     f"{where}.at_most has '{name}'{did_you_mean(name, allowed)}; known for a {course.kind}: "
@@ -268,6 +279,11 @@ def _require_version(course: Course, version: Version, where: str) -> None:
         raise ValueError(f"{where} needs either 'file' or 'rung', and has {'both' if version.file else 'neither'}")
     if bool(version.function) != bool(version.of):
         raise ValueError(f"{where} needs 'function' and 'of' together, and has one of them")
+    known = ladder() if version.rung else {}
+    for key, name in (("rung", version.rung), ("of", version.of)):
+        if version.rung and name and name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{where}.{key}: there is no rung '{name}'{hint} (mlpprof list shows all)")
     if version.rung and course.is_program:
         raise ValueError(f"{where}.rung is for variants; expected 'file', because kind is '{PROGRAM}'")
 
@@ -278,6 +294,4 @@ def _is_inside(name: str) -> bool:
 
 def copied_course(course: Course) -> dict[str, bytes]:
     """Return the files of a course by name, to put them into another folder."""
-    return {
-        name: Path(str(course.folder / name)).read_bytes() for name in (COURSE_FILE, *course.texts(), *course.files)
-    }
+    return {name: course.content(name) for name in (COURSE_FILE, *course.texts(), *course.files)}

@@ -12,7 +12,16 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
 from mlpprof.owned import owned_name, sweep
 from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
-from mlpprof.workshop.exercises import COURSE_FILE, FIGURES, README, Course, built_in, copied_course, read_course
+from mlpprof.workshop.exercises import (
+    COURSE_FILE,
+    FIGURES,
+    HIDDEN_COURSE,
+    README,
+    Course,
+    built_in,
+    copied_course,
+    read_course,
+)
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 from mlpprof.workshop.solutions import start_text
 
@@ -22,8 +31,6 @@ PAGES = "exercises"
 ROOFLINE = "roofline.svg"
 """The picture of the learner's statements below the limits of the machine, which the check of a free exercise draws."""
 RESULTS = "results"
-COURSE = ".course"
-"""The hidden folder with a copy of the course; a folder without one is for the built-in workshop."""
 FOLDER_MODE = 0o755
 
 
@@ -82,9 +89,9 @@ def _fill(folder: Path, course: Course, notebook: str | None) -> None:
         for name, picture in pictures.items():
             (folder / PAGES / FIGURES / name).write_bytes(picture)
     if course.name:
-        (folder / COURSE).mkdir()
+        (folder / HIDDEN_COURSE).mkdir()
         for name, code in copied_course(course).items():
-            (folder / COURSE / name).write_bytes(code)
+            (folder / HIDDEN_COURSE / name).write_bytes(code)
             if name in course.files:
                 (folder / name).write_bytes(code)
     if course.trains_digits:
@@ -93,7 +100,7 @@ def _fill(folder: Path, course: Course, notebook: str | None) -> None:
 
 def course_of(folder: Path) -> Course:
     """Return the course of a learner's folder; raise UsageError if its copy of the course is damaged."""
-    return read_course(folder / COURSE) if (folder / COURSE / COURSE_FILE).is_file() else built_in()
+    return read_course(folder / HIDDEN_COURSE) if (folder / HIDDEN_COURSE / COURSE_FILE).is_file() else built_in()
 
 
 def require_folder(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
-from mlpprof.workshop.check import examine, race
+from mlpprof.workshop.check import examine, race, require_as_used
 from mlpprof.workshop.exercises import FIGURES, README, Course, Exercise
 from mlpprof.workshop.folder import (
     MY_MLP,
@@ -117,6 +117,8 @@ def check(
     require_folder(place)
     done = stored_results(place)
     course = course_of(place)
+    if as_used:
+        require_as_used(course)
     chosen = course.numbered(next_exercise(course, done) if number is None else number)
     examined = examine(place, course, chosen, learner_name(name, done, place), conditions.CLASSROOM, _silent)
     result = examined.result

@@ -82,7 +82,8 @@ def _speed_rows(exercise: Exercise, speed: Speed) -> list[tuple[str, str]]:
     if speed.target is not None and not exercise.is_free:
         reached = speed.reference_over_start
         rows.append(("", f"required: {digits(speed.target)}x; the solution reaches {digits(reached.ratio)}x here"))
-    rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
+    if exercise.number > 0:
+        rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
     if speed.share_of_limit is not None:
         share = f"{format_percent(speed.share_of_limit)} of what is possible on this machine"
         rows.append(("roofline", f"{_bar(speed.share_of_limit)} your step reaches {share}"))

@@ -22,8 +22,12 @@ SMALL, LARGE = 5, 47
 They are so far apart that a loop over blocks of samples makes a few turns more, and a loop over samples makes 42. No
 layer has 47 neurons, so a shape shows which side is m.
 """
+VARIANT, PROGRAM = "variant", "program"
+"""What learners change: a class with the methods of the interface, or a whole program."""
 SAMPLE_LOOPS, FLOAT64_ARRAYS = "sample_loops", "float64_arrays"
 """`check_worker` checks the first of these facts, and a part of the second one, because operations do not show them."""
+FEW = 8
+"""A step that makes more new arrays than this does not reuse its arrays."""
 LARGE_ARRAY = 4096
 """Of a program, whose batch size is not known, new arrays count if they have this many bytes."""
 
@@ -103,26 +107,33 @@ Explained = tuple[int, str, str]
 class Fact:
     """Something that an exercise can limit in a step.
 
-    none: the fact in words if nothing of it is allowed. some: if `{most}` of it are. find: the operations that are it.
-    explain: from the operations, their number, and the limit. kind: 'variant' or 'program' if it is for one of them.
-    counts_flop: not the operations are counted, but their floating-point operations. factor: for an exercise made of a
-    pair of versions, the slow one needs to have so many times as much of it as the fast one; if the factor is above 1,
-    the limit lies between the two.
+    none: the fact in words if nothing of it is allowed. some: if `{most}` of it are; `{s}` and `{y}` end a plural.
+    find: the operations that are it. explain: from the operations, their number, and the limit. category: what
+    `mlpprof advise` calls a flaw of this kind. kind: 'variant' or 'program' if it is for one of them. counts_flop: not
+    the operations are counted, but their floating-point operations.
+
+    For an exercise made of a pair of versions, the slow one needs to have `factor` times as much of it as the fast one,
+    which has at most `largest`. is_exact: what the fast version has is allowed; otherwise the exact number is a matter
+    of style, and the limit lies between both versions.
     """
 
     none: str
     some: str
     find: Callable[[Counts], list[Operation]]
     explain: Callable[[Counts, list[Operation], int, int], Explained]
+    category: str
     kind: str | None = None
     counts_flop: bool = False
-    factor: float = 1.0
+    factor: float = 1.3
+    is_exact: bool = True
+    largest: float = math.inf
 
 
 def fact_text(name: str, most: int) -> str:
     """Return a fact with its limit in words."""
-    fact = FACTS[name]
-    return fact.some.format(most=f"{most:,}") if most else fact.none
+    fact, is_one = FACTS[name], most == 1
+    words = {"most": f"{most:,}", "s": "" if is_one else "s", "y": "y" if is_one else "ies"}
+    return fact.some.format(**words) if most else fact.none
 
 
 def _none_counted(counts: Counts) -> list[Operation]:
@@ -236,11 +247,12 @@ def _all(counts: Counts) -> list[Operation]:
 
 
 def _operation_words(counts: Counts, found: list[Operation], number: int, most: int) -> Explained:
-    most_often = max(found, key=lambda o: o.times)
+    often = max(o.times for o in found) / 10
+    shown = max((o for o in found if o.times >= often), key=lambda o: o.flop)
     return (
-        most_often.line,
-        f"a step makes {number:,} operations on arrays, and at most {most:,} are allowed; {described(most_often)} runs "
-        f"{most_often.times:,} times",
+        shown.line,
+        f"a step makes {number:,} operations on arrays, and the limit is {most:,}; {described(shown)} runs "
+        f"{shown.times:,} times",
         "Put what a Python loop does one by one into one array, and compute with the whole array",
     )
 
@@ -249,7 +261,7 @@ def _flop_words(counts: Counts, found: list[Operation], number: int, most: int) 
     largest = max(found, key=lambda o: o.flop)
     return (
         largest.line,
-        f"a step makes {number:,} floating-point operations, and at most {most:,} are allowed; most of them are in "
+        f"a step makes {number:,} floating-point operations, and the limit is {most:,}; most of them are in "
         f"{described(largest)}",
         "Look for a result that nothing uses, or that is computed twice",
     )
@@ -263,8 +275,8 @@ def _evaluations_words(counts: Counts, found: list[Operation], number: int, most
     last = found[-1]
     return (
         last.line,
-        f"a step evaluates functions such as exp, tanh or the sigmoid {number:,} times, and at most {most:,} are "
-        f"allowed; the last one is {described(last)}",
+        f"a step evaluates functions such as exp, tanh or the sigmoid {number:,} times, and the limit is "
+        f"{most:,}; the last one is {described(last)}",
         "Store a result that you need again, and compute a derivative from the stored activation",
     )
 
@@ -277,8 +289,7 @@ def _copy_words(counts: Counts, found: list[Operation], number: int, most: int) 
     largest = max(found, key=lambda o: o.bytes_copied)
     return (
         largest.line,
-        f"a step copies arrays {number:,} times, and at most {most:,} are allowed; the largest copy is "
-        f"{described(largest)}",
+        f"a step copies arrays {number:,} times, and the limit is {most:,}; the largest copy is {described(largest)}",
         "A slice is a view and costs nothing. Do not stack, pad or convert arrays in every step",
     )
 
@@ -286,71 +297,101 @@ def _copy_words(counts: Counts, found: list[Operation], number: int, most: int) 
 FACTS: dict[str, Fact] = {
     SAMPLE_LOOPS: Fact(
         "no Python loop over samples",
-        "at most {most} Python loops over samples",
+        "at most {most} Python loop{s} over samples",
         _none_counted,
         _operation_words,
-        "variant",
+        "sample-loop",
+        VARIANT,
+        largest=0,
     ),
-    FLOAT64_ARRAYS: Fact("no float64 array", "at most {most} float64 arrays", _doubles, _double_words),
+    FLOAT64_ARRAYS: Fact(
+        "no float64 array", "at most {most} float64 array{s}", _doubles, _double_words, "float64", largest=0
+    ),
     "input_deltas": Fact(
         "no array as large as the input in backward",
-        "at most {most} arrays as large as the input in backward",
+        "at most {most} array{s} as large as the input in backward",
         _input_deltas,
         _input_delta_words,
-        "variant",
+        "dead-computation",
+        VARIANT,
     ),
     "evaluations_in_backward": Fact(
         "no evaluation of the sigmoid in backward",
-        "at most {most} evaluations of the activation in backward",
+        "at most {most} evaluation{s} of the activation in backward",
         _evaluations_in_backward,
         _evaluation_words,
-        "variant",
+        "recomputation",
+        VARIANT,
     ),
     "copies_of_batch": Fact(
         "no copy of a batch in forward and backward",
-        "at most {most} copies of a batch in forward and backward",
+        "at most {most} cop{y} of a batch in forward and backward",
         _batch_copies,
         _batch_copy_words,
-        "variant",
+        "bias-stacking",
+        VARIANT,
     ),
     "new_batch_arrays": Fact(
         "no new array",
-        "at most {most} new arrays with a number per sample",
+        "at most {most} new array{s} with a number per sample",
         _new_batch_arrays,
         _new_array_words,
-        "variant",
+        "temporaries",
+        VARIANT,
         factor=1.5,
+        is_exact=False,
+        largest=FEW,
     ),
     "operations": Fact(
-        "no operation on arrays", "at most {most} operations on arrays", _all, _operation_words, "program", factor=3.0
+        "no operation on arrays",
+        "at most {most} operation{s} on arrays",
+        _all,
+        _operation_words,
+        "sample-loop",
+        PROGRAM,
+        factor=3.0,
+        is_exact=False,
     ),
     "evaluations": Fact(
         "no evaluation of exp, tanh or the like",
-        "at most {most} evaluations of exp, tanh or the like",
+        "at most {most} evaluation{s} of exp, tanh or the like",
         _evaluations,
         _evaluations_words,
-        "program",
+        "recomputation",
+        PROGRAM,
     ),
     "flop": Fact(
         "no floating-point operation",
-        "at most {most} floating-point operations",
+        "at most {most} floating-point operation{s}",
         _all,
         _flop_words,
-        "program",
+        "dead-computation",
+        PROGRAM,
         counts_flop=True,
         factor=1.1,
+        is_exact=False,
     ),
-    "copies": Fact("no copy of an array", "at most {most} copies of arrays", _copies, _copy_words, "program"),
+    "copies": Fact(
+        "no copy of an array", "at most {most} cop{y} of an array", _copies, _copy_words, "bias-stacking", PROGRAM
+    ),
     "new_large_arrays": Fact(
         "no new array of 4 KB or more",
-        "at most {most} new arrays of 4 KB or more",
+        "at most {most} new array{s} of 4 KB or more",
         _new_large_arrays,
         _new_array_words,
-        "program",
+        "temporaries",
+        PROGRAM,
         factor=1.5,
+        is_exact=False,
+        largest=FEW,
     ),
 }
 """What can be limited, by its name in `course.toml`, in the order in which it is checked."""
+
+
+def facts_for(kind: str) -> list[str]:
+    """Return the names of the facts that an exercise about a variant, or about a program, can limit."""
+    return [name for name, fact in FACTS.items() if fact.kind in (None, kind)]
 
 
 def mixed_orders(counts: Counts) -> list[tuple[int, str]]:

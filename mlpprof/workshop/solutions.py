@@ -6,10 +6,16 @@ The built-in versions are made from the rungs, so that both always agree.
 from __future__ import annotations
 
 import ast
+import shutil
 import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlpprof.catalog import Entry, ladder
-from mlpprof.errors import UsageError, VariantError
+from mlpprof.errors import VariantError
+from mlpprof.owned import new_folder
 from mlpprof.workshop.exercises import Course, Version
 
 LINE = 116
@@ -37,7 +43,7 @@ def solution_text(course: Course, number: int) -> str:
     version = version_of(course, solved_in(course, number))
     if version.file:
         return _text(course, version, "")
-    rung = _rung(version.rung)
+    rung = ladder()[version.rung]
     title = f"Exercise {number}, solved: {chosen.title}. This is the rung `{rung.name}` of the ladder."
     if version.function:
         title = title.removesuffix(".") + f", but without the memory order of `{rung.parent}`."
@@ -47,22 +53,47 @@ def solution_text(course: Course, number: int) -> str:
     return _text(course, version, f"{textwrap.fill(title, LINE)}\n\n{own}")
 
 
+@dataclass(frozen=True)
+class WrittenVersion:
+    """A version as a file. step: of a program; empty to have it found."""
+
+    path: Path
+    step: str = ""
+
+
+@contextmanager
+def written_versions(course: Course, numbers: Sequence[int]) -> Iterator[list[WrittenVersion]]:
+    """Write the code after some exercises (-1: the start) into a folder of its own, with all files that it needs."""
+    folder = Path(new_folder("workshop"))
+    try:
+        for name in course.files:
+            (folder / name).write_bytes(course.content(name))
+        written = []
+        for n in numbers:
+            version = version_of(course, n)
+            path = folder / f"{version.name}.py"
+            path.write_text(start_text(course) if n < 0 else solution_text(course, n), encoding="utf-8")
+            written.append(WrittenVersion(path, version.step))
+        yield written
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _text(course: Course, version: Version, docstring: str) -> str:
     if version.file:
         return course.text(version.file)
-    text = _adapted(_rung(version.rung), f'"""{docstring}"""')
-    return _with_function(text, version.function, _rung(version.of)) if version.function else text
+    text = _adapted(ladder()[version.rung], f'"""{docstring}"""')
+    return _with_function(text, version.function, ladder()[version.of]) if version.function else text
 
 
-def _rung(name: str) -> Entry:
-    known = ladder()
-    if name not in known:
-        raise UsageError(f"there is no rung '{name}' on the ladder (mlpprof list shows all)")
-    return known[name]
+def without_parent(rung: Entry) -> str:
+    """Return a rung's source without PARENT, which only the catalog needs."""
+    docstring = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
+    return _adapted(rung, f'"""{docstring}"""')
 
 
 def _adapted(rung: Entry, docstring: str) -> str:
-    """Return a rung's source with another docstring, and without PARENT, which only the catalog needs."""
+    """Return a rung's source with another docstring, and without PARENT."""
     source = rung.source()
     lines = source.splitlines()
     first, *others = ast.parse(source).body

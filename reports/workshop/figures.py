@@ -237,7 +237,7 @@ def measure(progress: Progress) -> dict[str, Any]:
             file.write_text(solution_text(built_in(), number), encoding="utf-8")
             request = Request(str(file), trained.network, trained.source)
             part = part_of(progress, i / len(solved), 1 / len(solved), f"exercise {number}")
-            run = profile(request, CLASSROOM.workload, settings, "python -m reports.workshop.figures", part)
+            run = profile(request, trained.name, settings, "python -m reports.workshop.figures", part)
             result, ceiling = run.results[0], Ceiling.of(run)
             if ceiling is None:
                 raise DataError("the limits of this machine were not measured; type mlpprof calibrate, then try again")
