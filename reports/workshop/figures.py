@@ -227,7 +227,10 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, color: str
 
 
 def measure(progress: Progress) -> dict[str, Any]:
-    """Profile the solution of each exercise, and return what the roofline shows."""
+    """Profile the solution of each exercise, and return what the roofline shows.
+
+    Limits are the best that was measured, so a step counts with its fast end (the 2.5 % quantile) too.
+    """
     solved: Sequence[int] = [exercise.number for exercise in built_in().exercises if not exercise.is_free]
     found: dict[str, Any] = {"schema": 1, "solutions": []}
     with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +251,7 @@ def measure(progress: Progress) -> dict[str, Any]:
                     "flop": sum(o.flop for o in result.operations),
                     "bytes_moved": sum(o.bytes_moved for o in result.operations),
                     "operations": sum(o.times for o in result.operations),
-                    "step_s": result.step_s.median,
+                    "step_s": result.step_s.low,
                     "bound_s": run_bound_s(run, result),
                 }
             )
