@@ -153,18 +153,18 @@ def roofline_sheet(measured: dict[str, Any]) -> Sheet:
     axes.set(xscale="log", yscale="log")
     low, high = 0.08, 40.0
     peak = measured["limits"][PEAK]
-    for name, where, color in ((CACHE, "cache", MUTED), (MEMORY, "memory", INK)):
+    for name, where, color, below in ((CACHE, "cache", MUTED, False), (MEMORY, "memory", INK, True)):
         rate = measured["limits"][name]
         x = np.array([low, peak / rate, high])
-        axes.plot(x, np.minimum(peak, rate * x), color=color, lw=1.4 if name == MEMORY else 0.8)
+        axes.plot(x, np.minimum(peak, rate * x), color=color, lw=1.4 if below else 0.8)
         axes.annotate(
             f"{where}: {digits(rate)} GB/s",
-            (3.2 * low, 3.2 * low * rate),
-            xytext=(-4, 5),
+            (2.2 * low, 2.2 * low * rate),
+            xytext=(6, -9) if below else (-4, 5),
             textcoords="offset points",
             size=8,
             color=color,
-            ha="right",
+            ha="left" if below else "right",
         )
     axes.text(high, 1.1 * peak, f"largest products, float32: {digits(peak)} GFLOP/s", ha="right")
     points = [
