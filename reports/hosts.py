@@ -23,8 +23,8 @@ NETWORK = "10.86.22"
 """The hosts have the addresses .1, .2 and so on of this network, which exists between them alone."""
 
 ENTERED = ("--net", "--uts", "--ipc", "--mount", "--pid")
-NAMESPACES = ("unshare", *ENTERED, "--fork", "--mount-proc", "--kill-child")
-TOOLS = ("unshare", "nsenter", "ip", "tc", "ssh", "ssh-keygen", "sshd")
+NAMESPACES = ("setpriv", "--pdeathsig=KILL", "unshare", *ENTERED, "--fork", "--mount-proc", "--kill-child")
+TOOLS = ("setpriv", "unshare", "nsenter", "ip", "tc", "ssh", "ssh-keygen", "sshd")
 
 BECOME_A_SWITCH = "ip link add switch up type bridge; echo ready; read -r _"
 BECOME_A_HOST = """
