@@ -1,0 +1,155 @@
+"""Matrices cut into panels: the memory order in which `tiles` reads and writes all matrices of a training step.
+
+A matrix with a row for each sample (X, A[l], delta[l]) or for each input of a layer (the transposed weights) is cut
+into panels of some columns. A panel lies in memory as a whole, row after row:
+
+    columns 0..23       24..47            memory:  panel 0: row 0, row 1, ... row m - 1;  panel 1: row 0, row 1, ...
+    +---------------+---------------+
+    | row 0         | row 0         |     A product walks along one panel of each of its matrices. So the numbers
+    | row 1         | row 1         |     that it needs next are always beside each other, in a few pages of memory,
+    | ...           | ...           |     and rows that are a power of two apart do not push each other out of the
+    +---------------+---------------+     cache.
+
+Nothing is ever packed for a product: the gather of a batch writes panels, the products write panels, and the weights
+stay in panels from step to step. Columns are added up to a multiple of UNIT. Their weights, activations and deltas stay
+0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mlpprof.engines.numba_passes import COMPILE, SIGMOID, TANH
+from mlpprof.engines.tiles import HERE, UNIT
+from mlpprof.model.interface import Array, Parameters
+from mlpprof.model.network import Network
+
+INPUT_UNITS = 50
+"""A panel of the input has at most this many units. It is only read, so registers do not limit it."""
+
+
+class Plan(NamedTuple):
+    """How the layers 0..L of a network are cut into panels.
+
+    n: neurons. cuts: the columns at which the panels of all layers begin and end; those of layer l are cuts[first[l]]
+    to cuts[first[l + 1] - 1]. W, b: where W[l] and b[l] begin in a flat block of parameters. columns: where A[l] begins
+    in a flat block of activations of one sample. rows: the rows of W[l], which are the columns of layer l - 1. widths:
+    for each number of units a panel may have, None if no panel has it: code is compiled for the others only.
+    """
+
+    n: Array
+    cuts: Array
+    first: Array
+    W: Array
+    b: Array
+    columns: Array
+    rows: Array
+    widths: tuple[Any, ...]
+
+
+def plan_of(network: Network, itemsize: int) -> Plan:
+    """The panels that suit the registers of this machine; a layer's panels are equally wide, as far as possible."""
+    n = np.array(network.layers)
+    units = -(-n // UNIT)
+    cuts: list[int] = []
+    first = [0]
+    used = set()
+    for l, total in enumerate(units.tolist()):
+        panels = -(-total // (INPUT_UNITS if l == 0 else HERE.widest(itemsize)))
+        bounds = [total * p // panels for p in range(panels + 1)]
+        cuts += [UNIT * bound for bound in bounds]
+        first.append(len(cuts))
+        if l > 0:
+            used |= set(np.diff(bounds).tolist())
+    padded = UNIT * units
+    weights = np.concatenate([[0, 0], np.cumsum(padded[1:] * padded[:-1])])
+    biases = np.concatenate([[0, 0], np.cumsum(padded[1:])])
+    return Plan(
+        n,
+        np.array(cuts),
+        np.array(first),
+        weights[:-1],
+        weights[-1] + biases[:-1],
+        np.concatenate([[0], np.cumsum(padded)]),
+        np.concatenate([[0], padded[:-1]]),
+        tuple(True if width in used else None for width in range(1, HERE.widest(itemsize) + 1)),
+    )
+
+
+def pack(plan: Plan, parameters: Parameters) -> Array:
+    """A flat block with all weights, transposed and in panels, and then all biases."""
+    size = plan.b[-1] + plan.columns[-1] - plan.columns[-2]
+    block = np.zeros(size, parameters[0][0].dtype)
+    for l, (W, b) in enumerate(parameters, start=1):
+        for panel, start, end in weight_panels(plan, block, l):
+            panel[: W.shape[1], : end - start] = W[start:end].T
+        block[plan.b[l] : plan.b[l] + b.size] = b
+    return block
+
+
+def unpack(plan: Plan, block: Array) -> Parameters:
+    """W (n_l, n_{l-1}) and b (n_l,) of layers 1..L, as copies."""
+    found = []
+    for l in range(1, len(plan.n)):
+        n, k = plan.n[l], plan.n[l - 1]
+        W = np.empty((n, k), block.dtype)
+        for panel, start, end in weight_panels(plan, block, l):
+            W[start:end] = panel[:k, : end - start].T
+        found.append((W, block[plan.b[l] : plan.b[l] + n].copy()))
+    return found
+
+
+def weight_panels(plan: Plan, block: Array, l: int) -> list[tuple[Array, int, int]]:
+    """The panels of W[l] as views (inputs, neurons), each with the neurons that it has: the first, and after the last."""
+    found = []
+    bounds: Sequence[int] = plan.cuts[plan.first[l] : plan.first[l + 1]].tolist()
+    rows = plan.rows[l]
+    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        at = plan.W[l] + rows * start
+        panel = block[at : at + rows * (end - start)].reshape(rows, end - start)
+        found.append((panel, start, min(end, int(plan.n[l]))))
+    return found
+
+
+def gains_of(plan: Plan, codes: Array, dtype: np.dtype[Any]) -> Array:
+    """The gain of every column of A (see `tiles`): without it, a column that is no neuron would become sigmoid(0)."""
+    gains = np.zeros(plan.columns[-1], dtype)
+    for l in range(1, len(plan.n)):
+        if codes[l] in (SIGMOID, TANH):
+            width = plan.n[l] if codes[l] == SIGMOID else plan.columns[l + 1] - plan.columns[l]
+            gains[plan.columns[l] : plan.columns[l] + width] = 1 if codes[l] == SIGMOID else 2
+    return gains
+
+
+@COMPILE
+def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> None:
+    """Write the rows `index` of X into panels at the beginning of A, and those of Y into T (m, n_L)."""
+    m = len(index)
+    for i in range(m):
+        x, y, t = X[index[i]], Y[index[i]], T[i]
+        for p in range(plan.first[0], plan.first[1] - 1):
+            start, end = plan.cuts[p], plan.cuts[p + 1]
+            row = A[m * start + i * (end - start) : m * start + (i + 1) * (end - start)]
+            here = x[start:end]
+            for k in range(here.size):
+                row[k] = here[k]
+            for k in range(here.size, row.size):
+                row[k] = 0
+        for j in range(y.size):
+            t[j] = y[j]
+
+
+@COMPILE
+def turn(plan: Plan, theta: Array, l: int, start: int, end: int, turned: Array) -> None:
+    """Write the columns start..end of W[l] (n_l, n_{l-1}) into one panel: its rows are neurons of layer l."""
+    width = end - start
+    for p in range(plan.first[l], plan.first[l + 1] - 1):
+        left, right = plan.cuts[p], plan.cuts[p + 1]
+        at = plan.W[l] + plan.rows[l] * left + start * (right - left)
+        for j in range(left, min(right, plan.n[l])):
+            row = turned[j * width : (j + 1) * width]
+            for k in range(width):
+                row[k] = theta[at + k * (right - left) + j - left]

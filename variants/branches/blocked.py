@@ -1,0 +1,110 @@
+"""Products written for narrow layers: the activation and update within them.
+
+Idea:
+
+What changes against `compiled`:
+
+Why it is faster:
+
+Source: 
+"""
+
+import numpy as np
+
+from mlpprof.engines.blocked_passes import backward, forward, train
+from mlpprof.engines.numba_passes import activate, cost, descend, settings
+from mlpprof.engines.panels import gains_of, gather, pack, plan_of, unpack
+
+PARENT = "compiled"
+EXTRA = "compiled"
+
+ROWS = 128  # samples in a piece of a large batch
+
+
+class MLP:
+    """theta, velocity and gradient are flat blocks of panels: all weights, then all biases. So are A and delta."""
+
+    DTYPE = np.float32
+
+    def __init__(self, network, parameters):
+        self.network = network
+        self.plan = plan_of(network, parameters[0][0].itemsize)
+        self.theta = pack(self.plan, parameters)
+        self.velocity = np.zeros_like(self.theta)
+        self.gradient = np.zeros_like(self.theta)
+        self.state = self.theta, self.velocity, self.gradient
+        self.codes, self.optimizer, self.least = settings(network, self.theta.dtype)
+        self.gains = gains_of(self.plan, self.codes, self.theta.dtype)
+        self.turned = np.empty(self.plan.columns[-1] * 72, self.theta.dtype)
+        self.m = 0
+
+    def allocate(self, m):
+        self.m = m
+        self.A = np.empty(m * self.plan.columns[-1], self.theta.dtype)
+        self.delta = np.empty_like(self.A)
+        self.out, self.T = np.empty((2, m, self.plan.n[-1]), self.theta.dtype)
+
+    def fetch_batch(self, X, Y, index):
+        if len(index) != self.m:
+            self.allocate(len(index))
+        self.first, self.share = True, 1.0
+        gather(self.plan, X, Y, index, self.A, self.T)  # phase: gather
+
+    def forward(self):
+        forward(self.plan, self.codes, self.theta, self.gains, self.A, self.out)  # phase: activation
+
+    def loss(self):
+        return cost(self.codes[-1], self.codes[-2], self.out, self.T, self.least) / self.m  # phase: cost
+
+    def backward(self):
+        layers = self.plan, self.codes, self.state, self.optimizer
+        share = self.theta.dtype.type(self.share / self.m)
+        backward(*layers, self.A, self.out, self.T, self.delta, self.turned, share, self.first, False)
+
+    def update(self):
+        rate, momentum, l1, l2, one, zero = self.optimizer
+        w = self.plan.b[1]
+        W, b = ([block[part] for block in self.state] for part in (slice(w), slice(w, None)))
+        descend(*W, one, rate, momentum, l1, l2)  # phase: descend
+        descend(*b, one, rate, momentum, zero, zero)  # phase: descend
+
+    def train_step(self, X, Y, index):
+        loss, pieces = 0.0, -(-len(index) // ROWS)
+        rows = -(-len(index) // pieces)  # all pieces are equal; only the last may be smaller
+        for start in range(0, len(index), rows):
+            self.fetch_batch(X, Y, index[start : start + rows])
+            self.first, self.share = start == 0, self.m / len(index)
+            self.forward()
+            loss += self.share * self.loss()
+            self.backward()
+        self.update()
+        return loss
+
+    def train(self, X, Y, indices):
+        if any(len(index) != len(indices[0]) for index in indices):
+            return [self.train_step(X, Y, index) for index in indices]
+        batches, losses = np.array(indices), np.empty(len(indices))
+        pieces = -(-batches.shape[1] // ROWS)
+        rows = -(-batches.shape[1] // pieces)
+        if rows != self.m:
+            self.allocate(rows)
+        train(
+            *(self.plan, self.codes, self.state, self.optimizer, self.gains, X, Y, batches),
+            *(self.A, self.out, self.T, self.delta, self.turned, self.least, losses),
+        )
+        return losses.tolist()
+
+    def parameters(self):
+        return unpack(self.plan, self.theta)
+
+    def gradients(self):
+        l1, l2 = self.network.l1, self.network.l2
+        pairs = zip(self.parameters(), unpack(self.plan, self.gradient), strict=True)
+        return [(dW + l1 * np.sign(W) + l2 * W, db) for (W, _), (dW, db) in pairs]
+
+    def predict(self, X):
+        A = np.ascontiguousarray(X)
+        for l, (W, b) in enumerate(self.parameters(), start=1):
+            A = A @ W.T
+            activate(self.codes[l], A, b, len(b))
+        return A
