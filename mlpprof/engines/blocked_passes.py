@@ -19,7 +19,9 @@ import numpy as np
 from mlpprof.engines.numba_passes import COMPILE, EXACTLY, RELU, SOFTMAX, TANH, compiled_softmax, cost, descend
 from mlpprof.engines.panels import Plan, gather, turn
 from mlpprof.engines.tiles import (
+    HEAVY_BALL,
     KINKED,
+    PLAIN,
     SMOOTH,
     UNFINISHED,
     UNIT,
@@ -33,7 +35,9 @@ from mlpprof.model.interface import Array
 
 
 @EXACTLY
-def forward_layer(plan: Plan, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int) -> None:
+def forward_layer(
+    plan: Plan, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int
+) -> None:
     """Compute A[l] from A[l-1]."""
     floor = theta.dtype.type(0 if codes[l] == RELU else -np.inf)
     numbers = (theta.dtype.type(2 if codes[l] == TANH else 1), floor, floor, floor)
@@ -44,10 +48,10 @@ def forward_layer(plan: Plan, codes: Array, theta: Array, gains: Array, A: Array
             start, end = plan.cuts[q], plan.cuts[q + 1]
             multiply_forward(
                 plan.widths, width // UNIT,
-                A, m * (plan.columns[l - 1] + start), end - start, 1,
-                theta, plan.W[l] + plan.rows[l] * left + start * width, min(end, plan.n[l - 1]) - start,
-                A, m * (plan.columns[l] + left), m, start == 0, finish if q == plan.first[l] - 2 else UNFINISHED,
-                theta, plan.b[l] + left, gains, plan.columns[l] + left, numbers,
+                (A, m * (plan.columns[l - 1] + start), end - start, 1),
+                (theta, plan.W[l] + plan.rows[l] * left + start * width), min(end, plan.n[l - 1]) - start,
+                (A, m * (plan.columns[l] + left)), m, start == 0, finish if q == plan.first[l] - 2 else UNFINISHED,
+                (theta, plan.b[l] + left), (gains, plan.columns[l] + left), numbers,
             )
 
 
@@ -65,10 +69,10 @@ def back_layer(plan: Plan, codes: Array, theta: Array, A: Array, delta: Array, t
             start, end = plan.cuts[q], plan.cuts[q + 1]
             multiply_back(
                 plan.widths, width // UNIT,
-                delta, m * (plan.columns[l] + start), end - start, 1,
-                turned, start * width, min(end, plan.n[l]) - start,
-                delta, to, m, start == 0, finish if q == plan.first[l + 1] - 2 else UNFINISHED,
-                A, to, A, to, numbers,
+                (delta, m * (plan.columns[l] + start), end - start, 1),
+                (turned, start * width), min(end, plan.n[l]) - start,
+                (delta, to), m, start == 0, finish if q == plan.first[l + 1] - 2 else UNFINISHED,
+                (A, to), (A, to), numbers,
             )
 
 
@@ -85,10 +89,10 @@ def gradient_layer(
             at = plan.W[l] + plan.rows[l] * left + start * width
             multiply_gradient(
                 plan.widths, width // UNIT,
-                A, m * (plan.columns[l - 1] + start), 1, end - start,
-                delta, m * (plan.columns[l] + left), m,
-                gradient, at, end - start, fresh, finish,
-                theta, at, velocity, at, numbers,
+                (A, m * (plan.columns[l - 1] + start), 1, end - start),
+                (delta, m * (plan.columns[l] + left)), m,
+                (gradient, at), end - start, fresh, finish,
+                (theta, at), (velocity, at), numbers,
             )
 
 # fmt: on
@@ -137,8 +141,9 @@ def add_bias_gradient(plan: Plan, gradient: Array, delta: Array, m: int, l: int,
             db[:] = 0
         for i in range(m):
             at = m * (plan.columns[l] + left) + i * width
-            for j in range(width):
-                db[j] += delta[at + j]
+            row = delta[at : at + width]
+            for j in range(row.size):
+                db[j] += row[j]
 
 
 @COMPILE
@@ -154,7 +159,7 @@ def backward(
     rate, momentum, l1, l2, one, zero = optimizer
     finish = UNFINISHED
     if update:
-        finish = KINKED if momentum == 0 and l1 == 0 else SMOOTH
+        finish = PLAIN if momentum == 0 and l1 == 0 else HEAVY_BALL
     m, L = len(out), plan.n.size - 1
     begin_backward(plan, codes, out, T, delta, share)
     for l in range(L, 0, -1):

@@ -17,18 +17,28 @@ stay in panels from step to step. Columns are added up to a multiple of UNIT. Th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from mlpprof.engines.numba_passes import COMPILE, SIGMOID, TANH
-from mlpprof.engines.tiles import HERE, UNIT
+from mlpprof.engines.tiles import HERE, UNIT, transpose
 from mlpprof.model.interface import Array, Parameters
 from mlpprof.model.network import Network
 
 INPUT_UNITS = 50
 """A panel of the input has at most this many units. It is only read, so registers do not limit it."""
+
+
+AHEAD = 2
+"""The gather asks for a row this many rows before it copies it, because rows at random places in memory come late."""
+LINE = 64
+"""The bytes in a line of the cache."""
 
 
 class Plan(NamedTuple):
@@ -79,6 +89,11 @@ def plan_of(network: Network, itemsize: int) -> Plan:
     )
 
 
+def scratch_of(plan: Plan, dtype: np.dtype[Any]) -> Array:
+    """Room for the largest panel that `turn` writes."""
+    return np.empty(UNIT * HERE.widest(dtype.itemsize) * np.diff(plan.columns).max(), dtype)
+
+
 def pack(plan: Plan, parameters: Parameters) -> Array:
     """A flat block with all weights, transposed and in panels, and then all biases."""
     size = plan.b[-1] + plan.columns[-1] - plan.columns[-2]
@@ -103,11 +118,10 @@ def unpack(plan: Plan, block: Array) -> Parameters:
 
 
 def weight_panels(plan: Plan, block: Array, l: int) -> list[tuple[Array, int, int]]:
-    """The panels of W[l] as views (inputs, neurons), each with the neurons that it has: the first, and after the last."""
+    """The panels of W[l] as views (inputs, neurons), each with its first neuron and the one after its last."""
     found = []
-    bounds: Sequence[int] = plan.cuts[plan.first[l] : plan.first[l + 1]].tolist()
     rows = plan.rows[l]
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in itertools.pairwise(plan.cuts[plan.first[l] : plan.first[l + 1]].tolist()):
         at = plan.W[l] + rows * start
         panel = block[at : at + rows * (end - start)].reshape(rows, end - start)
         found.append((panel, start, min(end, int(plan.n[l]))))
@@ -124,16 +138,40 @@ def gains_of(plan: Plan, codes: Array, dtype: np.dtype[Any]) -> Array:
     return gains
 
 
+@intrinsic
+def fetch_ahead(typing, values, row):  # type: ignore[no-untyped-def]
+    """Ask for a row of a matrix (N, n), so that it is in the cache when it is needed."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        matrix = context.make_array(signature.args[0])(context, builder, arguments[0])
+        _, columns = cgutils.unpack_tuple(builder, matrix.shape)
+        byte = ir.IntType(8).as_pointer()
+        size = ir.Constant(columns.type, values.dtype.bitwidth // 8)
+        bytes_in_row = builder.mul(columns, size)
+        start = builder.gep(builder.bitcast(matrix.data, byte), [builder.mul(arguments[1], bytes_in_row)])
+        name, number = "llvm.prefetch.p0", ir.IntType(32)
+        module = builder.module
+        if name not in module.globals:
+            ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), name)
+        how = [ir.Constant(number, value) for value in (0, 2, 1)]  # read, into the second level of cache, data
+        with cgutils.for_range_slice(builder, bytes_in_row.type(0), bytes_in_row, bytes_in_row.type(LINE)) as (at, _):
+            builder.call(module.globals[name], [builder.gep(start, [at]), *how])
+        return context.get_dummy_value()
+
+    return types.void(values, row), generate
+
+
 @COMPILE
 def gather(plan: Plan, X: Array, Y: Array, index: Array, A: Array, T: Array) -> None:
     """Write the rows `index` of X into panels at the beginning of A, and those of Y into T (m, n_L)."""
     m = len(index)
     for i in range(m):
+        if i + AHEAD < m:
+            fetch_ahead(X, index[i + AHEAD])
         x, y, t = X[index[i]], Y[index[i]], T[i]
         for p in range(plan.first[0], plan.first[1] - 1):
             start, end = plan.cuts[p], plan.cuts[p + 1]
-            row = A[m * start + i * (end - start) : m * start + (i + 1) * (end - start)]
-            here = x[start:end]
+            row, here = A[m * start + i * (end - start) : m * start + (i + 1) * (end - start)], x[start:end]
             for k in range(here.size):
                 row[k] = here[k]
             for k in range(here.size, row.size):
@@ -149,7 +187,7 @@ def turn(plan: Plan, theta: Array, l: int, start: int, end: int, turned: Array) 
     for p in range(plan.first[l], plan.first[l + 1] - 1):
         left, right = plan.cuts[p], plan.cuts[p + 1]
         at = plan.W[l] + plan.rows[l] * left + start * (right - left)
-        for j in range(left, min(right, plan.n[l])):
-            row = turned[j * width : (j + 1) * width]
-            for k in range(width):
-                row[k] = theta[at + k * (right - left) + j - left]
+        for k in range(0, width, UNIT):
+            for j in range(left, right, UNIT):
+                block = at + k * (right - left) + j - left
+                transpose(theta, block, right - left, turned, j * width + k, width)

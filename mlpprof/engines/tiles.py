@@ -1,20 +1,23 @@
-"""A matrix product for narrow panels, written in the language of the compiler LLVM, so that its tile stays in registers.
+"""A matrix product for narrow panels, written in the language of the compiler LLVM, so that tiles stay in registers.
 
-    C += A . B      C has a few columns, a *panel*, and A many rows. The product goes from tile to tile of C:
+    C += A . B      C has a few columns, a *panel*, and A many rows. The product is computed tile by tile:
 
-         B  | b b b b b b |         one row of the panel, in a few vector registers
+         B  | b b b b b b |         b: one row of the panel, in a few vector registers.
          ---+-------------+
-         a  | c c c c c c |         4 or 8 rows of the panel: the tile, in most of the other registers.
-         a  | c c c c c c |         For every number k of the sum, each a is spread over a register and multiplied
-         a  | c c c c c c |         with the row of B; the products are added to the tile. So the processor loads
-         a  | c c c c c c |         10 numbers or registers for 24 multiplications, and stores none.
+         a  | c c c c c c |         c: 4 or 8 rows of the panel, the tile, in most of the other registers.
+         a  | c c c c c c |         For every k of the sum, each number a is spread over a register and multiplied
+         a  | c c c c c c |         with the row of B, and the products are added to the tile. Here the processor
+         a  | c c c c c c |         loads 10 numbers or registers for 24 products, and stores nothing.
 
-A tile that is complete is still in registers when it is finished: `FORWARD` has begun it with the bias and applies the
-activation, `PROPAGATE` multiplies it with the derivative, and `GRADIENT` changes the weights (momentum, L1 and L2) and
-stores no gradient. A sum that is longer than a block of A goes through C in memory, once for every block.
+While a complete tile is still in registers, it is finished. `FORWARD` has begun it with the bias and applies the
+activation. `PROPAGATE` multiplies it with the derivative. `GRADIENT` changes the weights (momentum, L1 and L2), so that
+no gradient is stored.
 
-The code is the same for every processor: only the number and the size of its vector registers (`Registers`) decide how
-wide a panel is and how many rows a tile has. LLVM translates it to AVX2, AVX-512 or NEON.
+The code is the same for every processor. Only the number and the size of its vector registers (`Registers`) decide how
+wide a panel is and how many rows a tile has. LLVM translates the code to AVX2, AVX-512 or NEON.
+
+The functions that call these products from compiled code must be compiled with `EXACTLY`: with fastmath, numba would
+let the compiler rearrange the exponential as well.
 
 Source: the form of the tile is that of the BLIS library (Van Zee, van de Geijn, 2015). The exponential is that of
 `numba_passes`.
@@ -32,8 +35,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpprof.engines.numba_passes import EXACTLY
-
 UNIT = 8
 """The width of a panel is a multiple of this many numbers."""
 WIDEST = 9
@@ -42,8 +43,9 @@ WIDEST = 9
 FORWARD, PROPAGATE, GRADIENT = range(3)
 """What is made of a complete tile."""
 UNFINISHED, SMOOTH, KINKED = range(3)
-"""How a tile is finished. SMOOTH: by sigmoid or tanh, or in `GRADIENT` by an update that has momentum or L1. KINKED: by
-ReLU or the identity, or by an update that has neither. An UNFINISHED tile is stored as it is."""
+"""How a tile is finished: not at all, with sigmoid or tanh, or with ReLU or the identity."""
+HEAVY_BALL, PLAIN = SMOOTH, KINKED
+"""How a tile of the gradient is finished: by an update that has momentum or L1, or by one that has neither."""
 
 INT = ir.IntType(64)
 SINGLE = ir.FloatType()
@@ -53,16 +55,16 @@ class Registers(NamedTuple):
     """The vector registers of a processor: how many bytes each has, and how many there are."""
 
     bytes: int
-    count: int
+    number: int
 
     def widest(self, itemsize: int) -> int:
         """The units of the widest panel of which a tile of 4 rows, a row of B and one number of A fit."""
-        fitting = [units for units in range(1, WIDEST + 1) if self._needs(4, units, itemsize) <= self.count]
+        fitting = [units for units in range(1, WIDEST + 1) if self._needs(4, units, itemsize) <= self.number]
         return max(fitting, default=1)
 
     def rows(self, units: int, itemsize: int) -> int:
         """The rows of a tile: 8 if the registers allow it. Several sums must run at once, since each has to wait."""
-        return 8 if self._needs(8, units, itemsize) <= self.count else 4
+        return 8 if self._needs(8, units, itemsize) <= self.number else 4
 
     def _needs(self, rows: int, units: int, itemsize: int) -> int:
         vectors = -(-units * UNIT * itemsize // self.bytes)
@@ -116,21 +118,26 @@ class _Writer:
         lanes = max(UNIT, registers.bytes // itemsize)
         self.vectors = [ir.VectorType(self.real, min(lanes, self.width - at)) for at in range(0, self.width, lanes)]
         self.places = list(range(0, self.width, lanes))
+        self.sums_of_a_row = 4 if 8 * len(self.vectors) <= registers.number else 2
         self.itemsize = itemsize
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
 
     def write(self) -> None:
         """All whole tiles, then the rows that are left, one by one."""
         total = self.function.args[6]
-        start = self.repeat(ir.Constant(INT, 0), total, self.tile_rows, self.tile)
+        start = self.repeat(INT(0), total, self.tile_rows, self.tile)
         if self.kind != GRADIENT:  # features come in multiples of UNIT
             self.repeat(start, total, 1, self.tile)
         self.builder.ret_void()
 
     def repeat(self, start: ir.Value, end: ir.Value, step: int, body: Callable[[ir.Value, int], None]) -> ir.Value:
         """A loop that calls body(place, step) while place + step <= end; returns the place after it."""
-        place, [] = self.loop(start, end, step, [], lambda place, carried: body(place, step) or [])
-        return place
+
+        def without_values(place: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            body(place, step)
+            return carried
+
+        return self.loop(start, end, step, [], without_values)[0]
 
     def loop(
         self,
@@ -152,7 +159,7 @@ class _Writer:
         for value in first:
             carried.append(builder.phi(value.type))
             carried[-1].add_incoming(value, before)
-        next_place = builder.add(place, ir.Constant(INT, step))
+        next_place = builder.add(place, INT(step))
         builder.cbranch(builder.icmp_signed("<=", next_place, end), inside, after)
         builder.position_at_end(inside)
         for phi, value in zip(carried, body(place, list(carried)), strict=True):
@@ -167,13 +174,13 @@ class _Writer:
         builder = self.builder
         a, a_row, a_k, b, length, c, _, fresh, finish, *_ = self.function.args
         a = builder.gep(a, [builder.mul(row, a_row)])
-        at = builder.mul(row, ir.Constant(INT, self.width))
+        at = builder.mul(row, INT(self.width))
         c = builder.gep(c, [at])
         begun = self.begin(c, rows, fresh)
-        a_rows = [builder.gep(a, [builder.mul(a_row, ir.Constant(INT, i))]) for i in range(rows)]
+        a_rows = [builder.gep(a, [builder.mul(a_row, INT(i))]) for i in range(rows)]
 
-        def add_products(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            b_row = self.load_row(builder.gep(b, [builder.mul(k, ir.Constant(INT, self.width))]))
+        def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
+            b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
             found = []
             for i in range(rows):
                 number = builder.load(builder.gep(a_rows[i], [builder.mul(k, a_k)]))
@@ -181,7 +188,22 @@ class _Writer:
                     found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
             return found
 
-        _, sums = self.loop(ir.Constant(INT, 0), length, 1, begun, add_products)
+        def add_several(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            found = []
+            for i in range(self.sums_of_a_row):
+                part = sums[i * len(begun) : (i + 1) * len(begun)]
+                found += add_products(builder.add(k, INT(i)), part)
+            return found
+
+        k, sums = INT(0), begun
+        if rows == 1:  # a sum has to wait for its last addition, so several run at once
+            zeros = [self.constant(0.0, vector) for vector in self.vectors]
+            sums = [*begun, *zeros * (self.sums_of_a_row - 1)]
+            k, sums = self.loop(k, length, self.sums_of_a_row, sums, add_several)
+            while len(sums) > len(begun):
+                half = len(sums) // 2
+                sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        _, sums = self.loop(k, length, 1, sums, add_products)
         self.finish(sums, c, at, rows, finish)
 
     def begin(self, c: ir.Value, rows: int, fresh: ir.Value) -> list[ir.Value]:
@@ -192,7 +214,7 @@ class _Writer:
             new = self.load_row(self.function.args[9]) * rows
         else:
             new = [self.constant(0.0, vector) for vector in self.vectors] * rows
-        builder.cbranch(builder.icmp_signed("!=", fresh, ir.Constant(INT, 0)), after, kept)
+        builder.cbranch(builder.icmp_signed("!=", fresh, INT(0)), after, kept)
         builder.position_at_end(kept)
         old = self.load_tile(c, rows)
         builder.branch(after)
@@ -214,7 +236,7 @@ class _Writer:
         how = (self.activate, self.derive, self.update)[self.kind]
         for place, block in enumerate(blocks):
             if place != UNFINISHED:
-                switch.add_case(ir.Constant(INT, place), block)
+                switch.add_case(INT(place), block)
             builder.position_at_end(block)
             if place == UNFINISHED:
                 self.store_tile(sums, c)
@@ -274,9 +296,7 @@ class _Writer:
                 zero, penalty = self.constant(0.0, w.type), self.spread(l1, w.type)
                 sign = builder.select(builder.fcmp_ordered(">", w, zero), penalty, zero)
                 sign = builder.select(builder.fcmp_ordered("<", w, zero), builder.fneg(penalty), sign)
-                changes[i] = builder.fadd(
-                    self.multiply_add(v, self.spread(momentum, w.type), changes[i]), sign
-                )
+                changes[i] = builder.fadd(self.multiply_add(v, self.spread(momentum, w.type), changes[i]), sign)
             self.store_tile(changes, velocity)
         minus = builder.fneg(rate)
         new = [self.multiply_add(g, self.spread(minus, w.type), w) for w, g in zip(old, changes, strict=True)]
@@ -295,31 +315,32 @@ class _Writer:
         whole = self.constant(1.5 * 2.0**mantissa, kind)
         shifted = builder.fadd(builder.fmul(x, self.constant(1 / math.log(2), kind)), whole)
         k = builder.fsub(shifted, whole)
-        r = builder.fsub(builder.fsub(x, builder.fmul(k, self.constant(high, kind))), builder.fmul(k, self.constant(low, kind)))
+        r = builder.fsub(x, builder.fmul(k, self.constant(high, kind)))
+        r = builder.fsub(r, builder.fmul(k, self.constant(low, kind)))
         p = self.constant(1 / math.factorial(terms), kind)
         for n in reversed(range(terms)):
             p = self.multiply_add(p, r, self.constant(1 / math.factorial(n), kind))
-        bias = ir.Constant(bits, [127 if is_single else 1023] * kind.count)
-        exponent = builder.shl(builder.add(builder.bitcast(shifted, bits), bias), ir.Constant(bits, [mantissa] * kind.count))
+        exponent = builder.add(builder.bitcast(shifted, bits), self.constant(127 if is_single else 1023, bits))
+        exponent = builder.shl(exponent, self.constant(mantissa, bits))
         return builder.fmul(p, builder.bitcast(exponent, kind))
 
     def load_row(self, place: ir.Value) -> list[ir.Value]:
         builder = self.builder
         found = []
         for at, vector in zip(self.places, self.vectors, strict=True):
-            pointer = builder.bitcast(builder.gep(place, [ir.Constant(INT, at)]), vector.as_pointer())
+            pointer = builder.bitcast(builder.gep(place, [INT(at)]), vector.as_pointer())
             found.append(builder.load(pointer, align=self.itemsize))
         return found
 
     def load_tile(self, place: ir.Value, rows: int) -> list[ir.Value]:
-        starts = [self.builder.gep(place, [ir.Constant(INT, i * self.width)]) for i in range(rows)]
+        starts = [self.builder.gep(place, [INT(i * self.width)]) for i in range(rows)]
         return [value for start in starts for value in self.load_row(start)]
 
     def store_tile(self, values: Sequence[ir.Value], place: ir.Value) -> None:
         builder = self.builder
         for n, value in enumerate(values):
             row, column = divmod(n, len(self.vectors))
-            at = ir.Constant(INT, row * self.width + self.places[column])
+            at = INT(row * self.width + self.places[column])
             pointer = builder.bitcast(builder.gep(place, [at]), value.type.as_pointer())
             builder.store(value, pointer, align=self.itemsize)
 
@@ -338,7 +359,8 @@ class _Writer:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
         return builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), zeros)
 
-    def constant(self, value: float, kind: ir.VectorType) -> ir.Constant:
+    @staticmethod
+    def constant(value: float, kind: ir.VectorType) -> ir.Constant:
         return ir.Constant(kind, [value] * kind.count)
 
 
@@ -346,43 +368,86 @@ HERE = registers_here()
 
 
 def _multiplication(kind: int) -> Any:
-    """The functions of one kind, for several widths of a panel, as one function that compiled code can call."""
+    """The functions of one kind, for several widths of a panel, as one function that compiled code can call.
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def multiply(typing, widths, units, a, a_at, a_row, a_k, b, b_at, length, c, c_at, rows, fresh, finish, d, d_at, e, e_at, numbers):  # type: ignore[no-untyped-def]  # fmt: skip # noqa: E501
-        itemsize = a.dtype.bitwidth // 8
-        taken = widths, units, a, a_at, a_row, a_k, b, b_at, length, c, c_at, rows, fresh, finish, d, d_at, e, e_at, numbers
+    widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
+    `multiply_function`, but a place in an array is a pair of a flat array and an index, and a has its two steps too.
+    """
+
+    @intrinsic
+    def multiply(typing, widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers):  # type: ignore[no-untyped-def]
+        real = a[0].dtype
+        itemsize = real.bitwidth // 8
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
-            kinds = signature.args
+            given = dict(zip(NAMES, zip(values, signature.args, strict=True), strict=True))
 
-            def whole(place: int) -> ir.Value:
-                return context.cast(builder, values[place], kinds[place], types.int64)
+            def parts(name: str, into: Any = types.int64) -> list[ir.Value]:
+                """The address and the numbers of a tuple, or the numbers alone, as numbers of one type."""
+                value, kind = given[name]
+                if not isinstance(kind, types.BaseTuple):
+                    return [context.cast(builder, value, kind, into)]
+                found = cgutils.unpack_tuple(builder, value)
+                if not isinstance(kind[0], types.Array):
+                    return [context.cast(builder, one, of, into) for one, of in zip(found, kind, strict=True)]
+                at, *steps = (context.cast(builder, one, of, into) for one, of in zip(found[1:], kind[1:], strict=True))
+                return [builder.gep(context.make_array(kind[0])(context, builder, found[0]).data, [at]), *steps]
 
-            def address(place: int) -> ir.Value:
-                data = context.make_array(kinds[place])(context, builder, values[place]).data
-                return builder.gep(data, [whole(place + 1)])
-
-            arguments = [address(2), whole(4), whole(5), address(6), whole(8), address(9), *map(whole, (11, 12, 13))]
-            arguments += [address(14), address(16)]
-            numbers = zip(cgutils.unpack_tuple(builder, values[18]), kinds[18], strict=True)
-            arguments += [context.cast(builder, number, kind, a.dtype) for number, kind in numbers]
+            arguments = [one for name in NAMES[2:-1] for one in parts(name)] + parts("numbers", real)
             after = builder.append_basic_block("multiplied")
-            switch = builder.switch(whole(1), after)
-            for width, used in enumerate(kinds[0], start=1):
-                if used == types.none:
-                    continue
-                block = builder.append_basic_block(f"units_{width}")
-                switch.add_case(ir.Constant(INT, width), block)
-                builder.position_at_end(block)
-                builder.call(multiply_function(builder.module, kind, width, itemsize, HERE), arguments)
-                builder.branch(after)
+            switch = builder.switch(parts("units")[0], after)
+            for width, used in enumerate(widths, start=1):
+                if used != types.none:
+                    block = builder.append_basic_block(f"units_{width}")
+                    switch.add_case(INT(width), block)
+                    builder.position_at_end(block)
+                    builder.call(multiply_function(builder.module, kind, width, itemsize, HERE), arguments)
+                    builder.branch(after)
             builder.position_at_end(after)
             return context.get_dummy_value()
 
-        return types.void(*taken), generate
+        return types.void(widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers), generate
 
     return multiply
 
 
+NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
 multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
+
+
+@intrinsic
+def transpose(typing, a, a_at, a_step, c, c_at, c_step):  # type: ignore[no-untyped-def]
+    """Write a block of UNIT x UNIT numbers of a to c, transposed; the steps lead from row to row.
+
+    In every round, rows that are 1, 2 and then 4 apart exchange half of their numbers, all in registers:
+
+        a b c d          a e c g          a e i m
+        e f g h    1     b f d h    2     b f j n
+        i j k l   --->   i m k o   --->   c g k o
+        m n o p          j n l p          d h l p
+    """
+    real = a.dtype
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
+        places = [context.cast(builder, values[i], signature.args[i], types.int64) for i in (1, 2, 4, 5)]
+        kind = ir.VectorType(context.get_data_type(real), UNIT)
+
+        def rows_of(array: int, at: ir.Value, step: ir.Value) -> list[ir.Value]:
+            data = context.make_array(signature.args[array])(context, builder, values[array]).data
+            found = [builder.gep(data, [builder.add(at, builder.mul(step, INT(i)))]) for i in range(UNIT)]
+            return [builder.bitcast(one, kind.as_pointer()) for one in found]
+
+        rows = [builder.load(one, align=real.bitwidth // 8) for one in rows_of(0, *places[:2])]
+        for apart in (1, 2, 4):
+            for i in range(UNIT):
+                if not i & apart:
+                    upper, lower = rows[i], rows[i + apart]
+                    for row, shift in ((i, 0), (i + apart, apart)):
+                        mask = [(k & ~apart) + shift + (UNIT if k & apart else 0) for k in range(UNIT)]
+                        order = ir.Constant(ir.VectorType(ir.IntType(32), UNIT), mask)
+                        rows[row] = builder.shuffle_vector(upper, lower, order)
+        for row, place in zip(rows, rows_of(3, *places[2:]), strict=True):
+            builder.store(row, place, align=real.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(a, a_at, a_step, c, c_at, c_step), generate
