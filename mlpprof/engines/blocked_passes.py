@@ -36,7 +36,7 @@ from mlpprof.model.interface import Array
 
 @EXACTLY
 def forward_layer(
-    plan: Plan, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int
+    plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int
 ) -> None:
     """Compute A[l] from A[l-1]."""
     floor = theta.dtype.type(0 if codes[l] == RELU else -np.inf)
@@ -47,7 +47,7 @@ def forward_layer(
         for q in range(plan.first[l - 1], plan.first[l] - 1):
             start, end = plan.cuts[q], plan.cuts[q + 1]
             multiply_forward(
-                plan.widths, width // UNIT,
+                widths, width // UNIT,
                 (A, m * (plan.columns[l - 1] + start), end - start, 1),
                 (theta, plan.W[l] + plan.rows[l] * left + start * width), min(end, plan.n[l - 1]) - start,
                 (A, m * (plan.columns[l] + left)), m, start == 0, finish if q == plan.first[l] - 2 else UNFINISHED,
@@ -56,7 +56,9 @@ def forward_layer(
 
 
 @EXACTLY
-def back_layer(plan: Plan, codes: Array, theta: Array, A: Array, delta: Array, turned: Array, m: int, l: int) -> None:
+def back_layer(
+    plan: Plan, widths: Any, codes: Array, theta: Array, A: Array, delta: Array, turned: Array, m: int, l: int
+) -> None:
     """Compute delta[l-1] from delta[l]; turned: scratch for a panel of W[l]."""
     p_slope = theta.dtype.type(codes[l - 1] == TANH)
     numbers = (p_slope, 1 - p_slope, p_slope, p_slope)
@@ -68,7 +70,7 @@ def back_layer(plan: Plan, codes: Array, theta: Array, A: Array, delta: Array, t
         for q in range(plan.first[l], plan.first[l + 1] - 1):
             start, end = plan.cuts[q], plan.cuts[q + 1]
             multiply_back(
-                plan.widths, width // UNIT,
+                widths, width // UNIT,
                 (delta, m * (plan.columns[l] + start), end - start, 1),
                 (turned, start * width), min(end, plan.n[l]) - start,
                 (delta, to), m, start == 0, finish if q == plan.first[l + 1] - 2 else UNFINISHED,
@@ -78,7 +80,7 @@ def back_layer(plan: Plan, codes: Array, theta: Array, A: Array, delta: Array, t
 
 @EXACTLY
 def gradient_layer(
-    plan: Plan, state: Any, numbers: Any, A: Array, delta: Array, m: int, l: int, fresh: bool, finish: int
+    plan: Plan, widths: Any, state: Any, numbers: Any, A: Array, delta: Array, m: int, l: int, fresh: bool, finish: int
 ) -> None:
     """Add the gradient of W[l] to what it has, or update W[l] with it."""
     theta, velocity, gradient = state
@@ -88,7 +90,7 @@ def gradient_layer(
             start, end = plan.cuts[q], plan.cuts[q + 1]
             at = plan.W[l] + plan.rows[l] * left + start * width
             multiply_gradient(
-                plan.widths, width // UNIT,
+                widths, width // UNIT,
                 (A, m * (plan.columns[l - 1] + start), 1, end - start),
                 (delta, m * (plan.columns[l] + left)), m,
                 (gradient, at), end - start, fresh, finish,
@@ -99,11 +101,11 @@ def gradient_layer(
 
 
 @COMPILE
-def forward(plan: Plan, codes: Array, theta: Array, gains: Array, A: Array, out: Array) -> None:
+def forward(plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, out: Array) -> None:
     """Compute all layers from A[0], and copy the output to out (m, n_L). A has the panels of all layers."""
     m, L = len(out), plan.n.size - 1
     for l in range(1, L + 1):
-        forward_layer(plan, codes, theta, gains, A, m, l)
+        forward_layer(plan, widths, codes, theta, gains, A, m, l)
     for p in range(plan.first[L], plan.first[L + 1] - 1):
         left, right = plan.cuts[p], plan.cuts[p + 1]
         for i in range(m):
@@ -148,8 +150,8 @@ def add_bias_gradient(plan: Plan, gradient: Array, delta: Array, m: int, l: int,
 
 @COMPILE
 def backward(
-    plan: Plan, codes: Array, state: Any, optimizer: Any, A: Array, out: Array, T: Array, delta: Array, turned: Array,
-    share: float, fresh: bool, update: bool,
+    plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, A: Array, out: Array, T: Array, delta: Array,
+    turned: Array, share: float, fresh: bool, update: bool,
 ) -> None:  # fmt: skip
     """Compute all delta[l] and gradients, and update all parameters with them if this piece is the last of its batch.
 
@@ -164,8 +166,8 @@ def backward(
     begin_backward(plan, codes, out, T, delta, share)
     for l in range(L, 0, -1):
         if l > 1:
-            back_layer(plan, codes, theta, A, delta, turned, m, l)
-        gradient_layer(plan, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish)
+            back_layer(plan, widths, codes, theta, A, delta, turned, m, l)
+        gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish)
         add_bias_gradient(plan, gradient, delta, m, l, fresh)
     if update:
         b = plan.b[1]
@@ -174,7 +176,7 @@ def backward(
 
 @COMPILE
 def train(
-    plan: Plan, codes: Array, state: Any, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array,
+    plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array,
     A: Array, out: Array, T: Array, delta: Array, turned: Array, least: float, losses: Array,
 ) -> None:  # fmt: skip
     """Make a step for each row of indices (steps, m), in pieces of len(T) samples."""
@@ -185,10 +187,10 @@ def train(
             index = indices[step, start : start + rows]
             here = len(index)
             gather(plan, X, Y, index, A, T)
-            forward(plan, codes, state[0], gains, A, out[:here])
+            forward(plan, widths, codes, state[0], gains, A, out[:here])
             losses[step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
             share = state[0].dtype.type(1 / m)
             backward(
-                plan, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share, start == 0,
+                plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share, start == 0,
                 start + rows >= m,
             )  # fmt: skip

@@ -46,8 +46,7 @@ class Plan(NamedTuple):
 
     n: neurons. cuts: the columns at which the panels of all layers begin and end; those of layer l are cuts[first[l]]
     to cuts[first[l + 1] - 1]. W, b: where W[l] and b[l] begin in a flat block of parameters. columns: where A[l] begins
-    in a flat block of activations of one sample. rows: the rows of W[l], which are the columns of layer l - 1. widths:
-    for each number of units a panel may have, None if no panel has it: code is compiled for the others only.
+    in a flat block of activations of one sample. rows: the rows of W[l], which are the columns of layer l - 1.
     """
 
     n: Array
@@ -57,7 +56,6 @@ class Plan(NamedTuple):
     b: Array
     columns: Array
     rows: Array
-    widths: tuple[Any, ...]
 
 
 def plan_of(network: Network, itemsize: int) -> Plan:
@@ -66,14 +64,11 @@ def plan_of(network: Network, itemsize: int) -> Plan:
     units = -(-n // UNIT)
     cuts: list[int] = []
     first = [0]
-    used = set()
     for l, total in enumerate(units.tolist()):
         panels = -(-total // (INPUT_UNITS if l == 0 else HERE.widest(itemsize)))
         bounds = [total * p // panels for p in range(panels + 1)]
         cuts += [UNIT * bound for bound in bounds]
         first.append(len(cuts))
-        if l > 0:
-            used |= set(np.diff(bounds).tolist())
     padded = UNIT * units
     weights = np.concatenate([[0, 0], np.cumsum(padded[1:] * padded[:-1])])
     biases = np.concatenate([[0, 0], np.cumsum(padded[1:])])
@@ -85,8 +80,16 @@ def plan_of(network: Network, itemsize: int) -> Plan:
         weights[-1] + biases[:-1],
         np.concatenate([[0], np.cumsum(padded)]),
         np.concatenate([[0], padded[:-1]]),
-        tuple(True if width in used else None for width in range(1, HERE.widest(itemsize) + 1)),
     )
+
+
+def widths_of(plan: Plan, itemsize: int) -> tuple[Any, ...]:
+    """For each number of units that a panel may have, None if no panel of layers 1..L has it.
+
+    None is a type of its own for numba, so that products are compiled only for the widths that a network has.
+    """
+    used = {int(width) // UNIT for width in np.diff(plan.cuts[plan.first[1] :])}
+    return tuple(True if width in used else None for width in range(1, HERE.widest(itemsize) + 1))
 
 
 def scratch_of(plan: Plan, dtype: np.dtype[Any]) -> Array:

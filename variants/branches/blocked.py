@@ -1,4 +1,4 @@
-"""Products written for narrow layers, which are finished while they are in registers.
+"""Products for narrow layers, which are finished while they are in registers.
 
 Idea: a matrix product of BLAS is written for large squares. It copies both factors into an order that suits it, and it
 knows nothing of what happens to the result. The layers of a multi-layer perceptron are narrow, so the copies take a
@@ -32,7 +32,7 @@ import numpy as np
 
 from mlpprof.engines.blocked_passes import backward, forward, train
 from mlpprof.engines.numba_passes import activate, cost, descend, settings
-from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack
+from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack, widths_of
 
 PARENT = "compiled"
 EXTRA = "compiled"
@@ -48,6 +48,7 @@ class MLP:
     def __init__(self, network, parameters):
         self.network = network
         self.plan = plan_of(network, parameters[0][0].itemsize)
+        self.widths = widths_of(self.plan, parameters[0][0].itemsize)
         self.theta = pack(self.plan, parameters)
         self.velocity = np.zeros_like(self.theta)
         self.gradient = np.zeros_like(self.theta)
@@ -70,13 +71,13 @@ class MLP:
         gather(self.plan, X, Y, index, self.A, self.T)  # phase: gather
 
     def forward(self):
-        forward(self.plan, self.codes, self.theta, self.gains, self.A, self.out)  # phase: weighted sum
+        forward(self.plan, self.widths, self.codes, self.theta, self.gains, self.A, self.out)  # phase: weighted sum
 
     def loss(self):
         return cost(self.codes[-1], self.codes[-2], self.out, self.T, self.least) / self.m  # phase: cost
 
     def backward(self):
-        layers = self.plan, self.codes, self.state, self.optimizer
+        layers = self.plan, self.widths, self.codes, self.state, self.optimizer
         share = self.theta.dtype.type(self.share / self.m)
         backward(
             *layers, self.A, self.out, self.T, self.delta, self.turned, share, self.first, False
@@ -110,7 +111,7 @@ class MLP:
         if rows != self.m:
             self.allocate(rows)
         train(
-            *(self.plan, self.codes, self.state, self.optimizer, self.gains, X, Y, batches),
+            *(self.plan, self.widths, self.codes, self.state, self.optimizer, self.gains, X, Y, batches),
             *(self.A, self.out, self.T, self.delta, self.turned, self.least, losses),
         )
         return losses.tolist()
