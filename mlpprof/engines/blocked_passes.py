@@ -1,13 +1,14 @@
 """A training step whose products are those of `tiles` and whose matrices lie in the panels of `panels`.
 
-    gather          rows of X -> panels of A[0]
-    forward         A[l] = f(A[l-1] W[l].T + b[l]), the tile is finished by f
-    backward        delta[l-1] = (delta[l] W[l]) * f'(A[l-1]), the tile is finished by f'
-                    dW[l] = delta[l].T A[l-1], the tile is finished by the update of W[l]
+    step                a product computes             and finishes its tiles with      memory is written
+    gather              -                              -                                panels of A[0]
+    forward, layer l    A[l-1] W[l].T + b[l]           the activation                   A[l]
+    backward, layer l   delta[l] W[l]                  the derivative of layer l - 1    delta[l-1]
+                        delta[l].T A[l-1]              the update                       W[l], and its velocity
 
-So a number of A[l] or delta[l] is written once, when it is complete, and a gradient is not written at all. A batch
-that does not fit into the cache is taken in pieces. Then the gradient is stored and added up, and the tiles of the last
-piece are finished by the update.
+Every number of A[l] and delta[l] is written when it is complete, and gradients are not written at all. A large batch
+is taken in pieces that fit into the cache. In this case the gradient is stored and added up, and the tiles of the last
+piece are finished with the update.
 """
 
 from __future__ import annotations
