@@ -176,7 +176,7 @@ def backward(
 
 
 @COMPILE
-def train(
+def make_steps(
     plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array,
     A: Array, out: Array, T: Array, delta: Array, turned: Array, least: float, losses: Array,
 ) -> None:  # fmt: skip

@@ -30,7 +30,7 @@ products for small shapes, had shown what there was to gain. variants/README.md 
 
 import numpy as np
 
-from mlpprof.engines.blocked_passes import backward, forward, train
+from mlpprof.engines.blocked_passes import backward, forward, make_steps
 from mlpprof.engines.numba_passes import activate, cost, descend, settings
 from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack, widths_of
 
@@ -110,7 +110,7 @@ class MLP:
         rows = -(-batches.shape[1] // pieces)
         if rows != self.m:
             self.allocate(rows)
-        train(
+        make_steps(
             *(self.plan, self.widths, self.codes, self.state, self.optimizer, self.gains, X, Y, batches),
             *(self.A, self.out, self.T, self.delta, self.turned, self.least, losses),
         )
