@@ -20,6 +20,7 @@ import numpy as np
 
 from mlpprof.advise.in_place import operands_of
 from mlpprof.advise.syntax import numpy_name, span
+from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event, Turn
@@ -71,6 +72,10 @@ class RecordedCode:
     def node_at(self, site: int) -> ast.expr | ast.stmt | None:
         """The expression or the statement of a site of the recording, such as that of a loop."""
         return self._nodes.get(self.graph.span(site))
+
+    def node_of(self, site: Site) -> ast.expr | ast.stmt | None:
+        """The expression or the statement at a place."""
+        return self._nodes.get((site.file, site.line, site.column, site.end_line, site.end_column))
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, the innermost first."""
