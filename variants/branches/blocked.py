@@ -16,7 +16,7 @@ panels, whose columns are padded to a multiple of 8. In `train`, the gradient is
 several pieces: a tile of it changes the weights directly. A piece has 128 samples, so that it stays in the second
 level of cache.
 
-Why it is faster: with AVX-512, the two products with 784 inputs and 70 neurons ran at 104 to 113 thousand million
+Why it is faster: with AVX-512, the two products with 784 inputs and 70 neurons ran at 103 to 113 thousand million
 operations per second here, for batches of 32 to 500. NumPy's BLAS reached 50 to 73 for the forward product and 86 to 91
 for the gradient in the same run. The bias, the activation and the derivative of these layers need no pass over memory.
 
