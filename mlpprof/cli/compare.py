@@ -25,6 +25,7 @@ from mlpprof.cli.options import (
     program_request,
     require_options_of_programs,
     resolution_option,
+    stream_option,
     workload_from,
     workload_options,
 )
@@ -92,6 +93,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @modules_options
 @allow_writes_option
 @workload_options
+@stream_option
 @measuring_options
 @click.option(
     "--at-least",
