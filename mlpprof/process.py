@@ -63,7 +63,7 @@ add mlpprof itself if it is not installed. The option -P would do the former, bu
 NOTHING = "pass"
 """A statement that does nothing."""
 
-SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines" / "numba_passes.py"
+SHARED_BY_COMPILED = Path(__file__).resolve().parent / "engines"
 STOP_TIMEOUT_S = 2.0
 
 TIME_LIMIT_VARIABLE = "MLPPROF_TIME_LIMIT"
@@ -105,7 +105,7 @@ def compiled_code_folder() -> str:
     numba checks whether the file of a function has changed, but not whether the functions that it calls have changed.
     Therefore each version of the functions that variants share has a folder of its own.
     """
-    version = zlib.crc32(SHARED_BY_COMPILED.read_bytes())
+    version = zlib.crc32(b"".join(file.read_bytes() for file in sorted(SHARED_BY_COMPILED.glob("*.py"))))
     return str(Path(platformdirs.user_cache_dir("mlpprof", appauthor=False)) / "numba" / f"{version:08x}")
 
 

@@ -193,6 +193,9 @@ def test_no_pickle_is_loaded():
     assert found == []
 
 
+COMPILED = {f"mlpprof.engines.{name}" for name in ("numba_passes", "tiles", "panels", "blocked_passes")}
+
+
 def test_the_model_imports_nothing_but_numpy_and_scipy_beside_the_standard_library():
     for name in MODULES:
         if group(name) == "model":
@@ -207,8 +210,8 @@ def test_the_model_imports_nothing_but_numpy_and_scipy_beside_the_standard_libra
                     outside -= {"threadpoolctl"}  # which holds BLAS to one thread a worker
                 if name == "mlpprof.engines.mpi":
                     outside -= {"mpi4py"}  # only `mpi` imports it
-                if name == "mlpprof.engines.numba_passes":
-                    outside -= {"numba"}  # only the compiled variants import it
+                if name in COMPILED:
+                    outside -= {"numba", "llvmlite"}  # only the compiled variants import them
                 assert outside <= {"numpy", "scipy", "mlpprof", *sys.stdlib_module_names}, f"{name}:{node.lineno}"
 
 

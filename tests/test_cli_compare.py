@@ -252,7 +252,7 @@ def test_github_also_gets_an_annotation_if_both_do_not_compute_the_same(
     assert run(["compare", "naive", "cached", "--format", "github"]) == EXIT_FAILED
     [line] = capsys.readouterr().out.splitlines()
     assert line.startswith(
-        "::error title=FAIL%3A cached over naive%2C measured -%2C required -::cached: layer 2 deviates"
+        "::error title=FAIL%3A cached over naive%2C nothing was measured::cached: layer 2 deviates"
     )
 
 

@@ -149,4 +149,4 @@ def test_without_any_framework_the_command_shows_the_line_that_installs_them(tmp
 
 def test_the_rows_are_those_of_the_goals_and_every_other_rung_takes_part():
     assert [plan.batch for plan in PLANS.values()][:4] == [32, 128, 500, 20_000]
-    assert {"buffered", "chunked", "fused_update", "compiled", "gram", "delayed"} <= set(OURS)
+    assert {"buffered", "chunked", "fused_update", "compiled", "blocked", "gram", "delayed"} <= set(OURS)

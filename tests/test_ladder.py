@@ -30,6 +30,7 @@ CHANGES_THE_FORM_OF_EVERYTHING = {
     "dense_layers",
     "buffered",  # every result is written to another place
     "compiled",
+    "blocked",  # all matrices lie in panels
 }
 
 IMPORTS = {
@@ -40,7 +41,10 @@ IMPORTS = {
     "mlpprof.engines.in_place",
     "mlpprof.engines.team",
 }
-ENGINES = {"compiled": {"mlpprof.engines.numba_passes"}, "mpi": {"mlpprof.engines.mpi"}}
+ENGINES = {
+    "compiled": {f"mlpprof.engines.{name}" for name in ("numba_passes", "panels", "blocked_passes")},
+    "mpi": {"mlpprof.engines.mpi"},
+}
 """A variant may also import what its extra installs."""
 LABELS = {
     *("gather", "bias row", "weighted sum", "bias", "activation", "cost", "error", "derivative"),

@@ -577,7 +577,7 @@ def test_a_worker_leaves_no_file_open_and_no_process(environment):
 
 def test_machine_code_is_kept_apart_for_every_version_of_the_functions_that_variants_share(tmp_path, monkeypatch):
     shared = tmp_path / "numba_passes.py"
-    monkeypatch.setattr(process, "SHARED_BY_COMPILED", shared)
+    monkeypatch.setattr(process, "SHARED_BY_COMPILED", tmp_path)
     folders = set()
     for text in ("a = 1", "a = 2", "a = 1"):
         shared.write_text(text)

@@ -21,7 +21,7 @@ from mlpprof.report.files.formats import TUNING
 from mlpprof.report.files.tuned_file import assemble, tuned_file
 
 RUNGS = [name for name, entry in ladder().items() if entry.extra in (None, "compiled")]
-MARKED_RUNGS = [pytest.param(name, marks=pytest.mark.slow) if "compiled" in name else name for name in RUNGS]
+MARKED_RUNGS = [pytest.param(name, marks=pytest.mark.slow) if ladder()[name].extra else name for name in RUNGS]
 NETWORK = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l2=1e-4)
 
 
@@ -55,7 +55,14 @@ def test_the_file_gives_bit_for_bit_the_losses_and_parameters_of_its_variant(nam
 
 @pytest.mark.slow
 def test_no_file_imports_the_package_and_each_defines_all_that_it_uses(tmp_path):
-    allowed = {*sys.stdlib_module_names, "numpy", "scipy", "numba", "threadpoolctl"}  # threadpoolctl may be missing
+    allowed = {
+        *sys.stdlib_module_names,
+        "numpy",
+        "scipy",
+        "numba",
+        "llvmlite",
+        "threadpoolctl",
+    }  # threadpoolctl may be missing
     for name in RUNGS:
         text = tuned_file(tuning(variant=name, constants={}))
         tree = ast.parse(text)

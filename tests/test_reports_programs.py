@@ -14,7 +14,7 @@ from mlpprof.errors import EXIT_INTERRUPTED, EXIT_USAGE, CheckFailed, MlpprofErr
 from reports.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ("advice", "goals", "memory", "scaling", "scaling_network")
+STUDIES = ("advice", "goals", "memory", "scaling", "scaling_network", "streaming")
 PROGRAMS = (
     *(f"reports.studies.{study}" for study in STUDIES),
     "reports.verdicts.simulated",
@@ -29,6 +29,8 @@ PROGRAMS = (
     "reports.refresh",
     "reports.studies.sweep_kills",
     "reports.workshop.submissions",
+    "reports.workshop.raced",
+    "reports.workshop.figures",
 )
 READMES = [*ROOT.glob("reports/**/README.md"), ROOT / "variants" / "README.md"]
 

@@ -1,4 +1,4 @@
-"""The branches that change the form of a step: `gram`, `delayed` and `compiled`."""
+"""The branches that change the form of a step: `gram`, `delayed`, `compiled` and `blocked`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from mlpprof.catalog import find, load
 from mlpprof.errors import MissingExtra
 from mlpprof.model import Network, UnsupportedNetwork
-from mlpprof.model.gradcheck import deviations, random_case, training_deviations
+from mlpprof.model.gradcheck import deviations, own_network_deviations, random_case, training_deviations
 
 
 def variant(name: str) -> Any:
@@ -74,9 +74,10 @@ def test_gram_refuses_l1_other_samples_and_too_many_and_says_what_it_can_do():
         )
 
 
-# Delayed and compiled
+# Delayed, compiled and blocked
 
-each_form = pytest.mark.parametrize("name", ["delayed", pytest.param("compiled", marks=pytest.mark.slow)])
+each_form = pytest.mark.parametrize("name", ["delayed", "compiled", "blocked"])  # conftest marks the last two as slow
+each_compiled = pytest.mark.parametrize("name", ["compiled", "blocked"])
 
 SINGLE = [
     Network((9, 4, 3, 2), rate=0.1),
@@ -120,11 +121,11 @@ def test_delayed_refuses_momentum_and_l1_and_says_what_it_can_do():
             load(find("delayed"))(network, network.initial_parameters(0))
 
 
-@pytest.mark.slow
-def test_compiled_takes_a_large_batch_in_pieces_and_gets_the_same(tiny):
+@each_compiled
+def test_a_compiled_variant_takes_a_large_batch_in_pieces_and_gets_the_same(name, tiny):
     X, Y = (np.tile(values, (5, 1)) for values in tiny)  # 1,500 samples: three pieces
     network = Network((20, 8, 5, 3), rate=0.5, momentum=0.9, l1=1e-3, l2=1e-3)
-    ours, theirs = (variant(n)(network, network.initial_parameters(0)) for n in ("compiled", "naive"))
+    ours, theirs = (variant(n)(network, network.initial_parameters(0)) for n in (name, "naive"))
     for m in (1500, 1001, 500, 2, 3):
         index = np.arange(m)
         assert ours.train(X, Y, [index, index]) == pytest.approx([theirs.train_step(X, Y, index) for _ in range(2)])
@@ -145,7 +146,7 @@ def test_the_loss_of_compiled_holds_for_soft_targets_and_for_outputs_at_0_and_1(
         assert ours.train_step(X, Y, index) == pytest.approx(theirs.train_step(X, Y, index), rel=1e-9)
 
 
-@pytest.mark.slow
+@each_compiled
 @pytest.mark.parametrize(
     ("hidden", "output", "loss"),
     [
@@ -154,12 +155,12 @@ def test_the_loss_of_compiled_holds_for_soft_targets_and_for_outputs_at_0_and_1(
         ("relu", "sigmoid", "squared_error"),
     ],
 )
-def test_a_network_that_has_diverged_has_no_finite_loss_in_compiled(hidden, output, loss):
+def test_a_network_that_has_diverged_has_no_finite_loss(hidden, output, loss, name):
     network = Network((4, 6, 3), hidden=hidden, output=output, loss=loss, rate=0.1)
     parameters = [(np.full_like(W, np.nan), b) for W, b in network.initial_parameters(0)]
     X, Y = np.ones((8, 4)), np.eye(3)[np.arange(8) % 3]
     for steps in (np.arange(8).reshape(1, 8), np.arange(8).reshape(8, 1)):
-        model = variant("compiled")(network, parameters)
+        model = variant(name)(network, parameters)
         assert np.isnan(model.train(X, Y, list(steps))).all()
 
 
@@ -168,6 +169,16 @@ def test_compiled_agrees_in_float32_on_wide_sums():
     case = random_case(Network((300, 20, 10), momentum=0.9, l2=0.01), 40, seed=1)
     assert [d for d in deviations(variant("compiled"), load(find("buffered")), case) if d.severity > 1] == []
     assert [d for d in training_deviations(variant("compiled"), case) if d.severity > 1] == []
+
+
+@pytest.mark.slow
+def test_blocked_is_right_in_panels_and_tiles_of_many_widths():
+    network = Network((450, 90, 20, 11), hidden="tanh", output="softmax", rate=0.1, momentum=0.9, l2=0.01)
+    for m in (13, 1, 133):  # rows that are left over from tiles of 4 and 8; two pieces
+        case = random_case(network, m, seed=m)
+        assert [
+            d for d in own_network_deviations(variant("blocked"), load(find("buffered")), case) if d.severity > 1
+        ] == []
 
 
 def test_without_numba_compiled_is_skipped_with_the_line_that_installs_it(tmp_path):

@@ -1,0 +1,197 @@
+"""A training step whose products are those of `tiles` and whose matrices lie in the panels of `panels`.
+
+    step                a product computes             and finishes its tiles with      memory is written
+    gather              -                              -                                panels of A[0]
+    forward, layer l    A[l-1] W[l].T + b[l]           the activation                   A[l]
+    backward, layer l   delta[l] W[l]                  the derivative of layer l - 1    delta[l-1]
+                        delta[l].T A[l-1]              the update                       W[l], and its velocity
+
+Every number of A[l] and delta[l] is written when it is complete, and gradients are not written at all. A large batch
+is taken in pieces that fit into the cache. In this case the gradient is stored and added up, and the tiles of the last
+piece are finished with the update.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlpprof.engines.numba_passes import COMPILE, EXACTLY, RELU, SOFTMAX, TANH, compiled_softmax, cost, descend
+from mlpprof.engines.panels import Plan, gather, turn
+from mlpprof.engines.tiles import (
+    HEAVY_BALL,
+    KINKED,
+    PLAIN,
+    SMOOTH,
+    UNFINISHED,
+    UNIT,
+    multiply_back,
+    multiply_forward,
+    multiply_gradient,
+)
+from mlpprof.model.interface import Array
+
+# fmt: off
+
+
+@EXACTLY
+def forward_layer(
+    plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, m: int, l: int
+) -> None:
+    """Compute A[l] from A[l-1]."""
+    floor = theta.dtype.type(0 if codes[l] == RELU else -np.inf)
+    numbers = (theta.dtype.type(2 if codes[l] == TANH else 1), floor, floor, floor)
+    finish = SMOOTH if codes[l] <= TANH else KINKED
+    for p in range(plan.first[l], plan.first[l + 1] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        for q in range(plan.first[l - 1], plan.first[l] - 1):
+            start, end = plan.cuts[q], plan.cuts[q + 1]
+            multiply_forward(
+                widths, width // UNIT,
+                (A, m * (plan.columns[l - 1] + start), end - start, 1),
+                (theta, plan.W[l] + plan.rows[l] * left + start * width), min(end, plan.n[l - 1]) - start,
+                (A, m * (plan.columns[l] + left)), m, start == 0, finish if q == plan.first[l] - 2 else UNFINISHED,
+                (theta, plan.b[l] + left), (gains, plan.columns[l] + left), numbers,
+            )
+
+
+@EXACTLY
+def back_layer(
+    plan: Plan, widths: Any, codes: Array, theta: Array, A: Array, delta: Array, turned: Array, m: int, l: int
+) -> None:
+    """Compute delta[l-1] from delta[l]; turned: scratch for a panel of W[l]."""
+    p_slope = theta.dtype.type(codes[l - 1] == TANH)
+    numbers = (p_slope, 1 - p_slope, p_slope, p_slope)
+    finish = SMOOTH if codes[l - 1] <= TANH else KINKED
+    for p in range(plan.first[l - 1], plan.first[l] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        turn(plan, theta, l, left, left + width, turned)
+        to = m * (plan.columns[l - 1] + left)
+        for q in range(plan.first[l], plan.first[l + 1] - 1):
+            start, end = plan.cuts[q], plan.cuts[q + 1]
+            multiply_back(
+                widths, width // UNIT,
+                (delta, m * (plan.columns[l] + start), end - start, 1),
+                (turned, start * width), min(end, plan.n[l]) - start,
+                (delta, to), m, start == 0, finish if q == plan.first[l + 1] - 2 else UNFINISHED,
+                (A, to), (A, to), numbers,
+            )
+
+
+@EXACTLY
+def gradient_layer(
+    plan: Plan, widths: Any, state: Any, numbers: Any, A: Array, delta: Array, m: int, l: int, fresh: bool, finish: int
+) -> None:
+    """Add the gradient of W[l] to what it has, or update W[l] with it."""
+    theta, velocity, gradient = state
+    for p in range(plan.first[l], plan.first[l + 1] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        for q in range(plan.first[l - 1], plan.first[l] - 1):
+            start, end = plan.cuts[q], plan.cuts[q + 1]
+            at = plan.W[l] + plan.rows[l] * left + start * width
+            multiply_gradient(
+                widths, width // UNIT,
+                (A, m * (plan.columns[l - 1] + start), 1, end - start),
+                (delta, m * (plan.columns[l] + left)), m,
+                (gradient, at), end - start, fresh, finish,
+                (theta, at), (velocity, at), numbers,
+            )
+
+# fmt: on
+
+
+@COMPILE
+def forward(plan: Plan, widths: Any, codes: Array, theta: Array, gains: Array, A: Array, out: Array) -> None:
+    """Compute all layers from A[0], and copy the output to out (m, n_L). A has the panels of all layers."""
+    m, L = len(out), plan.n.size - 1
+    for l in range(1, L + 1):
+        forward_layer(plan, widths, codes, theta, gains, A, m, l)
+    for p in range(plan.first[L], plan.first[L + 1] - 1):
+        left, right = plan.cuts[p], plan.cuts[p + 1]
+        for i in range(m):
+            at = m * (plan.columns[L] + left) + i * (right - left)
+            for j in range(left, min(right, plan.n[L])):
+                out[i, j] = A[at + j - left]
+    if codes[L] == SOFTMAX:
+        for i in range(m):
+            compiled_softmax(out[i])
+
+
+@COMPILE
+def begin_backward(plan: Plan, codes: Array, out: Array, T: Array, delta: Array, share: float) -> None:
+    """Compute delta[L] from the output and the targets T; share: the weight of one sample in the loss."""
+    m, L = len(out), plan.n.size - 1
+    for p in range(plan.first[L], plan.first[L + 1] - 1):
+        left, right = plan.cuts[p], plan.cuts[p + 1]
+        for i in range(m):
+            at = m * (plan.columns[L] + left) + i * (right - left)
+            row = delta[at : at + right - left]
+            row[:] = 0
+            for j in range(left, min(right, plan.n[L])):
+                row[j - left] = (out[i, j] - T[i, j]) * share
+                if codes[0]:
+                    row[j - left] *= out[i, j] - out[i, j] * out[i, j]
+
+
+@COMPILE
+def add_bias_gradient(plan: Plan, gradient: Array, delta: Array, m: int, l: int, fresh: bool) -> None:
+    """Add up delta[l] over the samples."""
+    for p in range(plan.first[l], plan.first[l + 1] - 1):
+        left, width = plan.cuts[p], plan.cuts[p + 1] - plan.cuts[p]
+        db = gradient[plan.b[l] + left : plan.b[l] + left + width]
+        if fresh:
+            db[:] = 0
+        for i in range(m):
+            at = m * (plan.columns[l] + left) + i * width
+            row = delta[at : at + width]
+            for j in range(row.size):
+                db[j] += row[j]
+
+
+@COMPILE
+def backward(
+    plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, A: Array, out: Array, T: Array, delta: Array,
+    turned: Array, share: float, fresh: bool, update: bool,
+) -> None:  # fmt: skip
+    """Compute all delta[l] and gradients, and update all parameters with them if this piece is the last of its batch.
+
+    state: parameters, velocity and gradient, as `pack` lays them out. fresh: whether this piece is the first.
+    """
+    theta, velocity, gradient = state
+    rate, momentum, l1, l2, one, zero = optimizer
+    finish = UNFINISHED
+    if update:
+        finish = PLAIN if momentum == 0 and l1 == 0 else HEAVY_BALL
+    m, L = len(out), plan.n.size - 1
+    begin_backward(plan, codes, out, T, delta, share)
+    for l in range(L, 0, -1):
+        if l > 1:
+            back_layer(plan, widths, codes, theta, A, delta, turned, m, l)
+        gradient_layer(plan, widths, state, (rate, momentum, l1, l2), A, delta, m, l, fresh, finish)
+        add_bias_gradient(plan, gradient, delta, m, l, fresh)
+    if update:
+        b = plan.b[1]
+        descend(theta[b:], velocity[b:], gradient[b:], one, rate, momentum, zero, zero)
+
+
+@COMPILE
+def make_steps(
+    plan: Plan, widths: Any, codes: Array, state: Any, optimizer: Any, gains: Array, X: Array, Y: Array, indices: Array,
+    A: Array, out: Array, T: Array, delta: Array, turned: Array, least: float, losses: Array,
+) -> None:  # fmt: skip
+    """Make a step for each row of indices (steps, m), in pieces of len(T) samples."""
+    m, rows, L = indices.shape[1], len(T), plan.n.size - 1
+    for step in range(len(indices)):
+        losses[step] = 0
+        for start in range(0, m, rows):
+            index = indices[step, start : start + rows]
+            here = len(index)
+            gather(plan, X, Y, index, A, T)
+            forward(plan, widths, codes, state[0], gains, A, out[:here])
+            losses[step] += cost(codes[L + 1], codes[L], out[:here], T[:here], least) / m
+            share = state[0].dtype.type(1 / m)
+            backward(
+                plan, widths, codes, state, optimizer, A, out[:here], T[:here], delta, turned, share, start == 0,
+                start + rows >= m,
+            )  # fmt: skip

@@ -1,0 +1,453 @@
+"""A matrix product for narrow panels, written in the language of the compiler LLVM, so that tiles stay in registers.
+
+    C += A . B      C has a few columns, a *panel*, and A many rows. The product is computed tile by tile:
+
+         B  | b b b b b b |         b: one row of the panel, in a few vector registers.
+         ---+-------------+
+         a  | c c c c c c |         c: 4 or 8 rows of the panel, the tile, in most of the other registers.
+         a  | c c c c c c |         For every k of the sum, each number a is spread over a register and multiplied
+         a  | c c c c c c |         with the row of B, and the products are added to the tile. Here the processor
+         a  | c c c c c c |         loads 10 numbers or registers for 24 products, and stores nothing.
+
+While a complete tile is still in registers, it is finished. `FORWARD` has begun it with the bias and applies the
+activation. `PROPAGATE` multiplies it with the derivative. `GRADIENT` changes the weights (momentum, L1 and L2), so that
+no gradient is stored.
+
+The code is the same for every processor. Only the number and the size of its vector registers (`Registers`) decide how
+wide a panel is and how many rows a tile has. LLVM translates the code to AVX2, AVX-512 or NEON.
+
+The functions that call these products from compiled code must be compiled with `EXACTLY`: with fastmath, numba would
+let the compiler rearrange the exponential as well.
+
+Source: the form of the tile is that of the BLIS library (Van Zee, van de Geijn, 2015). The exponential is that of
+`numba_passes`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+UNIT = 8
+"""The width of a panel is a multiple of this many numbers."""
+WIDEST = 9
+"""A panel has at most this many units. With 72 columns, one panel is enough for most of the layers that people use."""
+
+FORWARD, PROPAGATE, GRADIENT = range(3)
+"""What is made of a complete tile."""
+UNFINISHED, SMOOTH, KINKED = range(3)
+"""How a tile is finished: not at all, with sigmoid or tanh, or with ReLU or the identity."""
+HEAVY_BALL, PLAIN = SMOOTH, KINKED
+"""How a tile of the gradient is finished: by an update that has momentum or L1, or by one that has neither."""
+
+INT = ir.IntType(64)
+SINGLE = ir.FloatType()
+
+
+class Registers(NamedTuple):
+    """The vector registers of a processor: how many bytes each has, and how many there are."""
+
+    bytes: int
+    number: int
+
+    def widest(self, itemsize: int) -> int:
+        """The units of the widest panel of which a tile of 4 rows, a row of B and one number of A fit."""
+        fitting = [units for units in range(1, WIDEST + 1) if self._needs(4, units, itemsize) <= self.number]
+        return max(fitting, default=1)
+
+    def rows(self, units: int, itemsize: int) -> int:
+        """The rows of a tile: 8 if the registers allow it. Several sums must run at once, since each has to wait."""
+        return 8 if self._needs(8, units, itemsize) <= self.number else 4
+
+    def _needs(self, rows: int, units: int, itemsize: int) -> int:
+        vectors = -(-units * UNIT * itemsize // self.bytes)
+        return rows * vectors + vectors + 1
+
+
+AVX512, AVX2, NEON, SSE = Registers(64, 32), Registers(32, 16), Registers(16, 32), Registers(16, 16)
+
+
+def registers_here() -> Registers:
+    """The registers of this machine."""
+    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
+        return NEON
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return AVX512
+    return AVX2 if features.get("avx2") and features.get("fma") else SSE
+
+
+def multiply_function(module: ir.Module, kind: int, units: int, itemsize: int, registers: Registers) -> ir.Function:
+    """The function of a module that multiplies rows of A with a panel of B; it is made if the module lacks it.
+
+    Its arguments: a, the numbers from one row of A to the next, and from one k to the next; b; the length of the sum;
+    c; the rows; whether C begins at 0 (or at the bias) instead of what it has; how it is finished; two more arrays, and
+    four numbers. `FORWARD`: bias, gain; steepness, floor. `PROPAGATE`: the activations, which lie like C; the first two
+    coefficients of the derivative. `GRADIENT`: weights and velocity, which lie like C; rate, momentum, l1, l2.
+    """
+    real = SINGLE if itemsize == 4 else ir.DoubleType()
+    name = f"mlpprof_multiply_{('forward', 'propagate', 'gradient')[kind]}_{units}_{itemsize}"
+    if name in module.globals:
+        return module.globals[name]
+    array = real.as_pointer()
+    arguments = [array, INT, INT, array, INT, array, INT, INT, INT, array, array, real, real, real, real]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    for place in (0, 3, 5):
+        function.args[place].add_attribute("noalias")
+    _Writer(function, kind, units, itemsize, registers).write()
+    return function
+
+
+class _Writer:
+    """Writes the instructions of one function."""
+
+    def __init__(self, function: ir.Function, kind: int, units: int, itemsize: int, registers: Registers) -> None:
+        self.function, self.kind = function, kind
+        self.real = function.args[0].type.pointee
+        self.width = units * UNIT
+        self.tile_rows = registers.rows(units, itemsize)
+        lanes = max(UNIT, registers.bytes // itemsize)
+        self.vectors = [ir.VectorType(self.real, min(lanes, self.width - at)) for at in range(0, self.width, lanes)]
+        self.places = list(range(0, self.width, lanes))
+        self.sums_of_a_row = 4 if 8 * len(self.vectors) <= registers.number else 2
+        self.itemsize = itemsize
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def write(self) -> None:
+        """All whole tiles, then the rows that are left, one by one."""
+        total = self.function.args[6]
+        start = self.repeat(INT(0), total, self.tile_rows, self.tile)
+        if self.kind != GRADIENT:  # features come in multiples of UNIT
+            self.repeat(start, total, 1, self.tile)
+        self.builder.ret_void()
+
+    def repeat(self, start: ir.Value, end: ir.Value, step: int, body: Callable[[ir.Value, int], None]) -> ir.Value:
+        """A loop that calls body(place, step) while place + step <= end; returns the place after it."""
+
+        def without_values(place: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            body(place, step)
+            return carried
+
+        return self.loop(start, end, step, [], without_values)[0]
+
+    def loop(
+        self,
+        start: ir.Value,
+        end: ir.Value,
+        step: int,
+        first: Sequence[ir.Value],
+        body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]],
+    ) -> tuple[ir.Value, list[ir.Value]]:
+        """A loop while place + step <= end that carries values in registers; returns the last place and values."""
+        builder = self.builder
+        before = builder.block
+        head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        place = builder.phi(INT)
+        place.add_incoming(start, before)
+        carried = []
+        for value in first:
+            carried.append(builder.phi(value.type))
+            carried[-1].add_incoming(value, before)
+        next_place = builder.add(place, INT(step))
+        builder.cbranch(builder.icmp_signed("<=", next_place, end), inside, after)
+        builder.position_at_end(inside)
+        for phi, value in zip(carried, body(place, list(carried)), strict=True):
+            phi.add_incoming(value, builder.block)
+        place.add_incoming(next_place, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return place, carried
+
+    def tile(self, row: ir.Value, rows: int) -> None:
+        """`rows` rows of C from `row` on."""
+        builder = self.builder
+        a, a_row, a_k, b, length, c, _, fresh, finish, *_ = self.function.args
+        a = builder.gep(a, [builder.mul(row, a_row)])
+        at = builder.mul(row, INT(self.width))
+        c = builder.gep(c, [at])
+        begun = self.begin(c, rows, fresh)
+        a_rows = [builder.gep(a, [builder.mul(a_row, INT(i))]) for i in range(rows)]
+
+        def add_products(k: ir.Value, sums: Sequence[ir.Value]) -> list[ir.Value]:
+            b_row = self.load_row(builder.gep(b, [builder.mul(k, INT(self.width))]))
+            found = []
+            for i in range(rows):
+                number = builder.load(builder.gep(a_rows[i], [builder.mul(k, a_k)]))
+                for j, vector in enumerate(b_row):
+                    found.append(self.multiply_add(self.spread(number, vector.type), vector, sums[i * len(b_row) + j]))
+            return found
+
+        def add_several(k: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            found = []
+            for i in range(self.sums_of_a_row):
+                part = sums[i * len(begun) : (i + 1) * len(begun)]
+                found += add_products(builder.add(k, INT(i)), part)
+            return found
+
+        k, sums = INT(0), begun
+        if rows == 1:  # a sum has to wait for its last addition, so several run at once
+            zeros = [self.constant(0.0, vector) for vector in self.vectors]
+            sums = [*begun, *zeros * (self.sums_of_a_row - 1)]
+            k, sums = self.loop(k, length, self.sums_of_a_row, sums, add_several)
+            while len(sums) > len(begun):
+                half = len(sums) // 2
+                sums = [builder.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        _, sums = self.loop(k, length, 1, sums, add_products)
+        self.finish(sums, c, at, rows, finish)
+
+    def begin(self, c: ir.Value, rows: int, fresh: ir.Value) -> list[ir.Value]:
+        """The tile of C; or the bias, or 0, if C has nothing yet."""
+        builder, here = self.builder, self.builder.block
+        kept, after = builder.append_basic_block("kept"), builder.append_basic_block("begun")
+        if self.kind == FORWARD:
+            new = self.load_row(self.function.args[9]) * rows
+        else:
+            new = [self.constant(0.0, vector) for vector in self.vectors] * rows
+        builder.cbranch(builder.icmp_signed("!=", fresh, INT(0)), after, kept)
+        builder.position_at_end(kept)
+        old = self.load_tile(c, rows)
+        builder.branch(after)
+        builder.position_at_end(after)
+        begun = []
+        for new_value, old_value in zip(new, old, strict=True):
+            phi = builder.phi(new_value.type)
+            phi.add_incoming(new_value, here)
+            phi.add_incoming(old_value, kept)
+            begun.append(phi)
+        return begun
+
+    def finish(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, finish: ir.Value) -> None:
+        """Store the tile as `finish` says."""
+        builder = self.builder
+        blocks = [builder.append_basic_block(name) for name in ("unfinished", "smooth", "kinked")]
+        after = builder.append_basic_block("stored")
+        switch = builder.switch(finish, blocks[UNFINISHED])
+        how = (self.activate, self.derive, self.update)[self.kind]
+        for place, block in enumerate(blocks):
+            if place != UNFINISHED:
+                switch.add_case(INT(place), block)
+            builder.position_at_end(block)
+            if place == UNFINISHED:
+                self.store_tile(sums, c)
+            else:
+                how(sums, c, at, rows, place == SMOOTH)
+            builder.branch(after)
+        builder.position_at_end(after)
+
+    def activate(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
+        """max(z, floor), or gain * sigmoid(steepness * z) + 1 - steepness: the sigmoid, or tanh with steepness 2.
+
+        The gain is the steepness, and 0 in columns that are no neuron.
+        """
+        builder = self.builder
+        _, gain, steepness, floor, *_ = self.function.args[9:]
+        if not smooth:
+            floors = [self.spread(floor, vector) for vector in self.vectors] * rows
+            found = [
+                builder.select(builder.fcmp_ordered("<", z, low), low, z) for z, low in zip(sums, floors, strict=True)
+            ]
+            self.store_tile(found, c)
+            return
+        one = ir.Constant(self.real, 1.0)
+        shift = builder.fsub(one, steepness)
+        minus = builder.fneg(steepness)
+        gains, found = self.load_row(gain) * rows, []
+        for z, gain_row in zip(sums, gains, strict=True):
+            kind = z.type
+            power = self.exponential(builder.fmul(z, self.spread(minus, kind)))
+            share = builder.fdiv(gain_row, builder.fadd(power, self.constant(1.0, kind)))
+            found.append(builder.fadd(share, self.spread(shift, kind)))
+        self.store_tile(found, c)
+
+    def derive(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
+        """Multiply with p + q a - a**2 of the activations a, or keep what has a > 0."""
+        builder = self.builder
+        activations, _, p, q, *_ = self.function.args[9:]
+        found = []
+        for d, a in zip(sums, self.load_tile(builder.gep(activations, [at]), rows), strict=True):
+            if smooth:
+                slope = self.multiply_add(a, builder.fsub(self.spread(q, a.type), a), self.spread(p, a.type))
+                found.append(builder.fmul(d, slope))
+            else:
+                zero = self.constant(0.0, a.type)
+                found.append(builder.select(builder.fcmp_ordered(">", a, zero), d, zero))
+        self.store_tile(found, c)
+
+    def update(self, sums: list[ir.Value], c: ir.Value, at: ir.Value, rows: int, smooth: bool) -> None:
+        """Change weights and velocity as `descend` does; C is not stored."""
+        builder = self.builder
+        weights, velocity, rate, momentum, l1, l2 = self.function.args[9:]
+        weights, velocity = builder.gep(weights, [at]), builder.gep(velocity, [at])
+        old = self.load_tile(weights, rows)
+        changes = [self.multiply_add(w, self.spread(l2, w.type), g) for w, g in zip(old, sums, strict=True)]
+        if smooth:
+            for i, (w, v) in enumerate(zip(old, self.load_tile(velocity, rows), strict=True)):
+                zero, penalty = self.constant(0.0, w.type), self.spread(l1, w.type)
+                sign = builder.select(builder.fcmp_ordered(">", w, zero), penalty, zero)
+                sign = builder.select(builder.fcmp_ordered("<", w, zero), builder.fneg(penalty), sign)
+                changes[i] = builder.fadd(self.multiply_add(v, self.spread(momentum, w.type), changes[i]), sign)
+            self.store_tile(changes, velocity)
+        minus = builder.fneg(rate)
+        new = [self.multiply_add(g, self.spread(minus, w.type), w) for w, g in zip(old, changes, strict=True)]
+        self.store_tile(new, weights)
+
+    def exponential(self, x: ir.Value) -> ir.Value:
+        """2**k times the series of exp(r), where x = k log 2 + r, as in `exp_single` and `exp_double`."""
+        builder, kind = self.builder, x.type
+        is_single = self.itemsize == 4
+        bits = ir.VectorType(ir.IntType(32 if is_single else 64), kind.count)
+        mantissa, terms, top = (23, 7, 87.0) if is_single else (52, 12, 700.0)
+        high, low = (0.693359375, -2.12194440e-4) if is_single else (0.6931471803691238, 1.9082149292705877e-10)
+        for limit, sign in ((-top, "<"), (top, ">")):  # in this form, NaN stays
+            bound = self.constant(limit, kind)
+            x = builder.select(builder.fcmp_ordered(sign, x, bound), bound, x)
+        whole = self.constant(1.5 * 2.0**mantissa, kind)
+        shifted = builder.fadd(builder.fmul(x, self.constant(1 / math.log(2), kind)), whole)
+        k = builder.fsub(shifted, whole)
+        r = builder.fsub(x, builder.fmul(k, self.constant(high, kind)))
+        r = builder.fsub(r, builder.fmul(k, self.constant(low, kind)))
+        p = self.constant(1 / math.factorial(terms), kind)
+        for n in reversed(range(terms)):
+            p = self.multiply_add(p, r, self.constant(1 / math.factorial(n), kind))
+        exponent = builder.add(builder.bitcast(shifted, bits), self.constant(127 if is_single else 1023, bits))
+        exponent = builder.shl(exponent, self.constant(mantissa, bits))
+        return builder.fmul(p, builder.bitcast(exponent, kind))
+
+    def load_row(self, place: ir.Value) -> list[ir.Value]:
+        builder = self.builder
+        found = []
+        for at, vector in zip(self.places, self.vectors, strict=True):
+            pointer = builder.bitcast(builder.gep(place, [INT(at)]), vector.as_pointer())
+            found.append(builder.load(pointer, align=self.itemsize))
+        return found
+
+    def load_tile(self, place: ir.Value, rows: int) -> list[ir.Value]:
+        starts = [self.builder.gep(place, [INT(i * self.width)]) for i in range(rows)]
+        return [value for start in starts for value in self.load_row(start)]
+
+    def store_tile(self, values: Sequence[ir.Value], place: ir.Value) -> None:
+        builder = self.builder
+        for n, value in enumerate(values):
+            row, column = divmod(n, len(self.vectors))
+            at = INT(row * self.width + self.places[column])
+            pointer = builder.bitcast(builder.gep(place, [at]), value.type.as_pointer())
+            builder.store(value, pointer, align=self.itemsize)
+
+    def multiply_add(self, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
+        """x y + z, in one instruction where the processor has one."""
+        module, kind = self.function.module, x.type
+        name = f"llvm.fmuladd.v{kind.count}f{8 * self.itemsize}"
+        if name not in module.globals:
+            ir.Function(module, ir.FunctionType(kind, [kind] * 3), name)
+        return self.builder.call(module.globals[name], [x, y, z])
+
+    def spread(self, number: ir.Value, kind: ir.VectorType) -> ir.Value:
+        """A vector of the same number."""
+        builder = self.builder
+        single = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+        return builder.shuffle_vector(single, ir.Constant(kind, ir.Undefined), zeros)
+
+    @staticmethod
+    def constant(value: float, kind: ir.VectorType) -> ir.Constant:
+        return ir.Constant(kind, [value] * kind.count)
+
+
+HERE = registers_here()
+
+
+def _multiplication(kind: int) -> Any:
+    """The functions of one kind, for several widths of a panel, as one function that compiled code can call.
+
+    widths: as in `Plan`; code is made only for those that are not None. The other arguments are those of
+    `multiply_function`, but a place in an array is a pair of a flat array and an index, and a has its two steps too.
+    """
+
+    @intrinsic
+    def multiply(typing, widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers):  # type: ignore[no-untyped-def]
+        real = a[0].dtype
+        itemsize = real.bitwidth // 8
+
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
+            given = dict(zip(NAMES, zip(values, signature.args, strict=True), strict=True))
+
+            def parts(name: str, into: Any = types.int64) -> list[ir.Value]:
+                """The address and the numbers of a tuple, or the numbers alone, as numbers of one type."""
+                value, kind = given[name]
+                if not isinstance(kind, types.BaseTuple):
+                    return [context.cast(builder, value, kind, into)]
+                found = cgutils.unpack_tuple(builder, value)
+                if not isinstance(kind[0], types.Array):
+                    return [context.cast(builder, one, of, into) for one, of in zip(found, kind, strict=True)]
+                at, *steps = (context.cast(builder, one, of, into) for one, of in zip(found[1:], kind[1:], strict=True))
+                return [builder.gep(context.make_array(kind[0])(context, builder, found[0]).data, [at]), *steps]
+
+            arguments = [one for name in NAMES[2:-1] for one in parts(name)] + parts("numbers", real)
+            after = builder.append_basic_block("multiplied")
+            switch = builder.switch(parts("units")[0], after)
+            for width, used in enumerate(widths, start=1):
+                if used != types.none:
+                    block = builder.append_basic_block(f"units_{width}")
+                    switch.add_case(INT(width), block)
+                    builder.position_at_end(block)
+                    builder.call(multiply_function(builder.module, kind, width, itemsize, HERE), arguments)
+                    builder.branch(after)
+            builder.position_at_end(after)
+            return context.get_dummy_value()
+
+        return types.void(widths, units, a, b, length, c, rows, fresh, finish, d, e, numbers), generate
+
+    return multiply
+
+
+NAMES = ("widths", "units", "a", "b", "length", "c", "rows", "fresh", "finish", "d", "e", "numbers")
+multiply_forward, multiply_back, multiply_gradient = map(_multiplication, (FORWARD, PROPAGATE, GRADIENT))
+
+
+@intrinsic
+def transpose(typing, a, a_at, a_step, c, c_at, c_step):  # type: ignore[no-untyped-def]
+    """Write a block of UNIT x UNIT numbers of a to c, transposed; the steps lead from row to row.
+
+    In every round, rows that are 1, 2 and then 4 apart exchange half of their numbers, all in registers:
+
+        a b c d          a e c g          a e i m
+        e f g h    1     b f d h    2     b f j n
+        i j k l   --->   i m k o   --->   c g k o
+        m n o p          j n l p          d h l p
+    """
+    real = a.dtype
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Sequence[ir.Value]) -> ir.Value:
+        places = [context.cast(builder, values[i], signature.args[i], types.int64) for i in (1, 2, 4, 5)]
+        kind = ir.VectorType(context.get_data_type(real), UNIT)
+
+        def rows_of(array: int, at: ir.Value, step: ir.Value) -> list[ir.Value]:
+            data = context.make_array(signature.args[array])(context, builder, values[array]).data
+            found = [builder.gep(data, [builder.add(at, builder.mul(step, INT(i)))]) for i in range(UNIT)]
+            return [builder.bitcast(one, kind.as_pointer()) for one in found]
+
+        rows = [builder.load(one, align=real.bitwidth // 8) for one in rows_of(0, *places[:2])]
+        for apart in (1, 2, 4):
+            for i in range(UNIT):
+                if not i & apart:
+                    upper, lower = rows[i], rows[i + apart]
+                    for row, shift in ((i, 0), (i + apart, apart)):
+                        mask = [(k & ~apart) + shift + (UNIT if k & apart else 0) for k in range(UNIT)]
+                        order = ir.Constant(ir.VectorType(ir.IntType(32), UNIT), mask)
+                        rows[row] = builder.shuffle_vector(upper, lower, order)
+        for row, place in zip(rows, rows_of(3, *places[2:]), strict=True):
+            builder.store(row, place, align=real.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(a, a_at, a_step, c, c_at, c_step), generate
