@@ -206,7 +206,8 @@ def _category(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[L
         alike = _alike(work)
         if alike is None or _carries(turns):
             return None
-        if any(event.kind == PRODUCT and _is_of_matrices(event) for event in alike[1]):
+        pairs = zip(alike[1], alike[2], strict=False)
+        if any(e.kind == PRODUCT and _is_of_matrices(e) and e.inputs != other.inputs for e, other in pairs):
             return None  # small batches, and layers
         return _of_arrays(alike, graph)
     return "neuron-loop" if _is_of_numbers(run, runs) else None

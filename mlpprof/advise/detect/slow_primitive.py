@@ -34,6 +34,7 @@ from mlpprof.advise.candidate import (
     indices,
     total,
 )
+from mlpprof.advise.cures.matrix_class import arrays_for_matrices
 from mlpprof.advise.cures.slow_primitive import (
     as_product,
     by_tanh,
@@ -489,20 +490,27 @@ def _matrices(graph: Graph) -> list[Candidate]:
     parts = []
     for event in sorted(events, key=lambda e: -graph.seconds([e]))[:MOST_MATRIX_OPERATIONS]:
         slow = again(event)
-        fast = again(event, lambda x: x.view(np.ndarray)) if event.name != "multiply" else None
+        fast = again(event, lambda x: x.view(np.ndarray))
+        if event.function is operator.mul and all(isinstance(x, np.matrix) for x in event.operands):
+            left, right = (x.view(np.ndarray) for x in event.operands)
+            fast = partial(np.matmul, left, right)
         if slow is not None and fast is not None:
             parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
     low, high = total(parts)
     head = max(events, key=lambda e: graph.seconds([e]))
     makers = list(_calls_of(graph, MATRIX_MAKERS))
     site = makers[0] if makers else graph.site(head)
+    edit = arrays_for_matrices(graph)
     return [
         Candidate(
             category="slow-primitive",
             site=site,
             title=f"`{graph.text(head, 50)}` uses np.matrix, which NumPy advises against",
             why="Every operation on an np.matrix runs Python code that keeps the result two-dimensional.",
-            cure=by_hand(
+            cures=(edit,) if edit is not None else (),
+            cure="Make two-dimensional arrays in place of the matrices, and write `@` for the product of two of them."
+            if edit is not None
+            else by_hand(
                 f"make two-dimensional arrays in place of the matrices of {graph.place(site)}.",
                 "For arrays, `*` multiplies element by element, `@` is the matrix product, and a row has one "
                 "dimension. Check every product and every index that reads them.",

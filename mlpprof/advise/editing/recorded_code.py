@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from mlpprof.advise.in_place import operands_of
 from mlpprof.advise.syntax import numpy_name, span
+from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event, Turn
@@ -71,6 +73,10 @@ class RecordedCode:
     def node_at(self, site: int) -> ast.expr | ast.stmt | None:
         """The expression or the statement of a site of the recording, such as that of a loop."""
         return self._nodes.get(self.graph.span(site))
+
+    def node_of(self, site: Site) -> ast.expr | ast.stmt | None:
+        """The expression or the statement at a place."""
+        return self._nodes.get((site.file, site.line, site.column, site.end_line, site.end_column))
 
     def around(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, the innermost first."""
@@ -145,6 +151,13 @@ class RecordedCode:
         if self.parent(node) is None:
             return ast.unparse(node)  # it was made, as an item of an argument
         return ast.get_source_segment(self.graph.trace.sources[self.file(node)], node) or ast.unparse(node)
+
+    def text_of(self, one: ast.stmt) -> str:
+        """The source of a simple statement, with the comments in the lines right above it."""
+        source = self.graph.trace.sources[self.file(one)]
+        lines = source.splitlines()[: one.lineno - 1]
+        above = [line.strip() for line in takewhile(lambda line: line.strip().startswith("#"), reversed(lines))]
+        return "\n".join([*reversed(above), ast.get_source_segment(source, one) or ast.unparse(one)])
 
     def bindings(self, name: str, scope: ast.AST) -> list[ast.AST]:
         """The nodes within a scope that bind a name, its parameters included, without inner functions."""
