@@ -492,6 +492,8 @@ class _Lifting:
         text = self._source(base)
         if first == "" and stop in (f"{text}.shape[{place}]", *([f"len({text})"] if place == 0 else [])):
             return True
+        if first == "" and stop in self._lengths_of_list(base):
+            return True
         sizes = {array.shape[place] for array in self._arrays(base) if array.ndim > place}
         return first == "" and bool(sizes) and sizes == set(index.lengths)
 
@@ -529,24 +531,42 @@ class _Lifting:
         if found or not is_path(node):
             return found
         text = ast.unparse(node)
-        return [
-            one.array for frame in self._frames() for one in self._code.holdings(frame) if ast.unparse(one.node) == text
-        ]
+        frames = dict.fromkeys(run.calls for run in self._executions)
+        held = (one for frame in frames for one in self._code.holdings(frame))
+        found = [one.array for one in held if ast.unparse(one.node) == text]
+        return found or [array for frame in frames for array in self._of_objects(text, frame)]
 
-    def _frames(self) -> Iterator[Frame]:
-        yield from dict.fromkeys(run.calls for run in self._executions)
+    def _of_objects(self, text: str, frame: Frame) -> Iterator[np.ndarray[Any, Any]]:
+        """The array that an attribute of an object holds, if a method of the object is called in the same frame."""
+        for event in self._code.graph.last:
+            node = self._code.node(event) if event.is_own and event.calls == frame else None
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = text.removeprefix(f"{ast.unparse(node.func.value)}.")
+                held = getattr(getattr(event.function, "__self__", None), name, None) if name != text else None
+                if isinstance(held, np.ndarray):
+                    yield held
 
     def _is_list(self, base: ast.expr) -> bool:
         """Whether a name holds a list that the function makes."""
-        if not isinstance(base, ast.Name):
-            return False
-        bound = self._code.bindings(base.id, self._code.scope(base)) if self._code.parent(base) is not None else []
-        statements = [self._code.statement(one) for one in bound if not isinstance(one, ast.arg)]
-        values = [one.value for one in statements if isinstance(one, ast.Assign)]
-        return bool(values) and any(
+        return any(
             isinstance(one, ast.List | ast.ListComp) or (isinstance(one, ast.BinOp) and isinstance(one.left, ast.List))
-            for one in values
+            for one in self._values(base)
         )
+
+    def _lengths_of_list(self, base: ast.expr) -> Iterator[str]:
+        """The text of the length of a list such as ``[0.0] * n``."""
+        for value in self._values(base):
+            match value:
+                case ast.BinOp(left=ast.List(elts=[_]), op=ast.Mult(), right=length):
+                    yield self._source(length)
+
+    def _values(self, base: ast.expr) -> Iterator[ast.expr]:
+        """What a name of the function is given."""
+        if isinstance(base, ast.Name) and self._code.parent(base) is not None:
+            for one in self._code.bindings(base.id, self._code.scope(base)):
+                statement = self._code.statement(one) if not isinstance(one, ast.arg) else None
+                if isinstance(statement, ast.Assign):
+                    yield statement.value
 
     def _source(self, node: ast.expr) -> str:
         return self._code.text(node)

@@ -106,16 +106,22 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
         saved_s=total(saved for _, _, saved in parts),
         measured="both forms performed alternately on the operands of the step",
         confidence=other.confidence,
-        covers=indices(e for e, _, _ in parts),
+        covers=indices(one for e, _, _ in parts for one in _with_its_list(e, graph)),
         evidence=facts(event, len(parts)),
     )
+
+
+def _with_its_list(event: Event, graph: Graph) -> list[Event]:
+    """An event, and the one that has made the list which it makes an array of."""
+    first = event.operands[0] if event.operands else None
+    return [*(one for one in graph.turn if isinstance(first, list) and one.result is first), event]
 
 
 @nothing_if_impossible
 def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
     seconds = graph.seconds_with_callbacks(event) if is_of_python(event.function) else graph.seconds([event])
     if other.perform is None:
-        return around(seconds)
+        return around(graph.seconds(_with_its_list(event, graph)))
     slow = again(event)
     if slow is None:
         return 0.0, 0.0

@@ -248,9 +248,17 @@ class RecordedCode:
         node = self.node(inner) if inner is not None else None
         scope = self.scope(node) if node is not None else None
         name = getattr(code, "co_name", None)
+        if inner is None:  # it computes with single numbers, which are no events
+            return self._functions.get((getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0)))
         if isinstance(scope, ast.Lambda):
             return scope if name == "<lambda>" else None
         return scope if isinstance(scope, ast.FunctionDef) and scope.name == name else None
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, int], ast.FunctionDef]:
+        """The functions by file and line."""
+        nodes = (node for node in self._parents if isinstance(node, ast.FunctionDef))
+        return {(self.file(node), node.lineno): node for node in nodes}
 
 
 @lru_cache(maxsize=1)
