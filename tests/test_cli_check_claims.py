@@ -129,3 +129,16 @@ def test_an_entry_that_cannot_be_measured_is_named_with_its_key_before_anything_
     assert run(["check-claims"]) == EXIT_USAGE
     assert said in capsys.readouterr().err
     assert asked == []
+
+
+def test_a_claim_without_its_baseline_announces_no_runs_and_shows_no_figure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("old.py", "new.py"):
+        Path(name).write_text(f"name = {name!r}\n", encoding="utf-8")
+    write('[[tool.mlpprof.claims]]\nnew = "new.py"\nover = "old.py"\nat_least = "baseline"\n')
+    assert run(["check-claims"]) == EXIT_USAGE
+    output = capsys.readouterr()
+    assert "runs up to" not in output.err
+    assert "ERROR  new.py over old.py: nothing was measured\n" in output.out
+    assert "mlpprof calibrate" in output.out

@@ -122,6 +122,8 @@ def test_a_commit_that_cannot_be_judged_is_skipped_with_its_reason(history, spee
     assert {commit.title for commit in found.possible} == {"2", "3"}
     [skipped] = [one for one in found.tested if one.mark == "skip"]
     assert skipped.reason.startswith("it is 0.9x as fast " if speed else "it cannot be run: train.py:1: ImportError")
+    text = text_of(lambda console: print_bisected(found, console))
+    assert ("needs a quieter machine, or more time: --budget SECONDS" in text) == bool(speed)
 
 
 def test_a_race_whose_worker_was_killed_is_run_again_and_says_nothing_about_its_commit(history) -> None:

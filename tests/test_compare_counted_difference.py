@@ -66,6 +66,9 @@ def test_a_dtype_an_allocation_and_new_arithmetic_are_facts_and_a_slower_clock_i
         "net.py:9: `np.tanh(Z)` computes in float64 instead of float32",
         "net.py:9: `np.tanh(Z)` allocates 117 KiB instead of 1.17 KiB",
     ]
+    assert sentences(step(PRODUCT, TANH), step(PRODUCT))[-1:] == [
+        "net.py:9: `np.tanh(Z)` allocates 0 B instead of 1.17 KiB"  # it is gone, and one fact shows that
+    ]
     twice = replace(PRODUCT, dtype="float64", bytes_allocated=2_400)
     assert sentences(step(PRODUCT), step(twice)) == [
         "the step allocates 2.34 KiB instead of 1.17 KiB",

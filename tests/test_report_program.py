@@ -41,7 +41,7 @@ def test_the_report_fits_the_screen_and_shows_the_step_its_phases_and_its_expres
     for part in (
         "net.py:step (mlpprof found it; --step NAME chooses another one)",
         "--epochs 3",
-        "2.50 s until the first step, which is the program's own work",
+        "2.50 s until the first step: the program's own work, and mlpprof's to watch it",
         "for 2 runs of the program, and loading was 50 % of that",
         "from the calls that the step makes",
         "Net.update takes 80 % of the step; its slowest expression is np.outer(d1[:, i], X[:, i])",
@@ -140,7 +140,8 @@ def test_the_line_view_of_a_program_shows_each_of_its_files():
 def test_the_page_of_a_program_shows_its_phases_in_colours_and_its_source():
     html = page_html(Story.of(runs=[make_program_run(limits=True, lines=True)]))
     assert "batch 0" not in html
-    for part in ("Net.update", "Expression by expression", "class Net:", "of the program&#39;s own loading"):
+    loading = "from the start of the program to its first step"
+    for part in ("Net.update", "Expression by expression", "class Net:", loading):
         assert part in html
     assert 'value="Net.update"' in html
     assert 'value="fetch_batch"' not in html

@@ -106,6 +106,17 @@ def test_small_statements_are_added_up_and_a_statement_that_did_not_end_is_marke
     assert len(texts) == 4
 
 
+def test_a_statement_that_calls_the_step_is_shown_with_its_other_work():
+    caller, other = (
+        replace(PROGRAM.statements[0], line=line, text=text)
+        for line, text in ((20, "net.step(X[:, rows], Y)"), (21, "x = net.restep(x)"))
+    )
+    rows = program_table(replace(PROGRAM, statements=(caller, other)), "net.py:Net.step").rows
+    texts = [row.cells[1].text for row in rows]
+    assert "net.py:20 `net.step(X[:, rows], Y)`, besides the step" in texts
+    assert "net.py:21 `x = net.restep(x)`" in texts
+
+
 def test_what_takes_no_time_before_the_training_is_one_row():
     short = replace(PROGRAM, beginning_s=0.04, beginning=(replace(PROGRAM.beginning[0], does="It reads a file."),))
     rows = program_table(short, "net.py:Net.step").rows
@@ -119,5 +130,5 @@ def test_the_headline_of_a_proof_says_what_an_epoch_takes_if_the_patch_changes_s
     verdict = Verdict(None, 1.0, 0.98, 1.02, None, 5, "")
     proof = Proof(0.001, 0.001, verdict, Training(True, 50, ""), (cure,), (), "patch", 2, epoch_s=(0.066, 0.025))
     assert proof_headline("train.py", proof).endswith(
-        "trains the same over 50 steps; 66.0 ms -> 25.0 ms an epoch, as recorded once"
+        "trains the same over 50 steps; 66.0 ms -> 25.0 ms an epoch in one run each, which is less exact"
     )

@@ -125,6 +125,8 @@ def _of_pair(before: _Counted | None, after: _Counted | None, whole: dict[str, i
         explained = old * _growth(before, after) if name.startswith("bytes") else old
         if min(abs(new - old), abs(new - explained)) > WORTH * whole[name]:
             yield CountedChange(shown.where, shown.text, what, old, new)
+            if before is None or after is None:  # it is new or gone, which one fact is enough to show
+                return
 
 
 def _growth(before: _Counted | None, after: _Counted | None) -> float:

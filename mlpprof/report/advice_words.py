@@ -327,7 +327,7 @@ def proof_headline(program: str, proof: Proof) -> str:
     around = ""
     if proof.epoch_s is not None:
         old_s, new_s = proof.epoch_s
-        around = f"; {format_time(old_s)} -> {format_time(new_s)} an epoch, as recorded once"
+        around = f"; {format_time(old_s)} -> {format_time(new_s)} an epoch in one run each, which is less exact"
     return f"{figures}, trains the same over {training.steps} steps{precision}{around}"
 
 

@@ -63,6 +63,12 @@ class ClaimView:
         return "-" if self.at_least is None else f"{self.at_least:.4g}x"
 
     @property
+    def summary(self) -> str:
+        """'measured 0.80x (95 %: 0.78-0.82), required 1.15x', as far as there is a number."""
+        measured = "nothing was measured" if self.ratio is None else f"measured {self.measured}"
+        return measured if self.at_least is None else f"{measured}, required {self.required}"
+
+    @property
     def is_sound(self) -> bool:
         """Whether nobody has to look at it."""
         return self.outcome in ("pass", "unchanged", "")

@@ -56,7 +56,9 @@ def _what(run: Run) -> list[Fact]:
 def program_facts(program: ProgramRecord) -> list[Fact]:
     """The step of a program, its arguments, and how much of the time was the program's own."""
     how = "mlpprof found it; --step NAME chooses another one" if program.is_found else "as named with --step"
-    loading = f"{format_time(program.loading_s)} until the first step, which is the program's own work"
+    loading = (
+        f"{format_time(program.loading_s)} until the first step: the program's own work, and mlpprof's to watch it"
+    )
     if program.measuring_s > 0:
         times = f"{program.runs} runs" if program.runs > 1 else "one run"
         share = min(1.0, program.runs * program.loading_s / program.measuring_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ def program_table(time: ProgramTime, step: str) -> Table:
     count = float(time.planned or time.steps)
     steps = f"{'the step' if count == 1 else format_number(count) + ' steps'} ({plain(step)})"
     rows.append(_row(unit, steps, time.steps_s, time.unit_s, "strong"))
-    rows += _statements(unit, time.statements, time.unit_s)
+    rows += _statements(unit, time.statements, time.unit_s, re.split(r"[:.]", step)[-1])
     if time.end_s is not None:
         rows += _once("after the training", time.end, time.end_s)
     columns = (Column("when", True, is_outline=True), Column("what", True), Column("time"), Column("share"))
@@ -101,12 +102,18 @@ def _once(when: str, statements: Sequence[StatementTime], whole_s: float) -> Ite
         yield _row(when, "all statements", whole_s, whole_s, "quiet")
 
 
-def _statements(when: str, statements: Sequence[StatementTime], whole_s: float) -> Iterator[Row]:
+def _statements(
+    when: str, statements: Sequence[StatementTime], whole_s: float, step: str | None = None
+) -> Iterator[Row]:
+    """step: the name of the function or method that is the step, in whose calls only the time besides it is shown."""
     shown = [one for one in statements if whole_s > 0 and one.seconds >= LEAST_SHARE * whole_s][:MOST_STATEMENTS]
     for one in shown:
         text = plain(one.text)
         text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 3]}..."
-        yield _row(when, f"{plain(one.place.text)} `{text}`", one.seconds, whole_s, "", "> " if one.is_open else "")
+        besides = ", besides the step" if step and re.search(rf"\b{re.escape(step)}\(", one.text) else ""
+        yield _row(
+            when, f"{plain(one.place.text)} `{text}`{besides}", one.seconds, whole_s, "", "> " if one.is_open else ""
+        )
     if rest := statements[len(shown) :]:
         yield _row(when, OTHERS, sum(one.seconds for one in rest), whole_s, "quiet")
 

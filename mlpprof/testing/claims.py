@@ -24,7 +24,7 @@ from mlpprof.report.json_documents import speedup_json, unmeasured_json
 from mlpprof.results.json import WrongJson, decode
 from mlpprof.testing.baseline import Positive
 from mlpprof.testing.programs import Programs, announced
-from mlpprof.testing.speedup import Measuring, measure_speedup
+from mlpprof.testing.speedup import Measuring, measure_speedup, stored_claim
 from mlpprof.workloads import DEFAULT_WORKLOAD, resolve
 
 TABLE = "[[tool.mlpprof.claims]]"
@@ -153,13 +153,19 @@ def _require_measurable(claim: ClaimedSpeedup) -> None:
 
 
 def announcements(claim: ClaimedSpeedup, measuring: Measuring, allow_writes: bool) -> list[str]:
-    """Sentences that say how often the programs of a claim will be run at most; none if there are no runs."""
+    """Sentences that say how often the programs of a claim will be run at most; none if there are no runs.
+
+    A claim that cannot be measured gets none; why is said when its turn comes.
+    """
     if not claim.is_about_programs:
         return []
     procedure = procedure_for(claim.resolution or measuring.resolution)
+    programs = claim.programs(allow_writes)
     try:
-        return announced(claim.programs(allow_writes), measuring.budget_s, procedure)
-    except SameCode:
+        if isinstance(claim.at_least, str):
+            stored_claim(programs, measuring)
+        return announced(programs, measuring.budget_s, procedure)
+    except UsageError:
         return []
 
 

@@ -183,19 +183,22 @@ def _both_programs(
     return None
 
 
+def stored_claim(programs: Programs, measuring: Measuring) -> float:
+    """What `mlpprof calibrate` stored about two programs. Raises UsageError with its command if nothing is stored."""
+    environment = measuring.environment
+    calibrate = programs.command("calibrate", environment)
+    return claimed(measuring.baselines, programs.key(environment.threads), _machine_class(environment), calibrate)
+
+
 def _programs(
     programs: Programs, at_least: float | str | None, equivalent: Equivalent, measuring: Measuring
 ) -> Speedup:
     environment = measuring.environment
     if callable(equivalent):
         raise UsageError("programs are compared by their parameters; equivalent can only be False, which skips that")
-    if isinstance(at_least, str):
-        calibrate = programs.command("calibrate", environment)
-        what = programs.key(environment.threads)
-        at_least = claimed(measuring.baselines, what, _machine_class(environment), calibrate)
     return program_speedup(
         programs,
-        at_least,
+        stored_claim(programs, measuring) if isinstance(at_least, str) else at_least,
         check=measuring.check and equivalent is not False,
         environment=environment,
         budget_s=measuring.budget_s,

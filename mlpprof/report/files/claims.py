@@ -44,7 +44,7 @@ def claims_markdown(claims: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _annotation(claim: ClaimView) -> str:
-    title = f"{_outcome(claim)}: {_name(claim)}, measured {claim.measured}, required {claim.required}"
+    title = f"{_outcome(claim)}: {_name(claim)}, {claim.summary}"
     moved = f"what moved: {claim.moved}" if claim.moved else ""
     parts = [claim.reason, moved, *claim.facts, claim.command, *claim.notes]
     text = "\n".join(part for part in parts if part)

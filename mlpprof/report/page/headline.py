@@ -168,7 +168,7 @@ def _of_run(run: Run) -> Headline:
         if slowest is not None:
             share = format_percent(main.label_share(slowest))
             tiles.append(Tile(share, "in the most expensive expression", slowest.label))
-        loading = "of the program's own loading, before the first step"
+        loading = "from the start of the program to its first step"
         tiles.append(Tile(format_time(run.program.loading_s), loading, f"step {run.program.step}"))
     return Headline(run.variant.name, sentences[-1], tuple(more), tuple(tiles))
 

@@ -35,6 +35,8 @@ def _sections(found: Bisected, width: int) -> Iterator[RenderableType]:
         )
         for one in found.possible:
             yield indented(Text(f"{one.short} {plain(one.title)}"))
+        if any(one.mark == "skip" and one.verdict is not None for one in found.tested):
+            yield indented(Text("A race without a decision needs a quieter machine, or more time: --budget SECONDS."))
     else:
         yield Text.assemble(("The first slow commit is ", ""), (f"{commit.short} {plain(commit.title)}", "bold"))
         yield indented(Text(f"{plain(commit.author)}, {commit.date}", "dim"))

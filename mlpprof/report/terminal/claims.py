@@ -18,7 +18,7 @@ STYLES = {"pass": "green", "fail": "bold red", "error": "bold red"}
 def print_claim(claim: Mapping[str, Any], console: Console) -> None:
     """One claim, from its JSON."""
     view = claim_view(claim)
-    words = f"{plain(view.new)} over {plain(view.old)}: measured {view.measured}, required {view.required}"
+    words = f"{plain(view.new)} over {plain(view.old)}: {view.summary}"
     console.print(
         Text.assemble((view.outcome.upper(), STYLES.get(view.outcome, "yellow")), f"  {words}"), soft_wrap=True
     )
