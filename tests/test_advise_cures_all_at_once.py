@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cured import assert_trains_as, cured, cures_of
 
-from mlpprof.advise.detect import neuron_loop, sample_loop
+from mlpprof.advise.detect import neuron_loop, sample_loop, slow_primitive
 
 HEAD = """import math
 import numpy as np
@@ -81,6 +81,13 @@ def step():
             "    W[...] -= 0.1 * sum(np.outer(a, d) for a, d in zip(X, D))\n",
             "    W[...] -= 0.1 * (X.T @ D)\n",
             id="a-sum-of-outer-products",
+        ),
+        pytest.param(
+            slow_primitive,
+            "    x = np.empty((0, 30))\n    for row in X:\n        x = np.append(x, row.reshape(1, 30), axis=0)\n"
+            "    W[...] -= 0.1 * x.T @ np.tanh(x @ W)\n",
+            "    x = np.array(X)\n    W[...] -= 0.1 * x.T @ np.tanh(x @ W)\n",
+            id="rows-that-are-appended",
         ),
         pytest.param(
             sample_loop,

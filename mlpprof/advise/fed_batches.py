@@ -28,23 +28,25 @@ def fed_batches(graph: Graph) -> Iterator[Candidate]:
     fed_s = median(graph.trace.times.fed_s) if graph.trace.times.fed_s else 0.0
     wholes = _wholes(graph) if fed_s > 0 else []
     for file, tree in graph.trees.items():
-        for function in ast.walk(tree) if wholes and not graph.is_ours(file) else ():
+        for function in ast.walk(tree) if fed_s > 0 and not graph.is_ours(file) else ():
             parts = parts_of_rows(function) if isinstance(function, ast.FunctionDef) else []
             if not parts:
                 continue
             edit = rows_of_parts_first(parts, file, graph)
             site = Site.of(file, parts[0])
             text = ast.get_source_segment(graph.trace.sources[file], parts[0].value) or ""
-            taken_s = sum(seconds_of(partial(operator.getitem, x, _order(len(x)))) for x in wholes)
+            taken_s = min(fed_s, sum(seconds_of(partial(operator.getitem, x, _order(len(x)))) for x in wholes))
             yield Candidate(
                 category="gather",
                 site=site,
-                title=f"`{text}` takes all rows of the set for every batch, which is a part of them",
-                why=f"The rows of an array of shape {wholes[0].shape} are copied, and the batch uses a few of them.",
+                title=f"`{text}` copies all rows of the set for every batch, which is a part of them",
+                why="The rows of the whole set are copied, and the batch uses a few of them.",
                 cure="Take the rows of the batch first.",
                 cures=(edit,) if edit is not None else (),
-                saved_s=around(min(taken_s, fed_s)),
-                measured="the rows of the arrays that the batches are parts of, taken again",
+                saved_s=around(taken_s) if wholes else (0.0, fed_s),
+                measured="the rows of the arrays that the batches are parts of, taken again"
+                if wholes
+                else "the time in which the loop gets a batch; it is not seen how much of it the copy takes",
                 related=tuple(Site.of(file, one) for one in parts[1:] if one.lineno != parts[0].lineno),
                 evidence={"shapes": [list(x.shape) for x in wholes]},
             )

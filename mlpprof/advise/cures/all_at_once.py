@@ -152,6 +152,8 @@ class _Lifting:
         match one:
             case ast.For(orelse=[]):
                 self._loop(one, nest, lines)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call) if _appended(call, name) is not None:
+                self._append(name, call, nest, lines, loop)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 self._known[name] = self._lifted(value)
                 self._begun[name] = len(self._axes)
@@ -165,6 +167,20 @@ class _Lifting:
                 pass
             case _:
                 raise NotLifted
+
+    def _append(self, name: str, call: ast.Call, nest: tuple[str, ...], lines: Lines, loop: ast.For) -> None:
+        """A row that every turn appends to an array, which begins without rows."""
+        row = _appended(call, name)
+        made = self._maker(name, loop)
+        if row is None or made is None or len(nest) != 1 or not self._is_merged:
+            raise NotLifted
+        rows = self._lifted(row)
+        own = [one for one in rows.axes if isinstance(one, int)]
+        if nest[0] not in rows.axes or len(own) != 1:
+            raise NotLifted
+        lines.replaced.append(made)
+        text, _ = rows.aligned((nest[0], *own), self._numpy)
+        lines.texts.append(f"{name} = {self._numpy}.array({text})")
 
     def _accumulate(
         self, name: str, operator: str, value: Tensor, nest: tuple[str, ...], lines: Lines, loop: ast.For
@@ -570,6 +586,36 @@ class _Lifting:
 
     def _source(self, node: ast.expr) -> str:
         return self._code.text(node)
+
+
+def _appended(call: ast.Call, name: str) -> ast.expr | None:
+    """The vector in ``np.append(X, row.reshape(1, n), axis=0)`` or ``np.vstack((X, row))``; None for other calls."""
+    match call:
+        case ast.Call(
+            func=ast.Attribute(attr="append"),
+            args=[ast.Name(id=held), made],
+            keywords=[ast.keyword(arg="axis", value=ast.Constant(value=0))],
+        ) if held == name:
+            pass
+        case (
+            ast.Call(func=ast.Attribute(attr="vstack"), args=[ast.Tuple(elts=[ast.Name(id=held), made])], keywords=[])
+            | ast.Call(func=ast.Attribute(attr="vstack"), args=[ast.List(elts=[ast.Name(id=held), made])], keywords=[])
+        ) if held == name:
+            pass
+        case _:
+            return None
+    match made:
+        case ast.Call(func=ast.Attribute(value=row, attr="reshape"), args=[ast.Constant(value=1), _]):
+            return row
+        case ast.List(elts=[row]):
+            return row
+        case ast.Subscript(value=row, slice=ast.Constant(value=None)):
+            return row
+        case ast.Subscript(
+            value=row, slice=ast.Tuple(elts=[ast.Constant(value=None), ast.Slice(lower=None, upper=None)])
+        ):
+            return row
+    return made if isinstance(made, ast.Name) else None
 
 
 def _last_name(node: ast.AST) -> str:

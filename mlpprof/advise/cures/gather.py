@@ -108,7 +108,7 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
 
 
 def parts_of_rows(function: ast.FunctionDef) -> list[ast.Subscript]:
-    """The places of a generator that take all rows by an index, and then a part of them, as ``X[order][a:b]``."""
+    """The places of a generator that copy all rows, and then take a part of them, as ``X[order][a:b]``."""
     loops = [one for one in ast.walk(function) if isinstance(one, ast.For | ast.While)]
     yields = [loop for loop in loops if any(isinstance(one, ast.Yield) for one in ast.walk(loop))]
     within = {one for loop in yields for one in ast.walk(loop)}
@@ -117,10 +117,9 @@ def parts_of_rows(function: ast.FunctionDef) -> list[ast.Subscript]:
         for one in ast.walk(function)
         if one in within
         and isinstance(one, ast.Subscript)
-        and isinstance(one.value, ast.Subscript)
+        and isinstance(one.value, ast.Subscript | ast.Call)
         and _is_taken_apart(one.value)
         and _is_rows(one.slice)
-        and not isinstance(one.value.ctx, ast.Store)
     ]
 
 

@@ -34,6 +34,7 @@ from mlpprof.advise.candidate import (
     indices,
     total,
 )
+from mlpprof.advise.cures.all_at_once import at_once
 from mlpprof.advise.cures.matrix_class import arrays_for_matrices
 from mlpprof.advise.cures.slow_primitive import (
     as_product,
@@ -55,6 +56,8 @@ from mlpprof.advise.cures.slow_primitive import (
     with_slice,
     without_vectorize,
 )
+from mlpprof.advise.cures.vectorized_function import for_whole_arrays
+from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.masks import mask_stores, random_masks, where_as_index, zeros_by_mask
 from mlpprof.advise.off_blas import off_blas
@@ -94,14 +97,17 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
     event, other, _ = max(parts, key=lambda part: part[2][1])
     site = graph.site(event)
     edit = expression_cure([(event, other.written) for event, other, _ in parts], graph)
+    words = other.words
+    if edit is None and is_of_python(event.function):
+        edit = for_whole_arrays(event, graph)
+    elif edit is None and event.function is np.append and (edit := _all_parts_at_once(event, graph)) is not None:
+        words = "make the array of all parts at once, in place of the loop."
     return Candidate(
         category="slow-primitive",
         site=site,
         title=f"`{graph.text(event, 50)}` {other.flaw}",
         why=other.why,
-        cure=f"In {graph.place(site)}, {other.words}"
-        if edit is not None
-        else by_hand(f"in {graph.place(site)}, {other.words}"),
+        cure=f"In {graph.place(site)}, {words}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
         cures=(edit,) if edit is not None else (),
         saved_s=total(saved for _, _, saved in parts),
         measured="both forms performed alternately on the operands of the step",
@@ -109,6 +115,14 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
         covers=indices(one for e, _, _ in parts for one in _with_its_list(e, graph)),
         evidence=facts(event, len(parts)),
     )
+
+
+def _all_parts_at_once(event: Event, graph: Graph) -> Cure | None:
+    """The edit of the loop that appends to an array."""
+    turn = event.loops[-1] if event.loops else None
+    runs = [run for run in graph.trace.loops if turn is not None and (run.site, run.step) == (turn.site, event.step)]
+    edits = at_once(code_of(graph).node_at(runs[0].site), runs, graph) if runs else []
+    return edits[0] if edits else None
 
 
 def _with_its_list(event: Event, graph: Graph) -> list[Event]:
