@@ -291,10 +291,6 @@ class Worker:
         self._reader.join(STOP_TIMEOUT_S)
         self._log.close()
 
-    def last_words(self) -> str:
-        """The last line that the worker has printed, to standard output or standard error; empty if there is none."""
-        return "".join(self.last_lines(1)).strip()
-
     def last_lines(self, count: int) -> list[str]:
         """The last lines that the worker has printed, without empty ones.
 

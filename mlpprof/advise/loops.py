@@ -415,13 +415,9 @@ def _without_inner(found: list[Candidate]) -> Iterator[Candidate]:
     kept: list[Candidate] = []
     for candidate in sorted(found, key=lambda c: -c.saved_s[1]):
         is_inside = any(
-            _is_within(candidate.site, other.site) or (candidate.covers and candidate.covers < other.covers)
+            candidate.site.is_within(other.site) or (candidate.covers and candidate.covers < other.covers)
             for other in kept
         )
         if not is_inside:
             kept.append(candidate)
             yield candidate
-
-
-def _is_within(inner: Site, outer: Site) -> bool:
-    return inner.file == outer.file and outer.line <= inner.line and inner.end_line <= outer.end_line

@@ -88,6 +88,10 @@ class Site:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or 0
         return cls(file, node.lineno, node.col_offset, function, end_line, end_column)
 
+    def is_within(self, outer: Site) -> bool:
+        """Whether its lines are lines of the other one."""
+        return self.file == outer.file and outer.line <= self.line and self.end_line <= outer.end_line
+
 
 def call(name: str, *arguments: ast.expr) -> ast.Call:
     """A call of a hook."""

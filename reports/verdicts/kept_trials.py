@@ -31,14 +31,20 @@ def keep_trials(
     document: dict[str, Any] = (
         _earlier(files.folder / f"{files.name}.json") if add else {"schema": schema, "trials": [], "parts": []}
     )
-    parts, text = list(document["parts"]), ""
-    for trial in made:
-        document["trials"].append(asdict(trial))  # type: ignore[call-overload]  # every trial is a dataclass
-        document["parts"] = [*parts, study.circumstances("reports.verdicts")]
+    parts = list(document["parts"])
+
+    def write() -> str:
         shown = table([read(**one) for one in document["trials"]])
         text = "\n".join([shown, *map(circumstances_text, document["parts"])])
         files.write(text, document, "md")
-    return text, document
+        return text
+
+    text = ""
+    for trial in made:
+        document["trials"].append(asdict(trial))  # type: ignore[call-overload]  # every trial is a dataclass
+        document["parts"] = [*parts, study.circumstances("reports.verdicts")]
+        text = write()
+    return text or write(), document  # without new trials, the table of the earlier ones is made anew
 
 
 def _earlier(path: Path) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def with_loops(entries: Iterable[Entry], sites: Sequence[Site]) -> Iterator[tupl
             depth -= 1
             running = [one for one in running if one[2] <= depth]
         elif kind in (BEGUN, TURN, LOOP_END):
-            while running and running[-1][2] == depth and not _is_within(sites[number], sites[running[-1][0]]):
+            while running and running[-1][2] == depth and not sites[number].is_within(sites[running[-1][0]]):
                 running.pop()
             if kind != BEGUN and running and running[-1][0] == number:
                 running.pop()
@@ -141,10 +141,6 @@ def with_loops(entries: Iterable[Entry], sites: Sequence[Site]) -> Iterator[tupl
         if [turn for _, turn in loops] != [turn for _, turn, _ in running]:
             loops = tuple((site, turn) for site, turn, _ in running)
         yield entry, loops
-
-
-def _is_within(inner: Site, outer: Site) -> bool:
-    return inner.file == outer.file and outer.line <= inner.line and inner.end_line <= outer.end_line
 
 
 def loop_around(walked: Sequence[tuple[Entry, Loops]]) -> tuple[int | None, bool]:
