@@ -83,6 +83,13 @@ def step():
             id="a-sum-of-outer-products",
         ),
         pytest.param(
+            neuron_loop,
+            "    d = [0.0] * 12\n    for k in range(12):\n        d[k] = (b[k] - 1.0) * b[k]\n"
+            "    b[:] -= 0.1 * np.asarray(d)\n",
+            "    d = (b[:12] - 1.0) * b[:12]\n    b[:] -= 0.1 * np.asarray(d)\n",
+            id="a-list-of-numbers",
+        ),
+        pytest.param(
             slow_primitive,
             "    x = np.empty((0, 30))\n    for row in X:\n        x = np.append(x, row.reshape(1, 30), axis=0)\n"
             "    W[...] -= 0.1 * x.T @ np.tanh(x @ W)\n",

@@ -28,8 +28,12 @@ def added_zeros(graph: Graph) -> Iterator[Candidate]:
     for node, events in by_node.items():
         sides = {side for event in events for side in [_zeros_of(event, graph)]}
         # A loop that made a single turn may make more for another batch, and then the sums grow.
-        is_in_loop = any(turn.site in single for event in events for turn in event.loops)
-        if len(sides) != 1 or None in sides or is_in_loop:
+        side = node.left if 0 in sides else node.right
+        # An attribute may gather several gradients in another network, as `self.grad` of a node that is used twice.
+        may_grow = not isinstance(side, ast.Name) or any(
+            turn.site in single for event in events for turn in event.loops
+        )
+        if len(sides) != 1 or None in sides or may_grow:
             continue
         largest = max(events, key=lambda event: event.output.size if event.output is not None else 0)
         if largest.output is None or largest.output.size < SMALL:

@@ -216,6 +216,8 @@ class _Lifting:
         if operator == "=" and any(map(self._is_list, bases)):
             if not isinstance(target.value, ast.Name):
                 raise NotLifted
+            made = self._maker(target.value.id, loop) if self._is_merged else None
+            lines.replaced += [made] if made is not None else []
             lines.texts.append(f"{target.value.id} = {text}")
             return
         if place.written not in map(self._source, bases):  # only a part of it
@@ -244,6 +246,7 @@ class _Lifting:
                 case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
                     is_zero = isinstance(value, ast.Constant) and value.value == 0
                     is_new = isinstance(value, ast.Call) and _last_name(value.func) in NEW
+                    is_new = is_new or (isinstance(value, ast.BinOp) and isinstance(value.left, ast.List))
                     return one if is_zero or is_new else None
             if name in names_in(one):
                 return None
