@@ -134,7 +134,7 @@ def _has_step(node: ast.AST) -> bool:
 def _is_of_strided_set(event: Event, graph: Graph) -> bool:
     """Whether rows with gaps are copied from an array that no step has made: it could be contiguous beforehand."""
     strided = [v for v in event.inputs if v.order == "?" and len(v.shape) == 2 and v.size >= LARGE]
-    is_copy = event.name == "gather" or (event.name in TURNING and not event.is_view)
+    is_copy = event.name in ("gather", "take") or (event.name in TURNING and not event.is_view)
     return is_copy and bool(strided) and not graph.makers(strided[0].root, event.index)
 
 
