@@ -189,6 +189,11 @@ SERIES_RATIO = 6.5
 FORWARD_RATIO = 2.0
 ACCURACY_MARGIN = 0.01
 
+RANGES = (0.1, 1.0, 1.0)
+SETTING = "standardized inputs and larger initial weights"
+"""Of a dozen settings that were tried at batch 20,000, all with standardized inputs, this one reaches the author's
+accuracy. With one range for all layers, the best was 0.91, at 0.5."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -206,7 +211,7 @@ QUICK = Plan(epochs=2, processes=1, blocks=3)
 
 def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction:
     """Race, profile and train the rungs, and race the framework if it is installed."""
-    stages = Stages(NAME, 2 * len(plan.batches) + 1 + len(plan.backward_batches), progress)
+    stages = Stages(NAME, 3 * len(plan.batches) + 1 + len(plan.backward_batches), progress)
     laboratory = Laboratory()
     source = digits_source(data)
     workload = resolve(NAME, source=source)
@@ -223,14 +228,16 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
     )
     profiles = {m: _profile(laboratory, workload, m, stages.next()) for m in plan.backward_batches}
     trained = {m: _train(laboratory, _at(workload, m), m, plan, stages.next()) for m in plan.batches}
+    standardized = {m: _standardized(laboratory, _at(workload, m), m, plan, stages.next()) for m in plan.batches}
     claims = [
         *(_step_claim(races[m], m, author) for m, author in zip(plan.batches, SERIES_S.values(), strict=True)),
         *(_series_claim(races[m], m) for m in plan.batches),
         _forward_claim(ratio(forward, 0, 1), large),
         _dominant_claim(profiles[plan.backward_batches[1]]),
         *(
-            _accuracy_claim(trained[m]["sliced"], m, claimed, plan)
+            _accuracy_claim(found, m, claimed, plan, setting)
             for m, claimed in zip(plan.batches, LAST_BATCH_ACCURACY.values(), strict=True)
+            for found, setting in ((trained[m]["sliced"], ""), (standardized[m], f", {SETTING}"))
         ),
         *(
             _peer_claim(laboratory, _at(workload, m), m, what, plan, progress)
@@ -261,6 +268,11 @@ def reproduce(data: Path | None, plan: Plan, progress: Progress) -> Reproduction
             "20,000). The author lets it decay to these values; we keep it constant.",
             "The author's momentum adds the previous step's gradient once, ours is heavy ball, so a momentum of 0.5 "
             "carries 2 gradients' worth of step where his carries 1.5; his own value is not in the text.",
+            f"The author's inputs and initial weights are not in the text. Ours are pixels from 0 to 1, and weights "
+            "N(0,1)/sqrt(fan_in), from which batches of 20,000 train less far in 105 steps than his. So the accuracies "
+            f"are shown a second time for {SETTING}, with a uniform range of "
+            f"{', '.join(f'±{r:g}' for r in RANGES)} for the layers. This setting is plausible, as many programs "
+            "standardize their inputs; we found it by trying, and it is not known to be his.",
             "Hidden layers of 70 and 30 neurons, and the sizes of the penalties, are ours.",
             f"`{BEFORE}` stands for the code before the step, `sliced` for the code after it, `naive` for the start "
             "of the series; what step I and II changed beside our rungs is not in the text.",
@@ -296,6 +308,14 @@ def _train(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progr
             "train", progress, keys=list(RUNGS), batch=m, epochs=plan.epochs, each_epoch=True
         )
     return trained
+
+
+def _standardized(laboratory: Laboratory, workload: Workload, m: int, plan: Plan, progress: Progress) -> dict[str, Any]:
+    with laboratory.prepared({"sliced": _requests(workload)["sliced"]}, progress) as worker:
+        found: dict[str, Any] = worker.call(
+            "train_standardized", progress, key="sliced", batch=m, epochs=plan.epochs, ranges=list(RANGES)
+        )
+    return found
 
 
 def _profile(laboratory: Laboratory, workload: Workload, m: int, progress: Progress) -> BatchResult:
@@ -387,15 +407,15 @@ def _dominant_claim(result: BatchResult) -> Claim:
     )
 
 
-def _accuracy_claim(trained: dict[str, Any], m: int, claimed: float, plan: Plan) -> Claim:
-    measured = trained["last_batch_accuracy"]
+def _accuracy_claim(trained: dict[str, Any], m: int, claimed: float, plan: Plan, setting: str) -> Claim:
+    measured, test = trained["last_batch_accuracy"], trained["test_accuracy"]
     whole = plan.epochs == Plan().epochs
     return Claim(
-        what=f"accuracy on the last batch after {plan.epochs} epochs at batch {m:,}",
+        what=f"accuracy on the last batch after {plan.epochs} epochs at batch {m:,}{setting}",
         claimed=claimed,
         claimed_text=f"{claimed:.3f} after 35 epochs",
         measured=measured,
-        measured_text=f"{measured:.3f}; on the test set {trained['test_accuracy']:.3f}",
+        measured_text=f"{measured:.3f}" + ("" if test is None else f"; on the test set {test:.3f}"),
         rule=f"not more than {ACCURACY_MARGIN} below, after 35 epochs",
         holds=measured >= claimed - ACCURACY_MARGIN if whole else None,
         note="The translated rates train as far as the author's."

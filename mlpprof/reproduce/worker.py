@@ -92,6 +92,41 @@ class Session(RaceSession):
             for learner in learners.values():
                 close(learner.instance)
 
+    def train_standardized(
+        self, report: Progress, key: str, batch: int, epochs: int, ranges: list[float]
+    ) -> dict[str, float | None]:
+        """Train on samples of which every feature has mean 0 and deviation 1, and answer with the accuracies.
+
+        ranges: for each layer, the weights and biases are uniform between -r and r at first.
+        """
+        it = self._prepared[key]
+        it.require_batch(batch)
+        X, Y = it.subject.X, it.subject.Y
+        mean, deviation = X.mean(axis=0), X.std(axis=0)
+        deviation[deviation == 0] = 1  # a pixel that is 0 in all samples stays 0
+        X = (X - mean) / deviation
+        rng = np.random.default_rng(it.request.seed)
+        parameters = [
+            tuple(rng.uniform(-r, r, values.shape).astype(it.dtype) for values in layer)
+            for r, layer in zip(ranges, it.request.network.initial_parameters(it.request.seed), strict=True)
+        ]
+        instance = it.cls(it.request.network, parameters)
+        indices, steps = batches(len(X), batch, it.request.seed), epochs * (len(X) // batch)
+        with catalog.variant_code(it.entry), np.errstate(over="ignore"):  # where exp overflows, the sigmoid is 0
+            for step in range(steps):
+                report(f"step {step + 1:,} of {steps:,} from other weights", step / steps)
+                index = next(indices)
+                instance.train_step(X, Y, index)
+            test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+            found = {
+                "last_batch_accuracy": accuracy(instance.predict(X[index]), Y[index]),
+                "test_accuracy": None
+                if test is None
+                else accuracy(instance.predict((test[0] - mean) / deviation), test[1]),
+            }
+        close(instance)
+        return found
+
     def gradient_check(self, report: Progress, key: str, doubled: bool) -> Message:
         """The worst deviation from finite differences over random networks, and its tolerance.
 
@@ -209,5 +244,8 @@ def _with_doubled_output_gradient(cls: type[Variant]) -> type[Variant]:
 def main() -> None:
     """Serve until the parent is done."""
     session = Session()
-    own = (session.steps, session.train, session.gradient_check, session.compare_gradients, session.parallel)
+    own = (
+        *(session.steps, session.train, session.train_standardized),
+        *(session.gradient_check, session.compare_gradients, session.parallel),
+    )
     serve(handlers_of(session) | {handler.__name__: handler for handler in own})
