@@ -322,6 +322,18 @@ def class_in(module: ModuleType, entry: Entry) -> type[Variant]:
     return cast(type[Variant], wanted)
 
 
+def class_name_in(entry: Entry) -> str:
+    """The name of the class that `load` takes, as far as the source shows it without being run."""
+    if entry.class_name is not None:
+        return entry.class_name
+    try:
+        methods = interface_methods(ast.parse(entry.source()))
+    except (SyntaxError, ValueError):
+        return CLASS_NAME  # loading the file will say where the error is
+    candidates = [name for name, (own, _) in methods.items() if "train_step" in own]
+    return candidates[0] if len(candidates) == 1 else CLASS_NAME
+
+
 def _require_a_candidate(entry: Entry) -> None:
     """Raise VariantError, before the file runs and perhaps trains for hours, if it cannot have the class."""
     source = entry.source()

@@ -63,6 +63,7 @@ from mlpprof.report.files.formats import RUNS
 from mlpprof.results.on_disk import SCHEMA, load_run, run_bytes, seal
 from mlpprof.testing.baseline import Claim, read_claims, write_claim
 from mlpprof.workshop.board import board_html, read_folders
+from mlpprof.workshop.exercises import COURSE_FILE, built_in, read_course
 from mlpprof.workshop.result import result_json
 
 MOST_S, MOST_BYTES = 10, 1_000_000_000
@@ -248,7 +249,15 @@ def read_configuration(path: Path) -> None:
 
 def read_board(path: Path) -> None:
     """Make a page of one result."""
-    board_html(*read_folders([path]), "now")
+    board_html(*read_folders([path], built_in()), "now", built_in())
+
+
+def read_exercises(path: Path) -> None:
+    """Read the exercises of a folder, whose other files are in order."""
+    for name in built_in().texts():
+        (path.parent / name).touch()
+    path.replace(path.parent / COURSE_FILE)
+    read_course(path.parent)
 
 
 def read_cache(path: Path) -> None:
@@ -287,6 +296,7 @@ def loaders(folder: Path) -> list[Loader]:
         Loader("data: HDF5", ".h5", (hdf5.getvalue(),), data, changed_bytes),
         Loader("data: IDX", "-idx3-ubyte", (idx,), data, changed_bytes),
         Loader("workshop result", ".json", (as_json(result_json(result())),), read_board, changed_json),
+        Loader("exercises", ".toml", (built_in().content(COURSE_FILE),), read_exercises, changed_bytes),
         Loader("cache", ".json", (as_json({"schema": 1, "key": {"cpu": "x"}, **limits}),), read_cache, changed_json),
         Loader("stored claims", ".toml", (claims.read_bytes(),), read_claims, changed_bytes),
         Loader("configuration", ".toml", (toml,), read_configuration, changed_bytes),

@@ -12,7 +12,7 @@ from test_programs_pause import Texts
 from mlpprof.advise.editing.cure import Cure, LineEdit, applied
 from mlpprof.advise.proof.around import lines_before_and_after, outcome
 from mlpprof.errors import UsageError
-from mlpprof.programs.values import MOST_EXECUTIONS, RETURN, Lines, record_values
+from mlpprof.programs.values import LARGEST, MOST_EXECUTIONS, RETURN, Lines, as_array, record_values
 
 pytestmark = pytest.mark.usefixtures("no_hooks_left")
 
@@ -47,6 +47,16 @@ def test_both_versions_of_the_lines_are_known_and_what_they_leave():
     assert len(ours.seconds) == len(theirs.seconds) == MOST_EXECUTIONS
     assert [values["correct"] for values in theirs.values] == [11] * MOST_EXECUTIONS
     assert "different" not in outcome(old.names, (ours.values, ours.seconds), (theirs.values, theirs.seconds)).words
+
+
+def test_lines_that_a_cure_moves_away_are_compared_with_the_statement_after_them():
+    text = PROGRAM.replace("    correct, best", "    scale = np.arange(6.0)\n    correct, best")
+    cure = Cure("safe", (LineEdit("net.py", 3, 3, ("scale = np.arange(6.0)\n",)), LineEdit("net.py", 4, 5, ())))
+    finding = replace(FINDING, line=5, end_line=5)
+    text = text.replace("loss = x * x", "loss = x * scale[0]")
+    old, new = lines_before_and_after(finding, cure, {"net.py": text})
+    assert old == Lines("net.py", 5, 6, ("best", "correct", "scale"))
+    assert new == Lines("net.py", 6, 6, ("best", "correct", "scale"))
 
 
 @pytest.mark.parametrize(
@@ -109,3 +119,12 @@ def test_the_same_values_in_less_time_are_a_proof(old, new, seconds, words):
     found = outcome(("n",), executed(old, SLOW), executed(new, seconds))
     assert words in found.words
     assert found.is_proven is ("the same" in words)
+
+
+def test_large_values_are_compared_by_their_checksum():
+    large = np.zeros(LARGEST + 1, np.int8)
+    other = large.copy()
+    other[-1] = 1
+    assert as_array(large[1:]).shape == (LARGEST,)
+    assert as_array(large).shape == (2,)
+    assert as_array(large).tolist() == as_array(large.copy()).tolist() != as_array(other).tolist()

@@ -14,8 +14,11 @@ import pytest
 from advices import hostile_advice, make_advice
 from pages import HOSTILE, hostile_run, make_comparison, make_ladder
 from runs import make_run
+from sweeps import shown, sweep
 
 from mlpprof.report.files.formats import ADVICE, COMPARISONS, LADDERS, RUNS
+from mlpprof.report.page.sweep import sweep_html
+from mlpprof.results.sweep import FAILED
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -25,7 +28,7 @@ pytestmark = [
     pytest.mark.xdist_group("browser"),
 ]
 
-PAGES = ("ladder", "run", "comparison", "hostile", "advice", "hostile_advice")
+PAGES = ("ladder", "run", "comparison", "hostile", "advice", "hostile_advice", "sweep")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     RUNS.write([hostile_run()], made / "hostile.html")
     ADVICE.write(make_advice(), made / "advice.html")
     ADVICE.write(hostile_advice(), made / "hostile_advice.html")
+    cells = [shown(name, batch=batch, machine=HOSTILE) for name in ("naive", HOSTILE) for batch in (8, 30, 500, 60_000)]
+    (made / "sweep.html").write_text(sweep_html(sweep(*cells, shown("scalar", state=FAILED, error=HOSTILE))))
     ADVICE.write(make_advice(findings=()), made / "no_findings.html")
     return made
 

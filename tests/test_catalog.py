@@ -12,6 +12,7 @@ import pytest
 from mlpprof.catalog import (
     ARGUMENTS,
     SHORTEST_FIX,
+    class_name_in,
     find,
     interface_problems,
     ladder,
@@ -536,3 +537,16 @@ def test_a_folder_that_python_runs_as_a_module_is_named_as_one(typed, meant, tmp
     assert module_meant(typed) == meant
     with pytest.raises(UsageError, match="no variant" if meant is None else f"type {meant} in its place"):
         find(typed)
+
+
+def test_the_class_of_a_file_is_known_without_running_it(tmp_path):
+    file = tmp_path / "mine.py"
+    step = "    def train_step(self):\n        pass\n\n\n"
+    for text, name in (
+        (f"class Net:\n{step}", "Net"),
+        (f"class Net:\n{step}class MLP:\n{step}", "MLP"),
+        ("1 +", "MLP"),
+    ):
+        file.write_text(f"{text}\nraise SystemExit", encoding="utf-8")
+        assert class_name_in(find(str(file))) == name
+    assert class_name_in(find(f"{file}:Other")) == "Other"

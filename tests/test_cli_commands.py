@@ -153,7 +153,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("compare naive cached --at-least abc", "--at-least abc: expected a number above 0; mlpprof compare --help"),
         ("check --cases many", "--cases many: expected a whole number from 1 to 100,000"),
         ("doctor now", "mlpprof doctor does not expect 'now'; mlpprof doctor --help shows the options"),
-        ("data get", "'get' is not a command of mlpprof data, which has fetch, show"),
+        ("data get", "'get' is not a command of mlpprof data, which has fetch, repack, show"),
         ("data show", "the argument FILE is missing; for example: mlpprof data show digits"),
         ("workshop board nowhere", "DIR: there is no file or folder 'nowhere'"),
         ("profile cached --nothing 3", "no option '--nothing'; mlpprof profile --help shows the options\n"),

@@ -28,7 +28,7 @@ def show(capsys):
 
 def test_the_commands_are_a_click_group_called_data():
     assert isinstance(cli_data.command, click.Group)
-    assert sorted(cli_data.command.commands) == ["fetch", "show"]
+    assert sorted(cli_data.command.commands) == ["fetch", "repack", "show"]
 
 
 def test_show_shows_arrays_sizes_classes_and_the_line_to_go_on_with(show, tmp_path):
@@ -90,7 +90,7 @@ def test_nan_is_counted_in_the_table_and_located_in_the_error(show, tmp_path):
     np.savez(tmp_path / "d.npz", X=np.array([[1.0, np.nan], [np.inf, 2.0]]), Y=np.array([0, 1]))
     code, out, err = show(tmp_path / "d.npz")
     assert code == 2
-    assert out.splitlines()[2].split() == ["X", "X", "2", "x", "2", "float64", "1", "2", "2"]
+    assert out.splitlines()[2].split()[:9] == ["X", "X", "2", "x", "2", "float64", "1", "2", "2"]
     assert "nan in row 0, column 1 (2 values are not finite)" in err
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlpprof.catalog import ladder
-from mlpprof.workshop.exercises import EXERCISES
+from mlpprof.workshop.exercises import built_in
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,9 +26,9 @@ def test_the_wheel_holds_every_module_and_every_variant(held):
 
 
 def test_the_wheel_holds_texts_templates_and_schemas(held):
-    kinds = ("html", "css", "js", "json", "md", "jinja")
+    kinds = ("html", "css", "js", "json", "md", "jinja", "toml")
     others = {str(path.relative_to(ROOT)) for kind in kinds for path in ROOT.glob(f"mlpprof/**/*.{kind}")}
-    assert {f"mlpprof/workshop/texts/{exercise.file_name}" for exercise in EXERCISES} <= others
+    assert {f"mlpprof/workshop/texts/{exercise.file_name}" for exercise in built_in().exercises} <= others
     assert others <= held
     assert "mlpprof/py.typed" in held
 

@@ -26,6 +26,7 @@ PROGRAMS = (
     "reports.advise.mutants",
     "reports.advise.opt95",
     "reports.build_notebook",
+    "reports.refresh",
     "reports.studies.sweep_kills",
     "reports.workshop.submissions",
 )

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,18 +39,34 @@ from mlpprof.profile.request import Request
 from mlpprof.results import PhaseChange
 from mlpprof.results.advice import Finding
 from mlpprof.workloads import resolve
-from mlpprof.workshop import check, conditions
+from mlpprof.workshop import bottleneck, check, conditions, gradebooks, result_text, solutions
+from mlpprof.workshop import folder as folders
 from mlpprof.workshop.as_used import measure_as_used, run_s
-from mlpprof.workshop.bottleneck import described, next_bottleneck
+from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
 from mlpprof.workshop.conditions import DIGITS_FILE, PROCEDURE, Conditions
-from mlpprof.workshop.exercises import EXERCISES, text
-from mlpprof.workshop.folder import keep, new_folder, next_exercise, result_file, stored_results
-from mlpprof.workshop.gradebooks import classroom_json, nbgrader_json, otter_json, points, stages
+from mlpprof.workshop.exercises import built_in
+from mlpprof.workshop.folder import keep, result_file, stored_results
+from mlpprof.workshop.gradebooks import points, stages
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.result import AsUsed, Result, read_result, result_json, write_result
-from mlpprof.workshop.result_text import guess_error, last_line, rows
-from mlpprof.workshop.solutions import RUNGS, solution_text, start_text
+
+COURSE = built_in()
+EXERCISES = COURSE.exercises
+RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "cached", "sliced", "buffered")
+"""The rung that each exercise ends with."""
+
+text = COURSE.text
+start_text = partial(solutions.start_text, COURSE)
+solution_text = partial(solutions.solution_text, COURSE)
+next_exercise = partial(folders.next_exercise, COURSE)
+rows = partial(result_text.rows, COURSE)
+last_line = partial(result_text.last_line, COURSE)
+guess_error = partial(result_text.guess_error, COURSE)
+otter_json, nbgrader_json, classroom_json = (
+    partial(make, COURSE) for make in (gradebooks.otter_json, gradebooks.nbgrader_json, gradebooks.classroom_json)
+)
+described = partial(bottleneck.described, course=COURSE)
 
 QUICK = Conditions(workload="tiny", procedure=Procedure(looks=(2, 3)), blocks=4, roofline=False)
 """Two or three short processes on the small embedded set, for tests in which the ratio does not matter."""
@@ -68,7 +85,7 @@ def code_of(source: str) -> str:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("class") / "anna"
-    new_folder(folder)
+    folders.new_folder(folder, COURSE)
     return folder
 
 
@@ -111,10 +128,10 @@ def test_an_existing_folder_is_refused_and_an_empty_one_is_taken(tmp_path, capsy
 
 def test_a_folder_that_cannot_be_made_is_refused_with_the_reason(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
-        new_folder(tmp_path / "no" / "where")
+        folders.new_folder(tmp_path / "no" / "where", COURSE)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
-        new_folder(tmp_path / "file")
+        folders.new_folder(tmp_path / "file", COURSE)
 
 
 def test_an_interrupted_new_leaves_nothing(tmp_path, monkeypatch):
@@ -123,7 +140,7 @@ def test_an_interrupted_new_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("mlpprof.workshop.folder.write_digits", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        new_folder(tmp_path / "anna")
+        folders.new_folder(tmp_path / "anna", COURSE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -430,7 +447,7 @@ def test_a_finding_is_described_with_its_line_its_worth_and_its_exercise():
 
 
 def test_a_bottleneck_is_not_looked_for_without_time(folder):
-    assert next_bottleneck(folder / "my_mlp.py", resolve("tiny"), 1.0, silent) == ""
+    assert next_bottleneck(folder / "my_mlp.py", COURSE, resolve("tiny"), 1.0, silent) == ""
 
 
 def test_the_shortest_of_several_fresh_processes_counts():
@@ -491,7 +508,7 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float | None]
     """Checks that pass at once, without a worker process; the list gets the guess of each race."""
     guesses: list[float | None] = []
 
-    def examine(folder, exercise, name, conditions, progress):
+    def examine(folder, course, exercise, name, conditions, progress):
         return known(exercise.number, result(exercise.number, name, speed=None), folder)
 
     def race(examined, guess, progress, as_used):
@@ -505,7 +522,7 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float | None]
 
 def known(number: int, begun: Result, folder: Path = Path()) -> Examined:
     """A learner's file that has passed everything but the race."""
-    return Examined(EXERCISES[number], folder, QUICK, resolve("tiny"), begun)
+    return Examined(COURSE, EXERCISES[number], folder, QUICK, resolve("tiny"), begun)
 
 
 def test_a_check_goes_on_with_the_first_exercise_that_is_not_passed(folder, checked, capsys):
@@ -570,7 +587,8 @@ def test_a_file_that_ends_its_process_is_reported_without_a_traceback(folder, ca
 
 
 def test_a_loop_without_end_is_one_sentence_with_its_line_and_exit_code_one(folder, monkeypatch, capsys):
-    monkeypatch.setattr(command, "exercise", lambda number: replace(EXERCISES[number], longest_s=1.0))
+    hurried = tuple(replace(exercise, longest_s=1.0) for exercise in EXERCISES)
+    monkeypatch.setattr(command, "course_of", lambda folder: replace(COURSE, exercises=hurried))
     source = start_text().replace(
         "    def loss(self):\n", "    def loss(self):\n        while True:\n            pass\n"
     )
@@ -670,7 +688,7 @@ def test_the_solution_in_a_poor_memory_order_is_shown_what_costs_its_gain(folder
 @pytest.mark.timing
 def test_the_next_bottleneck_of_a_solution_is_what_the_next_exercise_removes(folder):
     solve(folder, 2)
-    found = next_bottleneck(folder / "my_mlp.py", Conditions().trained(folder), 100.0, silent)
+    found = next_bottleneck(folder / "my_mlp.py", COURSE, Conditions().trained(folder), 100.0, silent)
     assert re.match(r"line \d+: nothing reads the result of `self\.W\[l \+ 1\]\.T @ delta`", found)
     assert found.endswith("(exercises/3-input-delta.md is about it)")
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import zipfile
 from dataclasses import replace
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,8 +21,14 @@ from workshop_results import SPEED, result
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.report.figures.canvas import THEME
-from mlpprof.workshop.board import board_html, read_folders, rows_of
+from mlpprof.workshop import board
+from mlpprof.workshop.exercises import built_in
 from mlpprof.workshop.result import Ratio, result_json, write_result
+
+COURSE = built_in()
+board_html = partial(board.board_html, course=COURSE)
+read_folders = partial(board.read_folders, course=COURSE)
+rows_of = partial(board.rows_of, course=COURSE)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

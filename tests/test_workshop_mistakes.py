@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import pytest
 from mlpprof.errors import VariantCrash, VariantError
 from mlpprof.workloads import resolve
 from mlpprof.workshop import check_worker as worker
-from mlpprof.workshop.exercises import EXERCISES
-from mlpprof.workshop.solutions import RUNGS, solution_text
+from mlpprof.workshop import solutions
+from mlpprof.workshop.exercises import built_in
+
+COURSE = built_in()
+EXERCISES = COURSE.exercises
+solution_text = partial(solutions.solution_text, COURSE)
 
 Examine = Callable[..., dict[str, Any]]
 NETWORK = asdict(resolve("tiny").network)
@@ -30,8 +35,9 @@ def examine(tmp_path: Path, fresh_imports: None) -> Examine:
             source = source.replace(old, new)
         file = tmp_path / "my_mlp.py"
         file.write_text(source, encoding="utf-8")
-        facts = list(EXERCISES[number if facts_of is None else facts_of].facts)
-        return worker.examine(lambda what, share: None, str(file), NETWORK, 200, facts)
+        exercise = EXERCISES[number if facts_of is None else facts_of]
+        is_solved = exercise.goal == "solve"
+        return worker.examine(lambda what, share: None, str(file), NETWORK, 200, exercise.at_most, is_solved)
 
     return run
 
@@ -358,7 +364,7 @@ def test_code_that_is_correct_but_not_built_as_required_is_reported_with_its_sta
     answer = examine(number, *replacements, facts_of=exercise)
     assert answer["wrong"] is None
     broken = answer["broken"]
-    assert broken["fact"] == EXERCISES[exercise].fact
+    assert broken["fact"] == EXERCISES[exercise].facts[-1]
     assert message in broken["what"]
     lines = (tmp_path / "my_mlp.py").read_text(encoding="utf-8").splitlines()
     assert statement in lines[broken["line"] - 1]
@@ -408,7 +414,3 @@ def test_a_hand_written_sigmoid_counts_as_correct(examine):
         ("self.activation[l].value(Z)", "1 / (1 + np.exp(-Z))"),
     )
     assert (answer["wrong"], answer["broken"]) == (None, None)
-
-
-def test_every_exercise_has_a_rung():
-    assert len(RUNGS) == len(EXERCISES)

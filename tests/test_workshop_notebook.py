@@ -13,9 +13,13 @@ from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.workshop import conditions
 from mlpprof.workshop.conditions import Conditions
-from mlpprof.workshop.exercises import EXERCISES, text
+from mlpprof.workshop.exercises import built_in
 from mlpprof.workshop.notebook import check, notebook_text
 from mlpprof.workshop.solutions import start_text
+
+COURSE = built_in()
+EXERCISES = COURSE.exercises
+text = COURSE.text
 
 QUICKLY = """
 from mlpprof.compare.error_bounds import Procedure
@@ -28,13 +32,13 @@ conditions.CLASSROOM = conditions.Conditions(workload="tiny", **short)
 
 def test_the_notebook_has_the_pages_and_the_code_of_the_folder():
     pytest.importorskip("nbformat")
-    cells = json.loads(notebook_text())["cells"]
+    cells = json.loads(notebook_text(COURSE))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert texts[0] == text("README.md").rstrip("\n") or texts[0] == text("README.md")
     for exercise in EXERCISES:
         assert text(exercise.file_name).rstrip() in [found.rstrip() for found in texts]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert code[0] == f"%%writefile my_mlp.py\n{start_text()}"
+    assert code[0] == f"%%writefile my_mlp.py\n{start_text(COURSE)}"
     assert [f"check({e.number}, guess=None)" in cell for e, cell in zip(EXERCISES, code[1:], strict=True)] == [True] * 8
 
 
@@ -47,7 +51,7 @@ def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_check_in_a_notebook_shows_what_the_command_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(conditions, "CLASSROOM", Conditions(workload="tiny", roofline=False))
-    (tmp_path / "my_mlp.py").write_text(start_text(), encoding="utf-8")
+    (tmp_path / "my_mlp.py").write_text(start_text(COURSE), encoding="utf-8")
     checked = check(1, folder=tmp_path, name="<b>Anna</b>")
     assert checked.result.outcome == "fail"
     assert "loop over samples" in repr(checked)
@@ -87,5 +91,5 @@ def test_the_cells_of_the_notebook_run_up_to_the_check_of_exercise_1(tmp_path: P
     assert len(shown) == 2
     assert "PASS" in shown[0][0]["data"]["text/plain"]
     assert "loop over samples" in shown[1][0]["data"]["text/plain"]
-    assert (folder / "my_mlp.py").read_text(encoding="utf-8").rstrip() == start_text().rstrip()
+    assert (folder / "my_mlp.py").read_text(encoding="utf-8").rstrip() == start_text(COURSE).rstrip()
     del nbclient

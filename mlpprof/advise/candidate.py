@@ -39,7 +39,8 @@ class Candidate:
     """A possible finding.
 
     saved_s: (low, high) seconds per step. measured: how they were measured. covers: indices of the events that the
-    cure removes or changes. least_share: the share of the step that the cure must save for the finding to be reported.
+    cure removes or changes. is_outside: it is around the step, if nothing of it is recorded. least_share: the share of
+    the step that the cure must save for the finding to be reported.
     cures: the same cure as edits; if there are several, they are alternatives, the best one first, and the first that
     is proven is applied.
     """
@@ -53,6 +54,7 @@ class Candidate:
     measured: str
     confidence: str = LIKELY
     covers: frozenset[int] = frozenset()
+    is_outside: bool = False
     related: tuple[Site, ...] = ()
     evidence: Json = field(default_factory=dict)
     least_share: float = LEAST_SHARE

@@ -65,6 +65,8 @@ def _cured_s(found: Sequence[Candidate], at: Mapping[Span, Sequence[Event]], gra
         events = [graph.events[index] for index in one.covers]
         spans = {graph.span(site) for event in events for site in (event.site, *event.singles)}
         spans |= {span for span in graph.own_s if span not in at and _is_within(span, one.site)}
+        if one.is_outside and not events:  # it is in what the loop around the step runs over
+            spans |= {graph.span(number) for number in graph.trace.times.feeds}
         whole_s = sum(graph.own_s.get(span, 0.0) for span in spans)
         for span in spans:
             cured_s[span] += one.saved_s[1] * graph.own_s.get(span, 0.0) / whole_s if whole_s else 0.0

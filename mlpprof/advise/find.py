@@ -151,6 +151,6 @@ def _message(subject: Subject) -> tuple[dict[str, Any], dict[str, str]]:
     request = subject.request or Request(entry.reference, workload.network, workload.source)
     batch = subject.batch or workload.batch
     request = replace(request, variant=entry.reference)
-    step = subject.step or f"{entry.path.name}:{entry.class_name or catalog.CLASS_NAME}.train_step"
+    step = subject.step or f"{entry.path.name}:{catalog.class_name_in(entry)}.train_step"
     message |= {"step": step, "request": request.to_json(), "batch": batch}
     return message, worker_environment(base, subject.threads or 1, False)

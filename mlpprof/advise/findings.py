@@ -34,6 +34,7 @@ CONSEQUENCES: dict[str, tuple[str, ...]] = {
     "dead-computation": ("recomputation", "bias-stacking", "temporaries", "layout", "slow-primitive", "gather"),
     "bias-stacking": ("temporaries", "slow-primitive"),
     "work-in-step": ("second-forward", "recomputation", "dead-computation", "temporaries", "layout", "slow-primitive"),
+    "storage": ("gather", "temporaries", "layout", "slow-primitive"),
     "gather": ("temporaries", "layout", "slow-primitive"),
     "slow-primitive": ("temporaries", "layout"),
     "layout": ("temporaries",),
@@ -197,7 +198,7 @@ def finding_of(one: Candidate, graph: Graph, is_small: bool = False) -> Finding:
     step_s = graph.step_s
     low, high = one.saved_s if is_small else promise(one.saved_s, step_s, _doubt(graph))
     place = graph.place_of(one.site)
-    is_outside = any(graph.events[index].is_outside for index in one.covers)
+    is_outside = one.is_outside or any(graph.events[index].is_outside for index in one.covers)
     if not is_outside:
         low, high = min(low, step_s), min(high, step_s)
     return Finding(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from mlpprof.advise.candidate import LIKELY, Candidate, around, by_hand, indices
 from mlpprof.advise.cures.evaluation import forward_before_the_loop
-from mlpprof.advise.detect import neuron_loop, slow_primitive
+from mlpprof.advise.detect import neuron_loop, slow_primitive, storage
 from mlpprof.advise.editing.cure import Cure
-from mlpprof.advise.findings import finding_of, merge
+from mlpprof.advise.findings import finding_of, merge, of_one_cure
 from mlpprof.advise.loops import PythonLoop, Words, candidates, header
 from mlpprof.advise.one_hot import one_hot_loops
+from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import saved_share
 from mlpprof.programs.record.surroundings import Watched
@@ -185,7 +186,26 @@ def findings_around(program: ProgramTime, watched: Sequence[Watched], graph: Gra
             finding = _finding(candidate, inner, statement.times, program)
             if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
                 found.setdefault((finding.category, finding.place), (finding, candidate.cures))
+    steps = program.planned or program.steps
+    for candidate in of_one_cure(storage.around_the_step(graph, lambda read: _statement_s(read, spent, graph) / steps)):
+        finding = _finding(candidate, graph, steps, program)
+        if sum(finding.payoff_share) / 2 >= LEAST_SHARE:
+            found[finding.category, finding.place] = finding, candidate.cures
     return sorted(found.values(), key=lambda one: -sum(one[0].payoff_s))
+
+
+def _statement_s(read: FileRead, spent: Mapping[Place, StatementTime], graph: Graph) -> float:
+    """Seconds of the innermost statement around the steps that makes a read; of all where that is not known."""
+    file, line, *_ = read.place
+    tree = graph.trees.get(file)
+    around = [
+        one
+        for one in (ast.walk(tree) if tree is not None else ())
+        if isinstance(one, ast.stmt) and one.lineno <= line <= (one.end_lineno or one.lineno)
+    ]
+    places = [graph.place_of_line(file, one.lineno) for one in sorted(around, key=lambda one: -one.lineno)]
+    known = (spent[place].seconds for place in places if place in spent)
+    return next(known, sum(one.seconds for one in spent.values()))
 
 
 def _finding(one: Candidate, graph: Graph, times: float, program: ProgramTime) -> Finding:

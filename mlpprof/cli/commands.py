@@ -30,7 +30,7 @@ SECTIONS = {
     },
     "Machine and data": {
         "doctor": "Show what this machine can do, and which settings make it slow.",
-        "data": "Show what is in a data file, or download MNIST.",
+        "data": "Show what is in a data file, write it in a faster layout, or download MNIST.",
     },
 }
 """The commands as --help lists them. `module_of` names the module of a command; its click command is `command`."""
@@ -54,6 +54,7 @@ EXAMPLES = {
     "sweep": "mlpprof sweep naive cached --batch 8,500 -o FOLDER",
     "diff": "mlpprof diff naive cached",
     "show": "mlpprof data show digits",
+    "repack": "mlpprof data repack train.h5 -o fast.h5",
     "fetch": "mlpprof data fetch --url URL",
     "new": "mlpprof workshop new FOLDER",
     "board": "mlpprof workshop board FOLDER",

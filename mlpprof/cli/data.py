@@ -1,4 +1,4 @@
-"""`mlpprof data show` shows what is in a data file; `mlpprof data fetch` downloads MNIST."""
+"""`mlpprof data show` shows what is in a data file, `repack` writes one that reads fast, `fetch` downloads MNIST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.terminal import output_console, print_json, progress_bar
 from mlpprof.data import Dataset, DataSource
 from mlpprof.data.download import fetch_mnist
+from mlpprof.data.reading_cost import ReadingCost
+from mlpprof.data.repack import WRITERS, repack
 from mlpprof.data.show import ArrayDescription, Description, describe, is_pictorial, thumbnails
+from mlpprof.data.source import open_container
 from mlpprof.errors import DataError
 from mlpprof.report.numbers import encodable, printable
 from mlpprof.workloads import resolve
@@ -33,7 +36,7 @@ ASCII_SHADES = " .:*#"
 
 @click.group("data")
 def command() -> None:
-    """Show what is in a data file, or download MNIST."""
+    """Show what is in a data file, write it in a layout that reads fast, or download MNIST."""
 
 
 @command.command("show", short_help="Show what is in a file, and the command to profile with it.")
@@ -47,6 +50,9 @@ def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
     FILE is an IDX file of images (as MNIST has it, gzipped or not), the folder of the four files of MNIST, an HDF5 or
     .npz file, or the name of an embedded set: digits, tiny, random, teacher, cats. If its arrays have other names than
     X and Y, give the names with --x and --y. The exit code is 2 if FILE cannot be used.
+
+    Of a file it also shows how the arrays lie in it (chunks, compression), and what reading X costs: about a second is
+    spent on reading rows in runs, random rows, and the file as it is.
     """
     description = describe(DataSource.parse(file, x, y))
     if as_json:
@@ -55,6 +61,34 @@ def show(file: str, x: str | None, y: str | None, as_json: bool) -> None:
         _print(description, output_console())
     if description.dataset is None:
         raise DataError(description.problem)
+
+
+@command.command("repack", short_help="Write the arrays of a file in a layout that reads fast.")
+@click.argument("file")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=WrittenPath(dir_okay=False),
+    metavar="NEW",
+    help=f"The new file. Its ending chooses the format: {', '.join(WRITERS)}.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace NEW if it exists already.")
+def repack_command(file: str, output: Path, overwrite: bool) -> None:
+    """Write the arrays of FILE to NEW in a layout that reads fast: uncompressed, each array in one piece.
+
+    FILE is an HDF5 file, an .npz file, or an IDX file or folder, each compressed or not. The values, the names and the
+    dtypes stay the same. Attributes, and what is not an array of numbers, are left out. NEW appears only when it is
+    complete; if you press Ctrl-C, nothing of it stays.
+    """
+    source = DataSource.parse(file)
+    with progress_bar() as progress:
+        written = repack(open_container(source), output, progress, overwrite)
+    count = len(written.arrays)
+    click.echo(f"{output}: {count} {'array' if count == 1 else 'arrays'}, {written.nbytes / 1e6:,.1f} MB, uncompressed")
+    for name, problem in written.left_out:
+        click.echo(f"left out: {printable(name)}: {printable(problem)}", err=True)
+    click.echo(shlex.join(["mlpprof", "data", "show", str(output)]))
 
 
 @command.command("fetch", short_help="Download MNIST from a server of your choice.")
@@ -103,9 +137,13 @@ def _as_json(description: Description) -> dict[str, Any]:
                 "high": array.high,
                 "not_finite": array.not_finite,
                 "problem": array.problem,
+                "chunks": list(array.layout.chunks) if array.layout is not None else None,
+                "filters": list(array.layout.filters) if array.layout is not None else None,
+                "stored_bytes": array.layout.stored_bytes if array.layout is not None else None,
             }
             for array in description.arrays
         ],
+        "reading": _reading_json(description.reading),
         "problem": description.problem,
     }
     dataset = description.dataset
@@ -124,6 +162,24 @@ def _as_json(description: Description) -> dict[str, Any]:
     }
 
 
+def _reading_json(cost: ReadingCost | None) -> dict[str, Any] | None:
+    """What reading X costs, in bytes of values per second."""
+    if cost is None:
+        return None
+    return {
+        "name": cost.name,
+        "run_rows": cost.run_rows,
+        "run_bytes_s": cost.run_bytes_s,
+        "run_share_of_disk": cost.run_share,
+        "random_bytes_s": cost.random_bytes_s,
+        "random_share_of_disk": cost.random_share,
+        "random_is_estimated": cost.is_estimated,
+        "disk_bytes_s": cost.disk_bytes_s,
+        "is_from_disk": cost.is_from_disk,
+        "reads_fast": cost.reads_fast,
+    }
+
+
 def _class_counts(dataset: Dataset) -> list[tuple[int, int, int]]:
     """Label, number of training samples and number of test samples of every class."""
     if dataset.labels is None:
@@ -136,6 +192,8 @@ def _class_counts(dataset: Dataset) -> list[tuple[int, int, int]]:
 def _print(description: Description, console: Console) -> None:
     console.print(_text(f"{description.source.text}: {description.kind}", console, "bold"), soft_wrap=True)
     console.print(_array_table(description.arrays, console))
+    if description.reading is not None:
+        _print_reading(description.source, description.reading, console)
     dataset = description.dataset
     if dataset is None:
         return
@@ -155,6 +213,31 @@ def _print(description: Description, console: Console) -> None:
     console.print(_text(_next_line(description.source, dataset.labels is None), console, "bold"), soft_wrap=True)
 
 
+def _print_reading(source: DataSource, cost: ReadingCost, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(_text(f"reading {cost.name}", console))
+    for title in ("rows/s", "MB/s", "share of the disk's limit"):
+        table.add_column(title, justify="right")
+    about = "about " if cost.is_estimated else ""
+    for what, bytes_s in (
+        (f"rows in runs of {cost.run_rows:,}", cost.run_bytes_s),
+        (f"{about}rows one by one, in random order", cost.random_bytes_s),
+        ("the disk's limit: the file as it is", cost.disk_bytes_s),
+    ):
+        share = bytes_s / cost.disk_bytes_s
+        table.add_row(what, f"{bytes_s / cost.row_bytes:,.0f}", f"{bytes_s / 1e6:,.1f}", f"{share:.2%}")
+    console.print(Text(""))
+    console.print(table)
+    if not cost.is_from_disk:
+        console.print(Text("This system cannot be asked to forget a file, so the figures may be those of its memory."))
+    if not cost.reads_fast:
+        console.print(Text("\nfor a file that reads faster:"))
+        path = Path(source.text)
+        new = path / "fast.h5" if path.is_dir() else path.with_name(f"{path.stem}-fast.h5")
+        line = shlex.join(["mlpprof", "data", "repack", source.text, "-o", str(new)])
+        console.print(_text(line, console), soft_wrap=True)
+
+
 def _text(foreign: str, console: Console, style: str = "") -> Text:
     """Text of a file without control characters, and only with characters that the console's encoding has."""
     return Text(encodable(printable(foreign), console.encoding), style)
@@ -166,6 +249,10 @@ def _array_table(arrays: tuple[ArrayDescription, ...], console: Console) -> Tabl
         table.add_column(title)
     for title in ("lowest", "highest", "NaN, inf"):
         table.add_column(title, justify="right")
+    has_layout = any(array.layout is not None for array in arrays)
+    if has_layout:
+        table.add_column("in the file", justify="right")
+        table.add_column("layout")
     if any(array.problem for array in arrays):
         table.add_column("cannot be used")
     for array in arrays:
@@ -178,9 +265,16 @@ def _array_table(arrays: tuple[ArrayDescription, ...], console: Console) -> Tabl
             low,
             high,
             Text(f"{array.not_finite:,}", "bold red" if array.not_finite else "dim"),
+            *(_layout_cells(array, console) if has_layout else ()),
             *([_text(array.problem, console, "yellow")] if array.problem else []),
         )
     return table
+
+
+def _layout_cells(array: ArrayDescription, console: Console) -> tuple[str | Text, ...]:
+    if array.layout is None:
+        return "", ""
+    return f"{array.layout.stored_bytes / 1e6:,.2f} MB", _text(array.layout.text, console)
 
 
 def _class_table(dataset: Dataset) -> Table:

@@ -38,7 +38,8 @@ from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import is_program
 from mlpprof.report.files.formats import write_sweep
 from mlpprof.report.json_documents import sweep_json
-from mlpprof.report.terminal.sweep import counts_text, print_sweep
+from mlpprof.report.sweep_rows import counts_text
+from mlpprof.report.terminal.sweep import print_sweep
 from mlpprof.results.sweep import DONE, Sweep, SweepCell
 from mlpprof.sweep.cluster import DaskPool, local_client, remote_client, require_dask
 from mlpprof.sweep.grid import Cell, program_cells, values_of, variant_cells
@@ -121,7 +122,7 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     default=FOLDER,
     show_default=True,
     metavar="FOLDER",
-    help="Folder for a file of each cell, and for sweep.txt, .csv, .json, .png and .svg.",
+    help="Folder for a file of each cell, and for the report: sweep.html, .txt, .csv, .json, and figures.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
 @click.pass_context
@@ -180,7 +181,7 @@ def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any])
         return Sweep(created, typed, workload, cells[0].shown.over, tuple(sweeping.shown))
 
     try:
-        with progress_bar() as progress:
+        with progress_bar(with_lines=True) as progress:
             sweeping.run(progress)
     except (KeyboardInterrupt, MlpprofError) as error:
         with contextlib.suppress(UsageError):  # a full disk is in the message already

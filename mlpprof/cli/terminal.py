@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +16,7 @@ from rich.text import Text
 
 from mlpprof.cli.streams import wrapped
 from mlpprof.process import Progress as ReportProgress
+from mlpprof.report.numbers import printable
 from mlpprof.results.json import json_text
 
 PIPED_WIDTH = 100
@@ -34,11 +37,37 @@ def print_sentence(console: Console, text: str, style: str = "") -> None:
     console.print(Text(lines, style), soft_wrap=True)
 
 
+LINE_EVERY_S = 10.0
+"""Without a terminal, there are no more lines of progress than one in so many seconds."""
+
+
+class ProgressLines:
+    """Progress as plain lines on standard error, for what takes long and is watched in a log."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._printed_s = -math.inf
+        self._printed = ""
+
+    def __call__(self, what: str, share: float) -> None:
+        """Print what is done, unless it was printed just now, or is the same as before."""
+        now_s = self._clock()
+        if what != self._printed and now_s - self._printed_s >= LINE_EVERY_S:
+            self._printed_s, self._printed = now_s, what
+            click.echo(printable(what), err=True)
+
+
 @contextmanager
-def progress_bar() -> Iterator[ReportProgress]:
-    """A progress bar on standard error, which disappears at the end; without a terminal there is none."""
+def progress_bar(*, with_lines: bool = False) -> Iterator[ReportProgress]:
+    """A progress bar on standard error, which disappears at the end.
+
+    with_lines: without a terminal, print lines instead; else there is nothing.
+    """
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
+    if with_lines and not console.is_terminal:
+        yield ProgressLines()
+        return
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=1.0)
 

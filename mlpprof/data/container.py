@@ -11,8 +11,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -20,10 +20,14 @@ from typing import Any
 import numpy as np
 
 from mlpprof.data.dataset import Array, Dataset, require_memory
+from mlpprof.data.stored_rows import StoredRows
 from mlpprof.errors import DataError, did_you_mean
 
 Reader = Callable[[str], Array]
 """A function from an array's name to the array. It may raise any of READ_ERRORS."""
+
+Opener = Callable[[str], AbstractContextManager[StoredRows]]
+"""A function from an array's name to its rows, while its file is open. It may raise any of READ_ERRORS."""
 
 LAYOUTS = (
     ("train_set_x", "train_set_y", "test_set_x", "test_set_y"),
@@ -102,13 +106,15 @@ class Roles:
 class Container:
     """A file (with the files that belong to it) as named arrays.
 
-    kind: 'IDX', 'HDF5' or 'npz'.  path: as the user gave it.  arrays: by name, in the file's order.
+    kind: 'IDX', 'HDF5', 'npz' or 'npy'.  path: as the user gave it.  arrays: by name, in the file's order.
+    reader: reads an array as a whole.  opener: opens it to be read by rows.
     """
 
     kind: str
     path: Path
     arrays: Mapping[str, ArrayInfo]
     reader: Reader
+    opener: Opener
 
     def read(self, name: str) -> Array:
         """The array of that name; raises DataError if it is missing, unreadable or larger than the free memory."""
@@ -116,6 +122,22 @@ class Container:
         require_memory(info.nbytes, f"{self.path}: '{name}' of shape {info.shape}")
         with refusing(f"{self.path}: '{name}' cannot be read"):
             return self.reader(name)
+
+    @contextmanager
+    def open_rows(self, name: str) -> Iterator[StoredRows]:
+        """The array of that name, of 1 dimension or more, to be read by rows; raises DataError as `read`."""
+        self.usable(name)
+        message = f"{self.path}: '{name}' cannot be read"
+        with ExitStack() as stack:
+            with refusing(message):
+                rows = stack.enter_context(self.opener(name))
+
+            def read(start: int, stop: int) -> Array:
+                # not around the block of the caller, whose own errors are no errors of this file
+                with refusing(message):
+                    return rows.read(start, stop)
+
+            yield replace(rows, read=read)
 
     def usable(self, name: str) -> ArrayInfo:
         """The facts of an array that can be read; raises DataError with the reason if it cannot."""

@@ -5,6 +5,8 @@ followed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from mlpprof.data.container import ArrayInfo, Container, one_line, printable, refusing
 from mlpprof.data.dataset import Array
+from mlpprof.data.stored_rows import Layout, StoredRows
 from mlpprof.errors import DataError
 
 MAX_DATASETS = 10_000
@@ -47,7 +50,27 @@ def open_hdf5(path: Path) -> Container:
         with h5py.File(files[name], "r") as file:
             return np.asarray(file[name][()])
 
-    return Container("HDF5", path, arrays, read)
+    @contextmanager
+    def open_rows(name: str) -> Iterator[StoredRows]:
+        with h5py.File(files[name], "r") as file:
+            dataset = file[name]
+            yield StoredRows(
+                files[name],
+                dataset.shape,
+                dataset.dtype,
+                _layout(dataset),
+                lambda start, stop: dataset[start:stop],
+                offset=dataset.id.get_offset(),  # None for chunks
+            )
+
+    return Container("HDF5", path, arrays, read, open_rows)
+
+
+def _layout(dataset: h5py.Dataset) -> Layout:
+    plist = dataset.id.get_create_plist()
+    names = [plist.get_filter(number)[3].decode(errors="replace") for number in range(plist.get_nfilters())]
+    filters = tuple("gzip" if name == "deflate" else printable(name) for name in names)
+    return Layout(dataset.id.get_storage_size(), dataset.chunks or (), filters)
 
 
 def _list(path: Path) -> dict[str, ArrayInfo]:

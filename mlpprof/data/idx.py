@@ -13,6 +13,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 
 from mlpprof.data.container import START_BYTES, ArrayInfo, Container, looks_like, refusing
 from mlpprof.data.dataset import Array
+from mlpprof.data.stored_rows import Layout, StoredRows, reading
 from mlpprof.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -86,7 +88,17 @@ def open_idx(path: Path) -> Container:
         if name in headers and len(headers[name].shape) != 1:
             raise DataError(f"{files[name]}: expected labels in one dimension, but it has {headers[name].shape}")
     arrays = {name: ArrayInfo.of(name, head.shape, head.dtype) for name, head in headers.items()}
-    return Container("IDX", path, arrays, lambda name: read_array(files[name]))
+    return Container("IDX", path, arrays, lambda name: read_array(files[name]), lambda name: _open_rows(files[name]))
+
+
+@contextmanager
+def _open_rows(path: Path) -> Iterator[StoredRows]:
+    header, is_gzip = read_header(path), _is_gzip(path)
+    with _open(path) as file:
+        layout = Layout(path.stat().st_size - (0 if is_gzip else header.offset), filters=("gzip",) if is_gzip else ())
+        read = reading(file, header.offset, header.shape, header.dtype)
+        offset = None if is_gzip else header.offset
+        yield StoredRows(path, header.shape, header.dtype, layout, read, is_in_sequence=is_gzip, offset=offset)
 
 
 def open_idx_folder(folder: Path) -> Container | None:

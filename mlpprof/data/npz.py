@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,10 +15,14 @@ from numpy.lib import format as npy
 
 from mlpprof.data.container import READ_ERRORS, ArrayInfo, Container, one_line, refusing
 from mlpprof.data.dataset import Array
+from mlpprof.data.stored_rows import Layout, StoredRows, reading
 from mlpprof.errors import DataError
 
 MAX_HEADER_BYTES = 10_000
 """NumPy reads no longer header without allow_pickle, but takes the memory for it first. A usual one has 118 bytes."""
+
+LOCAL_BYTES = 30
+"""A member of a zip archive begins with so many bytes; the last four are the lengths of its name and of more facts."""
 
 LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 """The bytes in which each version of the format stores the length of its header."""
@@ -33,7 +40,7 @@ def open_npz(path: Path) -> Container:
             if member.filename.endswith(".npy"):
                 name = member.filename.removesuffix(".npy")
                 members[name] = member
-                arrays[name] = _info(archive, name, member)
+                arrays[name] = info_of(name, partial(archive.open, member), member.file_size, "the archive")
     if not arrays:
         raise DataError(f"{path} is a zip archive without arrays; expected .npy members, as np.savez writes them")
 
@@ -45,26 +52,51 @@ def open_npz(path: Path) -> Container:
                 raise ValueError(f"there is more in the archive after its {array.nbytes:,} bytes")
         return array
 
-    return Container("npz", path, arrays, read)
+    @contextmanager
+    def open_rows(name: str) -> Iterator[StoredRows]:
+        member = members[name]
+        is_stored = member.compress_type == zipfile.ZIP_STORED
+        with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked, path.open("rb") as plain:
+            shape, dtype, is_by_column = read_header(unpacked)
+            layout = Layout(
+                member.compress_size,
+                filters=("deflate",) * (not is_stored) + ("column after column",) * is_by_column,
+            )
+            if is_by_column:
+                array = read(name)
+                yield StoredRows(path, shape, dtype, layout, lambda start, stop: array[start:stop], is_in_sequence=True)
+            elif is_stored:
+                plain.seek(member.header_offset + LOCAL_BYTES - 4)
+                lengths = plain.read(4)
+                begin = plain.tell() + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
+                offset = begin + unpacked.tell()
+                yield StoredRows(path, shape, dtype, layout, reading(plain, offset, shape, dtype), offset=offset)
+            else:
+                read_member = reading(unpacked, unpacked.tell(), shape, dtype)
+                yield StoredRows(path, shape, dtype, layout, read_member, is_in_sequence=True)
+
+    return Container("npz", path, arrays, read, open_rows)
 
 
-def _info(archive: zipfile.ZipFile, name: str, member: zipfile.ZipInfo) -> ArrayInfo:
+def info_of(name: str, opened: Callable[[], IO[bytes]], size: int, where: str) -> ArrayInfo:
+    """The facts of an array from its header. opened: opens its .npy content of so many bytes. where: for messages."""
     try:
-        with archive.open(member) as file:
-            shape, dtype = _header(file)
-            left = member.file_size - file.tell()
+        with opened() as file:
+            shape, dtype, _ = read_header(file)
+            left = size - file.tell()
     except READ_ERRORS as error:
         return ArrayInfo(name, problem=f"its header is damaged: {one_line(error)}")
     if dtype.hasobject:
         return ArrayInfo.of(name, shape, dtype, "it holds Python objects, which could run code and are never loaded")
     info = ArrayInfo.of(name, shape, dtype)
     if not info.problem and left != info.nbytes:
-        problem = f"shape {shape} of {dtype} takes {info.nbytes:,} bytes, but the archive has {left:,}"
+        problem = f"shape {shape} of {dtype} takes {info.nbytes:,} bytes, but {where} has {left:,}"
         return ArrayInfo.of(name, shape, dtype, problem)
     return info
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape and dtype, and whether the values lie column after column."""
     version = npy.read_magic(file)
     if version not in LENGTH_BYTES:
         raise ValueError(f"npy format {version[0]}.{version[1]}, which only arrays with named fields need")
@@ -73,5 +105,5 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
         raise ValueError(f"it declares {nbytes:,} bytes, at most {MAX_HEADER_BYTES:,} are allowed")
     header = io.BytesIO(length + file.read(nbytes))
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(header)
-    return shape, dtype
+    shape, is_by_column, dtype = read(header)
+    return shape, dtype, is_by_column and len(shape) > 1

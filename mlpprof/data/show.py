@@ -1,15 +1,18 @@
-"""What `mlpprof data show` shows of a data source: the arrays with their ranges, the set, and small pictures."""
+"""What `mlpprof data show` shows of a data source: the arrays, their ranges and layouts, the set, small pictures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpprof.data.container import ArrayInfo, Container, Roles
 from mlpprof.data.dataset import Array, Dataset, blocks
+from mlpprof.data.reading_cost import ReadingCost, reading_cost
 from mlpprof.data.source import DataSource, load, open_container
+from mlpprof.data.stored_rows import Layout
 from mlpprof.errors import DataError
 
 RANGED_BYTES = 1 << 30
@@ -21,7 +24,10 @@ CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class ArrayDescription:
-    """One array: role ('X', 'Y test' ... or ''), and low, high over its finite values, None where it was not read."""
+    """One array: role ('X', 'Y test' ... or ''), and low, high over its finite values, None where it was not read.
+
+    layout: how it lies in its file; None if it is in no file, or cannot be used.
+    """
 
     name: str
     role: str
@@ -31,17 +37,22 @@ class ArrayDescription:
     high: float | None = None
     not_finite: int = 0
     problem: str = ""
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
 class Description:
-    """A source (kind: 'embedded', 'IDX', 'HDF5' or 'npz'), its arrays, and its set or why they do not make one."""
+    """A source (kind: 'embedded', 'IDX', 'HDF5' or 'npz'), its arrays, and its set or why they do not make one.
+
+    reading: what it costs to read X; None if it is in no file, or cannot be used.
+    """
 
     source: DataSource
     kind: str
     arrays: tuple[ArrayDescription, ...]
     dataset: Dataset | None = None
     problem: str = ""
+    reading: ReadingCost | None = None
 
 
 def describe(source: DataSource) -> Description:
@@ -58,6 +69,7 @@ def describe(source: DataSource) -> Description:
     except DataError as error:
         return Description(source, container.kind, _listed(container, {}, {}), problem=str(error))
     names = _by_name(roles)
+    reading = _reading(container, roles.X)
     arrays: dict[str, Array] = {}
     try:
         container.require_memory(roles)
@@ -65,8 +77,16 @@ def describe(source: DataSource) -> Description:
             arrays[name] = container.read(name)
         dataset = container.assemble(roles, arrays.__getitem__, arrays.__getitem__)
     except DataError as error:
-        return Description(source, container.kind, _listed(container, names, arrays), problem=str(error))
-    return Description(source, container.kind, _listed(container, names, arrays), dataset)
+        problem = str(error)
+        return Description(source, container.kind, _listed(container, names, arrays), problem=problem, reading=reading)
+    return Description(source, container.kind, _listed(container, names, arrays), dataset, reading=reading)
+
+
+def _reading(container: Container, name: str) -> ReadingCost | None:
+    try:
+        return reading_cost(container, name) if math.prod(container.usable(name).shape) else None
+    except DataError:
+        return None  # reading the whole array gives the reason
 
 
 def _by_name(roles: Roles) -> dict[str, str]:
@@ -83,6 +103,14 @@ def _listed(container: Container, roles: dict[str, str], read: dict[str, Array])
 
 
 def _of_file(container: Container, info: ArrayInfo, role: str, read: dict[str, Array]) -> ArrayDescription:
+    described = _without_layout(container, info, role, read)
+    if described.problem or not info.shape:
+        return described
+    with container.open_rows(info.name) as rows:
+        return replace(described, layout=rows.layout)
+
+
+def _without_layout(container: Container, info: ArrayInfo, role: str, read: dict[str, Array]) -> ArrayDescription:
     problem = info.problem
     if info.name in read:
         return _described(info.name, role, read[info.name])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -24,7 +25,7 @@ MOST_EXECUTIONS, LONGEST_S = 10, 10.0
 """The program is ended after so many executions, or so many seconds after the first one has begun."""
 
 LARGEST = 4_000_000
-"""A value with more numbers is not noted: comparing it would take longer than the statements do."""
+"""Of a value with more numbers, a checksum is noted: comparing it would take longer than the statements do."""
 
 RETURN = "return"
 """The name under which a returned value is noted; no variable can have it."""
@@ -116,12 +117,14 @@ class _Returning(ast.NodeTransformer):
 
 
 def as_array(value: object) -> Array | None:
-    """A copy of a value as an array of numbers; None if it is none, or too large."""
+    """A copy of a value as an array of numbers, or its checksum and shape if it is large; None if it is none."""
     try:
         found = np.array(value)
     except (TypeError, ValueError):
         return None
-    return found if found.dtype.kind in "biufc" and found.size <= LARGEST else None
+    if found.dtype.kind not in "biufc":
+        return None
+    return found if found.size <= LARGEST else np.array([crc32(np.ascontiguousarray(found).data), *found.shape])
 
 
 def record_values(program: Program, lines: Lines, writes: Writes | None) -> Executions:

@@ -106,9 +106,10 @@ class Session(RaceSession):
         deviation[deviation == 0] = 1  # a pixel that is 0 in all samples stays 0
         X = (X - mean) / deviation
         rng = np.random.default_rng(it.request.seed)
+        layers = it.request.network.layers
         parameters = [
-            tuple(rng.uniform(-r, r, values.shape).astype(it.dtype) for values in layer)
-            for r, layer in zip(ranges, it.request.network.initial_parameters(it.request.seed), strict=True)
+            (rng.uniform(-r, r, (n_out, n_in)).astype(it.dtype), rng.uniform(-r, r, n_out).astype(it.dtype))
+            for r, n_in, n_out in zip(ranges, layers, layers[1:], strict=False)
         ]
         instance = it.cls(it.request.network, parameters)
         indices, steps = batches(len(X), batch, it.request.seed), epochs * (len(X) // batch)

@@ -17,6 +17,7 @@ CATEGORIES = {
     "float64": "double precision, or an accidental conversion to it, where single precision is enough",
     "bias-stacking": "a row or column of ones that is stacked onto an array in every step",
     "gather": "work on the whole data set in every step",
+    "storage": "reading from a file in every step what could be read once, or in runs of rows",
     "temporaries": "large arrays that are newly allocated in every step",
     "dead-computation": "a result that nothing uses",
     "slow-primitive": "a slow operation that NumPy has a faster form for",

@@ -23,7 +23,7 @@ from mlpprof.owned import new_folder
 from mlpprof.report.figures.canvas import THEME
 from mlpprof.report.numbers import digits, format_percent, plain
 from mlpprof.report.page.page import content_policy
-from mlpprof.workshop.exercises import EXERCISES, Exercise
+from mlpprof.workshop.exercises import Course, Exercise
 from mlpprof.workshop.folder import next_exercise
 from mlpprof.workshop.result import MOST_BYTES, Result, read_result
 from mlpprof.workshop.result_text import guess_error
@@ -61,8 +61,8 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
-    """Return all results in files, folders and zip files, and why others were skipped.
+def read_folders(paths: Sequence[Path], course: Course) -> tuple[list[Result], list[str]]:
+    """Return all results of a course in files, folders and zip files, and why others were skipped.
 
     Raises UsageError for far too many files.
     """
@@ -81,13 +81,24 @@ def read_folders(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
                 folders.append(path)
         for path in _files(folders):
             try:
-                results.append(read_result(path))
+                results.append(_of_course(read_result(path), course, path))
             except DataError as reason:
                 text = str(reason)
                 for folder, name in shown.items():
                     text = text.replace(folder, name)
                 skipped.append(plain(text))
     return results, skipped
+
+
+def _of_course(result: Result, course: Course, path: Path) -> Result:
+    """Return the result; raise DataError if it belongs to another course."""
+    if result.course != course.name:
+        own = f"the exercises '{plain(result.course)}'" if result.course else "the exercises that come with mlpprof"
+        hint = "add --exercises with their folder" if result.course else "leave out --exercises"
+        raise DataError(f"{path} is a result of {own}; for a board of these, {hint}")
+    if result.exercise > course.last.number:
+        raise DataError(f"{path} has exercise {result.exercise}; the last one is {course.last.number}")
+    return result
 
 
 def _unpack(path: Path, folder: Path) -> list[str]:
@@ -114,7 +125,7 @@ def without_names(results: Sequence[Result]) -> list[Result]:
     return [replace(result, learner=f"learner {result.place}") for result in results]
 
 
-def rows_of(results: Sequence[Result]) -> list[Row]:
+def rows_of(results: Sequence[Result], course: Course) -> list[Row]:
     """Return one row per learner, the fastest first. Learners with the same name in different folders have two rows."""
     learners: dict[tuple[str, str], dict[int, Result]] = {}
     for result in results:
@@ -122,18 +133,18 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
         known = best.get(result.exercise)
         if known is None or result.is_better_than(known):
             best[result.exercise] = result
-    ordered = sorted(learners.items(), key=lambda item: (-_speedup(item[1]), -_passed(item[1]), item[0]))
-    return [_row(rank, name, best) for rank, ((name, _), best) in enumerate(ordered, start=1)]
+    ordered = sorted(learners.items(), key=lambda item: (-_speedup(item[1], course), -_passed(item[1]), item[0]))
+    return [_row(rank, name, best, course) for rank, ((name, _), best) in enumerate(ordered, start=1)]
 
 
-def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) -> str:
+def board_html(results: Sequence[Result], skipped: Sequence[str], created: str, course: Course) -> str:
     """Return the page as text."""
     source = (files("mlpprof.workshop") / "texts" / TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    rows = rows_of(results)
+    rows = rows_of(results, course)
     return environment.from_string(source).render(
         rows=rows,
-        exercises=EXERCISES,
+        exercises=course.exercises,
         skipped=skipped,
         created=created,
         fastest=max((row.ratio for row in rows), default=0.0) or 1.0,
@@ -143,11 +154,11 @@ def board_html(results: Sequence[Result], skipped: Sequence[str], created: str) 
     )
 
 
-def write_board(results: Sequence[Result], skipped: Sequence[str], path: Path) -> int:
+def write_board(results: Sequence[Result], skipped: Sequence[str], path: Path, course: Course) -> int:
     """Write the page, as a whole or not at all; return the number of learners on it."""
     created = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00") + " UTC"
     with write_atomically(path) as part:
-        part.write_text(board_html(results, skipped, created), encoding="utf-8")
+        part.write_text(board_html(results, skipped, created, course), encoding="utf-8")
     return len({(plain(result.learner), result.place) for result in results})
 
 
@@ -163,29 +174,30 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     yield from found.values()
 
 
-def _speedup(best: dict[int, Result]) -> float:
-    return max((r.speed.over_first.ratio for r in best.values() if r.passed and r.exercise and r.speed), default=0.0)
+def _speedup(best: dict[int, Result], course: Course) -> float:
+    raced = (r for r in best.values() if r.passed and course.exercises[r.exercise].goal != "measure")
+    return max((r.speed.over_first.ratio for r in raced if r.speed), default=0.0)
 
 
 def _passed(best: dict[int, Result]) -> int:
     return sum(result.passed for result in best.values())
 
 
-def _row(rank: int, name: str, best: dict[int, Result]) -> Row:
-    ratio = _speedup(best)
-    last = best.get(EXERCISES[-1].number)
+def _row(rank: int, name: str, best: dict[int, Result], course: Course) -> Row:
+    ratio = _speedup(best, course)
+    last = best.get(course.last.number)
     share = None if last is None or last.speed is None or not last.passed else last.speed.share_of_limit
-    off = sorted(error for result in best.values() if (error := guess_error(result)) is not None)
+    off = sorted(error for result in best.values() if (error := guess_error(course, result)) is not None)
     return Row(
         rank=rank,
         name=name,
         ratio=ratio,
         ratio_text=f"{digits(ratio)} ×" if ratio else "–",
         passed=_passed(best),
-        following=next_exercise(best),
+        following=next_exercise(course, best),
         share="–" if share is None else format_percent(share),
         off=f"{digits(off[len(off) // 2])} ×" if off else "–",
-        cells=tuple(_cell(exercise, best.get(exercise.number)) for exercise in EXERCISES),
+        cells=tuple(_cell(exercise, best.get(exercise.number)) for exercise in course.exercises),
     )
 
 
@@ -194,8 +206,9 @@ def _cell(exercise: Exercise, result: Result | None) -> Cell:
         return Cell("none", "·", -1.0, f"{exercise.title}: not tried yet")
     if not result.passed or result.speed is None:
         return Cell("open", "…", 0.0, f"{exercise.title}: tried, but not passed yet")
-    ratio = result.speed.reference_over_start if exercise.number == 0 else result.speed.over_start
-    if exercise.number == 0:
+    is_measured = exercise.goal == "measure"
+    ratio = result.speed.reference_over_start if is_measured else result.speed.over_start
+    if is_measured:
         return Cell("pass", "✓", 1.0, f"{exercise.title}: the goal is {digits(ratio.ratio)} × as fast on this machine")
     hint = (
         f"{exercise.title}: {digits(ratio.ratio)} × as fast as before (95 %: {digits(ratio.low)}–{digits(ratio.high)})"

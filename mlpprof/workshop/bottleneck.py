@@ -12,43 +12,33 @@ from mlpprof.profile.request import Request
 from mlpprof.report.numbers import plain
 from mlpprof.results.advice import Finding
 from mlpprof.workloads import Workload
-from mlpprof.workshop.exercises import EXERCISES
+from mlpprof.workshop.exercises import Course
 from mlpprof.workshop.folder import PAGES
-
-TAUGHT_IN = {
-    "sample-loop": 1,
-    "neuron-loop": 1,
-    "float64": 2,
-    "dead-computation": 3,
-    "recomputation": 4,
-    "bias-stacking": 5,
-    "layout": 5,
-    "temporaries": 6,
-    "gather": 6,
-}
-"""The exercise that teaches how to remove findings of a category; no exercise teaches the other categories."""
 
 LEAST_S = 12.0
 """`advise` takes less than this on two quiet cores. With less time left, the check does not look for a bottleneck."""
 
 
-def next_bottleneck(file: Path, trained: Workload, left_s: float, progress: Progress) -> str:
+def next_bottleneck(file: Path, course: Course, trained: Workload | None, left_s: float, progress: Progress) -> str:
     """Return the most expensive flaw of a step with its share; empty if none is found, or none within the time."""
     if left_s < LEAST_S:
         return ""
-    request = Request(str(file.resolve()), trained.network, trained.source)
+    subject = Subject(str(file.resolve()), threads=1)
+    if trained is not None:
+        request = Request(str(file.resolve()), trained.network, trained.source)
+        subject = Subject(str(file.resolve()), request=request, batch=trained.batch)
     try:
         with allowing(Allowance(processor_s=left_s, wall_s=left_s)):
-            advice = find(Subject(str(file.resolve()), request=request, batch=trained.batch), progress=progress)
+            advice = find(subject, progress=progress)
     except MlpprofError:
         return ""  # nothing to fix was found, or the time was over; the check itself has its result
     inside = [finding for finding in advice.findings if not finding.outside]
-    return described(inside[0]) if inside else ""
+    return described(inside[0], course) if inside else ""
 
 
-def described(finding: Finding) -> str:
+def described(finding: Finding, course: Course) -> str:
     """Return a finding as one sentence: the line, the flaw, what it is worth, and the exercise about it."""
     worth = f"{100 * sum(finding.payoff_share) / 2:.0f} %"
-    number = TAUGHT_IN.get(finding.category)
-    about = "" if number is None else f" ({PAGES}/{EXERCISES[number].file_name} is about it)"
+    page = next((e.file_name for e in course.exercises if finding.category in e.teaches), None)
+    about = "" if page is None else f" ({PAGES}/{page} is about it)"
     return plain(f"line {finding.line}: {finding.title}, worth about {worth} of the step{about}")

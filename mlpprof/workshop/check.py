@@ -18,7 +18,6 @@ import hashlib
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,12 +33,11 @@ from mlpprof.allowance import Allowance, allowing
 from mlpprof.compare.decide import Decision, Outcome, decide, log_ratios
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.error_bounds import Procedure
-from mlpprof.compare.live_race import LiveRace, variant_race
+from mlpprof.compare.live_race import LiveRace, ProcessRace, variant_race
 from mlpprof.compare.verdict import looks_for, race_until_decided
-from mlpprof.errors import CheckFailed, VariantError, WorkerDied, WorkerKilled
+from mlpprof.errors import CheckFailed, UsageError, VariantError, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
 from mlpprof.machine.roofline import run_bound_s
-from mlpprof.owned import new_folder
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
@@ -48,12 +46,13 @@ from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
+from mlpprof.workshop.check_program import LearnersProgram, examine_program, program_race
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
-from mlpprof.workshop.exercises import Exercise
+from mlpprof.workshop.exercises import Course, Exercise
 from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
-from mlpprof.workshop.solutions import RUNGS, solution_text
+from mlpprof.workshop.solutions import WrittenVersion, solved_in, written_versions
 
 AS_FAST = 1.05
 """If no gain is required, a version that is slower by less than this factor passes, as an unchanged version has to."""
@@ -62,8 +61,6 @@ RACE_ALLOWANCE = Allowance(processor_s=40.0)
 """What one process of a race may use. It times about a hundred turns, most of them of versions that are known."""
 
 PLACE = re.compile(rf"{re.escape(MY_MLP)}:(\d+)")
-FINAL_EXERCISE = 6
-"""The solution of this exercise is the final version of the workshop. Exercise 0 measures how much faster it is."""
 
 
 @dataclass(frozen=True)
@@ -152,66 +149,103 @@ def lost_time(waterfall: tuple[PhaseChange, ...]) -> str:
 class Examined:
     """A learner's file after all stages but the race.
 
-    result: what is known so far; if its outcome is "pass", the race may begin. trained: network, data and batch. mixed:
-    the statements that mix memory orders, as (line, description). seconds: how long this took.
+    result: what is known so far; if its outcome is "pass", the race may begin. trained: network, data and batch;
+    None for a program, which brings its own. step: that of the program. mixed: the statements that mix memory orders,
+    as (line, description). seconds: how long this took.
     """
 
+    course: Course
     exercise: Exercise
     folder: Path
     conditions: Conditions
-    trained: Workload
+    trained: Workload | None
     result: Result
+    step: str = ""
     mixed: tuple[tuple[int, str], ...] = ()
     seconds: float = 0.0
 
 
-def examine(folder: Path, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress) -> Examined:
+def examine(
+    folder: Path, course: Course, exercise: Exercise, learner: str, conditions: Conditions, progress: Progress
+) -> Examined:
     """Load the file, check its results and count a step, without a clock. Raises UsageError if there is no file."""
     file = require_folder(folder)
-    trained, begun_s = conditions.trained(folder), time.monotonic()
-    source = file.read_bytes()
+    trained = None if course.is_program else conditions.trained(folder, course.workload)
+    begun_s, source = time.monotonic(), file.read_bytes()
+    workload = "" if trained is None else f"{trained.name}, {trained.network.text}, batch {trained.batch}"
     begun = Result(
         exercise=exercise.number,
         learner=learner,
         place=place_of(folder),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mlpprof_version=__version__,
-        workload=f"{conditions.workload}, {trained.network.text}, batch {trained.batch}",
+        workload=workload or f"the program of {course.name}",
         outcome="pass",
         stage="load",
         source_sha256=hashlib.sha256(source).hexdigest(),
+        course=course.name,
     )
 
-    def examined(result: Result, mixed: tuple[tuple[int, str], ...] = ()) -> Examined:
-        return Examined(exercise, folder, conditions, trained, result, mixed, time.monotonic() - begun_s)
+    def examined(result: Result, answer: Mapping[str, Any]) -> Examined:
+        mixed = tuple((line, what) for line, what in answer.get("mixed", ()))
+        seconds = time.monotonic() - begun_s
+        return Examined(course, exercise, folder, conditions, trained, result, answer.get("step", ""), mixed, seconds)
 
-    environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
-    request = Request(str(file.resolve()), trained.network, trained.source).to_json()
     try:
-        with allowing(Allowance(processor_s=exercise.longest_s)), Worker(MODULE, environment, runs=MY_MLP) as worker:
-            answer = worker.call(
-                "examine",
-                progress,
-                file=request["variant"],
-                network=request["network"],
-                batch=trained.batch,
-                facts=list(exercise.facts),
-            )
+        with allowing(Allowance(processor_s=exercise.longest_s)):
+            if trained is None:
+                answer = _program_answer(file, course, exercise, conditions, progress)
+            else:
+                answer = _variant_answer(file, exercise, trained, conditions, progress)
     except WorkerKilled:
         raise
-    except (VariantError, WorkerDied) as problem:
-        return examined(_failed(begun, "load", str(problem), source))
+    except (VariantError, WorkerDied, LearnersProgram) as problem:
+        return examined(_failed(begun, "load", str(problem), source), {})
     networks = replace(begun, networks=answer["networks"])
     if answer["wrong"] is not None:
-        return examined(_failed(replace(networks, networks=0), "correctness", answer["wrong"], source))
+        return examined(_failed(replace(networks, networks=0), "correctness", answer["wrong"], source), answer)
     notes = _notes(answer)
     broken = answer["broken"]
     held = exercise.facts if broken is None else exercise.facts[: exercise.facts.index(broken["fact"])]
     known = replace(networks, facts=held, notes=notes)
     if broken is not None:
         message = f"{broken['what']}. Required: {broken['fact']}. {broken['advice']}."
-        return examined(_failed(known, "structure", message, source, broken["line"]))
-    return examined(replace(known, stage="speed"), tuple((line, what) for line, what in answer["mixed"]))
+        return examined(_failed(known, "structure", message, source, broken["line"]), answer)
+    return examined(replace(known, stage="speed"), answer)
+
+
+def _variant_answer(
+    file: Path, exercise: Exercise, trained: Workload, conditions: Conditions, progress: Progress
+) -> dict[str, Any]:
+    environment = worker_environment(os.environ, conditions.environment.threads, conditions.environment.native_blas)
+    request = Request(str(file.resolve()), trained.network, trained.source).to_json()
+    with Worker(MODULE, environment, runs=MY_MLP) as worker:
+        return dict(
+            worker.call(
+                "examine",
+                progress,
+                file=request["variant"],
+                network=request["network"],
+                batch=trained.batch,
+                at_most=exercise.at_most,
+                is_solved=exercise.goal == "solve",
+            )
+        )
+
+
+def _program_answer(
+    file: Path, course: Course, exercise: Exercise, conditions: Conditions, progress: Progress
+) -> dict[str, Any]:
+    with written_versions(course, (solved_in(course, exercise.number),)) as (solution,):
+        return examine_program(file, solution, exercise, conditions.environment, progress)
+
+
+def require_as_used(course: Course) -> None:
+    """Raise UsageError if the exercises are about a program, which is not timed as it is used."""
+    if course.is_program:
+        raise UsageError(
+            "--as-used is for exercises about a class MLP, and this exercise is about a whole program; leave it out"
+        )
 
 
 def race(examined: Examined, guess: float | None, progress: Progress, as_used: bool = False) -> Result:
@@ -231,30 +265,34 @@ def race(examined: Examined, guess: float | None, progress: Progress, as_used: b
     if result.outcome == "inconclusive":
         return result
     left_s = examined.conditions.whole_s - examined.seconds - (time.monotonic() - begun_s)
-    found = next_bottleneck(examined.folder / MY_MLP, examined.trained, left_s, progress)
+    found = next_bottleneck(examined.folder / MY_MLP, examined.course, examined.trained, left_s, progress)
     return replace(result, bottleneck=printable(found)[:LONGEST_TEXT])
 
 
 def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
     exercise, conditions, trained = examined.exercise, examined.conditions, examined.trained
-    share = None if exercise.number == 0 else exercise.share
+    share = None if exercise.goal == "measure" else exercise.share
     used = None
     with _entrants(examined) as (files, places), allowing(RACE_ALLOWANCE):
-        requests = [Request(str(path), trained.network, trained.source) for path in files]
-        live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
+        live: ProcessRace
+        if trained is None:
+            live = program_race(files, examined.step, conditions)
+        else:
+            requests = [Request(str(one.path), trained.network, trained.source) for one in files]
+            live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
         budget_s = min(conditions.budget_s, conditions.whole_s - examined.seconds)
         speed = measure_speed(live, places, share, conditions.procedure, budget_s, progress)
-        if speed.outcome != "pass" and _is_below(speed):
+        if speed.outcome != "pass" and _is_below(speed) and trained is not None:
             speed = replace(speed, lost=lost_time(live.waterfall(progress)))
         machine = live.described["machine"]
-        if as_used:
+        if as_used and trained is not None:
             used = measure_as_used(
-                files[places.start],
-                files[places.mine],
+                files[places.start].path,
+                files[places.mine].path,
                 lambda file: run_s(file, trained, conditions.environment, progress),
             )
-    if exercise.is_free and conditions.roofline:
-        speed = replace(speed, share_of_limit=_share_of_limit(examined, speed, progress))
+    if exercise.is_free and conditions.roofline and trained is not None:
+        speed = replace(speed, share_of_limit=_share_of_limit(examined, trained, speed, progress))
     result = replace(
         examined.result,
         speed=speed,
@@ -268,25 +306,17 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
 
 
 @contextmanager
-def _entrants(examined: Examined) -> Iterator[tuple[list[Path], Places]]:
+def _entrants(examined: Examined) -> Iterator[tuple[list[WrittenVersion], Places]]:
     """Write the files of a race, the solution first and the learner's last; yield them and their places."""
-    number = examined.exercise.number
-    solved, start = number or FINAL_EXERCISE, max(0, number - 1)
-    mine = (examined.folder / MY_MLP).resolve()
-    folder = Path(new_folder("workshop"))
-    try:
-        # a rung that is two of the three versions races once
-        numbers: dict[str, int] = {}
-        for n in (solved, start, 0):
-            numbers.setdefault(RUNGS[n], n)
-        for rung, n in numbers.items():
-            (folder / f"{rung}.py").write_text(solution_text(n), encoding="utf-8")
-        order = list(numbers)
-        reference, beginning, first = (order.index(RUNGS[n]) for n in (solved, start, 0))
-        places = Places(reference, beginning, first, mine=len(order))
-        yield [*(folder / f"{rung}.py" for rung in order), mine], places
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    course, exercise = examined.course, examined.exercise
+    goal = course.last.number if exercise.goal == "measure" else exercise.number
+    # a version that is two of the three races once
+    solved, start = solved_in(course, goal), solved_in(course, exercise.number - 1)
+    order = list(dict.fromkeys((solved, start, -1)))
+    with written_versions(course, order) as written:
+        reference, beginning, first = (order.index(n) for n in (solved, start, -1))
+        mine = WrittenVersion((examined.folder / MY_MLP).resolve(), examined.step)
+        yield [*written, mine], Places(reference, beginning, first, mine=len(order))
 
 
 def advice_on_speed(examined: Examined, speed: Speed) -> tuple[str, int | None]:
@@ -324,13 +354,12 @@ def _is_below(speed: Speed) -> bool:
     return speed.target is not None and speed.over_start.ratio < speed.target
 
 
-def _share_of_limit(examined: Examined, speed: Speed, progress: Progress) -> float | None:
+def _share_of_limit(examined: Examined, trained: Workload, speed: Speed, progress: Progress) -> float | None:
     """Return the lower bound of a step on this machine divided by the time of the learner's step, from 0 to 1."""
     environment: Environment = examined.conditions.environment
-    trained = examined.trained
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
-    run = profile(request, examined.conditions.workload, settings, "mlpprof workshop check", progress)
+    run = profile(request, trained.name, settings, "mlpprof workshop check", progress)
     bound_s = run_bound_s(run, run.results[0])
     return None if bound_s is None else bound_s / speed.step_s
 
@@ -358,6 +387,8 @@ def _notes(answer: Mapping[str, Any]) -> tuple[str, ...]:
             f"{MY_MLP}:{answer['prints']} prints in every training step. Printing takes time, which counts as time of "
             "your step, so remove it"
         )
+    if "trained" in answer:
+        notes.append(f"the program trains as the solution does: {answer['trained']}")
     if answer["uncounted"]:
         names = printable(", ".join(answer["uncounted"]))[:200]
         notes.append(f"mlpprof cannot count these operations, so the structure is only partly known: {names}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,6 @@ from mlpprof.process import Progress, serve
 from mlpprof.profile.check import ORACLE
 from mlpprof.profile.counting import count_network
 from mlpprof.results.json import Message
-from mlpprof.workshop import exercises
 from mlpprof.workshop.fair_play import changed_clock, foreign_import, intact_clocks
 from mlpprof.workshop.python_loops import count_instructions, loop_over_samples
 from mlpprof.workshop.right_numbers import (
@@ -32,7 +31,21 @@ from mlpprof.workshop.right_numbers import (
     diagnose,
     diagnosed_case,
 )
-from mlpprof.workshop.right_structure import LARGE, SMALL, Broken, Counts, broken_by_loop, broken_fact, mixed_orders
+from mlpprof.workshop.right_structure import (
+    FLOAT64_ARRAYS,
+    LARGE,
+    SAMPLE_LOOPS,
+    SMALL,
+    VARIANT,
+    Broken,
+    Counts,
+    broken_by_loop,
+    broken_fact,
+    fact_text,
+    facts_for,
+    mixed_orders,
+    number_of,
+)
 
 MODULE = "mlpprof.workshop.check_worker"
 SHAPES = (((6, 4, 3), 1), ((3, 3, 3, 3), 5), ((7, 1, 2), 3), ((4, 2), 6), ((5, 4, 4, 2, 3), 8), ((8, 5, 6, 4), 2))
@@ -48,19 +61,21 @@ SHARED_STATE = (
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 
 
-def examine(report: Progress, file: str, network: Message, batch: int, facts: list[str]) -> Message:
+def examine(
+    report: Progress, file: str, network: Message, batch: int, at_most: dict[str, int], is_solved: bool = True
+) -> Message:
     """Find out whether the MLP of a file is correct, and which structural fact it does not satisfy.
 
-    batch: the batch size that the race will use. The answer has "wrong" (None or what is wrong), "networks" (how many
-    were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line of the
-    step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
+    batch: the batch size that the race will use. at_most: the limits of the exercise, see `right_structure`. is_solved:
+    whether the exercise is to be solved with NumPy. The answer has "wrong" (None or what is wrong), "networks" (how
+    many were tried), "broken" (None or a fact), "mixed" (statements that mix memory orders), "prints" (None or a line
+    of the step that prints) and "uncounted". Raises VariantError if the file cannot be loaded.
     """
     entry = catalog.find(file)
     own = Network(**{**network, "layers": tuple(network["layers"])})
     answer: Message = {"wrong": None, "networks": len(SHAPES), "broken": None, "mixed": [], "uncounted": []}
     answer["prints"] = None
-    is_free = not facts
-    answer["wrong"] = foreign_import(entry.source(), entry.path.name, is_free)
+    answer["wrong"] = foreign_import(entry.source(), entry.path.name, not is_solved)
     if answer["wrong"] is not None:
         return answer
     report("loading my_mlp.py", 0.0)
@@ -74,13 +89,13 @@ def examine(report: Progress, file: str, network: Message, batch: int, facts: li
     report("counting", 0.8)
     prints = Prints(str(entry.path))
     with redirect_stdout(prints), redirect_stderr(prints):
-        broken = _loop(entry, cls, own) if exercises.NO_LOOP in facts else None
-        if broken is None and exercises.SINGLE in facts and np.dtype(cls.DTYPE) != np.float32:
+        broken = _loop(entry, cls, own) if SAMPLE_LOOPS in at_most else None
+        if broken is None and at_most.get(FLOAT64_ARRAYS) == 0 and np.dtype(cls.DTYPE) != np.float32:
             what = f"DTYPE is {np.dtype(cls.DTYPE).name}"
             advice = "Set DTYPE = np.float32 in the class. The data and the weights then arrive in single precision"
-            broken = Broken(exercises.SINGLE, _line_of(entry, "DTYPE"), what, advice)
+            broken = Broken(fact_text(FLOAT64_ARRAYS, 0), _line_of(entry, "DTYPE"), what, advice)
         if broken is None:
-            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, facts)
+            broken, answer["mixed"], answer["uncounted"] = _counted(entry, own, at_most)
     answer["prints"] = prints.line
     if broken is not None:
         answer["broken"] = asdict(broken)
@@ -183,20 +198,21 @@ def _loop(entry: catalog.Entry, cls: type[Variant], own: Network) -> Broken | No
 
 
 def _counted(
-    entry: catalog.Entry, own: Network, facts: list[str]
+    entry: catalog.Entry, own: Network, at_most: dict[str, int]
 ) -> tuple[Broken | None, list[tuple[int, str]], list[str]]:
     """Count a step; returns the first fact that is not satisfied, mixed memory orders, and what was not counted."""
     try:
         with catalog.variant_code(entry):
             operations, uncounted = count_network(entry, own, LARGE)
     except TooManyOperations as reason:
-        if not facts:  # a loop over samples is allowed
+        if not at_most:  # a loop over samples is allowed
             return None, [], [str(reason)]
         advice = "Use matrix products in place of loops over neurons"
-        return Broken(exercises.NO_LOOP, _line_of(entry, "forward"), str(reason), advice), [], []
+        name = SAMPLE_LOOPS if SAMPLE_LOOPS in at_most else next(iter(at_most))
+        return Broken(fact_text(name, at_most[name]), _line_of(entry, "forward"), str(reason), advice), [], []
     counts = Counts(own, operations)
     return (
-        broken_fact(counts, [fact for fact in facts if fact != exercises.NO_LOOP]),
+        broken_fact(counts, at_most),
         mixed_orders(counts),
         list(uncounted),
     )
@@ -216,6 +232,24 @@ def _line_of(entry: catalog.Entry, name: str) -> int:
     return next((i for i, line in enumerate(lines, start=1) if line.strip().startswith(starts)), 1)
 
 
+def measure(report: Progress, file: str, network: Message, batch: int) -> Message:
+    """Find out whether the MLP of a file is correct, and how much its step contains of what an exercise can limit.
+
+    The answer is that of `examine` without limits, and has "numbers", by the names of the facts. Raises as `examine`.
+    """
+    answer = examine(report, file, network, batch, {}, is_solved=False)
+    answer["numbers"] = {}
+    if answer["wrong"] is None:
+        entry = catalog.find(file)
+        own = Network(**{**network, "layers": tuple(network["layers"])})
+        answer["numbers"] = {SAMPLE_LOOPS: int(_loop(entry, catalog.load(entry), own) is not None)}
+        with suppress(TooManyOperations), catalog.variant_code(entry):
+            counts = Counts(own, count_network(entry, own, LARGE)[0])
+            known = [name for name in facts_for(VARIANT) if name != SAMPLE_LOOPS]
+            answer["numbers"] |= {name: number_of(name, counts) for name in known}
+    return answer
+
+
 def main() -> None:
     """Answer requests until the parent process ends."""
-    serve({examine.__name__: examine})
+    serve({examine.__name__: examine, measure.__name__: measure})

@@ -14,8 +14,8 @@ from mlpprof.data import load as load_data
 from mlpprof.errors import DataError
 from mlpprof.files import write_atomically
 from mlpprof.workloads import Workload, resolve
+from mlpprof.workshop.exercises import WORKLOAD
 
-WORKLOAD = "workshop"
 DIGITS_FILE = "digits.npz"
 SAMPLES = 4_000
 """The number of embedded digits that a check trains on. Every process of a check loads them, on small machines too."""
@@ -38,13 +38,13 @@ With two busy programs on two cores, the ratios of the processes then vary by 2 
 class Conditions:
     """The network and data of a check, and how much time it may take.
 
-    procedure: looks and error budgets of the verdict. blocks: number of blocks in each process of the race. budget_s:
-    after the first three processes, no process is started that would end later than this. whole_s: the time of a
-    whole check; what would not fit into the rest of it is left out. roofline: whether the free exercise is compared
-    with the limits of the machine.
+    workload: in place of the one of the course. procedure: looks and error budgets of the verdict. blocks: number of
+    blocks in each process of the race. budget_s: after the first three processes, no process is started that would end
+    later than this. whole_s: the time of a whole check; what would not fit into the rest of it is left out. roofline:
+    whether the free exercise is compared with the limits of the machine.
     """
 
-    workload: str = WORKLOAD
+    workload: str = ""
     procedure: Procedure = PROCEDURE
     blocks: int = BLOCKS
     environment: Environment = field(default_factory=Environment)
@@ -52,15 +52,16 @@ class Conditions:
     whole_s: float = 60.0
     roofline: bool = True
 
-    def trained(self, folder: Path) -> Workload:
-        """Return the workload with the digits of the folder; write them first if they are missing."""
-        if self.workload != WORKLOAD:
-            return resolve(self.workload)
+    def trained(self, folder: Path, workload: str = WORKLOAD) -> Workload:
+        """Return the workload of a course with the digits of the folder; write them first if they are missing."""
+        workload = self.workload or workload
+        if workload != WORKLOAD:
+            return resolve(workload)
         path = folder / DIGITS_FILE
         if not path.is_file():
             write_digits(path)
         try:
-            return resolve(self.workload, source=DataSource(path=str(path.resolve())))
+            return resolve(workload, source=DataSource(path=str(path.resolve())))
         except DataError as error:
             raise DataError(f"{error}; delete {DIGITS_FILE}, and the next check writes it again") from error
 

@@ -1,41 +1,89 @@
-"""The exercises of the workshop, one for each idea of the ladder, and the texts that belong to them."""
+"""Exercises: a folder with `course.toml`, the pages that learners read, and the code that they start from and reach.
+
+The built-in workshop is such a folder (`texts`), and `mlpprof workshop author` makes one of a pair of versions. What a
+teacher may change by hand is read here, and nowhere else; each mistake in it is reported with the key that has it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
-from mlpprof.errors import UsageError
+from msgspec import Meta
 
-# What a learner reads as required of the code; `right_structure` checks each of them.
-NO_LOOP = "no Python loop over samples"
-SINGLE = "no float64 array"
-NO_INPUT_DELTA = "no array as large as the input in backward"
-NO_EVALUATION = "no evaluation of the sigmoid in backward"
-NO_COPY = "no copy of a batch in forward and backward"
-FEW_ARRAYS = "almost no new arrays"
+from mlpprof.catalog import ladder
+from mlpprof.errors import UsageError, did_you_mean
+from mlpprof.results.advice import CATEGORIES
+from mlpprof.results.json import WrongJson, decode
+from mlpprof.workloads import get_workload
+from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fact_text, facts_for
+
+FORMAT = 1
+COURSE_FILE = "course.toml"
+README = "README.md"
+HIDDEN_COURSE = ".course"
+"""The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
+
+WORKLOAD = "workshop"
+
+Word = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,59}$")]
+Text = Annotated[str, Meta(min_length=1, max_length=400)]
+FileName = Annotated[str, Meta(max_length=200)]
+Limit = Annotated[int, Meta(ge=0, le=10**15)]
 
 SPEEDUP_QUESTION = "How many times faster will my_mlp.py be after this exercise?"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the learner's file: a file of the folder, or a rung of the ladder.
+
+    function, of: a function of the file that is taken from another rung. docstring: in place of the one of the rung.
+    step: the training step of a program, as `mlpprof profile --step` takes it; empty to have it found.
+    """
+
+    file: FileName = ""
+    rung: FileName = ""
+    function: FileName = ""
+    of: FileName = ""
+    docstring: str = ""
+    step: FileName = ""
+
+    @property
+    def name(self) -> str:
+        """The rung, or the file without its ending."""
+        return self.rung or PurePosixPath(self.file).stem
 
 
 @dataclass(frozen=True)
 class Exercise:
     """One exercise.
 
-    name: the file name of its page, without the number. fact: what the code has to satisfy from this exercise on,
-    beside the speed. share: the part of the solution's speedup that is required, on a logarithmic scale: 0.5 requires
-    the square root of the speedup, and 0 requires only that the code is as fast as at the start. question: what the
-    learner guesses before the measurement. longest_s: the processor time that everything before the race may take. The
-    solutions need 0.1 s, and the start with its loop over samples needs 0.4 s; a slow laptop needs a few times as much.
+    name: the file name of its page, without the number. at_most: what the code has to satisfy, beside the speed: how
+    often a step may contain each of `right_structure.FACTS`. An exercise requires what those before it require, too.
+    share: the part of the solution's speedup that is required, on a logarithmic scale: 0.5 requires the square root of
+    the speedup, and 0 requires only that the code is as fast as at the start. goal: 'solve'; 'measure' requires nothing
+    but a guess of what the whole course gains; in a 'free' exercise, the structure of the code is free. question: what
+    the learner guesses before the measurement. solution: None if the code stays as it is. teaches: the categories of
+    `mlpprof advise` that the exercise is about. longest_s: the processor time that everything before the race may take.
     """
 
-    number: int
-    name: str
-    title: str
-    share: float
-    fact: str | None = None
-    question: str = SPEEDUP_QUESTION
-    longest_s: float = 15.0
+    name: Word
+    title: Text
+    share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    goal: Annotated[str, Meta(pattern="^(solve|measure|free)$")] = "solve"
+    at_most: dict[str, Limit] = field(default_factory=dict)
+    question: Text = SPEEDUP_QUESTION
+    solution: Version | None = None
+    teaches: tuple[str, ...] = ()
+    longest_s: Annotated[float, Meta(gt=0, le=600)] = 15.0
+    number: int = 0
 
     @property
     def file_name(self) -> str:
@@ -44,43 +92,198 @@ class Exercise:
 
     @property
     def is_free(self) -> bool:
-        """Whether the structure of the code is free, as it is in the last exercise."""
-        return self.number == EXERCISES[-1].number
+        """Whether the structure of the code is free."""
+        return self.goal == "free"
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What the code has to satisfy: the facts of this exercise and of those before it."""
-        if self.is_free:
-            return ()
-        return tuple(e.fact for e in EXERCISES[: self.number + 1] if e.fact is not None)
+        """What the code has to satisfy, in words."""
+        return tuple(fact_text(name, most) for name, most in self.at_most.items())
 
 
-EXERCISES = (
-    Exercise(
-        0,
-        "measure",
-        "Measure first",
-        0.0,
-        question="How many times faster than this first version will the final version of the workshop be?",
-        longest_s=30.0,
-    ),
-    Exercise(1, "per-sample-loop", "The loop over samples", 0.6, NO_LOOP, longest_s=30.0),
-    Exercise(2, "float32", "Single precision", 0.6, SINGLE),
-    Exercise(3, "input-delta", "The delta that nobody uses", 0.6, NO_INPUT_DELTA),
-    Exercise(4, "cached-activations", "What forward already knows", 0.4, NO_EVALUATION),
-    Exercise(5, "memory-order", "Memory order and bias slices", 0.4, NO_COPY),
-    Exercise(6, "buffers", "Buffers and out=", 0.3, FEW_ARRAYS),
-    Exercise(7, "free-style", "Free style: how close to the limit?", 0.0, longest_s=30.0),
-)
+@dataclass(frozen=True)
+class Course:
+    """A folder of exercises.
+
+    name: distinguishes the results of different courses; empty for the built-in one. kind: what learners change, a
+    variant (a class with the methods of the interface) or a whole program. workload: the network and data of a variant.
+    start: what learners begin with. files: other files that the code needs, which are copied beside it.
+    """
+
+    title: Text
+    start: Version
+    exercises: Annotated[tuple[Exercise, ...], Meta(min_length=1, max_length=100)]
+    name: Annotated[str, Meta(pattern="^([a-z0-9][a-z0-9-]{0,59})?$")] = ""
+    kind: Annotated[str, Meta(pattern="^(variant|program)$")] = VARIANT
+    workload: Word = WORKLOAD
+    files: tuple[FileName, ...] = ()
+    folder: Any = None
+
+    @property
+    def last(self) -> Exercise:
+        """The last exercise."""
+        return self.exercises[-1]
+
+    @property
+    def is_program(self) -> bool:
+        """Whether learners change a program, and not a variant."""
+        return self.kind == PROGRAM
+
+    @property
+    def trains_digits(self) -> bool:
+        """Whether the learner's folder needs the digits that the network of the built-in workshop trains on."""
+        return not self.is_program and self.workload == WORKLOAD
+
+    def numbered(self, number: int) -> Exercise:
+        """Return the exercise with that number; raise UsageError if there is none."""
+        if not 0 <= number < len(self.exercises):
+            expected = "expected 0" if self.last.number == 0 else f"expected a number from 0 to {self.last.number}"
+            raise UsageError(f"there is no exercise {number}; {expected}")
+        return self.exercises[number]
+
+    def text(self, file_name: str) -> str:
+        """Return a text of the folder: 'README.md', the page of an exercise, or a file of code."""
+        try:
+            return self.content(file_name).decode("utf-8").replace("\r\n", "\n")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self.folder / file_name} is not UTF-8 text; save it as UTF-8") from error
+
+    def content(self, file_name: str) -> bytes:
+        """Return the bytes of a file of the folder; raise UsageError if it cannot be read."""
+        try:
+            return bytes(self.folder.joinpath(file_name).read_bytes())
+        except OSError as error:
+            raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
+
+    def texts(self) -> list[str]:
+        """Return the names of all texts of the folder: the README, the pages, and the files of code."""
+        versions = [self.start, *(e.solution for e in self.exercises if e.solution is not None)]
+        own = [version.file for version in versions if version.file]
+        return list(dict.fromkeys([README, *(e.file_name for e in self.exercises), *own]))
 
 
-def exercise(number: int) -> Exercise:
-    """Return the exercise with that number; raise UsageError if there is none."""
-    if not 0 <= number < len(EXERCISES):
-        raise UsageError(f"there is no exercise {number}; expected a number from 0 to {len(EXERCISES) - 1}")
-    return EXERCISES[number]
+@cache
+def built_in() -> Course:
+    """Return the workshop that comes with mlpprof."""
+    return read_course(files("mlpprof.workshop") / "texts")
 
 
-def text(file_name: str) -> str:
-    """Return a text of the workshop: 'README.md', 'guide.md' or the page of an exercise."""
-    return (files("mlpprof.workshop") / "texts" / file_name).read_text(encoding="utf-8")
+def read_course(folder: Traversable) -> Course:
+    """Return the course in a folder; raise UsageError, which names the file and the key, for one that is not valid."""
+    file = folder / COURSE_FILE
+    make = "mlpprof workshop author SLOW.py FAST.py makes such a folder"
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}; expected a folder with {COURSE_FILE} ({make})")
+    if not file.is_file():
+        raise UsageError(f"there is no {COURSE_FILE} in {folder}; {make}")
+    try:
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}; correct it, or make the folder anew") from error
+    found = document.pop("format", None)
+    if type(found) is not int or found != FORMAT:
+        what = "has no format" if found is None else f"has format {found!r:.40}"
+        raise UsageError(f"{file} {what}; this mlpprof reads 'format = {FORMAT}'. Make the folder anew: {make}")
+    _require_known(document, Course, "", file)
+    try:
+        course = decode(Course, document)
+    except WrongJson as error:
+        raise UsageError(f"{file} is not valid: {error}") from error
+    try:
+        course = replace(course, folder=folder, exercises=_in_order(course.exercises))
+        _require_valid(course)
+    except ValueError as error:
+        raise UsageError(f"{file} is not valid: {error}") from error
+    return course
+
+
+RECORDS: dict[str, type] = {"start": Version, "exercises": Exercise, "solution": Version}
+"""The tables of the file that are records of their own."""
+OUR_OWN = ("folder", "number")
+"""Fields that are no keys of the file."""
+
+
+def _require_known(table: Mapping[str, Any], record: type, where: str, file: object) -> None:
+    """Raise UsageError for a key that a table does not have, because a misspelt key would be passed over silently."""
+    known = [one.name for one in fields(record) if one.name not in OUR_OWN]
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(
+                f"{file} has the unknown key '{where}{key}'{did_you_mean(key, known)}; known: {', '.join(known)}"
+            )
+        if key in RECORDS:
+            inner = value if isinstance(value, list) else [value]
+            for i, one in enumerate(inner):
+                if isinstance(one, dict):
+                    place = f"{where}{key}[{i}]." if isinstance(value, list) else f"{where}{key}."
+                    _require_known(one, RECORDS[key], place, file)
+
+
+def _in_order(exercises: Sequence[Exercise]) -> tuple[Exercise, ...]:
+    """Number the exercises; each requires what those before it require, and a free one requires nothing."""
+    limits: dict[str, int] = {}
+    found = []
+    for number, exercise in enumerate(exercises):
+        limits = limits | exercise.at_most
+        found.append(replace(exercise, number=number, at_most={} if exercise.is_free else limits))
+    return tuple(found)
+
+
+def _require_valid(course: Course) -> None:
+    """Raise ValueError for what the types of the records cannot express."""
+    if course.exercises[0].solution is None and course.exercises[0].goal == "solve":
+        raise ValueError("exercises[0].solution is missing; the first exercise with goal 'solve' needs a solution")
+    if not course.is_program:
+        try:
+            get_workload(course.workload)
+        except UsageError as error:
+            raise ValueError(f"workload: {error}") from error
+    _require_version(course, course.start, "start")
+    for exercise in course.exercises:
+        where = f"exercises[{exercise.number}]"
+        if exercise.solution is not None:
+            _require_version(course, exercise.solution, f"{where}.solution")
+        for category in exercise.teaches:
+            if category not in CATEGORIES:
+                hint = did_you_mean(category, CATEGORIES)
+                raise ValueError(f"{where}.teaches has '{category}'{hint}; known: {', '.join(CATEGORIES)}")
+        for name in exercise.at_most:
+            allowed = facts_for(course.kind)
+            if name == SAMPLE_LOOPS and exercise.at_most[name]:
+                raise ValueError(f"{where}.at_most.{name} is {exercise.at_most[name]}; expected 0")
+            if name not in allowed:
+                raise ValueError(
+                    f"{where}.at_most has '{name}'{did_you_mean(name, allowed)}; known for a {course.kind}: "
+                    f"{', '.join(allowed)}"
+                )
+    names = (*course.texts(), *course.files)
+    for name in names:
+        if not _is_inside(name):
+            raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
+        if not course.folder.joinpath(name).is_file():
+            raise ValueError(f"there is no file {course.folder / name}; add it, or make the folder anew")
+
+
+def _require_version(course: Course, version: Version, where: str) -> None:
+    if bool(version.file) == bool(version.rung):
+        raise ValueError(f"{where} needs either 'file' or 'rung', and has {'both' if version.file else 'neither'}")
+    if bool(version.function) != bool(version.of):
+        raise ValueError(f"{where} needs 'function' and 'of' together, and has one of them")
+    known = ladder() if version.rung else {}
+    for key, name in (("rung", version.rung), ("of", version.of)):
+        if version.rung and name and name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{where}.{key}: there is no rung '{name}'{hint} (mlpprof list shows all)")
+    if version.rung and course.is_program:
+        raise ValueError(f"{where}.rung is for variants; expected 'file', because kind is '{PROGRAM}'")
+
+
+def _is_inside(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not set("/\\:\0") & set(name)
+
+
+def copied_course(course: Course) -> dict[str, bytes]:
+    """Return the files of a course by name, to put them into another folder."""
+    return {name: course.content(name) for name in (COURSE_FILE, *course.texts(), *course.files)}

@@ -11,7 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any
+
+from mlpprof.workshop.exercises import HIDDEN_COURSE
 
 FRAMEWORKS = ("torch", "jax", "tensorflow", "keras", "sklearn", "cupy", "autograd", "tinygrad", "numba", "theano")
 """Packages that would do the work of the exercises. The last exercise, in which everything is free, may use them."""
@@ -28,6 +31,13 @@ def foreign_import(source: str, file: str, is_free: bool) -> str | None:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return None  # loading the file will say where the error is
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(node, ast.Constant) and isinstance(text, str) and HIDDEN_COURSE in PurePath(text).parts:
+            return (
+                f"{file}:{node.lineno} names {HIDDEN_COURSE}, the folder that has the solution. Remove it, and let "
+                "your own code compute"
+            )
     for line, module in _imports(tree):
         package = module.partition(".")[0]
         if package in FRAMEWORKS and not is_free:

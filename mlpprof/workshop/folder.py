@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
 from mlpprof.owned import owned_name, sweep
 from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
-from mlpprof.workshop.exercises import EXERCISES, text
+from mlpprof.workshop.exercises import COURSE_FILE, HIDDEN_COURSE, README, Course, built_in, copied_course, read_course
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 from mlpprof.workshop.solutions import start_text
 
@@ -22,26 +23,24 @@ RESULTS = "results"
 FOLDER_MODE = 0o755
 
 
-def new_folder(path: Path, notebook: str | None = None) -> None:
+def new_folder(path: Path, course: Course, notebook: str | None = None) -> None:
     """Make the folder of a learner, as a whole or not at all; notebook: the text of the notebook, if it is wanted.
 
     Raises UsageError if the folder exists and is not empty, or if it cannot be made.
     """
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; give the name of a folder that does not exist yet")
-    if path.is_dir() and any(path.iterdir()):
-        raise UsageError(
-            f"{path} is not empty, and mlpprof does not overwrite anything; choose another folder, or empty this one"
-        )
+    make_whole(path, lambda folder: _fill(folder, course, notebook))
+
+
+def make_whole(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder as a whole or not at all; fill: puts everything into it. Raises UsageError as `new_folder`."""
+    require_new(path)
     parent = path.resolve().parent
-    if not parent.is_dir():
-        raise UsageError(f"cannot make {path}: there is no folder {path.parent}; create it first")
     part: Path | None = None
     try:
         sweep(parent)
         part = parent / f".{owned_name('workshop')}"
         part.mkdir()
-        _fill(part, notebook)
+        fill(part)
         part.chmod(FOLDER_MODE)
         if path.is_dir():
             path.rmdir()
@@ -53,16 +52,40 @@ def new_folder(path: Path, notebook: str | None = None) -> None:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _fill(folder: Path, notebook: str | None) -> None:
+def require_new(path: Path) -> None:
+    """Raise UsageError if a folder exists and is not empty, or if there is no place for it."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; give the name of a folder that does not exist yet")
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(
+            f"{path} is not empty, and mlpprof does not overwrite anything; choose another folder, or empty this one"
+        )
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"cannot make {path}: there is no folder {path.parent}; create it first")
+
+
+def _fill(folder: Path, course: Course, notebook: str | None) -> None:
     (folder / PAGES).mkdir()
     (folder / RESULTS).mkdir()
-    texts = {"README.md": text("README.md"), MY_MLP: start_text()}
-    texts |= {f"{PAGES}/{exercise.file_name}": text(exercise.file_name) for exercise in EXERCISES}
+    texts = {README: course.text(README), MY_MLP: start_text(course)}
+    texts |= {f"{PAGES}/{exercise.file_name}": course.text(exercise.file_name) for exercise in course.exercises}
     if notebook is not None:
         texts[NOTEBOOK] = notebook
     for name, content in texts.items():
         (folder / name).write_text(content, encoding="utf-8")
-    write_digits(folder / DIGITS_FILE)
+    if course.name:
+        (folder / HIDDEN_COURSE).mkdir()
+        for name, code in copied_course(course).items():
+            (folder / HIDDEN_COURSE / name).write_bytes(code)
+            if name in course.files:
+                (folder / name).write_bytes(code)
+    if course.trains_digits:
+        write_digits(folder / DIGITS_FILE)
+
+
+def course_of(folder: Path) -> Course:
+    """Return the course of a learner's folder; raise UsageError if its copy of the course is damaged."""
+    return read_course(folder / HIDDEN_COURSE) if (folder / HIDDEN_COURSE / COURSE_FILE).is_file() else built_in()
 
 
 def require_folder(folder: Path) -> Path:
@@ -101,11 +124,10 @@ def stored_results(folder: Path) -> dict[int, Result]:
     return found
 
 
-def next_exercise(done: dict[int, Result]) -> int:
+def next_exercise(course: Course, done: dict[int, Result]) -> int:
     """Return the first exercise that is not passed yet, or the last one if all are passed."""
-    return next(
-        (e.number for e in EXERCISES if e.number not in done or not done[e.number].passed), EXERCISES[-1].number
-    )
+    open_ones = (e.number for e in course.exercises if e.number not in done or not done[e.number].passed)
+    return next(open_ones, course.last.number)
 
 
 def keep(folder: Path, result: Result) -> tuple[Path, bool]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpprof.workshop.exercises import exercise
+from mlpprof.workshop.exercises import Course
 from mlpprof.workshop.folder import MY_MLP
 from mlpprof.workshop.result import Result, result_json
 from mlpprof.workshop.result_text import rows, title
@@ -60,11 +60,11 @@ def points(result: Result) -> int:
     return sum(stage.points for stage in stages(result))
 
 
-def otter_json(result: Result) -> dict[str, Any]:
+def otter_json(course: Course, result: Result) -> dict[str, Any]:
     """Return the results.json that Otter and Gradescope read."""
-    report = "\n".join(f"{name}: {words}" for name, words in rows(result))
+    report = "\n".join(f"{name}: {words}" for name, words in rows(course, result))
     return {
-        "output": f"{title(result)}\n{report}",
+        "output": f"{title(course, result)}\n{report}",
         "tests": [
             {
                 "name": stage.name,
@@ -79,11 +79,11 @@ def otter_json(result: Result) -> dict[str, Any]:
     }
 
 
-def nbgrader_json(result: Result) -> dict[str, Any]:
+def nbgrader_json(course: Course, result: Result) -> dict[str, Any]:
     """Return a row with the columns that nbgrader exports: raw score, score, and the largest possible score."""
     score = float(points(result))
     return {
-        "assignment": f"workshop-{result.exercise}-{exercise(result.exercise).name}",
+        "assignment": f"{course.name or 'workshop'}-{result.exercise}-{course.numbered(result.exercise).name}",
         "duedate": None,
         "timestamp": result.created,
         "student_id": result.learner,
@@ -97,7 +97,7 @@ def nbgrader_json(result: Result) -> dict[str, Any]:
     }
 
 
-def classroom_json(result: Result) -> dict[str, Any]:
+def classroom_json(course: Course, result: Result) -> dict[str, Any]:
     """Return the result that the reporter of GitHub Classroom reads; a workflow passes it on in base64."""
     status = "error" if result.outcome == "inconclusive" else result.outcome
     return {
@@ -120,8 +120,8 @@ def classroom_json(result: Result) -> dict[str, Any]:
     }
 
 
-FORMATS: dict[str, Callable[[Result], dict[str, Any]]] = {
-    "json": result_json,
+FORMATS: dict[str, Callable[[Course, Result], dict[str, Any]]] = {
+    "json": lambda course, result: result_json(result),
     "otter": otter_json,
     "nbgrader": nbgrader_json,
     "github-classroom": classroom_json,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
-from mlpprof.workshop.check import examine, race
-from mlpprof.workshop.exercises import EXERCISES, Exercise, exercise, text
-from mlpprof.workshop.folder import MY_MLP, keep, next_exercise, require_folder, stored_results
+from mlpprof.workshop.check import examine, race, require_as_used
+from mlpprof.workshop.exercises import README, Course, Exercise
+from mlpprof.workshop.folder import MY_MLP, course_of, keep, next_exercise, require_folder, stored_results
 from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
@@ -23,7 +23,7 @@ from mlpprof.workshop.solutions import start_text
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
-def notebook_text() -> str:
+def notebook_text(course: Course) -> str:
     """Return the text of the notebook's file; raise MissingExtra without nbformat."""
     try:
         nbformat = importlib.import_module("nbformat")
@@ -33,15 +33,15 @@ def notebook_text() -> str:
             f"the notebook needs {error.name}; install it with: pip install 'mlpprof[notebook]'"
         ) from error
     cells = [
-        v4.new_markdown_cell(text("README.md"), id="readme"),
+        v4.new_markdown_cell(course.text(README), id="readme"),
         v4.new_markdown_cell(
             f"## {MY_MLP}\n\nThis cell writes the file. Change the code, run the cell, then run the check.",
             id="my-mlp",
         ),
-        v4.new_code_cell(f"%%writefile {MY_MLP}\n{start_text()}", id="my-mlp-code"),
+        v4.new_code_cell(f"%%writefile {MY_MLP}\n{start_text(course)}", id="my-mlp-code"),
     ]
-    for one in EXERCISES:
-        cells.append(v4.new_markdown_cell(text(one.file_name), id=f"exercise-{one.number}"))
+    for one in course.exercises:
+        cells.append(v4.new_markdown_cell(course.text(one.file_name), id=f"exercise-{one.number}"))
         cells.append(v4.new_code_cell(_check_cell(one), id=f"check-{one.number}"))
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
     nbformat.validate(notebook)
@@ -56,20 +56,21 @@ def _check_cell(exercise: Exercise) -> str:
 class Checked:
     """A result that is displayed as text, and as a table in a notebook."""
 
-    def __init__(self, result: Result) -> None:
-        self.result = result
+    def __init__(self, course: Course, result: Result) -> None:
+        self.course, self.result = course, result
 
     def __repr__(self) -> str:
-        lines = [f"  {name:<10} {words}" for name, words in rows(self.result)]
-        return "\n".join([title(self.result), *lines, last_line(self.result)])
+        lines = [f"  {name:<10} {words}" for name, words in rows(self.course, self.result)]
+        return "\n".join([title(self.course, self.result), *lines, last_line(self.course, self.result)])
 
     def _repr_html_(self) -> str:
         table = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in rows(self.result)
+            f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>"
+            for name, words in rows(self.course, self.result)
         )
         return (
-            f"<p><b>{escape(title(self.result))}</b></p><table style='text-align: left'>{table}</table>"
-            f"<p><b>{escape(last_line(self.result))}</b></p>"
+            f"<p><b>{escape(title(self.course, self.result))}</b></p><table style='text-align: left'>{table}</table>"
+            f"<p><b>{escape(last_line(self.course, self.result))}</b></p>"
         )
 
 
@@ -89,14 +90,17 @@ def check(
     place = Path(folder)
     require_folder(place)
     done = stored_results(place)
-    chosen = exercise(next_exercise(done) if number is None else number)
-    examined = examine(place, chosen, learner_name(name, done, place), conditions.CLASSROOM, _silent)
+    course = course_of(place)
+    if as_used:
+        require_as_used(course)
+    chosen = course.numbered(next_exercise(course, done) if number is None else number)
+    examined = examine(place, course, chosen, learner_name(name, done, place), conditions.CLASSROOM, _silent)
     result = examined.result
     if result.outcome == "pass":
         earlier = done[chosen.number].guess if chosen.number in done else None
         result = race(examined, guess if guess is not None else earlier, _silent, as_used)
     keep(place, result)
-    return Checked(result)
+    return Checked(course, result)
 
 
 def _silent(what: str, share: float) -> None:

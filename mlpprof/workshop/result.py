@@ -87,6 +87,7 @@ class Result:
     stage: how far the check came. message: what to do, empty on a pass. line, text: the statement that the message is
     about. guess: the learner's answer to `Exercise.question`. networks: the number of random networks on which the
     gradients were right. facts: structural facts that hold. bottleneck: what takes most time now, and its share.
+    course: the name of the course; empty for the built-in one.
     """
 
     exercise: Annotated[int, Meta(ge=0, le=99)]
@@ -109,6 +110,7 @@ class Result:
     bottleneck: Text = ""
     cpu: Text = ""
     source_sha256: Name = ""
+    course: Name = ""
 
     @property
     def passed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlpprof.report.numbers import digits, format_percent, format_time
-from mlpprof.workshop.exercises import EXERCISES, exercise
+from mlpprof.workshop.exercises import Course, Exercise
 from mlpprof.workshop.folder import MY_MLP, PAGES
 from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
@@ -11,12 +11,12 @@ HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUS
 STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
 
 
-def title(result: Result) -> str:
+def title(course: Course, result: Result) -> str:
     """Return, for example, 'Exercise 3: The delta that nobody uses'."""
-    return f"Exercise {result.exercise}: {exercise(result.exercise).title}"
+    return f"Exercise {result.exercise}: {course.numbered(result.exercise).title}"
 
 
-def rows(result: Result) -> list[tuple[str, str]]:
+def rows(course: Course, result: Result) -> list[tuple[str, str]]:
     """Return (name, text) for everything that the check found, in the order of its stages."""
     found = []
     if result.networks:
@@ -25,9 +25,10 @@ def rows(result: Result) -> list[tuple[str, str]]:
     if result.facts:
         found.append(("structure", "; ".join(result.facts)))
     if result.speed is not None:
-        found += _speed_rows(result.exercise, result.speed)
+        found += _speed_rows(course.numbered(result.exercise), result.speed)
     if result.guess is not None and result.speed is not None:
-        found.append(("guess", f"your guess was {digits(result.guess)}x, measured was {digits(_asked(result).ratio)}x"))
+        measured = digits(_asked(course, result).ratio)
+        found.append(("guess", f"your guess was {digits(result.guess)}x, measured was {measured}x"))
     if result.message:
         found.append((STAGE_NAMES[result.stage], result.message))
     if result.line is not None:
@@ -40,43 +41,45 @@ def rows(result: Result) -> list[tuple[str, str]]:
     return found
 
 
-def last_line(result: Result) -> str:
+def last_line(course: Course, result: Result) -> str:
     """Return the verdict, and what to do next."""
     headline = HEADLINES[result.outcome]
     number = result.exercise
-    if result.passed and number < EXERCISES[-1].number:
-        following = EXERCISES[number + 1]
+    if result.passed and number < course.last.number:
+        following = course.exercises[number + 1]
         return f"{headline}. Next: exercise {following.number}, {PAGES}/{following.file_name}"
     if result.passed:
         return f"{headline}. That was the last exercise. Well done!"
     hint = "No time was measured. " if result.stage != "speed" else ""
-    return f"{headline}. {hint}{PAGES}/{exercise(number).file_name} has three hints."
+    return f"{headline}. {hint}{PAGES}/{course.numbered(number).file_name} has three hints."
 
 
-def guess_error(result: Result) -> float | None:
+def guess_error(course: Course, result: Result) -> float | None:
     """Return the factor, 1 or more, by which the guess was wrong; None if there is no guess or no measurement."""
     if result.guess is None or result.speed is None:
         return None
-    off = result.guess / _asked(result).ratio
+    off = result.guess / _asked(course, result).ratio
     return max(off, 1 / off)
 
 
-def _asked(result: Result) -> Ratio:
+def _asked(course: Course, result: Result) -> Ratio:
     """Return the measured answer to the exercise's question."""
     assert result.speed is not None
-    return result.speed.reference_over_start if result.exercise == 0 else result.speed.over_start
+    is_measured = course.numbered(result.exercise).goal == "measure"
+    return result.speed.reference_over_start if is_measured else result.speed.over_start
 
 
-def _speed_rows(number: int, speed: Speed) -> list[tuple[str, str]]:
+def _speed_rows(exercise: Exercise, speed: Speed) -> list[tuple[str, str]]:
     processes = f"measured in {speed.processes} processes"
-    if number == 0:
+    if exercise.goal == "measure":
         found = f"the final version of the workshop is {_ratio(speed.reference_over_start)} as this one on this machine"
         return [("speed", f"{found}, {processes}")]
     rows = [("speed", f"{_ratio(speed.over_start)} as at the start of this exercise, {processes}")]
-    if speed.target is not None and not exercise(number).is_free:
+    if speed.target is not None and not exercise.is_free:
         reached = speed.reference_over_start
         rows.append(("", f"required: {digits(speed.target)}x; the solution reaches {digits(reached.ratio)}x here"))
-    rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
+    if exercise.number > 0:
+        rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
     if speed.share_of_limit is not None:
         rows.append(("roofline", f"{format_percent(speed.share_of_limit)} of what is possible on this machine"))
     return rows

@@ -1,58 +1,99 @@
-"""my_mlp.py at the start and after every exercise, made from the rungs of the ladder so that both always agree."""
+"""my_mlp.py at the start and after every exercise: files of the course, or rungs of the ladder.
+
+The built-in versions are made from the rungs, so that both always agree.
+"""
 
 from __future__ import annotations
 
 import ast
+import shutil
 import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from mlpprof.catalog import Entry, ladder
 from mlpprof.errors import VariantError
-from mlpprof.workshop.exercises import EXERCISES, exercise
-
-RUNGS = ("per_sample", "naive", "float32", "no_input_delta", "cached", "sliced", "buffered", "buffered")
-"""The rung that solves each exercise, by number. The last exercise has no solution; the learner starts at its rung."""
-
-STACKING = "add_bias_row"
-"""The function that the rung `contiguous` changed. Exercise 4 needs its state before that, exercise 5 removes it."""
+from mlpprof.owned import new_folder
+from mlpprof.workshop.exercises import Course, Version
 
 LINE = 116
 
-START_DOCSTRING = '''"""My multi-layer perceptron: a first version, which you will make fast.
 
-It takes one sample at a time: a Python loop over the batch, and products of a matrix with a vector. The results are
-correct, but it is slow.
-
-The five methods fetch_batch, forward, loss, backward and update make one training step; mlpprof measures the time of
-each. If a statement ends in a comment such as `# phase: gradient`, mlpprof measures its time separately. Python ignores
-the comment. You may rename, add and remove such comments.
-
-    mlpprof profile ./my_mlp.py --workload workshop    shows where the time goes
-    mlpprof workshop check                             checks whether an exercise is solved
-"""'''
-
-
-def start_text() -> str:
+def start_text(course: Course) -> str:
     """Return my_mlp.py as a learner gets it."""
-    return _adapted(ladder()[RUNGS[0]], START_DOCSTRING)
+    return _text(course, course.start, course.start.docstring)
 
 
-def solution_text(number: int) -> str:
+def solved_in(course: Course, number: int) -> int:
+    """Return the exercise that has made the code what it is when an exercise is solved; -1 if it is still the start."""
+    return next((n for n in range(number, -1, -1) if course.exercises[n].solution is not None), -1)
+
+
+def version_of(course: Course, number: int) -> Version:
+    """Return the version that is the code when an exercise is solved; -1 is the start."""
+    solution = course.exercises[number].solution if number >= 0 else None
+    return course.start if solution is None else solution
+
+
+def solution_text(course: Course, number: int) -> str:
     """Return my_mlp.py as it is when that exercise is solved; raise UsageError if there is no such exercise."""
-    chosen = exercise(number)
-    known = ladder()
-    rung = known[RUNGS[number]]
+    chosen = course.numbered(number)
+    version = version_of(course, solved_in(course, number))
+    if version.file:
+        return _text(course, version, "")
+    rung = ladder()[version.rung]
     title = f"Exercise {number}, solved: {chosen.title}. This is the rung `{rung.name}` of the ladder."
-    if number == EXERCISES[4].number:
-        title = title.removesuffix(".") + f", but without the memory order of `{known[rung.name].parent}`."
+    if version.function:
+        title = title.removesuffix(".") + f", but without the memory order of `{rung.parent}`."
     if chosen.is_free:
         title = f"Exercise {number} starts where exercise {number - 1} ends: with the rung `{rung.name}`."
+    own = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
+    return _text(course, version, f"{textwrap.fill(title, LINE)}\n\n{own}")
+
+
+@dataclass(frozen=True)
+class WrittenVersion:
+    """A version as a file. step: of a program; empty to have it found."""
+
+    path: Path
+    step: str = ""
+
+
+@contextmanager
+def written_versions(course: Course, numbers: Sequence[int]) -> Iterator[list[WrittenVersion]]:
+    """Write the code after some exercises (-1: the start) into a folder of its own, with all files that it needs."""
+    folder = Path(new_folder("workshop"))
+    try:
+        for name in course.files:
+            (folder / name).write_bytes(course.content(name))
+        written = []
+        for n in numbers:
+            version = version_of(course, n)
+            path = folder / f"{version.name}.py"
+            path.write_text(start_text(course) if n < 0 else solution_text(course, n), encoding="utf-8")
+            written.append(WrittenVersion(path, version.step))
+        yield written
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _text(course: Course, version: Version, docstring: str) -> str:
+    if version.file:
+        return course.text(version.file)
+    text = _adapted(ladder()[version.rung], f'"""{docstring}"""')
+    return _with_function(text, version.function, ladder()[version.of]) if version.function else text
+
+
+def without_parent(rung: Entry) -> str:
+    """Return a rung's source without PARENT, which only the catalog needs."""
     docstring = ast.get_docstring(ast.parse(rung.source()), clean=False) or ""
-    adapted = _adapted(rung, f'"""{textwrap.fill(title, LINE)}\n\n{docstring}"""')
-    return _with_function(adapted, STACKING, known["no_input_delta"]) if number == 4 else adapted
+    return _adapted(rung, f'"""{docstring}"""')
 
 
 def _adapted(rung: Entry, docstring: str) -> str:
-    """Return a rung's source with another docstring, and without PARENT, which only the catalog needs."""
+    """Return a rung's source with another docstring, and without PARENT."""
     source = rung.source()
     lines = source.splitlines()
     first, *others = ast.parse(source).body

@@ -27,9 +27,9 @@ from mlpprof.profile.request import Request
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import examine
 from mlpprof.workshop.conditions import CLASSROOM
-from mlpprof.workshop.exercises import EXERCISES
+from mlpprof.workshop.exercises import built_in
 from mlpprof.workshop.folder import MY_MLP
-from mlpprof.workshop.solutions import solution_text
+from mlpprof.workshop.solutions import solution_text, solved_in
 from reports.advise.forked import Failure, forked
 from reports.program import Program, markdown_table
 from reports.studies.study import Study
@@ -106,8 +106,9 @@ def submissions(seed: int) -> Iterator[Submission]:
     seed: of the choice of a style for each.
     """
     random_ = random.Random(seed)
-    for exercise in EXERCISES:
-        solution = solution_text(exercise.number)
+    course = built_in()
+    for exercise in course.exercises:
+        solution = solution_text(course, exercise.number)
         styles = [
             (plant.name, styled)
             for plant in PLANTS
@@ -126,9 +127,9 @@ def submissions(seed: int) -> Iterator[Submission]:
                     if fitting:
                         style, styled, source = random_.choice(fitting)
                         yield Submission(exercise.number, plant, i, source, styled, style)
-        if exercise.fact is not None and exercise.number > 0:
-            start = Plant("the start", f"of exercise {exercise.number}", (exercise.fact,), ())
-            source = solution_text(exercise.number - 1)
+        if exercise.facts and solved_in(course, exercise.number) == exercise.number:
+            start = Plant("the start", f"of exercise {exercise.number}", (exercise.facts[-1],), ())
+            source = solution_text(course, exercise.number - 1)
             yield Submission(exercise.number, start, 0, source, source)
 
 
@@ -159,10 +160,14 @@ def examined(submission: Submission, trained: Workload) -> Verdict:
         file = Path(folder).resolve() / MY_MLP
         file.write_text(submission.source, encoding="utf-8")
         network = Request(str(file), trained.network, trained.source).to_json()["network"]
-        facts = list(EXERCISES[submission.exercise].facts)
+        exercise = built_in().exercises[submission.exercise]
+        is_solved = exercise.goal == "solve"
         try:
             answer = forked(
-                lambda: examine(lambda what, share: None, str(file), network, trained.batch, facts), LONGEST_S
+                lambda: examine(
+                    lambda what, share: None, str(file), network, trained.batch, exercise.at_most, is_solved
+                ),
+                LONGEST_S,
             )
         except Failure as failure:
             is_refusal = failure.kind in REFUSALS

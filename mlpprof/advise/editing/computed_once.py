@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlpprof.advise.editing.cure import Cure
 from mlpprof.advise.editing.edits import Edits
@@ -17,6 +18,25 @@ from mlpprof.advise.editing.no_effect import has_no_effect_but_its_value
 from mlpprof.advise.editing.recorded_code import RecordedCode, code_of, inside, names_in
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An expression that a name replaces, the name that it gets if it can, and the text of what is computed once.
+
+    read: the part of the expression that is computed once, if not all of it. rest: what is written after the name.
+    """
+
+    node: ast.expr
+    name: str
+    text: str
+    read: ast.expr | None = None
+    rest: str = ""
+
+    @property
+    def once(self) -> ast.expr:
+        """The expression that is computed once."""
+        return self.node if self.read is None else self.read
 
 
 def once(events: list[Event], graph: Graph) -> list[Cure]:
@@ -35,10 +55,19 @@ def once(events: list[Event], graph: Graph) -> list[Cure]:
         functions = {code.function(event) for one in done for event in code.executions(one) if event.is_own}
         if any(one in done or one in functions for one in code.around(node)):
             continue
-        if any(move(node, code, edits) for move in (_before_the_loop, _in_the_module, _in_the_constructor)):
+        if move_out(Moved(node, name_for(node), in_parentheses(node, code)), code, edits):
             done.append(node)
     cure = edits.cure() if edits else None
     return [cure] if cure is not None else []
+
+
+def move_out(one: Moved, code: RecordedCode, edits: Edits, *, is_expensive: bool = False) -> bool:
+    """Let something be computed once, where its operands have their values. Whether there is such a place.
+
+    is_expensive: if there are several places, it is worth the one that is reached least often.
+    """
+    moves = (_before_the_loop, _in_the_module, _in_the_constructor)
+    return any(move(one, code, edits) for move in (reversed(moves) if is_expensive else moves))
 
 
 def _returning(events: list[Event], graph: Graph) -> list[Event]:
@@ -49,7 +78,7 @@ def _returning(events: list[Event], graph: Graph) -> list[Event]:
     return [call for call in found if call.output is not None and call.output.root in roots]
 
 
-def _data_names(node: ast.expr, code: RecordedCode) -> set[str]:
+def data_names(node: ast.expr, code: RecordedCode) -> set[str]:
     """The names of an expression without modules and built-in functions."""
     *_, module = code.around(node)
     imported = {
@@ -68,41 +97,48 @@ def _attributes(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
     }
 
 
-def _before_the_loop(node: ast.expr, code: RecordedCode, edits: Edits) -> bool:
-    names = _data_names(node, code)
+def outermost_loop(node: ast.AST, read: list[ast.expr], code: RecordedCode) -> ast.For | ast.While | None:
+    """The outermost loop around a node, within its function, that changes nothing of what expressions read."""
+    names = {name for one in read for name in data_names(one, code)}
+    attributes = {text for one in read for text in _attributes(one, ast.Load)}
     outermost: ast.For | ast.While | None = None
     for above in code.around(node):
         if isinstance(above, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             break
         if not isinstance(above, ast.For | ast.While):
             continue
-        if any(code.bindings(name, above) for name in names) or _attributes(node, ast.Load) & _attributes(
-            above, ast.Store
-        ):
+        if any(code.bindings(name, above) for name in names) or attributes & _attributes(above, ast.Store):
             break
         outermost = above
+    return outermost
+
+
+def _before_the_loop(one: Moved, code: RecordedCode, edits: Edits) -> bool:
+    outermost = outermost_loop(one.node, [one.once], code)
     if outermost is None:
         return False
-    return _moved(node, lambda text: edits.insert_before(outermost, text), code, edits)
+    return _moved(one, lambda text: edits.insert_before(outermost, text), code, edits)
 
 
-def _moved(node: ast.expr, insert: Callable[[str], None], code: RecordedCode, edits: Edits) -> bool:
+def _moved(one: Moved, insert: Callable[[str], None], code: RecordedCode, edits: Edits) -> bool:
     """Whether the statement could be moved, if it does nothing else, or the value given a name of its own."""
+    node = one.node
     statement = code.statement(node)
     match statement:
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if value is one.once:
             if len(code.bindings(name, code.scope(node))) == 1 and code.scope(node) is code.scope(statement):
                 insert(f"{name} = {code.text(node)}")
                 edits.remove(statement)
                 return True
-    name = edits.fresh_name(name_for(node), code.file(node))
-    insert(f"{name} = {in_parentheses(node, code)}")
-    edits.replace(node, name)
+    name = edits.fresh_name(one.name, code.file(node))
+    insert(f"{name} = {one.text}")
+    edits.replace(node, name + one.rest)
     return True
 
 
-def _in_the_module(node: ast.expr, code: RecordedCode, edits: Edits) -> bool:
-    names = _data_names(node, code)
+def _in_the_module(one: Moved, code: RecordedCode, edits: Edits) -> bool:
+    node = one.node
+    names = data_names(one.once, code)
     *_, module = code.around(node)
     scope = code.scope(node)
     if not names or not isinstance(module, ast.Module) or scope is module:
@@ -119,9 +155,9 @@ def _in_the_module(node: ast.expr, code: RecordedCode, edits: Edits) -> bool:
                 last = statement
     if last is None or not all(code.bindings(name, module) for name in names):
         return False
-    name = edits.fresh_name(name_for(node), code.file(node))
-    edits.insert_after(last, f"{name} = {in_parentheses(node, code)}")
-    edits.replace(node, name)
+    name = edits.fresh_name(one.name, code.file(node))
+    edits.insert_after(last, f"{name} = {one.text}")
+    edits.replace(node, name + one.rest)
     return True
 
 
@@ -129,15 +165,16 @@ def _is_changed_by_functions(names: set[str], module: ast.Module) -> bool:
     return any(isinstance(one, ast.Global) and names & set(one.names) for one in ast.walk(module))
 
 
-def _in_the_constructor(node: ast.expr, code: RecordedCode, edits: Edits) -> bool:
+def _in_the_constructor(moved: Moved, code: RecordedCode, edits: Edits) -> bool:
+    node = moved.node
     scope = code.scope(node)
     owner = code.owner(scope)
     if not isinstance(scope, ast.FunctionDef) or owner is None or not scope.args.args or scope.name == "__init__":
         return False
     receiver = scope.args.args[0].arg
     made = next((one for one in owner.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
-    read = {one for one in _attributes(node, ast.Load) if one.startswith(f"{receiver}.") and one.count(".") == 1}
-    if made is None or made.args.args[0].arg != receiver or _data_names(node, code) != {receiver} or not read:
+    read = {one for one in _attributes(moved.once, ast.Load) if one.startswith(f"{receiver}.") and one.count(".") == 1}
+    if made is None or made.args.args[0].arg != receiver or data_names(moved.once, code) != {receiver} or not read:
         return False
     last: ast.stmt | None = None
     for method in (one for one in owner.body if isinstance(one, ast.FunctionDef)):
@@ -149,7 +186,7 @@ def _in_the_constructor(node: ast.expr, code: RecordedCode, edits: Edits) -> boo
                 last = statement if last is None or statement.lineno > last.lineno else last
     if last is None:
         return False
-    name = edits.fresh_name(name_for(node), code.file(node))
-    edits.insert_after(last, f"{receiver}.{name} = {in_parentheses(node, code)}")
-    edits.replace(node, f"{receiver}.{name}")
+    name = edits.fresh_name(moved.name, code.file(node))
+    edits.insert_after(last, f"{receiver}.{name} = {moved.text}")
+    edits.replace(node, f"{receiver}.{name}{moved.rest}")
     return True

@@ -43,16 +43,25 @@ def lines_before_and_after(finding: Finding, cure: Cure, texts: Mapping[str, str
         first = min(finding.line, *(edit.start + 1 for edit in own))
         last = max(finding.end_line, *(edit.stop for edit in own))
         shift = _added(edit for edit in edits if edit.stop < first and edit not in own)
-        tree = ast.parse(texts[file])
+        tree, new_tree = ast.parse(texts[file]), ast.parse(text)
+        if not statements_of(new_tree, first + shift, last + shift + _added(own))[0]:
+            last = _end_of_next(tree, first, last)
         names = _left(tree, first, last)
         new_first, new_last = first + shift, last + shift + _added(own)
-        if names and statements_of(ast.parse(text), new_first, new_last)[0]:
+        if names and statements_of(new_tree, new_first, new_last)[0]:
             return Lines(file, first, last, names), Lines(file, new_first, new_last, names)
     return None
 
 
 def _added(edits: Iterable[LineEdit]) -> int:
     return sum(len(edit.lines) - (edit.stop - edit.start) for edit in edits)
+
+
+def _end_of_next(tree: ast.Module, first: int, last: int) -> int:
+    """The last line of the statement after some lines, to which a cure moves what they do."""
+    inside, block = statements_of(tree, first, last)
+    after = block[block.index(inside[-1]) + 1 :] if inside else []
+    return (after[0].end_lineno or after[0].lineno) if after else last
 
 
 def _left(tree: ast.Module, first: int, last: int) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ MOST_ESTIMATES = 3
 """So often an unclear cure is timed, because processes that run the same code differ by some percent, or by far more if
 another program uses the processor."""
 
+AT_ODDS = "it changes lines that another cure changes too"
+
 FINAL_STEPS = 50
 """The patched program and the original are compared after so many steps."""
 
@@ -266,7 +268,7 @@ class Prover:
         chosen: list[CureTrial] = []
         for one in faster:
             if any(one.cure.conflicts_with(other.cure) for other in chosen):
-                self._postpone(one, "it changes lines that another cure changes too")
+                self._postpone(one, AT_ODDS)
             else:
                 chosen.append(one)
         chosen = self._together(version, chosen, reference)
@@ -300,12 +302,13 @@ class Prover:
         """The cures around the step that are proven, and change no line that a chosen one changes."""
         found: list[CureTrial] = []
         for finding, cures in zip(analysis.advice.findings, analysis.cures, strict=True):
-            if finding.per == "step" or not cures or _key(finding) in self.tried:
+            key = _key(finding)
+            if finding.per == "step" or not cures or (key in self.tried and key not in self.postponed):
                 continue
             reason = "mlpprof cannot compare what these lines compute"
             for cure in cures:
                 if any(cure.conflicts_with(other.cure) for other in [*chosen, *found]):
-                    reason = "it changes lines that another cure changes too"
+                    reason = AT_ODDS
                     continue
                 if self.trials.runs_left() < RUNS_OF_A_ROUND:
                     reason = "the program has been run as often as announced"
@@ -318,6 +321,8 @@ class Prover:
             is_found = bool(found) and found[-1].finding is finding
             one = found[-1] if is_found else CureTrial(finding, cures[0])
             self._note(one, IN_THE_PATCH if is_found else NOT_CONFIRMED, reason)
+            if reason == AT_ODDS:
+                self.postponed.add(key)
         return found
 
     def _proven_around(

@@ -37,6 +37,8 @@ class Feed:
         self._is_in_step, self._before = is_in_step, before
         self.last = Fed()
         """What the item took that no step has got yet."""
+        self.is_feeding = False
+        """Whether a loop gets an item now."""
         self.hooks: dict[str, Any] = {FED: self._begin, TESTED: self._test}
 
     def _begin(self, site: int) -> Callable[[Any], Any]:
@@ -81,7 +83,11 @@ class _Timed:
     def __next__(self) -> Any:
         feed = self._feed
         begun_s = feed.clock()
-        item = next(self._items)
+        feed.is_feeding = True
+        try:
+            item = next(self._items)
+        finally:
+            feed.is_feeding = False
         feed.last = Fed(feed.clock() - begun_s, self._site)
         return item
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from mlpprof.programs.load import Exit, Program, imported_texts, is_import_to_co
 from mlpprof.programs.patience import Patience, watched
 from mlpprof.programs.record import hooks
 from mlpprof.programs.record.clocks import Clocks, hook_time
+from mlpprof.programs.record.file_reads import FileReads
 from mlpprof.programs.record.forms import CodeExchange, Forms
 from mlpprof.programs.record.notes import notes_of, notes_on_times
 from mlpprof.programs.record.program_time import unfinished
@@ -117,8 +119,15 @@ def record(
         if (path := getattr(module, "__file__", None)) is not None and program.is_own(path):
             forms.sources[path] = Path(path).read_text(encoding="utf-8")
     end = _End(program, patience, forms, steps, signs, writes)
+    reads = FileReads(
+        program.is_own,
+        lambda: steps.count > 0 and threading.get_ident() == steps.thread,
+        lambda: steps.is_in_step or steps.is_feeding,
+        lambda: not steps.is_done,
+    )
     begun_s = time.perf_counter()
-    ended = _run(program, instruments, end)
+    with reads.watched():
+        ended = _run(program, instruments, end)
     if forms.is_compiled:
         name = Path(forms.step_file or "").name
         raise UsageError(f"the step '{step.text}' in {name} is {WORDS}; {ADVICE}")
@@ -143,6 +152,7 @@ def record(
         step_text=step.text,
         folder=program.folder,
         loading_s=max(0.0, (steps.first_begun_s or begun_s) - begun_s),
+        file_reads=reads.of_steps(steps.count),
     )
     trace.notes.extend(notes_of(trace, steps, signs, writes))
     is_replayed = not trace.times.sites and not steps.is_long

@@ -137,6 +137,8 @@ class Steps:
         self.times = Times()
         self.first_begun_s: float | None = None
         """When the first step began, by the clock."""
+        self.thread = 0
+        """The thread that the steps run in."""
         self.is_done = False
         self.is_done_elsewhere = False
         """Recording ended in another thread than the main one, which need not go on then."""
@@ -259,7 +261,7 @@ class Steps:
             self._faults = page_faults()
             self._start = self._since = self._clock()
             if self.first_begun_s is None:
-                self.first_begun_s = self._start
+                self.first_begun_s, self.thread = self._start, threading.get_ident()
             self._timeline.begin_step()
         else:
             self._timeline.go_on(self._form)
@@ -379,6 +381,11 @@ class Steps:
     def is_in_step(self) -> bool:
         """Whether a step runs."""
         return STEP in self._open
+
+    @property
+    def is_feeding(self) -> bool:
+        """Whether a loop around the step gets its next item, which counts as a part of the step."""
+        return self._feed.is_feeding
 
     @property
     def pause_s(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mlpprof.instrument.numpy_costs import Effect
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Value
+from mlpprof.programs.record.file_reads import FileRead
 
 
 class Turn(NamedTuple):
@@ -149,7 +150,7 @@ class Trace:
     is_blind: some reads were not recorded. shared: buffers in memory that is not NumPy's, which others may use too.
     sources: text by file. singles: executions without arrays by site, in the last recorded step; they are no events.
     loading_s: seconds from the start of the program to its first step. is_around: the recording is not of a step, but
-    of a statement around the steps.
+    of a statement around the steps. file_reads: what is read from files while the program trains.
     """
 
     sites: list[Site]
@@ -172,3 +173,4 @@ class Trace:
     singles: dict[int, int] = field(default_factory=dict)
     loading_s: float = 0.0
     is_around: bool = False
+    file_reads: list[FileRead] = field(default_factory=list)

@@ -69,14 +69,29 @@ def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A variant's time per sample; points: (batch, median, low, high), seconds per sample, by batch size."""
+    """A variant's time per sample; points: (batch, median, low, high), seconds per sample, by batch size.
+
+    On other axes than the usual ones, each point is what they say.
+    """
 
     name: str
     number: int
     points: tuple[tuple[int, float, float, float], ...]
 
 
-def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
+@dataclass(frozen=True)
+class Axes:
+    """What a line of scaling shows, and over what. at: for a point, '200 µs at batch 30'."""
+
+    time: str = "time per sample"
+    size: str = "batch size"
+    at: str = "batch"
+
+
+BY_BATCH = Axes()
+
+
+def scaling_curves(curves: Sequence[Curve], width: float, shown: Axes = BY_BATCH) -> Sheet:
     """A line per variant on two logarithmic axes: it is flat where twice the batch takes twice the time."""
     is_narrow = width < WIDE
     sheet = Sheet(width, (2.9 if is_narrow else 3.4) + (0.17 * len(curves) if is_narrow else 0))
@@ -92,8 +107,8 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
         band = axes.fill_between(batch, low, high, color=color, alpha=0.15, lw=0)
         sheet.tag(band, rung=curve.number)
         line = axes.plot(batch, median, color=color, marker=marker, markersize=4.5, lw=1.6)[0]
-        texts = ", ".join(f"{format_time(s)} at batch {int(m):,}" for m, s in zip(batch, median, strict=True))
-        sheet.tag(line, f"{curve.name}, per sample: {texts}", rung=curve.number)
+        texts = ", ".join(f"{format_time(s)} at {shown.at} {int(m):,}" for m, s in zip(batch, median, strict=True))
+        sheet.tag(line, f"{curve.name}, {shown.time}: {texts}", rung=curve.number)
         ends.append((float(median[-1]), float(batch[-1]), curve, color, marker))
     batches = sorted({point[0] for curve in curves for point in curve.points})
     axes.set_xticks(batches, [f"{m:,}" for m in batches])
@@ -103,8 +118,8 @@ def scaling_curves(curves: Sequence[Curve], width: float) -> Sheet:
     low_s, high_s = axes.get_ylim()
     axes.set_yticks(round_ticks(low_s, high_s, 8, ((1, 2, 5), (1, 3), (1,))))
     axes.set_ylim(low_s, high_s)
-    axes.set_xlabel("batch size (both axes logarithmic)")
-    axes.text(0.0, 1.03, "time per sample", color=MUTED, size=8, va="bottom", transform=axes.transAxes)
+    axes.set_xlabel(f"{shown.size} (both axes logarithmic)")
+    axes.text(0.0, 1.03, shown.time, color=MUTED, size=8, va="bottom", transform=axes.transAxes)
     _name_ends(sheet, axes.get_ylim(), ends)
     return sheet
 

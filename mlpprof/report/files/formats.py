@@ -342,11 +342,12 @@ def write_reproductions(reproductions: Sequence[Reproduction], folder: Path, com
 
 
 def write_sweep(sweep: Sweep, folder: Path) -> list[Path]:
-    """Write sweep.txt, sweep.csv, sweep.json and the figure into the folder of a sweep; returns the paths.
+    """Write sweep.txt, .csv, .json and .html, and the figures, into the folder of a sweep; returns the paths.
 
     Raises UsageError if a file cannot be written.
     """
     from mlpprof.report.figures.sweep import sweep_pictures
+    from mlpprof.report.page.sweep import sweep_html
 
     return _write_folder(
         folder,
@@ -354,6 +355,7 @@ def write_sweep(sweep: Sweep, folder: Path) -> list[Path]:
             "sweep.txt": text_of(partial(print_sweep, sweep)),
             "sweep.csv": sweep_csv(sweep),
             "sweep.json": json_text(sweep_json(sweep)),
+            "sweep.html": sweep_html(sweep),
             **sweep_pictures(sweep),
         },
     )

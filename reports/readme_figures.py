@@ -1,0 +1,67 @@
+"""The sentences of the README that hold figures, made from the reports that measured them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mlpprof.errors import UsageError
+from mlpprof.files import write_atomically
+from mlpprof.report.numbers import digits
+
+WORDS = ("half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+"""What 1 / 2 to 1 / 10 are called."""
+
+
+def with_figures(readme: str, reports: Path) -> str:
+    """The text of the README with its sentences made anew. Each stands between `<!-- NAME -->` and `<!-- end -->`."""
+    for name, sentence in (("ladder", ladder(reports)), ("frameworks", frameworks(reports))):
+        pattern = re.compile(rf"(?<=<!-- figures: {name} -->)\n?.*?\n?(?=<!-- end -->)", re.DOTALL)
+        readme, count = pattern.subn(f"\n{sentence}\n", readme)
+        if count != 1:
+            raise UsageError(f"README.md has {count} places <!-- figures: {name} --> ... <!-- end -->; expected one")
+    return readme
+
+
+def refresh_readme(path: Path, reports: Path) -> bool:
+    """Write the README if a figure in it has changed, and return whether it has."""
+    old = path.read_text(encoding="utf-8")
+    new = with_figures(old, reports)
+    if new != old:
+        with write_atomically(path) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+    return new != old
+
+
+def ladder(reports: Path) -> str:
+    """How many times as fast as naive the fastest network of the ladder is."""
+    [found] = _document(reports / "ladder" / "ladder-500.json")
+    rungs = found["rungs"]
+    best = max(rung["over_root"]["ratio"] for rung in rungs if rung["over_root"])
+    number = round(best)
+    share = f"a {WORDS[number - 2]}" if 2 <= number < len(WORDS) + 2 else f"1/{number}"
+    return f"The fastest needs {share} of the\ntime of `naive`, which already works on whole batches."
+
+
+def frameworks(reports: Path) -> str:
+    """How many times as fast as the best framework the best variant is, on each network."""
+    found = _document(reports / "peers" / "peers.json")
+    ratios = {row["name"]: _over_best_framework(row) for row in found["rows"]}
+    few = ratios.pop("optprop", None)
+    cores = found["machine"]["cpu_affinity_count"]
+    words = (
+        f"On {cores} cores, the fastest variant was {digits(min(ratios.values()))} to\n"
+        f"{digits(max(ratios.values()))} times as fast as the fastest framework"
+    )
+    return f"{words}." if few is None else f"{words}, and {digits(few)} times for a full batch of\nfew samples."
+
+
+def _over_best_framework(row: dict[str, Any]) -> float:
+    [best] = [one for one in row["entrants"] if one["name"] == row["best_ours"]]
+    return float(best["over_best_peer"]["ratio"])
+
+
+def _document(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
