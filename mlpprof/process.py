@@ -42,7 +42,7 @@ import psutil
 
 from mlpprof import errors
 from mlpprof.allowance import WATCHED_EVERY_S, allowed, session_members
-from mlpprof.engines.mpiexec import dead_rank, launched_program
+from mlpprof.engines.mpiexec import dead_rank, launched_program, lost_machine
 from mlpprof.errors import MlpprofError, OverAllowance, TimeLimit, UsageError, VariantCrash, WorkerDied, WorkerKilled
 
 Handler = Callable[..., Any]
@@ -190,7 +190,7 @@ class Worker:
             elif "beat" in message:
                 moved_s = time.monotonic()
             elif "error" in message:
-                raise _revive(message["error"])
+                raise revive(message["error"])
             else:
                 return message["answer"]
 
@@ -257,10 +257,11 @@ class Worker:
             place = message.get("where")
         if place is None:  # native code lets no other thread answer
             place = self._place_at_end()
+        network = "" if self._is_alone else " See whether the machines of all ranks still run."
         raise TimeLimit(
             f"the code made no progress for {self._limit_s:.0f} seconds and was ended; it was at "
-            f"{place or 'an unknown line'}. If it waits for something or runs for ever, change that; if it needs "
-            "longer, raise --time-limit"
+            f"{place or 'an unknown line'}.{network} If it waits for something or runs for ever, change that; if it "
+            "needs longer, raise --time-limit"
         )
 
     def _place_at_end(self) -> str | None:
@@ -306,6 +307,12 @@ class Worker:
         code = self._process.wait()
         name = signal.Signals(-code).name if code < 0 else ""
         how = f"was killed by {name}" if name else f"ended with exit code {code}"
+        lost = lost_machine(self._printed())
+        if lost is not None:
+            return WorkerDied(
+                f"the connection to {lost or 'a machine of the hostfile'} was lost, so all ranks have ended; run the "
+                "command again, which shows the machines that cannot be reached"
+            )
         rank = dead_rank(self._printed())
         if rank is not None:
             return WorkerDied(f"{rank}, before rank 0 had answered")
@@ -532,7 +539,8 @@ def raise_in(thread: int, kind: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
-def _revive(error: Mapping[str, str]) -> Exception:
+def revive(error: Mapping[str, str]) -> Exception:
+    """The exception of another process, from the name of its kind and its message."""
     kind = getattr(errors, error["kind"], MlpprofError)
     revived: Exception = kind(error["message"])
     return revived

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from mlpprof.compare.error_bounds import (
-    CLEAR_FACTOR,
+    CLEAR_REPLICATES,
     DECIDED_SD,
     IN_PROCESS,
     LOOKS,
@@ -19,10 +19,12 @@ from mlpprof.compare.error_bounds import (
     Look,
     Procedure,
     bounds,
+    clear_factor,
     procedure_for,
 )
 from mlpprof.compare.resolution import share_of
 from mlpprof.errors import UsageError
+from mlpprof.workshop.conditions import PROCEDURE as CHECK
 
 
 def test_the_budgets_are_spent_in_proportion_to_the_replicates():
@@ -108,12 +110,12 @@ def test_the_next_look_is_the_first_that_needs_more():
 
 
 @pytest.mark.parametrize("ended_after", [2, 3, 4, 5, 7, 12, 19, 20])
-def test_a_run_that_ends_between_looks_spends_no_more_than_its_share_of_the_budget(ended_after):
+def test_a_run_that_ends_early_spends_what_is_left_of_the_budget_at_its_last_look(ended_after):
     looks = bounds(REPLICATED, ended_after)
     assert looks[-1].replicates == ended_after
-    assert sum(look.failing.level for look in looks) == pytest.approx(0.001 * ended_after / 20)
-    assert sum(look.passing.level for look in looks) == pytest.approx(0.01 * ended_after / 20)
-    scheduled = [look for look in bounds(REPLICATED) if look.replicates <= ended_after]
+    assert sum(look.failing.level for look in looks) == pytest.approx(0.001)
+    assert sum(look.passing.level for look in looks) == pytest.approx(0.01)
+    scheduled = [look for look in bounds(REPLICATED) if look.replicates < ended_after]
     assert list(looks[: len(scheduled)]) == scheduled
 
 
@@ -150,12 +152,14 @@ def worst_crossing(side: str, procedure: Procedure, ended_after: int | None = No
 def test_errors_stay_within_budget_for_every_two_valued_noise_up_to_the_guaranteed_deviation():
     assert worst_crossing("failing", REPLICATED) < 0.00075 < REPLICATED.false_fail
     assert worst_crossing("passing", REPLICATED) < 0.0055 < REPLICATED.missed
+    assert worst_crossing("passing", CHECK) < CHECK.missed
 
 
-@pytest.mark.parametrize("ended_after", [2, 3, 4, 6])
-def test_errors_stay_within_budget_where_a_run_ends_early(ended_after):
-    assert worst_crossing("failing", REPLICATED, ended_after) < REPLICATED.false_fail
-    assert worst_crossing("passing", REPLICATED, ended_after) < REPLICATED.missed
+@pytest.mark.parametrize("ended_after", [3, 4])
+@pytest.mark.parametrize("procedure", [REPLICATED, CHECK, procedure_for(0.02)], ids=["usual", "workshop", "fine"])
+def test_errors_stay_within_budget_where_a_run_ends_early(procedure, ended_after):
+    assert worst_crossing("failing", procedure, ended_after) < procedure.false_fail
+    assert worst_crossing("passing", procedure, ended_after) < procedure.missed
 
 
 def test_the_plain_t_bound_would_not_keep_the_budget():
@@ -201,10 +205,17 @@ def test_finer_procedures_keep_the_budgets_for_every_two_valued_noise_of_the_gua
         assert max(crossing_probability(side, one, 0.015, procedure) for one in shares) < budget
 
 
-def test_two_replicates_that_err_by_the_factor_of_a_clear_effect_are_rarer_than_a_hundredth_of_the_budget():
+@pytest.mark.parametrize("n", CLEAR_REPLICATES)
+def test_replicates_that_all_err_by_the_factor_of_a_clear_effect_are_rarer_than_a_hundredth_of_the_budget(n):
+    far = math.log(clear_factor(n))
     for sd in (0.015, 0.05):
-        one_errs = sd**2 / (sd**2 + math.log(CLEAR_FACTOR) ** 2)  # Cantelli
-        assert one_errs**2 < REPLICATED.false_fail / 100
+        assert (sd**2 / (sd**2 + far**2)) ** n <= 1.0001 * REPLICATED.false_fail / 100, "Cantelli, any distribution"
+    for sd in (0.1, 0.2):
+        assert scipy_stats.norm.sf(far / sd) ** n <= 1.0001 * REPLICATED.false_fail / 100, "normal replicates"
+
+
+def test_the_more_replicates_the_smaller_is_the_factor_of_a_clear_effect():
+    assert [round(clear_factor(n), 1) for n in CLEAR_REPLICATES] == [2.4, 1.5, 1.4]
 
 
 @pytest.mark.parametrize("written", ["2%", "2 %", " 0.02 ", 0.02])

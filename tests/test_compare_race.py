@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mlpprof.compare.race import SLOW_BLOCKS, TURN_S, race
 
@@ -59,9 +60,10 @@ def test_a_drift_that_is_linear_in_the_turns_cancels_in_every_block(clock):
     assert np.allclose(means, means[:, :1], rtol=1e-12, atol=0)
 
 
-def test_a_slow_entrant_takes_part_in_the_first_blocks_only(clock):
+@pytest.mark.parametrize(("slow_s", "rarely"), [(0.6, ()), (0.1, (1,))])
+def test_an_entrant_that_is_slow_or_not_judged_takes_part_in_the_first_blocks_only(clock, slow_s, rarely):
     log: list[tuple[str, int]] = []
-    seconds = race([Steady("fast", 0.1, log), Steady("slow", 0.6, log)], 5, 0, quiet, clock)
+    seconds = race([Steady("fast", 0.1, log), Steady("other", slow_s, log)], 5, 0, quiet, clock, rarely=rarely)
     assert not np.isnan(seconds[:, 0]).any()
     assert not np.isnan(seconds[:SLOW_BLOCKS, 1]).any()
     assert np.isnan(seconds[SLOW_BLOCKS:, 1]).all()

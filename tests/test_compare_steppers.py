@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,41 @@ def test_a_variant_s_turn_is_seconds_a_step_over_the_next_batches(clock):
     assert stepper.warm_up(clock) == pytest.approx(0.002)
     stepper.close()
     assert instance.closed == 1
+
+
+class Window:
+    """A stream that lets two batches be drawn together, and charges 1 ms for each."""
+
+    def __init__(self) -> None:
+        self.charged_s = 0.0
+
+    def together(self, m: int) -> int:
+        return 2
+
+    def walk(self, m: int) -> Iterator[Any]:
+        while True:
+            self.charged_s += 0.001
+            yield np.arange(m)
+
+
+@pytest.mark.parametrize("spans_steps", [False, True])
+def test_a_step_from_a_stream_contains_its_share_of_waiting_and_no_more_batches_are_drawn_than_may_be(
+    clock, spans_steps
+):
+    instance = Steps(clock)
+    trained: list[int] = []
+    if spans_steps:
+
+        def train(X: Any, Y: Any, indices: Any) -> None:
+            trained.append(len(indices))
+            clock.advance(0.002 * len(indices))
+
+        instance.train = train  # type: ignore[attr-defined]
+    stream: Any = Window()
+    subject = Subject(np.zeros((10, 3)), np.zeros((10, 2)), 0, lambda: instance, lambda _: instance, stream)
+    stepper = VariantStepper(find("cached"), subject, 5)
+    assert stepper.turn(5, clock) == pytest.approx(0.003)
+    assert set(trained) == ({1, 2} if spans_steps else set())
 
 
 def test_an_exception_in_a_turn_is_the_variant_s_crash(clock):

@@ -78,7 +78,7 @@ def test_a_spent_budget_decides_what_is_clear_from_the_processes_that_there_are(
 
 
 def test_a_fail_at_a_spent_budget_asks_the_null_too(clock):
-    [verdict] = measure(FakeRace(clock, 0.5, 1.0), quiet, 1.0, lambda: null(True), budget_s=35.0, clock=clock)
+    [verdict] = measure(FakeRace(clock, 0.75, 1.0), quiet, 1.0, lambda: null(True), budget_s=35.0, clock=clock)
     assert verdict.outcome == "inconclusive"
     assert "1.200" in verdict.reason
 

@@ -75,7 +75,7 @@ def test_a_file_that_has_gone_is_named(tmp_path):
         (b"x,y\n1,2\n", "is a text file that starts with 'x,y'"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "starts with 'version https://git-lfs"),
         (b"\x80\x04\x95\x00", "is a pickle"),
-        (b"\x93NUMPY\x01\x00", r"is a single .npy array; write both with np.savez('data.npz', X=X, Y=Y)"),
+        (b"\x93NUMPY\x01\x00", "is a single .npy array; write the labels beside it with np.save('Y.npy', Y)"),
         (b"\x00\xff\x00\xff", "starts with the bytes 00 ff 00 ff"),
         (b"\x1b[31mred", "starts with the bytes"),
         (b"\x89HDF\r\n\x1a\n", "cannot be read as HDF5"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -29,10 +30,14 @@ SHARED_MEMORY = Path("/dev/shm")
 
 STEPS = """
 import time
+from itertools import islice
 import numpy as np
 from mlpprof.catalog import find, load
+from mlpprof.data import DataSource, load_stream
 from mlpprof.model import Network
 from mlpprof.process import serve
+from mlpprof.profile.prepare import Loader, StreamRequest
+from mlpprof.profile.request import Request
 
 network = Network((6, 5, 2), "sigmoid", "sigmoid", "cross_entropy", rate=0.5, momentum=0.9, l1=0.01, l2=0.02)
 generator = np.random.default_rng(3)
@@ -104,8 +109,25 @@ def left(report):
             pass
 
 
+def streamed(report, path):
+    source = DataSource(path=path, part_rows=80)
+    it = Loader().prepare(Request("mpi", network, source, "float64", seed=1), report)
+    ours, theirs = it.subject.make(), make("buffered")
+    shares = it.subject.stream.plan.shares
+    whole = StreamRequest(source, 2, "float64", 1, shares).open(load_stream(source), None)
+    for data in (whole, None, whole):  # None: arrays in memory
+        for index, same in zip(it.subject.walk(12), islice(whole.walk(12), 40)):
+            if data is None:
+                index = same = np.arange(12)
+            arrays = (it.subject.X, it.subject.Y) if data is whole else (X, Y)
+            expected = (whole.X, whole.Y) if data is whole else (X, Y)
+            assert np.isclose(ours.train_step(*arrays, index), theirs.train_step(*expected, same), rtol=1e-12)
+        compare(ours, theirs)
+    return shares, int(np.isnan(it.subject.X[next(it.subject.walk(12))]).any(axis=1).sum())
+
+
 def main():
-    serve({"steps": steps, "endless": endless, "idle": idle, "planted": planted, "left": left})
+    serve({"streamed": streamed, "steps": steps, "endless": endless, "idle": idle, "planted": planted, "left": left})
 """
 
 
@@ -156,6 +178,13 @@ def test_the_steps_of_rank_0_and_its_followers_are_those_of_one_process(worker):
     assert len(ranks) == 3
     worker.close()
     assert gone(ranks)
+
+
+def test_every_rank_reads_its_own_rows_of_a_file_that_is_streamed(worker, tmp_path):
+    generator = np.random.default_rng(0)
+    path = tmp_path / "a.npz"
+    np.savez(path, X=generator.standard_normal((300, 6)), Y=generator.integers(0, 2, 300))
+    assert worker.call("streamed", path=str(path)) == [3, 8]  # two thirds of a batch are the rows of other ranks
 
 
 def test_a_script_that_all_ranks_run_makes_the_same_steps(environment, tmp_path):

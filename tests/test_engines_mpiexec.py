@@ -10,7 +10,8 @@ import pytest
 from mlpprof.compare.entrants import Environment, refusals
 from mlpprof.engines import mpiexec
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
-from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, mpiexec_command
+from mlpprof.engines.mpi_hosts import reason, require_same
+from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, lost_machine, mpiexec_command
 from mlpprof.errors import MissingExtra, UsageError
 from mlpprof.profile import variant as ranks
 from mlpprof.profile.request import Request
@@ -104,3 +105,34 @@ def test_the_first_rank_that_died_is_read_from_what_all_of_them_wrote():
     )
     assert dead_rank(log) == "rank 2 of 0 to 3 (process 5218 on node7) was killed by SIGSEGV"
     assert dead_rank("Segmentation fault\n") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "machine"),
+    [
+        ("Connection to node2 closed by remote host.", "node2"),
+        ("Timeout, server node2 not responding.", "node2"),
+        ("Connection reset by 10.0.0.2 port 22: Broken pipe", "10.0.0.2"),
+        ("  HNP daemon   : [prterun-a@0,0] on node a\n  Remote daemon: [prterun-a@0,1] on node b", "b"),
+        ("[mpiexec@a] control_cb (/mpich/pmiserv_cb.c:280): assert (!closed) failed", ""),
+        ("mlpprof: rank 2 of 0 to 3 (process 5218 on node7) was killed by SIGSEGV", None),
+    ],
+)
+def test_a_lost_machine_is_read_from_what_ssh_and_mpiexec_wrote(line, machine):
+    assert lost_machine(f"RuntimeWarning: of a rank\n{line}\n") == machine
+
+
+def test_the_reason_why_ranks_did_not_start_is_that_of_ssh_or_the_first_of_mpiexec():
+    log = (
+        "[proxy:1@node2] launch_procs (/mpich/pmip_cb.c:891): unable to change wdir to /home/ada (No such file)\n"
+        "[mpiexec@node1] main (/mpich/mpiexec.c:270): process manager error waiting for completion\n\n"
+    )
+    assert reason(log) == "on node2: unable to change wdir to /home/ada (No such file)"
+    assert reason(f"{log}ssh: connect to host node2 port 22: Connection refused\n").startswith("ssh: connect to host")
+
+
+def test_machines_with_other_versions_are_refused():
+    newer, older = {"mlpprof": "1.0", "numpy": "2.1"}, {"mlpprof": "1.0", "numpy": "2.0"}
+    require_same({"a": newer, "b": newer}, "hosts")
+    with pytest.raises(UsageError, match="hosts have different versions: numpy is 2.1 on a, and 2.0 on b; install"):
+        require_same({"a": newer, "b": older}, "hosts")

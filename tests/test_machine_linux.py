@@ -122,6 +122,40 @@ def test_the_memory_limit_is_that_of_this_processs_cgroup(tmp_path, files, limit
     assert linux.memory_limit_bytes(tree(tmp_path, files)) == limit
 
 
+V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 5 * GIB),
+        ({f"{V2}/memory.max": f"{3 * GIB}", f"{V2}/memory.current": f"{GIB}"}, 2 * GIB),
+        # What the system keeps of files can be had back.
+        (
+            {
+                f"{V2}/memory.max": f"{3 * GIB}",
+                f"{V2}/memory.current": f"{2 * GIB}",
+                f"{V2}/memory.stat": f"anon {GIB}\ninactive_file {GIB // 2}\n",
+            },
+            GIB + GIB // 2,
+        ),
+        (
+            {
+                f"{V1}/memory.limit_in_bytes": f"{3 * GIB}",
+                f"{V1}/memory.usage_in_bytes": f"{2 * GIB}",
+                f"{V1}/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB}\n",
+            },
+            2 * GIB,
+        ),
+        ({f"{V1}/memory.limit_in_bytes": "9223372036854771712", f"{V1}/memory.usage_in_bytes": "1"}, 5 * GIB),
+        ({f"{V2}/memory.max": f"{GIB}", f"{V2}/memory.current": f"{2 * GIB}"}, 0),
+        ({f"{V2}/memory.max": f"{9 * GIB}", f"{V2}/memory.current": "1"}, 5 * GIB),
+    ],
+)
+def test_free_memory_is_what_the_machine_has_or_what_a_cgroup_leaves_of_it(tmp_path, files, free):
+    assert linux.free_memory_bytes(tree(tmp_path, files), available=5 * GIB) == free
+
+
 @pytest.mark.parametrize(
     ("files", "model", "simd"),
     [

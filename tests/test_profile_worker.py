@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from mlpprof.catalog import find
-from mlpprof.data.source import DataSource
+from mlpprof.data import DataSource, load
 from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
 from mlpprof.model import PHASES, Network
 from mlpprof.profile import worker
@@ -97,6 +99,52 @@ def test_variants_of_one_data_set_and_dtype_share_its_arrays():
     assert one.subject.X is other.subject.X
     assert double.subject.X is not one.subject.X
     assert double.data is one.data
+
+
+@pytest.fixture
+def streamed(tmp_path: Path) -> DataSource:
+    """A file with the rows of the tiny set, to be read while training."""
+    tiny = load(TINY)
+    with h5py.File(tmp_path / "tiny.h5", "w") as file:
+        file["X"], file["Y"] = tiny.X, tiny.labels
+    return DataSource(path=str(tmp_path / "tiny.h5"), part_rows=100)
+
+
+def test_variants_that_train_from_a_stream_share_it_and_the_first_rows_are_those_of_the_file(streamed):
+    loader = Loader()
+    one, other = (loader.prepare(Request(name, NETWORK, streamed), quiet) for name in ("cached", "buffered"))
+    assert one.subject.stream is other.subject.stream is not None
+    assert one.subject.samples == 300
+    whole = loader.prepare(Request("cached", NETWORK, replace(streamed, part_rows=None)), quiet)
+    assert np.array_equal(one.own_case().X, whole.own_case().X)
+    assert one.data.fingerprint() == whole.data.fingerprint()
+    one.require_batch(90)
+    with pytest.raises(UsageError, match="batch 101 is larger than a part of the stream of 100 rows; use --batch 100"):
+        one.require_batch(101)
+
+
+def test_the_profile_of_a_stream_shows_what_was_read_and_the_wait_under_a_label_of_its_own(streamed):
+    session = Session()
+    session.prepare(quiet, Request("cached", NETWORK, streamed).to_json())
+    result = decode(BatchResult, session.profile(quiet, "cached", 30, 40, counted=False))
+    assert result.stream is not None
+    assert result.stream.rows > 0
+    assert result.stream.disk_bytes_s is not None
+    assert result.steps_per_epoch == 10
+    assert ("fetch_batch", None, "wait for the file") in [label.key for label in result.labels]
+    assert result.separable
+
+
+def test_a_variant_that_keeps_a_copy_of_the_samples_is_not_trained_from_a_stream(streamed, write):
+    file = write(
+        (
+            "    def fetch_batch(self, X, Y, index):\n",
+            "    def fetch_batch(self, X, Y, index):\n        self.kept = X = getattr(self, 'kept', X.copy())\n",
+        )
+    )
+    Loader().prepare(Request(file, NETWORK, TINY), quiet)
+    with pytest.raises(UnsupportedNetwork, match="mine keeps a copy of the samples, .*leave --stream out"):
+        Loader().prepare(Request(file, NETWORK, streamed), quiet)
 
 
 def test_every_instance_starts_from_the_parameters_of_the_seed():

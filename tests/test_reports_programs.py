@@ -14,7 +14,7 @@ from mlpprof.errors import EXIT_INTERRUPTED, EXIT_USAGE, CheckFailed, MlpprofErr
 from reports.program import Program
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ("advice", "goals", "memory", "scaling", "sweep")
+STUDIES = ("advice", "goals", "memory", "scaling", "scaling_network")
 PROGRAMS = (
     *(f"reports.studies.{study}" for study in STUDIES),
     "reports.verdicts.simulated",
@@ -72,7 +72,6 @@ def test_a_study_refuses_a_folder_that_cannot_be_written(study, tmp_path):
     ("program", "arguments", "words"),
     [
         ("reports.studies.goals", ["--work", "S9"], "no workload begins with S9; the workloads are: S1 batch 32"),
-        ("reports.studies.sweep", ["--variant", "slicd"], "did you mean 'sliced'"),
         ("reports.studies.advice", ["--batch", "70000"], "batch 70000 is out of range"),
         ("reports.verdicts.simulated", ["--noise", "nothing.npz"], "nothing.npz"),
         ("reports.build_notebook", ["pyproject.toml", "no/such/folder/a.ipynb"], "cannot write no/such/folder/a.ipynb"),

@@ -13,10 +13,9 @@ import pytest
 from mlpprof.catalog import find, load
 from mlpprof.model import Network
 from mlpprof.results import Race
-from reports.studies import memory, sweep
+from reports.studies import memory
 from reports.studies.goals import COPY, WORKS, Result, Work, as_json, best_of, bound_s, goals_text, rate_names
 from reports.studies.study import circumstances_text
-from reports.studies.sweep import sweep_figure
 
 S1 = Network((784, 70, 30, 10), momentum=0.9, l2=1e-4)
 PROTOTYPE = {"gemm_float32": 834.0, COPY: 64.0, "exp_float32": 4 * 1.46, "tanh_float32": 4 * 2.43, "expit_float32": 1.0}
@@ -70,21 +69,6 @@ def test_others_on_the_machine_are_told():
     found = {"machine": {}, "begun": "now", "minutes": 1.0, "command": "it", "load_before": 2.5, "load_after": 3.0}
     assert "others kept the machine busy" in circumstances_text(found)
     assert "busy" not in circumstances_text({**found, "load_before": 0.2})
-
-
-def test_the_sweep_tells_where_a_rung_wins_and_loses_and_draws_it(tmp_path):
-    grid = sweep.Grid((1, 2), (8,), (1, 500))
-    ratios = {("buffered", d, 8, m): ratio for d, m, ratio in ((1, 1, 2.0), (2, 1, 3.0), (1, 500, 0.5), (2, 500, 1.5))}
-    text = sweep.sweep_text(ratios, {}, grid, ["buffered"])
-    assert "buffered: faster in 3 of 4; 3.00 x at 2 x 8, batch 1; 0.500 x at 1 x 8, batch 500" in text
-    figure = sweep_figure(ratios, ["buffered"], grid.depths, grid.widths, grid.batches, "sliced")
-    shown = {text.get_text() for axes in figure.axes for text in axes.texts}
-    assert {"2.00", "3.00", "0.50", "1.50"} <= shown
-
-
-def test_a_longer_step_is_worth_fewer_blocks():
-    assert [sweep.blocks_for(57_000, m) for m in (1, 500, 20_000)] == [4, 4, 2]
-    assert sweep.blocks_for(4_000_000, 20_000) == 1
 
 
 def peak_of_a_step(name: str, m: int) -> int:

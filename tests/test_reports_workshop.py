@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
+from contextlib import nullcontext
 
 import pytest
 
+from mlpprof.process import Progress
+from mlpprof.workshop.exercises import built_in
+from reports.workshop.figures import MEASURED, PAGES, main_figures, roofline_words
 from reports.workshop.planted import AT_LINE, PLANTS, Plant, swap
+from reports.workshop.raced import PATTERN, SLOW, Ended, chosen
+from reports.workshop.raced import run as run_raced
+from reports.workshop.raced import table as raced_table
 from reports.workshop.submissions import (
     Outcome,
     Submission,
@@ -71,3 +80,48 @@ def test_the_table_has_a_row_for_each_kind_and_lists_what_was_judged_wrong():
     assert "| a kind | 1 | 0 | 0.0% | 0 of 1 | 0.0% |" in text
     assert "| all | 2 | 1 | 50.0% | 0 of 1 | 0.0% |" in text
     assert "| a mistake (a kind, judged wrong) | 1 | (passes) |" in text
+
+
+def test_the_figures_are_drawn_from_what_was_measured_and_are_those_of_the_pages():
+    measured = json.loads((MEASURED / "roofline.json").read_text(encoding="utf-8"))
+    drawn = main_figures(measured)
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in PAGES.glob("*.svg")}
+    assert drawn.keys() == shipped.keys()
+    assert all("<desc" in picture and "<title" in picture for picture in shipped.values())
+    for one in measured["solutions"]:
+        assert f"{one['exercise']}: " in roofline_words(measured)
+
+
+def test_the_counted_figures_of_the_answers_are_those_of_the_solutions():
+    rows = re.findall(
+        r"^\| (\d) \| ([\d,]+) operations, ([\d.]+) million \| ([\d.]+) MB", built_in().text("answers.md"), re.MULTILINE
+    )
+    measured = json.loads((MEASURED / "roofline.json").read_text(encoding="utf-8"))["solutions"]
+    assert rows == [
+        (str(one["exercise"]), f"{one['operations']:,}", f"{one['flop'] / 1e6:.1f}", f"{one['bytes_moved'] / 1e6:.1f}")
+        for one in measured
+    ]
+
+
+def test_the_raced_submissions_are_right_wrong_and_slow_ones_in_turn():
+    found = chosen(10, seed=0)
+    assert ["right" if one.plant.is_right else "slow" if one.plant is SLOW else "wrong" for one in found] == 2 * [
+        *PATTERN
+    ]
+    assert all(one.source.count("self.forward()") == 3 for one in found if one.plant is SLOW)
+
+
+def test_outcomes_that_differ_between_settings_or_from_the_label_are_counted():
+    outcomes = iter(["pass", "pass", "pass", "inconclusive", "fail", "pass"])
+
+    def ask(one: Submission, progress: Progress) -> Ended:
+        return Ended(next(outcomes), "speed", 2.0, 1.5, 3, 20.0)
+
+    settings = {"one": nullcontext, "two": nullcontext}
+    kept: list[int] = []
+    found = run_raced(3, 0, None, lambda *_: None, lambda outcome: kept.append(len(outcome.results)), ask, settings)
+    text = " ".join(raced_table(found, list(settings)).split())
+    assert kept == [1, 2, 3]
+    assert "3 submissions were checked on 2 settings, which are 6 checks. 1 of the submissions had the same" in text
+    assert "and 1 a PASS on one and a FAIL on another. 4 of the checks ended as their label demands. 1 " in text
+    assert "| pass: 2.00x of 1.50x, 3 processes, 20 s |" in text

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from runs import assert_equal_records, make_run
 
 from mlpprof.errors import RunFileError, UsageError
-from mlpprof.results import CheckResult, LabelSamples, Operation, PhaseSamples
+from mlpprof.results import CheckResult, LabelSamples, Operation, PhaseSamples, StreamRecord
 from mlpprof.results import on_disk as store
 from mlpprof.results.on_disk import BLOCK_SIZE, OF_VARIANTS, load_run, run_file_name, save_new_run, save_run, seal
 
@@ -111,6 +111,12 @@ def test_any_text_and_any_shape_comes_back(tmp_path_factory, name, text, source,
     variant = replace(run.variant, name=name, summary=text, source=source)
     run = replace(with_result(run, labels=labels), variant=variant, command=text, machine={text: [text, None, 1.5]})
     assert_equal_records(load_run(save_run(run, tmp_path_factory.mktemp("run") / "run.h5")), run)
+
+
+def test_how_a_stream_was_read_comes_back_exactly(tmp_path):
+    stream = StreamRecord(14_266, 222, 784, rows=60_000, read_s=0.25, waited_s=0.01, rereads=1.5, disk_bytes_s=1e9)
+    run = with_result(make_run((32,), rounds=2, steps=3), stream=stream)
+    assert_equal_records(load_run(save_run(run, tmp_path / "run.h5")), run)
 
 
 def test_numbers_of_numpy_become_plain_ones(tmp_path):

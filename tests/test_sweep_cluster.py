@@ -97,17 +97,25 @@ def test_an_unexpected_error_of_a_node_fails_its_cell():
     assert answer_of(Future(ZeroDivisionError("by zero"))).error == "ZeroDivisionError: by zero"
 
 
+@dataclass
 class ClientThatLost:
-    """A client whose scheduler has gone."""
+    """A client that has lost something; of_future: the status that its futures get."""
 
-    status = "connecting"
+    of_future: str
+    status: str = "connecting"
 
     def submit(self, *arguments: Any, **options: Any) -> Future:
-        return Future(OSError(), "lost")
+        return Future(OSError(), self.of_future)
+
+
+def test_an_answer_that_was_lost_with_its_worker_does_not_mean_that_the_scheduler_is_gone():
+    pool = DaskPool(ClientThatLost("lost"), trivial, named_class, pytest.fail)
+    pool.submit(0, cells()[0])
+    assert not pool.has_lost_scheduler()
 
 
 def test_a_lost_scheduler_ends_the_sweep_in_one_sentence():
-    pool = DaskPool(ClientThatLost(), trivial, named_class, pytest.fail)
+    pool = DaskPool(ClientThatLost("cancelled"), trivial, named_class, pytest.fail)
     assert list(pool.ended(0.0)) == []
     pool.submit(0, cells()[0])
     with pytest.raises(WorkerDied, match="the connection to the scheduler is lost; start it, and run the same"):
@@ -123,8 +131,8 @@ class ClientOfTwoOnOneHost:
         ours = {"host": "node1", "resources": {"mlpprof": 1.0}}
         return {"workers": {"tcp://node1:1": ours, "tcp://node1:2": ours, "tcp://node1:3": {"host": "node1"}}}
 
-    def run(self, function: Callable[[], str], workers: list[str], on_error: str) -> dict[str, str]:
-        return {worker: function() for worker in workers}
+    def run(self, function: Callable[..., str], *arguments: Any, workers: list[str], on_error: str) -> dict[str, str]:
+        return {worker: function(*arguments) for worker in workers}
 
 
 def test_two_workers_on_one_node_are_refused():
@@ -161,6 +169,7 @@ def test_other_versions_at_a_worker_are_refused_in_the_words_of_dask():
         ("cached --dtype float16", "--dtype float16: expected float32 or float64"),
         ("cached --layers 784-10,20-10", "layers 20-10 have 20 inputs"),
         ("cached --scheduler tcp://a:1 --scheduler-file b", "name two schedulers"),
+        ("cached --budget 5", "--budget 5 is for races; add --over TARGET"),
         ("cached --grid none.toml", "cannot read the grid in none.toml"),
         ("cached --grid wrong.toml", "wrong.toml has 'bacth'; did you mean 'batch'"),
         ("train.py --batch 8", "--batch cannot be used with programs"),
@@ -183,6 +192,13 @@ def test_a_grid_file_has_the_options_and_what_is_typed_has_priority(tmp_path: Pa
     assert "batch 999 is out of range" in capsys.readouterr().err
     assert run(["sweep", "--grid", "grid.toml", "--batch", "8", "--over", "naive"]) == EXIT_USAGE
     assert "--over naive is the only target" in capsys.readouterr().err
+
+
+def test_the_grid_of_the_study_can_be_swept(tmp_path: Path, capsys):
+    grid = Path(__file__).parents[1] / "reports" / "studies" / "sweep.toml"
+    two = ["--scheduler", "tcp://a:1", "--scheduler-file", "b"]  # what is refused after the cells
+    assert run(["sweep", "--grid", str(grid), *two, "-o", str(tmp_path / "out")]) == EXIT_USAGE
+    assert "name two schedulers" in capsys.readouterr().err
 
 
 def test_without_dask_the_command_shows_the_line_that_installs_it(capsys, monkeypatch):

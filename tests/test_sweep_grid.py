@@ -47,6 +47,7 @@ def test_an_unknown_variant_is_refused_with_the_nearest():
         cells(["cached"])[0],
         cells(batches=[20])[0],
         replace(FIRST, steps=7),
+        replace(FIRST, budget_s=9.0),
         replace(FIRST, native_blas=True),
         replace(FIRST, inputs=("other code", "tiny")),
         replace(FIRST, variants=(replace(FIRST.variants[0], seed=1),)),

@@ -108,7 +108,9 @@ def solve(folder: Path, number: int) -> None:
 
 def test_a_new_folder_has_everything_but_a_solution(made):
     names = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    assert names == {"README.md", "my_mlp.py", "digits.npz", *(f"exercises/{e.file_name}" for e in EXERCISES)}
+    pages = {f"exercises/{e.file_name}" for e in EXERCISES}
+    pictures = {f"exercises/figures/{name}.svg" for name in ("bias-row", "memory-order", "roofline")}
+    assert names == {"README.md", "my_mlp.py", "digits.npz", *pages, *pictures}
     assert (made / "results").is_dir()
     assert code_of((made / "my_mlp.py").read_text(encoding="utf-8")) == code_of(ladder()["per_sample"].source())
 
@@ -156,7 +158,15 @@ def test_a_page_has_its_five_parts_and_three_closed_hints(exercise):
     assert re.findall(r"<details><summary>Hint (\d)", page) == ["1", "2", "3"]
     assert page.count("</details>") == 3
     assert max(len(line) for line in page.splitlines()) <= 122
-    assert len(page.splitlines()) < 60
+    assert len(page.splitlines()) < 80
+
+
+def test_a_picture_has_a_file_an_alternative_text_and_a_text_diagram(made):
+    for exercise in EXERCISES:
+        page = text(exercise.file_name)
+        pictures = re.findall(r"```\n\n!\[([^\]]{40,})\]\(([^)]+)\)", page)
+        assert len(pictures) == page.count("![")
+        assert all((made / "exercises" / file).is_file() for _, file in pictures)
 
 
 def test_the_readme_leads_to_every_page(made):
@@ -167,7 +177,7 @@ def test_the_readme_leads_to_every_page(made):
 
 
 def test_commands_of_the_texts_exist():
-    for name in ("README.md", "guide.md", *(e.file_name for e in EXERCISES)):
+    for name in ("README.md", "guide.md", "script.md", "answers.md", *(e.file_name for e in EXERCISES)):
         for words in re.findall(r"mlpprof workshop (\w+)", text(name)):
             assert words in command.command.commands
         for words in re.findall(r"(?:^|`)mlpprof (\w+)", text(name), re.MULTILINE):
@@ -227,6 +237,18 @@ def test_the_guide_is_printed_as_markdown_where_there_is_no_terminal(capsys):
     assert printed == text("guide.md")
     for part in ("Ninety minutes", "A day", "Accelerate", "Hyper-threads", "Power saving", "roofline", "Questions"):
         assert part in printed
+
+
+def test_the_guide_has_a_script_of_90_minutes_on_two_pages_and_the_answers_to_every_exercise(capsys):
+    assert run(["workshop", "guide", "--script"]) == EXIT_OK
+    script = capsys.readouterr().out
+    parts = re.findall(r"^## (\d+) to (\d+):", script, re.MULTILINE)
+    assert [int(begin) for begin, _ in parts[1:]] == [int(end) for _, end in parts[:-1]]
+    assert (parts[0][0], parts[-1][1]) == ("0", "90")
+    assert len(script.split()) < 1_000, "two pages"
+    assert run(["workshop", "guide", "--answers"]) == EXIT_OK
+    answers = capsys.readouterr().out
+    assert all(f"## Exercise {e.number}: " in answers for e in EXERCISES)
 
 
 # Results
@@ -501,6 +523,7 @@ def test_the_last_line_shows_what_comes_next():
     assert "Well done!" in last_line(result(7))
     assert "three hints" in last_line(result(3, outcome="fail"))
     assert "No time was measured" in last_line(result(3, outcome="fail", stage="load", speed=None))
+    assert last_line(result(3, outcome="inconclusive")).endswith("less busy: mlpprof workshop check 3")
 
 
 @pytest.fixture
@@ -600,7 +623,7 @@ def test_a_loop_without_end_is_one_sentence_with_its_line_and_exit_code_one(fold
 
 
 def test_code_that_fails_only_in_the_race_has_failed_the_exercise(folder, monkeypatch):
-    def crash(requests, batch, environment, blocks):
+    def crash(requests, batch, environment, blocks, rarely):
         raise WorkerDied("the worker process ended with exit code 7 before it answered")
 
     monkeypatch.setattr(check, "variant_race", crash)
@@ -647,7 +670,9 @@ class SlowRace(FakeRace):
 
     described = {"machine": {"cpu_model_name": "a \x1b[31mcpu"}}  # noqa: RUF012 - a constant of a test
 
-    def __init__(self, requests: list[Request], batch: int, environment: Environment, blocks: int) -> None:
+    def __init__(
+        self, requests: list[Request], batch: int, environment: Environment, blocks: int, rarely: tuple[int, ...]
+    ) -> None:
         super().__init__([1.0, 1.2, 20.0, 1.3])
         assert [Path(request.variant).stem for request in requests] == [
             *("cached", "no_input_delta"),

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from workshop_results import result
 
 from mlpprof.cli.main import run
 from mlpprof.errors import EXIT_OK, EXIT_USAGE
 from mlpprof.workshop import conditions
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.notebook import check, notebook_text
+from mlpprof.workshop.notebook import Checked, check, notebook_text, with_pictures
 from mlpprof.workshop.solutions import start_text
 
 COURSE = built_in()
@@ -36,10 +37,15 @@ def test_the_notebook_has_the_pages_and_the_code_of_the_folder():
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert texts[0] == text("README.md").rstrip("\n") or texts[0] == text("README.md")
     for exercise in EXERCISES:
-        assert text(exercise.file_name).rstrip() in [found.rstrip() for found in texts]
+        assert with_pictures(text(exercise.file_name)).rstrip() in [found.rstrip() for found in texts]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert code[0] == f"%%writefile my_mlp.py\n{start_text(COURSE)}"
     assert [f"check({e.number}, guess=None)" in cell for e, cell in zip(EXERCISES, code[1:], strict=True)] == [True] * 8
+
+
+def test_in_the_notebook_a_picture_replaces_the_text_diagram_before_it():
+    page = "a\n\n```text\n+-+\n```\n\n![what it shows](figures/x.svg)\n\n```text\nstays\n```\n"
+    assert with_pictures(page) == "a\n\n![what it shows](exercises/figures/x.svg)\n\n```text\nstays\n```\n"
 
 
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys):
@@ -58,6 +64,13 @@ def test_check_in_a_notebook_shows_what_the_command_shows(tmp_path, monkeypatch)
     assert "NOT THERE YET" in checked._repr_html_()
     assert "<b>Anna" not in checked._repr_html_()
     assert len(list((tmp_path / "results").iterdir())) == 1
+
+
+def test_the_roofline_of_the_learner_is_a_picture_in_the_notebook_with_an_alternative_text():
+    plain, drawn = Checked(COURSE, result(7)), Checked(COURSE, result(7), b"<svg/>")
+    assert "<img" not in plain._repr_html_()
+    assert '<img alt="Your statements below the limits of this machine" src="data:image/svg+xml' in drawn._repr_html_()
+    assert repr(plain) == repr(drawn)
 
 
 @pytest.mark.slow

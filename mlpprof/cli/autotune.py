@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from mlpprof.cli.configuration import WrittenPath
-from mlpprof.cli.options import workload_from, workload_options
+from mlpprof.cli.options import scheduler_from, scheduler_options, workload_from, workload_options
 from mlpprof.cli.saving import Saving
 from mlpprof.cli.streams import complain
 from mlpprof.cli.terminal import output_console, print_json, print_sentence, progress_bar
 from mlpprof.compare.autotune import CACHE, Kept, autotune, tuned_key
 from mlpprof.errors import UsageError
 from mlpprof.files import require_writable
-from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Worker
+from mlpprof.machine.facts import machine_class
 from mlpprof.profile.request import Request
-from mlpprof.profile.variant import WORKER
 from mlpprof.report.files.formats import TUNING
 from mlpprof.report.json_documents import tuning_json
 from mlpprof.report.terminal.autotune import print_tuning, three_lines
+from mlpprof.sweep.cluster import DaskPool, remote_client
+from mlpprof.sweep.measure import class_of_node, machine_of_node
+from mlpprof.sweep.tune import one_machine, tune_cell, tune_on_node
 
 BUDGET_S = 110.0
 
@@ -44,6 +47,7 @@ BUDGET_S = 110.0
     metavar="SECONDS",
     help="Time for the search.",
 )
+@scheduler_options
 @click.option("--again", is_flag=True, help="Measure again, even if a result for this machine is stored.")
 @click.option(
     "-o",
@@ -59,6 +63,8 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
     mlpprof measures variants, chunk sizes, numbers of BLAS threads and memory layouts alternately. After each round the
     slower half is left out; the last two are compared in new processes. The result is stored for this machine, network,
     batch and precision. Environment variables that fix the BLAS kernel are ignored.
+
+    With --scheduler a node of that cluster is measured instead, and the result is for machines of its class.
     """
     if out is not None:
         TUNING.choose(out)
@@ -66,16 +72,20 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
     workload = workload_from({**options, "batch": None if batch is None else (batch,)})
     request = Request("sliced", workload.network, workload.source, options["dtype"], options["seed"])
     saving = Saving()
-    with progress_bar() as progress:
-        with Worker(WORKER, worker_environment(os.environ, 1, True)) as worker:
-            machine = worker.call("machine", progress)
+    with progress_bar() as progress, _pool(scheduler_from(options), budget) as pool:
+        machine = (
+            machine_of_node(native_blas=True) if pool is None else one_machine(pool.ask(partial(machine_of_node, True)))
+        )
         key = tuned_key(machine, workload.network, workload.batch, options["dtype"])
         known = None if again else CACHE.read(key, complain)
         kept = known is not None
         if known is not None:
             tuning = known.tuning
         else:
-            tuning = autotune(request, workload.name, workload.batch, budget, progress)
+            if pool is None:
+                tuning = autotune(request, workload.name, workload.batch, budget, progress)
+            else:
+                tuning = tune_on_node(pool, request, workload, budget, progress, complain)
             try:
                 CACHE.write(key, Kept(tuning))
             except UsageError as error:  # only a warning: the user did not ask for this file
@@ -92,7 +102,19 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
         notes = []
         if kept:
             notes.append(f"Measured on {tuning.created[:10]} and stored for this machine; --again measures it again.")
+        if pool is not None:
+            notes.append(f"It is for machines of this class: {machine_class(machine)}.")
         if out is not None and not saving.failures:
             notes.append(f"Written: {out}. Try it: mlpprof check {out}")
         for note in notes:
             print_sentence(console, note, "dim")
+
+
+@contextlib.contextmanager
+def _pool(scheduler: tuple[str | None, Path | None] | None, budget: float) -> Iterator[DaskPool | None]:
+    """The nodes of a scheduler, None without one."""
+    if scheduler is None:
+        yield None
+        return
+    with remote_client(*scheduler) as client:
+        yield DaskPool(client, partial(tune_cell, budget), class_of_node, complain)

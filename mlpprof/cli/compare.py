@@ -18,6 +18,7 @@ from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.options import (
     ProgramCommand,
     allow_writes_option,
+    budget_option,
     figure_option,
     given_options,
     measuring_options,
@@ -25,6 +26,7 @@ from mlpprof.cli.options import (
     program_request,
     require_options_of_programs,
     resolution_option,
+    stream_option,
     workload_from,
     workload_options,
 )
@@ -92,6 +94,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
 @modules_options
 @allow_writes_option
 @workload_options
+@stream_option
 @measuring_options
 @click.option(
     "--at-least",
@@ -100,12 +103,7 @@ step_option = click.option("--step", "steps", multiple=True, metavar="NAME", hel
     help="Fail (exit code 1) unless NEW is at least R times as fast as OLD.",
 )
 @resolution_option
-@click.option(
-    "--budget",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
-)
+@budget_option
 @click.option("--no-check", is_flag=True, help="Do not check first that all variants compute the same.")
 @click.option("--no-waterfall", is_flag=True, help="Do not measure which phases got faster.")
 @click.option(

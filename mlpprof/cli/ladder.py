@@ -17,6 +17,7 @@ from mlpprof.cli.options import (
     figure_option,
     measuring_options,
     resolution_option,
+    stream_option,
     workload_from,
     workload_options,
 )
@@ -44,6 +45,7 @@ PROCESSES = 5
 @click.command("ladder")
 @click.argument("variants", nargs=-1)
 @workload_options
+@stream_option
 @measuring_options
 @click.option(
     "--root", default="naive", show_default=True, help="Variant to start from; the others are compared with it."

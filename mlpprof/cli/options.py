@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -14,19 +15,27 @@ from mlpprof.cli.configuration import WrittenPath
 from mlpprof.cli.streams import complain
 from mlpprof.compare.error_bounds import RESOLUTION
 from mlpprof.compare.resolution import share_of
-from mlpprof.data import DataSource
+from mlpprof.data import DataSource, memory_needed, peek
+from mlpprof.data.stream import WINDOW_BYTES, part_rows_for
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE
 from mlpprof.errors import UsageError
+from mlpprof.machine.linux import free_memory_bytes
 from mlpprof.model.network import HIDDEN, LOSS_NAMES, OUTPUTS, parse_layers
 from mlpprof.process import TIME_LIMIT_S, TIME_LIMIT_VARIABLE, time_limit_s
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import DEFAULT_THREADS
 from mlpprof.programs.name import EXPECTED, MODULE, ProgramName
 from mlpprof.programs.request import STILL_S, ProgramRequest, request_for
+from mlpprof.report.numbers import format_size
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+ITEM_BYTES = {"float32": 4, "float64": 8}
+
+MOST_OF_MEMORY = 0.25
+"""The rows of a file that are in memory while training take no more than this share of what is free."""
 
 NETWORK_OPTIONS = ("hidden", "output", "loss", "rate", "momentum", "l1", "l2")
 
@@ -108,11 +117,21 @@ data_options = together(
         metavar="NAME",
         help=f"Network, data and batch to start from: {', '.join(WORKLOADS)}.",
     ),
-    click.option("--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not) or .npz."),
+    click.option(
+        "--data", metavar="FILE|FOLDER", help="Data: HDF5, IDX (a folder or a file, gzipped or not), .npz or .npy."
+    ),
     click.option("--x", metavar="NAME", help="Name of the samples in the data file."),
     click.option("--y", metavar="NAME", help="Name of the labels or targets in the data file."),
 )
 """The options for the data."""
+
+stream_option = click.option(
+    "--stream",
+    is_flag=True,
+    help="Read the data file while training, a part at a time, instead of loading it first. This happens by itself if "
+    "the data does not fit into memory.",
+)
+"""The option for commands that can train from a file; `workload_from` reads it."""
 
 network_options = together(
     click.option("--hidden", metavar="NAME", help=f"Hidden activation: {', '.join(HIDDEN)}."),
@@ -143,6 +162,34 @@ time_limit_option = click.option(
     f"{STILL_S:.0f} seconds.",
 )
 """The option for code that needs long, or runs for ever; `process.time_limit_s` reads it."""
+
+scheduler_options = together(
+    click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that is already running."),
+    click.option(
+        "--scheduler-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Use the scheduler whose address is in FILE, which dask scheduler --scheduler-file has written.",
+    ),
+)
+"""The options for commands that run on a cluster; `scheduler_from` reads them."""
+
+
+def scheduler_from(options: Mapping[str, Any]) -> tuple[str | None, Path | None] | None:
+    """The address or the file of a scheduler, None without one. Raises UsageError if both are given."""
+    address, file = options["scheduler"], options["scheduler_file"]
+    if address is not None and file is not None:
+        raise UsageError(f"--scheduler {address} and --scheduler-file {file} name two schedulers; leave one out")
+    return None if address is None and file is None else (address, file)
+
+
+budget_option = click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time limit per comparison; three processes always run, or two if the effect is clear.",
+)
+"""The option for the time of a race."""
 
 rank_options = together(
     click.option(
@@ -248,13 +295,45 @@ def workload_from(options: Mapping[str, Any]) -> Workload:
         raise UsageError(
             f"--x and --y are names of arrays in a file ('{x or y}'), but there is no file; add --data FILE"
         )
-    return resolve(
+    workload = resolve(
         options["workload"],
         source=None if data is None else DataSource.parse(data, x, y),
         batch=None if options["batch"] is None else max(options["batch"]),
         layers=None if options["layers"] is None else parse_layers(options["layers"]),
         **{name: options[name] for name in NETWORK_OPTIONS if options[name] is not None},
     )
+    wanted = options.get("stream")
+    return workload if wanted is None else streamed(workload, wanted, options["dtype"])
+
+
+def streamed(
+    workload: Workload,
+    wanted: bool,
+    dtype: str | None,
+    free_bytes: Callable[[], int] = free_memory_bytes,
+    say: Callable[[str], None] = complain,
+) -> Workload:
+    """The workload with a source that is read while training, if that is wanted or the data does not fit into memory.
+
+    dtype: of the training; None counts with float64, which a variant may need. say: gets a note if it was not wanted.
+    Raises UsageError if it is wanted for an embedded set.
+    """
+    source = workload.source
+    if source.path is None:
+        if wanted:
+            raise UsageError(f"--stream reads a data file, but '{source.text}' is an embedded set; add --data FILE")
+        return workload
+    free = free_bytes()
+    if not wanted:
+        needed = memory_needed(source, ITEM_BYTES[dtype or "float64"])
+        if needed <= free:
+            return workload
+        say(
+            f"{source.text} takes {format_size(needed)} in memory, but {format_size(free)} are free; it is read while "
+            "training, as with --stream"
+        )
+    part_rows = part_rows_for(peek(source), workload.batch, min(WINDOW_BYTES, int(free * MOST_OF_MEMORY)))
+    return replace(workload, source=replace(source, part_rows=part_rows))
 
 
 # The options of commands that run an unchanged program, and the `Subject` that is made from them.

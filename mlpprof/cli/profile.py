@@ -26,6 +26,7 @@ from mlpprof.cli.options import (
     program_request,
     require_options_of_programs,
     step_option,
+    stream_option,
     workload_from,
     workload_options,
 )
@@ -122,6 +123,7 @@ def require_no_step_options(options: dict[str, Any]) -> None:
 @modules_options
 @allow_writes_option
 @workload_options
+@stream_option
 @measuring_options
 @click.option(
     "--steps",

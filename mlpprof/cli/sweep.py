@@ -21,11 +21,14 @@ from mlpprof.cli.configuration import WrittenPath, by_parameter
 from mlpprof.cli.options import (
     BatchSizes,
     allow_writes_option,
+    budget_option,
     data_options,
     given_options,
     modules_options,
     network_options,
     program_request,
+    scheduler_from,
+    scheduler_options,
     time_limit_option,
     workload_from,
 )
@@ -104,17 +107,12 @@ def _read_grid(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @click.option("--native-blas", is_flag=True, help="Ignore variables that fix the BLAS kernel (OPENBLAS_CORETYPE, ...).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed for weights.")
 @click.option("--steps", type=click.IntRange(1, 1_000_000), help="Timed steps per pass of a profile.")
+@budget_option
 @time_limit_option
 @click.option("--step", metavar="NAME", help="The training step of your programs, as in mlpprof profile.")
 @modules_options
 @allow_writes_option
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Use a dask scheduler that is already running.")
-@click.option(
-    "--scheduler-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Use the scheduler whose address is in FILE, which dask scheduler --scheduler-file has written.",
-)
+@scheduler_options
 @click.option(
     "-o",
     "--out",
@@ -165,10 +163,8 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
 
 
 def _client(options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    address, file = options["scheduler"], options["scheduler_file"]
-    if address is not None and file is not None:
-        raise UsageError(f"--scheduler {address} and --scheduler-file {file} name two schedulers; leave one out")
-    return local_client() if address is None and file is None else remote_client(address, file)
+    scheduler = scheduler_from(options)
+    return local_client() if scheduler is None else remote_client(*scheduler)
 
 
 def swept(sweeping: Sweeping, cells: Sequence[Cell], options: Mapping[str, Any]) -> Sweep:
@@ -206,7 +202,10 @@ def cells_from(ctx: click.Context, targets: Sequence[str], options: dict[str, An
     threads = _threads(options["threads"])
     blank = SweepCell("", None, None, None, None, None)
     typed = shlex.join(["mlpprof", *sys.argv[1:]])
-    common = Cell(blank, str(Path.cwd()), typed, native_blas=options["native_blas"], steps=options["steps"])
+    if options["budget"] is not None and over is None:
+        raise UsageError(f"--budget {options['budget']:g} is for races; add --over TARGET, or use --steps for profiles")
+    settings = {name: options[name] for name in ("native_blas", "steps")}
+    common = Cell(blank, str(Path.cwd()), typed, **settings, budget_s=options["budget"])
     everything = [*targets, *([over] if over is not None else [])]
     if any(is_program(name) for name in everything):
         require_programs(everything, options)

@@ -126,7 +126,7 @@ def check(
     The check asks three questions: Are the results correct? Is the structure as required? Is it fast enough? For speed,
     my_mlp.py is compared with the start of the exercise and with its solution in the same processes, so a slow machine
     is no disadvantage. A check takes about a minute at most. A loop that never ends is stopped after some seconds, and
-    the check names its line. The result is kept in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
+    the check names its line. The result is stored in results/. Exit code 0: passed; 1: not passed; 3: inconclusive.
     """
     if file_format is not None and not as_json and out is None:
         raise UsageError(f"--format {file_format} is the form of the JSON; add --json to print it, or -o FILE")
@@ -152,7 +152,7 @@ def check(
     with saving.attempt():
         path, kept = keep(folder, result)
         where = path.relative_to(folder)
-        note = f"kept in {where}" if kept else f"{where} already has a better result, which stays"
+        note = f"stored in {where}" if kept else f"not stored, because {where} already has a better result"
         if out is not None:
             with write_atomically(out) as part:
                 part.write_text(json_text(FORMATS[file_format or "json"](course, result)), encoding="utf-8")
@@ -213,18 +213,21 @@ def solution(number: int, exercises: Path | None) -> None:
     click.echo(solution_text(_course(exercises, Path.cwd()), number), nl=False)
 
 
-@command.command("guide", short_help="Show the guide for teachers.")
-def guide() -> None:
-    """Show the guide for teachers: schedules, problems on certain machines, questions with answers.
+@command.command("guide", short_help="Show the guide for teachers, a script, or the answers.")
+@click.option("--script", "part", flag_value="script", help="Show a script for a lesson of 90 minutes, on two pages.")
+@click.option("--answers", "part", flag_value="answers", help="Show the answers to the questions of all exercises.")
+def guide(part: str | None) -> None:
+    """Show the guide for teachers: how to prepare, what a check does, problems on certain machines, and questions.
 
-    Without a terminal the output is Markdown: mlpprof workshop guide > guide.md
+    Without a terminal the output is Markdown: mlpprof workshop guide --script > script.md
     """
+    page = built_in().text(f"{part or 'guide'}.md")
     console = output_console()
     if console.is_terminal:
         with console.pager():  # without styles, because a pager may print escape codes as text
-            console.print(Markdown(built_in().text("guide.md")))
+            console.print(Markdown(page))
     else:
-        click.echo(built_in().text("guide.md"), nl=False)
+        click.echo(page, nl=False)
 
 
 @command.command("author", short_help="Make an exercise of your own two versions.")
@@ -323,7 +326,7 @@ def _ask(chosen: Exercise) -> float | None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     while True:
-        question = f"Correct so far. {chosen.question} Your guess (Enter: none)"
+        question = f"Correct so far. {chosen.question} Your guess (press Enter for none)"
         typed: str = click.prompt(question, default="", show_default=False, err=True)
         try:
             return parse_guess(typed)

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from mlpprof.compare.error_bounds import (
-    CLEAR_FACTOR,
     CLEAR_REPLICATES,
     REPLICATED,
     RESOLUTION,
     Look,
     Procedure,
     bounds,
+    clear_factor,
     procedure_for,
 )
 from mlpprof.errors import UsageError
@@ -267,17 +267,18 @@ def decide(
 
 
 def clear_outcome(log_ratios: ArrayLike, at_least: float, procedure: Procedure = REPLICATED) -> Outcome | None:
-    """PASS or FAIL where the replicates before the first look, (n,), are so far from the claim that they are enough.
+    """PASS or FAIL where few replicates, (n,), are so far from the claim that they are enough; else None.
 
     Their interval must lie beyond the claim too: on a machine where they scatter much, they are not.
     """
     x = replicates_of(log_ratios)
-    if not CLEAR_REPLICATES <= len(x) < procedure.looks[0]:
+    if len(x) not in CLEAR_REPLICATES:
         return None
     low, high = interval(x, procedure=procedure)
-    if high < at_least and x.max() < math.log(at_least / procedure.bias / CLEAR_FACTOR):
+    factor = clear_factor(len(x))
+    if high < at_least and x.max() < math.log(at_least / procedure.bias / factor):
         return Outcome.FAIL
-    if low > at_least and x.min() > math.log(at_least / procedure.resolution * procedure.bias * CLEAR_FACTOR):
+    if low > at_least and x.min() > math.log(at_least / procedure.resolution * procedure.bias * factor):
         return Outcome.PASS
     return None
 

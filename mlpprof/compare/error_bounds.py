@@ -23,10 +23,12 @@ away, because levels this small hardly overlap (normal replicates of 3 % really 
 would hold for normal data only. FAIL and PASS each have their whole budget and do not rely on the other to stop first
 ("non-binding"), so a run may be ended early for any reason, and looks may be left out.
 
-A run that ends between two looks, because its time is spent, is decided at the replicates that there are: this last
-look spends what the spending function has for the replicates since the look before, n - n_(k-1) of n_K, and the looks
-that follow spend nothing, so that the budgets are kept. When a run ends must not depend on the ratios that it measured;
-it depends on the clock alone. With 3 or 4 replicates t is large, so that only a clear effect is decided there.
+A run that ends before its last look, because its time is spent, is decided at the replicates that there are: this look
+spends all that the looks before it have left of the budget, because no look follows. When a run ends must not depend on
+the ratios that it measured; it depends on the clock alone. With 3 or 4 replicates t is large all the same. Student's t
+gets all of that level. The margin z_k shape_sd below keeps the level of a look that is not the last, with a deviation
+that is larger by EARLY_SHAPE, so that the errors stay within the budgets for two-valued distributions too (a test
+computes them).
 
 Why z_k shape_sd: at levels of 1e-4 a t statistic of 5 replicates stands on the normal distribution alone. Processes
 fall into modes (a memory layout, a huge page or not); five that by chance all fall into the same one show no scatter
@@ -44,11 +46,12 @@ look is the first of LOOKS at which a true speedup of just `at_least` is decided
 looks before it are the same for every resolution. The floor of the deviation gives an interval of 5 processes that is
 no narrower than D.
 
-Clear effects. Before the first look, a run ends if its first two replicates both lie beyond the limit of a verdict, on
-the same side, by the factor CLEAR_FACTOR, and their 95 % interval lies beyond the claim. By Cantelli's inequality two
-independent replicates both err so far with probability (s^2 / (s^2 + log(2.5)^2))^2, whatever their distribution: 1e-7
-for s = 1.5 %, and 1e-5 for 5 %, which is a hundredth of the smaller budget. No null is measured then: a run whose same
-code differs by that factor is no run.
+Clear effects. With few replicates t is so large that even an obvious effect is undecided. So a run of 2, 3 or 4
+replicates also ends if all of them lie beyond the limit of a verdict, on the same side, by `clear_factor` (2.4, 1.5 and
+1.4), and their 95 % interval lies beyond the claim. The probability that n independent replicates all err so far is at
+most 1e-5, a hundredth of the smaller budget, if their standard deviation is at most 5 %, whatever their distribution
+(by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are roughly normal.
+No null is measured then: a run whose same code differs by that factor is useless.
 
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the
@@ -132,8 +135,14 @@ BIAS_SHARE = 0.15
 """Finer procedures tolerate a bias of this share of their resolution, in logarithms."""
 DECIDED_SD = 0.04
 """If processes scatter by no more than this, a true speedup of exactly `at_least` is decided at the last look."""
-CLEAR_REPLICATES, CLEAR_FACTOR = 2, 2.5
-"""So many replicates decide alone if all of them lie beyond the limit of a verdict by this factor."""
+EARLY_SHAPE = 1.2
+"""In a run that its time has ended, the deviation of the normal margin is larger by this factor at the last look."""
+CLEAR_REPLICATES = (2, 3, 4)
+"""So few replicates decide if all of them lie beyond the limit by `clear_factor`; with more, the bounds are small."""
+CLEAR_LEVEL = 1e-5
+"""The probability that all of them err by that factor, with the largest deviations below."""
+CLEAR_SD, CLEAR_NORMAL_SD = 0.05, 0.20
+"""The largest standard deviation for which this holds whatever the distribution, and if it is roughly normal."""
 
 
 @cache
@@ -158,6 +167,13 @@ def procedure_for(resolution: float) -> Procedure:
         if bounds(procedure)[-1].failing.margin(DECIDED_SD) <= math.log1p(resolution) - tolerated:
             break
     return procedure
+
+
+@cache
+def clear_factor(replicates: int) -> float:
+    """The factor by which all of so many replicates must lie beyond the limit of a verdict, to decide alone."""
+    one_errs = CLEAR_LEVEL ** (1 / replicates)
+    return math.exp(max(CLEAR_SD * math.sqrt(1 / one_errs - 1), CLEAR_NORMAL_SD * float(-ndtri(one_errs))))
 
 
 @dataclass(frozen=True)
@@ -202,23 +218,29 @@ def bounds(procedure: Procedure, ended_after: int | None = None) -> tuple[Look, 
     """
     looks = procedure.looks if ended_after is None else (*(n for n in procedure.looks if n < ended_after), ended_after)
     return tuple(
-        Look(n, _bound(procedure, procedure.false_fail, before, n), _bound(procedure, procedure.missed, before, n))
+        Look(
+            n, *(_bound(procedure, budget, before, n, looks[-1]) for budget in (procedure.false_fail, procedure.missed))
+        )
         for before, n in pairwise((0, *looks))
     )
 
 
-def _bound(procedure: Procedure, budget: float, before: int, replicates: int) -> Bound:
+def _bound(procedure: Procedure, budget: float, before: int, replicates: int, last: int) -> Bound:
+    """The bound at one look. before: replicates at the look before; last: those at the last look of the run."""
     process_margin = 0.0
     if procedure.process_sd > 0:
         budget /= 2
         process_margin = procedure.process_sd * float(-ndtri(budget))
-    level = budget * (replicates - before) / procedure.looks[-1]
+    planned = procedure.looks[-1]
+    share = budget * (replicates - before) / planned
+    level = budget * (planned - before) / planned if replicates == last else share
+    is_early = replicates == last < planned
     return Bound(
         replicates=replicates,
         level=level,
         t=float(-stdtrit(replicates - 1, level)),
-        z=float(-ndtri(level)),
+        z=float(-ndtri(share)),
         sd_floor=procedure.sd_floor,
-        shape_sd=procedure.shape_sd,
+        shape_sd=procedure.shape_sd * (EARLY_SHAPE if is_early else 1.0),
         process_margin=process_margin,
     )

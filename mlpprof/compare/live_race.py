@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -105,7 +105,8 @@ class ProcessRace:
 
     subjects: for each the entrants that are its settings; the oldest subject comes first. all_take_part: it is
     an error that an entrant cannot take part; otherwise the others race. start: starts the workers. is_fine: for a fine
-    resolution, turns are short, and where things lie in memory is left to chance (see `placement`).
+    resolution, turns are short, and where things lie in memory is left to chance (see `placement`). rarely: subjects,
+    by their index, that take part in the first blocks of each replicate only, because no verdict is about them.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class ProcessRace:
         turn_s: float = TURN_S,
         start: StartWorker = worker_for,
         is_fine: bool = False,
+        rarely: Collection[int] = (),
     ) -> None:
         self._subjects = tuple(tuple(settings) for settings in subjects)
         self._entrants = [entrant for settings in subjects for entrant in settings]
@@ -125,6 +127,7 @@ class ProcessRace:
         self._all_take_part = all_take_part
         self._blocks, self._turn_s = (FINE_BLOCKS, FINE_TURN_S) if is_fine else (blocks, turn_s)
         self._is_fine = is_fine
+        self._rarely = rarely
         self._start = start
         self._turns: list[Turns] = []
         self.chosen: tuple[Chosen, ...] = ()
@@ -263,7 +266,9 @@ class ProcessRace:
 
     def _add(self, replicate: Replicate, places: Sequence[int], progress: Progress) -> None:
         instances = FINE_INSTANCES if self._is_fine else None
-        self._turns.append(replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances))
+        self._turns.append(
+            replicate.race(places, self._blocks, self._seed, progress, self._turn_s, instances, self._rarely)
+        )
 
     @property
     def _seed(self) -> int:
@@ -311,10 +316,11 @@ def variant_race(
     check: bool = False,
     blocks: int = BLOCKS,
     is_fine: bool = False,
+    rarely: Collection[int] = (),
 ) -> ProcessRace:
     """A race of variants that share one process, the oldest first; the same one twice makes an A/A race.
 
-    check: check first that every variant is right and that all agree on this network and data. is_fine: as for
+    check: check first that every variant is right and that all agree on this network and data. is_fine, rarely: as for
     `ProcessRace`.
     Raises UsageError for a framework beside others: they share no process.
     """
@@ -325,7 +331,11 @@ def variant_race(
         )
     entrants = [Entrant(VariantSubject(request, batch), environment, "shared") for request in requests]
     return ProcessRace(
-        [[one] for one in entrants], check="gradients" if check else None, blocks=blocks, is_fine=is_fine
+        [[one] for one in entrants],
+        check="gradients" if check else None,
+        blocks=blocks,
+        is_fine=is_fine,
+        rarely=rarely,
     )
 
 

@@ -8,7 +8,7 @@ be timed. Each entrant has an instance of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from time import perf_counter
 from typing import Protocol
 
@@ -66,13 +66,14 @@ def race(
     left: Callable[[], float] | None = None,
     limit_s: float = math.inf,
     fewest: int = FEWEST_BLOCKS,
+    rarely: Collection[int] = (),
 ) -> Turns:
     """Time all of them in interleaved blocks; NaN marks the turns that a slow one was left out of.
 
     turn_s: the least duration of a turn. left: for programs, how many more steps each can make after its warm-up. Their
     steps are numbered, so they make them in lockstep, and the race is as long as the steps allow. limit_s: there are
-    fewer blocks, if they would last longer, but not less than `fewest`. Raises ProgramEnded if a program ends before
-    there is a block.
+    fewer blocks, if they would last longer, but not less than `fewest`. rarely: entrants that take part in the first
+    SLOW_BLOCKS blocks only, as slow ones do. Raises ProgramEnded if a program ends before there is a block.
     """
     rng = np.random.default_rng(seed)
     report("warming up", 0.0)
@@ -87,7 +88,7 @@ def race(
     turns = np.full((blocks, len(steppers), 2), np.nan)
     for block in range(blocks):
         report("racing", (block + 0.5) / (blocks + 0.5))
-        racing = [i for i, s in enumerate(fastest_s) if s < SLOW_RUN_S or block < SLOW_BLOCKS]
+        racing = [i for i, s in enumerate(fastest_s) if block < SLOW_BLOCKS or (s < SLOW_RUN_S and i not in rarely)]
         order = rng.permutation(racing)
         with paused_garbage_collection():
             try:

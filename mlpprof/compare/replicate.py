@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -122,11 +122,13 @@ class Replicate:
         progress: Progress,
         turn_s: float = TURN_S,
         instances: int | None = None,
+        rarely: Collection[int] = (),
     ) -> Turns:
         """Race the entrants at these places: within their worker if they share one, else from worker to worker.
 
         instances: within a worker, they are made anew so many times, and race for so many blocks each time; from worker
-        to worker there are as many blocks. None: they race as they are.
+        to worker there are as many blocks. None: they race as they are. rarely: places of entrants of one worker that
+        take part in few blocks.
         """
         workers = {id(self._worker_of[place]) for place in places}
         if len(workers) > 1:
@@ -140,7 +142,9 @@ class Replicate:
                 steppers, instances * blocks, seed, progress, turn_s=turn_s, left=left, limit_s=limit_s, fewest=fewest
             )
         worker = self._worker_of[places[0]]
-        renewed = {} if instances is None else {"instances": instances}
+        renewed: dict[str, Any] = {} if instances is None else {"instances": instances}
+        if rarely:
+            renewed["rarely"] = [i for i, place in enumerate(places) if place in rarely]
         answer = worker.call("race", progress, keys=list(places), blocks=blocks, seed=seed, turn_s=turn_s, **renewed)
         return np.array(answer["turns_s"])
 

@@ -40,21 +40,26 @@ class VariantStepper:
             return warm_up(timed, clock)[1]
 
     def turn(self, runs: int, clock: Clock) -> float:
-        """Seconds a step, through `train` where the variant spans steps; the indices are drawn before the clock."""
+        """Seconds a step, through `train` where the variant spans steps; the indices are drawn before the clock.
+
+        If they come from a stream, the time for which they had to wait counts.
+        """
         X, Y, train_step = self._subject.X, self._subject.Y, self._instance.train_step
         train = getattr(self._instance, "train", None)
-        indices = [next(self._indices) for _ in range(runs)]
-        with catalog.variant_code(self._entry):
-            if train is not None and runs != self._prepared_for:
-                train(X, Y, indices)  # a compiler may have to learn the new number
-                self._prepared_for = runs
-            start = clock()
-            if train is not None:
-                train(X, Y, indices)
-                return (clock() - start) / runs
-            for index in indices:
-                train_step(X, Y, index)
-            return (clock() - start) / runs
+        waited_s, seconds = -self._subject.waited_s, 0.0
+        for indices in self._subject.drawn(self._indices, runs):
+            with catalog.variant_code(self._entry):
+                if train is not None and len(indices) != self._prepared_for:
+                    train(X, Y, indices)  # a compiler may have to learn the new number
+                    self._prepared_for = len(indices)
+                start = clock()
+                if train is not None:
+                    train(X, Y, indices)
+                else:
+                    for index in indices:
+                        train_step(X, Y, index)
+                seconds += clock() - start
+        return (seconds + waited_s + self._subject.waited_s) / runs
 
     def close(self) -> None:
         """Release the instance."""

@@ -58,7 +58,7 @@ def race_until_decided(
                 spent = True
             else:
                 likely = look
-                if expected is not None and done >= CLEAR_REPLICATES:
+                if expected is not None and done >= CLEAR_REPLICATES[0]:
                     likely = max(look, expected(live.race()))
                 live.run(part_of(progress, done, likely, _left_s(elapsed_s, done, likely, budget_s)))
                 done += 1
@@ -106,7 +106,7 @@ def measure(
 def looks_for(at_least: float | None, procedure: Procedure) -> tuple[int, ...]:
     """The numbers of replicates after which a race may end; the last one is the largest."""
     if at_least is not None:
-        return (CLEAR_REPLICATES, *procedure.looks)
+        return tuple(sorted({CLEAR_REPLICATES[0], *procedure.looks}))
     return procedure.looks if procedure.is_fine else (UNCLAIMED_REPLICATES,)
 
 

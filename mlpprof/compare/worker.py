@@ -153,7 +153,11 @@ class Session(ProfileSession):
             with catalog.variant_code(it.entry):
                 if hasattr(instance, "train"):
                     walk = it.subject.walk(batch)
-                    found = [float(loss) for loss in instance.train(X, Y, [next(walk) for _ in range(steps)])]
+                    found = [
+                        float(loss)
+                        for indices in it.subject.drawn(walk, steps)
+                        for loss in instance.train(X, Y, indices)
+                    ]
                 else:
                     found = [float(instance.train_step(X, Y, index)) for index in _in_time(it, batch, steps)]
         finally:
@@ -196,14 +200,17 @@ class Session(ProfileSession):
         seed: int,
         turn_s: float,
         instances: int | None = None,
+        rarely: Sequence[int] = (),
     ) -> Message:
         """The whole race of these entrants, which all live in this worker: the turns as nested lists.
 
         instances: before each so many equal parts of the race, all entrants are made anew, in another order and at
-        other places in memory, and a short run is made once, untimed, before each turn.
+        other places in memory, and a short run is made once, untimed, before each turn. rarely: those of the entrants,
+        by their index, that take part in the first blocks only; not with instances.
         """
         if instances is None:
-            return {"turns_s": race([self._entrant(key) for key in keys], blocks, seed, report, turn_s=turn_s).tolist()}
+            entrants = [self._entrant(key) for key in keys]
+            return {"turns_s": race(entrants, blocks, seed, report, turn_s=turn_s, rarely=rarely).tolist()}
         rng = np.random.default_rng(seed)
         parts = []
         for done in range(instances):

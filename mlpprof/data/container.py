@@ -1,6 +1,6 @@
 """A data file as named arrays: listed before they are read, and the choice of those that are samples and labels.
 
-`hdf5`, `npz` and `idx` open one format each and give a `Container`; everything after that is the same for all three.
+`hdf5`, `npz`, `npy` and `idx` open one format each and give a `Container`; everything after that is the same for all.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Container:
 def looks_like(start: bytes) -> str:
     """The end of the sentence "FILE ..." for a file that is not a known format, from its first START_BYTES."""
     if start.startswith(b"\x93NUMPY"):
-        return "is a single .npy array; write both with np.savez('data.npz', X=X, Y=Y)"
+        return "is an .npy array"
     if start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5":
         return "is a pickle, which could run code and is never loaded"
     text = start.decode("utf-8", errors="ignore").strip()

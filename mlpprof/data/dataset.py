@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from numpy.typing import DTypeLike, NDArray
 from mlpprof.errors import DataError
 
 Array = NDArray[Any]
+
+Blocks = tuple[np.dtype[Any], tuple[int, ...], Iterator[tuple[int, Array]]]
+"""The dtype and the shape of an array, and its rows in blocks, each with the number of its first row."""
 
 PIXEL_MAX = 255
 MAX_CLASSES = 10_000
@@ -127,8 +130,8 @@ class Dataset:
         X or Y may share memory with the set. Raises DataError if the outputs do not fit or dtype cannot hold X.
         """
         return (
-            _scaled(f"{self.name}: X", self.X, self.scale, dtype),
-            _outputs(self.name, self.labels, self.targets, n_outputs, dtype),
+            scaled(f"{self.name}: X", self.X, self.scale, dtype),
+            outputs(self.name, self.labels, self.targets, n_outputs, dtype),
         )
 
     def test_arrays(self, n_outputs: int, dtype: DTypeLike) -> tuple[Array, Array] | None:
@@ -136,8 +139,8 @@ class Dataset:
         if self.X_test is None:
             return None
         return (
-            _scaled(f"{self.name}: test X", self.X_test, self.scale, dtype),
-            _outputs(f"{self.name}: test", self.labels_test, self.targets_test, n_outputs, dtype),
+            scaled(f"{self.name}: test X", self.X_test, self.scale, dtype),
+            outputs(f"{self.name}: test", self.labels_test, self.targets_test, n_outputs, dtype),
         )
 
     def fingerprint(self) -> str:
@@ -146,15 +149,8 @@ class Dataset:
         It identifies the data and not the file: the same MNIST has the same fingerprint in IDX, npz and HDF5 if the
         dtype is the same, gzipped or not.
         """
-        digest = hashlib.sha256()
-        for array in (self.X, self.labels, self.targets, self.X_test, self.labels_test, self.targets_test):
-            if array is None:
-                digest.update(b"none;")
-                continue
-            plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            digest.update(f"{plain.dtype.str}{plain.shape};".encode())
-            digest.update(plain.reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
+        arrays = (self.X, self.labels, self.targets, self.X_test, self.labels_test, self.targets_test)
+        return fingerprint_of(None if array is None else (array.dtype, array.shape, blocks(array)) for array in arrays)
 
     @classmethod
     def from_arrays(
@@ -187,12 +183,27 @@ class Dataset:
         )
 
 
-def require_memory(nbytes: int, what: str) -> None:
-    """Raise DataError if nbytes are more than the memory that is free now."""
+def fingerprint_of(arrays: Iterable[Blocks | None]) -> str:
+    """`Dataset.fingerprint` of the arrays X, labels, targets, and those of the test set, each given in blocks."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            digest.update(b"none;")
+            continue
+        dtype, shape, rows = array
+        digest.update(f"{dtype.newbyteorder('<').str}{shape};".encode())
+        for _, block in rows:
+            plain = np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
+            digest.update(plain.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def require_memory(nbytes: int, what: str, cure: str = "use fewer samples") -> None:
+    """Raise DataError if nbytes are more than the memory that is free now. cure: what to do about it."""
     free = int(psutil.virtual_memory().available)
     if nbytes > free:
         raise DataError(
-            f"{what} needs {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; use fewer samples"
+            f"{what} needs {nbytes / 2**30:,.1f} GiB of memory, but {free / 2**30:,.1f} GiB are free; {cure}"
         )
 
 
@@ -280,7 +291,8 @@ def _check_finite(what: str, values: Array) -> None:
         raise DataError(f"{what} has {first} ({count:,} values are not finite); expected finite numbers throughout")
 
 
-def _scaled(what: str, X: Array, scale: int, dtype: DTypeLike) -> Array:
+def scaled(what: str, X: Array, scale: int, dtype: DTypeLike) -> Array:
+    """X / scale in the dtype, C-contiguous; X itself where that changes nothing. Raises DataError if X is too large."""
     kind = np.dtype(dtype)
     if X.dtype != kind:
         require_memory(math.prod(X.shape) * kind.itemsize, what)
@@ -298,25 +310,34 @@ def _scaled(what: str, X: Array, scale: int, dtype: DTypeLike) -> Array:
         ) from None
 
 
-def _outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int, dtype: DTypeLike) -> Array:
+def outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int, dtype: DTypeLike) -> Array:
+    """Y (N, n_outputs) for labels or targets, as in `Dataset.arrays`; raises DataError if they do not fit."""
+    require_outputs(name, labels, targets, n_outputs)
     if targets is not None:
-        if targets.shape[1] != n_outputs:
-            raise DataError(
-                f"{name} has {targets.shape[1]} targets per sample, but the network has {n_outputs} outputs"
-            )
-        return _scaled(f"{name} Y", targets, 1, dtype)
+        return scaled(f"{name} Y", targets, 1, dtype)
     assert labels is not None
-    classes = max(n_outputs, 2)
-    is_out = (labels < 0) | (labels >= classes)
-    if is_out.any():
-        row = int(np.argmax(is_out))
-        outputs = f"{n_outputs} outputs" if n_outputs > 1 else "1 output"
-        raise DataError(
-            f"{name} has label {labels[row]} in row {row}; a network with {outputs} has labels 0 to {classes - 1}"
-        )
     if n_outputs == 1:
         return labels.reshape(-1, 1).astype(dtype)
     require_memory(len(labels) * n_outputs * np.dtype(dtype).itemsize, f"{name} one-hot Y")
     Y = np.zeros((len(labels), n_outputs), dtype)
     Y[np.arange(len(labels)), labels] = 1
     return Y
+
+
+def require_outputs(name: str, labels: Array | None, targets: Array | None, n_outputs: int) -> None:
+    """Raise DataError if a network with n_outputs cannot learn these labels or targets."""
+    if targets is not None:
+        if targets.shape[1] != n_outputs:
+            raise DataError(
+                f"{name} has {targets.shape[1]} targets per sample, but the network has {n_outputs} outputs"
+            )
+        return
+    assert labels is not None
+    classes = max(n_outputs, 2)
+    is_out = (labels < 0) | (labels >= classes)
+    if is_out.any():
+        row = int(np.argmax(is_out))
+        text = f"{n_outputs} outputs" if n_outputs > 1 else "1 output"
+        raise DataError(
+            f"{name} has label {labels[row]} in row {row}; a network with {text} has labels 0 to {classes - 1}"
+        )

@@ -7,15 +7,19 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy.lib import format as npy
+
 from mlpprof.data.container import START_BYTES, Container, looks_like, one_line, refusing
 from mlpprof.data.dataset import DataFacts, Dataset
 from mlpprof.data.embedded import EMBEDDED, embedded, embedded_set
 from mlpprof.data.hdf5 import is_hdf5, open_hdf5
 from mlpprof.data.idx import GZIP_MAGIC, TRAINING_IMAGES, is_idx, open_idx, open_idx_folder
+from mlpprof.data.npy import open_npy
 from mlpprof.data.npz import open_npz
+from mlpprof.data.stream import StreamedSet
 from mlpprof.errors import DataError, did_you_mean
 
-EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file or an .npz archive"
+EXPECTED = "expected an IDX images file (or the folder of MNIST's four), an HDF5 file, an .npz archive or .npy files"
 LISTED_FILES = 5
 
 
@@ -25,6 +29,8 @@ class DataSource:
 
     name: that of an embedded set.  path: that of a file or folder.  Exactly one of the two is given.
     x, y: the names of the samples and the labels in the file, where they are not the usual ones; both or neither.
+    part_rows: None reads the whole set into memory. Otherwise training reads the file while it runs, and so many rows
+    are shuffled together (see `stream`).
     Raises DataError for any other combination.
     """
 
@@ -32,6 +38,7 @@ class DataSource:
     path: str | None = None
     x: str | None = None
     y: str | None = None
+    part_rows: int | None = None
 
     def __post_init__(self) -> None:
         if (self.name is None) == (self.path is None):
@@ -67,6 +74,26 @@ def load(source: DataSource) -> Dataset:
         return embedded(source.name)
     container = open_container(source)
     return container.dataset(container.roles(source.x, source.y))
+
+
+def load_stream(source: DataSource) -> StreamedSet:
+    """The set of a source that is to be read while it is trained on; raises DataError as `load`."""
+    if source.part_rows is None:
+        raise DataError(f"'{source.text}' has no size of parts; it can only be read as a whole")
+    container = open_container(source)
+    return StreamedSet.of(container, container.roles(source.x, source.y), source.part_rows)
+
+
+def memory_needed(source: DataSource, itemsize: int) -> int:
+    """The bytes that the samples of a file take as they are stored and as numbers of itemsize bytes; 0 if embedded.
+
+    Raises DataError as `load`.
+    """
+    if source.path is None:
+        return 0
+    container = open_container(source)
+    info = container.usable(container.roles(source.x, source.y).X)
+    return info.nbytes + math.prod(info.shape) * itemsize
 
 
 def peek(source: DataSource) -> DataFacts:
@@ -109,6 +136,8 @@ def _open(path: Path) -> Container:
         return open_hdf5(path)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return open_npz(path)
+    if start.startswith(npy.MAGIC_PREFIX):
+        return open_npy(path)
     if start.startswith(GZIP_MAGIC):
         with refusing(f"{path} is a damaged or incomplete gzip file, download it again"), gzip.open(path) as zipped:
             start = zipped.read(START_BYTES)
@@ -125,7 +154,7 @@ def _exists(path: Path) -> bool:
 
 
 def _may_be_data(name: str) -> bool:
-    return name.endswith((".h5", ".hdf5", ".npz")) or "-ubyte" in name
+    return name.endswith((".h5", ".hdf5", ".npz", ".npy")) or "-ubyte" in name
 
 
 def _near_files(path: Path) -> str:

@@ -5,7 +5,8 @@ every rank (`mpiexec -n 4 python train.py`): each rank makes the same instance a
 arguments. Under mlpprof only rank 0 gets requests, so it leads, and the others follow: they make every instance and
 every step that rank 0 makes. Between two steps they sleep, so that they disturb nobody.
 
-Rank 0 sends the data of a step if they are not those of the last step, and the weights if it has changed them alone.
+Rank 0 sends the data of a step if they are not those of the last step, and the weights if it has changed them alone. If
+the rows come from a file while training, every rank reads its own rows of each batch from the file.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 
 from mlpprof.engines.mpiexec import DIED, EXTRA, say
 from mlpprof.engines.team import AWAKE_S, SPINS
+from mlpprof.engines.windows import OpenWindow, open_window, window_of
 from mlpprof.errors import MissingExtra, WorkerDied
 from mlpprof.model.interface import Array
 from mlpprof.model.network import Network
@@ -60,8 +62,8 @@ SLEEP_S = 0.0002
 
 FINISH, MAKE, DROP, STEP = range(4)
 """The tasks that rank 0 gives to the others."""
-NEW_DATA, NEW_STATE = 1, 2
-"""The flags of a step: data or weights come with it."""
+NEW_DATA, NEW_STATE, NEW_WINDOW = 1, 2, 4
+"""The flags of a step: data or weights come with it, or how to open a window of a file."""
 
 
 class Ranks:
@@ -70,6 +72,8 @@ class Ranks:
     file: the variant's file, which the followers load. state: the arrays that are equal in all ranks. Followers expect
     this object in `instance.ranks`. Make it last in the constructor, so that a network that the variant refuses does
     not reach the followers.
+
+    Rank k trains on the rows index[k::size] of a batch. If a file is streamed, it has NaN in place of all others.
 
     rank: the number of this process, 0 to size - 1. stepping: whether a step of all ranks is under way. apart: set it
     where the state is changed outside of such a step.
@@ -132,10 +136,17 @@ class _Leader:
         while self._dropped:
             self._send(DROP, self._dropped.pop())
         known = self._data is not None and X is self._data[0] and Y is self._data[1]
-        self._send(STEP, number, len(index), (0 if known else NEW_DATA) | (NEW_STATE if state else 0))
+        window = window_of(X)
+        new = 0 if known else NEW_DATA if window is None else NEW_WINDOW
+        part = 0 if window is None else window.part()
+        self._send(STEP, number, len(index), new | (NEW_STATE if state else 0), part)
         self.stepping = True
-        if not known:
-            self._data = X, Y
+        self._data = X, Y
+        if new == NEW_WINDOW and window is not None:
+            text = np.frombuffer(json.dumps([window.opener, window.text]).encode(), np.uint8).copy()
+            _wait_for(self._comm.Ibcast(np.array([len(text)], np.int64)))
+            _wait_for(self._comm.Ibcast(text))
+        if new == NEW_DATA:
             _wait_for(self._comm.Ibcast(np.array([*X.shape, ord(X.dtype.char), *Y.shape, ord(Y.dtype.char)], np.int64)))
             for values in (X, Y):
                 _wait_for(self._comm.Ibcast(_sendable(values)))
@@ -149,10 +160,10 @@ class _Leader:
             self._comm.Abort(1)
         self._send(FINISH)
 
-    def _send(self, task: int, number: int = 0, size: int = 0, flags: int = 0) -> None:
+    def _send(self, task: int, number: int = 0, size: int = 0, flags: int = 0, part: int = 0) -> None:
         if self.stepping:
             raise WorkerDied("rank 0 has left a step before its end, so the ranks no longer agree; start them again")
-        _wait_for(self._comm.Ibcast(np.array([task, number, size, flags], np.int64)))
+        _wait_for(self._comm.Ibcast(np.array([task, number, size, flags, part], np.int64)))
 
 
 _watcher = os.getppid()
@@ -198,8 +209,9 @@ def _follow() -> None:
     modules: dict[str, ModuleType] = {}
     instances: dict[int, Any] = {}
     X = Y = np.empty((0, 0))
+    window: OpenWindow | None = None
     while True:
-        task, number, size, flags = _next_task()
+        task, number, size, flags, part = _next_task()
         if task == FINISH:
             return
         if task == DROP:
@@ -210,6 +222,17 @@ def _follow() -> None:
             instances[number] = _make(json.loads(text.tobytes()), modules)
         else:
             instance = instances[number]
+            if flags & (NEW_DATA | NEW_WINDOW) and window is not None:
+                window.close()
+                window = None
+            if flags & NEW_WINDOW:
+                length = np.empty(1, np.int64)
+                _wait_for(comm.Ibcast(length))
+                text = np.empty(int(length[0]), np.uint8)
+                _wait_for(comm.Ibcast(text))
+                opener, described = json.loads(text.tobytes())
+                window = open_window(opener, described, comm.rank)
+                X, Y = window.X, window.Y
             if flags & NEW_DATA:
                 forms = np.empty((2, 3), np.int64)
                 _wait_for(comm.Ibcast(forms))
@@ -221,12 +244,14 @@ def _follow() -> None:
                     _wait_for(comm.Ibcast(array))
             index = np.empty(size, np.int64)
             _wait_for(comm.Ibcast(index))
+            if window is not None:
+                window.hold(part)
             instance.train_step(X, Y, index)
 
 
 def _next_task() -> list[int]:
     """Wait for the next task from rank 0: first polling, since it may come at once, then asleep."""
-    message = np.empty(4, np.int64)
+    message = np.empty(5, np.int64)
     _wait_for(MPI.COMM_WORLD.Ibcast(message), awake_s=AWAKE_S)
     found: list[int] = message.tolist()
     return found

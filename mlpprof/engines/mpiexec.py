@@ -30,6 +30,8 @@ PASSED_ON = ("MLPPROF_", "OMP_", "OPENBLAS_", "GOTO_", "MKL_", "BLIS_", "AOCL_",
 
 LOOK_S = 0.5
 """A rank checks at this interval whether mlpprof still runs."""
+SIGN_OF_LIFE_S = 10.0
+"""A rank on another machine writes an empty line at this interval."""
 DIED = "mlpprof: rank {rank} of 0 to {last} (process {pid} on {host}) {how}"
 """The line on standard error for a rank that has died or failed; the first such line has the reason."""
 
@@ -95,7 +97,9 @@ def watch(ranks: int, tool: int, tool_host: str) -> None:
 
     An mpiexec ends all ranks when one dies, and may then not know which one was the first. But it does not notice the
     death before this process ends, so the line that is written here comes before all others. The parent also ends the
-    child when mlpprof is gone from this machine, since not every mpiexec notices that its input has ended.
+    child when mlpprof is gone from this machine, since not every mpiexec notices that its input has ended, and when
+    mpiexec's process on this machine is gone. On a machine that is cut off from mlpprof, that process notices it only
+    because what the ranks write does not arrive.
 
     ranks: their number. tool: mlpprof's process, on the machine tool_host.
     """
@@ -107,15 +111,23 @@ def watch(ranks: int, tool: int, tool_host: str) -> None:
     os.close(0)  # only the child talks to mlpprof
     os.close(1)
 
+    is_at_tool, starter = socket.gethostname() == tool_host, os.getppid()
+
     def end_without_tool(*_: object) -> None:
         try:
-            os.kill(tool, 0)
-        except ProcessLookupError:
+            if is_at_tool:
+                os.kill(tool, 0)
+            else:
+                say("")
+            is_alone = os.getppid() != starter
+        except (ProcessLookupError, BrokenPipeError):
+            is_alone = True
+        if is_alone:
             os.kill(pid, signal.SIGKILL)
 
-    if socket.gethostname() == tool_host:
-        signal.signal(signal.SIGALRM, end_without_tool)
-        signal.setitimer(signal.ITIMER_REAL, LOOK_S, LOOK_S)
+    every_s = LOOK_S if is_at_tool else SIGN_OF_LIFE_S
+    signal.signal(signal.SIGALRM, end_without_tool)
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -127,6 +139,24 @@ def watch(ranks: int, tool: int, tool_host: str) -> None:
 def say(line: str) -> None:
     """Write one line to standard error in one piece, since other ranks write there too."""
     os.write(2, f"{line}\n".encode())
+
+
+LOST = re.compile(
+    r"Connection (?:to|reset by) (?P<ssh>\S+)(?: closed by remote host| port \d+: )"
+    r"|Timeout, server (?P<silent>\S+) not responding"
+    r"|Remote daemon:.* on node (?P<open_mpi>\S+)"
+    r"|control_cb .* assert \(!closed\) failed"
+)
+"""What ssh, Open MPI and MPICH write if a machine has ended or its network has; MPICH does not name the machine."""
+
+
+def lost_machine(log: str) -> str | None:
+    """'node2', if the standard error of all ranks says that the connection to it is lost; '' if it does not say which.
+
+    None if no connection is lost.
+    """
+    found = [next(filter(None, match.groups()), "") for match in LOST.finditer(log)]
+    return max(found, default=None)
 
 
 def dead_rank(log: str) -> str | None:

@@ -47,6 +47,12 @@ ALLOCATOR_VARIABLES = ("GLIBC_TUNABLES", "PYTHONMALLOC", "NUMPY_MADVISE_HUGEPAGE
 
 PRELOAD_VARIABLES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES")
 
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""In version 2 and 1 of cgroups: the limit of memory, what is used, and what of it the system gives back if needed."""
+
 UNLIMITED_BYTES = 1 << 60
 """Version 1 of cgroups writes "no memory limit" as the largest multiple of a page, near 2**63."""
 
@@ -318,6 +324,21 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
             if limit is not None and 0 < limit < UNLIMITED_BYTES:
                 limits.append(limit)
     return min(limits, default=None)
+
+
+def free_memory_bytes(root: Path = Path("/"), available: int | None = None) -> int:
+    """Bytes of memory that this process can still take: those that the machine has, or that a cgroup leaves of them.
+
+    available: what the machine has; None asks the system. Files that the system only keeps for later count as free.
+    """
+    free = int(psutil.virtual_memory().available) if available is None else available
+    for folder in cgroup_folders(root, "memory"):
+        for limit_name, used_name, kept_name in MEMORY_FILES:
+            limit, used = read_integer(folder, limit_name), read_integer(folder, used_name)
+            if limit is not None and used is not None and 0 < limit < UNLIMITED_BYTES:
+                kept = re.search(rf"^{kept_name} (\d+)$", read_text(folder, "memory.stat") or "", re.MULTILINE)
+                free = min(free, max(0, limit - used + (int(kept[1]) if kept else 0)))
+    return free
 
 
 def cgroup_folders(root: Path, controller: str) -> list[Path]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mlpprof.data import Stream
 from mlpprof.instrument.clocks import Clock, LabelClock, LabelKey, PhaseClock
 from mlpprof.instrument.memory import MemoryWatch, page_faults
 from mlpprof.model import PHASES, Array, Variant
@@ -38,6 +39,8 @@ WARMUP_S, FIRST_STEP_S = 0.5, 2.5
 WARMUP_WINDOW = 5
 SETTLED = 0.05
 """A warm-up also ends when the medians of two successive windows of steps differ by less than this share."""
+FETCHING, WAITING = PHASES[0], "wait for the file"
+"""The phase in which a step that is trained from a stream waits for its rows, and the label of that."""
 MEMORY_STEPS = 3
 FAULT_STEPS = 10
 """Page faults are counted in this many steps, after as many that warm up; if steps are slow, in a single one."""
@@ -65,6 +68,7 @@ class Subject:
     """A variant that is ready to be measured: its data in the run's dtype, and makers of fresh instances.
 
     X (N, n_0), Y (N, n_L). make: a plain instance. make_labelled: one whose labelled statements report to the clock.
+    stream: None if X and Y are the whole set in memory. Otherwise they are the window of this stream.
     """
 
     X: Array
@@ -72,10 +76,29 @@ class Subject:
     seed: int
     make: Callable[[], Variant]
     make_labelled: Callable[[LabelClock], Variant]
+    stream: Stream | None = None
+
+    @property
+    def samples(self) -> int:
+        """N of the whole set."""
+        return len(self.X) if self.stream is None else self.stream.data.samples
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the batches so far have waited for their file."""
+        return 0.0 if self.stream is None else self.stream.charged_s
 
     def walk(self, m: int) -> Iterator[Array]:
         """The batches of this run, from the first one on."""
-        return batches(len(self.X), m, self.seed)
+        return batches(len(self.X), m, self.seed) if self.stream is None else self.stream.walk(m)
+
+    def drawn(self, indices: Iterator[Array], count: int) -> Iterator[list[Array]]:
+        """The next batches of a walk in lists, each of which can be trained on as a whole: in memory a single one."""
+        while count > 0:
+            first = next(indices)
+            together = count if self.stream is None else min(count, self.stream.together(len(first)))
+            yield [first, *islice(indices, together - 1)]
+            count -= together
 
 
 def rounds_and_steps(step_s: float, steps: int | None) -> tuple[int, int]:
@@ -123,24 +146,37 @@ class TimedPass:
 
     def step(self) -> tuple[float, Any]:
         """One step: its seconds, and what the instrument saw."""
+        waited_s = -self._subject.waited_s
         index = next(self._indices)
+        waited_s += self._subject.waited_s
         X, Y, train_step, clock = self._subject.X, self._subject.Y, self.instance.train_step, self._clock
         start = clock()
         loss = train_step(X, Y, index)
         seconds = clock() - start
         PULSE.beat()
         self.losses.append(float(loss))
-        return seconds, self._take()
+        return seconds + waited_s, self._taken(waited_s)
 
     def span(self, steps: int) -> tuple[float, Any]:
         """So many steps through `train`: seconds a step, and what the instrument saw in a step on average."""
-        indices = [next(self._indices) for _ in range(steps)]
-        start = self._clock()
-        losses = self._train(self._subject.X, self._subject.Y, indices)
-        seconds = self._clock() - start
-        PULSE.beat()
-        self.losses += [float(loss) for loss in losses]
-        return seconds / steps, _per_step(self._take(), steps)
+        waited_s, seconds = -self._subject.waited_s, 0.0
+        for indices in self._subject.drawn(self._indices, steps):
+            start = self._clock()
+            losses = self._train(self._subject.X, self._subject.Y, indices)
+            seconds += self._clock() - start
+            PULSE.beat()
+            self.losses += [float(loss) for loss in losses]
+        waited_s += self._subject.waited_s
+        return (seconds + waited_s) / steps, _per_step(self._taken(waited_s), steps)
+
+    def _taken(self, waited_s: float) -> Any:
+        """What the instrument has seen since it was last asked, and that the batches have waited for their file."""
+        taken = self._take()
+        if self._subject.stream is None or not taken:
+            return taken
+        if FETCHING in taken:
+            return {**taken, FETCHING: taken[FETCHING] + waited_s}
+        return {**taken, (FETCHING, None, WAITING): (waited_s, 1)}
 
     def warming_s(self) -> float:
         """Seconds of one more step; through `train` of twice as many as before, until they last as long as a block."""
@@ -210,16 +246,19 @@ def profile_batch(
         for timed in passes:
             timed.get_ready(in_round)
         total.losses.clear()
+        if subject.stream is not None:
+            subject.stream.restart()
         for i in range(rounds):
             report("timing", (i + 0.5) / (rounds + 1))
             with paused_garbage_collection():
                 for timed in passes if i % 2 == 0 else reversed(passes):
                     timed.block(in_round)
+    stream = None if subject.stream is None else subject.stream.record()
     separable = own_phases is not None or phase_clock.complete
     report("memory", rounds / (rounds + 1))
     return BatchResult(
         batch=m,
-        steps_per_epoch=steps_per_epoch(len(subject.X), m),
+        steps_per_epoch=steps_per_epoch(subject.samples, m),
         total_s=np.array(total.step_s),
         phases_pass_s=np.array(phases.step_s),
         labels_pass_s=np.array(labels.step_s),
@@ -229,6 +268,7 @@ def profile_batch(
         warmup_steps=warm[0][0],
         separable=separable,
         steps_a_sample=in_round if hasattr(plain, "train") else 1,
+        stream=stream,
     )
 
 

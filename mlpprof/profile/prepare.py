@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from mlpprof import catalog
-from mlpprof.data import Dataset, DataSource
+from mlpprof.data import Dataset, DataSource, Stream, StreamedSet, load_stream
 from mlpprof.data import load as load_data
-from mlpprof.errors import UsageError, VariantError
+from mlpprof.engines.team import shared_zeros
+from mlpprof.engines.windows import Window, register
+from mlpprof.errors import UnsupportedNetwork, UsageError, VariantError
 from mlpprof.instrument.clocks import LabelClock, instrumented_module, stray_labels
-from mlpprof.model import Array, Variant
-from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, first_gradients, layer_deviations
+from mlpprof.model import Array, Network, Variant
+from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, closed_after, first_gradients, layer_deviations
 from mlpprof.process import Progress
 from mlpprof.profile.check import load_pair
 from mlpprof.profile.passes import Subject
 from mlpprof.profile.request import Request
 from mlpprof.results import CheckResult
+from mlpprof.results.json import decode, encode, parse
 
 DTYPES: dict[str, type] = {"float32": np.float32, "float64": np.float64}
+TRIAL_ROWS, TRIAL_RATE = 8, 0.5
+"""Whether a variant can be trained from a stream is tried on so many rows, at this rate, with which weights move."""
+SAME_STEP = 0.02
+"""Two steps are the same if their weights differ by no more than this share of the step: other rows turn it around."""
 OWN_CASE_ROWS = 64
 """The gradients are compared on this many rows of the user's data before anything is timed."""
 
@@ -75,14 +83,21 @@ class Prepared:
     parent: type[Variant] | None
     module: ModuleType
     source: str
-    load_data: Callable[[], Dataset]
+    load_data: Callable[[], Dataset | StreamedSet]
     subject: Subject
     warnings: tuple[str, ...]
 
     @property
-    def data(self) -> Dataset:
+    def data(self) -> Dataset | StreamedSet:
         """The data set; it is loaded only when it is needed, since an earlier worker may have made the arrays ready."""
         return self.load_data()
+
+    @property
+    def whole_data(self) -> Dataset:
+        """The data set, for those who never stream it."""
+        data = self.data
+        assert isinstance(data, Dataset)
+        return data
 
     @property
     def dtype(self) -> str:
@@ -91,16 +106,49 @@ class Prepared:
 
     def own_case(self) -> Case:
         """The network to be measured, in float64, on the first rows of its data."""
-        rows = slice(0, OWN_CASE_ROWS)
-        X, Y = (values[rows].astype(np.float64) for values in (self.subject.X, self.subject.Y))
-        network = self.request.network
+        network, stream = self.request.network, self.subject.stream
+        if stream is None:
+            X, Y = (values[:OWN_CASE_ROWS].astype(np.float64) for values in (self.subject.X, self.subject.Y))
+        else:
+            head = stream.data.head(OWN_CASE_ROWS, network.layers[-1], stream.X.dtype)
+            X, Y = (values.astype(np.float64) for values in head)
         return Case(network, network.initial_parameters(self.request.seed), X, Y, np.arange(len(X)))
 
     def require_batch(self, batch: int) -> None:
-        """Raise UsageError if the data has fewer samples than the batch."""
-        samples = len(self.subject.X)
+        """Raise UsageError if the data has fewer samples than the batch, or a part of a stream has."""
+        samples, stream = self.subject.samples, self.subject.stream
         if batch > samples:
             raise UsageError(f"batch {batch} is larger than the {samples} samples; use --batch {samples} or fewer")
+        if stream is not None and batch > stream.plan.smallest_part:
+            most = stream.plan.smallest_part
+            raise UsageError(f"batch {batch} is larger than a part of the stream of {most} rows; use --batch {most}")
+        if stream is not None and batch % stream.plan.shares:
+            shares = stream.plan.shares
+            raise UsageError(
+                f"with --stream, each of the {shares} ranks reads its own rows of a batch, but batch {batch} cannot be "
+                f"divided by {shares}; use --batch {max(1, batch // shares) * shares}"
+            )
+
+
+@dataclass(frozen=True)
+class StreamRequest:
+    """A stream; shares: as in `Plan`."""
+
+    source: DataSource
+    n_outputs: int
+    dtype: str
+    seed: int
+    shares: int = 1
+
+    def open(self, data: StreamedSet, share: int | None) -> Stream:
+        """The stream, or the share of one process."""
+        return Stream(data, self.n_outputs, self.dtype, self.seed, self.shares, share)
+
+
+def open_share(text: str, share: int) -> Stream:
+    """The share of another process in a stream, from the text of a `StreamRequest`."""
+    asked = decode(StreamRequest, parse(text))
+    return asked.open(load_stream(asked.source), share)
 
 
 class Loader:
@@ -111,7 +159,8 @@ class Loader:
 
     def __init__(self, shared: SharedArrays | None = None) -> None:
         self.shared = shared
-        self._data: dict[DataSource, Dataset] = {}
+        self._data: dict[DataSource, Dataset | StreamedSet] = {}
+        self._streams: dict[StreamRequest, Stream] = {}
         self._arrays: dict[tuple[DataSource, int, int, str], tuple[Array, Array]] = {}
 
     def prepare(self, request: Request, report: Progress) -> Prepared:
@@ -129,7 +178,6 @@ class Loader:
         report("loading the data", 0.05)
         network = request.network
         dtype = DTYPES[request.dtype] if request.dtype is not None else _own_dtype(entry, cls)
-        X, Y = self._arrays_for(request, dtype)
 
         def make() -> Variant:
             with catalog.variant_code(entry):
@@ -142,15 +190,39 @@ class Loader:
                 return labelled(network, network.initial_parameters(request.seed, dtype))
 
         with catalog.own_modules(entry):
-            close(make())  # a network that this variant cannot do is refused here
-        subject = Subject(X, Y, request.seed, make, make_labelled)
+            instance = make()  # a network that this variant cannot do is refused here
+            shares = getattr(getattr(instance, "ranks", None), "size", 1)
+            close(instance)
+        stream = self._stream_for(request, dtype, shares)
+        X, Y = self._arrays_for(request, dtype) if stream is None else (stream.X, stream.Y)
+        if stream is not None and shares == 1:
+            with catalog.variant_code(entry):
+                require_streaming(entry.name, cls, network, X.dtype)
+        subject = Subject(X, Y, request.seed, make, make_labelled, stream)
         load = partial(self._load, request.source)
         return Prepared(request, entry, cls, parent, module, source, load, subject, tuple(warnings))
 
-    def _load(self, source: DataSource) -> Dataset:
+    def _load(self, source: DataSource) -> Dataset | StreamedSet:
         if source not in self._data:
-            self._data[source] = load_data(source)
+            self._data[source] = load_data(source) if source.part_rows is None else load_stream(source)
         return self._data[source]
+
+    def _stream_for(self, request: Request, dtype: type, shares: int) -> Stream | None:
+        """The stream that all variants of this dtype share; None if the set is read into memory.
+
+        shares: the number of MPI's ranks, each of which reads its own rows.
+        """
+        if request.source.part_rows is None:
+            return None
+        asked = StreamRequest(request.source, request.network.layers[-1], np.dtype(dtype).name, request.seed, shares)
+        if asked not in self._streams:
+            data = self._load_fitting(request)
+            assert isinstance(data, StreamedSet)
+            stream = self._streams[asked] = asked.open(data, 0 if shares > 1 else None)
+            if shares > 1:
+                window = Window(f"{__name__}:{open_share.__name__}", json.dumps(encode(asked)), lambda: stream.part)
+                register(stream.X, window)
+        return self._streams[asked]
 
     def _arrays_for(self, request: Request, dtype: type) -> tuple[Array, Array]:
         source, layers = request.source, request.network.layers
@@ -163,13 +235,50 @@ class Loader:
         return self._arrays[key]
 
     def _make_arrays(self, request: Request, dtype: type) -> tuple[Array, Array]:
+        data = self._load_fitting(request)
+        assert isinstance(data, Dataset)
+        return data.arrays(request.network.layers[-1], dtype)
+
+    def _load_fitting(self, request: Request) -> Dataset | StreamedSet:
         layers, data = request.network.layers, self._load(request.source)
         if data.features != layers[0]:
             raise UsageError(
                 f"the network {request.network.text} takes {layers[0]} inputs, but {data.name} has samples of "
                 f"{data.features}; use --layers {data.features}-..."
             )
-        return data.arrays(layers[-1], dtype)
+        return data
+
+
+def require_streaming(name: str, cls: type[Variant], network: Network, dtype: np.dtype[Any]) -> None:
+    """Raise UnsupportedNetwork if a variant keeps a copy of X or Y, which a stream replaces while it trains.
+
+    It makes two steps on a window whose content is replaced in between, and the same two on a set in memory.
+    """
+    network = replace(network, rate=TRIAL_RATE)
+    X = np.random.default_rng(0).random((TRIAL_ROWS, network.layers[0])).astype(dtype)
+    Y = np.random.default_rng(1).random((TRIAL_ROWS, network.layers[-1])).astype(dtype)
+    whole = [np.concatenate(parts) for parts in ((X, -X), (Y, 1 - Y))]
+    window = [shared_zeros(array.shape, dtype) for array in (X, Y)]
+    rows = [np.arange(start, start + TRIAL_ROWS) for start in (0, TRIAL_ROWS)]
+    found = []
+    for is_window in (True, False):
+        with closed_after(cls(network, network.initial_parameters(0, dtype))) as instance:
+            weights = []
+            for index in rows:
+                if is_window:
+                    for array, values in zip(window, whole, strict=True):
+                        array[...] = values[index]
+                    instance.train_step(*window, rows[0])
+                else:
+                    instance.train_step(*whole, index)
+                weights.append(instance.parameters()[0][0])
+            found.append(weights[1] - weights[0])
+    from_window, from_whole = found
+    if np.linalg.norm(from_window - from_whole) > SAME_STEP * np.linalg.norm(from_whole):
+        raise UnsupportedNetwork(
+            f"{name} keeps a copy of the samples, so it cannot train on rows that are read from the file meanwhile; "
+            "leave --stream out, or use another variant, such as processes or chunked"
+        )
 
 
 def check_agreement(ours: Prepared, theirs: Prepared) -> CheckResult:

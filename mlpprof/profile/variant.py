@@ -15,6 +15,7 @@ import numpy as np
 import mlpprof
 from mlpprof.catalog import find, find_all
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE, members_wanted
+from mlpprof.engines.mpi_hosts import require_same_hosts
 from mlpprof.engines.mpiexec import EXTRA, find_mpiexec, has_mpi4py, mpiexec_command
 from mlpprof.errors import CheckFailed, MissingExtra, VariantCrash, WorkerDied, WorkerKilled
 from mlpprof.machine.blas import worker_environment
@@ -30,14 +31,19 @@ from mlpprof.results.json import decode
 def mpiexec_for(variants: Iterable[str], environment: Mapping[str, str]) -> list[str]:
     """The command that starts a worker as rank 0 of several, if one of these variants is an MPI program; else empty.
 
-    There are as many ranks as --ranks says, else as other variants have workers. Raises MissingExtra without mpiexec.
-    Without mpi4py the command is empty too: the variant itself reports what is missing.
+    There are as many ranks as --ranks says, else as other variants have workers. Raises MissingExtra without mpiexec,
+    and UsageError if the machines of --hostfile cannot be used. Without mpi4py the command is empty too: the variant
+    itself reports what is missing.
     """
     if not any(find(variant).extra == EXTRA for variant in variants) or not has_mpi4py():
         return []
     cpus = len(affinity() or ()) or os.cpu_count() or 1
     ranks = members_wanted(environment, RANKS_VARIABLE, members_wanted(environment, WORKERS_VARIABLE, cpus))
-    return mpiexec_command(ranks, environment) if ranks > 1 else []
+    if ranks == 1:
+        return []
+    command = mpiexec_command(ranks, environment)
+    require_same_hosts(command, environment)
+    return command
 
 
 def start_worker(

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from mlpprof import catalog
+from mlpprof.data.reading_cost import disk_speed
 from mlpprof.instrument.other_profilers import profile_lines, profile_stacks
 from mlpprof.machine.facts import describe
 from mlpprof.model.gradcheck import close
@@ -74,6 +75,9 @@ class Session:
         it.require_batch(batch)
         with catalog.variant_code(it.entry):
             result = profile_batch(it.subject, batch, steps, report)
+        if result.stream is not None and it.subject.stream is not None:
+            disk_bytes_s = disk_speed(it.subject.stream.data.file)
+            result = replace(result, stream=replace(result.stream, disk_bytes_s=disk_bytes_s))
         if not counted:
             return encode(result)
         # To load this takes a tenth of the time of a race's replicate, and a race counts nothing.

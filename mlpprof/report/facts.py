@@ -10,7 +10,7 @@ from typing import Any
 
 from mlpprof.machine.blas import blas_line, machine_line, pinned_kernel_warning
 from mlpprof.model import Network
-from mlpprof.report.numbers import format_number, format_size, format_time, plain
+from mlpprof.report.numbers import format_number, format_percent, format_size, format_time, plain
 from mlpprof.report.sentences import run_warnings
 from mlpprof.report.story import Story
 from mlpprof.results import (
@@ -22,11 +22,15 @@ from mlpprof.results import (
     ProgramPair,
     ProgramRecord,
     Run,
+    StreamRecord,
     Training,
     Verdict,
 )
 
 Fact = tuple[str, str, str]
+
+MOSTLY_HIDDEN = 0.9
+"""Reading is a warning if the steps had to wait for more than the rest."""
 
 NOT_CHECKED = "not checked (--no-check)"
 THROUGH_TRAIN = "through train, which does several steps in one call"
@@ -50,7 +54,29 @@ def _what(run: Run) -> list[Fact]:
         return program_facts(run.program)
     work = [("workload", "", plain(f"{run.workload}: {_data(run.data)}"))] if run.data is not None else []
     network = [("network", "", _network(run.network))] if run.network is not None else []
-    return [*work, *network, ("training", "", _training(run)), ("check", *_check(run.check))]
+    reading = [("reading", *stream_text(one.stream, one.batch)) for one in run.results if one.stream is not None]
+    return [*work, *reading, *network, ("training", "", _training(run)), ("check", *_check(run.check))]
+
+
+def stream_text(stream: StreamRecord, batch: int) -> tuple[str, str]:
+    """How the data was read while training: a style, and what it took beside the steps and as part of them."""
+    how = (
+        f"from the file while training, in runs of {stream.run_rows:,} rows; {stream.part_rows:,} rows are shuffled "
+        "together"
+    )
+    hidden, style = stream.hidden_share, ""
+    if hidden is not None:
+        read_s = stream.read_s / stream.rows * batch
+        how += f"; {format_time(read_s)} a step of {batch:,}, {format_percent(hidden)} of it hidden behind the steps"
+        style = "" if hidden > MOSTLY_HIDDEN else "warning"
+    if stream.disk_rows_s is not None:
+        how += f"; the disk gives a batch in {format_time(batch / stream.disk_rows_s)}"
+    if stream.rereads > 1:
+        how += (
+            f"; every chunk is read {stream.rereads:.1f} times in an epoch, because it has more rows than a run "
+            "(mlpprof data repack writes a better layout)"
+        )
+    return style, how
 
 
 def program_facts(program: ProgramRecord) -> list[Fact]:

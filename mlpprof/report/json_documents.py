@@ -108,6 +108,7 @@ def _result(result: BatchResult, run: Run) -> dict[str, Any]:
         "warmup_steps": result.warmup_steps,
         "step_s": {**vars(result.step_s), "samples": result.total_s.ravel()},
         "epoch_s": result.epoch_s,
+        **({"stream": {**vars(result.stream), "hidden_share": result.stream.hidden_share}} if result.stream else {}),
         "bound_s": run_bound_s(run, result),
         "losses": result.losses,
         "separable": result.separable,

@@ -118,7 +118,7 @@ class Session(RaceSession):
                 report(f"step {step + 1:,} of {steps:,} from other weights", step / steps)
                 index = next(indices)
                 instance.train_step(X, Y, index)
-            test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+            test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
             found = {
                 "last_batch_accuracy": accuracy(instance.predict(X[index]), Y[index]),
                 "test_accuracy": None
@@ -174,7 +174,7 @@ class _Learner:
             self._indices = batches(samples, batch, it.request.seed)
         self._steps = samples // batch if batch else 1
         self._last: Any = WHOLE
-        self._test = it.data.test_arrays(it.request.network.layers[-1], it.dtype)
+        self._test = it.whole_data.test_arrays(it.request.network.layers[-1], it.dtype)
         self._epoch_s: list[float] = []
         self._loss: list[float] = []
         self._accuracy: list[float] = []

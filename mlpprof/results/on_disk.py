@@ -23,6 +23,7 @@ The rest has this layout:
 | results/I/labels          | table: phase, label, in_loop, layer (only if in_loop is true), calls                    |
 | results/I/label_step_s    | float64 (labels, rounds, steps): seconds per step under each row of the table          |
 | results/I/counts          | JSON: operations (`results.Operation`) of one step, uncounted; absent in older runs    |
+| results/I/stream          | JSON: `results.StreamRecord`; absent if the data were in memory                        |
 | lines                     | table: file (absent in older runs), line, hits, time_s; attributes batch, steps,       |
 |                           | wall_s; absent without --lines                                                         |
 | stacks                    | JSON text of pyinstrument; attributes batch, steps; absent without --stacks            |
@@ -58,6 +59,7 @@ from mlpprof.results import (
     Run,
     Samples,
     StackProfile,
+    StreamRecord,
 )
 from mlpprof.results.json import decode, parse, plain
 
@@ -303,6 +305,8 @@ def _write_result(group: h5py.Group, result: BatchResult) -> None:
         samples[j] = label.step_s
     group["label_step_s"] = samples
     group["counts"] = ascii_json({"operations": result.operations, "uncounted": result.uncounted})
+    if result.stream is not None:
+        group["stream"] = ascii_json(result.stream)
 
 
 def read_run(file: h5py.Group) -> Run:
@@ -368,6 +372,7 @@ def _read_result(group: h5py.Group) -> BatchResult:
         labels=labels,
         operations=decode(tuple[Operation, ...], counts.get("operations", [])),
         uncounted=decode(tuple[str, ...], counts.get("uncounted", [])),
+        stream=decode(StreamRecord, parsed(group["stream"])) if "stream" in group else None,
     )
     _refuse_mismatch(result)
     return result

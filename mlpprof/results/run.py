@@ -111,6 +111,36 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class StreamRecord:
+    """How a set was read from its file while it was trained on.
+
+    part_rows: rows that are shuffled together. run_rows: neighbouring rows that are read at once. row_bytes: of a row
+    of the file, unpacked. rows: that were read. read_s: seconds that it took to read and convert them. waited_s:
+    seconds of these for which the steps had to wait. rereads: how often a chunk of the file is read in an epoch.
+    disk_bytes_s: what the disk gives if the file is read from its beginning; None if that is not known.
+    """
+
+    part_rows: int
+    run_rows: int
+    row_bytes: int
+    rows: int
+    read_s: float
+    waited_s: float
+    rereads: float = 1.0
+    disk_bytes_s: float | None = None
+
+    @property
+    def hidden_share(self) -> float | None:
+        """The share of reading that went on beside the steps, 0 to 1; None if nothing was read."""
+        return max(0.0, 1.0 - self.waited_s / self.read_s) if self.read_s > 0 else None
+
+    @property
+    def disk_rows_s(self) -> float | None:
+        """Rows a second that the disk gives if it is read from the beginning."""
+        return None if self.disk_bytes_s is None else self.disk_bytes_s / self.row_bytes
+
+
+@dataclass(frozen=True)
 class BatchResult:
     """Everything that was measured at one batch size.
 
@@ -122,6 +152,7 @@ class BatchResult:
     uncounted: names of functions on arrays that the counts pass does not understand, or why it stopped.
     steps_a_sample: above 1 where the variant's `train` spans steps: a sample is then the mean over so many steps.
     batch, steps_per_epoch: 0 where they are not known, as in a program.
+    stream: None if the data were in memory. Otherwise a step contains its share of waiting for the file.
     """
 
     batch: int
@@ -137,6 +168,7 @@ class BatchResult:
     operations: tuple[Operation, ...] = ()
     uncounted: tuple[str, ...] = ()
     steps_a_sample: int = 1
+    stream: StreamRecord | None = None
 
     @property
     def step_s(self) -> Quantiles:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlpprof.errors import MissingExtra, UsageError, WorkerDied, WorkerKilled, one_line
 from mlpprof.sweep.grid import Cell
@@ -37,6 +37,7 @@ CHECKED_PACKAGES = ("mlpprof", "numpy", "scipy")
 LOST = "the connection to the scheduler is lost; start it, and run the same command for the rest"
 
 Measure = Callable[[Cell], Answer]
+Value = TypeVar("Value")
 
 
 def require_dask() -> None:
@@ -93,9 +94,11 @@ def remote_client(address: str | None, file: Path | None, within_s: float = CONN
             warnings.simplefilter("ignore")  # other versions are an error below
             client = Client(address, timeout=within_s)
     except (OSError, ValueError, TypeError) as error:
+        late = isinstance(error, OSError)
+        how = f"cannot be reached within {within_s:.0f} seconds" if late else "has an address that cannot be used"
         raise UsageError(
-            f"{where} cannot be reached within {within_s:.0f} seconds ({one_line(error)}); expected the address that "
-            "dask scheduler prints, such as tcp://HOST:8786"
+            f"{where} {how} ({one_line(error)}); expected the address that dask scheduler prints, such as "
+            "tcp://HOST:8786"
         ) from error
     with client:
         require_same_versions(client)
@@ -130,14 +133,14 @@ def require_same_versions(client: Any) -> None:
         )
 
 
-def measured_here(measure: Measure, cell: Cell) -> Answer:
-    """Measure a cell in a worker of dask, without the variables that its nanny has set for BLAS and the allocator."""
+def on_worker(function: Callable[..., Value], *arguments: Any) -> Value:
+    """Call a function in a worker of dask, without the variables that its nanny has set for BLAS and the allocator."""
     import dask
 
     for name, value in dask.config.get("distributed.nanny.pre-spawn-environ", {}).items():
         if os.environ.get(name) == str(value):
             del os.environ[name]
-    return measure(cell)
+    return function(*arguments)
 
 
 class DaskPool:
@@ -152,13 +155,16 @@ class DaskPool:
         self._tries = 0
 
     def classes(self) -> list[str]:
-        """Ask every worker that is there; if there is none yet, wait for the first."""
+        return self.ask(self._class_of)
+
+    def ask(self, question: Callable[[], Value]) -> list[Value]:
+        """What a function returns on every worker that is there; if there is none yet, wait for the first."""
         if not self.slots():
             self._say(f"no worker with the resource {RESOURCE} is there yet; waiting for one: {START_WORKERS}")
         while not self.slots():
             time.sleep(0.2)
         alive = self._workers()
-        found = self._client.run(self._class_of, workers=list(alive), on_error="ignore")
+        found = self._client.run(on_worker, question, workers=list(alive), on_error="ignore")
         hosts = [worker["host"] for worker in alive.values()]
         if len(hosts) != len(set(hosts)) and self._client.cluster is None:
             twice = next(host for host in hosts if hosts.count(host) > 1)
@@ -179,14 +185,14 @@ class DaskPool:
         """Under a new key, because dask would answer a key that it knows from its memory."""
         self._tries += 1
         key = f"cell-{number}-{self._tries}"
-        future = self._client.submit(measured_here, self._measure, cell, key=key, resources={RESOURCE: 1})
+        future = self._client.submit(on_worker, self._measure, cell, key=key, resources={RESOURCE: 1})
         self._futures[future] = number
 
     def ended(self, wait_s: float) -> Iterator[tuple[int, Answer]]:
         """Raises WorkerDied if the scheduler has gone."""
         from distributed import CancelledError, wait
 
-        if self._client.status == "closed" or any(one.status in ("cancelled", "lost") for one in self._futures):
+        if self.has_lost_scheduler():
             raise WorkerDied(LOST)
         if not self._futures:
             time.sleep(min(wait_s, 0.1))  # a worker that has died is being replaced
@@ -200,6 +206,14 @@ class DaskPool:
         for future in [one for one in self._futures if one.done()]:
             number = self._futures.pop(future)
             yield number, answer_of(future)
+
+    def has_lost_scheduler(self) -> bool:
+        """Whether the scheduler is gone, because dask cancels all futures then.
+
+        A future that is "lost" comes back: its worker has died with an answer that nobody had fetched, and dask
+        computes it again.
+        """
+        return self._client.status == "closed" or any(one.status == "cancelled" for one in self._futures)
 
     def running(self) -> Mapping[str, Sequence[int]]:
         """By the address of the worker."""

@@ -28,7 +28,8 @@ class Cell:
     """What a node needs to measure one cell; either variants or programs are given, the baseline of a race first.
 
     shown: the cell in tables. folder: the working folder of the command. steps: timed steps a pass, None as time
-    allows. inputs: what the result depends on beside the settings: fingerprints of the code and of the data.
+    allows. budget_s: the limit of time for a race. inputs: what the result depends on beside the settings: fingerprints
+    of the code and of the data.
     """
 
     shown: SweepCell
@@ -39,6 +40,7 @@ class Cell:
     workload: str = ""
     native_blas: bool = False
     steps: int | None = None
+    budget_s: float | None = None
     inputs: tuple[str, ...] = ()
 
     def key(self, machine: str) -> dict[str, Any]:

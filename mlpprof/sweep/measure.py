@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import psutil
 from mlpprof.compare.entrants import Environment
 from mlpprof.compare.programs import ProgramComparer, Wanted
 from mlpprof.compare.variant_comparison import compare
-from mlpprof.errors import MlpprofError, UsageError
+from mlpprof.errors import DataError, MlpprofError, UsageError
 from mlpprof.machine.facts import machine_class
 from mlpprof.profile.program import ProgramSettings, profile_program
 from mlpprof.profile.variant import WORKER, Settings, profile
@@ -45,20 +46,42 @@ class Answer:
 
 
 def measure_cell(cell: Cell) -> Answer:
-    """Profile or race a cell. An error that a user can read is part of the answer, because not each can be pickled."""
-    before = _Used.now()
-    try:
-        content, machine = _measured(cell)
-    except MlpprofError as error:
-        return Answer(error=str(error), kind=type(error).__name__)
-    others = _Used.now().by_others_since(before)
-    return Answer(content, machine_class(machine), others, is_crowded(others, cell.shown.threads, os.cpu_count() or 1))
+    """Profile or race a cell."""
+
+    def measured() -> tuple[bytes, str]:
+        content, machine = _of_record(_program(cell) if cell.programs else _variant(cell))
+        return content, machine_class(machine)
+
+    return answer(cell, measured)
+
+
+def machine_of_node(native_blas: bool = False) -> dict[str, Any]:
+    """The description of the machine that this process runs on, as a cell will find it."""
+    with Environment(1, native_blas).worker(module=WORKER) as worker:
+        return dict(worker.call("machine"))
 
 
 def class_of_node(native_blas: bool = False) -> str:
     """The class of the machine that this process runs on, as a cell will find it."""
-    with Environment(native_blas=native_blas).worker(module=WORKER) as worker:
-        return machine_class(worker.call("machine"))
+    return machine_class(machine_of_node(native_blas))
+
+
+def answer(cell: Cell, measured: Callable[[], tuple[bytes, str]]) -> Answer:
+    """Measure in the folder of a cell. measured: returns the content of the answer and the class of the machine.
+
+    An error that a user can read is part of the answer, because not each can be pickled.
+    """
+    before = _Used.now()
+    try:
+        with _in_folder(cell):
+            content, machine = measured()
+    except DataError as error:  # the command has found the data on its own machine
+        words = f"on {socket.gethostname()}: {error}; every node needs the data at the same path"
+        return Answer(error=words, kind=type(error).__name__)
+    except MlpprofError as error:
+        return Answer(error=str(error), kind=type(error).__name__)
+    others = _Used.now().by_others_since(before)
+    return Answer(content, machine, others, is_crowded(others, cell.shown.threads, os.cpu_count() or 1))
 
 
 def is_crowded(others: float, threads: int | None, cpus: int) -> bool:
@@ -89,13 +112,6 @@ class _Used:
         return max(0.0, (self.whole_s - before.whole_s - (self.own_s - before.own_s)) / passed_s)
 
 
-def _measured(cell: Cell) -> tuple[bytes, Mapping[str, Any]]:
-    with _in_folder(cell):
-        if cell.programs:
-            return _of_record(_program(cell))
-        return _of_record(_variant(cell))
-
-
 @contextlib.contextmanager
 def _in_folder(cell: Cell) -> Iterator[None]:
     """Paths of programs and data are relative to the working folder of the command, if this node has that folder."""
@@ -113,18 +129,18 @@ def _variant(cell: Cell) -> Run | Sequence[Comparison]:
     assert shown.batch is not None
     if shown.over is None:
         settings = Settings([shown.batch], cell.steps, shown.threads, cell.native_blas, limits=False)
-        return profile(cell.variants[0], cell.workload, settings, cell.typed, _quietly)
+        return profile(cell.variants[0], cell.workload, settings, cell.typed, quietly)
     return compare(
         cell.variants,
         cell.workload,
         shown.batch,
         environment,
         at_least=None,
-        budget_s=None,
+        budget_s=cell.budget_s,
         check=True,
         with_waterfall=False,
         typed=cell.typed,
-        progress=_quietly,
+        progress=quietly,
     )
 
 
@@ -132,9 +148,11 @@ def _program(cell: Cell) -> Run | Sequence[Comparison]:
     threads = cell.shown.threads
     if cell.shown.over is None:
         settings = ProgramSettings(threads, cell.native_blas, limits=False)
-        return profile_program(cell.programs[0], settings, cell.typed, _quietly)
-    comparer = ProgramComparer(cell.programs, Environment(threads, cell.native_blas), Wanted(), lambda sentence: None)
-    return comparer.compare(cell.typed, _quietly)
+        return profile_program(cell.programs[0], settings, cell.typed, quietly)
+    comparer = ProgramComparer(
+        cell.programs, Environment(threads, cell.native_blas), Wanted(budget_s=cell.budget_s), lambda sentence: None
+    )
+    return comparer.compare(cell.typed, quietly)
 
 
 def _of_record(record: Run | Sequence[Comparison]) -> tuple[bytes, Mapping[str, Any]]:
@@ -143,5 +161,5 @@ def _of_record(record: Run | Sequence[Comparison]) -> tuple[bytes, Mapping[str, 
     return races_bytes(record), record[0].machine
 
 
-def _quietly(what: str, share: float) -> None:
+def quietly(what: str, share: float) -> None:
     """Nobody watches a cell; the sweep shows which cells run where."""

@@ -7,6 +7,7 @@ full disk the same command continues with the cells that are missing.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -54,6 +55,19 @@ class Pool(Protocol):
 
     def running(self) -> Mapping[str, Sequence[int]]:
         """Node -> the numbers of the cells that it has."""
+
+
+def measure_one(cell: Cell, pool: Pool, progress: Progress, expected_s: float) -> Answer:
+    """Measure a cell that is no part of a sweep, again if a worker dies. expected_s: its usual time, for progress."""
+    begun_s = time.monotonic()
+    for _ in range(1 + RETRIES):
+        pool.submit(0, cell)
+        while not (answers := [answer for _, answer in pool.ended(LOOK_EVERY_S)]):
+            node = next(iter(pool.running()), "the cluster")
+            progress(f"{node}: {cell.text}", min(1.0, (time.monotonic() - begun_s) / expected_s))
+        if answers[0].kind != WorkerKilled.__name__:
+            break
+    return answers[0]
 
 
 class Sweeping:

@@ -41,7 +41,10 @@ from mlpprof.machine.roofline import run_bound_s
 from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import Settings, profile
+from mlpprof.report.figures.gallery import write_figure
+from mlpprof.report.figures.roofline import has_roofline
 from mlpprof.report.numbers import digits, format_time, plain, printable
+from mlpprof.report.story import Story
 from mlpprof.results import PhaseChange, Race
 from mlpprof.workloads import Workload
 from mlpprof.workshop.as_used import measure_as_used, run_s
@@ -50,7 +53,7 @@ from mlpprof.workshop.check_program import LearnersProgram, examine_program, pro
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
 from mlpprof.workshop.exercises import Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, place_of, require_folder
+from mlpprof.workshop.folder import MY_MLP, ROOFLINE, place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
 from mlpprof.workshop.solutions import WrittenVersion, solved_in, written_versions
 
@@ -71,6 +74,11 @@ class Places:
     start: int
     first: int
     mine: int
+
+    @property
+    def rarely(self) -> tuple[int, ...]:
+        """The first version, unless the verdict depends on it: it would take most of the time of a race."""
+        return () if self.first in (self.reference, self.start) else (self.first,)
 
 
 def measure_speed(
@@ -279,7 +287,9 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
             live = program_race(files, examined.step, conditions)
         else:
             requests = [Request(str(one.path), trained.network, trained.source) for one in files]
-            live = variant_race(requests, trained.batch, conditions.environment, blocks=conditions.blocks)
+            live = variant_race(
+                requests, trained.batch, conditions.environment, blocks=conditions.blocks, rarely=places.rarely
+            )
         budget_s = min(conditions.budget_s, conditions.whole_s - examined.seconds)
         speed = measure_speed(live, places, share, conditions.procedure, budget_s, progress)
         if speed.outcome != "pass" and _is_below(speed) and trained is not None:
@@ -291,11 +301,14 @@ def _raced(examined: Examined, progress: Progress, as_used: bool) -> Result:
                 files[places.mine].path,
                 lambda file: run_s(file, trained, conditions.environment, progress),
             )
+    notes = examined.result.notes
     if exercise.is_free and conditions.roofline and trained is not None:
-        speed = replace(speed, share_of_limit=_share_of_limit(examined, trained, speed, progress))
+        share_of_limit, drawn = _share_of_limit(examined, trained, speed, progress)
+        speed, notes = replace(speed, share_of_limit=share_of_limit), notes + drawn
     result = replace(
         examined.result,
         speed=speed,
+        notes=notes,
         as_used=used,
         outcome=speed.outcome,
         cpu=printable(_cpu(machine))[:LONGEST_TEXT],
@@ -354,14 +367,23 @@ def _is_below(speed: Speed) -> bool:
     return speed.target is not None and speed.over_start.ratio < speed.target
 
 
-def _share_of_limit(examined: Examined, trained: Workload, speed: Speed, progress: Progress) -> float | None:
-    """Return the lower bound of a step on this machine divided by the time of the learner's step, from 0 to 1."""
+def _share_of_limit(
+    examined: Examined, trained: Workload, speed: Speed, progress: Progress
+) -> tuple[float | None, tuple[str, ...]]:
+    """Return the lower bound of a step on this machine divided by the time of the learner's step, and notes.
+
+    If the operations of the step can be counted, draw them below the limits of the machine.
+    """
     environment: Environment = examined.conditions.environment
     settings = Settings([trained.batch], 20, environment.threads, environment.native_blas, check=False)
     request = Request(str((examined.folder / MY_MLP).resolve()), trained.network, trained.source)
     run = profile(request, trained.name, settings, "mlpprof workshop check", progress)
     bound_s = run_bound_s(run, run.results[0])
-    return None if bound_s is None else bound_s / speed.step_s
+    notes: tuple[str, ...] = ()
+    if has_roofline(run, run.results[0]):
+        write_figure(examined.folder / ROOFLINE, Story.of([run]), "roofline")
+        notes = (f"{ROOFLINE} shows your statements below the limits of this machine",)
+    return None if bound_s is None else bound_s / speed.step_s, notes
 
 
 def _failed(result: Result, stage: str, message: str, source: bytes, line: int | None = None) -> Result:

@@ -55,8 +55,8 @@ OTHER_ON_OWN_NETWORK = (
     "else for a certain number of layers, neurons or samples?"
 )
 SHARED_STATE = (
-    "the first object of the class computes right, but the next one does not, so the objects share an array or a list. "
-    "Make each of them in __init__, and not in the class or as the default of an argument"
+    "the first object of the class computes correct results, but the next one does not, so the objects share an array "
+    "or a list. Make each of them in __init__, and not in the class or as the default of an argument"
 )
 SHAPE_WORDS = ("matmul", "shapes", "broadcast", "mismatch", "dimension", "aligned")
 

@@ -27,6 +27,8 @@ from mlpprof.workshop.right_structure import PROGRAM, SAMPLE_LOOPS, VARIANT, fac
 FORMAT = 1
 COURSE_FILE = "course.toml"
 README = "README.md"
+FIGURES = "figures"
+"""The folder, beside the pages, with the pictures that they show."""
 HIDDEN_COURSE = ".course"
 """The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
 
@@ -154,6 +156,12 @@ class Course:
             return bytes(self.folder.joinpath(file_name).read_bytes())
         except OSError as error:
             raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
+
+    def pictures(self) -> dict[str, bytes]:
+        """Return the pictures that the pages show, by file name."""
+        folder = self.folder / FIGURES
+        found = sorted(folder.iterdir(), key=lambda one: one.name) if folder.is_dir() else []
+        return {one.name: one.read_bytes() for one in found if one.name.endswith((".svg", ".png"))}
 
     def texts(self) -> list[str]:
         """Return the names of all texts of the folder: the README, the pages, and the files of code."""

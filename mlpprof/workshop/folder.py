@@ -12,13 +12,24 @@ from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
 from mlpprof.owned import owned_name, sweep
 from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
-from mlpprof.workshop.exercises import COURSE_FILE, HIDDEN_COURSE, README, Course, built_in, copied_course, read_course
+from mlpprof.workshop.exercises import (
+    COURSE_FILE,
+    FIGURES,
+    HIDDEN_COURSE,
+    README,
+    Course,
+    built_in,
+    copied_course,
+    read_course,
+)
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 from mlpprof.workshop.solutions import start_text
 
 MY_MLP = "my_mlp.py"
 NOTEBOOK = "workshop.ipynb"
 PAGES = "exercises"
+ROOFLINE = "roofline.svg"
+"""The picture of the learner's statements below the limits of the machine, which the check of a free exercise draws."""
 RESULTS = "results"
 FOLDER_MODE = 0o755
 
@@ -73,6 +84,10 @@ def _fill(folder: Path, course: Course, notebook: str | None) -> None:
         texts[NOTEBOOK] = notebook
     for name, content in texts.items():
         (folder / name).write_text(content, encoding="utf-8")
+    if pictures := course.pictures():
+        (folder / PAGES / FIGURES).mkdir()
+        for name, picture in pictures.items():
+            (folder / PAGES / FIGURES / name).write_bytes(picture)
     if course.name:
         (folder / HIDDEN_COURSE).mkdir()
         for name, code in copied_course(course).items():

@@ -83,7 +83,7 @@ GRADIENT_MISTAKES: tuple[tuple[Backward, str], ...] = (
     (
         Backward(bias=lambda delta: np.zeros(delta.shape[1])),
         "the gradient of the biases is missing (it is 0): db[l] is the sum of delta[l] over the samples, and belongs "
-        "into column 0 of dW[l]",
+        "in column 0 of dW[l]",
     ),
     (
         Backward(bias=lambda delta: delta.mean(axis=0)),
@@ -218,7 +218,7 @@ UPDATE_MISTAKES: tuple[tuple[Step, str], ...] = (
     ),
     (
         lambda W, v, g, rate, mu: (W + rate * (mu * v + g), mu * v + g),
-        "update() goes uphill: W -= rate * v, with a minus",
+        "update() goes uphill: it has to subtract, as in W -= rate * v",
     ),
     (
         lambda W, v, g, rate, mu: (W - (mu * v + g), mu * v + g),

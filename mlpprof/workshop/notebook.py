@@ -7,14 +7,25 @@ page of the exercise. `check` does the same as `mlpprof workshop check`.
 from __future__ import annotations
 
 import importlib
+import re
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 
 from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
 from mlpprof.workshop.check import examine, race, require_as_used
-from mlpprof.workshop.exercises import README, Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, course_of, keep, next_exercise, require_folder, stored_results
+from mlpprof.workshop.exercises import FIGURES, README, Course, Exercise
+from mlpprof.workshop.folder import (
+    MY_MLP,
+    PAGES,
+    ROOFLINE,
+    course_of,
+    keep,
+    next_exercise,
+    require_folder,
+    stored_results,
+)
 from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title
@@ -41,11 +52,17 @@ def notebook_text(course: Course) -> str:
         v4.new_code_cell(f"%%writefile {MY_MLP}\n{start_text(course)}", id="my-mlp-code"),
     ]
     for one in course.exercises:
-        cells.append(v4.new_markdown_cell(course.text(one.file_name), id=f"exercise-{one.number}"))
+        cells.append(v4.new_markdown_cell(with_pictures(course.text(one.file_name)), id=f"exercise-{one.number}"))
         cells.append(v4.new_code_cell(_check_cell(one), id=f"check-{one.number}"))
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
     nbformat.validate(notebook)
     return str(nbformat.writes(notebook)) + "\n"
+
+
+def with_pictures(page: str) -> str:
+    """Return a page as the notebook shows it: the pictures replace the text diagrams before them."""
+    shown = re.sub(r"```text\n[^`]*```\n\n(?=!\[)", "", page)
+    return shown.replace(f"]({FIGURES}/", f"]({PAGES}/{FIGURES}/")
 
 
 def _check_cell(exercise: Exercise) -> str:
@@ -54,10 +71,13 @@ def _check_cell(exercise: Exercise) -> str:
 
 
 class Checked:
-    """A result that is displayed as text, and as a table in a notebook."""
+    """A result that is displayed as text, and as a table in a notebook.
 
-    def __init__(self, course: Course, result: Result) -> None:
-        self.course, self.result = course, result
+    roofline: the SVG of the learner's statements below the limits of the machine; empty if it was not drawn.
+    """
+
+    def __init__(self, course: Course, result: Result, roofline: bytes = b"") -> None:
+        self.course, self.result, self.roofline = course, result, roofline
 
     def __repr__(self) -> str:
         lines = [f"  {name:<10} {words}" for name, words in rows(self.course, self.result)]
@@ -70,8 +90,14 @@ class Checked:
         )
         return (
             f"<p><b>{escape(title(self.course, self.result))}</b></p><table style='text-align: left'>{table}</table>"
-            f"<p><b>{escape(last_line(self.course, self.result))}</b></p>"
+            f"<p><b>{escape(last_line(self.course, self.result))}</b></p>{self._picture()}"
         )
+
+    def _picture(self) -> str:
+        if not self.roofline:
+            return ""
+        source = f"data:image/svg+xml;base64,{b64encode(self.roofline).decode('ascii')}"
+        return f'<img alt="Your statements below the limits of this machine" src="{source}" style="max-width: 60em">'
 
 
 def check(
@@ -100,7 +126,8 @@ def check(
         earlier = done[chosen.number].guess if chosen.number in done else None
         result = race(examined, guess if guess is not None else earlier, _silent, as_used)
     keep(place, result)
-    return Checked(course, result)
+    is_drawn = any(note.startswith(ROOFLINE) for note in result.notes)
+    return Checked(course, result, (place / ROOFLINE).read_bytes() if is_drawn else b"")
 
 
 def _silent(what: str, share: float) -> None:

@@ -8,6 +8,8 @@ from mlpprof.workshop.folder import MY_MLP, PAGES
 from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
 HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}
+BAR = 20
+"""A bar has so many characters."""
 STAGE_NAMES = {"load": "error", "correctness": "wrong", "structure": "to do", "speed": "to do"}
 
 
@@ -50,6 +52,8 @@ def last_line(course: Course, result: Result) -> str:
         return f"{headline}. Next: exercise {following.number}, {PAGES}/{following.file_name}"
     if result.passed:
         return f"{headline}. That was the last exercise. Well done!"
+    if result.outcome == "inconclusive":
+        return f"{headline}. Run the check again when this computer is less busy: mlpprof workshop check {number}"
     hint = "No time was measured. " if result.stage != "speed" else ""
     return f"{headline}. {hint}{PAGES}/{course.numbered(number).file_name} has three hints."
 
@@ -81,8 +85,15 @@ def _speed_rows(exercise: Exercise, speed: Speed) -> list[tuple[str, str]]:
     if exercise.number > 0:
         rows.append(("", f"{digits(speed.over_first.ratio)}x as fast as the very first version"))
     if speed.share_of_limit is not None:
-        rows.append(("roofline", f"{format_percent(speed.share_of_limit)} of what is possible on this machine"))
+        share = f"{format_percent(speed.share_of_limit)} of what is possible on this machine"
+        rows.append(("roofline", f"{_bar(speed.share_of_limit)} your step reaches {share}"))
     return rows
+
+
+def _bar(share: float) -> str:
+    """Return a share as a bar, for example '[#####-----]'."""
+    full = round(BAR * min(1.0, share))
+    return f"[{'#' * full}{'-' * (BAR - full)}]"
 
 
 def _as_used(run: AsUsed) -> str:

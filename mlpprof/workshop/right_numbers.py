@@ -108,8 +108,8 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
         return found
     if not (np.array_equal(X, case.X) and np.array_equal(Y, case.Y)):
         return (
-            "the data were overwritten: X and Y belong to the caller, so fetch_batch has to copy (X[index] with an "
-            "array of indices is a copy, but a slice or X itself is not)"
+            "the data were overwritten: X and Y belong to the caller, so fetch_batch has to copy them (X[index] with "
+            "an array of indices is a copy, but a slice or X itself is not)"
         )
     if _distance(instance.parameters(), before) > 0:
         return (
@@ -143,7 +143,7 @@ def _diagnose_step(instance: Variant, case: Case) -> str | None:
         )
     if _agree([(dW, 0 * db) for dW, db in gradients], [(dW, 0 * db) for dW, db in right]):
         return _with_place(
-            "only the gradient of the biases is wrong: db[l] is the sum of delta[l] over the samples, and belongs into "
+            "only the gradient of the biases is wrong: db[l] is the sum of delta[l] over the samples, and belongs in "
             "column 0 of dW[l]. Does your code write it?",
             gradients,
             right,

@@ -25,13 +25,13 @@ from scipy.optimize import nnls
 
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import block_log_ratios, replicate_log_ratio
-from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, all_threads, refusals
+from mlpprof.compare.entrants import Entrant, Environment, VariantSubject, all_threads, refusals, worker_for
 from mlpprof.compare.race import Turns
-from mlpprof.compare.replicate import Replicate
+from mlpprof.compare.replicate import Replicate, StartWorker
 from mlpprof.data import DataSource
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
 from mlpprof.machine.blas import worker_environment
-from mlpprof.process import Progress
+from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.profile.variant import start_worker
 from mlpprof.report.numbers import digits, format_time
@@ -396,14 +396,19 @@ def cells_of(variants: Sequence[str], workers: Sequence[int]) -> list[Cell]:
     return found
 
 
-def measure_steps(workload: Workload, cells: Sequence[Cell], blocks: int, progress: Progress) -> Turns:
-    """Seconds a step of all cells, (blocks, cells, 2), in turns."""
+def measure_steps(
+    workload: Workload, cells: Sequence[Cell], blocks: int, progress: Progress, start: StartWorker = worker_for
+) -> Turns:
+    """Seconds a step of all cells, (blocks, cells, 2), in turns. start: starts the workers."""
     entrants = []
     for cell in cells:
         request = Request(cell.variant, workload.network, workload.source, "float32")
         subject = VariantSubject(request, cell.batch)
         entrants.append(Entrant(subject, _environment(cell.workers), process=cell.variant))
-    with tempfile.TemporaryDirectory(prefix="mlpprof-scaling-") as shared, Replicate(entrants, shared) as replicate:
+    with (
+        tempfile.TemporaryDirectory(prefix="mlpprof-scaling-") as shared,
+        Replicate(entrants, shared, start) as replicate,
+    ):
         replicate.open(part_of(progress, 0, 1 / 3))
         for why in replicate.absent.values():
             raise why
@@ -424,19 +429,21 @@ def measure_exchange(
     for i, count in enumerate(several):
         environment = worker_environment(os.environ, 1, native_blas=True) | {RANKS_VARIABLE: str(count)}
         with start_worker(WORKER, environment, [kind for kind in kinds if kind == "mpi"]) as worker:
-            answer = worker.call(
-                "communicate",
-                part_of(progress, i / len(several), 1 / len(several), f"{count} workers"),
-                kinds=kinds,
-                workers=count,
-                sizes=sizes,
-                rounds=rounds,
-            )
-        for kind in kinds:
-            for size in sizes:
-                seconds = [one["seconds"] for one in answer if (one["kind"], one["size"]) == (kind, size)]
-                found.append(Exchanged(kind, count, size, min(seconds)))
+            part = part_of(progress, i / len(several), 1 / len(several), f"{count} workers")
+            found += exchange_of(worker, kinds, count, sizes, rounds, part)
     return found
+
+
+def exchange_of(
+    worker: Worker, kinds: Sequence[str], count: int, sizes: Sequence[int], rounds: int, progress: Progress
+) -> list[Exchanged]:
+    """The best round in a worker that runs, of `count` workers or ranks, by kind and size."""
+    answer = worker.call("communicate", progress, kinds=kinds, workers=count, sizes=sizes, rounds=rounds)
+
+    def best(kind: str, size: int) -> float:
+        return float(min(one["seconds"] for one in answer if (one["kind"], one["size"]) == (kind, size)))
+
+    return [Exchanged(kind, count, size, best(kind, size)) for kind in kinds for size in sizes]
 
 
 def ratios_of(cells: Sequence[Cell], turns_s: Turns) -> Measured:

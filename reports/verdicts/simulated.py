@@ -23,13 +23,13 @@ from mlpprof.cli.options import Resolution
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.decide import PSEUDO_REPLICATE_BLOCKS, interval_margin
 from mlpprof.compare.error_bounds import (
-    CLEAR_FACTOR,
     CLEAR_REPLICATES,
     IN_PROCESS,
     REPLICATED,
     RESOLUTION,
     Procedure,
     bounds,
+    clear_factor,
     procedure_for,
 )
 from mlpprof.errors import EXIT_FAILED
@@ -82,10 +82,11 @@ class Runs:
     def __init__(self, log_ratios: Array, procedure: Procedure = REPLICATED, ended_after: int | None = None) -> None:
         self.trials = len(log_ratios)
         self.procedure = procedure
-        self._clear = log_ratios[:, :CLEAR_REPLICATES]
         self._looks = bounds(procedure, ended_after)
         self._means = [log_ratios[:, : look.replicates].mean(axis=1) for look in self._looks]
         self._sds = [log_ratios[:, : look.replicates].std(axis=1, ddof=1) for look in self._looks]
+        decided_at = {CLEAR_REPLICATES[0], *(look.replicates for look in self._looks)}
+        self._clear = [log_ratios[:, :n] for n in CLEAR_REPLICATES if n in decided_at]
 
     @property
     def first_look(self) -> int:
@@ -100,12 +101,15 @@ class Runs:
         fail_below, pass_above = -math.log(procedure.bias), math.log(procedure.bias / procedure.resolution)
         outcome = np.full(self.trials, INCONCLUSIVE, dtype=np.int8)
         replicates = np.zeros(self.trials, dtype=np.int64)
-        clear = side * self._clear + math.log(speedup) + np.broadcast_to(shift, self.trials)[:, None]
-        middle = clear.mean(axis=1)
-        margin = interval_margin(clear.std(axis=1, ddof=1), CLEAR_REPLICATES, procedure=procedure)
-        outcome[(clear.max(axis=1) < fail_below - math.log(CLEAR_FACTOR)) & (middle + margin < 0)] = FAIL
-        outcome[(clear.min(axis=1) > pass_above + math.log(CLEAR_FACTOR)) & (middle - margin > 0)] = PASS
-        replicates[outcome != INCONCLUSIVE] = CLEAR_REPLICATES
+        for noises in self._clear:
+            n = noises.shape[1]
+            clear = side * noises + math.log(speedup) + np.broadcast_to(shift, self.trials)[:, None]
+            middle, far = clear.mean(axis=1), math.log(clear_factor(n))
+            margin = interval_margin(clear.std(axis=1, ddof=1), n, procedure=procedure)
+            undecided = outcome == INCONCLUSIVE
+            outcome[undecided & (clear.max(axis=1) < fail_below - far) & (middle + margin < 0)] = FAIL
+            outcome[undecided & (clear.min(axis=1) > pass_above + far) & (middle - margin > 0)] = PASS
+            replicates[undecided & (outcome != INCONCLUSIVE)] = n
         for look, noise, sd in zip(self._looks, self._means, self._sds, strict=True):
             mean = side * noise + math.log(speedup) + shift
             undecided = outcome == INCONCLUSIVE

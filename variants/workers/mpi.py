@@ -9,6 +9,8 @@ all ranks make the same update. So their weights stay equal without being sent; 
     mlpprof profile mpi --ranks 8 --hostfile hosts     on several machines, like any MPI program
     mpiexec -n 4 python train.py                       your own script, in which all ranks make the same calls
 
+variants/README.md lists what the machines of a hostfile need.
+
 The loss is sent as one more number of the same message, because a message of its own would have to wait for all ranks
 again. The penalty depends on the weights alone, which all ranks have, so it is added after the sum. In a profile,
 "all-reduce" is the time of the message and the time in which this rank waits for the slowest one. Without mpiexec

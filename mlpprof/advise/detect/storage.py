@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, indices
 from mlpprof.advise.cures.storage import read_once
 from mlpprof.advise.editing.recorded_code import code_of
-from mlpprof.machine.linux import memory_limit_bytes
+from mlpprof.machine.linux import free_memory_bytes
 from mlpprof.programs.record.file_reads import FileRead
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import seconds_of
@@ -26,14 +25,7 @@ POOL_BYTES = 64 << 20
 """The rows are taken from an array of up to so many bytes to find out what that takes: more than most caches hold."""
 
 
-def free_bytes() -> int:
-    """The memory that is free: of the machine, or of the container."""
-    limit = memory_limit_bytes()
-    available = int(psutil.virtual_memory().available)
-    return available if limit is None else min(available, max(0, limit - psutil.Process().memory_info().rss))
-
-
-def detect(graph: Graph, free: Callable[[], int] = free_bytes) -> list[Candidate]:
+def detect(graph: Graph, free: Callable[[], int] = free_memory_bytes) -> list[Candidate]:
     """Reads of files in the step. free: gives the bytes of memory that are free."""
     plain_s = graph.trace.times.plain_s
     # other programs have interrupted the reads as they have interrupted the steps
@@ -43,7 +35,7 @@ def detect(graph: Graph, free: Callable[[], int] = free_bytes) -> list[Candidate
 
 
 def around_the_step(
-    graph: Graph, most_s: Callable[[FileRead], float], free: Callable[[], int] = free_bytes
+    graph: Graph, most_s: Callable[[FileRead], float], free: Callable[[], int] = free_memory_bytes
 ) -> list[Candidate]:
     """Reads of files in the code around the step, with what they save for each step.
 
