@@ -404,3 +404,28 @@ def test_what_a_turn_that_was_not_recorded_may_leave_for_later_gets_no_edit_and_
         found = dead_computation.detect(graph)
     assert found and not any(one.cures for one in found)
     assert all("keep it in the last turn" in one.cure for one in found)
+
+
+SUMS = """import numpy as np
+X, W = np.random.default_rng(3).normal(0, 1, (60, 50)), np.full((50, 20), 0.1)
+def parameters():
+    return [W]
+def step():
+    global W
+    grads = [np.tanh(X.T @ (X @ W))]
+    sums = [np.zeros(g.shape) for g in grads]
+    {between}
+    sums = [s + g for s, g in zip(sums, grads)]
+    W = W - 1e-3 * sums[0]
+"""
+
+
+def test_the_other_array_takes_the_place_of_a_sum_with_zeros():
+    text = SUMS.format(between="pass")
+    (cure,) = cures_of(text, dead_computation, 10)
+    assert cured(text, cure) == text.replace("[s + g for", "[g for")
+    assert_trains_as(text, cured(text, cure))
+
+
+def test_a_sum_with_zeros_that_were_written_into_stays():
+    assert cures_of(SUMS.format(between="sums[0][0] += 1"), dead_computation, 10) == ()

@@ -173,3 +173,35 @@ def test_one_element_of_each_sample_is_not_called_samples_far_apart():
 def found_titles(text):
     with recorded(text) as graph:
         return [one.title for one in detect(graph)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_seen"),
+    [
+        ("X[order][start : start + 40]", "X[order[start : start + 40]]", True),
+        ("np.asfortranarray(X)[rows]", "np.asfortranarray(X[rows])", False),
+    ],
+)
+def test_a_generator_takes_the_rows_of_its_batch_before_it_copies_them(before, after, is_seen):
+    text = (
+        f"def batches(order):\n    for start in (0, 40, 80):\n        yield {before}, labels[rows]  # a batch\n"
+        "feed = [part for _ in range(99) for part in batches(order)]\n"
+        "def step():\n    x, y = feed.pop()\n    return x @ W, np.bincount(y)\n"
+    )
+    with recorded(HEAD + text) as graph:
+        graph.trace.times.fed_s.extend([1e-3] * 3)
+        (one,) = (one for one in detect(graph) if "for every batch" in one.title)
+    (cure,) = one.cures
+    assert applied({FILE: HEAD + text}, [cure])[FILE] == HEAD + text.replace(before, after)
+    assert (one.saved_s == (0.0, 1e-3)) != is_seen
+
+
+@pytest.mark.parametrize(
+    ("whole", "part"),
+    [("np.array(X)", "np.array(X[0:40])"), ("X.copy()", "X[0:40].copy()"), ("np.eye(10)[labels[order]]", "")],
+)
+def test_a_copy_of_the_whole_set_becomes_one_of_the_rows(whole, part):
+    part = part or "IDENTITY[labels[order[0:40]]]"
+    whole = whole.replace("np.eye(10)", "IDENTITY")
+    text = f"IDENTITY = np.eye(10)\ndef step():\n    return {whole}[0:40].T @ X[0:40]\n"
+    assert found(HEAD + text)[1] == HEAD + text.replace(f"{whole}[0:40]", part)

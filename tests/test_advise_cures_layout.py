@@ -72,9 +72,14 @@ X, W, labels = rng.normal(0, 1, (30, 80)), rng.normal(0, 1, (10, 30)), rng.integ
         ("A, B = rng.random((40, 50)), rng.random((50, 40)).T", "A * B", ["`A * B` mixes memory orders"]),
         ("A, B = rng.random((20, 30)), rng.random((30, 20)).T", "A * B", []),
         ("A, B = rng.random((800, 400))[:, ::2], rng.integers(0, 800, 90)", "A[B]", ["not next to each other"]),
+        (
+            "A, B = rng.random((800, 400))[:, ::2], rng.integers(0, 800, 90)\nC = np.empty((90, 200))",
+            "A.take(B, axis=0, out=C, mode='clip') @ A[:200]",
+            ["not next to each other"],
+        ),
         ("A, B = rng.random((800, 400))[:, :200], rng.integers(0, 800, 90)", "A[B]", []),
     ],
-    ids=["just large enough", "small", "rows of every second column", "rows of the first columns"],
+    ids=["just large enough", "small", "rows of every second column", "rows of a product", "rows of the first columns"],
 )
 def test_operands_in_two_orders_and_rows_with_gaps_are_found_where_they_cost_time(made, used, words):
     text = f"import numpy as np\nrng = np.random.default_rng(3)\n{made}\ndef step():\n    return {used}\n"

@@ -140,3 +140,9 @@ def test_random_masks_by_slow_functions_are_found_and_the_others_are_not(line, i
         found = [one for one in slow_primitive.detect(graph) if "random mask" in one.title]
     assert len(found) == is_slow
     assert all(one.cures == () for one in found)
+
+
+def test_an_operation_on_a_buffer_that_is_overwritten_later_in_the_step_is_found():
+    lines = "B = D.copy()\nfound = np.apply_along_axis(np.sum, 0, B)\nnp.multiply(B, 0.5, out=B)"
+    one, text = found(lines)
+    assert "np.sum(B, axis=0)" in cured(text, one.cures[0])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from cured import assert_trains_as, cured, cures_of
 from recorded_step import recorded
 
+from mlpprof.advise.cures.work_in_step import after_the_loop
 from mlpprof.advise.detect import dead_computation, work_in_step
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.programs.record.graph import Graph
 
 HEAD = """\
@@ -154,3 +158,52 @@ def step():
 def test_a_call_that_gives_a_loss_and_stores_gradients_in_the_layers_is_no_unread_loss():
     with recorded(TRAINER) as graph:
         assert work_in_step.detect(graph) == []
+
+
+EPOCHS = """\
+import numpy as np
+rng = np.random.default_rng(3)
+X, Y, W, count = rng.normal(0, 1, (60, 50)), rng.random((60, 20)), np.full((50, 20), 0.1), 0
+def parameters():
+    return [W]
+def step():
+    global W, count
+    for start in (0, 20, 40):
+        x, y = X[start : start + 20], Y[start : start + 20]
+        W = W - 1e-3 * (x.T @ (np.tanh(x @ W) - y))
+"""
+SHOWN = """\
+# how far are we?
+error = np.mean((np.tanh(X @ W) - Y) ** 2)
+print(start, float(error))
+"""
+
+
+def indented(text, by):
+    return "".join(f"{' ' * by}{line}\n" for line in text.splitlines())
+
+
+def moved_after_the_loop(text):
+    with recorded(text) as graph:
+        code = code_of(graph)
+        loop = next(one for module in code.modules for one in ast.walk(module) if isinstance(one, ast.For))
+        edit = after_the_loop(loop.body[2], code)
+    return edit and cured(text, edit)
+
+
+def test_an_evaluation_after_every_batch_runs_once_after_the_loop_with_what_shows_it():
+    assert moved_after_the_loop(EPOCHS + indented(SHOWN, 8)) == EPOCHS + indented(SHOWN, 4)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        "count += error < 0.1\n",
+        "W = W * 0.99\n",
+        "W[0, 0] = error\n",
+        "if error < 1e-9: break\n",
+    ],
+    ids=["the-loop-reads-it", "what-it-reads-changes", "it-is-kept", "it-ends-the-loop"],
+)
+def test_an_evaluation_that_the_loop_needs_stays_in_it(later):
+    assert moved_after_the_loop(EPOCHS + indented(SHOWN + later, 8)) is None

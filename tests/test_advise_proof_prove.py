@@ -267,3 +267,21 @@ def test_an_edit_around_the_step_is_proven_by_what_its_lines_compute_and_by_the_
     assert reason in tried.reason
     is_good = not wrong and not wrong_around
     assert (tried.outcome == IN_THE_PATCH, bool(proof.is_proven)) == (is_good, is_good)
+
+
+def test_a_finding_with_the_words_of_one_in_the_patch_is_cured_at_its_other_place_too():
+    rounds = [{"a loop": [cure(1, "A")]}, {"a loop": [cure(2, "B")]}, {"a loop": [cure(2, "B")]}]
+    proof = prove(FakeTrials(rounds, faster={"A": 1.5, "B": 1.5}))
+    assert proof.files[0].new == TEXT.replace("line 1", "A").replace("line 2", "B")
+    assert proof.rounds == 3
+
+
+def test_what_makes_a_program_no_faster_is_tried_again_in_the_faster_program():
+    class Uneven(FakeTrials):
+        def speed(self, request):
+            text = request.overlay.get(PATH, TEXT)
+            return super().speed(request) * (1.5 if "A" in text and "B" in text else 1.0)
+
+    rounds = [{"a": [cure(1, "A")], "b": [cure(2, "B")]}, {"b": [cure(2, "B")]}]
+    proof = prove(Uneven(rounds, faster={"A": 1.5}))
+    assert outcomes(proof) == {"a": (IN_THE_PATCH, "safe"), "b": (IN_THE_PATCH, "safe")}

@@ -150,6 +150,7 @@ def test_the_table_of_patches_counts_programs_at_the_goal_and_intervals_that_hol
     stated = (Stated("gather", "a", 0.1, 0.2, 0.15), Stated("gather", "b", 0.1, 0.2, 0.25))
     reached, missed = Patched("p", 2.0, 1.95, True, True, True, True, stated), Patched("q", 2.0, failure="")
     text = opt95.table(opt95.Outcome([reached, missed, Patched("r", 1.01)]))
+    assert "Bounds 1.80 times as wide as stated hold 90% of the measured savings." in text
     assert "- 1 of 2 flawed programs reach 95% of the twin's speed: 50%." in text
     assert "| p | 2.00 | 1.95 | 98% | yes | yes | 0 |" in text
     assert "| r | 1.01 | none | nothing to gain |  |  | 0 |" in text

@@ -54,10 +54,11 @@ CLEARLY = 1.5
 """An unused result may have been computed a second time later. Leaving it out is the better cure if that saves this
 many times as much as reusing it."""
 
-UNSURE, MOST_UNSURE, UNSURE_OF_STEP = 0.35, 0.15, 0.015
-"""What a cure saves differs from what was measured by up to 35 % of it, but by no more than 15 % of the step; and by
-1.5 % of the step in addition, because the rest of the step then finds other arrays in the cache. These bounds hold nine
-of ten measured savings: `python -m reports.advise.calibration`."""
+UNSURE, MOST_UNSURE, UNSURE_OF_STEP = 0.45, 0.2, 0.02
+"""What a cure saves differs from what was measured by up to 45 % of it, but by no more than 20 % of the step; and by
+2 % of the step in addition, because the rest of the step then finds other arrays in the cache. Nine of ten of the
+savings that two studies measured lie within these bounds: `python -m reports.advise.calibration` with the processor's
+time, and `python -m reports.advise.opt95` in races. Both print how wide the bounds would have to be for that."""
 
 DISTURBED = 1.5
 """If other programs used the CPU while the step was timed, the bounds are so many times as far apart."""

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from mlpprof.advise.candidate import Candidate, facts
 from mlpprof.advise.cures.one_hot import stored_ones
 from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.instrument.numpy_costs import ARITHMETIC, EVALUATION, FILL, PRODUCT
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.graph import Graph, shortened
@@ -206,7 +207,8 @@ def _category(run: LoopRun, turns: list[list[Event]], graph: Graph, runs: list[L
         alike = _alike(work)
         if alike is None or _carries(turns):
             return None
-        if any(event.kind == PRODUCT and _is_of_matrices(event) for event in alike[1]):
+        pairs = zip(alike[1], alike[2], strict=False)
+        if any(e.kind == PRODUCT and _is_of_matrices(e) and e.inputs != other.inputs for e, other in pairs):
             return None  # small batches, and layers
         return _of_arrays(alike, graph)
     return "neuron-loop" if _is_of_numbers(run, runs) else None
@@ -350,6 +352,11 @@ def _candidate(loop: PythonLoop, words: Words, graph: Graph) -> Candidate:
 
 def _sums_of_all(loop: PythonLoop, graph: Graph) -> list[Event]:
     """What adds the results of all turns after the loop, as ``np.sum(gradients, axis=0)``: a product gives the sum."""
+    code = code_of(graph)
+    node = code.node_of(loop.site)
+    above = code.parent(node) if node is not None else None
+    if isinstance(above, ast.Call) and above.args[:1] == [node]:  # what goes through a generator adds in its own time
+        return [event for event in code.executions(above) if not event.is_own and not event.is_outside]
     made = [{e.output.root for e in turn if e.output is not None and _is_new(e)} for turn in loop.turns]
     last = max(event.index for turn in loop.turns for event in turn) if any(loop.turns) else len(graph.events)
     found = []

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +39,9 @@ FOLDER = Path("reports") / "advise"
 
 NOISE = 0.01
 """Two measurements of the same step differ by this share of it: an interval holds what lies so near to its ends."""
+
+HELD = 0.9
+"""An interval is wide enough if it holds this share of the measured savings."""
 
 RUNS = 4
 """Each version of a program runs so many times, in turns with the others; the shortest time counts."""
@@ -116,7 +120,17 @@ def table(found: Sequence[Stated]) -> str:
             counts = [sum(one.holds for one in some), sum(not one.holds and one.realised < one.low for one in some)]
             counts.append(len(some) - sum(counts))
             lines.append(f"| {category} | {len(some)} | {' | '.join(map(str, counts))} | {100 * off:+.1f} points |")
+    needed = sorted(map(_width_needed, found))
+    if needed:
+        width = needed[ceil(HELD * len(needed)) - 1]
+        lines += ["", f"Bounds {width:.2f} times as wide as stated hold {HELD:.0%} of the measured savings."]
     return "\n".join(lines) + "\n"
+
+
+def _width_needed(one: Stated) -> float:
+    """By how many times the stated interval would have to be as wide, around its middle, to hold what was measured."""
+    middle, half = (one.low + one.high) / 2, (one.high - one.low) / 2
+    return max(0.0, abs(one.realised - middle) - NOISE) / max(half, NOISE)
 
 
 def run(

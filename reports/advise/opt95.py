@@ -3,7 +3,8 @@
 The flawed programs have a twin without the flaws: those of the wild corpus, the slow members of the styles, and
 mutants with several flaws. `mlpprof advise --prove` looks for a patch, which is applied with `git apply`; the patched
 program has to print the same numbers at its end. A program reaches the goal if its patch gives it 95 % of the speed of
-the twin. Both speedups, of the patch and of the twin, come from races with the flawed program.
+the twin. Both speedups, of the patch and of the twin, are those of the processor time of a step, which other programs
+on the machine change less than the time on the clock.
 
 The calibration compares, for each finding whose cure was proven, the saving that was stated with the measured one.
 """
@@ -27,14 +28,13 @@ import click
 from mlpprof.advise import Subject as Target
 from mlpprof.advise.editing.cure import Cure, line_edits
 from mlpprof.advise.editing.cure import applied as with_edits
-from mlpprof.advise.proof.trials import ProgramTrials, how_often_proven, proven
+from mlpprof.advise.proof.trials import proven
 from mlpprof.cli.terminal import progress_bar
-from mlpprof.compare.entrants import Environment
 from mlpprof.errors import MlpprofError, UsageError
 from mlpprof.process import Progress
-from mlpprof.programs.request import ProgramRequest, request_for
+from mlpprof.programs.request import request_for
 from mlpprof.results.proof import IN_THE_PATCH, Proof
-from reports.advise.calibration import Stated
+from reports.advise.calibration import Stated, measured
 from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
@@ -129,17 +129,19 @@ def judged(pair: Pair, progress: Progress) -> Patched:
     """Prove a patch for the flawed program, and compare it with the twin."""
     begun_s, name = time.monotonic(), pair.flawed.name
     with tempfile.TemporaryDirectory() as made, contextlib.chdir(made):
-        folders = [Path(made, side).resolve() for side in ("flawed", "clean")]
-        requests = [_request(one, folder) for one, folder in zip((pair.flawed, pair.clean), folders, strict=True)]
+        folder = Path(made).resolve()
+        request = request_for(pair.flawed.write(folder), step=pair.flawed.truth().step)
         try:
-            [twin] = _trials().estimates(requests, part_of(progress, 0.0, 0.2, name))
-            if isinstance(twin, MlpprofError):
-                raise twin
-            with contextlib.chdir(folders[0]):
-                target = Target(requests[0], requests[0].step, threads=1)
-                advice = proven(target, part_of(progress, 0.2, 0.8, name))
-            proof = advice.proof
-            found = Patched(name, twin, seconds=time.monotonic() - begun_s)
+            proof = proven(Target(request, request.step, threads=1), part_of(progress, 0.0, 0.8, name)).proof
+            patched = pair.flawed
+            if proof is not None and proof.is_proven:
+                texts = {Path(file.path).name: file.new for file in proof.files}
+                patched = replace(pair.flawed, files={**pair.flawed.files, **texts})
+            seconds = measured([pair.flawed, pair.clean, patched], part_of(progress, 0.8, 0.2, name))
+            if None in seconds:
+                raise UsageError("the processor time of a step could not be measured")
+            flawed_s, clean_s, patched_s = (one or 0.0 for one in seconds)
+            found = Patched(name, flawed_s / clean_s, seconds=time.monotonic() - begun_s)
             if proof is None:
                 return found
             stated = tuple(_stated(proof))
@@ -154,24 +156,12 @@ def judged(pair: Pair, progress: Progress) -> Patched:
             return Patched(name, failure=str(error), seconds=time.monotonic() - begun_s)
         return replace(
             found,
-            patch=proof.verdict.ratio,
+            patch=flawed_s / patched_s,
             is_patched=True,
             is_safe=not proof.changes_precision,
             applies=applies,
             trains_the_same=same,
         )
-
-
-def _request(subject: Subject, folder: Path) -> ProgramRequest:
-    folder.mkdir()
-    return request_for(subject.write(folder), step=subject.truth().step)
-
-
-def _trials() -> ProgramTrials:
-    def never(request: ProgramRequest, progress: Progress) -> Any:
-        raise NotImplementedError
-
-    return ProgramTrials(never, Environment(1), how_often_proven())
 
 
 def _stated(proof: Proof) -> Iterator[Stated]:

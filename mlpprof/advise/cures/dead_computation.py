@@ -54,6 +54,8 @@ def cures(again: list[Event], graph: Graph) -> list[Cure]:
     if not dead:
         return []
     makes = [_guarded, _with_condition, _with_flag] if any(one.is_partly for one in dead) else [_without, _with_none]
+    if any(one.is_partly for one in dead) and all(_has_only_unread_names(one, dead, code) for one in dead):
+        makes = [_without]
     if any(map(graph.is_cut_short, again)):  # code after the loop may read what its last turn leaves
         makes = [make for make in makes if make is not _with_none]
     for make in makes:
@@ -209,6 +211,13 @@ def _with_none(dead: list[Dead], code: RecordedCode, edits: Edits) -> None:
             _leave_out(one, code, edits)
         elif isinstance(one.statement, ast.Assign):
             edits.replace(one.value, "None")
+
+
+def _has_only_unread_names(one: Dead, dead: list[Dead], code: RecordedCode) -> bool:
+    """Whether a statement gives values to names, and no code of the function reads them, in any turn of a loop."""
+    names = _names(one)
+    is_plain = isinstance(one.statement, ast.Assign) and all(map(str.isidentifier, names))
+    return is_plain and bool(names) and not _is_read(one, dead, code)
 
 
 def _is_read(one: Dead, dead: list[Dead], code: RecordedCode) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,11 +45,12 @@ def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
     if name is None or not _may_be_run_twice(head.iter):
         return ()
     for event, call, place in _network_calls(loop.turns[0], variables, code):
-        sample, result = event.operands[len(event.operands) - len(call.args) + place], event.result
+        sample = event.operands[len(event.operands) - len(call.args) + place]
+        taken, result = _taken_of(call, event.result, code)
         each = _all_of(call.args[place], head, variables)
         if each is not None and isinstance(sample, np.ndarray) and isinstance(result, np.ndarray):
             layouts = _layouts(sample, result, each, name)
-            cures = (_cure(samples, call, place, head, statement, code) for samples in layouts)
+            cures = (_cure(samples, call, taken, place, head, statement, code) for samples in layouts)
             return tuple(cure for cure in cures if cure is not None)
     return ()
 
@@ -56,18 +58,20 @@ def forward_before_the_loop(loop: PythonLoop, graph: Graph) -> tuple[Cure, ...]:
 def _cure(
     samples: _Samples,
     call: ast.Call,
+    taken: ast.expr,
     place: int,
     head: ast.For | ast.comprehension,
     statement: ast.stmt,
     code: RecordedCode,
 ) -> Cure | None:
-    """The edit for one way to put the samples into one array."""
-    edits, file, used = Edits(code), code.file(statement), call
-    largest = _argmax_of(call, code)
+    """The edit for one way to put the samples into one array. taken: the call, or the item of what it returns."""
+    edits, file, used = Edits(code), code.file(statement), taken
+    largest = _argmax_of(taken, code)
     names = ("outputs", "output") if largest is None else ("answers", "answer")
     all_names, one_name = (edits.fresh_name(name, file) for name in names)
     arguments = [samples.stacked if n == place else ast.unparse(one) for n, one in enumerate(call.args)]
-    text, over = f"{ast.unparse(call.func)}({', '.join(arguments)})", samples.outputs.format(all_names)
+    item = f"[{ast.unparse(taken.slice)}]" if isinstance(taken, ast.Subscript) else ""
+    text, over = f"{ast.unparse(call.func)}({', '.join(arguments)}){item}", samples.outputs.format(all_names)
     if largest is not None:
         used, over = largest, all_names
         text = f"{ast.unparse(largest.func)}({text}, axis={samples.axis})"
@@ -95,8 +99,20 @@ def _cure(
     return edits.cure()
 
 
-def _argmax_of(call: ast.Call, code: RecordedCode) -> ast.Call | None:
-    """`np.argmax(...)` of a call, with nothing else."""
+def _taken_of(call: ast.Call, result: Any, code: RecordedCode) -> tuple[ast.expr, Any]:
+    """The item of what a call returns that the loop uses, as in ``forward(x)[1]``; else the call and its result."""
+    above = code.parent(call)
+    if isinstance(result, tuple | list) and isinstance(above, ast.Subscript) and above.value is call:
+        match above.slice:
+            case ast.Constant(value=int(number)) if number < len(result):
+                return above, result[number]
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int(number))) if number <= len(result):
+                return above, result[-number]
+    return call, result
+
+
+def _argmax_of(call: ast.expr, code: RecordedCode) -> ast.Call | None:
+    """`np.argmax(...)` of what a call gives, with nothing else."""
     above = code.parent(call)
     is_alone = isinstance(above, ast.Call) and above.args == [call] and not above.keywords
     is_largest = is_alone and isinstance(above, ast.Call) and ast.unparse(above.func).endswith(".argmax")

@@ -22,6 +22,9 @@ from mlpprof.programs.record.trace import Event
 ELEMENTWISE = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.Pow
 """Operators that give each row from the same row, if the other operand is a number."""
 
+COPYING = frozenset(("array", "asarray", "copy", "ascontiguousarray", "asfortranarray"))
+"""Functions of NumPy that copy an array, so that they can copy some of its rows as well."""
+
 
 def taken_once(first: Event, later: Event, graph: Graph) -> Cure | None:
     """The edit that gives the rows a name where they are first taken, and uses the name the second time."""
@@ -52,7 +55,9 @@ def taken_once(first: Event, later: Event, graph: Graph) -> Cure | None:
 def rows_first(event: Event, graph: Graph) -> Cure | None:
     """The edit that takes the rows of the batch before the work: of ``X[order]``, or of ``(X / 255)``."""
     node, file = node_at(event, graph), graph.trace.sites[event.site].file
-    if not isinstance(node, ast.Subscript | ast.BinOp) or graph.is_ours(file):
+    if not isinstance(node, ast.Subscript | ast.BinOp | ast.Call) or graph.is_ours(file):
+        return None
+    if isinstance(node, ast.Call) and not _is_taken_apart(node):
         return None
     bindings, source = Bindings({file: graph.trees[file]}), graph.trace.sources[file]
     parent = bindings.parents.get(node)
@@ -100,6 +105,29 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
         return {}
 
     return _edited(file, graph, change)
+
+
+def parts_of_rows(function: ast.FunctionDef) -> list[ast.Subscript]:
+    """The places of a generator that copy all rows, and then take a part of them, as ``X[order][a:b]``."""
+    loops = [one for one in ast.walk(function) if isinstance(one, ast.For | ast.While)]
+    yields = [loop for loop in loops if any(isinstance(one, ast.Yield) for one in ast.walk(loop))]
+    within = {one for loop in yields for one in ast.walk(loop)}
+    return [
+        one
+        for one in ast.walk(function)
+        if one in within
+        and isinstance(one, ast.Subscript)
+        and isinstance(one.value, ast.Subscript | ast.Call)
+        and _is_taken_apart(one.value)
+        and _is_rows(one.slice)
+    ]
+
+
+def rows_of_parts_first(parts: list[ast.Subscript], file: str, graph: Graph) -> Cure | None:
+    """The edit that writes ``X[order[a:b]]`` in these places."""
+    source = graph.trace.sources[file]
+    texts: dict[ast.expr, str] = {one: _part(source, one.value, one.slice) for one in parts}
+    return _edited(file, graph, lambda tree: _with(tree, file, texts))
 
 
 def loop_of_list(event: Event, graph: Graph) -> list[Span] | None:
@@ -278,19 +306,31 @@ def _part(source: str, node: ast.expr, rows: ast.expr) -> str:
     """The work on some rows alone: ``X[order[a:b]]`` for ``X[order]``, ``X[a:b] / 255`` for ``X / 255``."""
     chosen = _text(source, rows)
     match node:
+        case ast.Subscript(value=owner, slice=ast.Subscript() as key):  # the rows of a matrix, for the labels of some
+            return f"{_text(source, owner)}[{_part(source, key, rows)}]"
         case ast.Subscript(value=owner, slice=key):
             return f"{_text(source, owner)}[{_text(source, key)}[{chosen}]]"
         case ast.BinOp(left=left, right=ast.Constant()):
             whole = _text(source, node)
             return f"{_text(source, left)}[{chosen}]{whole[len(_text(source, left)) :]}"
+        case ast.Call(func=function, args=[array]):
+            return f"{_text(source, function)}({_text(source, array)}[{chosen}])"
+        case ast.Call(func=ast.Attribute(value=array, attr=name)):
+            return f"{_text(source, array)}[{chosen}].{name}()"
     raise ValueError("no work on rows")
 
 
 def _is_taken_apart(node: ast.expr) -> bool:
     """Whether the rows of an expression can be had without the others."""
     match node:
+        case ast.Subscript(value=owner, slice=ast.Subscript() as key):
+            return is_simple(owner) and _is_taken_apart(key)
         case ast.Subscript(value=owner, slice=key):
-            return is_simple(owner) and isinstance(key, ast.Name | ast.Attribute)
+            return is_simple(owner) and isinstance(key, ast.Name | ast.Attribute | ast.Call)
+        case ast.Call(func=ast.Attribute(attr=name), args=[array], keywords=[]):
+            return name in COPYING and is_simple(array)
+        case ast.Call(func=ast.Attribute(value=array, attr="copy"), args=[], keywords=[]):
+            return is_simple(array)
         case ast.BinOp(left=left, op=op, right=ast.Constant()):
             return is_simple(left) and isinstance(op, ELEMENTWISE)
     return False

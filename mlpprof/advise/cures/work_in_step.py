@@ -196,7 +196,71 @@ def without(one: UnreadNumber, graph: Graph) -> Cure | None:
         edits.replace_statement(one.statement, "return")
     else:
         edits.remove(one.statement)
-    return edits.cure() if not one.is_later else None
+    return edits.cure() if not one.is_later else after_the_loop(one.statement, code_of(graph))
+
+
+def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
+    """The edit that moves an evaluation out of the loop over the batches, so that it runs once after its last turn.
+
+    With the statement go those after it that only show what it gives, such as a print. None if the loop reads what they
+    give, if other statements change what they read, or if the loop is the whole training.
+    """
+    loop = code.parent(head)
+    if not isinstance(loop, ast.For | ast.While) or head not in loop.body or loop.orelse:
+        return None
+    is_in_epoch = isinstance(code.scope(loop), ast.FunctionDef) or any(
+        isinstance(one, ast.For | ast.While) for one in code.around(loop)
+    )
+    if not is_in_epoch or any(isinstance(one, ast.Break | ast.Return | ast.Yield) for one in ast.walk(loop)):
+        return None
+    moved, given = [head], names_stored(head)
+    for one in loop.body[loop.body.index(head) + 1 :]:
+        if given & names_in(one) and _only_shows(one, code):
+            moved.append(one)
+            given |= names_stored(one)
+    rest = [one for one in loop.body if one not in moved]
+    header = [loop.iter, loop.target] if isinstance(loop, ast.For) else [loop.test]
+    read = set[str]().union(*(names_in(one) for one in moved))
+    later = [one for one in rest if one.lineno > head.lineno]
+    if not all(_only_shows(one, code) for one in moved) or given & set[str]().union(*map(names_in, [*rest, *header])):
+        return None
+    if read & set[str]().union(*(names_stored(one) for one in later)):
+        return None
+    edits = Edits(code)
+    after = code.block(loop)[code.block(loop).index(loop) + 1 :]
+    for one in moved:
+        edits.remove(one)
+        is_set_again = bool(after) and names_stored(one) == names_stored(after[0]) != set()
+        if not (is_set_again and not names_stored(one) & _read_in(after[0])):
+            edits.insert_after(loop, code.text_of(one))
+    return edits.cure()
+
+
+def names_stored(one: ast.stmt) -> set[str]:
+    """The names that a statement gives values, or whose attributes and items."""
+    found = set()
+    for node in ast.walk(one):
+        if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
+            base: ast.expr = node
+            while isinstance(base, ast.Attribute | ast.Subscript):
+                base = base.value
+            if isinstance(base, ast.Name):
+                found.add(base.id)
+    return found
+
+
+def _read_in(one: ast.stmt) -> set[str]:
+    return {node.id for node in ast.walk(one) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def _only_shows(one: ast.stmt, code: RecordedCode) -> bool:
+    """Whether a statement only gives names values, or prints them."""
+    match one:
+        case ast.Assign(targets=[ast.Name() | ast.Tuple()], value=value):
+            return has_no_effect_but_its_value(value, code)
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=args)):
+            return all(has_no_effect_but_its_value(argument, code) for argument in args)
+    return False
 
 
 def cure(one: RarelyRead, graph: Graph) -> Cure | None:

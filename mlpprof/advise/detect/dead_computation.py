@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from mlpprof.advise.added_zeros import added_zeros
 from mlpprof.advise.candidate import Candidate, around, by_hand, facts, indices, total
 from mlpprof.advise.cures.dead_computation import cures, open_turn
 from mlpprof.advise.cures.slow_primitive import expression_cure, renamed
@@ -45,7 +46,7 @@ def detect(graph: Graph) -> list[Candidate]:
         costly = [e for e in again if e.is_own or e.kind != FILL]
         if costly or _is_replaced(again, graph):
             found.append(_candidate(costly or again, again, graph))
-    return [*found, *_overwritten(graph)]
+    return [*found, *_overwritten(graph), *added_zeros(graph)]
 
 
 def _overwritten(graph: Graph) -> list[Candidate]:

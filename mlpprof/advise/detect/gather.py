@@ -13,6 +13,7 @@ from mlpprof.advise.cures.gather import (
     rows_first,
     taken_once,
 )
+from mlpprof.advise.fed_batches import fed_batches
 from mlpprof.advise.rows_one_by_one import listed_rows, ones_one_by_one
 from mlpprof.instrument.numpy_costs import ARITHMETIC, COPY, FILL, PRODUCT
 from mlpprof.programs.record.graph import Graph
@@ -31,7 +32,7 @@ def detect(graph: Graph) -> list[Candidate]:
     found = [_partly(event, graph) for event in graph.turn if _is_partly_used(event, graph)]
     found += [_shuffled(event, graph) for event in graph.turn if _is_shuffle(event, graph)]
     found += [*_taken_twice(graph), *_columns(graph), *_one_hot(graph), *listed_rows(graph)]
-    return [*found, *ones_one_by_one(graph)]
+    return [*found, *ones_one_by_one(graph), *fed_batches(graph)]
 
 
 def _columns(graph: Graph) -> list[Candidate]:

@@ -30,9 +30,9 @@ def detect(graph: Graph) -> list[Candidate]:
     for event in graph.turn:
         if event.is_own or (event.is_outside and event.name != "gather"):  # the loop around the step may take the rows
             continue
-        is_copy = event.kind == COPY
-        is_colliding = _collides(event) or (is_copy and _is_of_strided_set(event, graph))
-        if is_colliding and not (is_copy and is_only_multiplied(event, graph)):
+        is_of_set = event.kind == COPY and _is_of_strided_set(event, graph)
+        is_of_product = event.kind == COPY and is_only_multiplied(event, graph)
+        if is_of_set or (_collides(event) and not is_of_product):
             saved = _saved(event, graph)
             if saved[1] > 0:
                 site = graph.site(event)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, by_hand
+from mlpprof.advise.cures.all_at_once import at_once
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.loops import PythonLoop, Words, batch_sizes, candidates, header
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
@@ -28,14 +30,18 @@ def _words(loop: PythonLoop, graph: Graph) -> Words:
         else "`W @ A + b` gives the weighted sums of all neurons, and the outer product of delta and A is the gradient "
         "of all weights"
     )
+    cures = at_once(code_of(graph).node_of(loop.site), loop.executions, graph)
     return Words(
         title=f"`{header(loop, graph)}` takes {loop.longest.turns} {what} one by one",
         why="Python's interpreter handles every single number. One operation on the whole array does the same loop in "
         "compiled code.",
-        cure=by_hand(
+        cure=f"Replace the loop in {graph.place(loop.site)} by operations on whole arrays."
+        if cures
+        else by_hand(
             f"replace the loop in {graph.place(loop.site)} by operations on whole arrays: {all_at_once}.",
             "Compare the results of one step with those of the loop.",
         ),
+        cures=tuple(cures),
     )
 
 

@@ -34,6 +34,8 @@ from mlpprof.advise.candidate import (
     indices,
     total,
 )
+from mlpprof.advise.cures.all_at_once import at_once
+from mlpprof.advise.cures.matrix_class import arrays_for_matrices
 from mlpprof.advise.cures.slow_primitive import (
     as_product,
     by_tanh,
@@ -54,7 +56,9 @@ from mlpprof.advise.cures.slow_primitive import (
     with_slice,
     without_vectorize,
 )
+from mlpprof.advise.cures.vectorized_function import for_whole_arrays
 from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.advise.loops import loop_seconds
 from mlpprof.advise.masks import mask_stores, random_masks, where_as_index, zeros_by_mask
 from mlpprof.advise.off_blas import off_blas
 from mlpprof.advise.outer_broadcast import broadcasts
@@ -64,7 +68,7 @@ from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.replay import again, nothing_if_impossible, of_time, saved_share
-from mlpprof.programs.record.trace import Event
+from mlpprof.programs.record.trace import Event, LoopRun
 
 LEAST_RANGE = 8
 """A range used as an index must have so many numbers for an array made in advance to be worth it."""
@@ -93,28 +97,46 @@ def _call_candidate(parts: list[tuple[Event, FasterForm, tuple[float, float]]], 
     event, other, _ = max(parts, key=lambda part: part[2][1])
     site = graph.site(event)
     edit = expression_cure([(event, other.written) for event, other, _ in parts], graph)
+    words, saved_s = other.words, total(saved for _, _, saved in parts)
+    if edit is None and is_of_python(event.function):
+        edit = for_whole_arrays(event, graph)
+    elif edit is None and event.function is np.append and (runs := _innermost_loop(event, graph)):
+        edit = next(iter(at_once(code_of(graph).node_at(runs[0].site), runs, graph)), None)
+        if edit is not None:
+            words = "make the array of all parts at once, in place of the loop."
+            saved_s = around(loop_seconds(graph.trace.sites[runs[0].site], runs, graph))
     return Candidate(
         category="slow-primitive",
         site=site,
         title=f"`{graph.text(event, 50)}` {other.flaw}",
         why=other.why,
-        cure=f"In {graph.place(site)}, {other.words}"
-        if edit is not None
-        else by_hand(f"in {graph.place(site)}, {other.words}"),
+        cure=f"In {graph.place(site)}, {words}" if edit is not None else by_hand(f"in {graph.place(site)}, {words}"),
         cures=(edit,) if edit is not None else (),
-        saved_s=total(saved for _, _, saved in parts),
+        saved_s=saved_s,
         measured="both forms performed alternately on the operands of the step",
         confidence=other.confidence,
-        covers=indices(e for e, _, _ in parts),
+        covers=indices(one for e, _, _ in parts for one in _with_its_list(e, graph)),
         evidence=facts(event, len(parts)),
     )
+
+
+def _innermost_loop(event: Event, graph: Graph) -> list[LoopRun]:
+    """The executions, in the step of an event, of the loop that it runs in."""
+    site = event.loops[-1].site if event.loops else None
+    return [run for run in graph.trace.loops if (run.site, run.step) == (site, event.step)]
+
+
+def _with_its_list(event: Event, graph: Graph) -> list[Event]:
+    """An event, and the one that has made the list which it makes an array of."""
+    first = event.operands[0] if event.operands else None
+    return [*(one for one in graph.turn if isinstance(first, list) and one.result is first), event]
 
 
 @nothing_if_impossible
 def _saved_by_call(event: Event, other: FasterForm, graph: Graph) -> tuple[float, float]:
     seconds = graph.seconds_with_callbacks(event) if is_of_python(event.function) else graph.seconds([event])
     if other.perform is None:
-        return around(seconds)
+        return around(graph.seconds(_with_its_list(event, graph)))
     slow = again(event)
     if slow is None:
         return 0.0, 0.0
@@ -181,7 +203,7 @@ def _calls(event: Event) -> Iterator[FasterForm]:
         larger = [*_larger_ones(event)]
         yield from larger or _masked_ones(event)
     elif function is np.apply_along_axis and len(operands) == 3 and not event.options and arrays:
-        yield from _along_an_axis(*operands, event.result)
+        yield from _along_an_axis(*operands, event)
     elif event.name in ("array", "asarray") and not arrays and operands and _is_of_numbers(operands[0], event.result):
         yield FasterForm(
             "makes an array of a list, number by number",
@@ -255,7 +277,7 @@ def _larger_ones(event: Event) -> Iterator[FasterForm]:
     """The larger one of two at every place, by a mask or by an array of both."""
     pair = list(event.operands[1:] if event.name == "where" else event.operands[0])
     is_pair = len(pair) == 2 and all(isinstance(x, np.ndarray | int | float) for x in pair)
-    if is_pair and _gives(lambda: np.maximum(*pair), event.result):
+    if is_pair and _gives(lambda: np.maximum(*pair), event):
         yield FasterForm(
             "takes the larger one of two at every place",
             "np.maximum does that at once, without a mask and without an array of both.",
@@ -272,7 +294,7 @@ def _masked_ones(event: Event) -> Iterator[FasterForm]:
         return
     mask, value, other = event.operands
     is_of_mask = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and isinstance(value, np.ndarray)
-    if is_of_mask and isinstance(other, int | float) and other == 0 and _gives(lambda: value * mask, event.result):
+    if is_of_mask and isinstance(other, int | float) and other == 0 and _gives(lambda: value * mask, event):
         yield FasterForm(
             "selects by a mask what a product with the mask gives",
             "np.where looks at the mask element by element. A product with it has no branches.",
@@ -289,14 +311,14 @@ def is_of_python(function: Any) -> bool:
     return isinstance(function, np.vectorize) or is_of_objects
 
 
-def _along_an_axis(function: Callable[..., Any], axis: int, array: Array, result: Any) -> Iterator[FasterForm]:
+def _along_an_axis(function: Callable[..., Any], axis: int, array: Array, event: Event) -> Iterator[FasterForm]:
     """One call of the function with the whole array, if it gives the same."""
     forms: tuple[tuple[Callable[[], Any], str], ...] = (
         (lambda: function(array, axis=axis), ", axis={axis}"),
         (lambda: function(array), ""),
     )
     for perform, options in forms:
-        if _gives(perform, result):
+        if _gives(perform, event):
             yield FasterForm(
                 "calls a function for every row or column",
                 "np.apply_along_axis is a Python loop that calls the function once per row or column.",
@@ -324,17 +346,23 @@ def _whole(event: Event) -> Callable[[], object] | None:
     def perform() -> object:
         return function(*event.operands)
 
-    return perform if _gives(perform, event.result) else None
+    return perform if _gives(perform, event) else None
 
 
-def _gives(perform: Callable[[], object], expected: Any) -> bool:
-    """Whether a function gives an array that is the expected one up to rounding."""
-    if not isinstance(expected, np.ndarray):
+def _gives(perform: Callable[[], object], event: Event) -> bool:
+    """Whether a function gives the array that an operation gave, up to rounding.
+
+    The step may have stored something else into the operands since then: then the operation is performed again.
+    """
+    if not isinstance(event.result, np.ndarray):
         return False
     try:
         with np.errstate(all="ignore"):
             found = perform()
-            return isinstance(found, np.ndarray) and found.shape == expected.shape and np.allclose(found, expected)
+            if not isinstance(found, np.ndarray) or found.shape != event.result.shape:
+                return False
+            slow = again(event)
+            return np.allclose(found, event.result) or (slow is not None and np.allclose(found, np.asarray(slow())))
     except Exception:  # noqa: BLE001 - a function of numbers may raise anything when it is given arrays
         return False
 
@@ -431,7 +459,7 @@ def _half_sums(graph: Graph) -> Iterator[Candidate]:
         if len(values) != 1 or len(actions) != len(events):
             continue
         fast, slow = partial(np.maximum, values[0], 0), partial(_performed, actions)
-        if not _gives(fast, event.result):
+        if not _gives(fast, event):
             continue
         other = FasterForm(
             "makes the positive part of an array in three operations",
@@ -489,20 +517,27 @@ def _matrices(graph: Graph) -> list[Candidate]:
     parts = []
     for event in sorted(events, key=lambda e: -graph.seconds([e]))[:MOST_MATRIX_OPERATIONS]:
         slow = again(event)
-        fast = again(event, lambda x: x.view(np.ndarray)) if event.name != "multiply" else None
+        fast = again(event, lambda x: x.view(np.ndarray))
+        if event.function is operator.mul and all(isinstance(x, np.matrix) for x in event.operands):
+            left, right = (x.view(np.ndarray) for x in event.operands)
+            fast = partial(np.matmul, left, right)
         if slow is not None and fast is not None:
             parts.append(of_time(saved_share(slow, fast), graph.seconds([event])))
     low, high = total(parts)
     head = max(events, key=lambda e: graph.seconds([e]))
     makers = list(_calls_of(graph, MATRIX_MAKERS))
     site = makers[0] if makers else graph.site(head)
+    edit = arrays_for_matrices(graph)
     return [
         Candidate(
             category="slow-primitive",
             site=site,
             title=f"`{graph.text(head, 50)}` uses np.matrix, which NumPy advises against",
             why="Every operation on an np.matrix runs Python code that keeps the result two-dimensional.",
-            cure=by_hand(
+            cures=(edit,) if edit is not None else (),
+            cure="Make two-dimensional arrays in place of the matrices, and write `@` for the product of two of them."
+            if edit is not None
+            else by_hand(
                 f"make two-dimensional arrays in place of the matrices of {graph.place(site)}.",
                 "For arrays, `*` multiplies element by element, `@` is the matrix product, and a row has one "
                 "dimension. Check every product and every index that reads them.",

@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from mlpprof.advise.candidate import Candidate, around, by_hand, edit_in_words, facts, indices
-from mlpprof.advise.cures.work_in_step import cure, rarely_read, unread_numbers, without
+from mlpprof.advise.cures.work_in_step import after_the_loop, cure, rarely_read, unread_numbers, without
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.recorded_code import code_of
 from mlpprof.advise.tested import tested_events
 from mlpprof.advise.unused import unused_events
 from mlpprof.instrument.numpy_costs import PRODUCT
@@ -40,7 +42,8 @@ def _unread_numbers(graph: Graph) -> Iterator[Candidate]:
             site=site,
             title=f"`{one.name}` is computed in every step, and {reader}",
             why=f"No update needs `{one.name}`.",
-            cure=f"Leave out `{one.name}` of {graph.place(site)}."
+            cure=f"{'Compute' if one.is_later else 'Leave out'} `{one.name}` of {graph.place(site)}"
+            f"{' after the loop' if one.is_later else ''}."
             if edit is not None
             else by_hand(
                 f"compute `{one.name}` of {graph.place(site)} after the loop, with the arrays of its last turn."
@@ -177,6 +180,7 @@ def _evaluations(graph: Graph) -> list[Candidate]:
             continue
         head = again[0]
         site = graph.site(head)
+        edit = _moved(head, graph)
         found.append(
             Candidate(
                 category="work-in-step",
@@ -184,7 +188,8 @@ def _evaluations(graph: Graph) -> list[Candidate]:
                 title=f"`{graph.text(head, 50)}` evaluates the network in every step",
                 why=f"This computes accuracy or loss only: no parameter depends on its {len(products)} "
                 f"{'product' if len(products) == 1 else 'products'}. You can do it once per epoch.",
-                cure=_once_an_epoch(head, graph),
+                cure=_once_an_epoch(head, edit, graph),
+                cures=(edit,) if edit is not None else (),
                 saved_s=around(graph.seconds(again)),
                 measured="the time of the call in the step",
                 covers=indices(again),
@@ -194,7 +199,17 @@ def _evaluations(graph: Graph) -> list[Candidate]:
     return [*found, *_loose_evaluation(loose, useful, weights, graph)]
 
 
-def _once_an_epoch(head: Event, graph: Graph) -> str:
+def _moved(head: Event, graph: Graph) -> Cure | None:
+    node = code_of(graph).node(head)
+    return after_the_loop(code_of(graph).statement(node), code_of(graph)) if node is not None else None
+
+
+def _once_an_epoch(head: Event, edit: Cure | None, graph: Graph) -> str:
+    if edit is not None:
+        return (
+            f"Run `{graph.text(head, 50)}` of {graph.place(graph.site(head))} once, after the loop over the batches. "
+            "What it prints then comes once per epoch."
+        )
     return by_hand(
         f"run `{graph.text(head, 50)}` of {graph.place(graph.site(head))} once per epoch, not in every step.",
         "Check first that no update, no learning rate and no stopping rule depends on it.",
@@ -221,13 +236,15 @@ def _loose_evaluation(products: list[Event], useful: frozenset[int], weights: We
     if head is None:
         return []
     site = graph.site(head)
+    edit = _moved(head, graph)
     return [
         Candidate(
             category="work-in-step",
             site=site,
             title=f"`{graph.text(head, 50)}` evaluates the network in every step",
             why="This computes accuracy or loss only: no parameter depends on it. You can do it once per epoch.",
-            cure=_once_an_epoch(head, graph),
+            cure=_once_an_epoch(head, edit, graph),
+            cures=(edit,) if edit is not None else (),
             saved_s=around(graph.seconds(again)),
             measured="the time of these expressions in the step",
             covers=indices(again),

@@ -186,7 +186,7 @@ class Edits:
         """Whether the place of an expression is not one that holds any expression."""
         above = self._code.parent(node)
         is_whole = isinstance(
-            above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword | ast.If | ast.While
+            above, ast.Assign | ast.AugAssign | ast.Return | ast.Expr | ast.keyword | ast.If | ast.While | ast.List
         )
         is_target = isinstance(above, ast.For | ast.comprehension) and node is above.target
         return not (is_whole or is_target or (isinstance(above, ast.Call) and node in above.args))

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,13 @@ class RecordedCode:
             return ast.unparse(node)  # it was made, as an item of an argument
         return ast.get_source_segment(self.graph.trace.sources[self.file(node)], node) or ast.unparse(node)
 
+    def text_of(self, one: ast.stmt) -> str:
+        """The source of a simple statement, with the comments in the lines right above it."""
+        source = self.graph.trace.sources[self.file(one)]
+        lines = source.splitlines()[: one.lineno - 1]
+        above = [line.strip() for line in takewhile(lambda line: line.strip().startswith("#"), reversed(lines))]
+        return "\n".join([*reversed(above), ast.get_source_segment(source, one) or ast.unparse(one)])
+
     def bindings(self, name: str, scope: ast.AST) -> list[ast.AST]:
         """The nodes within a scope that bind a name, its parameters included, without inner functions."""
         return [one for one in inside(scope) if name in bound_by(one)]
@@ -240,9 +248,17 @@ class RecordedCode:
         node = self.node(inner) if inner is not None else None
         scope = self.scope(node) if node is not None else None
         name = getattr(code, "co_name", None)
+        if inner is None:  # it computes with single numbers, which are no events
+            return self._functions.get((getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0)))
         if isinstance(scope, ast.Lambda):
             return scope if name == "<lambda>" else None
         return scope if isinstance(scope, ast.FunctionDef) and scope.name == name else None
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, int], ast.FunctionDef]:
+        """The functions by file and line."""
+        nodes = (node for node in self._parents if isinstance(node, ast.FunctionDef))
+        return {(self.file(node), node.lineno): node for node in nodes}
 
 
 @lru_cache(maxsize=1)

@@ -143,6 +143,7 @@ class Prover:
     clock: Callable[[], float] = monotonic
     tried: dict[tuple[str, str], TriedCure] = field(default_factory=dict)
     postponed: set[tuple[str, str]] = field(default_factory=set)
+    begun: set[tuple[tuple[str, str], tuple[str, ...]]] = field(default_factory=set)
     added: list[tuple[Version, list[CureTrial]]] = field(default_factory=list)
 
     def prove(self, request: ProgramRequest, first: Analysis, shown: Callable[[str], str]) -> Proof:
@@ -262,7 +263,7 @@ class Prover:
                 continue
             one.alone = ratio
             if ratio < LEAST_SPEEDUP:
-                self._note(one, NOT_CONFIRMED, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
+                self._postpone(one, f"it trains the same, but is not faster ({ratio:.2f} times as fast)")
         faster = sorted((one for one in good if (one.alone or 0) >= LEAST_SPEEDUP), key=lambda one: -(one.alone or 0))
         chosen: list[CureTrial] = []
         for one in faster:
@@ -357,12 +358,13 @@ class Prover:
                 self._note(CureTrial(finding, Cure("manual", ())), BY_HAND, "mlpprof cannot make this edit")
             elif not allowed:
                 self._note(CureTrial(finding, cures[0]), NOT_CONFIRMED, "it changes the precision")
-            elif finding.per == "step" and (_key(finding) not in self.tried or _key(finding) in self.postponed):
+            elif finding.per == "step" and self._is_open(finding, allowed):
                 open_.append((finding, allowed))
         most = max(0, self.trials.runs_left() - RUNS_OF_A_ROUND) // RUNS_OF_A_CURE
         for finding, cures in open_[most:]:
             self._note(CureTrial(finding, cures[0]), NOT_CONFIRMED, "the program has been run as often as announced")
         open_ = open_[:most]
+        self.begun.update((_key(finding), _new_lines(cures)) for finding, cures in open_)
         while open_:
             trials = [CureTrial(finding, cures[0]) for finding, cures in open_]
             versions = [version.cured([one.cure]) for one in trials]
@@ -378,6 +380,13 @@ class Prover:
                     self._note(one, NOT_CONFIRMED, training.reason)
             open_ = still_open
         return good
+
+    def _is_open(self, finding: Finding, cures: Sequence[Cure]) -> bool:
+        """Whether a cure is to be tried: for the first time, once more, or at another place of the same kind."""
+        known = self.tried.get(_key(finding))
+        is_elsewhere = (_key(finding), _new_lines(cures)) not in self.begun
+        is_of_patch = known is not None and known.outcome == IN_THE_PATCH
+        return known is None or _key(finding) in self.postponed or (is_of_patch and is_elsewhere)
 
     def _together(
         self, version: Version, chosen: list[CureTrial], reference: tuple[list[Parameter], int]
@@ -421,6 +430,11 @@ class Prover:
             reason=reason,
             per=finding.per,
         )
+
+
+def _new_lines(cures: Sequence[Cure]) -> tuple[str, ...]:
+    """What the first of some alternatives writes."""
+    return tuple(line for edit in cures[0].edits for line in edit.lines)
 
 
 def _is_clear(ratios: Sequence[float]) -> bool:

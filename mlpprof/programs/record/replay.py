@@ -173,7 +173,8 @@ def again(event: Event, convert: Convert = same) -> Performed | None:
     if function is None or event.is_own or not (operands or isinstance(owner, np.ndarray)):
         return None
     if isinstance(owner, np.ndarray):
-        changed = _converted(owner, convert, bool(event.writes))
+        is_changed = bool(event.inputs) and event.inputs[0].root in event.writes
+        changed = _converted(owner, convert, is_changed)
         method = getattr(changed, function.__name__, None)
         if method is None:
             return None

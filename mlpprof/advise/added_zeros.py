@@ -1,0 +1,67 @@
+"""Sums with an array of zeros that the step has just made, as those of a loop over samples that runs only once."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from mlpprof.advise.candidate import CERTAIN, SMALL, Candidate, around, edit_in_words, facts, indices
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.recorded_code import code_of
+from mlpprof.instrument.numpy_costs import FILL
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+def added_zeros(graph: Graph) -> Iterator[Candidate]:
+    """One candidate for each place that adds nothing but zeros to an array, in all its executions."""
+    code = code_of(graph)
+    by_node: dict[ast.BinOp, list[Event]] = defaultdict(list)
+    for event in graph.last:
+        node = code.node(event)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and event.name == "add":
+            by_node[node].append(event)
+    single = {run.site for run in graph.trace.loops if run.turns == 1 and isinstance(code.node_at(run.site), ast.For)}
+    for node, events in by_node.items():
+        sides = {side for event in events for side in [_zeros_of(event, graph)]}
+        # A loop that made a single turn may make more for another batch, and then the sums grow.
+        side = node.left if 0 in sides else node.right
+        # An attribute may gather several gradients in another network, as `self.grad` of a node that is used twice.
+        may_grow = not isinstance(side, ast.Name) or any(
+            turn.site in single for event in events for turn in event.loops
+        )
+        if len(sides) != 1 or None in sides or may_grow:
+            continue
+        largest = max(events, key=lambda event: event.output.size if event.output is not None else 0)
+        if largest.output is None or largest.output.size < SMALL:
+            continue
+        edits = Edits(code)
+        edits.replace(node, code.text(node.right if 0 in sides else node.left))
+        edit, site = edits.cure(), graph.site(largest)
+        yield Candidate(
+            category="dead-computation",
+            site=site,
+            title=f"`{graph.text(largest, 50)}` adds an array of zeros",
+            why="The step has made the zeros, and nothing has been stored into them, so the sum is the other array.",
+            cure=edit_in_words(edit, "write the other array in place of the sum.", graph.place(site)),
+            cures=(edit,) if edit is not None else (),
+            confidence=CERTAIN,
+            saved_s=around(graph.seconds(events)),
+            measured="the time of the expression in the step",
+            covers=indices(events),
+            evidence=facts(largest, len(events)),
+        )
+
+
+def _zeros_of(event: Event, graph: Graph) -> int | None:
+    """Which operand is an array of zeros as it was made; None if neither is, or if the sum has another dtype."""
+    for side, (value, other) in enumerate(zip(event.inputs, reversed(event.inputs), strict=True)):
+        makers = graph.makers(value.root, event.index) if value.is_array else []
+        is_made = [maker for maker in makers if maker.kind == FILL and maker.name.startswith("zeros")]
+        is_same = isinstance(event.result, np.ndarray) and other.shape == event.result.shape
+        if makers and len(is_made) == len(makers) and is_same and other.dtype == str(event.result.dtype):
+            return side
+    return None

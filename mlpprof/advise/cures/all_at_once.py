@@ -1,0 +1,642 @@
+"""The edit that replaces a loop over rows, columns, neurons or single numbers by operations on the whole arrays.
+
+The statements of the loop are read in index notation (`editing/index_notation.py`): each of its variables becomes an
+axis, and the operations on what a turn takes become operations on all of it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import Edits
+from mlpprof.advise.editing.index_notation import (
+    ATOM,
+    LOOSE,
+    Axes,
+    Axis,
+    Leaf,
+    NotLifted,
+    Tensor,
+    elementwise,
+    held,
+    number,
+    product,
+    total,
+)
+from mlpprof.advise.editing.recorded_code import Frame, RecordedCode, code_of, inside, is_path, names_in
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import LoopRun
+
+Comprehension = ast.ListComp | ast.GeneratorExp
+
+BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
+COMPARED: dict[type[ast.cmpop], str] = {ast.Gt: ">", ast.Lt: "<", ast.GtE: ">=", ast.LtE: "<="}
+UFUNCS = frozenset(
+    [
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "tanh",
+        "sin",
+        "cos",
+        "sqrt",
+        "abs",
+        "absolute",
+        "square",
+        "sign",
+        "maximum",
+        "minimum",
+        "power",
+        "where",
+        "clip",
+        "multiply",
+        "add",
+        "subtract",
+        "divide",
+    ]
+)
+"""NumPy's functions that work element by element."""
+
+OF_NUMBERS = {"max": "maximum", "min": "minimum", "abs": "abs"}
+"""Python's functions of numbers, with those of NumPy."""
+
+STACKING = {"array": 0, "asarray": 0, "vstack": 0, "stack": 0, "row_stack": 0, "column_stack": 1}
+"""Functions that make one array of a list, with the axis that the list becomes."""
+
+NEW = frozenset(("zeros", "zeros_like", "empty", "empty_like"))
+"""Functions that make an array to be filled."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A loop's variable that counts. bounds: the texts of the range. lengths: the numbers of its turns."""
+
+    axis: str
+    bounds: tuple[str, str]
+    lengths: frozenset[int]
+
+
+@dataclass
+class Lines:
+    """The statements that a loop becomes. replaced: statements before it that they replace as well."""
+
+    texts: list[str] = field(default_factory=list)
+    replaced: list[ast.stmt] = field(default_factory=list)
+
+
+def at_once(node: ast.AST | None, executions: Sequence[LoopRun], graph: Graph) -> list[Cure]:
+    """The edits of a loop, the best first: a `for` statement, or a comprehension of which one array is made."""
+    code = code_of(graph)
+    numpy = code.numpy_name(code.file(node)) if node is not None else None
+    if numpy is None or not isinstance(node, ast.For | Comprehension | ast.Call):
+        return []
+    found = []
+    for is_merged in (True, False):
+        lifting = _Lifting(code, numpy, executions, is_merged)
+        try:
+            edit = lifting.of_loop(node) if isinstance(node, ast.For) else lifting.of_expression(node)
+        except NotLifted:
+            continue
+        if edit is not None and edit not in found:
+            found.append(edit)
+    return found
+
+
+class _Lifting:
+    """Reads the statements of one loop.
+
+    is_merged: an array that is made only to be filled by the loop is left out, and the result takes its name.
+    """
+
+    def __init__(self, code: RecordedCode, numpy: str, executions: Sequence[LoopRun], is_merged: bool) -> None:
+        self._code, self._numpy, self._is_merged = code, numpy, is_merged
+        self._executions = executions
+        self._known: dict[str, Tensor] = {}
+        self._indices: dict[str, Index] = {}
+        self._axes: list[str] = []
+        self._begun: dict[str, int] = {}
+        """For each name that a turn sets: how many loops were entered before."""
+
+    # Statements
+
+    def of_loop(self, loop: ast.For) -> Cure | None:
+        """The edit of a `for` statement."""
+        if loop.orelse:
+            return None
+        lines = Lines()
+        self._loop(loop, (), lines)
+        self._require_local(loop)
+        if not lines.texts:
+            return None
+        edits = Edits(self._code)
+        for text in lines.texts[:-1]:
+            edits.insert_before(loop, text)
+        edits.replace_statement(loop, lines.texts[-1])
+        for one in lines.replaced:
+            edits.remove(one)
+        return edits.cure()
+
+    def _loop(self, loop: ast.For, nest: tuple[str, ...], lines: Lines) -> None:
+        axis = self._enter(loop.target, loop.iter, loop)
+        for one in loop.body:
+            self._statement(one, (*nest, axis), lines, loop)
+
+    def _statement(self, one: ast.stmt, nest: tuple[str, ...], lines: Lines, loop: ast.For) -> None:
+        match one:
+            case ast.For(orelse=[]):
+                self._loop(one, nest, lines)
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call) if _appended(call, name) is not None:
+                self._append(name, call, nest, lines, loop)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                self._known[name] = self._lifted(value)
+                self._begun[name] = len(self._axes)
+            case ast.Assign(targets=[ast.Subscript() as target], value=value):
+                self._store(target, "=", self._lifted(value), nest, lines, loop)
+            case ast.AugAssign(target=ast.Subscript() as target, op=op, value=value) if type(op) in BINARY:
+                self._store(target, f"{BINARY[type(op)]}=", self._lifted(value), nest, lines, loop)
+            case ast.AugAssign(target=ast.Name(id=name), op=ast.Add() | ast.Sub() as op, value=value):
+                self._accumulate(name, BINARY[type(op)], self._lifted(value), nest, lines, loop)
+            case ast.Expr(value=ast.Constant()) | ast.Pass():
+                pass
+            case _:
+                raise NotLifted
+
+    def _append(self, name: str, call: ast.Call, nest: tuple[str, ...], lines: Lines, loop: ast.For) -> None:
+        """A row that every turn appends to an array, which begins without rows."""
+        row = _appended(call, name)
+        made = self._maker(name, loop)
+        if row is None or made is None or len(nest) != 1 or not self._is_merged:
+            raise NotLifted
+        rows = self._lifted(row)
+        own = [one for one in rows.axes if isinstance(one, int)]
+        if nest[0] not in rows.axes or len(own) != 1:
+            raise NotLifted
+        lines.replaced.append(made)
+        text, _ = rows.aligned((nest[0], *own), self._numpy)
+        lines.texts.append(f"{name} = {self._numpy}.array({text})")
+
+    def _accumulate(
+        self, name: str, operator: str, value: Tensor, nest: tuple[str, ...], lines: Lines, loop: ast.For
+    ) -> None:
+        """A sum that grows: of a name that the loop itself sets, or of one that is there before the loop."""
+        known = self._known.get(name)
+        for axis in reversed(nest):
+            if known is None or self._axes.index(axis) >= self._begun[name]:
+                value = total(value, axis)
+        if known is None:
+            text, _ = value.text(_usual(value.axes), self._numpy)
+            self._write(name, f"{operator}=", text, lines, loop, is_filled=operator == "+")
+        elif isinstance(known, Leaf) and known.written in ("0", "0.0") and operator == "+":
+            self._known[name] = value
+        else:
+            self._known[name] = elementwise(operator, known, value)
+
+    def _store(
+        self, target: ast.Subscript, operator: str, value: Tensor, nest: tuple[str, ...], lines: Lines, loop: ast.For
+    ) -> None:
+        place = self._place(target)
+        for axis in reversed(nest):
+            if axis not in place.axes:
+                if operator not in ("+=", "-="):
+                    raise NotLifted
+                value = total(value, axis)
+        if not set(value.axes) <= set(place.axes) or not isinstance(place, Leaf):
+            raise NotLifted
+        text, _ = value.aligned(place.axes, self._numpy)
+        bases = [target.value]
+        while isinstance(bases[-1], ast.Subscript):
+            bases.append(bases[-1].value)
+        if operator == "=" and any(map(self._is_list, bases)):
+            if not isinstance(target.value, ast.Name):
+                raise NotLifted
+            made = self._maker(target.value.id, loop) if self._is_merged else None
+            lines.replaced += [made] if made is not None else []
+            lines.texts.append(f"{target.value.id} = {text}")
+            return
+        if place.written not in map(self._source, bases):  # only a part of it
+            lines.texts.append(f"{place.written} {operator} {text}")
+            return
+        is_filled = operator == "=" and set(value.axes) == set(place.axes)
+        self._write(place.written, operator, text, lines, loop, is_filled)
+
+    def _write(self, name: str, operator: str, text: str, lines: Lines, loop: ast.For, is_filled: bool) -> None:
+        """The statement that stores all results."""
+        if is_filled and self._is_merged and name.isidentifier():
+            made = self._maker(name, loop)
+            if made is not None and made not in lines.replaced:
+                lines.replaced.append(made)
+                lines.texts.append(f"{name} = {text}")
+                return
+        scope = self._code.scope(loop)
+        is_outer = isinstance(scope, ast.FunctionDef) and name.isidentifier() and not self._code.bindings(name, scope)
+        lines.texts.append(f"{name}{'[:]' if operator == '=' or is_outer else ''} {operator} {text}")
+
+    def _maker(self, name: str, loop: ast.For) -> ast.stmt | None:
+        """The statement that makes an array of zeros, or nothing, just for the loop to fill."""
+        block = self._code.block(loop)
+        for one in reversed(block[: block.index(loop)]):
+            match one:
+                case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                    is_zero = isinstance(value, ast.Constant) and value.value == 0
+                    is_new = isinstance(value, ast.Call) and _last_name(value.func) in NEW
+                    is_new = is_new or (isinstance(value, ast.BinOp) and isinstance(value.left, ast.List))
+                    return one if is_zero or is_new else None
+            if name in names_in(one):
+                return None
+        return None
+
+    def _require_local(self, loop: ast.For) -> None:
+        """Raise NotLifted if code after the loop reads what one of its turns has left."""
+        within = {id(one) for one in ast.walk(loop)}
+        scope = self._code.scope(loop)
+        names = set(self._known) | set(self._indices)
+        others = [one for one in inside(scope) if isinstance(one, ast.Name) and id(one) not in within]
+        for one in others:
+            if one.id in names and isinstance(one.ctx, ast.Load) and one.lineno > loop.lineno:
+                stores = [other for other in others if other.id == one.id and isinstance(other.ctx, ast.Store)]
+                if not any(loop.lineno < other.lineno <= one.lineno for other in stores):
+                    raise NotLifted
+
+    # Comprehensions
+
+    def of_expression(self, node: Comprehension | ast.Call) -> Cure | None:
+        """The edit of a comprehension, or of a call of `map`, of which one array or a sum is made."""
+        whole: ast.expr = node
+        value, axis = self._of_each(node)
+        above = self._code.parent(whole)
+        if isinstance(above, ast.Call) and _last_name(above.func) == "list" and above.args == [whole]:
+            whole, above = above, self._code.parent(above)
+        if not isinstance(above, ast.Call) or whole not in above.args[:1]:
+            return None
+        function = _last_name(above.func)
+        rest: list[ast.expr | ast.keyword] = [*above.args[1:], *above.keywords]
+        own = tuple(sorted(one for one in value.axes if isinstance(one, int)))
+        axes: Axes = (axis, *own)
+        is_sum = isinstance(above.func, ast.Name) and function == "sum" and not rest
+        if is_sum or (function == "sum" and _axis_of(above) == 0):
+            value, axes = total(value, axis), own
+        elif function in STACKING and (function != "vstack" or len(own) == 1):
+            place = _axis_of(above) if function == "stack" else STACKING[function]
+            if place is None or place > len(own) or (function == "column_stack" and len(own) != 1):
+                return None
+            axes = (*own[:place], axis, *own[place:])
+            rest = [] if function == "stack" else rest
+        else:
+            return None
+        whole, outer = above, self._code.parent(above)
+        if isinstance(outer, ast.Attribute) and outer.attr == "T" and not (rest and not is_sum):
+            whole, axes = outer, axes[::-1]
+        if not set(value.axes) <= set(axes) or (axis in axes and axis not in value.axes):
+            return None
+        text = value.aligned(axes, self._numpy)
+        if rest and not is_sum and function != "sum":
+            options = ", ".join(self._written(one) for one in rest)
+            text = f"{self._numpy}.asarray({text[0]}, {options})", ATOM
+        edits = Edits(self._code)
+        edits.replace(whole, text[0])
+        return edits.cure()
+
+    def _written(self, one: ast.expr | ast.keyword) -> str:
+        return f"{one.arg}={self._source(one.value)}" if isinstance(one, ast.keyword) else self._source(one)
+
+    def _of_each(self, node: Comprehension | ast.Call) -> tuple[Tensor, str]:
+        """What each item gives, and the axis of the items."""
+        match node:
+            case ast.ListComp(generators=[one]) | ast.GeneratorExp(generators=[one]) if not one.ifs:
+                axis = self._enter(one.target, one.iter, node)
+                return self._lifted(node.elt), axis
+            case ast.Call(func=ast.Name(id="map"), args=[ast.Lambda(args=arguments, body=body), items]):
+                names = [one.arg for one in arguments.args]
+                if len(names) == 1 and not arguments.defaults:
+                    axis = self._enter(ast.Name(names[0], ast.Store()), items, node)
+                    return self._lifted(body), axis
+        raise NotLifted
+
+    # What a loop runs over
+
+    def _enter(self, target: ast.expr, items: ast.expr, loop: ast.AST) -> str:
+        """The names of a loop get their values; the axis that its turns become."""
+        axis = f"axis {len(self._axes)}"
+        self._axes.append(axis)
+        lengths = frozenset(run.turns for run in self._runs(loop))
+        match items, target:
+            case ast.Call(func=ast.Name(id="enumerate"), args=[inner], keywords=[]), ast.Tuple(elts=[counter, item]):
+                self._bind(item, inner, axis, lengths)
+                self._bind(counter, ast.parse(f"range(len({self._source(inner)}))", mode="eval").body, axis, lengths)
+            case ast.Call(func=ast.Name(id="zip"), args=parts, keywords=[]), ast.Tuple(elts=names) if len(parts) == len(
+                names
+            ):
+                for name, part in zip(names, parts, strict=True):
+                    self._bind(name, part, axis, lengths)
+            case ast.Call(func=ast.Attribute(attr="ndenumerate"), args=[array]), ast.Tuple(
+                elts=[ast.Name(id=place), ast.Name(id=item)]
+            ) if is_path(array):
+                self._known[item] = Leaf((axis,), self._source(array))
+                self._indices[place] = Index(axis, ("", "..."), frozenset())
+            case _:
+                self._bind(target, items, axis, lengths)
+        return axis
+
+    def _bind(self, target: ast.expr, items: ast.expr, axis: str, lengths: frozenset[int]) -> None:
+        if not isinstance(target, ast.Name):
+            raise NotLifted
+        match items:
+            case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
+                self._indices[target.id] = Index(axis, ("", self._source(stop)), lengths)
+            case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
+                first = self._source(start)
+                self._indices[target.id] = Index(axis, ("" if first == "0" else first, self._source(stop)), lengths)
+            case ast.Call(func=ast.Name(id="range" | "zip" | "enumerate" | "reversed")):
+                raise NotLifted
+            case _:
+                of_all = self._lifted(items)
+                own = [one for one in of_all.axes if isinstance(one, int)]
+                if not names_in(items) & (set(self._known) | set(self._indices)):
+                    ranks = {array.ndim for array in self._arrays(ast.copy_location(ast.Name(target.id), target))}
+                    rank = 1 + max(ranks) if ranks else len(own) or 1
+                    own = list(range(-rank, 0))
+                    of_all = self._leaf(tuple(own), items)
+                self._known[target.id] = of_all.renamed({min(own): axis})
+
+    def _runs(self, loop: ast.AST) -> list[LoopRun]:
+        graph = self._code.graph
+        here = [run for run in graph.trace.loops if self._code.node_at(run.site) is loop]
+        return [run for run in here if run.step == graph.last_step] or here
+
+    # Expressions
+
+    def _lifted(self, node: ast.expr) -> Tensor:
+        if not names_in(node) & (set(self._known) | set(self._indices)):
+            return self._constant(node)
+        match node:
+            case ast.Name(id=name) if name in self._known:
+                return self._known[name]
+            case ast.Subscript():
+                return self._place(node)
+            case ast.BinOp(left=left, op=ast.MatMult(), right=right):
+                return product(self._lifted(left), self._lifted(right))
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
+                return elementwise(BINARY[type(op)], self._lifted(left), self._lifted(right))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return elementwise("neg", self._lifted(operand))
+            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in COMPARED:
+                return elementwise(COMPARED[type(op)], self._lifted(left), self._lifted(right))
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                parts = (self._lifted(one) for one in (test, body, orelse))
+                return elementwise(f"{self._numpy}.where({{}})", *parts)
+            case ast.Attribute(value=value, attr="T"):
+                inner = self._lifted(value)
+                own = [one for one in inner.axes if isinstance(one, int)]
+                return inner.renamed({-1: -2, -2: -1}) if len(own) == 2 else inner
+            case ast.Call(keywords=[]):
+                return self._call(node)
+        raise NotLifted
+
+    def _call(self, node: ast.Call) -> Tensor:
+        match node.func:
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if module in (self._numpy, "math"):
+                arguments = [self._lifted(one) for one in node.args]
+                if name in ("dot", "matmul") and len(arguments) == 2:
+                    if not all(any(isinstance(axis, int) for axis in one.axes) for one in arguments):
+                        return elementwise("*", *arguments)
+                    return product(*arguments)
+                if name == "outer" and len(arguments) == 2:
+                    return elementwise("*", arguments[0].renamed({-1: -2}), arguments[1])
+                if name == "sum" and len(arguments) == 1:
+                    return self._sum(arguments[0])
+                if name in UFUNCS:
+                    return elementwise(f"{self._numpy}.{name}({{}})", *arguments)
+            case ast.Attribute(value=value, attr="dot") if len(node.args) == 1:
+                return product(self._lifted(value), self._lifted(node.args[0]))
+            case ast.Attribute(value=value, attr="sum") if not node.args:
+                return self._sum(self._lifted(value))
+            case ast.Attribute(value=value, attr="copy") if not node.args:
+                return self._lifted(value)
+            case ast.Name(id="float") if len(node.args) == 1:
+                return self._lifted(node.args[0])
+            case ast.Name(id="sum") if isinstance(node.args[0], Comprehension) and len(node.args) == 1:
+                return total(*self._of_each(node.args[0]))
+            case ast.Name(id=name) if name in OF_NUMBERS:
+                arguments = [self._lifted(one) for one in node.args]
+                return elementwise(f"{self._numpy}.{OF_NUMBERS[name]}({{}})", *arguments)
+            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name) if self._is_elementwise(name):
+                written = self._source(node.func)
+                return elementwise(f"{written}({{}})", *(self._lifted(one) for one in node.args))
+        raise NotLifted
+
+    def _sum(self, value: Tensor) -> Tensor:
+        for axis in sorted((one for one in value.axes if isinstance(one, int)), reverse=True):
+            value = total(value, axis)
+        return value
+
+    def _is_elementwise(self, name: str) -> bool:
+        """Whether a function of the program only computes element by element."""
+        functions = [
+            one
+            for module in self._code.modules
+            for one in ast.walk(module)
+            if isinstance(one, ast.FunctionDef) and one.name == name
+        ]
+        if len(functions) != 1 or not functions[0].body:
+            return False
+        *_, last = functions[0].body
+        calls = [one for one in ast.walk(functions[0]) if isinstance(one, ast.Call)]
+        are_known = all(isinstance(one.func, ast.Attribute) and one.func.attr in UFUNCS for one in calls)
+        is_plain = all(not isinstance(one, ast.MatMult | ast.Subscript | ast.For) for one in ast.walk(functions[0]))
+        is_math = any(isinstance(one, ast.Name) and one.id == "math" for one in ast.walk(functions[0]))
+        return isinstance(last, ast.Return) and len(functions[0].body) == 1 and are_known and is_plain and not is_math
+
+    def _place(self, node: ast.Subscript) -> Tensor:
+        """An item of an array by the loops' variables."""
+        keys = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
+        base = node.value
+        if not names_in(base) & (set(self._known) | set(self._indices)):
+            rank = self._rank(base) or len(keys)
+            of_all: Tensor = self._leaf(tuple(range(-rank, 0)), base)
+            if self._is_list(base):
+                of_all = Leaf(of_all.axes, f"{self._numpy}.asarray({self._source(base)})")
+            if len(keys) == 1 and isinstance(keys[0], ast.Name) and keys[0].id in self._known:
+                return self._gathered(of_all, self._known[keys[0].id], rank)
+        else:
+            of_all = self._lifted(base)
+        own = sorted(one for one in of_all.axes if isinstance(one, int))
+        if len(keys) == 1 and isinstance(keys[0], ast.Name):
+            index = self._indices.get(keys[0].id)
+            if index is not None and index.bounds == ("", "...") and isinstance(of_all, Leaf):
+                return Leaf((index.axis,), of_all.written, of_all.tightness)  # of all indices at once
+        if len(keys) > len(own):
+            raise NotLifted
+        names: dict[Axis, Axis] = {}
+        slices = [":"] * len(own)
+        for place, (key, axis) in enumerate(zip(keys, own, strict=False)):
+            match key:
+                case ast.Slice(lower=None, upper=None, step=None):
+                    continue
+                case ast.Name(id=name) if name in self._indices:
+                    index = self._indices[name]
+                    if index.axis in names.values() or index.axis in of_all.axes:
+                        raise NotLifted
+                    names[axis] = index.axis
+                    if not self._is_whole(base, place, index):
+                        slices[place] = ":".join(index.bounds)
+                case _:
+                    raise NotLifted
+        kept = [axis for axis in own if axis not in names]
+        names |= {axis: number - len(kept) for number, axis in enumerate(kept)}
+        if any(one != ":" for one in slices):
+            if not isinstance(of_all, Leaf):
+                raise NotLifted
+            while slices[-1] == ":":
+                slices.pop()
+            whole = held((of_all.written, of_all.tightness), ATOM)
+            of_all = Leaf(of_all.axes, f"{whole}[{', '.join(slices)}]")
+        return of_all.renamed(names)
+
+    def _gathered(self, of_all: Tensor, rows: Tensor, rank: int) -> Tensor:
+        """The rows of an array that the items of a sequence name."""
+        if not isinstance(of_all, Leaf) or not isinstance(rows, Leaf) or len(rows.axes) != 1:
+            raise NotLifted
+        return Leaf((*rows.axes, *range(1 - rank, 0)), f"{of_all.written}[{rows.written}]")
+
+    def _is_whole(self, base: ast.expr, place: int, index: Index) -> bool:
+        """Whether a range runs over all of an axis: by its text, or by what was recorded."""
+        first, stop = index.bounds
+        text = self._source(base)
+        if first == "" and stop in (f"{text}.shape[{place}]", *([f"len({text})"] if place == 0 else [])):
+            return True
+        if first == "" and stop in self._lengths_of_list(base):
+            return True
+        sizes = {array.shape[place] for array in self._arrays(base) if array.ndim > place}
+        return first == "" and bool(sizes) and sizes == set(index.lengths)
+
+    def _constant(self, node: ast.expr) -> Tensor:
+        """An expression that is the same in all turns."""
+        if isinstance(node, ast.Constant):
+            return number(self._source(node))
+        return self._leaf(tuple(range(-self._rank(node), 0)), node)
+
+    def _leaf(self, axes: Axes, node: ast.expr) -> Leaf:
+        is_atom = isinstance(node, ast.Name | ast.Call | ast.Subscript | ast.Attribute)
+        return Leaf(axes, self._source(node), ATOM if is_atom else LOOSE)
+
+    # Values
+
+    def _rank(self, node: ast.expr) -> int:
+        """The number of axes of an expression that does not change from turn to turn."""
+        found = {array.ndim for array in self._arrays(node)}
+        if len(found) > 1:
+            raise NotLifted
+        if found:
+            return found.pop()
+        match node:
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in BINARY:
+                return max(self._rank(left), self._rank(right))
+            case ast.UnaryOp(operand=operand):
+                return self._rank(operand)
+        return 0
+
+    def _arrays(self, node: ast.expr) -> list[np.ndarray[Any, Any]]:
+        """The arrays that an expression gave, in the frames in which the loop ran."""
+        if isinstance(node, ast.Attribute) and node.attr == "T":
+            return [array.T for array in self._arrays(node.value)]
+        found = [event.result for event in self._code.executions(node) if isinstance(event.result, np.ndarray)]
+        if found or not is_path(node):
+            return found
+        text = ast.unparse(node)
+        frames = dict.fromkeys(run.calls for run in self._executions)
+        held = (one for frame in frames for one in self._code.holdings(frame))
+        found = [one.array for one in held if ast.unparse(one.node) == text]
+        return found or [array for frame in frames for array in self._of_objects(text, frame)]
+
+    def _of_objects(self, text: str, frame: Frame) -> Iterator[np.ndarray[Any, Any]]:
+        """The array that an attribute of an object holds, if a method of the object is called in the same frame."""
+        for event in self._code.graph.last:
+            node = self._code.node(event) if event.is_own and event.calls == frame else None
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                name = text.removeprefix(f"{ast.unparse(node.func.value)}.")
+                held = getattr(getattr(event.function, "__self__", None), name, None) if name != text else None
+                if isinstance(held, np.ndarray):
+                    yield held
+
+    def _is_list(self, base: ast.expr) -> bool:
+        """Whether a name holds a list that the function makes."""
+        return any(
+            isinstance(one, ast.List | ast.ListComp) or (isinstance(one, ast.BinOp) and isinstance(one.left, ast.List))
+            for one in self._values(base)
+        )
+
+    def _lengths_of_list(self, base: ast.expr) -> Iterator[str]:
+        """The text of the length of a list such as ``[0.0] * n``."""
+        for value in self._values(base):
+            match value:
+                case ast.BinOp(left=ast.List(elts=[_]), op=ast.Mult(), right=length):
+                    yield self._source(length)
+
+    def _values(self, base: ast.expr) -> Iterator[ast.expr]:
+        """What a name of the function is given."""
+        if isinstance(base, ast.Name) and self._code.parent(base) is not None:
+            for one in self._code.bindings(base.id, self._code.scope(base)):
+                statement = self._code.statement(one) if not isinstance(one, ast.arg) else None
+                if isinstance(statement, ast.Assign):
+                    yield statement.value
+
+    def _source(self, node: ast.expr) -> str:
+        return self._code.text(node)
+
+
+def _appended(call: ast.Call, name: str) -> ast.expr | None:
+    """The vector in ``np.append(X, row.reshape(1, n), axis=0)`` or ``np.vstack((X, row))``; None for other calls."""
+    match call:
+        case ast.Call(
+            func=ast.Attribute(attr="append"),
+            args=[ast.Name(id=held), made],
+            keywords=[ast.keyword(arg="axis", value=ast.Constant(value=0))],
+        ) if held == name:
+            pass
+        case (
+            ast.Call(func=ast.Attribute(attr="vstack"), args=[ast.Tuple(elts=[ast.Name(id=held), made])], keywords=[])
+            | ast.Call(func=ast.Attribute(attr="vstack"), args=[ast.List(elts=[ast.Name(id=held), made])], keywords=[])
+        ) if held == name:
+            pass
+        case _:
+            return None
+    match made:
+        case ast.Call(func=ast.Attribute(value=row, attr="reshape"), args=[ast.Constant(value=1), _]):
+            return row
+        case ast.List(elts=[row]):
+            return row
+        case ast.Subscript(value=row, slice=ast.Constant(value=None)):
+            return row
+        case ast.Subscript(
+            value=row, slice=ast.Tuple(elts=[ast.Constant(value=None), ast.Slice(lower=None, upper=None)])
+        ):
+            return row
+    return made if isinstance(made, ast.Name) else None
+
+
+def _last_name(node: ast.AST) -> str:
+    name = getattr(node, "attr", getattr(node, "id", ""))
+    return name if isinstance(name, str) else ""
+
+
+def _axis_of(call: ast.Call) -> int | None:
+    """The axis that a call names; 0 where it names none."""
+    named = [one.value for one in call.keywords if one.arg == "axis"]
+    match named or call.args[1:]:
+        case []:
+            return 0
+        case [ast.Constant(value=int(axis))]:
+            return axis
+    return None
+
+
+def _usual(axes: Axes) -> Axes:
+    """The axes of what the turns give, in the order that they have in a turn."""
+    return tuple(sorted(one for one in axes if isinstance(one, int)))

@@ -1,0 +1,174 @@
+"""A function of one number that np.vectorize calls for every element: written with NumPy's functions, for whole arrays.
+
+A condition becomes np.where, or np.maximum where it is that of a rectifier, and `math.exp` becomes `np.exp`.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+
+import libcst as cst
+
+from mlpprof.advise.cures.all_at_once import OF_NUMBERS, UFUNCS
+from mlpprof.advise.editing.cure import Cure
+from mlpprof.advise.editing.edits import tree_of
+from mlpprof.advise.editing.recorded_code import RecordedCode, code_of
+from mlpprof.advise.editing.source import NodeChange, expression, replaced, statement, transformed
+from mlpprof.advise.syntax import is_simple
+from mlpprof.instrument.rewriting import Site
+from mlpprof.programs.record.graph import Graph
+from mlpprof.programs.record.trace import Event
+
+
+class _NotForArrays(Exception):
+    """The function does something that has no form for whole arrays."""
+
+
+def for_whole_arrays(event: Event, graph: Graph) -> Cure | None:
+    """The edit of a call of a vectorized function, or of the function itself; None if it has no such form."""
+    code = code_of(graph)
+    node = code.node(event)
+    numpy = code.numpy_name(code.file(node)) if node is not None else None
+    if numpy is None or not isinstance(node, ast.Call):
+        return None
+    try:
+        match node:
+            case ast.Call(func=ast.Call(args=[ast.Lambda() as function, *_]), args=[argument]) if is_simple(argument):
+                return _of_call(node, function, argument, numpy, code)
+        name = getattr(getattr(event.function, "pyfunc", None), "__name__", "")
+        functions = [one for one in _functions(code) if one.name == name and code.file(one) == code.file(node)]
+        return _of_function(functions[0], numpy, code) if len(functions) == 1 else None
+    except _NotForArrays:
+        return None
+
+
+def _functions(code: RecordedCode) -> Iterator[ast.FunctionDef]:
+    for module in code.modules:
+        yield from (one for one in ast.walk(module) if isinstance(one, ast.FunctionDef))
+
+
+def _of_call(node: ast.Call, function: ast.Lambda, argument: ast.expr, numpy: str, code: RecordedCode) -> Cure | None:
+    """The body of a lambda in place of its call."""
+    (parameter,) = [one.arg for one in function.args.args] or [""]
+    if parameter == "" or function.args.defaults:
+        return None
+    body = _ForArrays(numpy, {parameter: argument}).visit(copy.deepcopy(function.body))
+    return _replaced(node, expression(ast.unparse(body), parenthesized=True), code)
+
+
+def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> Cure | None:
+    """The function with a body for whole arrays; what makes np.vectorize of it gives the function itself."""
+    value = _ForArrays(numpy, {}).visit(_one_expression(function.body))
+    kept = [one for one in function.decorator_list if "vectorize" not in ast.unparse(one)]
+    first = [one for one in function.body[:1] if ast.get_docstring(function) is not None]
+    new = copy.copy(function)
+    new.decorator_list, new.body = kept, [*first, ast.Return(value)]
+    text = ast.unparse(ast.fix_missing_locations(new))
+    file = code.file(function)
+    tree = tree_of(code.graph.trace.sources[file])
+    line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+    found = tree.compound_at(function.lineno) or tree.compound_at(line)
+    if found is None:
+        return None
+    changes: dict[cst.CSTNode, NodeChange] = {found: lambda old: _with_lines(statement(f"{text}\n"), old)}
+    if not function.decorator_list:
+        makers = [one for one in _calls(code) if _makes(one, function.name)]
+        if not makers:
+            return None
+        for one in makers:
+            place = next((node for node in tree.all_at(Site.of(file, one)) if isinstance(node, cst.Call)), None)
+            if place is None or code.file(one) != file:
+                return None
+            changes[place] = lambda _: cst.Name(function.name)
+    return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+
+
+def _with_lines(new: cst.BaseStatement, old: cst.CSTNode) -> cst.CSTNode:
+    """A statement with the empty lines and comments above the old one."""
+    return new.with_changes(leading_lines=getattr(old, "leading_lines", ()))
+
+
+def _calls(code: RecordedCode) -> Iterator[ast.Call]:
+    for module in code.modules:
+        yield from (one for one in ast.walk(module) if isinstance(one, ast.Call))
+
+
+def _makes(call: ast.Call, name: str) -> bool:
+    """Whether a call is `np.vectorize(f)` of a function with this name."""
+    is_vectorize = isinstance(call.func, ast.Attribute) and call.func.attr in ("vectorize", "frompyfunc")
+    return is_vectorize and bool(call.args) and isinstance(call.args[0], ast.Name) and call.args[0].id == name
+
+
+def _replaced(node: ast.expr, new: cst.BaseExpression, code: RecordedCode) -> Cure | None:
+    file = code.file(node)
+    tree = tree_of(code.graph.trace.sources[file])
+    place = next((one for one in tree.all_at(Site.of(file, node)) if isinstance(one, cst.Call)), None)
+    if place is None:
+        return None
+    changes: dict[cst.CSTNode, NodeChange] = {place: lambda _: new}
+    return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+
+
+def _one_expression(body: list[ast.stmt]) -> ast.expr:
+    """What some statements return, as one expression: each test of an `if` chooses between two."""
+    match body:
+        case [ast.Expr(value=ast.Constant()), *rest]:
+            return _one_expression(rest)
+        case [ast.Return(value=ast.expr() as value)]:
+            return copy.deepcopy(value)
+        case [ast.If(test=test, body=chosen, orelse=[]), *rest] if rest:
+            return ast.IfExp(copy.deepcopy(test), _one_expression(chosen), _one_expression(rest))
+        case [ast.If(test=test, body=chosen, orelse=other)] if other:
+            return ast.IfExp(copy.deepcopy(test), _one_expression(chosen), _one_expression(other))
+    raise _NotForArrays
+
+
+class _ForArrays(ast.NodeTransformer):
+    """An expression of numbers as one of arrays. names: what stands in place of parameters."""
+
+    def __init__(self, numpy: str, names: dict[str, ast.expr]) -> None:
+        self._numpy, self._names = numpy, names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """A parameter becomes its argument."""
+        return copy.deepcopy(self._names.get(node.id, node))
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        """A condition chooses element by element."""
+        match node:
+            case ast.IfExp(
+                test=ast.Compare(left=left, ops=[ast.Gt() | ast.GtE()], comparators=[ast.Constant(value=0) as zero]),
+                body=body,
+                orelse=ast.Constant(value=0) | ast.BinOp(op=ast.Mult(), right=ast.Constant(value=0)),
+            ) if ast.dump(left) == ast.dump(body) and is_simple(left):
+                return self._call("maximum", self.visit(left), zero)
+            case ast.IfExp(test=ast.Compare(ops=[_])):
+                return self._call("where", *(self.visit(one) for one in (node.test, node.body, node.orelse)))
+        raise _NotForArrays
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """A function of numbers becomes that of NumPy."""
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr=name), keywords=[]) if name in UFUNCS:
+                return self._call(name, *map(self.visit, node.args))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name), keywords=[]) if name in UFUNCS:
+                if module == self._numpy:
+                    return self._call(name, *map(self.visit, node.args))
+            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in OF_NUMBERS:
+                return self._call(OF_NUMBERS[name], *map(self.visit, node.args))
+            case ast.Call(func=ast.Name(id="float"), args=[argument], keywords=[]):
+                inner: ast.expr = self.visit(argument)
+                return inner
+        raise _NotForArrays
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Only sums, products, powers and comparisons are the same for arrays."""
+        same = ast.BinOp | ast.UnaryOp | ast.Compare | ast.Constant | ast.operator | ast.unaryop | ast.cmpop | ast.Load
+        if not isinstance(node, same) or isinstance(node, ast.Not):
+            raise _NotForArrays
+        return super().generic_visit(node)
+
+    def _call(self, name: str, *arguments: ast.expr) -> ast.expr:
+        return ast.Call(ast.Attribute(ast.Name(self._numpy, ast.Load()), name, ast.Load()), [*arguments], [])

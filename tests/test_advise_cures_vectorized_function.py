@@ -1,0 +1,55 @@
+"""A function that np.vectorize calls for every element gets a form for whole arrays, with the same results."""
+
+from __future__ import annotations
+
+import pytest
+from cured import assert_trains_as, cured, cures_of
+
+from mlpprof.advise.detect import slow_primitive
+
+HEAD = """import math
+import numpy as np
+rng = np.random.default_rng(3)
+X, W = rng.normal(0, 1, (60, 30)), rng.normal(0, 0.3, (30, 12))
+def parameters():
+    return [W]
+"""
+STEP = """def step():
+    Z = X @ W
+    W[...] -= 0.01 * X.T @ f(Z)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (
+            "@np.vectorize\ndef f(z):\n    return z if z > 0 else 0.0\n",
+            "def f(z):\n    return np.maximum(z, 0)\n",
+        ),
+        (
+            "def one(z):\n    if z < -1:\n        return 0.1 * z\n    return math.tanh(z) + max(z, 0)\n\n"
+            "# of all elements\nf = np.vectorize(one, otypes=[float])\n",
+            "def one(z):\n    return np.where(z < -1, 0.1 * z, np.tanh(z) + np.maximum(z, 0))\n\n"
+            "# of all elements\nf = one\n",
+        ),
+    ],
+    ids=["decorated", "named"],
+)
+def test_a_condition_on_one_number_becomes_a_choice_among_elements(function, wanted):
+    (cure,) = cures_of(HEAD + function + STEP, slow_primitive)
+    after = cured(HEAD + function + STEP, cure)
+    assert after == HEAD + wanted + STEP
+    assert_trains_as(HEAD + function + STEP, after, rtol=1e-12)
+
+
+def test_a_lambda_is_written_out_where_it_is_called():
+    text = HEAD + STEP.replace("f(Z)", "np.vectorize(lambda v: v if v > 0 else v * 0)(Z)")
+    (cure,) = cures_of(text, slow_primitive)
+    assert cured(text, cure) == HEAD + STEP.replace("f(Z)", "np.maximum(Z, 0)")
+
+
+@pytest.mark.parametrize("body", ["z if z in (1, 2) else shown(z)", "shown(z) if z > 0 else 0.0"])
+def test_a_function_that_calls_others_or_looks_something_up_keeps_its_form(body):
+    function = f"def shown(z):\n    return z * 2.0\n@np.vectorize\ndef f(z):\n    return {body}\n"
+    assert cures_of(HEAD + function + STEP, slow_primitive) == ()
