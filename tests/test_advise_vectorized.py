@@ -61,6 +61,7 @@ def test_python_loops_within_a_call_are_found_and_replaced(slow, fast):
         "np.apply_along_axis(sorted, 0, X)",
         "np.where(X < 0, X, 0.1 * X)",
         "np.where(X > 1, X, 2)",
+        "np.where(X < -30, 0.0, abs(X))",  # the mask is False everywhere
         "np.array([1.0, 2.0])",
         "np.array([X, X])",
     ],

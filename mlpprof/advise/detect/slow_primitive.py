@@ -276,6 +276,8 @@ def _einsums(event: Event) -> Iterator[FasterForm]:
 def _larger_ones(event: Event) -> Iterator[FasterForm]:
     """The larger one of two at every place, by a mask or by an array of both."""
     pair = list(event.operands[1:] if event.name == "where" else event.operands[0])
+    if event.name == "where" and len({*np.unique(event.operands[0]).astype(bool)}) < 2:
+        return  # the mask took one of them everywhere, so it shows nothing about where it takes the other
     is_pair = len(pair) == 2 and all(isinstance(x, np.ndarray | int | float) for x in pair)
     if is_pair and _gives(lambda: np.maximum(*pair), event):
         yield FasterForm(
