@@ -251,9 +251,7 @@ def test_github_also_gets_an_annotation_if_both_do_not_compute_the_same(
     monkeypatch.setattr(compare, "compare", wrong)
     assert run(["compare", "naive", "cached", "--format", "github"]) == EXIT_FAILED
     [line] = capsys.readouterr().out.splitlines()
-    assert line.startswith(
-        "::error title=FAIL%3A cached over naive%2C nothing was measured::cached: layer 2 deviates"
-    )
+    assert line.startswith("::error title=FAIL%3A cached over naive%2C nothing was measured::cached: layer 2 deviates")
 
 
 def test_markdown_shows_phases_and_expressions_and_no_html_of_the_user(

@@ -72,7 +72,8 @@ def test_the_commands_of_the_workflow_annotate_the_slow_line_and_write_the_summa
     assert [run(shlex.split(command)[1:]) for command in COMMANDS] == [code]
     first, second = capsys.readouterr().out.splitlines()
     place = "::error file=train.py,line=2,title=FAIL" if changed else "::notice title=UNCHANGED"
-    assert first.startswith(f"{place}%3A train.py over train.py@HEAD^1%2C {'measured' if changed else 'nothing was measured'}")
+    measured_words = "measured 0" if changed else "nothing was measured"
+    assert first.startswith(f"{place}%3A train.py over train.py@HEAD^1%2C {measured_words}")
     assert second.startswith("::notice title=PASS%3A cached over naive%2C measured 2.00x")
     summary = (pull_request / "summary.md").read_text(encoding="utf-8")
     assert f"| **{outcome}** | train.py over train.py@HEAD^1 | 0.9x | " in summary
