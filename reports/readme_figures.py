@@ -9,17 +9,23 @@ from typing import Any
 
 from mlpprof.errors import UsageError
 from mlpprof.files import write_atomically
-from mlpprof.report.numbers import digits
 
-WORDS = ("half", "third", "quarter", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-"""What 1 / 2 to 1 / 10 are called."""
+WORDS = (
+    *("half", "a third", "a quarter", "a fifth", "a sixth", "a seventh", "an eighth", "a ninth", "a tenth"),
+    *("an eleventh", "a twelfth"),
+)
+"""What 1 / 2 to 1 / 12 are called."""
 
 
 def with_figures(readme: str, reports: Path) -> str:
-    """The text of the README with its sentences made anew. Each stands between `<!-- NAME -->` and `<!-- end -->`."""
+    """The text of the README with its sentences made anew.
+
+    Each stands between `<!-- figures: NAME -->` and `<!-- end -->`, neither of which may begin a line, because Markdown
+    would take that line for HTML.
+    """
     for name, sentence in (("ladder", ladder(reports)), ("frameworks", frameworks(reports))):
-        pattern = re.compile(rf"(?<=<!-- figures: {name} -->)\n?.*?\n?(?=<!-- end -->)", re.DOTALL)
-        readme, count = pattern.subn(f"\n{sentence}\n", readme)
+        first, last = f"<!-- figures: {name} -->", "<!-- end -->"
+        readme, count = re.subn(f"{first}.*?{last}", f"{first}{sentence}{last}", readme, flags=re.DOTALL)
         if count != 1:
             raise UsageError(f"README.md has {count} places <!-- figures: {name} --> ... <!-- end -->; expected one")
     return readme
@@ -41,8 +47,8 @@ def ladder(reports: Path) -> str:
     rungs = found["rungs"]
     best = max(rung["over_root"]["ratio"] for rung in rungs if rung["over_root"])
     number = round(best)
-    share = f"a {WORDS[number - 2]}" if 2 <= number < len(WORDS) + 2 else f"1/{number}"
-    return f"The fastest needs {share} of the\ntime of `naive`, which already works on whole batches."
+    share = WORDS[number - 2] if 2 <= number < len(WORDS) + 2 else f"1/{number}"
+    return f"The fastest needs {share} of the\ntime of `naive`, which already works on whole batches. "
 
 
 def frameworks(reports: Path) -> str:
@@ -52,10 +58,10 @@ def frameworks(reports: Path) -> str:
     few = ratios.pop("optprop", None)
     cores = found["machine"]["cpu_affinity_count"]
     words = (
-        f"On {cores} cores, the fastest variant was {digits(min(ratios.values()))} to\n"
-        f"{digits(max(ratios.values()))} times as fast as the fastest framework"
+        f"On {cores} cores, the fastest variant was {min(ratios.values()):.2g} to {max(ratios.values()):.2g} times as "
+        "fast as\n  the fastest framework"
     )
-    return f"{words}." if few is None else f"{words}, and {digits(few)} times for a full batch of\nfew samples."
+    return f"{words}. " if few is None else f"{words}, and {few:.3g} times for a full batch of few samples. "
 
 
 def _over_best_framework(row: dict[str, Any]) -> float:
