@@ -35,6 +35,7 @@ from mlpprof.engines.numba_passes import activate, cost, descend, settings
 from mlpprof.engines.panels import gains_of, gather, pack, plan_of, scratch_of, unpack, widths_of
 
 PARENT = "compiled"
+BRANCH = "compiled"
 EXTRA = "compiled"
 
 ROWS = 128  # samples in a piece of a large batch, so that it stays in the second level of cache

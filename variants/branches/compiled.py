@@ -51,6 +51,7 @@ from mlpprof.engines.numba_passes import (
 )
 
 PARENT = "buffered"
+BRANCH = "compiled"
 EXTRA = "compiled"
 
 ROWS = 500  # samples in a piece of a large batch, as in `chunked`
