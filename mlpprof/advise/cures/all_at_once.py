@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlpprof.advise.editing.edits import Edits
 from mlpprof.advise.editing.index_notation import (
     ATOM,
     LOOSE,
+    WHOLE,
     Axes,
     Axis,
     Leaf,
@@ -37,35 +39,16 @@ Comprehension = ast.ListComp | ast.GeneratorExp
 
 BINARY: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"}
 COMPARED: dict[type[ast.cmpop], str] = {ast.Gt: ">", ast.Lt: "<", ast.GtE: ">=", ast.LtE: "<="}
-UFUNCS = frozenset(
-    [
-        "exp",
-        "expm1",
-        "log",
-        "log1p",
-        "tanh",
-        "sin",
-        "cos",
-        "sqrt",
-        "abs",
-        "absolute",
-        "square",
-        "sign",
-        "maximum",
-        "minimum",
-        "power",
-        "where",
-        "clip",
-        "multiply",
-        "add",
-        "subtract",
-        "divide",
-    ]
-)
-"""NumPy's functions that work element by element."""
+UFUNCS = {
+    **dict.fromkeys(("exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sqrt", "abs", "absolute", "square"), 1),
+    "sign": 1,
+    **dict.fromkeys(("maximum", "minimum", "power", "multiply", "add", "subtract", "divide"), 2),
+    **dict.fromkeys(("where", "clip"), 3),
+}
+"""NumPy's functions that work element by element, with the number of their operands (a further one is `out`)."""
 
 OF_NUMBERS = {"max": "maximum", "min": "minimum", "abs": "abs"}
-"""Python's functions of numbers, with those of NumPy."""
+"""Python's functions of numbers, with those of NumPy that have as many operands."""
 
 STACKING = {"array": 0, "asarray": 0, "vstack": 0, "stack": 0, "row_stack": 0, "column_stack": 1}
 """Functions that make one array of a list, with the axis that the list becomes."""
@@ -123,6 +106,13 @@ class _Lifting:
         self._axes: list[str] = []
         self._begun: dict[str, int] = {}
         """For each name that a turn sets: how many loops were entered before."""
+        self._fresh: set[str] = set()
+        """Names whose array a turn makes, so that it may be changed in place."""
+        self._unreadable: set[str] = set()
+        """Names that hold what an earlier turn has left in them, or a sum that is not complete."""
+        self._locals: set[str] = set()
+        """All names that the turns set for themselves."""
+        self._loops: list[ast.For] = []
 
     # Statements
 
@@ -131,6 +121,7 @@ class _Lifting:
         if loop.orelse:
             return None
         lines = Lines()
+        _require_own_places(loop)
         self._loop(loop, (), lines)
         self._require_local(loop)
         if not lines.texts:
@@ -144,9 +135,29 @@ class _Lifting:
         return edits.cure()
 
     def _loop(self, loop: ast.For, nest: tuple[str, ...], lines: Lines) -> None:
+        """The statements of a loop. No turn may read a name that it has not set before, nor a sum that still grows."""
+        stored = _stored_names(loop)
+        summed = {*_sums(loop)} - stored
+        before = set(self._unreadable)
+        self._forget(stored)
         axis = self._enter(loop.target, loop.iter, loop)
+        self._unreadable |= summed
+        self._loops.append(loop)
         for one in loop.body:
             self._statement(one, (*nest, axis), lines, loop)
+        self._loops.pop()
+        self._unreadable = before
+        self._forget(stored)
+
+    def _forget(self, names: set[str]) -> None:
+        for name in names:
+            self._known.pop(name, None)
+            self._indices.pop(name, None)
+        self._unreadable |= names
+
+    def _require_readable(self, node: ast.AST) -> None:
+        if names_in(node) & self._unreadable:
+            raise NotLifted
 
     def _statement(self, one: ast.stmt, nest: tuple[str, ...], lines: Lines, loop: ast.For) -> None:
         match one:
@@ -155,8 +166,14 @@ class _Lifting:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call) if _appended(call, name) is not None:
                 self._append(name, call, nest, lines, loop)
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                self._known[name] = self._lifted(value)
+                self._known[name] = lifted = self._lifted(value)
                 self._begun[name] = len(self._axes)
+                self._unreadable.discard(name)
+                self._locals.add(name)
+                is_view = (
+                    is_path(value) or not isinstance(value, ast.Call) or _last_name(value.func) not in {*NEW, "copy"}
+                )
+                (self._fresh.discard if isinstance(lifted, Leaf) and is_view else self._fresh.add)(name)
             case ast.Assign(targets=[ast.Subscript() as target], value=value):
                 self._store(target, "=", self._lifted(value), nest, lines, loop)
             case ast.AugAssign(target=ast.Subscript() as target, op=op, value=value) if type(op) in BINARY:
@@ -187,13 +204,20 @@ class _Lifting:
     ) -> None:
         """A sum that grows: of a name that the loop itself sets, or of one that is there before the loop."""
         known = self._known.get(name)
+        is_array = isinstance(known, Leaf) and any(isinstance(one, int) for one in known.axes)
+        if (known is not None and name not in self._begun) or (is_array and name not in self._fresh):
+            raise NotLifted  # the loop's own variable, or a view: what it shows would not be changed
+        if known is None and name in self._locals:
+            raise NotLifted
         for axis in reversed(nest):
             if known is None or self._axes.index(axis) >= self._begun[name]:
                 value = total(value, axis)
         if known is None:
             text, _ = value.text(_usual(value.axes), self._numpy)
-            self._write(name, f"{operator}=", text, lines, loop, is_filled=operator == "+")
-        elif isinstance(known, Leaf) and known.written in ("0", "0.0") and operator == "+":
+            if any(isinstance(one, str) for one in value.axes):
+                raise NotLifted
+            self._write(name, f"{operator}=", value, text, lines, loop, is_filled=operator == "+")
+        elif isinstance(known, Leaf) and operator == "+" and _is_nothing(known, value):
             self._known[name] = value
         else:
             self._known[name] = elementwise(operator, known, value)
@@ -202,11 +226,15 @@ class _Lifting:
         self, target: ast.Subscript, operator: str, value: Tensor, nest: tuple[str, ...], lines: Lines, loop: ast.For
     ) -> None:
         place = self._place(target)
-        for axis in reversed(nest):
-            if axis not in place.axes:
-                if operator not in ("+=", "-="):
-                    raise NotLifted
-                value = total(value, axis)
+        is_gathered = any(isinstance(one, ast.Name) and one.id in self._known for one in _keys(target))
+        if operator != "=" and is_gathered:
+            raise NotLifted  # an index that occurs twice counts once in an array
+        summed = [number for number, axis in enumerate(nest) if axis not in place.axes]
+        if summed:
+            if operator not in ("+=", "-=") or len(_reads(self._loops[summed[0]], target)) > 1:
+                raise NotLifted
+            for number in reversed(summed):
+                value = total(value, nest[number])
         if not set(value.axes) <= set(place.axes) or not isinstance(place, Leaf):
             raise NotLifted
         text, _ = value.aligned(place.axes, self._numpy)
@@ -216,21 +244,32 @@ class _Lifting:
         if operator == "=" and any(map(self._is_list, bases)):
             if not isinstance(target.value, ast.Name):
                 raise NotLifted
+            is_whole = place.written == f"{self._numpy}.asarray({self._source(target.value)})"
+            if not is_whole or set(value.axes) != set(place.axes) or not self._may_be_array(target.value, loop):
+                raise NotLifted
             made = self._maker(target.value.id, loop) if self._is_merged else None
             lines.replaced += [made] if made is not None else []
-            lines.texts.append(f"{target.value.id} = {text}")
+            lines.texts.append(f"{target.value.id} = {self._copied(value, text)}")
             return
         if place.written not in map(self._source, bases):  # only a part of it
+            if not place.written.endswith("]"):
+                raise NotLifted
             lines.texts.append(f"{place.written} {operator} {text}")
             return
         is_filled = operator == "=" and set(value.axes) == set(place.axes)
-        self._write(place.written, operator, text, lines, loop, is_filled)
+        self._write(place.written, operator, value, text, lines, loop, is_filled)
 
-    def _write(self, name: str, operator: str, text: str, lines: Lines, loop: ast.For, is_filled: bool) -> None:
+    def _copied(self, value: Tensor, text: str) -> str:
+        """The text of an array that may be changed: a copy of what is another array, or a view of one."""
+        return f"{self._numpy}.array({text})" if isinstance(value, Leaf) else text
+
+    def _write(
+        self, name: str, operator: str, value: Tensor, text: str, lines: Lines, loop: ast.For, is_filled: bool
+    ) -> None:
         """The statement that stores all results."""
-        if is_filled and self._is_merged and name.isidentifier():
+        if is_filled and self._is_merged and name.isidentifier() and not isinstance(value, Leaf):
             made = self._maker(name, loop)
-            if made is not None and made not in lines.replaced:
+            if made is not None and made not in lines.replaced and self._is_alike(made, value):
                 lines.replaced.append(made)
                 lines.texts.append(f"{name} = {text}")
                 return
@@ -252,17 +291,85 @@ class _Lifting:
                 return None
         return None
 
-    def _require_local(self, loop: ast.For) -> None:
-        """Raise NotLifted if code after the loop reads what one of its turns has left."""
+    def _is_alike(self, made: ast.stmt, value: Tensor) -> bool:
+        """Whether what a statement makes has the dtype and the number of axes of the value that would replace it."""
+        match made:
+            case ast.Assign(value=ast.Constant(value=int())):
+                return True
+            case ast.Assign(value=ast.Constant()):
+                return value.kind().startswith("float")
+            case ast.Assign(value=new):
+                arrays = self._arrays(new)
+                kinds = {(array.dtype.name, array.ndim) for array in arrays}
+                return kinds == {(value.kind(), len(value.axes))} and value.kind().startswith("float")
+        return False
+
+    def _may_be_array(self, base: ast.expr, loop: ast.For) -> bool:
+        """Whether all code that uses a list, apart from the loop, does the same with an array."""
         within = {id(one) for one in ast.walk(loop)}
-        scope = self._code.scope(loop)
-        names = set(self._known) | set(self._indices)
-        others = [one for one in inside(scope) if isinstance(one, ast.Name) and id(one) not in within]
-        for one in others:
-            if one.id in names and isinstance(one.ctx, ast.Load) and one.lineno > loop.lineno:
-                stores = [other for other in others if other.id == one.id and isinstance(other.ctx, ast.Store)]
-                if not any(loop.lineno < other.lineno <= one.lineno for other in stores):
-                    raise NotLifted
+        for one in ast.walk(self._code.scope(loop)):
+            if not isinstance(one, ast.Name) or one.id != self._source(base) or id(one) in within:
+                continue
+            match self._code.parent(one):
+                case ast.Assign(targets=[ast.Name()]) if isinstance(one.ctx, ast.Store):
+                    continue
+                case ast.Subscript(value=held, slice=key, ctx=ast.Load()) if held is one:
+                    if not isinstance(key, ast.Slice | ast.Tuple):
+                        continue
+                case ast.For(iter=held) | ast.comprehension(iter=held) if held is one:
+                    continue
+                case ast.Call(func=ast.Name(id="len" | "sum" | "zip" | "enumerate")):
+                    continue
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=module))) if module == self._numpy:
+                    continue
+            return False
+        return True
+
+    def _require_local(self, loop: ast.For) -> None:
+        """Raise NotLifted if other code reads what one of the loop's turns has left.
+
+        A name may be read again where a statement before has always set it anew.
+        """
+        code, scope = self._code, self._code.scope(loop)
+        within = {id(one) for one in ast.walk(loop)}
+        around = next((one for one in reversed([*code.around(loop)]) if isinstance(one, ast.For | ast.While)), None)
+        again = {id(one) for one in ast.walk(around)} if around is not None else set()
+        own = {id(one) for one in inside(scope)}
+        names = self._locals
+        if any(isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names} for one in inside(scope)):
+            raise NotLifted
+        uses = [one for one in ast.walk(scope) if isinstance(one, ast.Name) and one.id in names]
+        for one in (one for one in uses if id(one) not in within):
+            is_read = isinstance(one.ctx, ast.Load) or isinstance(code.parent(one), ast.AugAssign)
+            if (
+                not is_read
+                or self._is_of_inner_scope(one, scope)
+                or (id(one) in own and one.lineno < loop.lineno and id(one) not in again)
+            ):
+                continue
+            stores = (
+                code.statement(other)
+                for other in uses
+                if other.id == one.id
+                and isinstance(other.ctx, ast.Store)
+                and id(other) in own
+                and id(other) not in within
+                and (
+                    loop.lineno < other.lineno < one.lineno
+                    or (other.lineno < one.lineno < loop.lineno and id(other) in again)
+                )
+            )
+            if not any(
+                isinstance(store, ast.Assign | ast.For) and code.is_before(store, code.statement(one))
+                for store in stores
+            ):
+                raise NotLifted
+
+    def _is_of_inner_scope(self, name: ast.Name, scope: ast.AST) -> bool:
+        """Whether a comprehension or an inner function binds a name for itself."""
+        kinds = ast.FunctionDef | ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+        around = takewhile(lambda one: one is not scope, self._code.around(name))
+        return any(isinstance(one, kinds) and bool(self._code.bindings(name.id, one)) for one in around)
 
     # Comprehensions
 
@@ -298,7 +405,10 @@ class _Lifting:
         text = value.aligned(axes, self._numpy)
         if rest and not is_sum and function != "sum":
             options = ", ".join(self._written(one) for one in rest)
-            text = f"{self._numpy}.asarray({text[0]}, {options})", ATOM
+            maker = "array" if isinstance(value, Leaf) else "asarray"
+            text = f"{self._numpy}.{maker}({text[0]}, {options})", ATOM
+        else:
+            text = self._copied(value, text[0]), ATOM
         edits = Edits(self._code)
         edits.replace(whole, text[0])
         return edits.cure()
@@ -311,13 +421,22 @@ class _Lifting:
         match node:
             case ast.ListComp(generators=[one]) | ast.GeneratorExp(generators=[one]) if not one.ifs:
                 axis = self._enter(one.target, one.iter, node)
-                return self._lifted(node.elt), axis
+                return self._of_item(node.elt, names_in(one.target)), axis
             case ast.Call(func=ast.Name(id="map"), args=[ast.Lambda(args=arguments, body=body), items]):
                 names = [one.arg for one in arguments.args]
                 if len(names) == 1 and not arguments.defaults:
                     axis = self._enter(ast.Name(names[0], ast.Store()), items, node)
-                    return self._lifted(body), axis
+                    return self._of_item(body, {*names}), axis
         raise NotLifted
+
+    def _of_item(self, node: ast.expr, names: set[str]) -> Tensor:
+        """What an item gives; its names are forgotten afterwards."""
+        found = self._lifted(node)
+        for name in names:
+            self._known.pop(name, None)
+            self._indices.pop(name, None)
+        self._locals -= names
+        return found
 
     # What a loop runs over
 
@@ -337,16 +456,24 @@ class _Lifting:
                     self._bind(name, part, axis, lengths)
             case ast.Call(func=ast.Attribute(attr="ndenumerate"), args=[array]), ast.Tuple(
                 elts=[ast.Name(id=place), ast.Name(id=item)]
-            ) if is_path(array):
-                self._known[item] = Leaf((axis,), self._source(array))
+            ) if is_path(array) and not names_in(array) & self._names():
+                self._require_readable(array)
+                self._known[item] = Leaf((axis,), self._source(array), of=self._kind(array))
+                self._locals |= {place, item}
+                self._unreadable -= {place, item}
                 self._indices[place] = Index(axis, ("", "..."), frozenset())
             case _:
                 self._bind(target, items, axis, lengths)
         return axis
 
     def _bind(self, target: ast.expr, items: ast.expr, axis: str, lengths: frozenset[int]) -> None:
-        if not isinstance(target, ast.Name):
+        if not isinstance(target, ast.Name) or target.id in self._names():
             raise NotLifted
+        is_counted = isinstance(items, ast.Call) and _last_name(items.func) == "range"
+        if is_counted and names_in(items) & (self._names() | self._unreadable):
+            raise NotLifted  # the length of an inner loop that differs from turn to turn
+        self._locals.add(target.id)
+        self._unreadable.discard(target.id)
         match items:
             case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
                 self._indices[target.id] = Index(axis, ("", self._source(stop)), lengths)
@@ -358,12 +485,16 @@ class _Lifting:
             case _:
                 of_all = self._lifted(items)
                 own = [one for one in of_all.axes if isinstance(one, int)]
-                if not names_in(items) & (set(self._known) | set(self._indices)):
+                if not names_in(items) & self._names():
                     ranks = {array.ndim for array in self._arrays(ast.copy_location(ast.Name(target.id), target))}
                     rank = 1 + max(ranks) if ranks else len(own) or 1
                     own = list(range(-rank, 0))
                     of_all = self._leaf(tuple(own), items)
                 self._known[target.id] = of_all.renamed({min(own): axis})
+
+    def _names(self) -> set[str]:
+        """The names that have a value in a turn."""
+        return {*self._known, *self._indices}
 
     def _runs(self, loop: ast.AST) -> list[LoopRun]:
         graph = self._code.graph
@@ -373,7 +504,8 @@ class _Lifting:
     # Expressions
 
     def _lifted(self, node: ast.expr) -> Tensor:
-        if not names_in(node) & (set(self._known) | set(self._indices)):
+        self._require_readable(node)
+        if not names_in(node) & self._names():
             return self._constant(node)
         match node:
             case ast.Name(id=name) if name in self._known:
@@ -411,7 +543,8 @@ class _Lifting:
                     return elementwise("*", arguments[0].renamed({-1: -2}), arguments[1])
                 if name == "sum" and len(arguments) == 1:
                     return self._sum(arguments[0])
-                if name in UFUNCS:
+                if UFUNCS.get(name) == len(arguments):
+                    arguments = [*map(self._as_double, arguments)] if module == "math" else arguments
                     return elementwise(f"{self._numpy}.{name}({{}})", *arguments)
             case ast.Attribute(value=value, attr="dot") if len(node.args) == 1:
                 return product(self._lifted(value), self._lifted(node.args[0]))
@@ -420,16 +553,22 @@ class _Lifting:
             case ast.Attribute(value=value, attr="copy") if not node.args:
                 return self._lifted(value)
             case ast.Name(id="float") if len(node.args) == 1:
-                return self._lifted(node.args[0])
+                return self._as_double(self._lifted(node.args[0]))
             case ast.Name(id="sum") if isinstance(node.args[0], Comprehension) and len(node.args) == 1:
                 return total(*self._of_each(node.args[0]))
-            case ast.Name(id=name) if name in OF_NUMBERS:
+            case ast.Name(id=name) if name in OF_NUMBERS and len(node.args) == UFUNCS[OF_NUMBERS[name]]:
                 arguments = [self._lifted(one) for one in node.args]
                 return elementwise(f"{self._numpy}.{OF_NUMBERS[name]}({{}})", *arguments)
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name) if self._is_elementwise(name):
                 written = self._source(node.func)
                 return elementwise(f"{written}({{}})", *(self._lifted(one) for one in node.args))
         raise NotLifted
+
+    def _as_double(self, value: Tensor) -> Tensor:
+        """The value as Python's own numbers have it: with 64 bits."""
+        if value.kind() == "float64":
+            return value
+        return elementwise(f"{self._numpy}.array({{}}, dtype=float)", value)
 
     def _sum(self, value: Tensor) -> Tensor:
         for axis in sorted((one for one in value.axes if isinstance(one, int)), reverse=True):
@@ -448,16 +587,18 @@ class _Lifting:
             return False
         *_, last = functions[0].body
         calls = [one for one in ast.walk(functions[0]) if isinstance(one, ast.Call)]
-        are_known = all(isinstance(one.func, ast.Attribute) and one.func.attr in UFUNCS for one in calls)
+        are_known = all(UFUNCS.get(getattr(one.func, "attr", "")) == len(one.args) for one in calls)
         is_plain = all(not isinstance(one, ast.MatMult | ast.Subscript | ast.For) for one in ast.walk(functions[0]))
         is_math = any(isinstance(one, ast.Name) and one.id == "math" for one in ast.walk(functions[0]))
-        return isinstance(last, ast.Return) and len(functions[0].body) == 1 and are_known and is_plain and not is_math
+        is_new = isinstance(last, ast.Return) and isinstance(last.value, ast.BinOp | ast.UnaryOp | ast.Call)
+        return is_new and len(functions[0].body) == 1 and are_known and is_plain and not is_math
 
     def _place(self, node: ast.Subscript) -> Tensor:
         """An item of an array by the loops' variables."""
+        self._require_readable(node)
         keys = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
         base = node.value
-        if not names_in(base) & (set(self._known) | set(self._indices)):
+        if not names_in(base) & self._names():
             rank = self._rank(base) or len(keys)
             of_all: Tensor = self._leaf(tuple(range(-rank, 0)), base)
             if self._is_list(base):
@@ -470,7 +611,7 @@ class _Lifting:
         if len(keys) == 1 and isinstance(keys[0], ast.Name):
             index = self._indices.get(keys[0].id)
             if index is not None and index.bounds == ("", "...") and isinstance(of_all, Leaf):
-                return Leaf((index.axis,), of_all.written, of_all.tightness)  # of all indices at once
+                return Leaf((index.axis,), of_all.written, of_all.tightness, of_all.of)  # of all indices at once
         if len(keys) > len(own):
             raise NotLifted
         names: dict[Axis, Axis] = {}
@@ -496,14 +637,14 @@ class _Lifting:
             while slices[-1] == ":":
                 slices.pop()
             whole = held((of_all.written, of_all.tightness), ATOM)
-            of_all = Leaf(of_all.axes, f"{whole}[{', '.join(slices)}]")
+            of_all = Leaf(of_all.axes, f"{whole}[{', '.join(slices)}]", of=of_all.of)
         return of_all.renamed(names)
 
     def _gathered(self, of_all: Tensor, rows: Tensor, rank: int) -> Tensor:
         """The rows of an array that the items of a sequence name."""
         if not isinstance(of_all, Leaf) or not isinstance(rows, Leaf) or len(rows.axes) != 1:
             raise NotLifted
-        return Leaf((*rows.axes, *range(1 - rank, 0)), f"{of_all.written}[{rows.written}]")
+        return Leaf((*rows.axes, *range(1 - rank, 0)), f"{of_all.written}[{rows.written}]", of=of_all.of)
 
     def _is_whole(self, base: ast.expr, place: int, index: Index) -> bool:
         """Whether a range runs over all of an axis: by its text, or by what was recorded."""
@@ -519,12 +660,20 @@ class _Lifting:
     def _constant(self, node: ast.expr) -> Tensor:
         """An expression that is the same in all turns."""
         if isinstance(node, ast.Constant):
-            return number(self._source(node))
+            return number(self._source(node), "float" if isinstance(node.value, float) else "int")
         return self._leaf(tuple(range(-self._rank(node), 0)), node)
 
     def _leaf(self, axes: Axes, node: ast.expr) -> Leaf:
         is_atom = isinstance(node, ast.Name | ast.Call | ast.Subscript | ast.Attribute)
-        return Leaf(axes, self._source(node), ATOM if is_atom else LOOSE)
+        return Leaf(axes, self._source(node), ATOM if is_atom else LOOSE, self._kind(node))
+
+    def _kind(self, node: ast.expr) -> str:
+        """The kind of an expression that does not change from turn to turn, as it was recorded."""
+        kinds = {
+            array.dtype.name if array.dtype.kind not in "biu" else "bool" if array.dtype.kind == "b" else WHOLE
+            for array in self._arrays(node)
+        }
+        return kinds.pop() if len(kinds) == 1 else ""
 
     # Values
 
@@ -619,6 +768,74 @@ def _appended(call: ast.Call, name: str) -> ast.expr | None:
         ):
             return row
     return made if isinstance(made, ast.Name) else None
+
+
+def _is_nothing(known: Leaf, value: Tensor) -> bool:
+    """Whether a sum that begins with a zero has the value, and the kind, of what is added to it."""
+    return known.written == "0" or (known.written == "0.0" and value.kind() not in ("bool", WHOLE))
+
+
+def _stored_names(loop: ast.For) -> set[str]:
+    """The names that statements within a loop set, other than by adding to them."""
+    nodes = inside(loop)
+    changed = {id(one.target) for one in ast.walk(loop) if isinstance(one, ast.AugAssign)}
+    of_items = {
+        id(one) for node in ast.walk(loop) if isinstance(node, ast.comprehension) for one in ast.walk(node.target)
+    }
+    return {
+        one.id
+        for one in nodes
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store) and id(one) not in changed | of_items
+    }
+
+
+def _sums(loop: ast.For) -> Iterator[str]:
+    """The names to which statements within a loop add."""
+    for one in ast.walk(loop):
+        if isinstance(one, ast.AugAssign) and isinstance(one.target, ast.Name):
+            yield one.target.id
+
+
+def _keys(node: ast.expr) -> Iterator[ast.expr]:
+    """The indices of an item of an item of an array."""
+    while isinstance(node, ast.Subscript):
+        yield from node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        node = node.value
+
+
+def _base(node: ast.expr) -> ast.expr:
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    return node
+
+
+def _reads(loop: ast.For, target: ast.Subscript) -> list[ast.expr]:
+    """Where a loop reads or changes the array that a target is an item of; its length does not count."""
+    above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
+    text = ast.dump(_base(target), include_attributes=False)
+    found = []
+    for one in ast.walk(loop):
+        if isinstance(one, ast.Name | ast.Attribute) and ast.dump(one) == text:
+            outer = above.get(id(one))
+            is_length = isinstance(outer, ast.Call) and _last_name(outer.func) == "len"
+            if not is_length and _last_name(outer or one) not in ("shape", "size", "ndim"):
+                found.append(one)
+    return found
+
+
+def _require_own_places(loop: ast.For) -> None:
+    """Raise NotLifted if a turn reads other places of an array than the one that it stores into."""
+    above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
+    targets = [one for one in ast.walk(loop) if isinstance(one, ast.Subscript) and isinstance(one.ctx, ast.Store)]
+    for target in targets:
+        for read in _reads(loop, target):
+            outer: ast.AST | None = read
+            while isinstance(above.get(id(outer)), ast.Subscript):
+                outer = above[id(outer)]
+                if ast.unparse(outer) == ast.unparse(target):
+                    break
+            else:
+                raise NotLifted
 
 
 def _last_name(node: ast.AST) -> str:

@@ -23,6 +23,9 @@ ATOM, POWER, SIGN, PRODUCT, SUM, LOOSE = 100, 90, 80, 70, 60, 10
 
 OPERATORS = {"*": PRODUCT, "/": PRODUCT, "+": SUM, "-": SUM, "**": POWER}
 
+WHOLE = "whole"
+"""The kind of integers and booleans together, which NumPy adds up and multiplies in other ways than numbers."""
+
 Text = tuple[str, int]
 
 _NUMBERS = count()
@@ -47,6 +50,10 @@ class Tensor:
         """The same with other names for some axes."""
         raise NotImplementedError
 
+    def kind(self) -> str:
+        """The name of its dtype, `bool` or `whole`, or `int` or `float` for a number of Python; '' if unknown."""
+        raise NotImplementedError
+
     def aligned(self, axes: Axes, numpy: str) -> Text:
         """The expression so that it broadcasts to more axes."""
         own = tuple(axis for axis in axes if axis in self.axes)
@@ -64,10 +71,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Leaf(Tensor):
-    """An array as it is written."""
+    """An array as it is written. of: its kind."""
 
     written: str
     tightness: int = ATOM
+    of: str = ""
 
     def text(self, axes: Axes, numpy: str) -> Text:
         """As above."""
@@ -80,7 +88,11 @@ class Leaf(Tensor):
 
     def renamed(self, names: dict[Axis, Axis]) -> Tensor:
         """As above."""
-        return Leaf(_named(self.axes, names), self.written, self.tightness)
+        return Leaf(_named(self.axes, names), self.written, self.tightness, self.of)
+
+    def kind(self) -> str:
+        """As above."""
+        return self.of
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,24 @@ class Elementwise(Tensor):
         """As above."""
         return Elementwise(_named(self.axes, names), self.operation, tuple(part.renamed(names) for part in self.parts))
 
+    def kind(self) -> str:
+        """As above."""
+        if self.is_comparison:
+            return "bool"
+        if self.operation in OPERATORS or self.operation == "neg":
+            return _common(self.parts)
+        if self.operation.endswith(".where({})"):
+            return _common(self.parts[1:])
+        if self.operation.endswith("dtype=float)"):
+            return "float64"
+        found = _common(self.parts)
+        return found if found.startswith("float") and "." in self.operation.removeprefix("self.") else ""
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether its values are true or false."""
+        return self.operation in (">", "<", ">=", "<=")
+
 
 @dataclass(frozen=True)
 class Contraction(Tensor):
@@ -131,6 +161,10 @@ class Contraction(Tensor):
         """As above."""
         over = names.get(self.over, self.over)
         return Contraction(_named(self.axes, names), self.left.renamed(names), self.right.renamed(names), over)
+
+    def kind(self) -> str:
+        """As above."""
+        return _common((self.left, self.right))
 
 
 @dataclass(frozen=True)
@@ -156,14 +190,20 @@ class Total(Tensor):
         """As above."""
         return Total(_named(self.axes, names), self.part.renamed(names), _named(self.over, names))
 
+    def kind(self) -> str:
+        """As above."""
+        return WHOLE if self.part.kind() == "bool" else self.part.kind()
 
-def number(text: str) -> Leaf:
-    """A number, or anything without axes."""
-    return Leaf((), text, ATOM)
+
+def number(text: str, of: str) -> Leaf:
+    """A number of a kind."""
+    return Leaf((), text, ATOM, of)
 
 
 def elementwise(operation: str, *parts: Tensor) -> Tensor:
     """An operation element by element; the axes are those of all parts."""
+    if operation in ("+", "-", "neg") and all(isinstance(one, Elementwise) and one.is_comparison for one in parts):
+        raise NotLifted  # Python adds up what NumPy's booleans only combine
     axes = max((part.axes for part in parts), key=len)
     for part in parts:
         axes = (*(axis for axis in part.axes if axis not in axes), *axes)
@@ -216,6 +256,8 @@ def _summed(factors: Sequence[Tensor], over: Axis) -> Tensor:
     for place in range(1, len(factors)):
         sides = (factors[:place], factors[place:])
         left, right = (reduce(lambda one, other: elementwise("*", one, other), side) for side in sides)
+        if {left.kind(), right.kind()} <= {"bool", WHOLE}:
+            continue  # a product of matrices of booleans is an OR, and small integers overflow in it
         try:
             return contraction(left, right, over)
         except NotLifted:
@@ -229,6 +271,19 @@ def _factors(part: Tensor) -> list[Tensor]:
         case Elementwise(operation="*", parts=(left, right)):
             return [*_factors(left), *_factors(right)]
     return [part]
+
+
+def _common(parts: Sequence[Tensor]) -> str:
+    """The kind of a result of some operands."""
+    kinds = {part.kind() for part in parts}
+    if "float64" in kinds:
+        return "float64"
+    of_arrays = kinds - {"int", "float"}
+    if "" in kinds or not of_arrays:
+        return "float" if kinds == {"int", "float"} else next(iter(kinds)) if len(kinds) == 1 else ""
+    if of_arrays <= {"bool", WHOLE}:
+        return "float64" if "float" in kinds else "bool" if kinds == {"bool"} else WHOLE
+    return of_arrays.pop() if len(of_arrays) == 1 else ""
 
 
 def held(text: Text, least: int) -> str:
