@@ -50,7 +50,7 @@ def step():
         pytest.param(
             neuron_loop,
             "    for j in range(len(W)):  # update\n        W[j] -= 0.1 * (X.T @ D)[j]\n",
-            "    W[:] -= 0.1 * (X.T @ D)  # update\n",
+            "    W[:] -= 0.1 * (X.T @ D)[:len(W)]  # update\n",
             id="rows-of-a-product-that-every-turn-computes",
         ),
         pytest.param(
@@ -70,7 +70,7 @@ def step():
             "    x = X[0]\n    for j in range(net.n_hidden):\n        total = 0.0\n        for i in range(net.n_in):\n"
             "            total += x[i] * net.w[i, j]\n        net.hidden[j] = 1.0 / (1.0 + math.exp(-total))\n",
             "    x = X[0]\n"
-            "    net.hidden[:net.n_hidden] = 1.0 / (1.0 + np.exp(-(x @ net.w[:net.n_in, :net.n_hidden])))\n",
+            "    net.hidden[:net.n_hidden] = 1.0 / (1.0 + np.exp(-(x[:net.n_in] @ net.w[:net.n_in, :net.n_hidden])))\n",
             id="single-numbers",
         ),
         pytest.param(
@@ -210,6 +210,24 @@ def test_a_loop_that_whole_arrays_would_compute_in_another_way_stays(lines):
             "    hist[:] = (np.array(u8[:60], dtype=float) - 5.0) * np.exp(np.array(f32[:60], dtype=float))\n"
             + USES_HIST,
             id="numbers-of-python",
+        ),
+        pytest.param(
+            "    p, q = X[:, 0] > 0, X[:, 1] > 0\n    tp = 0.0\n    for i in range(60):\n"
+            "        tp += p[i] * q[i]\n    b[:] -= 0.1 * tp\n",
+            "    p, q = X[:, 0] > 0, X[:, 1] > 0\n    tp = 0.0\n    tp += np.sum(p[:60] * q[:60])\n"
+            "    b[:] -= 0.1 * tp\n",
+            id="booleans",
+        ),
+        pytest.param(
+            "    n = 60\n    for i in range(n):\n        hist[i] = l[i] * 2.0\n" + USES_HIST,
+            "    n = 60\n    hist[:n] = l[:n] * 2.0\n" + USES_HIST,
+            id="a-number-of-turns-that-may-change",
+        ),
+        pytest.param(
+            "    n, size = X.shape\n    z = np.zeros(n)\n    for i in range(n):\n        z[i] = X[i] @ W[:, 0]\n"
+            "    b[:] -= 0.1 * z[:12]\n",
+            "    n, size = X.shape\n    z = X @ W[:, 0]\n    b[:] -= 0.1 * z[:12]\n",
+            id="a-number-that-is-the-length",
         ),
     ],
 )

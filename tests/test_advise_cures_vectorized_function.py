@@ -49,7 +49,9 @@ def test_a_lambda_is_written_out_where_it_is_called():
     assert cured(text, cure) == HEAD + STEP.replace("f(Z)", "np.maximum(Z, 0)")
 
 
-@pytest.mark.parametrize("body", ["z if z in (1, 2) else shown(z)", "shown(z) if z > 0 else 0.0"])
-def test_a_function_that_calls_others_or_looks_something_up_keeps_its_form(body):
+@pytest.mark.parametrize(
+    "body", ["z if z in (1, 2) else shown(z)", "shown(z) if z > 0 else 0.0", "max(z, 0.1, -z)", "math.log(z * z, 2)"]
+)
+def test_a_function_that_calls_others_or_has_further_arguments_keeps_its_form(body):
     function = f"def shown(z):\n    return z * 2.0\n@np.vectorize\ndef f(z):\n    return {body}\n"
     assert cures_of(HEAD + function + STEP, slow_primitive) == ()

@@ -556,7 +556,7 @@ class _Lifting:
                 return self._as_double(self._lifted(node.args[0]))
             case ast.Name(id="sum") if isinstance(node.args[0], Comprehension) and len(node.args) == 1:
                 return total(*self._of_each(node.args[0]))
-            case ast.Name(id=name) if name in OF_NUMBERS and len(node.args) == UFUNCS[OF_NUMBERS[name]]:
+            case ast.Name(id=name) if UFUNCS.get(OF_NUMBERS.get(name, "")) == len(node.args):
                 arguments = [self._lifted(one) for one in node.args]
                 return elementwise(f"{self._numpy}.{OF_NUMBERS[name]}({{}})", *arguments)
             case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name) if self._is_elementwise(name):
@@ -647,15 +647,43 @@ class _Lifting:
         return Leaf((*rows.axes, *range(1 - rank, 0)), f"{of_all.written}[{rows.written}]", of=of_all.of)
 
     def _is_whole(self, base: ast.expr, place: int, index: Index) -> bool:
-        """Whether a range runs over all of an axis: by its text, or by what was recorded."""
+        """Whether a range runs over all of an axis: by its text, or as recorded where it always has as many turns."""
         first, stop = index.bounds
-        text = self._source(base)
-        if first == "" and stop in (f"{text}.shape[{place}]", *([f"len({text})"] if place == 0 else [])):
-            return True
-        if first == "" and stop in self._lengths_of_list(base):
+        if first == "" and (stop in self._lengths_of_list(base) or self._is_length(stop, base, place)):
             return True
         sizes = {array.shape[place] for array in self._arrays(base) if array.ndim > place}
-        return first == "" and bool(sizes) and sizes == set(index.lengths)
+        return first == "" and stop.isdigit() and sizes == {int(stop)}
+
+    def _is_length(self, stop: str, base: ast.expr, place: int) -> bool:
+        """Whether a number is the length of an axis by the text: a statement made the one from the other."""
+        text = self._source(base)
+        lengths = {f"{text}.shape[{place}]", *([f"len({text})"] if place == 0 else [])}
+        if stop in lengths:
+            return True
+        if self._code.parent(base) is None or not is_path(base):
+            return False
+        scope, later = self._code.scope(base), self._code.statement(base)
+        bound = {
+            name: self._code.bindings(name, scope) for name in names_in(ast.parse(f"{stop}, {text}")) if name != "self"
+        }
+        if any(len(held) > 1 for held in bound.values()):
+            return False
+        found = [self._code.statement(one) for name in (stop, text) for one in bound.get(name, [])]
+        for one in found:
+            if not isinstance(one, ast.Assign) or not self._code.is_before(one, later):
+                continue
+            match one.targets, one.value:
+                case [ast.Name(id=name)], value if name == stop and self._source(value) in lengths:
+                    return True
+                case [ast.Tuple(elts=names)], value if self._source(value) == f"{text}.shape":
+                    if [getattr(held, "id", "") for held in names].index(stop) == place:
+                        return True
+                case [ast.Name(id=name)], ast.Call(func=maker, args=[shape, *_]) if name == text:
+                    sides = shape.elts if isinstance(shape, ast.Tuple) else [shape]
+                    is_new = _last_name(maker) in ("zeros", "empty") and place < len(sides)
+                    if is_new and self._source(sides[place]) == stop:
+                        return True
+        return False
 
     def _constant(self, node: ast.expr) -> Tensor:
         """An expression that is the same in all turns."""

@@ -150,13 +150,12 @@ class _ForArrays(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """A function of numbers becomes that of NumPy."""
+        count = len(node.args)
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="math"), attr=name), keywords=[]) if name in UFUNCS:
-                return self._call(name, *map(self.visit, node.args))
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name), keywords=[]) if name in UFUNCS:
-                if module == self._numpy:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name), keywords=[]):
+                if module in ("math", self._numpy) and UFUNCS.get(name) == count:
                     return self._call(name, *map(self.visit, node.args))
-            case ast.Call(func=ast.Name(id=name), keywords=[]) if name in OF_NUMBERS:
+            case ast.Call(func=ast.Name(id=name), keywords=[]) if UFUNCS.get(OF_NUMBERS.get(name, "")) == count:
                 return self._call(OF_NUMBERS[name], *map(self.visit, node.args))
             case ast.Call(func=ast.Name(id="float"), args=[argument], keywords=[]):
                 inner: ast.expr = self.visit(argument)

@@ -256,7 +256,7 @@ def _summed(factors: Sequence[Tensor], over: Axis) -> Tensor:
     for place in range(1, len(factors)):
         sides = (factors[:place], factors[place:])
         left, right = (reduce(lambda one, other: elementwise("*", one, other), side) for side in sides)
-        if {left.kind(), right.kind()} <= {"bool", WHOLE}:
+        if not any(one.kind().startswith("float") for one in (left, right)):
             continue  # a product of matrices of booleans is an OR, and small integers overflow in it
         try:
             return contraction(left, right, over)
