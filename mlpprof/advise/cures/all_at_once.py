@@ -59,11 +59,10 @@ NEW = frozenset(("zeros", "zeros_like", "empty", "empty_like"))
 
 @dataclass(frozen=True)
 class Index:
-    """A loop's variable that counts. bounds: the texts of the range. lengths: the numbers of its turns."""
+    """A loop's variable that counts. bounds: the texts of the range."""
 
     axis: str
     bounds: tuple[str, str]
-    lengths: frozenset[int]
 
 
 @dataclass
@@ -140,7 +139,7 @@ class _Lifting:
         summed = {*_sums(loop)} - stored
         before = set(self._unreadable)
         self._forget(stored)
-        axis = self._enter(loop.target, loop.iter, loop)
+        axis = self._enter(loop.target, loop.iter)
         self._unreadable |= summed
         self._loops.append(loop)
         for one in loop.body:
@@ -420,12 +419,12 @@ class _Lifting:
         """What each item gives, and the axis of the items."""
         match node:
             case ast.ListComp(generators=[one]) | ast.GeneratorExp(generators=[one]) if not one.ifs:
-                axis = self._enter(one.target, one.iter, node)
+                axis = self._enter(one.target, one.iter)
                 return self._of_item(node.elt, names_in(one.target)), axis
             case ast.Call(func=ast.Name(id="map"), args=[ast.Lambda(args=arguments, body=body), items]):
                 names = [one.arg for one in arguments.args]
                 if len(names) == 1 and not arguments.defaults:
-                    axis = self._enter(ast.Name(names[0], ast.Store()), items, node)
+                    axis = self._enter(ast.Name(names[0], ast.Store()), items)
                     return self._of_item(body, {*names}), axis
         raise NotLifted
 
@@ -440,20 +439,19 @@ class _Lifting:
 
     # What a loop runs over
 
-    def _enter(self, target: ast.expr, items: ast.expr, loop: ast.AST) -> str:
+    def _enter(self, target: ast.expr, items: ast.expr) -> str:
         """The names of a loop get their values; the axis that its turns become."""
         axis = f"axis {len(self._axes)}"
         self._axes.append(axis)
-        lengths = frozenset(run.turns for run in self._runs(loop))
         match items, target:
             case ast.Call(func=ast.Name(id="enumerate"), args=[inner], keywords=[]), ast.Tuple(elts=[counter, item]):
-                self._bind(item, inner, axis, lengths)
-                self._bind(counter, ast.parse(f"range(len({self._source(inner)}))", mode="eval").body, axis, lengths)
+                self._bind(item, inner, axis)
+                self._bind(counter, ast.parse(f"range(len({self._source(inner)}))", mode="eval").body, axis)
             case ast.Call(func=ast.Name(id="zip"), args=parts, keywords=[]), ast.Tuple(elts=names) if len(parts) == len(
                 names
             ):
                 for name, part in zip(names, parts, strict=True):
-                    self._bind(name, part, axis, lengths)
+                    self._bind(name, part, axis)
             case ast.Call(func=ast.Attribute(attr="ndenumerate"), args=[array]), ast.Tuple(
                 elts=[ast.Name(id=place), ast.Name(id=item)]
             ) if is_path(array) and not names_in(array) & self._names():
@@ -461,12 +459,12 @@ class _Lifting:
                 self._known[item] = Leaf((axis,), self._source(array), of=self._kind(array))
                 self._locals |= {place, item}
                 self._unreadable -= {place, item}
-                self._indices[place] = Index(axis, ("", "..."), frozenset())
+                self._indices[place] = Index(axis, ("", "..."))
             case _:
-                self._bind(target, items, axis, lengths)
+                self._bind(target, items, axis)
         return axis
 
-    def _bind(self, target: ast.expr, items: ast.expr, axis: str, lengths: frozenset[int]) -> None:
+    def _bind(self, target: ast.expr, items: ast.expr, axis: str) -> None:
         if not isinstance(target, ast.Name) or target.id in self._names():
             raise NotLifted
         is_counted = isinstance(items, ast.Call) and _last_name(items.func) == "range"
@@ -476,10 +474,10 @@ class _Lifting:
         self._unreadable.discard(target.id)
         match items:
             case ast.Call(func=ast.Name(id="range"), args=[stop], keywords=[]):
-                self._indices[target.id] = Index(axis, ("", self._source(stop)), lengths)
+                self._indices[target.id] = Index(axis, ("", self._source(stop)))
             case ast.Call(func=ast.Name(id="range"), args=[start, stop], keywords=[]):
                 first = self._source(start)
-                self._indices[target.id] = Index(axis, ("" if first == "0" else first, self._source(stop)), lengths)
+                self._indices[target.id] = Index(axis, ("" if first == "0" else first, self._source(stop)))
             case ast.Call(func=ast.Name(id="range" | "zip" | "enumerate" | "reversed")):
                 raise NotLifted
             case _:
@@ -495,11 +493,6 @@ class _Lifting:
     def _names(self) -> set[str]:
         """The names that have a value in a turn."""
         return {*self._known, *self._indices}
-
-    def _runs(self, loop: ast.AST) -> list[LoopRun]:
-        graph = self._code.graph
-        here = [run for run in graph.trace.loops if self._code.node_at(run.site) is loop]
-        return [run for run in here if run.step == graph.last_step] or here
 
     # Expressions
 
@@ -664,7 +657,9 @@ class _Lifting:
             return False
         scope, later = self._code.scope(base), self._code.statement(base)
         bound = {
-            name: self._code.bindings(name, scope) for name in names_in(ast.parse(f"{stop}, {text}")) if name != "self"
+            name: self._code.bindings(name, scope)
+            for name in names_in(ast.parse(f"({stop}), ({text})"))
+            if name != "self"
         }
         if any(len(held) > 1 for held in bound.values()):
             return False
@@ -676,7 +671,7 @@ class _Lifting:
                 case [ast.Name(id=name)], value if name == stop and self._source(value) in lengths:
                     return True
                 case [ast.Tuple(elts=names)], value if self._source(value) == f"{text}.shape":
-                    if [getattr(held, "id", "") for held in names].index(stop) == place:
+                    if [getattr(held, "id", "") for held in names[place : place + 1]] == [stop]:
                         return True
                 case [ast.Name(id=name)], ast.Call(func=maker, args=[shape, *_]) if name == text:
                     sides = shape.elts if isinstance(shape, ast.Tuple) else [shape]
@@ -841,7 +836,7 @@ def _reads(loop: ast.For, target: ast.Subscript) -> list[ast.expr]:
     """Where a loop reads or changes the array that a target is an item of; its length does not count."""
     above = {id(child): one for one in ast.walk(loop) for child in ast.iter_child_nodes(one)}
     text = ast.dump(_base(target), include_attributes=False)
-    found = []
+    found: list[ast.expr] = []
     for one in ast.walk(loop):
         if isinstance(one, ast.Name | ast.Attribute) and ast.dump(one) == text:
             outer = above.get(id(one))
