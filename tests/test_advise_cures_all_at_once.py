@@ -141,6 +141,11 @@ USES_HIST = "    b[:] -= 0.1 * hist[:12]\n"
             id="a-place-that-an-earlier-turn-has-stored",
         ),
         pytest.param(
+            "    old = np.zeros(60)\n    for i in range(60):\n        t = hist[i]\n        hist[i] = l[i] * 2.0\n"
+            "        old[i] = t\n    b[:] -= 0.1 * old[:12]\n",
+            id="a-value-from-before-a-store",
+        ),
+        pytest.param(
             "    counts = np.zeros(12)\n    for k, v in zip(y, l):\n        counts[k] += v\n    b[:] -= 0.1 * counts\n",
             id="indices-that-occur-twice",
         ),

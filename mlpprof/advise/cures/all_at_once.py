@@ -7,6 +7,7 @@ axis, and the operations on what a turn takes become operations on all of it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -145,7 +146,7 @@ class _Lifting:
         for one in loop.body:
             self._statement(one, (*nest, axis), lines, loop)
         self._loops.pop()
-        self._unreadable = before
+        self._unreadable -= summed - before
         self._forget(stored)
 
     def _forget(self, names: set[str]) -> None:
@@ -225,6 +226,7 @@ class _Lifting:
         self, target: ast.Subscript, operator: str, value: Tensor, nest: tuple[str, ...], lines: Lines, loop: ast.For
     ) -> None:
         place = self._place(target)
+        self._outdate(target)
         is_gathered = any(isinstance(one, ast.Name) and one.id in self._known for one in _keys(target))
         if operator != "=" and is_gathered:
             raise NotLifted  # an index that occurs twice counts once in an array
@@ -257,6 +259,16 @@ class _Lifting:
             return
         is_filled = operator == "=" and set(value.axes) == set(place.axes)
         self._write(place.written, operator, value, text, lines, loop, is_filled)
+
+    def _outdate(self, target: ast.Subscript) -> None:
+        """Forget what a turn has read from an array before it stores into it: the text would read it afterwards."""
+        base = self._source(_base(target))
+        if base in self._fresh:
+            raise NotLifted  # an array of the turn itself, which has no name outside
+        of_base = re.compile(rf"(?<![\w.]){re.escape(base)}(?!\w)")
+        for name, value in self._known.items():
+            if of_base.search(value.text(value.axes, self._numpy)[0]):
+                self._unreadable.add(name)
 
     def _copied(self, value: Tensor, text: str) -> str:
         """The text of an array that may be changed: a copy of what is another array, or a view of one."""
@@ -359,7 +371,9 @@ class _Lifting:
                 )
             )
             if not any(
-                isinstance(store, ast.Assign | ast.For) and code.is_before(store, code.statement(one))
+                isinstance(store, ast.Assign | ast.For)
+                and store is not code.statement(one)
+                and code.is_before(store, code.statement(one))
                 for store in stores
             ):
                 raise NotLifted
