@@ -126,7 +126,17 @@ def test_variants_that_train_from_a_stream_share_it_and_the_first_rows_are_those
 def test_the_profile_of_a_stream_shows_what_was_read_and_the_wait_under_a_label_of_its_own(streamed):
     session = Session()
     session.prepare(quiet, Request("cached", NETWORK, streamed).to_json())
-    result = decode(BatchResult, session.profile(quiet, "cached", 30, 40, counted=False))
+    stream = session.load_variant(Request("cached", NETWORK, streamed), quiet).subject.stream
+    parts: dict[str, list[int]] = {}  # which the last batch came from when something began
+    assert stream is not None
+
+    def watch(what: str, share: float) -> None:
+        parts.setdefault(what, []).append(stream.part)
+
+    result = decode(BatchResult, session.profile(watch, "cached", 30, 40, counted=False))
+    session.profile(watch, "cached", 60, 1, counted=False)
+    assert parts["measuring the disk"] == [-1]  # once, before the thread reads ahead
+    assert max(parts["memory"]) > 0
     assert result.stream is not None
     assert result.stream.rows > 0
     assert result.stream.disk_bytes_s is not None
