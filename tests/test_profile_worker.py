@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from mlpprof.catalog import find
-from mlpprof.data import DataSource, load
+from mlpprof.data import DataSource, load, load_stream
 from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
 from mlpprof.model import PHASES, Network
 from mlpprof.profile import worker
-from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, check_agreement
+from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, StreamRequest, StreamSizes, check_agreement, open_share
 from mlpprof.profile.request import Request
 from mlpprof.profile.worker import VIEW_STEPS, Session
 from mlpprof.results import BatchResult, CheckResult, LineProfile
-from mlpprof.results.json import decode
+from mlpprof.results.json import decode, encode
 
 pytestmark = pytest.mark.usefixtures("fresh_imports")
 
@@ -121,6 +121,16 @@ def test_variants_that_train_from_a_stream_share_it_and_the_first_rows_are_those
     one.require_batch(90)
     with pytest.raises(UsageError, match="batch 101 is larger than a part of the stream of 100 rows; use --batch 100"):
         one.require_batch(101)
+
+
+def test_a_rank_whose_file_is_not_that_of_rank_0_is_refused(streamed):
+    data, asked = load_stream(streamed), StreamRequest(streamed, 3, "float32", 1, 2)
+    asked = replace(asked, sizes=StreamSizes.of(asked.open(data, 0)))
+    open_share(json.dumps(encode(asked)), 1)
+    with h5py.File(streamed.path, "a") as file:
+        file["more"] = np.zeros(9000)
+    with pytest.raises(DataError, match=r"tiny.h5 on .* has 300 rows in [\d,]+ bytes, .*; expected 300 rows .*; copy"):
+        open_share(json.dumps(encode(asked)), 1)
 
 
 def test_the_profile_of_a_stream_shows_what_was_read_and_the_wait_under_a_label_of_its_own(streamed):
