@@ -21,6 +21,10 @@ def parameters():
     return [W, np.array(shown)]
 def loss_of(A):
     return float(np.mean(np.square(A - Y)))
+state, log = {"t": 0}, []
+def tick():
+    global count
+    count += 1
 def step():
     global W, count
     A = np.tanh(X @ W)
@@ -49,6 +53,9 @@ def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss):
         ("loss_of(A)", "count % 100 == 2 and loss > 0", ""),
         ("loss_of(A)", "count % 100 == 2", "    W = W * (1 - 1e-9 * loss)\n"),
         ("loss_of(A) + np.random.random() + A.sum()", "count % 100 == 2", ""),
+        ("loss_of(A)", "state['t'] % 100 == 99", "    state['t'] += 1\n"),
+        ("loss_of(A)", "len(log) % 100 == 99", "    log.append(0)\n"),
+        ("loss_of(A)", "count % 100 == 99", "    tick()\n"),
     ],
 )
 def test_a_loss_that_is_needed_or_does_something_else_stays(loss, test, added):

@@ -180,13 +180,43 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
         is_builtin = isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id in HARMLESS
         if isinstance(one, ast.Call | ast.NamedExpr | ast.Await | ast.Yield) and not is_builtin:
             return False
-    scope = code.scope(statement)
+    scope, block = code.scope(statement), code.block(statement)
+    names = names_in(reader.test)
+    between = [
+        node
+        for one in block[block.index(statement) + 1 : block.index(reader)]
+        for node in ast.walk(one)
+        if isinstance(node, ast.stmt | ast.expr)
+    ]
+    # An attribute, an item or a global name may get another value without a statement that binds the name.
+    is_of_object = any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(reader.test))
+    is_of_object = is_of_object or any(
+        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names}
+        for module in code.modules
+        for one in ast.walk(module)
+    )
+    if is_of_object and any(_may_change_objects(one, code) for one in between):
+        return False
     return not any(
         statement.lineno <= code.statement(binding).lineno < reader.lineno
-        for name in names_in(reader.test)
+        for name in names
         for binding in code.bindings(name, scope)
         if not isinstance(binding, ast.arg)
     )
+
+
+def _may_change_objects(node: ast.stmt | ast.expr, code: RecordedCode) -> bool:
+    """Whether a node may give an attribute, an item or a global name another value."""
+    match node:
+        case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Call(func=ast.Name(id=name)) if name in HARMLESS:
+            return False
+        case ast.Call():
+            events = code.executions(node)
+            is_plain = bool(events) and not any(event.is_own for event in events)
+            return not is_plain or not has_no_effect_but_its_value(node, code)
+    return isinstance(node, ast.AugAssign | ast.For | ast.With | ast.Await | ast.Yield | ast.YieldFrom)
 
 
 def without(one: UnreadNumber, graph: Graph) -> Cure | None:
