@@ -173,6 +173,8 @@ rng = np.random.default_rng(3)
 X, Y, W, count = rng.normal(0, 1, (60, 50)), rng.random((60, 20)), np.full((50, 20), 0.1), 0
 def parameters():
     return [W]
+def update(x, y):
+    W[...] -= 1e-3 * (x.T @ (x @ W - y))
 def step():
     global W, count
     for start in (0, 20, 40):
@@ -209,8 +211,17 @@ def test_an_evaluation_after_every_batch_runs_once_after_the_loop_with_what_show
         "W = W * 0.99\n",
         "W[0, 0] = error\n",
         "if error < 1e-9: break\n",
+        "if start == 20: continue\n",
+        "update(x, y)\n",
     ],
-    ids=["the-loop-reads-it", "what-it-reads-changes", "it-is-kept", "it-ends-the-loop"],
+    ids=[
+        "the-loop-reads-it",
+        "what-it-reads-changes",
+        "it-is-kept",
+        "it-ends-the-loop",
+        "a-turn-may-end-early",
+        "a-call-may-change-what-it-reads",
+    ],
 )
 def test_an_evaluation_that_the_loop_needs_stays_in_it(later):
     assert moved_after_the_loop(EPOCHS + indented(SHOWN + later, 8)) is None

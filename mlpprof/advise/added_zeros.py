@@ -15,7 +15,6 @@ from mlpprof.instrument.numpy_costs import FILL
 from mlpprof.programs.record.graph import Graph
 from mlpprof.programs.record.trace import Event
 
-
 IN_WORDS = "write the other array in place of the sum, or a copy of it if later code changes the sum in place."
 
 

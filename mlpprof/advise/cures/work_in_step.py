@@ -233,7 +233,7 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
     """The edit that moves an evaluation out of the loop over the batches, so that it runs once after its last turn.
 
     With the statement go those after it that only show what it gives, such as a print. None if the loop reads what they
-    give, if other statements change what they read, or if the loop is the whole training.
+    give, if other statements change what they read or may do so in a call, or if the loop is the whole training.
     """
     loop = code.parent(head)
     if not isinstance(loop, ast.For | ast.While) or head not in loop.body or loop.orelse:
@@ -241,7 +241,9 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
     is_in_epoch = isinstance(code.scope(loop), ast.FunctionDef) or any(
         isinstance(one, ast.For | ast.While) for one in code.around(loop)
     )
-    if not is_in_epoch or any(isinstance(one, ast.Break | ast.Return | ast.Yield) for one in ast.walk(loop)):
+    if not is_in_epoch or any(
+        isinstance(one, ast.Break | ast.Continue | ast.Return | ast.Yield) for one in ast.walk(loop)
+    ):
         return None
     moved, given = [head], names_stored(head)
     for one in loop.body[loop.body.index(head) + 1 :]:
@@ -256,6 +258,9 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
         return None
     if read & set[str]().union(*(names_stored(one) for one in later)):
         return None
+    test = [loop.test] if isinstance(loop, ast.While) else []  # it runs again after the last turn
+    if any(isinstance(node, ast.Call) and _may_update(node, code) for one in (*later, *test) for node in ast.walk(one)):
+        return None
     edits = Edits(code)
     after = code.block(loop)[code.block(loop).index(loop) + 1 :]
     for one in moved:
@@ -264,6 +269,12 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
         if not (is_set_again and not names_stored(one) & _read_in(after[0])):
             edits.insert_after(loop, code.text_of(one))
     return edits.cure()
+
+
+def _may_update(call: ast.Call, code: RecordedCode) -> bool:
+    """Whether a call may change what an evaluation before it reads, as `net.update(x, y)` changes the weights."""
+    is_print = isinstance(call.func, ast.Name) and call.func.id == "print"
+    return not is_print and _may_change_objects(call, code)
 
 
 def names_stored(one: ast.stmt) -> set[str]:
