@@ -131,6 +131,16 @@ def test_a_number_that_other_code_may_read_stays(lines, later):
     assert cures_of(CLASS.format(lines=f"        {lines}", later=later), work_in_step, 11) == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "reader"),
+    [("self.error = loss_of(A)", "print(net.error)"), ("return loss_of(A)", "print(net.train())")],
+)
+def test_a_number_that_a_script_which_did_not_run_reads_stays(line, reader, tmp_path, monkeypatch):
+    (tmp_path / "plot.py").write_text(f"from net import net\n{reader}\n")
+    monkeypatch.chdir(tmp_path)  # the recorded program is `net.py` in this folder
+    assert cures_of(CLASS.format(lines=f"        {line}", later=""), work_in_step, 11) == ()
+
+
 TRAINER = """\
 import numpy as np
 X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -116,7 +117,14 @@ def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
                     return True
             case ast.AugAssign(target=ast.Attribute(attr=name)) if name == attribute:
                 return True
-    return False
+    return _is_named_by_importers(attribute, code)
+
+
+def _is_named_by_importers(name: str, code: RecordedCode) -> bool:
+    """Whether a file that the run did not import, but that imports a file of the program, mentions a name."""
+    files = {code.file(module) for module in code.modules}
+    mention = re.compile(rf"\b{re.escape(name)}\b")
+    return any(mention.search(text) for text in code.texts_of_importers(files))
 
 
 def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
@@ -132,10 +140,11 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
         or (isinstance(node, ast.Attribute) and node.attr == function.name)
     ]
     calls = [code.parent(use) for use in uses]
-    return bool(uses) and all(
+    is_called_alone = all(
         isinstance(call, ast.Call) and call.func is use and isinstance(code.parent(call), ast.Expr)
         for use, call in zip(uses, calls, strict=True)
     )
+    return bool(uses) and is_called_alone and not _is_named_by_importers(function.name, code)
 
 
 def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
@@ -143,6 +152,8 @@ def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool 
     scope = code.scope(statement)
     loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)
     everywhere = [scope] if not isinstance(scope, ast.Module) else list(code.modules)
+    if isinstance(scope, ast.Module) and _is_named_by_importers(name, code):
+        return None
     held = {*ast.walk(loop)} if loop is not None else {*ast.walk(scope)}
     is_later = False
     for one in everywhere:
