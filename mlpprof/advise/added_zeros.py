@@ -103,9 +103,9 @@ def _listed(side: ast.Name, code: RecordedCode) -> str | None:
                 case ast.comprehension(
                     target=ast.Tuple(elts=targets), iter=ast.Call(func=ast.Name(id="zip"), args=lists)
                 ):
-                    for target, listed in zip(targets, lists, strict=False):
+                    for target, given in zip(targets, lists, strict=False):
                         if isinstance(target, ast.Name) and target.id == side.id:
-                            return listed.id if isinstance(listed, ast.Name) else None
+                            return given.id if isinstance(given, ast.Name) else None
             if any(isinstance(part, ast.Name) and part.id == side.id for part in ast.walk(one.target)):
                 return None
     return side.id

@@ -23,8 +23,8 @@ def read_once(read: FileRead, whole: frozenset[ast.AST], graph: Graph) -> Cure |
     if not isinstance(node, ast.expr):
         return None
     edits, may_be_written, writes = Edits(code), _may_be_written(read, graph), _writes_files(code)
-    once = node.value if node not in whole and isinstance(node, ast.Subscript) else node
-    if writes and any(isinstance(one, ast.Call) for one in ast.walk(once)):
+    moved_part = node.value if node not in whole and isinstance(node, ast.Subscript) else node
+    if writes and any(isinstance(one, ast.Call) for one in ast.walk(moved_part)):
         return None  # a read that comes earlier may open the file before the program has written it
     if node in whole:
         is_moved = not may_be_written and (
