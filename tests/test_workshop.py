@@ -675,8 +675,8 @@ class SlowRace(FakeRace):
     ) -> None:
         super().__init__([1.0, 1.2, 20.0, 1.3])
         assert [Path(request.variant).stem for request in requests] == [
-            *("cached", "no_input_delta"),
-            "per_sample",
+            *("cached_5", "no_input_delta_4"),
+            "per_sample_0",
             "my_mlp",
         ]
 
