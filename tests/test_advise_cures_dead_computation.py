@@ -415,17 +415,26 @@ def step():
     grads = [np.tanh(X.T @ (X @ W))]
     sums = [np.zeros(g.shape) for g in grads]
     {between}
-    sums = [s + g for s, g in zip(sums, grads)]
+    sums = [s + {other} for s, g in zip(sums, grads)]
     W = W - 1e-3 * sums[0]
 """
 
 
 def test_the_other_array_takes_the_place_of_a_sum_with_zeros():
-    text = SUMS.format(between="pass")
+    text = SUMS.format(between="pass", other="2 * g")
     (cure,) = cures_of(text, dead_computation, 10)
-    assert cured(text, cure) == text.replace("[s + g for", "[g for")
+    assert cured(text, cure) == text.replace("[s + 2 * g for", "[(2 * g) for")
     assert_trains_as(text, cured(text, cure))
 
 
-def test_a_sum_with_zeros_that_were_written_into_stays():
-    assert cures_of(SUMS.format(between="sums[0][0] += 1"), dead_computation, 10) == ()
+@pytest.mark.parametrize(
+    ("between", "other"),
+    [
+        ("sums[0][0] += 1", "2 * g"),
+        ("if len(W) > 900: sums = [W]", "2 * g"),
+        ("if len(W) > 900: sums[0] = W", "2 * g"),
+        ("pass", "g"),  # the sum would be the same array as the gradient
+    ],
+)
+def test_a_sum_with_zeros_stays_if_they_may_be_something_else_or_the_sum_would_be_no_new_array(between, other):
+    assert cures_of(SUMS.format(between=between, other=other), dead_computation, 10) == ()

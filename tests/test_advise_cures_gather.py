@@ -130,8 +130,9 @@ def test_the_edit_gives_the_same_results(text, wanted):
         "def step():\n    mixed = X[order]\n    return mixed[0:40] @ W, len(mixed)\n",
         "def step():\n    global X\n    X = X[order]\n    return X[0:40] @ W\n",
         "def step():\n    mixed = X[order]\n    X[0] = 1\n    return mixed[0:40] @ W\n",
+        "mask = X[:, 0] > -1\ndef step():\n    return X[mask][0:40] @ W\n",
     ],
-    ids=["used otherwise", "shuffled on and on", "changed between"],
+    ids=["used otherwise", "shuffled on and on", "changed between", "a mask"],
 )
 def test_rows_that_are_needed_as_they_are_stay(text):
     kinds, new = found(HEAD + text)
@@ -194,6 +195,19 @@ def test_a_generator_takes_the_rows_of_its_batch_before_it_copies_them(before, a
     (cure,) = one.cures
     assert applied({FILE: HEAD + text}, [cure])[FILE] == HEAD + text.replace(before, after)
     assert (one.saved_s == (0.0, 1e-3)) != is_seen
+
+
+@pytest.mark.parametrize("index", ["'rows'", "X[:, 0] > 0"], ids=["a key", "a mask"])
+def test_a_generator_keeps_its_text_if_the_index_may_be_no_numbers_of_rows(index):
+    text = (
+        f"def batches(held, name={index}):\n    for start in (0, 40):\n        yield held[name][start : start + 40]\n"
+        f"def others(name):\n    return batches({{name: X}}, {index})\n"
+        "feed = [X[:40]] * 99\ndef step():\n    return feed.pop() @ W\n"
+    )
+    with recorded(HEAD + text) as graph:
+        graph.trace.times.fed_s.extend([1e-3] * 3)
+        (one,) = (one for one in detect(graph) if "for every batch" in one.title)
+    assert one.cures == ()
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ STEP = """def step():
         ),
         (
             "def one(z):\n    if z < -1:\n        return 0.1 * z\n    return math.tanh(z) + max(z, 0)\n\n"
-            "# of all elements\nf = np.vectorize(one, otypes=[float])\n",
+            "# of all elements\nf = np.vectorize(one)\n",
             "def one(z):\n    return np.where(z < -1, 0.1 * z, np.tanh(z) + np.maximum(z, 0))\n\n"
             "# of all elements\nf = one\n",
         ),
@@ -54,4 +54,17 @@ def test_a_lambda_is_written_out_where_it_is_called():
 )
 def test_a_function_that_calls_others_or_has_further_arguments_keeps_its_form(body):
     function = f"def shown(z):\n    return z * 2.0\n@np.vectorize\ndef f(z):\n    return {body}\n"
+    assert cures_of(HEAD + function + STEP, slow_primitive) == ()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "def one(z):\n    return z if z > 0 else 0.0\nf = np.vectorize(one, otypes=[float])\n",
+        "f = lambda Z: np.vectorize(lambda v: v if v > 0 else 0.0, otypes=[float])(Z)\n",
+        "@np.vectorize\ndef f(z):\n    # the rectifier\n    return z if z > 0 else 0.0\n",
+    ],
+    ids=["a dtype", "a dtype for a lambda", "a comment"],
+)
+def test_a_dtype_of_the_results_and_a_comment_are_not_lost(function):
     assert cures_of(HEAD + function + STEP, slow_primitive) == ()

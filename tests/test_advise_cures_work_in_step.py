@@ -21,6 +21,10 @@ def parameters():
     return [W, np.array(shown)]
 def loss_of(A):
     return float(np.mean(np.square(A - Y)))
+state, log = {"t": 0}, []
+def tick():
+    global count
+    count += 1
 def step():
     global W, count
     A = np.tanh(X @ W)
@@ -49,6 +53,9 @@ def test_a_loss_gets_the_test_of_the_statement_that_shows_it(loss):
         ("loss_of(A)", "count % 100 == 2 and loss > 0", ""),
         ("loss_of(A)", "count % 100 == 2", "    W = W * (1 - 1e-9 * loss)\n"),
         ("loss_of(A) + np.random.random() + A.sum()", "count % 100 == 2", ""),
+        ("loss_of(A)", "state['t'] % 100 == 99", "    state['t'] += 1\n"),
+        ("loss_of(A)", "len(log) % 100 == 99", "    log.append(0)\n"),
+        ("loss_of(A)", "count % 100 == 99", "    tick()\n"),
     ],
 )
 def test_a_loss_that_is_needed_or_does_something_else_stays(loss, test, added):
@@ -124,6 +131,16 @@ def test_a_number_that_other_code_may_read_stays(lines, later):
     assert cures_of(CLASS.format(lines=f"        {lines}", later=later), work_in_step, 11) == ()
 
 
+@pytest.mark.parametrize(
+    ("line", "reader"),
+    [("self.error = loss_of(A)", "print(net.error)"), ("return loss_of(A)", "print(net.train())")],
+)
+def test_a_number_that_a_script_which_did_not_run_reads_stays(line, reader, tmp_path, monkeypatch):
+    (tmp_path / "plot.py").write_text(f"from net import net\n{reader}\n")
+    monkeypatch.chdir(tmp_path)  # the recorded program is `net.py` in this folder
+    assert cures_of(CLASS.format(lines=f"        {line}", later=""), work_in_step, 11) == ()
+
+
 TRAINER = """\
 import numpy as np
 X, Y = np.random.default_rng(3).normal(0, 1, (60, 50)), np.random.default_rng(4).random((60, 20))
@@ -166,6 +183,8 @@ rng = np.random.default_rng(3)
 X, Y, W, count = rng.normal(0, 1, (60, 50)), rng.random((60, 20)), np.full((50, 20), 0.1), 0
 def parameters():
     return [W]
+def update(x, y):
+    W[...] -= 1e-3 * (x.T @ (x @ W - y))
 def step():
     global W, count
     for start in (0, 20, 40):
@@ -202,8 +221,17 @@ def test_an_evaluation_after_every_batch_runs_once_after_the_loop_with_what_show
         "W = W * 0.99\n",
         "W[0, 0] = error\n",
         "if error < 1e-9: break\n",
+        "if start == 20: continue\n",
+        "update(x, y)\n",
     ],
-    ids=["the-loop-reads-it", "what-it-reads-changes", "it-is-kept", "it-ends-the-loop"],
+    ids=[
+        "the-loop-reads-it",
+        "what-it-reads-changes",
+        "it-is-kept",
+        "it-ends-the-loop",
+        "a-turn-may-end-early",
+        "a-call-may-change-what-it-reads",
+    ],
 )
 def test_an_evaluation_that_the_loop_needs_stays_in_it(later):
     assert moved_after_the_loop(EPOCHS + indented(SHOWN + later, 8)) is None

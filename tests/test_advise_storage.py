@@ -110,6 +110,11 @@ def test_the_set_is_read_once_where_its_file_is_known(text, wanted):
     [
         # the array that is read would keep what the step adds
         HEAD + 'def step():\n    x = np.load("x.npy")\n    x += 1\n',
+        # the program has written the file before, and an import may come before that
+        HEAD + 'NAME = "x.npy"\ndef made():\n    np.save(NAME, np.ones((300, 20), "f"))\n'
+        "def step():\n    return np.load(NAME)[order[:20]] * 2\n",
+        HEAD + 'def made():\n    h5py.File("set.h5", "w")["X"] = 1\ndef step():\n    for epoch in range(2):\n'
+        '        with h5py.File("set.h5") as held:\n            x = held["X"][:]\n        a = x[order[:20]] * 2\n',
         # the program may write into the file while it trains
         HEAD.replace('"r"', '"r+"') + 'def step():\n    return file["X"][:40] * 2\n',
         # the file is opened in the function, whose argument is another one each time

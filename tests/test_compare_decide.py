@@ -177,6 +177,11 @@ def test_a_verdict_says_what_was_required_and_measured() -> None:
     assert decision.reason == "required 1.5x, measured 14.7x (95 %: 14.1-15.2)"
 
 
+def test_a_narrow_interval_is_shown_with_ends_that_differ() -> None:
+    decision = decide([math.log(1.1)] * 20, 1.5)
+    assert decision.reason == "required 1.5x, measured 1.1x (95 %: 1.098-1.102)"
+
+
 def test_in_one_process_the_interval_is_wider() -> None:
     x = [0.1, 0.11, 0.09, 0.1, 0.1]
     assert interval(x, procedure=IN_PROCESS)[1] > interval(x)[1]

@@ -103,16 +103,29 @@ def test_nothing_stays_of_a_file_that_was_interrupted(chunked, tmp_path, ending)
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_written(tmp_path):
-    path = tmp_path / "plain.npz"
-    np.savez(path, X=X, Y=Y)
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("plain.npz", "plain.npz"),
+        ("X.npy", "X.npy"),
+        ("X.npy", "Y.npy"),
+        ("mnist/train-images-idx3-ubyte", "mnist/t10k-labels-idx1-ubyte"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_written(tmp_path, name, changed):
+    np.savez(tmp_path / "plain.npz", X=X, Y=Y)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Y.npy", Y)
+    (tmp_path / "mnist").mkdir()
+    write_mnist(tmp_path / "mnist")
+    there = set(tmp_path.iterdir())
 
     def change(what: str, share: float) -> None:
-        os.utime(path, ns=(0, 0))
+        os.utime(tmp_path / changed, ns=(0, 0))
 
-    with pytest.raises(DataError, match="has changed while it was read"):
-        repack(opened(path), tmp_path / "new.h5", change)
-    assert [one.name for one in tmp_path.iterdir()] == ["plain.npz"]
+    with pytest.raises(DataError, match=f"{changed} has changed while it was read"):
+        repack(opened(tmp_path / name), tmp_path / "new.h5", change)
+    assert set(tmp_path.iterdir()) == there
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")

@@ -207,17 +207,21 @@ def test_a_part_holds_several_batches_and_no_more_than_the_window_has_room_for()
     assert part_rows_for(facts, batch=500, window_bytes=1_200_000) == BATCHES * 500
 
 
-def test_the_thread_reads_as_far_ahead_as_the_window_has_room_and_no_further(tmp_path):
-    data = opened(write_hdf5(tmp_path / "a.h5", pixels() / 7.0, chunks=(4, 6)))
-    read: list[int] = []
+def noting(data: StreamedSet, read: list[int]) -> StreamedSet:
+    """The same set, which notes the first row of all that is read."""
 
     @contextmanager
-    def counting(name: str) -> Iterator[StoredRows]:
+    def opener(name: str) -> Iterator[StoredRows]:
         with data.container.opener(name) as rows:
             yield replace(rows, read=lambda start, stop: read.append(start) or rows.read(start, stop))
 
-    counted = replace(data, container=replace(data.container, opener=counting))
-    with Stream(counted, 3, np.float32, 0) as stream:
+    return replace(data, container=replace(data.container, opener=opener))
+
+
+def test_the_thread_reads_as_far_ahead_as_the_window_has_room_and_no_further(tmp_path):
+    data = opened(write_hdf5(tmp_path / "a.h5", pixels() / 7.0, chunks=(4, 6)))
+    read: list[int] = []
+    with Stream(noting(data, read), 3, np.float32, 0) as stream:
         stream.take(3)
         wanted = sum(len(stream.plan.starts(part)) for part in range(PARTS))
         deadline = time.monotonic() + 10
@@ -225,6 +229,21 @@ def test_the_thread_reads_as_far_ahead_as_the_window_has_room_and_no_further(tmp
             time.sleep(0.001)
         time.sleep(0.01)
         assert len(read) == wanted
+
+
+def test_a_window_that_opens_in_mid_flow_reads_from_there_and_finds_later_what_it_has_left_out(tmp_path):
+    X = pixels() / 7.0
+    X[41, 2] = np.nan
+    data = opened(write_hdf5(tmp_path / "a.h5", X, chunks=(4, 6)))
+    read: list[int] = []
+    with Stream(noting(data, read), 3, np.float32, 0) as stream:
+        has_it = [41 in stream.plan.numbers(part) for part in range(50)]
+        first = next(part for part in range(4, 40) if has_it[part : part + 4] == [False, False, False, True])
+        stream.hold(first + 1)
+        assert set(read[: len(stream.plan.starts(first))]) == set(stream.plan.starts(first).tolist())
+        with pytest.raises(DataError, match="row 41, column 2"):
+            stream.hold(first + 2)
+            stream.hold(first + 3)
 
 
 def test_the_thread_ends_when_the_stream_is_closed_and_when_nobody_keeps_it(tmp_path):

@@ -180,6 +180,7 @@ def test_the_steps_of_rank_0_and_its_followers_are_those_of_one_process(worker):
     assert gone(ranks)
 
 
+@pytest.mark.slow
 def test_every_rank_reads_its_own_rows_of_a_file_that_is_streamed(worker, tmp_path):
     generator = np.random.default_rng(0)
     path = tmp_path / "a.npz"

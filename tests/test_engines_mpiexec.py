@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from mlpprof.compare.entrants import Environment, refusals
-from mlpprof.engines import mpiexec
+from mlpprof.engines import mpi_hosts, mpiexec
 from mlpprof.engines.members import RANKS_VARIABLE, WORKERS_VARIABLE
-from mlpprof.engines.mpi_hosts import reason, require_same
+from mlpprof.engines.mpi_hosts import MARK, answers_in, reason, require_same, require_same_hosts
 from mlpprof.engines.mpiexec import HOSTFILE_VARIABLE, dead_rank, lost_machine, mpiexec_command
 from mlpprof.errors import MissingExtra, UsageError
 from mlpprof.profile import variant as ranks
@@ -128,7 +134,44 @@ def test_the_reason_why_ranks_did_not_start_is_that_of_ssh_or_the_first_of_mpiex
         "[mpiexec@node1] main (/mpich/mpiexec.c:270): process manager error waiting for completion\n\n"
     )
     assert reason(log) == "on node2: unable to change wdir to /home/ada (No such file)"
-    assert reason(f"{log}ssh: connect to host node2 port 22: Connection refused\n").startswith("ssh: connect to host")
+    refused, warning = "ssh: connect to host node2 port 22: Connection refused", "Warning: Permanently added 'node3' to"
+    assert reason(f"{log}{refused}\n") == f"{refused}; {reason(log)}"
+    assert reason(f"{warning}\n{log}") == reason(log)
+
+
+def test_torn_lines_among_the_answers_of_machines_are_left_out():
+    whole = f'{MARK}{{"host": "a"}}'
+    assert answers_in(f"{whole}\n{whole[:25]}\nhello\n{whole}{whole}\n".encode() + b"\xff" + whole.encode()) == [
+        {"host": "a"},
+        {"host": "a"},
+    ]
+
+
+def asked(tmp_path: Path, program: str, hosts: str = "a:1\n") -> None:
+    """Ask the machines of a hostfile through an mpiexec that is this program of the shell."""
+    file = tmp_path / "mpiexec"
+    file.write_text(f"#!/bin/sh\n{program}\n")
+    file.chmod(0o755)
+    (tmp_path / "hosts").write_text(hosts)
+    command = [str(file), "-n", "1", "--hostfile", str(tmp_path / "hosts"), "--allow-run-as-root"]
+    require_same_hosts(command, {**os.environ, HOSTFILE_VARIABLE: str(tmp_path / "hosts")})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program is one of the shell")
+def test_an_ssh_that_stays_and_holds_the_output_open_does_not_hold_up_the_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(mpi_hosts, "ANSWER_S", 0.5)
+    monkeypatch.setattr(mpi_hosts, "END_S", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(UsageError, match=r"no answer within 0 seconds.* to try it: .*--allow-run-as-root hostname$"):
+        asked(tmp_path, f"sleep 15 & echo $! > {shlex.quote(str(tmp_path / 'pid'))}\nexit 1")
+    assert time.monotonic() - begun < 10
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_line_of_a_hostfile_that_ssh_would_read_as_an_option_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"hosts:2: '-oProxyCommand=id:1' begins with '-', so ssh would .*expected"):
+        asked(tmp_path, "exit 1", "a:1\n -oProxyCommand=id:1\n")
 
 
 def test_machines_with_other_versions_are_refused():

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from mlpprof.catalog import find
-from mlpprof.data import DataSource, load
+from mlpprof.data import DataSource, load, load_stream
 from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantCrash, VariantError
 from mlpprof.model import PHASES, Network
 from mlpprof.profile import worker
-from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, check_agreement
+from mlpprof.profile.prepare import OWN_CASE_ROWS, Loader, StreamRequest, StreamSizes, check_agreement, open_share
 from mlpprof.profile.request import Request
 from mlpprof.profile.worker import VIEW_STEPS, Session
 from mlpprof.results import BatchResult, CheckResult, LineProfile
-from mlpprof.results.json import decode
+from mlpprof.results.json import decode, encode
 
 pytestmark = pytest.mark.usefixtures("fresh_imports")
 
@@ -123,10 +123,30 @@ def test_variants_that_train_from_a_stream_share_it_and_the_first_rows_are_those
         one.require_batch(101)
 
 
+def test_a_rank_whose_file_is_not_that_of_rank_0_is_refused(streamed):
+    data, asked = load_stream(streamed), StreamRequest(streamed, 3, "float32", 1, 2)
+    asked = replace(asked, sizes=StreamSizes.of(asked.open(data, 0)))
+    open_share(json.dumps(encode(asked)), 1)
+    with h5py.File(streamed.path, "a") as file:
+        file["more"] = np.zeros(9000)
+    with pytest.raises(DataError, match=r"tiny.h5 on .* has 300 rows in [\d,]+ bytes, .*; expected 300 rows .*; copy"):
+        open_share(json.dumps(encode(asked)), 1)
+
+
 def test_the_profile_of_a_stream_shows_what_was_read_and_the_wait_under_a_label_of_its_own(streamed):
     session = Session()
     session.prepare(quiet, Request("cached", NETWORK, streamed).to_json())
-    result = decode(BatchResult, session.profile(quiet, "cached", 30, 40, counted=False))
+    stream = session.load_variant(Request("cached", NETWORK, streamed), quiet).subject.stream
+    parts: dict[str, list[int]] = {}  # which the last batch came from when something began
+    assert stream is not None
+
+    def watch(what: str, share: float) -> None:
+        parts.setdefault(what, []).append(stream.part)
+
+    result = decode(BatchResult, session.profile(watch, "cached", 30, 40, counted=False))
+    session.profile(watch, "cached", 60, 1, counted=False)
+    assert parts["measuring the disk"] == [-1]  # once, before the thread reads ahead
+    assert max(parts["memory"]) > 0
     assert result.stream is not None
     assert result.stream.rows > 0
     assert result.stream.disk_bytes_s is not None

@@ -41,6 +41,8 @@ def test_the_baseline_wins_a_setting_where_no_target_is_faster():
     assert [one.name for one in sweep(slower, unclear).winners(CLASS)] == ["naive"]
     faster = shown("cached", "naive", over_s=1e-4, ratio=1.5, low=1.4, high=1.6)
     assert [one.name for one in sweep(slower, faster).winners(CLASS)] == ["cached"]
+    noisy = shown("sliced", "naive", over_s=1e-4, ratio=1.7, low=0.9, high=2.9)
+    assert [one.name for one in sweep(noisy, slower, faster).winners(CLASS)] == ["cached"]
 
 
 def test_the_tables_group_by_class_of_machine_and_show_why_a_cell_is_not_done():

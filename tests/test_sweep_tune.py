@@ -15,6 +15,7 @@ from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, WorkerKill
 from mlpprof.profile.request import Request
 from mlpprof.results.json import encode
 from mlpprof.results.tuning import Tuning
+from mlpprof.sweep import tune
 from mlpprof.sweep.grid import Cell
 from mlpprof.sweep.measure import Answer
 from mlpprof.sweep.tune import one_machine, tune_cell, tune_on_node
@@ -26,12 +27,12 @@ TINY = resolve("tiny")
 def tuned(pool: PoolOfOne, said: list[str] | None = None, source: DataSource = TINY.source) -> Tuning:
     request = Request("sliced", TINY.network, source, "float32")
     say = pytest.fail if said is None else said.append
-    return tune_on_node(pool, request, TINY, 12.0, lambda what, share: None, say)
+    return tune_on_node(pool, CLASS, request, TINY, 12.0, lambda what, share: None, say)
 
 
 def answered(cell: Cell) -> Answer:
     assert (cell.workload, cell.shown.batch) == ("tiny", TINY.batch)
-    return Answer(json.dumps(encode(tuning())).encode())
+    return Answer(json.dumps(encode(tuning())).encode(), CLASS)
 
 
 def test_the_result_of_the_node_comes_back_whole():
@@ -67,3 +68,19 @@ def test_nodes_of_different_classes_are_refused():
     assert one_machine([MACHINE, dict(MACHINE)]) == MACHINE
     with pytest.raises(UsageError, match=f"different classes of machines: .*{CLASS}.*use a scheduler whose workers"):
         one_machine([MACHINE, {**MACHINE, "cpu_core_count": 96}])
+    with pytest.raises(UsageError, match=f"different classes of machines: .*{CLASS}.*use a scheduler whose workers"):
+        tuned(PoolOfOne(lambda cell: replace(answered(cell), machine="that of a worker that joined later")))
+
+
+def test_workers_that_do_not_answer_are_reported():
+    with pytest.raises(UsageError, match="no worker could describe its machine; .*what the dask workers have printed"):
+        one_machine([])
+
+
+def test_the_answer_of_a_search_has_the_class_of_its_node(monkeypatch):
+    monkeypatch.setattr(tune, "autotune", lambda *arguments: tuning())
+    monkeypatch.setattr(tune, "class_of_node", lambda native_blas: f"native {native_blas}")
+    seen: list[Answer] = []
+    with pytest.raises(UsageError, match="different classes"):
+        tuned(PoolOfOne(lambda cell: seen.append(tune_cell(1.0, cell)) or seen[0]))
+    assert seen[0].machine == "native True"

@@ -44,8 +44,8 @@ from mlpprof.workshop import folder as folders
 from mlpprof.workshop.as_used import measure_as_used, run_s
 from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check import Examined, Places, _values, advice_on_speed, lost_time, measure_speed
-from mlpprof.workshop.conditions import DIGITS_FILE, PROCEDURE, Conditions
-from mlpprof.workshop.exercises import built_in
+from mlpprof.workshop.conditions import PROCEDURE, Conditions
+from mlpprof.workshop.exercises import DIGITS_FILE, built_in
 from mlpprof.workshop.folder import keep, result_file, stored_results
 from mlpprof.workshop.gradebooks import points, stages
 from mlpprof.workshop.learner import learner_name, parse_guess
@@ -675,8 +675,8 @@ class SlowRace(FakeRace):
     ) -> None:
         super().__init__([1.0, 1.2, 20.0, 1.3])
         assert [Path(request.variant).stem for request in requests] == [
-            *("cached", "no_input_delta"),
-            "per_sample",
+            *("cached_5", "no_input_delta_4"),
+            "per_sample_0",
             "my_mlp",
         ]
 

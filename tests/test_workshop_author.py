@@ -19,7 +19,7 @@ from mlpprof.workloads import resolve
 from mlpprof.workshop import conditions
 from mlpprof.workshop.author import Wanted, author
 from mlpprof.workshop.check import examine
-from mlpprof.workshop.exercises import built_in, read_course
+from mlpprof.workshop.exercises import Version, built_in, read_course
 from mlpprof.workshop.fair_play import foreign_import
 from mlpprof.workshop.folder import course_of, new_folder
 from mlpprof.workshop.pair import Measured, limits, measure_programs, measure_variants, require_faster
@@ -146,6 +146,45 @@ def test_a_version_that_is_not_faster_is_refused_with_its_interval():
         require_faster(FakeRace([1.0, 2.0]), silent)
 
 
+def test_the_third_hint_has_changed_lines_that_begin_with_a_sign_too(pair, tmp_path):
+    for name, text, sign in ((pair.slow, SLOW, "--"), (pair.fast, FAST, "++")):
+        Path(name).write_text(f"{text}{sign}np.sum(W)\n", encoding="utf-8")
+    author(pair, tmp_path / "out", silent, lambda *words: MEASURED)
+    page = (tmp_path / "out" / "0-out.md").read_text(encoding="utf-8")
+    assert "\n---np.sum(W)\n+++np.sum(W)\n" in page
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("start.py",), "files has 'start.py', which mlpprof itself writes"),
+        (("workshop.ipynb",), "files has 'workshop.ipynb', which mlpprof itself writes"),
+        (("0-out.md",), "a page or a version of the course"),
+        (("solution_1.py",), "expected another name, so rename the file"),
+        (("a/data.csv", "b/data.csv"), "files has 'data.csv' twice"),
+        (("a:b.csv",), "'a:b.csv' is not a file of this folder"),
+    ],
+)
+def test_a_further_file_whose_name_is_taken_is_refused_before_anything_is_measured(pair, tmp_path, names, message):
+    def measure(*words: object) -> Measured:
+        raise AssertionError("measured")
+
+    wanted = replace(pair, files=tuple(tmp_path / "more" / name for name in names))
+    for path in wanted.files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(UsageError, match=f"--file cannot be used: .*{re.escape(message)}"):
+        author(wanted, tmp_path / "out", silent, measure)
+
+
+def test_a_variant_that_imports_an_engine_of_mlpprof_makes_no_exercise(tmp_path):
+    for name, rung in (("start.py", "cached"), ("solution.py", "blocked")):
+        (tmp_path / name).write_text(ladder()[rung].source(), encoding="utf-8")
+    pair = tmp_path / "start.py", tmp_path / "solution.py"
+    with pytest.raises(UsageError, match=r"FAST cannot be part of an exercise: solution\.py:\d+ imports .* Choose"):
+        measure_variants(*pair, resolve("tiny"), silent, Environment())
+
+
 def two_classes(folder: Path) -> tuple[str, str]:
     method = "    def train_step(self):\n        pass\n\n\n"
     (folder / "both.py").write_text(f"class A:\n{method}class B:\n{method}", encoding="utf-8")
@@ -223,6 +262,17 @@ def test_a_file_that_was_changed_by_hand_is_refused_by_its_key(authored, capsys,
         ('rung = "sliced"', 'rung = "sliced", file = "a.py"', "needs either 'file' or 'rung', and has both"),
         ('rung = "sliced"', 'rung = "sliced", of = "cached"', "needs 'function' and 'of' together"),
         ("copies_of_batch = 0", "sample_loops = 2", "at_most.sample_loops is 2; expected 0"),
+        ('rung = "sliced"', 'rung = "sliced", of = "cached", function = "f"', "the rung sliced has 0 functions 'f'"),
+        ('"cached" }', '"cached", docstring = \'a """ b\' }', "start.docstring cannot stand between three quotation"),
+        ('"cached" }', "\"cached\", docstring = 'a\\N' }", "expected a text without a backslash"),
+        (
+            'title = "Slices"',
+            'title = "S"\nfiles = ["my_mlp.py"]',
+            "files has 'my_mlp.py', which",
+        ),
+        ('title = "Slices"', 'title = "S"\nfiles = ["digits.npz"]', "files has 'digits.npz'"),
+        ('title = "Slices"', 'title = "S"\nfiles = ["sliced_1.py"]', "files has 'sliced_1.py'"),
+        ('title = "Slices"', 'title = "S"\nfiles = ["data.txt"]', "'data.txt' is a link to a file outside this folder"),
     ],
 )
 def test_a_course_of_rungs_is_read_and_what_it_does_not_know_is_refused(tmp_path, old, new, message):
@@ -230,6 +280,7 @@ def test_a_course_of_rungs_is_read_and_what_it_does_not_know_is_refused(tmp_path
     text += 'title = "One"\nsolution = { rung = "sliced" }\nat_most = { copies_of_batch = 0 }\n'
     for name, content in (("course.toml", text), ("README.md", ""), ("0-slices.md", "")):
         (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "data.txt").symlink_to(__file__)
     assert read_course(tmp_path).exercises[0].facts == ("no copy of a batch in forward and backward",)
     (tmp_path / "course.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(UsageError, match=re.escape(message)):
@@ -246,11 +297,28 @@ def test_an_exercise_starts_where_the_one_before_it_ends_and_requires_what_that_
     assert [solved_in(course, number) for number in (-1, 0, 1)] == [-1, 0, 0]
     with written_versions(course, (0, -1)) as versions:
         assert [(one.path.name, one.step) for one in versions] == [
-            ("solution.py", "solution.py:train_step"),
-            ("start.py", "start.py:train_step"),
+            ("solution_1.py", "solution_1.py:train_step"),
+            ("start_0.py", "start_0.py:train_step"),
         ]
         assert [one.path.read_text(encoding="utf-8") for one in versions] == [FAST, SLOW]
     assert not versions[0].path.exists()
+
+
+def test_two_versions_of_one_name_are_two_files(authored):
+    course = read_course(authored)
+    rung = Version(rung="cached")
+    with_function = replace(rung, function="add_bias_row", of="no_input_delta")
+    solved = (replace(course.exercises[0], solution=with_function),)
+    with written_versions(replace(course, start=rung, exercises=solved), (0, -1)) as versions:
+        assert len({one.path.read_text(encoding="utf-8") for one in versions}) == 2
+
+
+def test_a_picture_that_is_a_link_out_of_the_folder_is_not_read(authored, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (authored / "figures").mkdir()
+    (authored / "figures" / "own.png").write_bytes(b"own")
+    (authored / "figures" / "linked.png").symlink_to(tmp_path / "secret.png")
+    assert read_course(authored).pictures() == {"own.png": b"own"}
 
 
 def test_a_folder_without_exercises_is_refused_with_what_makes_one(tmp_path, capsys):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpprof.advise.candidate import Candidate, around
+from mlpprof.advise.candidate import Candidate, around, edit_in_words
 from mlpprof.advise.cures.gather import parts_of_rows, rows_of_parts_first
 from mlpprof.instrument.rewriting import Site
 from mlpprof.programs.record.arrays import Array
@@ -41,7 +41,7 @@ def fed_batches(graph: Graph) -> Iterator[Candidate]:
                 site=site,
                 title=f"`{text}` copies all rows of the set for every batch, which is a part of them",
                 why="The rows of the whole set are copied, and the batch uses a few of them.",
-                cure="Take the rows of the batch first.",
+                cure=edit_in_words(edit, "take the rows of the batch first.", graph.place(site)),
                 cures=(edit,) if edit is not None else (),
                 saved_s=around(taken_s) if wholes else (0.0, fed_s),
                 measured="the rows of the arrays that the batches are parts of, taken again"

@@ -85,7 +85,7 @@ def command(out: Path | None, batch: int | None, budget: float, again: bool, as_
             if pool is None:
                 tuning = autotune(request, workload.name, workload.batch, budget, progress)
             else:
-                tuning = tune_on_node(pool, request, workload, budget, progress, complain)
+                tuning = tune_on_node(pool, machine_class(machine), request, workload, budget, progress, complain)
             try:
                 CACHE.write(key, Kept(tuning))
             except UsageError as error:  # only a warning: the user did not ask for this file

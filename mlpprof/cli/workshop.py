@@ -27,16 +27,8 @@ from mlpprof.workshop.author import Wanted
 from mlpprof.workshop.author import author as make_exercise
 from mlpprof.workshop.board import read_folders, without_names, write_board
 from mlpprof.workshop.check import examine, race, require_as_used
-from mlpprof.workshop.exercises import COURSE_FILE, WORKLOAD, Course, Exercise, built_in, read_course
-from mlpprof.workshop.folder import (
-    RESULTS,
-    course_of,
-    keep,
-    new_folder,
-    next_exercise,
-    require_folder,
-    stored_results,
-)
+from mlpprof.workshop.exercises import COURSE_FILE, RESULTS, WORKLOAD, Course, Exercise, built_in, read_course
+from mlpprof.workshop.folder import course_of, keep, new_folder, next_exercise, require_folder, stored_results
 from mlpprof.workshop.gradebooks import FORMATS
 from mlpprof.workshop.learner import learner_name, parse_guess
 from mlpprof.workshop.notebook import notebook_text

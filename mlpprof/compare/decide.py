@@ -325,8 +325,10 @@ def _what_decides(n: int, mean: float, sd: float, at_least: float, procedure: Pr
 
 
 def _figures(at_least: float, mean: float, low: float, high: float, procedure: Procedure) -> str:
-    interval = f"(95 %: {_plain(low)}-{_plain(high)})"
-    return f"required {_plain(at_least)}x{_at(procedure)}, measured {_plain(math.exp(mean))}x {interval}"
+    # the ends of a narrow interval get as many digits as it takes to see that they differ
+    n = next((n for n in (3, 4, 5) if _plain(low, n) != _plain(high, n)), 3)
+    interval = f"(95 %: {_plain(low, n)}-{_plain(high, n)})"
+    return f"required {_plain(at_least)}x{_at(procedure)}, measured {_plain(math.exp(mean), n)}x {interval}"
 
 
 def _at(procedure: Procedure) -> str:
@@ -346,6 +348,6 @@ def _biased(null: NullResult) -> str:
     return f"old against old measured {null.ratio:.3f} ({null.low:.3f} to {null.high:.3f}) instead of 1"
 
 
-def _plain(ratio: float) -> str:
-    """Three digits: '1.15', '43', '1,200'."""
-    return f"{ratio:.3g}" if ratio < 999.5 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"
+def _plain(ratio: float, n: int = 3) -> str:
+    """So many digits, without zeros at the end: '1.15', '43', '1,200'."""
+    return f"{ratio:.{n}g}" if ratio < 999.5 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.2g}"

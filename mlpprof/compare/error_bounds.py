@@ -48,10 +48,14 @@ no narrower than D.
 
 Clear effects. With few replicates t is so large that even an obvious effect is undecided. So a run of 2, 3 or 4
 replicates also ends if all of them lie beyond the limit of a verdict, on the same side, by `clear_factor` (2.4, 1.5 and
-1.4), and their 95 % interval lies beyond the claim. The probability that n independent replicates all err so far is at
-most 1e-5, a hundredth of the smaller budget, if their standard deviation is at most 5 %, whatever their distribution
-(by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are roughly normal.
-No null is measured then: a run whose same code differs by that factor is useless.
+1.4), and their 95 % interval lies beyond the claim. A run of 2 is always examined for this; one of 3 or 4 only if its
+budget of time ends there, or if a look is planned there. The probability that n independent replicates all err so far
+is at most 1e-5, a hundredth of the smaller budget, if their standard deviation is at most 5 %, whatever their
+distribution (by Cantelli's inequality it is at most (s^2 / (s^2 + log(factor)^2))^n), or at most 20 %, if they are
+roughly normal. This holds for each number of replicates at which it is examined, and comes on top of the budgets. With
+the default looks a run is examined at 2, and at 3 or 4, so a false FAIL has a probability of at most 0.102 % in all.
+Replicates within one process are not independent, so that the 1e-5 does not hold for them. No null is measured for a
+clear effect: a run whose same code differs by that factor is useless.
 
 In one process (`process_sd` > 0) all pseudo-replicates share one draw of what differs between processes, which cannot
 be seen. It is taken as normal with that deviation: half of each budget pays for its quantile, which is added to the

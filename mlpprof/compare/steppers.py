@@ -31,7 +31,7 @@ class VariantStepper:
         self._subject = subject
         self._instance = subject.make()
         self._indices = subject.walk(batch)
-        self._prepared_for = 0
+        self._prepared_for: set[int] = set()
 
     def warm_up(self, clock: Clock) -> float:
         """Train until the time of a step settles."""
@@ -49,9 +49,9 @@ class VariantStepper:
         waited_s, seconds = -self._subject.waited_s, 0.0
         for indices in self._subject.drawn(self._indices, runs):
             with catalog.variant_code(self._entry):
-                if train is not None and len(indices) != self._prepared_for:
+                if train is not None and len(indices) not in self._prepared_for:
                     train(X, Y, indices)  # a compiler may have to learn the new number
-                    self._prepared_for = len(indices)
+                    self._prepared_for.add(len(indices))
                 start = clock()
                 if train is not None:
                     train(X, Y, indices)

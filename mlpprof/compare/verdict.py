@@ -31,7 +31,11 @@ Null = Callable[[], NullResult]
 UNCLAIMED_REPLICATES = 5
 """Replicates where nothing is claimed: enough for an interval that is useful."""
 LEAST_REPLICATES = 3
-"""A budget never stops before the third: two replicates decide hardly anything, however clear (t is 318 and more)."""
+"""A budget never ends a race before the third replicate.
+
+Two replicates decide only what lies beyond a limit by a factor of 2.4 (`clear_factor`), and this ends the race anyway.
+Student's t of two is 318 and more, so that a smaller effect would never be decided.
+"""
 
 
 def race_until_decided(

@@ -107,7 +107,7 @@ class Container:
     """A file (with the files that belong to it) as named arrays.
 
     kind: 'IDX', 'HDF5', 'npz' or 'npy'.  path: as the user gave it.  arrays: by name, in the file's order.
-    reader: reads an array as a whole.  opener: opens it to be read by rows.
+    reader: reads an array as a whole.  opener: opens it to be read by rows.  beside: the other files with its arrays.
     """
 
     kind: str
@@ -115,6 +115,7 @@ class Container:
     arrays: Mapping[str, ArrayInfo]
     reader: Reader
     opener: Opener
+    beside: tuple[Path, ...] = ()
 
     def read(self, name: str) -> Array:
         """The array of that name; raises DataError if it is missing, unreadable or larger than the free memory."""

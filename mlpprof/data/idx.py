@@ -88,7 +88,10 @@ def open_idx(path: Path) -> Container:
         if name in headers and len(headers[name].shape) != 1:
             raise DataError(f"{files[name]}: expected labels in one dimension, but it has {headers[name].shape}")
     arrays = {name: ArrayInfo.of(name, head.shape, head.dtype) for name, head in headers.items()}
-    return Container("IDX", path, arrays, lambda name: read_array(files[name]), lambda name: _open_rows(files[name]))
+    beside = tuple(files.values())[1:]
+    return Container(
+        "IDX", path, arrays, lambda name: read_array(files[name]), lambda name: _open_rows(files[name]), beside
+    )
 
 
 @contextmanager

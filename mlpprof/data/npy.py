@@ -54,7 +54,7 @@ def open_npy(path: Path) -> Container:
                 read_rows = reading(file, offset, shape, dtype)
                 yield StoredRows(files[name], shape, dtype, Layout(stored), read_rows, offset=offset)
 
-    return Container("npy", path, arrays, read, open_rows)
+    return Container("npy", path, arrays, read, open_rows, tuple(files.values())[1:])
 
 
 def _opened(file: Path) -> IO[bytes]:

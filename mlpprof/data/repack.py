@@ -67,7 +67,7 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     left_out = tuple((name, info.problem) for name, info in container.arrays.items() if info.problem)
     if not usable:
         raise DataError(f"{container.path} holds no array that can be used ({container.listing})")
-    state = _state(container.path)
+    states = {file: _state(file) for file in (container.path, *container.beside)}
     whole = sum(info.nbytes for info in usable.values())
     _require_space(path, whole)
     done = 0
@@ -82,8 +82,9 @@ def repack(container: Container, path: Path, report: Report, overwrite: bool = F
     with write_atomically(path) as temporary, _as_os_error(), writer(temporary) as store:
         for name, info in usable.items():
             store(name, info, reported(name, _blocks(container, name)))
-        if _state(container.path) != state:
-            raise DataError(f"{container.path} has changed while it was read; repack it when nothing writes into it")
+        for file, state in states.items():
+            if _state(file) != state:
+                raise DataError(f"{file} has changed while it was read; repack it when nothing writes into it")
     return Repacked(tuple(usable), whole, left_out)
 
 

@@ -277,7 +277,8 @@ class _Shelf:
     """What the trainer and its reading thread know of each other; changed: a lock, and the news that something changed.
 
     loaded, needed: numbers of parts. Those below `loaded` are in the window, or were; those below `needed` are not
-    needed any more. start: raised where reading begins again from the first part. seconds: of reading each part.
+    needed any more, and are left out if they were not read yet. start: raised where reading begins again from the first
+    part. seconds: of reading each part.
     """
 
     def __init__(self) -> None:
@@ -398,14 +399,15 @@ class Stream:
     def _enter(self, part: int) -> None:
         """Go on with a part once it was read."""
         shelf = self._shelf
-        if self._thread is None:
-            filler = _Filler(self.data, self.plan, self.X, self.Y, self._share)
-            self._thread = threading.Thread(target=_read_ahead, args=(shelf, filler), name="reads ahead", daemon=True)
-            self._thread.start()
         begun = time.perf_counter()
         with shelf.changed:
             shelf.needed = max(0, part - 1)
             shelf.changed.notify_all()
+        if self._thread is None:
+            filler = _Filler(self.data, self.plan, self.X, self.Y, self._share)
+            self._thread = threading.Thread(target=_read_ahead, args=(shelf, filler), name="reads ahead", daemon=True)
+            self._thread.start()
+        with shelf.changed:
             while shelf.loaded <= part and shelf.error is None and not shelf.stopped:
                 shelf.changed.wait()
             if shelf.error is not None:
@@ -459,6 +461,7 @@ def _read_ahead(shelf: _Shelf, filler: _Filler) -> None:
                         return
                     if shelf.start != start:
                         part, start = 0, shelf.start
+                    part = max(part, shelf.needed)
                 begun = time.perf_counter()
                 if not filler.load(part, shelf):
                     return
@@ -483,6 +486,9 @@ class _Filler:
         self._rows: StoredRows | None = None
         self._raw: Any = None
         self._scratch: Array | None = None
+        self._is_finite = np.zeros(
+            plan.rows, bool
+        )  # the rows that were checked: parts of the first epoch may be left out
 
     def __enter__(self) -> _Filler:
         rows = self._rows = self._open.enter_context(self._data.container.open_rows(self._data.roles.X))
@@ -517,8 +523,9 @@ class _Filler:
         self._data.require_unchanged()
         numbers = plan.numbers(part)[wanted.start : wanted.stop]
         X, Y = (array[base + wanted.start : base + wanted.stop] for array in (self._X, self._Y))
-        if part < plan.parts:
+        if not self._is_finite[numbers].all():
             self._require_finite(numbers, X)
+            self._is_finite[numbers] = True
         self._answer(numbers, Y)
         return True
 

@@ -6,9 +6,13 @@
     backward, layer l   delta[l] W[l]                  the derivative of layer l - 1    delta[l-1]
                         delta[l].T A[l-1]              the update                       W[l], and its velocity
 
-Every number of A[l] and delta[l] is written when it is complete, and gradients are not written at all. A large batch
-is taken in pieces that fit into the cache. In this case the gradient is stored and added up, and the tiles of the last
-piece are finished with the update.
+A number of A[l] or delta[l] is written once, when it is complete, if the layer that its sum runs over is one panel. An
+input is one panel for up to 400 numbers. Another layer is one panel for up to 72 neurons (AVX-512, single precision;
+48 in double precision, and 24 or 8 with AVX2 and NEON). For wider layers, such as 784 inputs, the sum over a panel is
+stored, and the product with the next panel reads it again.
+
+Gradients are not written at all, unless a large batch is taken in pieces that fit into the cache. In this case the
+gradient is stored and added up, and the tiles of the last piece are finished with the update.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ what mpiexec writes when it gives up names neither the machine nor the reason.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,6 +29,7 @@ from mlpprof.errors import UsageError
 ANSWER_S = 60.0
 """If a machine has not started a process after so many seconds, mpiexec is ended and the hostfile is refused."""
 END_S = 2.0
+"""An mpiexec that is ended gets so many seconds; its output is read for no longer, because an ssh may hold it open."""
 
 MARK = "mlpprof machine: "
 PACKAGES = ("numpy", "scipy", "mpi4py")
@@ -50,12 +53,20 @@ _alike: set[tuple[str, ...]] = set()
 def require_same_hosts(command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Let every rank of a `mpiexec_command` say where it is and with which versions. Without a hostfile, do nothing.
 
-    Raises UsageError if a machine cannot be reached, lacks mlpprof, or has other versions than the first one.
+    Raises UsageError if a line would reach ssh as an option, or if a machine cannot be reached, lacks mlpprof, or has
+    other versions than the first one.
     """
     hostfile = environment.get(HOSTFILE_VARIABLE, "")
     if not hostfile:
         return
-    asked = (*command, Path(hostfile).read_text(encoding="utf-8", errors="replace"))
+    text = Path(hostfile).read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.lstrip().startswith("-"):
+            raise UsageError(
+                f"{hostfile}:{number}: '{line.strip():.100}' begins with '-', so ssh would read it as an option; "
+                "expected the name of a machine, such as node1:4"
+            )
+    asked = (*command, text)
     if asked not in _alike:
         require_same(_answers(command, environment, hostfile), hostfile)
         _alike.add(asked)
@@ -98,16 +109,19 @@ def _answers(command: Sequence[str], environment: Mapping[str, str], hostfile: s
         except subprocess.TimeoutExpired:
             why = f"no answer within {ANSWER_S:.0f} seconds"
             _end(asking.pid)
-            printed, log = asking.communicate()
+            try:
+                printed, log = asking.communicate(timeout=END_S)
+            except subprocess.TimeoutExpired as late:  # it has what was read so far
+                printed, log = late.stdout or b"", late.stderr or b""
         except BaseException:
             _end(asking.pid)
             raise
-    said = [json.loads(line.partition(MARK)[2]) for line in printed.decode().splitlines() if MARK in line]
+    said = answers_in(printed)
     found = {one["host"]: one["versions"] for one in said}
     if asking.returncode or len(said) < int(command[command.index("-n") + 1]):
         why = why or reason(log.decode(errors="replace")) or f"mpiexec ended with exit code {asking.returncode}"
         answered = f" ({', '.join(sorted(found))} answered)" if found else ""
-        try_it = shlex.join([*command[: command.index("--hostfile") + 2], "hostname"])
+        try_it = shlex.join([*command, "hostname"])
         raise UsageError(
             f"mpiexec cannot start mlpprof on all machines of {hostfile}{answered}: {why:.500}. The file needs lines "
             "such as node1:4 (for Open MPI: node1 slots=4), and every machine needs ssh without a password, and "
@@ -116,23 +130,38 @@ def _answers(command: Sequence[str], environment: Mapping[str, str], hostfile: s
     return found
 
 
+def answers_in(printed: bytes) -> list[Any]:
+    """What ranks have written with `say_versions`, without the lines that are torn or mixed with another's."""
+    said = []
+    for line in printed.decode(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            said.append(json.loads(line.partition(MARK)[2]))
+    return said
+
+
 def _end(pid: int) -> None:
     """End an mpiexec, which ends its processes on all machines, and then what it has left here, such as an ssh."""
-    mpiexec = psutil.Process(pid)
-    family = [mpiexec, *mpiexec.children(recursive=True)]
-    mpiexec.terminate()
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family.append(psutil.Process(pid))
+        family += family[0].children(recursive=True)
+        family[0].terminate()
     _, alive = psutil.wait_procs(family, timeout=END_S)
     for process in alive:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def reason(log: str) -> str:
-    """What ssh or Python has written, else the first error of mpiexec, which has the cause of those that follow."""
+    """What ssh or Python has written, and the first error of mpiexec, which has the cause of those that follow.
+
+    The warnings of ssh are left out, because it goes on after them.
+    """
     lines = list(dict.fromkeys(line.strip() for line in log.splitlines()))
-    if words := "; ".join(line for line in lines if line.strip("=-") and not OF_MPIEXEC.fullmatch(line)):
-        return words
+    words = [line for line in lines if line.strip("=-") and not OF_MPIEXEC.fullmatch(line)]
+    words = [line for line in words if not line.startswith("Warning:")]
     first = next(filter(None, map(OF_MPIEXEC.fullmatch, lines)), None)
-    return "" if first is None else f"on {first[1]}: {first[2]}"
+    return "; ".join(words if first is None else [*words, f"on {first[1]}: {first[2]}"])
 
 
 def require_same(versions: Mapping[str, Mapping[str, str]], hostfile: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from mlpprof.data import Dataset, DataSource, Stream, StreamedSet, load_stream
 from mlpprof.data import load as load_data
 from mlpprof.engines.team import shared_zeros
 from mlpprof.engines.windows import Window, register
-from mlpprof.errors import UnsupportedNetwork, UsageError, VariantError
+from mlpprof.errors import DataError, UnsupportedNetwork, UsageError, VariantError
 from mlpprof.instrument.clocks import LabelClock, instrumented_module, stray_labels
 from mlpprof.model import Array, Network, Variant
 from mlpprof.model.gradcheck import EQUIVALENCE_TOLERANCE, Case, close, closed_after, first_gradients, layer_deviations
@@ -131,14 +132,32 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class StreamSizes:
+    """What has to be the same in all processes that read a stream; rows and run_rows: as in `Plan`."""
+
+    rows: int
+    run_rows: int
+    file_bytes: int
+
+    @classmethod
+    def of(cls, stream: Stream) -> StreamSizes:
+        return cls(stream.plan.rows, stream.plan.run_rows, stream.data.file.stat().st_size)
+
+    @property
+    def text(self) -> str:
+        return f"{self.rows:,} rows in {self.file_bytes:,} bytes, to be read {self.run_rows:,} at a time"
+
+
+@dataclass(frozen=True)
 class StreamRequest:
-    """A stream; shares: as in `Plan`."""
+    """A stream; shares: as in `Plan`. sizes: those of rank 0, for the others."""
 
     source: DataSource
     n_outputs: int
     dtype: str
     seed: int
     shares: int = 1
+    sizes: StreamSizes | None = None
 
     def open(self, data: StreamedSet, share: int | None) -> Stream:
         """The stream, or the share of one process."""
@@ -146,9 +165,19 @@ class StreamRequest:
 
 
 def open_share(text: str, share: int) -> Stream:
-    """The share of another process in a stream, from the text of a `StreamRequest`."""
+    """The share of another process in a stream, from the text of a `StreamRequest`.
+
+    Raises DataError if the file is not that of rank 0: another machine has its own, perhaps older, copy.
+    """
     asked = decode(StreamRequest, parse(text))
-    return asked.open(load_stream(asked.source), share)
+    stream = asked.open(load_stream(asked.source), share)
+    found = StreamSizes.of(stream)
+    if asked.sizes is not None and found != asked.sizes:
+        raise DataError(
+            f"{stream.data.file} on {socket.gethostname()} has {found.text}; expected {asked.sizes.text}, as on "
+            "rank 0; copy the same file to all machines"
+        )
+    return stream
 
 
 class Loader:
@@ -220,7 +249,8 @@ class Loader:
             assert isinstance(data, StreamedSet)
             stream = self._streams[asked] = asked.open(data, 0 if shares > 1 else None)
             if shares > 1:
-                window = Window(f"{__name__}:{open_share.__name__}", json.dumps(encode(asked)), lambda: stream.part)
+                described = json.dumps(encode(replace(asked, sizes=StreamSizes.of(stream))))
+                window = Window(f"{__name__}:{open_share.__name__}", described, lambda: stream.part)
                 register(stream.X, window)
         return self._streams[asked]
 

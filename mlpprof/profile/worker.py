@@ -33,6 +33,7 @@ class Session:
     def __init__(self) -> None:
         self._loader = Loader()
         self._prepared: dict[Key, Prepared] = {}
+        self._disk_bytes_s: dict[Path, float] = {}
 
     def load_variant(self, request: Request, report: Progress, shared: str | None = None) -> Prepared:
         """Load a variant and its data; shared: a folder of arrays that workers share."""
@@ -73,10 +74,16 @@ class Session:
         """All timed passes of one variant at one batch size; then, if wanted, the counts."""
         it = self._prepared[key]
         it.require_batch(batch)
+        file = None if it.subject.stream is None else it.subject.stream.data.file
+        if file is not None and file not in self._disk_bytes_s:
+            # before the first batch is taken: the thread that reads ahead would share the disk with this, and lose
+            # what the system keeps of the file
+            report("measuring the disk", 0.0)
+            self._disk_bytes_s[file] = disk_speed(file)
         with catalog.variant_code(it.entry):
             result = profile_batch(it.subject, batch, steps, report)
-        if result.stream is not None and it.subject.stream is not None:
-            disk_bytes_s = disk_speed(it.subject.stream.data.file)
+        if result.stream is not None and file is not None:
+            disk_bytes_s = self._disk_bytes_s[file]
             result = replace(result, stream=replace(result.stream, disk_bytes_s=disk_bytes_s))
         if not counted:
             return encode(result)

@@ -89,8 +89,9 @@ class Sweep:
 
 
 def _winner(cells: Sequence[SweepCell]) -> Winner:
-    best = min(cells, key=lambda cell: (-(cell.ratio or 0.0), cell.step_s or 0.0))
+    faster = [cell for cell in cells if cell.over is None or (cell.low or 0.0) > 1]
+    best = min(faster or cells, key=lambda cell: (-(cell.ratio or 0.0), cell.step_s or 0.0))
     assert best.step_s is not None
-    if best.over is not None and best.over_s is not None and (best.low or 0.0) <= 1:
+    if not faster and best.over is not None and best.over_s is not None:
         return Winner(best.over, None, best.setting, best.over_s, 1.0)
     return Winner(best.target, best, best.setting, best.step_s, best.ratio)

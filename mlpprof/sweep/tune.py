@@ -16,21 +16,35 @@ from mlpprof.results.json import decode, encode
 from mlpprof.results.sweep import SweepCell
 from mlpprof.results.tuning import Tuning
 from mlpprof.sweep.grid import Cell
-from mlpprof.sweep.measure import Answer, answer, quietly
+from mlpprof.sweep.measure import Answer, answer, class_of_node, quietly
 from mlpprof.sweep.run import Pool, measure_one
 from mlpprof.workloads import Workload
 
 
 def one_machine(machines: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The machine of all nodes. Raises UsageError if they are not of one class, because a result is for one class."""
+    """The machine of all nodes.
+
+    Raises UsageError if there is none, or if they are not of one class, because a result is for one class.
+    """
     by_class = {machine_class(machine): machine for machine in machines}
-    if len(by_class) > 1:
+    if not by_class:
         raise UsageError(
-            f"the workers run on different classes of machines: {'; '.join(sorted(by_class))}. A result is for one "
-            "class; use a scheduler whose workers are all of the same one"
+            "no worker could describe its machine; expected an answer of one at least. See what the dask workers have "
+            "printed, and run the same command again"
         )
+    require_one_class(by_class)
     [machine] = by_class.values()
     return machine
+
+
+def require_one_class(classes: Iterable[str]) -> None:
+    """Raise UsageError if there is more than one."""
+    found = sorted(set(classes))
+    if len(found) > 1:
+        raise UsageError(
+            f"the workers run on different classes of machines: {'; '.join(found)}. A result is for one class; use a "
+            "scheduler whose workers are all of the same one"
+        )
 
 
 def tune_cell(budget_s: float, cell: Cell) -> Answer:
@@ -39,20 +53,31 @@ def tune_cell(budget_s: float, cell: Cell) -> Answer:
     def tuned() -> tuple[bytes, str]:
         [request], batch = cell.variants, cell.shown.batch
         assert batch is not None
-        return json.dumps(encode(autotune(request, cell.workload, batch, budget_s, quietly))).encode(), ""
+        found = autotune(request, cell.workload, batch, budget_s, quietly)
+        return json.dumps(encode(found)).encode(), class_of_node(native_blas=True)
 
     return answer(cell, tuned)
 
 
 def tune_on_node(
-    pool: Pool, request: Request, workload: Workload, budget_s: float, progress: Progress, say: Callable[[str], None]
+    pool: Pool,
+    machine: str,
+    request: Request,
+    workload: Workload,
+    budget_s: float,
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> Tuning:
-    """Search on a node of a pool that measures with `tune_cell`. Raises what the search raises there."""
+    """Search on a node of a pool that measures with `tune_cell`. machine: the class that the result is for.
+
+    Raises what the search raises there, and UsageError if the node is of another class, since it may have joined later.
+    """
     shown = SweepCell("autotune", None, workload.network.text, workload.batch, request.dtype, None)
     cell = Cell(shown, str(Path.cwd()), "", (request,), workload=workload.name)
     found = measure_one(cell, pool, progress, budget_s)
     if not found.content:
         raise revive({"kind": found.kind, "message": found.error})
+    require_one_class((machine, found.machine))
     if found.is_busy:
         say(f"other programs used {found.others:.1f} CPUs of the node meanwhile; --again measures again")
     return decode(Tuning, json.loads(found.content))

@@ -32,8 +32,19 @@ from mlpprof.programs.name import ProgramName
 from mlpprof.report.numbers import plain
 from mlpprof.results.advice import CATEGORIES, Finding
 from mlpprof.workloads import Workload, resolve
-from mlpprof.workshop.exercises import COURSE_FILE, FORMAT, README, SPEEDUP_QUESTION, read_course
-from mlpprof.workshop.folder import MY_MLP, make_whole, require_new
+from mlpprof.workshop.exercises import (
+    COURSE_FILE,
+    FORMAT,
+    MY_MLP,
+    README,
+    SPEEDUP_QUESTION,
+    Course,
+    Exercise,
+    Version,
+    read_course,
+    require_free_names,
+)
+from mlpprof.workshop.folder import make_whole, require_new
 from mlpprof.workshop.pair import Measured, is_pair_of_programs, measure_programs, measure_variants
 from mlpprof.workshop.right_structure import FACTS, LARGE, PROGRAM, VARIANT, Broken, fact_text
 from mlpprof.workshop.solutions import without_parent
@@ -77,6 +88,7 @@ def author(wanted: Wanted, out: Path, progress: Progress, measure: Measure | Non
     """
     require_new(out)
     is_program = is_pair_of_programs(wanted.slow, wanted.fast)
+    _require_free_names(wanted, slug(out), is_program)
     measure = measure or (_measured_programs if is_program else _measured_variants)
     folder = Path(new_folder("author"))
     try:
@@ -87,7 +99,8 @@ def author(wanted: Wanted, out: Path, progress: Progress, measure: Measure | Non
             path.write_text(source_of(name, is_program), encoding="utf-8")
         measured = measure(slow, fast, wanted, progress)
         name = slug(out)
-        for file, text in drafts(wanted, name, is_program, measured, slow.read_text(), fast.read_text()).items():
+        texts = (path.read_text(encoding="utf-8") for path in (slow, fast))
+        for file, text in drafts(wanted, name, is_program, measured, *texts).items():
             (folder / file).write_text(text, encoding="utf-8")
         read_course(folder)
         make_whole(out, lambda part: _fill(folder, part))
@@ -102,9 +115,23 @@ def _fill(folder: Path, part: Path) -> None:
             shutil.copy(path, part / path.name)
 
 
+def _require_free_names(wanted: Wanted, name: str, is_program: bool) -> None:
+    """Raise UsageError for the name of a further file that the folder could not have."""
+    course = Course(
+        title=name,
+        start=Version(START),
+        exercises=(Exercise(name, name, solution=Version(SOLUTION)),),
+        kind=PROGRAM if is_program else VARIANT,
+        workload=wanted.workload,
+        files=tuple(path.name for path in wanted.files),
+    )
+    try:
+        require_free_names(course)
+    except ValueError as error:
+        raise UsageError(f"--file cannot be used: {error}") from error
+
+
 def _copy(path: Path, folder: Path) -> None:
-    if path.name in (START, SOLUTION, MY_MLP, COURSE_FILE, README):
-        raise UsageError(f"--file {path}: a file named {path.name} cannot be added; rename it")
     try:
         shutil.copy(path, folder / path.name)
     except OSError as error:
@@ -290,7 +317,7 @@ def _what(shown: Sequence[Finding], flaw: Broken | None) -> str:
 def _diff(slow: str, fast: str) -> str:
     """Return the lines that the fast version changes, without the docstring of the file."""
     before, after = (text.splitlines()[_first_line_of_code(text) - 1 :] for text in (slow, fast))
-    found = [line for line in difflib.unified_diff(before, after, n=1, lineterm="") if line[:2] not in ("--", "++")]
+    found = list(difflib.unified_diff(before, after, n=1, lineterm=""))[2:]  # without the names of the files
     shown = ["..." if line.startswith("@@") else line for line in found]
     if len(shown) > MOST_DIFF_LINES:
         shown = [*shown[:MOST_DIFF_LINES], f"... and {len(shown) - MOST_DIFF_LINES} more lines"]

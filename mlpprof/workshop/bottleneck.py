@@ -12,8 +12,7 @@ from mlpprof.profile.request import Request
 from mlpprof.report.numbers import plain
 from mlpprof.results.advice import Finding
 from mlpprof.workloads import Workload
-from mlpprof.workshop.exercises import Course
-from mlpprof.workshop.folder import PAGES
+from mlpprof.workshop.exercises import PAGES, Course
 
 LEAST_S = 12.0
 """`advise` takes less than this on two quiet cores. With less time left, the check does not look for a bottleneck."""

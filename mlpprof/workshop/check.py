@@ -52,8 +52,8 @@ from mlpprof.workshop.bottleneck import next_bottleneck
 from mlpprof.workshop.check_program import LearnersProgram, examine_program, program_race
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import Conditions
-from mlpprof.workshop.exercises import Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, ROOFLINE, place_of, require_folder
+from mlpprof.workshop.exercises import MY_MLP, ROOFLINE, Course, Exercise
+from mlpprof.workshop.folder import place_of, require_folder
 from mlpprof.workshop.result import LONGEST_TEXT, Ratio, Result, Speed
 from mlpprof.workshop.solutions import WrittenVersion, solved_in, written_versions
 

@@ -14,9 +14,8 @@ from mlpprof.data import load as load_data
 from mlpprof.errors import DataError
 from mlpprof.files import write_atomically
 from mlpprof.workloads import Workload, resolve
-from mlpprof.workshop.exercises import WORKLOAD
+from mlpprof.workshop.exercises import DIGITS_FILE, WORKLOAD
 
-DIGITS_FILE = "digits.npz"
 SAMPLES = 4_000
 """The number of embedded digits that a check trains on. Every process of a check loads them, on small machines too."""
 

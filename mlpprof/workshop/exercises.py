@@ -6,13 +6,14 @@ teacher may change by hand is read here, and nowhere else; each mistake in it is
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -31,6 +32,16 @@ FIGURES = "figures"
 """The folder, beside the pages, with the pictures that they show."""
 HIDDEN_COURSE = ".course"
 """The copy of a course in a learner's folder; a folder without one is for the built-in workshop."""
+
+MY_MLP = "my_mlp.py"
+NOTEBOOK = "workshop.ipynb"
+PAGES = "exercises"
+RESULTS = "results"
+DIGITS_FILE = "digits.npz"
+ROOFLINE = "roofline.svg"
+"""The picture of the learner's statements below the limits of the machine, which the check of a free exercise draws."""
+TAKEN = (README, COURSE_FILE, HIDDEN_COURSE, MY_MLP, NOTEBOOK, PAGES, RESULTS, ROOFLINE)
+"""What mlpprof writes into a learner's folder, so that a further file of a course cannot have such a name."""
 
 WORKLOAD = "workshop"
 
@@ -61,6 +72,13 @@ class Version:
     def name(self) -> str:
         """The rung, or the file without its ending."""
         return self.rung or PurePosixPath(self.file).stem
+
+    def file_name(self, number: int) -> str:
+        """Return the name under which a check writes this version, which is the code after that exercise.
+
+        The number distinguishes two versions of one name; -1 is the start.
+        """
+        return f"{self.name}_{number + 1}.py"
 
 
 @dataclass(frozen=True)
@@ -158,10 +176,14 @@ class Course:
             raise UsageError(f"cannot read {self.folder / file_name}: {error.strerror or error}") from error
 
     def pictures(self) -> dict[str, bytes]:
-        """Return the pictures that the pages show, by file name."""
+        """Return the pictures that the pages show, by file name. One that is a link out of the folder is left out."""
         folder = self.folder / FIGURES
         found = sorted(folder.iterdir(), key=lambda one: one.name) if folder.is_dir() else []
-        return {one.name: one.read_bytes() for one in found if one.name.endswith((".svg", ".png"))}
+        return {
+            one.name: one.read_bytes()
+            for one in found
+            if one.name.endswith((".svg", ".png")) and not _leads_out(self.folder, f"{FIGURES}/{one.name}")
+        }
 
     def texts(self) -> list[str]:
         """Return the names of all texts of the folder: the README, the pages, and the files of code."""
@@ -266,10 +288,15 @@ def _require_valid(course: Course) -> None:
                     f"{where}.at_most has '{name}'{did_you_mean(name, allowed)}; known for a {course.kind}: "
                     f"{', '.join(allowed)}"
                 )
-    names = (*course.texts(), *course.files)
-    for name in names:
+    require_free_names(course)
+    for name in (*course.texts(), *course.files):
         if not _is_inside(name):
             raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
+        if _leads_out(course.folder, name):
+            raise ValueError(
+                f"'{name}' is a link to a file outside this folder; expected a file of the folder, because learners "
+                "get a copy of it. Replace the link by a copy of the file"
+            )
         if not course.folder.joinpath(name).is_file():
             raise ValueError(f"there is no file {course.folder / name}; add it, or make the folder anew")
 
@@ -284,12 +311,62 @@ def _require_version(course: Course, version: Version, where: str) -> None:
         if version.rung and name and name not in known:
             hint = did_you_mean(name, known)
             raise ValueError(f"{where}.{key}: there is no rung '{name}'{hint} (mlpprof list shows all)")
+    if version.rung and version.function:
+        for rung in (version.rung, version.of):
+            functions = [one.name for one in ast.parse(known[rung].source()).body if isinstance(one, ast.FunctionDef)]
+            if functions.count(version.function) != 1:
+                raise ValueError(
+                    f"{where}.function: the rung {rung} has {functions.count(version.function)} functions "
+                    f"'{version.function}'; expected one that both rungs have"
+                )
+    if not _is_docstring(version.docstring):
+        raise ValueError(
+            f"{where}.docstring cannot stand between three quotation marks; expected a text without a backslash, "
+            'without three quotation marks in a row, and without " at its end'
+        )
     if version.rung and course.is_program:
         raise ValueError(f"{where}.rung is for variants; expected 'file', because kind is '{PROGRAM}'")
 
 
+def require_free_names(course: Course) -> None:
+    """Raise ValueError for a further file whose name is wrong, or which another file of a folder or a check has."""
+    versions = [(-1, course.start), *((one.number, one.solution) for one in course.exercises if one.solution)]
+    taken = {*TAKEN, *course.texts(), *(version.file_name(number) for number, version in versions)}
+    if course.trains_digits:
+        taken.add(DIGITS_FILE)
+    for name in course.files:
+        if not _is_inside(name):
+            raise ValueError(f"'{name}' is not a file of this folder; expected a name without .. and without a /")
+        if name in taken:
+            raise ValueError(
+                f"files has '{name}', which mlpprof itself writes or which is a page or a version of the course; "
+                "expected another name, so rename the file"
+            )
+        if course.files.count(name) > 1:
+            raise ValueError(f"files has '{name}' twice; expected each name once, so leave one out or rename its file")
+
+
+def _leads_out(folder: Traversable, name: str) -> bool:
+    """Return whether a file of a course is a link out of its folder.
+
+    The folder is where course.toml really is, because the files of an installed mlpprof may all be links into a cache.
+    """
+    if not isinstance(folder, Path):
+        return False
+    place = (folder / COURSE_FILE).resolve().parent / PurePath(name).parent
+    return (folder / name).resolve().parent != place
+
+
 def _is_inside(name: str) -> bool:
     return bool(name) and name not in (".", "..") and not set("/\\:\0") & set(name)
+
+
+def _is_docstring(text: str) -> bool:
+    """Return whether a text between three quotation marks is a docstring that has this text."""
+    try:
+        return "\\" not in text and bool(ast.literal_eval(f'"""{text}"""') == text)
+    except (SyntaxError, ValueError):
+        return False
 
 
 def copied_course(course: Course) -> dict[str, bytes]:

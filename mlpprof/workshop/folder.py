@@ -11,12 +11,17 @@ from pathlib import Path
 from mlpprof.errors import DataError, UsageError
 from mlpprof.files import make_folder
 from mlpprof.owned import owned_name, sweep
-from mlpprof.workshop.conditions import DIGITS_FILE, write_digits
+from mlpprof.workshop.conditions import write_digits
 from mlpprof.workshop.exercises import (
     COURSE_FILE,
+    DIGITS_FILE,
     FIGURES,
     HIDDEN_COURSE,
+    MY_MLP,
+    NOTEBOOK,
+    PAGES,
     README,
+    RESULTS,
     Course,
     built_in,
     copied_course,
@@ -25,12 +30,6 @@ from mlpprof.workshop.exercises import (
 from mlpprof.workshop.result import LONGEST_NAME, Result, read_result, write_result
 from mlpprof.workshop.solutions import start_text
 
-MY_MLP = "my_mlp.py"
-NOTEBOOK = "workshop.ipynb"
-PAGES = "exercises"
-ROOFLINE = "roofline.svg"
-"""The picture of the learner's statements below the limits of the machine, which the check of a free exercise draws."""
-RESULTS = "results"
 FOLDER_MODE = 0o755
 
 

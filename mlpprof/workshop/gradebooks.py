@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpprof.workshop.exercises import Course
-from mlpprof.workshop.folder import MY_MLP
+from mlpprof.workshop.exercises import MY_MLP, Course
 from mlpprof.workshop.result import Result, result_json
 from mlpprof.workshop.result_text import rows, title
 

@@ -15,17 +15,8 @@ from pathlib import Path
 from mlpprof.errors import MissingExtra
 from mlpprof.workshop import conditions
 from mlpprof.workshop.check import examine, race, require_as_used
-from mlpprof.workshop.exercises import FIGURES, README, Course, Exercise
-from mlpprof.workshop.folder import (
-    MY_MLP,
-    PAGES,
-    ROOFLINE,
-    course_of,
-    keep,
-    next_exercise,
-    require_folder,
-    stored_results,
-)
+from mlpprof.workshop.exercises import FIGURES, MY_MLP, PAGES, README, ROOFLINE, Course, Exercise
+from mlpprof.workshop.folder import course_of, keep, next_exercise, require_folder, stored_results
 from mlpprof.workshop.learner import learner_name
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.result_text import last_line, rows, title

@@ -32,6 +32,7 @@ from mlpprof.workloads import Workload
 from mlpprof.workshop.check_program import counted
 from mlpprof.workshop.check_worker import MODULE
 from mlpprof.workshop.conditions import BLOCKS, PROCEDURE
+from mlpprof.workshop.fair_play import foreign_import
 from mlpprof.workshop.right_structure import FACTS, PROGRAM, Broken, Counts, broken_fact, facts_for, number_of
 
 
@@ -116,6 +117,9 @@ def measure_variants(
     race_of = race_of or (lambda versions: variant_race(versions, trained.batch, environment, blocks=BLOCKS))
     variables = worker_environment(os.environ, environment.threads, environment.native_blas)
 
+    for name, path in (("SLOW", slow), ("FAST", fast)):
+        _require_own_code(name, path)
+
     def asked(path: Path, call: str, **arguments: Any) -> dict[str, Any]:
         message = Request(str(path), trained.network, trained.source).to_json()
         with Worker(MODULE, variables, runs=path.name) as worker:
@@ -151,6 +155,17 @@ def measure_variants(
         findings,
         seconds=seconds,
     )
+
+
+def _require_own_code(name: str, path: Path) -> None:
+    """Raise UsageError for a version with an import that learners may not use."""
+    foreign = foreign_import(path.read_text(encoding="utf-8"), path.name, is_free=True)
+    if foreign is not None:
+        raise UsageError(
+            f"{name} cannot be part of an exercise: {foreign}. Expected was a version whose own code computes, because "
+            "the check refuses such an import in a learner's file. Choose another version, or write the imported code "
+            "into the file"
+        )
 
 
 def measure_programs(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mlpprof.report.numbers import digits, format_percent, format_time
-from mlpprof.workshop.exercises import Course, Exercise
-from mlpprof.workshop.folder import MY_MLP, PAGES
+from mlpprof.workshop.exercises import MY_MLP, PAGES, Course, Exercise
 from mlpprof.workshop.result import AsUsed, Ratio, Result, Speed
 
 HEADLINES = {"pass": "PASS", "fail": "NOT THERE YET", "inconclusive": "INCONCLUSIVE"}

@@ -71,12 +71,18 @@ def written_versions(course: Course, numbers: Sequence[int]) -> Iterator[list[Wr
         written = []
         for n in numbers:
             version = version_of(course, n)
-            path = folder / f"{version.name}.py"
+            path = folder / version.file_name(n)
             path.write_text(start_text(course) if n < 0 else solution_text(course, n), encoding="utf-8")
-            written.append(WrittenVersion(path, version.step))
+            written.append(WrittenVersion(path, _step_in(path, version)))
         yield written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _step_in(path: Path, version: Version) -> str:
+    """Return the step of a version that is written under another name."""
+    file, colon, place = version.step.rpartition(":")
+    return f"{path.name}:{place}" if colon and file == version.file else version.step
 
 
 def _text(course: Course, version: Version, docstring: str) -> str:

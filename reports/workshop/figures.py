@@ -43,8 +43,7 @@ from mlpprof.report.figures.canvas import (
 )
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workshop.conditions import CLASSROOM
-from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.folder import MY_MLP
+from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text
 from reports.program import Program
 from reports.studies.study import Study, part_of

@@ -26,8 +26,7 @@ from mlpprof.cli.terminal import progress_bar
 from mlpprof.process import Progress
 from mlpprof.workshop.check import examine, race
 from mlpprof.workshop.conditions import CLASSROOM
-from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.folder import MY_MLP
+from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.solutions import solution_text
 from reports.program import Program, markdown_table

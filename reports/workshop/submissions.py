@@ -27,8 +27,7 @@ from mlpprof.profile.request import Request
 from mlpprof.workloads import Workload
 from mlpprof.workshop.check_worker import examine
 from mlpprof.workshop.conditions import CLASSROOM
-from mlpprof.workshop.exercises import built_in
-from mlpprof.workshop.folder import MY_MLP
+from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text, solved_in
 from reports.advise.forked import Failure, forked
 from reports.program import Program, markdown_table

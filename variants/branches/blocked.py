@@ -6,7 +6,9 @@ large share, and each result is read and written again by the activation, the de
 has its own product, in three small files:
 
     mlpprof.engines.tiles            the product of some rows with a panel of a few columns. Its tile stays in vector
-                                     registers until the bias, activation, derivative or update has been applied.
+                                     registers until the bias, activation, derivative or update has been applied, for
+                                     sums over up to 400 inputs, or over up to 72 neurons (with AVX-512, in single
+                                     precision). Longer sums are stored after each panel, and read again.
     mlpprof.engines.panels           the order of all matrices in memory, so that nothing is ever copied for a product.
                                      The gather of a batch writes panels at once.
     mlpprof.engines.blocked_passes   the step, and the loop over all steps of an epoch in one compiled call.
@@ -16,9 +18,9 @@ panels, whose columns are padded to a multiple of 8. In `train`, the gradient is
 several pieces: a tile of it changes the weights directly. A piece has 128 samples, so that it stays in the second
 level of cache.
 
-Why it is faster: with AVX-512, the two products with 784 inputs and 70 neurons ran at 103 to 113 thousand million
-operations per second here, for batches of 32 to 500. NumPy's BLAS reached 50 to 73 for the forward product and 86 to 91
-for the gradient in the same run. The bias, the activation and the derivative of these layers need no pass over memory.
+Why it is faster: with AVX-512, the two products with 784 inputs and 70 neurons ran at 103 to 113 GFLOP/s here,
+for batches of 32 to 500. NumPy's BLAS reached 50 to 73 for the forward product and 86 to 91 for the gradient in the
+same run. The bias, the activation and the derivative of these layers need no pass over memory of their own.
 
 Limits: code is compiled for the widths of panels that a network has, which takes a few seconds for every new set of
 widths and each precision. A layer of 1 to 7 neurons costs as much as one of 8. Without AVX2, AVX-512 or NEON, the

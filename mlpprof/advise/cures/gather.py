@@ -60,6 +60,8 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
     if isinstance(node, ast.Call) and not _is_taken_apart(node):
         return None
     bindings, source = Bindings({file: graph.trees[file]}), graph.trace.sources[file]
+    if not _has_numbers_as_index(node, graph):
+        return None
     parent = bindings.parents.get(node)
     if isinstance(parent, ast.Subscript) and parent.value is node and _is_rows(parent.slice):
         return _edited(file, graph, lambda tree: _with(tree, file, {parent: _part(source, node, parent.slice)}))
@@ -71,6 +73,8 @@ def rows_first(event: Event, graph: Graph) -> Cure | None:
     names = {target.id: value for target, value in pairs if isinstance(target, ast.Name)}
     read = {one.id for value in names.values() for one in ast.walk(value) if isinstance(one, ast.Name)}
     if len(names) != len(pairs) or not all(map(_is_taken_apart, names.values())) or read & set(names):
+        return None
+    if not all(_has_numbers_as_index(value, graph) for value in names.values()):
         return None
     body = scope or graph.trees[file]
     loads = [
@@ -125,6 +129,9 @@ def parts_of_rows(function: ast.FunctionDef) -> list[ast.Subscript]:
 
 def rows_of_parts_first(parts: list[ast.Subscript], file: str, graph: Graph) -> Cure | None:
     """The edit that writes ``X[order[a:b]]`` in these places."""
+    bindings = Bindings({file: graph.trees[file]})
+    if not all(_is_order(key, bindings) for one in parts for key in _innermost_index(one.value)):
+        return None
     source = graph.trace.sources[file]
     texts: dict[ast.expr, str] = {one: _part(source, one.value, one.slice) for one in parts}
     return _edited(file, graph, lambda tree: _with(tree, file, texts))
@@ -334,6 +341,50 @@ def _is_taken_apart(node: ast.expr) -> bool:
         case ast.BinOp(left=left, op=op, right=ast.Constant()):
             return is_simple(left) and isinstance(op, ELEMENTWISE)
     return False
+
+
+def _innermost_index(node: ast.expr) -> Iterator[ast.expr]:
+    """The index of an item, or that of the index: `order` in `eye[labels[order]]`."""
+    is_item = isinstance(node, ast.Subscript)
+    while isinstance(node, ast.Subscript):
+        node = node.slice
+    if is_item:
+        yield node
+
+
+def _has_numbers_as_index(node: ast.expr, graph: Graph) -> bool:
+    """Whether the index of an item, and that of its index, were arrays of integers; it is not the key of a dictionary.
+
+    The mask of some rows is none either: a part of it belongs to other rows.
+    """
+    code = code_of(graph)
+    while isinstance(node, ast.Subscript):
+        indices = [event.operands[-1] for event in code.executions(node) if event.operands]
+        if not indices or not all(isinstance(one, np.ndarray) and one.dtype.kind in "iu" for one in indices):
+            return False
+        node = node.slice
+    return True
+
+
+ORDERS = frozenset(("permutation", "arange", "argsort", "integers", "randint", "flatnonzero"))
+"""Functions of NumPy that give an array of numbers of rows."""
+
+
+def _is_order(key: ast.expr, bindings: Bindings, depth: int = 0) -> bool:
+    """Whether the text of a program shows that an index is an array of numbers of rows, whatever may have bound it."""
+    match key:
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name in ORDERS
+        case ast.Name():
+            found = bindings.of_name(key)
+        case ast.Attribute(attr=name):
+            found = bindings.of_attribute(name)
+        case _:
+            return False
+    whole = [one for one in found if not one.is_item]
+    return (
+        bool(whole) and depth < 9 and all(not one.path and _is_order(one.value, bindings, depth + 1) for one in whole)
+    )
 
 
 def _is_rows(key: ast.expr) -> bool:

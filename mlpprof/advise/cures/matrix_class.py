@@ -1,4 +1,4 @@
-"""Arrays in place of np.matrix: what makes the matrices makes arrays, and `*` of two matrices becomes `@`."""
+"""Arrays in place of np.matrix: what makes the matrices makes arrays, and `*` of a matrix and an array becomes `@`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ MAKERS = frozenset(("matrix", "mat", "asmatrix"))
 OWN = frozenset(("A", "A1", "H", "I"))
 """Attributes that only a matrix has."""
 
-REDUCTIONS = frozenset(("sum", "mean", "max", "min", "argmax", "argmin", "std", "var", "prod"))
+REDUCTIONS = frozenset(("sum", "mean", "max", "min", "argmax", "argmin", "std", "var", "prod", "any", "all", "ptp"))
+"""Functions that give a matrix two axes where an array has one, if they work along an axis."""
+
+FLAT = frozenset(("ravel", "flatten", "squeeze", "diagonal"))
 """Functions that give a matrix two axes where an array has one."""
 
 
@@ -32,7 +35,7 @@ def arrays_for_matrices(graph: Graph) -> Cure | None:
     products = _products(code)
     calls = (one for module in code.modules for one in ast.walk(module) if isinstance(one, ast.Call))
     makers = [one for one in calls if _is_maker(one, code)]
-    if not makers or not _is_plain(code, products):
+    if not makers or products is None or not _is_plain(code, makers):
         return None
     changes: dict[str, dict[cst.CSTNode, NodeChange]] = defaultdict(dict)
     for node in (*products, *makers):
@@ -42,7 +45,8 @@ def arrays_for_matrices(graph: Graph) -> Cure | None:
         if found is None:
             return None
         is_product = isinstance(node, ast.BinOp)
-        changes[file][found] = _as_product if is_product else partial(_as_array, code.numpy_name(file))
+        is_copy = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "matrix"
+        changes[file][found] = _as_product if is_product else partial(_as_array, code.numpy_name(file), is_copy)
     return transformed(
         "safe", graph.trace.sources, {file: partial(_changed, file, changes[file], graph) for file in changes}
     )
@@ -60,8 +64,16 @@ def _as_product(node: cst.CSTNode) -> cst.CSTNode:
     return found.with_changes(operator=operator)
 
 
-def _as_array(numpy: str | None, node: cst.CSTNode) -> cst.CSTNode:
-    return cst.ensure_type(node, cst.Call).with_changes(func=expression(f"{numpy}.atleast_2d"))
+def _as_array(numpy: str | None, is_copy: bool, node: cst.CSTNode) -> cst.CSTNode:
+    call = cst.ensure_type(node, cst.Call)
+    if not is_copy:
+        return call.with_changes(func=expression(f"{numpy}.atleast_2d"))
+    given = call.args[0].with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
+    dimensions = cst.Arg(cst.Integer("2"), cst.Name("ndmin"), NO_SPACE_EQUAL)
+    return call.with_changes(func=expression(f"{numpy}.array"), args=[given, dimensions])
+
+
+NO_SPACE_EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
 
 
 def _is_maker(node: ast.AST, code: RecordedCode) -> bool:
@@ -72,53 +84,97 @@ def _is_maker(node: ast.AST, code: RecordedCode) -> bool:
     return False
 
 
-def _products(code: RecordedCode) -> list[ast.BinOp]:
-    """The places where `*` has multiplied two matrices."""
+def _products(code: RecordedCode) -> list[ast.BinOp] | None:
+    """The places where `*` has multiplied a matrix with an array; None if one of them does something else as well."""
     found: dict[ast.BinOp, None] = {}
+    others: set[ast.AST] = set()
     for event in code.graph.events:
         node = code.node(event)
-        is_star = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
-        if is_star and len(event.inputs) == 2 and all(one.is_matrix for one in event.inputs):
-            assert isinstance(node, ast.BinOp)
-            found[node] = None
-    return [*found]
-
-
-def _is_plain(code: RecordedCode, products: list[ast.BinOp]) -> bool:
-    """Whether all that the files do with matrices is seen, or is the same with arrays."""
-    seen = {code.node(event) for event in code.graph.events}
-    for event in code.graph.events:
-        node = code.node(event)
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult) or len(event.inputs) != 2:
+            continue
         is_of_matrix = any(one.is_matrix for one in event.inputs)
-        if is_of_matrix and (event.name in ("power", "matrix_power") or (event.name in REDUCTIONS and _has_axis(node))):
-            return False
+        if is_of_matrix and all(one.is_array and len(one.shape) == 2 for one in event.inputs):
+            found[node] = None
+        else:
+            others.add(node)
+            if is_of_matrix and all(one.shape for one in event.inputs):
+                return None  # a vector becomes a row of a matrix
+    return None if others & found.keys() else [*found]
+
+
+def _is_plain(code: RecordedCode, makers: list[ast.Call]) -> bool:
+    """Whether all that the files do with matrices is seen, or is the same with arrays."""
+    seen = {node for event in code.graph.events if (node := code.node(event)) is not None}
+    run = {code.statement(node) for node in seen}
+    of_matrices = set()
+    for event in code.graph.events:
+        node = code.node(event)
+        if any(one.is_matrix for one in event.inputs):
+            of_matrices.add(node)
+            has_axis = event.name in REDUCTIONS and _has_axis(node)
+            if event.name in ("power", "matrix_power", *FLAT) or has_axis:
+                return False
     for module in code.modules:
         for part in ast.walk(module):
+            is_known = part in seen or _is_of_makers(part, code) or _comes_before(part, makers, code)
             match part:
                 case ast.Attribute(attr=name, ctx=ast.Load()) if name in OWN:
                     return False
                 case ast.Attribute(attr=name) | ast.Name(id=name) if name in (*MAKERS, "bmat"):
                     if not _is_maker(code.parent(part) or part, code):
                         return False
-                case ast.BinOp(op=ast.Mult() | ast.Pow(), left=left, right=right) as made:
-                    numbers = isinstance(left, ast.Constant) or isinstance(right, ast.Constant)
-                    is_set_up = isinstance(code.scope(made), ast.Module) and _comes_before(made, products, code)
-                    if made not in seen and not numbers and not is_set_up and not _is_of_makers(made, code):
+                case ast.BinOp(op=ast.Mult(), left=left, right=right):
+                    if not (is_known or isinstance(left, ast.Constant) or isinstance(right, ast.Constant)):
                         return False
-                case ast.Subscript(slice=ast.Constant(value=int()), ctx=ast.Load()) if part in seen:
-                    return False
+                case ast.BinOp(op=ast.Pow()):
+                    if not is_known and code.statement(part) not in run:
+                        return False
+                case ast.AugAssign(op=ast.Mult() | ast.Pow() as op, value=value):
+                    is_scaled = isinstance(op, ast.Mult) and isinstance(value, ast.Constant)
+                    if not is_scaled and (not is_known or part in of_matrices):
+                        return False
+                case ast.Call():
+                    if not is_known and (_has_axis(part) or _name(part) in FLAT) and code.statement(part) not in run:
+                        return False
+                case ast.Subscript() if _may_have_one_axis(part, code):
+                    is_run = part in of_matrices or (not is_known and code.statement(part) not in run)
+                    if is_run or (part in seen and isinstance(part.slice, ast.Constant)):
+                        return False
     return True
 
 
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def _may_have_one_axis(node: ast.Subscript, code: RecordedCode) -> bool:
+    """Whether an item may be a row or a column, which of a matrix has two axes. A key of a dictionary is none."""
+    is_changed = isinstance(code.parent(node), ast.AugAssign)
+    if not isinstance(node.ctx, ast.Load) and not is_changed:
+        return False
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    return not all(
+        isinstance(one, ast.Slice) or (isinstance(one, ast.Constant) and isinstance(one.value, str)) for one in parts
+    )
+
+
 def _has_axis(node: ast.AST | None) -> bool:
-    return isinstance(node, ast.Call) and (any(one.arg == "axis" for one in node.keywords) or len(node.args) > 1)
+    """Whether a call names an axis: by its keyword, or as `X.sum(0)` and `np.sum(X, 0)` do."""
+    if not isinstance(node, ast.Call):
+        return False
+    is_number = any(isinstance(one, ast.Constant | ast.UnaryOp) for one in node.args)
+    is_given = _name(node) in REDUCTIONS and (is_number or len(node.args) > 1)
+    return is_given or any(one.arg == "axis" for one in node.keywords)
 
 
-def _comes_before(node: ast.BinOp, products: list[ast.BinOp], code: RecordedCode) -> bool:
-    """Whether a statement of the module runs before the training."""
-    return bool(products) and code.file(node) == code.file(products[0]) and node.lineno < products[0].lineno
+def _comes_before(node: ast.AST, makers: list[ast.Call], code: RecordedCode) -> bool:
+    """Whether it belongs to the statements at the top of a file that run before anything there makes a matrix."""
+    if not isinstance(node, ast.expr | ast.stmt) or not isinstance(code.scope(node), ast.Module):
+        return False
+    lines = [one.lineno for one in makers if code.file(one) == code.file(node)]
+    return bool(lines) and node.lineno < min(lines)
 
 
-def _is_of_makers(node: ast.BinOp, code: RecordedCode) -> bool:
+def _is_of_makers(node: ast.AST, code: RecordedCode) -> bool:
     """Whether it stands in the argument of what makes a matrix, where there are arrays."""
     return any(_is_maker(one, code) for one in code.around(node))

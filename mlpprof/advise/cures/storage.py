@@ -22,10 +22,13 @@ def read_once(read: FileRead, whole: frozenset[ast.AST], graph: Graph) -> Cure |
     node = code.node_of(read.site)
     if not isinstance(node, ast.expr):
         return None
-    edits, may_be_written = Edits(code), _may_be_written(read, graph)
+    edits, may_be_written, writes = Edits(code), _may_be_written(read, graph), _writes_files(code)
+    moved_part = node.value if node not in whole and isinstance(node, ast.Subscript) else node
+    if writes and any(isinstance(one, ast.Call) for one in ast.walk(moved_part)):
+        return None  # a read that comes earlier may open the file before the program has written it
     if node in whole:
         is_moved = not may_be_written and (
-            _with_its_file(node, whole, code, edits)
+            (not writes and _with_its_file(node, whole, code, edits))
             or move_out(Moved(node, _name(node), code.text(node)), code, edits, is_expensive=True)
             or _before_the_function(node, code, edits)
         )
@@ -39,6 +42,29 @@ def read_once(read: FileRead, whole: frozenset[ast.AST], graph: Graph) -> Cure |
     else:
         is_moved = False
     return edits.cure() if is_moved else None
+
+
+WRITING = frozenset(
+    (
+        *("save", "savez", "savez_compressed", "savetxt", "dump", "tofile", "write_bytes", "write_text", "to_csv"),
+        *("to_hdf", "memmap", "open_memmap", "urlretrieve", "copyfile", "copy2", "rename", "system", "check_call"),
+    )
+)
+"""Functions that write files."""
+
+
+def _writes_files(code: RecordedCode) -> bool:
+    """Whether the program may write a file."""
+    for node in (one for module in code.modules for one in ast.walk(module)):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=args, keywords=keywords):
+                is_method = isinstance(node.func, ast.Attribute) and name == "open" and len(args) == 1
+                first = 0 if is_method else 1  # `path.open("w")`
+                modes = [*args[first:2], *(one.value for one in keywords if one.arg == "mode")]
+                is_reading = all(isinstance(one, ast.Constant) and one.value in ("r", "rb", "rt") for one in modes)
+                if name in WRITING or (name in ("open", "File") and not is_reading):
+                    return True
+    return False
 
 
 def _may_be_written(read: FileRead, graph: Graph) -> bool:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 
 import libcst as cst
+from libcst import matchers
 
 from mlpprof.advise.cures.all_at_once import OF_NUMBERS, UFUNCS
 from mlpprof.advise.editing.cure import Cure
@@ -35,7 +36,11 @@ def for_whole_arrays(event: Event, graph: Graph) -> Cure | None:
         return None
     try:
         match node:
-            case ast.Call(func=ast.Call(args=[ast.Lambda() as function, *_]), args=[argument]) if is_simple(argument):
+            case ast.Call(func=ast.Call(args=[ast.Lambda() as function, *_]) as made, args=[argument]) if is_simple(
+                argument
+            ):
+                if _has_options(made):
+                    return None
                 return _of_call(node, function, argument, numpy, code)
         name = getattr(getattr(event.function, "pyfunc", None), "__name__", "")
         functions = [one for one in _functions(code) if one.name == name and code.file(one) == code.file(node)]
@@ -62,6 +67,8 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
     """The function with a body for whole arrays; what makes np.vectorize of it gives the function itself."""
     value = _ForArrays(numpy, {}).visit(_one_expression(function.body))
     kept = [one for one in function.decorator_list if "vectorize" not in ast.unparse(one)]
+    if any(isinstance(one, ast.Call) for one in function.decorator_list if one not in kept):
+        return None  # it has options, such as the dtype of the results
     first = [one for one in function.body[:1] if ast.get_docstring(function) is not None]
     new = copy.copy(function)
     new.decorator_list, new.body = kept, [*first, ast.Return(value)]
@@ -70,12 +77,12 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
     tree = tree_of(code.graph.trace.sources[file])
     line = min([function.lineno, *(one.lineno for one in function.decorator_list)])
     found = tree.compound_at(function.lineno) or tree.compound_at(line)
-    if found is None:
+    if found is None or _has_comments(found):
         return None
     changes: dict[cst.CSTNode, NodeChange] = {found: lambda old: _with_lines(statement(f"{text}\n"), old)}
     if not function.decorator_list:
         makers = [one for one in _calls(code) if _makes(one, function.name)]
-        if not makers:
+        if not makers or any(map(_has_options, makers)):
             return None
         for one in makers:
             place = next((node for node in tree.all_at(Site.of(file, one)) if isinstance(node, cst.Call)), None)
@@ -83,6 +90,18 @@ def _of_function(function: ast.FunctionDef, numpy: str, code: RecordedCode) -> C
                 return None
             changes[place] = lambda _: cst.Name(function.name)
     return transformed("safe", {file: code.graph.trace.sources[file]}, {file: lambda _: replaced(tree.module, changes)})
+
+
+def _has_options(call: ast.Call) -> bool:
+    """Whether what makes a vectorized function names the dtype of its results, or something else about it."""
+    is_vectorize = isinstance(call.func, ast.Attribute) and call.func.attr == "vectorize"
+    return bool(call.keywords) or (is_vectorize and len(call.args) > 1)
+
+
+def _has_comments(function: cst.CSTNode) -> bool:
+    """Whether a function has comments, which a new body would lose; those above it stay."""
+    above = sum(one.comment is not None for one in getattr(function, "leading_lines", ()))
+    return len(matchers.findall(function, matchers.Comment())) > above
 
 
 def _with_lines(new: cst.BaseStatement, old: cst.CSTNode) -> cst.CSTNode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -116,7 +117,14 @@ def _is_read_anywhere(attribute: str, code: RecordedCode) -> bool:
                     return True
             case ast.AugAssign(target=ast.Attribute(attr=name)) if name == attribute:
                 return True
-    return False
+    return _is_named_by_importers(attribute, code)
+
+
+def _is_named_by_importers(name: str, code: RecordedCode) -> bool:
+    """Whether a file that the run did not import, but that imports a file of the program, mentions a name."""
+    files = {code.file(module) for module in code.modules}
+    mention = re.compile(rf"\b{re.escape(name)}\b")
+    return any(mention.search(text) for text in code.texts_of_importers(files))
 
 
 def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
@@ -132,10 +140,11 @@ def _is_dropped_by_callers(statement: ast.Return, code: RecordedCode) -> bool:
         or (isinstance(node, ast.Attribute) and node.attr == function.name)
     ]
     calls = [code.parent(use) for use in uses]
-    return bool(uses) and all(
+    is_called_alone = all(
         isinstance(call, ast.Call) and call.func is use and isinstance(code.parent(call), ast.Expr)
         for use, call in zip(uses, calls, strict=True)
     )
+    return bool(uses) and is_called_alone and not _is_named_by_importers(function.name, code)
 
 
 def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool | None:
@@ -143,6 +152,8 @@ def is_read_later(statement: ast.Assign, name: str, code: RecordedCode) -> bool 
     scope = code.scope(statement)
     loop = next((one for one in code.around(statement) if isinstance(one, ast.For | ast.While)), None)
     everywhere = [scope] if not isinstance(scope, ast.Module) else list(code.modules)
+    if isinstance(scope, ast.Module) and _is_named_by_importers(name, code):
+        return None
     held = {*ast.walk(loop)} if loop is not None else {*ast.walk(scope)}
     is_later = False
     for one in everywhere:
@@ -180,13 +191,43 @@ def _is_false(reader: ast.If, statement: ast.stmt, code: RecordedCode) -> bool:
         is_builtin = isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id in HARMLESS
         if isinstance(one, ast.Call | ast.NamedExpr | ast.Await | ast.Yield) and not is_builtin:
             return False
-    scope = code.scope(statement)
+    scope, block = code.scope(statement), code.block(statement)
+    names = names_in(reader.test)
+    between = [
+        node
+        for one in block[block.index(statement) + 1 : block.index(reader)]
+        for node in ast.walk(one)
+        if isinstance(node, ast.stmt | ast.expr)
+    ]
+    # An attribute, an item or a global name may get another value without a statement that binds the name.
+    is_of_object = any(isinstance(one, ast.Attribute | ast.Subscript | ast.Call) for one in ast.walk(reader.test))
+    is_of_object = is_of_object or any(
+        isinstance(one, ast.Global | ast.Nonlocal) and names & {*one.names}
+        for module in code.modules
+        for one in ast.walk(module)
+    )
+    if is_of_object and any(_may_change_objects(one, code) for one in between):
+        return False
     return not any(
         statement.lineno <= code.statement(binding).lineno < reader.lineno
-        for name in names_in(reader.test)
+        for name in names
         for binding in code.bindings(name, scope)
         if not isinstance(binding, ast.arg)
     )
+
+
+def _may_change_objects(node: ast.stmt | ast.expr, code: RecordedCode) -> bool:
+    """Whether a node may give an attribute, an item or a global name another value."""
+    match node:
+        case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+            return True
+        case ast.Call(func=ast.Name(id=name)) if name in HARMLESS:
+            return False
+        case ast.Call():
+            events = code.executions(node)
+            is_plain = bool(events) and not any(event.is_own for event in events)
+            return not is_plain or not has_no_effect_but_its_value(node, code)
+    return isinstance(node, ast.AugAssign | ast.For | ast.With | ast.Await | ast.Yield | ast.YieldFrom)
 
 
 def without(one: UnreadNumber, graph: Graph) -> Cure | None:
@@ -203,7 +244,7 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
     """The edit that moves an evaluation out of the loop over the batches, so that it runs once after its last turn.
 
     With the statement go those after it that only show what it gives, such as a print. None if the loop reads what they
-    give, if other statements change what they read, or if the loop is the whole training.
+    give, if other statements change what they read or may do so in a call, or if the loop is the whole training.
     """
     loop = code.parent(head)
     if not isinstance(loop, ast.For | ast.While) or head not in loop.body or loop.orelse:
@@ -211,7 +252,9 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
     is_in_epoch = isinstance(code.scope(loop), ast.FunctionDef) or any(
         isinstance(one, ast.For | ast.While) for one in code.around(loop)
     )
-    if not is_in_epoch or any(isinstance(one, ast.Break | ast.Return | ast.Yield) for one in ast.walk(loop)):
+    if not is_in_epoch or any(
+        isinstance(one, ast.Break | ast.Continue | ast.Return | ast.Yield) for one in ast.walk(loop)
+    ):
         return None
     moved, given = [head], names_stored(head)
     for one in loop.body[loop.body.index(head) + 1 :]:
@@ -226,6 +269,9 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
         return None
     if read & set[str]().union(*(names_stored(one) for one in later)):
         return None
+    test = [loop.test] if isinstance(loop, ast.While) else []  # it runs again after the last turn
+    if any(isinstance(node, ast.Call) and _may_update(node, code) for one in (*later, *test) for node in ast.walk(one)):
+        return None
     edits = Edits(code)
     after = code.block(loop)[code.block(loop).index(loop) + 1 :]
     for one in moved:
@@ -234,6 +280,12 @@ def after_the_loop(head: ast.stmt, code: RecordedCode) -> Cure | None:
         if not (is_set_again and not names_stored(one) & _read_in(after[0])):
             edits.insert_after(loop, code.text_of(one))
     return edits.cure()
+
+
+def _may_update(call: ast.Call, code: RecordedCode) -> bool:
+    """Whether a call may change what an evaluation before it reads, as `net.update(x, y)` changes the weights."""
+    is_print = isinstance(call.func, ast.Name) and call.func.id == "print"
+    return not is_print and _may_change_objects(call, code)
 
 
 def names_stored(one: ast.stmt) -> set[str]:
