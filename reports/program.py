@@ -1,8 +1,10 @@
-"""What the programs of this folder share: how their errors end, and the form of their tables."""
+"""What the programs of this folder share: how their errors end, their options, and the form of what they print."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +28,38 @@ class Program(click.Command):
         except KeyboardInterrupt:
             click.echo("mlpprof: interrupted", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""It adds an option to the function of a program."""
+
+
+def seed_option(words: str, least: int | None = None, default: int = 0) -> Option:
+    """`--seed`, with its sentence of help, the least number that it takes, and its default."""
+    numbers = click.INT if least is None else click.IntRange(least)
+    return click.option("--seed", type=numbers, default=default, show_default=True, help=words)
+
+
+def minutes_option(begun: str) -> Option:
+    """`--minutes`, after which a program begins nothing new. begun: what it would begin, such as 'program'."""
+    words = f"Begin no {begun} after so many minutes."
+    return click.option("--minutes", type=click.FloatRange(0, min_open=True), help=words)
+
+
+def out_option(folder: Path, contents: str) -> Option:
+    """`--out`, the folder that a program writes into. contents: what it writes there."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--out", type=kind, default=folder, show_default=True, help=f"Folder for {contents}.")
+
+
+def json_option(words: str) -> Option:
+    """`--json`, with its sentence of help; the function gets it as `to_json`."""
+    return click.option("--json", "to_json", is_flag=True, help=words)
+
+
+def show(text: str, document: Mapping[str, Any], to_json: bool) -> None:
+    """Print what a program has written: its tables, which end with a line break, or all of it as JSON."""
+    click.echo(json.dumps(document, indent=1) if to_json else text, nl=to_json)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Iterator[str]:

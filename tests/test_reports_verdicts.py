@@ -71,17 +71,17 @@ def test_the_table_of_programs_counts_the_answers_of_each_kind(tmp_path, capsys)
         programs.Trial("A/A", "not the same", None, "", False, 9.0),
         programs.Trial("10 % slower", "fail", 0.91, "np.sin(WASTE)", True, 30.0),
     ]
-    programs.report(tmp_path, as_json=False, made=lambda progress: iter(made))
+    programs.report(tmp_path, to_json=False, made=lambda progress: iter(made))
     printed = capsys.readouterr().out
     assert "| A/A | 2 | 1 | 0 | 0 | 1 | 1.000 (1.000 to 1.000) |" in printed
     assert "| 10 % slower | 1 | 0 | 1 | 0 | 0 | 0.910 (0.910 to 0.910) | 1 |" in printed
     assert "python -m reports.verdicts.programs" in printed
     assert (tmp_path / "programs.md").read_text(encoding="utf-8") == printed
-    programs.report(tmp_path, as_json=True, made=lambda progress: iter(made[:1]), add=True)
+    programs.report(tmp_path, to_json=True, made=lambda progress: iter(made[:1]), add=True)
     kept = json.loads((tmp_path / "programs.json").read_text(encoding="utf-8"))
     assert (len(kept["trials"]), len(kept["parts"])) == (4, 2)
     with pytest.raises(UsageError, match="leave --add away"):
-        programs.report(tmp_path / "new", as_json=True, made=lambda progress: iter(made), add=True)
+        programs.report(tmp_path / "new", to_json=True, made=lambda progress: iter(made), add=True)
 
 
 def test_a_finer_resolution_keeps_the_budgets_at_its_boundary() -> None:

@@ -7,7 +7,6 @@ little changed by other programs on the machine, so the study can run beside the
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 import time
@@ -32,7 +31,7 @@ from mlpprof.programs.request import request_for
 from mlpprof.results.advice import Finding
 from reports.advise.forked import Failure
 from reports.advise.subjects import Subject, with_twins
-from reports.program import Program
+from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
 from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
@@ -153,17 +152,11 @@ def run(
 
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), default=100, show_default=True, help="Number of programs, at most.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of programs.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no program after so many minutes.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for calibration.md and calibration.json.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def main(sample: int, seed: int, minutes: float | None, out: Path, as_json: bool) -> None:
+@seed_option("Seed of the choice of programs.")
+@minutes_option("program")
+@out_option(FOLDER, "calibration.md and calibration.json")
+@json_option("Print JSON instead of the table.")
+def main(sample: int, seed: int, minutes: float | None, out: Path, to_json: bool) -> None:
     """Compare the savings that `mlpprof advise` states with those that its cures give."""
     study = Study.begin("calibration", out)
 
@@ -173,7 +166,7 @@ def main(sample: int, seed: int, minutes: float | None, out: Path, as_json: bool
     with progress_bar() as progress:
         found = run(sample, seed, minutes, progress, written)
     text, document = written(found)
-    click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+    show(text, document, to_json)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from reports.advise.forked import Failure, forked
 from reports.advise.forms import FORMS
 from reports.advise.planting import Change, Form
 from reports.advise.subjects import Subject, subjects
-from reports.program import Program
+from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
 from reports.studies.study import Study
 
 FOLDER = Path("reports") / "advise"
@@ -410,18 +410,12 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), default=600, show_default=True, help="Number of mutants.")
 @click.option("--programs", type=click.IntRange(1), default=100, show_default=True, help="Clean programs, at most.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of both.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no mutant after so many minutes.")
+@seed_option("Seed of the choice of both.")
+@minutes_option("mutant")
 @click.option("--only", metavar="NAMES", default="", help="Only these categories and forms, separated by commas.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for mutants.md and mutants.json.",
-)
-@click.option("--json", "as_json_", is_flag=True, help="Print JSON instead of the tables.")
-def main(sample: int, programs: int, seed: int, minutes: float | None, only: str, out: Path, as_json_: bool) -> None:
+@out_option(FOLDER, "mutants.md and mutants.json")
+@json_option("Print JSON instead of the tables.")
+def main(sample: int, programs: int, seed: int, minutes: float | None, only: str, out: Path, to_json: bool) -> None:
     """Plant flaws into clean programs, and count those that `mlpprof advise` finds."""
     study = Study.begin("mutants", out)
 
@@ -431,7 +425,7 @@ def main(sample: int, programs: int, seed: int, minutes: float | None, only: str
     with progress_bar() as progress:
         outcome = run(sample, programs, seed, minutes, [name for name in only.split(",") if name], progress, written)
     text, document = written(outcome)
-    click.echo(json.dumps(document, indent=1) if as_json_ else text, nl=as_json_)
+    show(text, document, to_json)
 
 
 if __name__ == "__main__":

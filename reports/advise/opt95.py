@@ -12,7 +12,6 @@ The calibration compares, for each finding whose cure was proven, the saving tha
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import subprocess
 import tempfile
@@ -38,7 +37,7 @@ from reports.advise.calibration import Stated, measured
 from reports.advise.calibration import table as calibration_table
 from reports.advise.mutants import in_turns
 from reports.advise.subjects import Subject, subjects, with_twins
-from reports.program import Program
+from reports.program import Program, json_option, minutes_option, out_option, seed_option, show
 from reports.studies.study import Study, part_of
 
 FOLDER = Path("reports") / "advise"
@@ -252,17 +251,11 @@ def _sentences(results: Sequence[Patched]) -> Iterator[str]:
     help="Kinds of programs, separated by commas.",
 )
 @click.option("--sample", type=click.IntRange(1), default=90, show_default=True, help="Number of programs.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of programs.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no program after so many minutes.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for opt95.md and opt95.json.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the tables.")
-def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, as_json: bool) -> None:
+@seed_option("Seed of the choice of programs.")
+@minutes_option("program")
+@out_option(FOLDER, "opt95.md and opt95.json")
+@json_option("Print JSON instead of the tables.")
+def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, to_json: bool) -> None:
     """Prove patches for flawed programs, and compare the patched programs with their clean twins."""
     names = kinds.split(",")
     if unknown := set(names) - set(KINDS):
@@ -277,7 +270,7 @@ def main(kinds: str, sample: int, seed: int, minutes: float | None, out: Path, a
         progress("making the programs", 0.0)
         outcome = run(pairs(names, sample, seed), minutes, progress, written)
     text, document = written(outcome)
-    click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+    show(text, document, to_json)
 
 
 if __name__ == "__main__":

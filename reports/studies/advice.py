@@ -30,7 +30,7 @@ from mlpprof.results import Race, Verdict
 from mlpprof.results.advice import Advice, Finding
 from mlpprof.results.json import plain_object
 from mlpprof.workloads import DEFAULT_WORKLOAD, WORKLOADS, Workload, resolve
-from reports.program import Program
+from reports.program import Program, out_option
 from reports.studies.study import FOLDER, Study, part_of
 
 WITHIN = 0.30
@@ -363,7 +363,7 @@ def rows_of(line: Sequence[Pair], race: Race, advices: Mapping[str, Advice]) -> 
     is_flag=True,
     help=f"{QUICK_PROCESSES} processes per race; the intervals are then too wide for conclusions.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "advice.md and advice.json")
 def main(
     name: str,
     data: Path | None,

@@ -36,7 +36,7 @@ from mlpprof.report.numbers import digits, format_time
 from mlpprof.results import Race
 from mlpprof.results.json import plain
 from mlpprof.workloads import resolve
-from reports.program import Program
+from reports.program import Program, out_option
 from reports.studies.study import FOLDER, Study, part_of
 
 BASE = "sliced"
@@ -296,7 +296,7 @@ def _race_of(work: Work, data: Path | None, progress: Progress) -> tuple[Process
 @click.option("--processes", type=click.IntRange(1, 50), help=f"Replicates per workload [default: {PROCESSES}].")
 @click.option("--quick", is_flag=True, help="One process per workload, which takes about two minutes.")
 @click.option("--work", "chosen", multiple=True, help="Only workloads whose name begins like this; may be repeated.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "goals.txt and goals.json")
 def main(data: Path | None, processes: int | None, quick: bool, chosen: tuple[str, ...], out: Path) -> None:
     """Measure how near the fast rungs come to their goals; write goals.txt and goals.json."""
     works = [work for work in WORKS if not chosen or work.name.startswith(chosen)]

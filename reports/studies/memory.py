@@ -24,7 +24,7 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
-from reports.program import Program
+from reports.program import Program, out_option
 from reports.studies.memory_worker import CLEAR
 from reports.studies.study import FOLDER, Study, part_of
 
@@ -108,7 +108,7 @@ def memory_text(needs: Sequence[Need], refused: dict[str, str]) -> str:
 @click.command(cls=Program)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
 @click.option("--quick", is_flag=True, help="Only buffered and chunked.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "memory.txt and memory.json")
 def main(data: Path | None, quick: bool, out: Path) -> None:
     """Measure the memory that every rung needs; write memory.txt and memory.json."""
     known = [entry for name, entry in ladder().items() if name not in LEFT_OUT and entry.extra != "peers"]

@@ -36,7 +36,7 @@ from mlpprof.profile.request import Request
 from mlpprof.profile.variant import start_worker
 from mlpprof.report.numbers import digits, format_time
 from mlpprof.workloads import Workload, resolve
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, out_option
 from reports.studies.study import FOLDER, Study, part_of, write_figure
 
 # The model of a step of m samples that p ranks share:
@@ -494,7 +494,7 @@ def _plain(cells: Mapping[Cell, float]) -> list[dict[str, Any]]:
 @click.option("--quick", is_flag=True, help="Few blocks, which take less than a minute.")
 @click.option("--latency", type=click.FloatRange(0), metavar="US", help="Latency of your network, for the projection.")
 @click.option("--bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S", help="Bandwidth of your network.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "scaling.md, .json, .png and .svg")
 def main(data: Path | None, quick: bool, latency: float | None, bandwidth: float | None, out: Path) -> None:
     """Measure strong and weak scaling, and model 1,000 ranks; write scaling.md, .json, .png and .svg."""
     workers = [count for count in WORKERS if count == 1 or count <= all_threads()]

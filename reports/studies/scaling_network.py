@@ -31,7 +31,7 @@ from mlpprof.process import Progress, Worker
 from mlpprof.report.numbers import format_time
 from mlpprof.workloads import Workload, resolve
 from reports.hosts import Host, hosts, missing_for_hosts
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, out_option
 from reports.studies.scaling import (
     BASE,
     ROWS,
@@ -201,7 +201,7 @@ def _median_deviation(logs: Sequence[float]) -> str:
 @click.command(cls=Program)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="MNIST [default: embedded digits].")
 @click.option("--quick", is_flag=True, help="Few rounds and blocks.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "scaling_network.md and scaling_network.json")
 def main(data: Path | None, quick: bool, out: Path) -> None:
     """Measure `mpi` between hosts with a slow network, beside its model; write scaling_network.md and .json."""
     study = Study.begin("scaling_network", out)

@@ -33,7 +33,7 @@ from mlpprof.process import Progress, Worker
 from mlpprof.profile.request import Request
 from mlpprof.report.numbers import format_size
 from mlpprof.workloads import resolve
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, out_option
 from reports.studies.study import FOLDER, Study, part_of
 
 WORKER = "reports.studies.streaming_worker"
@@ -310,7 +310,7 @@ def memory_text(limit: int, cgroup: bool, used: int, peak: int) -> str:
 @click.option("--limit", type=click.IntRange(64), default=256, show_default=True, help="What it may hold, MiB.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where the files are written for it.")
 @click.option("--quick", is_flag=True, help="Small files, few seeds and short turns.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "streaming.md and streaming.json")
 def main(variant: str, limit: int, folder: Path | None, quick: bool, out: Path) -> None:
     """Measure training from files of several layouts and its losses; write streaming.md and streaming.json."""
     study = Study.begin("streaming", out)

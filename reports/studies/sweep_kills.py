@@ -32,7 +32,7 @@ from mlpprof.sweep.grid import Cell, variant_cells
 from mlpprof.sweep.measure import Answer
 from mlpprof.sweep.run import Sweeping
 from mlpprof.workloads import resolve
-from reports.program import Program
+from reports.program import Program, out_option
 from reports.studies.study import FOLDER, Study
 
 STOPPED_S = 3.0
@@ -121,7 +121,7 @@ def swept(
 @click.option(
     "--sleep", "sleep_s", type=click.FloatRange(0), default=0.02, show_default=True, help="Seconds of a cell."
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, show_default=True)
+@out_option(FOLDER, "sweep_kills.txt and sweep_kills.json")
 def main(count: int, workers: int, kills: float, sleep_s: float, out: Path) -> None:
     """Sweep trivial cells with and without kills; write sweep_kills.txt and .json."""
     study = Study.begin("sweep_kills", out)

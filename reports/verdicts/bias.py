@@ -27,7 +27,7 @@ from mlpprof import catalog
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.placement import LONGEST_PADDING, PADDING_VARIABLE, ballast
 from mlpprof.model import Array, Network
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, out_option
 from reports.studies.study import Study
 
 FOLDER = Path("reports") / "verdicts"
@@ -159,13 +159,7 @@ def _row(causes: Sequence[str], network: Network, batch: int, ratios: Array) -> 
 
 @click.command(cls=Program)
 @click.option("--processes", type=click.IntRange(2), default=PROCESSES, show_default=True, help="Processes of a row.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for bias.md and bias.json.",
-)
+@out_option(FOLDER, "bias.md and bias.json")
 def main(processes: int, out: Path) -> None:
     """Measure where the bias of processes comes from, and write the table after every round of processes."""
     study = Study.begin("bias", out)

@@ -26,7 +26,7 @@ from scipy.special import ndtri
 from mlpprof.cli.terminal import progress_bar
 from mlpprof.compare.error_bounds import procedure_for
 from mlpprof.files import write_atomically
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, seed_option
 from reports.verdicts.noise import BLOCKS, KINDS, Array, Trace, load, simulate
 from reports.verdicts.simulated import FAIL, GUARANTEED_CV, GUARANTEED_SD, INCONCLUSIVE, PASS, Assertions, Runs
 
@@ -133,9 +133,7 @@ def table(processes: int, trials: int, seed: int, report: Callable[[str, float],
 @click.command(cls=Program)
 @click.option("--processes", type=click.IntRange(10), default=20_000, show_default=True, help="Processes per noise.")
 @click.option("--trials", type=click.IntRange(10), default=20_000, show_default=True, help="Claims per noise, of ours.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same table."
-)
+@seed_option("The same seed gives the same table.", least=0, default=1)
 def main(processes: int, trials: int, seed: int) -> None:
     """Decide the same timings by other procedures, and write the table."""
     with progress_bar() as report:

@@ -8,7 +8,6 @@ report has to name that expression. A trial is a complete comparison, from the c
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from mlpprof.errors import CheckFailed
 from mlpprof.process import Progress
 from mlpprof.profile.program import profile_step
 from mlpprof.programs.request import ProgramRequest, request_for
-from reports.program import Program, markdown_table
+from reports.program import Program, json_option, markdown_table, out_option, show
 from reports.studies.study import Study, part_of
 from reports.verdicts.kept_trials import keep_trials
 from reports.verdicts.real_trials import upper_bound
@@ -156,26 +155,20 @@ def table(found: list[Trial]) -> str:
 @click.option(
     "--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Time limit for the race of a trial."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for programs.md and programs.json.",
-)
+@out_option(FOLDER, "programs.md and programs.json")
 @click.option("--add", is_flag=True, help="Add the trials to those that programs.json in the folder has already.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, add: bool, as_json: bool) -> None:
+@json_option("Print JSON instead of the table.")
+def main(aa: int, slow: int, slowdown: float, budget: float | None, out: Path, add: bool, to_json: bool) -> None:
     """Compare programs many times on this machine, and count the answers."""
-    report(out, as_json, lambda progress: trials(aa, slow, slowdown, budget, progress), add)
+    report(out, to_json, lambda progress: trials(aa, slow, slowdown, budget, progress), add)
 
 
-def report(out: Path, as_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
+def report(out: Path, to_json: bool, made: Callable[[Progress], Iterator[Trial]], add: bool = False) -> None:
     """Make the trials, write them after each one, so that an interrupted study keeps what it has, and print them."""
     study = Study.begin("programs", out)
     with progress_bar() as progress:
         text, document = keep_trials(study, study, 2, made(progress), Trial, table, add)
-    click.echo(json.dumps(document, indent=1) if as_json else text, nl=as_json)
+    show(text, document, to_json)
 
 
 if __name__ == "__main__":

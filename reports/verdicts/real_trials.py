@@ -10,7 +10,6 @@ processes of its kind with replacement.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import tempfile
 import time
@@ -38,7 +37,7 @@ from mlpprof.compare.verdict import measure, measure_null
 from mlpprof.process import Progress
 from mlpprof.profile.request import Request
 from mlpprof.workloads import resolve
-from reports.program import Program, markdown_table
+from reports.program import Program, json_option, markdown_table, out_option, show
 from reports.studies.study import Study
 from reports.verdicts.kept_trials import keep_trials
 from reports.verdicts.simulated import FAIL, INCONCLUSIVE, PASS, Runs
@@ -214,15 +213,9 @@ def _burn() -> None:
 @click.option(
     "--replay", type=click.IntRange(0), default=1000, show_default=True, help="Claims that are replayed, of each kind."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for the table and for the trials, such as real_trials_2.md and real_trials_2.json for 2 %.",
-)
+@out_option(FOLDER, "the table and for the trials, such as real_trials_2.md and real_trials_2.json for 2 %")
 @click.option("--add", is_flag=True, help="Add the trials to those that the folder has already.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@json_option("Print JSON instead of the table.")
 def main(
     aa: int,
     slow: int,
@@ -233,7 +226,7 @@ def main(
     replay: int,
     out: Path,
     add: bool,
-    as_json: bool,
+    to_json: bool,
 ) -> None:
     """Count the outcomes of real claims on this machine. They are written after each one."""
     procedure = procedure_for(resolution)
@@ -252,7 +245,7 @@ def main(
         text, document = keep_trials(
             study, of_resolution, 1, made(progress), Trial, lambda found: table(found, procedure, replay), add
         )
-    click.echo(json.dumps(document, indent=1) if as_json else text)
+    show(text, document, to_json)
 
 
 if __name__ == "__main__":

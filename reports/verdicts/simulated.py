@@ -33,7 +33,7 @@ from mlpprof.compare.error_bounds import (
     procedure_for,
 )
 from mlpprof.errors import EXIT_FAILED
-from reports.program import Program, markdown_table
+from reports.program import Program, json_option, markdown_table, seed_option
 from reports.verdicts.noise import BLOCKS, KINDS, RECORDED, Array, Kind, Trace, load, simulate
 from reports.verdicts.record_noise import record
 
@@ -483,10 +483,8 @@ best of 5, separate medians: how often a bare threshold half way between the two
     help="Simulate this resolution, such as 2% [default: 10%]. Can be repeated.",
 )
 @click.option("--quick", is_flag=True, help=f"{QUICK_TRIALS} trials per cell, which take less than a minute.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same table."
-)
-@click.option("--json", "to_json", is_flag=True, help="Print all counts as JSON.")
+@seed_option("The same seed gives the same table.", least=0, default=1)
+@json_option("Print all counts as JSON.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
 @click.option("--noise", type=click.Path(path_type=Path), default=RECORDED, help="Use this recording of noise.")
 @click.option(

@@ -45,7 +45,7 @@ from mlpprof.report.numbers import digits, format_time
 from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text
-from reports.program import Program
+from reports.program import Program, out_option
 from reports.studies.study import Study, part_of
 
 MEASURED = Path("reports") / "workshop"
@@ -263,13 +263,7 @@ def measure(progress: Progress) -> dict[str, Any]:
 @click.option(
     "--measure", "measures", is_flag=True, help="Profile the solutions again for the roofline, on this machine."
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=PAGES,
-    show_default=True,
-    help="Folder for the figures.",
-)
+@out_option(PAGES, "the figures")
 def main(measures: bool, out: Path) -> None:
     """Draw the figures of the workshop's pages, from reports/workshop/roofline.json."""
     file = MEASURED / "roofline.json"

@@ -29,7 +29,7 @@ from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.result import Result
 from mlpprof.workshop.solutions import solution_text
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, minutes_option, out_option, seed_option
 from reports.studies.study import Study
 from reports.workshop.planted import Plant, swap
 from reports.workshop.submissions import FOLDER, Submission, planted, submissions
@@ -237,15 +237,9 @@ def _cell(one: Ended) -> str:
 
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), default=40, show_default=True, help="Number of submissions.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of their choice.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no submission after so many minutes.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for raced.md and raced.json.",
-)
+@seed_option("Seed of their choice.")
+@minutes_option("submission")
+@out_option(FOLDER, "raced.md and raced.json")
 def main(sample: int, seed: int, minutes: float | None, out: Path) -> None:
     """Check labelled submissions, with their race, on three machine settings."""
     study = Study.begin("raced", out)

@@ -30,7 +30,7 @@ from mlpprof.workshop.conditions import CLASSROOM
 from mlpprof.workshop.exercises import MY_MLP, built_in
 from mlpprof.workshop.solutions import solution_text, solved_in
 from reports.advise.forked import Failure, forked
-from reports.program import Program, markdown_table
+from reports.program import Program, markdown_table, minutes_option, out_option, seed_option
 from reports.studies.study import Study
 from reports.workshop.fresh import FRESH
 from reports.workshop.planted import AT_LINE, PLANTS, Form, Plant
@@ -290,15 +290,9 @@ def _is_miss(one: Judged) -> bool:
 @click.command(cls=Program)
 @click.option("--sample", type=click.IntRange(1), help="Number of submissions (default: all).")
 @click.option("--only", metavar="KIND", default="", help="Only kinds that begin so, such as fresh.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of their styles and order.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no submission after so many minutes.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=FOLDER,
-    show_default=True,
-    help="Folder for submissions.md and submissions.json.",
-)
+@seed_option("Seed of their styles and order.")
+@minutes_option("submission")
+@out_option(FOLDER, "submissions.md and submissions.json")
 def main(sample: int | None, only: str, seed: int, minutes: float | None, out: Path) -> None:
     """Examine labelled submissions, and count those that are judged right and those whose mistake is named."""
     study = Study.begin("submissions", out)
